@@ -1,0 +1,34 @@
+# syntax=docker/dockerfile:1
+# Build: docker build -t batchsubmit .
+# Run:   docker run --rm --read-only --tmpfs /tmp -v "$PWD:/data" -e AWS_REGION batchsubmit submit jobs.csv
+
+FROM python:3.13-slim AS build
+RUN python -m venv /opt/venv
+WORKDIR /src
+COPY configs/constraints.txt configs/constraints.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY batchsubmit batchsubmit
+# The wheel is built here; neither pip's build tools nor the source reach the final image.
+RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -c configs/constraints.txt . \
+    && /opt/venv/bin/pip uninstall --yes pip \
+    && find /opt/venv -name '__pycache__' -prune -exec rm -rf {} + \
+    && /opt/venv/bin/python -m compileall -q /opt/venv/lib
+
+FROM python:3.13-slim
+RUN pip uninstall --yes pip \
+    && groupadd --system --gid 10001 batchsubmit \
+    && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent batchsubmit \
+    && install --directory --owner=10001 --group=10001 /data
+COPY --from=build /opt/venv /opt/venv
+ENV PATH="/opt/venv/bin:$PATH" \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
+# Manifests are read and ledgers written here; the root file system may be read-only.
+WORKDIR /data
+VOLUME ["/data"]
+# Exec form: the program is process 1 and SIGTERM reaches it, so that a stopped container drains.
+ENTRYPOINT ["batchsubmit"]
+CMD ["--help"]
+# A batch ends by itself and its exit status tells; a health check would only tell that it has not ended yet.
+HEALTHCHECK NONE

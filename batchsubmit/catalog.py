@@ -1,0 +1,87 @@
+"""Reads of the service that succeed or say why not: whole lists page by page, and single jobs.
+
+What List and Get answer is untrusted input: throttled, empty in the middle, with a token that expires. Whoever needs
+to know (`follow`, and the lookup of unknown jobs) gets a whole answer or a `ReadError`.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
+from tenacity import wait_random_exponential as full_jitter
+
+from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi, JobSummary
+from batchsubmit.config import RetrySettings
+from batchsubmit.jobs import Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
+
+_TRIES = 8
+"""Reads cost nothing but time: tried oftener than a Start, but not for ever."""
+
+
+class ReadError(Exception):
+    """The service did not tell, and trying on would not help. `outcome` is what it said instead."""
+
+    def __init__(self, operation: str, outcome: Outcome) -> None:
+        super().__init__(f"{operation}: {outcome}")
+        self.operation = operation
+        self.outcome = outcome
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether the role may not make this call."""
+        return isinstance(self.outcome, Forbidden)
+
+    @property
+    def is_not_found(self) -> bool:
+        """Whether the service says that there is no such job."""
+        return isinstance(self.outcome, Rejected) and self.outcome.code == "ResourceNotFoundException"
+
+
+class Catalog:
+    """The jobs on the service."""
+
+    def __init__(self, api: JobsApi, settings: RetrySettings, *, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._api = api
+        self._retrying = AsyncRetrying(
+            retry=retry_if_result(lambda answer: isinstance(answer, Throttled | Uncertain | NotSent)),
+            wait=full_jitter(multiplier=settings.base_seconds, max=settings.cap_seconds),
+            stop=stop_after_attempt(_TRIES),
+            sleep=sleep,
+            retry_error_callback=_last_answer,
+        )
+
+    async def jobs(self, membership: str, *, trained_model: str | None = None) -> list[JobSummary]:
+        """Read all jobs of a membership, each once. Raises ReadError."""
+        for _ in range(_TRIES):
+            found: dict[str, JobSummary] = {}
+            token: str | None = None
+            while True:
+                page = await self._page(membership, trained_model, token)
+                if page is None:
+                    break  # the token expired: what was read may have moved, so begin again
+                found.update((job.arn, job) for job in page.jobs)
+                if page.next_token is None:
+                    return list(found.values())
+                token = page.next_token
+        raise ReadError("ListTrainedModelInferenceJobs", Uncertain("its page tokens expire before they are used"))
+
+    async def _page(self, membership: str, trained_model: str | None, token: str | None) -> JobPage | None:
+        answer: JobPage | Outcome = await self._retrying(
+            partial(self._api.list_page, membership, trained_model=trained_model, token=token)
+        )
+        if isinstance(answer, JobPage):
+            return answer
+        if token is not None and isinstance(answer, Rejected):
+            return None
+        raise ReadError("ListTrainedModelInferenceJobs", answer)
+
+    async def details(self, membership: str, arn: str) -> JobDetails:
+        """Read all about one job. Raises ReadError."""
+        answer: JobDetails | Outcome = await self._retrying(partial(self._api.get, membership, arn))
+        if isinstance(answer, JobDetails):
+            return answer
+        raise ReadError("GetTrainedModelInferenceJob", answer)
+
+
+def _last_answer(state: RetryCallState) -> object:
+    return state.outcome.result() if state.outcome else None

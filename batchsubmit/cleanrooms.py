@@ -1,0 +1,345 @@
+"""Clean Rooms ML, as far as a batch needs it: one call is one attempt on the wire, and its answer is an `Outcome`.
+
+This is the boundary at which botocore's exceptions end. Whether an error means "not accepted", "not sent" or "nobody
+knows" is decided here and nowhere else. It knows nothing of the ledger, of pace or of retries; botocore's own retries
+are off, because the API has no client token and each repeat may start another paid job.
+"""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore import exceptions as aws
+
+from batchsubmit import __version__
+from batchsubmit.config import AwsSettings
+from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.jobs import (
+    KEY_TAG,
+    Accepted,
+    Conflicted,
+    Forbidden,
+    Job,
+    NotSent,
+    Outcome,
+    QuotaExceeded,
+    Rejected,
+    Throttled,
+    Uncertain,
+)
+
+RUNNING_STATUSES = frozenset({"CREATE_PENDING", "CREATE_IN_PROGRESS", "CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
+"""A job in one of these holds its slot; in any other it has finished."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSummary:
+    """A job as List shows it."""
+
+    arn: str
+    name: str
+    status: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPage:
+    """One page of List; an empty page may have a next one."""
+
+    jobs: tuple[JobSummary, ...]
+    next_token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDetails:
+    """A job as Get shows it; `request` holds the members that a Start request could have had."""
+
+    arn: str
+    status: str
+    message: str
+    tags: Mapping[str, str]
+    request: Mapping[str, Any]
+
+
+class JobsApi(Protocol):
+    """What the program needs of the service. Nothing but cancellation is raised: trouble is an outcome as well."""
+
+    async def start(self, job: Job) -> Outcome:
+        """Make one StartTrainedModelInferenceJob call and say what it brought."""
+        ...
+
+    async def list_page(
+        self, membership: str, *, trained_model: str | None = None, token: str | None = None
+    ) -> JobPage | Outcome:
+        """Read one page of a membership's jobs."""
+        ...
+
+    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+        """Read all about one job."""
+        ...
+
+
+THROTTLING_CODES = frozenset(
+    {
+        # botocore's own list (botocore.retries.standard), and the spelling that other AWS services use.
+        "BandwidthLimitExceeded",
+        "EC2ThrottledException",
+        "LimitExceededException",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    }
+)
+_CREDENTIAL_CODES = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "NotAuthorized",
+        "OptInRequired",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_NO_CREDENTIALS = (
+    aws.NoCredentialsError,
+    aws.PartialCredentialsError,
+    aws.CredentialRetrievalError,
+    aws.TokenRetrievalError,
+    aws.SSOError,
+    aws.NoAuthTokenError,
+    aws.InvalidConfigError,
+    aws.MetadataRetrievalError,
+    aws.LoginError,
+)
+_REQUEST_MEMBERS = frozenset(
+    {
+        "membershipIdentifier",
+        "name",
+        "trainedModelArn",
+        "trainedModelVersionIdentifier",
+        "configuredModelAlgorithmAssociationArn",
+        "resourceConfig",
+        "outputConfiguration",
+        "dataSource",
+        "description",
+        "containerExecutionParameters",
+        "environment",
+        "kmsKeyArn",
+        "mlModelInferencePayerAccountId",
+    }
+)
+_NOT_SENT = (aws.ConnectTimeoutError, aws.ProxyConnectionError, aws.SSLError)
+
+
+class CleanRooms:
+    """`JobsApi` on the real service, or on whatever the endpoint names."""
+
+    def __init__(self, client: Any, *, tag_jobs: bool) -> None:  # noqa: ANN401 (aiobotocore makes clients at run time)
+        self._client = client
+        self._tag_jobs = tag_jobs
+
+    async def start(self, job: Job) -> Outcome:
+        """Make one call and say what it brought."""
+        request = dict(job.request)
+        if self._tag_jobs:
+            request["tags"] = {**request.get("tags", {}), KEY_TAG: job.key}
+        try:
+            answer = await self._client.start_trained_model_inference_job(**request)
+        except Exception as exc:  # noqa: BLE001 (whatever it is, the call may have been accepted)
+            return outcome_of(exc)
+        return _read_answer(job, answer)
+
+    async def list_page(
+        self, membership: str, *, trained_model: str | None = None, token: str | None = None
+    ) -> JobPage | Outcome:
+        """Read one page of a membership's jobs, or what came instead."""
+        request = {
+            "membershipIdentifier": membership,
+            "maxResults": 100,
+            "trainedModelArn": trained_model,
+            "nextToken": token,
+        }
+        try:
+            answer = await self._client.list_trained_model_inference_jobs(
+                **{name: value for name, value in request.items() if value is not None}
+            )
+            return _read_page(answer)
+        except Exception as exc:  # noqa: BLE001 (an unreadable page is trouble like any other)
+            return outcome_of(exc)
+
+    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+        """Read all about one job, or what came instead."""
+        try:
+            answer = await self._client.get_trained_model_inference_job(
+                membershipIdentifier=membership, trainedModelInferenceJobArn=arn
+            )
+            return _read_details(answer)
+        except Exception as exc:  # noqa: BLE001 (an unreadable answer is trouble like any other)
+            return outcome_of(exc)
+
+
+def _read_answer(job: Job, answer: Mapping[str, Any]) -> Outcome:
+    """Trust an ARN only where it looks like one of this membership."""
+    arn = answer.get("trainedModelInferenceJobArn")
+    if isinstance(arn, str) and f":membership/{job.membership}/trained-model-inference-job/" in arn:
+        return Accepted(arn)
+    return Uncertain("the answer has no ARN of this membership's job")
+
+
+def _read_page(answer: Mapping[str, Any]) -> JobPage:
+    jobs = (
+        JobSummary(
+            arn=each["trainedModelInferenceJobArn"],
+            name=each["name"],
+            status=each["status"],
+            created_at=each["createTime"],
+        )
+        for each in answer["trainedModelInferenceJobs"]
+    )
+    return JobPage(jobs=tuple(jobs), next_token=answer.get("nextToken") or None)
+
+
+def _read_details(answer: Mapping[str, Any]) -> JobDetails:
+    return JobDetails(
+        arn=answer["trainedModelInferenceJobArn"],
+        status=answer["status"],
+        message=answer.get("statusDetails", {}).get("message", ""),
+        tags=answer.get("tags", {}),
+        request={name: value for name, value in answer.items() if name in _REQUEST_MEMBERS},
+    )
+
+
+def outcome_of(exc: Exception) -> Outcome:
+    """Say what a failed call means; anything that is not certain is `Uncertain`."""
+    match exc:
+        case aws.ClientError():
+            return _refusal(exc)
+        case aws.EndpointConnectionError() if isinstance(
+            exc.kwargs.get("error"), aiohttp.ClientConnectorError | OSError
+        ) and not _was_connected(exc.kwargs["error"]):
+            return NotSent(_name(exc), str(exc))
+        case _ if isinstance(exc, _NOT_SENT):
+            return NotSent(_name(exc), str(exc))
+        case _ if isinstance(exc, _NO_CREDENTIALS):
+            return Forbidden(_name(exc), str(exc))
+        case _:
+            return Uncertain(f"{_name(exc)}: {exc}")
+
+
+def _was_connected(error: BaseException) -> bool:
+    """Tell a connection that broke from one that never came about: aiobotocore gives both one name."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return False
+    return isinstance(error, aiohttp.ClientError | ConnectionError)
+
+
+def _refusal(exc: aws.ClientError) -> Outcome:
+    """Translate an answer with an error status. Codes speak before statuses: throttling comes as 400, 429 and 503."""
+    code = str(exc.response.get("Error", {}).get("Code", ""))
+    message = str(exc.response.get("Error", {}).get("Message", ""))
+    status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in THROTTLING_CODES or status == 429:
+        return Throttled(code, message)
+    if code == "ServiceQuotaExceededException" or status == 402:
+        return QuotaExceeded(code, message, exc.response.get("quotaName"), _as_number(exc.response.get("quotaValue")))
+    if code == "ConflictException" or status == 409:
+        return Conflicted(code, message)
+    if code in _CREDENTIAL_CODES or status in {401, 403, 407}:
+        return Forbidden(code, message)
+    if code.isdigit() or not code:
+        return _without_a_code(status, message)
+    if 400 <= status < 500 and status != 408:
+        return Rejected(code, message)
+    return Uncertain(f"{status} {code}: {message}")
+
+
+def _without_a_code(status: int, message: str) -> Outcome:
+    """Read an error that names no AWS error: a proxy, a load balancer, or no Clean Rooms ML at all."""
+    if 400 <= status < 500 and status != 408:
+        return Forbidden(str(status), f"{message or 'no message'}; is the endpoint Clean Rooms ML?")
+    return Uncertain(f"{status}: {message or 'no message'}")
+
+
+def _as_number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _name(exc: Exception) -> str:
+    return type(exc).__name__.removesuffix("Error")
+
+
+@asynccontextmanager
+async def open_cleanrooms(
+    settings: AwsSettings, *, region: str, concurrency: int, tag_jobs: bool, sandbox_url: str | None = None
+) -> AsyncIterator[CleanRooms]:
+    """Open a client on the configured endpoint, or on the sandbox at `sandbox_url` with nothing of the user's own.
+
+    Raises UsageError where the AWS configuration is wrong, StoppedError where no credentials are found.
+    """
+    config = AioConfig(
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        max_pool_connections=concurrency,
+        connect_timeout=settings.connect_timeout_seconds,
+        read_timeout=settings.read_timeout_seconds,
+        # Requests are validated against the same model before; twice costs, and tells nothing new.
+        parameter_validation=False,
+        # Rebuilding the user agent costs a sixth of a call; ours never changes.
+        user_agent=f"batchsubmit/{__version__}",
+    )
+    session, access = _sandboxed(sandbox_url) if sandbox_url else (AioSession(), {})
+    try:
+        if not sandbox_url:
+            await _require_credentials(session)
+        creating = session.create_client("cleanroomsml", region_name=region, config=config, **access)
+        async with creating as client:
+            yield CleanRooms(client, tag_jobs=tag_jobs)
+    except (aws.ProfileNotFound, aws.ConfigParseError, aws.InvalidRegionError, aws.NoRegionError) as exc:
+        raise UsageError(f"the AWS configuration is wrong: {exc}") from exc
+
+
+async def _require_credentials(session: AioSession) -> None:
+    """Find out before the first intent, not by it."""
+    try:
+        credentials = await session.get_credentials()
+    except _NO_CREDENTIALS as exc:
+        raise StoppedError(f"no AWS credentials: {exc}; nothing was sent") from exc
+    if credentials is None:
+        raise StoppedError(
+            "no AWS credentials found; nothing was sent. Set AWS_PROFILE, AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or a role, and run the same command again"
+        )
+
+
+def _sandboxed(url: str) -> tuple[AioSession, dict[str, Any]]:
+    """A session that sees no profile, file or endpoint of the user's: a rehearsal must not reach the real thing."""
+    nowhere: Mapping[str, Any] = {
+        "profile": (None, None, None, None),
+        "config_file": (None, None, os.devnull, None),
+        "credentials_file": (None, None, os.devnull, None),
+        "ignore_configured_endpoint_urls": (None, None, True, None),
+    }
+    access = {"endpoint_url": url, "aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
+    return AioSession(session_vars=dict(nowhere)), access

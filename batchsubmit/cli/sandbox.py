@@ -1,0 +1,58 @@
+"""`batchsubmit sandbox`."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command(
+    epilog="Example: batchsubmit sandbox --port 8123 & then AWS_ENDPOINT_URL=http://127.0.0.1:8123 "
+    "AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_REGION=us-east-1 batchsubmit submit jobs.csv"
+)
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to listen on.")
+@click.option("--port", default=0, show_default=True, metavar="PORT", help="Port to listen on, 0 for a free one.")
+@click.option("--job-seconds", default=2.0, show_default=True, metavar="SECONDS", help="Mean time a job runs.")
+@click.option("--job-sigma", default=0.0, show_default=True, metavar="SIGMA", help="Spread of that time, log-normal.")
+@click.option(
+    "--per-membership", default=5, show_default=True, metavar="N", help="Slots of a membership, 0 for no quota."
+)
+@click.option("--per-account", default=10, show_default=True, metavar="N", help="Slots of an account, 0 for no quota.")
+@click.option(
+    "--failure-probability", default=0.0, show_default=True, metavar="P", help="Share of jobs that end CREATE_FAILED."
+)
+@click.option(
+    "--list-lag-seconds", default=0.0, show_default=True, metavar="SECONDS", help="Delay until List shows a job."
+)
+@click.option("--seed", type=int, metavar="N", help="Seed of everything random.")
+@click.option(
+    "--faults",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A JSON file of faults to inject, by probability or script.",
+)
+def sandbox(host: str, port: int, faults: Path | None, **settings: Any) -> int:  # noqa: ANN401 (click's)
+    """Serve a local Clean Rooms ML to rehearse, demonstrate and test against, until interrupted.
+
+    The URL is printed on standard output once it answers. Jobs live in memory and are gone when it ends.
+    /_sandbox/jobs and /_sandbox/stats show what it has; PUT /_sandbox/quotas and /_sandbox/faults change it.
+    """
+    from batchsubmit.sandbox import FaultPlan, SandboxSettings, serve  # noqa: PLC0415 (help is fast without)
+
+    plan = FaultPlan.from_json(json.loads(faults.read_text())) if faults else None
+
+    async def run() -> None:
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, lambda: task.cancel() if task else None)
+        try:
+            await serve(SandboxSettings(**settings), plan, host, port, click.echo)
+        except asyncio.CancelledError:
+            return
+
+    asyncio.run(run())
+    return 0

@@ -1,0 +1,78 @@
+"""`batchsubmit validate`."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings
+
+if TYPE_CHECKING:
+    from batchsubmit.config import Settings
+    from batchsubmit.sources.inventory import Inventory
+
+_EXIT_INVALID = 2
+
+
+@click.command(epilog="Example: batchsubmit validate jobs.csv --config nightly.toml")
+@click.argument("manifest")
+@config_option
+@allow_duplicates_option
+@json_option
+def validate(manifest: str, config: Path | None, *, allow_duplicates: bool, as_json: bool) -> int:
+    """List every problem of every row of MANIFEST as file:line:column; no call is made.
+
+    The first hundred problems are printed, the others counted. Exit status 2 where there is any.
+    """
+    inventory = asyncio.run(_take(manifest, read_settings(config), allow_duplicates=allow_duplicates))
+    if as_json:
+        click.echo(json.dumps(_as_dict(manifest, inventory)))
+    else:
+        for problem in inventory.problems:
+            click.echo(problem)
+        more = inventory.problem_count - len(inventory.problems)
+        if more:
+            click.echo(f"... and {more:,} more")
+    click.echo(_verdict(manifest, inventory), err=True)
+    return _EXIT_INVALID if inventory.problem_count else 0
+
+
+async def _take(manifest: str, settings: "Settings", *, allow_duplicates: bool) -> "Inventory":
+    from batchsubmit.region import resolve_region  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.sources.checked import open_checked_manifest  # noqa: PLC0415
+
+    checked = open_checked_manifest(
+        manifest, settings, region=resolve_region(settings.aws), allow_duplicates=allow_duplicates
+    )
+    async with checked as (_, _, inventory):
+        return inventory
+
+
+def _verdict(manifest: str, inventory: "Inventory") -> str:
+    if inventory.problem_count:
+        plural = "" if inventory.problem_count == 1 else "s"
+        return f"{manifest}: {inventory.problem_count:,} problem{plural} in {inventory.row_count:,} rows"
+    memberships = len(inventory.index.memberships)
+    return f"{manifest}: {inventory.row_count:,} jobs in {memberships:,} membership{'' if memberships == 1 else 's'}, all valid"
+
+
+def _as_dict(manifest: str, inventory: "Inventory") -> dict[str, object]:
+    return {
+        "manifest": manifest,
+        "rows": inventory.row_count,
+        "valid": len(inventory.index),
+        "memberships": len(inventory.index.memberships),
+        "problem_count": inventory.problem_count,
+        "problems": [
+            {
+                "line": each.line,
+                "column": each.column,
+                "path": each.path,
+                "wrong": each.wrong,
+                "right": each.right,
+            }
+            for each in inventory.problems
+        ],
+    }

@@ -1,0 +1,217 @@
+"""The settings: flags over `BATCHSUBMIT_*` variables over a TOML file over the defaults, read once, then frozen.
+
+AWS itself is not configured here but where every AWS program finds it: `AWS_*`, profiles, roles.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from batchsubmit.errors import UsageError
+
+ENV_PREFIX = "BATCHSUBMIT_"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RateSettings(_Section):
+    """How often we call."""
+
+    max_per_second: float = Field(
+        default=10.0,
+        ge=0,
+        le=10_000,
+        allow_inf_nan=False,
+        description="StartTrainedModelInferenceJob calls a second, 0 for no limit; "
+        "the quota of slots is nearly always the narrower one",
+    )
+
+
+class SlotSettings(_Section):
+    """How many jobs may be pending or running at once, and how often a full lane is tried."""
+
+    per_membership: int = Field(default=0, ge=0, description="slots of a membership, 0 to learn them")
+    per_account: int = Field(default=0, ge=0, description="slots of an account, 0 to learn them")
+    min_poll_seconds: float = Field(default=1.0, gt=0, description="seconds before a full lane is first tried again")
+    max_poll_seconds: float = Field(default=30.0, gt=0, description="seconds between tries of a lane that stays full")
+
+
+class RetrySettings(_Section):
+    """How a call that was not accepted is made again."""
+
+    max_attempts: int = Field(
+        default=5, ge=1, description="calls for a job that meets conflicts, or for one that cannot be sent"
+    )
+    base_seconds: float = Field(default=0.5, gt=0, description="seconds, the first back-off's upper bound")
+    cap_seconds: float = Field(default=30.0, gt=0, description="seconds, every back-off's upper bound")
+
+
+class LookupSettings(_Section):
+    """How a job whose fate is unknown is looked up."""
+
+    settle_seconds: float = Field(default=60.0, ge=0, description="seconds within which List shows an accepted job")
+
+
+class SubmitSettings(_Section):
+    """How a batch is sent."""
+
+    concurrency: int = Field(default=32, ge=1, le=4096, description="calls under way at once")
+    tag_jobs: bool = Field(
+        default=True,
+        description="tag each job with batchsubmit:key; false where the role lacks cleanrooms-ml:TagResource",
+    )
+
+
+class AwsSettings(_Section):
+    """The few things of the AWS client that a batch needs otherwise than by default."""
+
+    region: str | None = Field(default=None, description="AWS region; unset: AWS's own configuration")
+    read_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="seconds without an answer after which a job is unknown"
+    )
+    connect_timeout_seconds: float = Field(
+        default=10.0, gt=0, description="seconds to connect, after which nothing was sent"
+    )
+
+
+class WorkerSettings(_Section):
+    """The queue that a worker serves."""
+
+    queue_url: str | None = Field(default=None, description="URL of the SQS queue")
+    visibility_timeout_seconds: int = Field(
+        default=300, ge=1, le=43_200, description="seconds for which a received message stays hidden"
+    )
+
+
+class LogSettings(_Section):
+    """What is logged, on standard error."""
+
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="auto: console on a terminal, json elsewhere"
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="warning", description="least severity that is logged; info has a line for each job"
+    )
+
+
+class Settings(BaseSettings):
+    """All settings, one attribute a section."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter="__")
+
+    rate: RateSettings = RateSettings()
+    slots: SlotSettings = SlotSettings()
+    retry: RetrySettings = RetrySettings()
+    lookup: LookupSettings = LookupSettings()
+    submit: SubmitSettings = SubmitSettings()
+    aws: AwsSettings = AwsSettings()
+    worker: WorkerSettings = WorkerSettings()
+    log: LogSettings = LogSettings()
+    defaults: dict[str, Any] = Field(
+        default_factory=dict, description="request members for rows that lack them, in the API's own names"
+    )
+
+
+def load_settings(file: Path | None = None, flags: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
+    """Read the settings: `flags` (section to key to value) over the environment over `file` over the defaults.
+
+    Raises UsageError that names the key, where it came from and what it may be.
+    """
+    if file is not None:
+        _check_toml(file)
+    _check_environment()
+    given: dict[str, Any] = {section: dict(keys) for section, keys in (flags or {}).items() if keys}
+    try:
+        return _layered(file)(**given)
+    except ValidationError as exc:
+        raise UsageError(_explain(exc, file)) from exc
+    except SettingsError as exc:
+        raise UsageError(f"environment: {exc}; a whole section in one variable is written as JSON") from exc
+
+
+def _layered(file: Path | None) -> type[Settings]:
+    """Settings whose lowest layer is `file`: pydantic-settings takes the file from the class, not from the call."""
+
+    class Layered(Settings):
+        model_config = SettingsConfigDict(toml_file=file)
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del dotenv_settings, file_secret_settings
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    return Layered
+
+
+def _check_toml(file: Path) -> None:
+    """Say what is wrong with a settings file in a sentence, before pydantic reads it."""
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise UsageError(f"the settings file {file} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"the settings file {file} is not UTF-8: {exc.reason} at byte {exc.start}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise UsageError(f"the settings file {file} is not TOML: {exc}") from exc
+    for section, keys in content.items():
+        _check_key(str(file), (section,))
+        if section != "defaults" and isinstance(keys, dict):
+            for key in keys:
+                _check_key(str(file), (section, key))
+
+
+def _check_environment() -> None:
+    for variable in os.environ:
+        if variable.upper().startswith(ENV_PREFIX):
+            path = tuple(variable[len(ENV_PREFIX) :].lower().split("__"))
+            _check_key(f"environment variable {variable}", path)
+
+
+def _check_key(where: str, path: tuple[str, ...]) -> None:
+    """Raise UsageError with a suggestion where no setting has this path."""
+    known = {".".join(name) for name in setting_names()} | set(Settings.model_fields)
+    name = ".".join(path)
+    if name in known or path[0] == "defaults":
+        return
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+    raise UsageError(f"{where}: there is no setting {name}; {hint}")
+
+
+def setting_names() -> Iterator[tuple[str, ...]]:
+    """Every setting as (section, key); `defaults` is a section of free keys and stands alone."""
+    for section, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            for key in field.annotation.model_fields:
+                yield section, key
+        else:
+            yield (section,)
+
+
+def _explain(exc: ValidationError, file: Path | None) -> str:
+    """Put pydantic's first finding into a sentence."""
+    fault = exc.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in fault["loc"])
+    sources = f"a flag, {ENV_PREFIX}{name.upper().replace('.', '__')}" + (f" or {file}" if file else "")
+    return f"setting {name} ({sources}): {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"

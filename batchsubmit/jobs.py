@@ -1,0 +1,206 @@
+"""The values that the rest of the program passes around: jobs, what a call brought, and what the ledger records.
+
+Only values live here: nothing awaits, logs, reads a clock or knows AWS beyond its words.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import msgspec
+
+KEY_TAG = "batchsubmit:key"
+"""The tag that carries a job's key on the service, so that a lookup can prove that a job is ours."""
+
+
+def job_digest(canonical: bytes, *, batch: str = "", ordinal: int = 0) -> bytes:
+    """Tell a job by what it asks for: the first 16 bytes of a SHA-256.
+
+    `canonical` is the request as `schema.canonical` writes it; `ordinal` counts the identical rows before this one,
+    so the same row in the same batch has the same key wherever it stands in the manifest. The batch is framed by its
+    length, so that no batch id and request can run into one another.
+    """
+    name = batch.encode()
+    frame = b"batchsubmit-key-1\n%d\n%d\n" % (ordinal, len(name))
+    return hashlib.sha256(frame + name + canonical).digest()[:16]
+
+
+def key_text(digest: bytes) -> str:
+    """Write a digest as a key: 26 lower-case base 32 characters, which ledger, tag and logs carry."""
+    return base64.b32encode(digest).decode().rstrip("=").lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One validated request for one inference job. `request` is what the API takes, without our own tag."""
+
+    key: str
+    membership: str
+    name: str
+    request: Mapping[str, Any]
+
+    @property
+    def trained_model(self) -> str:
+        """The ARN of the trained model that the job runs."""
+        return str(self.request["trainedModelArn"])
+
+
+# What one call brought. The reaction to each stands in `submitter`; which answer is which, in `cleanrooms`.
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The service took the job and named it."""
+
+    arn: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaExceeded:
+    """402: not accepted, all slots are taken. The quota's name and value are the service's, where it gave them."""
+
+    code: str
+    message: str
+    quota_name: str | None = None
+    quota_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """429 and its other spellings: not accepted, we call too often."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflicted:
+    """409: not accepted now."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """400, 404, or anything else that says the request can never work."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """403, no or expired credentials, an endpoint that is no Clean Rooms ML: no other job would fare better."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """The request never left: refused connection, no such host, connect time-out."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """The request may have been accepted: 5xx, read time-out, lost connection, unreadable answer."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Accepted | QuotaExceeded | Throttled | Conflicted | Rejected | Forbidden | NotSent | Uncertain
+
+
+# What the ledger records. Field order is line order; `at` is UTC, RFC 3339, microseconds.
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    at: str
+
+
+class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
+    """A run took the ledger. `holder` tells a second run who has it."""
+
+    run: str
+    batch: str
+    manifest: str
+    manifest_sha256: str
+    version: str
+    holder: str
+    sandbox: bool = False
+
+
+class RunEnded(_Event, frozen=True, kw_only=True, tag="run_ended"):
+    """A run let go of the ledger in good order. A killed run has no such line."""
+
+    run: str
+    exit_status: int
+    reason: str
+    counts: dict[str, int]
+
+
+class _JobEvent(_Event, frozen=True, kw_only=True):
+    job: str
+    membership: str
+    name: str
+
+
+class Intent(_JobEvent, frozen=True, kw_only=True, tag="intent"):
+    """An attempt is about to be made. Durable before the call leaves."""
+
+    attempt: int
+    trained_model: str
+
+
+class Submitted(_JobEvent, frozen=True, kw_only=True, tag="submitted"):
+    """The service has the job. `via` is `start` (it answered) or `lookup` (we found it)."""
+
+    arn: str
+    attempt: int
+    via: str
+
+
+class Refused(_JobEvent, frozen=True, kw_only=True, tag="refused"):
+    """The attempt was certainly not accepted, and the job may be tried again."""
+
+    code: str
+    attempt: int
+
+
+class Unknown(_JobEvent, frozen=True, kw_only=True, tag="unknown"):
+    """The attempt may or may not have been accepted. Never repeated blindly."""
+
+    reason: str
+    attempt: int
+
+
+class Absent(_JobEvent, frozen=True, kw_only=True, tag="absent"):
+    """A lookup proved that the unknown attempt was not accepted."""
+
+    attempt: int
+
+
+class Failed(_JobEvent, frozen=True, kw_only=True, tag="failed"):
+    """The job can not be submitted; code and message are the service's own words, or the validator's."""
+
+    code: str
+    message: str
+    attempt: int
+
+
+class Finished(_JobEvent, frozen=True, kw_only=True, tag="finished"):
+    """The service ran the job to its end: `ACTIVE` is well, anything else is not."""
+
+    arn: str
+    status: str
+    message: str
+
+
+JobEvent: TypeAlias = Intent | Submitted | Refused | Unknown | Absent | Failed | Finished
+Event: TypeAlias = RunStarted | RunEnded | JobEvent

@@ -1,0 +1,128 @@
+"""The ledger as a JSONL file with group commit: all that wait at one moment share one write and one fsync.
+
+The event loop never blocks on the disk: a single thread writes, and while it does, the next group gathers.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchsubmit.errors import StoppedError
+from batchsubmit.jobs import Event, Intent
+from batchsubmit.ledger.lines import encode_line
+from batchsubmit.ledger.storage import LedgerFile
+from batchsubmit.states import Book
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    line: bytes
+    durable: asyncio.Future[None] | None
+    leads_to_a_call: bool
+
+
+class FileLedger:
+    """Records events in a file; use `open_ledger`, which also closes it."""
+
+    def __init__(self, file: LedgerFile, book: Book) -> None:
+        self.book = book
+        self._file = file
+        self._gathering: list[_Entry] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._failure: StoppedError | None = None
+
+    def put(self, event: Event) -> Awaitable[None]:
+        """Record an event; the returned future resolves once it is on the disk."""
+        durable = asyncio.get_running_loop().create_future()
+        self._gather(event, durable)
+        return durable
+
+    def note(self, event: Event) -> None:
+        """Record an event with the next group, without waiting for it."""
+        self._gather(event, None)
+
+    def _gather(self, event: Event, durable: asyncio.Future[None] | None) -> None:
+        if self._failure is not None and isinstance(event, Intent):
+            raise StoppedError(str(self._failure))
+        self._gathering.append(_Entry(encode_line(event), durable, isinstance(event, Intent)))
+        self.book.apply(event)
+        self._wake.set()
+
+    async def write_groups(self) -> None:
+        """Write group after group until `close` was called and nothing is left."""
+        loop = asyncio.get_running_loop()
+        while not (self._closing and not self._gathering):
+            await self._wake.wait()
+            self._wake.clear()
+            group, self._gathering = self._gathering, []
+            if group:
+                await loop.run_in_executor(self._thread, self._commit, group, loop)
+
+    def _commit(self, group: list[_Entry], loop: asyncio.AbstractEventLoop) -> None:
+        """Write one group. Runs in the ledger's thread; tells the waiters through the loop."""
+        calls_to_come = [entry for entry in group if entry.leads_to_a_call]
+        if calls_to_come:
+            try:
+                self._file.reserve(sum(len(entry.line) for entry in group))
+            except StoppedError as exc:
+                loop.call_soon_threadsafe(self._fail, calls_to_come, exc)
+                group = [entry for entry in group if not entry.leads_to_a_call]
+        if not group:
+            return
+        try:
+            self._file.append(b"".join(entry.line for entry in group))
+        except StoppedError as exc:
+            loop.call_soon_threadsafe(self._fail, group, exc)
+        else:
+            loop.call_soon_threadsafe(_settle, group)
+
+    def _fail(self, group: list[_Entry], exc: StoppedError) -> None:
+        self._failure = exc
+        for entry in group:
+            if entry.durable is not None and not entry.durable.done():
+                entry.durable.set_exception(StoppedError(str(exc)))
+
+    def close(self) -> None:
+        """Let `write_groups` end once all is written."""
+        self._closing = True
+        self._wake.set()
+
+    @property
+    def failure(self) -> StoppedError | None:
+        """Why the ledger can no longer be relied on, if it cannot."""
+        return self._failure
+
+    def release(self) -> None:
+        """End the thread, then close and unlock the file."""
+        self._thread.shutdown(wait=True)
+        self._file.close()
+
+
+def _settle(group: list[_Entry]) -> None:
+    for entry in group:
+        if entry.durable is not None and not entry.durable.done():
+            entry.durable.set_result(None)
+
+
+@asynccontextmanager
+async def open_ledger(path: Path, *, concurrency: int = 32) -> AsyncIterator[FileLedger]:
+    """Open, lock and read a ledger file; write out what is left and unlock it at the end.
+
+    Raises UsageError, LedgerError (see `storage.LedgerFile.open`).
+    """
+    file = LedgerFile(path, headroom_bytes=max(1 << 16, concurrency << 10))
+    book = await asyncio.to_thread(file.open)
+    ledger = FileLedger(file, book)
+    writer = asyncio.create_task(ledger.write_groups(), name="ledger writer")
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+        # Shielded: a second signal cancels us here, and what has happened must still be written down.
+        await asyncio.shield(writer)
+        ledger.release()

@@ -1,0 +1,33 @@
+"""A ledger in memory, for tests and simulations: the same promises, but for a process only."""
+
+from collections.abc import Awaitable
+
+from batchsubmit.jobs import Event
+from batchsubmit.ledger.lines import encode_line
+from batchsubmit.states import Book
+
+
+class MemoryLedger:
+    """Keeps the events in a list; `lines()` is what the file would hold."""
+
+    def __init__(self) -> None:
+        self.book = Book()
+        self.events: list[Event] = []
+
+    def put(self, event: Event) -> Awaitable[None]:
+        """Record an event; durable at once, as far as memory is."""
+        self.note(event)
+        return _nothing()
+
+    def note(self, event: Event) -> None:
+        """Record an event."""
+        self.events.append(event)
+        self.book.apply(event)
+
+    def lines(self) -> bytes:
+        """Encode the events as a ledger file."""
+        return b"".join(map(encode_line, self.events))
+
+
+async def _nothing() -> None:
+    """Resolve at once."""

@@ -1,0 +1,213 @@
+"""The ledger's file on the disk: locked, read, mended at its torn end, and appended to. Blocking, no asyncio.
+
+What must hold here: `append` returns only when the bytes are on the disk; a failed `fsync` is never tried again (the
+kernel may have dropped the pages it could not write, so a second one would lie); room for the outcomes of calls under
+way is reserved before an intent is written, so that a full disk stops a run before a call and not after one.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from batchsubmit.errors import LedgerError, StoppedError, UsageError
+from batchsubmit.jobs import Event
+from batchsubmit.ledger.lines import LineDamagedError, decode_line
+from batchsubmit.states import Book
+
+_FALLOC_FL_KEEP_SIZE = 1
+_CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+
+class LedgerFile:
+    """One ledger file, open and locked from `open` to `close`."""
+
+    def __init__(self, path: Path, *, headroom_bytes: int = 1 << 16) -> None:
+        self.path = path
+        self._headroom_bytes = headroom_bytes
+        self._fd = -1
+        self._size = 0
+        self._broken: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<LedgerFile {self.path} {self._broken or ('open' if self._fd >= 0 else 'closed')}>"
+
+    def open(self) -> Book:
+        """Lock the file, creating it if need be, and read it; cut off and keep aside a torn last line.
+
+        Raises UsageError where the file cannot be opened, LedgerError where it is in use or damaged.
+        """
+        self._fd = _open_regular(self.path)
+        try:
+            self._lock()
+            book, sound = read_book(self.path)
+            self._mend_tail(sound)
+        except BaseException:
+            self.close()
+            raise
+        return book
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LedgerError(
+                f"the ledger {self.path} is in use by {_holder(self.path)}; wait for it to end, "
+                "or give this run another --ledger"
+            ) from None
+
+    def _mend_tail(self, sound: int) -> None:
+        size = os.fstat(self._fd).st_size
+        tail = os.pread(self._fd, size - sound, sound)
+        self._size = sound
+        if not tail:
+            return
+        try:
+            decode_line(tail)
+        except LineDamagedError:
+            aside = self.path.with_name(f"{self.path.name}.torn-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+            aside.write_bytes(tail)
+            os.ftruncate(self._fd, sound)
+            os.fsync(self._fd)
+        else:
+            # Whole but for its newline: the event is true, so it stays.
+            self._size = size
+            self.append(b"\n")
+
+    def reserve(self, coming_bytes: int) -> None:
+        """Make sure that the disk has room for these bytes and for the outcomes that follow them.
+
+        Raises StoppedError on a full disk. A file system that cannot reserve is taken at its word.
+        """
+        libc = ctypes.CDLL(None, use_errno=True)
+        length = ctypes.c_longlong(coming_bytes + self._headroom_bytes)
+        if not hasattr(libc, "fallocate"):
+            return
+        if libc.fallocate(self._fd, _FALLOC_FL_KEEP_SIZE, ctypes.c_longlong(self._size), length) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in _CANNOT_RESERVE:
+            raise self._stopped(OSError(code, os.strerror(code)))
+
+    def append(self, data: bytes) -> None:
+        """Write the bytes at the end and wait until the disk has them.
+
+        Raises StoppedError where that fails; what was half written is cut off again.
+        """
+        if self._broken:
+            raise StoppedError(self._broken)
+        self._check_still_there()
+        try:
+            _write_all(self._fd, data)
+        except OSError as exc:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._size)
+            raise self._stopped(exc) from exc
+        self._size += len(data)
+        try:
+            os.fdatasync(self._fd)
+        except OSError as exc:
+            error = self._stopped(exc)
+            self._broken = str(error)
+            raise error from exc
+
+    def _check_still_there(self) -> None:
+        try:
+            named = self.path.stat()
+        except OSError:
+            named = None
+        if named is None or not os.path.samestat(named, os.fstat(self._fd)):
+            self._broken = f"the ledger {self.path} was {'replaced' if named else 'deleted'} while this run wrote to it"
+            raise StoppedError(self._broken)
+
+    def _stopped(self, exc: OSError) -> StoppedError:
+        return StoppedError(
+            f"the ledger {self.path} cannot be written: {exc.strerror}; no call was made after that. "
+            "Mend it and run the same command again"
+        )
+
+    def close(self) -> None:
+        """Give back reserved room and the lock."""
+        if self._fd < 0:
+            return
+        with suppress(OSError):
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size)
+        os.close(self._fd)
+        self._fd = -1
+
+
+def read_book(path: Path) -> tuple[Book, int]:
+    """Fold a ledger without locking it: the book, and how many bytes of whole lines it was read from.
+
+    Raises LedgerError with the number of the first damaged line.
+    """
+    book = Book()
+    sound = 0
+    with path.open("rb") as file:
+        for event, length in read_events(file, path):
+            book.apply(event)
+            sound += length
+    return book, sound
+
+
+def read_events(file: BinaryIO, path: Path) -> Iterator[tuple[Event, int]]:
+    """Yield each event with its line's length in bytes; a last line without a newline is left out.
+
+    Raises LedgerError with the number of the first damaged line.
+    """
+    for number, line in enumerate(file, start=1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            yield decode_line(line), len(line)
+        except LineDamagedError as exc:
+            raise LedgerError(
+                f"the ledger {path} is damaged at line {number}: {exc}. Restore the file from a copy; nothing was sent"
+            ) from exc
+
+
+def _open_regular(path: Path) -> int:
+    created = not path.exists()
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    except OSError as exc:
+        raise UsageError(f"the ledger {path} cannot be opened for writing: {exc.strerror}") from exc
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise UsageError(f"the ledger {path} is not a regular file; give --ledger a file's path")
+    if created:
+        _sync_folder(path.parent)
+    return fd
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name durable, not only its content."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _holder(path: Path) -> str:
+    """Name the run that holds the lock, from its own first line."""
+    try:
+        book, _ = read_book(path)
+    except (LedgerError, OSError):
+        return "another process"
+    if not book.runs or book.last_end is not None:
+        return "another process"
+    run = book.runs[-1]
+    return f"run {run.run} ({run.holder}, since {run.at})"

@@ -1,0 +1,35 @@
+"""Logs a run through structlog: keys, never sentences, and nothing from a request body."""
+
+import structlog
+
+from batchsubmit.jobs import Absent, Failed, Finished, Intent, JobEvent, Refused, Submitted, Unknown
+
+
+class LogObserver:
+    """One log line an event; ordinary ones at `info` and `debug`, those that want a person's eye at `warning`."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger("batchsubmit")
+
+    def saw(self, event: JobEvent) -> None:
+        """Log an event of a job."""
+        log = self._log.bind(job=event.job, membership=event.membership)
+        match event:
+            case Intent():
+                log.debug("job.intent", attempt=event.attempt)
+            case Submitted():
+                log.info("job.submitted", attempt=event.attempt, arn=event.arn, via=event.via)
+            case Refused():
+                log.debug("job.refused", attempt=event.attempt, code=event.code)
+            case Unknown():
+                log.warning("job.unknown", attempt=event.attempt, reason=event.reason)
+            case Absent():
+                log.info("job.absent", attempt=event.attempt)
+            case Failed():
+                log.warning("job.failed", attempt=event.attempt, code=event.code, message=event.message)
+            case Finished():
+                log.info("job.finished", arn=event.arn, status=event.status)
+
+    def rate_cut(self, per_second: float) -> None:
+        """Log that the service throttles."""
+        self._log.warning("rate.cut", calls_per_second=round(per_second, 3))

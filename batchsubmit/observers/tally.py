@@ -1,0 +1,48 @@
+"""Counts what happened in this run; the progress display, the failure limit and the summary read it."""
+
+from collections.abc import Callable
+
+from batchsubmit.jobs import Failed, Finished, JobEvent, Refused, Submitted, Unknown
+
+QUOTA_CODE = "ServiceQuotaExceededException"
+
+
+class Tally:
+    """Running counts of one run. `on_decided` is called after each job that was decided or finished."""
+
+    def __init__(self, on_decided: Callable[["Tally"], None] = lambda _: None) -> None:
+        self.submitted = 0
+        self.failed = 0
+        self.unknown = 0
+        self.refused_by_quota = 0
+        self.throttled = 0
+        self.finished_well = 0
+        self.finished_badly = 0
+        self._on_decided = on_decided
+
+    def __repr__(self) -> str:
+        return f"<Tally {self.submitted} submitted, {self.failed} failed, {self.unknown} unknown>"
+
+    def saw(self, event: JobEvent) -> None:
+        """Count one event."""
+        match event:
+            case Submitted():
+                self.submitted += 1
+            case Failed():
+                self.failed += 1
+            case Unknown():
+                self.unknown += 1
+            case Finished():
+                self.finished_well += event.status == "ACTIVE"
+                self.finished_badly += event.status != "ACTIVE"
+            case Refused():
+                self.refused_by_quota += event.code == QUOTA_CODE
+                return
+            case _:
+                return
+        self._on_decided(self)
+
+    def rate_cut(self, per_second: float) -> None:
+        """Count one throttling that was answered by a lower rate."""
+        del per_second
+        self.throttled += 1

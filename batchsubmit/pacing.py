@@ -1,0 +1,180 @@
+"""How fast calls leave, and how long a refused one waits: the rate gate and the retry policies.
+
+`Pace` is pure; `RateGate` is the only place that waits for it. Nothing here knows what a call is.
+"""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from asyncio_throttle.throttler import Throttler
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_never
+from tenacity import wait_random_exponential as full_jitter
+
+from batchsubmit.config import RetrySettings
+from batchsubmit.jobs import Conflicted, NotSent, Throttled
+
+_EVENNESS = 0.98
+"""The gate aims at 98 % of the rate: timers fire late by up to a millisecond and calls reach the wire unevenly, and
+the bound (never more than the rate in any one second) must hold there, not only here."""
+
+_CATCH_UP_SECONDS = 0.01
+"""A timer that fires late is made up for by the next calls, but only as far as this: more would be a burst."""
+
+
+class Pace:
+    """The rate that is allowed now: halved when the service throttles, raised in steps when calls succeed."""
+
+    def __init__(self, max_per_second: float) -> None:
+        self.max_per_second = max_per_second
+        self.per_second = max_per_second
+        self._cut_at = -math.inf
+        self._recent: deque[float] = deque()
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether calls have to wait for one another at all."""
+        return self.per_second > 0
+
+    def throttled(self, *, sent_at: float, now: float) -> bool:
+        """Halve the rate; False for a call that left before the last cut, for it says nothing of the new rate."""
+        if sent_at < self._cut_at:
+            return False
+        current = self.per_second or self._measured(now)
+        self.per_second = max(current / 2, 0.1)
+        self._cut_at = now
+        return True
+
+    def succeeded(self, *, sent_at: float, now: float) -> None:
+        """Raise a cut rate by a twentieth of its ceiling for each second's worth of successes."""
+        if not self.max_per_second:
+            self._recent.append(now)
+            self._forget_older_than(now - 1)
+        if not self.per_second or sent_at < self._cut_at:
+            return
+        if self.max_per_second:
+            step = self.max_per_second / 20 / max(self.per_second, 1)
+            self.per_second = min(self.max_per_second, self.per_second + step)
+        else:
+            # No ceiling was set: grow by a twentieth a second's worth, and forget the cut after ten quiet minutes.
+            self.per_second *= 1 + 0.05 / max(self.per_second, 1)
+            if now - self._cut_at > 600:
+                self.per_second = 0
+
+    def _measured(self, now: float) -> float:
+        """Calls of the last second, where no rate was set and one must be found."""
+        self._forget_older_than(now - 1)
+        return max(float(len(self._recent)), 1.0)
+
+    def _forget_older_than(self, moment: float) -> None:
+        while self._recent and self._recent[0] < moment:
+            self._recent.popleft()
+
+
+class RateGate:
+    """Lets calls through one by one, evenly, at the pace that is allowed now.
+
+    asyncio-throttle's Throttler polls for each of its waiters and lets a period's calls through at once. So one
+    caller at a time waits in it, after waiting for its own due time: the pace is even, the cost does not grow with the
+    number of callers, and the Throttler is what guarantees the bound over a second (for a rate below one a second:
+    over that call's own period).
+    """
+
+    def __init__(self, pace: Pace, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.pace = pace
+        self._monotonic = monotonic
+        self._turn = asyncio.Lock()
+        self._closed = asyncio.Event()
+        self._due = -math.inf
+        self._throttler = Throttler(rate_limit=1)
+
+    async def admit(self) -> bool:
+        """Wait for leave to make one call; False where the gate was closed meanwhile."""
+        if not self.pace.is_limited:
+            return not self._closed.is_set()
+        async with self._turn:
+            await self._wait_until_due()
+            if self._closed.is_set():
+                return False
+            if self.pace.is_limited:
+                self._set_bound()
+                await self._throttler.acquire()  # type: ignore[no-untyped-call] # the library has no types
+            return True
+
+    async def _wait_until_due(self) -> None:
+        if self._closed.is_set() or not self.pace.is_limited:
+            return
+        self._due = max(self._due, self._monotonic() - _CATCH_UP_SECONDS)
+        wait = self._due - self._monotonic()
+        if wait > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._closed.wait()
+        self._due += 1 / (self.pace.per_second * _EVENNESS)
+
+    def _set_bound(self) -> None:
+        """Tell the Throttler the rate of this moment: whole calls in the shortest period that holds them."""
+        rate = self.pace.per_second
+        calls = max(1, math.floor(rate))
+        self._throttler.rate_limit = calls
+        self._throttler.period = calls / rate
+
+    def close(self) -> None:
+        """Let nobody through any more, and wake those who wait."""
+        self._closed.set()
+
+
+_Result = TypeVar("_Result")
+
+
+class RetryPolicies:
+    """Which outcomes are tried again, how often and after how long: one tenacity policy a class of reaction.
+
+    Waits have full jitter: anything between nothing and the doubling bound. Throttled calls are repeated without end,
+    because the rate gate slows down by itself; conflicts and unsent calls a bounded number of times.
+    """
+
+    def __init__(self, settings: RetrySettings, *, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._settings = settings
+        self._sleep = sleep
+        bounded = stop_after_attempt(settings.max_attempts)
+        self._layers = (
+            self._policy(Throttled, stop_never),
+            self._policy(NotSent, bounded),
+            self._policy(Conflicted, bounded),
+        )
+
+    def _policy(self, outcome: type, stop: Callable[[RetryCallState], bool]) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_result(lambda result: isinstance(result, outcome)),
+            wait=full_jitter(multiplier=self._settings.base_seconds, max=self._settings.cap_seconds),
+            stop=stop,
+            sleep=self._sleep,
+            retry_error_callback=_last_result,
+        )
+
+    async def run(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Call `attempt` until its result is none of those to be tried again, or its policy's bound is reached."""
+        layered = attempt
+        for policy in self._layers:
+            layered = _around(policy, layered)
+        return await layered()
+
+
+def _around(policy: AsyncRetrying, attempt: Callable[[], Awaitable[_Result]]) -> Callable[[], Awaitable[_Result]]:
+    """Each layer counts its own class of outcome, so a conflict never spends an unsent call's tries."""
+
+    async def retried() -> _Result:
+        result: _Result = await policy(attempt)
+        return result
+
+    return retried
+
+
+def _last_result(state: RetryCallState) -> object:
+    """Hand the last outcome on where the bound is reached: an outcome is a value here, never an exception."""
+    return state.outcome.result() if state.outcome else None

@@ -1,0 +1,45 @@
+"""Writes down what happened and then tells those who watch: first the ledger, then the observers, never the other way."""
+
+from collections.abc import Sequence
+
+from batchsubmit.clock import Clock, timestamp
+from batchsubmit.jobs import JobEvent
+from batchsubmit.ledger import Ledger
+from batchsubmit.observers import Observer
+
+
+class Recorder:
+    """One run's pen."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, observers: Sequence[Observer] = ()) -> None:
+        self.ledger = ledger
+        self.clock = clock
+        self._observers = observers
+
+    async def record(self, event: JobEvent) -> None:
+        """Write an event down and wait until the disk has it.
+
+        The ledger takes the event before anything is awaited, so a caller that is cancelled here loses nothing.
+        Raises StoppedError where the ledger can no longer be relied on.
+        """
+        durable = self.ledger.put(event)
+        await durable
+        self._tell(event)
+
+    def note(self, event: JobEvent) -> None:
+        """Write an event down that nothing waits for."""
+        self.ledger.note(event)
+        self._tell(event)
+
+    def rate_cut(self, per_second: float) -> None:
+        """Tell that the service throttles; the ledger has no use for it."""
+        for observer in self._observers:
+            observer.rate_cut(per_second)
+
+    def now(self) -> str:
+        """The time for an event's `at`."""
+        return timestamp(self.clock.now())
+
+    def _tell(self, event: JobEvent) -> None:
+        for observer in self._observers:
+            observer.saw(event)

@@ -1,0 +1,69 @@
+"""The closing account of a run: counts, what is left, what to do next, and the exit status that follows. Pure."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_STOPPED = 3
+EXIT_LEDGER = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownJob:
+    """A job that may or may not run on the service."""
+
+    job: str
+    membership: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """One run in numbers.
+
+    Every row of the manifest is in exactly one of the counts from `submitted` to `left`. `unknown_elsewhere` are jobs
+    of the ledger whose rows the manifest no longer has. `finished_*` are among the submitted.
+    """
+
+    run: str
+    batch: str
+    manifest: str
+    ledger: str
+    rows: int
+    submitted: int
+    submitted_before: int
+    failed: int
+    failed_before: int
+    invalid: int
+    unknown: int
+    left: int
+    unknown_elsewhere: int
+    finished_well: int
+    finished_badly: int
+    refused_by_quota: int
+    throttled: int
+    seconds: float
+    is_waited_for: bool = False
+    stop_reason: str = ""
+    stop_message: str = ""
+    unknown_jobs: tuple[UnknownJob, ...] = ()
+
+    @property
+    def exit_status(self) -> int:
+        """The contract's exit status: what remains to be done outranks what failed."""
+        if self.stop_reason or self.unknown or self.unknown_elsewhere or self.left:
+            return EXIT_STOPPED
+        if self.failed or self.failed_before or self.invalid or self.finished_badly:
+            return EXIT_FAILED
+        return EXIT_DONE
+
+    def counts(self) -> dict[str, int]:
+        """The counts alone, as the ledger's last line of a run has them."""
+        return {name: value for name, value in asdict(self).items() if type(value) is int}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON summary: the same names, and the exit status."""
+        return {**asdict(self), "exit_status": self.exit_status}

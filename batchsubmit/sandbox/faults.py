@@ -1,0 +1,223 @@
+"""Faults to be injected: which there are, and which meets the next call. It must not know HTTP or jobs.
+
+A script is a list of faults that are used up, one a matching call; a call that no entry matches is left to
+the probabilities. Invalid calls meet no fault, and a fault *after* acceptance is spent only on a call that
+was accepted.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from random import Random
+from typing import Any, Final, Self
+
+from batchsubmit.sandbox.operations import LIST, OPERATIONS, START
+
+ANY_OPERATION: Final = "*"
+_ROUNDING: Final = 1e-9
+
+
+class Fault(StrEnum):
+    """What can go wrong. Those of `AFTER` happen to a call that took effect, the others instead of it."""
+
+    NONE = "none"
+    """Let the call pass: in a script, to reach the one behind it."""
+    QUOTA = "quota"
+    """402 with the quota per membership, though there may be slots."""
+    QUOTA_ACCOUNT = "quota_account"
+    """402 with the quota per account."""
+    QUOTA_BARE = "quota_bare"
+    """402 without quotaName and quotaValue."""
+    THROTTLED = "throttled"
+    """429 ThrottlingException, the modelled one."""
+    TOO_MANY_REQUESTS = "too_many_requests"
+    """429 TooManyRequestsException."""
+    THROTTLING_400 = "throttling_400"
+    """400 Throttling."""
+    REQUEST_LIMIT = "request_limit"
+    """503 RequestLimitExceeded."""
+    SLOW_DOWN = "slow_down"
+    """503 SlowDown."""
+    CONFLICT = "conflict"
+    """409 ConflictException."""
+    VALIDATION = "validation"
+    """400 ValidationException."""
+    NOT_FOUND = "not_found"
+    """404 ResourceNotFoundException."""
+    ACCESS_DENIED = "access_denied"
+    """403 AccessDeniedException."""
+    EXPIRED_TOKEN = "expired_token"  # noqa: S105 - the name of a fault
+    """403 ExpiredTokenException."""
+    UNRECOGNIZED_CLIENT = "unrecognized_client"
+    """403 UnrecognizedClientException."""
+    ERROR_BEFORE = "error_before"
+    """500, and the call took no effect."""
+    UNAVAILABLE = "unavailable"
+    """503 ServiceUnavailable, and the call took no effect."""
+    CUT_BEFORE = "cut_before"
+    """The connection is cut, and the call took no effect."""
+    STALL = "stall"
+    """The connection is cut after some seconds, and the call took no effect."""
+    SLOW_ACCEPTANCE = "slow_acceptance"
+    """The call takes effect only after some seconds, whether or not anybody still waits for it."""
+    EMPTY_PAGE = "empty_page"
+    """List: an empty page with a token to go on with."""
+    EXPIRED_NEXT_TOKEN = "expired_next_token"  # noqa: S105 - the name of a fault
+    """List: 400 ValidationException for a call with a nextToken; others pass, and do not spend it."""
+    ERROR_AFTER = "error_after"
+    """500, but the call took effect."""
+    LOST_AFTER = "lost_after"
+    """The connection is cut without an answer, but the call took effect."""
+    TRUNCATED = "truncated"
+    """The connection is cut in the middle of the answer; the call took effect."""
+    SLOW_ANSWER = "slow_answer"
+    """The call takes effect at once and is answered after some seconds."""
+    UNREADABLE = "unreadable"
+    """200 with a body that is not JSON; the call took effect."""
+    NO_ARN = "no_arn"
+    """200 with an empty object; the call took effect."""
+
+
+AFTER: Final = frozenset(
+    {
+        Fault.ERROR_AFTER,
+        Fault.LOST_AFTER,
+        Fault.TRUNCATED,
+        Fault.SLOW_ANSWER,
+        Fault.UNREADABLE,
+        Fault.NO_ARN,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptedFault:
+    """A fault for the next `times` calls of one operation (`*` for any), or of one job's name only."""
+
+    fault: Fault
+    operation: str = START
+    name: str | None = None
+    times: int = 1
+    seconds: float | None = None
+    """How long a slow one takes; the plan's `slow_seconds` if not said."""
+
+    def __post_init__(self) -> None:
+        """Refuse an entry that no call would ever match."""
+        _require_operation(self.operation)
+        if self.times < 1:
+            raise ValueError(f"times must be at least 1, not {self.times}")
+        if self.seconds is not None and not self.seconds >= 0:
+            raise ValueError(f"seconds must not be negative, not {self.seconds}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultPlan:
+    """All that shall go wrong: `probabilities` by operation (`*` for any) and fault, and a script."""
+
+    probabilities: Mapping[str, Mapping[Fault, float]] = field(default_factory=dict)
+    script: tuple[ScriptedFault, ...] = ()
+    slow_seconds: float = 5.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse probabilities that mean nothing."""
+        if not self.slow_seconds >= 0:
+            raise ValueError(f"slow_seconds must not be negative, not {self.slow_seconds}")
+        for operation, shares in self.probabilities.items():
+            _require_operation(operation)
+            if not all(share >= 0 for share in shares.values()) or not sum(shares.values()) <= 1 + _ROUNDING:
+                raise ValueError(f"the probabilities of {operation} must be at least 0 and at most 1 together")
+
+    @classmethod
+    def from_json(cls, plan: Mapping[str, Any]) -> Self:
+        """Read a plan from a JSON object with this class's members; `ValueError` says what does not fit."""
+        try:
+            probabilities = {
+                str(operation): {Fault(fault): float(share) for fault, share in shares.items()}
+                for operation, shares in plan.get("probabilities", {}).items()
+            }
+            script = tuple(
+                ScriptedFault(**entry | {"fault": Fault(entry["fault"])}) for entry in plan.get("script", [])
+            )
+            rest = {name: value for name, value in plan.items() if name not in ("probabilities", "script")}
+            return cls(probabilities=probabilities, script=script, **rest)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not a plan of faults: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """The fault that meets a call. It is spent once `Faults.spend` has heard of it."""
+
+    fault: Fault
+    seconds: float
+    entry: int | None = None
+
+
+class Faults:
+    """A plan being carried out: what of the script is left, and what was injected."""
+
+    def __init__(self, plan: FaultPlan | None = None) -> None:
+        self.configure(plan or FaultPlan())
+
+    def configure(self, plan: FaultPlan) -> None:
+        """Begin a new plan, and count from zero."""
+        self.plan = plan
+        self.injected: Counter[tuple[str, str]] = Counter()
+        self._left = [entry.times for entry in plan.script]
+        self._random = Random(plan.seed)  # noqa: S311 - faults, not secrets
+
+    def draw(self, operation: str, name: str | None, *, has_token: bool = False) -> Drawn:
+        """Return what meets a call of an operation; `name` is the job's, where it is known."""
+        for position, entry in enumerate(self.plan.script):
+            if self._left[position] and _matches(entry, operation, name, has_token=has_token):
+                seconds = self.plan.slow_seconds if entry.seconds is None else entry.seconds
+                return Drawn(fault=entry.fault, seconds=seconds, entry=position)
+        fault = self._draw_by_chance(operation)
+        fits = _fits(fault, operation, has_token=has_token)
+        return Drawn(fault=fault if fits else Fault.NONE, seconds=self.plan.slow_seconds)
+
+    def spend(self, operation: str, drawn: Drawn) -> None:
+        """Use a fault up, and count it."""
+        if drawn.entry is not None:
+            self._left[drawn.entry] -= 1
+        if drawn.fault is not Fault.NONE:
+            self.injected[operation, drawn.fault.value] += 1
+
+    def unspent(self) -> list[ScriptedFault]:
+        """Return the entries of the script that are not used up."""
+        return [entry for entry, left in zip(self.plan.script, self._left, strict=True) if left]
+
+    def _draw_by_chance(self, operation: str) -> Fault:
+        shares = self.plan.probabilities.get(operation, self.plan.probabilities.get(ANY_OPERATION))
+        if not shares:
+            return Fault.NONE
+        drawn = self._random.random()
+        for fault, share in shares.items():
+            drawn -= share
+            if drawn < 0:
+                return fault
+        return Fault.NONE
+
+
+def _matches(entry: ScriptedFault, operation: str, name: str | None, *, has_token: bool) -> bool:
+    return (
+        entry.operation in (operation, ANY_OPERATION)
+        and entry.name in (None, name)
+        and _fits(entry.fault, operation, has_token=has_token)
+    )
+
+
+def _fits(fault: Fault, operation: str, *, has_token: bool) -> bool:
+    match fault:
+        case Fault.EMPTY_PAGE:
+            return operation == LIST
+        case Fault.EXPIRED_NEXT_TOKEN:
+            return operation == LIST and has_token
+    return True
+
+
+def _require_operation(operation: str) -> None:
+    if operation not in (*OPERATIONS, ANY_OPERATION):
+        raise ValueError(f"unknown operation {operation!r}; known are {', '.join(OPERATIONS)} and {ANY_OPERATION}")

@@ -1,0 +1,55 @@
+"""The trained models of the sandbox: every ARN is one, ACTIVE, unless the settings say otherwise.
+
+It must not know jobs. Its times are made up, but always the same.
+"""
+
+from typing import Any, Final
+
+from batchsubmit.sandbox.records import collaboration, timestamp
+from batchsubmit.sandbox.refusals import Refusal
+from batchsubmit.sandbox.settings import SandboxSettings
+
+_ALGORITHM: Final = "/configured-model-algorithm-association/sandbox"
+_TRAINED_AT: Final = 1_735_689_600.0  # 2025-01-01T00:00:00Z
+
+
+class Models:
+    """What the service knows about trained models."""
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self.settings = settings
+
+    def require(self, arn: str) -> None:
+        """Raise the refusal of a model that does not exist."""
+        if arn in self.settings.missing_models:
+            raise Refusal("ResourceNotFoundException", f"Trained model {arn} was not found.")
+
+    def require_active(self, arn: str) -> None:
+        """Raise the refusal of a model that cannot be used for inference, now or ever."""
+        self.require(arn)
+        status = self._status(arn)
+        if status != "ACTIVE":
+            raise Refusal("ConflictException", f"Trained model {arn} is {status}, not ACTIVE.")
+
+    def detail(self, arn: str, membership: str, version: str | None) -> dict[str, Any]:
+        """Return a model as GetTrainedModel shows it."""
+        self.require(arn)
+        scope, _, name = arn.partition("/trained-model/")
+        if not scope.endswith(membership):
+            raise Refusal("ResourceNotFoundException", f"Trained model {arn} is not in membership {membership}.")
+        channel = {"mlInputChannelArn": f"{scope}/ml-input-channel/sandbox", "channelName": "train"}
+        shown: dict[str, Any] = {
+            "membershipIdentifier": membership,
+            "collaborationIdentifier": collaboration(membership),
+            "trainedModelArn": arn,
+            "name": name[:63],
+            "status": self._status(arn),
+            "configuredModelAlgorithmAssociationArn": f"{scope}{_ALGORITHM}",
+            "createTime": timestamp(_TRAINED_AT),
+            "updateTime": timestamp(_TRAINED_AT),
+            "dataChannels": [channel],
+        }
+        return shown | {"versionIdentifier": version} if version else shown
+
+    def _status(self, arn: str) -> str:
+        return self.settings.model_statuses.get(arn, "ACTIVE")

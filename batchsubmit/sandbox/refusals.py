@@ -1,0 +1,58 @@
+"""How the sandbox says no: the codes of Clean Rooms ML and of AWS in front of it, with their HTTP status.
+
+It must not know what is refused, or why.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+STATUS_CODES: Final[Mapping[str, int]] = {
+    "AccessDeniedException": 403,
+    "ConflictException": 409,
+    "ExpiredTokenException": 403,
+    "InternalServerException": 500,
+    "RequestLimitExceeded": 503,
+    "ResourceNotFoundException": 404,
+    "SerializationException": 400,
+    "ServiceQuotaExceededException": 402,
+    "ServiceUnavailable": 503,
+    "SlowDown": 503,
+    "Throttling": 400,
+    "ThrottlingException": 429,
+    "TooManyRequestsException": 429,
+    "UnknownOperationException": 404,
+    "UnrecognizedClientException": 403,
+    "ValidationException": 400,
+}
+
+
+class Refusal(Exception):  # noqa: N818 - an answer of the service, not a fault of this program
+    """The service's own no: its error code, its words and the further members of its error shape."""
+
+    def __init__(self, code: str, message: str, members: Mapping[str, object] | None = None) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.members: Mapping[str, object] = members or {}
+        self.status_code = STATUS_CODES[code]
+
+    def body(self) -> dict[str, object]:
+        """Return the JSON object that stands in the answer."""
+        return {"message": self.message, **self.members}
+
+
+def over_quota(name: str, value: int) -> Refusal:
+    """Return the refusal of a job for which there is no slot."""
+    message = f"You have exceeded your service quota: {name} ({value})."
+    return Refusal("ServiceQuotaExceededException", message, {"quotaName": name, "quotaValue": float(value)})
+
+
+def invalid(*problems: str) -> Refusal:
+    """Return the refusal of a request that breaks its constraints, in the words AWS puts around them."""
+    detected = "1 validation error" if len(problems) == 1 else f"{len(problems)} validation errors"
+    return Refusal("ValidationException", f"{detected} detected: {'; '.join(problems)}")
+
+
+def problem(where: str, constraint: str) -> str:
+    """Return one problem of a request in AWS's words. The value itself is left out: it may be private."""
+    return f"Value at '{where}' failed to satisfy constraint: {constraint}"

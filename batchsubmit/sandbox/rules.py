@@ -1,0 +1,60 @@
+"""What AWS checks between the members of a Start request, and the service model does not state.
+
+It must not know shapes: a request comes here when each of its members is well-formed.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from batchsubmit.sandbox.refusals import problem
+from batchsubmit.sandbox.tags import tag_problems
+
+
+def start_problems(request: Mapping[str, Any], region: str | None) -> list[str]:
+    """Return the contradictions in a request; `region` is the one the call was signed for, if it was."""
+    arns = _arns(request)
+    return [
+        *_membership_problems(arns, request["membershipIdentifier"]),
+        *_account_problems(arns),
+        *_region_problems(arns | _kms_arn(request), region),
+        *tag_problems(request.get("tags") or {}),
+    ]
+
+
+def _arns(request: Mapping[str, Any]) -> dict[str, str]:
+    arns = {
+        "trainedModelArn": request["trainedModelArn"],
+        "configuredModelAlgorithmAssociationArn": request.get("configuredModelAlgorithmAssociationArn"),
+        "dataSource.mlInputChannelArn": request["dataSource"]["mlInputChannelArn"],
+    }
+    return {where: arn for where, arn in arns.items() if arn is not None}
+
+
+def _kms_arn(request: Mapping[str, Any]) -> dict[str, str]:
+    return {"kmsKeyArn": request["kmsKeyArn"]} if request.get("kmsKeyArn") is not None else {}
+
+
+def _membership_problems(arns: Mapping[str, str], membership: str) -> list[str]:
+    return [
+        problem(where, "Membership in the ARN must equal membershipIdentifier")
+        for where, arn in arns.items()
+        if arn.split("/")[1] != membership
+    ]
+
+
+def _account_problems(arns: Mapping[str, str]) -> list[str]:
+    account = arns["trainedModelArn"].split(":")[4]
+    return [
+        problem(where, "Account in the ARN must equal the trained model's")
+        for where, arn in arns.items()
+        if arn.split(":")[4] != account
+    ]
+
+
+def _region_problems(arns: Mapping[str, str], signed_for: str | None) -> list[str]:
+    region = signed_for or arns["trainedModelArn"].split(":")[3]
+    return [
+        problem(where, f"Region in the ARN must be {region}")
+        for where, arn in arns.items()
+        if arn.split(":")[3] != region
+    ]

@@ -1,0 +1,120 @@
+"""The sandbox over HTTP: a thin shell around `exchange` and `admin`, on loopback unless told otherwise.
+
+It must not decide anything: it reads a request whole, asks, waits as long as told and writes the answer.
+Nothing is authenticated, so it belongs on no public interface.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, Self
+from uuid import uuid4
+
+from aiohttp import web
+
+from batchsubmit.sandbox.admin import PREFIX, Admin
+from batchsubmit.sandbox.exchange import Exchange
+from batchsubmit.sandbox.faults import FaultPlan, Faults
+from batchsubmit.sandbox.service import SandboxService
+from batchsubmit.sandbox.settings import SandboxSettings
+from batchsubmit.sandbox.wire import Answer, Call
+
+LOOPBACK: Final = "127.0.0.1"
+_LONGEST_LINE: Final = 64 * 1024  # an ARN of 2048 characters, encoded, beside a nextToken
+_DRAIN_SECONDS: Final = 0.1
+
+
+class SandboxServer:
+    """Serves between `__aenter__` and `__aexit__`; `url` is where."""
+
+    def __init__(
+        self, service: SandboxService, faults: Faults | None = None, *, host: str = LOOPBACK, port: int = 0
+    ) -> None:
+        self.service = service
+        self.faults = faults or Faults()
+        self.host = host
+        self.port = port
+        self._exchange = Exchange(service, self.faults)
+        self._admin = Admin(service, self.faults)
+
+    @property
+    def url(self) -> str:
+        """The endpoint URL, for `AWS_ENDPOINT_URL_CLEANROOMSML`."""
+        return f"http://{self.host}:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        server = web.Server(self._handle, max_line_size=_LONGEST_LINE)
+        self._runner = web.ServerRunner(server, access_log=None, shutdown_timeout=_DRAIN_SECONDS)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self.host, self.port).start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, _, query = request.raw_path.partition("?")
+        body = await request.content.read()  # `request.read` stops at 1 MiB; an environment may be longer
+        if path.startswith(PREFIX):
+            return await self._administer(request, path, query, body)
+        call = Call(
+            method=request.method,
+            path=path,
+            query=query,
+            authorization=request.headers.get("Authorization", ""),
+            body=body,
+        )
+        answer = self._exchange.answer(call)
+        if answer.delay_seconds:
+            await asyncio.sleep(answer.delay_seconds)
+        if answer.then:
+            answer = answer.then()
+        return await _cut(request, answer) if answer.cut else _response(answer)
+
+    async def _administer(self, request: web.BaseRequest, path: str, query: str, body: bytes) -> web.StreamResponse:
+        answer = self._admin.answer(request.method, path, query, body)
+        response = web.StreamResponse(status=answer.status_code)
+        response.content_type = answer.content_type
+        await response.prepare(request)
+        for piece in answer.pieces:
+            await response.write(piece)
+        await response.write_eof()
+        return response
+
+
+async def serve(
+    settings: SandboxSettings,
+    faults: FaultPlan | None = None,
+    host: str = LOOPBACK,
+    port: int = 0,
+    on_ready: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve a sandbox in real time until cancelled; `on_ready` hears its URL once it listens."""
+    service = SandboxService(settings, time.time)
+    async with SandboxServer(service, Faults(faults), host=host, port=port) as server:
+        on_ready(server.url)
+        await asyncio.Event().wait()
+
+
+def _response(answer: Answer) -> web.Response:
+    headers = {"x-amzn-requestid": str(uuid4()), "Content-Type": "application/json"}
+    if answer.error_code:
+        headers["x-amzn-errortype"] = answer.error_code
+    return web.Response(status=answer.status_code, body=answer.body, headers=headers)
+
+
+async def _cut(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+    """Break the connection off, after half of the answer if there is one."""
+    response = web.StreamResponse(status=answer.status_code)
+    if answer.body:
+        response.content_length = len(answer.body)
+        await response.prepare(request)
+        await response.write(answer.body[: len(answer.body) // 2])
+    if request.transport is not None:
+        request.transport.close() if answer.body else request.transport.abort()
+    return response

@@ -1,0 +1,75 @@
+"""What the sandbox is told: quotas, durations, failures. Values only; it must not know who uses them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSettings:
+    """How the sandbox behaves. Every duration is in seconds, every probability between 0 and 1."""
+
+    pending_seconds: float = 0.1
+    """How long a job stays `CREATE_PENDING`. It holds its slot meanwhile."""
+    job_seconds: float = 2.0
+    """The mean time a job then spends `CREATE_IN_PROGRESS`."""
+    job_sigma: float = 0.0
+    """The sigma of a log-normal `job_seconds`; 0 for jobs that all take the same time."""
+    cancel_pending_seconds: float = 0.0
+    """How long a cancelled job stays `CANCEL_PENDING`."""
+    cancel_seconds: float = 0.2
+    """How long it then stays `CANCEL_IN_PROGRESS`."""
+    per_membership: int = 5
+    """Pending or running jobs of one membership; 0 for no quota."""
+    per_account: int = 10
+    """Pending or running jobs of one account; 0 for no quota."""
+    failure_probability: float = 0.0
+    """The share of jobs that end as `CREATE_FAILED`."""
+    failing_names: frozenset[str] = frozenset()
+    """Names of jobs that always end as `CREATE_FAILED`."""
+    cancel_failure_probability: float = 0.0
+    """The share of cancellations that end as `CANCEL_FAILED`."""
+    list_lag_seconds: float = 0.0
+    """How long an accepted job is missing from List; Get by ARN finds it at once."""
+    clock_offset_seconds: float = 0.0
+    """How far the service's clock is ahead of the caller's (behind, if negative)."""
+    missing_models: frozenset[str] = frozenset()
+    """ARNs of trained models that do not exist. Every other one does."""
+    model_statuses: Mapping[str, str] = field(default_factory=dict)
+    """Status of trained models by ARN. Every other one is `ACTIVE`."""
+    seed: int | None = None
+    """Makes job ids, durations and failures repeatable."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing, with their name."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name.endswith("_probability") and not 0 <= value <= 1:
+                raise ValueError(f"{item.name} must be between 0 and 1, not {value}")
+            if item.name.startswith(("per_", "job_", "cancel_", "pending_", "list_")) and not value >= 0:
+                raise ValueError(f"{item.name} must not be negative")
+
+    def changed(self, changes: Mapping[str, object]) -> Self:
+        """Return these settings with the changes of a JSON object; `ValueError` names what does not fit."""
+        known = {item.name: item for item in fields(self)}
+        values: dict[str, object] = {}
+        for name, value in changes.items():
+            if name not in known:
+                raise ValueError(f"unknown setting {name!r}; known are {', '.join(known)}")
+            values[name] = _fitting(name, value, getattr(self, name))
+        return replace(self, **values)  # type: ignore[arg-type]  # each was just held against its field
+
+
+def _fitting(name: str, value: object, current: object) -> object:
+    match current:
+        case frozenset() if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return frozenset(value)
+        case Mapping() if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
+            return value
+        case float() if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        case int() | None if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    if name == "seed" and value is None:
+        return value
+    raise ValueError(f"{name} cannot be {value!r}")

@@ -1,0 +1,23 @@
+"""The request as the service model describes it: columns, checks, JSON Schema and the canonical spelling.
+
+Values in, values out. It reads botocore's model file and knows nothing else of AWS, of manifests or of jobs.
+"""
+
+from batchsubmit.schema.canonical import canonical, without_nulls
+from batchsubmit.schema.checker import RequestChecker
+from batchsubmit.schema.columns import Column, columns
+from batchsubmit.schema.faults import Fault
+from batchsubmit.schema.jsonschema import json_schema
+from batchsubmit.schema.jsontext import JsonError, read_json
+
+__all__ = [
+    "Column",
+    "Fault",
+    "JsonError",
+    "RequestChecker",
+    "canonical",
+    "columns",
+    "json_schema",
+    "read_json",
+    "without_nulls",
+]

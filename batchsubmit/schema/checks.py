@@ -1,0 +1,294 @@
+"""Shapes compiled to functions that find faults.
+
+A check takes any value and returns its faults, with paths relative to it; the empty tuple is the good news. Most
+cells of a manifest repeat from row to row, so each text check remembers values that it has found good: the common row
+costs a few set look-ups.
+"""
+
+import re
+from collections.abc import Callable, Container, Mapping
+from typing import Any, assert_never
+
+from batchsubmit.schema.faults import (
+    Fault,
+    below,
+    described,
+    listed,
+    nearest,
+    printable,
+    ranged,
+    shown,
+    spoken,
+)
+from batchsubmit.schema.model import Integer, ListOf, MapOf, Opaque, Shape, Structure, Text
+from batchsubmit.schema.patterns import UntranslatablePatternError, matcher
+
+Check = Callable[[Any], tuple[Fault, ...]]
+
+MISSING = "is missing"
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_REMEMBERED_VALUES = 4096
+_REMEMBERED_CHARACTERS = 256
+_FEW_CHOICES = 6
+
+
+def compile_check(shape: Shape, name: str, *, secret: bool = False) -> Check:
+    """Compile a shape; `name` is how messages call it, and a `secret` value is never quoted in one."""
+    match shape:
+        case Text():
+            return compile_text(shape, name, secret=secret)
+        case Integer():
+            return _compile_integer(shape)
+        case Structure():
+            return compile_structure(
+                shape,
+                {key: compile_check(member, key, secret=secret) for key, member in shape.members.items()},
+            )
+        case ListOf():
+            return _compile_list(shape, name, secret=secret)
+        case MapOf():
+            return compile_map(shape, compile_text(shape.key, "key"))
+        case Opaque():
+            return lambda _: ()
+    assert_never(shape)
+
+
+class TextCheck:
+    """The check of a string. `good` holds values that it has passed, for callers in a hurry."""
+
+    __slots__ = ("_judge", "good")
+
+    def __init__(self, judge: Callable[[str], Fault | None]) -> None:
+        self._judge = judge
+        self.good: set[str] = set()
+
+    def __call__(self, value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
+        """Find the fault of a value, if it has one."""
+        if not isinstance(value, str):
+            return (_mistyped(value, "text"),)
+        if value in self.good:
+            return ()
+        if fault := self._judge(value):
+            return (fault,)
+        if len(value) <= _REMEMBERED_CHARACTERS:
+            if len(self.good) >= _REMEMBERED_VALUES:
+                self.good.clear()  # rather than to stop learning: a value that repeats comes back at once
+            self.good.add(value)
+        return ()
+
+
+def compile_text(
+    shape: Text, name: str, *, secret: bool = False, rule: Callable[[str], Fault | None] | None = None
+) -> TextCheck:
+    """Compile the check of a string; `rule` is asked after the shape's own bounds."""
+    judge = _Judge(shape, name, secret=secret)
+    return TextCheck((lambda value: judge(value) or rule(value)) if rule else judge)
+
+
+class _Judge:
+    """Finds the first fault of a string, slowly."""
+
+    def __init__(self, shape: Text, name: str, *, secret: bool) -> None:
+        self._shape = shape
+        self._name = name
+        self._secret = secret
+        self._choices = frozenset(shape.choices)
+        self._matches = pattern_test(shape)
+
+    def __call__(self, value: str) -> Fault | None:
+        if not value.isascii() and _LONE_SURROGATE.search(value):
+            return self._fault(value, "holds half of a surrogate pair", "write the whole character")
+        if self._choices:
+            return None if value in self._choices else self._unknown(value)
+        if not value and self._shape.least:
+            return Fault(path="", wrong="is empty", right=f"must have {self._bounds()}")
+        if not self._matches(value):
+            return self._fault(value, "does not match", self._mend(value))
+        if len(value) < (self._shape.least or 0) or (self._shape.most is not None and len(value) > self._shape.most):
+            return self._fault(value, f"has {len(value):,} characters", f"must have {self._bounds()}")
+        return None
+
+    def _fault(self, value: str, wrong: str, right: str) -> Fault:
+        subject = "the value" if self._secret else shown(value)
+        return Fault(path="", wrong=f"{'the key ' if self._name == 'key' else ''}{subject} {wrong}", right=right)
+
+    def _unknown(self, value: str) -> Fault:
+        choices = self._shape.choices
+        near = nearest(value, choices)
+        if near:
+            right = f"did you mean {near!r}?"
+        elif len(choices) <= _FEW_CHOICES:
+            right = f"must be {listed(choices)}"
+        else:
+            right = f"must be one of {len(choices)}, such as {min(choices, key=len)!r}"
+        return self._fault(value, f"is not {spoken(self._name)}", right)
+
+    def _bounds(self) -> str:
+        return f"{ranged(self._shape.least, self._shape.most)} characters"
+
+    def _mend(self, value: str) -> str:
+        if value != value.strip() and self._matches(value.strip()):
+            return "remove the white space around it"
+        if not self._secret and value != value.lower() and self._matches(value.lower()):
+            return f"write it in lower case, {shown(value.lower())}"
+        return f"must match {self._shape.pattern}"
+
+
+def pattern_test(shape: Text) -> Callable[[str], object]:
+    """Make a function that tells whether a text matches the shape's pattern."""
+    if shape.pattern is None:
+        return lambda _: True
+    try:
+        return matcher(shape.pattern)
+    except UntranslatablePatternError:
+        # A later botocore may bring one. The service still checks it; to refuse every row here would help nobody.
+        return lambda _: True
+
+
+def _compile_integer(shape: Integer) -> Check:
+    least = shape.least if shape.least is not None else -(2**63)
+    most = shape.most if shape.most is not None else 2**63 - 1
+
+    def check(value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
+        if type(value) is not int:
+            return (_no_integer(value, least, most),)
+        if least <= value <= most:
+            return ()
+        return (Fault(path="", wrong=f"is {_number(value)}", right=f"must be {ranged_integer(shape)}"),)
+
+    return check
+
+
+def ranged_integer(shape: Integer) -> str:
+    """Put an integer's bounds in words."""
+    return ranged(shape.least, shape.most) or "of 64 bits"
+
+
+def _number(value: int) -> str:
+    return f"{value}" if value.bit_length() <= 64 else f"a number of {value.bit_length():,} bits"
+
+
+def _no_integer(value: object, least: int, most: int) -> Fault:
+    meant = _integer_meant(value)
+    right = f"must be a whole number from {least} to {most}"
+    if meant is not None and least <= meant <= most:
+        right = f"write {meant}"
+    if isinstance(value, str):
+        return Fault(path="", wrong=f"{shown(value)} is not an integer", right=right)
+    subject = value if isinstance(value, float) else described(value)
+    return Fault(path="", wrong=f"{subject} is not an integer", right=right)
+
+
+def _integer_meant(value: object) -> int | None:
+    try:
+        number = float(value) if isinstance(value, str | float) else None
+    except ValueError:
+        return None
+    return int(number) if number is not None and number.is_integer() else None
+
+
+def compile_structure(shape: Structure, members: Mapping[str, Check]) -> Check:
+    """Compile the check of named members; a null member counts as absent."""
+    required = tuple(name for name in shape.members if name in shape.required)
+    # The text members' remembered values are looked up here, without a call: this is where a manifest's time goes.
+    known = {name: (check, _good_texts(check)) for name, check in members.items()}
+
+    def check(value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
+        if type(value) is not dict and not isinstance(value, Mapping):
+            return (_mistyped(value, "an object"),)
+        faults: tuple[Fault, ...] = ()
+        for name, item in value.items():
+            member = known.get(name)
+            if member is None:
+                faults += (_unknown_member(str(name), shape),)
+            elif type(item) is str and item in member[1]:
+                continue
+            elif item is not None and (found := member[0](item)):
+                faults += below(name, found)
+        for name in required:
+            if name not in value or value[name] is None:
+                faults += missing(name, shape.members[name])
+        return faults
+
+    return check
+
+
+def _good_texts(check: Check) -> Container[str]:
+    return check.good if isinstance(check, TextCheck) else ()
+
+
+def missing(name: str, shape: Shape) -> tuple[Fault, ...]:
+    """Report an absent member by the leaves that it must bring, since those are what one writes."""
+    return tuple(Fault(path=path, wrong=MISSING, right="is required") for path in required_leaves(shape, name))
+
+
+def required_leaves(shape: Shape, path: str) -> list[str]:
+    """List the paths that must be given for a required member at `path`."""
+    leaves: list[str] = []
+    match shape:
+        case Structure():
+            for name, member in shape.members.items():
+                if name in shape.required:
+                    leaves += required_leaves(member, f"{path}.{name}")
+        case ListOf() if shape.least:
+            leaves = required_leaves(shape.item, f"{path}.0")
+    return leaves or [path]
+
+
+def _unknown_member(name: str, shape: Structure) -> Fault:
+    near = nearest(name, shape.members)
+    right = f"did you mean {near!r}?" if near else f"known are {listed(sorted(shape.members))}"
+    return Fault(path=printable(name), wrong="is not a member of the request", right=right)
+
+
+def _compile_list(shape: ListOf, name: str, *, secret: bool) -> Check:
+    item_check = compile_check(shape.item, name, secret=secret)
+    least, most = shape.least or 0, shape.most
+
+    def check(value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
+        if not isinstance(value, list | tuple):
+            return (_mistyped(value, "a list"),)
+        faults: tuple[Fault, ...] = ()
+        if len(value) < least or (most is not None and len(value) > most):
+            faults = (_miscounted(len(value), least, most, "in the list"),)
+        for index, item in enumerate(value):
+            if found := item_check(item):
+                faults += below(str(index), found)
+        return faults
+
+    return check
+
+
+def compile_map(shape: MapOf, key_check: TextCheck) -> Check:
+    """Compile the check of a map; its values are the user's own and are never quoted."""
+    value_check = compile_check(shape.value, "value", secret=True)
+    good_keys, good_values = key_check.good, _good_texts(value_check)
+    least, most = shape.least or 0, shape.most
+
+    def check(value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
+        if type(value) is not dict and not isinstance(value, Mapping):
+            return (_mistyped(value, "an object"),)
+        faults: tuple[Fault, ...] = ()
+        if len(value) < least or (most is not None and len(value) > most):
+            faults = (_miscounted(len(value), least, most, "in the map"),)
+        for key, item in value.items():
+            if type(item) is str and type(key) is str and item in good_values and key in good_keys:
+                continue
+            if found := key_check(key) + value_check(item):
+                faults += below(str(key), found)
+        return faults
+
+    return check
+
+
+def _miscounted(count: int, least: int, most: int | None, where: str) -> Fault:
+    entries = "entry" if count == 1 else "entries"
+    return Fault(path="", wrong=f"has {count:,} {entries}", right=f"must be {ranged(least, most)} {where}")
+
+
+def _mistyped(value: object, expected: str) -> Fault:
+    right = f"must be {expected}"
+    if value is None:
+        right += ", or be left out"
+    return Fault(path="", wrong=f"is {described(value)}", right=right)

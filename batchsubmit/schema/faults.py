@@ -1,0 +1,92 @@
+"""What is wrong with a request, in words for the person who wrote it."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+_SHOWN_CHARACTERS = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing wrong with one member: where, what it is, and what would be right."""
+
+    path: str
+    wrong: str
+    right: str
+
+    def __str__(self) -> str:
+        subject = f"{self.path}: " if self.path else ""
+        return f"{subject}{self.wrong}; {self.right}"
+
+
+def below(name: str, faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    """Turn the faults of a member into faults of what holds it."""
+    step = printable(name)
+    return tuple(replace(fault, path=f"{step}.{fault.path}" if fault.path else step) for fault in faults)
+
+
+def printable(name: str) -> str:
+    """Make a name fit for a message: keys may hold anything, a terminal may not be sent anything."""
+    plain = name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
+    return _shortened(plain)
+
+
+def shown(value: str) -> str:
+    """Quote a text for a message: in full when short, else its beginning."""
+    return _shortened(repr(value))
+
+
+def described(value: object) -> str:
+    """Say what a JSON value is, without quoting it."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list() | tuple():
+            return "a list"
+    return "an object"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+
+
+def nearest(word: str, known: Collection[str]) -> str | None:
+    """Find the known word that was probably meant, if one is near."""
+    return _nearest(_shortened(word), tuple(known))
+
+
+@lru_cache(maxsize=1024)  # a mistake is seldom made in one row only
+def _nearest(word: str, known: tuple[str, ...]) -> str | None:
+    folded = {candidate.casefold(): candidate for candidate in known}
+    near = difflib.get_close_matches(word.strip().casefold(), folded, n=1)
+    return folded[near[0]] if near else None
+
+
+def listed(words: Iterable[str]) -> str:
+    """Join words: 'a', 'a or b', 'a, b or c'."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def spoken(member: str) -> str:
+    """Spell a member's name as words with an article: `instanceType` is 'an instance type'."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", member).lower()
+    return f"{'an' if words[:1] in 'aeiou' else 'a'} {words}"
+
+
+def ranged(least: int | None, most: int | None) -> str:
+    """Put two bounds in words: '1 to 10', 'exactly 36', 'at most 256', or nothing."""
+    if most is None:
+        return f"at least {least:,}" if least else ""
+    if least == most:
+        return f"exactly {most:,}"
+    return f"{least:,} to {most:,}" if least else f"at most {most:,}"

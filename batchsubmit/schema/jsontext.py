@@ -1,0 +1,98 @@
+"""JSON as a request's text must be: no duplicate keys, no NaN, no halves of characters, each a clear error.
+
+The standard library's parser, since msgspec keeps the last of two equal keys without a word.
+"""
+
+import json
+import re
+from typing import Any, NoReturn
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+
+
+class JsonError(ValueError):
+    """The text is no JSON, or JSON of more than one meaning. `column` counts characters from 1."""
+
+    def __init__(self, column: int, wrong: str, right: str) -> None:
+        super().__init__(f"character {column}: {wrong}; {right}")
+        self.column = column
+        self.wrong = wrong
+        self.right = right
+
+
+class _DuplicateKeyError(Exception):
+    pass
+
+
+class _ConstantError(Exception):
+    pass
+
+
+def read_json(text: str) -> Any:  # noqa: ANN401 - that is what JSON is
+    """Parse strictly. Raises `JsonError`."""
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as exc:
+        raise JsonError(exc.pos + 1, f"is not JSON: {_reworded(exc.msg)}", "correct it there") from exc
+    except _DuplicateKeyError as exc:
+        key = str(exc)
+        wrong = f"the key {json.dumps(key)} stands twice in one object"
+        raise JsonError(_second(text, key), wrong, "keep one of them") from exc
+    except _ConstantError as exc:
+        column = text.find(str(exc)) + 1
+        raise JsonError(column, f"{exc} is not JSON", "write a number, or leave it out") from exc
+    except RecursionError as exc:
+        raise JsonError(1, "is nested too deeply", "a request has four levels at most") from exc
+    except ValueError as exc:  # Python refuses to read a number of more than 4,300 digits
+        raise JsonError(1, "holds a number that is too long", "write a shorter one") from exc
+    if "\\u" in text:
+        _refuse_lone_surrogates(text)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        seen = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _DuplicateKeyError(key)
+            seen.add(key)
+    return unique
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _ConstantError(name)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+
+
+def _second(text: str, key: str) -> int:
+    """Find the column of the key's second spelling: exact where it is spelled plainly."""
+    places = [found.start() for found in re.finditer(rf"{re.escape(json.dumps(key))}\s*:", text)]
+    return places[1] + 1 if len(places) > 1 else 1
+
+
+def _reworded(message: str) -> str:
+    return message[:1].lower() + message[1:].removesuffix(":")
+
+
+def _refuse_lone_surrogates(text: str) -> None:
+    high_at: int | None = None
+    end = 0
+    for escape in _ESCAPE.finditer(text):
+        unit = int(escape[1] or "0", 16)
+        is_low = 0xDC00 <= unit <= 0xDFFF
+        paired = high_at is not None and is_low and escape.start() == end
+        if (high_at is not None or is_low) and not paired:
+            column = escape.start() if high_at is None else high_at
+            raise _half(column)
+        high_at = escape.start() if 0xD800 <= unit <= 0xDBFF else None
+        end = escape.end()
+    if high_at is not None:
+        raise _half(high_at)
+
+
+def _half(at: int) -> JsonError:
+    return JsonError(at + 1, "holds half of a surrogate pair", "write the whole character")

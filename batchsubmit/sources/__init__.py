@@ -1,0 +1,19 @@
+"""Where jobs come from: manifests and the queue."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from batchsubmit.schema import RequestChecker
+from batchsubmit.sources.csvfile import CsvReader
+from batchsubmit.sources.defaults import Defaults
+from batchsubmit.sources.jsonlfile import JsonlReader
+from batchsubmit.sources.rows import Problem, Reader, Row
+from batchsubmit.sources.spool import Spooled, open_manifest
+
+__all__ = ["Problem", "Reader", "Row", "Spooled", "open_manifest", "open_reader"]
+
+
+def open_reader(spooled: Spooled, *, defaults: Mapping[str, Any], checker: RequestChecker) -> Reader:
+    """Make the reader for a manifest's format. Raises `UsageError` when the defaults are wrong."""
+    reader = CsvReader if spooled.format == "csv" else JsonlReader
+    return reader(spooled, defaults=Defaults(defaults, checker), checker=checker)

@@ -1,0 +1,36 @@
+"""A manifest opened and checked as a whole: what `submit` sends from and what `validate` reports."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from batchsubmit.config import Settings
+from batchsubmit.schema import RequestChecker
+from batchsubmit.sources import Reader, Spooled, open_manifest, open_reader
+from batchsubmit.sources.inventory import Inventory, take_inventory
+
+
+@asynccontextmanager
+async def open_checked_manifest(
+    manifest: str,
+    settings: Settings,
+    *,
+    region: str | None,
+    batch: str = "",
+    allow_duplicates: bool = False,
+    keep_invalid: bool = False,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> AsyncIterator[tuple[Spooled, Reader, Inventory]]:
+    """Open a manifest and check all of it. Raises UsageError, StoppedError; problems of rows are in the inventory."""
+    checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
+    async with open_manifest(manifest, region=region) as spooled:
+        reader = open_reader(spooled, defaults=settings.defaults, checker=checker)
+        inventory = await asyncio.to_thread(
+            take_inventory,
+            reader,
+            batch=batch,
+            allow_duplicates=allow_duplicates,
+            keep_invalid=keep_invalid,
+            is_stopped=is_stopped,
+        )
+        yield spooled, reader, inventory

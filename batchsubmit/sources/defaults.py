@@ -1,0 +1,226 @@
+"""Request members for rows that lack them, from the `[defaults]` of the settings.
+
+A default text may hold place-holders, `{partition}` or `{name}`, for the row's variables and its own members; `{{`
+and `}}` are braces. Only names are looked up: a place-holder is no expression, and nothing of a manifest is ever
+evaluated.
+"""
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from batchsubmit.errors import UsageError
+from batchsubmit.schema import Fault, JsonError, RequestChecker
+from batchsubmit.schema.checks import MISSING
+from batchsubmit.schema.model import MapOf
+from batchsubmit.schema.places import Place, find_place
+
+_TOKEN = re.compile(r"\{\{|\}\}|\{([\w.:/-]+)\}|[{}]")
+
+Lookup = Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A text with place-holders: literal pieces and, between them, the names."""
+
+    pieces: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def render(self, lookup: Lookup) -> tuple[str, tuple[str, ...]]:
+        """Fill in the names; gives the text and the names that had no value."""
+        values = [lookup(name) for name in self.names]
+        lacking = tuple(name for name, value in zip(self.names, values, strict=True) if not value)
+        filled = (
+            piece for pair in zip(self.pieces, [*(value or "" for value in values), ""], strict=True) for piece in pair
+        )
+        return "".join(filled), lacking
+
+
+def parse_template(text: str) -> Template:
+    """Compile a text with place-holders. Raises `ValueError` on a lone brace."""
+    pieces = [""]
+    names: list[str] = []
+    end = 0
+    for token in _TOKEN.finditer(text):
+        pieces[-1] += text[end : token.start()]
+        end = token.end()
+        if token[1]:
+            names.append(token[1])
+            pieces.append("")
+        elif token[0] in ("{{", "}}"):
+            pieces[-1] += token[0][0]
+        else:
+            raise ValueError(f"a {token[0]!r} stands alone at character {token.start() + 1}")
+    pieces[-1] += text[end:]
+    return Template(tuple(pieces), tuple(names))
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """One default: a constant, or a template and what its text becomes."""
+
+    path: str
+    value: Any
+    template: Template | None
+    place: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """Defaults below one member. In a map a null is the row's own mistake, in a structure it is an absent member."""
+
+    is_map: bool
+    children: "dict[str, _Leaf | _Branch]"
+
+
+class Defaults:
+    """Fills rows. Raises `UsageError` where a default is none of the request's members or cannot be right."""
+
+    def __init__(self, members: Mapping[str, Any], checker: RequestChecker) -> None:
+        self._root = _Branch(is_map=False, children=_compiled(members, ()))
+        self._leaves = {leaf.path: leaf for leaf in _leaves(self._root)}
+        _refuse_faults(self._root, self._leaves, checker)
+
+    def covers(self, path: str) -> bool:
+        """Whether a row without this member gets one, whole or in part."""
+        return any(f"{path}.".startswith(f"{known}.") for known in self._leaves)
+
+    def place_holders(self) -> Iterator[tuple[str, str]]:
+        """Every (path of the default, name of the place-holder)."""
+        for path, leaf in self._leaves.items():
+            for name in leaf.template.names if leaf.template else ():
+                yield path, name
+
+    def fill(self, request: dict[str, Any], variables: Mapping[str, str]) -> list[Fault]:
+        """Add what the row lacks; gives a fault for each place-holder that the row cannot fill."""
+        if not self._root.children:
+            return []
+        faults: list[Fault] = []
+        # Looked up in the row as it came, and added afterwards: what a default says never depends on another default.
+        additions = list(_additions(self._root, request, _lookup_in(request, variables), faults))
+        for node, key, value in additions:
+            node[key] = value
+        return faults
+
+
+def _compiled(members: Mapping[str, Any], above: tuple[str, ...]) -> "dict[str, _Leaf | _Branch]":
+    compiled: dict[str, _Leaf | _Branch] = {}
+    for name, value in members.items():
+        path = ".".join((*above, name))
+        if isinstance(value, Mapping):
+            place = find_place(path)
+            is_map = place is not None and isinstance(place.shape, MapOf)
+            compiled[name] = _Branch(is_map=is_map, children=_compiled(value, (*above, name)))
+        else:
+            compiled[name] = _leaf(path, value)
+    return compiled
+
+
+def _leaf(path: str, value: object) -> _Leaf:
+    if not isinstance(value, str):
+        return _Leaf(path, value, None, None)
+    try:
+        template = parse_template(value)
+    except ValueError as exc:
+        raise UsageError(f"defaults.{path}: {exc}; write {{name}} for a column, {{{{ or }}}} for a brace") from exc
+    if not template.names:
+        return _Leaf(path, template.pieces[0], None, None)
+    return _Leaf(path, value, template, find_place(path))
+
+
+def _leaves(branch: _Branch) -> Iterator[_Leaf]:
+    for child in branch.children.values():
+        if isinstance(child, _Branch):
+            yield from _leaves(child)
+        else:
+            yield child
+
+
+def _refuse_faults(root: _Branch, leaves: Mapping[str, _Leaf], checker: RequestChecker) -> None:
+    faults = [
+        fault
+        for fault in checker.check_part(_plain(root))
+        # What a template becomes is judged with the row.
+        if not ((leaf := leaves.get(fault.path)) and leaf.place)
+    ]
+    if faults:
+        raise UsageError("\n".join(f"defaults.{fault}" for fault in faults))
+
+
+def _plain(branch: _Branch) -> dict[str, Any]:
+    return {
+        name: _plain(child) if isinstance(child, _Branch) else child.value for name, child in branch.children.items()
+    }
+
+
+def _additions(
+    branch: _Branch, node: dict[str, Any], lookup: Lookup, faults: list[Fault]
+) -> Iterator[tuple[dict[str, Any], str, Any]]:
+    for name, child in branch.children.items():
+        present = name in node if branch.is_map else node.get(name) is not None
+        if isinstance(child, _Branch):
+            below = node[name] if present else {}
+            if not isinstance(below, dict):
+                continue  # of the wrong type, which the check will say
+            additions = list(_additions(child, below, lookup, faults))
+            yield from additions
+            if additions and not present:
+                yield node, name, below
+        elif not present:
+            value, found = _value(child, lookup)
+            faults += found
+            if not found:
+                yield node, name, value
+
+
+def _value(leaf: _Leaf, lookup: Lookup) -> tuple[Any, list[Fault]]:
+    if leaf.template is None or leaf.place is None:
+        return copy.deepcopy(leaf.value), []
+    text, lacking = leaf.template.render(lookup)
+    if lacking:
+        return None, [_unfilled(leaf.path, name) for name in lacking]
+    try:
+        return leaf.place.read(text), []
+    except JsonError as exc:
+        return None, [Fault(path=leaf.path, wrong=f"its default {exc.wrong}", right=exc.right)]
+
+
+def _unfilled(path: str, name: str) -> Fault:
+    column = name if find_place(name) else f"var.{name.removeprefix('var.')}"
+    return Fault(
+        path=path,
+        wrong=f"its default needs {{{name}}}, which is empty or unknown in this row",
+        right=f"give the row {column}, or {path} itself",
+    )
+
+
+def _lookup_in(request: Mapping[str, Any], variables: Mapping[str, str]) -> Lookup:
+    def lookup(name: str) -> str | None:
+        variable = variables.get(name.removeprefix("var."))
+        if variable:
+            return variable
+        place = find_place(name)
+        node: Any = request if place else None
+        for step in place.steps if place else ():
+            try:
+                node = node[step]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return str(node) if isinstance(node, str | int) and not isinstance(node, bool) else None
+
+    return lookup
+
+
+def complete(
+    request: dict[str, Any], variables: Mapping[str, str], defaults: Defaults, checker: RequestChecker
+) -> list[Fault]:
+    """Fill a row in and check it; a member that its default could not give is not reported as missing again."""
+    unfilled = defaults.fill(request, variables)
+    faults = checker.check(request)
+    if not unfilled:
+        return faults
+    told = {fault.path for fault in unfilled}
+    return unfilled + [fault for fault in faults if fault.wrong is not MISSING or fault.path not in told]

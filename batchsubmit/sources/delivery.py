@@ -1,0 +1,46 @@
+"""What an engine asks of a source of jobs, be it a file or a queue.
+
+A source hands out deliveries lane by lane and is told what became of each, once the ledger has it on the disk.
+"""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from batchsubmit.jobs import Job
+
+
+class Delivery(Protocol):
+    """One job, on loan from its source until the source is told of it."""
+
+    @property
+    def job(self) -> Job:
+        """The job."""
+        ...
+
+    def done(self) -> None:
+        """The job is submitted."""
+        ...
+
+    def failed(self) -> None:
+        """The job failed for good."""
+        ...
+
+    def released(self) -> None:
+        """Nothing was decided: the job goes back to the head of its lane."""
+        ...
+
+
+class Source(Protocol):
+    """Jobs by membership."""
+
+    def waiting(self) -> Collection[str]:
+        """The memberships that have a job to take now."""
+        ...
+
+    def take(self, membership: str) -> Delivery:
+        """Take the next job of a membership that is waiting."""
+        ...
+
+    def waiting_jobs(self) -> int:
+        """How many jobs were not taken yet, or were released."""
+        ...

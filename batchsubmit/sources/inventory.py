@@ -1,0 +1,227 @@
+"""The first pass over a manifest: every row checked, and the good ones indexed so that any can be read again.
+
+The index holds numbers and digests, not requests, so that a million rows stay small in memory: 37 bytes a row and one
+entry a name. What concerns two rows at once is checked here: a name used twice in one membership (the service would
+overwrite one job's results with the other's), identical rows, and memberships that seem to be in two accounts.
+"""
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchsubmit.errors import StoppedError
+from batchsubmit.jobs import Failed, Job, job_digest, key_text
+from batchsubmit.schema import canonical
+from batchsubmit.sources import Problem, Reader, Row
+
+MAX_PROBLEMS = 100
+
+
+class Index:
+    """Where each good row stands and what its key is, by row number in order of the manifest."""
+
+    def __init__(self) -> None:
+        self.offsets = array("Q")
+        self.lines = array("Q")
+        self.membership_numbers = array("I")
+        self.memberships: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._digests = bytearray()
+        self._ordinals: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def add(self, row: Row, membership: str, digest: bytes, ordinal: int) -> None:
+        """Take in one good row."""
+        if membership not in self._numbers:
+            self._numbers[membership] = len(self.memberships)
+            self.memberships.append(membership)
+        if ordinal:
+            self._ordinals[len(self)] = ordinal
+        self.offsets.append(row.offset)
+        self.lines.append(row.line)
+        self.membership_numbers.append(self._numbers[membership])
+        self._digests += digest
+
+    def key(self, number: int) -> str:
+        """The key of a row's job."""
+        return key_text(bytes(self._digests[16 * number : 16 * number + 16]))
+
+    def keys(self) -> Iterator[str]:
+        """The keys of all rows, in order of the manifest."""
+        return map(self.key, range(len(self)))
+
+    def ordinal(self, number: int) -> int:
+        """How many identical rows stand before this one."""
+        return self._ordinals.get(number, 0)
+
+    def membership(self, number: int) -> str:
+        """The membership of a row."""
+        return self.memberships[self.membership_numbers[number]]
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRow:
+    """A row that cannot be sent, as the ledger may record it."""
+
+    key: str
+    membership: str
+    name: str
+    problems: tuple[Problem, ...]
+
+    def failed(self, at: str) -> Failed:
+        """The ledger's record of it."""
+        return Failed(
+            at=at,
+            job=self.key,
+            membership=self.membership,
+            name=self.name,
+            code="InvalidRow",
+            message="; ".join(map(str, self.problems)),
+            attempt=0,
+        )
+
+
+@dataclass(slots=True)
+class Inventory:
+    """What the first pass found. `problems` holds the first hundred; `problem_count` counts all."""
+
+    index: Index = field(default_factory=Index)
+    region: str = ""
+    problems: list[Problem] = field(default_factory=list)
+    problem_count: int = 0
+    invalid_count: int = 0
+    invalid: list[InvalidRow] = field(default_factory=list)
+
+    @property
+    def row_count(self) -> int:
+        """Rows of the manifest, good or not."""
+        return len(self.index) + self.invalid_count
+
+
+def take_inventory(
+    reader: Reader,
+    *,
+    batch: str = "",
+    allow_duplicates: bool = False,
+    keep_invalid: bool = False,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Inventory:
+    """Read and check a whole manifest.
+
+    With `keep_invalid` the bad rows themselves are kept for the ledger. Raises StoppedError once `is_stopped`.
+    """
+    inventory = Inventory()
+    across = _AcrossRows(reader, inventory.index, batch=batch, allow_duplicates=allow_duplicates)
+    for row in reader.rows():
+        if is_stopped():
+            raise StoppedError("stopped while the manifest was being checked; nothing was sent")
+        problems = row.problems
+        ordinal = 0
+        if not problems:
+            ordinal, problems = across.check(row)
+        if not problems:
+            across.accept(row, ordinal)
+            inventory.region = across.region
+            continue
+        inventory.invalid_count += 1
+        inventory.problem_count += len(problems)
+        inventory.problems.extend(problems[: MAX_PROBLEMS - len(inventory.problems)])
+        if keep_invalid:
+            inventory.invalid.append(_invalid_row(row, problems, batch))
+    return inventory
+
+
+class _AcrossRows:
+    """The checks that concern more than one row."""
+
+    def __init__(self, reader: Reader, index: Index, *, batch: str, allow_duplicates: bool) -> None:
+        self._reader = reader
+        self._index = index
+        self._batch = batch
+        self._allow_duplicates = allow_duplicates
+        self._rows_by_name: dict[int, int] = {}
+        self._repeats: dict[int, int] = {}
+        self._accounts: dict[str, str] = {}
+        self.region = ""
+
+    def check(self, row: Row) -> tuple[int, tuple[Problem, ...]]:
+        """Compare a row with those before it: how many are identical, and what is wrong."""
+        membership = row.request["membershipIdentifier"]
+        region, account = row.request["trainedModelArn"].split(":")[3:5]
+        problems = []
+        if region != (self.region or region):
+            wrong = f"region {region}, but the rows above are in {self.region}"
+            right = "a run serves one region: split the manifest"
+            problems.append(self._problem(row, "trainedModelArn", wrong, right))
+        first_account = self._accounts.get(membership, account)
+        if account != first_account:
+            wrong = f"account {account}, but the rows above have membership {membership} in {first_account}"
+            right = "a membership belongs to one account: correct the ARN"
+            problems.append(self._problem(row, "trainedModelArn", wrong, right))
+        ordinal, repeated = self._check_name(row, membership)
+        return ordinal, (*problems, *repeated)
+
+    def _check_name(self, row: Row, membership: str) -> tuple[int, tuple[Problem, ...]]:
+        name = row.request["name"]
+        number = self._rows_by_name.get(hash((membership, name)))
+        if number is None:
+            return 0, ()
+        line = self._index.lines[number]
+        earlier = self._reader.row_at(self._index.offsets[number], line).request
+        if (earlier["membershipIdentifier"], earlier["name"]) != (membership, name):
+            return 0, ()
+        if earlier != row.request:
+            wrong = f"the name {name!r} is used on line {line} too, in the same membership"
+            right = "give each job a name of its own: the service would overwrite one's results with the other's"
+            return 0, (self._problem(row, "name", wrong, right),)
+        if not self._allow_duplicates:
+            wrong = f"the row is identical to line {line}"
+            right = (
+                "remove it, or give --allow-duplicates to run the job again (under one name: results are overwritten)"
+            )
+            return 0, (self._problem(row, "name", wrong, right),)
+        return self._repeats.get(number, 0) + 1, ()
+
+    def accept(self, row: Row, ordinal: int) -> None:
+        """Take a good row into the index."""
+        membership, name = row.request["membershipIdentifier"], row.request["name"]
+        self.region, self._accounts[membership] = row.request["trainedModelArn"].split(":")[3:5]
+        first = self._rows_by_name.setdefault(hash((membership, name)), len(self._index))
+        if ordinal:
+            self._repeats[first] = ordinal
+        digest = job_digest(canonical(row.request), batch=self._batch, ordinal=ordinal)
+        self._index.add(row, membership, digest, ordinal)
+
+    def _problem(self, row: Row, path: str, wrong: str, right: str) -> Problem:
+        return Problem(label="TMP", line=row.line, column=1, path=path, wrong=wrong, right=right)
+
+
+def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> InvalidRow:
+    """Name a bad row by its place and content, so that the mended row is another job."""
+    identity = f"invalid row {row.line}: {row.request!r}".encode(errors="backslashreplace")
+    return InvalidRow(
+        key=key_text(job_digest(identity, batch=batch)),
+        membership=_text(row.request, "membershipIdentifier"),
+        name=_text(row.request, "name"),
+        problems=problems,
+    )
+
+
+def _text(request: Mapping[str, Any], member: str) -> str:
+    value = request.get(member, "")
+    return value if isinstance(value, str) else ""
+
+
+def job_at(reader: Reader, index: Index, number: int, *, batch: str) -> Job | None:
+    """Read one row again; None where the manifest no longer has the row that was checked."""
+    row = reader.row_at(index.offsets[number], index.lines[number])
+    if row.problems:
+        return None
+    digest = job_digest(canonical(row.request), batch=batch, ordinal=index.ordinal(number))
+    key = index.key(number)
+    if key_text(digest) != key:
+        return None
+    return Job(key=key, membership=index.membership(number), name=row.request["name"], request=row.request)

@@ -1,0 +1,92 @@
+"""A checked manifest as a source: its rows by membership, each read again when its turn comes.
+
+Only row numbers are kept, so the order of the manifest does not matter: every lane has its jobs from the start.
+"""
+
+from array import array
+from collections.abc import Callable, Collection
+
+from batchsubmit.errors import StoppedError
+from batchsubmit.jobs import Job
+from batchsubmit.sources import Reader
+from batchsubmit.sources.inventory import Index, job_at
+
+
+class ManifestSource:
+    """Hands out the jobs of the rows that `is_wanted` says are to be sent."""
+
+    def __init__(self, reader: Reader, index: Index, *, batch: str, is_wanted: Callable[[str], bool]) -> None:
+        self._reader = reader
+        self._index = index
+        self._batch = batch
+        self._lanes: dict[str, _Lane] = {}
+        self._count = 0
+        for number in range(len(index)):
+            if is_wanted(index.key(number)):
+                self._lanes.setdefault(index.membership(number), _Lane()).rows.append(number)
+                self._count += 1
+
+    def waiting(self) -> Collection[str]:
+        """The memberships whose rows are not all taken."""
+        return self._lanes.keys()
+
+    def waiting_jobs(self) -> int:
+        """Rows not taken, or released."""
+        return self._count
+
+    def take(self, membership: str) -> "ManifestDelivery":
+        """Read the next row of a membership. Raises StoppedError where the manifest changed since it was checked."""
+        lane = self._lanes[membership]
+        number = lane.released.pop() if lane.released else lane.next()
+        job = job_at(self._reader, self._index, number, batch=self._batch)
+        if job is None:
+            lane.released.append(number)
+            raise StoppedError(
+                f"the manifest changed while it was being submitted, at line {self._index.lines[number]}; "
+                "nothing is lost: run the same command again to go on with the new one"
+            )
+        self._count -= 1
+        if lane.is_empty:
+            del self._lanes[membership]
+        return ManifestDelivery(self, job, number)
+
+    def put_back(self, membership: str, number: int) -> None:
+        """Take a job back, to be handed out before the others of its lane."""
+        self._lanes.setdefault(membership, _Lane()).released.append(number)
+        self._count += 1
+
+
+class ManifestDelivery:
+    """One row's job. A file need not be told that a job is done: the ledger knows."""
+
+    def __init__(self, source: ManifestSource, job: Job, number: int) -> None:
+        self.job = job
+        self._source = source
+        self._number = number
+
+    def done(self) -> None:
+        """Nothing to do for a file."""
+
+    def failed(self) -> None:
+        """Nothing to do for a file."""
+
+    def released(self) -> None:
+        """Back to the head of the lane."""
+        self._source.put_back(self.job.membership, self._number)
+
+
+class _Lane:
+    """Row numbers still to be handed out, in order; those handed back come first."""
+
+    def __init__(self) -> None:
+        self.rows = array("Q")
+        self.released: list[int] = []
+        self._taken = 0
+
+    def next(self) -> int:
+        self._taken += 1
+        return self.rows[self._taken - 1]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.released and self._taken == len(self.rows)

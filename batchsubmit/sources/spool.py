@@ -1,0 +1,232 @@
+"""A manifest, wherever it is, as a local file that can be read twice.
+
+A path is opened as it is. Standard input, a pipe, `.gz` and S3 are copied into a temporary file without a name, so
+that readers may seek and nothing is left behind. This is the one place that knows where manifests come from; what
+stands in them is the readers' business.
+"""
+
+import asyncio
+import codecs
+import gzip
+import hashlib
+import io
+import select
+import stat
+import sys
+import tempfile
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Literal, cast
+
+from batchsubmit.errors import UsageError
+
+Format = Literal["csv", "jsonl"]
+
+_FORMATS: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+_GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK_BYTES = 1 << 22
+_HEAD_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 18
+_STDIN_POLL_SECONDS = 0.5
+MOST_LINE_BYTES = 1 << 24  # a request with everything at its maximum, all escaped, has about 2.5 MiB
+
+_S3_REASONS = {
+    "NoSuchKey": "there is no such object",
+    "NoSuchBucket": "there is no such bucket",
+    "AccessDenied": "access is denied, the credentials need s3:GetObject on it",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spooled:
+    """A local, seekable, uncompressed manifest; `sha256` is of these bytes, `label` is how messages call it."""
+
+    label: str
+    format: Format
+    sha256: str
+    file: BinaryIO
+
+
+class LineTooLongError(Exception):
+    """A line is longer than any request can be, so this is no manifest."""
+
+
+@asynccontextmanager
+async def open_manifest(location: str, *, region: str | None = None) -> AsyncIterator[Spooled]:
+    """Open a path, `-` for standard input or `s3://bucket/key`. Raises `UsageError`."""
+    label = "stdin" if location == "-" else location
+    with ExitStack() as stack:
+        with _explained(label):
+            raw = await _raw(location, stack, region)
+            file = await _uncompressed(raw, label, stack)
+            head = await asyncio.to_thread(_head, file)
+            _refuse_unreadable(head, label)
+            digest = hashlib.sha256()
+            async for chunk in _chunks(file.read):
+                digest.update(chunk)
+            file.seek(0)
+        yield Spooled(label=label, format=_format(location, head), sha256=digest.hexdigest(), file=file)
+
+
+@contextmanager
+def _explained(label: str) -> Iterator[None]:
+    """Turn what the operating system and gzip say into a sentence about the manifest."""
+    try:
+        yield
+    except FileNotFoundError as exc:
+        raise UsageError(f"{label}: there is no such file") from exc
+    except IsADirectoryError as exc:
+        raise UsageError(f"{label}: is a folder, not a manifest; name the file in it") from exc
+    except PermissionError as exc:
+        raise UsageError(f"{label}: may not be read; ask for read permission") from exc
+    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        raise UsageError(f"{label}: the gzip data is damaged or cut off; compress it again") from exc
+    except OSError as exc:
+        raise UsageError(f"{label}: cannot be read: {exc.strerror or exc}") from exc
+
+
+async def _raw(location: str, stack: ExitStack, region: str | None) -> BinaryIO:
+    if location.startswith("s3://"):
+        return await _from_s3(location, _temporary(stack), region)
+    if location == "-":
+        return await _copied(_stdin_chunks(), _temporary(stack))
+    file = stack.enter_context(await asyncio.to_thread(_open, Path(location)))
+    if stat.S_ISREG((await asyncio.to_thread(Path(location).stat)).st_mode):
+        return file
+    return await _copied(_chunks(file.read), _temporary(stack))  # a pipe cannot be read twice
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except ValueError as exc:  # a NUL in the name
+        raise UsageError(f"{str(path)!r}: is no file name: {exc}") from exc
+
+
+def _temporary(stack: ExitStack) -> BinaryIO:
+    return cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile(prefix="batchsubmit-")))
+
+
+async def _uncompressed(file: BinaryIO, label: str, stack: ExitStack) -> BinaryIO:
+    magic = await asyncio.to_thread(file.read, len(_GZIP_MAGIC))
+    file.seek(0)
+    if magic != _GZIP_MAGIC:
+        if label.lower().endswith(".gz") and magic:
+            raise UsageError(f"{label}: is not gzip data, despite its name; rename or compress it")
+        return file
+    with gzip.open(file) as reader:
+        return await _copied(_chunks(reader.read), _temporary(stack))
+
+
+async def _copied(chunks: AsyncIterator[bytes], target: BinaryIO) -> BinaryIO:
+    async for chunk in chunks:
+        await asyncio.to_thread(target.write, chunk)
+    target.seek(0)
+    return target
+
+
+async def _chunks(read: Callable[[int], bytes]) -> AsyncIterator[bytes]:
+    # A chunk at a time in a thread, so that a signal is obeyed between two of them.
+    while chunk := await asyncio.to_thread(read, _CHUNK_BYTES):
+        yield chunk
+
+
+async def _stdin_chunks() -> AsyncIterator[bytes]:
+    stdin = sys.stdin.buffer
+    while await _stdin_is_ready(stdin):
+        chunk = await asyncio.to_thread(_read_available, stdin)
+        if not chunk:
+            return
+        yield chunk
+
+
+async def _stdin_is_ready(stdin: BinaryIO) -> bool:
+    # A thread that waits in read() cannot be cancelled, and the program would not end before it does.
+    try:
+        descriptor = stdin.fileno()
+    except io.UnsupportedOperation:
+        return True
+    ready: list[int] = []
+    while not ready:
+        ready, _, _ = await asyncio.to_thread(select.select, [descriptor], [], [], _STDIN_POLL_SECONDS)
+    return True
+
+
+def _read_available(stdin: BinaryIO) -> bytes:
+    return stdin.read1(_CHUNK_BYTES) if isinstance(stdin, io.BufferedReader) else stdin.read(_CHUNK_BYTES)
+
+
+async def _from_s3(location: str, target: BinaryIO, region: str | None) -> BinaryIO:
+    import aiohttp  # noqa: PLC0415 - half a second that only manifests in S3 should pay
+    from aiobotocore.session import get_session  # noqa: PLC0415 - the same
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError  # noqa: PLC0415 - the same
+
+    bucket, _, key = location.removeprefix("s3://").partition("/")
+    if not bucket or not key:
+        raise UsageError(f"{location}: names no object; write s3://bucket/key")
+    try:
+        async with get_session().create_client("s3", region_name=region) as client:
+            response = await client.get_object(Bucket=bucket, Key=key)
+            async with response["Body"] as body:
+                return await _copied(body.iter_chunks(_CHUNK_BYTES), target)
+    except ClientError as exc:
+        error = exc.response.get("Error", {})
+        code = str(error.get("Code"))
+        reason = _S3_REASONS.get(code, f"S3 answered {code}: {error.get('Message')}")
+        raise UsageError(f"{location}: {reason}") from exc
+    except NoCredentialsError as exc:
+        raise UsageError(f"{location}: there are no AWS credentials; choose a profile or set AWS_*") from exc
+    except (BotoCoreError, aiohttp.ClientError, TimeoutError) as exc:
+        raise UsageError(f"{location}: cannot be fetched from S3: {exc}") from exc
+
+
+def _head(file: BinaryIO) -> bytes:
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    return head
+
+
+def _refuse_unreadable(head: bytes, label: str) -> None:
+    if not head:
+        raise UsageError(f"{label}: is empty; a manifest has a header or a request in its first line")
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UsageError(f"{label}: is UTF-16, not UTF-8; save it as UTF-8")
+
+
+def _format(location: str, head: bytes) -> Format:
+    name = PurePosixPath(location.lower().removesuffix(".gz"))
+    by_content: Format = "jsonl" if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{") else "csv"
+    return _FORMATS.get(name.suffix, by_content)
+
+
+def physical_lines(file: BinaryIO, offset: int, *, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield the lines from a byte offset on, with their LF, CRLF or CR. Raises `LineTooLongError`.
+
+    It seeks before each read, so that several may go on over one file (in one thread).
+    """
+    carry = b""
+    while block := _read_at(file, offset, block_bytes):
+        offset += len(block)
+        lines = (carry + block).splitlines(keepends=True)
+        # The last line may go on in the next block, even after a CR, whose LF may still come.
+        carry = b"" if lines[-1].endswith(b"\n") else lines.pop()
+        yield from lines
+        if len(carry) > MOST_LINE_BYTES:
+            raise LineTooLongError
+        block_bytes = min(2 * block_bytes, _BLOCK_BYTES)
+    yield from carry.splitlines(keepends=True)
+
+
+def _read_at(file: BinaryIO, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)

@@ -1,0 +1,145 @@
+"""Where each job stands, read off the ledger's events, and what that allows. Pure.
+
+`fold` is the only reading of the events: a run, `status` and every later report see a job the same way.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import assert_never
+
+from batchsubmit.jobs import (
+    Absent,
+    Event,
+    Failed,
+    Finished,
+    Intent,
+    JobEvent,
+    Refused,
+    RunEnded,
+    RunStarted,
+    Submitted,
+    Unknown,
+)
+
+
+class Phase(StrEnum):
+    """The last thing that is known of a job."""
+
+    INTENT = "intent"  # a call may have left: as unknown as UNKNOWN, only nobody lived to say so
+    UNKNOWN = "unknown"
+    REFUSED = "refused"
+    ABSENT = "absent"
+    SUBMITTED = "submitted"
+    FAILED = "failed"
+    FINISHED = "finished"
+
+
+UNDECIDED = frozenset({Phase.INTENT, Phase.UNKNOWN})
+"""The job may run on the service or not: it is looked up, never sent again blindly."""
+
+
+class Action(StrEnum):
+    """What a run may do with a job."""
+
+    SUBMIT = "submit"
+    LOOK_UP = "look_up"
+    NOTHING = "nothing"
+    LEAVE_FAILED = "leave_failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobState:
+    """One job, as the ledger knows it. `attempt` is the number of the last one; `since` the time of its intent."""
+
+    job: str
+    membership: str
+    name: str
+    phase: Phase
+    attempt: int = 0
+    since: str = ""
+    trained_model: str = ""
+    arn: str = ""
+    code: str = ""
+    message: str = ""
+    status: str = ""
+
+
+def fold(state: JobState | None, event: JobEvent) -> JobState:
+    """Add one event to what is known of its job."""
+    before = state or JobState(job=event.job, membership=event.membership, name=event.name, phase=Phase.REFUSED)
+    match event:
+        case Intent():
+            return replace(
+                before,
+                phase=Phase.INTENT,
+                attempt=event.attempt,
+                since=event.at,
+                trained_model=event.trained_model,
+            )
+        case Submitted():
+            return replace(before, phase=Phase.SUBMITTED, attempt=event.attempt, arn=event.arn)
+        case Refused():
+            return replace(before, phase=Phase.REFUSED, attempt=event.attempt, code=event.code)
+        case Unknown():
+            return replace(before, phase=Phase.UNKNOWN, attempt=event.attempt, message=event.reason)
+        case Absent():
+            return replace(before, phase=Phase.ABSENT, attempt=event.attempt)
+        case Failed():
+            return replace(before, phase=Phase.FAILED, attempt=event.attempt, code=event.code, message=event.message)
+        case Finished():
+            return replace(before, phase=Phase.FINISHED, arn=event.arn, status=event.status, message=event.message)
+        case _:
+            assert_never(event)
+
+
+def decide(state: JobState | None, *, retry_failed: bool = False, resubmit_unknown: bool = False) -> Action:
+    """Say what a run may do with a job that stands so."""
+    if state is None:
+        return Action.SUBMIT
+    match state.phase:
+        case Phase.REFUSED | Phase.ABSENT:
+            return Action.SUBMIT
+        case Phase.INTENT | Phase.UNKNOWN:
+            return Action.SUBMIT if resubmit_unknown else Action.LOOK_UP
+        case Phase.FAILED:
+            return Action.SUBMIT if retry_failed else Action.LEAVE_FAILED
+        case Phase.SUBMITTED | Phase.FINISHED:
+            return Action.NOTHING
+        case _:
+            assert_never(state.phase)
+
+
+class Book:
+    """All jobs of one ledger by key: the fold of its events, kept up to date as they are written."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, JobState] = {}
+        self.runs: list[RunStarted] = []
+        self.last_end: RunEnded | None = None
+
+    def apply(self, event: Event) -> None:
+        """Take in one event of the ledger."""
+        match event:
+            case RunStarted():
+                self.runs.append(event)
+                self.last_end = None
+            case RunEnded():
+                self.last_end = event
+            case _:
+                self._states[event.job] = fold(self._states.get(event.job), event)
+
+    def get(self, key: str) -> JobState | None:
+        """What is known of the job with this key."""
+        return self._states.get(key)
+
+    def __iter__(self) -> Iterator[JobState]:
+        return iter(self._states.values())
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def counts(self) -> Counter[Phase]:
+        """How many jobs stand where."""
+        return Counter(state.phase for state in self._states.values())

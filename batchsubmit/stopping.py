@@ -1,0 +1,155 @@
+"""Why and how a run stops before its end: a signal, a deadline, too many failures, or something that stops every job.
+
+`Stop` is the one place where that is decided; whoever is about to begin something asks it, whoever waits is woken by it.
+"""
+
+import asyncio
+import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from enum import StrEnum
+
+from batchsubmit.clock import Clock
+from batchsubmit.errors import UsageError
+
+
+class StopReason(StrEnum):
+    """What stopped a run."""
+
+    SIGNAL = "signal"
+    DEADLINE = "deadline"
+    FAILURES = "failures"
+    CREDENTIALS = "credentials"
+    UNREACHABLE = "unreachable"
+    LEDGER = "ledger"
+    MANIFEST = "manifest"
+
+
+class Stop:
+    """Asked for at most once: the first reason stands. From then on no call begins; those under way are awaited."""
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+        self.message = ""
+        self._asked = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Stop {self.reason or 'not asked for'}>"
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run is to end."""
+        return self._asked.is_set()
+
+    def request(self, reason: StopReason, message: str) -> None:
+        """End the run for this reason, unless it is ending already."""
+        if self._asked.is_set():
+            return
+        self.reason, self.message = reason, message
+        self._asked.set()
+        for listener in self._listeners:
+            listener()
+
+    def on_request(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when the run is asked to end."""
+        self._listeners.append(listener)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, but no longer than until the run is asked to end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._asked.wait()
+
+
+@contextmanager
+def stop_on_signals(stop: Stop, at_once: Callable[[], object]) -> Iterator[None]:
+    """On the first SIGINT or SIGTERM ask to stop; on the second call `at_once`."""
+    loop = asyncio.get_running_loop()
+
+    def received(name: str) -> None:
+        if stop.requested:
+            at_once()
+        else:
+            stop.request(StopReason.SIGNAL, f"{name} received; calls under way are awaited and recorded")
+
+    handled = (signal.SIGINT, signal.SIGTERM)
+    for number in handled:
+        loop.add_signal_handler(number, received, number.name)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def stop_at(deadline: datetime | None, stop: Stop, clock: Clock) -> Iterator[None]:
+    """Ask to stop when the wall clock passes the deadline, if there is one."""
+    if deadline is None:
+        yield
+        return
+    watch = asyncio.create_task(_await_deadline(deadline, stop, clock), name="deadline")
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
+async def _await_deadline(deadline: datetime, stop: Stop, clock: Clock) -> None:
+    """Look at the clock once a minute at the least: a suspended machine or a set clock moves the deadline."""
+    while (left := (deadline - clock.now()).total_seconds()) > 0:
+        await clock.sleep(min(left, 60.0))
+    stop.request(StopReason.DEADLINE, f"the deadline of {deadline:%Y-%m-%d %H:%M:%S %Z} has passed")
+
+
+@dataclass(frozen=True, slots=True)
+class FailureLimit:
+    """How many jobs may fail before the run stops: a count, or a share of the jobs that were decided.
+
+    A share is judged only once `at_least` jobs are decided, so that one early failure in three stops nothing.
+    """
+
+    count: int | None = None
+    percent: float | None = None
+    at_least: int = 20
+
+    @classmethod
+    def parse(cls, text: str) -> "FailureLimit":
+        """Read `N` or `N%`. Raises UsageError."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text.strip(), re.ASCII)
+        if match and match[2] and float(match[1]) <= 100:
+            return cls(percent=float(match[1]))
+        if match and not match[2] and "." not in match[1]:
+            return cls(count=int(match[1]))
+        raise UsageError(f"--max-failures {text}: give a number of jobs (25) or a share of them (5%)")
+
+    def is_exceeded(self, *, failed: int, decided: int) -> bool:
+        """Whether more jobs failed than may."""
+        if self.count is not None:
+            return failed > self.count
+        if self.percent is not None:
+            return decided >= self.at_least and failed * 100 > self.percent * decided
+        return False
+
+
+def parse_deadline(text: str, now: datetime) -> datetime:
+    """Read `HH:MM` (in the zone of `now`; a time past means tomorrow) or an RFC 3339 moment. Raises UsageError."""
+    try:
+        clock_time = time.fromisoformat(text)
+    except ValueError:
+        pass
+    else:
+        today = now.replace(hour=clock_time.hour, minute=clock_time.minute, second=clock_time.second, microsecond=0)
+        return today if today > now else today + timedelta(days=1)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--deadline {text}: give a time (06:00) or a moment (2026-11-24T06:00:00Z)") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
+
+
+NO_LIMIT = FailureLimit()

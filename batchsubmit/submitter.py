@@ -1,0 +1,173 @@
+"""One job, from its intent to its outcome: intent on the disk, through the rate gate, one call, outcome on the disk.
+
+It knows neither where jobs come from nor who goes next. What an answer means is decided in `cleanrooms`, how long to
+wait before the next try in `pacing`; here stands what is done about it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import TypeAlias, assert_never
+
+from batchsubmit.cleanrooms import JobsApi
+from batchsubmit.jobs import (
+    Accepted,
+    Conflicted,
+    Failed,
+    Forbidden,
+    Intent,
+    Job,
+    NotSent,
+    Outcome,
+    QuotaExceeded,
+    Refused,
+    Rejected,
+    Submitted,
+    Throttled,
+    Uncertain,
+    Unknown,
+)
+from batchsubmit.pacing import RateGate, RetryPolicies
+from batchsubmit.recorder import Recorder
+from batchsubmit.stopping import Stop, StopReason
+
+
+class Verdict(StrEnum):
+    """What became of a job that was to be submitted."""
+
+    SUBMITTED = "submitted"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    NO_SLOT = "no_slot"
+    WITHDRAWN = "withdrawn"  # the run is stopping: the job is as new as before
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """No call was made, because the run is stopping."""
+
+
+_Result: TypeAlias = Outcome | Withdrawn
+
+
+class Submitter:
+    """Makes the attempts of a job and writes down what came of each."""
+
+    def __init__(
+        self, *, api: JobsApi, recorder: Recorder, gate: RateGate, policies: RetryPolicies, stop: Stop
+    ) -> None:
+        self._api = api
+        self._recorder = recorder
+        self._gate = gate
+        self._policies = policies
+        self._stop = stop
+
+    async def submit(self, job: Job) -> Verdict:
+        """Try to submit a job until it is decided, a slot is missing, or the run stops.
+
+        Raises StoppedError where the ledger can no longer be relied on.
+        """
+        result = await self._policies.run(partial(self._attempt, job))
+        match result:
+            case Accepted():
+                return Verdict.SUBMITTED
+            case Uncertain():
+                return Verdict.UNKNOWN
+            case QuotaExceeded():
+                return Verdict.NO_SLOT
+            case Rejected() | Conflicted():
+                await self._fail(job, result)
+                return Verdict.FAILED
+            case Forbidden():
+                self._stop.request(StopReason.CREDENTIALS, f"{result.code}: {result.message}")
+                return Verdict.WITHDRAWN
+            case NotSent():
+                self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
+                return Verdict.WITHDRAWN
+            case Throttled() | Withdrawn():
+                return Verdict.WITHDRAWN
+            case _:
+                assert_never(result)
+
+    async def _attempt(self, job: Job) -> _Result:
+        """Make one call, between an intent and its outcome in the ledger."""
+        if self._stop.requested:
+            return Withdrawn()
+        attempt = self._last_attempt(job) + 1
+        intent = Intent(
+            at=self._recorder.now(),
+            job=job.key,
+            membership=job.membership,
+            name=job.name,
+            attempt=attempt,
+            trained_model=job.trained_model,
+        )
+        await self._recorder.record(intent)
+        if not await self._gate.admit():
+            self._recorder.note(self._refused(job, attempt, "Withdrawn"))
+            return Withdrawn()
+        sent_at = self._recorder.clock.monotonic()
+        outcome = await self._api.start(job)
+        self._adapt_rate(outcome, sent_at)
+        await self._record_outcome(job, attempt, outcome)
+        return outcome
+
+    def _adapt_rate(self, outcome: Outcome, sent_at: float) -> None:
+        now = self._recorder.clock.monotonic()
+        if isinstance(outcome, Accepted):
+            self._gate.pace.succeeded(sent_at=sent_at, now=now)
+        elif isinstance(outcome, Throttled) and self._gate.pace.throttled(sent_at=sent_at, now=now):
+            self._recorder.rate_cut(self._gate.pace.per_second)
+
+    async def _record_outcome(self, job: Job, attempt: int, outcome: Outcome) -> None:
+        """Write down what the call brought. The event is taken at once, so that a cancelled task loses nothing."""
+        match outcome:
+            case Accepted():
+                submitted = Submitted(
+                    at=self._recorder.now(),
+                    job=job.key,
+                    membership=job.membership,
+                    name=job.name,
+                    arn=outcome.arn,
+                    attempt=attempt,
+                    via="start",
+                )
+                await self._recorder.record(submitted)
+            case Uncertain():
+                unknown = Unknown(
+                    at=self._recorder.now(),
+                    job=job.key,
+                    membership=job.membership,
+                    name=job.name,
+                    reason=outcome.reason,
+                    attempt=attempt,
+                )
+                await self._recorder.record(unknown)
+            case _:
+                self._recorder.note(self._refused(job, attempt, outcome.code))
+
+    async def _fail(self, job: Job, outcome: Rejected | Conflicted) -> None:
+        failed = Failed(
+            at=self._recorder.now(),
+            job=job.key,
+            membership=job.membership,
+            name=job.name,
+            code=outcome.code,
+            message=outcome.message,
+            attempt=self._last_attempt(job),
+        )
+        await self._recorder.record(failed)
+
+    def _refused(self, job: Job, attempt: int, code: str) -> Refused:
+        return Refused(
+            at=self._recorder.now(),
+            job=job.key,
+            membership=job.membership,
+            name=job.name,
+            code=code,
+            attempt=attempt,
+        )
+
+    def _last_attempt(self, job: Job) -> int:
+        state = self._recorder.ledger.book.get(job.key)
+        return state.attempt if state else 0

@@ -1,0 +1,332 @@
+"""The sandbox over HTTP, seen by the AWS libraries themselves."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import boto3
+import pytest
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.config import Config
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    HTTPClientError,
+    ReadTimeoutError,
+)
+
+from batchsubmit.sandbox import (
+    Fault,
+    FaultPlan,
+    SandboxServer,
+    SandboxService,
+    SandboxSettings,
+    ScriptedFault,
+    serve,
+)
+from batchsubmit.sandbox.operations import GET, LIST, START
+
+MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
+SCOPE = f"arn:aws:cleanrooms-ml:us-east-1:123456789012:membership/{MEMBERSHIP}"
+ACCESS = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "x", "region_name": "us-east-1"}
+LONG = 60.0  # seconds no test waits for
+SETTINGS = SandboxSettings(pending_seconds=0, job_seconds=LONG, cancel_seconds=LONG, seed=1)
+
+
+def request(name: str = "job", **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return a request."""
+    return {
+        "membershipIdentifier": MEMBERSHIP,
+        "name": name,
+        "trainedModelArn": f"{SCOPE}/trained-model/m/1.0",
+        "resourceConfig": {"instanceType": "ml.m5.xlarge", "instanceCount": 2},
+        "outputConfiguration": {"accept": "text/csv", "members": [{"accountId": "123456789012"}]},
+        "dataSource": {"mlInputChannelArn": f"{SCOPE}/ml-input-channel/c"},
+        **more,
+    }
+
+
+@asynccontextmanager
+async def sandbox(
+    *script: ScriptedFault, settings: SandboxSettings = SETTINGS, read_timeout: float = LONG
+) -> AsyncIterator[tuple[SandboxServer, Any]]:
+    """Serve a sandbox and open an aiobotocore client on it, without retries."""
+    config = AioConfig(retries={"total_max_attempts": 1}, read_timeout=read_timeout)
+    async with SandboxServer(SandboxService(settings, time.time)) as server:
+        server.faults.configure(FaultPlan(script=script))
+        session = get_session()
+        async with session.create_client("cleanroomsml", endpoint_url=server.url, config=config, **ACCESS) as client:
+            yield server, client
+
+
+async def test_every_operation_works_through_aiobotocore() -> None:
+    """ARNs with slashes in the path, typed answers, tags in the query."""
+    async with sandbox() as (_, client):
+        asked = request("\u00fc \U0001f600", tags={"batchsubmit:key": "k", "a b&c": "d"}, environment={"A": "\n"})
+        arn = (await client.start_trained_model_inference_job(**asked))["trainedModelInferenceJobArn"]
+        job = {"membershipIdentifier": MEMBERSHIP, "trainedModelInferenceJobArn": arn}
+        shown = await client.get_trained_model_inference_job(**job)
+        assert asked == {name: shown[name] for name in asked}
+        assert shown["createTime"].utcoffset() is not None
+        assert shown["updateTime"] - shown["createTime"] < timedelta(seconds=LONG)
+        listed = await client.list_trained_model_inference_jobs(membershipIdentifier=MEMBERSHIP)
+        [summary] = listed["trainedModelInferenceJobs"]
+        assert (summary["name"], summary["status"]) == (asked["name"], "CREATE_IN_PROGRESS")
+        await client.cancel_trained_model_inference_job(**job)
+        assert (await client.get_trained_model_inference_job(**job))["status"] == "CANCEL_IN_PROGRESS"
+        await client.tag_resource(resourceArn=arn, tags={"x": "y"})
+        await client.untag_resource(resourceArn=arn, tagKeys=["a b&c", "batchsubmit:key"])
+        assert (await client.list_tags_for_resource(resourceArn=arn))["tags"] == {"x": "y"}
+
+
+async def test_answers_have_every_required_member_of_their_shapes() -> None:
+    """Held against the service model itself."""
+    async with sandbox() as (_, client):
+        arn = (await client.start_trained_model_inference_job(**request()))["trainedModelInferenceJobArn"]
+        model = {"membershipIdentifier": MEMBERSHIP, "trainedModelArn": request()["trainedModelArn"]}
+        job = {"membershipIdentifier": MEMBERSHIP, "trainedModelInferenceJobArn": arn}
+        shapes = client.meta.service_model
+        answers = {
+            "GetTrainedModel": await client.get_trained_model(**model),
+            GET: await client.get_trained_model_inference_job(**job),
+        }
+        for operation, answer in answers.items():
+            assert set(shapes.operation_model(operation).output_shape.required_members) <= answer.keys()
+        listed = await client.list_trained_model_inference_jobs(membershipIdentifier=MEMBERSHIP)
+        summary = shapes.shape_for("TrainedModelInferenceJobSummary")
+        assert set(summary.required_members) <= listed["trainedModelInferenceJobs"][0].keys()
+
+
+async def test_plain_boto3_works_as_well() -> None:
+    """It signs, encodes and parses by itself; its paginator finds every job once."""
+    settings = SandboxSettings(per_membership=0, per_account=0)
+    config = Config(retries={"total_max_attempts": 1})
+
+    def use(url: str) -> tuple[set[str], list[str]]:
+        client = boto3.client("cleanroomsml", endpoint_url=url, config=config, **ACCESS)
+        try:
+            started = {
+                client.start_trained_model_inference_job(**request(f"job-{number}"))["trainedModelInferenceJobArn"]
+                for number in range(23)
+            }
+            pages = client.get_paginator("list_trained_model_inference_jobs").paginate(
+                membershipIdentifier=MEMBERSHIP,
+                trainedModelArn=request()["trainedModelArn"],
+                PaginationConfig={"PageSize": 5},
+            )
+            listed = [job for page in pages for job in page["trainedModelInferenceJobs"]]
+            return started, [job["trainedModelInferenceJobArn"] for job in listed]
+        finally:
+            client.close()
+
+    async with SandboxServer(SandboxService(settings, time.time)) as server:
+        started, listed = await asyncio.to_thread(use, server.url)
+    assert len(listed) == 23
+    assert set(listed) == started
+
+
+async def test_the_quota_can_be_read_from_the_exception() -> None:
+    """The modelled exception carries the name and the value."""
+    async with sandbox(settings=SandboxSettings(per_membership=1)) as (_, client):
+        await client.start_trained_model_inference_job(**request())
+        with pytest.raises(client.exceptions.ServiceQuotaExceededException) as caught:
+            await client.start_trained_model_inference_job(**request())
+    response = caught.value.response
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 402
+    assert response["ResponseMetadata"]["RequestId"]
+    assert response["quotaValue"] == 1.0
+    assert "per membership" in response["quotaName"]
+
+
+async def test_a_call_signed_for_another_region_is_refused() -> None:
+    """The region is read from the signature."""
+    async with SandboxServer(SandboxService(SETTINGS, time.time)) as server:
+        elsewhere = {**ACCESS, "region_name": "eu-west-1"}
+        async with get_session().create_client("cleanroomsml", endpoint_url=server.url, **elsewhere) as client:
+            with pytest.raises(client.exceptions.ValidationException, match="Region in the ARN must be eu-west-1"):
+                await client.start_trained_model_inference_job(**request())
+
+
+@pytest.mark.parametrize(
+    ("fault", "exception"),
+    [
+        (Fault.QUOTA_BARE, "ServiceQuotaExceededException"),
+        (Fault.THROTTLED, "ThrottlingException"),
+        (Fault.CONFLICT, "ConflictException"),
+        (Fault.ACCESS_DENIED, "AccessDeniedException"),
+        (Fault.VALIDATION, "ValidationException"),
+        (Fault.NOT_FOUND, "ResourceNotFoundException"),
+    ],
+)
+async def test_modelled_errors_become_modelled_exceptions(fault: Fault, exception: str) -> None:
+    """As they do with AWS."""
+    async with sandbox(ScriptedFault(fault=fault)) as (server, client):
+        with pytest.raises(getattr(client.exceptions, exception)) as caught:
+            await client.start_trained_model_inference_job(**request())
+        assert "quotaName" not in caught.value.response
+        assert server.service.jobs() == ()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "accepted"),
+    [
+        (Fault.TOO_MANY_REQUESTS, "TooManyRequestsException", 0),
+        (Fault.THROTTLING_400, "Throttling", 0),
+        (Fault.REQUEST_LIMIT, "RequestLimitExceeded", 0),
+        (Fault.SLOW_DOWN, "SlowDown", 0),
+        (Fault.EXPIRED_TOKEN, "ExpiredTokenException", 0),
+        (Fault.UNRECOGNIZED_CLIENT, "UnrecognizedClientException", 0),
+        (Fault.ERROR_BEFORE, "InternalServerException", 0),
+        (Fault.UNAVAILABLE, "ServiceUnavailable", 0),
+        (Fault.ERROR_AFTER, "InternalServerException", 1),
+    ],
+)
+async def test_other_errors_have_their_codes(fault: Fault, code: str, accepted: int) -> None:
+    """The code comes through; the job is there or not."""
+    async with sandbox(ScriptedFault(fault=fault)) as (server, client):
+        with pytest.raises(ClientError) as caught:
+            await client.start_trained_model_inference_job(**request())
+        assert caught.value.response["Error"]["Code"] == code
+        assert len(server.service.jobs()) == accepted
+
+
+@pytest.mark.parametrize(("fault", "accepted"), [(Fault.CUT_BEFORE, 0), (Fault.LOST_AFTER, 1), (Fault.TRUNCATED, 1)])
+async def test_a_cut_connection_is_seen_as_one(fault: Fault, accepted: int) -> None:
+    """And the next call opens another."""
+    async with sandbox(ScriptedFault(fault=fault)) as (server, client):
+        with pytest.raises((ConnectionClosedError, HTTPClientError)):
+            await client.start_trained_model_inference_job(**request())
+        assert len(server.service.jobs()) == accepted
+        await client.start_trained_model_inference_job(**request())
+
+
+@pytest.mark.parametrize(("fault", "accepted"), [(Fault.SLOW_ANSWER, 1), (Fault.SLOW_ACCEPTANCE, 0), (Fault.STALL, 0)])
+async def test_a_slow_answer_runs_into_the_read_timeout(fault: Fault, accepted: int) -> None:
+    """Accepted at once, later or never; closing the server does not wait for it."""
+    async with sandbox(ScriptedFault(fault=fault, seconds=LONG), read_timeout=0.2) as (server, client):
+        with pytest.raises(ReadTimeoutError):
+            await client.start_trained_model_inference_job(**request())
+        assert len(server.service.jobs()) == accepted
+
+
+@pytest.mark.parametrize("fault", [Fault.SLOW_ACCEPTANCE, Fault.SLOW_ANSWER])
+async def test_a_patient_caller_gets_the_answer(fault: Fault) -> None:
+    """Slow is not lost."""
+    async with sandbox(ScriptedFault(fault=fault, seconds=0.01)) as (server, client):
+        answer = await client.start_trained_model_inference_job(**request())
+        assert answer["trainedModelInferenceJobArn"] == server.service.jobs()[0].arn
+
+
+@pytest.mark.parametrize("fault", [Fault.UNREADABLE, Fault.NO_ARN])
+async def test_an_unreadable_answer_has_no_arn(fault: Fault) -> None:
+    """botocore makes an empty answer of both; the job is there."""
+    async with sandbox(ScriptedFault(fault=fault)) as (server, client):
+        answer = await client.start_trained_model_inference_job(**request())
+        assert "trainedModelInferenceJobArn" not in answer
+        assert len(server.service.jobs()) == 1
+
+
+@pytest.mark.parametrize("operation", [LIST, GET])
+async def test_reading_can_be_forbidden_or_throttled(operation: str) -> None:
+    """List and Get have their own entries."""
+    script = (
+        ScriptedFault(fault=Fault.ACCESS_DENIED, operation=operation),
+        ScriptedFault(fault=Fault.THROTTLED, operation=operation),
+    )
+    async with sandbox(*script) as (_, client):
+        arn = (await client.start_trained_model_inference_job(**request()))["trainedModelInferenceJobArn"]
+        job = {"membershipIdentifier": MEMBERSHIP, "trainedModelInferenceJobArn": arn}
+
+        async def read() -> None:
+            if operation == GET:
+                await client.get_trained_model_inference_job(**job)
+            else:
+                await client.list_trained_model_inference_jobs(membershipIdentifier=MEMBERSHIP)
+
+        with pytest.raises(client.exceptions.AccessDeniedException):
+            await read()
+        with pytest.raises(client.exceptions.ThrottlingException):
+            await read()
+        await read()
+
+
+async def test_a_paginator_goes_on_over_an_empty_page() -> None:
+    """The page has a token, so it is not the last."""
+    empty = ScriptedFault(fault=Fault.EMPTY_PAGE, operation=LIST)
+    script = (ScriptedFault(fault=Fault.NONE, operation=LIST), empty)
+    async with sandbox(*script) as (_, client):
+        for _ in range(3):
+            await client.start_trained_model_inference_job(**request())
+        paginator = client.get_paginator("list_trained_model_inference_jobs")
+        pages = paginator.paginate(membershipIdentifier=MEMBERSHIP, PaginationConfig={"PageSize": 1})
+        sizes = [len(page["trainedModelInferenceJobs"]) async for page in pages]
+        assert sorted(sizes) == [0, 1, 1, 1]
+
+
+async def test_the_largest_environment_and_the_longest_query_fit() -> None:
+    """Well over the usual limits of a web server."""
+    environment = {"K" * 1023 + chr(65 + number): "\U0001f600" * 10240 for number in range(16)}
+    long_arn = f"{SCOPE}/trained-model/" + "m" * 1900 + "/"  # slashes triple when encoded
+    async with sandbox() as (server, client):
+        await client.start_trained_model_inference_job(**request(environment=environment))
+        assert server.service.jobs()[0].request()["environment"] == environment
+        query = {"trainedModelArn": long_arn, "nextToken": "/" * 10240}
+        with pytest.raises(client.exceptions.ValidationException, match="nextToken"):
+            await client.list_trained_model_inference_jobs(membershipIdentifier=MEMBERSHIP, **query)
+
+
+async def test_what_aws_does_not_know_is_404_as_with_aws() -> None:
+    """With the error's type in the header."""
+    async with sandbox() as (server, _), aiohttp.ClientSession() as session:
+        async with session.get(f"{server.url}/nonsense") as answer:
+            assert answer.status == 404
+            assert answer.headers["x-amzn-errortype"] == "UnknownOperationException"
+            assert answer.headers["x-amzn-requestid"]
+
+
+async def test_the_back_door_lists_every_accepted_job() -> None:
+    """As JSON lines, in the order of acceptance, lost answers included."""
+    async with sandbox(ScriptedFault(fault=Fault.ERROR_AFTER)) as (server, client):
+        with pytest.raises(ClientError):
+            await client.start_trained_model_inference_job(**request("one", tags={"a": "b"}))
+        await client.start_trained_model_inference_job(**request("two"))
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{server.url}/_sandbox/jobs?request=1") as answer:
+                jobs = [json.loads(line) async for line in answer.content]
+            async with session.put(f"{server.url}/_sandbox/quotas", json={"per_membership": 2}) as answer:
+                assert (await answer.json())["per_membership"] == 2
+        assert [(job["name"], job["tags"]) for job in jobs] == [("one", {"a": "b"}), ("two", {})]
+        assert jobs[1]["request"] == request("two")
+        assert jobs[0]["arn"] == server.service.jobs()[0].arn
+        with pytest.raises(client.exceptions.ServiceQuotaExceededException):
+            await client.start_trained_model_inference_job(**request("three"))
+
+
+async def test_serve_tells_where_it_listens_and_stops_when_cancelled() -> None:
+    """A real sandbox with real time, until it is cancelled."""
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    plan = FaultPlan(script=(ScriptedFault(fault=Fault.CONFLICT, operation=START),))
+    task = asyncio.create_task(serve(SETTINGS, plan, on_ready=ready.set_result))
+    url = await ready
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{url}/_sandbox/stats") as answer:
+            assert (await answer.json())["unspent_faults"] == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.get(f"{url}/_sandbox/stats")
+
+
+async def test_a_port_in_use_is_an_error_at_once() -> None:
+    """Nothing is left open."""
+    async with SandboxServer(SandboxService(SETTINGS, time.time)) as server:
+        other = SandboxServer(SandboxService(SETTINGS, time.time), port=server.port)
+        with pytest.raises(OSError, match="in use"):
+            await other.__aenter__()  # noqa: PLC2801 - it must fail before there is anything to leave

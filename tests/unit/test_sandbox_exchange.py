@@ -1,0 +1,226 @@
+"""One call from its bytes to its answer, without a web server."""
+
+import json
+from typing import Any
+
+import pytest
+
+from batchsubmit.sandbox import Fault, FaultPlan, Faults, SandboxService, SandboxSettings, ScriptedFault
+from batchsubmit.sandbox.admin import Admin
+from batchsubmit.sandbox.exchange import Exchange
+from batchsubmit.sandbox.operations import LIST, START
+from batchsubmit.sandbox.wire import Answer, Call
+
+MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
+SCOPE = f"arn:aws:cleanrooms-ml:us-east-1:123456789012:membership/{MEMBERSHIP}"
+PATH = f"/memberships/{MEMBERSHIP}/trained-model-inference-jobs"
+BODY = {
+    "name": "job",
+    "trainedModelArn": f"{SCOPE}/trained-model/m",
+    "resourceConfig": {"instanceType": "ml.m5.xlarge"},
+    "outputConfiguration": {"members": [{"accountId": "123456789012"}]},
+    "dataSource": {"mlInputChannelArn": f"{SCOPE}/ml-input-channel/c"},
+}
+
+
+class Wire:
+    """A sandbox without a web server; the time stands still."""
+
+    def __init__(self, *script: ScriptedFault, **settings: Any) -> None:  # noqa: ANN401
+        self.service = SandboxService(SandboxSettings(**settings), lambda: 1_800_000_000.0)
+        self.faults = Faults(FaultPlan(script=script))
+        self.exchange = Exchange(self.service, self.faults)
+        self.admin = Admin(self.service, self.faults)
+
+    def start(self, **more: Any) -> Answer:  # noqa: ANN401
+        """Make a Start call."""
+        return self.exchange.answer(Call(method="POST", path=PATH, body=json.dumps(BODY | more).encode()))
+
+    def list(self, query: str = "") -> Answer:
+        """Make a List call."""
+        return self.exchange.answer(Call(method="GET", path=PATH, query=query))
+
+    def administer(self, method: str, name: str, members: object = None) -> tuple[int, Any]:
+        """Make a call at the back door."""
+        body = json.dumps(members).encode() if members is not None else b""
+        answer = self.admin.answer(method, f"/_sandbox/{name}", "", body)
+        return answer.status_code, json.loads(b"".join(answer.pieces))
+
+
+BEFORE = [
+    (Fault.QUOTA, 402, "ServiceQuotaExceededException"),
+    (Fault.QUOTA_ACCOUNT, 402, "ServiceQuotaExceededException"),
+    (Fault.QUOTA_BARE, 402, "ServiceQuotaExceededException"),
+    (Fault.THROTTLED, 429, "ThrottlingException"),
+    (Fault.TOO_MANY_REQUESTS, 429, "TooManyRequestsException"),
+    (Fault.THROTTLING_400, 400, "Throttling"),
+    (Fault.REQUEST_LIMIT, 503, "RequestLimitExceeded"),
+    (Fault.SLOW_DOWN, 503, "SlowDown"),
+    (Fault.CONFLICT, 409, "ConflictException"),
+    (Fault.VALIDATION, 400, "ValidationException"),
+    (Fault.NOT_FOUND, 404, "ResourceNotFoundException"),
+    (Fault.ACCESS_DENIED, 403, "AccessDeniedException"),
+    (Fault.EXPIRED_TOKEN, 403, "ExpiredTokenException"),
+    (Fault.UNRECOGNIZED_CLIENT, 403, "UnrecognizedClientException"),
+    (Fault.ERROR_BEFORE, 500, "InternalServerException"),
+    (Fault.UNAVAILABLE, 503, "ServiceUnavailable"),
+]
+
+
+@pytest.mark.parametrize(("fault", "status_code", "code"), BEFORE)
+def test_a_fault_before_acceptance_leaves_no_job(fault: Fault, status_code: int, code: str) -> None:
+    """The next call goes through."""
+    wire = Wire(ScriptedFault(fault=fault))
+    answer = wire.start()
+    assert (answer.status_code, answer.error_code) == (status_code, code)
+    assert wire.service.jobs() == ()
+    assert wire.service.tally.refused(START) == {code: 1}
+    assert wire.start().status_code == 200
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.ERROR_AFTER,
+        Fault.LOST_AFTER,
+        Fault.TRUNCATED,
+        Fault.SLOW_ANSWER,
+        Fault.UNREADABLE,
+        Fault.NO_ARN,
+    ],
+)
+def test_a_fault_after_acceptance_leaves_a_job(fault: Fault) -> None:
+    """And no answer that tells its ARN at once."""
+    wire = Wire(ScriptedFault(fault=fault))
+    answer = wire.start()
+    [job] = wire.service.jobs()
+    told = answer.status_code == 200 and job.arn.encode() in answer.body
+    assert not told or answer.cut or answer.delay_seconds
+    assert wire.service.tally.accepted(START) == 1
+
+
+def test_a_fault_after_acceptance_is_kept_for_a_call_that_is_accepted() -> None:
+    """A refusal for want of a slot goes out as it is."""
+    wire = Wire(ScriptedFault(fault=Fault.NONE), ScriptedFault(fault=Fault.LOST_AFTER), per_membership=1)
+    wire.start()
+    assert wire.start().status_code == 402
+    wire.service.configure(SandboxSettings(per_membership=2))
+    assert wire.start().cut
+
+
+def test_invalid_calls_meet_no_fault() -> None:
+    """The script is kept for the ones that could work."""
+    wire = Wire(ScriptedFault(fault=Fault.CONFLICT))
+    assert wire.start(name="").error_code == "ValidationException"
+    assert wire.start().error_code == "ConflictException"
+
+
+@pytest.mark.parametrize("fault", [Fault.CUT_BEFORE, Fault.STALL])
+def test_a_cut_before_acceptance_leaves_no_job(fault: Fault) -> None:
+    """At once, or after a while."""
+    wire = Wire(ScriptedFault(fault=fault, seconds=3))
+    answer = wire.start()
+    assert answer.cut
+    assert not answer.body
+    assert answer.delay_seconds == (3 if fault is Fault.STALL else 0)
+    assert wire.service.jobs() == ()
+    assert wire.service.tally.refused(START) == {"cut": 1}
+
+
+def test_a_slow_acceptance_happens_only_after_its_time() -> None:
+    """Whoever gave up waiting has a job nevertheless."""
+    wire = Wire(ScriptedFault(fault=Fault.SLOW_ACCEPTANCE, seconds=3))
+    answer = wire.start()
+    assert answer.delay_seconds == 3
+    assert wire.service.jobs() == ()
+    assert answer.then is not None
+    assert wire.service.jobs()[0].arn.encode() in answer.then().body
+
+
+def test_a_script_can_name_the_job_of_a_get() -> None:
+    """The ARN stands for its name."""
+    wire = Wire(ScriptedFault(fault=Fault.THROTTLED, operation="*", name="b"))
+    arn = json.loads(wire.start().body)["trainedModelInferenceJobArn"]
+    get = Call(method="GET", path=f"{PATH}/{arn.replace('/', '%2F')}")
+    assert wire.exchange.answer(get).status_code == 200
+    assert wire.start(name="b").status_code == 429
+
+
+def test_an_empty_page_goes_on_where_it_was() -> None:
+    """First, or in the middle: no job is lost or shown twice."""
+    empty = ScriptedFault(fault=Fault.EMPTY_PAGE, operation=LIST)
+    wire = Wire(empty, ScriptedFault(fault=Fault.NONE, operation=LIST), empty)
+    for _ in range(3):
+        wire.start()
+    sizes, arns, query = [], set(), "maxResults=1"
+    while query:
+        page = json.loads(wire.list(query).body)
+        sizes.append(len(page["trainedModelInferenceJobs"]))
+        arns |= {job["trainedModelInferenceJobArn"] for job in page["trainedModelInferenceJobs"]}
+        query = f"maxResults=1&nextToken={page['nextToken'].replace('=', '%3D')}" if "nextToken" in page else ""
+    assert sizes == [0, 1, 0, 1, 1]
+    assert len(arns) == 3
+
+
+def test_an_expired_token_is_refused_and_the_first_page_is_not() -> None:
+    """ValidationException, as for any wrong token."""
+    wire = Wire(ScriptedFault(fault=Fault.EXPIRED_NEXT_TOKEN, operation=LIST))
+    wire.start()
+    wire.start()
+    token = json.loads(wire.list("maxResults=1").body)["nextToken"].replace("=", "%3D")
+    assert wire.list(f"nextToken={token}").error_code == "ValidationException"
+    assert wire.list(f"nextToken={token}").status_code == 200
+
+
+def test_the_back_door_changes_settings_and_quotas() -> None:
+    """From the next call on."""
+    wire = Wire()
+    assert wire.administer("PUT", "quotas", {"per_membership": 1})[0] == 200
+    assert wire.administer("PUT", "settings", {"job_seconds": 9})[1]["job_seconds"] == 9
+    assert wire.administer("GET", "settings")[1]["per_membership"] == 1
+    wire.start()
+    assert wire.start().status_code == 402
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "members", "status_code"),
+    [
+        ("PUT", "quotas", {"job_seconds": 1}, 400),
+        ("PUT", "settings", {"nonsense": 1}, 400),
+        ("PUT", "settings", [], 400),
+        ("PUT", "faults", {"nonsense": 1}, 400),
+        ("PUT", "nonsense", {}, 404),
+        ("GET", "nonsense", None, 404),
+        ("DELETE", "jobs", None, 404),
+    ],
+)
+def test_the_back_door_says_what_does_not_fit(method: str, name: str, members: object, status_code: int) -> None:
+    """With a message, and nothing changed."""
+    wire = Wire()
+    answered, said = wire.administer(method, name, members)
+    assert answered == status_code
+    assert said["message"]
+    assert wire.service.settings == SandboxSettings()
+
+
+def test_the_back_door_tells_what_happened_and_forgets_it() -> None:
+    """Calls by outcome, faults, statuses, slots."""
+    wire = Wire(ScriptedFault(fault=Fault.THROTTLED), ScriptedFault(fault=Fault.CONFLICT))
+    wire.start()
+    wire.administer("PUT", "faults", {"script": [{"fault": "error_after"}]})
+    wire.start()
+    assert wire.administer("GET", "stats") == (
+        200,
+        {
+            "accepted": 1,
+            "calls": {START: {"ThrottlingException": 1, "accepted": 1}},
+            "faults": {START: {"error_after": 1}},
+            "unspent_faults": 0,
+            "statuses": {"CREATE_PENDING": 1},
+            "running": {"memberships": {MEMBERSHIP: 1}, "accounts": {"123456789012": 1}},
+            "most_running": {"memberships": {MEMBERSHIP: 1}, "accounts": {"123456789012": 1}},
+        },
+    )
+    assert wire.administer("POST", "reset") == (200, {})
+    stats = wire.administer("GET", "stats")[1]
+    assert (stats["accepted"], stats["unspent_faults"], stats["calls"]) == (0, 1, {})

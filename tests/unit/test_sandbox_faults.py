@@ -1,0 +1,142 @@
+"""Which fault meets which call."""
+
+from collections import Counter
+
+import pytest
+
+from batchsubmit.sandbox import Fault, FaultPlan, Faults, ScriptedFault
+from batchsubmit.sandbox.operations import GET, LIST, START
+
+
+def met(faults: Faults, operation: str = START, name: str | None = None, *, has_token: bool = False) -> Fault:
+    """Return the fault that meets a call, and spend it."""
+    drawn = faults.draw(operation, name, has_token=has_token)
+    faults.spend(operation, drawn)
+    return drawn.fault
+
+
+def test_without_a_plan_nothing_goes_wrong() -> None:
+    """Every call passes and nothing is counted."""
+    faults = Faults()
+    assert met(faults) is Fault.NONE
+    assert not faults.injected
+
+
+def test_a_script_is_used_up_in_its_order() -> None:
+    """`none` lets a call pass on the way to the next entry."""
+    script = (
+        ScriptedFault(fault=Fault.THROTTLED, times=2),
+        ScriptedFault(fault=Fault.NONE),
+        ScriptedFault(fault=Fault.LOST_AFTER),
+    )
+    faults = Faults(FaultPlan(script=script))
+    expected = [Fault.THROTTLED, Fault.THROTTLED, Fault.NONE, Fault.LOST_AFTER, Fault.NONE]
+    assert [met(faults) for _ in expected] == expected
+    assert faults.unspent() == []
+    assert faults.injected == {(START, "throttled"): 2, (START, "lost_after"): 1}
+
+
+def test_an_entry_waits_for_its_operation_and_its_job() -> None:
+    """Other calls pass it by."""
+    script = (
+        ScriptedFault(fault=Fault.CONFLICT, name="b"),
+        ScriptedFault(fault=Fault.ERROR_BEFORE, operation=GET),
+    )
+    faults = Faults(FaultPlan(script=script))
+    assert met(faults, START, "a") is Fault.NONE
+    assert met(faults, GET, "b") is Fault.ERROR_BEFORE
+    assert met(faults, START, "b") is Fault.CONFLICT
+
+
+def test_any_operation_is_a_star() -> None:
+    """In a script and among the probabilities, where an operation's own come first."""
+    faults = Faults(FaultPlan(script=(ScriptedFault(fault=Fault.SLOW_DOWN, operation="*"),)))
+    assert met(faults, LIST) is Fault.SLOW_DOWN
+    faults = Faults(FaultPlan(probabilities={"*": {Fault.SLOW_DOWN: 1}, GET: {}}))
+    assert met(faults, LIST) is Fault.SLOW_DOWN
+    assert met(faults, GET) is Fault.NONE
+
+
+def test_a_drawn_fault_is_not_spent_before_it_is_said_so() -> None:
+    """A call that the service refuses leaves the script as it was."""
+    faults = Faults(FaultPlan(script=(ScriptedFault(fault=Fault.LOST_AFTER),)))
+    assert faults.draw(START, None) == faults.draw(START, None)
+    assert len(faults.unspent()) == 1
+
+
+def test_an_expired_token_meets_only_a_call_with_one() -> None:
+    """And an empty page only List."""
+    script = (
+        ScriptedFault(fault=Fault.EXPIRED_NEXT_TOKEN, operation=LIST),
+        ScriptedFault(fault=Fault.EMPTY_PAGE, operation="*"),
+    )
+    faults = Faults(FaultPlan(script=script))
+    assert met(faults, START) is Fault.NONE
+    assert met(faults, LIST) is Fault.EMPTY_PAGE
+    assert met(faults, LIST, has_token=True) is Fault.EXPIRED_NEXT_TOKEN
+    by_chance = Faults(FaultPlan(probabilities={"*": {Fault.EXPIRED_NEXT_TOKEN: 1}}))
+    assert met(by_chance, LIST) is Fault.NONE
+
+
+def test_probabilities_are_kept_and_a_seed_repeats_them() -> None:
+    """A fifth throttled, a tenth lost, the same ones twice."""
+    plan = FaultPlan(probabilities={START: {Fault.THROTTLED: 0.2, Fault.LOST_AFTER: 0.1}}, seed=1)
+    faults = Faults(plan)
+    drawn = [met(faults) for _ in range(5000)]
+    counts = Counter(drawn)
+    assert 850 < counts[Fault.THROTTLED] < 1150
+    assert 400 < counts[Fault.LOST_AFTER] < 600
+    faults.configure(plan)
+    assert [met(faults) for _ in range(5000)] == drawn
+
+
+def test_slow_faults_take_their_own_time_or_the_plans() -> None:
+    """In seconds."""
+    script = (ScriptedFault(fault=Fault.SLOW_ANSWER, seconds=0.5), ScriptedFault(fault=Fault.STALL))
+    faults = Faults(FaultPlan(script=script, slow_seconds=7))
+    for seconds in (0.5, 7):
+        drawn = faults.draw(START, None)
+        faults.spend(START, drawn)
+        assert drawn.seconds == seconds
+
+
+def test_a_plan_is_read_from_json() -> None:
+    """With the members of the classes."""
+    plan = FaultPlan.from_json(
+        {
+            "probabilities": {LIST: {"throttled": 0.5}},
+            "script": [{"fault": "stall", "name": "a", "times": 2, "seconds": 1}],
+            "slow_seconds": 2,
+            "seed": 3,
+        }
+    )
+    entry = ScriptedFault(fault=Fault.STALL, name="a", times=2, seconds=1)
+    assert plan == FaultPlan(probabilities={LIST: {Fault.THROTTLED: 0.5}}, script=(entry,), slow_seconds=2, seed=3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"nonsense": 1},
+        {"probabilities": {START: {"nonsense": 0.1}}},
+        {"probabilities": {"Start": {"throttled": 0.1}}},
+        {"probabilities": {START: {"throttled": 0.6, "conflict": 0.5}}},
+        {"probabilities": {START: {"throttled": -0.1}}},
+        {"probabilities": {START: {"throttled": float("nan")}}},
+        {"probabilities": []},
+        {"script": [{"operation": START}]},
+        {"script": [{"fault": "stall", "operation": "Start"}]},
+        {"script": [{"fault": "stall", "times": 0}]},
+        {"script": [{"fault": "stall", "times": "1"}]},
+        {"script": [{"fault": "stall", "seconds": -1}]},
+        {"script": [{"fault": "stall", "nonsense": 1}]},
+        {"script": ["stall"]},
+        {"script": 1},
+        {"slow_seconds": "1"},
+        {"slow_seconds": -1},
+    ],
+)
+def test_a_plan_that_means_nothing_is_refused(wrong: dict[str, object]) -> None:
+    """Before it silently injects nothing."""
+    with pytest.raises(ValueError):  # noqa: PT011 - the words are for people
+        FaultPlan.from_json(wrong)
