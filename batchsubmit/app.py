@@ -15,7 +15,7 @@ from pathlib import Path
 
 from batchsubmit import __version__
 from batchsubmit.catalog import Catalog
-from batchsubmit.cleanrooms import CleanRooms, open_cleanrooms
+from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.engine import Engine
@@ -34,7 +34,7 @@ from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.slots import Lanes
 from batchsubmit.sources import Reader, Spooled
 from batchsubmit.sources.checked import open_checked_manifest
-from batchsubmit.sources.inventory import Inventory
+from batchsubmit.sources.inventory import Inventory, Terms
 from batchsubmit.sources.manifest import ManifestSource
 from batchsubmit.standing import Standing
 from batchsubmit.states import UNDECIDED, Action, Book, decide
@@ -126,9 +126,11 @@ async def submit(
             options.manifest,
             settings,
             region=region,
-            batch=options.batch,
-            allow_duplicates=options.allow_duplicates,
-            keep_invalid=options.skip_invalid,
+            terms=Terms(
+                batch=options.batch,
+                allow_duplicates=options.allow_duplicates,
+                keep_invalid=options.skip_invalid,
+            ),
             is_stopped=lambda: stop.requested,
         )
         spooled, reader, inventory = await stack.enter_async_context(checked)
@@ -266,7 +268,7 @@ class Run:
         stack.enter_context(stop_at(self._options.deadline, stop, clock))
         await engine.run()
         if self._options.wait:
-            await follower.follow(self._inventory.index.keys())
+            await follower.follow(self._inventory.index)
 
     def _is_wanted(self, key: str) -> bool:
         action = decide(

@@ -1,4 +1,4 @@
-"""Writes down what happened and then tells those who watch: first the ledger, then the observers, never the other way."""
+"""Writes down what happened, then tells those who watch: the ledger is first, and the observers hold nothing up."""
 
 from collections.abc import Sequence
 

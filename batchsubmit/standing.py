@@ -22,7 +22,7 @@ class Standing:
     @classmethod
     def of(cls, index: Index, book: Book) -> "Standing":
         """Look every row up."""
-        states = [book.get(key) for key in index.keys()]
+        states = [book.get(key) for key in index]
         known = [state for state in states if state is not None]
         submitted = sum(state.phase in _SUBMITTED for state in known)
         failed = sum(state.phase is Phase.FAILED for state in known)

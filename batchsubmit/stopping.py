@@ -1,6 +1,6 @@
 """Why and how a run stops before its end: a signal, a deadline, too many failures, or something that stops every job.
 
-`Stop` is the one place where that is decided; whoever is about to begin something asks it, whoever waits is woken by it.
+`Stop` is where that is decided: whoever is about to begin something asks it, and whoever waits is woken by it.
 """
 
 import asyncio

@@ -79,7 +79,7 @@ class Submitter:
                 await self._fail(job, result)
                 return Verdict.FAILED
             case Forbidden():
-                self._stop.request(StopReason.CREDENTIALS, f"{result.code}: {result.message}")
+                self._stop.request(_reason(result), f"{result.code}: {result.message}")
                 return Verdict.WITHDRAWN
             case NotSent():
                 self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
@@ -171,3 +171,8 @@ class Submitter:
     def _last_attempt(self, job: Job) -> int:
         state = self._recorder.ledger.book.get(job.key)
         return state.attempt if state else 0
+
+
+def _reason(outcome: Forbidden) -> StopReason:
+    """Tell a service that lets us do nothing from something that is not the service (its answers name no error)."""
+    return StopReason.UNREACHABLE if outcome.code.isdigit() else StopReason.CREDENTIALS

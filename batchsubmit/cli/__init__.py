@@ -54,7 +54,7 @@ def main() -> None:
         status = 1
     except Exception:  # noqa: BLE001 (the last resort: a bug must not look like "some jobs failed")
         traceback.print_exc()
-        status = _explain("this is a bug in batchsubmit; nothing is lost, the ledger has all that was done", _EXIT_STOPPED)
+        status = _explain("a bug in batchsubmit; the ledger has all that was done, and nothing is lost", _EXIT_STOPPED)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -42,9 +42,13 @@ def validate(manifest: str, config: Path | None, *, allow_duplicates: bool, as_j
 async def _take(manifest: str, settings: "Settings", *, allow_duplicates: bool) -> "Inventory":
     from batchsubmit.region import resolve_region  # noqa: PLC0415 (help is fast without)
     from batchsubmit.sources.checked import open_checked_manifest  # noqa: PLC0415
+    from batchsubmit.sources.inventory import Terms  # noqa: PLC0415
 
     checked = open_checked_manifest(
-        manifest, settings, region=resolve_region(settings.aws), allow_duplicates=allow_duplicates
+        manifest,
+        settings,
+        region=resolve_region(settings.aws),
+        terms=Terms(allow_duplicates=allow_duplicates),
     )
     async with checked as (_, _, inventory):
         return inventory
@@ -55,7 +59,8 @@ def _verdict(manifest: str, inventory: "Inventory") -> str:
         plural = "" if inventory.problem_count == 1 else "s"
         return f"{manifest}: {inventory.problem_count:,} problem{plural} in {inventory.row_count:,} rows"
     memberships = len(inventory.index.memberships)
-    return f"{manifest}: {inventory.row_count:,} jobs in {memberships:,} membership{'' if memberships == 1 else 's'}, all valid"
+    plural = "" if memberships == 1 else "s"
+    return f"{manifest}: {inventory.row_count:,} jobs in {memberships:,} membership{plural}, all valid"
 
 
 def _as_dict(manifest: str, inventory: "Inventory") -> dict[str, object]:

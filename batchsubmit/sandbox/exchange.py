@@ -122,6 +122,8 @@ def _spoiled(answer: Answer, drawn: Drawn) -> Answer:
             return answer_of_refusal(Refusal("InternalServerException", "Internal server error"))
         case Fault.LOST_AFTER:
             return Answer(cut=True, body=b"")
+        case Fault.RESET_AFTER:
+            return Answer(cut=True, reset=True, body=b"")
         case Fault.TRUNCATED:
             return replace(answer, cut=True)
         case Fault.SLOW_ANSWER:

@@ -69,6 +69,8 @@ class Fault(StrEnum):
     """500, but the call took effect."""
     LOST_AFTER = "lost_after"
     """The connection is cut without an answer, but the call took effect."""
+    RESET_AFTER = "reset_after"
+    """The same, by a TCP reset instead of an orderly end: aiobotocore then says it could not connect."""
     TRUNCATED = "truncated"
     """The connection is cut in the middle of the answer; the call took effect."""
     SLOW_ANSWER = "slow_answer"
@@ -83,6 +85,7 @@ AFTER: Final = frozenset(
     {
         Fault.ERROR_AFTER,
         Fault.LOST_AFTER,
+        Fault.RESET_AFTER,
         Fault.TRUNCATED,
         Fault.SLOW_ANSWER,
         Fault.UNREADABLE,

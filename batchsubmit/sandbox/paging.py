@@ -20,9 +20,12 @@ def query_of(request: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def write(last: str, query: list[Any]) -> str:
-    """Return the token of the page behind the job `last`."""
-    return base64.urlsafe_b64encode(json.dumps([last, *query]).encode()).decode()
+def write(serial: int, last: str, query: list[Any]) -> str:
+    """Return the token of the page behind the job `last`.
+
+    `serial` makes every token another one: botocore's paginators take a token seen twice for an endless loop.
+    """
+    return base64.urlsafe_b64encode(json.dumps([serial, last, *query]).encode()).decode()
 
 
 def read(token: str | None, query: list[Any]) -> str:
@@ -30,7 +33,7 @@ def read(token: str | None, query: list[Any]) -> str:
     if token is None:
         return ""
     try:
-        last, *bound_to = json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
+        _, last, *bound_to = json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
         if bound_to == query and isinstance(last, str):
             return last
     except (ValueError, TypeError, RecursionError):

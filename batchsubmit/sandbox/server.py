@@ -5,6 +5,8 @@ Nothing is authenticated, so it belongs on no public interface.
 """
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Final, Self
@@ -21,6 +23,7 @@ from batchsubmit.sandbox.wire import Answer, Call
 
 LOOPBACK: Final = "127.0.0.1"
 _LONGEST_LINE: Final = 64 * 1024  # an ARN of 2048 characters, encoded, beside a nextToken
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # linger on, for no time
 _DRAIN_SECONDS: Final = 0.1
 
 
@@ -115,6 +118,10 @@ async def _cut(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
         response.content_length = len(answer.body)
         await response.prepare(request)
         await response.write(answer.body[: len(answer.body) // 2])
-    if request.transport is not None:
-        request.transport.close() if answer.body else request.transport.abort()
+    transport = request.transport
+    if transport is None:  # the caller has gone first
+        return response
+    if answer.reset:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    transport.close()
     return response

@@ -6,7 +6,7 @@ own member names, as `form` lets them through, members of the URI included.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from itertools import count, islice
 from random import Random
 from sys import intern
 from typing import Any, Final, TypeAlias
@@ -59,6 +59,7 @@ class SandboxService:
         self._lifecycle = Lifecycle(self._settings)
         self._models = Models(self._settings)
         self._latest = 0.0
+        self._serials = count()
         self.slots = Slots()
         self.tally = Tally()
         self._operations: Mapping[str, Callable[[Request], Reply]] = {
@@ -129,7 +130,7 @@ class SandboxService:
         page = list(islice(self._listed(request, last, now), limit + 1))
         reply: Reply = {"trainedModelInferenceJobs": [job.summary() for job in page[:limit]]}
         if empty or len(page) > limit:
-            reply["nextToken"] = paging.write(page[limit - 1].job_id if limit else last, query)
+            reply["nextToken"] = paging.write(next(self._serials), page[limit - 1].job_id if limit else last, query)
         return reply
 
     def cancel(self, request: Request) -> Reply:

@@ -45,6 +45,8 @@ class Answer:
     error_code: str | None = None
     cut: bool = False
     """Cut the connection: before the first byte, or in the middle of `body` if it is not empty."""
+    reset: bool = False
+    """Cut it by a TCP reset."""
     delay_seconds: float = 0.0
     then: "Callable[[], Answer] | None" = None
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from batchsubmit.config import Settings
 from batchsubmit.schema import RequestChecker
 from batchsubmit.sources import Reader, Spooled, open_manifest, open_reader
-from batchsubmit.sources.inventory import Inventory, take_inventory
+from batchsubmit.sources.inventory import Inventory, Terms, take_inventory
 
 
 @asynccontextmanager
@@ -16,21 +16,12 @@ async def open_checked_manifest(
     settings: Settings,
     *,
     region: str | None,
-    batch: str = "",
-    allow_duplicates: bool = False,
-    keep_invalid: bool = False,
+    terms: Terms,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[tuple[Spooled, Reader, Inventory]]:
     """Open a manifest and check all of it. Raises UsageError, StoppedError; problems of rows are in the inventory."""
     checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
     async with open_manifest(manifest, region=region) as spooled:
         reader = open_reader(spooled, defaults=settings.defaults, checker=checker)
-        inventory = await asyncio.to_thread(
-            take_inventory,
-            reader,
-            batch=batch,
-            allow_duplicates=allow_duplicates,
-            keep_invalid=keep_invalid,
-            is_stopped=is_stopped,
-        )
+        inventory = await asyncio.to_thread(take_inventory, reader, terms, is_stopped=is_stopped)
         yield spooled, reader, inventory

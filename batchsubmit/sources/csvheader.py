@@ -94,10 +94,8 @@ class Header:
 
 def _clean(name: str) -> str:
     # White space around a name is a slip; within the key of a tag it may be meant, and is kept.
-    stripped = name.strip()
-    place = find_place(stripped)
-    is_key = place is not None and "." in stripped and find_place(name.lstrip()) is not None
-    return name.lstrip() if is_key else stripped
+    name = name.lstrip()
+    return name if find_place(name) else name.rstrip()
 
 
 def _unknown(name: str) -> tuple[str, str]:

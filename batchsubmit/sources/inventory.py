@@ -18,6 +18,18 @@ from batchsubmit.sources import Problem, Reader, Row
 MAX_PROBLEMS = 100
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a manifest is checked for: the batch its keys belong to, and what is let pass.
+
+    With `keep_invalid` the bad rows themselves are kept, for the ledger.
+    """
+
+    batch: str = ""
+    allow_duplicates: bool = False
+    keep_invalid: bool = False
+
+
 class Index:
     """Where each good row stands and what its key is, by row number in order of the manifest."""
 
@@ -49,8 +61,8 @@ class Index:
         """The key of a row's job."""
         return key_text(bytes(self._digests[16 * number : 16 * number + 16]))
 
-    def keys(self) -> Iterator[str]:
-        """The keys of all rows, in order of the manifest."""
+    def __iter__(self) -> Iterator[str]:
+        """Give the keys of all rows, in order of the manifest."""
         return map(self.key, range(len(self)))
 
     def ordinal(self, number: int) -> int:
@@ -103,18 +115,16 @@ class Inventory:
 
 def take_inventory(
     reader: Reader,
+    terms: Terms,
     *,
-    batch: str = "",
-    allow_duplicates: bool = False,
-    keep_invalid: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Inventory:
     """Read and check a whole manifest.
 
-    With `keep_invalid` the bad rows themselves are kept for the ledger. Raises StoppedError once `is_stopped`.
+    Raises StoppedError once `is_stopped`.
     """
     inventory = Inventory()
-    across = _AcrossRows(reader, inventory.index, batch=batch, allow_duplicates=allow_duplicates)
+    across = _AcrossRows(reader, inventory.index, terms)
     for row in reader.rows():
         if is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
@@ -129,19 +139,18 @@ def take_inventory(
         inventory.invalid_count += 1
         inventory.problem_count += len(problems)
         inventory.problems.extend(problems[: MAX_PROBLEMS - len(inventory.problems)])
-        if keep_invalid:
-            inventory.invalid.append(_invalid_row(row, problems, batch))
+        if terms.keep_invalid:
+            inventory.invalid.append(_invalid_row(row, problems, terms.batch))
     return inventory
 
 
 class _AcrossRows:
     """The checks that concern more than one row."""
 
-    def __init__(self, reader: Reader, index: Index, *, batch: str, allow_duplicates: bool) -> None:
+    def __init__(self, reader: Reader, index: Index, terms: Terms) -> None:
         self._reader = reader
         self._index = index
-        self._batch = batch
-        self._allow_duplicates = allow_duplicates
+        self._terms = terms
         self._rows_by_name: dict[int, int] = {}
         self._repeats: dict[int, int] = {}
         self._accounts: dict[str, str] = {}
@@ -177,7 +186,7 @@ class _AcrossRows:
             wrong = f"the name {name!r} is used on line {line} too, in the same membership"
             right = "give each job a name of its own: the service would overwrite one's results with the other's"
             return 0, (self._problem(row, "name", wrong, right),)
-        if not self._allow_duplicates:
+        if not self._terms.allow_duplicates:
             wrong = f"the row is identical to line {line}"
             right = (
                 "remove it, or give --allow-duplicates to run the job again (under one name: results are overwritten)"
@@ -192,7 +201,7 @@ class _AcrossRows:
         first = self._rows_by_name.setdefault(hash((membership, name)), len(self._index))
         if ordinal:
             self._repeats[first] = ordinal
-        digest = job_digest(canonical(row.request), batch=self._batch, ordinal=ordinal)
+        digest = job_digest(canonical(row.request), batch=self._terms.batch, ordinal=ordinal)
         self._index.add(row, membership, digest, ordinal)
 
     def _problem(self, row: Row, path: str, wrong: str, right: str) -> Problem:

@@ -83,6 +83,7 @@ def test_a_fault_before_acceptance_leaves_no_job(fault: Fault, status_code: int,
     [
         Fault.ERROR_AFTER,
         Fault.LOST_AFTER,
+        Fault.RESET_AFTER,
         Fault.TRUNCATED,
         Fault.SLOW_ANSWER,
         Fault.UNREADABLE,
@@ -134,7 +135,8 @@ def test_a_slow_acceptance_happens_only_after_its_time() -> None:
     assert answer.delay_seconds == 3
     assert wire.service.jobs() == ()
     assert answer.then is not None
-    assert wire.service.jobs()[0].arn.encode() in answer.then().body
+    body = answer.then().body
+    assert wire.service.jobs()[0].arn.encode() in body
 
 
 def test_a_script_can_name_the_job_of_a_get() -> None:

@@ -54,7 +54,8 @@ class Sandbox:
 
     def page(self, **query: Any) -> dict[str, Any]:  # noqa: ANN401
         """Return one page."""
-        return self.service.call("ListTrainedModelInferenceJobs", {"membershipIdentifier": MEMBERSHIP, **query})
+        asked = {"membershipIdentifier": MEMBERSHIP, **query}
+        return self.service.call("ListTrainedModelInferenceJobs", asked)
 
     def listed(self, **query: Any) -> list[str]:  # noqa: ANN401
         """Return the ARNs of all pages."""

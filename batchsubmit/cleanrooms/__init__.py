@@ -1,0 +1,62 @@
+"""Clean Rooms ML, as far as a batch needs it: the seam `JobsApi` and the values that cross it.
+
+`client.CleanRooms` is the real side, `memory.MemoryCleanRooms` the one for tests and simulations; both pass the same
+contract tests. One `start` is one attempt on the wire. Nothing here knows the ledger, pace or retries.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from batchsubmit.jobs import Job, Outcome
+
+RUNNING_STATUSES = frozenset({"CREATE_PENDING", "CREATE_IN_PROGRESS", "CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
+"""A job in one of these holds its slot; in any other it has finished."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSummary:
+    """A job as List shows it."""
+
+    arn: str
+    name: str
+    status: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPage:
+    """One page of List; an empty page may have a next one."""
+
+    jobs: tuple[JobSummary, ...]
+    next_token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDetails:
+    """A job as Get shows it; `request` holds the members that a Start request could have had."""
+
+    arn: str
+    status: str
+    message: str
+    tags: Mapping[str, str]
+    request: Mapping[str, Any]
+
+
+class JobsApi(Protocol):
+    """What the program needs of the service. Nothing but cancellation is raised: trouble is an outcome as well."""
+
+    async def start(self, job: Job) -> Outcome:
+        """Make one StartTrainedModelInferenceJob call and say what it brought."""
+        ...
+
+    async def list_page(
+        self, membership: str, *, trained_model: str | None = None, token: str | None = None
+    ) -> JobPage | Outcome:
+        """Read one page of a membership's jobs."""
+        ...
+
+    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+        """Read all about one job."""
+        ...

@@ -1,0 +1,169 @@
+"""The real side of `JobsApi`: an aiobotocore client, and the boundary at which botocore's exceptions end.
+
+botocore's own retries are off, because the API has no client token and each repeat may start another paid job.
+"""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore import exceptions as aws
+
+from batchsubmit import __version__
+from batchsubmit.cleanrooms import JobDetails, JobPage
+from batchsubmit.cleanrooms.answers import read_details, read_page, read_refusal, read_start
+from batchsubmit.config import AwsSettings
+from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.jobs import KEY_TAG, Forbidden, Job, NotSent, Outcome, Uncertain
+
+_NO_CREDENTIALS = (
+    aws.NoCredentialsError,
+    aws.PartialCredentialsError,
+    aws.CredentialRetrievalError,
+    aws.TokenRetrievalError,
+    aws.SSOError,
+    aws.NoAuthTokenError,
+    aws.InvalidConfigError,
+    aws.MetadataRetrievalError,
+    aws.LoginError,
+)
+_NOT_SENT = (aws.ConnectTimeoutError, aws.ProxyConnectionError, aws.SSLError)
+
+
+class CleanRooms:
+    """`JobsApi` on the real service, or on whatever the endpoint names."""
+
+    def __init__(self, client: Any, *, tag_jobs: bool) -> None:  # noqa: ANN401 (aiobotocore makes clients at run time)
+        self._client = client
+        self._tag_jobs = tag_jobs
+
+    async def start(self, job: Job) -> Outcome:
+        """Make one call and say what it brought."""
+        request = dict(job.request)
+        if self._tag_jobs:
+            request["tags"] = {**request.get("tags", {}), KEY_TAG: job.key}
+        try:
+            answer = await self._client.start_trained_model_inference_job(**request)
+        except Exception as exc:  # noqa: BLE001 (whatever it is, the call may have been accepted)
+            return outcome_of(exc)
+        return read_start(job, answer)
+
+    async def list_page(
+        self, membership: str, *, trained_model: str | None = None, token: str | None = None
+    ) -> JobPage | Outcome:
+        """Read one page of a membership's jobs, or what came instead."""
+        request = {
+            "membershipIdentifier": membership,
+            "maxResults": 100,
+            "trainedModelArn": trained_model,
+            "nextToken": token,
+        }
+        try:
+            answer = await self._client.list_trained_model_inference_jobs(
+                **{name: value for name, value in request.items() if value is not None}
+            )
+            return read_page(answer)
+        except Exception as exc:  # noqa: BLE001 (an unreadable page is trouble like any other)
+            return outcome_of(exc)
+
+    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+        """Read all about one job, or what came instead."""
+        try:
+            answer = await self._client.get_trained_model_inference_job(
+                membershipIdentifier=membership, trainedModelInferenceJobArn=arn
+            )
+            return read_details(answer)
+        except Exception as exc:  # noqa: BLE001 (an unreadable answer is trouble like any other)
+            return outcome_of(exc)
+
+
+def outcome_of(exc: Exception) -> Outcome:
+    """Say what a failed call means; anything that is not certain is `Uncertain`."""
+    match exc:
+        case aws.ClientError():
+            return _read_error(exc)
+        case aws.EndpointConnectionError() if isinstance(
+            exc.kwargs.get("error"), aiohttp.ClientConnectorError | OSError
+        ) and not _was_connected(exc.kwargs["error"]):
+            return NotSent(_name(exc), str(exc))
+        case _ if isinstance(exc, _NOT_SENT):
+            return NotSent(_name(exc), str(exc))
+        case _ if isinstance(exc, _NO_CREDENTIALS):
+            return Forbidden(_name(exc), str(exc))
+        case _:
+            return Uncertain(f"{_name(exc)}: {exc}")
+
+
+def _was_connected(error: BaseException) -> bool:
+    """Tell a connection that broke from one that never came about: aiobotocore gives both one name."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return False
+    return isinstance(error, aiohttp.ClientError | ConnectionError)
+
+
+def _read_error(exc: aws.ClientError) -> Outcome:
+    error = exc.response.get("Error", {})
+    status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return read_refusal(int(status), str(error.get("Code", "")), str(error.get("Message", "")), exc.response)
+
+
+def _name(exc: Exception) -> str:
+    return type(exc).__name__.removesuffix("Error")
+
+
+@asynccontextmanager
+async def open_cleanrooms(
+    settings: AwsSettings, *, region: str, concurrency: int, tag_jobs: bool, sandbox_url: str | None = None
+) -> AsyncIterator[CleanRooms]:
+    """Open a client on the configured endpoint, or on the sandbox at `sandbox_url` with nothing of the user's own.
+
+    Raises UsageError where the AWS configuration is wrong, StoppedError where no credentials are found.
+    """
+    config = AioConfig(
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        max_pool_connections=concurrency,
+        connect_timeout=settings.connect_timeout_seconds,
+        read_timeout=settings.read_timeout_seconds,
+        # Requests are validated against the same model before; twice costs, and tells nothing new.
+        parameter_validation=False,
+        # Rebuilding the user agent costs a sixth of a call; ours never changes.
+        user_agent=f"batchsubmit/{__version__}",
+    )
+    session, access = _sandboxed(sandbox_url) if sandbox_url else (AioSession(), {})
+    try:
+        if not sandbox_url:
+            await _require_credentials(session)
+        creating = session.create_client("cleanroomsml", region_name=region, config=config, **access)
+        async with creating as client:
+            yield CleanRooms(client, tag_jobs=tag_jobs)
+    except (aws.ProfileNotFound, aws.ConfigParseError, aws.InvalidRegionError, aws.NoRegionError) as exc:
+        raise UsageError(f"the AWS configuration is wrong: {exc}") from exc
+
+
+async def _require_credentials(session: AioSession) -> None:
+    """Find out before the first intent, not by it."""
+    try:
+        credentials = await session.get_credentials()
+    except _NO_CREDENTIALS as exc:
+        raise StoppedError(f"no AWS credentials: {exc}; nothing was sent") from exc
+    if credentials is None:
+        raise StoppedError(
+            "no AWS credentials found; nothing was sent. Set AWS_PROFILE, AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or a role, and run the same command again"
+        )
+
+
+def _sandboxed(url: str) -> tuple[AioSession, dict[str, Any]]:
+    """A session that sees no profile, file or endpoint of the user's: a rehearsal must not reach the real thing."""
+    nowhere: Mapping[str, Any] = {
+        "profile": (None, None, None, None),
+        "config_file": (None, None, os.devnull, None),
+        "credentials_file": (None, None, os.devnull, None),
+        "ignore_configured_endpoint_urls": (None, None, True, None),
+    }
+    access = {"endpoint_url": url, "aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
+    return AioSession(session_vars=dict(nowhere)), access

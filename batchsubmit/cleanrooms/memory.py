@@ -1,0 +1,79 @@
+"""The in-memory side of `JobsApi`: the sandbox's state machine without HTTP, for simulations and fast tests."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from batchsubmit.cleanrooms import JobDetails, JobPage
+from batchsubmit.cleanrooms.answers import read_details, read_page, read_refusal, read_start
+from batchsubmit.jobs import KEY_TAG, Job, Outcome
+from batchsubmit.sandbox import Refusal, SandboxService
+
+
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """Something else than the service's answer reaches the caller; with `took_effect` the call counted all the same."""
+
+    outcome: Outcome
+    took_effect: bool = False
+
+
+def _undisturbed(operation: str, name: str) -> Disturbance | None:
+    del operation, name
+    return None
+
+
+class MemoryCleanRooms:
+    """`JobsApi` on a `SandboxService` in this process. `disturb` is asked before each call (operation, job's name)."""
+
+    def __init__(
+        self,
+        service: SandboxService,
+        *,
+        tag_jobs: bool = True,
+        disturb: Callable[[str, str], Disturbance | None] = _undisturbed,
+    ) -> None:
+        self._service = service
+        self._tag_jobs = tag_jobs
+        self._disturb = disturb
+
+    async def start(self, job: Job) -> Outcome:
+        """Make one call and say what it brought."""
+        request = dict(job.request)
+        if self._tag_jobs:
+            request["tags"] = {**request.get("tags", {}), KEY_TAG: job.key}
+        answer = self._call("StartTrainedModelInferenceJob", job.name, request)
+        return read_start(job, answer) if isinstance(answer, dict) else answer
+
+    async def list_page(
+        self, membership: str, *, trained_model: str | None = None, token: str | None = None
+    ) -> JobPage | Outcome:
+        """Read one page of a membership's jobs, or what came instead."""
+        request = {"membershipIdentifier": membership, "trainedModelArn": trained_model, "nextToken": token}
+        given = {name: value for name, value in request.items() if value is not None}
+        answer = self._call("ListTrainedModelInferenceJobs", "", given)
+        if not isinstance(answer, dict):
+            return answer
+        jobs = [{**job, "createTime": _moment(job["createTime"])} for job in answer["trainedModelInferenceJobs"]]
+        return read_page({**answer, "trainedModelInferenceJobs": jobs})
+
+    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+        """Read all about one job, or what came instead."""
+        request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
+        answer = self._call("GetTrainedModelInferenceJob", "", request)
+        return read_details(answer) if isinstance(answer, dict) else answer
+
+    def _call(self, operation: str, name: str, request: Mapping[str, Any]) -> dict[str, Any] | Outcome:
+        disturbance = self._disturb(operation, name)
+        if disturbance is not None and not disturbance.took_effect:
+            return disturbance.outcome
+        try:
+            reply = dict(self._service.call(operation, dict(request)))
+        except Refusal as refusal:
+            return read_refusal(refusal.status_code, refusal.code, refusal.message, refusal.members)
+        return disturbance.outcome if disturbance is not None else reply
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
