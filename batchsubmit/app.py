@@ -18,12 +18,13 @@ from batchsubmit.catalog import Catalog
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
-from batchsubmit.engine import Engine
+from batchsubmit.engine import Engine, Limits
 from batchsubmit.errors import ManifestError, UsageError
 from batchsubmit.follow import Follower
 from batchsubmit.jobs import RunEnded, RunStarted
 from batchsubmit.ledger import Ledger
 from batchsubmit.ledger.file import open_ledger
+from batchsubmit.lookup import Lookup
 from batchsubmit.observers import Observer
 from batchsubmit.observers.tally import Tally
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
@@ -37,7 +38,7 @@ from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Inventory, Terms
 from batchsubmit.sources.manifest import ManifestSource
 from batchsubmit.standing import Standing
-from batchsubmit.states import UNDECIDED, Action, Book, decide
+from batchsubmit.states import Action, Book, decide
 from batchsubmit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason, stop_at, stop_on_signals
 from batchsubmit.submitter import Submitter
 
@@ -180,6 +181,7 @@ class Run:
         self._began_at = self._clock.monotonic()
         self._id = f"{self._clock.now():%Y%m%dT%H%M%SZ}-{os.getpid()}"
         self._tally = Tally(self._judge_failures)
+        self._undecided: dict[str, str] = {}
         self._before = Standing.of(inventory.index, ledger.book)
 
     async def begin(self, spooled: Spooled) -> None:
@@ -201,9 +203,9 @@ class Run:
 
     async def send(self, reader: Reader, region: str, observers: Sequence[Observer], display: Display) -> None:
         """Send what is to be sent, and with `--wait` follow all of it to its end."""
-        source = ManifestSource(reader, self._inventory.index, batch=self._options.batch, is_wanted=self._is_wanted)
+        source = ManifestSource(reader, self._inventory.index, batch=self._options.batch, decision=self._decide)
         must_follow = self._options.wait and self._before.submitted > self._before.finished
-        if not (source.waiting_jobs() or must_follow):
+        if not (source.waiting_jobs() or must_follow or self._ledger.book.undecided()):
             return
         async with AsyncExitStack() as stack:
             url = None
@@ -241,16 +243,22 @@ class Run:
             policies=RetryPolicies(settings.retry, sleep=stop.pause),
             stop=stop,
         )
+        catalog = Catalog(api, settings.retry, sleep=stop.pause)
         engine = Engine(
             source=source,
             submitter=submitter,
+            lookup=Lookup(catalog=catalog, recorder=recorder, settings=settings.lookup, stop=stop),
             lanes=lanes,
             stop=stop,
             clock=clock,
-            concurrency=settings.submit.concurrency,
+            limits=Limits(
+                concurrency=settings.submit.concurrency,
+                max_attempts=settings.retry.max_attempts,
+                resubmit_unknown=self._options.resubmit_unknown,
+            ),
         )
         follower = Follower(
-            catalog=Catalog(api, settings.retry, sleep=stop.pause),
+            catalog=catalog,
             recorder=recorder,
             slots=settings.slots,
             stop=stop,
@@ -266,17 +274,13 @@ class Run:
         )
         stack.enter_context(display(view))
         stack.enter_context(stop_at(self._options.deadline, stop, clock))
-        await engine.run()
+        await engine.run(self._ledger.book.undecided())
+        self._undecided = engine.undecided
         if self._options.wait:
             await follower.follow(self._inventory.index)
 
-    def _is_wanted(self, key: str) -> bool:
-        action = decide(
-            self._ledger.book.get(key),
-            retry_failed=self._options.retry_failed,
-            resubmit_unknown=self._options.resubmit_unknown,
-        )
-        return action is Action.SUBMIT
+    def _decide(self, key: str) -> Action:
+        return decide(self._ledger.book.get(key), retry_failed=self._options.retry_failed)
 
     def _judge_failures(self, tally: Tally) -> None:
         failed = tally.failed + tally.finished_badly
@@ -287,7 +291,7 @@ class Run:
     async def end(self, path: Path) -> Summary:
         """Account for every row and write the run's last line."""
         after = Standing.of(self._inventory.index, self._ledger.book)
-        unknown = [state for state in self._ledger.book if state.phase in UNDECIDED]
+        unknown = self._ledger.book.undecided()
         summary = Summary(
             run=self._id,
             batch=self._options.batch,
@@ -311,7 +315,12 @@ class Run:
             stop_reason=str(self._stop.reason or ""),
             stop_message=self._stop.message,
             unknown_jobs=tuple(
-                UnknownJob(job=each.job, membership=each.membership, name=each.name, reason=each.message)
+                UnknownJob(
+                    job=each.job,
+                    membership=each.membership,
+                    name=each.name,
+                    reason=self._undecided.get(each.job) or each.message,
+                )
                 for each in unknown
             ),
         )

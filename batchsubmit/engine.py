@@ -1,19 +1,34 @@
 """Many jobs: takes them from the source lane by lane, and keeps as many calls under way as slots and settings allow.
 
-It decides nothing about a single job (`submitter` does) nor about who goes next (`slots` does); it only brings the two
-together, and ends when nothing is left or the run is asked to stop.
+It decides nothing about a single job (`submitter` does), nor about who goes next (`slots` does), nor about a job whose
+fate is unknown (`lookup` does); it brings them together, and ends when nothing is left or the run is asked to stop.
 """
 
 import asyncio
-from contextlib import suppress
-from typing import assert_never
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, assert_never
 
 from batchsubmit.clock import Clock
 from batchsubmit.errors import StoppedError
+from batchsubmit.jobs import Rejected
+from batchsubmit.lookup import Finding, Found, Lookup, NotThere, Undecided
 from batchsubmit.slots import Lanes, Ticket
 from batchsubmit.sources.delivery import Delivery, Source
+from batchsubmit.states import JobState
 from batchsubmit.stopping import Stop, StopReason
 from batchsubmit.submitter import Submitter, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How far an engine goes: calls under way at once, tries of a job whose calls bring no answer, a user's word."""
+
+    concurrency: int
+    max_attempts: int
+    resubmit_unknown: bool = False
 
 
 class Engine:
@@ -24,45 +39,61 @@ class Engine:
         *,
         source: Source,
         submitter: Submitter,
+        lookup: Lookup,
         lanes: Lanes,
         stop: Stop,
         clock: Clock,
-        concurrency: int,
+        limits: Limits,
     ) -> None:
         self._source = source
         self._submitter = submitter
+        self._lookup = lookup
         self._lanes = lanes
         self._stop = stop
         self._clock = clock
-        self._concurrency = concurrency
+        self._limits = limits
         self._changed = asyncio.Event()
+        self._blocked: Counter[str] = Counter()
+        self._unanswered: Counter[str] = Counter()
         self.under_way = 0
+        self.looking_up = 0
+        self.undecided: dict[str, str] = {}
         stop.on_request(self._changed.set)
 
     def __repr__(self) -> str:
         return f"<Engine {self.under_way} under way, {self._source.waiting_jobs()} waiting, {self._stop!r}>"
 
-    async def run(self) -> None:
-        """Submit until nothing is left or the run stops; calls under way are awaited either way."""
-        async with asyncio.TaskGroup() as calls:
+    async def run(self, left_unknown: Iterable[JobState] = ()) -> None:
+        """Look up what an earlier run left unknown, and submit until nothing is left or the run stops.
+
+        A lane with unknown jobs waits for their lookup; calls under way are awaited in any case.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            for state in left_unknown:
+                self._blocked[state.membership] += 1
+                tasks.create_task(self._settle(state, tasks), name=f"settle {state.job}")
             while not self._is_over:
                 self._changed.clear()
-                self._begin_calls(calls)
+                self._begin_calls(tasks)
                 await self._wait_for_change()
 
     @property
     def _is_over(self) -> bool:
-        return self._stop.requested or not (self.under_way or self._source.waiting())
+        return self._stop.requested or not (self.under_way or self.looking_up or self._blocked or self._open_lanes())
 
-    def _begin_calls(self, calls: asyncio.TaskGroup) -> None:
-        while self.under_way < self._concurrency and not self._stop.requested:
-            ticket = self._lanes.next(self._source.waiting(), self._clock.monotonic())
+    def _open_lanes(self) -> Collection[str]:
+        waiting = self._source.waiting()
+        return [name for name in waiting if name not in self._blocked] if self._blocked else waiting
+
+    def _begin_calls(self, tasks: asyncio.TaskGroup) -> None:
+        while self.under_way < self._limits.concurrency and not self._stop.requested:
+            ticket = self._lanes.next(self._open_lanes(), self._clock.monotonic())
             if ticket is None:
                 return
             delivery = self._take(ticket)
             if delivery is not None:
                 self.under_way += 1
-                calls.create_task(self._carry(delivery, ticket), name=f"submit {delivery.job.key}")
+                tasks.create_task(self._carry(delivery, ticket, tasks), name=f"submit {delivery.job.key}")
 
     def _take(self, ticket: Ticket) -> Delivery | None:
         try:
@@ -77,23 +108,20 @@ class Engine:
         if self._is_over:
             return
         wake_at = None
-        if self.under_way < self._concurrency:
-            wake_at = self._lanes.wake_at(self._source.waiting())
+        if self.under_way < self._limits.concurrency:
+            wake_at = self._lanes.wake_at(self._open_lanes())
         wait = None if wake_at is None else max(wake_at - self._clock.monotonic(), 0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._changed.wait()
 
-    async def _carry(self, delivery: Delivery, ticket: Ticket) -> None:
+    async def _carry(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """See one job through and tell lanes and source what became of it."""
-        try:
+        verdict = Verdict.WITHDRAWN
+        with self._stopping_on_ledger_trouble():
             verdict = await self._submitter.submit(delivery.job)
-        except StoppedError as exc:
-            self._stop.request(StopReason.LEDGER, str(exc))
-            verdict = Verdict.WITHDRAWN
-        finally:
-            self.under_way -= 1
-            self._changed.set()
+        self.under_way -= 1
+        self._changed.set()
         match verdict:
             case Verdict.SUBMITTED:
                 self._lanes.accepted(ticket)
@@ -102,8 +130,8 @@ class Engine:
                 self._lanes.ended(ticket)
                 delivery.failed()
             case Verdict.UNKNOWN:
-                # Kept by the ledger: the lookup, not the source, decides what becomes of it.
                 self._lanes.ended(ticket)
+                await self._look_up(delivery, tasks)
             case Verdict.NO_SLOT:
                 self._lanes.refused(ticket, self._clock.monotonic())
                 delivery.released()
@@ -112,3 +140,66 @@ class Engine:
                 delivery.released()
             case _:
                 assert_never(verdict)
+
+    async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
+        """Find out what became of a call without an answer, and go on from there."""
+        job = delivery.job
+        match await self._find(job.key, job.request, tasks):
+            case Found():
+                delivery.done()
+            case NotThere():
+                await self._try_again(delivery)
+            case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
+                await self._try_again(delivery)
+            case Undecided(reason):
+                self.undecided[job.key] = reason
+
+    async def _try_again(self, delivery: Delivery) -> None:
+        """Hand a job back, unless its calls have brought no answer too often already."""
+        job = delivery.job
+        self._unanswered[job.key] += 1
+        if self._unanswered[job.key] < self._limits.max_attempts:
+            delivery.released()
+            return
+        message = f"{self._limits.max_attempts} calls brought no answer, and none of them was accepted"
+        with self._stopping_on_ledger_trouble():
+            await self._submitter.fail(job, Rejected("NoAnswer", message))
+            delivery.failed()
+
+    async def _settle(self, state: JobState, tasks: asyncio.TaskGroup) -> None:
+        """Look up a job that an earlier run left unknown; its lane waits until all of these are settled."""
+        try:
+            request = self._source.request_of(state.job)
+        except StoppedError as exc:
+            self._stop.request(StopReason.MANIFEST, str(exc))
+            request = None
+        match await self._find(state.job, request, tasks):
+            case Found():
+                pass
+            case NotThere():
+                self._source.reinstate(state.job)
+            case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
+                self._source.reinstate(state.job)
+            case Undecided(reason):
+                self.undecided[state.job] = reason
+        self._blocked[state.membership] -= 1
+        if not self._blocked[state.membership]:
+            del self._blocked[state.membership]
+        self._changed.set()
+
+    async def _find(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
+        self.looking_up += 1
+        finding: Finding = Undecided("the ledger cannot be written")
+        with self._stopping_on_ledger_trouble():
+            finding = await self._lookup.resolve(key, request, tasks)
+        self.looking_up -= 1
+        self._changed.set()
+        return finding
+
+    @contextmanager
+    def _stopping_on_ledger_trouble(self) -> Iterator[None]:
+        """End the run in good order where an event cannot be written down."""
+        try:
+            yield
+        except StoppedError as exc:
+            self._stop.request(StopReason.LEDGER, str(exc))

@@ -186,6 +186,13 @@ class Absent(_JobEvent, frozen=True, kw_only=True, tag="absent"):
     attempt: int
 
 
+class Duplicate(_JobEvent, frozen=True, kw_only=True, tag="duplicate"):
+    """The service has one more job that carries this job's key: `arn` runs beside `of`, and is paid for."""
+
+    arn: str
+    of: str
+
+
 class Failed(_JobEvent, frozen=True, kw_only=True, tag="failed"):
     """The job can not be submitted; code and message are the service's own words, or the validator's."""
 
@@ -202,5 +209,5 @@ class Finished(_JobEvent, frozen=True, kw_only=True, tag="finished"):
     message: str
 
 
-JobEvent: TypeAlias = Intent | Submitted | Refused | Unknown | Absent | Failed | Finished
+JobEvent: TypeAlias = Intent | Submitted | Refused | Unknown | Absent | Duplicate | Failed | Finished
 Event: TypeAlias = RunStarted | RunEnded | JobEvent

@@ -4,13 +4,14 @@
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
 from batchsubmit.jobs import (
     Absent,
+    Duplicate,
     Event,
     Failed,
     Finished,
@@ -51,7 +52,11 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobState:
-    """One job, as the ledger knows it. `attempt` is the number of the last one; `since` the time of its intent."""
+    """One job, as the ledger knows it.
+
+    `attempt` is the number of the last one, `since` the time of its intent; `doubts` counts the attempts whose fate
+    had to be looked up and that were not found; `duplicates` are ARNs that run beside `arn`.
+    """
 
     job: str
     membership: str
@@ -64,6 +69,8 @@ class JobState:
     code: str = ""
     message: str = ""
     status: str = ""
+    doubts: int = 0
+    duplicates: tuple[str, ...] = ()
 
 
 def fold(state: JobState | None, event: JobEvent) -> JobState:
@@ -85,7 +92,9 @@ def fold(state: JobState | None, event: JobEvent) -> JobState:
         case Unknown():
             return replace(before, phase=Phase.UNKNOWN, attempt=event.attempt, message=event.reason)
         case Absent():
-            return replace(before, phase=Phase.ABSENT, attempt=event.attempt)
+            return replace(before, phase=Phase.ABSENT, attempt=event.attempt, doubts=before.doubts + 1)
+        case Duplicate():
+            return replace(before, duplicates=(*before.duplicates, event.arn))
         case Failed():
             return replace(before, phase=Phase.FAILED, attempt=event.attempt, code=event.code, message=event.message)
         case Finished():
@@ -94,7 +103,7 @@ def fold(state: JobState | None, event: JobEvent) -> JobState:
             assert_never(event)
 
 
-def decide(state: JobState | None, *, retry_failed: bool = False, resubmit_unknown: bool = False) -> Action:
+def decide(state: JobState | None, *, retry_failed: bool = False) -> Action:
     """Say what a run may do with a job that stands so."""
     if state is None:
         return Action.SUBMIT
@@ -102,7 +111,7 @@ def decide(state: JobState | None, *, retry_failed: bool = False, resubmit_unkno
         case Phase.REFUSED | Phase.ABSENT:
             return Action.SUBMIT
         case Phase.INTENT | Phase.UNKNOWN:
-            return Action.SUBMIT if resubmit_unknown else Action.LOOK_UP
+            return Action.LOOK_UP
         case Phase.FAILED:
             return Action.SUBMIT if retry_failed else Action.LEAVE_FAILED
         case Phase.SUBMITTED | Phase.FINISHED:
@@ -133,6 +142,17 @@ class Book:
     def get(self, key: str) -> JobState | None:
         """What is known of the job with this key."""
         return self._states.get(key)
+
+    def undecided(self) -> list[JobState]:
+        """Jobs that the service may have or not."""
+        return [state for state in self._states.values() if state.phase in UNDECIDED]
+
+    def claims(self, arns: Container[str]) -> dict[str, str]:
+        """Which of these ARNs the ledger already knows, and whose they are (ARN to key)."""
+        claimed = {state.arn: state.job for state in self._states.values() if state.arn in arns}
+        for state in self._states.values():
+            claimed.update((arn, state.job) for arn in state.duplicates if arn in arns)
+        return claimed
 
     def __iter__(self) -> Iterator[JobState]:
         return iter(self._states.values())

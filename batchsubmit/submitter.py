@@ -76,7 +76,7 @@ class Submitter:
             case QuotaExceeded():
                 return Verdict.NO_SLOT
             case Rejected() | Conflicted():
-                await self._fail(job, result)
+                await self.fail(job, result)
                 return Verdict.FAILED
             case Forbidden():
                 self._stop.request(_reason(result), f"{result.code}: {result.message}")
@@ -109,6 +109,9 @@ class Submitter:
         sent_at = self._recorder.clock.monotonic()
         outcome = await self._api.start(job)
         self._adapt_rate(outcome, sent_at)
+        if isinstance(outcome, Conflicted) and self._has_doubts(job):
+            # The conflict may be with our own earlier attempt, which the lookup missed: look again before trying on.
+            outcome = Uncertain(f"{outcome.code} after an attempt without an answer: {outcome.message}")
         await self._record_outcome(job, attempt, outcome)
         return outcome
 
@@ -146,7 +149,8 @@ class Submitter:
             case _:
                 self._recorder.note(self._refused(job, attempt, outcome.code))
 
-    async def _fail(self, job: Job, outcome: Rejected | Conflicted) -> None:
+    async def fail(self, job: Job, outcome: Rejected | Conflicted) -> None:
+        """Record that a job failed for good."""
         failed = Failed(
             at=self._recorder.now(),
             job=job.key,
@@ -167,6 +171,10 @@ class Submitter:
             code=code,
             attempt=attempt,
         )
+
+    def _has_doubts(self, job: Job) -> bool:
+        state = self._recorder.ledger.book.get(job.key)
+        return state is not None and state.doubts > 0
 
     def _last_attempt(self, job: Job) -> int:
         state = self._recorder.ledger.book.get(job.key)

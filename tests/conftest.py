@@ -1,1 +1,282 @@
-"""Puts this folder on the import path, so that tests of every layer share `strategies`."""
+"""What tests of every layer share: isolation from the machine's AWS set-up, jobs, a fake clock, the program itself.
+
+Standing here also puts this folder on the import path, so that the layers share `strategies` and this module.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strategies import ACCOUNT, MEMBERSHIP, REGION, arn, minimal_request
+
+from batchsubmit.jobs import Job, job_digest, key_text
+from batchsubmit.schema import canonical
+
+CONSOLE_SCRIPT = Path(sys.executable).with_name("batchsubmit")
+OTHER_MEMBERSHIP = "fedcba98-7654-3210-fedc-ba9876543210"
+EPOCH = datetime(2026, 11, 23, tzinfo=UTC)
+LONGEST_RUN_SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def _no_aws_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Hide whatever AWS and batchsubmit configuration the machine has."""
+    for name in list(os.environ):
+        if name.upper().startswith(("AWS_", "BATCHSUBMIT_")):
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(home / "no-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "no-credentials"))
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dummy credentials in the environment."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "dummy")
+
+
+class FakeClock:
+    """A clock that only moves when somebody sleeps on it or a test turns it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+        return EPOCH + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        """Seconds since the clock was made."""
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """Jump, and let others run."""
+        self.slept.append(seconds)
+        self.seconds += seconds
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock at a standstill."""
+    return FakeClock()
+
+
+def request_named(name: str, *, membership: str = MEMBERSHIP, **members: object) -> dict[str, Any]:
+    """A valid request of this name in this membership."""
+    return minimal_request(
+        membershipIdentifier=membership,
+        name=name,
+        trainedModelArn=arn("trained-model", membership=membership),
+        dataSource={"mlInputChannelArn": arn("ml-input-channel", membership=membership)},
+        **members,
+    )
+
+
+def job_named(name: str, *, membership: str = MEMBERSHIP, **members: object) -> Job:
+    """A job with a request of this name."""
+    request = request_named(name, membership=membership, **members)
+    return Job(key=key_text(job_digest(canonical(request))), membership=membership, name=name, request=request)
+
+
+def job_arn(name: str, membership: str = MEMBERSHIP) -> str:
+    """An ARN as the service gives to jobs."""
+    return arn("trained-model-inference-job", name, membership=membership)
+
+
+def write_jsonl(path: Path, requests: Iterable[Mapping[str, Any]]) -> Path:
+    """Write a JSONL manifest."""
+    path.write_text("".join(json.dumps(request) + "\n" for request in requests))
+    return path
+
+
+CSV_HEADER = (
+    "name,membershipIdentifier,trainedModelArn,resourceConfig.instanceType,"
+    "outputConfiguration.members.0.accountId,dataSource.mlInputChannelArn\n"
+)
+
+
+def csv_text(names: Iterable[str], *, membership: str = MEMBERSHIP) -> str:
+    """A CSV manifest with a job of each name."""
+    model, channel = (arn(kind, membership=membership) for kind in ("trained-model", "ml-input-channel"))
+    rows = (f"{name},{membership},{model},ml.m5.large,{ACCOUNT},{channel}\n" for name in names)
+    return CSV_HEADER + "".join(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A `batchsubmit sandbox` process, seen through its back door."""
+
+    url: str
+
+    def get(self, name: str) -> bytes:
+        """Read something of `/_sandbox/`."""
+        with urllib.request.urlopen(f"{self.url}/_sandbox/{name}") as answer:  # noqa: S310 (our own URL)
+            return bytes(answer.read())
+
+    def change(self, method: str, name: str, **members: object) -> None:
+        """Change something under `/_sandbox/`."""
+        body = json.dumps(members).encode()
+        request = urllib.request.Request(f"{self.url}/_sandbox/{name}", body, method=method)  # noqa: S310 (ours)
+        with urllib.request.urlopen(request):  # noqa: S310 (ours)
+            pass
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The accepted jobs in the order of acceptance."""
+        return [json.loads(line) for line in self.get("jobs").splitlines()]
+
+    def names(self) -> list[str]:
+        """Their names."""
+        return [job["name"] for job in self.jobs()]
+
+    def calls(self, operation: str = "StartTrainedModelInferenceJob") -> int:
+        """How many calls of an operation arrived, whatever became of them."""
+        calls = json.loads(self.get("stats"))["calls"]
+        return sum(calls.get(operation, {}).values())
+
+    def configure(self, **settings: object) -> None:
+        """Change its settings."""
+        self.change("PUT", "settings", **settings)
+
+    def disturb(self, *script: Mapping[str, object], **plan: object) -> None:
+        """Inject these faults from now on."""
+        self.change("PUT", "faults", script=list(script), **plan)
+
+
+@pytest.fixture(scope="session")
+def _sandbox_process() -> Iterator[Sandbox]:
+    with subprocess.Popen([CONSOLE_SCRIPT, "sandbox"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield Sandbox(process.stdout.readline().strip())
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def sandbox(_sandbox_process: Sandbox) -> Sandbox:
+    """An empty sandbox without quotas or faults, as a process of its own; its jobs run for ever so long."""
+    _sandbox_process.configure(
+        per_membership=0, per_account=0, pending_seconds=0.0, job_seconds=3600.0, failing_names=[], list_lag_seconds=0
+    )
+    _sandbox_process.disturb()
+    _sandbox_process.change("POST", "reset")
+    return _sandbox_process
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A program that has ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The one JSON object on standard output."""
+        summary: dict[str, Any] = json.loads(self.stdout)
+        return summary
+
+
+@dataclass(slots=True)
+class Program:
+    """The real program, as a process in a folder of its own."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *arguments: object, stdin: bytes = b"", **environment: str | None) -> Ended:
+        """Run to the end. No way to end may show a traceback, nor a warning."""
+        done = subprocess.run(
+            [CONSOLE_SCRIPT, *map(str, arguments)],
+            cwd=self.folder,
+            env=self._environment(environment),
+            input=stdin,
+            capture_output=True,
+            timeout=LONGEST_RUN_SECONDS,
+            check=False,
+        )
+        return checked(Ended(done.returncode, done.stdout.decode(), done.stderr.decode()))
+
+    @contextmanager
+    def running(self, *arguments: object, **environment: str | None) -> Iterator["subprocess.Popen[bytes]"]:
+        """Run beside the test; killed at the end if need be. `finish` waits for it."""
+        process = subprocess.Popen(
+            [CONSOLE_SCRIPT, *map(str, arguments)],
+            cwd=self.folder,
+            env=self._environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.kill()
+
+    def _environment(self, changes: Mapping[str, str | None]) -> dict[str, str]:
+        merged = {**os.environ, **self.environment, **changes}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    def events(self, ledger: str) -> list[dict[str, Any]]:
+        """The whole lines of a ledger in the program's folder."""
+        lines = (self.folder / ledger).read_bytes().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+    def arns(self, ledger: str) -> list[str]:
+        """The ARNs that a ledger has as submitted."""
+        return [event["arn"] for event in self.events(ledger) if event["event"] == "submitted"]
+
+
+def finish(process: "subprocess.Popen[bytes]") -> Ended:
+    """Wait until a running program has ended."""
+    stdout, stderr = process.communicate(timeout=LONGEST_RUN_SECONDS)
+    return checked(Ended(process.returncode, stdout.decode(), stderr.decode()))
+
+
+def checked(ended: Ended) -> Ended:
+    """Hold that people never see the inside."""
+    assert "Traceback" not in ended.stderr
+    assert "Warning" not in ended.stderr
+    return ended
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """The program without credentials, region or endpoint."""
+    return Program(tmp_path)
+
+
+@pytest.fixture
+def submitting(tmp_path: Path, sandbox: Sandbox) -> Program:
+    """The program with dummy credentials, pointed at the sandbox process, quick in all its waits."""
+    environment = {
+        "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "dummy",
+        "AWS_REGION": REGION,
+        "AWS_ENDPOINT_URL_CLEANROOMSML": sandbox.url,
+        "BATCHSUBMIT_RATE__MAX_PER_SECOND": "0",
+        "BATCHSUBMIT_RETRY__BASE_SECONDS": "0.01",
+        "BATCHSUBMIT_RETRY__CAP_SECONDS": "0.05",
+        "BATCHSUBMIT_SLOTS__MIN_POLL_SECONDS": "0.05",
+        "BATCHSUBMIT_SLOTS__MAX_POLL_SECONDS": "0.2",
+        "BATCHSUBMIT_LOOKUP__SETTLE_SECONDS": "0.2",
+    }
+    return Program(tmp_path, environment)

@@ -2,7 +2,7 @@
 
 import structlog
 
-from batchsubmit.jobs import Absent, Failed, Finished, Intent, JobEvent, Refused, Submitted, Unknown
+from batchsubmit.jobs import Absent, Duplicate, Failed, Finished, Intent, JobEvent, Refused, Submitted, Unknown
 
 
 class LogObserver:
@@ -25,6 +25,8 @@ class LogObserver:
                 log.warning("job.unknown", attempt=event.attempt, reason=event.reason)
             case Absent():
                 log.info("job.absent", attempt=event.attempt)
+            case Duplicate():
+                log.error("job.duplicate", arn=event.arn, of=event.of)
             case Failed():
                 log.warning("job.failed", attempt=event.attempt, code=event.code, message=event.message)
             case Finished():

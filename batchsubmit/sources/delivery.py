@@ -3,8 +3,8 @@
 A source hands out deliveries lane by lane and is told what became of each, once the ledger has it on the disk.
 """
 
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
 from batchsubmit.jobs import Job
 
@@ -39,6 +39,14 @@ class Source(Protocol):
 
     def take(self, membership: str) -> Delivery:
         """Take the next job of a membership that is waiting."""
+        ...
+
+    def request_of(self, key: str) -> Mapping[str, Any] | None:
+        """Give the request of a job that was held back at the start because its fate was unknown, if it is known."""
+        ...
+
+    def reinstate(self, key: str) -> None:
+        """Put a job that was held back into its lane after all."""
         ...
 
     def waiting_jobs(self) -> int:

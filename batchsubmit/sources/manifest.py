@@ -4,25 +4,31 @@ Only row numbers are kept, so the order of the manifest does not matter: every l
 """
 
 from array import array
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Job
 from batchsubmit.sources import Reader
 from batchsubmit.sources.inventory import Index, job_at
+from batchsubmit.states import Action
 
 
 class ManifestSource:
-    """Hands out the jobs of the rows that `is_wanted` says are to be sent."""
+    """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up."""
 
-    def __init__(self, reader: Reader, index: Index, *, batch: str, is_wanted: Callable[[str], bool]) -> None:
+    def __init__(self, reader: Reader, index: Index, *, batch: str, decision: Callable[[str], Action]) -> None:
         self._reader = reader
         self._index = index
         self._batch = batch
         self._lanes: dict[str, _Lane] = {}
+        self._held: dict[str, int] = {}
         self._count = 0
-        for number in range(len(index)):
-            if is_wanted(index.key(number)):
+        for number, key in enumerate(index):
+            action = decision(key)
+            if action is Action.LOOK_UP:
+                self._held[key] = number
+            elif action is Action.SUBMIT:
                 self._lanes.setdefault(index.membership(number), _Lane()).rows.append(number)
                 self._count += 1
 
@@ -38,17 +44,34 @@ class ManifestSource:
         """Read the next row of a membership. Raises StoppedError where the manifest changed since it was checked."""
         lane = self._lanes[membership]
         number = lane.released.pop() if lane.released else lane.next()
-        job = job_at(self._reader, self._index, number, batch=self._batch)
-        if job is None:
+        try:
+            job = self._read(number)
+        except StoppedError:
             lane.released.append(number)
-            raise StoppedError(
-                f"the manifest changed while it was being submitted, at line {self._index.lines[number]}; "
-                "nothing is lost: run the same command again to go on with the new one"
-            )
+            raise
         self._count -= 1
         if lane.is_empty:
             del self._lanes[membership]
         return ManifestDelivery(self, job, number)
+
+    def _read(self, number: int) -> Job:
+        job = job_at(self._reader, self._index, number, batch=self._batch)
+        if job is None:
+            raise StoppedError(
+                f"the manifest changed while it was being submitted, at line {self._index.lines[number]}; "
+                "nothing is lost: run the same command again to go on with the new one"
+            )
+        return job
+
+    def request_of(self, key: str) -> Mapping[str, Any] | None:
+        """Read the request of a row that was held back; None for a job whose row the manifest no longer has."""
+        return self._read(self._held[key]).request if key in self._held else None
+
+    def reinstate(self, key: str) -> None:
+        """Put a row that was held back at the head of its lane; a job without a row has nothing to send."""
+        if key in self._held:
+            number = self._held.pop(key)
+            self.put_back(self._index.membership(number), number)
 
     def put_back(self, membership: str, number: int) -> None:
         """Take a job back, to be handed out before the others of its lane."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from random import Random
 from typing import Any
 
 import jsonschema
@@ -29,7 +30,7 @@ def test_near_misses_are_judged_without_a_crash(request: dict[str, Any]) -> None
 
 
 @given(JSON_VALUES)
-def test_any_value_in_place_of_a_request_is_judged(value: Any) -> None:
+def test_any_value_in_place_of_a_request_is_judged(value: Any) -> None:  # noqa: ANN401 - JSON
     """Not even the outermost object may be taken for granted."""
     assert RequestChecker().check(value)
 
@@ -45,7 +46,7 @@ def test_json_schema_and_checks_agree(request: dict[str, Any]) -> None:
 
 
 @given(valid_requests(), st.randoms())
-def test_canonical_ignores_the_order_of_members(request: dict[str, Any], random: Any) -> None:
+def test_canonical_ignores_the_order_of_members(request: dict[str, Any], random: Random) -> None:
     """Equal requests have one spelling, and it reads back equal."""
     names = list(request)
     random.shuffle(names)
@@ -71,7 +72,7 @@ def test_null_members_count_as_absent(request: dict[str, Any]) -> None:
 
 
 @given(JSON_VALUES)
-def test_read_json_reads_what_json_writes(value: Any) -> None:
+def test_read_json_reads_what_json_writes(value: Any) -> None:  # noqa: ANN401 - JSON
     """The strict reader takes all honest JSON."""
     try:
         text = json.dumps(value, allow_nan=False)
@@ -88,8 +89,8 @@ def _leaves(value: object) -> Iterator[object]:
         yield from _leaves(child)
 
 
-def _anchored(schema: Any) -> Any:
-    """ECMA-262's `$` is Python's `\\Z`, and jsonschema searches with Python's."""
+def _anchored(schema: Any) -> Any:  # noqa: ANN401 - JSON
+    r"""ECMA-262's `$` is Python's `\Z`, and jsonschema searches with Python's."""
     if isinstance(schema, dict):
         return {
             key: f"{value.removesuffix('$')}\\Z" if key == "pattern" and value.endswith("$") else _anchored(value)

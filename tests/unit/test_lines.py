@@ -1,0 +1,79 @@
+"""One event, one line of JSON that any tool reads and no disk changes unnoticed."""
+
+import json
+import zlib
+
+import pytest
+
+from batchsubmit.jobs import (
+    Absent,
+    Event,
+    Failed,
+    Finished,
+    Intent,
+    Refused,
+    RunEnded,
+    RunStarted,
+    Submitted,
+    Unknown,
+)
+from batchsubmit.ledger.lines import LineDamagedError, decode_line, encode_line
+
+AT = "2026-11-23T00:00:00.000000Z"
+JOB = {"at": AT, "job": "k", "membership": "m", "name": 'n "\u00fc" \U0001f600 \u2028 \n'}
+EVENTS: list[Event] = [
+    RunStarted(at=AT, run="r", batch="b", manifest="m.csv", manifest_sha256="0", version="0", holder="h", sandbox=True),
+    Intent(**JOB, attempt=1, trained_model="arn"),
+    Submitted(**JOB, arn="arn", attempt=1, via="start"),
+    Refused(**JOB, code="c", attempt=1),
+    Unknown(**JOB, reason="r", attempt=1),
+    Absent(**JOB, attempt=1),
+    Failed(**JOB, code="c", message="m", attempt=1),
+    Finished(**JOB, arn="arn", status="ACTIVE", message=""),
+    RunEnded(at=AT, run="r", exit_status=0, reason="", counts={"submitted": 1}),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_comes_back_as_it_was(event: Event) -> None:
+    """With or without the newline."""
+    line = encode_line(event)
+    assert decode_line(line) == event
+    assert decode_line(line.removesuffix(b"\n")) == event
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_a_line_is_one_line_of_json_with_the_checksum_last(event: Event) -> None:
+    """`jq` and `grep` read it; event, time and checksum stand where the contract says."""
+    line = encode_line(event)
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    members = json.loads(line)
+    assert list(members)[0] == "event"
+    assert members["at"] == AT
+    assert list(members)[-1] == "crc32"
+    assert int(members["crc32"], 16) == zlib.crc32(line.partition(b',"crc32"')[0])
+
+
+def test_any_changed_byte_is_noticed() -> None:
+    """Whatever it is changed to, a newline included."""
+    line = encode_line(EVENTS[2]).removesuffix(b"\n")
+    for place in range(len(line)):
+        for mask in (0x01, 0x20, 0x80):
+            damaged = line[:place] + bytes([line[place] ^ mask]) + line[place + 1 :]
+            with pytest.raises(LineDamagedError):
+                decode_line(damaged)
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b"{}\n", b"null\n", b'{"event":"intent"}\n', b"\xff\xfe\n", b"x" * 500])
+def test_what_is_no_line_of_ours_is_refused(line: bytes) -> None:
+    """An editor's or another program's text."""
+    with pytest.raises(LineDamagedError):
+        decode_line(line)
+
+
+def test_an_event_of_another_version_is_refused_in_words() -> None:
+    """Its checksum fits, but nobody here knows what it means."""
+    body = b'{"event":"teleported","at":"x"'
+    with pytest.raises(LineDamagedError, match="not an event this version knows"):
+        decode_line(b'%s,"crc32":"%08x"}\n' % (body, zlib.crc32(body)))

@@ -1,0 +1,117 @@
+"""Where a job stands after its events, and what a run may then do with it."""
+
+import pytest
+
+from batchsubmit.jobs import (
+    Absent,
+    Failed,
+    Finished,
+    Intent,
+    JobEvent,
+    Refused,
+    RunEnded,
+    RunStarted,
+    Submitted,
+    Unknown,
+)
+from batchsubmit.states import UNDECIDED, Action, Book, JobState, Phase, decide, fold
+
+JOB = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
+INTENT = Intent(**JOB, attempt=1, trained_model="model")
+SECOND_INTENT = Intent(**{**JOB, "at": "2026-11-23T00:05:00.000000Z"}, attempt=2, trained_model="model")
+SUBMITTED = Submitted(**JOB, arn="arn", attempt=1, via="start")
+REFUSED = Refused(**JOB, code="ThrottlingException", attempt=1)
+UNKNOWN = Unknown(**JOB, reason="read time-out", attempt=1)
+ABSENT = Absent(**JOB, attempt=1)
+FAILED = Failed(**JOB, code="ValidationException", message="no", attempt=1)
+FINISHED = Finished(**JOB, arn="arn", status="ACTIVE", message="")
+
+
+def state_after(*events: JobEvent) -> JobState:
+    """Fold events from the first on."""
+    state: JobState | None = None
+    for event in events:
+        state = fold(state, event)
+    assert state is not None
+    return state
+
+
+@pytest.mark.parametrize(
+    ("events", "phase", "action"),
+    [
+        ([INTENT], Phase.INTENT, Action.LOOK_UP),
+        ([INTENT, UNKNOWN], Phase.UNKNOWN, Action.LOOK_UP),
+        ([INTENT, REFUSED], Phase.REFUSED, Action.SUBMIT),
+        ([INTENT, UNKNOWN, ABSENT], Phase.ABSENT, Action.SUBMIT),
+        ([INTENT, SUBMITTED], Phase.SUBMITTED, Action.NOTHING),
+        ([INTENT, UNKNOWN, SUBMITTED], Phase.SUBMITTED, Action.NOTHING),
+        ([INTENT, FAILED], Phase.FAILED, Action.LEAVE_FAILED),
+        ([INTENT, SUBMITTED, FINISHED], Phase.FINISHED, Action.NOTHING),
+        ([INTENT, REFUSED, SECOND_INTENT], Phase.INTENT, Action.LOOK_UP),
+    ],
+)
+def test_the_last_event_says_where_a_job_stands(events: list[JobEvent], phase: Phase, action: Action) -> None:
+    """And that alone says what may be done with it."""
+    state = state_after(*events)
+    assert state.phase is phase
+    assert decide(state) is action
+
+
+def test_a_job_the_ledger_does_not_know_is_submitted() -> None:
+    """A new row of the manifest."""
+    assert decide(None) is Action.SUBMIT
+
+
+@pytest.mark.parametrize("events", [[INTENT], [INTENT, UNKNOWN]])
+def test_an_undecided_job_is_sent_again_only_when_the_user_says_so(events: list[JobEvent]) -> None:
+    """Sending it again may start, and cost, a second job."""
+    state = state_after(*events)
+    assert state.phase in UNDECIDED
+    assert decide(state, retry_failed=True) is Action.LOOK_UP
+    assert decide(state, resubmit_unknown=True) is Action.SUBMIT
+
+
+def test_a_failed_job_is_tried_again_only_when_the_user_says_so() -> None:
+    """A request that can never work would fail at each run."""
+    state = state_after(INTENT, FAILED)
+    assert decide(state, resubmit_unknown=True) is Action.LEAVE_FAILED
+    assert decide(state, retry_failed=True) is Action.SUBMIT
+
+
+@pytest.mark.parametrize("events", [[INTENT, SUBMITTED], [INTENT, SUBMITTED, FINISHED]])
+def test_a_submitted_job_is_never_sent_again(events: list[JobEvent]) -> None:
+    """Whatever the user says."""
+    assert decide(state_after(*events), retry_failed=True, resubmit_unknown=True) is Action.NOTHING
+
+
+def test_a_state_keeps_what_lookup_and_people_need() -> None:
+    """Attempt, time of the intent, model, ARN, and the service's own words."""
+    unknown = state_after(INTENT, REFUSED, SECOND_INTENT, Unknown(**JOB, reason="lost", attempt=2))
+    assert (unknown.attempt, unknown.since, unknown.trained_model) == (2, SECOND_INTENT.at, "model")
+    assert unknown.message == "lost"
+    assert state_after(INTENT, SUBMITTED).arn == "arn"
+    failed = state_after(INTENT, FAILED)
+    assert (failed.code, failed.message) == ("ValidationException", "no")
+    finished = state_after(INTENT, SUBMITTED, Finished(**JOB, arn="arn", status="CREATE_FAILED", message="boom"))
+    assert (finished.arn, finished.status, finished.message) == ("arn", "CREATE_FAILED", "boom")
+
+
+def test_a_book_counts_jobs_by_phase_and_knows_who_has_the_ledger() -> None:
+    """A run that has not ended is the one that holds it."""
+    book = Book()
+    started = RunStarted(
+        at=JOB["at"], run="r", batch="", manifest="m.csv", manifest_sha256="0", version="0", holder="process 1"
+    )
+    for event in (started, INTENT, SUBMITTED, Intent(**{**JOB, "job": "other"}, attempt=1, trained_model="model")):
+        book.apply(event)
+    assert book.counts() == {Phase.SUBMITTED: 1, Phase.INTENT: 1}
+    assert len(book) == 2
+    assert {state.job for state in book} == {"k", "other"}
+    assert book.get("nobody") is None
+    assert book.runs == [started]
+    assert book.last_end is None
+    ended = RunEnded(at=JOB["at"], run="r", exit_status=0, reason="", counts={})
+    book.apply(ended)
+    assert book.last_end is ended
+    book.apply(started)
+    assert book.last_end is None
