@@ -135,7 +135,7 @@ async def submit(
             is_stopped=lambda: stop.requested,
         )
         spooled, reader, inventory = await stack.enter_async_context(checked)
-        if inventory.problems and not (options.skip_invalid):
+        if inventory.problems and not (options.skip_invalid and inventory.is_readable):
             raise ManifestError(options.manifest, inventory.problems, inventory.problem_count)
         path = options.ledger or default_ledger(options.manifest)
         ledger = await stack.enter_async_context(open_ledger(path, concurrency=settings.submit.concurrency))

@@ -25,13 +25,25 @@ the bound (never more than the rate in any one second) must hold there, not only
 _CATCH_UP_SECONDS = 0.01
 """A timer that fires late is made up for by the next calls, but only as far as this: more would be a burst."""
 
+_BETWEEN_CUTS_SECONDS = 1.0
+"""One burst of refusals is one piece of news: the answers to calls from before a cut must not cut again."""
+
+_LEAST_PER_SECOND = 0.1
+_ASSUMED_CEILING = 100.0
+"""Calls a second up to which a rate that was found by throttling is raised, where none was set. The steps follow from
+it: ten a second each second, which is quick after a stray refusal and bearable at a real limit of ten."""
+
+_FORGIVEN_AFTER_SECONDS = 30.0
+"""Where no rate was set, one that was found by throttling is dropped after this long without another."""
+
 
 class Pace:
-    """The rate that is allowed now: halved when the service throttles, raised in steps when calls succeed."""
+    """The rate that is allowed now: halved when the service throttles, raised in steps as calls succeed."""
 
     def __init__(self, max_per_second: float) -> None:
         self.max_per_second = max_per_second
         self.per_second = max_per_second
+        self._ceiling = max_per_second
         self._cut_at = -math.inf
         self._recent: deque[float] = deque()
 
@@ -41,32 +53,29 @@ class Pace:
         return self.per_second > 0
 
     def throttled(self, *, sent_at: float, now: float) -> bool:
-        """Halve the rate; False for a call that left before the last cut, for it says nothing of the new rate."""
-        if sent_at < self._cut_at:
+        """Halve the rate, at most once a second; False where the call says nothing of the rate of now."""
+        if sent_at < self._cut_at + _BETWEEN_CUTS_SECONDS:
             return False
-        current = self.per_second or self._measured(now)
-        self.per_second = max(current / 2, 0.1)
+        if not self.is_limited:
+            self.per_second = self._measured(now)
+            self._ceiling = max(self.per_second, _ASSUMED_CEILING)
+        self.per_second = max(self.per_second / 2, min(_LEAST_PER_SECOND, self._ceiling))
         self._cut_at = now
         return True
 
     def succeeded(self, *, sent_at: float, now: float) -> None:
-        """Raise a cut rate by a twentieth of its ceiling for each second's worth of successes."""
+        """Raise a cut rate by a tenth of its ceiling with each second's worth of successes."""
         if not self.max_per_second:
             self._recent.append(now)
             self._forget_older_than(now - 1)
-        if not self.per_second or sent_at < self._cut_at:
+        if not self.is_limited or sent_at < self._cut_at:
             return
-        if self.max_per_second:
-            step = self.max_per_second / 20 / max(self.per_second, 1)
-            self.per_second = min(self.max_per_second, self.per_second + step)
-        else:
-            # No ceiling was set: grow by a twentieth a second's worth, and forget the cut after ten quiet minutes.
-            self.per_second *= 1 + 0.05 / max(self.per_second, 1)
-            if now - self._cut_at > 600:
-                self.per_second = 0
+        self.per_second = min(self._ceiling, self.per_second + self._ceiling / 10 / max(self.per_second, 1))
+        if not self.max_per_second and now - self._cut_at > _FORGIVEN_AFTER_SECONDS:
+            self.per_second = 0
 
     def _measured(self, now: float) -> float:
-        """Calls of the last second, where no rate was set and one must be found."""
+        """Count the calls of the last second, where no rate was set and one must be found."""
         self._forget_older_than(now - 1)
         return max(float(len(self._recent)), 1.0)
 

@@ -76,20 +76,20 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def request_named(name: str, *, membership: str = MEMBERSHIP, **members: object) -> dict[str, Any]:
-    """A valid request of this name in this membership."""
+def request_named(name: str, *, membership: str = MEMBERSHIP, model: str = "one", **members: object) -> dict[str, Any]:
+    """A valid request of this name in this membership, for this model."""
     return minimal_request(
         membershipIdentifier=membership,
         name=name,
-        trainedModelArn=arn("trained-model", membership=membership),
+        trainedModelArn=arn("trained-model", model, membership=membership),
         dataSource={"mlInputChannelArn": arn("ml-input-channel", membership=membership)},
         **members,
     )
 
 
-def job_named(name: str, *, membership: str = MEMBERSHIP, **members: object) -> Job:
+def job_named(name: str, *, membership: str = MEMBERSHIP, model: str = "one", **members: object) -> Job:
     """A job with a request of this name."""
-    request = request_named(name, membership=membership, **members)
+    request = request_named(name, membership=membership, model=model, **members)
     return Job(key=key_text(job_digest(canonical(request))), membership=membership, name=name, request=request)
 
 

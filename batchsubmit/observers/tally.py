@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from batchsubmit.jobs import Failed, Finished, JobEvent, Refused, Submitted, Unknown
+from batchsubmit.jobs import Absent, Failed, Finished, JobEvent, Refused, Submitted, Unknown
 
 QUOTA_CODE = "ServiceQuotaExceededException"
 
@@ -13,7 +13,7 @@ class Tally:
     def __init__(self, on_decided: Callable[["Tally"], None] = lambda _: None) -> None:
         self.submitted = 0
         self.failed = 0
-        self.unknown = 0
+        self._unknown: set[str] = set()
         self.refused_by_quota = 0
         self.throttled = 0
         self.finished_well = 0
@@ -28,10 +28,14 @@ class Tally:
         match event:
             case Submitted():
                 self.submitted += 1
+                self._unknown.discard(event.job)
+            case Absent():
+                self._unknown.discard(event.job)
+                return
             case Failed():
                 self.failed += 1
             case Unknown():
-                self.unknown += 1
+                self._unknown.add(event.job)
             case Finished():
                 self.finished_well += event.status == "ACTIVE"
                 self.finished_badly += event.status != "ACTIVE"
@@ -41,6 +45,11 @@ class Tally:
             case _:
                 return
         self._on_decided(self)
+
+    @property
+    def unknown(self) -> int:
+        """Jobs whose fate is unknown now."""
+        return len(self._unknown)
 
     def rate_cut(self, per_second: float) -> None:
         """Count one throttling that was answered by a lower rate."""

@@ -10,6 +10,7 @@ from batchsubmit.schema.faults import Fault
 from batchsubmit.schema.model import Shape, Structure, Text
 
 _ARN = re.compile(r"arn:([^:]*):[^:]*:([^:]*):([^:]*):(?:membership/([^/]*)/)?")
+_MEMBERSHIP = "membershipIdentifier"
 _REMEMBERED_ROWS = 4096
 
 
@@ -28,11 +29,13 @@ class ArnCheck:
     def __init__(self, shape: Structure, region: str | None) -> None:
         self._region = region
         self._places = [(path, pattern_test(text)) for path, text in _arn_members(shape, ())]
+        membership = shape.members.get(_MEMBERSHIP)
+        self._is_membership = pattern_test(membership) if isinstance(membership, Text) else bool
         self._good: set[tuple[Any, ...]] = set()
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[Fault, ...]:
         """Find what the ARNs of a request contradict; ill-formed ones are left to their own checks."""
-        values = (request.get("membershipIdentifier"), *[_value(request, path) for path, _ in self._places])
+        values = (request.get(_MEMBERSHIP), *[_value(request, path) for path, _ in self._places])
         try:
             if values in self._good:
                 return ()
@@ -61,7 +64,7 @@ class ArnCheck:
     def _faults(self, membership: object, arns: list[_Arn]) -> Iterator[Fault]:
         ours = [arn for arn in arns if arn.membership]
         for arn in ours:
-            if isinstance(membership, str) and arn.membership != membership:
+            if isinstance(membership, str) and self._is_membership(membership) and arn.membership != membership:
                 wrong = f"is of membership {arn.membership}"
                 yield Fault(path=arn.path, wrong=wrong, right=f"must be of the row's membership, {membership}")
         for arn in ours[1:]:

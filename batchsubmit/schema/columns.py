@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from batchsubmit.schema.checker import MOST_TAGS, TAGS
 from batchsubmit.schema.checks import ranged_integer
 from batchsubmit.schema.faults import ranged
 from batchsubmit.schema.model import Integer, ListOf, MapOf, Opaque, Shape, Structure, Text, request_shape
@@ -39,13 +40,8 @@ def _leaves(shape: Shape, path: str, *, required: bool, meaning: str) -> Iterato
         case ListOf():
             yield from _leaves(shape.item, f"{path}.0", required=required and bool(shape.least), meaning=meaning)
         case MapOf():
-            bounds = "; ".join(
-                (
-                    f"key {_bounds(shape.key)}",
-                    f"value {_bounds(shape.value)}",
-                    ranged(None, shape.most) + " keys",
-                )
-            )
+            most = MOST_TAGS if path == TAGS else shape.most
+            bounds = f"key {_bounds(shape.key)}; value {_bounds(shape.value)}; {ranged(None, most)} keys".rstrip("; ")
             yield Column(name=f"{path}.KEY", required=False, type=_type(shape.value), bounds=bounds, meaning=meaning)
         case _:
             yield Column(name=path, required=required, type=_type(shape), bounds=_bounds(shape), meaning=meaning)

@@ -131,7 +131,7 @@ class _Translation:
 
     def _class_item(self) -> str:
         rest = self._source[self._at : self._at + 2]
-        if not rest or rest[0] in "[]" or rest == "&&":
+        if not rest or rest[0] == "[" or rest == "&&":
             raise self._unknown()
         if rest[0] == "\\":
             return self._escape(in_class=True)

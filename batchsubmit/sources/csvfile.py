@@ -72,6 +72,12 @@ class CsvReader:
         line, offset, record = next(read_records(file, layout.delimiter, offset, line, block_bytes=_ONE_ROW_BYTES))
         return self._row(line, offset, record, layout, layout.header)
 
+    @property
+    def has_sound_header(self) -> bool:
+        """Whether every column is understood."""
+        header = self._layout.header
+        return isinstance(header, Header) and not header.faults
+
     def problem(self, row: Row, path: str, wrong: str, right: str) -> Problem:
         """Make a problem of what a caller found wrong with a row, at its member's column."""
         header = self._layout.header

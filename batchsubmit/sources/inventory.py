@@ -98,7 +98,10 @@ class InvalidRow:
 
 @dataclass(slots=True)
 class Inventory:
-    """What the first pass found. `problems` holds the first hundred; `problem_count` counts all."""
+    """What the first pass found. `problems` holds the first hundred; `problem_count` counts all.
+
+    Where the header is wrong the manifest is not readable, and none of its rows may be sent.
+    """
 
     index: Index = field(default_factory=Index)
     region: str = ""
@@ -106,6 +109,7 @@ class Inventory:
     problem_count: int = 0
     invalid_count: int = 0
     invalid: list[InvalidRow] = field(default_factory=list)
+    is_readable: bool = True
 
     @property
     def row_count(self) -> int:
@@ -123,7 +127,7 @@ def take_inventory(
 
     Raises StoppedError once `is_stopped`.
     """
-    inventory = Inventory()
+    inventory = Inventory(is_readable=reader.has_sound_header)
     across = _AcrossRows(reader, inventory.index, terms)
     for row in reader.rows():
         if is_stopped():
@@ -205,7 +209,7 @@ class _AcrossRows:
         self._index.add(row, membership, digest, ordinal)
 
     def _problem(self, row: Row, path: str, wrong: str, right: str) -> Problem:
-        return Problem(label="TMP", line=row.line, column=1, path=path, wrong=wrong, right=right)
+        return self._reader.problem(row, path, wrong, right)
 
 
 def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> InvalidRow:

@@ -43,6 +43,11 @@ class JsonlReader:
         lines = physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES)
         return self._row(next(lines, b""), offset, line)
 
+    @property
+    def has_sound_header(self) -> bool:
+        """Each line names its own members."""
+        return True
+
     def problem(self, row: Row, path: str, wrong: str, right: str) -> Problem:
         """Make a problem of what a caller found wrong with a row."""
         return self._problem(row.line, 1, wrong, right, path)

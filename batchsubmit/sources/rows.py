@@ -53,5 +53,9 @@ class Reader(Protocol):
     def row_at(self, offset: int, line: int) -> Row:
         """Read one row again, by the offset and line that `rows` gave; also while `rows` is under way."""
 
+    @property
+    def has_sound_header(self) -> bool:
+        """Whether the columns are understood, so that rows without problems mean what they say."""
+
     def problem(self, row: Row, path: str, wrong: str, right: str) -> Problem:
         """Put what a caller found wrong with a row's member as a problem, at the member's column."""

@@ -20,6 +20,7 @@ def test_each_leaf_of_the_request_is_a_column() -> None:
     assert {"environment.KEY", "tags.KEY", "containerExecutionParameters.maxPayloadInMB"} <= set(by_name)
     assert by_name["resourceConfig.instanceCount"].type == "integer"
     assert by_name["resourceConfig.instanceCount"].bounds == "1 to 10"
+    assert by_name["tags.KEY"].bounds.endswith("at most 50 keys")
     assert "ml.m5.large" in by_name["resourceConfig.instanceType"].bounds
     assert by_name["name"].meaning == "The name of the trained model inference job."
     assert all(column.meaning and "<" not in column.meaning for column in columns())

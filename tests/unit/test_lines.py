@@ -7,6 +7,7 @@ import pytest
 
 from batchsubmit.jobs import (
     Absent,
+    Duplicate,
     Event,
     Failed,
     Finished,
@@ -28,6 +29,7 @@ EVENTS: list[Event] = [
     Refused(**JOB, code="c", attempt=1),
     Unknown(**JOB, reason="r", attempt=1),
     Absent(**JOB, attempt=1),
+    Duplicate(**JOB, arn="second", of="arn"),
     Failed(**JOB, code="c", message="m", attempt=1),
     Finished(**JOB, arn="arn", status="ACTIVE", message=""),
     RunEnded(at=AT, run="r", exit_status=0, reason="", counts={"submitted": 1}),

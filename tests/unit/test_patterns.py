@@ -64,7 +64,7 @@ def test_dot_stops_at_every_line_terminator(terminator: str) -> None:
         (r"\Aa-b/\.\t\e", "a-b/.\t\x1b", True),
     ],
 )
-def test_constructs_mean_what_java_means(java: str, text: str, expected: bool) -> None:  # noqa: FBT001 - a table
+def test_constructs_mean_what_java_means(java: str, text: str, expected: bool) -> None:
     """A table of constructs whose meaning differs between the languages, or is easily lost."""
     assert bool(matcher(java)(text)) == expected
 

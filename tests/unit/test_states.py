@@ -4,6 +4,7 @@ import pytest
 
 from batchsubmit.jobs import (
     Absent,
+    Duplicate,
     Failed,
     Finished,
     Intent,
@@ -63,25 +64,25 @@ def test_a_job_the_ledger_does_not_know_is_submitted() -> None:
 
 
 @pytest.mark.parametrize("events", [[INTENT], [INTENT, UNKNOWN]])
-def test_an_undecided_job_is_sent_again_only_when_the_user_says_so(events: list[JobEvent]) -> None:
+def test_an_undecided_job_is_looked_up_never_sent_again(events: list[JobEvent]) -> None:
     """Sending it again may start, and cost, a second job."""
     state = state_after(*events)
     assert state.phase in UNDECIDED
+    assert decide(state) is Action.LOOK_UP
     assert decide(state, retry_failed=True) is Action.LOOK_UP
-    assert decide(state, resubmit_unknown=True) is Action.SUBMIT
 
 
 def test_a_failed_job_is_tried_again_only_when_the_user_says_so() -> None:
     """A request that can never work would fail at each run."""
     state = state_after(INTENT, FAILED)
-    assert decide(state, resubmit_unknown=True) is Action.LEAVE_FAILED
+    assert decide(state) is Action.LEAVE_FAILED
     assert decide(state, retry_failed=True) is Action.SUBMIT
 
 
 @pytest.mark.parametrize("events", [[INTENT, SUBMITTED], [INTENT, SUBMITTED, FINISHED]])
 def test_a_submitted_job_is_never_sent_again(events: list[JobEvent]) -> None:
     """Whatever the user says."""
-    assert decide(state_after(*events), retry_failed=True, resubmit_unknown=True) is Action.NOTHING
+    assert decide(state_after(*events), retry_failed=True) is Action.NOTHING
 
 
 def test_a_state_keeps_what_lookup_and_people_need() -> None:
@@ -94,6 +95,17 @@ def test_a_state_keeps_what_lookup_and_people_need() -> None:
     assert (failed.code, failed.message) == ("ValidationException", "no")
     finished = state_after(INTENT, SUBMITTED, Finished(**JOB, arn="arn", status="CREATE_FAILED", message="boom"))
     assert (finished.arn, finished.status, finished.message) == ("arn", "CREATE_FAILED", "boom")
+
+
+def test_a_duplicate_changes_nothing_but_is_remembered() -> None:
+    """The job is submitted; the other one runs, and is paid for, beside it. The ledger claims both."""
+    duplicate = Duplicate(**JOB, arn="second", of="arn")
+    state = state_after(INTENT, SUBMITTED, duplicate)
+    assert (state.phase, state.arn, state.duplicates) == (Phase.SUBMITTED, "arn", ("second",))
+    book = Book()
+    for event in (INTENT, SUBMITTED, duplicate):
+        book.apply(event)
+    assert book.claims({"arn", "second", "third"}) == {"arn": "k", "second": "k"}
 
 
 def test_a_book_counts_jobs_by_phase_and_knows_who_has_the_ledger() -> None:

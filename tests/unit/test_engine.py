@@ -1,0 +1,296 @@
+"""Many jobs over several memberships, on a service, a ledger and a manifest in memory."""
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+from conftest import OTHER_MEMBERSHIP, request_named
+from strategies import MEMBERSHIP
+
+from batchsubmit.catalog import Catalog
+from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.clock import SystemClock
+from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
+from batchsubmit.engine import Engine, Limits
+from batchsubmit.errors import StoppedError
+from batchsubmit.jobs import Event, Forbidden, Intent, Job, Outcome, Rejected, Submitted, Uncertain
+from batchsubmit.ledger.memory import MemoryLedger
+from batchsubmit.lookup import Lookup
+from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.recorder import Recorder
+from batchsubmit.sandbox import SandboxService, SandboxSettings
+from batchsubmit.schema import RequestChecker
+from batchsubmit.slots import Lanes
+from batchsubmit.sources import Spooled, open_reader
+from batchsubmit.sources.inventory import Terms, take_inventory
+from batchsubmit.sources.manifest import ManifestSource
+from batchsubmit.states import Phase, decide
+from batchsubmit.stopping import Stop, StopReason
+from batchsubmit.submitter import Submitter
+
+FREE = SandboxSettings(per_membership=0, per_account=0, job_seconds=3600)
+START = "StartTrainedModelInferenceJob"
+
+
+class CountingApi(MemoryCleanRooms):
+    """Takes a moment for each call, and counts how many are under way."""
+
+    def __init__(self, service: SandboxService, **more: Any) -> None:  # noqa: ANN401 (those of MemoryCleanRooms)
+        super().__init__(service, **more)
+        self.under_way = 0
+        self.most_under_way = 0
+
+    async def start(self, job: Job) -> Outcome:
+        """Make one call."""
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self.under_way -= 1
+        return await super().start(job)
+
+
+class Works:
+    """An engine with everything around it in memory; run it as often as needed on the one ledger."""
+
+    def __init__(self, settings: SandboxSettings = FREE, *, concurrency: int = 8) -> None:
+        self.service = SandboxService(settings, time.time)
+        self.ledger = MemoryLedger()
+        self.concurrency = concurrency
+        self.disturbances: dict[str, list[Disturbance]] = {}
+        self.starts: list[str] = []
+        self.stop_after: int | None = None
+
+    async def run(self, requests: Iterable[Mapping[str, Any]], **limits: Any) -> Engine:  # noqa: ANN401 (of Limits)
+        """Submit these rows."""
+        self.stop = Stop()
+        text = "".join(json.dumps(each) + "\n" for each in requests)
+        spooled = Spooled(label="jobs.jsonl", format="jsonl", sha256="0", file=io.BytesIO(text.encode()))
+        reader = open_reader(spooled, defaults={}, checker=RequestChecker())
+        index = take_inventory(reader, Terms()).index
+        assert len(index) == text.count("\n")
+        clock, retry = SystemClock(), RetrySettings(base_seconds=0.001, cap_seconds=0.002, max_attempts=3)
+        self.api = CountingApi(self.service, disturb=self._disturb)
+        recorder = Recorder(self.ledger, clock)
+        gate = RateGate(Pace(0))
+        self.stop.on_request(gate.close)
+        engine = Engine(
+            source=ManifestSource(reader, index, batch="", decision=lambda key: decide(self.ledger.book.get(key))),
+            submitter=Submitter(
+                api=self.api,
+                recorder=recorder,
+                gate=gate,
+                policies=RetryPolicies(retry, sleep=self.stop.pause),
+                stop=self.stop,
+            ),
+            lookup=Lookup(
+                catalog=Catalog(self.api, retry, sleep=self.stop.pause),
+                recorder=recorder,
+                settings=LookupSettings(settle_seconds=0.02),
+                stop=self.stop,
+            ),
+            lanes=Lanes(SlotSettings(min_poll_seconds=0.01, max_poll_seconds=0.02)),
+            stop=self.stop,
+            clock=clock,
+            limits=Limits(concurrency=self.concurrency, max_attempts=3, **limits),
+        )
+        await asyncio.wait_for(engine.run(self.ledger.book.undecided()), 20)
+        return engine
+
+    def _disturb(self, operation: str, name: str) -> Disturbance | None:
+        if operation == START:
+            self.starts.append(name)
+            if len(self.starts) == self.stop_after:
+                self.stop.request(StopReason.SIGNAL, "SIGINT received")
+        planned = self.disturbances.get(name if operation == START else operation)
+        return planned.pop(0) if planned else None
+
+    @property
+    def on_service(self) -> list[str]:
+        """The names of the jobs that the service has."""
+        return [job.name for job in self.service.jobs()]
+
+    @property
+    def arns_agree(self) -> bool:
+        """Whether ledger and service have the same jobs."""
+        recorded = [event.arn for event in self.ledger.events if isinstance(event, Submitted)]
+        return sorted(recorded) == sorted(job.arn for job in self.service.jobs())
+
+
+def rows(count: int, membership: str = MEMBERSHIP, prefix: str = "job") -> list[dict[str, Any]]:
+    """This many requests."""
+    return [request_named(f"{prefix}-{number}", membership=membership) for number in range(count)]
+
+
+def names(requests: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Their names, sorted."""
+    return sorted(request["name"] for request in requests)
+
+
+async def test_every_job_is_submitted_exactly_once() -> None:
+    """And the ledger has the service's own ARNs."""
+    works = Works()
+    await works.run(rows(100))
+    assert sorted(works.on_service) == names(rows(100))
+    assert works.arns_agree
+
+
+async def test_a_second_run_makes_no_call() -> None:
+    """The ledger knows."""
+    works = Works()
+    await works.run(rows(10))
+    works.starts.clear()
+    await works.run(rows(10))
+    assert works.starts == []
+
+
+async def test_an_empty_source_ends_at_once() -> None:
+    """There is nothing to do."""
+    works = Works()
+    await works.run([])
+    assert works.ledger.events == []
+
+
+async def test_no_more_calls_are_under_way_than_allowed_and_they_are_used() -> None:
+    """Once the lane is open."""
+    works = Works(concurrency=5)
+    await works.run(rows(100))
+    assert works.api.most_under_way == 5
+
+
+async def test_jobs_wait_for_slots_and_all_get_one() -> None:
+    """Refused calls cost nothing but the call."""
+    works = Works(SandboxSettings(per_membership=2, per_account=3, pending_seconds=0, job_seconds=0.02))
+    both = rows(10) + rows(10, OTHER_MEMBERSHIP, "other")
+    await works.run(both)
+    assert sorted(works.on_service) == names(both)
+    assert works.arns_agree
+    assert all(state.phase is Phase.SUBMITTED for state in works.ledger.book)
+
+
+async def test_a_full_membership_does_not_hold_up_another() -> None:
+    """Its jobs all go through while the first waits for ever."""
+    works = Works(SandboxSettings(per_membership=0, per_account=0, job_seconds=3600))
+    quota = Disturbance(outcome=_quota())
+    stuck = rows(3)
+    works.disturbances = {row["name"]: [quota] * 5 for row in stuck}
+    free = rows(20, OTHER_MEMBERSHIP, "free")
+    await works.run(stuck + free)
+    last_free = max(works.starts.index(name) for name in names(free))
+    assert sorted(works.on_service[:20]) == names(free)
+    assert last_free < len(works.starts) - 3
+
+
+def _quota() -> Outcome:
+    from batchsubmit.jobs import QuotaExceeded  # noqa: PLC0415 (beside its one use)
+
+    return QuotaExceeded("ServiceQuotaExceededException", "")
+
+
+async def test_a_job_that_can_never_work_fails_alone() -> None:
+    """The others go on."""
+    works = Works()
+    works.disturbances["job-3"] = [Disturbance(Rejected("ValidationException", "no"))]
+    await works.run(rows(10))
+    assert sorted(works.on_service) == names(row for row in rows(10) if row["name"] != "job-3")
+    assert works.ledger.book.counts() == {Phase.SUBMITTED: 9, Phase.FAILED: 1}
+    assert not works.stop.requested
+
+
+@pytest.mark.parametrize("took_effect", [False, True])
+async def test_a_lost_answer_is_looked_up_and_the_job_runs_once(took_effect: bool) -> None:
+    """Found, or not there and sent again."""
+    works = Works()
+    works.disturbances["job-3"] = [Disturbance(Uncertain("read time-out"), took_effect=took_effect)]
+    await works.run(rows(10))
+    assert sorted(works.on_service) == names(rows(10))
+    assert works.arns_agree
+    assert works.starts.count("job-3") == (1 if took_effect else 2)
+
+
+async def test_a_job_whose_calls_never_bring_an_answer_fails_in_the_end() -> None:
+    """It is not tried for ever."""
+    works = Works()
+    works.disturbances["job-0"] = [Disturbance(Uncertain("500"))] * 99
+    await works.run(rows(1))
+    assert works.starts == ["job-0"] * 3
+    assert works.ledger.book.counts() == {Phase.FAILED: 1}
+
+
+async def test_an_undecidable_job_stays_unknown_and_is_never_sent_again() -> None:
+    """Where List may not be called; unless the user says so."""
+    works = Works()
+    forbidden = Disturbance(Forbidden("AccessDeniedException", "no"))
+    works.disturbances["job-0"] = [Disturbance(Uncertain("500"), took_effect=True)]
+    works.disturbances["ListTrainedModelInferenceJobs"] = [forbidden] * 9
+    engine = await works.run(rows(3))
+    assert works.starts.count("job-0") == 1
+    assert works.ledger.book.counts() == {Phase.SUBMITTED: 2, Phase.UNKNOWN: 1}
+    [reason] = engine.undecided.values()
+    assert "AccessDenied" in reason
+    await works.run(rows(3))
+    assert works.starts.count("job-0") == 1
+    await works.run(rows(3), resubmit_unknown=True)
+    assert works.starts.count("job-0") == 2
+
+
+async def test_what_a_dead_run_left_is_looked_up_before_anything_new_of_its_lane() -> None:
+    """Other lanes do not wait."""
+    works = Works()
+    await works.run(rows(1))
+    arn = works.ledger.events.pop()
+    assert isinstance(arn, Submitted)
+    left = MemoryLedger()
+    for event in works.ledger.events:
+        left.note(event)
+    works.ledger = left
+    await works.run(rows(3))
+    assert works.starts.count("job-0") == 1
+    assert sorted(works.on_service) == names(rows(3))
+    assert works.arns_agree
+
+
+async def test_a_stop_lets_no_new_call_begin_and_awaits_those_under_way() -> None:
+    """Whatever was accepted is in the ledger."""
+    works = Works(concurrency=4)
+    works.stop_after = 5
+    await works.run(rows(100))
+    assert 5 <= len(works.starts) <= 5 + 4
+    assert works.arns_agree
+    assert not works.ledger.book.undecided()
+    works.stop_after = None
+    await works.run(rows(100))
+    assert sorted(works.on_service) == names(rows(100))
+
+
+async def test_refused_credentials_stop_the_run_and_burn_no_job() -> None:
+    """All the others are as new as before."""
+    works = Works(concurrency=1)
+    works.disturbances["job-1"] = [Disturbance(Forbidden("ExpiredTokenException", "expired"))]
+    await works.run(rows(50))
+    assert works.stop.reason is StopReason.CREDENTIALS
+    assert len(works.starts) == 2
+    await works.run(rows(50))
+    assert sorted(works.on_service) == names(rows(50))
+
+
+async def test_a_ledger_that_fails_stops_the_run_before_another_call() -> None:
+    """What was under way is awaited."""
+
+    class FillingLedger(MemoryLedger):
+        def put(self, event: Event) -> Any:  # noqa: ANN401 (an awaitable)
+            if isinstance(event, Intent) and len(self.events) >= 20:
+                raise StoppedError("No space left on device")
+            return super().put(event)
+
+    works = Works(concurrency=3)
+    works.ledger = FillingLedger()
+    await works.run(rows(50))
+    assert works.stop.reason is StopReason.LEDGER
+    assert "No space left" in works.stop.message
+    assert works.arns_agree
+    assert len(works.starts) < 15

@@ -1,0 +1,182 @@
+"""The first pass over a manifest: keys, and what is wrong between rows."""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+from conftest import OTHER_MEMBERSHIP, request_named
+from strategies import MEMBERSHIP, REGION, arn
+
+from batchsubmit.errors import StoppedError
+from batchsubmit.jobs import Failed
+from batchsubmit.schema import RequestChecker
+from batchsubmit.sources import Reader, Spooled, open_reader
+from batchsubmit.sources.inventory import MAX_PROBLEMS, Inventory, Terms, job_at, take_inventory
+
+ACCOUNTLESS = "999988887777"
+
+
+def reader_of(requests: Iterable[Mapping[str, Any] | str]) -> Reader:
+    """A reader over a JSONL manifest in memory."""
+    text = "".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in requests)
+    spooled = Spooled(label="jobs.jsonl", format="jsonl", sha256="0", file=io.BytesIO(text.encode()))
+    return open_reader(spooled, defaults={}, checker=RequestChecker())
+
+
+def inventory_of(*requests: Mapping[str, Any] | str, **terms: Any) -> Inventory:  # noqa: ANN401 (those of Terms)
+    """What the first pass finds in these rows."""
+    return take_inventory(reader_of(requests), Terms(**terms))
+
+
+def keys(*requests: Mapping[str, Any] | str, **terms: Any) -> list[str]:  # noqa: ANN401 (those of Terms)
+    """The keys of these rows."""
+    return list(inventory_of(*requests, **terms).index)
+
+
+A, B, C = (request_named(name) for name in "abc")
+
+
+def test_good_rows_are_counted_and_indexed_in_order() -> None:
+    """With line, membership and region."""
+    inventory = inventory_of(A, "", request_named("b", membership=OTHER_MEMBERSHIP))
+    assert inventory.row_count == len(inventory.index) == 2
+    assert inventory.problem_count == 0
+    assert list(inventory.index.lines) == [1, 3]
+    assert [inventory.index.membership(number) for number in range(2)] == [MEMBERSHIP, OTHER_MEMBERSHIP]
+    assert inventory.region == REGION
+
+
+def test_a_key_is_the_row_s_wherever_it_stands() -> None:
+    """Reordered and inserted rows keep theirs; an edited row is another job."""
+    a, b = keys(A, B)
+    assert keys(C, B, A)[1:] == [b, a]
+    assert keys(request_named("a", description="edited"))[0] != a
+    assert keys(dict(reversed(A.items()))) == [a]
+
+
+def test_a_batch_id_makes_other_jobs_of_the_same_rows() -> None:
+    """Tonight's round is not last night's."""
+    assert set(keys(A, B, batch="monday")).isdisjoint(keys(A, B, batch="tuesday"))
+    assert keys(A, B, batch="monday") == keys(A, B, batch="monday")
+
+
+def test_identical_rows_are_a_problem_that_names_the_first() -> None:
+    """It says how to mean it."""
+    inventory = inventory_of(A, B, A)
+    [problem] = inventory.problems
+    assert problem.line == 3
+    assert "identical to line 1" in problem.wrong
+    assert "--allow-duplicates" in problem.right
+
+
+def test_identical_rows_may_be_jobs_of_their_own() -> None:
+    """As many as there are; the keys of one more or fewer stay the same."""
+    three = keys(A, A, B, A, allow_duplicates=True)
+    assert len(set(three)) == 4
+    assert keys(A, A, allow_duplicates=True) == three[:2]
+    assert keys(A) == three[:1]
+
+
+def test_a_name_used_twice_in_a_membership_is_a_problem() -> None:
+    """The service would overwrite one's results with the other's. Not even --allow-duplicates lets it pass."""
+    for allow_duplicates in (False, True):
+        inventory = inventory_of(A, request_named("a", description="other"), allow_duplicates=allow_duplicates)
+        [problem] = inventory.problems
+        assert (problem.line, problem.path) == (2, "name")
+        assert "used on line 1" in problem.wrong
+
+
+def test_a_name_may_be_used_in_two_memberships() -> None:
+    """Their outputs are apart."""
+    assert inventory_of(A, request_named("a", membership=OTHER_MEMBERSHIP)).problem_count == 0
+
+
+def test_a_manifest_serves_one_region() -> None:
+    """One run has one client."""
+    far = request_named("b")
+    far = json.loads(json.dumps(far).replace(f":{REGION}:", ":us-east-1:"))
+    [problem] = inventory_of(A, far).problems
+    assert (problem.line, problem.path) == (2, "trainedModelArn")
+    assert "us-east-1" in problem.wrong
+    assert "split the manifest" in problem.right
+
+
+def test_a_membership_belongs_to_one_account() -> None:
+    """Two accounts mean a wrong ARN."""
+    elsewhere = request_named("b")
+    for member, value in (("trainedModelArn", "trained-model"), ("mlInputChannelArn", "ml-input-channel")):
+        holder = elsewhere if member in elsewhere else elsewhere["dataSource"]
+        holder[member] = arn(value, account=ACCOUNTLESS)
+    [problem] = inventory_of(A, elsewhere).problems
+    assert problem.path == "trainedModelArn"
+    assert ACCOUNTLESS in problem.wrong
+
+
+@pytest.mark.xfail(reason="the label is the text TMP and the column always 1", strict=True)
+def test_problems_of_two_rows_are_told_with_the_manifest_s_name() -> None:
+    """As file, line and column, like any other problem."""
+    [problem] = inventory_of(A, A).problems
+    assert str(problem).startswith("jobs.jsonl:2:1: name: ")
+
+
+def test_a_bad_row_is_no_row_to_compare_with() -> None:
+    """The good one after it is not blamed for its name."""
+    inventory = inventory_of({**A, "resourceConfig": {}}, A)
+    assert {problem.line for problem in inventory.problems} == {1}
+    assert len(inventory.index) == 1
+
+
+def test_a_hundred_problems_are_kept_and_all_are_counted() -> None:
+    """A million bad rows do not fill the memory."""
+    inventory = inventory_of(*["{}"] * 300)
+    assert len(inventory.problems) == MAX_PROBLEMS
+    assert inventory.problem_count >= 300
+    assert inventory.invalid_count == inventory.row_count == 300
+    assert inventory.invalid == []
+
+
+def test_bad_rows_are_kept_for_the_ledger_when_they_are_skipped() -> None:
+    """Under a key of their own, with what is wrong in words."""
+    bad = request_named("bad", resourceConfig={"instanceType": "nonsense"})
+    inventory = inventory_of(A, bad, "not json", keep_invalid=True)
+    assert len(inventory.index) == 1
+    first, second = (row.failed("2026-11-23T00:00:00.000000Z") for row in inventory.invalid)
+    assert isinstance(first, Failed)
+    assert (first.name, first.membership, first.code, first.attempt) == ("bad", MEMBERSHIP, "InvalidRow", 0)
+    assert "resourceConfig.instanceType" in first.message
+    assert (second.name, second.membership) == ("", "")
+    assert first.job != second.job != inventory.index.key(0)
+
+
+def test_a_mended_row_is_another_job() -> None:
+    """So the next run sends it."""
+    bad = request_named("a", resourceConfig={"instanceType": "nonsense"})
+    [invalid] = inventory_of(bad, keep_invalid=True).invalid
+    assert invalid.key not in keys(A)
+
+
+def test_checking_stops_when_the_run_is_asked_to() -> None:
+    """A Ctrl-C does not wait for a million rows."""
+    with pytest.raises(StoppedError, match="nothing was sent"):
+        take_inventory(reader_of([A, B]), Terms(), is_stopped=lambda: True)
+
+
+def test_a_row_is_read_again_as_the_job_it_was() -> None:
+    """Key, membership, name and request; duplicates keep their ordinals."""
+    reader = reader_of([A, B, A])
+    index = take_inventory(reader, Terms(batch="b", allow_duplicates=True)).index
+    jobs = [job_at(reader, index, number, batch="b") for number in range(3)]
+    assert all(jobs)
+    assert [job.key for job in jobs if job] == list(index)
+    assert [job.request for job in jobs if job] == [A, B, A]
+    assert [job.name for job in jobs if job] == ["a", "b", "a"]
+
+
+def test_a_row_that_has_changed_meanwhile_is_not_sent() -> None:
+    """What is sent is what was checked."""
+    index = take_inventory(reader_of([A, B]), Terms()).index
+    assert job_at(reader_of([C, B]), index, 0, batch="") is None
+    assert job_at(reader_of(["{}", B]), index, 0, batch="") is None
+    assert job_at(reader_of([B]), index, 1, batch="") is None

@@ -1,0 +1,178 @@
+"""How the rate gives way and comes back, and how long which outcome waits."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from batchsubmit.config import RetrySettings
+from batchsubmit.jobs import Accepted, Conflicted, NotSent, Outcome, QuotaExceeded, Rejected, Throttled, Uncertain
+from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+
+THROTTLED = Throttled("ThrottlingException", "")
+CONFLICTED = Conflicted("ConflictException", "")
+NOT_SENT = NotSent("EndpointConnection", "")
+ACCEPTED = Accepted("arn")
+
+
+def test_throttling_halves_the_rate_once_for_the_calls_of_one_moment() -> None:
+    """Calls that left before the cut say nothing of the new rate."""
+    pace = Pace(8)
+    assert pace.throttled(sent_at=1, now=2)
+    assert not pace.throttled(sent_at=1.5, now=2.1)
+    assert pace.per_second == 4
+    assert pace.throttled(sent_at=2.5, now=3)
+    assert pace.per_second == 2
+
+
+def test_the_rate_never_falls_to_nothing() -> None:
+    """However long the service throttles."""
+    pace = Pace(8)
+    for second in range(100):
+        pace.throttled(sent_at=second, now=second)
+    assert pace.per_second == pytest.approx(0.1)
+
+
+def test_successes_bring_the_rate_back_in_steps_and_never_above_its_ceiling() -> None:
+    """About twenty seconds for the whole of it."""
+    pace = Pace(100)
+    pace.throttled(sent_at=0, now=0)
+    now, rates = 0.0, []
+    while pace.per_second < 100 and now < 60:
+        now += 1 / pace.per_second
+        pace.succeeded(sent_at=now, now=now)
+        rates.append(pace.per_second)
+    assert rates == sorted(rates)
+    assert 5 < now < 20
+    pace.succeeded(sent_at=now, now=now)
+    assert pace.per_second == 100
+
+
+def test_a_success_of_a_call_from_before_the_cut_raises_nothing() -> None:
+    """It was answered at the old rate."""
+    pace = Pace(8)
+    pace.throttled(sent_at=5, now=5)
+    pace.succeeded(sent_at=4, now=6)
+    assert pace.per_second == 4
+
+
+def test_without_a_rate_throttling_finds_one_and_quiet_forgets_it() -> None:
+    """Half of what went through in the last second."""
+    pace = Pace(0)
+    assert not pace.is_limited
+    for tenth in range(40):
+        pace.succeeded(sent_at=tenth / 10, now=tenth / 10)
+    pace.throttled(sent_at=3.9, now=3.95)
+    assert pace.is_limited
+    assert pace.per_second == pytest.approx(5, abs=1)
+    pace.succeeded(sent_at=700, now=700)
+    assert not pace.is_limited
+
+
+async def test_a_gate_without_a_rate_lets_everybody_through() -> None:
+    """At once, until it is closed."""
+    gate = RateGate(Pace(0))
+    assert all(await asyncio.gather(*(gate.admit() for _ in range(1000))))
+    gate.close()
+    assert not await gate.admit()
+
+
+async def test_closing_the_gate_sends_home_all_who_wait() -> None:
+    """At once, even at one call in a hundred seconds."""
+    gate = RateGate(Pace(0.01))
+    waiters = [asyncio.create_task(gate.admit()) for _ in range(100)]
+    await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+    gate.close()
+    admitted = await asyncio.wait_for(asyncio.gather(*waiters), 5)
+    assert sum(admitted) == 1
+    assert not await gate.admit()
+
+
+async def test_a_waiter_that_is_cancelled_takes_nothing_with_it() -> None:
+    """Those behind it are served."""
+    gate = RateGate(Pace(50))
+    waiters = [asyncio.create_task(gate.admit()) for _ in range(6)]
+    await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+    waiters[2].cancel()
+    waiters[3].cancel()
+    rest = [*waiters[:2], *waiters[4:]]
+    assert await asyncio.wait_for(asyncio.gather(*rest), 5) == [True] * 4
+    await asyncio.gather(*waiters, return_exceptions=True)
+
+
+class Attempts:
+    """Gives these outcomes, one a call, and the last one for ever."""
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.outcomes = outcomes
+        self.count = 0
+
+    async def __call__(self) -> Outcome:
+        """Make one."""
+        self.count += 1
+        return self.outcomes[min(self.count, len(self.outcomes)) - 1]
+
+
+@pytest.fixture
+def slept() -> list[float]:
+    """The waits between attempts."""
+    return []
+
+
+@pytest.fixture
+def policies(slept: list[float]) -> RetryPolicies:
+    """At most four attempts, waits from 1 to 8 seconds, none of them real."""
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    return RetryPolicies(RetrySettings(max_attempts=4, base_seconds=1, cap_seconds=8), sleep=sleep)
+
+
+@pytest.mark.parametrize("outcome", [ACCEPTED, QuotaExceeded("c", ""), Rejected("c", ""), Uncertain("r")])
+async def test_what_is_decided_or_unknown_is_never_tried_again(
+    policies: RetryPolicies, slept: list[float], outcome: Outcome
+) -> None:
+    """Least of all what may have been accepted."""
+    attempts = Attempts(outcome, ACCEPTED)
+    assert await policies.run(attempts) == outcome
+    assert attempts.count == 1
+    assert slept == []
+
+
+async def test_throttling_is_retried_without_end(policies: RetryPolicies, slept: list[float]) -> None:
+    """The rate gives way instead."""
+    attempts = Attempts(*[THROTTLED] * 100, ACCEPTED)
+    assert await policies.run(attempts) == ACCEPTED
+    assert attempts.count == 101
+    assert len(slept) == 100
+
+
+@pytest.mark.parametrize("outcome", [CONFLICTED, NOT_SENT])
+async def test_conflicts_and_unsent_calls_are_retried_a_bounded_number_of_times(
+    policies: RetryPolicies, outcome: Outcome
+) -> None:
+    """Then the last outcome is handed on as a value."""
+    attempts = Attempts(outcome)
+    assert await policies.run(attempts) == outcome
+    assert attempts.count == 4
+
+
+async def test_each_class_of_outcome_spends_its_own_attempts(policies: RetryPolicies) -> None:
+    """Three of each are no reason to give up."""
+    outcomes = [CONFLICTED, NOT_SENT, THROTTLED] * 3
+    attempts = Attempts(*outcomes, ACCEPTED)
+    assert await policies.run(attempts) == ACCEPTED
+    assert attempts.count == 10
+
+
+async def test_waits_have_full_jitter_under_a_doubling_bound(policies: RetryPolicies, slept: list[float]) -> None:
+    """Anything from nothing to 1, 2, 4, 8, 8 ... seconds."""
+    bounds: Callable[[int], int] = lambda number: min(2**number, 8)  # noqa: E731
+    for _ in range(200):
+        await policies.run(Attempts(*[THROTTLED] * 6, ACCEPTED))
+    for number in range(6):
+        waits = slept[number::6]
+        assert max(waits) <= bounds(number)
+        assert max(waits) > 0.8 * bounds(number)
+        assert min(waits) < 0.2 * bounds(number)

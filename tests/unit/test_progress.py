@@ -1,0 +1,145 @@
+"""What is shown while a run goes on."""
+
+import asyncio
+import io
+from dataclasses import dataclass
+
+import pytest
+from conftest import FakeClock
+from rich.console import Console
+
+from batchsubmit.jobs import Failed, Finished, Intent, JobEvent, Refused, Submitted, Unknown
+from batchsubmit.observers.progress import Meter, elapsed, showing
+from batchsubmit.observers.tally import Tally
+
+
+@dataclass
+class RunStub:
+    """A run at one moment."""
+
+    to_do: int = 1200
+    n_submitted: int = 0
+    n_failed: int = 0
+    n_unknown: int = 0
+    n_full: int = 0
+    n_running: int = 0
+    why: str = ""
+
+    def submitted(self) -> int:
+        """Jobs submitted."""
+        return self.n_submitted
+
+    def failed(self) -> int:
+        """Jobs failed."""
+        return self.n_failed
+
+    def unknown(self) -> int:
+        """Jobs unknown."""
+        return self.n_unknown
+
+    def under_way(self) -> int:
+        """Calls under way."""
+        return 4
+
+    def full_lanes(self) -> int:
+        """Full memberships."""
+        return self.n_full
+
+    def running(self) -> int:
+        """Followed jobs."""
+        return self.n_running
+
+    def stopping(self) -> str:
+        """Why it ends."""
+        return self.why
+
+
+def test_a_quiet_run_has_a_short_sentence(clock: FakeClock) -> None:
+    """What is zero is not said."""
+    assert Meter(RunStub(), clock.monotonic).sentence() == "0 of 1,200 submitted, 0.0/s now, 0:00:00 elapsed"
+
+
+def test_all_that_happens_is_said_in_one_line(clock: FakeClock) -> None:
+    """Failures, unknown jobs, the quota, jobs that run, and why it is stopping."""
+    run = RunStub(n_submitted=30, n_failed=1, n_unknown=2, n_full=1, n_running=5, why="signal")
+    meter = Meter(run, clock.monotonic)
+    clock.seconds = 3725
+    assert meter.sentence() == (
+        "30 of 1,200 submitted, 1 failed, 2 unknown, waiting for quota in 1 membership, 5 jobs still running, "
+        "0.0/s now, 1:02:05 elapsed, stopping (signal), 4 under way"
+    )
+
+
+def test_the_rate_is_that_of_the_last_ten_seconds(clock: FakeClock) -> None:
+    """Not the average since the start."""
+    run = RunStub()
+    meter = Meter(run, clock.monotonic)
+    for second in range(1, 61):
+        clock.seconds = float(second)
+        run.n_submitted += 10 if second <= 30 else 2
+        rate = meter.rate()
+        if second == 30:
+            assert rate == pytest.approx(10)
+    assert rate == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00:00"), (59.9, "0:00:59"), (3600, "1:00:00"), (90061, "25:01:01")]
+)
+def test_time_is_shown_as_a_clock_does(seconds: float, text: str) -> None:
+    """Hours do not wrap: a run may last days."""
+    assert elapsed(seconds) == text
+
+
+async def test_a_terminal_gets_a_live_display_that_is_gone_at_the_end() -> None:
+    """And no task is left."""
+    out = io.StringIO()
+    shown = asyncio.Event()
+    run = RunStub(n_submitted=7)
+
+    class Watching(io.StringIO):
+        def write(self, text: str) -> int:
+            if "7 of 1,200" in text:
+                shown.set()
+            return out.write(text)
+
+    console = Console(file=Watching(), force_terminal=True, width=200, color_system=None)
+    with showing(run, console):
+        await asyncio.wait_for(shown.wait(), 5)
+    assert "7 of 1,200 submitted" in out.getvalue()
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_elsewhere_a_short_run_shows_nothing() -> None:
+    """A plain line comes every half minute only."""
+    out = io.StringIO()
+    with showing(RunStub(), Console(file=out, force_terminal=False)):
+        await asyncio.sleep(0)
+    assert out.getvalue() == ""
+
+
+JOB = {"at": "", "job": "k", "membership": "m", "name": "n"}
+
+
+def test_a_tally_counts_each_event_and_judges_after_each_decision() -> None:
+    """Intents and refusals decide nothing."""
+    judged: list[str] = []
+    tally = Tally(lambda each: judged.append(repr(each)))
+    events: list[JobEvent] = [
+        Intent(**JOB, attempt=1, trained_model="m"),
+        Refused(**JOB, code="ServiceQuotaExceededException", attempt=1),
+        Refused(**JOB, code="ThrottlingException", attempt=1),
+        Submitted(**JOB, arn="a", attempt=1, via="start"),
+        Failed(**JOB, code="c", message="", attempt=1),
+        Unknown(**JOB, reason="r", attempt=1),
+        Finished(**JOB, arn="a", status="ACTIVE", message=""),
+        Finished(**JOB, arn="a", status="CREATE_FAILED", message=""),
+    ]
+    for event in events:
+        tally.saw(event)
+    tally.rate_cut(2.5)
+    assert (tally.submitted, tally.failed, tally.unknown) == (1, 1, 1)
+    assert (tally.finished_well, tally.finished_badly) == (1, 1)
+    assert (tally.refused_by_quota, tally.throttled) == (1, 1)
+    assert len(judged) == 5

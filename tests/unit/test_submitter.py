@@ -1,0 +1,322 @@
+"""One job, from its intent to its outcome, on a service and a ledger in memory."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import pytest
+from conftest import FakeClock, job_named
+from strategies import MEMBERSHIP
+
+from batchsubmit.cleanrooms import JobDetails, JobPage
+from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.config import RetrySettings
+from batchsubmit.errors import StoppedError
+from batchsubmit.jobs import (
+    KEY_TAG,
+    Accepted,
+    Conflicted,
+    Event,
+    Failed,
+    Forbidden,
+    Intent,
+    Job,
+    NotSent,
+    Outcome,
+    Refused,
+    Rejected,
+    Submitted,
+    Throttled,
+    Uncertain,
+    Unknown,
+)
+from batchsubmit.ledger.memory import MemoryLedger
+from batchsubmit.observers.tally import Tally
+from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.recorder import Recorder
+from batchsubmit.sandbox import SandboxService, SandboxSettings
+from batchsubmit.stopping import Stop, StopReason
+from batchsubmit.submitter import Submitter, Verdict
+
+JOB = job_named("a")
+THROTTLED = Throttled("ThrottlingException", "Rate exceeded")
+CONFLICTED = Conflicted("ConflictException", "in progress")
+REJECTED = Rejected("ValidationException", "no")
+NOT_SENT = NotSent("EndpointConnection", "refused")
+UNCERTAIN = Uncertain("read time-out")
+
+
+class Bench:
+    """A submitter with everything around it in memory; `script` disturbs the Start calls in their order."""
+
+    def __init__(self, clock: FakeClock, *script: Outcome | Disturbance | None, rate: float = 0) -> None:
+        self.clock = clock
+        self.script = list(script)
+        self.service = SandboxService(SandboxSettings(per_membership=2, per_account=0), clock.monotonic)
+        self.ledger = MemoryLedger()
+        self.stop = Stop()
+        self.tally = Tally()
+        self.gate = RateGate(Pace(rate))
+        self.stop.on_request(self.gate.close)
+        self.submitter = self._submitter(MemoryCleanRooms(self.service, disturb=self._disturb))
+
+    def _submitter(self, api: MemoryCleanRooms) -> Submitter:
+        settings = RetrySettings(max_attempts=3, base_seconds=1, cap_seconds=2)
+        return Submitter(
+            api=api,
+            recorder=Recorder(self.ledger, self.clock, [self.tally]),
+            gate=self.gate,
+            policies=RetryPolicies(settings, sleep=self.clock.sleep),
+            stop=self.stop,
+        )
+
+    def _disturb(self, operation: str, name: str) -> Disturbance | None:
+        step = self.script.pop(0) if self.script else None
+        return step if isinstance(step, Disturbance | None) else Disturbance(step)
+
+    @property
+    def kinds(self) -> list[type[Event]]:
+        """The kinds of the ledger's events."""
+        return [type(event) for event in self.ledger.events]
+
+    @property
+    def arns(self) -> list[str]:
+        """What the service has."""
+        return [job.arn for job in self.service.jobs()]
+
+
+async def test_an_accepted_job_is_recorded_between_intent_and_arn(clock: FakeClock) -> None:
+    """The intent first, the service's own ARN after it."""
+    bench = Bench(clock)
+    assert await bench.submitter.submit(JOB) is Verdict.SUBMITTED
+    intent, submitted = bench.ledger.events
+    assert isinstance(intent, Intent)
+    assert (intent.job, intent.membership, intent.name, intent.attempt) == (JOB.key, MEMBERSHIP, "a", 1)
+    assert intent.trained_model == JOB.trained_model
+    assert isinstance(submitted, Submitted)
+    assert (submitted.job, submitted.attempt, submitted.via) == (JOB.key, 1, "start")
+    assert [submitted.arn] == bench.arns
+    assert bench.tally.submitted == 1
+
+
+async def test_the_job_carries_its_key_as_a_tag(clock: FakeClock) -> None:
+    """By which a lookup knows it."""
+    bench = Bench(clock)
+    await bench.submitter.submit(JOB)
+    [job] = bench.service.jobs()
+    assert job.tags == {KEY_TAG: JOB.key}
+
+
+async def test_the_intent_is_durable_before_the_call_leaves(clock: FakeClock) -> None:
+    """A call that the ledger does not know of is never made."""
+    bench = Bench(clock)
+    durable = asyncio.Event()
+
+    class SlowLedger(MemoryLedger):
+        def put(self, event: Event) -> Awaitable[None]:
+            self.note(event)
+            return self._once_durable()
+
+        async def _once_durable(self) -> None:
+            await durable.wait()
+
+    bench.ledger = SlowLedger()
+    submitter = bench._submitter(MemoryCleanRooms(bench.service))
+    submission = asyncio.create_task(submitter.submit(JOB))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert bench.kinds == [Intent]
+    assert bench.arns == []
+    durable.set()
+    assert await submission is Verdict.SUBMITTED
+
+
+async def test_a_ledger_that_fails_stops_before_the_call(clock: FakeClock) -> None:
+    """Nothing is sent that could not be written down."""
+    bench = Bench(clock)
+
+    class FullLedger(MemoryLedger):
+        def put(self, event: Event) -> Awaitable[None]:
+            raise StoppedError("the disk is full")
+
+    bench.ledger = FullLedger()
+    with pytest.raises(StoppedError, match="full"):
+        await bench._submitter(MemoryCleanRooms(bench.service)).submit(JOB)
+    assert bench.arns == []
+
+
+async def test_a_full_membership_sends_the_job_back_to_its_lane(clock: FakeClock) -> None:
+    """One call, no waiting here, and the rate is untouched."""
+    bench = Bench(clock, rate=100)
+    for name in "xy":
+        await bench.submitter.submit(job_named(name))
+    assert await bench.submitter.submit(JOB) is Verdict.NO_SLOT
+    assert bench.kinds[-2:] == [Intent, Refused]
+    assert bench.tally.refused_by_quota == 1
+    assert clock.slept == []
+    assert bench.gate.pace.per_second == 100
+    assert not bench.stop.requested
+
+
+async def test_throttling_is_waited_out_and_cuts_the_rate(clock: FakeClock) -> None:
+    """However often; each try has its own intent."""
+    bench = Bench(clock, THROTTLED, THROTTLED, rate=1000)
+    assert await bench.submitter.submit(JOB) is Verdict.SUBMITTED
+    assert bench.kinds == [Intent, Refused, Intent, Refused, Intent, Submitted]
+    assert [event.attempt for event in bench.ledger.events if isinstance(event, Intent)] == [1, 2, 3]
+    assert len(clock.slept) == 2
+    assert bench.tally.throttled == 2
+    assert bench.gate.pace.per_second < 1000
+
+
+async def test_a_conflict_is_tried_again_and_may_end_well(clock: FakeClock) -> None:
+    """409 means not now."""
+    bench = Bench(clock, CONFLICTED, CONFLICTED)
+    assert await bench.submitter.submit(JOB) is Verdict.SUBMITTED
+    assert len(bench.arns) == 1
+
+
+async def test_a_conflict_that_lasts_fails_the_job_in_the_service_s_words(clock: FakeClock) -> None:
+    """After the attempts of the settings."""
+    bench = Bench(clock, *[CONFLICTED] * 9)
+    assert await bench.submitter.submit(JOB) is Verdict.FAILED
+    assert bench.kinds == [Intent, Refused] * 3 + [Failed]
+    failed = bench.ledger.events[-1]
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.message, failed.attempt) == (CONFLICTED.code, CONFLICTED.message, 3)
+
+
+async def test_a_request_that_can_never_work_fails_at_once(clock: FakeClock) -> None:
+    """One call, the service's own words, and the run goes on."""
+    bench = Bench(clock, REJECTED)
+    assert await bench.submitter.submit(JOB) is Verdict.FAILED
+    failed = bench.ledger.events[-1]
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.message) == (REJECTED.code, REJECTED.message)
+    assert bench.kinds.count(Intent) == 1
+    assert not bench.stop.requested
+
+
+@pytest.mark.parametrize("took_effect", [False, True])
+async def test_an_answer_that_never_came_leaves_the_job_unknown(clock: FakeClock, took_effect: bool) -> None:
+    """It is never simply sent again."""
+    bench = Bench(clock, Disturbance(UNCERTAIN, took_effect=took_effect))
+    assert await bench.submitter.submit(JOB) is Verdict.UNKNOWN
+    assert bench.kinds == [Intent, Unknown]
+    unknown = bench.ledger.events[-1]
+    assert isinstance(unknown, Unknown)
+    assert unknown.reason == UNCERTAIN.reason
+    assert len(bench.arns) == took_effect
+
+
+async def test_refused_credentials_stop_the_run_without_failing_the_job(clock: FakeClock) -> None:
+    """No other job would fare better, and this one is as new as before."""
+    bench = Bench(clock, Forbidden("ExpiredTokenException", "expired"))
+    assert await bench.submitter.submit(JOB) is Verdict.WITHDRAWN
+    assert bench.stop.reason is StopReason.CREDENTIALS
+    assert "expired" in bench.stop.message
+    assert bench.kinds == [Intent, Refused]
+
+
+async def test_something_that_is_not_the_service_stops_the_run_as_unreachable(clock: FakeClock) -> None:
+    """A proxy's 404 is no verdict on the job."""
+    bench = Bench(clock, Forbidden("404", "no message; is the endpoint Clean Rooms ML?"))
+    assert await bench.submitter.submit(JOB) is Verdict.WITHDRAWN
+    assert bench.stop.reason is StopReason.UNREACHABLE
+    assert bench.kinds == [Intent, Refused]
+
+
+async def test_a_call_that_cannot_leave_is_tried_again_and_then_stops_the_run(clock: FakeClock) -> None:
+    """The job is not burned on it."""
+    bench = Bench(clock, NOT_SENT)
+    assert await bench.submitter.submit(JOB) is Verdict.SUBMITTED
+    bench = Bench(clock, *[NOT_SENT] * 9)
+    assert await bench.submitter.submit(JOB) is Verdict.WITHDRAWN
+    assert bench.stop.reason is StopReason.UNREACHABLE
+    assert bench.kinds == [Intent, Refused] * 3
+
+
+async def test_a_stopped_run_makes_no_call_and_writes_nothing(clock: FakeClock) -> None:
+    """The job is as new as before."""
+    bench = Bench(clock)
+    bench.stop.request(StopReason.SIGNAL, "")
+    assert await bench.submitter.submit(JOB) is Verdict.WITHDRAWN
+    assert bench.kinds == []
+
+
+async def test_a_job_waiting_for_the_rate_is_withdrawn_when_the_run_stops(clock: FakeClock) -> None:
+    """Its intent is answered by a refusal, so that nobody looks for it."""
+    bench = Bench(clock, rate=0.01)
+    assert await bench.submitter.submit(job_named("first")) is Verdict.SUBMITTED
+    waiting = asyncio.create_task(bench.submitter.submit(JOB))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert bench.kinds[-1] is Intent
+    bench.stop.request(StopReason.SIGNAL, "")
+    assert await asyncio.wait_for(waiting, 5) is Verdict.WITHDRAWN
+    assert bench.kinds[-1] is Refused
+    assert len(bench.arns) == 1
+
+
+class SlowApi:
+    """A service that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.called = asyncio.Event()
+        self.answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    async def start(self, job: Job) -> Outcome:
+        """Take the job, and answer later."""
+        self.called.set()
+        return await self.answer
+
+    async def list_page(
+        self, membership: str, *, trained_model: str | None = None, token: str | None = None
+    ) -> JobPage | Outcome:
+        """Nobody asks."""
+        raise NotImplementedError
+
+    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+        """Nobody asks."""
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind"), [(Accepted("arn"), Submitted), (UNCERTAIN, Unknown), (REJECTED, Failed), (THROTTLED, Refused)]
+)
+async def test_a_call_under_way_is_awaited_and_recorded_when_the_run_stops(
+    clock: FakeClock, outcome: Outcome, kind: type[Event]
+) -> None:
+    """And no other one follows it."""
+    bench = Bench(clock)
+    api = SlowApi()
+    submitter = bench._submitter(api)  # type: ignore[arg-type]
+    submission = asyncio.create_task(submitter.submit(JOB))
+    await asyncio.wait_for(api.called.wait(), 5)
+    bench.stop.request(StopReason.SIGNAL, "")
+    api.answer.set_result(outcome)
+    await asyncio.wait_for(submission, 5)
+    assert bench.kinds[0] is Intent
+    assert bench.kinds[-1] is kind
+    assert bench.kinds.count(Intent) == 1
+
+
+async def test_a_cancelled_call_leaves_the_intent_alone_in_the_ledger(clock: FakeClock) -> None:
+    """Which is what the next run looks up."""
+    bench = Bench(clock)
+    api = SlowApi()
+    submission = asyncio.create_task(bench._submitter(api).submit(JOB))  # type: ignore[arg-type]
+    await asyncio.wait_for(api.called.wait(), 5)
+    submission.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submission
+    assert bench.kinds[0] is Intent
+    assert bench.kinds[-1] in {Intent, Unknown}
+
+
+async def test_attempts_are_counted_on_from_the_ledger(clock: FakeClock) -> None:
+    """A second submission of a job continues its numbers."""
+    bench = Bench(clock, *[CONFLICTED] * 3)
+    assert await bench.submitter.submit(JOB) is Verdict.FAILED
+    assert await bench.submitter.submit(JOB) is Verdict.SUBMITTED
+    attempts = [event.attempt for event in bench.ledger.events if isinstance(event, Intent)]
+    assert attempts == list(range(1, len(attempts) + 1))

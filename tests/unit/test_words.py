@@ -1,0 +1,70 @@
+"""What people are told at a run's end: what happened, where it stands, what to do next."""
+
+from test_summary import summary
+
+from batchsubmit.cli.words import closing_words
+from batchsubmit.report.summary import UnknownJob
+
+
+def words(**members: object) -> str:
+    """The closing words of such a run."""
+    return "\n".join(closing_words(summary(**members)))
+
+
+def test_a_run_that_did_all_says_so_and_names_the_ledger() -> None:
+    """No next step, and no line for what did not happen."""
+    text = words(rows=1200, submitted=1200)
+    assert text == "1,200 of 1,200 jobs submitted in 1.5 s\n  ledger: jobs.ledger.jsonl"
+
+
+def test_a_second_run_had_nothing_to_do() -> None:
+    """And says what is known of the rows."""
+    assert words(rows=5, submitted_before=5).startswith("Nothing to do: 5 of 5 jobs were submitted before")
+
+
+def test_a_stopped_run_says_why_what_is_left_and_how_to_go_on() -> None:
+    """The reason in the service's or the operating system's own words."""
+    text = words(rows=5, submitted=2, left=3, stop_reason="credentials", stop_message="ExpiredToken: it is expired")
+    assert text.startswith("Stopped (credentials): 2 of 5 jobs submitted by this run")
+    assert "3 left to submit" in text
+    assert "why: ExpiredToken: it is expired" in text
+    assert text.endswith("next: run the same command again to go on")
+
+
+def test_failures_lead_to_the_status_command() -> None:
+    """Which lists them."""
+    text = words(rows=5, submitted=4, failed=1)
+    assert "1 failed" in text
+    assert "batchsubmit status jobs.ledger.jsonl" in text
+    assert "--retry-failed" in text
+
+
+def test_unknown_jobs_are_named_and_counted() -> None:
+    """Some by name, the others by number; never to be sent again without a look."""
+    jobs = tuple(UnknownJob(job=str(n), membership="m", name=f"job-{n:02}", reason="lost") for n in range(25))
+    text = words(rows=25, unknown=25, unknown_jobs=jobs)
+    assert "job-00 in membership m (lost)" in text
+    assert text.count("unknown: job-") < 25
+    assert "more; see batchsubmit status" in text
+    assert "--resubmit-unknown" in text
+
+
+def test_every_other_count_has_its_line_only_where_it_is_not_zero() -> None:
+    """A short run has a short account."""
+    whole = words(
+        rows=99,
+        submitted=1,
+        submitted_before=2,
+        failed=3,
+        failed_before=4,
+        invalid=5,
+        left=6,
+        unknown_elsewhere=7,
+        finished_well=8,
+        finished_badly=9,
+        refused_by_quota=10,
+        throttled=11,
+    )
+    for count in range(2, 12):
+        assert f"{count:>9} " in whole
+    assert len(words(rows=1, submitted=1).splitlines()) == 2
