@@ -143,6 +143,13 @@ class Book:
         """What is known of the job with this key."""
         return self._states.get(key)
 
+    def restore(self, key: str, state: JobState | None) -> None:
+        """Put a job back as it was before an intent that could not be written, and so led to no call."""
+        if state is None:
+            self._states.pop(key, None)
+        else:
+            self._states[key] = state
+
     def undecided(self) -> list[JobState]:
         """Jobs that the service may have or not."""
         return [state for state in self._states.values() if state.phase in UNDECIDED]

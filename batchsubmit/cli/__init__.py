@@ -15,6 +15,7 @@ from batchsubmit.cli.sandbox import sandbox
 from batchsubmit.cli.status import status
 from batchsubmit.cli.submit import submit
 from batchsubmit.cli.validate import validate
+from batchsubmit.cli.verify import verify
 from batchsubmit.errors import BatchsubmitError, LedgerError, UsageError
 
 _EXIT_USAGE = 2
@@ -28,7 +29,7 @@ def commands() -> None:
     """Submit many AWS Clean Rooms ML inference jobs, each exactly once, at the pace the quota allows."""
 
 
-for _command in (submit, validate, status, sandbox, schema):
+for _command in (submit, validate, status, verify, sandbox, schema):
     commands.add_command(_command)
 
 

@@ -48,13 +48,17 @@ def _next_steps(summary: Summary) -> Iterator[str]:
     for job in summary.unknown_jobs[:_MOST_UNKNOWN]:
         yield f"  unknown: {job.name} in membership {job.membership} ({job.reason or 'the run ended during its call'})"
     if len(summary.unknown_jobs) > _MOST_UNKNOWN:
-        yield f"  ... and {len(summary.unknown_jobs) - _MOST_UNKNOWN:,} more; see batchsubmit status"
-    if summary.unknown_jobs:
+        yield f"  ... and {len(summary.unknown_jobs) - _MOST_UNKNOWN:,} more; see batchsubmit status {summary.ledger}"
+    if summary.stop_reason:
+        looked_up = "; the unknown jobs are looked up first" if summary.unknown_jobs else ""
+        yield f"  next: run the same command again to go on{looked_up}"
+    elif summary.unknown_jobs:
         yield (
-            "  next: look for these names in the Clean Rooms ML console; --resubmit-unknown sends again "
-            "those that do not run there"
+            "  next: the service does not tell of the unknown jobs. Let the role call "
+            "cleanrooms-ml:ListTrainedModelInferenceJobs and GetTrainedModelInferenceJob and run the same command "
+            "again; or look for the names in the console, and send those that do not run there with --resubmit-unknown"
         )
-    elif summary.left or summary.stop_reason:
+    elif summary.left:
         yield "  next: run the same command again to go on"
-    elif summary.failed or summary.failed_before or summary.finished_badly:
+    elif summary.failed or summary.failed_before or summary.finished_badly or summary.invalid:
         yield f"  next: batchsubmit status {summary.ledger} lists the failures; --retry-failed tries them again"

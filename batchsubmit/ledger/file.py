@@ -14,14 +14,15 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Event, Intent
 from batchsubmit.ledger.lines import encode_line
 from batchsubmit.ledger.storage import LedgerFile
-from batchsubmit.states import Book
+from batchsubmit.states import Book, JobState
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     line: bytes
     durable: asyncio.Future[None] | None
-    leads_to_a_call: bool
+    intent: Intent | None = None
+    before: JobState | None = None
 
 
 class FileLedger:
@@ -49,7 +50,11 @@ class FileLedger:
     def _gather(self, event: Event, durable: asyncio.Future[None] | None) -> None:
         if self._failure is not None and isinstance(event, Intent):
             raise StoppedError(str(self._failure))
-        self._gathering.append(_Entry(encode_line(event), durable, isinstance(event, Intent)))
+        if isinstance(event, Intent):
+            entry = _Entry(encode_line(event), durable, event, self.book.get(event.job))
+        else:
+            entry = _Entry(encode_line(event), durable)
+        self._gathering.append(entry)
         self.book.apply(event)
         self._wake.set()
 
@@ -65,13 +70,13 @@ class FileLedger:
 
     def _commit(self, group: list[_Entry], loop: asyncio.AbstractEventLoop) -> None:
         """Write one group. Runs in the ledger's thread; tells the waiters through the loop."""
-        calls_to_come = [entry for entry in group if entry.leads_to_a_call]
+        calls_to_come = [entry for entry in group if entry.intent]
         if calls_to_come:
             try:
                 self._file.reserve(sum(len(entry.line) for entry in group))
             except StoppedError as exc:
                 loop.call_soon_threadsafe(self._fail, calls_to_come, exc)
-                group = [entry for entry in group if not entry.leads_to_a_call]
+                group = [entry for entry in group if not entry.intent]
         if not group:
             return
         try:
@@ -84,6 +89,8 @@ class FileLedger:
     def _fail(self, group: list[_Entry], exc: StoppedError) -> None:
         self._failure = exc
         for entry in group:
+            if entry.intent is not None:
+                self.book.restore(entry.intent.job, entry.before)
             if entry.durable is not None and not entry.durable.done():
                 entry.durable.set_exception(StoppedError(str(exc)))
 

@@ -22,6 +22,7 @@ from batchsubmit.ledger.lines import LineDamagedError, decode_line
 from batchsubmit.states import Book
 
 _FALLOC_FL_KEEP_SIZE = 1
+_COPY_BYTES = 1 << 20
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -34,9 +35,10 @@ class LedgerFile:
         self._fd = -1
         self._size = 0
         self._broken: str | None = None
+        self._displaced: str | None = None
 
     def __repr__(self) -> str:
-        return f"<LedgerFile {self.path} {self._broken or ('open' if self._fd >= 0 else 'closed')}>"
+        return f"<LedgerFile {self.path} {self._broken or self._displaced or ('open' if self._fd >= 0 else 'closed')}>"
 
     def open(self) -> Book:
         """Lock the file, creating it if need be, and read it; cut off and keep aside a torn last line.
@@ -47,7 +49,8 @@ class LedgerFile:
         try:
             self._lock()
             book, sound = read_book(self.path)
-            self._mend_tail(sound)
+            for event in self._mend_tail(sound):
+                book.apply(event)
         except BaseException:
             self.close()
             raise
@@ -62,29 +65,33 @@ class LedgerFile:
                 "or give this run another --ledger"
             ) from None
 
-    def _mend_tail(self, sound: int) -> None:
+    def _mend_tail(self, sound: int) -> list[Event]:
+        """Cut off a torn last line; one that lacks no more than its newline is true, and stays."""
         size = os.fstat(self._fd).st_size
         tail = os.pread(self._fd, size - sound, sound)
         self._size = sound
         if not tail:
-            return
+            return []
         try:
-            decode_line(tail)
+            event = decode_line(tail)
         except LineDamagedError:
-            aside = self.path.with_name(f"{self.path.name}.torn-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
-            aside.write_bytes(tail)
+            _beside(self.path, "torn").write_bytes(tail)
             os.ftruncate(self._fd, sound)
             os.fsync(self._fd)
-        else:
-            # Whole but for its newline: the event is true, so it stays.
-            self._size = size
-            self.append(b"\n")
+            return []
+        self._size = size
+        self.append(b"\n")
+        return [event]
 
     def reserve(self, coming_bytes: int) -> None:
-        """Make sure that the disk has room for these bytes and for the outcomes that follow them.
+        """Make sure that these bytes, which lead to calls, and the outcomes that follow them can be written.
 
-        Raises StoppedError on a full disk. A file system that cannot reserve is taken at its word.
+        Raises StoppedError on a full disk, and where somebody deleted or replaced the file. A file system that cannot
+        reserve is taken at its word.
         """
+        self._keep_up_with_the_name()
+        if self._displaced:
+            raise StoppedError(self._displaced)
         libc = ctypes.CDLL(None, use_errno=True)
         length = ctypes.c_longlong(coming_bytes + self._headroom_bytes)
         if not hasattr(libc, "fallocate"):
@@ -102,7 +109,7 @@ class LedgerFile:
         """
         if self._broken:
             raise StoppedError(self._broken)
-        self._check_still_there()
+        self._keep_up_with_the_name()
         try:
             _write_all(self._fd, data)
         except OSError as exc:
@@ -117,14 +124,36 @@ class LedgerFile:
             self._broken = str(error)
             raise error from exc
 
-    def _check_still_there(self) -> None:
+    def _keep_up_with_the_name(self) -> None:
+        """Notice that the file was deleted or replaced, and save what it held, and what follows, beside it."""
         try:
             named = self.path.stat()
         except OSError:
             named = None
-        if named is None or not os.path.samestat(named, os.fstat(self._fd)):
-            self._broken = f"the ledger {self.path} was {'replaced' if named else 'deleted'} while this run wrote to it"
-            raise StoppedError(self._broken)
+        if named is not None and os.path.samestat(named, os.fstat(self._fd)):
+            return
+        aside = _beside(self.path, "rescued")
+        what = "replaced" if named else "deleted"
+        self._displaced = (
+            f"the ledger {self.path} was {what} while this run wrote to it; no call was made after that, and all that "
+            f"it held, with the outcomes of the calls under way, is kept in {aside}. Put that file back as the ledger "
+            "and run the same command again"
+        )
+        try:
+            self._move_to(aside)
+        except OSError as exc:
+            self._broken = f"the ledger {self.path} was {what} and cannot be saved beside it: {exc.strerror}"
+            raise StoppedError(self._broken) from exc
+
+    def _move_to(self, aside: Path) -> None:
+        """Copy the whole file and write on there."""
+        fd = _open_regular(aside)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for start in range(0, self._size, _COPY_BYTES):
+            _write_all(fd, os.pread(self._fd, min(_COPY_BYTES, self._size - start), start))
+        os.fsync(fd)
+        os.close(self._fd)
+        self._fd, self.path = fd, aside
 
     def _stopped(self, exc: OSError) -> StoppedError:
         return StoppedError(
@@ -170,6 +199,11 @@ def read_events(file: BinaryIO, path: Path) -> Iterator[tuple[Event, int]]:
             raise LedgerError(
                 f"the ledger {path} is damaged at line {number}: {exc}. Restore the file from a copy; nothing was sent"
             ) from exc
+
+
+def _beside(path: Path, why: str) -> Path:
+    """Name a file beside the ledger for what must not be lost."""
+    return path.with_name(f"{path.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
 
 
 def _open_regular(path: Path) -> int:

@@ -1,6 +1,5 @@
 """Signals and sudden death: nothing is lost, nothing runs twice, and the same command goes on."""
 
-import os
 import signal
 import subprocess
 import time
@@ -11,7 +10,7 @@ import pytest
 from conftest import Ended, Program, Sandbox, checked, csv_text, finish
 
 LEDGER = "jobs.ledger.jsonl"
-MANY = [f"job-{number:03}" for number in range(300)]
+MANY = [f"job-{number:03}" for number in range(200)]
 PATIENCE_SECONDS = 20
 
 
@@ -20,7 +19,7 @@ def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline
-        os.sched_yield()
+        time.sleep(0.01)  # between two looks, so that the program has the processor
 
 
 def write(program: Program, names: list[str]) -> None:
@@ -116,7 +115,7 @@ def test_a_second_signal_ends_with_a_sentence(submitting: Program, sandbox: Sand
     assert "run the same command again" in ended.stderr
 
 
-@pytest.mark.parametrize("after", [1, 150])
+@pytest.mark.parametrize("after", [1, 100])
 def test_a_killed_run_is_taken_up_where_it_died(submitting: Program, sandbox: Sandbox, after: int) -> None:
     """Whatever was under way is looked up: no job is lost and none runs twice."""
     write(submitting, MANY)
@@ -134,7 +133,7 @@ def test_a_run_killed_again_and_again_gets_there(submitting: Program, sandbox: S
     """With answers that are lost on the way besides."""
     sandbox.disturb(probabilities={"StartTrainedModelInferenceJob": {"lost_after": 0.05, "error_before": 0.05}}, seed=7)
     write(submitting, MANY)
-    for reached in (30, 90, 180):
+    for reached in (30, 90):
         with submitting.running("submit", "jobs.csv", "--rate", 400) as process:
             until(lambda: len(sandbox.names()) >= reached or process.poll() is not None)  # noqa: B023 (used at once)
             process.kill()

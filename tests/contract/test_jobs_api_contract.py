@@ -145,7 +145,7 @@ async def test_tags_can_be_switched_off(opening: Callable[..., AbstractAsyncCont
 @pytest.mark.parametrize("fault", REFUSALS, ids=str)
 async def test_a_refusal_is_told_by_what_can_be_done_about_it(side: Side, fault: Fault) -> None:
     """And nothing was started."""
-    status, code, kind = REFUSALS[fault]
+    _, code, kind = REFUSALS[fault]
     side.inject(fault, START)
     outcome = await side.api.start(job_named("a"))
     assert type(outcome) is kind

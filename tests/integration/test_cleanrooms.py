@@ -125,9 +125,9 @@ async def test_a_connection_that_never_comes_about_means_not_sent(monkeypatch: p
 
 async def test_a_server_without_tls_means_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """The request waits for the handshake."""
-    async with wire(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as (url, _):
-        async with client_of(url.replace("http://", "https://"), monkeypatch) as client:
-            assert isinstance(await client.start(JOB), NotSent)
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    async with wire(lambda _: reply) as (url, _), client_of(url.replace("http:", "https:"), monkeypatch) as client:
+        assert isinstance(await client.start(JOB), NotSent)
 
 
 @asynccontextmanager
@@ -219,9 +219,9 @@ async def test_a_redirect_is_not_followed_to_a_second_start(monkeypatch: pytest.
 
 async def test_the_request_names_the_program_and_carries_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that CloudTrail and a lookup know whose it was."""
-    async with wire(lambda _: http("200 OK", GOOD, "application/json")) as (url, requests):
-        async with client_of(url, monkeypatch) as client:
-            assert await client.start(JOB) == Accepted(job_arn("1"))
+    reply = http("200 OK", GOOD, "application/json")
+    async with wire(lambda _: reply) as (url, requests), client_of(url, monkeypatch) as client:
+        assert await client.start(JOB) == Accepted(job_arn("1"))
     head, _, body = requests[0].partition(b"\r\n\r\n")
     assert b"user-agent: batchsubmit/" in head.lower()
     assert json.loads(body)["tags"] == {"batchsubmit:key": JOB.key}

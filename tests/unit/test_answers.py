@@ -97,7 +97,7 @@ def test_an_arn_of_this_membership_is_acceptance() -> None:
     ],
 )
 def test_a_good_status_without_our_arn_is_uncertain(answer: dict[str, object]) -> None:
-    """Something answered, but was it the service?"""
+    """Something answered; that it was the service is not certain."""
     assert isinstance(read_start(job_named("a"), answer), Uncertain)
 
 

@@ -28,7 +28,7 @@ class Shelf:
         self.api = MemoryCleanRooms(service, disturb=self._disturb)
         self.catalog = Catalog(self.api, RetrySettings(base_seconds=1, cap_seconds=2), sleep=clock.sleep)
 
-    def _disturb(self, operation: str, name: str) -> Disturbance | None:
+    def _disturb(self, operation: str, _name: str) -> Disturbance | None:
         if operation.startswith("Start"):
             return None
         self.reads += 1

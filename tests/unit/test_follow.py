@@ -51,7 +51,7 @@ class Watch:
             stop=self.stop,
         )
 
-    def _disturb(self, operation: str, name: str) -> Disturbance | None:
+    def _disturb(self, operation: str, _name: str) -> Disturbance | None:
         return Disturbance(self.trouble) if self.trouble and not operation.startswith("Start") else None
 
     async def submitted(self, *jobs: Job) -> list[str]:

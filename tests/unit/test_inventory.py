@@ -114,7 +114,6 @@ def test_a_membership_belongs_to_one_account() -> None:
     assert ACCOUNTLESS in problem.wrong
 
 
-@pytest.mark.xfail(reason="the label is the text TMP and the column always 1", strict=True)
 def test_problems_of_two_rows_are_told_with_the_manifest_s_name() -> None:
     """As file, line and column, like any other problem."""
     [problem] = inventory_of(A, A).problems

@@ -51,7 +51,7 @@ def test_a_line_is_one_line_of_json_with_the_checksum_last(event: Event) -> None
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     members = json.loads(line)
-    assert list(members)[0] == "event"
+    assert next(iter(members)) == "event"
     assert members["at"] == AT
     assert list(members)[-1] == "crc32"
     assert int(members["crc32"], 16) == zlib.crc32(line.partition(b',"crc32"')[0])

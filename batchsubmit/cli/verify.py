@@ -1,0 +1,82 @@
+"""`batchsubmit verify`."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchsubmit.cli.options import config_option, json_option, read_settings
+
+if TYPE_CHECKING:
+    from batchsubmit.inspection import Inspection
+
+_EXIT_UNCLEAN = 1
+_EXIT_LEDGER = 4
+
+
+@click.command(epilog="Example: batchsubmit verify jobs.ledger.jsonl --repair")
+@click.argument("ledger", type=click.Path(path_type=Path))
+@click.option(
+    "--known-ledger",
+    "others",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Another ledger that answers for jobs in the same memberships; may be repeated.",
+)
+@click.option("--offline", is_flag=True, help="Check the file alone; no call is made.")
+@click.option("--repair", is_flag=True, help="Append what the service proves; nothing is ever removed.")
+@config_option
+@json_option
+def verify(ledger: Path, others: tuple[Path, ...], config: Path | None, *, as_json: bool, **how: bool) -> int:
+    """Hold LEDGER against itself and against the service: ghosts, orphans, duplicates, unknown jobs.
+
+    Exit status 0 only where nothing is wrong or all of it was repaired, 1 where the service says otherwise, 4 where the
+    file itself is unsound.
+    """
+    from batchsubmit.inspection import inspect  # noqa: PLC0415 (help is fast without)
+
+    inspection = asyncio.run(inspect(ledger, read_settings(config), others=others, **how))
+    if as_json:
+        click.echo(json.dumps(_as_dict(ledger, inspection)))
+    else:
+        for fault in inspection.faults:
+            click.echo(f"{ledger}: {fault}")
+        for discrepancy in inspection.discrepancies:
+            click.echo(str(discrepancy))
+    click.echo(_verdict(ledger, inspection), err=True)
+    if inspection.faults:
+        return _EXIT_LEDGER
+    return 0 if inspection.is_clean else _EXIT_UNCLEAN
+
+
+def _verdict(ledger: Path, inspection: "Inspection") -> str:
+    against = "itself" if inspection.is_offline else "itself and the service"
+    if not (inspection.faults or inspection.discrepancies):
+        return f"{ledger}: {inspection.jobs:,} jobs, sound against {against}"
+    wrong = len(inspection.faults) + len(inspection.discrepancies)
+    repaired = f", {inspection.repaired:,} repaired" if inspection.repaired else ""
+    return f"{ledger}: {inspection.jobs:,} jobs, {wrong:,} wrong against {against}{repaired}"
+
+
+def _as_dict(ledger: Path, inspection: "Inspection") -> dict[str, Any]:
+    return {
+        "ledger": str(ledger),
+        "jobs": inspection.jobs,
+        "clean": inspection.is_clean,
+        "faults": inspection.faults,
+        "repaired": inspection.repaired,
+        "discrepancies": [
+            {
+                "kind": str(each.kind),
+                "job": each.job,
+                "membership": each.membership,
+                "name": each.name,
+                "arn": each.arn,
+                "repairable": each.repair is not None,
+            }
+            for each in inspection.discrepancies
+        ],
+    }
