@@ -109,7 +109,7 @@ class Engine:
             return
         wake_at = None
         if self.under_way < self._limits.concurrency:
-            wake_at = self._lanes.wake_at(self._open_lanes())
+            wake_at = self._lanes.wake_at(self._open_lanes(), self._clock.monotonic())
         wait = None if wake_at is None else max(wake_at - self._clock.monotonic(), 0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):

@@ -5,6 +5,7 @@ because the default quota is five and a hundred refused calls tell no more than 
 lane closes for a while and is then tried by a single call; a lane that is full never holds up another.
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -33,9 +34,6 @@ class _Lane:
     poll_seconds: float = 0.0
     is_full: bool = False
 
-    def may_call(self, now: float) -> bool:
-        return self.under_way < self.window and now >= self.closed_until
-
 
 class Lanes:
     """The lanes of one run; times are monotonic seconds."""
@@ -47,7 +45,9 @@ class Lanes:
 
     def next(self, waiting: Collection[str], now: float) -> Ticket | None:
         """Choose the lane of the next call among the memberships that have jobs waiting: each in its turn."""
-        ready = [name for name in waiting if self._lane(name).may_call(now)]
+        if sum(lane.under_way for lane in self._lanes.values()) >= (self._settings.per_account or math.inf):
+            return None
+        ready = [name for name in waiting if self._may_call(self._lane(name), now)]
         if not ready:
             return None
         name = min(ready, key=lambda each: (each <= self._last_served, each))
@@ -84,14 +84,20 @@ class Lanes:
         """A call ended in a way that says nothing of the slots."""
         self._ended(ticket)
 
-    def wake_at(self, waiting: Collection[str]) -> float | None:
+    def wake_at(self, waiting: Collection[str], now: float) -> float | None:
         """When the next closed lane with jobs waiting opens, if one is closed."""
-        times = [lane.closed_until for name in waiting if (lane := self._lane(name)).under_way < lane.window]
+        lanes = map(self._lane, waiting)
+        times = [lane.closed_until for lane in lanes if lane.closed_until > now and lane.under_way < lane.window]
         return min(times, default=None)
 
     def full(self, waiting: Collection[str]) -> list[str]:
         """The memberships whose jobs wait for the quota."""
         return [name for name in waiting if self._lane(name).is_full]
+
+    def _may_call(self, lane: _Lane, now: float) -> bool:
+        """A set quota bounds the calls under way as well: more than its slots cannot be accepted."""
+        most = min(lane.window, self._settings.per_membership or lane.window)
+        return lane.under_way < most and now >= lane.closed_until
 
     def _ended(self, ticket: Ticket) -> _Lane:
         lane = self._lane(ticket.membership)

@@ -8,16 +8,27 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
-from conftest import OTHER_MEMBERSHIP, request_named
+from conftest import OTHER_MEMBERSHIP, job_named, request_named
 from strategies import MEMBERSHIP
 
 from batchsubmit.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.clock import SystemClock
+from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.engine import Engine, Limits
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Event, Forbidden, Intent, Job, Outcome, Rejected, Submitted, Uncertain
+from batchsubmit.jobs import (
+    Absent,
+    Event,
+    Forbidden,
+    Intent,
+    Job,
+    Outcome,
+    QuotaExceeded,
+    Rejected,
+    Submitted,
+    Uncertain,
+)
 from batchsubmit.ledger.memory import MemoryLedger
 from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
@@ -175,7 +186,7 @@ async def test_jobs_wait_for_slots_and_all_get_one() -> None:
 async def test_a_full_membership_does_not_hold_up_another() -> None:
     """Its jobs all go through while the first waits for ever."""
     works = Works(SandboxSettings(per_membership=0, per_account=0, job_seconds=3600))
-    quota = Disturbance(outcome=_quota())
+    quota = Disturbance(QuotaExceeded("ServiceQuotaExceededException", ""))
     stuck = rows(3)
     works.disturbances = {row["name"]: [quota] * 5 for row in stuck}
     free = rows(20, OTHER_MEMBERSHIP, "free")
@@ -183,12 +194,6 @@ async def test_a_full_membership_does_not_hold_up_another() -> None:
     last_free = max(works.starts.index(name) for name in names(free))
     assert sorted(works.on_service[:20]) == names(free)
     assert last_free < len(works.starts) - 3
-
-
-def _quota() -> Outcome:
-    from batchsubmit.jobs import QuotaExceeded  # noqa: PLC0415 (beside its one use)
-
-    return QuotaExceeded("ServiceQuotaExceededException", "")
 
 
 async def test_a_job_that_can_never_work_fails_alone() -> None:
@@ -238,20 +243,44 @@ async def test_an_undecidable_job_stays_unknown_and_is_never_sent_again() -> Non
     assert works.starts.count("job-0") == 2
 
 
-async def test_what_a_dead_run_left_is_looked_up_before_anything_new_of_its_lane() -> None:
-    """Other lanes do not wait."""
+@pytest.mark.parametrize("was_accepted", [False, True])
+async def test_what_a_dead_run_left_is_looked_up_before_anything_new_of_its_lane(was_accepted: bool) -> None:
+    """It runs once, whether or not it had been accepted. Other lanes do not wait."""
     works = Works()
-    await works.run(rows(1))
-    arn = works.ledger.events.pop()
-    assert isinstance(arn, Submitted)
-    left = MemoryLedger()
-    for event in works.ledger.events:
-        left.note(event)
-    works.ledger = left
-    await works.run(rows(3))
-    assert works.starts.count("job-0") == 1
-    assert sorted(works.on_service) == names(rows(3))
+    if was_accepted:
+        await works.run(rows(1))
+        left, works.ledger = works.ledger, MemoryLedger()
+        for event in left.events[:-1]:
+            works.ledger.note(event)
+    else:
+        works.ledger.note(intent_of(rows(1)[0]))
+    old = len(works.ledger.events)
+    works.starts.clear()
+    others = rows(5, OTHER_MEMBERSHIP, "other")
+    await works.run(rows(3) + others)
+    assert sorted(works.on_service) == sorted(names(rows(3)) + names(others))
     assert works.arns_agree
+    assert works.starts.count("job-0") == (0 if was_accepted else 1)
+    new = works.ledger.events[old:]
+    settled = next(
+        number for number, event in enumerate(new) if isinstance(event, Absent | Submitted) and event.name == "job-0"
+    )
+    own = [number for number, event in enumerate(new) if isinstance(event, Intent) and event.membership == MEMBERSHIP]
+    assert settled < min(own)
+    if not was_accepted:
+        assert {event.name for event in new[:settled]} == set(names(others))
+
+
+def intent_of(request: Mapping[str, Any]) -> Intent:
+    """What a run that was killed during a call leaves behind."""
+    return Intent(
+        at=timestamp(SystemClock().now()),
+        job=job_named(request["name"]).key,
+        membership=request["membershipIdentifier"],
+        name=request["name"],
+        attempt=1,
+        trained_model=request["trainedModelArn"],
+    )
 
 
 async def test_a_stop_lets_no_new_call_begin_and_awaits_those_under_way() -> None:

@@ -1,0 +1,103 @@
+"""README and configs say what the program does: commands, options, exit statuses, events, settings."""
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import click
+import msgspec
+
+from batchsubmit.cli import commands
+from batchsubmit.config import Settings, load_settings, setting_names
+from batchsubmit.jobs import Event
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _section(title: str) -> str:
+    return README.split(f"\n{title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def test_every_command_stands_in_the_readme_and_the_other_way_round() -> None:
+    """The table of commands is the list of commands."""
+    documented = set(re.findall(r"^\| `batchsubmit (\w+)", README, re.MULTILINE))
+    assert documented == set(commands.commands)
+
+
+def test_every_documented_option_of_submit_exists() -> None:
+    """No option in the README is invented."""
+    submit = commands.commands["submit"]
+    known = {option for parameter in submit.params for option in parameter.opts}
+    assert set(re.findall(r"--[a-z][a-z-]+", _section("### Commands"))) - {"--help", "--settings"} <= known
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    """Each command says what it does and how it is called."""
+    for name, command in commands.commands.items():
+        text = command.get_help(click.Context(command, info_name=name))
+        assert "Example: batchsubmit" in text, name
+
+
+def test_the_exit_statuses_are_those_of_the_contract() -> None:
+    """The table of exit statuses has each once."""
+    assert re.findall(r"^\| (\d) \|", _section("### Exit status"), re.MULTILINE) == ["0", "1", "2", "3", "4"]
+
+
+def test_every_event_of_the_ledger_stands_in_the_readme_with_its_members() -> None:
+    """The table of events is the events of the code, both ways."""
+    rows = re.findall(r"^\| (`.*?) \| .*? \| (.*?) \|$", _section("## The ledger"), re.MULTILINE)
+    documented = {name for cells, _ in rows for name in re.findall(r"`(\w+)`", cells)}
+    types = {msgspec.inspect.type_info(kind).tag: kind for kind in Event.__args__}
+    assert documented == set(types)
+    for cells, more in rows:
+        members = set(re.findall(r"`(\w+)`", more)) - {"start", "lookup"}
+        names = re.findall(r"`(\w+)`", cells)
+        own = {field for name in names for field in types[name].__struct_fields__}
+        assert members == own - {"at", "job", "membership", "name"} or "run" in own
+        assert members <= own
+
+
+def test_the_example_settings_are_the_defaults_and_complete() -> None:
+    """configs/example.toml has every key, at its default; a key without a default stands as a comment."""
+    path = ROOT / "configs" / "example.toml"
+    assert load_settings(path).model_dump() == Settings().model_dump()
+    text = path.read_text(encoding="utf-8")
+    content = tomllib.loads(text)
+    for section, *keys in setting_names():
+        assert section in content
+        for key in keys:
+            assert key in content[section] or f"# {key} =" in text
+
+
+def test_the_demo_manifest_is_the_one_of_the_readme() -> None:
+    """The README's main job submits configs/demo.csv, which has 40 rows."""
+    assert "configs/demo.csv --sandbox --yes" in README
+    assert len((ROOT / "configs" / "demo.csv").read_text(encoding="utf-8").splitlines()) == 41
+
+
+def test_neither_botocore_nor_boto3_is_a_dependency() -> None:
+    """The client pins botocore; a second pin would only fight it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = list(chain(project["dependencies"], *project["optional-dependencies"].values()))
+    assert not [name for name in names if name.startswith(("botocore", "boto3"))]
+
+
+def test_every_dependency_stands_in_the_readme_s_table() -> None:
+    """Each dependency has its reason."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    table = README.split("| dependency | what for |", 1)[1]
+    for requirement in project["dependencies"]:
+        assert re.split(r"[<>=]", requirement)[0] in table
+
+
+def test_the_constraints_pin_every_dependency_and_name_no_registry() -> None:
+    """Installs are repeatable, and no address is in the file."""
+    lines = (ROOT / "configs" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pinned = {pin.split("==")[0].lower() for pin in pins}
+    for requirement in project["dependencies"]:
+        assert re.split(r"[<>=]", requirement)[0].lower() in pinned
