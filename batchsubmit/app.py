@@ -26,6 +26,7 @@ from batchsubmit.ledger import Ledger
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.lookup import Lookup
 from batchsubmit.observers import Observer
+from batchsubmit.observers.logs import bind_run
 from batchsubmit.observers.tally import Tally
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
@@ -196,6 +197,7 @@ class Run:
             holder=f"process {os.getpid()} on {socket.gethostname()}",
             sandbox=self._options.sandbox,
         )
+        bind_run(self._id)
         await self._ledger.put(started)
         for row in self._inventory.invalid:
             if self._ledger.book.get(row.key) is None:
@@ -292,6 +294,7 @@ class Run:
         """Account for every row and write the run's last line."""
         after = Standing.of(self._inventory.index, self._ledger.book)
         unknown = self._ledger.book.undecided()
+        failed_before = 0 if self._options.retry_failed else self._before.failed
         summary = Summary(
             run=self._id,
             batch=self._options.batch,
@@ -300,8 +303,8 @@ class Run:
             rows=self._inventory.row_count,
             submitted=after.submitted - self._before.submitted,
             submitted_before=self._before.submitted,
-            failed=after.failed - self._before.failed,
-            failed_before=self._before.failed,
+            failed=after.failed - failed_before,
+            failed_before=failed_before,
             invalid=self._inventory.invalid_count,
             unknown=after.unknown,
             unknown_elsewhere=len(unknown) - after.unknown,

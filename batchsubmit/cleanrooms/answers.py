@@ -129,7 +129,7 @@ def read_refusal(status: int, code: str, message: str, members: Mapping[str, Any
 
 def _without_a_code(status: int, message: str) -> Outcome:
     """Read an error that names no AWS error: a proxy, a load balancer, or no Clean Rooms ML at all."""
-    if 400 <= status < 500 and status != 408:
+    if 300 <= status < 500 and status != 408:
         return Forbidden(str(status), f"{message or 'no message'}; is the endpoint Clean Rooms ML?")
     return Uncertain(f"{status}: {message or 'no message'}")
 

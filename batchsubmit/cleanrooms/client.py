@@ -5,11 +5,12 @@ botocore's own retries are off, because the API has no client token and each rep
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore import exceptions as aws
 
@@ -31,7 +32,31 @@ _NO_CREDENTIALS = (
     aws.MetadataRetrievalError,
     aws.LoginError,
 )
+_MISCONFIGURED = (
+    aws.ProfileNotFound,
+    aws.ConfigParseError,
+    aws.InvalidRegionError,
+    aws.NoRegionError,
+    ValueError,  # botocore's word for an endpoint that is no URL
+)
 _NOT_SENT = (aws.ConnectTimeoutError, aws.ProxyConnectionError, aws.SSLError)
+
+
+class _StraightSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
+    """aiohttp follows a redirect by sending the request again, the job with it; here a redirect is an answer."""
+
+    async def _get_session(self, proxy_url: str | None) -> Any:  # noqa: ANN401 (stands for a ClientSession)
+        return _Straight(await super()._get_session(proxy_url))
+
+
+class _Straight:
+    """A `ClientSession` that never redirects."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    def request(self, method: str, **how: Any) -> Any:  # noqa: ANN401 (aiohttp's own arguments)
+        return self._session.request(method, allow_redirects=False, **how)
 
 
 class CleanRooms:
@@ -132,16 +157,18 @@ async def open_cleanrooms(
         parameter_validation=False,
         # Rebuilding the user agent costs a sixth of a call; ours never changes.
         user_agent=f"batchsubmit/{__version__}",
+        http_session_cls=_StraightSession,
     )
     session, access = _sandboxed(sandbox_url) if sandbox_url else (AioSession(), {})
-    try:
-        if not sandbox_url:
-            await _require_credentials(session)
-        creating = session.create_client("cleanroomsml", region_name=region, config=config, **access)
-        async with creating as client:
-            yield CleanRooms(client, tag_jobs=tag_jobs)
-    except (aws.ProfileNotFound, aws.ConfigParseError, aws.InvalidRegionError, aws.NoRegionError) as exc:
-        raise UsageError(f"the AWS configuration is wrong: {exc}") from exc
+    async with AsyncExitStack() as stack:
+        try:
+            if not sandbox_url:
+                await _require_credentials(session)
+            creating = session.create_client("cleanroomsml", region_name=region, config=config, **access)
+            client = await stack.enter_async_context(creating)
+        except _MISCONFIGURED as exc:
+            raise UsageError(f"the AWS configuration is wrong: {exc}") from exc
+        yield CleanRooms(client, tag_jobs=tag_jobs)
 
 
 async def _require_credentials(session: AioSession) -> None:

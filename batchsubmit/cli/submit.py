@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings
+from batchsubmit.errors import ManifestError, StoppedError
 
 if TYPE_CHECKING:
     from batchsubmit.app import SubmitOptions
@@ -62,7 +63,12 @@ def submit(config: Path | None, *, rate: float | None, concurrency: int | None, 
 
     settings = read_settings(config, rate={"max_per_second": rate}, submit={"concurrency": concurrency})
     configure_logging(settings.log)
-    summary = asyncio.run(_run(_options(given), settings))
+    try:
+        summary = asyncio.run(_run(_options(given), settings))
+    except asyncio.CancelledError:
+        raise StoppedError(
+            "ended at once by a second signal; run the same command again to go on, calls cut short are looked up first"
+        ) from None
     return _tell(summary, as_json=as_json)
 
 
@@ -93,7 +99,6 @@ async def _run(options: "SubmitOptions", settings: "Settings") -> "Summary":
     from rich.console import Console  # noqa: PLC0415 (help is fast without)
 
     from batchsubmit.app import submit as submit_manifest  # noqa: PLC0415
-    from batchsubmit.errors import ManifestError  # noqa: PLC0415
     from batchsubmit.observers.logs import LogObserver  # noqa: PLC0415
     from batchsubmit.observers.progress import showing  # noqa: PLC0415
 

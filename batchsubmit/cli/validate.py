@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings
+from batchsubmit.cli.words import counted
 
 if TYPE_CHECKING:
     from batchsubmit.config import Settings
@@ -56,11 +57,12 @@ async def _take(manifest: str, settings: "Settings", *, allow_duplicates: bool) 
 
 def _verdict(manifest: str, inventory: "Inventory") -> str:
     if inventory.problem_count:
-        plural = "" if inventory.problem_count == 1 else "s"
-        return f"{manifest}: {inventory.problem_count:,} problem{plural} in {inventory.row_count:,} rows"
-    memberships = len(inventory.index.memberships)
-    plural = "" if memberships == 1 else "s"
-    return f"{manifest}: {inventory.row_count:,} jobs in {memberships:,} membership{plural}, all valid"
+        rows = (
+            f" in {inventory.invalid_count:,} of {counted(inventory.row_count, 'row')}" if inventory.is_readable else ""
+        )
+        return f"{manifest}: {counted(inventory.problem_count, 'problem')}{rows}"
+    jobs = counted(inventory.row_count, "job")
+    return f"{manifest}: {jobs} in {counted(len(inventory.index.memberships), 'membership')}, all valid"
 
 
 def _as_dict(manifest: str, inventory: "Inventory") -> dict[str, object]:

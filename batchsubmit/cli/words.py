@@ -15,6 +15,11 @@ def closing_words(summary: Summary) -> Iterator[str]:
     yield from _next_steps(summary)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _headline(summary: Summary) -> str:
     if summary.stop_reason:
         return f"Stopped ({summary.stop_reason}): {summary.submitted:,} of {summary.rows:,} jobs submitted by this run"

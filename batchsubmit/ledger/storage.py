@@ -197,7 +197,8 @@ def read_events(file: BinaryIO, path: Path) -> Iterator[tuple[Event, int]]:
             yield decode_line(line), len(line)
         except LineDamagedError as exc:
             raise LedgerError(
-                f"the ledger {path} is damaged at line {number}: {exc}. Restore the file from a copy; nothing was sent"
+                f"the ledger {path} is damaged at line {number}: {exc}. Restore the file from a copy, then run "
+                "batchsubmit verify --repair on it"
             ) from exc
 
 

@@ -5,6 +5,11 @@ import structlog
 from batchsubmit.jobs import Absent, Duplicate, Failed, Finished, Intent, JobEvent, Refused, Submitted, Unknown
 
 
+def bind_run(run: str) -> None:
+    """Put the run's name into every line that this task and those it starts log from now on."""
+    structlog.contextvars.bind_contextvars(run=run)
+
+
 class LogObserver:
     """One log line an event; ordinary ones at `info` and `debug`, those that want a person's eye at `warning`."""
 

@@ -132,10 +132,8 @@ def take_inventory(
     for row in reader.rows():
         if is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
-        problems = row.problems
-        ordinal = 0
-        if not problems:
-            ordinal, problems = across.check(row)
+        ordinal, problems_across = across.check(row)
+        problems = (*row.problems, *problems_across)
         if not problems:
             across.accept(row, ordinal)
             inventory.region = across.region
@@ -149,67 +147,73 @@ def take_inventory(
 
 
 class _AcrossRows:
-    """The checks that concern more than one row."""
+    """The checks that concern more than one row. Rows with problems of their own are compared as far as they go."""
 
     def __init__(self, reader: Reader, index: Index, terms: Terms) -> None:
         self._reader = reader
         self._index = index
         self._terms = terms
         self._rows_by_name: dict[int, int] = {}
+        self._offsets = array("Q")
+        self._lines = array("Q")
         self._repeats: dict[int, int] = {}
         self._accounts: dict[str, str] = {}
         self.region = ""
 
     def check(self, row: Row) -> tuple[int, tuple[Problem, ...]]:
         """Compare a row with those before it: how many are identical, and what is wrong."""
+        places = () if row.problems else self._check_places(row)
+        membership, name = row.request.get("membershipIdentifier"), row.request.get("name")
+        if not (isinstance(membership, str) and isinstance(name, str)):
+            return 0, places
+        ordinal, repeated = self._check_name(row, membership, name)
+        return ordinal, (*places, *repeated)
+
+    def _check_places(self, row: Row) -> tuple[Problem, ...]:
+        """One region a run, one account a membership."""
         membership = row.request["membershipIdentifier"]
         region, account = row.request["trainedModelArn"].split(":")[3:5]
         problems = []
         if region != (self.region or region):
             wrong = f"region {region}, but the rows above are in {self.region}"
             right = "a run serves one region: split the manifest"
-            problems.append(self._problem(row, "trainedModelArn", wrong, right))
+            problems.append(self._reader.problem(row, "trainedModelArn", wrong, right))
         first_account = self._accounts.get(membership, account)
         if account != first_account:
             wrong = f"account {account}, but the rows above have membership {membership} in {first_account}"
             right = "a membership belongs to one account: correct the ARN"
-            problems.append(self._problem(row, "trainedModelArn", wrong, right))
-        ordinal, repeated = self._check_name(row, membership)
-        return ordinal, (*problems, *repeated)
+            problems.append(self._reader.problem(row, "trainedModelArn", wrong, right))
+        return tuple(problems)
 
-    def _check_name(self, row: Row, membership: str) -> tuple[int, tuple[Problem, ...]]:
-        name = row.request["name"]
-        number = self._rows_by_name.get(hash((membership, name)))
-        if number is None:
+    def _check_name(self, row: Row, membership: str, name: str) -> tuple[int, tuple[Problem, ...]]:
+        number = self._rows_by_name.setdefault(hash((membership, name)), len(self._lines))
+        if number == len(self._lines):
+            self._offsets.append(row.offset)
+            self._lines.append(row.line)
             return 0, ()
-        line = self._index.lines[number]
-        earlier = self._reader.row_at(self._index.offsets[number], line).request
-        if (earlier["membershipIdentifier"], earlier["name"]) != (membership, name):
-            return 0, ()
+        line = self._lines[number]
+        earlier = self._reader.row_at(self._offsets[number], line).request
+        if (earlier.get("membershipIdentifier"), earlier.get("name")) != (membership, name):
+            return 0, ()  # two names with one hash
         if earlier != row.request:
             wrong = f"the name {name!r} is used on line {line} too, in the same membership"
             right = "give each job a name of its own: the service would overwrite one's results with the other's"
-            return 0, (self._problem(row, "name", wrong, right),)
+            return 0, (self._reader.problem(row, "name", wrong, right),)
         if not self._terms.allow_duplicates:
             wrong = f"the row is identical to line {line}"
             right = (
                 "remove it, or give --allow-duplicates to run the job again (under one name: results are overwritten)"
             )
-            return 0, (self._problem(row, "name", wrong, right),)
-        return self._repeats.get(number, 0) + 1, ()
+            return 0, (self._reader.problem(row, "name", wrong, right),)
+        self._repeats[number] = self._repeats.get(number, 0) + 1
+        return self._repeats[number], ()
 
     def accept(self, row: Row, ordinal: int) -> None:
         """Take a good row into the index."""
-        membership, name = row.request["membershipIdentifier"], row.request["name"]
+        membership = row.request["membershipIdentifier"]
         self.region, self._accounts[membership] = row.request["trainedModelArn"].split(":")[3:5]
-        first = self._rows_by_name.setdefault(hash((membership, name)), len(self._index))
-        if ordinal:
-            self._repeats[first] = ordinal
         digest = job_digest(canonical(row.request), batch=self._terms.batch, ordinal=ordinal)
         self._index.add(row, membership, digest, ordinal)
-
-    def _problem(self, row: Row, path: str, wrong: str, right: str) -> Problem:
-        return self._reader.problem(row, path, wrong, right)
 
 
 def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> InvalidRow:

@@ -107,7 +107,6 @@ def test_a_second_signal_ends_at_once_and_is_still_safe(submitting: Program, san
     assert_all_once(submitting, sandbox, MANY[:20])
 
 
-@pytest.mark.xfail(reason="CancelledError leaves main: a traceback and exit status 1", strict=True)
 def test_a_second_signal_ends_with_a_sentence(submitting: Program, sandbox: Sandbox) -> None:
     """And with the exit status that says: run it again."""
     ended = checked(interrupted_twice(submitting, sandbox))

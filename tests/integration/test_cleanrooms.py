@@ -207,7 +207,6 @@ async def test_whatever_answers_is_read_with_suspicion(
         assert len(requests) == 1
 
 
-@pytest.mark.xfail(reason="aiohttp follows redirects and sends the job again, up to ten times", strict=True)
 async def test_a_redirect_is_not_followed_to_a_second_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """One call is one request, wherever it is told to go."""
     reply = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

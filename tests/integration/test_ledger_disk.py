@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import Program, Sandbox, csv_text
+from conftest import Program, Sandbox, csv_text, finish
 
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.jobs import Event, Intent, RunStarted, Submitted
@@ -37,6 +37,12 @@ def submitted(key: str) -> Submitted:
 def events_in(path: Path) -> list[Event]:
     """What the ledger holds; every line is whole."""
     return [decode_line(line) for line in path.read_bytes().splitlines(keepends=True)]
+
+
+def rescued_beside(path: Path) -> Path:
+    """The one file in which a ledger that was deleted is kept."""
+    [rescued] = path.parent.glob(f"{path.name}.rescued-*")
+    return rescued
 
 
 @pytest.fixture
@@ -176,35 +182,44 @@ async def test_an_io_error_reaches_all_of_a_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])
-async def test_a_ledger_that_is_deleted_or_replaced_stops_the_run(tmp_path: Path, is_replaced: bool) -> None:
-    """Before the next call: its intent is refused."""
+async def test_a_ledger_that_is_deleted_or_replaced_stops_the_run_and_loses_nothing(
+    tmp_path: Path, is_replaced: bool
+) -> None:
+    """The next intent is refused; the outcomes of calls under way are kept beside it."""
     path = tmp_path / "ledger.jsonl"
     async with open_ledger(path) as ledger:
         await ledger.put(intent("a"))
-        path.rename(tmp_path / "moved")
+        path.unlink()
         if is_replaced:
             path.write_bytes(b"")
         with pytest.raises(StoppedError, match="replaced" if is_replaced else "deleted"):
             await ledger.put(intent("b"))
         with pytest.raises(StoppedError):
             await ledger.put(intent("c"))
+        await ledger.put(submitted("a"))
     assert not is_replaced or path.read_bytes() == b""
-    assert events_in(tmp_path / "moved") == [intent("a")]
+    assert events_in(rescued_beside(path)) == [intent("a"), submitted("a")]
 
 
-def test_a_deleted_ledger_stops_the_program(submitting: Program, sandbox: Sandbox) -> None:
-    """With a sentence that says what happened; what was sent before is told by nobody else."""
-    (submitting.folder / "jobs.csv").write_text(csv_text([str(number) for number in range(500)]))
-    with submitting.running("submit", "jobs.csv", "--rate", 50) as process:
+def test_a_deleted_ledger_stops_the_program_and_can_be_put_back(submitting: Program, sandbox: Sandbox) -> None:
+    """It says what happened and where all of it is kept; with that in its place the next run sends nothing twice."""
+    names = [str(number) for number in range(100)]
+    (submitting.folder / "jobs.csv").write_text(csv_text(names))
+    path = submitting.folder / "jobs.ledger.jsonl"
+    with submitting.running("submit", "jobs.csv", "--rate", 40) as process:
         while len(sandbox.names()) < 5:
             assert process.poll() is None
             os.sched_yield()
-        (submitting.folder / "jobs.ledger.jsonl").unlink()
-        _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 3
-    assert b"was deleted" in stderr
-    assert b"Traceback" not in stderr
+        path.unlink()
+        ended = finish(process)
+    assert ended.status == 3
+    assert "was deleted" in ended.stderr
     assert len(sandbox.names()) < 100
+    rescued = rescued_beside(path)
+    assert rescued.name in ended.stderr
+    rescued.rename(path)
+    assert submitting.run("submit", "jobs.csv").status == 0
+    assert sorted(sandbox.names()) == sorted(names)
 
 
 HOLD = """

@@ -18,8 +18,7 @@ class AnyCourse(RuleBasedStateMachine):
         self.lanes = Lanes(SlotSettings(min_poll_seconds=1, max_poll_seconds=4))
         self.now = 0.0
         self.under_way: list[Ticket] = []
-        self.refused_at: dict[str, float] = {}
-        self.passed_over: dict[str, int] = {}
+        self.closed_until: dict[str, float] = {}
 
     @rule(waiting=st.sets(st.sampled_from(NAMES)))
     def begin(self, waiting: set[str]) -> None:
@@ -28,7 +27,7 @@ class AnyCourse(RuleBasedStateMachine):
         if ticket is None:
             return
         assert ticket.membership in waiting
-        assert self.now >= self.refused_at.get(ticket.membership, -9) + 1
+        assert self.now >= self.closed_until.get(ticket.membership, 0)
         self.under_way.append(ticket)
 
     @precondition(lambda self: self.under_way)
@@ -36,12 +35,12 @@ class AnyCourse(RuleBasedStateMachine):
     def end(self, data: st.DataObject, how: str) -> None:
         """A call that is under way ends."""
         ticket = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
-        was_open = self.lanes.wake_at([ticket.membership])
         if how == "refused":
             self.lanes.refused(ticket, self.now)
-            woken = self.lanes.wake_at([ticket.membership])
-            if woken is not None and woken != was_open and woken > self.now:
-                self.refused_at[ticket.membership] = self.now
+            wake_at = self.lanes.wake_at([ticket.membership], self.now)
+            if wake_at is not None:
+                assert self.now < wake_at <= self.now + 4
+                self.closed_until[ticket.membership] = wake_at
         else:
             getattr(self.lanes, how)(ticket)
 
@@ -55,9 +54,12 @@ class AnyCourse(RuleBasedStateMachine):
         """Within the longest poll time: a wake-up is known, or somebody may go at once."""
         for name in NAMES:
             if all(ticket.membership != name for ticket in self.under_way):
-                wake_at = self.lanes.wake_at([name])
-                assert wake_at is not None
-                assert wake_at <= self.now + 4
+                wake_at = self.lanes.wake_at([name], self.now)
+                at_once = self.lanes.next([name], self.now)
+                assert (wake_at is None) == (at_once is not None)
+                if at_once is not None:
+                    self.lanes.ended(at_once)
+                assert wake_at is None or wake_at <= self.now + 4
 
     @invariant()
     def full_lanes_are_lanes(self) -> None:

@@ -48,7 +48,7 @@ from batchsubmit.jobs import Accepted, Conflicted, Forbidden, Outcome, QuotaExce
         (408, "RequestTimeoutException", Uncertain),
         (408, "", Uncertain),
         (200, "Unheard", Uncertain),
-        (302, "302", Uncertain),
+        (302, "302", Forbidden),
         (0, "", Uncertain),
     ],
 )

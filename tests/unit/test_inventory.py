@@ -120,11 +120,11 @@ def test_problems_of_two_rows_are_told_with_the_manifest_s_name() -> None:
     assert str(problem).startswith("jobs.jsonl:2:1: name: ")
 
 
-def test_a_bad_row_is_no_row_to_compare_with() -> None:
-    """The good one after it is not blamed for its name."""
+def test_a_row_is_compared_with_bad_ones_too() -> None:
+    """Everything that is wrong is told at once, not at the second try."""
     inventory = inventory_of({**A, "resourceConfig": {}}, A)
-    assert {problem.line for problem in inventory.problems} == {1}
-    assert len(inventory.index) == 1
+    assert {problem.line for problem in inventory.problems} == {1, 2}
+    assert inventory.problems[-1].path == "name"
 
 
 def test_a_hundred_problems_are_kept_and_all_are_counted() -> None:

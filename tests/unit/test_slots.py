@@ -18,7 +18,8 @@ def test_nobody_waiting_means_no_call() -> None:
     """And nothing to wake up for."""
     lanes = Lanes(SETTINGS)
     assert lanes.next([], 0) is None
-    assert lanes.wake_at([]) is None
+    assert lanes.wake_at([], 0) is None
+    assert lanes.wake_at(["a"], 0) is None
     assert lanes.full([]) == []
 
 
@@ -48,7 +49,7 @@ def test_a_refused_lane_closes_and_is_then_tried_by_a_single_call() -> None:
         lanes.refused(ticket, 0)
     assert lanes.full(["a"]) == ["a"]
     assert lanes.next(["a"], 0.99) is None
-    assert lanes.wake_at(["a"]) == 1
+    assert lanes.wake_at(["a"], 0.99) == 1
     assert len(tickets(lanes, ["a"], 1)) == 1
 
 
@@ -60,7 +61,7 @@ def test_a_lane_that_stays_full_is_tried_ever_more_rarely_up_to_a_bound() -> Non
         ticket = lanes.next(["a"], now)
         assert ticket is not None
         lanes.refused(ticket, now)
-        wake_at = lanes.wake_at(["a"])
+        wake_at = lanes.wake_at(["a"], now)
         assert wake_at is not None
         waits.append(wake_at - now)
         now = wake_at
@@ -85,7 +86,7 @@ def test_answers_to_calls_from_before_a_refusal_change_nothing_more() -> None:
     for ticket in together[:-1]:
         lanes.refused(ticket, 0)
     lanes.accepted(together[-1])
-    assert lanes.wake_at(["a"]) == 1
+    assert lanes.wake_at(["a"], 0) == 1
     assert lanes.full(["a"]) == ["a"]
     assert lanes.next(["a"], 0.5) is None
 
@@ -116,4 +117,16 @@ def test_a_least_poll_above_the_most_is_kept() -> None:
     ticket = lanes.next(["a"], 0)
     assert ticket is not None
     lanes.refused(ticket, 0)
-    assert lanes.wake_at(["a"]) == 60
+    assert lanes.wake_at(["a"], 0) == 60
+
+
+def test_a_quota_that_is_set_bounds_the_calls_under_way() -> None:
+    """More than its slots cannot be accepted: of one membership, and of all together."""
+    lanes = Lanes(SlotSettings(per_membership=2, per_account=3))
+    under_way = tickets(lanes, ["a", "b", "c"], 0)
+    assert len(under_way) == 3
+    assert max([each.membership for each in under_way].count(name) for name in "abc") <= 2
+    assert lanes.next(["c"], 0) is None
+    lanes.accepted(under_way[0])
+    assert lanes.next(["c"], 0) is not None
+    assert len(tickets(Lanes(SlotSettings(per_membership=2)), ["a"], 0)) == 2

@@ -1,0 +1,349 @@
+"""Whatever fails, dies and starts again, in whatever order: the service has each wanted job once, and the ledger it.
+
+A hypothesis state machine drives engine, submitter, lookup and ledger against the sandbox's state machine, all in
+virtual time. A killed process loses what its disk did not have yet, but not the requests that it had sent.
+"""
+
+import asyncio
+import io
+import json
+import random
+from collections import Counter, deque
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+import hypothesis.strategies as st
+import pytest
+from conftest import OTHER_MEMBERSHIP, request_named
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from strategies import MEMBERSHIP
+from virtual import SlowLedger, VirtualClock, VirtualLoop, Wire, end_all
+
+from batchsubmit.catalog import Catalog
+from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
+from batchsubmit.engine import Engine, Limits
+from batchsubmit.jobs import (
+    Conflicted,
+    Forbidden,
+    Job,
+    NotSent,
+    Outcome,
+    QuotaExceeded,
+    Rejected,
+    Submitted,
+    Throttled,
+    Uncertain,
+)
+from batchsubmit.lookup import Lookup
+from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.recorder import Recorder
+from batchsubmit.sandbox import SandboxService, SandboxSettings
+from batchsubmit.schema import RequestChecker, canonical
+from batchsubmit.slots import Lanes
+from batchsubmit.sources import Spooled, open_reader
+from batchsubmit.sources.inventory import Terms, take_inventory
+from batchsubmit.sources.manifest import ManifestSource
+from batchsubmit.states import Phase, decide
+from batchsubmit.stopping import Stop, StopReason
+from batchsubmit.submitter import Submitter
+
+pytestmark = pytest.mark.timeout(900)  # a failure takes its time to be made small; else it is seconds
+
+START = "StartTrainedModelInferenceJob"
+SETTLE_SECONDS = 10.0
+LONGEST_LAG_SECONDS = 6.0
+LATE_SECONDS = 3.0
+"""How long after its caller gave up a request may still be accepted: with the lag, within the settle time."""
+
+LONGEST_WAY_SECONDS = 2.0
+"""To the service and back again takes twice this."""
+
+AN_HOUR = 3600.0
+RETRY = RetrySettings(base_seconds=0.5, cap_seconds=4, max_attempts=3)
+CHECKER = RequestChecker()
+PATIENCE_SECONDS = 100_000.0
+
+INSTEAD: tuple[Outcome, ...] = (
+    Throttled("ThrottlingException", "Rate exceeded"),
+    Conflicted("ConflictException", "in progress"),
+    QuotaExceeded("ServiceQuotaExceededException", "full"),
+    NotSent("EndpointConnection", "refused"),
+    Uncertain("500 before acceptance"),
+    Forbidden("ExpiredTokenException", "expired"),
+)
+"""What Start may bring while nothing takes effect."""
+
+READ_TROUBLE: tuple[Outcome, ...] = (
+    Throttled("ThrottlingException", "Rate exceeded"),
+    Uncertain("500"),
+    NotSent("EndpointConnection", "refused"),
+    Rejected("ValidationException", "nextToken is expired."),
+    Rejected("ResourceNotFoundException", "no such job"),
+    Forbidden("AccessDeniedException", "not authorized"),
+)
+LOST, LATE = "lost", "late"
+
+
+class SteadyPace(Pace):
+    """Throttling does not slow it: the rate is no part of this, and the Throttler waits in real time."""
+
+    def throttled(self, *, sent_at: float, now: float) -> bool:
+        """Go on as before."""
+        del sent_at, now
+        return False
+
+
+class Service(MemoryCleanRooms):
+    """The service in memory; it keeps account of which key's call made which job, tags or not."""
+
+    def __init__(self, service: SandboxService, *, tag_jobs: bool) -> None:
+        super().__init__(service, tag_jobs=tag_jobs, disturb=self._next_read_trouble)
+        self.key_of: dict[str, str] = {}
+        self.request_of: dict[str, bytes] = {}
+        self.start_trouble: deque[Outcome | str] = deque()
+        self.read_trouble: deque[Outcome] = deque()
+
+    def _next_read_trouble(self, operation: str, name: str) -> Disturbance | None:
+        del name
+        if operation == START or not self.read_trouble:
+            return None
+        return Disturbance(self.read_trouble.popleft())
+
+    async def start(self, job: Job) -> Outcome:
+        """Accept, or have trouble."""
+        trouble = self.start_trouble.popleft() if self.start_trouble else None
+        if trouble == LATE:
+            asyncio.get_running_loop().call_later(LATE_SECONDS, self._accept_late, job)
+            return Uncertain("read time-out, and accepted after it")
+        if trouble is None or trouble == LOST:
+            outcome = await self._accept(job)
+            return Uncertain("the answer is lost") if trouble == LOST else outcome
+        assert not isinstance(trouble, str)
+        return trouble
+
+    async def _accept(self, job: Job) -> Outcome:
+        before = len(self._service.jobs())
+        outcome = await super().start(job)
+        for record in self._service.jobs()[before:]:
+            self.key_of[record.arn] = job.key
+            self.request_of[record.arn] = canonical(job.request)
+        return outcome
+
+    def _accept_late(self, job: Job) -> None:
+        asyncio.ensure_future(self._accept(job))  # noqa: RUF006 (it takes one turn of the loop)
+
+
+class Process:
+    """One run of the program: what is lost when it dies."""
+
+    def __init__(self, world: "ExactlyOnce", *, retry_failed: bool = False) -> None:
+        self.stop = Stop()
+        self.wire = Wire(world.service, seconds=world.way_seconds)
+        self.task: asyncio.Task[None] = world.loop.create_task(self._run(world, retry_failed=retry_failed))
+
+    async def _run(self, world: "ExactlyOnce", *, retry_failed: bool) -> None:
+        ledger, stop, clock = world.ledger, self.stop, world.clock
+        text = "".join(json.dumps(row) + "\n" for row in world.rows)
+        spooled = Spooled(label="jobs.jsonl", format="jsonl", sha256="0", file=io.BytesIO(text.encode()))
+        reader = open_reader(spooled, defaults={}, checker=CHECKER)
+        inventory = take_inventory(reader, Terms(allow_duplicates=True))
+        assert not inventory.problems
+        recorder = Recorder(ledger, clock)
+        gate = RateGate(SteadyPace(0), monotonic=clock.monotonic)
+        stop.on_request(gate.close)
+        policies = RetryPolicies(RETRY, sleep=stop.pause)
+        catalog = Catalog(self.wire, RETRY, sleep=stop.pause)
+        engine = Engine(
+            source=ManifestSource(
+                reader,
+                inventory.index,
+                batch="",
+                decision=lambda key: decide(ledger.book.get(key), retry_failed=retry_failed),
+            ),
+            submitter=Submitter(api=self.wire, recorder=recorder, gate=gate, policies=policies, stop=stop),
+            lookup=Lookup(
+                catalog=catalog, recorder=recorder, settings=LookupSettings(settle_seconds=SETTLE_SECONDS), stop=stop
+            ),
+            lanes=Lanes(SlotSettings(min_poll_seconds=0.5, max_poll_seconds=2)),
+            stop=stop,
+            clock=clock,
+            limits=Limits(concurrency=4, max_attempts=RETRY.max_attempts),
+        )
+        await engine.run(ledger.book.undecided())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended by itself. Raises what it raised."""
+        return self.task.done() and self.task.result() is None
+
+
+class ExactlyOnce(RuleBasedStateMachine):
+    """A machine, a service and a person who starts the program again and again."""
+
+    tag_jobs: ClassVar[bool]
+    may_repeat_rows: ClassVar[bool]
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The jitter of retries comes from the global generator.
+        random.seed(0)
+        self.loop = VirtualLoop()
+        self.clock = VirtualClock(self.loop)
+        self.ledger = SlowLedger()
+        self.rows: list[Mapping[str, Any]] = []
+        self.process: Process | None = None
+
+    @initialize(
+        slots=st.sampled_from([0, 0, 2]),
+        job_seconds=st.sampled_from([0.5, 20.0]),
+        way_seconds=st.sampled_from([0.01, LONGEST_WAY_SECONDS]),
+    )
+    def open_the_service(self, slots: int, job_seconds: float, way_seconds: float) -> None:
+        """With quotas or without, near or far."""
+        self.way_seconds = way_seconds
+        limits = SandboxSettings(per_membership=slots, per_account=0, job_seconds=job_seconds, seed=1)
+        self.sandbox = SandboxService(limits, self.clock.service_time)
+        self.service = Service(self.sandbox, tag_jobs=self.tag_jobs)
+
+    @rule(
+        number=st.integers(0, 3),
+        copies=st.integers(1, 3),
+        membership=st.sampled_from([MEMBERSHIP, MEMBERSHIP, OTHER_MEMBERSHIP]),
+    )
+    def add_rows(self, number: int, copies: int, membership: str) -> None:
+        """The next run finds more rows, some of them identical."""
+        row = request_named(f"job-{number}", membership=membership)
+        if self.may_repeat_rows:
+            self.rows += [row] * copies
+        elif row not in self.rows:
+            self.rows.append(row)
+
+    @precondition(lambda self: self.process is None)
+    @rule()
+    def start_the_program(self) -> None:
+        """On the same ledger."""
+        self.process = Process(self)
+
+    @rule(turns=st.integers(1, 40))
+    def go_on(self, turns: int) -> None:
+        """For some turns of the event loop: nearly everything that matters happens in a few."""
+        self.loop.run_steps(turns)
+        self._bury()
+
+    @rule(seconds=st.sampled_from([0.005, 0.3, 3.0, SETTLE_SECONDS]))
+    def wait(self, seconds: float) -> None:
+        """For some time."""
+        self.loop.run_until_complete(asyncio.sleep(seconds))
+        self._bury()
+
+    def _bury(self) -> None:
+        if self.process is not None and self.process.is_over:
+            self.process = None
+
+    @rule(trouble=st.lists(st.sampled_from([None, LOST, LOST, LATE, *INSTEAD]), min_size=1, max_size=4))
+    def disturb_starts(self, trouble: list[Outcome | str]) -> None:
+        """The next calls meet this."""
+        self.service.start_trouble.extend(trouble)
+
+    @rule(trouble=st.lists(st.sampled_from(READ_TROUBLE), min_size=1, max_size=3))
+    def disturb_reads(self, trouble: list[Outcome]) -> None:
+        """The next lookups meet this."""
+        self.service.read_trouble.extend(trouble)
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, LONGEST_LAG_SECONDS]))
+    def lag(self, seconds: float) -> None:
+        """List shows a job only so much later."""
+        self.sandbox.configure(self.sandbox.settings.changed({"list_lag_seconds": seconds}))
+
+    @rule(seconds=st.sampled_from([-AN_HOUR, 0.0, AN_HOUR]))
+    def set_the_wall_clock(self, seconds: float) -> None:
+        """Right, or an hour wrong."""
+        self.clock.offset_seconds = seconds
+
+    @precondition(lambda self: self.process is not None)
+    @rule(data=st.data())
+    def kill_the_program(self, data: st.DataObject) -> None:
+        """The ledger keeps what was durable, and perhaps some of what was being written."""
+        assert self.process is not None
+        kept = data.draw(st.integers(0, len(self.ledger.events) - self.ledger.durable), label="events kept")
+        self.process.wire.is_cut = True
+        self.ledger = self.ledger.killed(kept=kept)
+        self._end_process()
+
+    @precondition(lambda self: self.process is not None)
+    @rule()
+    def interrupt_the_program_twice(self) -> None:
+        """The second signal cancels what is under way; the ledger is still written out."""
+        assert self.process is not None
+        self.process.stop.request(StopReason.SIGNAL, "SIGINT received")
+        self._end_process()
+
+    def _end_process(self) -> None:
+        assert self.process is not None
+        self.process.task.cancel()
+        self.loop.run_until_complete(asyncio.gather(self.process.task, return_exceptions=True))
+        self.process = None
+
+    @precondition(lambda self: self.process is not None)
+    @rule()
+    def interrupt_the_program(self) -> None:
+        """Calls under way are awaited."""
+        assert self.process is not None
+        self.process.stop.request(StopReason.SIGNAL, "SIGINT received")
+
+    @invariant()
+    def no_job_runs_twice(self) -> None:
+        """By key; untagged jobs of identical rows cannot be told apart, so those are counted by what they ask for."""
+        if not hasattr(self, "service"):
+            return
+        if self.tag_jobs:
+            assert max(Counter(self.service.key_of.values()).values(), default=0) <= 1
+        assert Counter(self.service.request_of.values()) <= Counter(map(canonical, self.rows))
+
+    def teardown(self) -> None:
+        """The trouble ends, and one more run: then each row has one job, and the ledger has its ARN."""
+        try:
+            if hasattr(self, "service"):
+                self._finish()
+                self._settle_accounts()
+        finally:
+            end_all(self.loop)
+            troubles = self.loop.troubles
+            self.loop.close()
+        assert troubles == []
+
+    def _finish(self) -> None:
+        self.service.start_trouble.clear()
+        self.service.read_trouble.clear()
+        for _ in range(2):  # the run that is under way may have met trouble that ends it early
+            self.process = self.process or Process(self, retry_failed=True)
+            running = asyncio.wait_for(asyncio.shield(self.process.task), PATIENCE_SECONDS)
+            self.loop.run_until_complete(running)
+            self.process = None
+
+    def _settle_accounts(self) -> None:
+        self.no_job_runs_twice()
+        assert Counter(self.service.request_of.values()) == Counter(map(canonical, self.rows))
+        assert all(state.phase is Phase.SUBMITTED for state in self.ledger.book)
+        recorded = [event.arn for event in self.ledger.events if isinstance(event, Submitted)]
+        assert sorted(recorded) == sorted(self.service.key_of)
+
+
+def machine(name: str, **kind: bool) -> type[ExactlyOnce]:
+    """A kind of machine."""
+    return type(name, (ExactlyOnce,), kind)
+
+
+CI = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+
+TestTagged = machine("Tagged", tag_jobs=True, may_repeat_rows=True).TestCase
+TestTagged.settings = CI(max_examples=150, stateful_step_count=40)
+
+TestUntagged = machine("Untagged", tag_jobs=False, may_repeat_rows=False).TestCase
+TestUntagged.settings = CI(max_examples=100, stateful_step_count=40)
+
+TestUntaggedCopies = machine("UntaggedCopies", tag_jobs=False, may_repeat_rows=True).TestCase
+TestUntaggedCopies.settings = CI(max_examples=100, stateful_step_count=40)
