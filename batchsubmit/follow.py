@@ -58,14 +58,6 @@ class Follower:
         return len(ended)
 
     async def _record(self, state: JobState, status: str, message: str) -> None:
-        finished = Finished(
-            at=self._recorder.now(),
-            job=state.job,
-            membership=state.membership,
-            name=state.name,
-            arn=state.arn,
-            status=status,
-            message=message,
-        )
+        finished = Finished(**state.stamp(self._recorder.now()), arn=state.arn, status=status, message=message)
         await self._recorder.record(finished)
         self.running -= 1

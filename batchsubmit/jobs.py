@@ -7,7 +7,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 import msgspec
 
@@ -32,6 +32,15 @@ def key_text(digest: bytes) -> str:
     return base64.b32encode(digest).decode().rstrip("=").lower()
 
 
+class Stamp(TypedDict):
+    """What every event of a job begins with: when, which job, where, under which name."""
+
+    at: str
+    job: str
+    membership: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One validated request for one inference job. `request` is what the API takes, without our own tag."""
@@ -45,6 +54,10 @@ class Job:
     def trained_model(self) -> str:
         """The ARN of the trained model that the job runs."""
         return str(self.request["trainedModelArn"])
+
+    def stamp(self, at: str) -> Stamp:
+        """Begin an event of this job."""
+        return {"at": at, "job": self.key, "membership": self.membership, "name": self.name}
 
 
 # What one call brought. The reaction to each stands in `submitter`; which answer is which, in `cleanrooms`.

@@ -198,41 +198,20 @@ class Lookup:
 
     async def _record_found(self, case: _Case) -> None:
         state, arn = case.state, case.matches[0].arn
-        submitted = Submitted(
-            at=self._recorder.now(),
-            job=state.job,
-            membership=state.membership,
-            name=state.name,
-            arn=arn,
-            attempt=state.attempt,
-            via="lookup",
-        )
+        submitted = Submitted(**state.stamp(self._recorder.now()), arn=arn, attempt=state.attempt, via="lookup")
         await self._recorder.record(submitted)
         case.finding.set_result(Found(arn))
 
     async def _record_absent(self, case: _Case) -> None:
         state = case.state
-        absent = Absent(
-            at=self._recorder.now(),
-            job=state.job,
-            membership=state.membership,
-            name=state.name,
-            attempt=state.attempt,
-        )
+        absent = Absent(**state.stamp(self._recorder.now()), attempt=state.attempt)
         await self._recorder.record(absent)
         case.finding.set_result(NotThere())
 
     async def _record_duplicates(self, cases: list[_Case]) -> None:
         for case in cases:
             for job in case.matches[1:]:
-                duplicate = Duplicate(
-                    at=self._recorder.now(),
-                    job=case.state.job,
-                    membership=case.state.membership,
-                    name=case.state.name,
-                    arn=job.arn,
-                    of=case.matches[0].arn,
-                )
+                duplicate = Duplicate(**case.state.stamp(self._recorder.now()), arn=job.arn, of=case.matches[0].arn)
                 await self._recorder.record(duplicate)
 
 

@@ -20,6 +20,7 @@ from batchsubmit.jobs import (
     Refused,
     RunEnded,
     RunStarted,
+    Stamp,
     Submitted,
     Unknown,
 )
@@ -71,6 +72,10 @@ class JobState:
     status: str = ""
     doubts: int = 0
     duplicates: tuple[str, ...] = ()
+
+    def stamp(self, at: str) -> Stamp:
+        """Begin an event of this job."""
+        return {"at": at, "job": self.job, "membership": self.membership, "name": self.name}
 
 
 def fold(state: JobState | None, event: JobEvent) -> JobState:

@@ -94,14 +94,7 @@ class Submitter:
         if self._stop.requested:
             return Withdrawn()
         attempt = self._last_attempt(job) + 1
-        intent = Intent(
-            at=self._recorder.now(),
-            job=job.key,
-            membership=job.membership,
-            name=job.name,
-            attempt=attempt,
-            trained_model=job.trained_model,
-        )
+        intent = Intent(**job.stamp(self._recorder.now()), attempt=attempt, trained_model=job.trained_model)
         await self._recorder.record(intent)
         if not await self._gate.admit():
             self._recorder.note(self._refused(job, attempt, "Withdrawn"))
@@ -126,25 +119,10 @@ class Submitter:
         """Write down what the call brought. The event is taken at once, so that a cancelled task loses nothing."""
         match outcome:
             case Accepted():
-                submitted = Submitted(
-                    at=self._recorder.now(),
-                    job=job.key,
-                    membership=job.membership,
-                    name=job.name,
-                    arn=outcome.arn,
-                    attempt=attempt,
-                    via="start",
-                )
+                submitted = Submitted(**job.stamp(self._recorder.now()), arn=outcome.arn, attempt=attempt, via="start")
                 await self._recorder.record(submitted)
             case Uncertain():
-                unknown = Unknown(
-                    at=self._recorder.now(),
-                    job=job.key,
-                    membership=job.membership,
-                    name=job.name,
-                    reason=outcome.reason,
-                    attempt=attempt,
-                )
+                unknown = Unknown(**job.stamp(self._recorder.now()), reason=outcome.reason, attempt=attempt)
                 await self._recorder.record(unknown)
             case _:
                 self._recorder.note(self._refused(job, attempt, outcome.code))
@@ -152,10 +130,7 @@ class Submitter:
     async def fail(self, job: Job, outcome: Rejected | Conflicted) -> None:
         """Record that a job failed for good."""
         failed = Failed(
-            at=self._recorder.now(),
-            job=job.key,
-            membership=job.membership,
-            name=job.name,
+            **job.stamp(self._recorder.now()),
             code=outcome.code,
             message=outcome.message,
             attempt=self._last_attempt(job),
@@ -163,14 +138,7 @@ class Submitter:
         await self._recorder.record(failed)
 
     def _refused(self, job: Job, attempt: int, code: str) -> Refused:
-        return Refused(
-            at=self._recorder.now(),
-            job=job.key,
-            membership=job.membership,
-            name=job.name,
-            code=code,
-            attempt=attempt,
-        )
+        return Refused(**job.stamp(self._recorder.now()), code=code, attempt=attempt)
 
     def _has_doubts(self, job: Job) -> bool:
         state = self._recorder.ledger.book.get(job.key)

@@ -103,11 +103,10 @@ class Verifier:
         state = self._book.get(key)
         if state is None:
             return Discrepancy(kind=Kind.ORPHAN, job=key, membership=membership, name=job.name, arn=job.arn)
-        common = {"at": self._now, "job": key, "membership": membership, "name": state.name, "arn": job.arn}
         if state.phase in _HAS_ARN or is_second:
-            repair: JobEvent = Duplicate(**common, of=state.arn)
+            repair: JobEvent = Duplicate(**state.stamp(self._now), arn=job.arn, of=state.arn)
             return _discrepancy(Kind.DUPLICATE, state, job.arn, repair if state.arn else None)
-        found = Submitted(**common, attempt=state.attempt, via="lookup")
+        found = Submitted(**state.stamp(self._now), arn=job.arn, attempt=state.attempt, via="lookup")
         return _discrepancy(Kind.ORPHAN, state, job.arn, found)
 
     @staticmethod

@@ -7,10 +7,11 @@ Nothing here may use threads or real sockets.
 
 import asyncio
 import selectors
-from collections.abc import Awaitable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi
 from batchsubmit.errors import StoppedError
@@ -18,6 +19,7 @@ from batchsubmit.jobs import Event, Job, Outcome
 from batchsubmit.states import Book
 
 _Result = TypeVar("_Result")
+_Arguments = ParamSpec("_Arguments")
 
 EPOCH = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -205,7 +207,19 @@ def end_all(loop: VirtualLoop) -> None:
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
-def run_virtually(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run to the end in no time."""
-    with virtual_loop() as loop:
-        return loop.run_until_complete(coroutine)
+def virtually(test: Callable[_Arguments, Coroutine[Any, Any, _Result]]) -> Callable[_Arguments, _Result]:
+    """Run an async test on a loop in virtual time."""
+
+    @wraps(test)
+    def run(*given: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        with virtual_loop() as loop:
+            return loop.run_until_complete(test(*given, **named))
+
+    return run
+
+
+def running_loop() -> VirtualLoop:
+    """The loop that the caller runs on."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop

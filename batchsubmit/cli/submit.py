@@ -11,9 +11,9 @@ from batchsubmit.cli.options import allow_duplicates_option, config_option, json
 from batchsubmit.errors import ManifestError, StoppedError
 
 if TYPE_CHECKING:
-    from batchsubmit.app import SubmitOptions
     from batchsubmit.config import Settings
     from batchsubmit.report.summary import Summary
+    from batchsubmit.run import SubmitOptions
 
 
 @click.command(
@@ -75,7 +75,7 @@ def submit(config: Path | None, *, rate: float | None, concurrency: int | None, 
 def _options(given: dict[str, Any]) -> "SubmitOptions":
     from datetime import datetime  # noqa: PLC0415 (help is fast without)
 
-    from batchsubmit.app import SubmitOptions  # noqa: PLC0415
+    from batchsubmit.run import SubmitOptions  # noqa: PLC0415
     from batchsubmit.stopping import NO_LIMIT, FailureLimit, parse_deadline  # noqa: PLC0415
 
     limit, deadline = given["max_failures"], given["deadline"]

@@ -162,6 +162,8 @@ class _AcrossRows:
 
     def check(self, row: Row) -> tuple[int, tuple[Problem, ...]]:
         """Compare a row with those before it: how many are identical, and what is wrong."""
+        if row.problems and self._terms.keep_invalid:
+            return 0, ()  # it is left out, and so in nobody's way
         places = () if row.problems else self._check_places(row)
         membership, name = row.request.get("membershipIdentifier"), row.request.get("name")
         if not (isinstance(membership, str) and isinstance(name, str)):

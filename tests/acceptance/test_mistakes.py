@@ -132,7 +132,6 @@ def test_a_closed_port_stops_the_run(ready: Program) -> None:
     assert ready.run("submit", "jobs.csv").status == 0
 
 
-@pytest.mark.xfail(reason="botocore's ValueError comes through as a bug, with a traceback", strict=True)
 def test_an_endpoint_that_is_no_url_is_a_usage_error(ready: Program) -> None:
     """In a sentence, not in a library's words alone."""
     ended = ready.run("submit", "jobs.csv", AWS_ENDPOINT_URL_CLEANROOMSML="not a url")

@@ -9,7 +9,6 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 Figures = Mapping[str, float]
@@ -73,8 +72,3 @@ def spread(values: Sequence[float]) -> str:
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def default_folder() -> Path:
-    """Where ledgers are written if nothing else is said: on the disk that holds this repository's temporary files."""
-    return Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 - a base for folders that tempfile makes

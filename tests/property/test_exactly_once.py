@@ -9,7 +9,6 @@ import io
 import json
 import random
 from collections import Counter, deque
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -193,7 +192,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.loop = VirtualLoop()
         self.clock = VirtualClock(self.loop)
         self.ledger = SlowLedger()
-        self.rows: list[Mapping[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []
         self.process: Process | None = None
 
     @initialize(

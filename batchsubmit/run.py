@@ -1,0 +1,149 @@
+"""One run's own record: what it was asked, its first and last line in the ledger, and its account of every row.
+
+It sends nothing; `app` puts the machinery together that does.
+"""
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from batchsubmit import __version__
+from batchsubmit.clock import SystemClock, timestamp
+from batchsubmit.jobs import RunEnded, RunStarted
+from batchsubmit.ledger import Ledger
+from batchsubmit.observers.logs import bind_run
+from batchsubmit.observers.tally import Tally
+from batchsubmit.report.summary import Summary, UnknownJob
+from batchsubmit.sources import Spooled
+from batchsubmit.sources.inventory import Inventory
+from batchsubmit.standing import Standing
+from batchsubmit.states import Action, decide
+from batchsubmit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitOptions:
+    """What one `submit` was asked to do, beside the settings."""
+
+    manifest: str
+    ledger: Path | None = None
+    batch: str = ""
+    sandbox: bool = False
+    sandbox_job_seconds: float = 2.0
+    wait: bool = False
+    skip_invalid: bool = False
+    allow_duplicates: bool = False
+    retry_failed: bool = False
+    resubmit_unknown: bool = False
+    failure_limit: FailureLimit = NO_LIMIT
+    deadline: datetime | None = None
+
+
+class Run:
+    """What one run is accountable for. `undecided` is filled in with reasons by whoever looked unknown jobs up."""
+
+    def __init__(
+        self,
+        *,
+        options: SubmitOptions,
+        ledger: Ledger,
+        stop: Stop,
+        inventory: Inventory,
+    ) -> None:
+        self.options = options
+        self.ledger = ledger
+        self.stop = stop
+        self.inventory = inventory
+        self._clock = SystemClock()
+        self._began_at = self._clock.monotonic()
+        self._id = f"{self._clock.now():%Y%m%dT%H%M%SZ}-{os.getpid()}"
+        self.tally = Tally(self._judge_failures)
+        self.undecided: dict[str, str] = {}
+        self.before = Standing.of(inventory.index, ledger.book)
+
+    async def begin(self, spooled: Spooled) -> None:
+        """Write the run's first line, then the rows that cannot be sent."""
+        started = RunStarted(
+            at=self._now(),
+            run=self._id,
+            batch=self.options.batch,
+            manifest=spooled.label,
+            manifest_sha256=spooled.sha256,
+            version=__version__,
+            holder=f"process {os.getpid()} on {socket.gethostname()}",
+            sandbox=self.options.sandbox,
+        )
+        bind_run(self._id)
+        await self.ledger.put(started)
+        for row in self.inventory.invalid:
+            if self.ledger.book.get(row.key) is None:
+                self.ledger.note(row.failed(self._now()))
+
+    @property
+    def must_follow(self) -> bool:
+        """Whether jobs of earlier runs are still to be followed to their end."""
+        return self.options.wait and self.before.submitted > self.before.finished
+
+    def decide(self, key: str) -> Action:
+        """Say what is to be done about a row's job."""
+        return decide(self.ledger.book.get(key), retry_failed=self.options.retry_failed)
+
+    def _judge_failures(self, tally: Tally) -> None:
+        failed = tally.failed + tally.finished_badly
+        decided = tally.submitted + tally.failed
+        if self.options.failure_limit.is_exceeded(failed=failed, decided=decided):
+            self.stop.request(StopReason.FAILURES, f"{failed} jobs failed, more than --max-failures allows")
+
+    async def end(self, path: Path) -> Summary:
+        """Account for every row and write the run's last line."""
+        after = Standing.of(self.inventory.index, self.ledger.book)
+        unknown = self.ledger.book.undecided()
+        failed_before = 0 if self.options.retry_failed else self.before.failed
+        summary = Summary(
+            run=self._id,
+            batch=self.options.batch,
+            manifest=self.options.manifest,
+            ledger=str(path),
+            rows=self.inventory.row_count,
+            submitted=after.submitted - self.before.submitted,
+            submitted_before=self.before.submitted,
+            failed=after.failed - failed_before,
+            failed_before=failed_before,
+            invalid=self.inventory.invalid_count,
+            unknown=after.unknown,
+            unknown_elsewhere=len(unknown) - after.unknown,
+            left=after.left,
+            finished_well=after.finished_well,
+            finished_badly=after.finished - after.finished_well,
+            refused_by_quota=self.tally.refused_by_quota,
+            throttled=self.tally.throttled,
+            seconds=round(self._clock.monotonic() - self._began_at, 3),
+            is_waited_for=self.options.wait,
+            stop_reason=str(self.stop.reason or ""),
+            stop_message=self.stop.message,
+            unknown_jobs=tuple(
+                UnknownJob(
+                    job=each.job,
+                    membership=each.membership,
+                    name=each.name,
+                    reason=self.undecided.get(each.job) or each.message,
+                )
+                for each in unknown
+            ),
+        )
+        if self.stop.reason is not StopReason.LEDGER:
+            await self.ledger.put(
+                RunEnded(
+                    at=self._now(),
+                    run=self._id,
+                    exit_status=summary.exit_status,
+                    reason=summary.stop_reason,
+                    counts=summary.counts(),
+                )
+            )
+        return summary
+
+    def _now(self) -> str:
+        return timestamp(self._clock.now())

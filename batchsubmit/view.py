@@ -1,0 +1,51 @@
+"""What a progress display may look at while a run goes on (see `observers.progress.Watched`)."""
+
+from dataclasses import dataclass
+
+from batchsubmit.engine import Engine
+from batchsubmit.follow import Follower
+from batchsubmit.observers.tally import Tally
+from batchsubmit.slots import Lanes
+from batchsubmit.sources.delivery import Source
+from batchsubmit.stopping import Stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The state of a run, read at any moment."""
+
+    to_do: int
+    tally: Tally
+    stop: Stop
+    source: Source
+    lanes: Lanes
+    engine: Engine
+    follower: Follower
+
+    def submitted(self) -> int:
+        """Jobs submitted by this run."""
+        return self.tally.submitted
+
+    def failed(self) -> int:
+        """Jobs that failed in this run, on the way to the service or on it."""
+        return self.tally.failed + self.tally.finished_badly
+
+    def unknown(self) -> int:
+        """Jobs whose fate became unknown in this run."""
+        return self.tally.unknown
+
+    def under_way(self) -> int:
+        """Jobs taken in hand: calls, and tries that wait for their turn."""
+        return self.engine.under_way
+
+    def full_lanes(self) -> int:
+        """Memberships whose jobs wait for a slot."""
+        return len(self.lanes.full(self.source.waiting()))
+
+    def running(self) -> int:
+        """Submitted jobs that are being followed to their end."""
+        return self.follower.running
+
+    def stopping(self) -> str:
+        """Why the run is ending early; empty where it is not."""
+        return str(self.stop.reason or "")

@@ -1,0 +1,65 @@
+"""The benchmarks still run. No figure is judged here: the machine that runs tests has better things to do."""
+
+import asyncio
+from pathlib import Path
+
+from harness import Ratio, alternate, print_ratios
+from rate import most_within
+from throughput import Bench
+from workload import minimal_server, write_manifest
+
+from batchsubmit.config import Settings
+from batchsubmit.sources.checked import open_checked_manifest
+from batchsubmit.sources.inventory import Terms
+
+SCRIPTS = ("throughput.py", "rate.py", "kills.py", "peers.py")
+
+
+def test_alternatives_take_turns() -> None:
+    """A B A B, and the warm-up does not count."""
+    order: list[str] = []
+
+    def runner(name: str) -> dict[str, float]:
+        order.append(name)
+        return {"x": float(len(order))}
+
+    measured = alternate({"a": lambda: runner("a"), "b": lambda: runner("b")}, runs=2)
+    assert order == ["a", "b", "a", "b", "a", "b"]
+    assert measured == {"a": [{"x": 3.0}, {"x": 5.0}], "b": [{"x": 4.0}, {"x": 6.0}]}
+    print_ratios(measured, [Ratio("x", "a", "b")])
+
+
+def test_the_fullest_window_leaves_its_end_out() -> None:
+    """Calls exactly one second apart are not in one window of a second."""
+    assert most_within([0.0, 1.0, 2.0], 1.0) == 1
+    assert most_within([0.0, 0.4, 0.9, 1.2, 5.0], 1.0) == 3
+
+
+def test_the_program_submits_the_manifest_to_the_minimal_server(tmp_path: Path) -> None:
+    """The real program as the benchmark runs it: one call a row, and all are counted."""
+    with minimal_server() as server:
+        assert Bench(server, tmp_path, jobs=3).submit()["process s"] > 0
+        assert len(server.times()) == 3
+        server.reset()
+        assert server.times() == []
+
+
+def test_the_manifest_has_no_problem(tmp_path: Path) -> None:
+    """A benchmark of refused rows would be a fast one."""
+
+    async def problems() -> list[object]:
+        manifest = str(write_manifest(tmp_path / "jobs.csv", 20))
+        async with open_checked_manifest(manifest, Settings(), region="us-east-1", terms=Terms()) as (_, _, inventory):
+            assert len(inventory.index) == 20
+            return [*inventory.problems]
+
+    assert asyncio.run(problems()) == []
+
+
+def test_every_benchmark_stands_in_the_readme() -> None:
+    """With the command that runs it."""
+    folder = Path(__file__).parent
+    readme = (folder / "README.md").read_text()
+    for script in SCRIPTS:
+        assert (folder / script).exists()
+        assert f".venv/bin/python tests/bench/{script}" in readme

@@ -1,0 +1,337 @@
+"""Cancellation alone: at whatever moment a submission is cancelled, the ledger tells the truth and nothing hangs.
+
+A second signal cancels what is under way. Then a job is either as new as before, or in the ledger as what happened to
+it, or left as an intent, which the next run looks up. It is never accepted without at least the intent.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import job_named
+from virtual import SlowLedger, VirtualClock, VirtualLoop, Wire, virtual_loop
+
+from batchsubmit.catalog import Catalog
+from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.clock import Clock, SystemClock
+from batchsubmit.config import LookupSettings, RetrySettings
+from batchsubmit.jobs import Conflicted, Job, Outcome, Throttled, Uncertain
+from batchsubmit.ledger import Ledger
+from batchsubmit.ledger.file import open_ledger
+from batchsubmit.ledger.storage import LedgerFile, read_book
+from batchsubmit.lookup import Lookup
+from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.recorder import Recorder
+from batchsubmit.sandbox import SandboxService, SandboxSettings
+from batchsubmit.states import UNDECIDED, JobState, Phase
+from batchsubmit.stopping import Stop
+from batchsubmit.submitter import Submitter
+
+JOB = job_named("a")
+FREE = SandboxSettings(per_membership=0, per_account=0, seed=1)
+RETRY = RetrySettings(base_seconds=0.01, cap_seconds=0.02, max_attempts=3)
+PATIENCE_SECONDS = 20
+
+
+class World:
+    """One submission in virtual time, on a slow disk and a slow wire."""
+
+    def __init__(self, loop: VirtualLoop, *script: Disturbance) -> None:
+        self.clock = VirtualClock(loop)
+        self.service = SandboxService(FREE, self.clock.service_time)
+        planned = list(script)
+        service = MemoryCleanRooms(
+            self.service, disturb=lambda *call: planned.pop(0) if planned and call[0].startswith("Start") else None
+        )
+        self.wire = Wire(service)
+        self.ledger = SlowLedger()
+        self.stop = Stop()
+
+    def submission(self) -> Coroutine[Any, Any, object]:
+        """Submit the job."""
+        return submitter(self.wire, self.ledger, self.clock, self.stop).submit(JOB)
+
+    async def submission_and_lookup(self) -> object:
+        """Submit the job, and look it up where its answer is lost."""
+        await self.submission()
+        catalog = Catalog(self.wire, RETRY, sleep=self.stop.pause)
+        recorder = Recorder(self.ledger, self.clock)
+        settings = LookupSettings(settle_seconds=0.05)
+        lookup = Lookup(catalog=catalog, recorder=recorder, settings=settings, stop=self.stop)
+        async with asyncio.TaskGroup() as tasks:
+            return await lookup.resolve(JOB.key, JOB.request, tasks)
+
+    @property
+    def state(self) -> JobState | None:
+        """Where the ledger has the job, once all is written."""
+        assert self.ledger.durable == len(self.ledger.events)
+        return self.ledger.book.get(JOB.key)
+
+
+def submitter(api: Any, ledger: Ledger, clock: Clock, stop: Stop, gate: RateGate | None = None) -> Submitter:  # noqa: ANN401 (a JobsApi)
+    """A submitter on these."""
+    policies = RetryPolicies(RETRY, sleep=stop.pause)
+    recorder = Recorder(ledger, clock)
+    return Submitter(api=api, recorder=recorder, gate=gate or RateGate(Pace(0)), policies=policies, stop=stop)
+
+
+def cancelled_at_every_turn(
+    work: Callable[[World], Coroutine[Any, Any, object]], *script: Disturbance
+) -> Iterator[World]:
+    """Do the work again and again, each time cancelled one turn of the loop later, until it ends before."""
+    turn = 0
+    while True:
+        with virtual_loop() as loop:
+            world = World(loop, *script)
+            task = loop.create_task(work(world))
+            if turn:
+                loop.run_steps(turn)
+            was_done = task.done()
+            task.cancel()
+            loop.run_until_complete(asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 60))
+            # The request that was on its way arrives, and the disk is done.
+            loop.run_until_complete(asyncio.sleep(1))
+            yield world
+        if was_done:
+            assert turn > 5
+            return
+        turn += 1
+
+
+def test_a_submission_cancelled_at_any_moment_is_in_the_ledger_as_it_is() -> None:
+    """What was accepted is never without an intent, and what is said to be submitted is."""
+    phases = set()
+    for world in cancelled_at_every_turn(World.submission):
+        state, jobs = world.state, world.service.jobs()
+        phases.add(state.phase if state else None)
+        if jobs:
+            assert state is not None
+            assert len(jobs) == 1
+            assert state.phase in UNDECIDED or state.arn == jobs[0].arn
+        else:
+            assert state is None or state.phase in UNDECIDED
+    assert phases == {None, Phase.INTENT, Phase.SUBMITTED}
+
+
+def test_a_submission_cancelled_once_its_answer_is_taken_is_recorded_all_the_same() -> None:
+    """Taken by the ledger is written, though its writer is gone."""
+    unfinished = 0
+    for world in cancelled_at_every_turn(World.submission):
+        kinds = [type(event).__name__ for event in world.ledger.events]
+        assert kinds in ([], ["Intent"], ["Intent", "Submitted"])
+        unfinished += kinds == ["Intent", "Submitted"]
+    assert unfinished > 1  # that is, also before the submission was over
+
+
+@pytest.mark.parametrize("took_effect", [False, True])
+def test_a_lost_answer_cancelled_at_any_moment_of_its_lookup_is_not_decided_wrongly(took_effect: bool) -> None:
+    """Unknown, or what the service says."""
+    lost = Disturbance(Uncertain("read time-out"), took_effect=took_effect)
+    right = Phase.SUBMITTED if took_effect else Phase.ABSENT
+    phases = set()
+    for world in cancelled_at_every_turn(World.submission_and_lookup, lost):
+        state = world.state
+        phases.add(state.phase if state else None)
+        assert state is None or state.phase in {*UNDECIDED, right}
+        assert len(world.service.jobs()) <= 1
+        if state is None:
+            assert not world.service.jobs()
+    assert phases == {None, *UNDECIDED, right}
+
+
+@pytest.mark.parametrize("trouble", [Throttled("ThrottlingException", ""), Conflicted("ConflictException", "")])
+def test_a_submission_cancelled_between_its_tries_may_be_tried_again(trouble: Outcome) -> None:
+    """A refused try leaves no doubt behind."""
+    phases = set()
+    for world in cancelled_at_every_turn(World.submission, Disturbance(trouble)):
+        state = world.state
+        phases.add(state.phase if state else None)
+        if state is not None and state.phase is Phase.REFUSED:
+            assert not world.service.jobs()
+    assert phases == {None, Phase.INTENT, Phase.REFUSED, Phase.SUBMITTED}
+
+
+def test_a_process_killed_at_any_moment_leaves_at_least_the_intent_of_what_was_accepted() -> None:
+    """Of what the disk has, and no more: nothing that was only taken counts."""
+    for turn in range(60):
+        with virtual_loop() as loop:
+            world = World(loop)
+            task = loop.create_task(world.submission())
+            loop.run_steps(turn + 1)
+            world.wire.is_cut = True
+            found = world.ledger.killed()
+            task.cancel()
+            loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+            loop.run_until_complete(asyncio.sleep(1))
+            state = found.book.get(JOB.key)
+            assert len(world.service.jobs()) <= (state is not None)
+            if state is not None and state.phase is Phase.SUBMITTED:
+                assert [job.arn for job in world.service.jobs()] == [state.arn]
+
+
+class HeldDisk:
+    """Lets a test hold every append of a ledger's file."""
+
+    def __init__(self) -> None:
+        self.may_write = threading.Event()
+        self.may_write.set()
+        self.is_writing = threading.Event()
+
+    def hold(self) -> None:
+        """From now on nothing becomes durable."""
+        self.is_writing.clear()
+        self.may_write.clear()
+
+    def let_go(self) -> None:
+        """Go on."""
+        self.may_write.set()
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldDisk]:
+    """A disk that can be held."""
+    held, append = HeldDisk(), LedgerFile.append
+
+    def slow_append(self: LedgerFile, data: bytes) -> None:
+        held.is_writing.set()
+        assert held.may_write.wait(PATIENCE_SECONDS)
+        append(self, data)
+
+    monkeypatch.setattr(LedgerFile, "append", slow_append)
+    yield held
+    held.let_go()
+
+
+class AnsweringApi:
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.called = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.service = SandboxService(FREE, lambda: SystemClock().now().timestamp())
+
+    async def start(self, job: Job) -> Outcome:
+        """Accept, and answer later."""
+        self.called.set()
+        outcome = await MemoryCleanRooms(self.service).start(job)
+        await self.may_answer.wait()
+        return outcome
+
+
+async def _cancelled(task: "asyncio.Task[object]") -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, PATIENCE_SECONDS)
+
+
+def _found(path: Path) -> JobState | None:
+    """What the next run finds."""
+    book, size = read_book(path)
+    assert size == path.stat().st_size
+    return book.get(JOB.key)
+
+
+async def test_cancelled_while_the_file_takes_the_intent_no_call_is_made(tmp_path: Path, disk: HeldDisk) -> None:
+    """And the ledger can be closed; the intent is in it."""
+    path = tmp_path / "ledger.jsonl"
+    async with asyncio.timeout(PATIENCE_SECONDS), open_ledger(path) as ledger:
+        api = AnsweringApi()
+        disk.hold()
+        task = asyncio.ensure_future(submitter(api, ledger, SystemClock(), Stop()).submit(JOB))
+        await asyncio.to_thread(disk.is_writing.wait, PATIENCE_SECONDS)
+        await _cancelled(task)
+        disk.let_go()
+    assert not api.called.is_set()
+    state = _found(path)
+    assert state is not None
+    assert state.phase is Phase.INTENT
+
+
+async def test_cancelled_at_the_rate_gate_no_call_is_made(tmp_path: Path) -> None:
+    """The intent stays: the next run looks, and finds nothing."""
+    path = tmp_path / "ledger.jsonl"
+    async with asyncio.timeout(PATIENCE_SECONDS), open_ledger(path) as ledger:
+        api, gate, clock = AnsweringApi(), RateGate(Pace(0.01)), SystemClock()
+        assert await gate.admit()
+        task = asyncio.ensure_future(submitter(api, ledger, clock, Stop(), gate).submit(JOB))
+        while ledger.book.get(JOB.key) is None:  # noqa: ASYNC110 (a deadline stands around it)
+            await asyncio.sleep(0)
+        await _cancelled(task)
+        gate.close()
+        assert not await asyncio.wait_for(gate.admit(), PATIENCE_SECONDS)
+    assert not api.called.is_set()
+    state = _found(path)
+    assert state is not None
+    assert state.phase is Phase.INTENT
+
+
+async def test_cancelled_during_the_call_the_job_is_left_as_an_intent(tmp_path: Path) -> None:
+    """It was accepted, and nobody heard of it."""
+    path = tmp_path / "ledger.jsonl"
+    async with asyncio.timeout(PATIENCE_SECONDS), open_ledger(path) as ledger:
+        api = AnsweringApi()
+        task = asyncio.ensure_future(submitter(api, ledger, SystemClock(), Stop()).submit(JOB))
+        await api.called.wait()
+        await _cancelled(task)
+    assert len(api.service.jobs()) == 1
+    state = _found(path)
+    assert state is not None
+    assert state.phase is Phase.INTENT
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_cancelled_while_the_file_takes_the_answer_it_is_recorded(
+    tmp_path: Path, disk: HeldDisk, times: int
+) -> None:
+    """Between acceptance and record, once or again."""
+    path = tmp_path / "ledger.jsonl"
+    async with asyncio.timeout(PATIENCE_SECONDS), open_ledger(path) as ledger:
+        api = AnsweringApi()
+        task = asyncio.ensure_future(submitter(api, ledger, SystemClock(), Stop()).submit(JOB))
+        await api.called.wait()
+        disk.hold()
+        api.may_answer.set()
+        await asyncio.to_thread(disk.is_writing.wait, PATIENCE_SECONDS)
+        for _ in range(times - 1):
+            task.cancel()
+        await _cancelled(task)
+        disk.let_go()
+    [job] = api.service.jobs()
+    state = _found(path)
+    assert state is not None
+    assert (state.phase, state.arn) == (Phase.SUBMITTED, job.arn)
+
+
+async def test_the_run_cancelled_while_its_ledger_closes_still_writes_everything(
+    tmp_path: Path, disk: HeldDisk
+) -> None:
+    """A second signal during the last write."""
+    path = tmp_path / "ledger.jsonl"
+    api = AnsweringApi()
+    closing = asyncio.Event()
+
+    async def run() -> None:
+        async with open_ledger(path) as ledger:
+            submission = asyncio.ensure_future(submitter(api, ledger, SystemClock(), Stop()).submit(JOB))
+            await api.called.wait()
+            disk.hold()
+            api.may_answer.set()
+            await asyncio.to_thread(disk.is_writing.wait, PATIENCE_SECONDS)
+            submission.cancel()
+            await asyncio.gather(submission, return_exceptions=True)
+            closing.set()
+
+    task = asyncio.ensure_future(run())
+    await asyncio.wait_for(closing.wait(), PATIENCE_SECONDS)
+    await asyncio.sleep(0)
+    task.cancel()
+    disk.let_go()
+    await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), PATIENCE_SECONDS)
+    writers = [each for each in asyncio.all_tasks() if each.get_name() == "ledger writer"]
+    await asyncio.wait_for(asyncio.gather(*writers), PATIENCE_SECONDS)
+    state = _found(path)
+    assert state is not None
+    assert state.phase is Phase.SUBMITTED
