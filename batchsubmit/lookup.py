@@ -52,7 +52,11 @@ Finding: TypeAlias = Found | NotThere | Undecided
 
 @dataclass(slots=True, eq=False)
 class _Case:
-    """One unknown job under investigation. `request` is None where only the ledger still knows of it."""
+    """One unknown job under investigation. `request` is None where only the ledger still knows of it.
+
+    The last pass found it ambiguous where an untagged job of its name cannot be compared, contested where one could as
+    well be that of an identical row.
+    """
 
     state: JobState
     request: Mapping[str, Any] | None
@@ -60,6 +64,7 @@ class _Case:
     finding: asyncio.Future[Finding]
     matches: list[JobSummary] = field(default_factory=list)
     is_ambiguous: bool = False
+    is_contested: bool = False
 
 
 class Lookup:
@@ -127,12 +132,15 @@ class Lookup:
         except ReadError as exc:
             _close(cases, Undecided(str(exc)))
             return
+        self._drop_what_was_claimed_meanwhile(cases)
         for case in cases:
             if case.matches:
                 await self._record_found(case)
-            elif began >= case.settled_at and case.is_ambiguous:
+            elif began < case.settled_at or case.is_contested:
+                continue
+            elif case.is_ambiguous:
                 _close([case], Undecided("an untagged job has its name, and the manifest no longer has its row"))
-            elif began >= case.settled_at:
+            else:
                 await self._record_absent(case)
         await self._record_duplicates(cases)
 
@@ -143,7 +151,7 @@ class Lookup:
         claims = self._recorder.ledger.book.claims({job.arn for job in named})
         details: dict[str, JobDetails | None] = {}
         for case in cases:
-            case.matches, case.is_ambiguous = [], False
+            case.matches, case.is_ambiguous, case.is_contested = [], False, False
             for job in named:
                 is_claimed = claims.get(job.arn, case.state.job) != case.state.job
                 if is_claimed or job.name != case.state.name or job.created_at < _earliest(case.state):
@@ -177,15 +185,21 @@ class Lookup:
                 case.matches.append(job)
         elif case.request is None:
             case.is_ambiguous = True
-        elif (
-            not case.matches
-            and _has_all_of(case.request, details.request)
+        elif not case.matches and _is_what_was_asked(case.request, details.request):
             # Untagged jobs of identical rows look alike: one for each case, and none while a call that is under way
             # may have made it.
-            and not self._has_sibling_under_way(case.state, cases)
-        ):
-            case.matches.append(job)
-            claims[job.arn] = case.state.job
+            case.is_contested = self._has_sibling_under_way(case.state, cases)
+            if not case.is_contested:
+                case.matches.append(job)
+                claims[job.arn] = case.state.job
+
+    def _drop_what_was_claimed_meanwhile(self, cases: Collection[_Case]) -> None:
+        """Look at the ledger again: while the service was read, another job's own answer may have come."""
+        claims = self._recorder.ledger.book.claims({job.arn for case in cases for job in case.matches})
+        for case in cases:
+            owned = [job for job in case.matches if claims.get(job.arn, case.state.job) == case.state.job]
+            case.is_contested |= len(owned) < len(case.matches)
+            case.matches = owned
 
     def _has_sibling_under_way(self, state: JobState, cases: Collection[_Case]) -> bool:
         looked_up = {case.state.job for case in cases}
@@ -228,11 +242,22 @@ def _earliest(state: JobState) -> datetime:
     return datetime.fromisoformat(state.since) - CLOCK_SKEW
 
 
+_NEVER_FILLED_IN = ("description", "environment")
+"""Members that only a user sets. Others the service may fill in where a request leaves them out."""
+
+
+def _is_what_was_asked(asked: Mapping[str, Any], has: Mapping[str, Any]) -> bool:
+    """Whether a job has all that a request asked for, and nothing of the user's beyond it. Tags are no part."""
+    own = {name: value for name, value in asked.items() if name != "tags"}
+    return _has_all_of(own, has) and all(
+        (asked.get(name) or None) == (has.get(name) or None) for name in _NEVER_FILLED_IN
+    )
+
+
 def _has_all_of(asked: Any, has: Any) -> bool:  # noqa: ANN401 (JSON)
-    """Whether a job has everything that a request asked for; the service may have filled in more. Tags are no part."""
     if isinstance(asked, Mapping):
         return isinstance(has, Mapping) and all(
-            name in has and _has_all_of(value, has[name]) for name, value in asked.items() if name != "tags"
+            name in has and _has_all_of(value, has[name]) for name, value in asked.items()
         )
     if isinstance(asked, list):
         return isinstance(has, list) and len(asked) == len(has) and all(map(_has_all_of, asked, has))

@@ -1,0 +1,175 @@
+"""The systematic sweep: the program dies at each step of the path of one job, is run again, and the job is there once.
+
+`dying.py` makes the steps; here they are counted in a clean run and then died at one by one.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from conftest import CONSOLE_SCRIPT, Sandbox, csv_text
+from strategies import REGION
+
+from batchsubmit.jobs import Submitted
+from batchsubmit.ledger.storage import read_events
+
+LAUNCHER = Path(__file__).with_name("dying.py")
+SIDE_BY_SIDE = 4
+MOST_RUNS = 5
+NEVER = 0
+PATHS = {
+    "plain": None,
+    "lookup, found": {"fault": "lost_after"},
+    "lookup, absent": {"fault": "error_before"},
+    "lookup, found only later": {"fault": "slow_answer", "seconds": 1.0},
+}
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@dataclass(slots=True)
+class Place:
+    """A launcher and a sandbox of its own: cases do not see one another."""
+
+    launcher: "subprocess.Popen[str]"
+    sandbox: Sandbox
+
+    def begin(self, fault: dict[str, Any] | None) -> None:
+        """A new case: an empty service, and what shall go wrong on it."""
+        self.sandbox.disturb(*([fault] if fault else []))
+        self.sandbox.change("POST", "reset")
+
+    def run(self, folder: Path, die_at: int | None) -> int:
+        """Run the program in a folder; gives its exit status, or its signal's negative."""
+        environment = {
+            "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "dummy",
+            "AWS_REGION": REGION,
+            "AWS_ENDPOINT_URL_CLEANROOMSML": self.sandbox.url,
+            "BATCHSUBMIT_LOOKUP__SETTLE_SECONDS": "0.2",
+            "BATCHSUBMIT_AWS__READ_TIMEOUT_SECONDS": "0.4",
+            "BATCHSUBMIT_RETRY__BASE_SECONDS": "0.01",
+        }
+        order = {
+            "folder": str(folder),
+            "arguments": ["submit", "jobs.csv", "--rate", "0"],
+            "environment": environment,
+            "die_at": die_at,
+        }
+        assert self.launcher.stdin is not None
+        assert self.launcher.stdout is not None
+        self.launcher.stdin.write(json.dumps(order) + "\n")
+        self.launcher.stdin.flush()
+        return int(self.launcher.stdout.readline())
+
+
+@contextmanager
+def a_place() -> Iterator[Place]:
+    """Start a launcher and a sandbox."""
+    quotas = ["--per-membership", "0", "--per-account", "0", "--job-seconds", "3600"]
+    with (
+        subprocess.Popen([CONSOLE_SCRIPT, "sandbox", *quotas], stdout=subprocess.PIPE, text=True) as sandbox,
+        subprocess.Popen(
+            [sys.executable, LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as launcher,
+    ):
+        assert sandbox.stdout is not None
+        try:
+            yield Place(launcher, Sandbox(sandbox.stdout.readline().strip()))
+        finally:
+            launcher.terminate()
+            sandbox.terminate()
+
+
+@pytest.fixture(scope="module")
+def places() -> Iterator["SimpleQueue[Place]"]:
+    """Some places, to be taken and put back."""
+    free: SimpleQueue[Place] = SimpleQueue()
+    with ExitStack() as stack, ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+        for place in threads.map(stack.enter_context, [a_place() for _ in range(SIDE_BY_SIDE)]):
+            free.put(place)
+        yield free
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What became of a job whose program died at one step."""
+
+    status: int
+    steps: list[str]
+    last_status: int
+    on_service: list[str]
+    submitted: list[tuple[str, str]]
+    output: str
+
+    @property
+    def is_exactly_once(self) -> bool:
+        """One job on the service, one ARN in the ledger, the same, and the end was reached."""
+        return (
+            self.last_status == 0
+            and len(self.on_service) == 1
+            and [arn for _, arn in self.submitted] == self.on_service
+            and "Traceback" not in self.output
+        )
+
+
+def died_at(step: int, fault: dict[str, Any] | None, folder: Path, place: Place) -> Case:
+    """Die at this step, then run the same command again until it ends by itself."""
+    folder.mkdir()
+    (folder / "jobs.csv").write_text(csv_text(["the-job"]))
+    place.begin(fault)
+    status = last_status = place.run(folder, step)
+    for _ in range(MOST_RUNS):
+        if last_status == 0:
+            break
+        last_status = place.run(folder, None)
+    ledger = folder / "jobs.ledger.jsonl"
+    with ledger.open("rb") as file:
+        events = [event for event, _ in read_events(file, ledger)]
+    return Case(
+        status=status,
+        steps=(folder / "steps.txt").read_text().splitlines(),
+        last_status=last_status,
+        on_service=[job["arn"] for job in place.sandbox.jobs()],
+        submitted=[(event.job, event.arn) for event in events if isinstance(event, Submitted)],
+        output=(folder / "output.txt").read_text(),
+    )
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_program_that_dies_at_any_step_has_its_job_exactly_once(
+    tmp_path: Path, places: "SimpleQueue[Place]", path: str
+) -> None:
+    """Before and after every write, fsync, send and receive, and in the middle of them."""
+    fault = PATHS[path]
+
+    def case(step: int) -> Case:
+        place = places.get()
+        try:
+            return died_at(step, fault, tmp_path / f"step-{step}", place)
+        finally:
+            places.put(place)
+
+    clean = case(NEVER)
+    assert clean.status == 0, clean.output
+    assert clean.is_exactly_once, clean
+    for kind in ("append", "write", "fdatasync", "reserve", "start", "send", "receive"):
+        assert any(kind in name for name in clean.steps), kind
+    assert ("after list_page" in clean.steps) == (fault is not None)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+        cases = dict(enumerate(threads.map(case, range(1, len(clean.steps) + 1)), start=1))
+    wrong = {f"{step}: {each.steps[-1]}": each for step, each in cases.items() if not each.is_exactly_once}
+    assert not wrong, wrong
+    died = [each for each in cases.values() if each.status == -signal.SIGKILL]
+    # The number of looks until a job is absent depends on the machine's mood; every other step comes each time.
+    assert len(died) >= len(cases) * (0.8 if fault else 1)
+    assert {each.steps[-1] for each in died} == set(clean.steps)
