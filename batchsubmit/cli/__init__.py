@@ -16,11 +16,8 @@ from batchsubmit.cli.status import status
 from batchsubmit.cli.submit import submit
 from batchsubmit.cli.validate import validate
 from batchsubmit.cli.verify import verify
-from batchsubmit.errors import BatchsubmitError, LedgerError, UsageError
-
-_EXIT_USAGE = 2
-_EXIT_STOPPED = 3
-_EXIT_LEDGER = 4
+from batchsubmit.errors import BatchsubmitError
+from batchsubmit.exits import EXIT_FAILED, EXIT_STOPPED, exit_status
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -41,21 +38,17 @@ def main() -> None:
     except click.ClickException as exc:
         exc.show()
         status = exc.exit_code
-    except UsageError as exc:
-        status = _explain(exc, _EXIT_USAGE)
-    except LedgerError as exc:
-        status = _explain(exc, _EXIT_LEDGER)
     except BatchsubmitError as exc:
-        status = _explain(exc, _EXIT_STOPPED)
+        status = _explain(exc, exit_status(exc))
     except (KeyboardInterrupt, click.Abort):
-        status = _explain("interrupted; nothing is lost: run the same command again to go on", _EXIT_STOPPED)
+        status = _explain("interrupted; nothing is lost: run the same command again to go on", EXIT_STOPPED)
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`); Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
+        status = EXIT_FAILED
     except Exception:  # noqa: BLE001 (the last resort: a bug must not look like "some jobs failed")
         traceback.print_exc()
-        status = _explain("a bug in batchsubmit; the ledger has all that was done, and nothing is lost", _EXIT_STOPPED)
+        status = _explain("a bug in batchsubmit; the ledger has all that was done, and nothing is lost", EXIT_STOPPED)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -1,10 +1,15 @@
 """Options that several commands share, and the settings that follow from them."""
 
+import json
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from batchsubmit.errors import BatchsubmitError
+from batchsubmit.exits import exit_status
 
 if TYPE_CHECKING:
     from batchsubmit.config import Settings
@@ -26,9 +31,21 @@ def allow_duplicates_option(command: _Command) -> _Command:
     )(command)
 
 
-def json_option(command: _Command) -> _Command:
-    """Add `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")(command)
+def json_option(command: Callable[..., int]) -> Callable[..., int]:
+    """Add `--json`: one object on standard output, also where the command fails."""
+
+    @wraps(command)
+    def telling_programs(*args: Any, as_json: bool, **given: Any) -> int:  # noqa: ANN401 (click's)
+        try:
+            return command(*args, as_json=as_json, **given)
+        except BatchsubmitError as exc:
+            if as_json:
+                problems = [str(problem) for problem in getattr(exc, "problems", ())]
+                click.echo(json.dumps({"error": str(exc), "problems": problems, "exit_status": exit_status(exc)}))
+            raise
+
+    option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+    return option(telling_programs)
 
 
 def read_settings(config: Path | None, **flags: dict[str, Any]) -> "Settings":

@@ -9,12 +9,11 @@ import click
 
 from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings
 from batchsubmit.cli.words import counted
+from batchsubmit.exits import EXIT_USAGE
 
 if TYPE_CHECKING:
     from batchsubmit.config import Settings
     from batchsubmit.sources.inventory import Inventory
-
-_EXIT_INVALID = 2
 
 
 @click.command(epilog="Example: batchsubmit validate jobs.csv --config nightly.toml")
@@ -37,7 +36,7 @@ def validate(manifest: str, config: Path | None, *, allow_duplicates: bool, as_j
         if more:
             click.echo(f"... and {more:,} more")
     click.echo(_verdict(manifest, inventory), err=True)
-    return _EXIT_INVALID if inventory.problem_count else 0
+    return EXIT_USAGE if inventory.problem_count else 0
 
 
 async def _take(manifest: str, settings: "Settings", *, allow_duplicates: bool) -> "Inventory":

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchsubmit.cli.options import config_option, json_option, read_settings
+from batchsubmit.exits import EXIT_FAILED, EXIT_LEDGER
 
 if TYPE_CHECKING:
     from batchsubmit.inspection import Inspection
-
-_EXIT_UNCLEAN = 1
-_EXIT_LEDGER = 4
 
 
 @click.command(epilog="Example: batchsubmit verify jobs.ledger.jsonl --repair")
@@ -48,8 +46,8 @@ def verify(ledger: Path, others: tuple[Path, ...], config: Path | None, *, as_js
             click.echo(str(discrepancy))
     click.echo(_verdict(ledger, inspection), err=True)
     if inspection.faults:
-        return _EXIT_LEDGER
-    return 0 if inspection.is_clean else _EXIT_UNCLEAN
+        return EXIT_LEDGER
+    return 0 if inspection.is_clean else EXIT_FAILED
 
 
 def _verdict(ledger: Path, inspection: "Inspection") -> str:

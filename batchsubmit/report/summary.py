@@ -3,11 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-EXIT_DONE = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_STOPPED = 3
-EXIT_LEDGER = 4
+from batchsubmit.exits import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
