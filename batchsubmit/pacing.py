@@ -18,11 +18,15 @@ from tenacity import wait_random_exponential as full_jitter
 from batchsubmit.config import RetrySettings
 from batchsubmit.jobs import Conflicted, NotSent, Throttled
 
-_EVENNESS = 0.98
-"""The gate aims at 98 % of the rate: timers fire late by up to a millisecond and calls reach the wire unevenly, and
+_EVENNESS = 0.975
+"""The gate aims at 97.5 % of the rate: timers fire late by up to a millisecond and calls reach the wire unevenly, and
 the bound (never more than the rate in any one second) must hold there, not only here."""
 
-_CATCH_UP_SECONDS = 0.01
+_WARM_UP_SECONDS = 0.04
+"""The first call reaches the wire late, because the client, its connection and our own code are made ready by it. The
+calls after it wait for that long in addition, or the window that begins with it would hold one too many."""
+
+_CATCH_UP_SECONDS = 0.015
 """A timer that fires late is made up for by the next calls, but only as far as this: more would be a burst."""
 
 _BETWEEN_CUTS_SECONDS = 1.0
@@ -116,6 +120,9 @@ class RateGate:
 
     async def _wait_until_due(self) -> None:
         if self._closed.is_set() or not self.pace.is_limited:
+            return
+        if self._due == -math.inf:
+            self._due = self._monotonic() + 1 / (self.pace.per_second * _EVENNESS) + _WARM_UP_SECONDS
             return
         self._due = max(self._due, self._monotonic() - _CATCH_UP_SECONDS)
         wait = self._due - self._monotonic()

@@ -29,10 +29,16 @@ JSON_VALUES = st.recursive(
 
 
 def arn(
-    kind: str, name: str = "one", *, region: str = REGION, account: str = ACCOUNT, membership: str = MEMBERSHIP
+    kind: str,
+    name: str = "one",
+    *,
+    partition: str = "aws",
+    region: str = REGION,
+    account: str = ACCOUNT,
+    membership: str = MEMBERSHIP,
 ) -> str:
     """A well-formed ARN of a resource within a membership."""
-    return f"arn:aws:cleanrooms-ml:{region}:{account}:membership/{membership}/{kind}/{name}"
+    return f"arn:{partition}:cleanrooms-ml:{region}:{account}:membership/{membership}/{kind}/{name}"
 
 
 def minimal_request(**members: object) -> dict[str, Any]:

@@ -16,6 +16,7 @@ def start_problems(request: Mapping[str, Any], region: str | None) -> list[str]:
     return [
         *_membership_problems(arns, request["membershipIdentifier"]),
         *_account_problems(arns),
+        *_partition_problems(arns),
         *_region_problems(arns | _kms_arn(request), region),
         *tag_problems(request.get("tags") or {}),
     ]
@@ -48,6 +49,15 @@ def _account_problems(arns: Mapping[str, str]) -> list[str]:
         problem(where, "Account in the ARN must equal the trained model's")
         for where, arn in arns.items()
         if arn.split(":")[4] != account
+    ]
+
+
+def _partition_problems(arns: Mapping[str, str]) -> list[str]:
+    partition = arns["trainedModelArn"].split(":")[1]
+    return [
+        problem(where, "Partition in the ARN must equal the trained model's")
+        for where, arn in arns.items()
+        if arn.split(":")[1] != partition
     ]
 
 

@@ -263,7 +263,6 @@ def test_an_untagged_job_that_differs_anywhere_is_not_ours(difference: dict[str,
     assert look() == [NotThere()]
 
 
-@pytest.mark.xfail(strict=True, reason="a job that was asked for more passes for one that was asked for less")
 @virtually
 async def test_of_two_rows_of_one_name_the_job_of_the_fuller_one_is_not_the_other_s() -> None:
     """Untagged, both without an answer, and only one of them was accepted."""
@@ -368,9 +367,6 @@ async def test_an_untagged_copy_s_job_is_not_taken_while_its_call_is_under_way()
     assert await looking == [NotThere()]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="absent although a job is there, because a copy's call was under way at the last look"
-)
 @virtually
 async def test_a_job_is_not_absent_while_a_copy_s_call_keeps_the_only_candidate_in_doubt() -> None:
     """Untagged: ours was accepted, and the copy's call outlasts the settle time."""
@@ -386,7 +382,6 @@ async def test_a_job_is_not_absent_while_a_copy_s_call_keeps_the_only_candidate_
     assert await looking == [Found(ours)]
 
 
-@pytest.mark.xfail(strict=True, reason="what the ledger claims is read before the Get calls, and not again after them")
 @virtually
 async def test_an_arn_that_is_claimed_while_it_is_being_read_is_not_ours() -> None:
     """Untagged: the copy's answer arrives during our Get."""

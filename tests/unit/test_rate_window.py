@@ -10,11 +10,11 @@ import pytest
 from batchsubmit.pacing import Pace, RateGate
 
 WATCHED_SECONDS = 5.3  # long enough for a second call at one in five seconds
-WAITERS = 1000
+WAITERS = 2500
 
 
 async def passages(rate: float) -> list[float]:
-    """When a thousand waiters pass a gate, as far as they do while it is watched."""
+    """When thousands of waiters pass a gate, as far as they do while it is watched."""
     gate = RateGate(Pace(rate))
     times: list[float] = []
 
