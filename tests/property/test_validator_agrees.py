@@ -168,7 +168,7 @@ def changed_requests(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def contradictory_requests(draw: st.DrawFn) -> dict[str, Any]:
-    """Requests whose members are well-formed each, and may be of several partitions, regions, accounts and memberships."""
+    """Requests of well-formed members, which may be of several partitions, regions, accounts and memberships."""
 
     def place() -> dict[str, str]:
         return {

@@ -145,6 +145,7 @@ BAD: list[tuple[str, object, str]] = [
         "Region",
     ),
     ("dataSource.mlInputChannelArn", f"{SCOPE}/ml-input-channel/c".replace("1234", "9234"), "Account"),
+    ("dataSource.mlInputChannelArn", f"{SCOPE}/ml-input-channel/c".replace("arn:aws:", "arn:aws-cn:"), "Partition"),
     (
         "configuredModelAlgorithmAssociationArn",
         FULL["configuredModelAlgorithmAssociationArn"].replace(MEMBERSHIP, OTHER),
