@@ -44,7 +44,7 @@ class Discrepancy:
 
 
 class Verifier:
-    """Compares a book with the service. `others` are keys of jobs that other ledgers answer for."""
+    """Compares a book with the service. `others` are keys that other ledgers answer for, where this book lacks them."""
 
     def __init__(self, book: Book, catalog: Catalog, *, others: Collection[str] = (), now: str) -> None:
         self._book = book
@@ -86,26 +86,27 @@ class Verifier:
         """Jobs that the ledger does not claim, but whose tag says that we started them."""
         details = await asyncio.gather(*(self._details(membership, job.arn) for job in strangers))
         found: list[Discrepancy] = []
-        adopted: set[str] = set()
+        firsts: dict[str, str] = {}
         ours = [
             (job, each.tags[KEY_TAG])
             for job, each in zip(strangers, details, strict=True)
             if each is not None and each.tags.get(KEY_TAG) is not None
         ]
         for job, key in sorted(ours, key=lambda pair: (pair[0].created_at, pair[0].arn)):
-            if key in self._others:
+            if key in self._others and self._book.get(key) is None:
                 continue
-            found.append(self._stranger(membership, job, key, is_second=key in adopted))
-            adopted.add(key)
+            found.append(self._stranger(membership, job, key, first=firsts.setdefault(key, job.arn)))
         return found
 
-    def _stranger(self, membership: str, job: JobSummary, key: str, *, is_second: bool) -> Discrepancy:
+    def _stranger(self, membership: str, job: JobSummary, key: str, *, first: str) -> Discrepancy:
+        """Judge a job that the ledger does not claim; `first` is the oldest of those with its key."""
         state = self._book.get(key)
         if state is None:
             return Discrepancy(kind=Kind.ORPHAN, job=key, membership=membership, name=job.name, arn=job.arn)
-        if state.phase in _HAS_ARN or is_second:
-            repair: JobEvent = Duplicate(**state.stamp(self._now), arn=job.arn, of=state.arn)
-            return _discrepancy(Kind.DUPLICATE, state, job.arn, repair if state.arn else None)
+        original = state.arn if state.phase in _HAS_ARN else first
+        if original != job.arn:
+            second = Duplicate(**state.stamp(self._now), arn=job.arn, of=original)
+            return _discrepancy(Kind.DUPLICATE, state, job.arn, second)
         found = Submitted(**state.stamp(self._now), arn=job.arn, attempt=state.attempt, via="lookup")
         return _discrepancy(Kind.ORPHAN, state, job.arn, found)
 

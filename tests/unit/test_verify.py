@@ -187,6 +187,13 @@ async def test_an_orphan_that_another_ledger_answers_for_is_none(bench: Bench) -
     assert await bench.compare(others={B.key}) == []
 
 
+async def test_a_job_that_two_ledgers_submitted_is_a_duplicate_for_both(bench: Bench) -> None:
+    """It is paid for twice; that another ledger knows it makes it no better."""
+    await bench.accept(A)
+    arn = await bench.start(A)
+    assert await bench.kinds(others={A.key}) == [("duplicate", "a", arn)]
+
+
 @pytest.mark.parametrize(
     "after_intent",
     [
