@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchsubmit.catalog import Catalog, ReadError
-from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.errors import StoppedError, UsageError
@@ -14,6 +13,7 @@ from batchsubmit.ledger.file import open_ledger
 from batchsubmit.ledger.storage import read_events
 from batchsubmit.region import resolve_region
 from batchsubmit.soundness import Audit
+from batchsubmit.states import Book
 from batchsubmit.verify import Discrepancy, Verifier
 
 
@@ -40,6 +40,10 @@ async def inspect(
     audit, window = await asyncio.to_thread(_audit, path)
     if offline or window is None or not any(state.attempt for state in audit.book):
         return Inspection(jobs=len(audit.book), faults=audit.faults, discrepancies=[], is_offline=offline)
+    if any(run.sandbox for run in audit.book.runs):
+        raise UsageError(f"the ledger {path} was written against the sandbox, which has gone; check it with --offline")
+    from batchsubmit.cleanrooms.client import open_cleanrooms  # noqa: PLC0415 (half a second that the file alone is spared)
+
     known_elsewhere = {state.job for other in others for state in _audit(other)[0].book}
     settled = (window[0], timestamp(SystemClock().now())) if audit.book.last_end is None else window
     access = open_cleanrooms(
@@ -55,7 +59,7 @@ async def inspect(
             found = await verifier.compare(settled)
         except ReadError as exc:
             raise StoppedError(f"the ledger {path} could not be held against the service: {exc}") from exc
-    repaired = await _repair(path, found) if repair else 0
+    repaired = await _repair(path, found, audit.book) if repair else 0
     return Inspection(jobs=len(audit.book), faults=audit.faults, discrepancies=found, repaired=repaired)
 
 
@@ -82,12 +86,14 @@ def _region_of(audit: Audit) -> str:
     return parts[3]
 
 
-async def _repair(path: Path, found: Sequence[Discrepancy]) -> int:
+async def _repair(path: Path, found: Sequence[Discrepancy], judged: Book) -> int:
     """Append what the service proves. Raises LedgerError where a run has the ledger."""
     proven = [each.repair for each in found if each.repair is not None]
     if not proven:
         return 0
     async with open_ledger(path) as ledger:
-        for event in proven:
+        # A run that ended since, or a last line that lacked but its newline, may have said so before us.
+        still_true = [event for event in proven if ledger.book.get(event.job) == judged.get(event.job)]
+        for event in still_true:
             await ledger.put(event)
-    return len(proven)
+    return len(still_true)
