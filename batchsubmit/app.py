@@ -14,9 +14,9 @@ from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.engine import Engine, Limits
+from batchsubmit.durations import Durations
+from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.errors import ManifestError, UsageError
-from batchsubmit.follow import Follower
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.lookup import Lookup
 from batchsubmit.observers import Observer
@@ -26,7 +26,7 @@ from batchsubmit.region import resolve_region
 from batchsubmit.report.summary import Summary
 from batchsubmit.run import Run, SubmitOptions
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
-from batchsubmit.slots import Lanes
+from batchsubmit.slots import Slots
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Terms
 from batchsubmit.sources.manifest import ManifestSource
@@ -34,6 +34,7 @@ from batchsubmit.states import Book
 from batchsubmit.stopping import Stop, stop_at, stop_on_signals
 from batchsubmit.submitter import Submitter
 from batchsubmit.view import View
+from batchsubmit.watch import Watcher
 
 Display = Callable[[View], AbstractContextManager[object]]
 
@@ -94,31 +95,41 @@ async def _open_service(options: SubmitOptions, settings: Settings, region: str)
 
 
 class _Machinery:
-    """Engine, lookup and follower of one run, put together around one service and one source."""
+    """Engine, lookup and watcher of one run, put together around one service and one source."""
 
     def __init__(
         self, run: Run, settings: Settings, api: JobsApi, source: ManifestSource, observers: Sequence[Observer]
     ) -> None:
         stop, clock = run.stop, SystemClock()
         recorder = Recorder(run.ledger, clock, (run.tally, *observers))
-        catalog = Catalog(api, settings.retry, sleep=stop.pause)
-        gate = RateGate(Pace(settings.rate.max_per_second))
+        gate, reads = RateGate(Pace(settings.rate.max_per_second)), RateGate(Pace(settings.rate.reads_per_second))
+        catalog = Catalog(api, settings.retry, gate=reads, sleep=stop.pause)
         stop.on_request(gate.close)
+        stop.on_request(reads.close)
+        follows = run.options.wait
         self._run = run
         self._source = source
         self._clock = clock
-        self._lanes = Lanes(settings.slots)
+        self._slots = Slots(
+            settings.slots, Durations(), account_of=lambda each: run.inventory.accounts.get(each, ""), follows=follows
+        )
+        self._watcher = Watcher(
+            catalog=catalog,
+            recorder=recorder,
+            slots=self._slots,
+            stop=stop,
+            settle_seconds=settings.lookup.settle_seconds,
+            follows=follows,
+        )
+        policies = RetryPolicies(settings.retry, sleep=stop.pause)
         self._engine = Engine(
             source=source,
-            submitter=Submitter(
-                api=api,
-                recorder=recorder,
-                gate=gate,
-                policies=RetryPolicies(settings.retry, sleep=stop.pause),
-                stop=stop,
+            crew=Crew(
+                submitter=Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop),
+                lookup=Lookup(catalog=catalog, recorder=recorder, settings=settings.lookup, stop=stop),
+                watcher=self._watcher,
             ),
-            lookup=Lookup(catalog=catalog, recorder=recorder, settings=settings.lookup, stop=stop),
-            lanes=self._lanes,
+            slots=self._slots,
             stop=stop,
             clock=clock,
             limits=Limits(
@@ -127,7 +138,6 @@ class _Machinery:
                 resubmit_unknown=run.options.resubmit_unknown,
             ),
         )
-        self._follower = Follower(catalog=catalog, recorder=recorder, slots=settings.slots, stop=stop)
 
     async def work(self, display: Display) -> None:
         """Send what is to be sent, and with `--wait` follow all of it to its end."""
@@ -137,15 +147,15 @@ class _Machinery:
             tally=run.tally,
             stop=run.stop,
             source=self._source,
-            lanes=self._lanes,
+            slots=self._slots,
             engine=self._engine,
-            follower=self._follower,
         )
         with display(view), stop_at(run.options.deadline, run.stop, self._clock):
+            for key in run.inventory.index if run.options.wait else ():
+                self._watcher.follow(key)
             await self._engine.run(run.ledger.book.undecided())
             run.undecided = self._engine.undecided
-            if run.options.wait:
-                await self._follower.follow(run.inventory.index)
+            run.quotas = self._slots.quotas()
 
 
 def default_ledger(manifest: str) -> Path:

@@ -4,8 +4,10 @@ What List and Get answer is untrusted input: throttled, empty in the middle, wit
 to know (`follow`, and the lookup of unknown jobs) gets a whole answer or a `ReadError`.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 from tenacity import wait_random_exponential as full_jitter
@@ -13,6 +15,9 @@ from tenacity import wait_random_exponential as full_jitter
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi, JobSummary
 from batchsubmit.config import RetrySettings
 from batchsubmit.jobs import Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
+from batchsubmit.pacing import Pace, RateGate
+
+_Answer = TypeVar("_Answer")
 
 _TRIES = 8
 """Reads cost nothing but time: tried oftener than a Start, but not for ever."""
@@ -40,8 +45,16 @@ class ReadError(Exception):
 class Catalog:
     """The jobs on the service."""
 
-    def __init__(self, api: JobsApi, settings: RetrySettings, *, sleep: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        api: JobsApi,
+        settings: RetrySettings,
+        *,
+        gate: RateGate | None = None,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
         self._api = api
+        self._gate = gate or RateGate(Pace(0))
         self._retrying = AsyncRetrying(
             retry=retry_if_result(lambda answer: isinstance(answer, Throttled | Uncertain | NotSent)),
             wait=full_jitter(multiplier=settings.base_seconds, max=settings.cap_seconds),
@@ -67,7 +80,7 @@ class Catalog:
 
     async def _page(self, membership: str, trained_model: str | None, token: str | None) -> JobPage | None:
         answer: JobPage | Outcome = await self._retrying(
-            partial(self._api.list_page, membership, trained_model=trained_model, token=token)
+            partial(self._paced, partial(self._api.list_page, membership, trained_model=trained_model, token=token))
         )
         if isinstance(answer, JobPage):
             return answer
@@ -77,10 +90,23 @@ class Catalog:
 
     async def details(self, membership: str, arn: str) -> JobDetails:
         """Read all about one job. Raises ReadError."""
-        answer: JobDetails | Outcome = await self._retrying(partial(self._api.get, membership, arn))
+        answer: JobDetails | Outcome = await self._retrying(
+            partial(self._paced, partial(self._api.get, membership, arn))
+        )
         if isinstance(answer, JobDetails):
             return answer
         raise ReadError("GetTrainedModelInferenceJob", answer)
+
+    async def _paced(self, read: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Make one call at the rate of reads, which throttling of reads slows down; Start calls have their own."""
+        await self._gate.admit()
+        sent_at = time.monotonic()
+        answer = await read()
+        if isinstance(answer, Throttled):
+            self._gate.pace.throttled(sent_at=sent_at, now=time.monotonic())
+        else:
+            self._gate.pace.succeeded(sent_at=sent_at, now=time.monotonic())
+        return answer
 
 
 def _last_answer(state: RetryCallState) -> object:

@@ -39,15 +39,33 @@ class RateSettings(_Section):
         description="StartTrainedModelInferenceJob calls a second, 0 for no limit; "
         "the quota of slots is nearly always the narrower one",
     )
+    reads_per_second: float = Field(
+        default=0.0,
+        ge=0,
+        le=10_000,
+        allow_inf_nan=False,
+        description="List and Get calls a second, 0 for as many as looks and lookups need; apart from the calls above",
+    )
 
 
 class SlotSettings(_Section):
-    """How many jobs may be pending or running at once, and how often a full lane is tried."""
+    """How many jobs may be pending or running at once, and how closely that is watched."""
 
     per_membership: int = Field(default=0, ge=0, description="slots of a membership, 0 to learn them")
     per_account: int = Field(default=0, ge=0, description="slots of an account, 0 to learn them")
-    min_poll_seconds: float = Field(default=1.0, gt=0, description="seconds before a full lane is first tried again")
-    max_poll_seconds: float = Field(default=30.0, gt=0, description="seconds between tries of a lane that stays full")
+    min_poll_seconds: float = Field(
+        default=1.0, gt=0, description="seconds at least between two looks at a membership, or two tries of a full lane"
+    )
+    max_poll_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        description="seconds at most between two looks at a full membership; a raised quota is found within twice this",
+    )
+    priorities: dict[str, int] = Field(
+        default_factory=dict,
+        description="membership to number: where the account's slots are scarce, higher ones are served first, "
+        "equal ones (0 where none is given) share fairly",
+    )
 
 
 class RetrySettings(_Section):

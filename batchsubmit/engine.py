@@ -1,7 +1,8 @@
 """Many jobs: takes them from the source lane by lane, and keeps as many calls under way as slots and settings allow.
 
-It decides nothing about a single job (`submitter` does), nor about who goes next (`slots` does), nor about a job whose
-fate is unknown (`lookup` does); it brings them together, and ends when nothing is left or the run is asked to stop.
+It decides nothing about a single job (`submitter` does), nor about who goes next and when to look (`slots` does), nor
+about a job whose fate is unknown (`lookup` does), nor what a look has seen (`watch` does); it brings them together, and
+ends when nothing is left or the run is asked to stop.
 """
 
 import asyncio
@@ -12,14 +13,16 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from batchsubmit.clock import Clock
+from batchsubmit.durations import JobClass
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Rejected
+from batchsubmit.jobs import Accepted, Job, QuotaExceeded, Rejected, Uncertain
 from batchsubmit.lookup import Finding, Found, Lookup, NotThere, Undecided
-from batchsubmit.slots import Lanes, Ticket
+from batchsubmit.slots import Look, RunningJob, Slots, Ticket
 from batchsubmit.sources.delivery import Delivery, Source
 from batchsubmit.states import JobState
 from batchsubmit.stopping import Stop, StopReason
-from batchsubmit.submitter import Submitter, Verdict
+from batchsubmit.submitter import GivenUp, Submission, Submitter, Withdrawn
+from batchsubmit.watch import Watcher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,15 @@ class Limits:
     resubmit_unknown: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """Those who do the work of an engine, each one part of it."""
+
+    submitter: Submitter
+    lookup: Lookup
+    watcher: Watcher
+
+
 class Engine:
     """One run over one source."""
 
@@ -38,17 +50,17 @@ class Engine:
         self,
         *,
         source: Source,
-        submitter: Submitter,
-        lookup: Lookup,
-        lanes: Lanes,
+        crew: Crew,
+        slots: Slots,
         stop: Stop,
         clock: Clock,
         limits: Limits,
     ) -> None:
         self._source = source
-        self._submitter = submitter
-        self._lookup = lookup
-        self._lanes = lanes
+        self._submitter = crew.submitter
+        self._lookup = crew.lookup
+        self._watcher = crew.watcher
+        self._slots = slots
         self._stop = stop
         self._clock = clock
         self._limits = limits
@@ -75,11 +87,18 @@ class Engine:
             while not self._is_over:
                 self._changed.clear()
                 self._begin_calls(tasks)
+                self._begin_looks(tasks)
                 await self._wait_for_change()
 
     @property
     def _is_over(self) -> bool:
-        return self._stop.requested or not (self.under_way or self.looking_up or self._blocked or self._open_lanes())
+        return self._stop.requested or not (
+            self.under_way or self.looking_up or self._blocked or self._open_lanes() or self._is_following
+        )
+
+    @property
+    def _is_following(self) -> bool:
+        return self._watcher.follows and self._slots.has_ours_running
 
     def _open_lanes(self) -> Collection[str]:
         waiting = self._source.waiting()
@@ -87,7 +106,7 @@ class Engine:
 
     def _begin_calls(self, tasks: asyncio.TaskGroup) -> None:
         while self.under_way < self._limits.concurrency and not self._stop.requested:
-            ticket = self._lanes.next(self._open_lanes(), self._clock.monotonic())
+            ticket = self._slots.next(self._open_lanes(), self._clock.monotonic())
             if ticket is None:
                 return
             delivery = self._take(ticket)
@@ -99,17 +118,24 @@ class Engine:
         try:
             return self._source.take(ticket.membership)
         except StoppedError as exc:
-            self._lanes.ended(ticket)
+            self._slots.ended(ticket)
             self._stop.request(StopReason.MANIFEST, str(exc))
             return None
 
+    def _begin_looks(self, tasks: asyncio.TaskGroup) -> None:
+        while (look := self._slots.next_look(self._clock.monotonic())) is not None:
+            tasks.create_task(self._look(look), name=f"look at {look.membership}")
+
+    async def _look(self, look: Look) -> None:
+        with self._stopping_on_ledger_trouble():
+            await self._watcher.look(look, self._changed.set)
+        self._changed.set()
+
     async def _wait_for_change(self) -> None:
-        """Sleep until a call ends, a closed lane opens or the run is asked to stop."""
+        """Sleep until a call ends, a look or a try comes due, or the run is asked to stop."""
         if self._is_over:
             return
-        wake_at = None
-        if self.under_way < self._limits.concurrency:
-            wake_at = self._lanes.wake_at(self._open_lanes(), self._clock.monotonic())
+        wake_at = self._slots.wake_at(self._clock.monotonic())
         wait = None if wake_at is None else max(wake_at - self._clock.monotonic(), 0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
@@ -117,35 +143,37 @@ class Engine:
 
     async def _carry(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """See one job through and tell lanes and source what became of it."""
-        verdict = Verdict.WITHDRAWN
+        submission: Submission = Withdrawn()
         with self._stopping_on_ledger_trouble():
-            verdict = await self._submitter.submit(delivery.job)
+            submission = await self._submitter.submit(delivery.job)
         self.under_way -= 1
         self._changed.set()
-        match verdict:
-            case Verdict.SUBMITTED:
-                self._lanes.accepted(ticket)
+        match submission:
+            case Accepted(arn):
+                now = self._clock.monotonic()
+                self._slots.accepted(ticket, _running(delivery.job, arn, now), now)
                 delivery.done()
-            case Verdict.FAILED:
-                self._lanes.ended(ticket)
+            case GivenUp():
+                self._slots.ended(ticket)
                 delivery.failed()
-            case Verdict.UNKNOWN:
-                self._lanes.ended(ticket)
+            case Uncertain():
+                self._slots.ended(ticket)
                 await self._look_up(delivery, tasks)
-            case Verdict.NO_SLOT:
-                self._lanes.refused(ticket, self._clock.monotonic())
+            case QuotaExceeded():
+                self._slots.refused(ticket, submission, self._clock.monotonic())
                 delivery.released()
-            case Verdict.WITHDRAWN:
-                self._lanes.ended(ticket)
+            case Withdrawn():
+                self._slots.ended(ticket)
                 delivery.released()
             case _:
-                assert_never(verdict)
+                assert_never(submission)
 
     async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
         """Find out what became of a call without an answer, and go on from there."""
         job = delivery.job
         match await self._find(job.key, job.request, tasks):
-            case Found():
+            case Found(arn):
+                self._slots.runs(job.membership, _running(job, arn, self._clock.monotonic()))
                 delivery.done()
             case NotThere():
                 await self._try_again(delivery)
@@ -175,7 +203,7 @@ class Engine:
             request = None
         match await self._find(state.job, request, tasks):
             case Found():
-                pass
+                self._watcher.follow(state.job)
             case NotThere():
                 self._source.reinstate(state.job)
             case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
@@ -203,3 +231,9 @@ class Engine:
             yield
         except StoppedError as exc:
             self._stop.request(StopReason.LEDGER, str(exc))
+
+
+def _running(job: Job, arn: str, now: float) -> RunningJob:
+    """A job that was accepted just now, as the slots know it."""
+    kind = JobClass(job.trained_model, job.instance_type)
+    return RunningJob(arn=arn, key=job.key, kind=kind, began_at=now, seen_at=now)

@@ -55,6 +55,11 @@ class Job:
         """The ARN of the trained model that the job runs."""
         return str(self.request["trainedModelArn"])
 
+    @property
+    def instance_type(self) -> str:
+        """The instance type that it runs on."""
+        return str(self.request["resourceConfig"]["instanceType"])
+
     def stamp(self, at: str) -> Stamp:
         """Begin an event of this job."""
         return {"at": at, "job": self.key, "membership": self.membership, "name": self.name}
@@ -149,13 +154,14 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     sandbox: bool = False
 
 
-class RunEnded(_Event, frozen=True, kw_only=True, tag="run_ended"):
-    """A run let go of the ledger in good order. A killed run has no such line."""
+class RunEnded(_Event, frozen=True, kw_only=True, tag="run_ended", omit_defaults=True):
+    """A run let go of the ledger in good order. A killed run has no such line. `quotas` are those that it learned."""
 
     run: str
     exit_status: int
     reason: str
     counts: dict[str, int]
+    quotas: dict[str, int] = {}
 
 
 class _JobEvent(_Event, frozen=True, kw_only=True):
@@ -214,12 +220,13 @@ class Failed(_JobEvent, frozen=True, kw_only=True, tag="failed"):
     attempt: int
 
 
-class Finished(_JobEvent, frozen=True, kw_only=True, tag="finished"):
-    """The service ran the job to its end: `ACTIVE` is well, anything else is not."""
+class Finished(_JobEvent, frozen=True, kw_only=True, tag="finished", omit_defaults=True):
+    """The service ran the job to its end: `ACTIVE` is well, anything else is not. `ended` is its own time of that."""
 
     arn: str
     status: str
     message: str
+    ended: str = ""
 
 
 JobEvent: TypeAlias = Intent | Submitted | Refused | Unknown | Absent | Duplicate | Failed | Finished

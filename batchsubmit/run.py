@@ -42,7 +42,7 @@ class SubmitOptions:
 
 
 class Run:
-    """What one run is accountable for. `undecided` is filled in with reasons by whoever looked unknown jobs up."""
+    """What one run is accountable for. `undecided` and `quotas` are filled in by whoever learned of them."""
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Run:
         self._id = f"{self._clock.now():%Y%m%dT%H%M%SZ}-{os.getpid()}"
         self.tally = Tally(self._judge_failures)
         self.undecided: dict[str, str] = {}
+        self.quotas: dict[str, int] = {}
         self.before = Standing.of(inventory.index, ledger.book)
 
     async def begin(self, spooled: Spooled) -> None:
@@ -141,6 +142,7 @@ class Run:
                     exit_status=summary.exit_status,
                     reason=summary.stop_reason,
                     counts=summary.counts(),
+                    quotas=self.quotas,
                 )
             )
         return summary

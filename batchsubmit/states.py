@@ -175,3 +175,9 @@ class Book:
     def counts(self) -> Counter[Phase]:
         """How many jobs stand where."""
         return Counter(state.phase for state in self._states.values())
+
+    def account(self) -> dict[str, int]:
+        """How many jobs stand where, as people count: those that have finished are among the submitted."""
+        counts = self.counts()
+        counts[Phase.SUBMITTED] += counts[Phase.FINISHED]
+        return {str(phase): count for phase, count in sorted(counts.items()) if count}

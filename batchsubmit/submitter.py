@@ -5,7 +5,6 @@ wait before the next try in `pacing`; here stands what is done about it.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from typing import TypeAlias, assert_never
 
@@ -32,20 +31,18 @@ from batchsubmit.recorder import Recorder
 from batchsubmit.stopping import Stop, StopReason
 
 
-class Verdict(StrEnum):
-    """What became of a job that was to be submitted."""
-
-    SUBMITTED = "submitted"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-    NO_SLOT = "no_slot"
-    WITHDRAWN = "withdrawn"  # the run is stopping: the job is as new as before
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The run is stopping: the job is as new as before."""
 
 
 @dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """No call was made, because the run is stopping."""
+class GivenUp:
+    """The job failed for good, and the ledger says why."""
 
+
+Submission: TypeAlias = Accepted | QuotaExceeded | Uncertain | GivenUp | Withdrawn
+"""What became of a job that was to be submitted."""
 
 _Result: TypeAlias = Outcome | Withdrawn
 
@@ -62,30 +59,26 @@ class Submitter:
         self._policies = policies
         self._stop = stop
 
-    async def submit(self, job: Job) -> Verdict:
+    async def submit(self, job: Job) -> Submission:
         """Try to submit a job until it is decided, a slot is missing, or the run stops.
 
         Raises StoppedError where the ledger can no longer be relied on.
         """
         result = await self._policies.run(partial(self._attempt, job))
         match result:
-            case Accepted():
-                return Verdict.SUBMITTED
-            case Uncertain():
-                return Verdict.UNKNOWN
-            case QuotaExceeded():
-                return Verdict.NO_SLOT
+            case Accepted() | Uncertain() | QuotaExceeded() | Withdrawn():
+                return result
             case Rejected() | Conflicted():
                 await self.fail(job, result)
-                return Verdict.FAILED
+                return GivenUp()
             case Forbidden():
                 self._stop.request(_reason(result), f"{result.code}: {result.message}")
-                return Verdict.WITHDRAWN
+                return Withdrawn()
             case NotSent():
                 self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
-                return Verdict.WITHDRAWN
-            case Throttled() | Withdrawn():
-                return Verdict.WITHDRAWN
+                return Withdrawn()
+            case Throttled():
+                return Withdrawn()
             case _:
                 assert_never(result)
 

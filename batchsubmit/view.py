@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from batchsubmit.engine import Engine
-from batchsubmit.follow import Follower
 from batchsubmit.observers.tally import Tally
-from batchsubmit.slots import Lanes
+from batchsubmit.slots import Slots
 from batchsubmit.sources.delivery import Source
 from batchsubmit.stopping import Stop
 
@@ -18,9 +17,8 @@ class View:
     tally: Tally
     stop: Stop
     source: Source
-    lanes: Lanes
+    slots: Slots
     engine: Engine
-    follower: Follower
 
     def submitted(self) -> int:
         """Jobs submitted by this run."""
@@ -40,11 +38,11 @@ class View:
 
     def full_lanes(self) -> int:
         """Memberships whose jobs wait for a slot."""
-        return len(self.lanes.full(self.source.waiting()))
+        return len(self.slots.full(self.source.waiting()))
 
     def running(self) -> int:
-        """Submitted jobs that are being followed to their end."""
-        return self.follower.running
+        """Jobs of ours that are known to run."""
+        return self.slots.running_of_ours()
 
     def stopping(self) -> str:
         """Why the run is ending early; empty where it is not."""

@@ -23,6 +23,8 @@ class JobSummary:
     name: str
     status: str
     created_at: datetime
+    updated_at: datetime | None = None
+    trained_model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class JobDetails:
     message: str
     tags: Mapping[str, str]
     request: Mapping[str, Any]
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
 
 class JobsApi(Protocol):

@@ -93,6 +93,8 @@ def read_page(answer: Mapping[str, Any]) -> JobPage:
             name=each["name"],
             status=each["status"],
             created_at=each["createTime"],
+            updated_at=each.get("updateTime"),
+            trained_model=each.get("trainedModelArn", ""),
         )
         for each in answer["trainedModelInferenceJobs"]
     )
@@ -107,6 +109,8 @@ def read_details(answer: Mapping[str, Any]) -> JobDetails:
         message=answer.get("statusDetails", {}).get("message", ""),
         tags=answer.get("tags", {}),
         request={name: value for name, value in answer.items() if name in _REQUEST_MEMBERS},
+        created_at=answer.get("createTime"),
+        updated_at=answer.get("updateTime"),
     )
 
 

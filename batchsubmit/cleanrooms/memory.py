@@ -55,14 +55,14 @@ class MemoryCleanRooms:
         answer = self._call("ListTrainedModelInferenceJobs", "", given)
         if not isinstance(answer, dict):
             return answer
-        jobs = [{**job, "createTime": _moment(job["createTime"])} for job in answer["trainedModelInferenceJobs"]]
+        jobs = [_with_moments(job) for job in answer["trainedModelInferenceJobs"]]
         return read_page({**answer, "trainedModelInferenceJobs": jobs})
 
     async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
         """Read all about one job, or what came instead."""
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
         answer = self._call("GetTrainedModelInferenceJob", "", request)
-        return read_details(answer) if isinstance(answer, dict) else answer
+        return read_details(_with_moments(answer)) if isinstance(answer, dict) else answer
 
     def _call(self, operation: str, name: str, request: Mapping[str, Any]) -> dict[str, Any] | Outcome:
         disturbance = self._disturb(operation, name)
@@ -75,5 +75,7 @@ class MemoryCleanRooms:
         return disturbance.outcome if disturbance is not None else reply
 
 
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+def _with_moments(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the times of an answer, as a client of the real service does."""
+    times = {name: datetime.fromisoformat(answer[name]) for name in ("createTime", "updateTime") if name in answer}
+    return {**answer, **times}

@@ -33,7 +33,7 @@ def status(ledger: Path, *, as_json: bool) -> int:
         click.echo(json.dumps(_as_dict(ledger, book, failed, unknown)))
         return 0
     click.echo(f"{ledger}: {len(book):,} jobs in {len(book.runs):,} runs")
-    for phase, count in sorted(book.counts().items()):
+    for phase, count in book.account().items():
         click.echo(f"  {count:>9,} {phase}")
     _list("unknown", unknown, lambda state: state.message or "a call was about to be made")
     _list("failed", failed, lambda state: f"{state.code}: {state.message}")
@@ -52,7 +52,7 @@ def _as_dict(ledger: Path, book: "Book", failed: "list[JobState]", unknown: "lis
         "ledger": str(ledger),
         "jobs": len(book),
         "runs": len(book.runs),
-        "counts": {str(phase): count for phase, count in sorted(book.counts().items())},
+        "counts": book.account(),
         "failed": [
             {
                 "job": each.job,

@@ -47,6 +47,11 @@ def over_quota(name: str, value: int) -> Refusal:
     return Refusal("ServiceQuotaExceededException", message, {"quotaName": name, "quotaValue": float(value)})
 
 
+def bare_quota() -> Refusal:
+    """Return the same without saying which quota and how many slots it has."""
+    return Refusal("ServiceQuotaExceededException", "You have exceeded your service quota.")
+
+
 def invalid(*problems: str) -> Refusal:
     """Return the refusal of a request that breaks its constraints, in the words AWS puts around them."""
     detected = "1 validation error" if len(problems) == 1 else f"{len(problems)} validation errors"

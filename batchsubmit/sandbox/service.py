@@ -26,7 +26,7 @@ from batchsubmit.sandbox.operations import (
     UNTAG,
 )
 from batchsubmit.sandbox.records import CANCELLING, STARTING, JobRecord, pack
-from batchsubmit.sandbox.refusals import Refusal, invalid
+from batchsubmit.sandbox.refusals import Refusal, bare_quota, invalid
 from batchsubmit.sandbox.settings import SandboxSettings
 from batchsubmit.sandbox.slots import Slots
 from batchsubmit.sandbox.tags import merged, tag_problems, without
@@ -99,7 +99,12 @@ class SandboxService:
         self._models.require_active(model)
         account = intern(model.split(":", 5)[4])
         settings = self._settings
-        self.slots.take(membership, account, per_membership=settings.per_membership, per_account=settings.per_account)
+        try:
+            self.slots.take(
+                membership, account, per_membership=settings.per_membership, per_account=settings.per_account
+            )
+        except Refusal as refusal:
+            raise (refusal if settings.tells_quota else bare_quota()) from None
         job = JobRecord(
             job_id=self._new_id(),
             arn_prefix=intern(model.partition(_MODEL_PATH)[0] + _JOB_PATH),

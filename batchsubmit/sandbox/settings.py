@@ -23,6 +23,8 @@ class SandboxSettings:
     """Pending or running jobs of one membership; 0 for no quota."""
     per_account: int = 10
     """Pending or running jobs of one account; 0 for no quota."""
+    tells_quota: bool = True
+    """Whether a refusal for a quota carries its name and value."""
     failure_probability: float = 0.0
     """The share of jobs that end as `CREATE_FAILED`."""
     failing_names: frozenset[str] = frozenset()
@@ -68,6 +70,8 @@ def _fitting(name: str, value: object, current: object) -> object:
             return value
         case float() if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
+        case bool() if isinstance(value, bool):
+            return value
         case int() | None if isinstance(value, int) and not isinstance(value, bool):
             return value
     if name == "seed" and value is None:

@@ -105,6 +105,7 @@ class Inventory:
 
     index: Index = field(default_factory=Index)
     region: str = ""
+    accounts: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
     invalid_count: int = 0
@@ -129,6 +130,7 @@ def take_inventory(
     """
     inventory = Inventory(is_readable=reader.has_sound_header)
     across = _AcrossRows(reader, inventory.index, terms)
+    inventory.accounts = across.accounts
     for row in reader.rows():
         if is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
@@ -157,7 +159,7 @@ class _AcrossRows:
         self._offsets = array("Q")
         self._lines = array("Q")
         self._repeats: dict[int, int] = {}
-        self._accounts: dict[str, str] = {}
+        self.accounts: dict[str, str] = {}
         self.region = ""
 
     def check(self, row: Row) -> tuple[int, tuple[Problem, ...]]:
@@ -180,7 +182,7 @@ class _AcrossRows:
             wrong = f"region {region}, but the rows above are in {self.region}"
             right = "a run serves one region: split the manifest"
             problems.append(self._reader.problem(row, "trainedModelArn", wrong, right))
-        first_account = self._accounts.get(membership, account)
+        first_account = self.accounts.get(membership, account)
         if account != first_account:
             wrong = f"account {account}, but the rows above have membership {membership} in {first_account}"
             right = "a membership belongs to one account: correct the ARN"
@@ -213,7 +215,7 @@ class _AcrossRows:
     def accept(self, row: Row, ordinal: int) -> None:
         """Take a good row into the index."""
         membership = row.request["membershipIdentifier"]
-        self.region, self._accounts[membership] = row.request["trainedModelArn"].split(":")[3:5]
+        self.region, self.accounts[membership] = row.request["trainedModelArn"].split(":")[3:5]
         digest = job_digest(canonical(row.request), batch=self._terms.batch, ordinal=ordinal)
         self._index.add(row, membership, digest, ordinal)
 

@@ -23,7 +23,8 @@ from virtual import SlowLedger, VirtualClock, VirtualLoop, Wire, end_all
 from batchsubmit.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
-from batchsubmit.engine import Engine, Limits
+from batchsubmit.durations import Durations
+from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.jobs import (
     Conflicted,
     Forbidden,
@@ -41,13 +42,14 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker, canonical
-from batchsubmit.slots import Lanes
+from batchsubmit.slots import Slots
 from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Terms, take_inventory
 from batchsubmit.sources.manifest import ManifestSource
 from batchsubmit.states import Phase, decide
 from batchsubmit.stopping import Stop, StopReason
 from batchsubmit.submitter import Submitter
+from batchsubmit.watch import Watcher
 
 pytestmark = pytest.mark.timeout(900)  # a failure takes its time to be made small; else it is seconds
 
@@ -155,6 +157,7 @@ class Process:
         stop.on_request(gate.close)
         policies = RetryPolicies(RETRY, sleep=stop.pause)
         catalog = Catalog(self.wire, RETRY, sleep=stop.pause)
+        slots = Slots(SlotSettings(min_poll_seconds=0.5, max_poll_seconds=2), Durations())
         engine = Engine(
             source=ManifestSource(
                 reader,
@@ -162,11 +165,24 @@ class Process:
                 batch="",
                 decision=lambda key: decide(ledger.book.get(key), retry_failed=retry_failed),
             ),
-            submitter=Submitter(api=self.wire, recorder=recorder, gate=gate, policies=policies, stop=stop),
-            lookup=Lookup(
-                catalog=catalog, recorder=recorder, settings=LookupSettings(settle_seconds=SETTLE_SECONDS), stop=stop
+            crew=Crew(
+                submitter=Submitter(api=self.wire, recorder=recorder, gate=gate, policies=policies, stop=stop),
+                lookup=Lookup(
+                    catalog=catalog,
+                    recorder=recorder,
+                    settings=LookupSettings(settle_seconds=SETTLE_SECONDS),
+                    stop=stop,
+                ),
+                watcher=Watcher(
+                    catalog=catalog,
+                    recorder=recorder,
+                    slots=slots,
+                    stop=stop,
+                    settle_seconds=SETTLE_SECONDS,
+                    follows=False,
+                ),
             ),
-            lanes=Lanes(SlotSettings(min_poll_seconds=0.5, max_poll_seconds=2)),
+            slots=slots,
             stop=stop,
             clock=clock,
             limits=Limits(concurrency=4, max_attempts=RETRY.max_attempts),
@@ -326,7 +342,7 @@ class ExactlyOnce(RuleBasedStateMachine):
     def _settle_accounts(self) -> None:
         self.no_job_runs_twice()
         assert Counter(self.service.request_of.values()) == Counter(map(canonical, self.rows))
-        assert all(state.phase is Phase.SUBMITTED for state in self.ledger.book)
+        assert all(state.phase in {Phase.SUBMITTED, Phase.FINISHED} for state in self.ledger.book)
         recorded = [event.arn for event in self.ledger.events if isinstance(event, Submitted)]
         assert sorted(recorded) == sorted(self.service.key_of)
 

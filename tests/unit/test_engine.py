@@ -15,7 +15,8 @@ from batchsubmit.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
-from batchsubmit.engine import Engine, Limits
+from batchsubmit.durations import Durations
+from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import (
     Absent,
@@ -35,13 +36,14 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
-from batchsubmit.slots import Lanes
+from batchsubmit.slots import Slots
 from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Terms, take_inventory
 from batchsubmit.sources.manifest import ManifestSource
 from batchsubmit.states import Phase, decide
 from batchsubmit.stopping import Stop, StopReason
 from batchsubmit.submitter import Submitter
+from batchsubmit.watch import Watcher
 
 FREE = SandboxSettings(per_membership=0, per_account=0, job_seconds=3600)
 START = "StartTrainedModelInferenceJob"
@@ -75,6 +77,7 @@ class Works:
         self.disturbances: dict[str, list[Disturbance]] = {}
         self.starts: list[str] = []
         self.stop_after: int | None = None
+        self.follows = False
 
     async def run(self, requests: Iterable[Mapping[str, Any]], **limits: Any) -> Engine:  # noqa: ANN401 (of Limits)
         """Submit these rows."""
@@ -89,22 +92,31 @@ class Works:
         recorder = Recorder(self.ledger, clock)
         gate = RateGate(Pace(0))
         self.stop.on_request(gate.close)
+        catalog = Catalog(self.api, retry, sleep=self.stop.pause)
+        slots = Slots(SlotSettings(min_poll_seconds=0.01, max_poll_seconds=0.02), Durations())
         engine = Engine(
             source=ManifestSource(reader, index, batch="", decision=lambda key: decide(self.ledger.book.get(key))),
-            submitter=Submitter(
-                api=self.api,
-                recorder=recorder,
-                gate=gate,
-                policies=RetryPolicies(retry, sleep=self.stop.pause),
-                stop=self.stop,
+            crew=Crew(
+                submitter=Submitter(
+                    api=self.api,
+                    recorder=recorder,
+                    gate=gate,
+                    policies=RetryPolicies(retry, sleep=self.stop.pause),
+                    stop=self.stop,
+                ),
+                lookup=Lookup(
+                    catalog=catalog, recorder=recorder, settings=LookupSettings(settle_seconds=0.02), stop=self.stop
+                ),
+                watcher=Watcher(
+                    catalog=catalog,
+                    recorder=recorder,
+                    slots=slots,
+                    stop=self.stop,
+                    settle_seconds=0.02,
+                    follows=self.follows,
+                ),
             ),
-            lookup=Lookup(
-                catalog=Catalog(self.api, retry, sleep=self.stop.pause),
-                recorder=recorder,
-                settings=LookupSettings(settle_seconds=0.02),
-                stop=self.stop,
-            ),
-            lanes=Lanes(SlotSettings(min_poll_seconds=0.01, max_poll_seconds=0.02)),
+            slots=slots,
             stop=self.stop,
             clock=clock,
             limits=Limits(concurrency=self.concurrency, max_attempts=3, **limits),
@@ -180,13 +192,14 @@ async def test_jobs_wait_for_slots_and_all_get_one() -> None:
     await works.run(both)
     assert sorted(works.on_service) == names(both)
     assert works.arns_agree
-    assert all(state.phase is Phase.SUBMITTED for state in works.ledger.book)
+    assert all(state.phase in {Phase.SUBMITTED, Phase.FINISHED} for state in works.ledger.book)
 
 
 async def test_a_full_membership_does_not_hold_up_another() -> None:
     """Its jobs all go through while the first waits for ever."""
     works = Works(SandboxSettings(per_membership=0, per_account=0, job_seconds=3600))
-    quota = Disturbance(QuotaExceeded("ServiceQuotaExceededException", ""))
+    words = "inference jobs per membership"
+    quota = Disturbance(QuotaExceeded("ServiceQuotaExceededException", "", quota_name=words, quota_value=25.0))
     stuck = rows(3)
     works.disturbances = {row["name"]: [quota] * 5 for row in stuck}
     free = rows(20, OTHER_MEMBERSHIP, "free")

@@ -22,6 +22,7 @@ from batchsubmit.jobs import (
     Job,
     NotSent,
     Outcome,
+    QuotaExceeded,
     Refused,
     Rejected,
     Submitted,
@@ -35,7 +36,7 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.stopping import Stop, StopReason
-from batchsubmit.submitter import Submitter, Verdict
+from batchsubmit.submitter import GivenUp, Submitter, Withdrawn
 
 JOB = job_named("a")
 THROTTLED = Throttled("ThrottlingException", "Rate exceeded")
@@ -87,7 +88,7 @@ class Bench:
 async def test_an_accepted_job_is_recorded_between_intent_and_arn(clock: FakeClock) -> None:
     """The intent first, the service's own ARN after it."""
     bench = Bench(clock)
-    assert await bench.submitter.submit(JOB) is Verdict.SUBMITTED
+    assert isinstance(await bench.submitter.submit(JOB), Accepted)
     intent, submitted = bench.ledger.events
     assert isinstance(intent, Intent)
     assert (intent.job, intent.membership, intent.name, intent.attempt) == (JOB.key, MEMBERSHIP, "a", 1)
@@ -127,7 +128,7 @@ async def test_the_intent_is_durable_before_the_call_leaves(clock: FakeClock) ->
     assert bench.kinds == [Intent]
     assert bench.arns == []
     durable.set()
-    assert await submission is Verdict.SUBMITTED
+    assert isinstance(await submission, Accepted)
 
 
 async def test_a_ledger_that_fails_stops_before_the_call(clock: FakeClock) -> None:
@@ -149,7 +150,7 @@ async def test_a_full_membership_sends_the_job_back_to_its_lane(clock: FakeClock
     bench = Bench(clock, rate=100)
     for name in "xy":
         await bench.submitter.submit(job_named(name))
-    assert await bench.submitter.submit(JOB) is Verdict.NO_SLOT
+    assert isinstance(await bench.submitter.submit(JOB), QuotaExceeded)
     assert bench.kinds[-2:] == [Intent, Refused]
     assert bench.tally.refused_by_quota == 1
     assert clock.slept == []
@@ -160,7 +161,7 @@ async def test_a_full_membership_sends_the_job_back_to_its_lane(clock: FakeClock
 async def test_throttling_is_waited_out_and_cuts_the_rate(clock: FakeClock) -> None:
     """However often; each try has its own intent."""
     bench = Bench(clock, THROTTLED, THROTTLED, rate=1000)
-    assert await bench.submitter.submit(JOB) is Verdict.SUBMITTED
+    assert isinstance(await bench.submitter.submit(JOB), Accepted)
     assert bench.kinds == [Intent, Refused, Intent, Refused, Intent, Submitted]
     assert [event.attempt for event in bench.ledger.events if isinstance(event, Intent)] == [1, 2, 3]
     assert len(clock.slept) == 2
@@ -171,14 +172,14 @@ async def test_throttling_is_waited_out_and_cuts_the_rate(clock: FakeClock) -> N
 async def test_a_conflict_is_tried_again_and_may_end_well(clock: FakeClock) -> None:
     """409 means not now."""
     bench = Bench(clock, CONFLICTED, CONFLICTED)
-    assert await bench.submitter.submit(JOB) is Verdict.SUBMITTED
+    assert isinstance(await bench.submitter.submit(JOB), Accepted)
     assert len(bench.arns) == 1
 
 
 async def test_a_conflict_that_lasts_fails_the_job_in_the_service_s_words(clock: FakeClock) -> None:
     """After the attempts of the settings."""
     bench = Bench(clock, *[CONFLICTED] * 9)
-    assert await bench.submitter.submit(JOB) is Verdict.FAILED
+    assert isinstance(await bench.submitter.submit(JOB), GivenUp)
     assert bench.kinds == [Intent, Refused] * 3 + [Failed]
     failed = bench.ledger.events[-1]
     assert isinstance(failed, Failed)
@@ -188,7 +189,7 @@ async def test_a_conflict_that_lasts_fails_the_job_in_the_service_s_words(clock:
 async def test_a_request_that_can_never_work_fails_at_once(clock: FakeClock) -> None:
     """One call, the service's own words, and the run goes on."""
     bench = Bench(clock, REJECTED)
-    assert await bench.submitter.submit(JOB) is Verdict.FAILED
+    assert isinstance(await bench.submitter.submit(JOB), GivenUp)
     failed = bench.ledger.events[-1]
     assert isinstance(failed, Failed)
     assert (failed.code, failed.message) == (REJECTED.code, REJECTED.message)
@@ -200,7 +201,7 @@ async def test_a_request_that_can_never_work_fails_at_once(clock: FakeClock) -> 
 async def test_an_answer_that_never_came_leaves_the_job_unknown(clock: FakeClock, took_effect: bool) -> None:
     """It is never simply sent again."""
     bench = Bench(clock, Disturbance(UNCERTAIN, took_effect=took_effect))
-    assert await bench.submitter.submit(JOB) is Verdict.UNKNOWN
+    assert isinstance(await bench.submitter.submit(JOB), Uncertain)
     assert bench.kinds == [Intent, Unknown]
     unknown = bench.ledger.events[-1]
     assert isinstance(unknown, Unknown)
@@ -211,7 +212,7 @@ async def test_an_answer_that_never_came_leaves_the_job_unknown(clock: FakeClock
 async def test_refused_credentials_stop_the_run_without_failing_the_job(clock: FakeClock) -> None:
     """No other job would fare better, and this one is as new as before."""
     bench = Bench(clock, Forbidden("ExpiredTokenException", "expired"))
-    assert await bench.submitter.submit(JOB) is Verdict.WITHDRAWN
+    assert isinstance(await bench.submitter.submit(JOB), Withdrawn)
     assert bench.stop.reason is StopReason.CREDENTIALS
     assert "expired" in bench.stop.message
     assert bench.kinds == [Intent, Refused]
@@ -220,7 +221,7 @@ async def test_refused_credentials_stop_the_run_without_failing_the_job(clock: F
 async def test_something_that_is_not_the_service_stops_the_run_as_unreachable(clock: FakeClock) -> None:
     """A proxy's 404 is no verdict on the job."""
     bench = Bench(clock, Forbidden("404", "no message; is the endpoint Clean Rooms ML?"))
-    assert await bench.submitter.submit(JOB) is Verdict.WITHDRAWN
+    assert isinstance(await bench.submitter.submit(JOB), Withdrawn)
     assert bench.stop.reason is StopReason.UNREACHABLE
     assert bench.kinds == [Intent, Refused]
 
@@ -228,9 +229,9 @@ async def test_something_that_is_not_the_service_stops_the_run_as_unreachable(cl
 async def test_a_call_that_cannot_leave_is_tried_again_and_then_stops_the_run(clock: FakeClock) -> None:
     """The job is not burned on it."""
     bench = Bench(clock, NOT_SENT)
-    assert await bench.submitter.submit(JOB) is Verdict.SUBMITTED
+    assert isinstance(await bench.submitter.submit(JOB), Accepted)
     bench = Bench(clock, *[NOT_SENT] * 9)
-    assert await bench.submitter.submit(JOB) is Verdict.WITHDRAWN
+    assert isinstance(await bench.submitter.submit(JOB), Withdrawn)
     assert bench.stop.reason is StopReason.UNREACHABLE
     assert bench.kinds == [Intent, Refused] * 3
 
@@ -239,20 +240,20 @@ async def test_a_stopped_run_makes_no_call_and_writes_nothing(clock: FakeClock) 
     """The job is as new as before."""
     bench = Bench(clock)
     bench.stop.request(StopReason.SIGNAL, "")
-    assert await bench.submitter.submit(JOB) is Verdict.WITHDRAWN
+    assert isinstance(await bench.submitter.submit(JOB), Withdrawn)
     assert bench.kinds == []
 
 
 async def test_a_job_waiting_for_the_rate_is_withdrawn_when_the_run_stops(clock: FakeClock) -> None:
     """Its intent is answered by a refusal, so that nobody looks for it."""
     bench = Bench(clock, rate=0.01)
-    assert await bench.submitter.submit(job_named("first")) is Verdict.SUBMITTED
+    assert isinstance(await bench.submitter.submit(job_named("first")), Accepted)
     waiting = asyncio.create_task(bench.submitter.submit(JOB))
     for _ in range(20):
         await asyncio.sleep(0)
     assert bench.kinds[-1] is Intent
     bench.stop.request(StopReason.SIGNAL, "")
-    assert await asyncio.wait_for(waiting, 5) is Verdict.WITHDRAWN
+    assert isinstance(await asyncio.wait_for(waiting, 5), Withdrawn)
     assert bench.kinds[-1] is Refused
     assert len(bench.arns) == 1
 
@@ -317,7 +318,7 @@ async def test_a_cancelled_call_leaves_the_intent_alone_in_the_ledger(clock: Fak
 async def test_attempts_are_counted_on_from_the_ledger(clock: FakeClock) -> None:
     """A second submission of a job continues its numbers."""
     bench = Bench(clock, *[CONFLICTED] * 3)
-    assert await bench.submitter.submit(JOB) is Verdict.FAILED
-    assert await bench.submitter.submit(JOB) is Verdict.SUBMITTED
+    assert isinstance(await bench.submitter.submit(JOB), GivenUp)
+    assert isinstance(await bench.submitter.submit(JOB), Accepted)
     attempts = [event.attempt for event in bench.ledger.events if isinstance(event, Intent)]
     assert attempts == list(range(1, len(attempts) + 1))

@@ -1,0 +1,118 @@
+"""One quota and what is known of its use: of a membership, or of the account around it. Pure.
+
+A quota is never told but by its refusals, and what runs is never known but by looks at the service. So a budget counts
+what is seen to run, what is under way, and what must be hidden: slots that a refusal proved to be taken though nothing
+was seen to take them (jobs of others, or a List that lags). Hidden slots come back by single tries, ever more rarely.
+"""
+
+from dataclasses import dataclass
+
+_CAUTIOUS_STREAK = 3
+"""Where nothing can be seen, so many tries in a row are accepted one at a time before more are under way at once."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Budget:
+    """The slots of one scope. `cap` is the user's word, `limit` the service's; either may be unknown.
+
+    Up to `likely` slots (the service's default quota) are used without care while no limit is known; beyond that,
+    `window` calls are under way at once, one more with each that is accepted.
+    """
+
+    likely: int
+    min_poll_seconds: float
+    max_poll_seconds: float
+    cap: int | None = None
+    limit: int | None = None
+    is_counted: bool = True  # False once `limit` was only guessed from what seemed to run
+    running: int = 0
+    under_way: int = 0
+    hidden: int = 0
+    window: int = 1
+    streak: int = 0
+    probe_at: float = 0.0
+    probe_wait: float = 0.0
+    probes_refused: int = 0
+    is_probed: bool = False
+
+    @property
+    def bound(self) -> int | None:
+        """The narrower of cap and limit."""
+        known = [each for each in (self.cap, self.limit) if each is not None]
+        return min(known, default=None)
+
+    @property
+    def taken(self) -> int:
+        """Slots that cannot be used now."""
+        return self.running + self.under_way + self.hidden
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more call may be made without being a try."""
+        bound = self.bound
+        if bound is None:
+            return self.taken < self.likely or self.under_way < self.window
+        return self.taken < bound
+
+    def may_probe(self, now: float) -> bool:
+        """Whether it is time for a single try of the hidden slots."""
+        return self.hidden > 0 and not self.has_room and not self.is_probed and now >= self.probe_at
+
+    def accepted(self, now: float, *, is_tracked: bool) -> None:
+        """A call was accepted; `running` has the job already, where jobs are tracked at all."""
+        self.probes_refused = 0
+        self.streak += 1
+        if self.hidden and (is_tracked or self.streak > _CAUTIOUS_STREAK):
+            self.hidden -= 1
+        self.probe_at, self.probe_wait = now, 0.0
+        if self.limit is None and self.streak > self.likely:
+            self.window += 1
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether more seems to run than the limit allows: it was raised, or something has ended unseen."""
+        return self.limit is not None and self.running > self.limit
+
+    def raised(self) -> None:
+        """More runs than the limit allows: look for the new one with care."""
+        self.limit, self.likely, self.window, self.hidden = None, self.running, 1, 0
+
+    def refused(self, value: int | None, *, seen_at_start: int, was_probe: bool, now: float) -> None:
+        """A call was refused for this quota. `seen_at_start` is what ran when it left."""
+        others = max(seen_at_start, self.running + self.under_way)
+        if value is not None:
+            self.limit, self.is_counted = value, True
+        elif self.limit is None:
+            self.limit, self.is_counted = max(others, 1), False
+        bound = self.bound or 0
+        self.hidden = max(bound - others, 0)
+        self.window, self.streak = 1, 0
+        self.is_probed = False
+        if was_probe and self.hidden:
+            self.probes_refused += 1
+            self.probe_wait = min(self.probe_wait * 2 or self.min_poll_seconds, self._longest_wait)
+        elif self.hidden:
+            self.probe_wait = self.min_poll_seconds
+        self.probe_at = now + self.probe_wait
+
+    @property
+    def _longest_wait(self) -> float:
+        return max(self.max_poll_seconds, self.min_poll_seconds)
+
+    def recounted(self) -> None:
+        """All that runs in this scope, of whomever, has just been counted: guesses give way."""
+        if not self.is_counted and self.limit is not None:
+            self.limit, self.is_counted = max(self.running, 1), True
+        self.settle()
+
+    def settle(self) -> None:
+        """Let what is seen take the place of what was hidden."""
+        if self.bound is not None:
+            self.hidden = max(0, min(self.hidden, self.bound - self.running))
+
+    def lost_sight(self, now: float) -> None:
+        """Nothing can be looked at: from here on slots come back by single tries alone."""
+        if self.bound is not None:
+            self.hidden = max(self.bound - self.running - self.under_way, 0)
+            self.probe_wait = self.min_poll_seconds
+            self.probe_at = now + self.probe_wait

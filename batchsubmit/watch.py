@@ -1,0 +1,169 @@
+"""Looks at the jobs that run: carries out the looks that `slots` asks for, and records which jobs have ended.
+
+When to look, and what follows for the slots, is decided in `slots`; here stand the calls and the ledger.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from batchsubmit.catalog import Catalog, ReadError
+from batchsubmit.cleanrooms import RUNNING_STATUSES, JobDetails, JobSummary
+from batchsubmit.clock import timestamp
+from batchsubmit.durations import JobClass
+from batchsubmit.jobs import Finished
+from batchsubmit.recorder import Recorder
+from batchsubmit.slots import Ended, Look, RunningJob, Sighting, Slots
+from batchsubmit.states import Phase
+from batchsubmit.stopping import Stop, StopReason
+
+
+class Watcher:
+    """One run's eyes. With `follows`, what cannot be seen stops the run; else slots are found by tries instead."""
+
+    def __init__(
+        self, *, catalog: Catalog, recorder: Recorder, slots: Slots, stop: Stop, settle_seconds: float, follows: bool
+    ) -> None:
+        self._catalog = catalog
+        self._recorder = recorder
+        self._slots = slots
+        self._stop = stop
+        self._settle_seconds = settle_seconds
+        self.follows = follows
+
+    def follow(self, key: str) -> None:
+        """Watch a job that the ledger knows to be submitted, and not to have ended; others are none of our business."""
+        state = self._recorder.ledger.book.get(key)
+        if state is None or state.phase is not Phase.SUBMITTED:
+            return
+        clock = self._recorder.clock
+        now, age = clock.monotonic(), _age(datetime.fromisoformat(state.since), clock.now()) if state.since else 0.0
+        kind = JobClass(state.trained_model)
+        job = RunningJob(arn=state.arn, key=key, kind=kind, began_at=now - age, seen_at=now - age)
+        self._slots.runs(state.membership, job)
+
+    async def look(self, look: Look, seen: Callable[[], None]) -> None:
+        """Carry out one look; `seen` is called as soon as freed slots can be used.
+
+        Raises StoppedError where the ledger can no longer be relied on.
+        """
+        clock = self._recorder.clock
+        began_at = clock.monotonic()
+        try:
+            sightings = await self._sightings(look)
+        except ReadError as exc:
+            self._could_not_look(look, exc)
+            seen()
+            return
+        self._recognise(self._slots.strangers(look, sightings))
+        now = clock.monotonic()
+        ended = self._slots.saw(look, sightings, began_at=began_at, now=now)
+        missing = self._slots.missing(look, sightings, older_than=self._settle_seconds, now=now)
+        seen()
+        for each in ended:
+            if each.job.key:
+                await self._record(look.membership, each)
+        for arn in missing:
+            await self._search(look.membership, arn)
+            seen()
+
+    def _recognise(self, strangers: set[str]) -> None:
+        """Tell jobs that an earlier run of this ledger started from those of others."""
+        book = self._recorder.ledger.book
+        for key in book.claims(strangers).values() if strangers else ():
+            self.follow(key)
+
+    async def _sightings(self, look: Look) -> list[Sighting]:
+        """Make the calls. Raises ReadError."""
+        now = self._recorder.clock.now
+        if look.is_whole:
+            return [_from_summary(job, now()) for job in await self._catalog.jobs(look.membership)]
+        found = []
+        for arn in look.arns:
+            details = await self._details(look.membership, arn)
+            if details is not None:
+                found.append(_from_details(details, now()))
+        return found
+
+    async def _details(self, membership: str, arn: str) -> JobDetails | None:
+        """Read a job; None, and its slot given back, where the service knows no such job. Raises ReadError."""
+        try:
+            return await self._catalog.details(membership, arn)
+        except ReadError as exc:
+            if not exc.is_not_found:
+                raise
+            self._slots.gone(membership, arn)
+            return None
+
+    async def _search(self, membership: str, arn: str) -> None:
+        """Ask for a job that List should show and does not."""
+        look = Look(membership, (arn,))
+        try:
+            sightings = await self._sightings(look)
+        except ReadError:
+            return
+        now = self._recorder.clock.monotonic()
+        for each in self._slots.saw(look, sightings, began_at=now, now=now):
+            await self._record(membership, each)
+
+    async def _record(self, membership: str, ended: Ended) -> None:
+        """Write down that a job of ours has ended, with the service's words where it ended badly."""
+        state = self._recorder.ledger.book.get(ended.job.key)
+        if state is None or state.phase is not Phase.SUBMITTED:
+            return
+        status, message = ended.sighting.status, ""
+        if status != "ACTIVE":
+            try:
+                message = (await self._catalog.details(membership, ended.job.arn)).message
+            except ReadError as exc:
+                message = f"no reason known: {exc}"
+        self._recorder.note(
+            Finished(
+                **state.stamp(self._recorder.now()),
+                arn=ended.job.arn,
+                status=status,
+                message=message,
+                ended=timestamp(ended.sighting.ended_at) if ended.sighting.ended_at else "",
+            )
+        )
+
+    def _could_not_look(self, look: Look, exc: ReadError) -> None:
+        if self.follows:
+            reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
+            self._stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
+        structlog.get_logger("batchsubmit").warning("slots.unseen", membership=look.membership, reason=str(exc))
+        self._slots.could_not_look(look, self._recorder.clock.monotonic(), for_ever=exc.is_forbidden)
+
+
+def _from_summary(job: JobSummary, now: datetime) -> Sighting:
+    is_running = job.status in RUNNING_STATUSES
+    ended_at = None if is_running else job.updated_at
+    return Sighting(
+        arn=job.arn,
+        status=job.status,
+        is_running=is_running,
+        trained_model=job.trained_model,
+        age_seconds=_age(job.created_at, now),
+        ran_seconds=_age(job.created_at, ended_at or now),
+        ended_at=ended_at,
+    )
+
+
+def _from_details(job: JobDetails, now: datetime) -> Sighting:
+    is_running = job.status in RUNNING_STATUSES
+    ended_at = None if is_running else job.updated_at
+    return Sighting(
+        arn=job.arn,
+        status=job.status,
+        is_running=is_running,
+        trained_model=str(job.request.get("trainedModelArn", "")),
+        age_seconds=_age(job.created_at or now, now),
+        ran_seconds=_age(job.created_at or now, ended_at or now),
+        ended_at=ended_at,
+    )
+
+
+def _age(since: datetime, until: datetime) -> float:
+    """Seconds, not fewer than none: the two times may be of different clocks."""
+    return max((until - since).total_seconds(), 0.0)
