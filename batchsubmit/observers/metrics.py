@@ -12,7 +12,8 @@ from prometheus_client.exposition import choose_encoder
 
 from batchsubmit import __version__
 from batchsubmit.jobs import Absent, Duplicate, Failed, Finished, Intent, JobEvent, Refused, Submitted, Unknown
-from batchsubmit.observers.gauges import Gauges, Readings
+from batchsubmit.observers.readings import Readings
+from batchsubmit.observers.state import State
 
 OTHER = "other"
 MOST_CODES = 40
@@ -23,14 +24,14 @@ _ATTEMPT_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
 
 
 class Metrics:
-    """An observer with a registry. `read` gives the state of the moment, for the gauges."""
+    """An observer with a registry. `read` gives the state of the moment, for what is read at a scrape."""
 
     def __init__(self, read: Callable[[], Readings], *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.registry = registry = CollectorRegistry()
         self._monotonic = monotonic
         self._sent_at: dict[str, float] = {}
         self._codes: set[str] = set()
-        registry.register(Gauges(read))
+        registry.register(State(read))
         ProcessCollector(registry=registry)
         Info("batchsubmit_build", "The running version.", registry=registry).info({"version": __version__})
         self._submitted = _counter(registry, "jobs_submitted", "Jobs that the service has taken.", "via")
@@ -41,8 +42,6 @@ class Metrics:
         self._unknown = _counter(registry, "attempts_unknown", "Calls whose answer was lost.")
         self._lookups = _counter(registry, "lookups", "What lookups of unknown jobs brought.", "outcome")
         self._rate_cuts = _counter(registry, "rate_cuts", "Times that throttling halved the rate.")
-        self._messages = _counter(registry, "messages", "Messages of the queue, by what became of them.", "outcome")
-        self._queue_errors = _counter(registry, "queue_errors", "Calls of SQS that failed.", "operation", "code")
         self._attempt_seconds = Histogram(
             "batchsubmit_attempt_seconds",
             "From the intent in the ledger to the outcome in it: rate gate, call, ledger.",
@@ -96,14 +95,6 @@ class Metrics:
     def ledger_took(self, seconds: float) -> None:
         """Note how long a durable write took."""
         self._ledger_seconds.observe(seconds)
-
-    def message(self, outcome: str, count: int = 1) -> None:
-        """Count messages: `received`, `done`, `failed`, `poison`, `released` (a word of ours, never the queue's)."""
-        self._messages.labels(outcome).inc(count)
-
-    def queue_error(self, operation: str, code: str) -> None:
-        """Count a failed call of SQS; `operation` is the API's name."""
-        self._queue_errors.labels(operation, self._bounded(code)).inc()
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics in the format that the scraper accepts, and that format's content type."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -17,11 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from batchsubmit.cli.check import check_option
 from batchsubmit.cli.options import config_option
 from batchsubmit.clock import SystemClock
+from batchsubmit.config import WorkerSettings
 from batchsubmit.errors import UsageError
+from batchsubmit.health import make_metrics, serving_probes
 from batchsubmit.jobs import Intent, Submitted
 from batchsubmit.ledger.file import open_ledger
-from batchsubmit.observers.gauges import LaneReading, Readings
 from batchsubmit.observers.metrics import Metrics
+from batchsubmit.observers.readings import LaneReading, Readings
 from batchsubmit.probes.check import ask, check
 from batchsubmit.probes.server import ProbeServer
 from batchsubmit.probes.vitals import Contact
@@ -124,6 +127,32 @@ async def test_a_port_in_use_is_said_in_a_sentence(server: ProbeServer) -> None:
     with pytest.raises(UsageError, match=r"worker\.metrics_port"):
         async with ProbeServer(live={}, ready={}, port=server.port):
             pass
+
+
+def free_port() -> int:
+    """A port that nobody has, just now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+async def test_a_worker_shows_its_health_where_the_settings_say() -> None:
+    """With the extra, metrics are there; with port 0, nothing is."""
+    settings = WorkerSettings(metrics_port=free_port())
+    metrics = make_metrics(Readings)
+    async with serving_probes(settings, live={}, ready={}, metrics=metrics) as server:
+        assert server is not None
+        assert server.url == f"http://127.0.0.1:{settings.metrics_port}"
+        assert (await asyncio.to_thread(fetch, f"{server.url}/metrics"))[0] == 200
+    async with serving_probes(WorkerSettings(metrics_port=0), live={}, ready={}, metrics=metrics) as server:
+        assert server is None
+
+
+def test_without_the_extra_there_are_no_metrics_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probes' side then says so (above)."""
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    for name in ("metrics", "state"):
+        monkeypatch.delitem(sys.modules, f"batchsubmit.observers.{name}", raising=False)
+    assert make_metrics(Readings) is None
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from batchsubmit.jobs import (
     Submitted,
     Unknown,
 )
-from batchsubmit.observers.gauges import MOST_LANES, LaneReading, Readings
 from batchsubmit.observers.metrics import MOST_CODES, Metrics
+from batchsubmit.observers.readings import LaneReading, Readings
+from batchsubmit.observers.state import MOST_LANES
 
 STAMP: Stamp = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 INTENT = Intent(**STAMP, attempt=1, trained_model="t")
@@ -104,12 +105,12 @@ def test_the_ledger_s_latency_and_the_cuts_of_the_rate_are_counted(watched: Watc
     assert watched.value("rate_cuts_total") == 1
 
 
-def test_the_queue_s_messages_and_errors_are_counted(watched: Watched) -> None:
-    """By outcome, and by operation and code."""
-    watched.metrics.message("received", 10)
-    watched.metrics.queue_error("DeleteMessage", "RequestThrottled")
-    assert watched.value("messages_total", outcome="received") == 10
-    assert watched.value("queue_errors_total", operation="DeleteMessage", code="RequestThrottled") == 1
+def test_the_queue_s_counts_are_read_at_the_scrape(watched: Watched) -> None:
+    """As counters: the worker keeps them itself."""
+    watched.readings = Readings(queue_polls=3, messages={"received": 10}, queue_failures={"throttled": 2})
+    assert watched.value("queue_polls_total") == 3
+    assert watched.value("messages_total", event="received") == 10
+    assert watched.value("queue_failures_total", kind="throttled") == 2
 
 
 def test_gauges_show_the_moment_of_the_scrape(watched: Watched) -> None:
