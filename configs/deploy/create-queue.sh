@@ -17,9 +17,9 @@ dead_url=$(aws sqs create-queue --queue-name "$dead" --attributes "{$common}" --
 dead_arn=$(aws sqs get-queue-attributes --queue-url "$dead_url" --attribute-names QueueArn \
   --query Attributes.QueueArn --output text)
 
-# maxReceiveCount: a worker sets poison aside itself, at once; receives are spent on killed workers and lost answers.
-# So this guards only against a message that kills its worker, and must not be small: waiting for quota may cost some.
-redrive="\"RedrivePolicy\":\"{\\\"deadLetterTargetArn\\\":\\\"$dead_arn\\\",\\\"maxReceiveCount\\\":\\\"100\\\"}\""
+# maxReceiveCount, the most there is: a worker sets poison aside itself, at once, and a job that waits for a slot is
+# received several times. So this guards only against a message that kills its worker each time.
+redrive="\"RedrivePolicy\":\"{\\\"deadLetterTargetArn\\\":\\\"$dead_arn\\\",\\\"maxReceiveCount\\\":\\\"1000\\\"}\""
 timing='"VisibilityTimeout":"300","ReceiveMessageWaitTimeSeconds":"20"'
 url=$(aws sqs create-queue --queue-name "$name" --attributes "{$common,$timing,$redrive}" \
   --query QueueUrl --output text)

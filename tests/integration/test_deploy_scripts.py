@@ -79,7 +79,7 @@ def test_a_queue_and_its_dead_letter_queue_are_made_and_made_again(account: Acco
     queue, dead_queue = account.attributes(name), account.attributes(dead)
     redrive = json.loads(queue["RedrivePolicy"])
     assert redrive["deadLetterTargetArn"] == dead_queue["QueueArn"]
-    assert int(redrive["maxReceiveCount"]) == 100
+    assert int(redrive["maxReceiveCount"]) == 1000
     allowed = json.loads(account.last_call("SetQueueAttributes")["Attributes"]["RedriveAllowPolicy"])  # moto drops it
     assert allowed == {"redrivePermission": "byQueue", "sourceQueueArns": [queue["QueueArn"]]}
     assert queue["VisibilityTimeout"] == "300"

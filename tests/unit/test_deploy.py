@@ -223,11 +223,20 @@ def test_a_policy_says_why_it_needs_each_action(name: str) -> None:
     assert not [action for action in actions(name) if "*" in action]
 
 
+def _calls_in(source: str) -> set[str]:
+    """Methods of clients, pages of operations, and operations by name where a client is in play."""
+    named = set(re.findall(r"client\.([a-z0-9]+(?:_[a-z0-9]+)+)\b", source))
+    named |= set(re.findall(r'get_paginator\("(\w+)"\)', source))
+    if "aiobotocore" in source:
+        named |= {xform_name(name) for name in re.findall(r'"([A-Z]\w+)"', source)}
+    return named
+
+
 def test_every_call_in_the_program_is_allowed_by_a_policy() -> None:
     """What the code asks of AWS, found in the code: a new call needs a line in a policy."""
     allowed = set().union(*(actions(name) for name in policies()))
     sources = [path for path in (ROOT / "batchsubmit").rglob("*.py") if "sandbox" not in path.parts]
-    asked = {call for path in sources for call in re.findall(r"client\.([a-z0-9]+(?:_[a-z0-9]+)+)\b", path.read_text())}
+    asked = set().union(*(_calls_in(path.read_text(encoding="utf-8")) for path in sources))
     found: dict[str, str] = {}
     for service in ("cleanrooms-ml", "dynamodb", "s3", "servicequotas", "sns", "sqs"):
         calls = {xform_name(each): each for each in operations(service)}
