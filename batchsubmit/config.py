@@ -107,12 +107,14 @@ class AwsSettings(_Section):
 
 
 class WorkerSettings(_Section):
-    """The queue that a worker serves."""
+    """The queue that a worker serves, and where it tells how it is."""
 
     queue_url: str | None = Field(default=None, description="URL of the SQS queue")
     visibility_timeout_seconds: int = Field(
         default=300, ge=1, le=43_200, description="seconds for which a received message stays hidden"
     )
+    metrics_host: str = Field(default="127.0.0.1", description="address of /livez, /readyz and /metrics")
+    metrics_port: int = Field(default=9464, ge=0, le=65_535, description="their port, 0 for none")
 
 
 class LogSettings(_Section):

@@ -22,8 +22,12 @@ class Recorder:
         The ledger takes the event before anything is awaited, so a caller that is cancelled here loses nothing.
         Raises StoppedError where the ledger can no longer be relied on.
         """
+        began = self.clock.monotonic()
         durable = self.ledger.put(event)
         await durable
+        took = self.clock.monotonic() - began
+        for observer in self._observers:
+            observer.ledger_took(took)
         self._tell(event)
 
     def note(self, event: JobEvent) -> None:

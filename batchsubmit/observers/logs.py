@@ -10,6 +10,11 @@ def bind_run(run: str) -> None:
     structlog.contextvars.bind_contextvars(run=run)
 
 
+def bind_worker(worker: str) -> None:
+    """Put a worker's name into every line that this task and those it starts log from now on."""
+    structlog.contextvars.bind_contextvars(worker=worker)
+
+
 class LogObserver:
     """One log line an event; ordinary ones at `info` and `debug`, those that want a person's eye at `warning`."""
 
@@ -40,3 +45,6 @@ class LogObserver:
     def rate_cut(self, per_second: float) -> None:
         """Log that the service throttles."""
         self._log.warning("rate.cut", calls_per_second=round(per_second, 3))
+
+    def ledger_took(self, seconds: float) -> None:
+        """Take no notice: a line for each write would tell nothing that the metrics do not."""

@@ -55,3 +55,6 @@ class Tally:
         """Count one throttling that was answered by a lower rate."""
         del per_second
         self.throttled += 1
+
+    def ledger_took(self, seconds: float) -> None:
+        """Take no notice: nothing of it is counted."""

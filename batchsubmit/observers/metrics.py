@@ -1,0 +1,115 @@
+"""Counts a worker's life for Prometheus: what happened, as an observer; what is now, read when somebody scrapes.
+
+Needs the extra `metrics`. The registry is this object's own, so that two workers in one process share nothing. Every
+label has a bound on its values: a code or a membership beyond it is counted as `other`. What HTTP is stands elsewhere.
+"""
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from batchsubmit import __version__
+from batchsubmit.jobs import Absent, Duplicate, Failed, Finished, Intent, JobEvent, Refused, Submitted, Unknown
+from batchsubmit.observers.readings import Readings
+from batchsubmit.observers.state import State
+
+OTHER = "other"
+MOST_CODES = 40
+"""The service's model has a dozen codes for our calls; whatever answers in its place may have any."""
+
+_LEDGER_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_ATTEMPT_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
+
+
+class Metrics:
+    """An observer with a registry. `read` gives the state of the moment, for what is read at a scrape."""
+
+    def __init__(self, read: Callable[[], Readings], *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._monotonic = monotonic
+        self._sent_at: dict[str, float] = {}
+        self._codes: set[str] = set()
+        registry.register(State(read))
+        ProcessCollector(registry=registry)
+        Info("batchsubmit_build", "The running version.", registry=registry).info({"version": __version__})
+        self._submitted = _counter(registry, "jobs_submitted", "Jobs that the service has taken.", "via")
+        self._failed = _counter(registry, "jobs_failed", "Jobs that cannot be submitted.", "code")
+        self._finished = _counter(registry, "jobs_finished", "Jobs that ran to their end.", "status")
+        self._attempts = _counter(registry, "attempts", "Calls of StartTrainedModelInferenceJob.")
+        self._refused = _counter(registry, "attempts_refused", "Calls that were not accepted.", "code")
+        self._unknown = _counter(registry, "attempts_unknown", "Calls whose answer was lost.")
+        self._lookups = _counter(registry, "lookups", "What lookups of unknown jobs brought.", "outcome")
+        self._rate_cuts = _counter(registry, "rate_cuts", "Times that throttling halved the rate.")
+        self._attempt_seconds = Histogram(
+            "batchsubmit_attempt_seconds",
+            "From the intent in the ledger to the outcome in it: rate gate, call, ledger.",
+            registry=registry,
+            buckets=_ATTEMPT_BUCKETS,
+        )
+        self._ledger_seconds = Histogram(
+            "batchsubmit_ledger_write_seconds",
+            "From handing an event to the ledger until it is durable.",
+            registry=registry,
+            buckets=_LEDGER_BUCKETS,
+        )
+
+    def saw(self, event: JobEvent) -> None:
+        """Count an event of a job."""
+        match event:
+            case Intent():
+                self._attempts.inc()
+                self._sent_at[event.job] = self._monotonic()
+            case Submitted():
+                self._submitted.labels(event.via).inc()
+                if event.via == "lookup":
+                    self._lookups.labels("found").inc()
+                self._end_attempt(event.job)
+            case Refused():
+                self._refused.labels(self._bounded(event.code)).inc()
+                self._end_attempt(event.job)
+            case Unknown():
+                self._unknown.inc()
+                self._end_attempt(event.job)
+            case Absent():
+                self._lookups.labels("absent").inc()
+            case Duplicate():
+                self._lookups.labels("duplicate").inc()
+            case Failed():
+                self._failed.labels(self._bounded(event.code)).inc()
+                self._sent_at.pop(event.job, None)
+            case Finished():
+                self._finished.labels(self._bounded(event.status)).inc()
+
+    def _end_attempt(self, job: str) -> None:
+        began = self._sent_at.pop(job, None)
+        if began is not None:  # a lookup ends no call of ours
+            self._attempt_seconds.observe(self._monotonic() - began)
+
+    def rate_cut(self, per_second: float) -> None:
+        """Count that the service throttled; the rate itself is read at the scrape."""
+        del per_second
+        self._rate_cuts.inc()
+
+    def ledger_took(self, seconds: float) -> None:
+        """Note how long a durable write took."""
+        self._ledger_seconds.observe(seconds)
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """All metrics in the format that the scraper accepts, and that format's content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def _bounded(self, code: str) -> str:
+        """The code itself while there are few, so that no answer can make the number of series grow without end."""
+        if code in self._codes:
+            return code
+        if len(self._codes) >= MOST_CODES:
+            return OTHER
+        self._codes.add(code)
+        return code
+
+
+def _counter(registry: CollectorRegistry, name: str, meaning: str, *labels: str) -> Counter:
+    return Counter(f"batchsubmit_{name}", meaning, labels, registry=registry)

@@ -1,0 +1,88 @@
+"""As much of the AWS CLI as configs/deploy uses, over the same service models: `python aws_cli.py SERVICE OPERATION …`.
+
+It stands for the real one, whose own botocore does not go together with aiobotocore's. Operations and options that do
+not exist are errors here as they are there. What was asked is noted in the file that `CALLS` names.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jmespath
+from boto3.session import Session
+from botocore import xform_name
+
+
+def main(words: list[str]) -> None:
+    """Make one call and print what `--query` selects, as text."""
+    service, operation, *rest = words
+    client = Session().client(service)
+    if operation == "wait":
+        waiter, *rest = rest
+        client.get_waiter(waiter.replace("-", "_")).wait(
+            **dict(_members(_request_shape(client, "DescribeTable"), rest))
+        )
+        return
+    names = {xform_name(name, "-"): name for name in client.meta.service_model.operation_names}
+    given = [*rest]
+    query = _take(given, "--query")
+    assert (_take(given, "--output") == "text") == (query is not None)
+    request = dict(_members(_request_shape(client, names[operation]), given))
+    answer = getattr(client, xform_name(names[operation]))(**request)
+    with Path(os.environ["CALLS"]).open("a") as calls:
+        calls.write(json.dumps([names[operation], request]) + "\n")
+    if query is not None:
+        print(jmespath.search(query, answer))  # noqa: T201 (what the CLI does)
+
+
+def _request_shape(client: Any, operation: str) -> Any:  # noqa: ANN401 (botocore's)
+    return client.meta.service_model.operation_model(operation).input_shape
+
+
+def _take(words: list[str], option: str) -> str | None:
+    if option not in words:
+        return None
+    place = words.index(option)
+    _, value = words[place : place + 2]
+    del words[place : place + 2]
+    return value
+
+
+def _members(shape: Any, words: list[str]) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 (botocore's)
+    """Turn options and their values into members of a request."""
+    members = {f"--{xform_name(name, '-')}": name for name in shape.members}
+    while words:
+        name = members[words.pop(0)]
+        values = []
+        while words and not words[0].startswith("--"):
+            values.append(words.pop(0))
+        yield name, _value(shape.members[name], values)
+
+
+def _value(shape: Any, values: list[str]) -> Any:  # noqa: ANN401 (botocore's)
+    match shape.type_name:
+        case "boolean":
+            assert not values
+            return True
+        case "list" if shape.member.type_name == "structure":
+            return [_pairs(value) for value in values]
+        case "list":
+            return values
+        case "map" | "structure":
+            (value,) = values
+            return json.loads(value) if value.startswith("{") else _pairs(value)
+        case _:
+            (value,) = values
+            return value
+
+
+def _pairs(text: str) -> dict[str, Any]:
+    pairs = (pair.split("=", 1) for pair in text.split(","))
+    return {name: {"true": True, "false": False}.get(value, value) for name, value in pairs}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

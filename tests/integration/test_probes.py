@@ -1,0 +1,194 @@
+"""Probes and metrics over real HTTP, asked by urllib, by the health check and by Prometheus' own parser."""
+
+import asyncio
+import json
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from conftest import job_arn, job_named
+from prometheus_client.parser import text_string_to_metric_families
+
+from batchsubmit.cli.check import check_option
+from batchsubmit.cli.options import config_option
+from batchsubmit.clock import SystemClock
+from batchsubmit.config import WorkerSettings
+from batchsubmit.errors import UsageError
+from batchsubmit.health import make_metrics, serving_probes
+from batchsubmit.jobs import Intent, Submitted
+from batchsubmit.ledger.file import open_ledger
+from batchsubmit.observers.metrics import Metrics
+from batchsubmit.observers.readings import LaneReading, Readings
+from batchsubmit.probes.check import ask, check
+from batchsubmit.probes.server import ProbeServer
+from batchsubmit.probes.vitals import Contact
+from batchsubmit.recorder import Recorder
+
+
+def fetch(url: str, accept: str = "*/*") -> tuple[int, str, str]:
+    """GET: status, content type, text."""
+    request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310 (our own URL)
+    try:
+        with urllib.request.urlopen(request) as answer:  # noqa: S310 (our own URL)
+            return answer.status, answer.headers["Content-Type"], answer.read().decode()
+    except urllib.error.HTTPError as exc:
+        return exc.code, exc.headers["Content-Type"], exc.read().decode()
+
+
+@pytest.fixture
+def queue() -> Contact:
+    """A queue that was not reached yet."""
+    return Contact()
+
+
+@pytest.fixture
+async def server(queue: Contact) -> AsyncIterator[ProbeServer]:
+    """A live worker without metrics, on a free port."""
+    async with ProbeServer(live={"engine": lambda: ""}, ready={"queue": queue.trouble}) as server:
+        yield server
+
+
+async def test_a_probe_says_yes_or_what_is_lacking(server: ProbeServer, queue: Contact) -> None:
+    """200 or 503, and each condition by name."""
+    status, content_type, text = await asyncio.to_thread(fetch, f"{server.url}/readyz")
+    assert (status, json.loads(text)) == (503, {"queue": "not reached yet"})
+    assert content_type.startswith("application/json")
+    queue.made()
+    status, _, text = await asyncio.to_thread(fetch, f"{server.url}/readyz")
+    assert (status, json.loads(text)) == (200, {"queue": "ok"})
+    assert (await asyncio.to_thread(fetch, f"{server.url}/livez"))[0] == 200
+
+
+async def test_without_the_extra_metrics_are_refused_in_a_sentence(server: ProbeServer) -> None:
+    """The probes work all the same."""
+    status, _, text = await asyncio.to_thread(fetch, f"{server.url}/metrics")
+    assert status == 501
+    assert "pip install 'batchsubmit[metrics]'" in text
+
+
+async def test_a_scrape_parses_and_holds_what_a_real_ledger_and_recorder_saw(tmp_path: Path) -> None:
+    """The whole way: event, file, observer, HTTP, Prometheus' parser."""
+    lane = LaneReading(membership="m", waiting=3, slots_used=5, slots_known=5)
+    metrics = Metrics(lambda: Readings(lanes=(lane,)))
+    job = job_named("one")
+    async with open_ledger(tmp_path / "ledger.jsonl") as ledger:
+        recorder = Recorder(ledger, SystemClock(), [metrics])
+        stamp = job.stamp(recorder.now())
+        await recorder.record(Intent(**stamp, attempt=1, trained_model=job.trained_model))
+        await recorder.record(Submitted(**stamp, arn=job_arn("one"), attempt=1, via="start"))
+    async with ProbeServer(live={}, ready={}, metrics=metrics.exposition) as server:
+        _, content_type, text = await asyncio.to_thread(fetch, f"{server.url}/metrics")
+    assert content_type.startswith("text/plain; version=0.0.4")
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    values = {(sample.name, *sample.labels.values()): sample.value for sample in samples}
+    assert values["batchsubmit_jobs_submitted_total", "start"] == 1
+    assert values["batchsubmit_ledger_write_seconds_count",] == 2
+    assert values["batchsubmit_attempt_seconds_count",] == 1
+    assert values["batchsubmit_slots_used", "m"] == 5
+    assert values["process_resident_memory_bytes",] > 0
+
+
+async def test_the_check_passes_for_a_live_worker_only(server: ProbeServer) -> None:
+    """Well, lacking something, no such page, and gone."""
+    assert await asyncio.to_thread(check, f"{server.url}/livez")
+    assert not await asyncio.to_thread(check, f"{server.url}/readyz")
+    assert not await asyncio.to_thread(check, f"{server.url}/nowhere")
+    gone = await asyncio.to_thread(ask, "http://127.0.0.1:1/livez")
+    assert not gone.is_well
+    assert "does not answer" in gone.words
+
+
+async def test_a_worker_whose_loop_is_stuck_is_not_live() -> None:
+    """It takes the connection and answers nothing; the check waits no longer than it has to."""
+    with socket.create_server(("127.0.0.1", 0)) as stuck:
+        answer = await asyncio.to_thread(ask, f"http://127.0.0.1:{stuck.getsockname()[1]}/livez", 0.2)
+    assert not answer.is_well
+    assert "timed out" in answer.words
+
+
+def test_the_check_asks_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's proxy settings are for elsewhere."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with socket.create_server(("127.0.0.1", 0)) as here:
+        here.settimeout(5)
+        answer = ask(f"http://127.0.0.1:{here.getsockname()[1]}/livez", 0.2)
+        here.accept()[0].close()
+    assert "timed out" in answer.words
+
+
+async def test_a_port_in_use_is_said_in_a_sentence(server: ProbeServer) -> None:
+    """With the setting that mends it."""
+    with pytest.raises(UsageError, match=r"worker\.metrics_port"):
+        async with ProbeServer(live={}, ready={}, port=server.port):
+            pass
+
+
+def free_port() -> int:
+    """A port that nobody has, just now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+async def test_a_worker_shows_its_health_where_the_settings_say() -> None:
+    """With the extra, metrics are there; with port 0, nothing is."""
+    settings = WorkerSettings(metrics_port=free_port())
+    metrics = make_metrics(Readings)
+    async with serving_probes(settings, live={}, ready={}, metrics=metrics) as server:
+        assert server is not None
+        assert server.url == f"http://127.0.0.1:{settings.metrics_port}"
+        assert (await asyncio.to_thread(fetch, f"{server.url}/metrics"))[0] == 200
+    async with serving_probes(WorkerSettings(metrics_port=0), live={}, ready={}, metrics=metrics) as server:
+        assert server is None
+
+
+def test_without_the_extra_there_are_no_metrics_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probes' side then says so (above)."""
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    for name in ("metrics", "state"):
+        monkeypatch.delitem(sys.modules, f"batchsubmit.observers.{name}", raising=False)
+    assert make_metrics(Readings) is None
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[object, str]]:
+    """Call a command that has the option as `worker` has it."""
+
+    @click.command()
+    @config_option
+    @check_option
+    def worker(config: Path | None) -> int:
+        del config
+        return 42
+
+    def call(port: int, *arguments: str) -> tuple[object, str]:
+        monkeypatch.setenv("BATCHSUBMIT_WORKER__METRICS_PORT", str(port))
+        result = CliRunner().invoke(worker, arguments, standalone_mode=False)
+        return result.return_value, result.stderr
+
+    return call
+
+
+async def test_the_option_asks_and_leaves(server: ProbeServer, invoke: Callable[..., tuple[object, str]]) -> None:
+    """0 for a live worker, 1 for one that is not ready; without the option the command runs."""
+    assert (await asyncio.to_thread(invoke, server.port, "--check"))[0] == 0
+    assert (await asyncio.to_thread(invoke, server.port, "--check", "live"))[0] == 0
+    status, words = await asyncio.to_thread(invoke, server.port, "--check", "ready")
+    assert status == 1
+    assert "not reached yet" in words
+    assert invoke(server.port)[0] == 42
+
+
+def test_whatever_keeps_the_check_from_asking_is_a_one(
+    tmp_path: Path, invoke: Callable[..., tuple[object, str]]
+) -> None:
+    """Docker knows 0 and 1 and keeps 2 for itself: no probes, a missing file, a wrong setting."""
+    status, words = invoke(0, "--check")
+    assert status == 1
+    assert "metrics_port is 0" in words
+    assert invoke(9464, "--check", "--config", str(tmp_path / "none.toml"))[0] == 1

@@ -1,0 +1,310 @@
+"""The samples in configs/deploy: they parse, and the commands, options, settings, actions and metrics in them exist."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boto3.session import Session
+from botocore import xform_name
+from botocore.validate import ParamValidator
+from deployed import (
+    DEPLOY,
+    DOCKERFILE,
+    README,
+    ROOT,
+    actions,
+    command_lines,
+    containers,
+    manifests,
+    pod_specs,
+    policies,
+    read_json,
+)
+
+from batchsubmit import __version__
+from batchsubmit.cli import commands
+from batchsubmit.config import Settings, load_settings
+from batchsubmit.observers.metrics import Metrics
+from batchsubmit.observers.readings import LaneReading, Readings
+
+LONG_POLL_SECONDS = 20
+TO_WRITE_DOWN_SECONDS = 15
+
+PROMISED = {
+    "worker": {"--queue-url", "--ledger", "--config", "--check"},
+    "submit": {"--report", "--upload", "--notify"},
+}
+"""Options of commands that are being built beside these samples; to be emptied as they arrive."""
+
+SERVICES = {"cleanrooms-ml": "cleanroomsml", "servicequotas": "service-quotas"}
+"""IAM's prefixes, where botocore names the service otherwise."""
+
+WITHOUT_A_CALL = {"cleanrooms:PassMembership", "iam:PassRole"}
+"""Permissions that a call of another action needs: there is no operation of that name."""
+
+GRANTED_BY = {
+    "BatchWriteItem": "PutItem",
+    "ChangeMessageVisibilityBatch": "ChangeMessageVisibility",
+    "CompleteMultipartUpload": "PutObject",
+    "CreateMultipartUpload": "PutObject",
+    "DeleteMessageBatch": "DeleteMessage",
+    "HeadObject": "GetObject",
+    "SendMessageBatch": "SendMessage",
+    "UploadPart": "PutObject",
+}
+"""Operations that IAM knows under another operation's name."""
+
+
+def operations(service: str) -> set[str]:
+    """The operations in botocore's model of a service."""
+    model = Session().client(SERVICES.get(service, service), region_name="us-east-1").meta.service_model
+    return set(model.operation_names)
+
+
+def options_of(command: str) -> set[str]:
+    """The options that a command has, or will have."""
+    promised = PROMISED.get(command, set())
+    if command not in commands.commands:
+        return promised
+    return promised | {option for parameter in commands.commands[command].params for option in parameter.opts}
+
+
+@pytest.mark.parametrize(("where", "arguments"), list(command_lines()))
+def test_every_command_line_in_a_sample_is_one_of_ours(where: str, arguments: list[str]) -> None:
+    """The command and each of its options exist."""
+    command, *rest = arguments
+    assert command in {*commands.commands, *PROMISED}, where
+    assert {word for word in rest if word.startswith("--")} <= options_of(command), where
+
+
+def test_every_container_runs_the_image_that_the_dockerfile_builds_at_this_version() -> None:
+    """A sample never lags behind the program."""
+    assert {container.image.rpartition("/")[2] for container in containers()} == {f"batchsubmit:{__version__}"}
+
+
+def test_every_variable_in_a_sample_is_a_setting_or_aws_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the settings take its value (load_settings refuses names that it does not know)."""
+    for container in containers():
+        with monkeypatch.context() as environment:
+            for name, value in container.variables.items():
+                assert name.startswith("BATCHSUBMIT_") or name in {"AWS_REGION", "TMPDIR"}
+                environment.setenv(name, value)
+            load_settings()
+
+
+def test_the_worker_s_settings_load_and_are_those_of_its_config_map(tmp_path: Path) -> None:
+    """But for the address, which a kubelet must reach from outside."""
+    inside = tmp_path / "worker.toml"
+    inside.write_text(manifests("kubernetes-worker.yaml")["ConfigMap"]["data"]["worker.toml"])
+    alone = load_settings(ROOT / "configs" / "worker.toml").model_dump()
+    in_cluster = load_settings(inside).model_dump()
+    assert in_cluster["worker"].pop("metrics_host") == "0.0.0.0"  # noqa: S104 (in a pod)
+    assert alone["worker"].pop("metrics_host") == "127.0.0.1"
+    assert in_cluster == alone
+
+
+def test_a_container_s_grace_is_longer_than_a_drain() -> None:
+    """A long poll, a call's time-outs and the writing down fit into it, in Fargate's bound of 120 s too."""
+    aws = load_settings(ROOT / "configs" / "worker.toml").aws
+    drain = LONG_POLL_SECONDS + aws.connect_timeout_seconds + aws.read_timeout_seconds + TO_WRITE_DOWN_SECONDS
+    for pod in pod_specs().values():
+        assert pod["terminationGracePeriodSeconds"] >= drain
+    for container in containers():
+        assert drain <= container.raw.get("stopTimeout", 120) <= 120
+
+
+@pytest.mark.parametrize("name", ["kubernetes-worker.yaml", "kubernetes-nightly.yaml"])
+def test_a_pod_has_no_rights_that_it_does_not_need(name: str) -> None:
+    """Not root, nothing writable but its volumes, no capabilities, no token, bounded memory."""
+    pod = pod_specs()[name]
+    (container,) = pod["containers"]
+    uid = int(re.findall(r"^USER (\d+):", DOCKERFILE, re.MULTILINE)[-1])
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["runAsUser"] == uid
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+    assert "memory" in container["resources"]["limits"]
+    assert manifests(name)["ServiceAccount"]["automountServiceAccountToken"] is False
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_the_probes_ask_what_the_worker_serves_where_it_serves_it() -> None:
+    """Paths of the server, at the settings' port."""
+    container = pod_specs()["kubernetes-worker.yaml"]["containers"][0]
+    probes = {name: container[name]["httpGet"] for name in ("livenessProbe", "readinessProbe", "startupProbe")}
+    assert [probe["path"] for probe in probes.values()] == ["/livez", "/readyz", "/livez"]
+    assert {probe["port"] for probe in probes.values()} == {"metrics"}
+    port = Settings().worker.metrics_port
+    assert container["ports"] == [{"name": "metrics", "containerPort": port}]
+    assert f"EXPOSE {port}" in DOCKERFILE
+    mapping = read_json("ecs-task-worker.json")["containerDefinitions"][0]["portMappings"]
+    assert mapping[0]["containerPort"] == port
+
+
+def test_the_labels_that_select_a_worker_s_pods_are_the_pods_own() -> None:
+    """Deployment, disruption budget and network policy all find them."""
+    worker = manifests("kubernetes-worker.yaml")
+    labels = worker["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        worker["Deployment"]["spec"]["selector"],
+        worker["PodDisruptionBudget"]["spec"]["selector"],
+        worker["NetworkPolicy"]["spec"]["podSelector"],
+    ):
+        assert selector["matchLabels"] == labels
+
+
+def test_a_night_that_ended_by_itself_is_not_begun_again() -> None:
+    """After the deadline, the same time means the next day's: only a lost pod is replaced."""
+    night = manifests("kubernetes-nightly.yaml")["CronJob"]["spec"]
+    disrupted, ended = night["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
+    assert (disrupted["action"], disrupted["onPodConditions"]) == ("Ignore", [{"type": "DisruptionTarget"}])
+    assert (ended["action"], ended["onExitCodes"]["values"]) == ("FailJob", [1, 2, 3, 4])
+    assert night["concurrencyPolicy"] == "Forbid"
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "operation"),
+    [
+        ("ecs-task-worker.json", "ecs", "RegisterTaskDefinition"),
+        ("ecs-task-nightly.json", "ecs", "RegisterTaskDefinition"),
+        ("ecs-service-worker.json", "ecs", "CreateService"),
+        ("eventbridge-schedule-nightly.json", "scheduler", "CreateSchedule"),
+    ],
+)
+def test_a_sample_for_an_aws_call_is_a_valid_request(name: str, service: str, operation: str) -> None:
+    """Its members, their types and bounds are those of the service's model."""
+    model = Session().client(service, region_name="us-east-1").meta.service_model
+    report = ParamValidator().validate(read_json(name), model.operation_model(operation).input_shape)
+    assert not report.has_errors(), report.generate_report()
+
+
+def test_the_schedule_and_the_service_start_the_tasks_of_the_samples() -> None:
+    """By family, with roles that the scheduler may hand over."""
+    nightly, worker = read_json("ecs-task-nightly.json"), read_json("ecs-task-worker.json")
+    target = read_json("eventbridge-schedule-nightly.json")["Target"]
+    assert target["EcsParameters"]["TaskDefinitionArn"].endswith(f":task-definition/{nightly['family']}")
+    assert read_json("ecs-service-worker.json")["taskDefinition"] == worker["family"]
+    (lend,) = (each for each in policies()["iam-scheduler.json"] if each["Action"] == ["iam:PassRole"])
+    assert set(lend["Resource"]) == {nightly["taskRoleArn"], nightly["executionRoleArn"]}
+
+
+@pytest.mark.parametrize("task", ["ecs-task-worker.json", "ecs-task-nightly.json"])
+def test_a_task_s_root_is_read_only_and_it_is_not_root(task: str) -> None:
+    """Only /data is written, scratch files included."""
+    (container,) = read_json(task)["containerDefinitions"]
+    assert container["readonlyRootFilesystem"]
+    assert container["user"] == "10001:10001"
+    assert container["linuxParameters"] == {"capabilities": {"drop": ["ALL"]}}
+    assert container["mountPoints"] == [{"sourceVolume": "data", "containerPath": "/data"}]
+    assert {"name": "TMPDIR", "value": "/data"} in container["environment"]
+
+
+def test_every_action_in_a_policy_is_an_operation_of_its_service() -> None:
+    """As botocore's models have them: a misspelled action would be refused by nobody and grant nothing."""
+    granted = set().union(*(actions(name) for name in policies())) - WITHOUT_A_CALL
+    for service in {action.split(":")[0] for action in granted}:
+        named = {action.split(":")[1] for action in granted if action.startswith(f"{service}:")}
+        assert named <= operations(service), service
+
+
+@pytest.mark.parametrize("name", sorted(policies()))
+def test_a_policy_says_why_it_needs_each_action(name: str) -> None:
+    """One line each in the README, both ways; nothing by wildcard."""
+    section = README.split(f"\n### {name}", 1)[1].split("\n### ", 1)[0]
+    rows = re.findall(r"^\| `([\w:-]+)` \| (.+) \|$", section, re.MULTILINE)
+    assert sorted(action for action, _ in rows) == sorted(actions(name))
+    assert all(why.strip() for _, why in rows)
+    assert not [action for action in actions(name) if "*" in action]
+
+
+def _calls_in(source: str) -> set[str]:
+    """Methods of clients, pages of operations, and operations by name where a client is in play."""
+    named = set(re.findall(r"client\.([a-z0-9]+(?:_[a-z0-9]+)+)\b", source))
+    named |= set(re.findall(r'get_paginator\("(\w+)"\)', source))
+    if "aiobotocore" in source:
+        named |= {xform_name(name) for name in re.findall(r'"([A-Z]\w+)"', source)}
+    return named
+
+
+def test_every_call_in_the_program_is_allowed_by_a_policy() -> None:
+    """What the code asks of AWS, found in the code: a new call needs a line in a policy."""
+    allowed = set().union(*(actions(name) for name in policies()))
+    sources = [path for path in (ROOT / "batchsubmit").rglob("*.py") if "sandbox" not in path.parts]
+    asked = set().union(*(_calls_in(path.read_text(encoding="utf-8")) for path in sources))
+    found: dict[str, str] = {}
+    for service in ("cleanrooms-ml", "dynamodb", "s3", "servicequotas", "sns", "sqs"):
+        calls = {xform_name(each): each for each in operations(service)}
+        found |= {call: f"{service}:{GRANTED_BY.get(calls[call], calls[call])}" for call in asked & calls.keys()}
+    assert {"cleanrooms-ml:StartTrainedModelInferenceJob", "s3:GetObject"} <= set(found.values())
+    assert set(found.values()) <= allowed
+
+
+def test_every_sample_stands_in_the_readme_and_the_other_way_round() -> None:
+    """No file is forgotten, none is invented."""
+    files = {path.name for path in DEPLOY.iterdir()} - {"README.md"}
+    named = {
+        name for cell in re.findall(r"^\| (`.*?) \|", README, re.MULTILINE) for name in re.findall(r"`(.*?)`", cell)
+    }
+    patterns = {name for name in named if "*" in name}
+    assert patterns == {"iam-*.json"}
+    assert {name for name in files if not name.startswith("iam-")} == {
+        name for name in named - patterns if re.fullmatch(r"[\w-]+\.(json|yaml|sh)", name)
+    }
+    used = set(re.findall(r"configs/deploy/([\w.-]+\w)", README))
+    assert used <= files
+
+
+def metric_names() -> set[str]:
+    """Every name under which a series is scraped from a worker with something to tell."""
+    lanes = (LaneReading(membership="m", waiting=1, slots_used=1, slots_known=1),)
+    return {name for family in Metrics(lambda: Readings(lanes=lanes)).registry.collect() for name in _series(family)}
+
+
+def _series(family: Any) -> set[str]:  # noqa: ANN401 (a Metric of prometheus_client)
+    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}
+    return {family.name + suffix for suffix in suffixes.get(family.type, [""])}
+
+
+def test_every_metric_on_the_dashboard_is_scraped_and_every_metric_of_ours_is_on_it() -> None:
+    """An empty panel is worse than none."""
+    dashboard = read_json("grafana-dashboard.json")
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    used = set().union(*(re.findall(r"\b(?:batchsubmit|process)_\w+", each) for each in expressions))
+    assert used <= metric_names()
+    ours = {re.sub(r"_(bucket|sum|count)$", "", name) for name in metric_names() if name.startswith("batchsubmit_")}
+    assert ours == {re.sub(r"_bucket$", "", name) for name in used if name.startswith("batchsubmit_")}
+    assert all(each.count("(") == each.count(")") and each.count("{") == each.count("}") for each in expressions)
+
+
+def test_a_dashboard_s_panels_have_a_unit_and_a_place_of_their_own() -> None:
+    """Nothing overlaps, nothing stands outside of the 24 columns."""
+    panels = read_json("grafana-dashboard.json")["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+
+
+def test_only_a_worker_s_image_has_a_health_check() -> None:
+    """A batch ends by itself; the last stage is what a plain build makes."""
+    stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
+    names = [stage.split("\n", 1)[0].rsplit(" ", 1)[-1] for stage in stages]
+    assert names == ["build", "runtime", "worker", "batch"]
+    assert 'CMD ["batchsubmit", "worker", "--check"]' in stages[2]
+    assert "HEALTHCHECK NONE" in stages[3]
+    assert "'.[metrics]'" in stages[0]

@@ -1,0 +1,52 @@
+"""README's table of metrics against a scrape, both ways."""
+
+import re
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from batchsubmit.jobs import Absent, Failed, Finished, Intent, Refused, Stamp, Submitted, Unknown
+from batchsubmit.observers.metrics import MOST_CODES, Metrics
+from batchsubmit.observers.readings import LaneReading, Readings
+from batchsubmit.observers.state import MOST_LANES
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+SECTION = README.split("\n### Metrics\n", 1)[1].split("\n## ", 1)[0]
+STAMP: Stamp = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
+
+
+def scraped() -> dict[str, tuple[str, frozenset[str]]]:
+    """Type and labels of each metric of ours, from a worker to which everything has happened once."""
+    lane = LaneReading(membership="m", waiting=1, slots_used=1, slots_known=1)
+    counts = {"one": 1}
+    metrics = Metrics(lambda: Readings(lanes=(lane,), messages=counts, queue_failures=counts))
+    for event in (
+        Intent(**STAMP, attempt=1, trained_model="t"),
+        Unknown(**STAMP, reason="", attempt=1),
+        Absent(**STAMP, attempt=1),
+        Refused(**STAMP, code="c", attempt=1),
+        Submitted(**STAMP, arn="a", attempt=1, via="start"),
+        Failed(**STAMP, code="c", message="", attempt=1),
+        Finished(**STAMP, arn="a", status="ACTIVE", message=""),
+    ):
+        metrics.saw(event)
+    found = {}
+    for family in text_string_to_metric_families(metrics.exposition()[0].decode()):
+        if family.name.startswith("batchsubmit_") and not family.name.endswith("_created"):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            found[name] = (family.type, frozenset(labels))
+    return found
+
+
+def test_the_table_of_metrics_is_what_a_scrape_shows() -> None:
+    """Each name with its type and its labels; none is missing, none invented."""
+    rows = re.findall(r"^\| `(batchsubmit_\w+)` \| (\w+) \| (.*?)\| (?:.+) \|$", SECTION, re.MULTILINE)
+    documented = {name: (kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    assert len(documented) == len(rows)
+    assert documented == scraped()
+
+
+def test_the_bounds_on_series_are_the_documented_ones() -> None:
+    """The numbers in the text are those of the code."""
+    assert f"At most {MOST_LANES} memberships and {MOST_CODES} codes" in SECTION
