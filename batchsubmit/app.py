@@ -6,37 +6,27 @@ Nothing is decided here that a smaller module could decide, and nothing is print
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
-from batchsubmit.catalog import Catalog
 from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.durations import Durations
-from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.errors import ManifestError, UsageError
 from batchsubmit.ledger.file import open_ledger
-from batchsubmit.lookup import Lookup
+from batchsubmit.machinery import Display, Machinery
 from batchsubmit.observers import Observer
-from batchsubmit.pacing import Pace, RateGate, RetryPolicies
-from batchsubmit.recorder import Recorder
 from batchsubmit.region import resolve_region
 from batchsubmit.report.summary import Summary
 from batchsubmit.run import Run, SubmitOptions
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
-from batchsubmit.slots import Slots
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Terms
 from batchsubmit.sources.manifest import ManifestSource
-from batchsubmit.states import Book
+from batchsubmit.states import Action, Book
 from batchsubmit.stopping import Stop, stop_at, stop_on_signals
-from batchsubmit.submitter import Submitter
-from batchsubmit.view import View
-from batchsubmit.watch import Watcher
-
-Display = Callable[[View], AbstractContextManager[object]]
 
 
 async def submit(
@@ -69,12 +59,28 @@ async def submit(
         refuse_rehearsal_mix(ledger.book, path, sandbox=options.sandbox)
         run = Run(options=options, ledger=ledger, stop=stop, inventory=inventory)
         await run.begin(spooled)
-        source = ManifestSource(reader, inventory.index, batch=options.batch, decision=run.decide)
+        open_source = partial(ManifestSource, reader, inventory.index, batch=options.batch)
+        source = open_source(decision=run.decide)
         if source.waiting_jobs() or ledger.book.undecided() or run.must_follow:
             access = _open_service(options, settings, region or inventory.region)
+            stack.enter_context(stop_at(options.deadline, stop, SystemClock()))
             async with access as api:
-                await _Machinery(run, settings, api, source, observers).work(display)
+                machinery = Machinery(run, settings, api, observers, display)
+                if options.canary and source.waiting_jobs():
+                    await _send_canaries(machinery, run, open_source)
+                    source = open_source(decision=run.decide)
+                if not stop.requested:
+                    await machinery.work(source, ledger.book.undecided(), inventory.index if options.wait else None)
         return await run.end(path)
+
+
+async def _send_canaries(machinery: Machinery, run: Run, open_source: Callable[..., ManifestSource]) -> None:
+    """Send the first rows alone and follow them to their end; the run stops unless that is a good one."""
+    first = set(run.canaries())
+    source = open_source(decision=lambda key: run.decide(key) if key in first else Action.NOTHING)
+    await machinery.work(source, [each for each in run.ledger.book.undecided() if each.job in first], first)
+    if not run.stop.requested:
+        run.judge_canaries()
 
 
 @asynccontextmanager
@@ -92,70 +98,6 @@ async def _open_service(options: SubmitOptions, settings: Settings, region: str)
             sandbox_url=url,
         )
         yield await stack.enter_async_context(access)
-
-
-class _Machinery:
-    """Engine, lookup and watcher of one run, put together around one service and one source."""
-
-    def __init__(
-        self, run: Run, settings: Settings, api: JobsApi, source: ManifestSource, observers: Sequence[Observer]
-    ) -> None:
-        stop, clock = run.stop, SystemClock()
-        recorder = Recorder(run.ledger, clock, (run.tally, *observers))
-        gate, reads = RateGate(Pace(settings.rate.max_per_second)), RateGate(Pace(settings.rate.reads_per_second))
-        catalog = Catalog(api, settings.retry, gate=reads, sleep=stop.pause)
-        stop.on_request(gate.close)
-        stop.on_request(reads.close)
-        follows = run.options.wait
-        self._run = run
-        self._source = source
-        self._clock = clock
-        self._slots = Slots(
-            settings.slots, Durations(), account_of=lambda each: run.inventory.accounts.get(each, ""), follows=follows
-        )
-        self._watcher = Watcher(
-            catalog=catalog,
-            recorder=recorder,
-            slots=self._slots,
-            stop=stop,
-            settle_seconds=settings.lookup.settle_seconds,
-            follows=follows,
-        )
-        policies = RetryPolicies(settings.retry, sleep=stop.pause)
-        self._engine = Engine(
-            source=source,
-            crew=Crew(
-                submitter=Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop),
-                lookup=Lookup(catalog=catalog, recorder=recorder, settings=settings.lookup, stop=stop),
-                watcher=self._watcher,
-            ),
-            slots=self._slots,
-            stop=stop,
-            clock=clock,
-            limits=Limits(
-                concurrency=settings.submit.concurrency,
-                max_attempts=settings.retry.max_attempts,
-                resubmit_unknown=run.options.resubmit_unknown,
-            ),
-        )
-
-    async def work(self, display: Display) -> None:
-        """Send what is to be sent, and with `--wait` follow all of it to its end."""
-        run = self._run
-        view = View(
-            to_do=self._source.waiting_jobs(),
-            tally=run.tally,
-            stop=run.stop,
-            source=self._source,
-            slots=self._slots,
-            engine=self._engine,
-        )
-        with display(view), stop_at(run.options.deadline, run.stop, self._clock):
-            for key in run.inventory.index if run.options.wait else ():
-                self._watcher.follow(key)
-            await self._engine.run(run.ledger.book.undecided())
-            run.undecided = self._engine.undecided
-            run.quotas = self._slots.quotas()
 
 
 def default_ledger(manifest: str) -> Path:

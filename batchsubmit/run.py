@@ -7,6 +7,7 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 from batchsubmit import __version__
@@ -19,7 +20,7 @@ from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.sources import Spooled
 from batchsubmit.sources.inventory import Inventory
 from batchsubmit.standing import Standing
-from batchsubmit.states import Action, decide
+from batchsubmit.states import Action, JobState, Phase, decide
 from batchsubmit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
 
 
@@ -33,6 +34,7 @@ class SubmitOptions:
     sandbox: bool = False
     sandbox_job_seconds: float = 2.0
     wait: bool = False
+    canary: int = 0
     skip_invalid: bool = False
     allow_duplicates: bool = False
     retry_failed: bool = False
@@ -90,6 +92,23 @@ class Run:
     def decide(self, key: str) -> Action:
         """Say what is to be done about a row's job."""
         return decide(self.ledger.book.get(key), retry_failed=self.options.retry_failed)
+
+    def canaries(self) -> list[str]:
+        """The keys of the first rows, those that must finish well before the rest is sent."""
+        return list(islice(self.inventory.index, self.options.canary))
+
+    def judge_canaries(self) -> None:
+        """Stop the run unless all canaries have finished well."""
+        states = [self.ledger.book.get(key) for key in self.canaries()]
+        bad = [state for state in states if state is not None and _is_bad(state)]
+        if bad:
+            why = bad[0].message or bad[0].status or bad[0].code
+            words = f"{len(bad)} of {len(states)} canaries did not finish well; {bad[0].name}: {why}"
+            self.stop.request(
+                StopReason.CANARY, f"{words}. Mend the rows, or leave --canary out; the rest was not sent"
+            )
+        elif not all(state is not None and state.status == "ACTIVE" for state in states):
+            self.stop.request(StopReason.CANARY, "the canaries are not known to have finished; the rest was not sent")
 
     def _judge_failures(self, tally: Tally) -> None:
         failed = tally.failed + tally.finished_badly
@@ -149,3 +168,8 @@ class Run:
 
     def _now(self) -> str:
         return timestamp(self._clock.now())
+
+
+def _is_bad(canary: JobState) -> bool:
+    """Whether a canary failed, on the way to the service or on it."""
+    return canary.phase is Phase.FAILED or (canary.phase is Phase.FINISHED and canary.status != "ACTIVE")

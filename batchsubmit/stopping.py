@@ -22,6 +22,7 @@ class StopReason(StrEnum):
     SIGNAL = "signal"
     DEADLINE = "deadline"
     FAILURES = "failures"
+    CANARY = "canary"
     CREDENTIALS = "credentials"
     UNREACHABLE = "unreachable"
     LEDGER = "ledger"

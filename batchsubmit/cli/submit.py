@@ -39,6 +39,13 @@ if TYPE_CHECKING:
     help="How long the sandbox's jobs run.",
 )
 @click.option("--wait", is_flag=True, help="Follow every job to its end, and exit 1 where one ends badly.")
+@click.option(
+    "--canary",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Send the first N rows alone; the rest follows only once all of them have finished well.",
+)
 @click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 10]")
 @click.option("--concurrency", type=int, metavar="N", help="Calls under way at once.  [default: 32]")
 @click.option("--max-failures", metavar="N|N%", help="Stop once more jobs than this have failed.")
@@ -86,6 +93,7 @@ def _options(given: dict[str, Any]) -> "SubmitOptions":
         sandbox=given["sandbox"],
         sandbox_job_seconds=given["sandbox_job_seconds"],
         wait=given["wait"],
+        canary=given["canary"],
         skip_invalid=given["skip_invalid"],
         allow_duplicates=given["allow_duplicates"],
         retry_failed=given["retry_failed"],

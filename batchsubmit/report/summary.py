@@ -52,7 +52,7 @@ class Summary:
         """The contract's exit status: what remains to be done outranks what failed."""
         if self.stop_reason or self.unknown or self.unknown_elsewhere or self.left:
             return EXIT_STOPPED
-        if self.failed or self.failed_before or self.invalid or self.finished_badly:
+        if self.failed or self.failed_before or self.invalid or (self.is_waited_for and self.finished_badly):
             return EXIT_FAILED
         return EXIT_DONE
 
