@@ -161,13 +161,17 @@ BAD: list[tuple[str, object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("where", "value"), GOOD, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(
+    ("where", "value"), GOOD, ids=lambda value: "missing" if value is MISSING else repr(value)[:40]
+)
 def test_what_aws_takes_passes(where: str, value: object) -> None:
     """Each limit is itself allowed."""
     assert problems(where, value) == []
 
 
-@pytest.mark.parametrize(("where", "value", "said"), BAD, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(
+    ("where", "value", "said"), BAD, ids=lambda value: "missing" if value is MISSING else repr(value)[:40]
+)
 def test_what_aws_would_not_take_is_named(where: str, value: object, said: str) -> None:
     """One problem, with its place and its constraint."""
     found = problems(where, value)

@@ -115,7 +115,7 @@ async def test_a_pipe_is_copied(tmp_path: Path) -> None:
     writer.join()
 
 
-@pytest.mark.parametrize("content", [CONTENT, gzip.compress(CONTENT)])
+@pytest.mark.parametrize("content", [CONTENT, gzip.compress(CONTENT)], ids=["plain", "packed"])
 async def test_standard_input_is_copied(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     """From a pipe, packed or not."""
     receiving, sending = os.pipe()
