@@ -15,7 +15,7 @@ from tenacity import wait_random_exponential as full_jitter
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi, JobSummary
 from batchsubmit.config import RetrySettings
 from batchsubmit.jobs import Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
-from batchsubmit.pacing import Pace, RateGate
+from batchsubmit.pacing import RateGate
 
 _Answer = TypeVar("_Answer")
 
@@ -54,7 +54,7 @@ class Catalog:
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._api = api
-        self._gate = gate or RateGate(Pace(0))
+        self._gate = gate
         self._retrying = AsyncRetrying(
             retry=retry_if_result(lambda answer: isinstance(answer, Throttled | Uncertain | NotSent)),
             wait=full_jitter(multiplier=settings.base_seconds, max=settings.cap_seconds),
@@ -99,6 +99,8 @@ class Catalog:
 
     async def _paced(self, read: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Make one call at the rate of reads, which throttling of reads slows down; Start calls have their own."""
+        if self._gate is None:
+            return await read()
         await self._gate.admit()
         sent_at = time.monotonic()
         answer = await read()

@@ -24,6 +24,9 @@ from batchsubmit.submitter import Submitter
 from batchsubmit.view import View
 from batchsubmit.watch import Watcher
 
+_LEAST_READS_PER_SECOND = 2.0
+"""However often reads are throttled: looks and lookups are few, and slots idle while they wait."""
+
 Display = Callable[[View], AbstractContextManager[object]]
 
 
@@ -40,7 +43,7 @@ class Machinery:
         self._recorder = Recorder(run.ledger, SystemClock(), (run.tally, *observers))
         self._durations = Durations()
         self._gate = RateGate(Pace(settings.rate.max_per_second))
-        reads = RateGate(Pace(settings.rate.reads_per_second))
+        reads = RateGate(Pace(settings.rate.reads_per_second, least_per_second=_LEAST_READS_PER_SECOND))
         self._catalog = Catalog(api, settings.retry, gate=reads, sleep=run.stop.pause)
         for gate in (self._gate, reads):
             run.stop.on_request(gate.close)

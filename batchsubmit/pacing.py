@@ -42,10 +42,14 @@ _FORGIVEN_AFTER_SECONDS = 30.0
 
 
 class Pace:
-    """The rate that is allowed now: halved when the service throttles, raised in steps as calls succeed."""
+    """The rate that is allowed now: halved when the service throttles, raised in steps as calls succeed.
 
-    def __init__(self, max_per_second: float) -> None:
+    It never falls below `least_per_second`: where calls are few, their number says nothing of what the service allows.
+    """
+
+    def __init__(self, max_per_second: float, *, least_per_second: float = _LEAST_PER_SECOND) -> None:
         self.max_per_second = max_per_second
+        self._least = least_per_second
         self.per_second = max_per_second
         self._ceiling = max_per_second
         self._cut_at = -math.inf
@@ -63,7 +67,7 @@ class Pace:
         if not self.is_limited:
             self.per_second = self._measured(now)
             self._ceiling = max(self.per_second, _ASSUMED_CEILING)
-        self.per_second = max(self.per_second / 2, min(_LEAST_PER_SECOND, self._ceiling))
+        self.per_second = max(self.per_second / 2, min(self._least, self._ceiling))
         self._cut_at = now
         return True
 
