@@ -12,6 +12,7 @@ SUMMARIES = {
     "submit": "Submit the jobs of MANIFEST, each exactly once.",
     "validate": "List every problem of every row of MANIFEST; no call is made.",
     "status": "Print where the jobs of LEDGER stand; --watch: a live view.",
+    "cancel": "Cancel the running jobs that LEDGER started.",
     "verify": "Hold LEDGER against itself and against the service.",
     "sandbox": "Serve a local Clean Rooms ML, to rehearse and test against.",
     "schema": "Print the columns of a manifest, or the settings.",

@@ -20,6 +20,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def printable(text: str) -> str:
+    """Text from outside, in one line, with nothing in it that a terminal would obey."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def _headline(summary: Summary) -> str:
     if summary.stop_reason:
         return f"Stopped ({summary.stop_reason}): {summary.submitted:,} of {summary.rows:,} jobs submitted by this run"

@@ -1,0 +1,46 @@
+"""What a person can do about a refusal of the service: the IAM action to allow, the quota to raise. Pure words.
+
+Which refusal is which is decided in `cleanrooms.answers`; nothing is decided here.
+"""
+
+import re
+
+from batchsubmit.jobs import Forbidden
+
+POLICY = "configs/deploy/iam-submit.json"
+"""The policy that allows all that a run calls, one action a line."""
+
+QUOTA_SERVICE = "cleanrooms-ml"
+"""The service's code in Service Quotas."""
+
+_ACTION = re.compile(r"not authorized to perform:? ([\w-]+:\w+)")
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "NotAuthorized"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+
+
+def forbidden_words(operation: str, refusal: Forbidden) -> str:
+    """Say what was refused and how to mend it; the service's own words come first."""
+    said = f"{operation}: {refusal.code}: {refusal.message}".rstrip(": ")
+    if refusal.code in _DENIED:
+        return f"{said}. Allow {denied_action(operation, refusal.message)}, a line of {POLICY}"
+    if refusal.code in _EXPIRED:
+        return f"{said}. The credentials have expired: renew them (aws sso login, or a new session of the role)"
+    if refusal.code.isdigit():
+        return said  # a proxy or a wrong endpoint, and it says so itself
+    return f"{said}. The credentials are not accepted: aws sts get-caller-identity shows whose they are"
+
+
+def denied_action(operation: str, message: str) -> str:
+    """The IAM action that is missing: the one that the service names (a Start may lack TagResource), or the call's."""
+    named = _ACTION.search(message)
+    return named[1] if named else f"{QUOTA_SERVICE}:{operation}"
+
+
+def quota_words(limit: float, *, whose: str = "", name: str = "") -> str:
+    """Say which quota bounds a run, and the request that raises it."""
+    quota = f"the quota {name!r}" if name else f"the quota of jobs pending or running{f' in {whose}' if whose else ''}"
+    return (
+        f"{quota} is {limit:g}; to ask for more: aws service-quotas list-service-quotas --service-code {QUOTA_SERVICE} "
+        f"shows its code, then aws service-quotas request-service-quota-increase --service-code {QUOTA_SERVICE} "
+        f"--quota-code CODE --desired-value {limit * 2:g}"
+    )
