@@ -42,7 +42,7 @@ def _print_settings(*, as_json: bool) -> int:
         for key in keys:
             field = field.annotation.model_fields[key]  # type: ignore[union-attr] # a section is a model
         default = field.get_default(call_default_factory=True, validated_data={})
-        rows.append((".".join((section, *keys)), json.dumps(default), field.description or ""))
+        rows.append((".".join((section, *keys)), json.dumps(default, default=str), field.description or ""))
     _print_table(rows)
     return 0
 

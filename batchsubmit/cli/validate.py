@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: batchsubmit validate jobs.csv --config nightly.toml")
-@click.argument("manifest")
+@click.argument("manifest", type=click.Path(allow_dash=True))
 @config_option
 @allow_duplicates_option
 @json_option

@@ -9,7 +9,7 @@ _MOST_UNKNOWN = 10
 
 def closing_words(summary: Summary) -> Iterator[str]:
     """Say what happened, where it stands and what to do next."""
-    yield f"{_headline(summary)} in {summary.seconds:.1f} s"
+    yield f"{headline(summary)} in {summary.seconds:.1f} s"
     yield from _details(summary)
     yield f"  ledger: {summary.ledger}"
     yield from _next_steps(summary)
@@ -25,7 +25,8 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def _headline(summary: Summary) -> str:
+def headline(summary: Summary) -> str:
+    """The outcome of a run in a few words."""
     if summary.stop_reason:
         return f"Stopped ({summary.stop_reason}): {summary.submitted:,} of {summary.rows:,} jobs submitted by this run"
     if not (summary.submitted or summary.failed or summary.left or summary.unknown):
