@@ -32,7 +32,7 @@ class Afterwards:
     destination: Destination | None = None
     overwrite: bool = False
     targets: tuple[Target, ...] = ()
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
     notify_timeout_seconds: float = 10.0
     region: str | None = None
 

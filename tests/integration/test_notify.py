@@ -1,15 +1,13 @@
 """Notices over the wire: a local HTTP server as webhook, a local SNS; time-outs, refusals, the second try."""
 
 import json
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from aiobotocore.session import get_session
 from moto.server import ThreadedMotoServer
+from webhook import Hook, listening
 
 from batchsubmit.notices import SIGNATURE_HEADER, Topic, Webhook, notice, signature
 from batchsubmit.notify import notify
@@ -18,46 +16,11 @@ BODY = notice(at="", exit_status=3, headline="Stopped", batch="n-1", manifest="j
 SECRET = "0123456789abcdef"
 
 
-@dataclass
-class Hook:
-    """A webhook that answers as planned, then with 204, and keeps what came."""
-
-    url: str = ""
-    planned: list[int | float] = field(default_factory=list)
-    requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-    closing: threading.Event = field(default_factory=threading.Event)
-
-
 @pytest.fixture
 def hook() -> Iterator[Hook]:
-    """A server on a free port; a planned fraction of a second is silence, for as long as the test takes."""
-    seen = Hook()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            seen.requests.append((dict(self.headers.items()), body))
-            answer = seen.planned.pop(0) if seen.planned else 204
-            if isinstance(answer, float):
-                seen.closing.wait(20)
-                return
-            self.send_response(answer)
-            if 300 <= answer < 400:
-                self.send_header("Location", seen.url)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    seen.url = f"http://127.0.0.1:{server.server_port}/services/s3cr3t"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield seen
-    seen.closing.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    """A server on a free port."""
+    with listening() as hook:
+        yield hook
 
 
 async def tell(hook: Hook, *, secret: str | None = SECRET, timeout_seconds: float = 5.0) -> list[str]:
@@ -105,7 +68,7 @@ async def test_a_refusal_is_told_and_not_repeated_nor_is_a_redirect_followed(hoo
 
 async def test_a_silent_webhook_costs_two_time_outs_and_no_more(hook: Hook) -> None:
     """The run ends all the same."""
-    hook.planned = [0.5, 0.5]
+    hook.planned = [None, None]
     began = time.monotonic()
     [problem] = await tell(hook, timeout_seconds=0.2)
     assert "no answer within 0.2 seconds" in problem
