@@ -11,9 +11,10 @@ import click
 
 from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import config_option, json_option, read_settings
-from batchsubmit.cli.words import counted, printable
+from batchsubmit.cli.words import counted
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.exits import EXIT_STOPPED
+from batchsubmit.printable import printable
 
 if TYPE_CHECKING:
     from batchsubmit.recall import Choice, Recall, Survey

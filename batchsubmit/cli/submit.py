@@ -10,6 +10,7 @@ import click
 from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings
 from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError
+from batchsubmit.printable import printable
 
 if TYPE_CHECKING:
     from batchsubmit.afterwards import Afterwards, Deeds, Writer
@@ -175,8 +176,6 @@ def _conclude(summary: "Summary", settings: "Settings", after: "Afterwards", *, 
 
 
 def _tell_deeds(deeds: "Deeds") -> None:
-    from batchsubmit.cli.words import printable  # noqa: PLC0415 (help is fast without)
-
     for place in (*deeds.written, *deeds.uploaded):
         click.echo(f"  written: {place}", err=True)
     for problem in (*deeds.problems, *deeds.untold):

@@ -20,11 +20,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def printable(text: str) -> str:
-    """Text from outside, in one line, with nothing in it that a terminal would obey."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
 def headline(summary: Summary) -> str:
     """The outcome of a run in a few words."""
     if summary.stop_reason:
