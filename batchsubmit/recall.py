@@ -18,11 +18,9 @@ from batchsubmit.config import Settings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.exits import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 from batchsubmit.follow import Follower
-from batchsubmit.jobs import Forbidden
 from batchsubmit.ledger.file import FileLedger, open_ledger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
-from batchsubmit.remedies import forbidden_words
 from batchsubmit.states import JobState
 from batchsubmit.stopping import Stop, stop_on_signals
 
@@ -164,6 +162,4 @@ async def _look(api: JobsApi, states: Sequence[JobState], settings: Settings) ->
     try:
         return await look(Catalog(api, settings.retry, sleep=asyncio.sleep), states)
     except ReadError as exc:
-        refusal = exc.outcome
-        why = forbidden_words(exc.operation, refusal) if isinstance(refusal, Forbidden) else str(exc)
-        raise StoppedError(f"the service does not tell which jobs run; nothing was cancelled: {why}") from exc
+        raise StoppedError(f"the service does not tell which jobs run; nothing was cancelled: {exc}") from exc

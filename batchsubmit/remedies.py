@@ -36,11 +36,15 @@ def denied_action(operation: str, message: str) -> str:
     return named[1] if named else f"{QUOTA_SERVICE}:{operation}"
 
 
+QUOTA_REQUEST = (
+    f"aws service-quotas list-service-quotas --service-code {QUOTA_SERVICE} shows its code, then "
+    f"aws service-quotas request-service-quota-increase --service-code {QUOTA_SERVICE} --quota-code CODE "
+    "--desired-value N"
+)
+"""How to ask for more of a quota that is adjustable."""
+
+
 def quota_words(limit: float, *, whose: str = "", name: str = "") -> str:
     """Say which quota bounds a run, and the request that raises it."""
     quota = f"the quota {name!r}" if name else f"the quota of jobs pending or running{f' in {whose}' if whose else ''}"
-    return (
-        f"{quota} is {limit:g}; to ask for more: aws service-quotas list-service-quotas --service-code {QUOTA_SERVICE} "
-        f"shows its code, then aws service-quotas request-service-quota-increase --service-code {QUOTA_SERVICE} "
-        f"--quota-code CODE --desired-value {limit * 2:g}"
-    )
+    return f"{quota} is {limit:g}; to ask for more: {QUOTA_REQUEST}"

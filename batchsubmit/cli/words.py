@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from batchsubmit.remedies import QUOTA_REQUEST
 from batchsubmit.report.summary import Summary
 
 _MOST_UNKNOWN = 10
@@ -55,6 +56,8 @@ def _next_steps(summary: Summary) -> Iterator[str]:
         yield f"  unknown: {job.name} in membership {job.membership} ({job.reason or 'the run ended during its call'})"
     if len(summary.unknown_jobs) > _MOST_UNKNOWN:
         yield f"  ... and {len(summary.unknown_jobs) - _MOST_UNKNOWN:,} more; see batchsubmit status {summary.ledger}"
+    if summary.refused_by_quota and summary.left:
+        yield f"  quota: jobs wait because all slots are taken; to ask for more: {QUOTA_REQUEST}"
     if summary.stop_reason:
         looked_up = "; the unknown jobs are looked up first" if summary.unknown_jobs else ""
         yield f"  next: run the same command again to go on{looked_up}"
