@@ -8,7 +8,8 @@ import re
 from batchsubmit.jobs import Forbidden
 
 POLICY = "configs/deploy/iam-submit.json"
-"""The policy that allows all that a run calls, one action a line."""
+CANCEL_POLICY = "configs/deploy/iam-cancel.json"
+"""The policies that allow all that `submit` and `cancel` call, one action a line."""
 
 QUOTA_SERVICE = "cleanrooms-ml"
 """The service's code in Service Quotas."""
@@ -22,12 +23,17 @@ def forbidden_words(operation: str, refusal: Forbidden) -> str:
     """Say what was refused and how to mend it; the service's own words come first."""
     said = f"{operation}: {refusal.code}: {refusal.message}".rstrip(": ")
     if refusal.code in _DENIED:
-        return f"{said}. Allow {denied_action(operation, refusal.message)}, a line of {POLICY}"
+        return f"{said}. Allow {denied_action(operation, refusal.message)}, a line of {policy(operation)}"
     if refusal.code in _EXPIRED:
         return f"{said}. The credentials have expired: renew them (aws sso login, or a new session of the role)"
     if refusal.code.isdigit():
         return said  # a proxy or a wrong endpoint, and it says so itself
     return f"{said}. The credentials are not accepted: aws sts get-caller-identity shows whose they are"
+
+
+def policy(operation: str) -> str:
+    """The example policy that has an operation."""
+    return CANCEL_POLICY if operation.startswith("Cancel") else POLICY
 
 
 def denied_action(operation: str, message: str) -> str:

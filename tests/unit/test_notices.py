@@ -3,12 +3,16 @@
 import hashlib
 import hmac
 import json
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batchsubmit.errors import UsageError
 from batchsubmit.notices import Topic, Webhook, notice, read_target, signature, subject
 
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 ARN = "arn:aws:sns:eu-central-1:123456789012:nights"
 BODY = notice(at="2026-11-24T05:00:00.000000Z", exit_status=0, headline="300 of 300", batch="n", manifest="jobs.csv")
 
@@ -60,6 +64,25 @@ def test_a_signature_proves_body_and_time() -> None:
     assert header == f"t=1795000000,v1={expected}"
     assert signature(body + b" ", "0123456789abcdef", 1_795_000_000) != header
     assert signature(body, "0123456789abcdef", 1_795_000_001) != header
+
+
+def test_the_readme_s_receiver_takes_what_is_genuine_and_nothing_else() -> None:
+    """The code that people will copy, run."""
+    [source] = re.findall(r"```python\n(def is_genuine.*?)```", README, re.DOTALL)
+    names: dict[str, Any] = {"hmac": hmac, "hashlib": hashlib}
+    exec(source, names)  # noqa: S102 (our own README)
+    header = signature(b"{}", "0123456789abcdef", 1000)
+    is_genuine = names["is_genuine"]
+    assert is_genuine(header, b"{}", "0123456789abcdef", 1010)
+    assert not is_genuine(header, b"{ }", "0123456789abcdef", 1010)
+    assert not is_genuine(header, b"{}", "another", 1010)
+    assert not is_genuine(header, b"{}", "0123456789abcdef", 2000)
+
+
+def test_the_readme_lists_the_members_of_a_notice() -> None:
+    """All of them, in their order."""
+    listed = README.split("A notice is JSON with", 1)[1].split(";", 1)[0]
+    assert re.findall(r"`(\w+)`", listed) == list(BODY)
 
 
 def test_a_body_has_the_same_members_whatever_happened() -> None:
