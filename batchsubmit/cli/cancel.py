@@ -66,7 +66,7 @@ def cancel(ledger: Path, config: Path | None, *, as_json: bool, rate: float | No
             return _tell_json(as_json, _survey_as_dict(choice, found))
         if found.running and not (how["yes"] or click.confirm("Cancel them?", err=True)):
             click.echo("Nothing was cancelled.", err=True)
-            return EXIT_STOPPED
+            return _tell_json(as_json, _survey_as_dict(choice, found), EXIT_STOPPED)
         done = asyncio.run(recall(choice, settings, found, wait=not how["no_wait"]))
     except asyncio.CancelledError:
         raise StoppedError("ended at once by a second signal; run the same command again to go on") from None
