@@ -148,7 +148,7 @@ def parse_deadline(text: str, now: datetime) -> datetime:
         return _parse_moment(text, now)
     if clock_time.tzinfo is not None:
         now, clock_time = now.astimezone(clock_time.tzinfo), clock_time.replace(tzinfo=None)
-    today = datetime.combine(now.date(), clock_time.replace(microsecond=0), now.tzinfo)
+    today = datetime.combine(now.date(), clock_time.replace(microsecond=0, fold=now.fold), now.tzinfo)
     # Compared as moments: wall clocks of one zone compare as if they never changed.
     moment = today if today.timestamp() > now.timestamp() else today + timedelta(days=1)
     return moment if moment.tzinfo else moment.astimezone()

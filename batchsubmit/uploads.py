@@ -184,9 +184,7 @@ class _Uploader:
         return head["ETag"], Origin.of(head.get("Metadata", {}))
 
     def _grew_from(self, origin: Origin | None) -> bool:
-        if origin is None or origin.length > self._origin.length:
-            return False
-        return _digest(self._ledger, origin.length) == origin.sha256
+        return origin is not None and _digest(self._ledger, origin.length) == origin.sha256
 
 
 def _snapshot(path: Path, copy: BinaryIO) -> Origin:
