@@ -1,4 +1,4 @@
-"""Cancels jobs on the service: paced, repeated where that is safe, and only those that it is given.
+"""Cancels jobs on the service, and only those that it is given: paced, repeated where safe, and recorded at their end.
 
 Unlike a start a cancellation may be repeated, so an unclear answer is looked at and tried again. It knows neither the
 terminal nor which jobs to choose beyond `chosen`.
@@ -14,8 +14,11 @@ from typing import TypeAlias
 
 from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import RUNNING_STATUSES, JobsApi
-from batchsubmit.jobs import Accepted, Conflicted, Forbidden, NotSent, Outcome, Throttled, Uncertain
+from batchsubmit.clock import timestamp
+from batchsubmit.config import SlotSettings
+from batchsubmit.jobs import Accepted, Conflicted, Finished, Forbidden, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.pacing import RateGate, RetryPolicies
+from batchsubmit.recorder import Recorder
 from batchsubmit.remedies import forbidden_words
 from batchsubmit.states import JobState, Phase
 from batchsubmit.stopping import Stop, StopReason
@@ -147,3 +150,44 @@ class Canceller:
         if isinstance(outcome, Conflicted):
             return outcome
         return Conflicted("NoAnswer", outcome.reason)  # as a conflict it is tried again, a bounded number of times
+
+
+class Ends:
+    """Waits until cancelled jobs have ended, and writes down how. It looks at those jobs, and at nothing else."""
+
+    def __init__(self, *, catalog: Catalog, recorder: Recorder, slots: SlotSettings, stop: Stop) -> None:
+        self._catalog = catalog
+        self._recorder = recorder
+        self._slots = slots
+        self._stop = stop
+
+    async def record(self, states: Sequence[JobState]) -> None:
+        """Return once each is recorded, or the run is asked to stop; looks that bring nothing get rarer."""
+        pause = self._slots.min_poll_seconds
+        left = list(states)
+        while left and not self._stop.requested:
+            try:
+                waiting = [state for state in left if not await self._has_ended(state)]
+            except ReadError as exc:
+                reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
+                self._stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
+                return
+            pause = self._slots.min_poll_seconds if len(waiting) < len(left) else pause * 2
+            left = waiting
+            if left:
+                await self._stop.pause(min(pause, self._slots.max_poll_seconds))
+
+    async def _has_ended(self, state: JobState) -> bool:
+        details = await self._catalog.details(state.membership, state.arn)
+        if details.status in RUNNING_STATUSES:
+            return False
+        await self._recorder.record(
+            Finished(
+                **state.stamp(self._recorder.now()),
+                arn=state.arn,
+                status=details.status,
+                message="" if details.status == "ACTIVE" else details.message,
+                ended=timestamp(details.updated_at) if details.updated_at else "",
+            )
+        )
+        return True

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchsubmit.cancelling import Canceller, Standing, chosen, look
+from batchsubmit.cancelling import Canceller, Ends, Standing, chosen, look
 from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
@@ -17,7 +17,6 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.exits import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
-from batchsubmit.follow import Follower
 from batchsubmit.ledger.file import FileLedger, open_ledger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
@@ -108,8 +107,8 @@ async def recall(choice: Choice, settings: Settings, agreed: Survey, *, wait: bo
             await canceller.cancel(agreed.running)
             if wait and not stop.requested:
                 recorder = Recorder(ledger, SystemClock())
-                follower = Follower(catalog=catalog, recorder=recorder, slots=settings.slots, stop=stop)
-                await follower.follow(state.job for state in (*canceller.asked, *agreed.cancelling))
+                ends = Ends(catalog=catalog, recorder=recorder, slots=settings.slots, stop=stop)
+                await ends.record([*canceller.asked, *agreed.cancelling])
         return _account(choice.ledger, ledger, canceller, agreed, stop)
 
 

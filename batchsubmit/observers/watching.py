@@ -95,9 +95,8 @@ def picture(live: Live, now: datetime) -> RenderableType:
     parts: list[RenderableType] = [Text(sentence(live, now) + began), table]
     if len(lanes) > _LANES_SHOWN:
         parts.append(Text(f"... and {len(lanes) - _LANES_SHOWN:,} more memberships"))
-    if "" in live.limits:
-        running = sum(lane.running for lane in lanes)
-        parts.append(Text(f"account: {running:,} of {live.limits['']:,} slots"))
+    for name, limit in live.account_limits().items():
+        parts.append(Text(f"{printable(name)}: {limit:,} slots, {sum(lane.running for lane in lanes):,} running"))
     parts += [Text(f"failed: {words(failure)}", style="red") for failure in live.failures]
     return Group(*parts)
 

@@ -17,6 +17,9 @@ _RATE_WINDOW = timedelta(minutes=10)
 _LEAST_WINDOW = timedelta(seconds=10)
 _FAILURES_KEPT = 5
 
+ACCOUNT = "account"
+"""What the limit of an account stands under beside those of memberships; an account's name may follow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -95,7 +98,7 @@ class Live:
     def _learn(self, event: Event) -> None:
         learned = dict(getattr(event, "quotas", None) or {})
         if hasattr(event, "limit") and hasattr(event, "membership"):
-            learned[event.membership] = event.limit
+            learned[event.membership or ACCOUNT] = event.limit
         self.limits.update((membership, int(limit)) for membership, limit in learned.items())
 
     def _count(self, event: JobEvent) -> None:
@@ -118,6 +121,10 @@ class Live:
     def _failed(self, event: JobEvent, why: str) -> None:
         self.failure_count += 1
         self.failures.append(Failure(event.at, event.membership, event.name, why))
+
+    def account_limits(self) -> dict[str, int]:
+        """The limits of accounts that are known, by their names."""
+        return {name: limit for name, limit in self.limits.items() if name.split(" ")[0] == ACCOUNT}
 
     def last_failures(self, count: int) -> list[Failure]:
         """The last so many failures, as far as they are kept."""

@@ -99,7 +99,7 @@ def test_a_night_survives_a_crash_and_an_overlap_and_is_harmless_when_run_again(
     night: Program, sandbox: Sandbox, bucket: Bucket, hook: Hook, tmp_path: Path
 ) -> None:
     """Each job once; the copy in S3 grows with the ledger; everybody is told, of the overlap too."""
-    sandbox.configure(job_seconds=0.2, failing_names=["job-007", "job-008"])
+    sandbox.configure(job_seconds=0.2, failing_names=["job-110", "job-111"])
     with night.running(*SUBMIT, "--rate", 20) as process:
         until(lambda: len(sandbox.jobs()) >= 20)
         overlapping = night.run(*SUBMIT)

@@ -5,15 +5,17 @@ import time
 from dataclasses import replace
 
 import pytest
-from conftest import OTHER_MEMBERSHIP, job_arn, job_named
+from conftest import OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.cancelling import Canceller, Standing, chosen, look, standing
+from batchsubmit.cancelling import Canceller, Ends, Standing, chosen, look, standing
 from batchsubmit.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.config import RetrySettings
-from batchsubmit.jobs import Accepted, Conflicted, Forbidden, NotSent, Throttled, Uncertain
+from batchsubmit.config import RetrySettings, SlotSettings
+from batchsubmit.jobs import Accepted, Conflicted, Finished, Forbidden, NotSent, Throttled, Uncertain
+from batchsubmit.ledger.memory import MemoryLedger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.states import JobState, Phase
 from batchsubmit.stopping import Stop, StopReason
@@ -73,6 +75,7 @@ class Bench:
     def __init__(self, **settings: object) -> None:
         self.service = SandboxService(SandboxSettings(pending_seconds=3600.0).changed(settings), time.time)
         self.planned: list[Disturbance] = []
+        self.forbidden = ""
         self.stop = Stop()
         self.api = MemoryCleanRooms(self.service, disturb=self._disturb)
         retry = RetrySettings(max_attempts=3, base_seconds=0.001, cap_seconds=0.001)
@@ -86,6 +89,8 @@ class Bench:
         )
 
     def _disturb(self, operation: str, _: str) -> Disturbance | None:
+        if operation == self.forbidden:
+            return Disturbance(Forbidden("AccessDeniedException", "no"))
         return self.planned.pop(0) if operation == CANCEL and self.planned else None
 
     async def started(self, name: str) -> JobState:
@@ -176,3 +181,43 @@ async def test_the_service_is_asked_where_each_job_stands() -> None:
     ghost = state("ghost", arn=job_arn("12345678-1234-1234-1234-123456789012"))
     found = await look(bench.catalog, [hidden, shown, ghost])
     assert found == {Standing.RUNNING: [hidden], Standing.CANCELLING: [shown], Standing.ENDED: []}
+
+
+def ends(bench: Bench, ledger: MemoryLedger, clock: FakeClock) -> Ends:
+    """Who waits for the end."""
+    slots = SlotSettings(min_poll_seconds=0.001, max_poll_seconds=0.002)
+    return Ends(catalog=bench.catalog, recorder=Recorder(ledger, clock), slots=slots, stop=bench.stop)
+
+
+async def test_each_end_is_recorded_as_the_service_tells_it(clock: FakeClock) -> None:
+    """Once, when it has come, with its own time."""
+    bench, ledger = Bench(cancel_seconds=0.05), MemoryLedger()
+    jobs = [await bench.started(name) for name in "ab"]
+    await bench.canceller.cancel(jobs)
+    await ends(bench, ledger, clock).record(jobs)
+    finished = [event for event in ledger.events if isinstance(event, Finished)]
+    assert [(event.name, event.arn, event.status) for event in finished] == [
+        (job.name, job.arn, "INACTIVE") for job in jobs
+    ]
+    assert all(event.ended for event in finished)
+
+
+async def test_nobody_waits_for_an_end_that_cannot_be_seen(clock: FakeClock) -> None:
+    """The run stops and says which action is missing."""
+    bench, ledger = Bench(cancel_seconds=3600.0), MemoryLedger()
+    job = await bench.started("a")
+    bench.forbidden = "GetTrainedModelInferenceJob"
+    await ends(bench, ledger, clock).record([job])
+    assert "cleanrooms-ml:GetTrainedModelInferenceJob" in bench.stop.message
+    assert ledger.events == []
+
+
+async def test_a_stop_ends_the_waiting(clock: FakeClock) -> None:
+    """Ctrl-C, say: what has not ended is not recorded."""
+    bench, ledger = Bench(cancel_seconds=3600.0), MemoryLedger()
+    job = await bench.started("a")
+    waiting = asyncio.create_task(ends(bench, ledger, clock).record([job]))
+    await asyncio.sleep(0)
+    bench.stop.request(StopReason.SIGNAL, "SIGINT")
+    await asyncio.wait_for(waiting, 5)
+    assert ledger.events == []

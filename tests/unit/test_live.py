@@ -118,7 +118,8 @@ def test_quotas_are_learned_from_whatever_event_tells_them() -> None:
     story.live.apply(Quota("", MEMBERSHIP, 5))  # type: ignore[arg-type]
     story.live.apply(Quota("", "", 10))  # type: ignore[arg-type]
     assert slots(story.lane()) == "1/5"
-    assert story.live.limits[""] == 10
+    story.tell(RunEnded, 2, **ENDED, quotas={"account 123456789012": 12})
+    assert story.live.account_limits() == {"account": 10, "account 123456789012": 12}
     assert len(story.live.book) == 1
 
 
