@@ -1,5 +1,6 @@
 """What a `submit` is asked for: flags over settings, place-holders, zones, and what follows the run."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ GIVEN = {
     "manifest": "jobs.csv",
     "sandbox": False,
     "sandbox_job_seconds": 2.0,
+    "canary": 0,
     "skip_invalid": False,
     "allow_duplicates": False,
     "retry_failed": False,
@@ -60,6 +62,17 @@ def test_the_nightly_settings_make_one_batch_of_a_night() -> None:
     assert all(each.wait for each in requests)
     following, _ = read(datetime(2026, 11, 24, 22, tzinfo=UTC), config=CONFIGS / "nightly.toml")
     assert following.batch == "nightly-2026-11-24"
+
+
+@pytest.mark.parametrize("name", ["kubernetes-nightly.yaml", "ecs-task-nightly.json"])
+def test_the_scheduled_nights_keep_their_batch_after_midnight(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod or task that takes over at one o'clock must not make every job a new one."""
+    text = (CONFIGS / "deploy" / name).read_text(encoding="utf-8")
+    [(variable, value)] = re.findall(r"(BATCHSUBMIT_SUBMIT__DAY_BEGINS)\W+value\W+([\d:]+)", text)
+    monkeypatch.setenv(variable, value)
+    evening, night = (datetime(2026, 11, day, hour, tzinfo=UTC) for day, hour in ((23, 20), (24, 1)))
+    batches = {read(moment, submit={"batch_id": "nightly-{date}"})[0].batch for moment in (evening, night)}
+    assert batches == {"nightly-2026-11-23"}
 
 
 def test_a_flag_beats_the_nightly_settings() -> None:
