@@ -16,6 +16,7 @@ from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi, JobSummary
 from batchsubmit.config import RetrySettings
 from batchsubmit.jobs import Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
 from batchsubmit.pacing import RateGate
+from batchsubmit.remedies import forbidden_words
 
 _Answer = TypeVar("_Answer")
 
@@ -27,7 +28,7 @@ class ReadError(Exception):
     """The service did not tell, and trying on would not help. `outcome` is what it said instead."""
 
     def __init__(self, operation: str, outcome: Outcome) -> None:
-        super().__init__(f"{operation}: {outcome}")
+        super().__init__(_words(operation, outcome))
         self.operation = operation
         self.outcome = outcome
 
@@ -40,6 +41,10 @@ class ReadError(Exception):
     def is_not_found(self) -> bool:
         """Whether the service says that there is no such job."""
         return isinstance(self.outcome, Rejected) and self.outcome.code == "ResourceNotFoundException"
+
+
+def _words(operation: str, outcome: Outcome) -> str:
+    return forbidden_words(operation, outcome) if isinstance(outcome, Forbidden) else f"{operation}: {outcome}"
 
 
 class Catalog:

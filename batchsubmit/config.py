@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -92,6 +92,39 @@ class SubmitSettings(_Section):
         default=True,
         description="tag each job with batchsubmit:key; false where the role lacks cleanrooms-ml:TagResource",
     )
+    batch_id: str = Field(default="", description="a word for this round of work, {date} and {time} filled in")
+    ledger: str | None = Field(
+        default=None, description="the ledger file, {batch} filled in; unset: named after the manifest"
+    )
+    time_zone: str | None = Field(
+        default=None, description="zone of {date}, {time} and the deadline; unset: UTC, and local time for the deadline"
+    )
+    day_begins: str = Field(
+        default="00:00",
+        pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
+        description="HH:MM before which {date} is still the day before; noon keeps a night together",
+    )
+    deadline: str | None = Field(default=None, description="send nothing after this time (06:00) or RFC 3339 moment")
+    max_failures: str | None = Field(default=None, description="stop once more jobs than this have failed, N or N%")
+    wait: bool = Field(default=False, description="follow every job to its end")
+
+
+class NightSettings(_Section):
+    """What is done once a run has ended."""
+
+    report: str | None = Field(default=None, description="write the report page here, {batch} filled in")
+    export: str | None = Field(default=None, description="write one row a job here as CSV or JSONL, {batch} filled in")
+    upload: str | None = Field(
+        default=None, description="copy ledger, report and export to this s3://bucket/prefix/, {batch} filled in"
+    )
+    upload_overwrite: bool = Field(default=False, description="overwrite objects that this ledger did not grow from")
+    notify: tuple[str, ...] = Field(default=(), description="tell these of the end: sns:ARN or https://… URLs")
+    webhook_secret: SecretStr | None = Field(
+        default=None, min_length=16, description="key of the HMAC that signs webhooks; better in the environment"
+    )
+    notify_timeout_seconds: float = Field(
+        default=10.0, gt=0, le=60, description="seconds for one try to notify; there are two"
+    )
 
 
 class AwsSettings(_Section):
@@ -138,6 +171,7 @@ class Settings(BaseSettings):
     retry: RetrySettings = RetrySettings()
     lookup: LookupSettings = LookupSettings()
     submit: SubmitSettings = SubmitSettings()
+    night: NightSettings = NightSettings()
     aws: AwsSettings = AwsSettings()
     worker: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
@@ -234,4 +268,5 @@ def _explain(exc: ValidationError, file: Path | None) -> str:
     fault = exc.errors(include_url=False)[0]
     name = ".".join(str(part) for part in fault["loc"])
     sources = f"a flag, {ENV_PREFIX}{name.upper().replace('.', '__')}" + (f" or {file}" if file else "")
-    return f"setting {name} ({sources}): {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+    shown = "" if name.endswith("secret") else f"{fault['input']!r}: "
+    return f"setting {name} ({sources}): {shown}{fault['msg'][:1].lower()}{fault['msg'][1:]}"

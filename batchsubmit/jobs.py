@@ -143,7 +143,7 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
 
 
 class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
-    """A run took the ledger. `holder` tells a second run who has it."""
+    """A run took the ledger. `holder` tells a second run who has it; `to_do` is the number of jobs not yet decided."""
 
     run: str
     batch: str
@@ -152,6 +152,7 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     version: str
     holder: str
     sandbox: bool = False
+    to_do: int = 0
 
 
 class RunEnded(_Event, frozen=True, kw_only=True, tag="run_ended", omit_defaults=True):

@@ -77,6 +77,7 @@ class Run:
             version=__version__,
             holder=f"process {os.getpid()} on {socket.gethostname()}",
             sandbox=self.options.sandbox,
+            to_do=self.before.left + self.before.unknown + (self.before.failed if self.options.retry_failed else 0),
         )
         bind_run(self._id)
         await self.ledger.put(started)

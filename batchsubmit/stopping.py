@@ -138,19 +138,30 @@ class FailureLimit:
 
 
 def parse_deadline(text: str, now: datetime) -> datetime:
-    """Read `HH:MM` (in the zone of `now`; a time past means tomorrow) or an RFC 3339 moment. Raises UsageError."""
+    """Read `HH:MM` (in the zone of `now`; a time past means tomorrow) or an RFC 3339 moment. Raises UsageError.
+
+    Where `now` is naive it is local time, which a fixed offset would get wrong in a night when clocks change.
+    """
     try:
         clock_time = time.fromisoformat(text)
     except ValueError:
-        pass
-    else:
-        today = now.replace(hour=clock_time.hour, minute=clock_time.minute, second=clock_time.second, microsecond=0)
-        return today if today > now else today + timedelta(days=1)
+        return _parse_moment(text, now)
+    if clock_time.tzinfo is not None:
+        now, clock_time = now.astimezone(clock_time.tzinfo), clock_time.replace(tzinfo=None)
+    today = datetime.combine(now.date(), clock_time.replace(microsecond=0, fold=now.fold), now.tzinfo)
+    # Compared as moments: wall clocks of one zone compare as if they never changed.
+    moment = today if today.timestamp() > now.timestamp() else today + timedelta(days=1)
+    return moment if moment.tzinfo else moment.astimezone()
+
+
+def _parse_moment(text: str, now: datetime) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(f"--deadline {text}: give a time (06:00) or a moment (2026-11-24T06:00:00Z)") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=now.tzinfo)
+    return moment if moment.tzinfo else moment.astimezone()
 
 
 NO_LIMIT = FailureLimit()

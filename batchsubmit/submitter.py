@@ -28,6 +28,7 @@ from batchsubmit.jobs import (
 )
 from batchsubmit.pacing import RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
+from batchsubmit.remedies import forbidden_words
 from batchsubmit.stopping import Stop, StopReason
 
 
@@ -72,7 +73,7 @@ class Submitter:
                 await self.fail(job, result)
                 return GivenUp()
             case Forbidden():
-                self._stop.request(_reason(result), f"{result.code}: {result.message}")
+                self._stop.request(_reason(result), forbidden_words("StartTrainedModelInferenceJob", result))
                 return Withdrawn()
             case NotSent():
                 self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")

@@ -173,6 +173,10 @@ class Wire:
         """Read a job."""
         return await self._carry(self._service.get(membership, arn))
 
+    async def cancel(self, membership: str, arn: str) -> Outcome:
+        """Cancel a job."""
+        return await self._carry(self._service.cancel(membership, arn))
+
     async def _carry(self, call: Coroutine[Any, Any, _Result]) -> _Result:
         if self.is_cut:
             call.close()

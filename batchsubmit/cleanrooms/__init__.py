@@ -64,3 +64,10 @@ class JobsApi(Protocol):
     async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
         """Read all about one job."""
         ...
+
+    async def cancel(self, membership: str, arn: str) -> Outcome:
+        """Make one CancelTrainedModelInferenceJob call; `Accepted` where the service turns the job around.
+
+        A job that has ended is `Conflicted`. Calling again for one that is being cancelled changes nothing.
+        """
+        ...

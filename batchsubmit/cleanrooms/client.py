@@ -19,7 +19,7 @@ from batchsubmit.cleanrooms import JobDetails, JobPage
 from batchsubmit.cleanrooms.answers import read_details, read_page, read_refusal, read_start
 from batchsubmit.config import AwsSettings
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.jobs import KEY_TAG, Forbidden, Job, NotSent, Outcome, Uncertain
+from batchsubmit.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Outcome, Uncertain
 
 _NO_CREDENTIALS = (
     aws.NoCredentialsError,
@@ -104,6 +104,16 @@ class CleanRooms:
             return read_details(answer)
         except Exception as exc:  # noqa: BLE001 (an unreadable answer is trouble like any other)
             return outcome_of(exc)
+
+    async def cancel(self, membership: str, arn: str) -> Outcome:
+        """Ask for one job's end."""
+        try:
+            await self._client.cancel_trained_model_inference_job(
+                membershipIdentifier=membership, trainedModelInferenceJobArn=arn
+            )
+        except Exception as exc:  # noqa: BLE001 (whatever it is, the job may be turned around)
+            return outcome_of(exc)
+        return Accepted(arn)
 
 
 def outcome_of(exc: Exception) -> Outcome:

@@ -7,7 +7,7 @@ from typing import Any
 
 from batchsubmit.cleanrooms import JobDetails, JobPage
 from batchsubmit.cleanrooms.answers import read_details, read_page, read_refusal, read_start
-from batchsubmit.jobs import KEY_TAG, Job, Outcome
+from batchsubmit.jobs import KEY_TAG, Accepted, Job, Outcome
 from batchsubmit.sandbox import Refusal, SandboxService
 
 
@@ -63,6 +63,12 @@ class MemoryCleanRooms:
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
         answer = self._call("GetTrainedModelInferenceJob", "", request)
         return read_details(_with_moments(answer)) if isinstance(answer, dict) else answer
+
+    async def cancel(self, membership: str, arn: str) -> Outcome:
+        """Ask for one job's end."""
+        request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
+        answer = self._call("CancelTrainedModelInferenceJob", "", request)
+        return Accepted(arn) if isinstance(answer, dict) else answer
 
     def _call(self, operation: str, name: str, request: Mapping[str, Any]) -> dict[str, Any] | Outcome:
         disturbance = self._disturb(operation, name)

@@ -1,33 +1,38 @@
 """The commands: the one place that prints to people, catches what was raised, and chooses an exit status.
 
-Each command has a module of its own that imports little at the top, so that `--help` is fast.
+Each command has a module of its own, which is imported when the command is called (see `shelf`).
 """
 
 import os
+import signal
 import sys
-import traceback
 
 import click
 
 from batchsubmit import __version__
-from batchsubmit.cli.export_schema import schema
-from batchsubmit.cli.sandbox import sandbox
-from batchsubmit.cli.status import status
-from batchsubmit.cli.submit import submit
-from batchsubmit.cli.validate import validate
-from batchsubmit.cli.verify import verify
+from batchsubmit.cli.manual import manual
+from batchsubmit.cli.shelf import Shelf, ShelfGroup
 from batchsubmit.errors import BatchsubmitError
 from batchsubmit.exits import EXIT_FAILED, EXIT_STOPPED, exit_status
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=ShelfGroup,
+    commands=Shelf(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=manual(
+        ("check a manifest; no call is made", "batchsubmit validate jobs.csv"),
+        ("submit it, and go on where it ended when run again", "batchsubmit submit jobs.csv"),
+        ("see how it goes, from another terminal", "batchsubmit status jobs.ledger.jsonl --watch"),
+        ("rehearse the whole of it without AWS", "batchsubmit submit jobs.csv --sandbox"),
+        more="Each command has a --help of its own. Settings are flags over BATCHSUBMIT_* variables over a TOML file "
+        "(--config); batchsubmit schema --settings lists them. AWS itself is configured as everywhere: AWS_*, "
+        "profiles, roles.",
+    ),
+)
 @click.version_option(__version__, prog_name="batchsubmit")
 def commands() -> None:
     """Submit many AWS Clean Rooms ML inference jobs, each exactly once, at the pace the quota allows."""
-
-
-for _command in (submit, validate, status, verify, sandbox, schema):
-    commands.add_command(_command)
 
 
 def main() -> None:
@@ -47,8 +52,12 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = EXIT_FAILED
     except Exception:  # noqa: BLE001 (the last resort: a bug must not look like "some jobs failed")
-        traceback.print_exc()
+        from traceback import print_exc  # noqa: PLC0415 (help is fast without)
+
+        print_exc()
         status = _explain("a bug in batchsubmit; the ledger has all that was done, and nothing is lost", EXIT_STOPPED)
+    # All is written: a Ctrl-C that comes while the interpreter shuts down must not change the exit status.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status if isinstance(status, int) else 0)
 
 

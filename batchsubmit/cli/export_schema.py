@@ -5,10 +5,18 @@ from collections.abc import Sequence
 
 import click
 
+from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import json_option
 
 
-@click.command(epilog="Example: batchsubmit schema --json > job.schema.json")
+@click.command(
+    epilog=manual(
+        ("the columns of a manifest", "batchsubmit schema"),
+        ("for an editor that checks JSONL", "batchsubmit schema --json > job.schema.json"),
+        ("every setting with its default", "batchsubmit schema --settings"),
+        exits={1: "", 2: "usage wrong", 3: "", 4: ""},
+    )
+)
 @click.option("--settings", "of_settings", is_flag=True, help="Describe the settings instead of the manifest.")
 @json_option
 def schema(*, of_settings: bool, as_json: bool) -> int:
@@ -42,7 +50,7 @@ def _print_settings(*, as_json: bool) -> int:
         for key in keys:
             field = field.annotation.model_fields[key]  # type: ignore[union-attr] # a section is a model
         default = field.get_default(call_default_factory=True, validated_data={})
-        rows.append((".".join((section, *keys)), json.dumps(default), field.description or ""))
+        rows.append((".".join((section, *keys)), json.dumps(default, default=str), field.description or ""))
     _print_table(rows)
     return 0
 

@@ -8,10 +8,20 @@ from typing import Any
 
 import click
 
+from batchsubmit.cli.manual import manual
+
 
 @click.command(
-    epilog="Example: batchsubmit sandbox --port 8123 & then AWS_ENDPOINT_URL=http://127.0.0.1:8123 "
-    "AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_REGION=us-east-1 batchsubmit submit jobs.csv"
+    epilog=manual(
+        ("serve on a port of your choice", "batchsubmit sandbox --port 8123"),
+        (
+            "jobs of ten minutes, one in fifty of which fails",
+            "batchsubmit sandbox --job-seconds 600 --failure-probability 0.02",
+        ),
+        exits={0: "interrupted", 1: "", 2: "usage wrong", 3: "it could not be served: the port is taken, say", 4: ""},
+        more="Then AWS_ENDPOINT_URL_CLEANROOMSML=http://127.0.0.1:8123 AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=x "
+        "AWS_SECRET_ACCESS_KEY=x batchsubmit submit jobs.csv submits to it, as any AWS client would.",
+    )
 )
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to listen on.")
 @click.option("--port", default=0, show_default=True, metavar="PORT", help="Port to listen on, 0 for a free one.")

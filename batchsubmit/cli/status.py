@@ -6,65 +6,152 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import json_option
+from batchsubmit.errors import UsageError
+from batchsubmit.printable import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchsubmit.report.live import Live
     from batchsubmit.states import Book, JobState
 
 _MOST_LISTED = 20
 
 
-@click.command(epilog="Example: batchsubmit status jobs.ledger.jsonl --json | jq .counts")
+@click.command(
+    epilog=manual(
+        ("where a batch stands", "batchsubmit status jobs.ledger.jsonl"),
+        ("a live view beside a run, until it ends", "batchsubmit status jobs.ledger.jsonl --watch"),
+        ("a line every five minutes, into a file", "batchsubmit status jobs.ledger.jsonl --watch --interval 300 > log"),
+        ("for programs", "batchsubmit status jobs.ledger.jsonl --json | jq .counts"),
+        exits={
+            0: "printed, whatever the jobs' state",
+            1: "",
+            2: "the ledger cannot be read",
+            3: "",
+            4: "it is damaged",
+        },
+    )
+)
 @click.argument("ledger", type=click.Path(path_type=Path))
+@click.option("--watch", "watching", is_flag=True, help="Follow a run until it ends, or Ctrl-C.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two lines of --watch where there is no terminal.",
+)
 @json_option
-def status(ledger: Path, *, as_json: bool) -> int:
-    """Print where the jobs of LEDGER stand, with the failures and the unknown; also while a run writes to it."""
-    from batchsubmit.errors import UsageError  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.ledger.storage import read_book  # noqa: PLC0415
-    from batchsubmit.states import UNDECIDED, Phase  # noqa: PLC0415
+def status(ledger: Path, *, watching: bool, interval: float, as_json: bool) -> int:
+    """Print where the jobs of LEDGER stand, with the failures and the unknown; also while a run writes to it.
 
+    With --watch, a view that follows the run: per membership the slots used and known, the pace, when all will be
+    submitted, the last failures. The ledger is only read and not locked, so the run does not notice. It ends with the
+    run, then prints where things stand; where no run is under way it does so at once. Ctrl-C ends the view, not the
+    run.
+    """
     try:
-        book, _ = read_book(ledger)
+        book = _watch(ledger, interval, as_json=as_json) if watching else _read(ledger)
     except OSError as exc:
         raise UsageError(f"the ledger {ledger} cannot be read: {exc.strerror}") from exc
-    failed = [state for state in book if state.phase is Phase.FAILED]
-    unknown = [state for state in book if state.phase in UNDECIDED]
     if as_json:
-        click.echo(json.dumps(_as_dict(ledger, book, failed, unknown)))
-        return 0
-    click.echo(f"{ledger}: {len(book):,} jobs in {len(book.runs):,} runs")
-    for phase, count in book.account().items():
-        click.echo(f"  {count:>9,} {phase}")
-    _list("unknown", unknown, lambda state: state.message or "a call was about to be made")
-    _list("failed", failed, lambda state: f"{state.code}: {state.message}")
+        click.echo(json.dumps(_as_dict(ledger, book)))
+    else:
+        _print(ledger, book)
     return 0
 
 
-def _list(word: str, states: "list[JobState]", reason: Any) -> None:  # noqa: ANN401 (a lambda)
-    for state in states[:_MOST_LISTED]:
-        click.echo(f"{word}: {state.name} in membership {state.membership}: {reason(state)}")
-    if len(states) > _MOST_LISTED:
-        click.echo(f"... and {len(states) - _MOST_LISTED:,} more {word}")
+def _read(ledger: Path) -> "Book":
+    from batchsubmit.ledger.storage import read_book  # noqa: PLC0415 (help is fast without)
+
+    return read_book(ledger)[0]
 
 
-def _as_dict(ledger: Path, book: "Book", failed: "list[JobState]", unknown: "list[JobState]") -> dict[str, Any]:
+def _watch(ledger: Path, interval: float, *, as_json: bool) -> "Book":
+    from rich.console import Console  # noqa: PLC0415 (help is fast without)
+
+    from batchsubmit.ledger.tail import Tail  # noqa: PLC0415
+    from batchsubmit.observers.watching import watch  # noqa: PLC0415
+
+    feed = Tail(ledger)
+    try:
+        live = watch(feed, Console(stderr=as_json), interval_seconds=interval, has_died=_has_died)
+    except KeyboardInterrupt:
+        return _read(ledger)
+    if live.run and not live.is_over:
+        click.echo(f"Run {live.run.run} has died ({live.run.holder}): run the same submit again to go on", err=True)
+    elif live.book.last_end:
+        click.echo(f"Run {live.book.last_end.run} ended with exit status {live.book.last_end.exit_status}", err=True)
+    return live.book
+
+
+def _has_died(live: "Live") -> bool:
+    """Whether the process that holds the ledger is gone; one on another machine is believed to live."""
+    import os  # noqa: PLC0415 (help is fast without)
+    import re  # noqa: PLC0415
+    import socket  # noqa: PLC0415
+
+    holder = re.fullmatch(r"process (\d+) on (.+)", live.run.holder if live.run else "")
+    if holder is None or holder[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(holder[1]), 0)  # signal 0 is none: it only asks whether there is such a process
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _kinds(book: "Book") -> "dict[str, tuple[list[JobState], Callable[[JobState], str]]]":
+    """What a person has to look at, each with how its reason reads."""
+    from batchsubmit.states import UNDECIDED, Phase  # noqa: PLC0415 (help is fast without)
+
+    return {
+        "unknown": (
+            [state for state in book if state.phase in UNDECIDED],
+            lambda state: state.message or "a call was about to be made",
+        ),
+        "failed": (
+            [state for state in book if state.phase is Phase.FAILED],
+            lambda state: f"{state.code}: {state.message}",
+        ),
+        "finished badly": (
+            [state for state in book if state.phase is Phase.FINISHED and state.status != "ACTIVE"],
+            lambda state: f"{state.status}: {state.message}".rstrip(": "),
+        ),
+    }
+
+
+def _print(ledger: Path, book: "Book") -> None:
+    click.echo(f"{ledger}: {len(book):,} jobs in {len(book.runs):,} runs")
+    for phase, count in book.account().items():
+        click.echo(f"  {count:>9,} {phase}")
+    for word, (states, reason) in _kinds(book).items():
+        for state in states[:_MOST_LISTED]:
+            click.echo(printable(f"{word}: {state.name} in membership {state.membership}: {reason(state)}"))
+        if len(states) > _MOST_LISTED:
+            click.echo(f"... and {len(states) - _MOST_LISTED:,} more {word}")
+
+
+def _as_dict(ledger: Path, book: "Book") -> dict[str, Any]:
+    kinds = _kinds(book)
     return {
         "ledger": str(ledger),
         "jobs": len(book),
         "runs": len(book.runs),
         "counts": book.account(),
-        "failed": [
-            {
-                "job": each.job,
-                "membership": each.membership,
-                "name": each.name,
-                "code": each.code,
-                "message": each.message,
-            }
-            for each in failed
-        ],
-        "unknown": [
-            {"job": each.job, "membership": each.membership, "name": each.name, "reason": each.message}
-            for each in unknown
+        "failed": [{**_job(each), "code": each.code, "message": each.message} for each in kinds["failed"][0]],
+        "unknown": [{**_job(each), "reason": each.message} for each in kinds["unknown"][0]],
+        "finished_badly": [
+            {**_job(each), "status": each.status, "message": each.message} for each in kinds["finished badly"][0]
         ],
     }
+
+
+def _job(state: "JobState") -> dict[str, str]:
+    return {"job": state.job, "membership": state.membership, "name": state.name}

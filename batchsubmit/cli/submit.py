@@ -7,27 +7,50 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings
-from batchsubmit.errors import ManifestError, StoppedError
+from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError
+from batchsubmit.printable import printable
 
 if TYPE_CHECKING:
+    from batchsubmit.afterwards import Afterwards, Deeds, Writer
     from batchsubmit.config import Settings
     from batchsubmit.report.summary import Summary
     from batchsubmit.run import SubmitOptions
 
 
+def _writers() -> "dict[str, Writer]":
+    """What `--report` and `--export` are written by."""
+    return {}
+
+
 @click.command(
-    epilog="Example: batchsubmit submit jobs.csv --batch-id nightly-2026-11-23 --rate 5. "
-    "Run the same command again to go on after any interruption."
+    epilog=manual(
+        ("submit, and go on where it ended when run again", "batchsubmit submit jobs.csv"),
+        ("a round of its own of the same rows", "batchsubmit submit jobs.csv --batch-id 2026-w48 --rate 5"),
+        (
+            "follow the jobs to their end, and send nothing after six",
+            "batchsubmit submit jobs.csv --wait --deadline 06:00",
+        ),
+        ("rehearse without AWS", "batchsubmit submit jobs.csv --sandbox"),
+        (
+            "a night by settings, from cron",
+            "batchsubmit submit s3://bucket/jobs.csv --config nightly.toml --batch-id 'nightly-{date}'",
+        ),
+    )
 )
-@click.argument("manifest")
+@click.argument("manifest", type=click.Path(allow_dash=True))
 @click.option(
     "--ledger",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     metavar="PATH",
     help="The ledger file. [default: <manifest stem>.ledger.jsonl in the current folder]",
 )
-@click.option("--batch-id", default="", metavar="TEXT", help="A word for this round of work; part of every job's key.")
+@click.option(
+    "--batch-id",
+    metavar="TEXT",
+    help="A word for this round of work; part of every job's key. {date} and {time} are filled in.",
+)
 @config_option
 @click.option("--sandbox", is_flag=True, help="Rehearse against a local Clean Rooms ML in this process.")
 @click.option(
@@ -38,7 +61,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="How long the sandbox's jobs run.",
 )
-@click.option("--wait", is_flag=True, help="Follow every job to its end, and exit 1 where one ends badly.")
+@click.option("--wait/--no-wait", default=None, help="Follow every job to its end, and exit 1 where one ends badly.")
 @click.option(
     "--canary",
     type=click.IntRange(min=0),
@@ -49,7 +72,21 @@ if TYPE_CHECKING:
 @click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 10]")
 @click.option("--concurrency", type=int, metavar="N", help="Calls under way at once.  [default: 32]")
 @click.option("--max-failures", metavar="N|N%", help="Stop once more jobs than this have failed.")
-@click.option("--deadline", metavar="TIME", help="Send nothing after this: 06:00 (local time), or an RFC 3339 moment.")
+@click.option("--deadline", metavar="TIME", help="Send nothing after this: 06:00, or an RFC 3339 moment.")
+@click.option(
+    "--time-zone",
+    metavar="ZONE",
+    help="Zone of {date}, {time} and the deadline, as in Europe/Berlin.  [default: UTC; local time for the deadline]",
+)
+@click.option("--report", type=click.Path(), metavar="FILE", help="Write the report page here at the end.")
+@click.option("--export", type=click.Path(), metavar="FILE", help="Write one row a job here at the end, CSV or JSONL.")
+@click.option("--upload", metavar="S3URL", help="Copy ledger, report and export to s3://bucket/prefix/ at the end.")
+@click.option(
+    "--upload-overwrite", is_flag=True, default=None, help="Replace objects there that this ledger did not grow from."
+)
+@click.option(
+    "--notify", multiple=True, metavar="TARGET", help="Tell sns:ARN or an https:// URL of the end; repeatable."
+)
 @click.option("--skip-invalid", is_flag=True, help="Submit the good rows and record the others as failed.")
 @allow_duplicates_option
 @click.option("--retry-failed", is_flag=True, help="Try jobs again that an earlier run recorded as failed.")
@@ -60,47 +97,42 @@ if TYPE_CHECKING:
 )
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 @json_option
-def submit(config: Path | None, *, rate: float | None, concurrency: int | None, as_json: bool, **given: Any) -> int:  # noqa: ANN401 (click's)
+def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tuple[str, ...], **given: Any) -> int:  # noqa: ANN401 (click's)
     """Submit the jobs of MANIFEST, a CSV or JSONL file: a path, "-" or an s3:// URL.
 
     Every row is checked before anything is sent. What was submitted stands in the ledger, and a second run goes on
     where the first one ended.
-    """
-    from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415 (help is fast without)
 
-    settings = read_settings(config, rate={"max_per_second": rate}, submit={"concurrency": concurrency})
+    In the paths of --ledger, --report, --export and --upload, {batch}, {date} and {time} are filled in. Most options
+    may stand in the settings instead; batchsubmit schema --settings lists them.
+    """
+    from datetime import UTC, datetime  # noqa: PLC0415 (help is fast without)
+
+    from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415
+    from batchsubmit.cli.night import read_request  # noqa: PLC0415
+
+    settings = read_settings(
+        config,
+        rate={"max_per_second": rate},
+        submit={name: given[name] for name in _IN_SUBMIT},
+        night={**{name: given[name] for name in _IN_NIGHT}, "notify": notify or None},
+    )
     configure_logging(settings.log)
+    options, after = read_request(given, settings, datetime.now(UTC), _writers())
     try:
-        summary = asyncio.run(_run(_options(given), settings))
+        summary = asyncio.run(_run(options, settings))
     except asyncio.CancelledError:
         raise StoppedError(
             "ended at once by a second signal; run the same command again to go on, calls cut short are looked up first"
         ) from None
-    return _tell(summary, as_json=as_json)
+    except BatchsubmitError as exc:
+        _tell_of_failure(exc, options, settings, after)
+        raise
+    return _conclude(summary, settings, after, as_json=as_json)
 
 
-def _options(given: dict[str, Any]) -> "SubmitOptions":
-    from datetime import datetime  # noqa: PLC0415 (help is fast without)
-
-    from batchsubmit.run import SubmitOptions  # noqa: PLC0415
-    from batchsubmit.stopping import NO_LIMIT, FailureLimit, parse_deadline  # noqa: PLC0415
-
-    limit, deadline = given["max_failures"], given["deadline"]
-    return SubmitOptions(
-        manifest=given["manifest"],
-        ledger=given["ledger"],
-        batch=given["batch_id"],
-        sandbox=given["sandbox"],
-        sandbox_job_seconds=given["sandbox_job_seconds"],
-        wait=given["wait"],
-        canary=given["canary"],
-        skip_invalid=given["skip_invalid"],
-        allow_duplicates=given["allow_duplicates"],
-        retry_failed=given["retry_failed"],
-        resubmit_unknown=given["resubmit_unknown"],
-        failure_limit=FailureLimit.parse(limit) if limit is not None else NO_LIMIT,
-        deadline=parse_deadline(deadline, datetime.now().astimezone()) if deadline else None,
-    )
+_IN_SUBMIT = ("concurrency", "batch_id", "ledger", "wait", "max_failures", "deadline", "time_zone")
+_IN_NIGHT = ("report", "export", "upload", "upload_overwrite")
 
 
 async def _run(options: "SubmitOptions", settings: "Settings") -> "Summary":
@@ -124,11 +156,50 @@ async def _run(options: "SubmitOptions", settings: "Settings") -> "Summary":
         raise
 
 
-def _tell(summary: "Summary", *, as_json: bool) -> int:
-    from batchsubmit.cli.words import closing_words  # noqa: PLC0415 (help is fast without)
+def _conclude(summary: "Summary", settings: "Settings", after: "Afterwards", *, as_json: bool) -> int:
+    """Tell how the run ended, do what follows it, and choose the exit status."""
+    from batchsubmit.cli.words import closing_words, headline  # noqa: PLC0415 (help is fast without)
 
     for line in closing_words(summary):
         click.echo(line, err=True)
+    told, status = summary.as_dict(), summary.exit_status
+    if not after.is_nothing:
+        from batchsubmit.afterwards import follow_up  # noqa: PLC0415 (half a second that few need)
+
+        deeds = asyncio.run(follow_up(summary, headline(summary), _in_region(after, settings)))
+        _tell_deeds(deeds)
+        status = deeds.exit_status(status)
+        told |= {"afterwards": deeds.as_dict(), "exit_status": status}
     if as_json:
-        click.echo(json.dumps(summary.as_dict()))
-    return summary.exit_status
+        click.echo(json.dumps(told))
+    return status
+
+
+def _tell_deeds(deeds: "Deeds") -> None:
+    for place in (*deeds.written, *deeds.uploaded):
+        click.echo(f"  written: {place}", err=True)
+    for problem in (*deeds.problems, *deeds.untold):
+        click.echo(f"  problem: {printable(problem)}", err=True)
+    if deeds.problems:
+        click.echo("  next: the ledger is whole; mend that and run the same command again", err=True)
+
+
+def _tell_of_failure(
+    error: BatchsubmitError, options: "SubmitOptions", settings: "Settings", after: "Afterwards"
+) -> None:
+    """Nobody sits beside a nightly run: an overlapping start or a bad manifest must be heard of as well."""
+    if not after.targets:
+        return
+    from batchsubmit.afterwards import tell_of_failure  # noqa: PLC0415 (half a second that few need)
+
+    telling = tell_of_failure(error, _in_region(after, settings), batch=options.batch, manifest=options.manifest)
+    for problem in asyncio.run(telling):
+        click.echo(f"  problem: {problem}", err=True)
+
+
+def _in_region(after: "Afterwards", settings: "Settings") -> "Afterwards":
+    from dataclasses import replace  # noqa: PLC0415 (help is fast without)
+
+    from batchsubmit.region import resolve_region  # noqa: PLC0415
+
+    return replace(after, region=resolve_region(settings.aws))

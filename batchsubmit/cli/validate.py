@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings
 from batchsubmit.cli.words import counted
 from batchsubmit.exits import EXIT_USAGE
@@ -16,8 +17,15 @@ if TYPE_CHECKING:
     from batchsubmit.sources.inventory import Inventory
 
 
-@click.command(epilog="Example: batchsubmit validate jobs.csv --config nightly.toml")
-@click.argument("manifest")
+@click.command(
+    epilog=manual(
+        ("every problem, as file:line:column", "batchsubmit validate jobs.csv"),
+        ("with the request members that the settings fill in", "batchsubmit validate jobs.csv --config nightly.toml"),
+        ("how many rows are wrong", "batchsubmit validate jobs.csv --json | jq .problem_count"),
+        exits={0: "every row is valid", 1: "", 2: "usage or settings wrong, or a row has a problem", 3: "", 4: ""},
+    )
+)
+@click.argument("manifest", type=click.Path(allow_dash=True))
 @config_option
 @allow_duplicates_option
 @json_option

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import config_option, json_option, read_settings
 from batchsubmit.exits import EXIT_FAILED, EXIT_LEDGER
 
@@ -14,7 +15,20 @@ if TYPE_CHECKING:
     from batchsubmit.inspection import Inspection
 
 
-@click.command(epilog="Example: batchsubmit verify jobs.ledger.jsonl --repair")
+@click.command(
+    epilog=manual(
+        ("the ledger against the service", "batchsubmit verify jobs.ledger.jsonl"),
+        ("append what the service proves, after a copy was restored", "batchsubmit verify jobs.ledger.jsonl --repair"),
+        ("the file alone, without a call", "batchsubmit verify jobs.ledger.jsonl --offline"),
+        exits={
+            0: "nothing is wrong, or all of it was repaired",
+            1: "the service says otherwise",
+            2: "usage or settings wrong",
+            3: "the service does not tell: run it again",
+            4: "the file is damaged or unsound, or in use (--repair)",
+        },
+    )
+)
 @click.argument("ledger", type=click.Path(path_type=Path))
 @click.option(
     "--known-ledger",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from batchsubmit.remedies import QUOTA_REQUEST
 from batchsubmit.report.summary import Summary
 
 _MOST_UNKNOWN = 10
@@ -9,7 +10,7 @@ _MOST_UNKNOWN = 10
 
 def closing_words(summary: Summary) -> Iterator[str]:
     """Say what happened, where it stands and what to do next."""
-    yield f"{_headline(summary)} in {summary.seconds:.1f} s"
+    yield f"{headline(summary)} in {summary.seconds:.1f} s"
     yield from _details(summary)
     yield f"  ledger: {summary.ledger}"
     yield from _next_steps(summary)
@@ -20,7 +21,8 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _headline(summary: Summary) -> str:
+def headline(summary: Summary) -> str:
+    """The outcome of a run in a few words."""
     if summary.stop_reason:
         return f"Stopped ({summary.stop_reason}): {summary.submitted:,} of {summary.rows:,} jobs submitted by this run"
     if not (summary.submitted or summary.failed or summary.left or summary.unknown):
@@ -54,6 +56,8 @@ def _next_steps(summary: Summary) -> Iterator[str]:
         yield f"  unknown: {job.name} in membership {job.membership} ({job.reason or 'the run ended during its call'})"
     if len(summary.unknown_jobs) > _MOST_UNKNOWN:
         yield f"  ... and {len(summary.unknown_jobs) - _MOST_UNKNOWN:,} more; see batchsubmit status {summary.ledger}"
+    if summary.refused_by_quota and summary.left:
+        yield f"  quota: jobs wait because all slots are taken; to ask for more: {QUOTA_REQUEST}"
     if summary.stop_reason:
         looked_up = "; the unknown jobs are looked up first" if summary.unknown_jobs else ""
         yield f"  next: run the same command again to go on{looked_up}"

@@ -12,7 +12,7 @@ from batchsubmit.config import Settings
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Terms
 
-SCRIPTS = ("throughput.py", "rate.py", "kills.py", "faults.py", "peers.py")
+SCRIPTS = ("throughput.py", "rate.py", "kills.py", "faults.py", "peers.py", "startup.py")
 
 
 def test_alternatives_take_turns() -> None:

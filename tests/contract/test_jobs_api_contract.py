@@ -37,6 +37,7 @@ from batchsubmit.sandbox import (
 
 FREE = SandboxSettings(per_membership=0, per_account=0, pending_seconds=3600)
 START, LIST, GET = "StartTrainedModelInferenceJob", "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
+CANCEL = "CancelTrainedModelInferenceJob"
 
 REFUSALS = {
     Fault.QUOTA_BARE: (402, "ServiceQuotaExceededException", QuotaExceeded),
@@ -278,3 +279,50 @@ async def test_a_job_that_is_not_there_is_rejected_as_not_found(side: Side) -> N
     outcome = await side.api.get(MEMBERSHIP, arn("trained-model-inference-job", "12345678-1234-1234-1234-123456789012"))
     assert isinstance(outcome, Rejected)
     assert outcome.code == "ResourceNotFoundException"
+
+
+async def started(side: Side) -> str:
+    """Start a job; its ARN."""
+    accepted = await side.api.start(job_named("a"))
+    assert isinstance(accepted, Accepted)
+    return accepted.arn
+
+
+async def test_a_cancelled_job_is_turned_around(side: Side) -> None:
+    """The service takes the call; a second one changes nothing."""
+    arn_of_job = await started(side)
+    for _ in range(2):
+        assert await side.api.cancel(MEMBERSHIP, arn_of_job) == Accepted(arn_of_job)
+    details = await side.api.get(MEMBERSHIP, arn_of_job)
+    assert isinstance(details, JobDetails)
+    assert details.status in {"CANCEL_PENDING", "CANCEL_IN_PROGRESS"}
+
+
+async def test_a_job_that_has_ended_cannot_be_cancelled(
+    opening: Callable[..., AbstractAsyncContextManager[Side]],
+) -> None:
+    """It is told as a conflict, in the service's words."""
+    settings = SandboxSettings(pending_seconds=0, job_seconds=0)
+    async with opening(SandboxService(settings, time.time)) as side:
+        outcome = await side.api.cancel(MEMBERSHIP, await started(side))
+    assert isinstance(outcome, Conflicted)
+    assert "ACTIVE" in outcome.message
+
+
+async def test_cancelling_a_job_that_is_not_there_is_rejected_as_not_found(side: Side) -> None:
+    """As with Get."""
+    nobody = arn("trained-model-inference-job", "12345678-1234-1234-1234-123456789012")
+    outcome = await side.api.cancel(MEMBERSHIP, nobody)
+    assert isinstance(outcome, Rejected)
+    assert outcome.code == "ResourceNotFoundException"
+
+
+@pytest.mark.parametrize("fault", [Fault.THROTTLED, Fault.ACCESS_DENIED, Fault.ERROR_BEFORE], ids=str)
+async def test_a_cancellation_that_is_refused_is_told_like_a_start(side: Side, fault: Fault) -> None:
+    """The same table, and the job runs on."""
+    arn_of_job = await started(side)
+    side.inject(fault, CANCEL)
+    assert type(await side.api.cancel(MEMBERSHIP, arn_of_job)) is REFUSALS[fault][2]
+    details = await side.api.get(MEMBERSHIP, arn_of_job)
+    assert isinstance(details, JobDetails)
+    assert details.status.startswith("CREATE")

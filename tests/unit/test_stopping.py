@@ -3,11 +3,13 @@
 import asyncio
 import os
 import signal
+import time as systime
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from conftest import EPOCH, FakeClock
 
+from batchsubmit.batchid import zone_named
 from batchsubmit.errors import UsageError
 from batchsubmit.stopping import (
     NO_LIMIT,
@@ -161,3 +163,38 @@ def test_a_deadline_that_means_nothing_is_a_usage_error(text: str) -> None:
     """The sentence shows what would be right."""
     with pytest.raises(UsageError, match="06:00"):
         parse_deadline(text, NOON)
+
+
+def test_a_deadline_keeps_to_the_clock_on_the_wall_when_clocks_change() -> None:
+    """In the night to 25 October 2026 Berlin has an hour more, in that to 29 March 2026 one less."""
+    berlin = zone_named("Europe/Berlin")
+    autumn = parse_deadline("06:00", datetime(2026, 10, 24, 22, 0, tzinfo=berlin))
+    assert autumn.astimezone(UTC) == datetime(2026, 10, 25, 5, 0, tzinfo=UTC)
+    spring = parse_deadline("06:00", datetime(2026, 3, 28, 22, 0, tzinfo=berlin))
+    assert spring.astimezone(UTC) == datetime(2026, 3, 29, 4, 0, tzinfo=UTC)
+
+
+def test_a_deadline_within_the_repeated_hour_is_not_taken_for_past() -> None:
+    """02:50 comes a second time; at either of them the deadline of 02:55 is five minutes away."""
+    berlin = zone_named("Europe/Berlin")
+    for now in (datetime(2026, 10, 25, 2, 50, fold=fold, tzinfo=berlin) for fold in (0, 1)):
+        assert parse_deadline("02:55", now).timestamp() - now.timestamp() == 300
+
+
+def test_a_time_of_day_may_bring_its_own_zone() -> None:
+    """Whatever zone the run has."""
+    assert parse_deadline("06:00Z", NOON) == datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
+    assert parse_deadline("11:30Z", NOON) == datetime(2026, 11, 23, 11, 30, tzinfo=UTC)
+
+
+def test_naive_moments_are_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the local zone's own changes of the clock."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    systime.tzset()
+    try:
+        deadline = parse_deadline("06:00", datetime(2026, 10, 24, 22, 0))  # noqa: DTZ001 (local time is meant)
+        moment = parse_deadline("2026-10-25T06:00:00", datetime(2026, 10, 24, 22, 0))  # noqa: DTZ001 (the same)
+    finally:
+        monkeypatch.delenv("TZ")
+        systime.tzset()
+    assert deadline.astimezone(UTC) == moment.astimezone(UTC) == datetime(2026, 10, 25, 5, 0, tzinfo=UTC)

@@ -1,0 +1,68 @@
+"""Place-holders of a batch id and of the paths named after it: `nightly-{date}`, `out/{batch}.html`. Pure.
+
+A night has one date: with `day_begins` at noon what starts at 22:00 and is started again at 01:00 is one batch, whose
+jobs have the same keys. Without that, a restart after midnight would be a new batch and send every job a second time.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, time, timedelta, tzinfo
+from difflib import get_close_matches
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from batchsubmit.errors import UsageError
+
+MIDNIGHT = time(0)
+_PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_NO_FILE_NAME = re.compile(r"[/\\\x00-\x1f]")
+
+
+def placeholders(now: datetime, *, day_begins: time = MIDNIGHT) -> dict[str, str]:
+    """The values of `{date}` (2026-11-23) and `{time}` (220000) for a moment in its own zone.
+
+    Before `day_begins` it is still the day before.
+    """
+    day = now - timedelta(days=1) if now.timetz().replace(tzinfo=None) < day_begins else now
+    return {"date": f"{day:%Y-%m-%d}", "time": f"{now:%H%M%S}"}
+
+
+def expand(template: str, values: Mapping[str, str], *, what: str) -> str:
+    """Fill a template in; `{{` and `}}` are braces. Raises UsageError that names `what` and the place-holder."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[0] in {"{{", "}}"}:
+            return match[0][0]
+        name = match[1]
+        if name in values:
+            return values[name]
+        if name is None:
+            raise UsageError(f"{what} {template!r}: a brace without its other half; write {{{{ or }}}} for a brace")
+        near = get_close_matches(name, values, n=1)
+        hint = f"did you mean {{{near[0]}}}?" if near else f"known are {_listed(values)}"
+        raise UsageError(f"{what} {template!r}: there is no place-holder {{{name}}}; {hint}")
+
+    return _PIECE.sub(value, template)
+
+
+def expand_path(template: str, values: Mapping[str, str], *, batch: str, what: str) -> str:
+    """Fill a path in, `{batch}` too. Raises UsageError where the batch id cannot be part of a file's name."""
+    if "{batch}" in template:
+        if not batch:
+            raise UsageError(f"{what} {template!r} is named after the batch, but there is no --batch-id")
+        if _NO_FILE_NAME.search(batch) or batch.startswith("."):
+            raise UsageError(f"{what} {template!r}: the batch id {batch!r} cannot be part of a file's name")
+    return expand(template, {**values, "batch": batch}, what=what)
+
+
+def zone_named(name: str) -> tzinfo:
+    """Find a time zone by its IANA name. Raises UsageError."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UsageError(
+            f"there is no time zone {name!r}; write it as in Europe/Berlin, America/New_York or UTC"
+        ) from (None)
+
+
+def _listed(names: Mapping[str, str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in names)

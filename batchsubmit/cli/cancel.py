@@ -1,0 +1,148 @@
+"""`batchsubmit cancel`."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchsubmit.cli.manual import manual
+from batchsubmit.cli.options import config_option, json_option, read_settings
+from batchsubmit.cli.words import counted
+from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.exits import EXIT_STOPPED
+from batchsubmit.printable import printable
+
+if TYPE_CHECKING:
+    from batchsubmit.recall import Choice, Recall, Survey
+    from batchsubmit.states import JobState
+
+_NAMES_SHOWN = 10
+
+
+@click.command(
+    epilog=manual(
+        ("cancel all that run, after a look and a question", "batchsubmit cancel jobs.ledger.jsonl"),
+        ("only see what would be cancelled", "batchsubmit cancel jobs.ledger.jsonl --dry-run"),
+        ("only some, in a script", "batchsubmit cancel jobs.ledger.jsonl --name 'churn-*' --yes --json"),
+        exits={
+            0: "cancelled, or nothing was running",
+            1: "some jobs could not be cancelled",
+            2: "usage or settings wrong: nothing was cancelled",
+            3: "not agreed to, or stopped before the end: run it again to go on",
+            4: "the ledger is in use (end the run first) or damaged",
+        },
+    )
+)
+@click.argument("ledger", type=click.Path(path_type=Path))
+@click.option("--membership", "memberships", multiple=True, metavar="ID", help="Only in this one; may be repeated.")
+@click.option("--name", "names", multiple=True, metavar="GLOB", help="Only jobs of such names; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Show what would be cancelled, and cancel nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until the cancelled jobs have ended.")
+@click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 10]")
+@config_option
+@json_option
+def cancel(ledger: Path, config: Path | None, *, as_json: bool, rate: float | None, **how: Any) -> int:  # noqa: ANN401 (click's)
+    """Cancel the running jobs that LEDGER started, and no others, and record how each ended.
+
+    The service is asked which of the ledger's jobs run; they are shown, and nothing is cancelled before you agree.
+    Jobs of others, in the same memberships too, are never touched. A run that still submits must be ended first.
+    """
+    from batchsubmit.recall import Choice, recall, survey  # noqa: PLC0415 (help is fast without)
+
+    if not (how["yes"] or how["dry_run"] or sys.stdin.isatty()):
+        raise UsageError("there is no terminal to ask at: give --yes to cancel, or --dry-run to see what would be")
+    settings = read_settings(config, rate={"max_per_second": rate})
+    choice = Choice(ledger=ledger, memberships=how["memberships"], names=how["names"])
+    try:
+        found = asyncio.run(survey(choice, settings))
+        for line in _preview(choice, found):
+            click.echo(line, err=True)
+        if how["dry_run"] or not (found.running or found.cancelling):
+            return _tell_json(as_json, _survey_as_dict(choice, found))
+        if found.running and not (how["yes"] or click.confirm("Cancel them?", err=True)):
+            click.echo("Nothing was cancelled.", err=True)
+            return _tell_json(as_json, _survey_as_dict(choice, found), EXIT_STOPPED)
+        done = asyncio.run(recall(choice, settings, found, wait=not how["no_wait"]))
+    except asyncio.CancelledError:
+        raise StoppedError("ended at once by a second signal; run the same command again to go on") from None
+    for line in _words(done):
+        click.echo(line, err=True)
+    return _tell_json(as_json, _as_dict(done), done.exit_status)
+
+
+def _preview(choice: "Choice", found: "Survey") -> Iterator[str]:
+    if found.running:
+        yield f"{counted(len(found.running), 'job')} that {choice.ledger} started {_are(len(found.running))} running:"
+    else:
+        yield f"Nothing to cancel: no job that {choice.ledger} started and that was asked for is running"
+    lanes: dict[str, list[JobState]] = {}
+    for state in found.running:
+        lanes.setdefault(state.membership, []).append(state)
+    for membership, states in lanes.items():
+        names = ", ".join(printable(state.name) for state in states[:_NAMES_SHOWN])
+        more = f" and {len(states) - _NAMES_SHOWN:,} more" if len(states) > _NAMES_SHOWN else ""
+        yield f"  membership {membership}: {counted(len(states), 'job')}: {names}{more}"
+    for count, words in (
+        (len(found.cancelling), "being cancelled already"),
+        (found.unknown, "unknown: they may run, and are not cancelled; batchsubmit submit or verify looks them up"),
+        (found.duplicates, "duplicates that the ledger knows of: cancel those by their ARN, they may be another's"),
+    ):
+        if count:
+            yield f"  {count:>9,} {words}"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _words(done: "Recall") -> Iterator[str]:
+    yield f"{counted(done.cancelled, 'job')} cancelled"
+    for count, words in (
+        (done.ended, "had ended before the cancellation reached them"),
+        (done.under_way, "being cancelled; the next submit --wait records how they end"),
+        (done.left, "left running"),
+    ):
+        if count:
+            yield f"  {count:>9,} {words}"
+    for state, why in done.refused:
+        yield f"  not cancelled: {printable(state.name)} in membership {state.membership}: {printable(why)}"
+    if done.stop_message:
+        yield f"  why: {printable(done.stop_message)}"
+        yield "  next: run the same command again to go on"
+
+
+def _tell_json(as_json: bool, content: dict[str, Any], status: int = 0) -> int:  # noqa: FBT001 (one object)
+    if as_json:
+        click.echo(json.dumps({**content, "exit_status": status}))
+    return status
+
+
+def _survey_as_dict(choice: "Choice", found: "Survey") -> dict[str, Any]:
+    return {
+        "ledger": str(choice.ledger),
+        "running": [_job(state) for state in found.running],
+        "cancelling": len(found.cancelling),
+        "unknown": found.unknown,
+        "duplicates": found.duplicates,
+    }
+
+
+def _as_dict(done: "Recall") -> dict[str, Any]:
+    return {
+        "ledger": str(done.ledger),
+        "cancelled": done.cancelled,
+        "ended": done.ended,
+        "under_way": done.under_way,
+        "left": done.left,
+        "refused": [{**_job(state), "reason": why} for state, why in done.refused],
+        "stop_message": done.stop_message,
+    }
+
+
+def _job(state: "JobState") -> dict[str, str]:
+    return {"job": state.job, "membership": state.membership, "name": state.name, "arn": state.arn}

@@ -1,0 +1,64 @@
+"""What a `submit` is asked for, by flags and settings together: place-holders filled in, zones and targets read."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, time
+from pathlib import Path
+from typing import Any
+
+from batchsubmit.afterwards import Afterwards, Writer
+from batchsubmit.batchid import expand, expand_path, placeholders, zone_named
+from batchsubmit.config import NightSettings, Settings
+from batchsubmit.errors import UsageError
+from batchsubmit.notices import read_target
+from batchsubmit.run import SubmitOptions
+from batchsubmit.stopping import NO_LIMIT, FailureLimit, parse_deadline
+from batchsubmit.uploads import Destination
+
+_FLAGS = ("manifest", "sandbox", "sandbox_job_seconds", "canary", "skip_invalid", "allow_duplicates", "retry_failed")
+
+
+def read_request(
+    given: Mapping[str, Any], settings: Settings, now: datetime, writers: Mapping[str, Writer]
+) -> tuple[SubmitOptions, Afterwards]:
+    """Say what is to be run and what follows it; `now` is any aware moment. Raises UsageError."""
+    chosen = settings.submit
+    zone = zone_named(chosen.time_zone) if chosen.time_zone else None
+    values = placeholders(now.astimezone(zone or UTC), day_begins=time.fromisoformat(chosen.day_begins))
+    batch = expand(chosen.batch_id, values, what="--batch-id")
+
+    def path(template: str, what: str) -> str:
+        return expand_path(template, values, batch=batch, what=what)
+
+    here = now.astimezone(zone) if zone else now.astimezone().replace(tzinfo=None)
+    options = SubmitOptions(
+        **{name: given[name] for name in _FLAGS},
+        ledger=Path(path(chosen.ledger, "--ledger")) if chosen.ledger else None,
+        batch=batch,
+        wait=chosen.wait,
+        resubmit_unknown=given["resubmit_unknown"],
+        failure_limit=FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
+        deadline=parse_deadline(chosen.deadline, here) if chosen.deadline is not None else None,
+    )
+    return options, _afterwards(settings.night, path, writers, rehearsing=options.sandbox)
+
+
+def _afterwards(
+    night: NightSettings, path: Callable[[str, str], str], writers: Mapping[str, Writer], *, rehearsing: bool
+) -> Afterwards:
+    """Read what follows the run. A rehearsal writes files, but its ledger must not go where a real one belongs."""
+    asked = {"report": night.report, "export": night.export}
+    files = {what: Path(path(text, f"--{what}")) for what, text in asked.items() if text}
+    for what in files:
+        if what not in writers:
+            raise UsageError(f"--{what}: this version cannot write it")
+    destination = Destination.parse(path(night.upload, "--upload")) if night.upload else None
+    targets = tuple(read_target(text) for text in night.notify)
+    return Afterwards(
+        files=tuple((file, writers[what]) for what, file in files.items()),
+        report=files.get("report"),
+        destination=None if rehearsing else destination,
+        overwrite=night.upload_overwrite,
+        targets=() if rehearsing else targets,
+        secret=night.webhook_secret.get_secret_value() if night.webhook_secret else None,
+        notify_timeout_seconds=night.notify_timeout_seconds,
+    )

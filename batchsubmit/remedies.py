@@ -1,0 +1,56 @@
+"""What a person can do about a refusal of the service: the IAM action to allow, the quota to raise. Pure words.
+
+Which refusal is which is decided in `cleanrooms.answers`; nothing is decided here.
+"""
+
+import re
+
+from batchsubmit.jobs import Forbidden
+
+POLICY = "configs/deploy/iam-submit.json"
+CANCEL_POLICY = "configs/deploy/iam-cancel.json"
+"""The policies that allow all that `submit` and `cancel` call, one action a line."""
+
+QUOTA_SERVICE = "cleanrooms-ml"
+"""The service's code in Service Quotas."""
+
+_ACTION = re.compile(r"not authorized to perform:? ([\w-]+:\w+)")
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "NotAuthorized"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+
+
+def forbidden_words(operation: str, refusal: Forbidden) -> str:
+    """Say what was refused and how to mend it; the service's own words come first."""
+    said = f"{operation}: {refusal.code}: {refusal.message}".rstrip(": ")
+    if refusal.code in _DENIED:
+        return f"{said}. Allow {denied_action(operation, refusal.message)}, a line of {policy(operation)}"
+    if refusal.code in _EXPIRED:
+        return f"{said}. The credentials have expired: renew them (aws sso login, or a new session of the role)"
+    if refusal.code.isdigit():
+        return said  # a proxy or a wrong endpoint, and it says so itself
+    return f"{said}. The credentials are not accepted: aws sts get-caller-identity shows whose they are"
+
+
+def policy(operation: str) -> str:
+    """The example policy that has an operation."""
+    return CANCEL_POLICY if operation.startswith("Cancel") else POLICY
+
+
+def denied_action(operation: str, message: str) -> str:
+    """The IAM action that is missing: the one that the service names (a Start may lack TagResource), or the call's."""
+    named = _ACTION.search(message)
+    return named[1] if named else f"{QUOTA_SERVICE}:{operation}"
+
+
+QUOTA_REQUEST = (
+    f"aws service-quotas list-service-quotas --service-code {QUOTA_SERVICE} shows its code, then "
+    f"aws service-quotas request-service-quota-increase --service-code {QUOTA_SERVICE} --quota-code CODE "
+    "--desired-value N"
+)
+"""How to ask for more of a quota that is adjustable."""
+
+
+def quota_words(limit: float, *, whose: str = "", name: str = "") -> str:
+    """Say which quota bounds a run, and the request that raises it."""
+    quota = f"the quota {name!r}" if name else f"the quota of jobs pending or running{f' in {whose}' if whose else ''}"
+    return f"{quota} is {limit:g}; to ask for more: {QUOTA_REQUEST}"

@@ -1,0 +1,102 @@
+"""What follows a run: each deed in spite of the others, and the exit status that comes of it."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from webhook import Hook, listening
+
+from batchsubmit.afterwards import Afterwards, Deeds, follow_up, tell_of_failure
+from batchsubmit.errors import LedgerError, UsageError
+from batchsubmit.notices import Webhook
+from batchsubmit.report.summary import Summary
+
+COUNTS = [field.name for field in fields(Summary) if field.type is int]
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    """A webhook."""
+    with listening() as hook:
+        yield hook
+
+
+def summary(ledger: Path, **members: int) -> Summary:
+    """A run with these counts."""
+    counts = dict.fromkeys(COUNTS, 0) | members
+    return Summary(run="r", batch="n-1", manifest="jobs.csv", ledger=str(ledger), seconds=1.0, **counts)  # type: ignore[arg-type]
+
+
+def copy(ledger: Path, path: Path) -> None:
+    """Write something from a ledger."""
+    path.write_text(f"from {ledger.read_text()}")
+
+
+def full(ledger: Path, path: Path) -> None:
+    """Meet a full disk."""
+    raise OSError(28, "No space left on device")
+
+
+def stubborn(ledger: Path, path: Path) -> None:
+    """Find the ledger damaged."""
+    raise LedgerError("the ledger is damaged at line 3")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    """A ledger."""
+    path = tmp_path / "n-1.jsonl"
+    path.write_text("ledger")
+    return path
+
+
+async def test_files_are_written_in_folders_that_need_not_be_there(ledger: Path, hook: Hook) -> None:
+    """And named in the notice."""
+    page, table = ledger.parent / "out" / "deep" / "n.html", ledger.parent / "out" / "n.csv"
+    after = Afterwards(files=((page, copy), (table, copy)), report=page, targets=(Webhook(hook.url),))
+    deeds = await follow_up(summary(ledger, rows=1, submitted=1), "1 of 1 jobs submitted", after)
+    assert deeds == Deeds(written=[page, table])
+    assert page.read_text() == table.read_text() == "from ledger"
+    [told] = hook.bodies
+    assert told["report"] == str(page)
+    assert (told["headline"], told["exit_status"], told["run"]) == ("1 of 1 jobs submitted", 0, "r")
+    assert told["counts"]["submitted"] == 1
+
+
+async def test_a_file_that_cannot_be_written_keeps_nothing_else_from_being_done(ledger: Path, hook: Hook) -> None:
+    """The run is one to be repeated, and the notice says why."""
+    paths = [ledger.parent / name for name in ("a", "b", "c")]
+    after = Afterwards(
+        files=tuple(zip(paths, (full, stubborn, copy), strict=True)), report=paths[0], targets=(Webhook(hook.url),)
+    )
+    deeds = await follow_up(summary(ledger), "Nothing to do", after)
+    assert deeds.written == [paths[2]]
+    assert deeds.problems == [
+        f"{paths[0]} could not be written: No space left on device",
+        f"{paths[1]} could not be written: the ledger is damaged at line 3",
+    ]
+    [told] = hook.bodies
+    assert (told["exit_status"], told["problems"], told["report"]) == (3, deeds.problems, "")
+
+
+@pytest.mark.parametrize(
+    ("of_run", "problems", "status"), [(0, [], 0), (1, [], 1), (0, ["x"], 3), (1, ["x"], 3), (3, ["x"], 3)]
+)
+def test_what_remains_to_be_done_outranks_what_failed(of_run: int, problems: list[str], status: int) -> None:
+    """As in a run itself; what could not be told changes nothing."""
+    assert Deeds(problems=problems, untold=["y"]).exit_status(of_run) == status
+
+
+async def test_a_run_that_did_not_come_about_is_told_with_its_exit_status(hook: Hook) -> None:
+    """And nothing else is done."""
+    after = Afterwards(files=((Path("never"), full),), targets=(Webhook(hook.url),))
+    for error, status in ((LedgerError("in use"), 4), (UsageError("wrong"), 2)):
+        assert await tell_of_failure(error, after, batch="n-1", manifest="jobs.csv") == []
+        assert (hook.bodies[-1]["exit_status"], hook.bodies[-1]["reason"]) == (status, str(error))
+
+
+def test_nothing_asked_is_nothing_done() -> None:
+    """Then nothing is imported either."""
+    assert Afterwards().is_nothing
+    assert not Afterwards(files=((Path("x"), copy),)).is_nothing

@@ -1,0 +1,249 @@
+"""Where a run stands, as a person beside it sees it."""
+
+import io
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from conftest import EPOCH, OTHER_MEMBERSHIP, job_named
+from rich.console import Console
+from strategies import MEMBERSHIP
+
+from batchsubmit.clock import timestamp
+from batchsubmit.jobs import Event, Failed, Finished, Intent, RunEnded, RunStarted, Submitted, Unknown
+from batchsubmit.observers.watching import picture, sentence, slots, watch
+from batchsubmit.report.live import Lane, Live
+
+
+class Story:
+    """Events of a run, one at a time."""
+
+    def __init__(self, *, to_do: int = 10) -> None:
+        self.live = Live()
+        self.tell(RunStarted, 0, **RUN, to_do=to_do)
+
+    def tell(self, kind: type, second: float, name: str = "", membership: str = MEMBERSHIP, **members: object) -> None:
+        """One event, so many seconds after the beginning."""
+        at = timestamp(EPOCH + timedelta(seconds=second))
+        stamp: dict[str, Any] = dict(job_named(name, membership=membership).stamp(at)) if name else {"at": at}
+        self.live.apply(kind(**stamp, **members))
+
+    def submit(self, second: float, name: str, membership: str = MEMBERSHIP) -> None:
+        """A job is accepted."""
+        self.tell(Submitted, second, name, membership, arn=f"arn-{name}", attempt=1, via="start")
+
+    def finish(self, second: float, name: str, status: str = "ACTIVE") -> None:
+        """A job ends."""
+        self.tell(Finished, second, name, arn=f"arn-{name}", status=status, message="why" if status != "ACTIVE" else "")
+
+    def lane(self, membership: str = MEMBERSHIP) -> Lane:
+        """One membership now."""
+        return next(lane for lane in self.live.lanes() if lane.membership == membership)
+
+
+RUN = {"run": "r", "batch": "", "manifest": "m", "manifest_sha256": "", "version": "", "holder": "process 1 on x"}
+ENDED = {"run": "r", "exit_status": 0, "reason": "", "counts": {}}
+
+
+def after(seconds: float) -> datetime:
+    """A moment of the run."""
+    return EPOCH + timedelta(seconds=seconds)
+
+
+def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
+    """Each job once, whatever it went through."""
+    story = Story()
+    for name in "abcde":
+        story.tell(Intent, 1, name, attempt=1, trained_model="m")
+    assert story.lane() == Lane(MEMBERSHIP, 0, 0, 0, 5, None)
+    story.submit(2, "a")
+    story.submit(2, "b")
+    story.tell(Unknown, 3, "c", reason="lost", attempt=1)
+    story.tell(Failed, 3, "d", code="X", message="y", attempt=1)
+    story.submit(4, "e")
+    story.finish(5, "a")
+    story.finish(6, "b", "CREATE_FAILED")
+    story.submit(6, "z", OTHER_MEMBERSHIP)
+    assert story.lane() == Lane(MEMBERSHIP, 3, 1, 2, 1, None)
+    assert story.lane(OTHER_MEMBERSHIP) == Lane(OTHER_MEMBERSHIP, 1, 1, 0, 0, None)
+    assert story.live.left == 5
+
+
+def test_the_end_is_expected_from_the_pace_of_the_last_ten_minutes() -> None:
+    """A fast beginning an hour ago says nothing of now."""
+    story = Story(to_do=200)
+    assert story.live.expected_end(after(5)) is None
+    for number in range(100):
+        story.submit(number / 10, f"job-{number}")
+    for number in range(10):
+        story.submit(3600 + number * 60, f"late-{number}")
+    now = after(3600 + 540)
+    assert story.live.left == 90
+    assert story.live.per_second(now) == pytest.approx(10 / 600)
+    assert story.live.expected_end(now) == now + timedelta(seconds=90 * 60)
+    assert story.live.expected_end(after(3600 + 1800)) is None
+
+
+def test_a_new_run_counts_from_its_own_beginning() -> None:
+    """What the last one did is done."""
+    story = Story(to_do=3)
+    story.submit(1, "a")
+    story.tell(RunEnded, 2, **ENDED)
+    assert story.live.is_over
+    story.tell(RunStarted, 100, **RUN, to_do=2)
+    assert not story.live.is_over
+    assert (story.live.left, story.live.per_second(after(101))) == (2, 0)
+
+
+def test_a_ledger_of_an_older_version_has_no_number_to_do() -> None:
+    """Then nothing is expected, and nothing is below nought."""
+    story = Story(to_do=0)
+    story.submit(1, "a")
+    assert story.live.left == 0
+    assert story.live.expected_end(after(2)) is None
+
+
+def test_quotas_are_learned_from_whatever_event_tells_them() -> None:
+    """Also from kinds that this version does not know; an empty membership is the account."""
+
+    class Quota(msgspec.Struct, tag_field="event", tag="quota"):
+        at: str
+        membership: str
+        limit: int
+
+    story = Story()
+    story.submit(1, "a")
+    story.live.apply(Quota("", MEMBERSHIP, 5))  # type: ignore[arg-type]
+    story.live.apply(Quota("", "", 10))  # type: ignore[arg-type]
+    assert slots(story.lane()) == "1/5"
+    story.tell(RunEnded, 2, **ENDED, quotas={"account 123456789012": 12})
+    assert story.live.account_limits() == {"account": 10, "account 123456789012": 12}
+    assert len(story.live.book) == 1
+
+
+@pytest.mark.parametrize(
+    ("running", "limit", "text"), [(0, None, "0/?"), (3, 5, "3/5"), (9, 5, "?/5"), (9, None, "9/?")]
+)
+def test_slots_are_used_and_known_or_a_question_mark(running: int, limit: int | None, text: str) -> None:
+    """More than there are cannot be running: nobody follows these jobs to their end."""
+    assert slots(Lane(MEMBERSHIP, running, running, 0, 0, limit)) == text
+
+
+def test_the_last_failures_are_kept_with_their_reasons() -> None:
+    """Those on the way and those on the service; only the last few."""
+    story = Story()
+    for number in range(9):
+        story.tell(Failed, number, f"job-{number}", code="ValidationException", message="no", attempt=1)
+    story.submit(10, "a")
+    story.finish(11, "a", "CREATE_FAILED")
+    assert story.live.failure_count == 10
+    assert len(story.live.failures) == 5
+    assert [failure.why for failure in story.live.last_failures(2)] == ["ValidationException: no", "CREATE_FAILED: why"]
+
+
+def test_the_sentence_says_what_there_is() -> None:
+    """And nothing of what there is not."""
+    story = Story(to_do=4)
+    assert sentence(story.live, after(10)) == "0 submitted, 4 left, 0.0/min"
+    story.submit(10, "a")
+    story.submit(10, "b")
+    assert sentence(story.live, after(20)).startswith("2 submitted, 2 left, 2 running, 6.0/min, all submitted by Mon ")
+
+
+def test_the_picture_obeys_no_name_and_no_message() -> None:
+    """Control characters and markup of the outside are shown, not done."""
+    story = Story()
+    story.tell(Failed, 1, "[bold]evil", code="X", message="\x1b[2J\nfake: all is well [red]", attempt=1)
+    console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
+    console.print(picture(story.live, after(5)))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[bold]evil" in text
+    assert "[red]" in text
+    assert "\\x1b[2J\\nfake" in text
+    assert "\x1b[2J" not in text
+
+
+def test_many_memberships_fit_on_a_screen() -> None:
+    """The busiest first; the others are counted."""
+    story = Story()
+    for number in range(25):
+        story.submit(1, "a", f"{number:08}{MEMBERSHIP[8:]}")
+    story.submit(1, "b", f"{24:08}{MEMBERSHIP[8:]}")
+    console = Console(file=io.StringIO(), width=200)
+    console.print(picture(story.live, after(5)))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[2].startswith("00000024")
+    assert "... and 5 more memberships" in lines[-1]
+
+
+class Planned:
+    """A feed that brings what is planned, look by look."""
+
+    def __init__(self, *looks: list[Event] | None) -> None:
+        self.looks = list(looks)
+        self.beginnings = 1
+
+    def poll(self) -> Iterator[Event]:
+        """The next look; None is a ledger that was begun anew."""
+        events = self.looks.pop(0)
+        if events is None:
+            self.beginnings += 1
+            events = self.looks.pop(0)
+        yield from events or ()
+
+
+def started(to_do: int = 2) -> RunStarted:
+    """A run begins."""
+    return RunStarted(at=timestamp(EPOCH), **RUN, to_do=to_do)
+
+
+def submitted(name: str) -> Submitted:
+    """A job is accepted."""
+    return Submitted(**job_named(name).stamp(timestamp(EPOCH)), arn="a", attempt=1, via="start")
+
+
+def ended() -> RunEnded:
+    """The run ends."""
+    return RunEnded(at=timestamp(EPOCH), **ENDED)
+
+
+def watched(feed: Planned, *, has_died: bool = False) -> tuple[Live, str]:
+    """Watch without a terminal; gives the last state and all that was said."""
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+    live = watch(feed, console, interval_seconds=0.001, has_died=lambda _: has_died)
+    return live, console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_watching_ends_with_the_run() -> None:
+    """Line by line, without waiting for more."""
+    live, said = watched(Planned([started()], [submitted("a")], [submitted("b"), ended()]))
+    assert live.is_over
+    assert len(live.book) == 2
+    assert [line.split(",")[0] for line in said.splitlines()] == ["0 submitted", "1 submitted"]
+
+
+def test_watching_ends_at_once_where_no_run_is_under_way() -> None:
+    """Nothing would ever happen."""
+    assert watched(Planned([started(), ended()]))[1] == ""
+    assert watched(Planned([]))[1] == ""
+
+
+def test_watching_ends_when_the_run_dies_but_not_before_its_last_words() -> None:
+    """A run that wrote its end and left is no dead one."""
+    assert not watched(Planned([started()], []), has_died=True)[0].is_over
+    assert watched(Planned([started()], [ended()]), has_died=True)[0].is_over
+
+
+def test_a_ledger_that_begins_anew_is_watched_from_its_beginning() -> None:
+    """What was read before counts no more."""
+    live, _ = watched(Planned([started(), submitted("a")], None, [started(), submitted("b")], [ended()]))
+    assert [state.name for state in live.book] == ["b"]
+
+
+def test_each_failure_is_said_once() -> None:
+    """In its own line."""
+    failed = Failed(**job_named("bad").stamp(timestamp(EPOCH)), code="X", message="no", attempt=1)
+    _, said = watched(Planned([started(), failed], [submitted("a")], [ended()]))
+    assert said.count("failed: 00:00:00 bad in membership") == 1

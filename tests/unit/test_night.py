@@ -1,0 +1,162 @@
+"""What a `submit` is asked for: flags over settings, place-holders, zones, and what follows the run."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchsubmit.afterwards import Afterwards
+from batchsubmit.cli.night import read_request
+from batchsubmit.config import load_settings
+from batchsubmit.errors import UsageError
+from batchsubmit.notices import Topic, Webhook
+from batchsubmit.run import SubmitOptions
+from batchsubmit.uploads import Destination
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+EVENING = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
+GIVEN = {
+    "manifest": "jobs.csv",
+    "sandbox": False,
+    "sandbox_job_seconds": 2.0,
+    "canary": 0,
+    "skip_invalid": False,
+    "allow_duplicates": False,
+    "retry_failed": False,
+    "resubmit_unknown": False,
+}
+TOPIC = "arn:aws:sns:us-east-1:123456789012:nights"
+
+
+def write(ledger: Path, path: Path) -> None:
+    """Stands for a writer."""
+
+
+def read(
+    now: datetime = EVENING, *, config: Path | None = None, sandbox: bool = False, **flags: dict[str, Any]
+) -> tuple[SubmitOptions, Afterwards]:
+    """Read a request with these settings."""
+    return read_request(
+        {**GIVEN, "sandbox": sandbox}, load_settings(config, flags), now, {"report": write, "export": write}
+    )
+
+
+def test_nothing_set_is_nothing_asked() -> None:
+    """No batch, no deadline, nothing afterwards."""
+    options, after = read()
+    assert (options.batch, options.ledger, options.deadline, options.wait) == ("", None, None, False)
+    assert after.is_nothing
+
+
+def test_the_nightly_settings_make_one_batch_of_a_night() -> None:
+    """Whether it is started in the evening or again after midnight; the deadline is the same morning."""
+    requests = [
+        read(datetime(2026, 11, day, hour, tzinfo=UTC), config=CONFIGS / "nightly.toml")[0]
+        for day, hour in ((23, 22), (24, 1), (24, 5))
+    ]
+    assert {each.batch for each in requests} == {"nightly-2026-11-23"}
+    assert {each.ledger for each in requests} == {Path("nightly-2026-11-23.ledger.jsonl")}
+    assert {each.deadline for each in requests} == {datetime(2026, 11, 24, 6, tzinfo=UTC)}
+    assert all(each.wait for each in requests)
+    following, _ = read(datetime(2026, 11, 24, 22, tzinfo=UTC), config=CONFIGS / "nightly.toml")
+    assert following.batch == "nightly-2026-11-24"
+
+
+@pytest.mark.parametrize("name", ["kubernetes-nightly.yaml", "ecs-task-nightly.json"])
+def test_the_scheduled_nights_keep_their_batch_after_midnight(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod or task that takes over at one o'clock must not make every job a new one."""
+    text = (CONFIGS / "deploy" / name).read_text(encoding="utf-8")
+    [(variable, value)] = re.findall(r"(BATCHSUBMIT_SUBMIT__DAY_BEGINS)\W+value\W+([\d:]+)", text)
+    monkeypatch.setenv(variable, value)
+    evening, night = (datetime(2026, 11, day, hour, tzinfo=UTC) for day, hour in ((23, 20), (24, 1)))
+    batches = {read(moment, submit={"batch_id": "nightly-{date}"})[0].batch for moment in (evening, night)}
+    assert batches == {"nightly-2026-11-23"}
+
+
+def test_a_flag_beats_the_nightly_settings() -> None:
+    """Yesterday's batch can be finished in the morning."""
+    options, _ = read(
+        datetime(2026, 11, 24, 9, tzinfo=UTC),
+        config=CONFIGS / "nightly.toml",
+        submit={"batch_id": "nightly-2026-11-23", "deadline": "20:00", "wait": False},
+    )
+    assert options.batch == "nightly-2026-11-23"
+    assert options.deadline == datetime(2026, 11, 24, 20, tzinfo=UTC)
+    assert not options.wait
+
+
+def test_the_zone_is_that_of_date_and_deadline() -> None:
+    """At 23:30 UTC it is the next day in Berlin, and six is five."""
+    late = datetime(2026, 11, 23, 23, 30, tzinfo=UTC)
+    chosen = {"batch_id": "{date}", "time_zone": "Europe/Berlin", "deadline": "06:00"}
+    options, _ = read(late, submit=chosen)
+    assert options.batch == "2026-11-24"
+    assert options.deadline is not None
+    assert options.deadline.astimezone(UTC) == datetime(2026, 11, 24, 5, tzinfo=UTC)
+
+
+def test_what_follows_is_named_after_the_batch() -> None:
+    """Files in their order, the copies, the notices."""
+    night = {
+        "report": "out/{batch}.html",
+        "export": "out/{date}.csv",
+        "upload": "s3://bucket/{batch}",
+        "notify": [f"sns:{TOPIC}", "https://example.com/x"],
+        "webhook_secret": "0123456789abcdef",
+    }
+    _, after = read(submit={"batch_id": "n-{date}"}, night=night)
+    assert after.files == ((Path("out/n-2026-11-23.html"), write), (Path("out/2026-11-23.csv"), write))
+    assert after.report == Path("out/n-2026-11-23.html")
+    assert after.destination == Destination("bucket", "n-2026-11-23/")
+    assert after.targets == (Topic(TOPIC, "us-east-1"), Webhook("https://example.com/x"))
+    assert after.secret == "0123456789abcdef"
+    assert "0123456789abcdef" not in repr(after)
+
+
+def test_a_rehearsal_writes_files_and_reaches_nobody() -> None:
+    """Its ledger would lie where the real one belongs."""
+    _, after = read(
+        sandbox=True, night={"report": "r.html", "upload": "s3://bucket", "notify": ["https://example.com/x"]}
+    )
+    assert after.files
+    assert after.destination is None
+    assert after.targets == ()
+
+
+@pytest.mark.parametrize(
+    ("section", "keys", "sentence"),
+    [
+        ("submit", {"batch_id": "n-{day}"}, r"--batch-id .*\{day\}"),
+        ("submit", {"ledger": "{batch}.jsonl"}, "--ledger .*no --batch-id"),
+        ("submit", {"time_zone": "Berlin"}, "no time zone 'Berlin'"),
+        ("submit", {"deadline": "late"}, "--deadline late"),
+        ("submit", {"max_failures": "many"}, "--max-failures many"),
+        ("night", {"upload": "bucket"}, "--upload bucket"),
+        ("night", {"notify": ["mail"]}, "--notify"),
+        ("night", {"report": "{nope}.html"}, r"--report .*\{nope\}"),
+        ("submit", {"day_begins": "noon"}, "submit.day_begins"),
+        ("night", {"notify_timeout_seconds": 0}, "notify_timeout_seconds"),
+    ],
+)
+def test_a_mistake_is_found_before_anything_is_sent(section: str, keys: dict[str, Any], sentence: str) -> None:
+    """Also in what only matters at the end of the night."""
+    with pytest.raises(UsageError, match=sentence):
+        read(**{section: keys})
+
+
+def test_a_report_that_this_version_cannot_write_is_refused_at_once() -> None:
+    """Not at six in the morning."""
+    with pytest.raises(UsageError, match="--report"):
+        read_request(GIVEN, load_settings(None, {"night": {"report": "x.html"}}), EVENING, {})
+
+
+def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in an error nor where settings are printed."""
+    monkeypatch.setenv("BATCHSUBMIT_NIGHT__WEBHOOK_SECRET", "hunter2")
+    with pytest.raises(UsageError, match=r"night\.webhook_secret") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("BATCHSUBMIT_NIGHT__WEBHOOK_SECRET", "hunter2hunter2hunter2")
+    assert "hunter2" not in repr(load_settings())

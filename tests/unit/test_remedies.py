@@ -1,0 +1,58 @@
+"""What a refusal says that a person can do about it."""
+
+import pytest
+
+from batchsubmit.jobs import Forbidden
+from batchsubmit.remedies import POLICY, denied_action, forbidden_words, quota_words
+
+START = "StartTrainedModelInferenceJob"
+
+
+@pytest.mark.parametrize(
+    ("message", "action"),
+    [
+        ("", "cleanrooms-ml:StartTrainedModelInferenceJob"),
+        ("no", "cleanrooms-ml:StartTrainedModelInferenceJob"),
+        (
+            "User: x is not authorized to perform: cleanrooms-ml:TagResource on resource: y",
+            "cleanrooms-ml:TagResource",
+        ),
+        ("is not authorized to perform: cleanrooms:PassMembership on resource: y", "cleanrooms:PassMembership"),
+    ],
+)
+def test_the_missing_action_is_the_one_that_the_service_names_or_the_call_s(message: str, action: str) -> None:
+    """A Start may lack TagResource; then to allow Start would mend nothing."""
+    assert denied_action(START, message) == action
+    words = forbidden_words(START, Forbidden("AccessDeniedException", message))
+    assert f"Allow {action}, a line of {POLICY}" in words
+    assert message in words
+
+
+@pytest.mark.parametrize(
+    ("code", "mend"),
+    [
+        ("ExpiredTokenException", "renew them"),
+        ("RequestExpired", "renew them"),
+        ("UnrecognizedClientException", "aws sts get-caller-identity"),
+        ("SignatureDoesNotMatch", "aws sts get-caller-identity"),
+    ],
+)
+def test_credentials_have_another_mend_than_permissions(code: str, mend: str) -> None:
+    """No policy helps there."""
+    words = forbidden_words(START, Forbidden(code, "said"))
+    assert mend in words
+    assert POLICY not in words
+
+
+def test_what_is_no_aws_error_says_itself_what_it_is() -> None:
+    """A proxy, or a wrong endpoint."""
+    words = forbidden_words(START, Forbidden("407", "no message; is the endpoint Clean Rooms ML?"))
+    assert words == f"{START}: 407: no message; is the endpoint Clean Rooms ML?"
+
+
+def test_a_quota_is_named_with_the_request_that_raises_it() -> None:
+    """By the service's own name for it, where it gave one."""
+    words = quota_words(5, name="Pending jobs per membership")
+    assert "'Pending jobs per membership' is 5" in words
+    assert "aws service-quotas request-service-quota-increase --service-code" in words
+    assert "in membership m is 5" in quota_words(5, whose="membership m")

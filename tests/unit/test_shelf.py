@@ -1,0 +1,59 @@
+"""The commands are loaded one by one, and what `--help` says of each is kept beside them."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from batchsubmit.cli import commands
+from batchsubmit.cli.shelf import SUMMARIES, Shelf
+
+HEAVY = ("asyncio", "pydantic", "botocore", "aiohttp", "rich", "structlog", "msgspec", "json", "batchsubmit.config")
+
+
+def test_every_summary_has_its_command_and_fits_a_line() -> None:
+    """A name without a module would only be found out by the person who types it."""
+    for name, summary in SUMMARIES.items():
+        assert commands.commands[name].name == name
+        assert 20 < len(summary) <= 66
+
+
+def test_the_help_lists_every_command_in_the_shelf_s_order() -> None:
+    """With its summary."""
+    text = CliRunner().invoke(commands, ["--help"]).output
+    places = [text.index(f"\n  {name} ") for name in SUMMARIES]
+    assert places == sorted(places)
+    assert all(summary in text for summary in SUMMARIES.values())
+
+
+def test_an_unknown_command_is_refused_with_the_one_that_is_meant() -> None:
+    """As click words it; nothing is imported for it."""
+    with pytest.raises(KeyError):
+        Shelf()["no_such"]
+    ended = CliRunner().invoke(commands, ["statsu"])
+    assert ended.exit_code == 2
+    assert "No such command 'statsu'" in ended.output
+
+
+def test_a_command_can_be_added_and_taken_away() -> None:
+    """The shelf is the mapping that click takes it for."""
+    shelf = Shelf()
+    shelf["extra"] = click.Command("extra")
+    assert "extra" in list(shelf)
+    assert len(shelf) == len(SUMMARIES) + 1
+    del shelf["extra"]
+    assert list(shelf) == list(SUMMARIES)
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_nothing_heavy(option: str) -> None:
+    """What makes them start at once; the times themselves are in tests/bench/startup.py."""
+    code = (
+        "import sys; from batchsubmit.cli import commands; commands.main([sys.argv[1]], standalone_mode=False); "
+        "print('|', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split("|")[-1].split())
+    assert not loaded & set(HEAVY)
