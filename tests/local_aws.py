@@ -23,9 +23,12 @@ def ministack(folder: Path) -> Iterator[str]:
     hidden = ("AWS_", "BATCHSUBMIT_", "LOCALSTACK_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     environment |= {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "LOG_LEVEL": "ERROR", "TMPDIR": str(folder)}
-    with (folder / "ministack.log").open("wb") as log, subprocess.Popen(
-        [sys.executable, "-m", "ministack"], env=environment, cwd=folder, stdout=log, stderr=log
-    ) as process:
+    with (
+        (folder / "ministack.log").open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "ministack"], env=environment, cwd=folder, stdout=log, stderr=log
+        ) as process,
+    ):
         try:
             _await_answer(f"http://127.0.0.1:{port}/_ministack/health", process)
             yield f"http://127.0.0.1:{port}"

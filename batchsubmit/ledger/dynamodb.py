@@ -100,9 +100,7 @@ class DynamoTable:
     async def get(self, address: Address) -> Item | None:
         """Read an item, consistently."""
         key = write_address(address)
-        answer = await self._call(
-            self._client.get_item, address.pk, TableName=self._name, Key=key, ConsistentRead=True
-        )
+        answer = await self._call(self._client.get_item, address.pk, TableName=self._name, Key=key, ConsistentRead=True)
         return read_item(answer["Item"]) if "Item" in answer else None
 
     async def get_many(self, addresses: Collection[Address]) -> dict[Address, Item]:
@@ -142,7 +140,7 @@ class DynamoTable:
             return await operation(**request)
 
         try:
-            answer = await self._retrying(call)
+            answer: Mapping[str, Any] = await self._retrying(call)
         except aws.ClientError as exc:
             if _code(exc) == "ConditionalCheckFailedException":
                 raise

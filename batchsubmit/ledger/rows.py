@@ -33,6 +33,9 @@ PAGE_CHARACTERS = 16_384
 above 400 KB; an ordinary job ends with about 1 KB."""
 
 _LONGEST_TEXT = 8_192
+JOB = "job"
+"""The sort key of a job's own item, which no other item has."""
+
 DECIDED = frozenset({Phase.SUBMITTED, Phase.FINISHED, Phase.FAILED})
 HAS_ARN = frozenset({Phase.SUBMITTED, Phase.FINISHED})
 
@@ -42,7 +45,7 @@ _state_decoder = msgspec.json.Decoder(JobState)
 
 def job_address(key: str) -> Address:
     """Where a job stands."""
-    return Address(f"job#{key}", "job")
+    return Address(f"job#{key}", JOB)
 
 
 def page_address(key: str, start: int, end: int) -> Address:

@@ -26,9 +26,9 @@ async def on_dynamodb(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 @pytest.fixture(params=["ministack", "moto", "memory"])
-async def table(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, credentials: None) -> (
-    AsyncIterator[Table]
-):
+async def table(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, credentials: None
+) -> AsyncIterator[Table]:
     """An empty table."""
     if request.param == "memory":
         yield MemoryTable()
