@@ -6,7 +6,7 @@ left open is taken over once its lease is over (`leases`), and then stands as an
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from batchsubmit.clock import Clock
@@ -14,7 +14,7 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Event, Intent, RunEnded, RunStarted
 from batchsubmit.ledger import Claim, Mine, Taken
 from batchsubmit.ledger.hand import Entry, Hand, JobEntry
-from batchsubmit.ledger.leases import LeaseTerms, Session, Watch, keep_renewing
+from batchsubmit.ledger.leases import LeaseTerms, Session, Watch, keep_renewing, seconds_awake_and_asleep
 from batchsubmit.ledger.rows import JobRow, arn_address, job_address, to_own
 from batchsubmit.ledger.runs import Runs
 from batchsubmit.ledger.table import ConflictError, Table
@@ -220,13 +220,20 @@ class SharedLedger:
 
 @asynccontextmanager
 async def open_shared(
-    table: Table, owner: str, holder: str, *, clock: Clock, terms: LeaseTerms, keeps_all: bool = False
+    table: Table,
+    owner: str,
+    holder: str,
+    *,
+    clock: Clock,
+    terms: LeaseTerms,
+    seconds: Callable[[], float] = seconds_awake_and_asleep,
+    keeps_all: bool = False,
 ) -> AsyncIterator[SharedLedger]:
     """Begin a session on a table, and renew it until the end; then write out what is left and end it.
 
     With `keeps_all` the book keeps jobs that were let go. Raises StoppedError.
     """
-    session = Session(table, owner, terms)
+    session = Session(table, owner, terms, seconds=seconds)
     await session.begin(holder)
     ledger = SharedLedger(table, session, Watch(table, owner, clock), keeps_all=keeps_all)
     renewing = asyncio.create_task(keep_renewing(session, clock, ledger.write_what_is_noted), name=f"lease of {owner}")
