@@ -1,5 +1,8 @@
 """The runs in the table: each an item with its first line and its last."""
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import RunEnded, RunStarted
 from batchsubmit.ledger.rows import FORMAT, TABLE_ADDRESS, line_of, read_run, run_address
@@ -25,6 +28,17 @@ class Runs:
             await self._table.write(run_address(self._current), follows, Change(set={name: line_of(event)}))
         except ConflictError as exc:
             raise StoppedError(f"run {event.run} stands in the ledger already") from exc
+
+    async def import_all(self, events: Iterable[RunStarted | RunEnded]) -> None:
+        """Write the runs of another ledger, as far as they are not there. Raises StoppedError."""
+        for event in events:
+            if isinstance(event, RunStarted):
+                self._current = event
+                await self._mark_first(event)
+            if self._current is not None and event.run == self._current.run:
+                name, follows = ("started", 0) if isinstance(event, RunStarted) else ("ended", 1)
+                with suppress(ConflictError):
+                    await self._table.write(run_address(self._current), follows, Change(set={name: line_of(event)}))
 
     async def first(self) -> RunStarted | None:
         """The run that was begun first."""

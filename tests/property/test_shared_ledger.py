@@ -188,7 +188,7 @@ async def submit(world: World, ledger: SharedLedger, worker: str, attempt: int) 
         ledger.note(Refused(**MEMBERS, code="Withdrawn", attempt=attempt))
         return
     ends_at = world.now + world.choose(int(TERMS.call_seconds) + 1)
-    is_accepted = world.is_calm or world.choose(2) == 1
+    is_accepted = world.is_calm or world.choose(5) == 1
     if is_accepted:
         world.accepted.append(ends_at)
     await world.sleep_until(worker, ends_at)
@@ -228,7 +228,7 @@ async def trouble(world: World, crew: dict[str, "asyncio.Task[None]"]) -> None:
     elif open_ones:
         operation = open_ones[world.choose(len(open_ones))]
         world.pending.remove(operation)
-        fates = [Fate.DONE] * 6 + [Fate.SLOW, Fate.SLOW, Fate.LOST, Fate.DROPPED, Fate.LATE]
+        fates = [Fate.DONE] * 7 + [Fate.SLOW] * 3 + [Fate.LOST, Fate.DROPPED, Fate.LATE]
         if not operation.decided.done():
             operation.decided.set_result(fates[world.choose(len(fates))])
 
