@@ -11,6 +11,7 @@ import click
 
 from batchsubmit import __version__
 from batchsubmit.cli.export_schema import schema
+from batchsubmit.cli.ledger import ledger
 from batchsubmit.cli.sandbox import sandbox
 from batchsubmit.cli.status import status
 from batchsubmit.cli.submit import submit
@@ -26,7 +27,7 @@ def commands() -> None:
     """Submit many AWS Clean Rooms ML inference jobs, each exactly once, at the pace the quota allows."""
 
 
-for _command in (submit, validate, status, verify, sandbox, schema):
+for _command in (submit, validate, status, verify, ledger, sandbox, schema):
     commands.add_command(_command)
 
 

@@ -1,32 +1,28 @@
 """`batchsubmit status`."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchsubmit.cli.options import json_option
+from batchsubmit.cli.options import LEDGER, json_option, region_for
 
 if TYPE_CHECKING:
+    from batchsubmit.ledger.location import Location
     from batchsubmit.states import Book, JobState
 
 _MOST_LISTED = 20
 
 
 @click.command(epilog="Example: batchsubmit status jobs.ledger.jsonl --json | jq .counts")
-@click.argument("ledger", type=click.Path(path_type=Path))
+@click.argument("ledger", type=LEDGER)
 @json_option
-def status(ledger: Path, *, as_json: bool) -> int:
+def status(ledger: "Location", *, as_json: bool) -> int:
     """Print where the jobs of LEDGER stand, with the failures and the unknown; also while a run writes to it."""
-    from batchsubmit.errors import UsageError  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.ledger.storage import read_book  # noqa: PLC0415
+    from batchsubmit.ledger.reading import fold_ledger  # noqa: PLC0415 (help is fast without)
     from batchsubmit.states import UNDECIDED, Phase  # noqa: PLC0415
 
-    try:
-        book, _ = read_book(ledger)
-    except OSError as exc:
-        raise UsageError(f"the ledger {ledger} cannot be read: {exc.strerror}") from exc
+    book = fold_ledger(ledger, region=region_for(ledger))
     failed = [state for state in book if state.phase is Phase.FAILED]
     unknown = [state for state in book if state.phase in UNDECIDED]
     if as_json:
@@ -47,7 +43,7 @@ def _list(word: str, states: "list[JobState]", reason: Any) -> None:  # noqa: AN
         click.echo(f"... and {len(states) - _MOST_LISTED:,} more {word}")
 
 
-def _as_dict(ledger: Path, book: "Book", failed: "list[JobState]", unknown: "list[JobState]") -> dict[str, Any]:
+def _as_dict(ledger: "Location", book: "Book", failed: "list[JobState]", unknown: "list[JobState]") -> dict[str, Any]:
     return {
         "ledger": str(ledger),
         "jobs": len(book),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings
+from batchsubmit.cli.options import LEDGER, allow_duplicates_option, config_option, json_option, read_settings
 from batchsubmit.errors import ManifestError, StoppedError
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 @click.argument("manifest")
 @click.option(
     "--ledger",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="The ledger file. [default: <manifest stem>.ledger.jsonl in the current folder]",
+    type=LEDGER,
+    metavar="LEDGER",
+    help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder]",
 )
 @click.option("--batch-id", default="", metavar="TEXT", help="A word for this round of work; part of every job's key.")
 @config_option
