@@ -84,7 +84,7 @@ class DynamoTable:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
-        self._name = name
+        self.name = name
         self._sleep = sleep
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(may_pass),
@@ -95,12 +95,12 @@ class DynamoTable:
         )
 
     def __repr__(self) -> str:
-        return f"<DynamoTable {self._name}>"
+        return f"<DynamoTable {self.name}>"
 
     async def get(self, address: Address) -> Item | None:
         """Read an item, consistently."""
         key = write_address(address)
-        answer = await self._call(self._client.get_item, address.pk, TableName=self._name, Key=key, ConsistentRead=True)
+        answer = await self._call(self._client.get_item, address.pk, TableName=self.name, Key=key, ConsistentRead=True)
         return read_item(answer["Item"]) if "Item" in answer else None
 
     async def get_many(self, addresses: Collection[Address]) -> dict[Address, Item]:
@@ -110,11 +110,11 @@ class DynamoTable:
         pause = _BASE_SECONDS
         while keys:
             now, keys = keys[:_MOST_KEYS], keys[_MOST_KEYS:]
-            request = {self._name: {"Keys": now, "ConsistentRead": True}}
+            request = {self.name: {"Keys": now, "ConsistentRead": True}}
             answer = await self._call(self._client.batch_get_item, "several jobs", RequestItems=request)
-            for item in answer.get("Responses", {}).get(self._name, ()):
+            for item in answer.get("Responses", {}).get(self.name, ()):
                 found[Address(item["pk"]["S"], item["sk"]["S"])] = read_item(item)
-            left = answer.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys", [])
+            left = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
             keys += left
             if left:
                 await self._sleep(pause)
@@ -124,7 +124,7 @@ class DynamoTable:
     async def write(self, address: Address, follows: int, change: Change) -> None:
         """Change an item that has this version. Raises ConflictError, StoppedError."""
         token = secrets.token_hex(8)
-        request = update(self._name, address, follows, change, token)
+        request = update(self.name, address, follows, change, token)
         try:
             await self._call(self._client.update_item, address.pk, **request)
         except aws.ClientError as exc:
@@ -152,11 +152,11 @@ class DynamoTable:
     def _stopped(self, subject: str, exc: Exception) -> StoppedError:
         if isinstance(exc, aws.ClientError) and _code(exc) == "ResourceNotFoundException":
             return MissingTableError(
-                f"there is no DynamoDB table {self._name} in region {self._client.meta.region_name}; "
-                f"batchsubmit ledger create-table {self._name} makes it"
+                f"there is no DynamoDB table {self.name} in region {self._client.meta.region_name}; "
+                f"batchsubmit ledger create-table {self.name} makes it"
             )
         return StoppedError(
-            f"the ledger dynamodb://{self._name} does not take {subject}: {exc}; no call was made after that. "
+            f"the ledger dynamodb://{self.name} does not take {subject}: {exc}; no call was made after that. "
             "Mend it and run the same command again"
         )
 

@@ -42,6 +42,11 @@ class SharedLedger:
     def __repr__(self) -> str:
         return f"<SharedLedger {len(self._hands)} jobs in hand, {self._session!r}>"
 
+    @property
+    def owner(self) -> str:
+        """The name that this worker claims jobs with."""
+        return self._session.owner
+
     async def claim(self, key: str) -> Claim:
         """Take a job in hand, from a dead worker if need be."""
         self._require_reliance()
