@@ -26,7 +26,7 @@ from batchsubmit.jobs import (
     Uncertain,
     Unknown,
 )
-from batchsubmit.ledger import Claim, ClaimedArnError, LostJobError
+from batchsubmit.ledger import ClaimedArnError, LostJobError
 from batchsubmit.pacing import RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.stopping import Stop, StopReason
@@ -59,14 +59,6 @@ class Submitter:
         self._gate = gate
         self._policies = policies
         self._stop = stop
-
-    async def claim(self, key: str) -> Claim:
-        """Take a job in hand. Raises StoppedError where the ledger can no longer be relied on."""
-        return await self._recorder.ledger.claim(key)
-
-    def let_go(self, key: str) -> None:
-        """Give a job out of hand, decided or not."""
-        self._recorder.ledger.let_go(key)
 
     async def submit(self, job: Job) -> Submission:
         """Try to submit a job until it is decided, a slot is missing, or the run stops.
