@@ -15,7 +15,8 @@ from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.errors import ManifestError, UsageError
-from batchsubmit.ledger.file import open_ledger
+from batchsubmit.ledger.location import Location
+from batchsubmit.ledger.opening import open_for_writing
 from batchsubmit.machinery import Display, Machinery
 from batchsubmit.observers import Observer
 from batchsubmit.region import resolve_region
@@ -55,7 +56,9 @@ async def submit(
         if inventory.problems and not (options.skip_invalid and inventory.is_readable):
             raise ManifestError(options.manifest, inventory.problems, inventory.problem_count)
         path = options.ledger or default_ledger(options.manifest)
-        ledger = await stack.enter_async_context(open_ledger(path, concurrency=settings.submit.concurrency))
+        ledger_region = region or inventory.region
+        ledger = await stack.enter_async_context(open_for_writing(path, settings, region=ledger_region))
+        await ledger.recall(inventory.index)
         refuse_rehearsal_mix(ledger.book, path, sandbox=options.sandbox)
         run = Run(options=options, ledger=ledger, stop=stop, inventory=inventory)
         await run.begin(spooled)
@@ -107,7 +110,7 @@ def default_ledger(manifest: str) -> Path:
     return Path(f"{Path(stem).stem}.ledger.jsonl")
 
 
-def refuse_rehearsal_mix(book: Book, path: Path, *, sandbox: bool) -> None:
+def refuse_rehearsal_mix(book: Book, path: Location, *, sandbox: bool) -> None:
     """Keep a rehearsal's ledger from making a real run believe that its jobs are submitted, and the other way round."""
     if any(run.sandbox != sandbox for run in book.runs):
         was, now = ("the real service", "the sandbox") if sandbox else ("the sandbox", "the real service")

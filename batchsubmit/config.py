@@ -150,6 +150,18 @@ class WorkerSettings(_Section):
     metrics_port: int = Field(default=9464, ge=0, le=65_535, description="their port, 0 for none")
 
 
+class LedgerSettings(_Section):
+    """The ledger that a fleet shares, `dynamodb://TABLE`."""
+
+    lease_seconds: float = Field(
+        default=120.0,
+        gt=0,
+        le=86_400,
+        description="seconds of silence after which other workers take a worker's jobs over and look them up; "
+        "calls begin only in the part of it that a call's time-outs leave",
+    )
+
+
 class LogSettings(_Section):
     """What is logged, on standard error."""
 
@@ -174,6 +186,7 @@ class Settings(BaseSettings):
     night: NightSettings = NightSettings()
     aws: AwsSettings = AwsSettings()
     worker: WorkerSettings = WorkerSettings()
+    ledger: LedgerSettings = LedgerSettings()
     log: LogSettings = LogSettings()
     defaults: dict[str, Any] = Field(
         default_factory=dict, description="request members for rows that lack them, in the API's own names"

@@ -12,14 +12,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, assert_never
 
+from batchsubmit.claiming import Claims, Held
 from batchsubmit.clock import Clock
 from batchsubmit.durations import JobClass
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Accepted, Job, QuotaExceeded, Rejected, Uncertain
+from batchsubmit.ledger import Taken
 from batchsubmit.lookup import Finding, Found, Lookup, NotThere, Undecided
 from batchsubmit.slots import Look, RunningJob, Slots, Ticket
 from batchsubmit.sources.delivery import Delivery, Source
-from batchsubmit.states import JobState
+from batchsubmit.states import Action, JobState
 from batchsubmit.stopping import Stop, StopReason
 from batchsubmit.submitter import GivenUp, Submission, Submitter, Withdrawn
 from batchsubmit.watch import Watcher
@@ -41,6 +43,7 @@ class Crew:
     submitter: Submitter
     lookup: Lookup
     watcher: Watcher
+    claims: Claims
 
 
 class Engine:
@@ -60,6 +63,7 @@ class Engine:
         self._submitter = crew.submitter
         self._lookup = crew.lookup
         self._watcher = crew.watcher
+        self._claims = crew.claims
         self._slots = slots
         self._stop = stop
         self._clock = clock
@@ -142,7 +146,56 @@ class Engine:
                 await self._changed.wait()
 
     async def _carry(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
-        """See one job through and tell lanes and source what became of it."""
+        """Claim a job, see it through, and let it go."""
+        key, held = delivery.job.key, await self._claim(delivery.job.key)
+        if held == Held(Action.SUBMIT):
+            with self._letting_go(key):
+                await self._submit(delivery, ticket, tasks)
+            return
+        self.under_way -= 1
+        self._slots.ended(ticket)
+        self._changed.set()
+        if isinstance(held, Held):
+            with self._letting_go(key):
+                await self._leave_or_look_up(delivery, held.action, tasks)
+        else:
+            await self._come_back_later(delivery, held)
+
+    async def _claim(self, key: str) -> Held | Taken | None:
+        """Take a job in hand; None where the ledger cannot be relied on, and the run stops."""
+        held: Held | Taken | None = None
+        with self._stopping_on_ledger_trouble():
+            held = await self._claims.take(key)
+        return held  # noqa: RET504 (mypy does not see that the block above may be left early)
+
+    @contextmanager
+    def _letting_go(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._claims.let_go(key)
+
+    async def _leave_or_look_up(self, delivery: Delivery, action: Action, tasks: asyncio.TaskGroup) -> None:
+        """Deal with a job that another run has dealt with since the source looked."""
+        match action:
+            case Action.NOTHING:
+                self._watcher.follow(delivery.job.key)
+                delivery.done()
+            case Action.LEAVE_FAILED:
+                delivery.failed()
+            case _:
+                await self._look_up(delivery, tasks)
+
+    async def _come_back_later(self, delivery: Delivery, taken: Taken | None) -> None:
+        """Give a job that another run has in hand back to its lane after a while."""
+        self.looking_up += 1
+        await self._stop.pause(taken.retry_after_seconds if taken else 0)
+        self.looking_up -= 1
+        delivery.released()
+        self._changed.set()
+
+    async def _submit(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
+        """Submit a job in hand, and tell slots and source what became of it."""
         submission: Submission = Withdrawn()
         with self._stopping_on_ledger_trouble():
             submission = await self._submitter.submit(delivery.job)
@@ -178,6 +231,7 @@ class Engine:
             case NotThere():
                 await self._try_again(delivery)
             case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
+                self._claims.send_again(job.key)
                 await self._try_again(delivery)
             case Undecided(reason):
                 self.undecided[job.key] = reason
@@ -201,19 +255,39 @@ class Engine:
         except StoppedError as exc:
             self._stop.request(StopReason.MANIFEST, str(exc))
             request = None
-        match await self._find(state.job, request, tasks):
-            case Found():
-                self._watcher.follow(state.job)
-            case NotThere():
-                self._source.reinstate(state.job)
-            case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
-                self._source.reinstate(state.job)
-            case Undecided(reason):
-                self.undecided[state.job] = reason
+        held = await self._claim(state.job)
+        while isinstance(held, Taken) and not self._stop.requested:
+            await self._stop.pause(held.retry_after_seconds)
+            held = await self._claim(state.job)
+        if isinstance(held, Held):
+            with self._letting_go(state.job):
+                await self._settle_in_hand(state.job, held.action, request, tasks)
+        else:
+            self.undecided[state.job] = f"in the hands of {held.by}" if held else "the ledger cannot be relied on"
         self._blocked[state.membership] -= 1
         if not self._blocked[state.membership]:
             del self._blocked[state.membership]
         self._changed.set()
+
+    async def _settle_in_hand(
+        self, key: str, action: Action, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup
+    ) -> None:
+        finding: Finding = NotThere()
+        if action is Action.LOOK_UP:
+            finding = await self._find(key, request, tasks)
+        elif action is not Action.SUBMIT:
+            self._watcher.follow(key)
+            return
+        match finding:
+            case Found():
+                self._watcher.follow(key)
+            case NotThere():
+                self._source.reinstate(key)
+            case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
+                self._claims.send_again(key)
+                self._source.reinstate(key)
+            case Undecided(reason):
+                self.undecided[key] = reason
 
     async def _find(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
         self.looking_up += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,11 @@ from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.ledger.file import open_ledger
-from batchsubmit.ledger.storage import read_events
+from batchsubmit.jobs import JobEvent
+from batchsubmit.ledger import Ledger
+from batchsubmit.ledger.location import Location
+from batchsubmit.ledger.opening import open_for_writing
+from batchsubmit.ledger.reading import read_ledger
 from batchsubmit.region import resolve_region
 from batchsubmit.soundness import Audit
 from batchsubmit.states import Book
@@ -34,21 +38,29 @@ class Inspection:
 
 
 async def inspect(
-    path: Path, settings: Settings, *, others: Sequence[Path] = (), offline: bool = False, repair: bool = False
+    location: Location,
+    settings: Settings,
+    *,
+    others: Sequence[Location] = (),
+    offline: bool = False,
+    repair: bool = False,
 ) -> Inspection:
     """Check a ledger. Raises UsageError, LedgerError (damaged lines), StoppedError (the service does not tell)."""
-    audit, window = await asyncio.to_thread(_audit, path)
+    region = resolve_region(settings.aws)
+    audit, window = await asyncio.to_thread(_audit, location, region)
     if offline or window is None or not any(state.attempt for state in audit.book):
         return Inspection(jobs=len(audit.book), faults=audit.faults, discrepancies=[], is_offline=offline)
     if any(run.sandbox for run in audit.book.runs):
-        raise UsageError(f"the ledger {path} was written against the sandbox, which has gone; check it with --offline")
+        raise UsageError(
+            f"the ledger {location} was written against the sandbox, which has gone; check it with --offline"
+        )
     from batchsubmit.cleanrooms.client import open_cleanrooms  # noqa: PLC0415 (half a second that the file alone is spared)
 
-    known_elsewhere = {state.job for other in others for state in _audit(other)[0].book}
+    known_elsewhere = {state.job for other in others for state in _audit(other, region)[0].book}
     settled = (window[0], timestamp(SystemClock().now())) if audit.book.last_end is None else window
     access = open_cleanrooms(
         settings.aws,
-        region=resolve_region(settings.aws) or _region_of(audit),
+        region=region or _region_of(audit),
         concurrency=settings.submit.concurrency,
         tag_jobs=settings.submit.tag_jobs,
     )
@@ -58,22 +70,19 @@ async def inspect(
         try:
             found = await verifier.compare(settled)
         except ReadError as exc:
-            raise StoppedError(f"the ledger {path} could not be held against the service: {exc}") from exc
-    repaired = await _repair(path, found, audit.book) if repair else 0
+            raise StoppedError(f"the ledger {location} could not be held against the service: {exc}") from exc
+    proven = [each.repair for each in found if repair and each.repair is not None]
+    repaired = await _repair(open_for_writing(location, settings, region=region), proven, audit.book) if proven else 0
     return Inspection(jobs=len(audit.book), faults=audit.faults, discrepancies=found, repaired=repaired)
 
 
-def _audit(path: Path) -> tuple[Audit, tuple[str, str] | None]:
-    """Read the file; the window is the time of its first and last event."""
-    audit = Audit()
+def _audit(location: Location, region: str | None) -> tuple[Audit, tuple[str, str] | None]:
+    """Read the ledger; the window is the time of its earliest and latest event."""
+    audit = Audit(unit="line" if isinstance(location, Path) else "event")
     first = last = ""
-    try:
-        with path.open("rb") as file:
-            for number, (event, _) in enumerate(read_events(file, path), start=1):
-                audit.read(number, event)
-                first, last = first or event.at, event.at
-    except OSError as exc:
-        raise UsageError(f"the ledger {path} cannot be read: {exc.strerror}") from exc
+    for number, event in enumerate(read_ledger(location, region=region), start=1):
+        audit.read(number, event)
+        first, last = min(first or event.at, event.at), max(last, event.at)
     return audit, (first, last) if first else None
 
 
@@ -86,12 +95,10 @@ def _region_of(audit: Audit) -> str:
     return parts[3]
 
 
-async def _repair(path: Path, found: Sequence[Discrepancy], judged: Book) -> int:
-    """Append what the service proves. Raises LedgerError where a run has the ledger."""
-    proven = [each.repair for each in found if each.repair is not None]
-    if not proven:
-        return 0
-    async with open_ledger(path) as ledger:
+async def _repair(opening: AbstractAsyncContextManager[Ledger], proven: Sequence[JobEvent], judged: Book) -> int:
+    """Append what the service proves. Raises LedgerError where a run has the file."""
+    async with opening as ledger:
+        await ledger.recall(event.job for event in proven)
         # A run that ended since, or a last line that lacked but its newline, may have said so before us.
         still_true = [event for event in proven if ledger.book.get(event.job) == judged.get(event.job)]
         for event in still_true:

@@ -8,6 +8,7 @@ monotonic clock from the moment it learned of the doubt, so that no step of the 
 
 import asyncio
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -16,7 +17,8 @@ from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import JobDetails, JobSummary
 from batchsubmit.config import LookupSettings
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import KEY_TAG, Absent, Duplicate, Submitted
+from batchsubmit.jobs import KEY_TAG, Absent, Duplicate, JobEvent, Submitted
+from batchsubmit.ledger import ClaimedArnError, LostJobError
 from batchsubmit.recorder import Recorder
 from batchsubmit.states import UNDECIDED, JobState, Phase
 from batchsubmit.stopping import Stop
@@ -132,7 +134,7 @@ class Lookup:
         except ReadError as exc:
             _close(cases, Undecided(str(exc)))
             return
-        self._drop_what_was_claimed_meanwhile(cases)
+        await self._drop_what_was_claimed_meanwhile(cases)
         for case in cases:
             if case.matches:
                 await self._record_found(case)
@@ -148,7 +150,7 @@ class Lookup:
         """Give each case the jobs that are its own, oldest first. Raises ReadError."""
         names = {case.state.name for case in cases}
         named = sorted((job for job in listed if job.name in names), key=lambda job: (job.created_at, job.arn))
-        claims = self._recorder.ledger.book.claims({job.arn for job in named})
+        claims = await self._recorder.ledger.claims({job.arn for job in named})
         details: dict[str, JobDetails | None] = {}
         for case in cases:
             case.matches, case.is_ambiguous, case.is_contested = [], False, False
@@ -193,9 +195,9 @@ class Lookup:
                 case.matches.append(job)
                 claims[job.arn] = case.state.job
 
-    def _drop_what_was_claimed_meanwhile(self, cases: Collection[_Case]) -> None:
+    async def _drop_what_was_claimed_meanwhile(self, cases: Collection[_Case]) -> None:
         """Look at the ledger again: while the service was read, another job's own answer may have come."""
-        claims = self._recorder.ledger.book.claims({job.arn for case in cases for job in case.matches})
+        claims = await self._recorder.ledger.claims({job.arn for case in cases for job in case.matches})
         for case in cases:
             owned = [job for job in case.matches if claims.get(job.arn, case.state.job) == case.state.job]
             case.is_contested |= len(owned) < len(case.matches)
@@ -213,20 +215,28 @@ class Lookup:
     async def _record_found(self, case: _Case) -> None:
         state, arn = case.state, case.matches[0].arn
         submitted = Submitted(**state.stamp(self._recorder.now()), arn=arn, attempt=state.attempt, via="lookup")
-        await self._recorder.record(submitted)
-        case.finding.set_result(Found(arn))
+        await self._record(case, submitted, Found(arn))
 
     async def _record_absent(self, case: _Case) -> None:
-        state = case.state
-        absent = Absent(**state.stamp(self._recorder.now()), attempt=state.attempt)
-        await self._recorder.record(absent)
-        case.finding.set_result(NotThere())
+        absent = Absent(**case.state.stamp(self._recorder.now()), attempt=case.state.attempt)
+        await self._record(case, absent, NotThere())
+
+    async def _record(self, case: _Case, event: JobEvent, finding: Finding) -> None:
+        """Write a finding down, unless other workers of a shared ledger know better by now."""
+        try:
+            await self._recorder.record(event)
+        except ClaimedArnError:
+            return  # an identical, untagged job of another worker has it: the next pass looks for one more
+        except LostJobError as exc:
+            finding = Undecided(str(exc))
+        case.finding.set_result(finding)
 
     async def _record_duplicates(self, cases: list[_Case]) -> None:
         for case in cases:
             for job in case.matches[1:]:
                 duplicate = Duplicate(**case.state.stamp(self._recorder.now()), arn=job.arn, of=case.matches[0].arn)
-                await self._recorder.record(duplicate)
+                with suppress(ClaimedArnError, LostJobError):
+                    await self._recorder.record(duplicate)
 
 
 def _close(cases: list[_Case], finding: Finding) -> list[_Case]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from batchsubmit.catalog import Catalog
+from batchsubmit.claiming import Claims
 from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
@@ -88,6 +89,7 @@ class Machinery:
                 ),
                 lookup=Lookup(catalog=self._catalog, recorder=recorder, settings=settings.lookup, stop=stop),
                 watcher=watcher,
+                claims=Claims(self._run.ledger, retry_failed=self._run.options.retry_failed),
             ),
             slots=slots,
             stop=stop,

@@ -8,12 +8,12 @@ import socket
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from pathlib import Path
 
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.jobs import RunEnded, RunStarted
 from batchsubmit.ledger import Ledger
+from batchsubmit.ledger.location import Location
 from batchsubmit.observers.logs import bind_run
 from batchsubmit.observers.tally import Tally
 from batchsubmit.report.summary import Summary, UnknownJob
@@ -29,7 +29,7 @@ class SubmitOptions:
     """What one `submit` was asked to do, beside the settings."""
 
     manifest: str
-    ledger: Path | None = None
+    ledger: Location | None = None
     batch: str = ""
     sandbox: bool = False
     sandbox_job_seconds: float = 2.0
@@ -117,7 +117,7 @@ class Run:
         if self.options.failure_limit.is_exceeded(failed=failed, decided=decided):
             self.stop.request(StopReason.FAILURES, f"{failed} jobs failed, more than --max-failures allows")
 
-    async def end(self, path: Path) -> Summary:
+    async def end(self, path: Location) -> Summary:
         """Account for every row and write the run's last line."""
         after = Standing.of(self.inventory.index, self.ledger.book)
         unknown = self.ledger.book.undecided()

@@ -24,8 +24,12 @@ _HAS_ARN = frozenset({Phase.SUBMITTED, Phase.FINISHED})
 
 @dataclass(slots=True)
 class Audit:
-    """Reads events one by one, folds them, and collects what is wrong with line numbers."""
+    """Reads events one by one, folds them, and collects what is wrong with line numbers.
 
+    A table has no lines: `unit` is then the word for what is numbered.
+    """
+
+    unit: str = "line"
     book: Book = field(default_factory=Book)
     faults: list[str] = field(default_factory=list)
     _owners: dict[str, str] = field(default_factory=dict)
@@ -35,7 +39,7 @@ class Audit:
         if not isinstance(event, RunStarted | RunEnded):
             fault = misplaced(self.book.get(event.job), event) or self._claimed_twice(event)
             if fault:
-                self.faults.append(f"line {number}: {event.name}: {fault}")
+                self.faults.append(f"{self.unit} {number}: {event.name}: {fault}")
         self.book.apply(event)
 
     def _claimed_twice(self, event: JobEvent) -> str:

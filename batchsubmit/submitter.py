@@ -26,6 +26,7 @@ from batchsubmit.jobs import (
     Uncertain,
     Unknown,
 )
+from batchsubmit.ledger import ClaimedArnError, LostJobError
 from batchsubmit.pacing import RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.remedies import forbidden_words
@@ -34,7 +35,7 @@ from batchsubmit.stopping import Stop, StopReason
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """The run is stopping: the job is as new as before."""
+    """The run is stopping, or others have the job now: nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,12 @@ class Submitter:
             return Withdrawn()
         attempt = self._last_attempt(job) + 1
         intent = Intent(**job.stamp(self._recorder.now()), attempt=attempt, trained_model=job.trained_model)
-        await self._recorder.record(intent)
-        if not await self._gate.admit():
+        try:
+            await self._recorder.record(intent)
+        except LostJobError:
+            return Withdrawn()
+        # Asked after the wait for the gate: in that time another worker may have taken a shared ledger's job over.
+        if not await self._gate.admit() or not self._recorder.ledger.holds(job.key):
             self._recorder.note(self._refused(job, attempt, "Withdrawn"))
             return Withdrawn()
         sent_at = self._recorder.clock.monotonic()
@@ -99,7 +104,12 @@ class Submitter:
         if isinstance(outcome, Conflicted) and self._has_doubts(job):
             # The conflict may be with our own earlier attempt, which the lookup missed: look again before trying on.
             outcome = Uncertain(f"{outcome.code} after an attempt without an answer: {outcome.message}")
-        await self._record_outcome(job, attempt, outcome)
+        try:
+            await self._record_outcome(job, attempt, outcome)
+        except ClaimedArnError as exc:
+            # Identical, untagged jobs are one another's: a lookup elsewhere has taken this one for such a job.
+            outcome = Uncertain(str(exc))
+            await self._record_outcome(job, attempt, outcome)
         return outcome
 
     def _adapt_rate(self, outcome: Outcome, sent_at: float) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from local_aws import ministack, moto
 from strategies import ACCOUNT, MEMBERSHIP, REGION, arn, minimal_request
 
 from batchsubmit.jobs import Job, job_digest, key_text
@@ -46,6 +47,20 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dummy credentials in the environment."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "dummy")
+
+
+@pytest.fixture(scope="session")
+def ministack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A local AWS that is quick."""
+    with ministack(tmp_path_factory.mktemp("ministack")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    """A local AWS that is faithful."""
+    with moto() as url:
+        yield url
 
 
 class FakeClock:

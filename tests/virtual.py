@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Event, Job, Outcome
+from batchsubmit.ledger.sole import SoleWriter
 from batchsubmit.states import Book
 
 _Result = TypeVar("_Result")
@@ -97,11 +98,11 @@ class VirtualClock:
         return EPOCH.timestamp() + self._loop.time()
 
 
-class SlowLedger:
+class SlowLedger(SoleWriter):
     """A ledger whose disk takes its time: what is not durable yet may be lost with the process, from its end on."""
 
     def __init__(self, events: Iterable[Event] = (), *, write_seconds: float = 0.004) -> None:
-        self.book = Book()
+        super().__init__(Book())
         self.events = list(events)
         for event in self.events:
             self.book.apply(event)

@@ -9,6 +9,7 @@ from batchsubmit.afterwards import Afterwards, Writer
 from batchsubmit.batchid import expand, expand_path, placeholders, zone_named
 from batchsubmit.config import NightSettings, Settings
 from batchsubmit.errors import UsageError
+from batchsubmit.ledger.location import TableLocation, parse_location
 from batchsubmit.notices import read_target
 from batchsubmit.run import SubmitOptions
 from batchsubmit.stopping import NO_LIMIT, FailureLimit, parse_deadline
@@ -32,13 +33,15 @@ def read_request(
     here = now.astimezone(zone) if zone else now.astimezone().replace(tzinfo=None)
     options = SubmitOptions(
         **{name: given[name] for name in _FLAGS},
-        ledger=Path(path(chosen.ledger, "--ledger")) if chosen.ledger else None,
+        ledger=parse_location(path(chosen.ledger, "--ledger")) if chosen.ledger else None,
         batch=batch,
         wait=chosen.wait,
         resubmit_unknown=given["resubmit_unknown"],
         failure_limit=FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
         deadline=parse_deadline(chosen.deadline, here) if chosen.deadline is not None else None,
     )
+    if settings.night.upload and isinstance(options.ledger, TableLocation):
+        raise UsageError("--upload copies a ledger file; a table is copied by batchsubmit ledger export")
     return options, _afterwards(settings.night, path, writers, rehearsing=options.sandbox)
 
 

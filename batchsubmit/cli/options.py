@@ -4,17 +4,47 @@ import json
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from batchsubmit.errors import BatchsubmitError
+from batchsubmit.errors import BatchsubmitError, UsageError
 from batchsubmit.exits import exit_status
 
 if TYPE_CHECKING:
     from batchsubmit.config import Settings
+    from batchsubmit.ledger.location import Location
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _LedgerType(click.ParamType["Location"]):
+    """Where a ledger is: a file's path, or `dynamodb://TABLE`."""
+
+    name = "ledger"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Location":  # noqa: ANN401
+        """Tell one from the other."""
+        from batchsubmit.ledger.location import parse_location  # noqa: PLC0415 (help is fast without)
+
+        if not isinstance(value, str):
+            return cast("Location", value)
+        try:
+            return parse_location(value)
+        except UsageError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+LEDGER = _LedgerType()
+
+
+def region_for(location: "Location", config: Path | None = None) -> str | None:
+    """The region of a ledger that is a table; a file needs none, and is read without loading settings."""
+    if isinstance(location, Path):
+        return None
+    from batchsubmit.region import resolve_region  # noqa: PLC0415 (pydantic takes a quarter of a second)
+
+    return resolve_region(read_settings(config).aws)
 
 
 def config_option(command: _Command) -> _Command:

@@ -14,6 +14,7 @@ SUMMARIES = {
     "status": "Print where the jobs of LEDGER stand; --watch: a live view.",
     "cancel": "Cancel the running jobs that LEDGER started.",
     "verify": "Hold LEDGER against itself and against the service.",
+    "ledger": "Make the table of a shared ledger; move ledgers in and out.",
     "sandbox": "Serve a local Clean Rooms ML, to rehearse and test against.",
     "schema": "Print the columns of a manifest, or the settings.",
 }

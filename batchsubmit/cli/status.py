@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchsubmit.cli.manual import manual
-from batchsubmit.cli.options import json_option
+from batchsubmit.cli.options import LEDGER, json_option, region_for
 from batchsubmit.errors import UsageError
 from batchsubmit.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batchsubmit.ledger.location import Location
     from batchsubmit.report.live import Live
     from batchsubmit.states import Book, JobState
 
@@ -35,7 +36,7 @@ _MOST_LISTED = 20
         },
     )
 )
-@click.argument("ledger", type=click.Path(path_type=Path))
+@click.argument("ledger", type=LEDGER)
 @click.option("--watch", "watching", is_flag=True, help="Follow a run until it ends, or Ctrl-C.")
 @click.option(
     "--interval",
@@ -46,7 +47,7 @@ _MOST_LISTED = 20
     help="Between two lines of --watch where there is no terminal.",
 )
 @json_option
-def status(ledger: Path, *, watching: bool, interval: float, as_json: bool) -> int:
+def status(ledger: "Location", *, watching: bool, interval: float, as_json: bool) -> int:
     """Print where the jobs of LEDGER stand, with the failures and the unknown; also while a run writes to it.
 
     With --watch, a view that follows the run: per membership the slots used and known, the pace, when all will be
@@ -65,18 +66,20 @@ def status(ledger: Path, *, watching: bool, interval: float, as_json: bool) -> i
     return 0
 
 
-def _read(ledger: Path) -> "Book":
-    from batchsubmit.ledger.storage import read_book  # noqa: PLC0415 (help is fast without)
+def _read(ledger: "Location") -> "Book":
+    from batchsubmit.ledger.reading import fold_ledger  # noqa: PLC0415 (help is fast without)
 
-    return read_book(ledger)[0]
+    return fold_ledger(ledger, region=region_for(ledger))
 
 
-def _watch(ledger: Path, interval: float, *, as_json: bool) -> "Book":
+def _watch(ledger: "Location", interval: float, *, as_json: bool) -> "Book":
     from rich.console import Console  # noqa: PLC0415 (help is fast without)
 
     from batchsubmit.ledger.tail import Tail  # noqa: PLC0415
     from batchsubmit.observers.watching import watch  # noqa: PLC0415
 
+    if not isinstance(ledger, Path):
+        raise UsageError(f"--watch follows a ledger file, and {ledger} is a table; status without --watch reads it")
     feed = Tail(ledger)
     try:
         live = watch(feed, Console(stderr=as_json), interval_seconds=interval, has_died=_has_died)
@@ -127,7 +130,7 @@ def _kinds(book: "Book") -> "dict[str, tuple[list[JobState], Callable[[JobState]
     }
 
 
-def _print(ledger: Path, book: "Book") -> None:
+def _print(ledger: "Location", book: "Book") -> None:
     click.echo(f"{ledger}: {len(book):,} jobs in {len(book.runs):,} runs")
     for phase, count in book.account().items():
         click.echo(f"  {count:>9,} {phase}")
@@ -138,7 +141,7 @@ def _print(ledger: Path, book: "Book") -> None:
             click.echo(f"... and {len(states) - _MOST_LISTED:,} more {word}")
 
 
-def _as_dict(ledger: Path, book: "Book") -> dict[str, Any]:
+def _as_dict(ledger: "Location", book: "Book") -> dict[str, Any]:
     kinds = _kinds(book)
     return {
         "ledger": str(ledger),

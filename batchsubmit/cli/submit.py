@@ -43,8 +43,8 @@ def _writers() -> "dict[str, Writer]":
 @click.option(
     "--ledger",
     type=click.Path(),
-    metavar="PATH",
-    help="The ledger file. [default: <manifest stem>.ledger.jsonl in the current folder]",
+    metavar="LEDGER",
+    help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder]",
 )
 @click.option(
     "--batch-id",

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchsubmit.cli.manual import manual
-from batchsubmit.cli.options import config_option, json_option, read_settings
+from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
 from batchsubmit.exits import EXIT_FAILED, EXIT_LEDGER
 
 if TYPE_CHECKING:
     from batchsubmit.inspection import Inspection
+    from batchsubmit.ledger.location import Location
 
 
 @click.command(
@@ -29,20 +30,22 @@ if TYPE_CHECKING:
         },
     )
 )
-@click.argument("ledger", type=click.Path(path_type=Path))
+@click.argument("ledger", type=LEDGER)
 @click.option(
     "--known-ledger",
     "others",
     multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="PATH",
+    type=LEDGER,
+    metavar="LEDGER",
     help="Another ledger that answers for jobs in the same memberships; may be repeated.",
 )
-@click.option("--offline", is_flag=True, help="Check the file alone; no call is made.")
+@click.option("--offline", is_flag=True, help="Check the ledger alone; no call is made.")
 @click.option("--repair", is_flag=True, help="Append what the service proves; nothing is ever removed.")
 @config_option
 @json_option
-def verify(ledger: Path, others: tuple[Path, ...], config: Path | None, *, as_json: bool, **how: bool) -> int:
+def verify(
+    ledger: "Location", others: "tuple[Location, ...]", config: Path | None, *, as_json: bool, **how: bool
+) -> int:
     """Hold LEDGER against itself and against the service: ghosts, orphans, duplicates, unknown jobs.
 
     Exit status 0 only where nothing is wrong or all of it was repaired, 1 where the service says otherwise, 4 where the
@@ -64,7 +67,7 @@ def verify(ledger: Path, others: tuple[Path, ...], config: Path | None, *, as_js
     return 0 if inspection.is_clean else EXIT_FAILED
 
 
-def _verdict(ledger: Path, inspection: "Inspection") -> str:
+def _verdict(ledger: "Location", inspection: "Inspection") -> str:
     against = "itself" if inspection.is_offline else "itself and the service"
     if not (inspection.faults or inspection.discrepancies):
         return f"{ledger}: {inspection.jobs:,} jobs, sound against {against}"
@@ -73,7 +76,7 @@ def _verdict(ledger: Path, inspection: "Inspection") -> str:
     return f"{ledger}: {inspection.jobs:,} jobs, {wrong:,} wrong against {against}{repaired}"
 
 
-def _as_dict(ledger: Path, inspection: "Inspection") -> dict[str, Any]:
+def _as_dict(ledger: "Location", inspection: "Inspection") -> dict[str, Any]:
     return {
         "ledger": str(ledger),
         "jobs": inspection.jobs,

@@ -13,6 +13,7 @@ from pathlib import Path
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Event, Intent
 from batchsubmit.ledger.lines import encode_line
+from batchsubmit.ledger.sole import SoleWriter
 from batchsubmit.ledger.storage import LedgerFile
 from batchsubmit.states import Book, JobState
 
@@ -25,11 +26,11 @@ class _Entry:
     before: JobState | None = None
 
 
-class FileLedger:
+class FileLedger(SoleWriter):
     """Records events in a file; use `open_ledger`, which also closes it."""
 
     def __init__(self, file: LedgerFile, book: Book) -> None:
-        self.book = book
+        super().__init__(book)
         self._file = file
         self._gathering: list[_Entry] = []
         self._wake = asyncio.Event()

@@ -4,14 +4,15 @@ from collections.abc import Awaitable
 
 from batchsubmit.jobs import Event
 from batchsubmit.ledger.lines import encode_line
+from batchsubmit.ledger.sole import SoleWriter
 from batchsubmit.states import Book
 
 
-class MemoryLedger:
+class MemoryLedger(SoleWriter):
     """Keeps the events in a list; `lines()` is what the file would hold."""
 
     def __init__(self) -> None:
-        self.book = Book()
+        super().__init__(Book())
         self.events: list[Event] = []
 
     def put(self, event: Event) -> Awaitable[None]:

@@ -217,11 +217,11 @@ def _open_regular(path: Path) -> int:
         os.close(fd)
         raise UsageError(f"the ledger {path} is not a regular file; give --ledger a file's path")
     if created:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     return fd
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a new file's name durable, not only its content."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

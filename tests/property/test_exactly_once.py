@@ -21,6 +21,7 @@ from strategies import MEMBERSHIP
 from virtual import SlowLedger, VirtualClock, VirtualLoop, Wire, end_all
 
 from batchsubmit.catalog import Catalog
+from batchsubmit.claiming import Claims
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.durations import Durations
@@ -173,6 +174,7 @@ class Process:
                     settings=LookupSettings(settle_seconds=SETTLE_SECONDS),
                     stop=stop,
                 ),
+                claims=Claims(ledger, retry_failed=retry_failed),
                 watcher=Watcher(
                     catalog=catalog,
                     recorder=recorder,

@@ -12,6 +12,7 @@ from conftest import OTHER_MEMBERSHIP, job_named, request_named
 from strategies import MEMBERSHIP
 
 from batchsubmit.catalog import Catalog
+from batchsubmit.claiming import Claims
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
@@ -107,6 +108,7 @@ class Works:
                 lookup=Lookup(
                     catalog=catalog, recorder=recorder, settings=LookupSettings(settle_seconds=0.02), stop=self.stop
                 ),
+                claims=Claims(self.ledger),
                 watcher=Watcher(
                     catalog=catalog,
                     recorder=recorder,

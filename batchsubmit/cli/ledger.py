@@ -1,0 +1,80 @@
+"""`batchsubmit ledger`: the table that a fleet shares, and the way into it and out of it."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings, region_for
+from batchsubmit.errors import UsageError
+
+if TYPE_CHECKING:
+    from batchsubmit.ledger.location import Location, TableLocation
+
+
+@click.group(epilog="Example: batchsubmit ledger create-table batchsubmit-jobs")
+def ledger() -> None:
+    """Make the DynamoDB table of a shared ledger, and move ledgers between files and tables."""
+
+
+@ledger.command("create-table", epilog="Example: batchsubmit ledger create-table batchsubmit-jobs")
+@click.argument("table")
+@config_option
+@json_option
+def create_table(table: str, config: Path | None, *, as_json: bool) -> int:
+    """Make TABLE, billed by request, and wait until it can be used as --ledger dynamodb://TABLE."""
+    from batchsubmit.ledger.location import parse_location  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.ledger.moving import make_table  # noqa: PLC0415
+
+    location = _table(parse_location(table if "://" in table else f"dynamodb://{table}"))
+    asyncio.run(make_table(location, region_for(location, config)))
+    click.echo(f"{location} is ready", err=True)
+    if as_json:
+        click.echo(json.dumps({"ledger": str(location)}))
+    return 0
+
+
+@ledger.command("import", epilog="Example: batchsubmit ledger import jobs.ledger.jsonl dynamodb://batchsubmit-jobs")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("table", type=LEDGER)
+@config_option
+@json_option
+def import_file(file: Path, table: "Location", config: Path | None, *, as_json: bool) -> int:
+    """Write the events of the ledger FILE into TABLE; run it again to go on after an interruption.
+
+    What the table has already is left alone. Let the runs on the file end first.
+    """
+    from batchsubmit.ledger.moving import move_in  # noqa: PLC0415 (help is fast without)
+
+    settings, location = read_settings(config), _table(table)
+    done = asyncio.run(move_in(file, location, settings, region_for(location, config)))
+    click.echo(f"{location}: {done.written:,} jobs written, {done.known:,} had nothing new", err=True)
+    if as_json:
+        click.echo(json.dumps({"ledger": str(location), "written": done.written, "known": done.known}))
+    return 0
+
+
+@ledger.command("export", epilog="Example: batchsubmit ledger export dynamodb://batchsubmit-jobs jobs.ledger.jsonl")
+@click.argument("table", type=LEDGER)
+@click.argument("file", type=click.Path(path_type=Path))
+@config_option
+@json_option
+def export_table(table: "Location", file: Path, config: Path | None, *, as_json: bool) -> int:
+    """Write the events of TABLE into a new ledger FILE, by time and each job's in their order, checksums and all."""
+    from batchsubmit.ledger.reading import read_ledger  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.ledger.transfer import export_events  # noqa: PLC0415
+
+    location = _table(table)
+    written = export_events(read_ledger(location, region=region_for(location, config)), file)
+    click.echo(f"{file}: {written:,} events", err=True)
+    if as_json:
+        click.echo(json.dumps({"ledger": str(file), "events": written}))
+    return 0
+
+
+def _table(location: "Location") -> "TableLocation":
+    if isinstance(location, Path):
+        raise UsageError(f"{location} is no table; write dynamodb:// and the table's name")
+    return location

@@ -1,0 +1,197 @@
+"""The real side of `Table`: a DynamoDB table through aiobotocore, and the boundary at which botocore's errors end.
+
+Reads are consistent. Whatever may pass (throttling, conflicts, 5xx, time-outs) is tried again with jitter: a write
+names the version it follows and carries a token of its own, so that one whose answer was lost is recognised when its
+repetition meets a conflict with itself.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeAlias
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore import exceptions as aws
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay
+from tenacity import wait_random_exponential as full_jitter
+
+from batchsubmit import __version__
+from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.ledger.attributes import read_item, update, write_address
+from batchsubmit.ledger.table import Address, Change, ConflictError, Item
+
+GIVE_UP_SECONDS = 60.0
+"""How long trouble may last before the run stops. A partition of DynamoDB fails over within seconds."""
+
+_BASE_SECONDS = 0.05
+_CAP_SECONDS = 5.0
+_CONNECT_TIMEOUT_SECONDS = 5.0
+_READ_TIMEOUT_SECONDS = 10.0
+_MOST_KEYS = 100
+"""What one BatchGetItem takes."""
+
+PASSING = frozenset(
+    {
+        "InternalServerError",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    }
+)
+"""Error codes that say no more than: not now."""
+
+_HOPELESS = (
+    aws.NoCredentialsError,
+    aws.PartialCredentialsError,
+    aws.CredentialRetrievalError,
+    aws.TokenRetrievalError,
+    aws.SSOError,
+    aws.NoAuthTokenError,
+    aws.ParamValidationError,
+)
+MISCONFIGURED = (
+    aws.ProfileNotFound,
+    aws.ConfigParseError,
+    aws.InvalidConfigError,
+    aws.InvalidRegionError,
+    aws.NoRegionError,
+    ValueError,  # botocore's word for an endpoint that is no URL
+)
+
+_Operation: TypeAlias = Callable[..., Awaitable[Mapping[str, Any]]]
+
+
+class DynamoTable:
+    """Versioned items in a table with the keys `pk` and `sk`."""
+
+    def __init__(
+        self,
+        client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
+        name: str,
+        *,
+        give_up_seconds: float = GIVE_UP_SECONDS,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._client = client
+        self.name = name
+        self._sleep = sleep
+        self._retrying = AsyncRetrying(
+            retry=retry_if_exception(may_pass),
+            wait=full_jitter(multiplier=_BASE_SECONDS, max=_CAP_SECONDS),
+            stop=stop_after_delay(give_up_seconds),
+            sleep=sleep,
+            reraise=True,
+        )
+
+    def __repr__(self) -> str:
+        return f"<DynamoTable {self.name}>"
+
+    async def get(self, address: Address) -> Item | None:
+        """Read an item, consistently."""
+        key = write_address(address)
+        answer = await self._call(self._client.get_item, address.pk, TableName=self.name, Key=key, ConsistentRead=True)
+        return read_item(answer["Item"]) if "Item" in answer else None
+
+    async def get_many(self, addresses: Collection[Address]) -> dict[Address, Item]:
+        """Read those of the items that exist, consistently."""
+        keys = [write_address(address) for address in addresses]
+        found: dict[Address, Item] = {}
+        pause = _BASE_SECONDS
+        while keys:
+            now, keys = keys[:_MOST_KEYS], keys[_MOST_KEYS:]
+            request = {self.name: {"Keys": now, "ConsistentRead": True}}
+            answer = await self._call(self._client.batch_get_item, "several jobs", RequestItems=request)
+            for item in answer.get("Responses", {}).get(self.name, ()):
+                found[Address(item["pk"]["S"], item["sk"]["S"])] = read_item(item)
+            left = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+            keys += left
+            if left:
+                await self._sleep(pause)
+            pause = min(pause * 2, _CAP_SECONDS) if left else _BASE_SECONDS
+        return found
+
+    async def write(self, address: Address, follows: int, change: Change) -> None:
+        """Change an item that has this version. Raises ConflictError, StoppedError."""
+        token = secrets.token_hex(8)
+        request = update(self.name, address, follows, change, token)
+        try:
+            await self._call(self._client.update_item, address.pk, **request)
+        except aws.ClientError as exc:
+            item = exc.response.get("Item")
+            if item is not None and item.get("write", {}).get("S") == token:
+                return
+            raise ConflictError(address, None if item is None else read_item(item)) from exc
+
+    async def _call(self, operation: _Operation, subject: str, **request: Any) -> Mapping[str, Any]:  # noqa: ANN401
+        """Make a call until it brings something. Raises StoppedError, and ClientError for a condition that fails."""
+
+        async def call() -> Mapping[str, Any]:  # tenacity awaits only what says that it is a coroutine function
+            return await operation(**request)
+
+        try:
+            answer: Mapping[str, Any] = await self._retrying(call)
+        except aws.ClientError as exc:
+            if _code(exc) == "ConditionalCheckFailedException":
+                raise
+            raise self._stopped(subject, exc) from exc
+        except Exception as exc:
+            raise self._stopped(subject, exc) from exc
+        return answer
+
+    def _stopped(self, subject: str, exc: Exception) -> StoppedError:
+        if isinstance(exc, aws.ClientError) and _code(exc) == "ResourceNotFoundException":
+            return MissingTableError(
+                f"there is no DynamoDB table {self.name} in region {self._client.meta.region_name}; "
+                f"batchsubmit ledger create-table {self.name} makes it"
+            )
+        return StoppedError(
+            f"the ledger dynamodb://{self.name} does not take {subject}: {exc}; no call was made after that. "
+            "Mend it and run the same command again"
+        )
+
+
+class MissingTableError(StoppedError):
+    """There is no such table, or not any more."""
+
+
+def may_pass(exc: BaseException) -> bool:
+    """Whether a call that failed so may succeed a little later."""
+    if isinstance(exc, aws.ClientError):
+        return _code(exc) in PASSING or exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
+    return isinstance(exc, Exception) and not isinstance(exc, _HOPELESS)
+
+
+def _code(exc: aws.ClientError) -> str:
+    return str(exc.response.get("Error", {}).get("Code", ""))
+
+
+@asynccontextmanager
+async def open_dynamodb(*, region: str | None, concurrency: int) -> AsyncIterator[Any]:
+    """Open a DynamoDB client on the configured endpoint. Raises UsageError where the AWS configuration is wrong."""
+    config = AioConfig(
+        # Ours know a write whose answer was lost from one that met another's.
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        max_pool_connections=concurrency,
+        connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+        read_timeout=_READ_TIMEOUT_SECONDS,
+        parameter_validation=False,
+        user_agent=f"batchsubmit/{__version__}",
+    )
+    async with AsyncExitStack() as stack:
+        try:
+            creating = AioSession().create_client("dynamodb", region_name=region, config=config)
+            client = await stack.enter_async_context(creating)
+        except MISCONFIGURED as exc:
+            raise UsageError(f"the AWS configuration is wrong: {exc}") from exc
+        yield client

@@ -1,0 +1,172 @@
+"""Who is alive: a worker's own lease, and its judgement of the leases of others.
+
+A lease is one item of a worker, the session, whose version the worker keeps counting up; all jobs that name the worker
+as owner live by it. No two clocks are compared. A worker that sees another's version stand still for as long as that
+lease says, by its own clock, ends the session with a compare-and-swap, and only then takes jobs over. The other
+cannot count up an ended session, and begins no call in the time that a call may take before its lease is over: so its
+calls have ended too when the first job is taken.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from batchsubmit.clock import Clock
+from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.ledger import Taken
+from batchsubmit.ledger.rows import session_address
+from batchsubmit.ledger.table import Change, ConflictError, Table
+
+_RENEWALS_PER_LEASE = 6
+_LEAST_SENDING_SHARE = 0.25
+"""The part of a lease in which calls may begin: less would leave no time for a renewal that must be repeated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTerms:
+    """How long a silent worker keeps its jobs, and how long one of its calls may take at the most."""
+
+    lease_seconds: float = 120.0
+    call_seconds: float = 70.0
+
+    def __post_init__(self) -> None:
+        """Refuse terms under which a call could outlive its lease."""
+        least = self.call_seconds / (1 - _LEAST_SENDING_SHARE)
+        if self.lease_seconds < least:
+            raise UsageError(
+                f"a lease of {self.lease_seconds:g} s is too short for calls that may take {self.call_seconds:g} s: "
+                f"set ledger.lease_seconds to at least {least:.0f}, or shorten aws.read_timeout_seconds"
+            )
+
+    @property
+    def renewal_seconds(self) -> float:
+        """How often a lease is renewed."""
+        return self.lease_seconds / _RENEWALS_PER_LEASE
+
+
+def seconds_awake_and_asleep() -> float:
+    """Seconds that also pass while the machine is suspended, where the system can tell."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+class Session:
+    """This worker's own lease."""
+
+    def __init__(
+        self,
+        table: Table,
+        owner: str,
+        terms: LeaseTerms,
+        *,
+        seconds: Callable[[], float] = seconds_awake_and_asleep,
+    ) -> None:
+        self.owner = owner
+        self.terms = terms
+        self._table = table
+        self._address = session_address(owner)
+        self._seconds = seconds
+        self._version = 0
+        self._renewed_at = 0.0
+        self.loss: StoppedError | None = None
+
+    def __repr__(self) -> str:
+        return f"<Session {self.owner} {'lost' if self.loss else f'renewed {self._version} times'}>"
+
+    @property
+    def may_send(self) -> bool:
+        """Whether a call that begins now has ended before anybody can take the lease."""
+        if self.loss is not None or not self._version:
+            return False
+        return self._seconds() - self._renewed_at < self.terms.lease_seconds - self.terms.call_seconds
+
+    async def begin(self, holder: str) -> None:
+        """Write the session down. `holder` tells people who it is."""
+        await self._count_up(Change(set={"holder": holder, "lease_ms": round(self.terms.lease_seconds * 1000)}))
+
+    async def renew(self) -> None:
+        """Count the lease up. Raises StoppedError; `loss` says whether another worker ended it."""
+        await self._count_up(Change())
+
+    async def end(self) -> None:
+        """Free whatever this worker still owns, at once."""
+        if self.loss is None and self._version:
+            await self._count_up(Change(set={"ended": self.owner}))
+            self.loss = StoppedError(f"worker {self.owner} has ended")
+
+    async def _count_up(self, change: Change) -> None:
+        if self.loss is not None:
+            raise self.loss
+        before = self._seconds()
+        while True:
+            try:
+                await self._table.write(self._address, self._version, change)
+                break
+            except ConflictError as exc:
+                if exc.item is None or "ended" in exc.item:
+                    self.loss = self._lost_to("nobody knows whom" if exc.item is None else str(exc.item["ended"]))
+                    raise self.loss from exc
+                # Nobody but us counts up: an earlier renewal, given up for want of an answer, has arrived after all.
+                self._version = int(str(exc.item["version"]))
+        self._version += 1
+        self._renewed_at = before
+
+    def _lost_to(self, by: str) -> StoppedError:
+        return StoppedError(
+            f"worker {self.owner} was silent for longer than its lease of {self.terms.lease_seconds:g} s, and its jobs "
+            f"were given up by {by}; start it again"
+        )
+
+
+async def keep_renewing(session: Session, clock: Clock, renewed: Callable[[], None]) -> None:
+    """Renew a lease until it is lost. A table that does not answer is asked again: its trouble may pass in time."""
+    while session.loss is None:
+        await clock.sleep(session.terms.renewal_seconds)
+        with suppress(StoppedError):
+            await session.renew()
+            renewed()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    version: int
+    since: float
+
+
+class Watch:
+    """What this worker has seen of the leases of others."""
+
+    def __init__(self, table: Table, owner: str, clock: Clock) -> None:
+        self._table = table
+        self._owner = owner
+        self._clock = clock
+        self._sightings: dict[str, _Sighting] = {}
+
+    async def judge(self, other: str) -> Taken | None:
+        """Say until when to wait for another worker; None where it is dead, ended for good, and its jobs are free."""
+        item = await self._table.get(session_address(other))
+        now = self._clock.monotonic()
+        if item is None or "ended" in item:
+            self._sightings.pop(other, None)
+            return None
+        version, lease_seconds = int(str(item["version"])), int(str(item["lease_ms"])) / 1000
+        seen = self._sightings.get(other)
+        if seen is None or seen.version != version:
+            seen = self._sightings[other] = _Sighting(version, now)
+        left = seen.since + lease_seconds - now
+        if left > 0:
+            return Taken(f"{other} ({item['holder']})", left)
+        return await self._end(other, seen, lease_seconds)
+
+    async def _end(self, other: str, seen: _Sighting, lease_seconds: float) -> Taken | None:
+        """End a silent session; it may have woken up in this very moment."""
+        try:
+            await self._table.write(session_address(other), seen.version, Change(set={"ended": self._owner}))
+        except ConflictError as exc:
+            self._sightings[other] = replace(seen, version=-1)
+            if exc.item is not None and "ended" not in exc.item:
+                return Taken(other, lease_seconds)
+        self._sightings.pop(other, None)
+        return None

@@ -1,0 +1,98 @@
+"""What every table under a shared ledger promises: DynamoDB's on two local servers, and the one in memory alike."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+
+import pytest
+
+from batchsubmit.ledger.creation import create_table
+from batchsubmit.ledger.dynamodb import DynamoTable, open_dynamodb
+from batchsubmit.ledger.table import Address, Change, ConflictError, MemoryTable, Table
+
+HERE = Address("job#a", "job")
+_numbers = count()
+
+
+@asynccontextmanager
+async def on_dynamodb(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Table]:
+    """The real side."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", url)
+    async with open_dynamodb(region="us-east-1", concurrency=16) as client:
+        name = f"table-{next(_numbers)}"
+        await create_table(client, name)
+        yield DynamoTable(client, name)
+
+
+@pytest.fixture(params=["ministack", "moto", "memory"])
+async def table(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, credentials: None
+) -> AsyncIterator[Table]:
+    """An empty table."""
+    if request.param == "memory":
+        yield MemoryTable()
+        return
+    async with on_dynamodb(request.getfixturevalue(f"{request.param}_url"), monkeypatch) as opened:
+        yield opened
+
+
+async def test_an_item_is_read_as_it_was_written(table: Table) -> None:
+    """Texts, numbers, lists and truths, with the count of writes as its version."""
+    assert await table.get(HERE) is None
+    await table.write(HERE, 0, Change(set={"owner": "é\U0001f511", "count": 3, "lines": ["1", "2"], "pages": [1, 2]}))
+    assert await table.get(HERE) == {
+        "version": 1,
+        "owner": "é\U0001f511",
+        "count": 3,
+        "lines": ["1", "2"],
+        "pages": [1, 2],
+    }
+
+
+async def test_a_write_sets_appends_and_removes_at_once(table: Table) -> None:
+    """Appending to nothing makes a list."""
+    await table.write(HERE, 0, Change(set={"owner": "w"}, append={"lines": ["1"]}))
+    await table.write(HERE, 1, Change(set={"state": "s"}, append={"lines": ["2", "3"]}, remove=("owner",)))
+    assert await table.get(HERE) == {"version": 2, "state": "s", "lines": ["1", "2", "3"]}
+
+
+@pytest.mark.parametrize("follows", [0, 1, 3])
+async def test_a_write_that_follows_another_version_changes_nothing(table: Table, follows: int) -> None:
+    """It is told what there is."""
+    await table.write(HERE, 0, Change(set={"owner": "w"}))
+    await table.write(HERE, 1, Change())
+    with pytest.raises(ConflictError) as caught:
+        await table.write(HERE, follows, Change(set={"owner": "x"}))
+    assert caught.value.item == {"version": 2, "owner": "w"} == await table.get(HERE)
+
+
+async def test_a_write_that_follows_what_is_not_there_makes_nothing(table: Table) -> None:
+    """Only version 0 is none."""
+    with pytest.raises(ConflictError) as caught:
+        await table.write(HERE, 1, Change(set={"owner": "x"}))
+    assert caught.value.item is None
+    assert await table.get(HERE) is None
+
+
+async def test_many_items_are_read_at_once(table: Table) -> None:
+    """More than DynamoDB gives in one answer; those that do not exist are left out."""
+    addresses = [Address(f"job#{number}", "job") for number in range(150)]
+    await asyncio.gather(*(table.write(address, 0, Change(set={"owner": address.pk})) for address in addresses[::2]))
+    found = await table.get_many(addresses)
+    assert found == {address: {"version": 1, "owner": address.pk} for address in addresses[::2]}
+
+
+async def test_of_many_that_write_at_once_one_wins(table: Table) -> None:
+    """And the others know it."""
+
+    async def attempt(name: str) -> bool:
+        try:
+            await table.write(HERE, 0, Change(set={"owner": name}))
+        except ConflictError:
+            return False
+        return True
+
+    won = await asyncio.gather(*(attempt(str(number)) for number in range(20)))
+    assert won.count(True) == 1
+    assert await table.get(HERE) == {"version": 1, "owner": str(won.index(True))}

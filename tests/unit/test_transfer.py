@@ -1,0 +1,130 @@
+"""A ledger's way from a file into a table and back, with what may have happened in between."""
+
+import random
+from pathlib import Path
+
+import pytest
+from fleet import AT, events_in, intent, submitted
+
+from batchsubmit.errors import LedgerError, UsageError
+from batchsubmit.jobs import Event, Refused, RunEnded, RunStarted
+from batchsubmit.ledger.location import TableLocation, parse_location
+from batchsubmit.ledger.reading import read_ledger
+from batchsubmit.ledger.rows import job_address
+from batchsubmit.ledger.sorting import sort_lines
+from batchsubmit.ledger.table import Change, MemoryTable
+from batchsubmit.ledger.transfer import export_events, import_events
+from batchsubmit.soundness import Audit
+from batchsubmit.states import Phase
+
+STARTED = RunStarted(at=AT, run="r", batch="", manifest="m", manifest_sha256="", version="1", holder="h")
+ENDED = RunEnded(at=AT, run="r", exit_status=0, reason="", counts={})
+
+
+def story() -> list[Event]:
+    """A run with two jobs, whose events alternate."""
+    return [STARTED, intent("a"), intent("b"), submitted("b"), submitted("a"), ENDED]
+
+
+async def test_what_was_imported_is_what_is_exported(tmp_path: Path) -> None:
+    """The same events; those of one moment may stand in another order, but each job's in its own."""
+    table = MemoryTable()
+    done = await import_events(story(), table)
+    assert (done.written, done.known) == (2, 0)
+    assert export_events(events_in(table), tmp_path / "out.jsonl") == 6
+    back = list(read_ledger(tmp_path / "out.jsonl"))
+    assert sorted(map(repr, back)) == sorted(map(repr, story()))
+    audit = Audit()
+    for number, event in enumerate(back):
+        audit.read(number, event)
+    assert not audit.faults
+    assert audit.book.counts() == {Phase.SUBMITTED: 2}
+
+
+async def test_an_import_may_be_repeated() -> None:
+    """Nothing is written twice."""
+    table = MemoryTable()
+    await import_events(story(), table)
+    before = {address: dict(item) for address, item in table.items.items()}
+    done = await import_events(story(), table)
+    assert (done.written, done.known) == (0, 2)
+    assert table.items == before
+
+
+async def test_an_import_goes_on_where_the_file_went_on() -> None:
+    """The table has the first events of a job, the file has more."""
+    table = MemoryTable()
+    await import_events([intent("a")], table)
+    done = await import_events([intent("a"), submitted("a")], table)
+    assert (done.written, done.known) == (1, 0)
+    assert events_in(table) == [intent("a"), submitted("a")]
+
+
+async def test_what_went_on_in_the_table_is_left_alone() -> None:
+    """The file has the first events of a job, the table has more."""
+    table = MemoryTable()
+    await import_events([intent("a"), submitted("a")], table)
+    assert (await import_events([intent("a")], table)).known == 1
+    assert events_in(table) == [intent("a"), submitted("a")]
+
+
+async def test_two_stories_of_one_job_are_refused() -> None:
+    """Neither is believed."""
+    table = MemoryTable()
+    await import_events([intent("a")], table)
+    other = Refused(at=AT, job="a", membership="m", name="n", code="c", attempt=1)
+    with pytest.raises(LedgerError, match="different stories of job a"):
+        await import_events([other, intent("a")], table)
+    assert events_in(table) == [intent("a")]
+
+
+async def test_a_job_in_somebodys_hands_is_not_imported() -> None:
+    """What he does with it would be overtaken."""
+    table = MemoryTable()
+    await table.write(job_address("a"), 0, Change(set={"owner": "w1"}))
+    with pytest.raises(LedgerError, match="in the hands of w1"):
+        await import_events([intent("a")], table)
+
+
+async def test_a_jobs_arn_stays_its_own() -> None:
+    """Also against a file."""
+    table = MemoryTable()
+    await import_events([intent("a"), submitted("a", arn="arn")], table)
+    with pytest.raises(LedgerError, match="the table has arn as that of job a, the file as that of b"):
+        await import_events([intent("b"), submitted("b", arn="arn")], table)
+
+
+def test_an_export_is_in_the_order_of_time_but_never_against_a_jobs_own(tmp_path: Path) -> None:
+    """Workers' clocks differ: an event cannot be earlier than the one before it."""
+
+    def at(event: Event, seconds: int) -> Event:
+        return type(event)(**{name: getattr(event, name) for name in event.__struct_fields__} | {"at": f"{seconds}"})
+
+    events = [at(intent("a"), 5), at(submitted("a"), 2), at(intent("b"), 3), at(submitted("b"), 4)]
+    export_events(events, tmp_path / "out.jsonl")
+    assert list(read_ledger(tmp_path / "out.jsonl")) == [events[2], events[3], events[0], events[1]]
+
+
+def test_an_export_writes_over_nothing(tmp_path: Path) -> None:
+    """The file may be a ledger."""
+    (tmp_path / "out.jsonl").write_text("mine")
+    with pytest.raises(UsageError, match="exists"):
+        export_events([intent("a")], tmp_path / "out.jsonl")
+    assert (tmp_path / "out.jsonl").read_text() == "mine"
+
+
+@pytest.mark.parametrize("lines_a_run", [1, 7, 100, 1000])
+def test_lines_are_sorted_however_many_fit_into_memory(lines_a_run: int) -> None:
+    """By text, then number; tabs in a line do no harm."""
+    lines = [(f"k{number % 10}", number, b"\t%d\t" % number) for number in range(100)]
+    shuffled = random.Random(0).sample(lines, len(lines))
+    assert list(sort_lines(shuffled, lines_a_run=lines_a_run)) == sorted(lines)
+
+
+def test_a_location_is_a_path_or_a_table() -> None:
+    """And nothing else."""
+    assert parse_location("jobs.jsonl") == Path("jobs.jsonl")
+    assert parse_location("dynamodb://jobs_1.x-y") == TableLocation("jobs_1.x-y")
+    for wrong in ("dynamodb://", "dynamodb://a", "dynamodb://a/b", "s3://bucket/key"):
+        with pytest.raises(UsageError, match="names no ledger"):
+            parse_location(wrong)
