@@ -16,6 +16,7 @@ from batchsubmit.cli.status import status
 from batchsubmit.cli.submit import submit
 from batchsubmit.cli.validate import validate
 from batchsubmit.cli.verify import verify
+from batchsubmit.cli.worker import worker
 from batchsubmit.errors import BatchsubmitError
 from batchsubmit.exits import EXIT_FAILED, EXIT_STOPPED, exit_status
 
@@ -26,7 +27,7 @@ def commands() -> None:
     """Submit many AWS Clean Rooms ML inference jobs, each exactly once, at the pace the quota allows."""
 
 
-for _command in (submit, validate, status, verify, sandbox, schema):
+for _command in (submit, validate, worker, status, verify, sandbox, schema):
     commands.add_command(_command)
 
 

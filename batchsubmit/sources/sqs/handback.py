@@ -1,0 +1,82 @@
+"""Sends messages back to their queue, hidden for a while or at once to be had, or anew in their old one's place."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import structlog
+
+from batchsubmit.sources.sqs.counters import QueueCounters
+from batchsubmit.sources.sqs.custody import Extension
+from batchsubmit.sources.sqs.outgoing import MOST_ENTRIES, Outgoing, batches
+from batchsubmit.sources.sqs.queue import Queue
+from batchsubmit.sources.sqs.removal import Removal
+from batchsubmit.sources.sqs.returns import Return
+from batchsubmit.sources.sqs.trouble import QueueBusyError, QueueDeniedError
+
+
+class HandBack:
+    """Carries out what `returns` decided."""
+
+    def __init__(self, queue: Queue, removal: Removal, counters: QueueCounters) -> None:
+        self._queue = queue
+        self._removal = removal
+        self._counters = counters
+        self._log = structlog.get_logger("batchsubmit").bind(queue=queue.url)
+        self.may_renew = True
+
+    async def send(self, returns: Sequence[Return]) -> None:
+        """Send all of these back. A message that cannot be reached comes back by itself. Raises QueueError."""
+        renewed = [each for each in returns if each.renew and self.may_renew]
+        refused = await self._renew(renewed)
+        hidden = [each for each in returns if each not in renewed] + refused
+        for batch in _tens(hidden):
+            await self._hide(batch)
+
+    async def _hide(self, batch: list[Return]) -> None:
+        extensions = [Extension(each.message.id, each.message.receipt, each.seconds) for each in batch]
+        try:
+            failures = await self._queue.hide(extensions)
+        except QueueBusyError as exc:
+            self._log.warning("queue.hand_back_failed", messages=len(batch), reason=str(exc))
+            return
+        self._counters.handed_back += failures.count(None)
+        self._counters.lost += len(failures) - failures.count(None)
+
+    async def _renew(self, returns: list[Return]) -> list[Return]:
+        """Send messages anew, then delete the old ones; gives those that could not be sent."""
+        by_id = {each.message.id: each for each in returns}
+        refused: list[Return] = []
+        for batch in batches(map(_anew, returns)):
+            try:
+                failures = await self._queue.send(batch)
+            except QueueDeniedError as exc:
+                self.may_renew = False
+                self._log.warning("queue.renewal_denied", reason=str(exc))
+                failures = ["AccessDenied"] * len(batch)
+            except QueueBusyError as exc:
+                failures = [str(exc)] * len(batch)
+            for sent, code in zip(batch, failures, strict=True):
+                if code is None:
+                    self._counters.renewed += 1
+                    self._removal.add(by_id[sent.id].message.receipt)
+                else:
+                    refused.append(by_id[sent.id])
+        return refused
+
+
+def _anew(each: Return) -> Outgoing:
+    """The same message again. On a FIFO queue the id of the old one keeps a second renewal of it from counting."""
+    return Outgoing(
+        id=each.message.id,
+        body=each.message.body,
+        attributes=each.message.wire_attributes,
+        delay_seconds=each.seconds,
+        group=each.message.group,
+        deduplication=each.message.id,
+    )
+
+
+def _tens(returns: list[Return]) -> Iterator[list[Return]]:
+    rest = iter(returns)
+    while batch := list(islice(rest, MOST_ENTRIES)):
+        yield batch
