@@ -1,4 +1,4 @@
-"""A local AWS for tests: MiniStack as a process on a free port of the loopback interface, seen through a plain client."""
+"""A local AWS for tests: MiniStack as a process on a free port of the loopback interface."""
 
 import json
 import os
@@ -96,7 +96,8 @@ class LocalQueue:
         texts = [body if isinstance(body, str) else json.dumps(body) for body in bodies]
         for start in range(0, len(texts), 10):
             entries = [
-                {"Id": str(number), "MessageBody": text, **more} for number, text in enumerate(texts[start : start + 10])
+                {"Id": str(number), "MessageBody": text, **more}
+                for number, text in enumerate(texts[start : start + 10])
             ]
             answer = self.call("SendMessageBatch", Entries=entries)
             assert not answer.get("Failed"), answer

@@ -10,6 +10,7 @@ import traceback
 import click
 
 from batchsubmit import __version__
+from batchsubmit.cli.enqueue import enqueue
 from batchsubmit.cli.export_schema import schema
 from batchsubmit.cli.sandbox import sandbox
 from batchsubmit.cli.status import status
@@ -27,7 +28,7 @@ def commands() -> None:
     """Submit many AWS Clean Rooms ML inference jobs, each exactly once, at the pace the quota allows."""
 
 
-for _command in (submit, validate, worker, status, verify, sandbox, schema):
+for _command in (submit, validate, enqueue, worker, status, verify, sandbox, schema):
     commands.add_command(_command)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings
-from batchsubmit.errors import ManifestError, StoppedError
+from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings, telling_problems
+from batchsubmit.errors import StoppedError
 
 if TYPE_CHECKING:
     from batchsubmit.config import Settings
@@ -111,17 +111,10 @@ async def _run(options: "SubmitOptions", settings: "Settings") -> "Summary":
     from batchsubmit.observers.progress import showing  # noqa: PLC0415
 
     console = Console(stderr=True)
-    try:
+    with telling_problems():
         return await submit_manifest(
             options, settings, observers=[LogObserver()], display=lambda view: showing(view, console)
         )
-    except ManifestError as exc:
-        for problem in exc.problems:
-            click.echo(problem, err=True)
-        more = exc.count - len(exc.problems)
-        if more:
-            click.echo(f"... and {more:,} more", err=True)
-        raise
 
 
 def _tell(summary: "Summary", *, as_json: bool) -> int:

@@ -15,8 +15,7 @@ _LEAST_TARGET = 10
 _HORIZON_SECONDS = 10.0
 """A lane has as many waiting as it used up in this time: a fast lane never starves, a slow one hoards none."""
 
-_FIRST_SEARCH_SECONDS = 1.0
-_LAST_SEARCH_SECONDS = 5.0
+_SEARCH_SECONDS = 1.0
 
 
 class Appetite:
@@ -26,15 +25,10 @@ class Appetite:
         self._most = most
         self._used: dict[str, deque[float]] = {}
         self._search_at = 0.0
-        self._search_seconds = _FIRST_SEARCH_SECONDS
 
     def used(self, lane: str, now: float) -> None:
         """A job of this lane was decided."""
         self._used.setdefault(lane, deque()).append(now)
-
-    def per_second(self, lane: str, now: float) -> float:
-        """How many jobs of a lane were decided a second lately."""
-        return len(self._recent(lane, now)) / _HORIZON_SECONDS
 
     def target(self, lane: str, now: float) -> int:
         """How many jobs of a lane should wait here."""
@@ -65,10 +59,9 @@ class Appetite:
         is_idle = not any(waiting.values())
         return max(0, min(BATCH, room)) if is_idle or (may_search and now >= self._search_at) else 0
 
-    def searched(self, now: float, *, found: bool) -> None:
-        """A receive is over; `found` where it brought something for a lane with room."""
-        self._search_seconds = _FIRST_SEARCH_SECONDS if found else min(2 * self._search_seconds, _LAST_SEARCH_SECONDS)
-        self._search_at = now + self._search_seconds
+    def searched(self, now: float, *, found: int) -> None:
+        """A receive is over. After one that found nothing the next may follow at once: it waits on SQS's side."""
+        self._search_at = now + (_SEARCH_SECONDS if found else 0.0)
 
     def wake_at(self) -> float:
         """When the next search is due, where nothing is wanted before."""

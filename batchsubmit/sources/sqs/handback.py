@@ -13,12 +13,16 @@ from batchsubmit.sources.sqs.removal import Removal
 from batchsubmit.sources.sqs.returns import Return
 from batchsubmit.sources.sqs.trouble import QueueBusyError, QueueDeniedError
 
+_MOST_DELAY_SECONDS = 900
+"""SQS's bound of what a new message may be delayed by."""
+
 
 class HandBack:
     """Carries out what `returns` decided."""
 
-    def __init__(self, queue: Queue, removal: Removal, counters: QueueCounters) -> None:
+    def __init__(self, queue: Queue, removal: Removal, counters: QueueCounters, visibility_seconds: int) -> None:
         self._queue = queue
+        self._most_seconds = min(visibility_seconds, _MOST_DELAY_SECONDS)
         self._removal = removal
         self._counters = counters
         self._log = structlog.get_logger("batchsubmit").bind(queue=queue.url)
@@ -46,7 +50,7 @@ class HandBack:
         """Send messages anew, then delete the old ones; gives those that could not be sent."""
         by_id = {each.message.id: each for each in returns}
         refused: list[Return] = []
-        for batch in batches(map(_anew, returns)):
+        for batch in batches(map(self._anew, returns)):
             try:
                 failures = await self._queue.send(batch)
             except QueueDeniedError as exc:
@@ -63,17 +67,19 @@ class HandBack:
                     refused.append(by_id[sent.id])
         return refused
 
+    def _anew(self, each: Return) -> Outgoing:
+        """The same message again, away for a short time only: a new message cannot be called back.
 
-def _anew(each: Return) -> Outgoing:
-    """The same message again. On a FIFO queue the id of the old one keeps a second renewal of it from counting."""
-    return Outgoing(
-        id=each.message.id,
-        body=each.message.body,
-        attributes=each.message.wire_attributes,
-        delay_seconds=each.seconds,
-        group=each.message.group,
-        deduplication=each.message.id,
-    )
+        On a FIFO queue the old one's id tells it from the old one.
+        """
+        return Outgoing(
+            id=each.message.id,
+            body=each.message.body,
+            attributes=each.message.wire_attributes,
+            delay_seconds=min(each.seconds, self._most_seconds),
+            group=each.message.group,
+            deduplication=each.message.id,
+        )
 
 
 def _tens(returns: list[Return]) -> Iterator[list[Return]]:

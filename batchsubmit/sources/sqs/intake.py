@@ -103,9 +103,8 @@ class Intake:
         if self.is_closing:
             await self._give_up(messages)
             return
-        before = len(site.stock)
         await self._sort(messages, began)
-        site.appetite.searched(site.clock.monotonic(), found=len(site.stock) > before)
+        site.appetite.searched(site.clock.monotonic(), found=len(messages))
 
     async def _sort(self, messages: list[Message], at: float) -> None:
         """Give each message its place."""
@@ -161,8 +160,6 @@ class Intake:
             message,
             first=worker.visibility_timeout_seconds,
             most=max(worker.max_delay_seconds, 1),
-            ahead=site.stock.waiting().get(lane, 0) + self._away.ahead(lane),
-            per_second=site.appetite.per_second(lane, now),
         )
         back = put_back(message, seconds, terms=site.terms, now=time.time())
         if not (back.renew and site.hand_back.may_renew):

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from batchsubmit.sources.sqs.message import Message
 from batchsubmit.sources.sqs.terms import Terms
 
-MOST_DELAY_OF_SEND_SECONDS = 900
 MOST_REMEMBERED = 10_000
 _AGED = 0.75
 
@@ -26,19 +25,15 @@ class Return:
     renew: bool = False
 
 
-def delay_seconds(message: Message, *, first: int, most: int, ahead: int = 0, per_second: float = 0.0) -> int:
-    """How long a message of a full lane should be away: until its turn as far as that is known, else ever longer."""
-    doubled = first * 2 ** min(message.receives - 1, 30)
-    turn = ahead / per_second if per_second else 0.0
-    return int(max(1, min(most, max(doubled, turn))))
+def delay_seconds(message: Message, *, first: int, most: int) -> int:
+    """How long a message that has no use now should be away: longer each time; `Away` calls it back when it has."""
+    return int(max(1, min(most, first * 2 ** min(message.receives - 1, 30))))
 
 
 def put_back(message: Message, seconds: int, *, terms: Terms, now: float) -> Return:
     """Send a message of a lane that is full back. `now` is Unix time, as the message's own."""
-    spent = terms.most_receives is not None and message.receives >= max(1, terms.most_receives // 2)
-    if spent or _is_old(message, terms, now):
-        return Return(message, 0 if terms.is_fifo else min(seconds, MOST_DELAY_OF_SEND_SECONDS), renew=True)
-    return Return(message, seconds)
+    spent = terms.most_receives is not None and message.receives > terms.most_receives // 2
+    return Return(message, seconds, renew=spent or _is_old(message, terms, now))
 
 
 def give_up(message: Message, *, terms: Terms, now: float) -> Return:
@@ -72,10 +67,6 @@ class Away:
         """A message was delivered again."""
         for lane in list(self._lanes):
             self._forget(lane, message)
-
-    def ahead(self, lane: str) -> int:
-        """How many messages of a lane are away."""
-        return len(self._lanes.get(lane, ()))
 
     def call_back(self, lane: str, count: int, now: float) -> list[Message]:
         """Give up to so many messages of a lane that are still hidden, and forget them."""

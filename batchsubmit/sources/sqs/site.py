@@ -48,7 +48,7 @@ def make_site(served: Served, settings: Settings, *, region: str, books: Books, 
     """Put the parts together."""
     visibility = settings.worker.visibility_timeout_seconds
     removal = Removal(served.queue, served.counters)
-    hand_back = HandBack(served.queue, removal, served.counters)
+    hand_back = HandBack(served.queue, removal, served.counters, visibility)
     poison = PoisonDesk(
         dead_letters=served.dead_letters,
         books=books,
