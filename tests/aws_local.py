@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 _START_SECONDS = 30
 _NUMBERS = count()
@@ -39,6 +40,13 @@ class LocalAws:
         with urllib.request.urlopen(request) as answer:  # noqa: S310 (our own URL)
             read: dict[str, Any] = json.loads(answer.read() or b"{}")
             return read
+
+    def put_object(self, bucket: str, key: str, content: str) -> None:
+        """Store an object, in a bucket that is made if need be."""
+        for path, data in ((bucket, b""), (f"{bucket}/{quote(key)}", content.encode())):
+            request = urllib.request.Request(f"{self.url}/{path}", data, method="PUT")  # noqa: S310 (our own URL)
+            with suppress(urllib.error.HTTPError), urllib.request.urlopen(request):  # noqa: S310 (our own URL)
+                pass
 
     def make_queue(self, *, receives: int | None = 1000, fifo: bool = False, **attributes: str) -> "LocalQueue":
         """Make a queue with a dead-letter queue of its own, or, where `receives` is None, without one."""

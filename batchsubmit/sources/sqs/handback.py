@@ -16,13 +16,16 @@ from batchsubmit.sources.sqs.trouble import QueueBusyError, QueueDeniedError
 _MOST_DELAY_SECONDS = 900
 """SQS's bound of what a new message may be delayed by."""
 
+_VISIBILITIES_AWAY = 10
+"""A renewed message counts no receives, so its absence cannot grow with them; nor can it be called back before."""
+
 
 class HandBack:
     """Carries out what `returns` decided."""
 
     def __init__(self, queue: Queue, removal: Removal, counters: QueueCounters, visibility_seconds: int) -> None:
         self._queue = queue
-        self._most_seconds = min(visibility_seconds, _MOST_DELAY_SECONDS)
+        self._renewal_seconds = min(_VISIBILITIES_AWAY * visibility_seconds, _MOST_DELAY_SECONDS)
         self._removal = removal
         self._counters = counters
         self._log = structlog.get_logger("batchsubmit").bind(queue=queue.url)
@@ -68,15 +71,12 @@ class HandBack:
         return refused
 
     def _anew(self, each: Return) -> Outgoing:
-        """The same message again, away for a short time only: a new message cannot be called back.
-
-        On a FIFO queue the old one's id tells it from the old one.
-        """
+        """The same message again, but on a FIFO queue with an id of its own, lest SQS take it for the old one."""
         return Outgoing(
             id=each.message.id,
             body=each.message.body,
             attributes=each.message.wire_attributes,
-            delay_seconds=min(each.seconds, self._most_seconds),
+            delay_seconds=self._renewal_seconds if each.seconds else 0,
             group=each.message.group,
             deduplication=each.message.id,
         )

@@ -4,7 +4,6 @@ One long poll at a time. A poll under way is never cancelled: what it brings aft
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -13,7 +12,7 @@ import structlog
 from batchsubmit.sources.spool import FetchError
 from batchsubmit.sources.sqs.expansion import Expansion, expand
 from batchsubmit.sources.sqs.message import Judge, Message, Nothing, Pointer, Poison, Request
-from batchsubmit.sources.sqs.returns import MOST_REMEMBERED, Away, Return, delay_seconds, give_up, put_back
+from batchsubmit.sources.sqs.returns import MOST_REMEMBERED, Away, Return, delay_seconds, give_up, is_old, put_back
 from batchsubmit.sources.sqs.site import Site
 from batchsubmit.sources.sqs.stock import Holding, Place
 from batchsubmit.sources.sqs.trouble import QueueBusyError
@@ -145,6 +144,8 @@ class Intake:
         holding = Holding(job.key, job.membership, job)
         if action is Action.LOOK_UP:
             holding.place = Place.HELD_BACK
+        elif site.hand_back.may_renew and is_old(message, site.terms, site.clock.now().timestamp()):
+            return Return(message, 0, renew=True)
         elif site.terms.is_fifo or site.appetite.has_room(job.membership, self._waiting(), at):
             site.stock.shelve(holding)
         else:
@@ -161,7 +162,7 @@ class Intake:
             first=worker.visibility_timeout_seconds,
             most=max(worker.max_delay_seconds, 1),
         )
-        back = put_back(message, seconds, terms=site.terms, now=time.time())
+        back = put_back(message, seconds, terms=site.terms, now=site.clock.now().timestamp())
         if not (back.renew and site.hand_back.may_renew):
             self._away.went(lane, message, now + seconds)
         return back
@@ -201,5 +202,5 @@ class Intake:
         await self._give_up([*messages, *self._away.call_back_all(self._site.clock.monotonic())])
 
     async def _give_up(self, messages: list[Message]) -> None:
-        now = time.time()
+        now = self._site.clock.now().timestamp()
         await self._site.hand_back.send([give_up(each, terms=self._site.terms, now=now) for each in messages])

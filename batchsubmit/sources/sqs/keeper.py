@@ -5,7 +5,6 @@ again, and its job is recognised by key.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -97,12 +96,13 @@ class Keeper:
             elif code in _GONE_CODES:
                 self._site.counters.lost += 1
                 self._stock.lose(extension.id)
+                self._log.warning("message.lost", message=extension.id, code=code)
             else:
                 self._site.counters.extension_failures += 1
 
     async def _return_what_ends(self) -> None:
         """Give back what waits and can hardly be held longer; what is under way stays to its end."""
-        now = self._site.clock.monotonic()
+        now, today = self._site.clock.monotonic(), self._site.clock.now().timestamp()
         returns = []
         for message in self._stock.custody.ending(now):
             holding = self._stock.of_message(message)
@@ -112,7 +112,7 @@ class Keeper:
                 continue
             lost = self._stock.lose(message)
             if lost is not None:
-                returns.append(put_back(lost, 0, terms=self._site.terms, now=time.time()))
+                returns.append(put_back(lost, 0, terms=self._site.terms, now=today))
         if returns:
             self._log.info("queue.limit_reached", messages=len(returns))
             await self._site.hand_back.send(returns)

@@ -9,11 +9,13 @@ between the two makes a redelivery, not a second job.
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
+from batchsubmit.sources.sqs.custody import LIMIT_SECONDS
 from batchsubmit.sources.sqs.message import Message
 from batchsubmit.sources.sqs.terms import Terms
 
 MOST_REMEMBERED = 10_000
 _AGED = 0.75
+_LEEWAY_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +35,20 @@ def delay_seconds(message: Message, *, first: int, most: int) -> int:
 def put_back(message: Message, seconds: int, *, terms: Terms, now: float) -> Return:
     """Send a message of a lane that is full back. `now` is Unix time, as the message's own."""
     spent = terms.most_receives is not None and message.receives > terms.most_receives // 2
-    return Return(message, seconds, renew=spent or _is_old(message, terms, now))
+    return Return(message, seconds, renew=spent or is_old(message, terms, now))
 
 
 def give_up(message: Message, *, terms: Terms, now: float) -> Return:
     """Make a message visible at once, as a worker does that ends; renewed only where its last receive was this one."""
     last = terms.most_receives is not None and message.receives >= terms.most_receives
-    return Return(message, 0, renew=last or _is_old(message, terms, now))
+    return Return(message, 0, renew=last or is_old(message, terms, now))
 
 
-def _is_old(message: Message, terms: Terms, now: float) -> bool:
-    return message.sent_at > 0 and now - message.sent_at > _AGED * terms.retention_seconds
+def is_old(message: Message, terms: Terms, now: float) -> bool:
+    """Whether the queue might drop a message before it can have been held for as long as SQS lets one."""
+    kept = terms.retention_seconds
+    last = max(kept / 2, min(_AGED * kept, kept - LIMIT_SECONDS - _LEEWAY_SECONDS))
+    return message.sent_at > 0 and now - message.sent_at > last
 
 
 class Away:
