@@ -30,7 +30,7 @@ class _Stored:
     received_at: float = 0.0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class MemorySqs:
     """A standard queue; `dead` collects what its redrive policy or a sender put into the dead-letter queue."""
 
@@ -53,10 +53,15 @@ class MemorySqs:
         self.messages[name] = _Stored(name, body, attributes or {}, now, now + delay)
         self._arrived.set()
 
-    def terms(self) -> Terms:
+    async def terms(self) -> Terms:
         """Its settings."""
         arn = "arn:aws:sqs:us-east-1:111122223333:dead" if self.dead else ""
-        return Terms(retention_seconds=self.retention_seconds, most_receives=self.most_receives, dead_letter_arn=arn)
+        return Terms(
+            retention_seconds=self.retention_seconds,
+            most_receives=self.most_receives,
+            dead_letter_arn=arn,
+            backlog=len(self.messages),
+        )
 
     async def receive(
         self, count: int, *, visibility_seconds: int, wait_seconds: int, is_over: Callable[[], bool]

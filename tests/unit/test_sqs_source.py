@@ -74,7 +74,7 @@ class Site:
         """Serve the queue."""
         served = Served(
             queue=cast("Queue", self.sqs),
-            terms=self.sqs.terms(),
+            terms=await self.sqs.terms(),
             dead_letters=cast("Queue | None", self.sqs.dead),
             counters=self.counters,
         )

@@ -22,4 +22,5 @@ class QueueCounters:
     deleted: int = 0
     delete_failures: int = 0  # given up after several tries; each is delivered again and then recognised
     throttled: int = 0  # calls that SQS refused for their number
+    backlog: int = 0  # in the queue when last looked at, every five minutes while there is work
     unanswered: int = 0  # calls without an answer, or with a 5xx

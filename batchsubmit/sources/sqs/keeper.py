@@ -16,12 +16,14 @@ from batchsubmit.sources.sqs.outgoing import MOST_ENTRIES
 from batchsubmit.sources.sqs.returns import put_back
 from batchsubmit.sources.sqs.site import Site
 from batchsubmit.sources.sqs.stock import Holding, Place
+from batchsubmit.sources.sqs.terms import overdue
 from batchsubmit.sources.sqs.trouble import QueueBusyError
 from batchsubmit.states import Action
 
 _GONE_CODES = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue"})
 _MOST_RECHECK_SECONDS = 5.0
 _LEAST_PAUSE_SECONDS = 0.1
+_WATCH_SECONDS = 300.0
 
 
 class Keeper:
@@ -51,6 +53,7 @@ class Keeper:
         Raises StoppedError where queue or ledger can no longer be relied on.
         """
         recheck_at = 0.0
+        watch = _BacklogWatch(self._site)
         while not self._closing:
             await self._extend()
             await self._return_what_ends()
@@ -58,6 +61,7 @@ class Keeper:
             if now >= recheck_at:
                 await self._recheck(on_decided, on_ready)
                 recheck_at = self._site.clock.monotonic() + self._recheck_seconds
+            await watch.look()
             await self._pause(recheck_at)
 
     @property
@@ -138,3 +142,30 @@ class Keeper:
                 await expansion.close()
                 if holding_of is not None:
                     await on_decided(holding_of)
+
+
+class _BacklogWatch:
+    """Warns now and then where the backlog outlasts the queue's retention. An idle worker has none to look at."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._looked_at = site.clock.monotonic()
+        self._deleted = site.counters.deleted
+        self._log = structlog.get_logger("batchsubmit").bind(queue=site.queue.url)
+
+    async def look(self) -> None:
+        """Compare, if it is time. Raises QueueError."""
+        now, deleted = self._site.clock.monotonic(), self._site.counters.deleted
+        if now < self._looked_at + _WATCH_SECONDS:
+            return
+        seconds, decided = now - self._looked_at, deleted - self._deleted
+        self._looked_at, self._deleted = now, deleted
+        try:
+            terms = await self._site.queue.terms()
+        except QueueBusyError:
+            return
+        self._site.counters.backlog = terms.backlog
+        kept = terms.retention_seconds
+        words = overdue(backlog=terms.backlog, decided=decided, seconds=seconds, retention_seconds=kept)
+        if words:
+            self._log.warning("queue.overdue", reason=words)

@@ -110,6 +110,12 @@ class SqsSource:
         """Jobs in hand that were not taken."""
         return len(self._stock) + sum(each.waiting_jobs() for each in self._expansions.values())
 
+    def oldest_seconds(self) -> float:
+        """For how long the oldest message in hand has been in its queue."""
+        now = self._site.clock.now().timestamp()
+        sent = (message.sent_at for holding in self._stock for message in holding.messages.values())
+        return max(now - min(sent, default=now), 0.0)
+
     def held_back(self) -> Collection[str]:
         """The keys of jobs that a message asks for and whose fate is unknown, or which somebody else has in hand."""
         return [each.key for each in self._stock.held_back()]
