@@ -59,9 +59,14 @@ class Expansion:
         for source, _ in self._sources:
             source.reinstate(key)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether rows are still to be taken or under way."""
+        return bool(self.under_way or self.waiting_jobs())
+
     async def is_decided(self, books: Books) -> bool:
         """Whether every job is durably decided."""
-        if self.under_way or self.waiting_jobs():
+        if self.is_busy:
             return False
         keys = [key for _, index in self._sources for key in index]
         return all(action in _DECIDED for action in await books.standing(keys))

@@ -1,5 +1,6 @@
 """Sends messages back to their queue, hidden for a while or at once to be had, or anew in their old one's place."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -16,6 +17,7 @@ from batchsubmit.sources.sqs.trouble import QueueBusyError, QueueDeniedError
 _MOST_DELAY_SECONDS = 900
 """SQS's bound of what a new message may be delayed by."""
 
+_CONCURRENCY = 8
 _VISIBILITIES_AWAY = 10
 """A renewed message counts no receives, so its absence cannot grow with them; nor can it be called back before."""
 
@@ -33,11 +35,10 @@ class HandBack:
 
     async def send(self, returns: Sequence[Return]) -> None:
         """Send all of these back. A message that cannot be reached comes back by itself. Raises QueueError."""
-        renewed = [each for each in returns if each.renew and self.may_renew]
-        refused = await self._renew(renewed)
-        hidden = [each for each in returns if each not in renewed] + refused
-        for batch in _tens(hidden):
-            await self._hide(batch)
+        refused = await self._renew([each for each in returns if each.renew])
+        hidden = _tens([*refused, *(each for each in returns if not each.renew)])
+        while some := list(islice(hidden, _CONCURRENCY)):
+            await asyncio.gather(*map(self._hide, some))
 
     async def _hide(self, batch: list[Return]) -> None:
         extensions = [Extension(each.message.id, each.message.receipt, each.seconds) for each in batch]
@@ -51,6 +52,8 @@ class HandBack:
 
     async def _renew(self, returns: list[Return]) -> list[Return]:
         """Send messages anew, then delete the old ones; gives those that could not be sent."""
+        if not self.may_renew:
+            return returns
         by_id = {each.message.id: each for each in returns}
         refused: list[Return] = []
         for batch in batches(map(self._anew, returns)):

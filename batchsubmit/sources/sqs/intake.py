@@ -172,8 +172,12 @@ class Intake:
         site = self._site
         holding = site.stock.get(pointer.key) or Holding(pointer.key, "", None, Place.EXPANDED)
         site.stock.take_in(holding, message, at)
-        if pointer.key in self._expansions:
+        former = self._expansions.get(pointer.key)
+        if former is not None and former.is_busy:
             return
+        if former is not None:
+            # Its rows are all taken, and some are not decided: what became of those is looked at anew.
+            await self._expansions.pop(pointer.key).close()
         try:
             found = await expand(pointer, site.settings, region=site.region, books=site.books)
         except FetchError as exc:

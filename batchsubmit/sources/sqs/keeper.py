@@ -136,12 +136,12 @@ class Keeper:
                 elif action is not Action.LOOK_UP:
                     await on_decided(holding)
         for key, expansion in list(self._expansions.items()):
-            holding_of = self._stock.get(key)
-            if await expansion.is_decided(self._site.books):
+            if await expansion.is_decided(self._site.books) and self._expansions.get(key) is expansion:
                 del self._expansions[key]
                 await expansion.close()
-                if holding_of is not None:
-                    await on_decided(holding_of)
+                pointer = self._stock.get(key)
+                if pointer is not None:
+                    await on_decided(pointer)
 
 
 class _BacklogWatch:
