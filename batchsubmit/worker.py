@@ -15,8 +15,10 @@ from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.engine import Engine, Limits
+from batchsubmit.durations import Durations
+from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.health import make_metrics, serving_probes
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.lookup import Lookup
 from batchsubmit.observers import Observer
@@ -25,14 +27,17 @@ from batchsubmit.recorder import Recorder
 from batchsubmit.region import resolve_region
 from batchsubmit.schema import RequestChecker
 from batchsubmit.shift import LedgerBooks, Shift, ShiftSummary
-from batchsubmit.slots import Lanes
+from batchsubmit.slots import Slots
 from batchsubmit.sources.sqs.message import Judge
-from batchsubmit.sources.sqs.queue import region_of
+from batchsubmit.sources.sqs.queue import LONG_POLL_SECONDS, region_of
 from batchsubmit.sources.sqs.served import open_served
 from batchsubmit.sources.sqs.site import Served, make_site
 from batchsubmit.sources.sqs.source import SqsSource
+from batchsubmit.states import Book
 from batchsubmit.stopping import Stop, StopReason, stop_on_signals
 from batchsubmit.submitter import Submitter
+from batchsubmit.vigil import Station, Vigil
+from batchsubmit.watch import Watcher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +71,16 @@ async def work(
         ledger = await stack.enter_async_context(opening)
         refuse_rehearsal_mix(ledger.book, options.ledger, sandbox=False)
         shift = Shift(queue=url, ledger_name=str(options.ledger), stop=stop, sandbox=False)
-        recorder = Recorder(ledger, SystemClock(), (shift.tally, *observers))
+        patience = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
+        vigil = Vigil(
+            queue=served.queue, counters=served.counters, tally=shift.tally, stop=stop, within_seconds=patience
+        )
+        metrics = make_metrics(vigil.read)
+        watching = (shift.tally, *observers, *([metrics] if metrics else []))
+        recorder = Recorder(ledger, SystemClock(), watching)
+        ready = vigil.ready(lambda: str(ledger.failure or ""))
+        probes = serving_probes(settings.worker, live=vigil.live(), ready=ready, metrics=metrics)
+        await stack.enter_async_context(probes)
         access = open_cleanrooms(
             settings.aws,
             region=region,
@@ -75,7 +89,16 @@ async def work(
         )
         api = await stack.enter_async_context(access)
         await shift.begin(recorder, options.batch)
-        await _serve(served, settings, options.batch, api=api, recorder=recorder, stop=stop)
+        shop = _Shop(
+            served=served,
+            settings=settings,
+            region=region,
+            batch=options.batch,
+            recorder=recorder,
+            stop=stop,
+            vigil=vigil,
+        )
+        await _serve(shop, api)
         return await shift.end(recorder, served.counters)
 
 
@@ -97,40 +120,68 @@ def queue_and_region(settings: Settings) -> tuple[str, str]:
     return url, region
 
 
-async def _serve(
-    served: Served, settings: Settings, batch: str, *, api: JobsApi, recorder: Recorder, stop: Stop
-) -> None:
+async def _serve(shop: "_Shop", api: JobsApi) -> None:
     """Run the engine on the queue."""
-    _, region = queue_and_region(settings)
-    checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
-    judge = Judge(checker, defaults=settings.defaults, batch=batch)
-    site = make_site(served, settings, region=region, books=LedgerBooks(recorder), clock=recorder.clock)
+    settings, stop, recorder = shop.settings, shop.stop, shop.recorder
+    checker = RequestChecker(region=shop.region, own_tag=settings.submit.tag_jobs)
+    judge = Judge(checker, defaults=settings.defaults, batch=shop.batch)
+    books = LedgerBooks(recorder)
+    site = make_site(shop.served, settings, region=shop.region, books=books, clock=recorder.clock)
 
     def give_up(exc: StoppedError) -> None:
         stop.request(StopReason.QUEUE, str(exc))
 
     async with SqsSource.open(site, judge, give_up) as source:
         stop.on_request(source.close)
-        engine = _engine(source, settings, api=api, recorder=recorder, stop=stop)
-        await engine.run(recorder.ledger.book.undecided())
+        shop.vigil.station = station = _station(source, shop, api)
+        await station.engine.run(recorder.ledger.book.undecided())
 
 
-def _engine(source: SqsSource, settings: Settings, *, api: JobsApi, recorder: Recorder, stop: Stop) -> Engine:
-    gate = RateGate(Pace(settings.rate.max_per_second))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shop:
+    """What the machinery of one worker is made of."""
+
+    served: Served
+    settings: Settings
+    region: str
+    batch: str
+    recorder: Recorder
+    stop: Stop
+    vigil: Vigil
+
+
+def _station(source: SqsSource, shop: _Shop, api: JobsApi) -> Station:
+    """Put the engine together."""
+    settings, stop, recorder = shop.settings, shop.stop, shop.recorder
+    gate, reads = RateGate(Pace(settings.rate.max_per_second)), RateGate(Pace(settings.rate.reads_per_second))
     stop.on_request(gate.close)
-    catalog = Catalog(api, settings.retry, sleep=stop.pause)
-    return Engine(
-        source=source,
-        submitter=Submitter(
-            api=api,
-            recorder=recorder,
-            gate=gate,
-            policies=RetryPolicies(settings.retry, sleep=stop.pause),
-            stop=stop,
-        ),
-        lookup=Lookup(catalog=catalog, recorder=recorder, settings=settings.lookup, stop=stop),
-        lanes=Lanes(settings.slots),
+    stop.on_request(reads.close)
+    catalog = Catalog(api, settings.retry, gate=reads, sleep=stop.pause)
+    policies = RetryPolicies(settings.retry, sleep=stop.pause)
+
+    def account_of(membership: str) -> str:
+        return source.account_of(membership) or _account_in(recorder.ledger.book, membership)
+
+    slots = Slots(settings.slots, Durations(), account_of=account_of)
+    watcher = Watcher(
+        catalog=catalog,
+        recorder=recorder,
+        slots=slots,
         stop=stop,
-        clock=recorder.clock,
-        limits=Limits(concurrency=settings.submit.concurrency, max_attempts=settings.retry.max_attempts),
+        settle_seconds=settings.lookup.settle_seconds,
+        follows=False,
     )
+    crew = Crew(
+        submitter=Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop),
+        lookup=Lookup(catalog=catalog, recorder=recorder, settings=settings.lookup, stop=stop),
+        watcher=watcher,
+    )
+    limits = Limits(concurrency=settings.submit.concurrency, max_attempts=settings.retry.max_attempts)
+    engine = Engine(source=source, crew=crew, slots=slots, stop=stop, clock=recorder.clock, limits=limits)
+    return Station(source=source, engine=engine, slots=slots, gate=gate)
+
+
+def _account_in(book: Book, membership: str) -> str:
+    """Read a membership's account off what the ledger knows of it."""
+    models = (state.trained_model for state in book if state.membership == membership and state.trained_model)
+    return next((model.split(":")[4] for model in models), "")

@@ -129,7 +129,7 @@ class LocalQueue:
 @contextmanager
 def local_aws(folder: Path) -> Iterator[LocalAws]:
     """Start MiniStack and end it."""
-    port = _free_port()
+    port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -153,7 +153,8 @@ def local_aws(folder: Path) -> Iterator[LocalAws]:
                 process.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -32,6 +32,7 @@ def working(submitting: Program, aws: LocalAws) -> Program:
         "AWS_ENDPOINT_URL": aws.url,
         "BATCHSUBMIT_WORKER__VISIBILITY_TIMEOUT_SECONDS": "30",
         "BATCHSUBMIT_WORKER__WAIT_SECONDS": "1",
+        "BATCHSUBMIT_WORKER__METRICS_PORT": "0",
     }
     return submitting
 

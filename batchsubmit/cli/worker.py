@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchsubmit.cli.check import check_option
 from batchsubmit.cli.options import config_option, json_option, read_settings
 from batchsubmit.errors import StoppedError
 
@@ -29,13 +30,12 @@ if TYPE_CHECKING:
     help="The ledger file.",
 )
 @click.option("--batch-id", default="", metavar="TEXT", help="The batch of messages that name none.")
-@click.option(
-    "--check", "only_check", is_flag=True, help="Only check the settings and the queue's; nothing is received."
-)
+@click.option("--check-queue", is_flag=True, help="Only check the settings and the queue's; nothing is received.")
+@check_option
 @config_option
 @json_option
 def worker(
-    queue_url: str | None, ledger: Path, batch_id: str, config: Path | None, *, only_check: bool, as_json: bool
+    queue_url: str | None, ledger: Path, batch_id: str, config: Path | None, *, check_queue: bool, as_json: bool
 ) -> int:
     """Submit the jobs that come from an SQS queue, until SIGTERM or Ctrl-C.
 
@@ -46,7 +46,7 @@ def worker(
 
     settings = read_settings(config, worker={"queue_url": queue_url})
     configure_logging(settings.log)
-    if only_check:
+    if check_queue:
         return _check(settings, as_json=as_json)
     try:
         summary = asyncio.run(_run(ledger, batch_id, settings))

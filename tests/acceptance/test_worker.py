@@ -3,10 +3,12 @@
 import json
 import signal
 import time
+import urllib.request
 from typing import Any
 
-from aws_local import LocalAws
+from aws_local import LocalAws, free_port
 from conftest import OTHER_MEMBERSHIP, Program, Sandbox, finish
+from prometheus_client.parser import text_string_to_metric_families
 from queueing import LEDGER, aws, jobs, serving, until, working
 from sqs_proxy import Answer, refusal, sqs_proxy
 
@@ -36,7 +38,7 @@ def test_check_tells_what_the_queue_lacks(working: Program, aws: LocalAws) -> No
     """And receives nothing."""
     queue = aws.make_queue(receives=None, MessageRetentionPeriod="3600")
     queue.put(*jobs(1))
-    ended = working.run("worker", "--check", "--queue-url", queue.url, "--json")
+    ended = working.run("worker", "--check-queue", "--queue-url", queue.url, "--json")
     assert ended.status == 0
     assert "dead-letter queue" in ended.summary["advice"][0]
     assert "MessageRetentionPeriod" in ended.stderr
@@ -296,3 +298,36 @@ def test_a_manifest_that_is_wrong_or_not_there_is_poison(working: Program, aws: 
     told = sorted(event["message"].partition(": ")[2] for event in working.events(LEDGER) if event["event"] == "failed")
     assert told[0].startswith("s3://jobs/bad.jsonl:1:1: name:")
     assert told[1].startswith("s3://jobs/none.jsonl: there is no such object")
+
+
+def test_a_worker_shows_its_health_and_its_numbers(working: Program, sandbox: Sandbox, aws: LocalAws) -> None:
+    """Live and ready once the queue was reached; a scrape that has each metric of the queue."""
+    sandbox.configure(per_membership=2, per_account=0)
+    queue = aws.make_queue()
+    queue.put(*jobs(30))
+    port = free_port()
+    with serving(working, queue, BATCHSUBMIT_WORKER__METRICS_PORT=str(port)) as process:
+        until(lambda: len(sandbox.names()) == 2)
+        until(lambda: "batchsubmit_messages_held 1" in text_of(port, "metrics"))
+        scraped = text_of(port, "metrics")
+        assert json.loads(text_of(port, "readyz")) == {"queue": "ok", "ledger": "ok", "worker": "ok"}
+        check = working.run("worker", "--check", BATCHSUBMIT_WORKER__METRICS_PORT=str(port))
+        process.send_signal(signal.SIGTERM)
+        assert finish(process).status == 0
+    assert check.status == 0
+    values = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(scraped)
+        for sample in family.samples
+    }
+    membership = str(jobs(1)[0]["membershipIdentifier"])
+    assert values["batchsubmit_messages_total", "received"] >= 12
+    assert values["batchsubmit_slots_used", membership] == 2
+    assert values["batchsubmit_jobs_waiting", membership] >= 5
+    assert values["batchsubmit_oldest_message_age_seconds",] > 0
+
+
+def text_of(port: int, name: str) -> str:
+    """What a worker answers."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}") as answer:
+        return str(answer.read().decode())

@@ -24,15 +24,17 @@ class Expansion:
         self.key = key
         self._stack = AsyncExitStack()
         self._sources: list[tuple[ManifestSource, Index]] = []
+        self.accounts: dict[str, str] = {}
         self.under_way = 0
 
     def own(self, stack: AsyncExitStack) -> None:
         """Take over what is open, to close it."""
         self._stack = stack
 
-    def add(self, source: ManifestSource, index: Index) -> None:
+    def add(self, source: ManifestSource, inventory: Inventory) -> None:
         """Take in one manifest."""
-        self._sources.append((source, index))
+        self._sources.append((source, inventory.index))
+        self.accounts |= inventory.accounts
 
     def waiting(self) -> Collection[str]:
         """The memberships with a row to take."""
@@ -95,7 +97,7 @@ async def expand(pointer: Pointer, settings: Settings, *, region: str, books: Bo
                 return Poison("InvalidManifest", _told(inventory))
             actions = dict(zip(inventory.index, await books.standing(list(inventory.index)), strict=True))
             source = ManifestSource(reader, inventory.index, batch=pointer.batch, decision=actions.__getitem__)
-            expansion.add(source, inventory.index)
+            expansion.add(source, inventory)
         expansion.own(stack.pop_all())
         return expansion
 

@@ -36,12 +36,14 @@ _SYSTEM_ATTRIBUTES = ["ApproximateReceiveCount", "SentTimestamp", "MessageGroupI
 
 
 class Queue:
-    """A queue by its URL."""
+    """A queue by its URL. `on_call` is told of each call, `on_answer` of what its answer lacked, if anything."""
 
     def __init__(self, client: Any, url: str, counters: QueueCounters) -> None:  # noqa: ANN401 (made at run time)
         self._client = client
         self.url = url
         self._counters = counters
+        self.on_call: Callable[[], None] = lambda: None
+        self.on_answer: Callable[[str], None] = lambda _trouble: None
         self._log = structlog.get_logger("batchsubmit").bind(queue=url)
 
     async def terms(self) -> Terms:
@@ -122,14 +124,18 @@ class Queue:
         return answer
 
     async def _call_once(self, operation: str, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 (botocore's dicts)
+        self.on_call()
         method = getattr(self._client, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower())
         try:
-            return await method(**given)
+            answer = await method(**given)
         except Exception as exc:
+            self.on_answer(f"{operation}: {type(exc).__name__}")
             explained = explain(exc, operation, self.url)
             if explained is exc:
                 raise
             raise explained from exc
+        self.on_answer("")
+        return answer
 
     def _count(self, state: RetryCallState) -> None:
         exc = state.outcome.exception() if state.outcome else None

@@ -116,6 +116,23 @@ class SqsSource:
         sent = (message.sent_at for holding in self._stock for message in holding.messages.values())
         return max(now - min(sent, default=now), 0.0)
 
+    def account_of(self, membership: str) -> str:
+        """The account of a membership that has a job here, by its trained model's ARN."""
+        lane = self._stock.lanes.get(membership)
+        if lane and lane[0].job is not None:
+            return lane[0].job.trained_model.split(":")[4]
+        found = (each.accounts.get(membership) for each in self._expansions.values())
+        return next(filter(None, found), "")
+
+    @property
+    def held(self) -> int:
+        """Messages in hand."""
+        return len(self._stock.custody)
+
+    def waiting_by_lane(self) -> dict[str, int]:
+        """How many messages' jobs of each membership wait."""
+        return self._stock.waiting()
+
     def held_back(self) -> Collection[str]:
         """The keys of jobs that a message asks for and whose fate is unknown, or which somebody else has in hand."""
         return [each.key for each in self._stock.held_back()]
