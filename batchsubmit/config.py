@@ -148,6 +148,15 @@ class WorkerSettings(_Section):
     )
     metrics_host: str = Field(default="127.0.0.1", description="address of /livez, /readyz and /metrics")
     metrics_port: int = Field(default=9464, ge=0, le=65_535, description="their port, 0 for none")
+    wait_seconds: int = Field(
+        default=20, ge=1, le=20, description="seconds that a receive waits for messages (long polling)"
+    )
+    max_delay_seconds: int = Field(
+        default=3600,
+        ge=0,
+        le=39_600,
+        description="seconds, at most, for which a message whose membership has no slot is put back",
+    )
 
 
 class LedgerSettings(_Section):

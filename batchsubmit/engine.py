@@ -84,6 +84,7 @@ class Engine:
 
         A lane with unknown jobs waits for their lookup; calls under way are awaited in any case.
         """
+        self._source.listen(self._changed.set)
         async with asyncio.TaskGroup() as tasks:
             for state in left_unknown:
                 self._blocked[state.membership] += 1
@@ -97,7 +98,12 @@ class Engine:
     @property
     def _is_over(self) -> bool:
         return self._stop.requested or not (
-            self.under_way or self.looking_up or self._blocked or self._open_lanes() or self._is_following
+            self.under_way
+            or self.looking_up
+            or self._blocked
+            or self._open_lanes()
+            or self._is_following
+            or self._source.is_open
         )
 
     @property
@@ -119,12 +125,14 @@ class Engine:
                 tasks.create_task(self._carry(delivery, ticket, tasks), name=f"submit {delivery.job.key}")
 
     def _take(self, ticket: Ticket) -> Delivery | None:
+        delivery = None
         try:
-            return self._source.take(ticket.membership)
+            delivery = self._source.take(ticket.membership)
         except StoppedError as exc:
-            self._slots.ended(ticket)
             self._stop.request(StopReason.MANIFEST, str(exc))
-            return None
+        if delivery is None:
+            self._slots.ended(ticket)
+        return delivery
 
     def _begin_looks(self, tasks: asyncio.TaskGroup) -> None:
         while (look := self._slots.next_look(self._clock.monotonic())) is not None:

@@ -27,6 +27,7 @@ class StopReason(StrEnum):
     UNREACHABLE = "unreachable"
     LEDGER = "ledger"
     MANIFEST = "manifest"
+    QUEUE = "queue"
 
 
 class Stop:

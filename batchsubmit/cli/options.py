@@ -1,14 +1,15 @@
 """Options that several commands share, and the settings that follow from them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from batchsubmit.errors import BatchsubmitError, UsageError
+from batchsubmit.errors import BatchsubmitError, ManifestError, UsageError
 from batchsubmit.exits import exit_status
 
 if TYPE_CHECKING:
@@ -76,6 +77,20 @@ def json_option(command: Callable[..., int]) -> Callable[..., int]:
 
     option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
     return option(telling_programs)
+
+
+@contextmanager
+def telling_problems() -> Iterator[None]:
+    """Print the problems of a manifest before the error that counts them."""
+    try:
+        yield
+    except ManifestError as exc:
+        for problem in exc.problems:
+            click.echo(problem, err=True)
+        more = exc.count - len(exc.problems)
+        if more:
+            click.echo(f"... and {more:,} more", err=True)
+        raise
 
 
 def read_settings(config: Path | None, **flags: dict[str, Any]) -> "Settings":

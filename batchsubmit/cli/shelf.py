@@ -11,6 +11,8 @@ import click
 SUMMARIES = {
     "submit": "Submit the jobs of MANIFEST, each exactly once.",
     "validate": "List every problem of every row of MANIFEST; no call is made.",
+    "enqueue": "Put the jobs of MANIFEST on an SQS queue.",
+    "worker": "Submit the jobs that come from an SQS queue, for ever.",
     "status": "Print where the jobs of LEDGER stand; --watch: a live view.",
     "cancel": "Cancel the running jobs that LEDGER started.",
     "verify": "Hold LEDGER against itself and against the service.",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchsubmit.cli.manual import manual
-from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings
-from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError
+from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings, telling_problems
+from batchsubmit.errors import BatchsubmitError, StoppedError
 from batchsubmit.printable import printable
 
 if TYPE_CHECKING:
@@ -143,17 +143,10 @@ async def _run(options: "SubmitOptions", settings: "Settings") -> "Summary":
     from batchsubmit.observers.progress import showing  # noqa: PLC0415
 
     console = Console(stderr=True)
-    try:
+    with telling_problems():
         return await submit_manifest(
             options, settings, observers=[LogObserver()], display=lambda view: showing(view, console)
         )
-    except ManifestError as exc:
-        for problem in exc.problems:
-            click.echo(problem, err=True)
-        more = exc.count - len(exc.problems)
-        if more:
-            click.echo(f"... and {more:,} more", err=True)
-        raise
 
 
 def _conclude(summary: "Summary", settings: "Settings", after: "Afterwards", *, as_json: bool) -> int:

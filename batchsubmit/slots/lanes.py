@@ -402,6 +402,16 @@ class Slots:
         known |= {f"account{' ' + name if name else ''}": each.budget.bound for name, each in self._accounts.items()}
         return {name: bound for name, bound in known.items() if bound is not None}
 
+    def usage(self) -> dict[str, tuple[int, int | None]]:
+        """Of each membership the slots that are taken, and how many there are, where that is known."""
+        return {lane.membership: (lane.budget.taken, lane.budget.bound) for lane in self._lanes.values()}
+
+    def account_usage(self) -> tuple[int, int | None]:
+        """The same of the account; of several, their sum, and no limit."""
+        budgets = [each.budget for each in self._accounts.values()]
+        bound = budgets[0].bound if len(budgets) == 1 else None
+        return sum(each.taken for each in budgets), bound
+
     def _has_room_around(self, membership: str) -> bool:
         return self._lane(membership).account.budget.has_room
 

@@ -3,7 +3,7 @@
 A source hands out deliveries lane by lane and is told what became of each, once the ledger has it on the disk.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from batchsubmit.jobs import Job
@@ -37,8 +37,8 @@ class Source(Protocol):
         """The memberships that have a job to take now."""
         ...
 
-    def take(self, membership: str) -> Delivery:
-        """Take the next job of a membership that is waiting."""
+    def take(self, membership: str) -> Delivery | None:
+        """Take the next job of a membership that is waiting; None where it needs no call any more."""
         ...
 
     def request_of(self, key: str) -> Mapping[str, Any] | None:
@@ -51,4 +51,13 @@ class Source(Protocol):
 
     def waiting_jobs(self) -> int:
         """How many jobs were not taken yet, or were released."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether jobs may come that are not there yet."""
+        ...
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call this whenever jobs have come."""
         ...

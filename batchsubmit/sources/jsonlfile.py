@@ -57,7 +57,7 @@ class JsonlReader:
             request = _parse(raw.removeprefix(codecs.BOM_UTF8) if offset == 0 else raw)
         except JsonError as exc:
             return Row(line, offset, {}, {}, (self._problem(line, exc.column, exc.wrong, exc.right),))
-        variables, faults = _take_variables(request)
+        variables, faults = take_variables(request)
         faults += complete(request, variables, self._defaults, self._checker)
         if faults:
             problems = tuple(self._problem(line, 1, fault.wrong, fault.right, fault.path) for fault in faults)
@@ -81,7 +81,7 @@ def _parse(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def _take_variables(request: dict[str, Any]) -> tuple[dict[str, str], list[Fault]]:
+def take_variables(request: dict[str, Any]) -> tuple[dict[str, str], list[Fault]]:
     """Move the variables out of a line's members."""
     variables: dict[str, str] = {}
     faults: list[Fault] = []

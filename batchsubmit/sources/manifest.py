@@ -36,6 +36,14 @@ class ManifestSource:
         """The memberships whose rows are not all taken."""
         return self._lanes.keys()
 
+    @property
+    def is_open(self) -> bool:
+        """A file has all its jobs from the start."""
+        return False
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Nothing ever comes that was not there."""
+
     def waiting_jobs(self) -> int:
         """Rows not taken, or released."""
         return self._count

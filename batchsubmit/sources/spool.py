@@ -57,6 +57,10 @@ class Spooled:
     file: BinaryIO
 
 
+class FetchError(UsageError):
+    """A manifest could not be had this time; it is not the manifest that is wrong."""
+
+
 class LineTooLongError(Exception):
     """A line is longer than any request can be, so this is no manifest."""
 
@@ -183,11 +187,12 @@ async def _from_s3(location: str, target: BinaryIO, region: str | None) -> Binar
         error = exc.response.get("Error", {})
         code = str(error.get("Code"))
         reason = _S3_REASONS.get(code, f"S3 answered {code}: {error.get('Message')}")
-        raise UsageError(f"{location}: {reason}") from exc
+        kind = UsageError if code in {"NoSuchKey", "NoSuchBucket"} else FetchError
+        raise kind(f"{location}: {reason}") from exc
     except NoCredentialsError as exc:
-        raise UsageError(f"{location}: there are no AWS credentials; choose a profile or set AWS_*") from exc
+        raise FetchError(f"{location}: there are no AWS credentials; choose a profile or set AWS_*") from exc
     except (BotoCoreError, aiohttp.ClientError, TimeoutError) as exc:
-        raise UsageError(f"{location}: cannot be fetched from S3: {exc}") from exc
+        raise FetchError(f"{location}: cannot be fetched from S3: {exc}") from exc
 
 
 def _head(file: BinaryIO) -> bytes:

@@ -1,0 +1,82 @@
+"""`batchsubmit enqueue`."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings, telling_problems
+from batchsubmit.errors import StoppedError
+
+if TYPE_CHECKING:
+    from batchsubmit.config import Settings
+    from batchsubmit.enqueue import EnqueueOptions, EnqueueSummary
+
+
+@click.command(
+    epilog="Example: batchsubmit enqueue jobs.csv --queue-url https://sqs.us-east-1.amazonaws.com/123456789012/batchsubmit"
+)
+@click.argument("manifest")
+@click.option("--queue-url", metavar="URL", help="The SQS queue. [default: worker.queue_url of the settings]")
+@click.option("--batch-id", default="", metavar="TEXT", help="A word for this round of work; part of every job's key.")
+@click.option(
+    "--progress",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="What was sent. [default: <manifest stem>.enqueue.jsonl in the current folder]",
+)
+@allow_duplicates_option
+@config_option
+@json_option
+def enqueue(
+    manifest: str,
+    queue_url: str | None,
+    batch_id: str,
+    progress: Path | None,
+    config: Path | None,
+    *,
+    allow_duplicates: bool,
+    as_json: bool,
+) -> int:
+    """Put the jobs of MANIFEST on an SQS queue, for batchsubmit worker.
+
+    Every row is checked before anything is sent. A second run goes on where the first one ended, and sends nothing
+    twice that SQS is known to have.
+    """
+    from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.enqueue import EnqueueOptions  # noqa: PLC0415
+    from batchsubmit.worker import queue_and_region  # noqa: PLC0415
+
+    settings = read_settings(config, worker={"queue_url": queue_url})
+    configure_logging(settings.log)
+    url, region = queue_and_region(settings)
+    options = EnqueueOptions(
+        manifest=manifest, url=url, region=region, batch=batch_id, allow_duplicates=allow_duplicates, progress=progress
+    )
+    try:
+        summary = asyncio.run(_run(options, settings))
+    except asyncio.CancelledError:
+        raise StoppedError("ended at once by a second signal; run the same command again to go on") from None
+    click.echo(_words(summary), err=True)
+    if as_json:
+        click.echo(json.dumps(summary.as_dict()))
+    return summary.exit_status
+
+
+async def _run(options: "EnqueueOptions", settings: "Settings") -> "EnqueueSummary":
+    from batchsubmit.enqueue import enqueue as send  # noqa: PLC0415 (help is fast without)
+
+    with telling_problems():
+        return await send(options, settings)
+
+
+def _words(summary: "EnqueueSummary") -> str:
+    before = f", {summary.sent_before:,} by earlier runs" if summary.sent_before else ""
+    if not (summary.sent or summary.left):
+        return (
+            f"Nothing to do: {summary.sent_before:,} of {summary.rows:,} jobs were sent before; see {summary.progress}"
+        )
+    left = f"; {summary.left:,} left, run the same command again to go on" if summary.left else ""
+    return f"{summary.sent:,} of {summary.rows:,} jobs sent to the queue in {summary.seconds:.1f} s{before}{left}"

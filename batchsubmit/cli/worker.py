@@ -1,0 +1,95 @@
+"""`batchsubmit worker`."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchsubmit.cli.check import check_option
+from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
+from batchsubmit.errors import StoppedError
+
+if TYPE_CHECKING:
+    from batchsubmit.config import Settings
+    from batchsubmit.ledger.location import Location
+    from batchsubmit.shift import ShiftSummary
+
+
+@click.command(
+    epilog="Example: batchsubmit worker --queue-url https://sqs.us-east-1.amazonaws.com/123456789012/batchsubmit "
+    "--ledger worker.ledger.jsonl"
+)
+@click.option("--queue-url", metavar="URL", help="The SQS queue. [default: worker.queue_url of the settings]")
+@click.option(
+    "--ledger",
+    type=LEDGER,
+    default="worker.ledger.jsonl",
+    show_default=True,
+    metavar="LEDGER",
+    help="The ledger's file, or dynamodb://TABLE for one that several workers share.",
+)
+@click.option("--batch-id", default="", metavar="TEXT", help="The batch of messages that name none.")
+@click.option("--check-queue", is_flag=True, help="Only check the settings and the queue's; nothing is received.")
+@check_option
+@config_option
+@json_option
+def worker(
+    queue_url: str | None, ledger: "Location", batch_id: str, config: Path | None, *, check_queue: bool, as_json: bool
+) -> int:
+    """Submit the jobs that come from an SQS queue, until SIGTERM or Ctrl-C.
+
+    A message is deleted once its job is submitted or failed and the ledger has that. At the end the calls under way are
+    awaited and recorded, and all other messages are handed back to the queue.
+    """
+    from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415 (help is fast without)
+
+    settings = read_settings(config, worker={"queue_url": queue_url})
+    configure_logging(settings.log)
+    if check_queue:
+        return _check(settings, as_json=as_json)
+    try:
+        summary = asyncio.run(_run(ledger, batch_id, settings))
+    except asyncio.CancelledError:
+        raise StoppedError(
+            "ended at once by a second signal; messages in hand are delivered again after their visibility timeout"
+        ) from None
+    return _tell(summary, as_json=as_json)
+
+
+def _check(settings: "Settings", *, as_json: bool) -> int:
+    from batchsubmit.worker import check  # noqa: PLC0415 (help is fast without)
+
+    words = asyncio.run(check(settings))
+    for word in words:
+        _advise(word)
+    if as_json:
+        click.echo(json.dumps({"queue": settings.worker.queue_url, "advice": words}))
+    return 0
+
+
+def _advise(word: str) -> None:
+    click.echo(f"batchsubmit: {word}", err=True)
+
+
+async def _run(ledger: "Location", batch: str, settings: "Settings") -> "ShiftSummary":
+    from batchsubmit.observers.logs import LogObserver  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.worker import WorkerOptions, work  # noqa: PLC0415
+
+    options = WorkerOptions(ledger=ledger, batch=batch)
+    return await work(options, settings, observers=[LogObserver()], advise=_advise)
+
+
+def _tell(summary: "ShiftSummary", *, as_json: bool) -> int:
+    counts = summary.queue_counts
+    click.echo(
+        f"{summary.submitted:,} jobs submitted, {summary.failed:,} failed, of {counts['received']:,} messages received "
+        f"in {summary.seconds:.1f} s; {counts['handed_back']:,} handed back",
+        err=True,
+    )
+    if summary.stop_message:
+        click.echo(f"  why it ended: {summary.stop_message}", err=True)
+    if as_json:
+        click.echo(json.dumps(summary.as_dict()))
+    return summary.exit_status

@@ -1,0 +1,27 @@
+"""What the queue's side asks of the ledger's, so that it need not know any ledger."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from batchsubmit.jobs import Failed
+from batchsubmit.states import Action
+
+
+class Books(Protocol):
+    """The ledger, as far as messages are concerned."""
+
+    async def standing(self, keys: Sequence[str]) -> Sequence[Action]:
+        """Say for each key what may be done with the job. Raises StoppedError."""
+        ...
+
+    def standing_now(self, key: str) -> Action:
+        """Say the same of one key, by what is known in this process."""
+        ...
+
+    async def record(self, event: Failed) -> None:
+        """Write down that a message can never work, and wait until that is durable. Raises StoppedError."""
+        ...
+
+    def now(self) -> str:
+        """The time for an event's `at`."""
+        ...

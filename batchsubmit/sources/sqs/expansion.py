@@ -1,0 +1,107 @@
+"""The jobs of a manifest that a message points to: read from S3, checked as a whole, and submitted row by row."""
+
+from collections.abc import Collection, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from batchsubmit.config import Settings
+from batchsubmit.errors import UsageError
+from batchsubmit.sources.checked import open_checked_manifest
+from batchsubmit.sources.inventory import Index, Inventory, Terms
+from batchsubmit.sources.manifest import ManifestDelivery, ManifestSource
+from batchsubmit.sources.spool import FetchError
+from batchsubmit.sources.sqs.books import Books
+from batchsubmit.sources.sqs.message import Pointer, Poison
+from batchsubmit.states import Action
+
+_DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})
+
+
+class Expansion:
+    """Manifests that were opened because of one pointer; close it when its jobs are decided."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self._stack = AsyncExitStack()
+        self._sources: list[tuple[ManifestSource, Index]] = []
+        self.accounts: dict[str, str] = {}
+        self.under_way = 0
+
+    def own(self, stack: AsyncExitStack) -> None:
+        """Take over what is open, to close it."""
+        self._stack = stack
+
+    def add(self, source: ManifestSource, inventory: Inventory) -> None:
+        """Take in one manifest."""
+        self._sources.append((source, inventory.index))
+        self.accounts |= inventory.accounts
+
+    def waiting(self) -> Collection[str]:
+        """The memberships with a row to take."""
+        return {lane for source, _ in self._sources for lane in source.waiting()}
+
+    def waiting_jobs(self) -> int:
+        """Rows not taken."""
+        return sum(source.waiting_jobs() for source, _ in self._sources)
+
+    def take(self, membership: str) -> ManifestDelivery:
+        """Take the next row of a membership that is waiting. Raises StoppedError."""
+        source = next(source for source, _ in self._sources if membership in source.waiting())
+        delivery = source.take(membership)
+        self.under_way += 1
+        return delivery
+
+    def request_of(self, key: str) -> Mapping[str, Any] | None:
+        """Give the request of a row that is held back."""
+        found = (source.request_of(key) for source, _ in self._sources)
+        return next((request for request in found if request is not None), None)
+
+    def reinstate(self, key: str) -> None:
+        """Let a row that is held back be taken."""
+        for source, _ in self._sources:
+            source.reinstate(key)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether rows are still to be taken or under way."""
+        return bool(self.under_way or self.waiting_jobs())
+
+    async def is_decided(self, books: Books) -> bool:
+        """Whether every job is durably decided."""
+        if self.is_busy:
+            return False
+        keys = [key for _, index in self._sources for key in index]
+        return all(action in _DECIDED for action in await books.standing(keys))
+
+    async def close(self) -> None:
+        """Close the files."""
+        await self._stack.aclose()
+
+
+async def expand(pointer: Pointer, settings: Settings, *, region: str, books: Books) -> Expansion | Poison:
+    """Open the manifests of a pointer.
+
+    Raises FetchError where S3 does not give one now, StoppedError where the ledger can no longer be relied on.
+    """
+    async with AsyncExitStack() as stack:
+        expansion = Expansion(pointer.key)
+        for location in pointer.locations:
+            checked = open_checked_manifest(location, settings, region=region, terms=Terms(batch=pointer.batch))
+            try:
+                _, reader, inventory = await stack.enter_async_context(checked)
+            except FetchError:
+                raise
+            except UsageError as exc:
+                return Poison("InvalidManifest", str(exc))
+            if inventory.problems:
+                return Poison("InvalidManifest", _told(inventory))
+            actions = dict(zip(inventory.index, await books.standing(list(inventory.index)), strict=True))
+            source = ManifestSource(reader, inventory.index, batch=pointer.batch, decision=actions.__getitem__)
+            expansion.add(source, inventory)
+        expansion.own(stack.pop_all())
+        return expansion
+
+
+def _told(inventory: Inventory) -> str:
+    more = inventory.problem_count - 1
+    return f"{inventory.problems[0]}" + (f"; and {more} more problems" if more else "")

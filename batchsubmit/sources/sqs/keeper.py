@@ -1,0 +1,171 @@
+"""Keeps what this worker holds: heartbeats, the 12-hour limit, and jobs whose fate somebody else finds out.
+
+It runs beside the intake. Nothing that it fails to do makes a job wrong: a message that shows too early is delivered
+again, and its job is recognised by key.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+
+from batchsubmit.sources.sqs.custody import Extension
+from batchsubmit.sources.sqs.expansion import Expansion
+from batchsubmit.sources.sqs.outgoing import MOST_ENTRIES
+from batchsubmit.sources.sqs.returns import put_back
+from batchsubmit.sources.sqs.site import Site
+from batchsubmit.sources.sqs.stock import Holding, Place
+from batchsubmit.sources.sqs.terms import overdue
+from batchsubmit.sources.sqs.trouble import QueueBusyError
+from batchsubmit.states import Action
+
+_GONE_CODES = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue"})
+_MOST_RECHECK_SECONDS = 5.0
+_LEAST_PAUSE_SECONDS = 0.1
+_WATCH_SECONDS = 300.0
+
+
+class Keeper:
+    """Watches over one stock."""
+
+    def __init__(self, site: Site, expansions: dict[str, Expansion]) -> None:
+        self._site = site
+        self._stock = site.stock
+        self._expansions = expansions
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._log = structlog.get_logger("batchsubmit").bind(queue=site.queue.url)
+
+    def wake(self) -> None:
+        """Something was taken in."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Let `run` end."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self, on_decided: Callable[[Holding], Awaitable[None]], on_ready: Callable[[Holding], None]) -> None:
+        """Keep, until closed.
+
+        `on_decided` takes a holding whose job turned out to be decided, `on_ready` one whose job may be sent.
+        Raises StoppedError where queue or ledger can no longer be relied on.
+        """
+        recheck_at = 0.0
+        watch = _BacklogWatch(self._site)
+        while not self._closing:
+            await self._extend()
+            await self._return_what_ends()
+            now = self._site.clock.monotonic()
+            if now >= recheck_at:
+                await self._recheck(on_decided, on_ready)
+                recheck_at = self._site.clock.monotonic() + self._recheck_seconds
+            await watch.look()
+            await self._pause(recheck_at)
+
+    @property
+    def _recheck_seconds(self) -> float:
+        return min(_MOST_RECHECK_SECONDS, self._stock.custody.visibility_seconds / 4)
+
+    async def _pause(self, recheck_at: float) -> None:
+        """Sleep until something is due; without anything held, until something is taken in."""
+        wake_at = self._stock.custody.wake_at()
+        if self._expansions or self._stock.held_back():
+            wake_at = min(recheck_at, recheck_at if wake_at is None else wake_at)
+        wait = None if wake_at is None else max(wake_at - self._site.clock.monotonic(), _LEAST_PAUSE_SECONDS)
+        self._wake.clear()
+        if not self._closing:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+
+    async def _extend(self) -> None:
+        due = self._stock.custody.due(self._site.clock.monotonic())
+        for start in range(0, len(due), MOST_ENTRIES):
+            await self._extend_batch(due[start : start + MOST_ENTRIES])
+
+    async def _extend_batch(self, batch: list[Extension]) -> None:
+        at = self._site.clock.monotonic()
+        try:
+            failures = await self._site.queue.hide(batch)
+        except QueueBusyError as exc:
+            self._site.counters.extension_failures += len(batch)
+            self._log.warning("queue.extension_failed", messages=len(batch), reason=str(exc))
+            return
+        for extension, code in zip(batch, failures, strict=True):
+            if code is None:
+                self._site.counters.extended += 1
+                self._stock.custody.extended(extension, at)
+            elif code in _GONE_CODES:
+                self._site.counters.lost += 1
+                self._stock.lose(extension.id)
+                self._log.warning("message.lost", message=extension.id, code=code)
+            else:
+                self._site.counters.extension_failures += 1
+
+    async def _return_what_ends(self) -> None:
+        """Give back what waits and can hardly be held longer; what is under way stays to its end."""
+        now, today = self._site.clock.monotonic(), self._site.clock.now().timestamp()
+        returns = []
+        for message in self._stock.custody.ending(now):
+            holding = self._stock.of_message(message)
+            if holding is not None and holding.place is Place.TAKEN:
+                if self._stock.custody.is_over(message, now):
+                    self._stock.custody.let_go(message)
+                continue
+            lost = self._stock.lose(message)
+            if lost is not None:
+                returns.append(put_back(lost, 0, terms=self._site.terms, now=today))
+        if returns:
+            self._log.info("queue.limit_reached", messages=len(returns))
+            await self._site.hand_back.send(returns)
+
+    async def _recheck(
+        self, on_decided: Callable[[Holding], Awaitable[None]], on_ready: Callable[[Holding], None]
+    ) -> None:
+        """Look again at jobs that somebody else had in hand, and at manifests whose rows are all taken."""
+        held_back = self._stock.held_back()
+        if held_back:
+            actions = await self._site.books.standing([each.key for each in held_back])
+            for holding, action in zip(held_back, actions, strict=True):
+                if holding.place is not Place.HELD_BACK:
+                    continue
+                if action is Action.SUBMIT:
+                    on_ready(holding)
+                elif action is not Action.LOOK_UP:
+                    await on_decided(holding)
+        for key, expansion in list(self._expansions.items()):
+            if await expansion.is_decided(self._site.books) and self._expansions.get(key) is expansion:
+                del self._expansions[key]
+                await expansion.close()
+                pointer = self._stock.get(key)
+                if pointer is not None:
+                    await on_decided(pointer)
+
+
+class _BacklogWatch:
+    """Warns now and then where the backlog outlasts the queue's retention. An idle worker has none to look at."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._looked_at = site.clock.monotonic()
+        self._deleted = site.counters.deleted
+        self._log = structlog.get_logger("batchsubmit").bind(queue=site.queue.url)
+
+    async def look(self) -> None:
+        """Compare, if it is time. Raises QueueError."""
+        now, deleted = self._site.clock.monotonic(), self._site.counters.deleted
+        if now < self._looked_at + _WATCH_SECONDS:
+            return
+        seconds, decided = now - self._looked_at, deleted - self._deleted
+        self._looked_at, self._deleted = now, deleted
+        try:
+            terms = await self._site.queue.terms()
+        except QueueBusyError:
+            return
+        self._site.counters.backlog = terms.backlog
+        kept = terms.retention_seconds
+        words = overdue(backlog=terms.backlog, decided=decided, seconds=seconds, retention_seconds=kept)
+        if words:
+            self._log.warning("queue.overdue", reason=words)

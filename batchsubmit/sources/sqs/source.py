@@ -1,0 +1,266 @@
+"""A queue as a source of jobs: what the engine sees of it. The work is done by `intake`, `keeper` and `removal`.
+
+A message is deleted once its job is decided and the ledger has that on the disk, and not before.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from batchsubmit.errors import StoppedError
+from batchsubmit.jobs import Job
+from batchsubmit.sources.delivery import Delivery
+from batchsubmit.sources.sqs.expansion import Expansion
+from batchsubmit.sources.sqs.intake import Intake
+from batchsubmit.sources.sqs.keeper import Keeper
+from batchsubmit.sources.sqs.message import Judge
+from batchsubmit.sources.sqs.site import Site
+from batchsubmit.sources.sqs.stock import Holding, Place
+from batchsubmit.states import Action
+
+
+class SqsSource:
+    """Hands out the jobs of a queue; use `open`, which also drains it."""
+
+    def __init__(self, site: Site, judge: Judge, on_trouble: Callable[[StoppedError], None]) -> None:
+        self._site = site
+        self._stock = site.stock
+        self._on_trouble = on_trouble
+        self._listeners: list[Callable[[], None]] = []
+        self._taken: set[str] = set()
+        self._expansions: dict[str, Expansion] = {}
+        self._intake = Intake(site, judge, self._expansions, self._changed)
+        self._keeper = Keeper(site, self._expansions)
+
+    def __repr__(self) -> str:
+        return f"<SqsSource {self.waiting_jobs()} waiting, {len(self._taken)} taken, {len(self._stock.custody)} held>"
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, site: Site, judge: Judge, on_trouble: Callable[[StoppedError], None]
+    ) -> AsyncIterator["SqsSource"]:
+        """Begin to receive; at the end await the poll under way, hand back what was not taken and delete what is done.
+
+        `on_trouble` is told where queue or ledger can no longer be relied on.
+        """
+        source = cls(site, judge, on_trouble)
+        async with asyncio.TaskGroup() as tasks:
+            removing = tasks.create_task(site.removal.run(), name="queue removal")
+            receiving = tasks.create_task(source._receive(), name="queue intake")
+            tasks.create_task(source._keep(), name="queue keeper")
+            yield source
+            source.close()
+            await receiving
+            await source._drain()
+            source._keeper.close()
+            site.removal.close()
+            await removing
+
+    async def _receive(self) -> None:
+        try:
+            await self._intake.run()
+        except StoppedError as exc:
+            self._on_trouble(exc)
+        finally:
+            self._intake.close()
+            self._changed()
+
+    async def _keep(self) -> None:
+        try:
+            await self._keeper.run(self._finish, self._ready)
+        except StoppedError as exc:
+            self._on_trouble(exc)
+
+    async def _drain(self) -> None:
+        try:
+            await self._intake.hand_back_all(also_taken=True)
+        except StoppedError as exc:
+            self._on_trouble(exc)
+        for expansion in self._expansions.values():
+            await expansion.close()
+
+    def close(self) -> None:
+        """Receive no more; what waits goes back to the queue once the poll under way is over."""
+        self._intake.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more jobs may come."""
+        return not self._intake.is_closing
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call this whenever there may be something new to take or to look up."""
+        self._listeners.append(callback)
+
+    def _changed(self) -> None:
+        self._keeper.wake()
+        for callback in self._listeners:
+            callback()
+
+    def waiting(self) -> Collection[str]:
+        """The memberships that have a job to take now."""
+        lanes: Collection[str] = self._stock.lanes.keys()
+        for expansion in self._expansions.values():
+            lanes = {*lanes, *expansion.waiting()}
+        return lanes
+
+    def waiting_jobs(self) -> int:
+        """Jobs in hand that were not taken."""
+        return len(self._stock) + sum(each.waiting_jobs() for each in self._expansions.values())
+
+    def oldest_seconds(self) -> float:
+        """For how long the oldest message in hand has been in its queue."""
+        now = self._site.clock.now().timestamp()
+        sent = (message.sent_at for holding in self._stock for message in holding.messages.values())
+        return max(now - min(sent, default=now), 0.0)
+
+    def account_of(self, membership: str) -> str:
+        """The account of a membership that has a job here, by its trained model's ARN."""
+        lane = self._stock.lanes.get(membership)
+        if lane and lane[0].job is not None:
+            return lane[0].job.trained_model.split(":")[4]
+        found = (each.accounts.get(membership) for each in self._expansions.values())
+        return next(filter(None, found), "")
+
+    @property
+    def held(self) -> int:
+        """Messages in hand."""
+        return len(self._stock.custody)
+
+    def waiting_by_lane(self) -> dict[str, int]:
+        """How many messages' jobs of each membership wait."""
+        return self._stock.waiting()
+
+    def held_back(self) -> Collection[str]:
+        """The keys of jobs that a message asks for and whose fate is unknown, or which somebody else has in hand."""
+        return [each.key for each in self._stock.held_back()]
+
+    def take(self, membership: str) -> Delivery | None:
+        """Take the next job; None where the one whose turn it was needs no call any more. Raises StoppedError."""
+        self._intake.wake()
+        if membership in self._stock.lanes:
+            return self._take_message(membership)
+        expansion = next(each for each in self._expansions.values() if membership in each.waiting())
+        row = expansion.take(membership)
+        if self._may_start(row.job.key):
+            self._taken.add(row.job.key)
+            return _RowDelivery(self, expansion, row)
+        # A message of the same job came first; whether all are decided is looked at when no row is left.
+        expansion.under_way -= 1
+        return None
+
+    def _take_message(self, membership: str) -> "_MessageDelivery | None":
+        holding = self._stock.next(membership)
+        if self._may_start(holding.key) and holding.job is not None:
+            self._taken.add(holding.key)
+            return _MessageDelivery(self, holding, holding.job)
+        holding.place = Place.HELD_BACK  # the keeper finds out what became of the job
+        self._keeper.wake()
+        return None
+
+    def _may_start(self, key: str) -> bool:
+        return key not in self._taken and self._site.books.standing_now(key) is Action.SUBMIT
+
+    def request_of(self, key: str) -> Mapping[str, Any] | None:
+        """Give the request of a job that is held back, if one of the messages in hand has it."""
+        holding = self._stock.get(key)
+        if holding is not None and holding.job is not None:
+            return holding.job.request
+        found = (expansion.request_of(key) for expansion in self._expansions.values())
+        return next((request for request in found if request is not None), None)
+
+    def reinstate(self, key: str) -> None:
+        """Let a job be taken that was held back; one whose message is not in hand comes with its next delivery."""
+        holding = self._stock.get(key)
+        if holding is not None and holding.place is Place.HELD_BACK:
+            self._ready(holding)
+            return
+        for expansion in self._expansions.values():
+            expansion.reinstate(key)
+
+    def _ready(self, holding: Holding) -> None:
+        if holding.key not in self._taken:
+            self._stock.shelve(holding, first=True)
+            self._changed()
+
+    async def _finish(self, holding: Holding) -> None:
+        """Take leave of a job that somebody else decided."""
+        self._site.counters.recognised += holding.job is not None
+        self._delete(holding)
+
+    def _delete(self, holding: Holding) -> None:
+        for message in self._stock.drop(holding):
+            self._site.removal.add(message.receipt)
+
+    def decided(self, job: Job) -> None:
+        """A job that was taken is durably decided."""
+        self._taken.discard(job.key)
+        self._site.appetite.used(job.membership, self._site.clock.monotonic())
+        holding = self._stock.get(job.key)
+        if holding is not None:
+            self._delete(holding)
+        self._intake.wake()
+
+    def put_back(self, holding: Holding) -> None:
+        """A job that was taken goes back to the head of its lane."""
+        self._taken.discard(holding.key)
+        self._stock.shelve(holding, first=True)
+
+    def let_go(self, key: str) -> None:
+        """A row that was taken is no longer under way."""
+        self._taken.discard(key)
+        self._keeper.wake()
+
+
+class _MessageDelivery:
+    """The job of one message, or of several."""
+
+    def __init__(self, source: SqsSource, holding: Holding, job: Job) -> None:
+        self.job = job
+        self._source = source
+        self._holding = holding
+
+    def done(self) -> None:
+        """Delete the messages."""
+        self._source.decided(self.job)
+
+    def failed(self) -> None:
+        """Delete the messages: the ledger has the failure, and another delivery would change nothing."""
+        self._source.decided(self.job)
+
+    def released(self) -> None:
+        """Back to the head of its lane."""
+        self._source.put_back(self._holding)
+
+
+class _RowDelivery:
+    """The job of one row of a manifest that a message points to."""
+
+    def __init__(self, source: SqsSource, expansion: Expansion, row: Delivery) -> None:
+        self.job = row.job
+        self._source = source
+        self._expansion = expansion
+        self._row = row
+
+    def done(self) -> None:
+        """The manifest's message goes once all rows are decided."""
+        self._row.done()
+        self._end()
+        self._source.decided(self.job)
+
+    def failed(self) -> None:
+        """The same."""
+        self._row.failed()
+        self._end()
+        self._source.decided(self.job)
+
+    def released(self) -> None:
+        """Back to the head of its lane."""
+        self._row.released()
+        self._end()
+
+    def _end(self) -> None:
+        self._expansion.under_way -= 1
+        self._source.let_go(self.job.key)

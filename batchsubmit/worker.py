@@ -1,0 +1,191 @@
+"""Assembly of the worker: opens queue, ledger and client, puts the engine together, and lets it run till SIGTERM.
+
+Nothing is decided here that a smaller module could decide, and nothing is printed.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from batchsubmit.app import refuse_rehearsal_mix
+from batchsubmit.catalog import Catalog
+from batchsubmit.claiming import Claims
+from batchsubmit.cleanrooms import JobsApi
+from batchsubmit.cleanrooms.client import open_cleanrooms
+from batchsubmit.clock import SystemClock
+from batchsubmit.config import Settings
+from batchsubmit.durations import Durations
+from batchsubmit.engine import Crew, Engine, Limits
+from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.health import make_metrics, serving_probes
+from batchsubmit.ledger.location import Location
+from batchsubmit.ledger.opening import open_for_writing, owner_name
+from batchsubmit.lookup import Lookup
+from batchsubmit.observers import Observer
+from batchsubmit.observers.logs import bind_worker
+from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.recorder import Recorder
+from batchsubmit.region import resolve_region
+from batchsubmit.schema import RequestChecker
+from batchsubmit.shift import LedgerBooks, Shift, ShiftSummary
+from batchsubmit.slots import Slots
+from batchsubmit.sources.sqs.message import Judge
+from batchsubmit.sources.sqs.queue import LONG_POLL_SECONDS, region_of
+from batchsubmit.sources.sqs.served import open_served
+from batchsubmit.sources.sqs.site import Served, make_site
+from batchsubmit.sources.sqs.source import SqsSource
+from batchsubmit.states import Book
+from batchsubmit.stopping import Stop, StopReason, stop_on_signals
+from batchsubmit.submitter import Submitter
+from batchsubmit.vigil import Station, Vigil
+from batchsubmit.watch import Watcher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What one worker was asked to do, beside the settings."""
+
+    ledger: Location
+    batch: str = ""
+
+
+async def work(
+    options: WorkerOptions,
+    settings: Settings,
+    *,
+    observers: Sequence[Observer] = (),
+    advise: Callable[[str], None] = lambda _: None,
+) -> ShiftSummary:
+    """Submit the jobs of a queue until SIGTERM, or until something stops every job.
+
+    `advise` is told where the queue's settings do not fit. Raises UsageError, LedgerError, StoppedError.
+    """
+    stop = Stop()
+    task = asyncio.current_task()
+    url, region = queue_and_region(settings)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
+        served, words = await stack.enter_async_context(open_served(url, settings, region=region))
+        for word in words:
+            advise(word)
+        bind_worker(owner_name())
+        opening = open_for_writing(options.ledger, settings, region=region, keeps_all=False)
+        ledger = await stack.enter_async_context(opening)
+        refuse_rehearsal_mix(ledger.book, options.ledger, sandbox=False)
+        shift = Shift(queue=url, ledger_name=str(options.ledger), stop=stop, sandbox=False)
+        patience = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
+        vigil = Vigil(
+            queue=served.queue, counters=served.counters, tally=shift.tally, stop=stop, within_seconds=patience
+        )
+        metrics = make_metrics(vigil.read)
+        watching = (shift.tally, *observers, *([metrics] if metrics else []))
+        recorder = Recorder(ledger, SystemClock(), watching)
+        ready = vigil.ready(lambda: str(ledger.failure or ""))
+        probes = serving_probes(settings.worker, live=vigil.live(), ready=ready, metrics=metrics)
+        await stack.enter_async_context(probes)
+        access = open_cleanrooms(
+            settings.aws,
+            region=region,
+            concurrency=settings.submit.concurrency,
+            tag_jobs=settings.submit.tag_jobs,
+        )
+        api = await stack.enter_async_context(access)
+        await shift.begin(recorder, options.batch)
+        shop = _Shop(
+            served=served,
+            settings=settings,
+            region=region,
+            batch=options.batch,
+            recorder=recorder,
+            stop=stop,
+            vigil=vigil,
+        )
+        await _serve(shop, api)
+        return await shift.end(recorder, served.counters)
+
+
+async def check(settings: Settings) -> list[str]:
+    """Look whether the queue can be used; gives the advice on its settings. Raises UsageError, StoppedError."""
+    url, region = queue_and_region(settings)
+    async with open_served(url, settings, region=region) as (_, words):
+        return words
+
+
+def queue_and_region(settings: Settings) -> tuple[str, str]:
+    """Find the queue's URL and the region. Raises UsageError."""
+    url = settings.worker.queue_url
+    if not url:
+        raise UsageError("no queue: give --queue-url, or queue_url under [worker] in the settings")
+    region = resolve_region(settings.aws) or region_of(url)
+    if not region:
+        raise UsageError("no AWS region: set AWS_REGION, or region under [aws] in the settings")
+    return url, region
+
+
+async def _serve(shop: "_Shop", api: JobsApi) -> None:
+    """Run the engine on the queue."""
+    settings, stop, recorder = shop.settings, shop.stop, shop.recorder
+    checker = RequestChecker(region=shop.region, own_tag=settings.submit.tag_jobs)
+    judge = Judge(checker, defaults=settings.defaults, batch=shop.batch)
+    books = LedgerBooks(recorder)
+    site = make_site(shop.served, settings, region=shop.region, books=books, clock=recorder.clock)
+
+    def give_up(exc: StoppedError) -> None:
+        stop.request(StopReason.QUEUE, str(exc))
+
+    async with SqsSource.open(site, judge, give_up) as source:
+        stop.on_request(source.close)
+        shop.vigil.station = station = _station(source, shop, api)
+        await station.engine.run(recorder.ledger.book.undecided())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shop:
+    """What the machinery of one worker is made of."""
+
+    served: Served
+    settings: Settings
+    region: str
+    batch: str
+    recorder: Recorder
+    stop: Stop
+    vigil: Vigil
+
+
+def _station(source: SqsSource, shop: _Shop, api: JobsApi) -> Station:
+    """Put the engine together."""
+    settings, stop, recorder = shop.settings, shop.stop, shop.recorder
+    gate, reads = RateGate(Pace(settings.rate.max_per_second)), RateGate(Pace(settings.rate.reads_per_second))
+    stop.on_request(gate.close)
+    stop.on_request(reads.close)
+    catalog = Catalog(api, settings.retry, gate=reads, sleep=stop.pause)
+    policies = RetryPolicies(settings.retry, sleep=stop.pause)
+
+    def account_of(membership: str) -> str:
+        return source.account_of(membership) or _account_in(recorder.ledger.book, membership)
+
+    slots = Slots(settings.slots, Durations(), account_of=account_of)
+    watcher = Watcher(
+        catalog=catalog,
+        recorder=recorder,
+        slots=slots,
+        stop=stop,
+        settle_seconds=settings.lookup.settle_seconds,
+        follows=False,
+    )
+    crew = Crew(
+        claims=Claims(recorder.ledger),
+        submitter=Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop),
+        lookup=Lookup(catalog=catalog, recorder=recorder, settings=settings.lookup, stop=stop),
+        watcher=watcher,
+    )
+    limits = Limits(concurrency=settings.submit.concurrency, max_attempts=settings.retry.max_attempts)
+    engine = Engine(source=source, crew=crew, slots=slots, stop=stop, clock=recorder.clock, limits=limits)
+    return Station(source=source, engine=engine, slots=slots, gate=gate)
+
+
+def _account_in(book: Book, membership: str) -> str:
+    """Read a membership's account off what the ledger knows of it."""
+    models = (state.trained_model for state in book if state.membership == membership and state.trained_model)
+    return next((model.split(":")[4] for model in models), "")

@@ -1,0 +1,333 @@
+"""The worker as a process on a real queue protocol: all jobs once, nothing lost, nothing in the wrong place."""
+
+import json
+import signal
+import time
+import urllib.request
+from typing import Any
+
+from aws_local import LocalAws, free_port
+from conftest import OTHER_MEMBERSHIP, Program, Sandbox, finish
+from prometheus_client.parser import text_string_to_metric_families
+from queueing import LEDGER, aws, jobs, serving, until, working
+from sqs_proxy import Answer, refusal, sqs_proxy
+
+__all__ = ["aws", "working"]
+
+
+def test_every_message_becomes_one_job_and_the_queue_ends_empty(
+    working: Program, sandbox: Sandbox, aws: LocalAws
+) -> None:
+    """Of two memberships, some sent twice; SIGTERM then ends the worker with exit status 0."""
+    queue = aws.make_queue()
+    wanted = [*jobs(150), *jobs(150, membership=OTHER_MEMBERSHIP, stem="other")]
+    queue.put(*wanted, *wanted[::30])
+    with serving(working, queue) as process:
+        until(lambda: queue.size() == 0)
+        process.send_signal(signal.SIGTERM)
+        ended = finish(process)
+    assert ended.status == 0, ended.stderr
+    assert sorted(sandbox.names()) == sorted(str(each["name"]) for each in wanted)
+    assert sorted(working.arns(LEDGER)) == sorted(job["arn"] for job in sandbox.jobs())
+    assert ended.summary["queue_counts"]["deleted"] == 310
+    assert queue.dead is not None
+    assert queue.dead.size() == 0
+
+
+def test_check_tells_what_the_queue_lacks(working: Program, aws: LocalAws) -> None:
+    """And receives nothing."""
+    queue = aws.make_queue(receives=None, MessageRetentionPeriod="3600")
+    queue.put(*jobs(1))
+    ended = working.run("worker", "--check-queue", "--queue-url", queue.url, "--json")
+    assert ended.status == 0
+    assert "dead-letter queue" in ended.summary["advice"][0]
+    assert "MessageRetentionPeriod" in ended.stderr
+    assert queue.counts() == (1, 0, 0)
+
+
+def test_waiting_for_slots_spends_no_receives(working: Program, sandbox: Sandbox, aws: LocalAws) -> None:
+    """A backlog that waits far longer than visibility x maxReceiveCount ends with nothing in the dead-letter queue."""
+    sandbox.configure(per_membership=2, per_account=4, job_seconds=0.8)
+    visibility, receives = 1, 3
+    queue = aws.make_queue(receives=receives)
+    wanted = [*jobs(24), *jobs(6, membership=OTHER_MEMBERSHIP, stem="other")]
+    queue.put(*wanted)
+    began = time.monotonic()
+    with serving(working, queue, BATCHSUBMIT_WORKER__VISIBILITY_TIMEOUT_SECONDS=str(visibility)) as process:
+        until(lambda: queue.size() == 0)
+        waited = time.monotonic() - began
+        process.send_signal(signal.SIGTERM)
+        ended = finish(process)
+    assert ended.status == 0, ended.stderr
+    assert waited > 2 * visibility * receives
+    assert sorted(sandbox.names()) == sorted(str(each["name"]) for each in wanted)
+    assert queue.dead is not None
+    assert queue.dead.size() == 0
+    assert ended.summary["queue_counts"]["extended"] > 0
+
+
+def test_a_full_lane_holds_up_no_other_that_stands_behind_it(working: Program, sandbox: Sandbox, aws: LocalAws) -> None:
+    """SQS gives the messages of the full lane first; they are put back, and the others come through."""
+    sandbox.configure(per_membership=1, per_account=0)
+    queue = aws.make_queue()
+    queue.put(*jobs(30))
+    queue.put(*jobs(1, membership=OTHER_MEMBERSHIP, stem="other"))
+    with serving(working, queue) as process:
+        until(lambda: "other-0000" in sandbox.names())
+        process.send_signal(signal.SIGTERM)
+        ended = finish(process)
+    assert ended.status == 0, ended.stderr
+    assert len(sandbox.names()) == 2
+    assert queue.counts() == (29, 0, 0)
+
+
+def test_sigterm_hands_everything_back_and_another_worker_goes_on(
+    working: Program, sandbox: Sandbox, aws: LocalAws
+) -> None:
+    """Nothing stays hidden, although the visibility timeout is far longer than the test."""
+    sandbox.configure(per_membership=5, per_account=0)
+    queue = aws.make_queue()
+    queue.put(*jobs(30))
+    with serving(working, queue) as process:
+        until(lambda: len(sandbox.names()) == 5)
+        process.send_signal(signal.SIGTERM)
+        assert finish(process).status == 0
+    assert queue.counts() == (25, 0, 0)
+    sandbox.configure(per_membership=0)
+    with serving(working, queue) as process:
+        until(lambda: queue.size() == 0)
+        process.send_signal(signal.SIGTERM)
+        assert finish(process).status == 0
+    assert len(sandbox.names()) == len(set(sandbox.names())) == 30
+
+
+def test_poison_is_recorded_and_moved_at_once_and_holds_up_nothing(
+    working: Program, sandbox: Sandbox, aws: LocalAws
+) -> None:
+    """Each message that can never work is one failed job in the ledger and one message in the dead-letter queue."""
+    queue = aws.make_queue()
+    invalid = {**jobs(1)[0], "name": ""}
+    poison = ["no JSON", "[]", json.dumps(invalid), '{"manifest": "no place"}']
+    queue.put(*poison, *jobs(20))
+    with serving(working, queue) as process:
+        until(lambda: queue.size() == 0)
+        process.send_signal(signal.SIGTERM)
+        ended = finish(process)
+    assert ended.status == 0, ended.stderr
+    assert queue.dead is not None
+    moved = queue.dead.drain()
+    assert sorted(each["Body"] for each in moved) == sorted(poison)
+    assert all("batchsubmit-reason" in each["MessageAttributes"] for each in moved)
+    failed = [event for event in working.events(LEDGER) if event["event"] == "failed"]
+    assert sorted(each["code"] for each in failed) == ["InvalidPointer", "InvalidRequest", "InvalidRequest", "NotJson"]
+    assert all(each["message"].startswith("message ") for each in failed)
+    assert len(sandbox.names()) == 20
+
+
+def test_poison_without_a_dead_letter_queue_stays_where_it_is(working: Program, aws: LocalAws) -> None:
+    """Recorded once, and hidden."""
+    queue = aws.make_queue(receives=None)
+    queue.put("no JSON")
+    with serving(working, queue) as process:
+        until(lambda: any(event["event"] == "failed" for event in _events(working)))
+        until(lambda: queue.counts() == (0, 1, 0))
+        process.send_signal(signal.SIGTERM)
+        ended = finish(process)
+    assert ended.status == 0
+    assert "no dead-letter queue" in ended.stderr
+    assert queue.size() == 1
+
+
+def _events(program: Program) -> list[dict[str, object]]:
+    return program.events(LEDGER) if (program.folder / LEDGER).exists() else []
+
+
+def test_a_killed_worker_s_jobs_are_found_not_repeated(working: Program, sandbox: Sandbox, aws: LocalAws) -> None:
+    """Messages that were submitted but not deleted come again, and are acknowledged without a call."""
+    queue = aws.make_queue()
+    queue.put(*jobs(200))
+    short = {"BATCHSUBMIT_WORKER__VISIBILITY_TIMEOUT_SECONDS": "2"}
+    with serving(working, queue, "--config", _slowly(working), **short) as process:
+        until(lambda: len(sandbox.names()) >= 20)
+        process.kill()
+        process.communicate()
+    with serving(working, queue, **short) as process:
+        until(lambda: queue.size() == 0)
+        process.send_signal(signal.SIGTERM)
+        ended = finish(process)
+    assert ended.status == 0, ended.stderr
+    assert sorted(sandbox.names()) == sorted(str(each["name"]) for each in jobs(200))
+
+
+def _slowly(program: Program) -> str:
+    (program.folder / "slow.toml").write_text("[submit]\nconcurrency = 4\n")
+    return "slow.toml"
+
+
+def test_a_troubled_sqs_costs_no_job(working: Program, sandbox: Sandbox, aws: LocalAws) -> None:
+    """Throttled calls, 5xx, batches that fail in part, and messages delivered twice."""
+    queue = aws.make_queue()
+    queue.put(*jobs(200))
+    late: list[dict[str, Any]] = []
+
+    def before(operation: str, members: dict[str, Any], number: int) -> Answer | None:
+        if number % 5 == 0:
+            return refusal("RequestThrottled")
+        if number % 7 == 0:
+            return refusal("InternalError", status=500)
+        return None
+
+    def edit(operation: str, members: dict[str, Any]) -> dict[str, Any]:
+        if operation in {"DeleteMessageBatch", "ChangeMessageVisibilityBatch"} and len(members["Entries"]) > 2:
+            failed = members["Entries"].pop()
+            return {"Failed": [{"Id": failed["Id"], "Code": "InternalError", "SenderFault": False}]}
+        return {}
+
+    def after(operation: str, members: dict[str, Any], answer: dict[str, Any]) -> None:
+        if operation == "ReceiveMessage" and answer.get("Messages"):
+            late.append(answer["Messages"][0])
+            answer["Messages"] += late[:-3]  # some were deleted long ago
+            del late[:-3]
+
+    with sqs_proxy(aws.url) as proxy:
+        proxy.before, proxy.edit, proxy.after = before, edit, after
+        environment = {"AWS_ENDPOINT_URL_SQS": proxy.url}
+        with serving(working, queue, **environment) as process:
+            until(lambda: queue.size() == 0)
+            process.send_signal(signal.SIGTERM)
+            ended = finish(process)
+    assert ended.status == 0, ended.stderr
+    assert sorted(sandbox.names()) == sorted(str(each["name"]) for each in jobs(200))
+    counts = ended.summary["queue_counts"]
+    assert counts["throttled"] > 0
+    assert counts["unanswered"] > 0
+    assert counts["copies"] + counts["recognised"] + counts["redelivered"] > 0
+    assert queue.dead is not None
+    assert queue.dead.size() == 0
+
+
+def test_an_idle_worker_makes_one_receive_call_a_long_poll(working: Program, aws: LocalAws) -> None:
+    """And nothing else but the three calls with which it looks at the queue's settings."""
+    queue = aws.make_queue()
+    with sqs_proxy(aws.url) as proxy:
+        with serving(working, queue, AWS_ENDPOINT_URL_SQS=proxy.url) as process:
+            until(lambda: proxy.calls["ReceiveMessage"] >= 4)
+            process.send_signal(signal.SIGTERM)
+            ended = finish(process)
+        assert ended.summary["seconds"] >= ended.summary["queue_counts"]["polls"] * 0.9
+        assert ended.summary["queue_counts"]["polls"] == proxy.calls["ReceiveMessage"]
+        assert set(proxy.calls) == {"ReceiveMessage", "GetQueueAttributes", "GetQueueUrl"}
+
+
+def test_a_long_poll_under_way_is_awaited(working: Program, sandbox: Sandbox, aws: LocalAws) -> None:
+    """A message that it brings after the signal is handed back and not submitted."""
+    queue = aws.make_queue()
+    far = {"BATCHSUBMIT_WORKER__WAIT_SECONDS": "20"}
+    with sqs_proxy(aws.url) as proxy, serving(working, queue, **far, AWS_ENDPOINT_URL_SQS=proxy.url) as process:
+        until(lambda: proxy.calls["ReceiveMessage"] == 1)
+        process.send_signal(signal.SIGTERM)
+        queue.put(*jobs(1))
+        ended = finish(process)
+    assert ended.status == 0
+    assert ended.summary["queue_counts"]["received"] == 1
+    assert ended.summary["queue_counts"]["handed_back"] == 1
+    assert queue.counts() == (1, 0, 0)
+    assert sandbox.names() == []
+
+
+def test_a_queue_that_does_not_exist_or_vanishes_is_said(working: Program, aws: LocalAws) -> None:
+    """At the start it is a usage error, later the worker stops."""
+    queue = aws.make_queue()
+    ended = working.run("worker", "--queue-url", f"{queue.url}-none")
+    assert ended.status == 2
+    assert "does not exist" in ended.stderr
+    with serving(working, queue) as process:
+        until(lambda: any(event["event"] == "run_started" for event in _events(working)))
+        queue.call("DeleteQueue")
+        ended = finish(process)
+    assert ended.status == 3
+    assert "does not exist" in ended.stderr
+
+
+def test_a_wrong_clock_is_said_with_its_error(working: Program, aws: LocalAws) -> None:
+    """By the time in SQS's answer."""
+    with sqs_proxy(aws.url) as proxy:
+        proxy.before = lambda *_: refusal("InvalidSignatureException", "Signature expired: 1 is now earlier", 403)
+        ended = working.run("worker", "--queue-url", aws.make_queue().url, AWS_ENDPOINT_URL_SQS=proxy.url)
+    assert ended.status == 3
+    assert "clock" in ended.stderr
+
+
+def test_a_manifest_in_s3_is_expanded_and_its_message_goes_with_its_last_job(
+    working: Program, sandbox: Sandbox, aws: LocalAws
+) -> None:
+    """By a pointer and by S3's own event; a job that also comes as a message of its own is still one job."""
+    sandbox.configure(per_membership=4, per_account=0, job_seconds=0.3)
+    queue = aws.make_queue()
+    wanted = jobs(40)
+    aws.put_object("jobs", "in/night one.jsonl", "".join(json.dumps(each) + "\n" for each in wanted))
+    record = {
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": "jobs"}, "object": {"key": "in/night+one.jsonl"}},
+    }
+    queue.put({"manifest": "s3://jobs/in/night one.jsonl"}, {"Records": [record]}, *wanted[::8])
+    queue.put({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "jobs"})
+    with serving(working, queue, BATCHSUBMIT_WORKER__VISIBILITY_TIMEOUT_SECONDS="2") as process:
+        until(lambda: len(sandbox.names()) > 20)
+        assert queue.size() > 0
+        until(lambda: queue.size() == 0)
+        process.send_signal(signal.SIGTERM)
+        ended = finish(process)
+    assert ended.status == 0, ended.stderr
+    assert sorted(sandbox.names()) == sorted(str(each["name"]) for each in wanted)
+    assert ended.summary["queue_counts"]["poisoned"] == 0
+
+
+def test_a_manifest_that_is_wrong_or_not_there_is_poison(working: Program, aws: LocalAws) -> None:
+    """With the first of its problems; nothing of it is sent."""
+    queue = aws.make_queue()
+    aws.put_object("jobs", "bad.jsonl", json.dumps({**jobs(1)[0], "name": ""}) + "\n" + json.dumps(jobs(1)[0]) + "\n")
+    queue.put({"manifest": "s3://jobs/bad.jsonl"}, {"manifest": "s3://jobs/none.jsonl"})
+    with serving(working, queue) as process:
+        until(lambda: queue.size() == 0)
+        process.send_signal(signal.SIGTERM)
+        assert finish(process).status == 0
+    assert queue.dead is not None
+    assert queue.dead.size() == 2
+    told = sorted(event["message"].partition(": ")[2] for event in working.events(LEDGER) if event["event"] == "failed")
+    assert told[0].startswith("s3://jobs/bad.jsonl:1:1: name:")
+    assert told[1].startswith("s3://jobs/none.jsonl: there is no such object")
+
+
+def test_a_worker_shows_its_health_and_its_numbers(working: Program, sandbox: Sandbox, aws: LocalAws) -> None:
+    """Live and ready once the queue was reached; a scrape that has each metric of the queue."""
+    sandbox.configure(per_membership=2, per_account=0)
+    queue = aws.make_queue()
+    queue.put(*jobs(30))
+    port = free_port()
+    with serving(working, queue, BATCHSUBMIT_WORKER__METRICS_PORT=str(port)) as process:
+        until(lambda: len(sandbox.names()) == 2)
+        until(lambda: "batchsubmit_messages_held 1" in text_of(port, "metrics"))
+        scraped = text_of(port, "metrics")
+        assert json.loads(text_of(port, "readyz")) == {"queue": "ok", "ledger": "ok", "worker": "ok"}
+        check = working.run("worker", "--check", BATCHSUBMIT_WORKER__METRICS_PORT=str(port))
+        process.send_signal(signal.SIGTERM)
+        assert finish(process).status == 0
+    assert check.status == 0
+    values = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(scraped)
+        for sample in family.samples
+    }
+    membership = str(jobs(1)[0]["membershipIdentifier"])
+    assert values["batchsubmit_messages_total", "received"] >= 12
+    assert values["batchsubmit_slots_used", membership] == 2
+    assert values["batchsubmit_jobs_waiting", membership] >= 5
+    assert values["batchsubmit_oldest_message_age_seconds",] > 0
+
+
+def text_of(port: int, name: str) -> str:
+    """What a worker answers."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}") as answer:
+        return str(answer.read().decode())

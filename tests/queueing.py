@@ -1,0 +1,64 @@
+"""What tests of worker and enqueue share: the programs pointed at a local AWS, requests, and patience."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from aws_local import LocalAws, LocalQueue, local_aws
+from conftest import Program, request_named
+
+if TYPE_CHECKING:
+    import subprocess
+
+LEDGER = "worker.ledger.jsonl"
+PATIENCE_SECONDS = 40
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    """A local AWS for all tests of this module; each makes queues of its own."""
+    with local_aws(tmp_path_factory.mktemp("aws")) as started:
+        yield started
+
+
+@pytest.fixture
+def working(submitting: Program, aws: LocalAws) -> Program:
+    """The program, pointed at sandbox and local AWS, with short waits."""
+    submitting.environment |= {
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": aws.url,
+        "BATCHSUBMIT_WORKER__VISIBILITY_TIMEOUT_SECONDS": "30",
+        "BATCHSUBMIT_WORKER__WAIT_SECONDS": "1",
+        "BATCHSUBMIT_WORKER__METRICS_PORT": "0",
+    }
+    return submitting
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Look again and again until it holds."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # between two looks, so that the program has the processor
+
+
+def jobs(count: int, *, membership: str | None = None, stem: str = "job") -> list[dict[str, object]]:
+    """Requests of different names."""
+    where = {"membership": membership} if membership else {}
+    return [in_virginia(request_named(f"{stem}-{number:04}", **where)) for number in range(count)]
+
+
+def in_virginia(request: dict[str, object]) -> dict[str, object]:
+    """The same request in the region that MiniStack lives in."""
+    moved: dict[str, object] = json.loads(json.dumps(request).replace("eu-central-1", "us-east-1"))
+    return moved
+
+
+@contextmanager
+def serving(program: Program, queue: LocalQueue, *more: str, **environment: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """A worker on the queue, beside the test."""
+    with program.running("worker", "--queue-url", queue.url, "--json", *more, **environment) as process:
+        yield process

@@ -1,0 +1,191 @@
+"""What a message asks for, wrapped or not, and when it is the same job as another."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from conftest import job_named, request_named
+from hypothesis import given
+from strategies import JSON_VALUES, REGION
+
+from batchsubmit.jobs import job_digest, key_text
+from batchsubmit.schema import RequestChecker, canonical
+from batchsubmit.sources.sqs.message import MOST_BYTES, Judge, Judgement, Message, Nothing, Pointer, Poison, Request
+
+REQUEST = request_named("one")
+CHECKER = RequestChecker(region=REGION)
+
+
+def message(body: object, **attributes: str) -> Message:
+    """A message with this body, an object or a text."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    return Message(id="id-1", receipt="r", body=text, attributes=attributes)
+
+
+def judged(
+    body: object,
+    attributes: Mapping[str, str] | None = None,
+    *,
+    batch: str = "",
+    defaults: Mapping[str, Any] | None = None,
+) -> Judgement:
+    """What a body asks for."""
+    return Judge(CHECKER, defaults=defaults or {}, batch=batch).judge(message(body, **(attributes or {})))
+
+
+def key(body: object, attributes: Mapping[str, str] | None = None, *, batch: str = "") -> str:
+    """The key of the job that a body asks for."""
+    found = judged(body, attributes, batch=batch)
+    assert isinstance(found, Request), found
+    assert found.job.request == REQUEST
+    return found.job.key
+
+
+def s3_event(name: str = "ObjectCreated:Put", key: str = "in/a+b%C3%A9.csv") -> dict[str, Any]:
+    """An S3 event notification."""
+    return {
+        "Records": [
+            {"eventSource": "aws:s3", "eventName": name, "s3": {"bucket": {"name": "bucket"}, "object": {"key": key}}}
+        ]
+    }
+
+
+def sns(body: object, **attributes: str) -> dict[str, Any]:
+    """An SNS notification."""
+    return {
+        "Type": "Notification",
+        "TopicArn": "arn:aws:sns:us-east-1:111122223333:topic",
+        "Message": json.dumps(body),
+        "MessageAttributes": {name: {"Type": "String", "Value": value} for name, value in attributes.items()},
+    }
+
+
+def event(detail: object, source: str = "my.app", kind: str = "Job") -> dict[str, Any]:
+    """An EventBridge event."""
+    return {"version": "0", "id": "1", "detail-type": kind, "source": source, "detail": detail}
+
+
+def test_a_request_s_key_is_that_of_the_same_row_of_a_manifest() -> None:
+    """However its members are ordered, and with nulls for absent ones."""
+    wanted = job_named("one").key
+    assert key(REQUEST) == wanted
+    assert key(dict(reversed(REQUEST.items()))) == wanted
+    assert key({**REQUEST, "description": None}) == wanted
+
+
+def test_the_batch_is_part_of_the_key_wherever_it_is_named() -> None:
+    """By the worker, in the body, or by an attribute, the last counting most."""
+    nightly = key_text(job_digest(canonical(REQUEST), batch="night"))
+    assert key(REQUEST, batch="night") == nightly
+    assert key({"request": REQUEST, "batch": "night"}) == nightly
+    assert key({"request": REQUEST}, {"batchsubmit-batch": "night"}, batch="other") == nightly
+
+
+def test_a_key_that_travels_with_the_message_counts() -> None:
+    """Only so is the second of two identical rows another job."""
+    other = key_text(job_digest(canonical(REQUEST), ordinal=1))
+    assert key(REQUEST, {"batchsubmit-key": other}) == other
+    found = judged(REQUEST, {"batchsubmit-key": "Not A Key"})
+    assert isinstance(found, Poison)
+    assert found.code == "InvalidKey"
+
+
+@pytest.mark.parametrize("wrapped", [sns(REQUEST), event(REQUEST), sns(event(REQUEST)), event({"request": REQUEST})])
+def test_envelopes_are_taken_off(wrapped: object) -> None:
+    """Of SNS and EventBridge."""
+    assert key(wrapped) == job_named("one").key
+
+
+def test_sns_attributes_are_the_message_s_own() -> None:
+    """Where raw delivery is off, they stand in the envelope."""
+    other = key_text(job_digest(canonical(REQUEST), ordinal=1))
+    assert key(sns(REQUEST, **{"batchsubmit-key": other})) == other
+
+
+@pytest.mark.parametrize(
+    ("body", "locations"),
+    [
+        ({"manifest": "s3://bucket/a.csv"}, ("s3://bucket/a.csv",)),
+        ({"manifest": "s3://bucket/a.csv", "batch": "night"}, ("s3://bucket/a.csv",)),
+        (s3_event(), ("s3://bucket/in/a bé.csv",)),
+        (sns(s3_event()), ("s3://bucket/in/a bé.csv",)),
+        (
+            event({"bucket": {"name": "bucket"}, "object": {"key": "a+b.csv"}}, "aws.s3", "Object Created"),
+            ("s3://bucket/a+b.csv",),
+        ),
+    ],
+)
+def test_pointers_to_manifests(body: object, locations: tuple[str, ...]) -> None:
+    """Our own, S3's notifications with their encoded keys, EventBridge's with plain ones."""
+    found = judged(body)
+    assert isinstance(found, Pointer)
+    assert found.locations == locations
+    assert found.batch == ("night" if "batch" in str(body) else "")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "bucket"},
+        s3_event("ObjectRemoved:Delete"),
+        event({}, "aws.s3", "Object Deleted"),
+    ],
+)
+def test_events_that_ask_for_nothing(body: object) -> None:
+    """S3 sends a test event when notifications are set up."""
+    assert isinstance(judged(body), Nothing)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("", "NotJson"),
+        ("{", "NotJson"),
+        ('{"name": "a", "name": "b"}', "NotJson"),
+        (sns("x") | {"Message": "{"}, "NotJson"),
+        ([], "InvalidRequest"),
+        ("null", "InvalidRequest"),
+        ({}, "InvalidRequest"),
+        ({**REQUEST, "nmae": "x"}, "InvalidRequest"),
+        ({"request": REQUEST, "batch": 1}, "InvalidRequest"),
+        ({"request": REQUEST, "key": "x"}, "InvalidRequest"),
+        ({"manifest": "jobs.csv"}, "InvalidPointer"),
+        ({"manifest": "s3://bucket/a", "rows": 1}, "InvalidPointer"),
+        ('"' + "x" * MOST_BYTES + '"', "TooLarge"),
+    ],
+)
+def test_poison(body: object, code: str) -> None:
+    """Each with its reason."""
+    found = judged(body)
+    assert isinstance(found, Poison)
+    assert found.code == code
+    assert found.reason
+
+
+def test_poison_is_recorded_with_the_message_s_id_and_what_is_known_of_the_job() -> None:
+    """Under a key of the message, so that a second message of the same body is a second record."""
+    poison = judged({**REQUEST, "resourceConfig": {}})
+    assert isinstance(poison, Poison)
+    failed = poison.failed(message(""), "2026-11-23T00:00:00.000000Z")
+    assert (failed.name, failed.membership) == ("one", REQUEST["membershipIdentifier"])
+    assert failed.message.startswith("message id-1: resourceConfig.instanceType: ")
+    other = poison.failed(Message(id="id-2", receipt="", body=""), "")
+    assert failed.job != other.job
+
+
+def test_defaults_fill_what_a_message_lacks() -> None:
+    """With place-holders, as for rows of a manifest."""
+    lacking = {name: value for name, value in REQUEST.items() if name != "name"} | {"var": {"day": "one"}}
+    found = judged(lacking, defaults={"name": "{day}"})
+    assert isinstance(found, Request)
+    assert found.job.request == REQUEST
+
+
+@given(JSON_VALUES)
+def test_no_json_is_more_than_poison(value: object) -> None:
+    """Nothing that anybody can send is an exception."""
+    assert judged(value)
+    assert judged(event(value))
+    assert judged({"Records": [value, {"s3": value}]})
+    assert judged({**REQUEST, "resourceConfig": value, "var": value})

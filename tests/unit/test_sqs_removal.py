@@ -1,0 +1,49 @@
+"""Messages are deleted in batches, again where SQS fails some, and given up in the end."""
+
+from typing import TYPE_CHECKING, cast
+
+from memory_sqs import MemorySqs
+from virtual import virtually
+
+from batchsubmit.sources.sqs.counters import QueueCounters
+from batchsubmit.sources.sqs.removal import Removal
+
+if TYPE_CHECKING:
+    from batchsubmit.sources.sqs.queue import Queue
+
+
+class HalfFailing(MemorySqs):
+    """Fails every second entry at its first try, and one receipt each time."""
+
+    never = ""
+    failed: frozenset[str] = frozenset()
+
+    async def delete(self, receipts: list[str]) -> list[str | None]:  # type: ignore[override]
+        """Delete some."""
+        first = {receipt for number, receipt in enumerate(receipts) if number % 2} - self.failed
+        kept = first | ({self.never} & set(receipts))
+        self.failed |= kept
+        answers = iter(await super().delete([each for each in receipts if each not in kept] or ["none"]))
+        return ["InternalError" if each in kept else next(answers) for each in receipts]
+
+
+def test_what_fails_is_deleted_again_and_what_never_works_is_given_up() -> None:
+    """It is delivered again, and then recognised."""
+
+    @virtually
+    async def run() -> None:
+        sqs, counters = HalfFailing(), QueueCounters()
+        removal = Removal(cast("Queue", sqs), counters)
+        for number in range(25):
+            sqs.put(str(number))
+        for _ in range(3):
+            for message in await sqs.receive(10, visibility_seconds=60, wait_seconds=0, is_over=bool):
+                removal.add(message.receipt)
+                sqs.never = message.receipt
+        removal.close()
+        await removal.run()
+        assert [f"{each}/1" for each in sqs.messages] == [sqs.never]
+        assert (counters.deleted, counters.delete_failures) == (24, 1)
+        assert len(removal) == 0
+
+    run()

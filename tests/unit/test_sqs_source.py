@@ -1,0 +1,309 @@
+"""The queue as a source over days, in virtual time: slots are few, and no message may be lost by waiting for one."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from conftest import OTHER_MEMBERSHIP, request_named
+from memory_sqs import MemorySqs
+from strategies import MEMBERSHIP, REGION
+from virtual import VirtualClock, running_loop, virtually
+
+from batchsubmit.config import Settings, WorkerSettings
+from batchsubmit.jobs import Failed
+from batchsubmit.schema import RequestChecker
+from batchsubmit.sources.sqs.counters import QueueCounters
+from batchsubmit.sources.sqs.message import Judge
+from batchsubmit.sources.sqs.site import Served, make_site
+from batchsubmit.sources.sqs.source import SqsSource
+from batchsubmit.states import Action
+
+if TYPE_CHECKING:
+    from batchsubmit.errors import StoppedError
+    from batchsubmit.sources.sqs.queue import Queue
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+
+class MemoryBooks:
+    """A ledger of what was decided."""
+
+    def __init__(self) -> None:
+        self.actions: dict[str, Action] = {}
+        self.failed: list[Failed] = []
+
+    async def standing(self, keys: Sequence[str]) -> Sequence[Action]:
+        """Say what may be done."""
+        return [self.standing_now(key) for key in keys]
+
+    def standing_now(self, key: str) -> Action:
+        """Say it of one."""
+        return self.actions.get(key, Action.SUBMIT)
+
+    async def record(self, event: Failed) -> None:
+        """Take a failure down."""
+        self.failed.append(event)
+        self.actions[event.job] = Action.LEAVE_FAILED
+
+    def now(self) -> str:
+        """Any time."""
+        return "2026-11-23T00:00:00.000000Z"
+
+
+class Site:
+    """A source on a queue in memory, and an engine of few lines: so many slots a membership, each job holds one."""
+
+    def __init__(self, sqs: MemorySqs, *, slots: Mapping[str, int], job_seconds: float, visibility: int = 300) -> None:
+        self.sqs = sqs
+        self.books = MemoryBooks()
+        self.counters = QueueCounters()
+        self.submitted: list[str] = []
+        self.running: Counter[str] = Counter()
+        self.troubles: list[StoppedError] = []
+        self._slots = slots
+        self._job_seconds = job_seconds
+        self._settings = Settings(worker=WorkerSettings(visibility_timeout_seconds=visibility))
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[SqsSource]:
+        """Serve the queue."""
+        served = Served(
+            queue=cast("Queue", self.sqs),
+            terms=await self.sqs.terms(),
+            dead_letters=cast("Queue | None", self.sqs.dead),
+            counters=self.counters,
+        )
+        clock = VirtualClock(running_loop())
+        site = make_site(served, self._settings, region=REGION, books=self.books, clock=clock)
+        judge = Judge(RequestChecker(region=REGION), defaults={})
+        async with SqsSource.open(site, judge, self.troubles.append) as source, asyncio.TaskGroup() as tasks:
+            self._source, self._tasks = source, tasks
+            source.listen(self._fill)
+            yield source
+            source.close()
+            self._slots = {}
+
+    def _fill(self) -> None:
+        for lane in list(self._source.waiting()):
+            while self.running[lane] < self._slots.get(lane, 0) and lane in self._source.waiting():
+                delivery = self._source.take(lane)
+                if delivery is None:
+                    continue
+                job = delivery.job
+                assert self.books.standing_now(job.key) is Action.SUBMIT
+                self.submitted.append(job.name)
+                self.books.actions[job.key] = Action.NOTHING
+                delivery.done()
+                self.running[lane] += 1
+                self._tasks.create_task(self._run(lane))
+
+    async def _run(self, lane: str) -> None:
+        await asyncio.sleep(self._job_seconds)
+        self.running[lane] -= 1
+        self._fill()
+
+    async def until(self, condition: Callable[[], bool], *, within: float) -> None:
+        """Wait in virtual time."""
+        async with asyncio.timeout(within):
+            while not condition():  # noqa: ASYNC110 (it takes no time)
+                await asyncio.sleep(10)
+
+
+def body(name: str, membership: str = MEMBERSHIP) -> str:
+    """A request as a message's body."""
+    return json.dumps(request_named(name, membership=membership))
+
+
+@pytest.mark.parametrize(("receives", "visibility"), [(1000, 300), (10, 300), (3, 60), (1, 60)])
+def test_days_of_waiting_lead_nothing_to_the_dead_letter_queue(receives: int, visibility: int) -> None:
+    """Nor are slots left idle meanwhile, nor is a message received without need."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs(most_receives=receives, dead=MemorySqs())
+        for number in range(150):
+            sqs.put(body(f"job-{number}"))
+        site = Site(sqs, slots={MEMBERSHIP: 5}, job_seconds=HOUR, visibility=visibility)
+        async with site.serving():
+            await site.until(lambda: len(site.submitted) == 150, within=1.3 * DAY)
+            await site.until(lambda: not sqs.messages, within=HOUR)
+        assert sorted(site.submitted) == sorted(f"job-{number}" for number in range(150))
+        assert sqs.dead is not None
+        assert not sqs.dead.messages
+        assert sqs.most_received <= receives
+        assert sqs.most_received < 60
+        assert not sqs.expired
+
+    run()
+
+
+def test_a_backlog_longer_than_the_retention_is_kept_by_sending_it_anew() -> None:
+    """What is renewed in time does not expire."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs(retention_seconds=int(DAY), dead=MemorySqs())
+        for number in range(40):
+            sqs.put(body(f"job-{number}"))
+        site = Site(sqs, slots={MEMBERSHIP: 1}, job_seconds=HOUR)
+        async with site.serving():
+            await site.until(lambda: len(site.submitted) == 40, within=2 * DAY)
+        assert not sqs.expired
+        assert site.counters.renewed
+
+    run()
+
+
+def test_a_full_lane_holds_up_no_other_however_many_messages_stand_before() -> None:
+    """Those are put back, and come again when their lane has room."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs()
+        for number in range(500):
+            sqs.put(body(f"job-{number}"))
+        sqs.put(body("other", OTHER_MEMBERSHIP))
+        site = Site(sqs, slots={MEMBERSHIP: 5, OTHER_MEMBERSHIP: 5}, job_seconds=10 * HOUR)
+        async with site.serving():
+            await site.until(lambda: "other" in site.submitted, within=100)
+            await site.until(lambda: len(site.submitted) == 1 + 2 * 5, within=11 * HOUR)
+
+    run()
+
+
+def test_few_are_held_and_few_are_received_while_a_lane_is_full() -> None:
+    """With one lane and a backlog, a dozen wait here; each other message is seen ever less often."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs()
+        for number in range(300):
+            sqs.put(body(f"job-{number}"))
+        site = Site(sqs, slots={MEMBERSHIP: 1}, job_seconds=DAY)
+        async with site.serving() as source:
+            await asyncio.sleep(6 * HOUR)
+            assert source.waiting_jobs() <= 11
+            assert site.counters.received < 300 * 12
+        assert max(each.visible_at for each in sqs.messages.values()) <= 6 * HOUR + 30
+
+    run()
+
+
+def test_a_freed_slot_is_filled_from_what_was_put_back() -> None:
+    """Messages that are away are called back when their lane runs dry, long before they come by themselves."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs()
+        for number in range(200):
+            sqs.put(body(f"job-{number}"))
+        slots = {MEMBERSHIP: 0}
+        site = Site(sqs, slots=slots, job_seconds=1)
+        async with site.serving():
+            await asyncio.sleep(3 * HOUR)
+            slots[MEMBERSHIP] = 100
+            site._fill()
+            await site.until(lambda: len(site.submitted) == 200, within=120)
+
+    run()
+
+
+def test_an_idle_source_polls_once_a_long_poll_and_does_nothing_else() -> None:
+    """Twenty seconds each."""
+
+    @virtually
+    async def run() -> None:
+        site = Site(MemorySqs(), slots={}, job_seconds=1)
+        async with site.serving():
+            await asyncio.sleep(DAY)
+        assert site.sqs.polls == pytest.approx(DAY / 20, abs=2)
+
+    run()
+
+
+def test_a_job_whose_fate_is_unknown_is_held_until_that_is_found_out() -> None:
+    """Then acknowledged without a call, or sent after all."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs()
+        site = Site(sqs, slots={MEMBERSHIP: 5}, job_seconds=1)
+        names = ("found", "absent", "reinstated")
+        judge = Judge(RequestChecker(region=REGION), defaults={})
+        keys = {}
+        for name in names:
+            sqs.put(body(name))
+            judged = judge.judge(await _first(sqs, name))
+            keys[name] = judged.job.key  # type: ignore[union-attr]
+            site.books.actions[keys[name]] = Action.LOOK_UP
+        async with site.serving() as source:
+            await site.until(lambda: len(source.held_back()) == 3, within=HOUR)
+            assert source.request_of(keys["found"]) == request_named("found")
+            await asyncio.sleep(2 * HOUR)
+            site.books.actions[keys["found"]] = Action.NOTHING
+            site.books.actions[keys["absent"]] = Action.SUBMIT
+            await site.until(lambda: site.submitted == ["absent"], within=60)
+            site.books.actions[keys["reinstated"]] = Action.SUBMIT
+            source.reinstate(keys["reinstated"])
+            await site.until(lambda: not sqs.messages, within=60)
+        assert site.submitted == ["absent", "reinstated"]
+        assert sqs.most_received == 2
+
+    run()
+
+
+async def _first(sqs: MemorySqs, name: str) -> Any:  # noqa: ANN401 (a message)
+    (message,) = await sqs.receive(1, visibility_seconds=1, wait_seconds=0, is_over=bool)
+    assert name in message.body
+    return message
+
+
+def test_poison_is_moved_once_and_a_redelivery_of_it_is_not_moved_again() -> None:
+    """Written down with its message's id."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs(dead=MemorySqs())
+        site = Site(sqs, slots={}, job_seconds=1)
+        sqs.put("no JSON")
+        sqs.put(body("job").replace("ml.m5.large", "ml.none"))
+        async with site.serving():
+            await site.until(lambda: not sqs.messages, within=HOUR)
+        assert [each.code for each in site.books.failed] == ["NotJson", "InvalidRequest"]
+        assert "message-0" in site.books.failed[0].message
+        assert site.books.failed[1].name == "job"
+        assert sqs.dead is not None
+        assert len(sqs.dead.messages) == 2
+
+    run()
+
+
+def test_poison_that_another_worker_wrote_down_is_moved_after_a_while() -> None:
+    """It died before it could; had it not, the message would not come again."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs(dead=MemorySqs())
+        site = Site(sqs, slots={}, job_seconds=1)
+        sqs.put("no JSON")
+        async with site.serving():
+            await site.until(lambda: not sqs.messages, within=HOUR)
+        again = Site(sqs, slots={}, job_seconds=1)
+        again.books = site.books
+        sqs.messages.clear()
+        sqs._numbers = iter(range(9))
+        sqs.put("no JSON")
+        async with again.serving():
+            await asyncio.sleep(200)
+            assert sqs.dead is not None
+            assert len(sqs.dead.messages) == 1
+            await again.until(lambda: not sqs.messages, within=HOUR)
+        assert len(sqs.dead.messages) == 2
+        assert len(site.books.failed) == 1
+
+    run()

@@ -1,0 +1,74 @@
+"""What SQS's refusals mean."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import aiohttp
+import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
+
+from batchsubmit.sources.sqs.trouble import (
+    QueueBusyError,
+    QueueDeniedError,
+    QueueError,
+    QueueGoneError,
+    explain,
+)
+
+
+def refused(code: str, message: str = "", status: int = 400, date: str = "") -> Exception:
+    """What a refusal is explained as."""
+    metadata = {"HTTPStatusCode": status, "HTTPHeaders": {"date": date}}
+    response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}
+    return explain(ClientError(response, "ReceiveMessage"), "ReceiveMessage", "https://queue")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("code", ["AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"])
+def test_a_queue_that_is_gone(code: str) -> None:
+    """In either spelling."""
+    assert isinstance(refused(code), QueueGoneError)
+
+
+@pytest.mark.parametrize(("code", "status"), [("RequestThrottled", 400), ("ThrottlingException", 400), ("x", 429)])
+def test_throttling_is_told_from_other_trouble(code: str, status: int) -> None:
+    """It is counted for itself."""
+    found = refused(code, status=status)
+    assert isinstance(found, QueueBusyError)
+    assert found.is_throttling
+
+
+def test_what_may_work_later_is_tried_again() -> None:
+    """5xx, too many in flight, no connection."""
+    for found in (
+        refused("InternalError", status=500),
+        refused("AWS.SimpleQueueService.OverLimit"),
+        explain(aiohttp.ServerDisconnectedError(), "ReceiveMessage", "https://queue"),
+        explain(TimeoutError(), "ReceiveMessage", "https://queue"),
+    ):
+        assert isinstance(found, QueueBusyError)
+        assert not found.is_throttling
+
+
+def test_what_cannot_work_says_what_to_do() -> None:
+    """The action that the role lacks; the credentials."""
+    found = refused("AccessDenied", status=403)
+    assert isinstance(found, QueueDeniedError)
+    assert "sqs:ReceiveMessage" in str(found)
+    assert "credentials" in str(refused("InvalidClientTokenId", status=403))
+    assert "credentials" in str(explain(NoCredentialsError(), "ReceiveMessage", "https://queue"))
+
+
+@pytest.mark.parametrize(("seconds", "word"), [(1800, "behind"), (-1800, "ahead")])
+def test_a_wrong_clock_is_said_with_its_error(seconds: int, word: str) -> None:
+    """By the time of the answer."""
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+    found = refused("InvalidSignatureException", "Signature expired: 1 is now earlier than 2", 403, date)
+    assert isinstance(found, QueueError)
+    assert word in str(found)
+    assert "1,8" in str(found) or "1,799" in str(found)
+
+
+def test_a_bug_is_no_trouble_of_the_queue() -> None:
+    """It is raised as it is."""
+    bug = KeyError("x")
+    assert explain(bug, "ReceiveMessage", "https://queue") is bug
