@@ -92,10 +92,11 @@ async def inspect(path: Path, settings: Settings, options: InspectOptions) -> In
         return inspection
     compared = await _compare(path, reading, settings, rows, options.others)
     found = compared.discrepancies
-    if reading.active_run:
-        now = (await asyncio.to_thread(_read, path)).book
-        found = unexplained(found, now)
-        inspection = replace(inspection, jobs=len(now), under_way=len(now.undecided()))
+    newer = await asyncio.to_thread(_read, path) if found or reading.active_run else reading
+    active_run = reading.active_run or newer.active_run
+    if active_run or len(newer.book.runs) > len(reading.book.runs):
+        found = unexplained(found, newer.book)
+        inspection = replace(inspection, active_run=active_run, under_way=len(newer.book.undecided()))
     repaired = await _repair(path, found, reading.book) if options.repair else 0
     return replace(inspection, discrepancies=found, repaired=repaired, later=compared.later)
 
@@ -135,7 +136,7 @@ async def _new_rows(book: Book, settings: Settings, options: InspectOptions) -> 
         return NewRows(trouble="the manifest was read from standard input: give it with --manifest")
     try:
         return await read_new_rows(manifest, settings, book, batch=batch, region=resolve_region(settings.aws))
-    except UsageError as exc:
+    except (UsageError, StoppedError) as exc:
         if options.manifest:
             raise
         return NewRows(trouble=f"{exc}: give the manifest with --manifest")

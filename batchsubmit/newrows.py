@@ -40,6 +40,6 @@ async def read_new_rows(manifest: str, settings: Settings, book: Book, *, batch:
         if inventory.problem_count:
             trouble = (
                 f"{spooled.label} has problems in {inventory.invalid_count:,} rows under these settings: "
-                "give the --config that submit had"
+                "give the --config of its submit"
             )
         return NewRows(by_key=by_key, region=inventory.region, trouble=trouble)

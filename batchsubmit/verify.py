@@ -6,7 +6,7 @@ ledger may have started it, and nothing is proven.
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
@@ -18,17 +18,15 @@ from batchsubmit.newrows import NewRows
 from batchsubmit.states import UNDECIDED, Book, JobState, Phase
 
 _AROUND_RUNS = timedelta(minutes=15)
-"""A job created earlier than this before the ledger's first event is no run's of this ledger. One created later than this
-after its last event is taken for another ledger's, unless its key is the ledger's or that of a row of its manifest."""
+"""A job created earlier than this before the ledger's first event is no run's of this ledger. One created later than
+this after its last event is taken for another ledger's, unless the ledger or a row of its manifest has its key."""
 
 _READS_AT_ONCE = 16
 _HAS_ARN = frozenset({Phase.SUBMITTED, Phase.FINISHED})
 
 
 _LOST = "the job of a row that the ledger does not know"
-_STRANGE = (
-    "another ledger's, or of a run that this ledger lost; neither the ledger nor a row of its manifest has its key"
-)
+_STRANGE = "of another ledger's run, or of one that this ledger lost; no row that is known has its key"
 _UNTAGGED_ROW = (
     "an untagged job with the name of a row that the ledger does not know; whether it is the row's is not proven"
 )
@@ -78,7 +76,7 @@ class Known:
     `others` has their keys and their ARNs.
     """
 
-    rows: NewRows = NewRows()
+    rows: NewRows = field(default_factory=NewRows)
     others: Collection[str] = frozenset()
     tag_jobs: bool = True
 
@@ -107,19 +105,20 @@ class Verifier:
             if state.attempt or state.arn:
                 called.setdefault(state.membership, []).append(state)
         found: list[Discrepancy] = []
-        later = 0
+        not_judged = 0
         for membership, states in sorted(called.items()):
             strangers = await self._strangers(membership, states, since - _AROUND_RUNS)
             names = {state.name for state in states} | self._rows_by_name.get(membership, {}).keys()
-            near = [job for job in strangers if job.created_at <= until + _AROUND_RUNS or job.name in names]
-            seen = await self._read(membership, near)
+            later = {job.arn for job in strangers if job.created_at > until + _AROUND_RUNS} - set(self._known.others)
+            seen = await self._read(membership, [job for job in strangers if job.arn not in later or job.name in names])
+            seen = [(job, details) for job, details in seen if job.arn not in later or self._may_be_ours(details)]
+            not_judged += len(later - {job.arn for job, _ in seen})
             found += await self._check_claims(states)
             found += self._check_tagged(membership, seen)
             untagged = [job for job, details in seen if KEY_TAG not in details.tags]
             found += self._check_untagged_rows(membership, untagged)
             found += _still_unknown(states, found, untagged)
-            later += len({job.arn for job in strangers} - {job.arn for job in near} - set(self._known.others))
-        return Comparison(discrepancies=found, later=later if self._known.rows.trouble else 0)
+        return Comparison(discrepancies=found, later=not_judged if self._known.rows.trouble else 0)
 
     async def _strangers(self, membership: str, states: Sequence[JobState], since: datetime) -> list[JobSummary]:
         """The jobs of a membership that the ledger does not claim, from its first run on."""
@@ -142,6 +141,11 @@ class Verifier:
         ordered = sorted(jobs, key=lambda job: (job.created_at, job.arn))
         details = await asyncio.gather(*(self._details(membership, job.arn) for job in ordered))
         return [(job, each) for job, each in zip(ordered, details, strict=True) if each is not None]
+
+    def _may_be_ours(self, details: JobDetails) -> bool:
+        """Whether a job's key is the ledger's or a row's; an untagged job may be anyone's."""
+        key = details.tags.get(KEY_TAG)
+        return key is None or key in self._known.rows.by_key or self._book.get(key) is not None
 
     def _check_tagged(self, membership: str, seen: Sequence[_Seen]) -> Iterator[Discrepancy]:
         """Jobs that the ledger does not claim, but whose tag says that we started them."""
@@ -170,7 +174,7 @@ class Verifier:
         return _discrepancy(Kind.ORPHAN, stamp, job.arn, detail=detail, repair=found)
 
     def _check_untagged_rows(self, membership: str, untagged: Sequence[JobSummary]) -> Iterator[Discrepancy]:
-        """Where our jobs carry no tags, those that have but the name of a row: told, since a run would start the row."""
+        """Where ours carry no tags, jobs that have but the name of a row: told, since a run would start the row."""
         if self._known.tag_jobs:
             return
         rows = self._rows_by_name.get(membership, {})
@@ -190,7 +194,7 @@ class Verifier:
 
 
 def unexplained(found: Sequence[Discrepancy], newer: Book) -> list[Discrepancy]:
-    """Leave out what a run that was under way meanwhile had in hand, as the ledger says that was read after the service.
+    """Leave out what a run under way had in hand meanwhile, as the ledger says that was read after the service.
 
     An intent is on the disk before its call leaves: a job that the newer ledger does not know is not that run's.
     """
