@@ -108,16 +108,11 @@ class Verifier:
         not_judged = 0
         for membership, states in sorted(called.items()):
             strangers = await self._strangers(membership, states, since - _AROUND_RUNS)
-            names = {state.name for state in states} | self._rows_by_name.get(membership, {}).keys()
-            later = {job.arn for job in strangers if job.created_at > until + _AROUND_RUNS} - set(self._known.others)
-            seen = await self._read(membership, [job for job in strangers if job.arn not in later or job.name in names])
-            seen = [(job, details) for job, details in seen if job.arn not in later or self._may_be_ours(details)]
-            not_judged += len(later - {job.arn for job, _ in seen})
+            later = {job.arn for job in strangers if job.created_at > until + _AROUND_RUNS}
+            seen = await self._read_possibly_ours(membership, states, strangers, later)
             found += await self._check_claims(states)
-            found += self._check_tagged(membership, seen)
-            untagged = [job for job, details in seen if KEY_TAG not in details.tags]
-            found += self._check_untagged_rows(membership, untagged)
-            found += _still_unknown(states, found, untagged)
+            found += self._check_seen(membership, states, seen)
+            not_judged += len(later - {job.arn for job, _ in seen} - set(self._known.others))
         return Comparison(discrepancies=found, later=not_judged if self._known.rows.trouble else 0)
 
     async def _strangers(self, membership: str, states: Sequence[JobState], since: datetime) -> list[JobSummary]:
@@ -136,16 +131,32 @@ class Verifier:
             if job is None or job.tags.get(KEY_TAG, state.job) != state.job
         ]
 
-    async def _read(self, membership: str, jobs: Sequence[JobSummary]) -> list[_Seen]:
-        """Read jobs, oldest first; those that were deleted since they were listed are left out."""
-        ordered = sorted(jobs, key=lambda job: (job.created_at, job.arn))
-        details = await asyncio.gather(*(self._details(membership, job.arn) for job in ordered))
-        return [(job, each) for job, each in zip(ordered, details, strict=True) if each is not None]
+    async def _read_possibly_ours(
+        self, membership: str, states: Sequence[JobState], strangers: Sequence[JobSummary], later: Collection[str]
+    ) -> list[_Seen]:
+        """Read strangers, oldest first; of the later ones those alone that have a name and a key of ours, or none.
+
+        Those that were deleted since they were listed are left out.
+        """
+        names = {state.name for state in states} | self._rows_by_name.get(membership, {}).keys()
+        chosen = [job for job in strangers if job.arn not in later or job.name in names]
+        chosen.sort(key=lambda job: (job.created_at, job.arn))
+        details = await asyncio.gather(*(self._details(membership, job.arn) for job in chosen))
+        return [
+            (job, each)
+            for job, each in zip(chosen, details, strict=True)
+            if each is not None and (job.arn not in later or self._may_be_ours(each))
+        ]
 
     def _may_be_ours(self, details: JobDetails) -> bool:
-        """Whether a job's key is the ledger's or a row's; an untagged job may be anyone's."""
         key = details.tags.get(KEY_TAG)
         return key is None or key in self._known.rows.by_key or self._book.get(key) is not None
+
+    def _check_seen(self, membership: str, states: Sequence[JobState], seen: Sequence[_Seen]) -> list[Discrepancy]:
+        """Judge the jobs that the ledger does not claim, and then the calls that none of them explains."""
+        untagged = [job for job, details in seen if KEY_TAG not in details.tags]
+        found = [*self._check_tagged(membership, seen), *self._check_untagged_rows(membership, untagged)]
+        return [*found, *_still_unknown(states, found, untagged)]
 
     def _check_tagged(self, membership: str, seen: Sequence[_Seen]) -> Iterator[Discrepancy]:
         """Jobs that the ledger does not claim, but whose tag says that we started them."""
