@@ -35,7 +35,8 @@ class Inspection:
     """What was found: faults of the file by line, and discrepancies with the service, repaired ones among them.
 
     `active_run` writes to the ledger meanwhile, and has `under_way` jobs that were not judged. `later` jobs came after
-    the ledger's last line and could not be told from its own, because of the `manifest_trouble`.
+    the ledger's last line and could not be told from its own, because of the `manifest_trouble`. `misses_rows` where
+    the ledger had a manifest, and jobs of its rows may run in memberships that the ledger never met.
     """
 
     jobs: int
@@ -48,11 +49,13 @@ class Inspection:
     under_way: int = 0
     later: int = 0
     manifest_trouble: str = ""
+    misses_rows: bool = False
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing is wrong, or what was wrong is repaired. What was repaired blindly is not."""
-        return not self.faults and self.repaired == len(self.discrepancies) and not (self.is_repair and self.later)
+        """Whether nothing is wrong, or what was wrong is repaired; after a repair, nothing may be left out of sight."""
+        is_blind = self.is_repair and (self.later or self.misses_rows)
+        return not self.faults and self.repaired == len(self.discrepancies) and not is_blind
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ async def inspect(path: Path, settings: Settings, options: InspectOptions) -> In
     if any(run.sandbox for run in reading.book.runs):
         raise UsageError(f"the ledger {path} was written against the sandbox, which has gone; check it with --offline")
     rows = await _new_rows(reading.book, settings, options)
-    inspection = replace(inspection, manifest_trouble=rows.trouble)
+    has_manifest = bool(options.manifest) or any(run.manifest_sha256 for run in reading.book.runs)
+    inspection = replace(inspection, manifest_trouble=rows.trouble, misses_rows=bool(rows.trouble) and has_manifest)
     if not (rows.by_key or any(state.attempt or state.arn for state in reading.book)):
         return inspection
     compared = await _compare(path, reading, settings, rows, options.others)

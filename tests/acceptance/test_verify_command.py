@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from conftest import (
     CSV_HEADER,
@@ -18,6 +19,7 @@ from conftest import (
     job_arn,
     job_named,
     request_named,
+    write_jsonl,
 )
 from strategies import MEMBERSHIP
 
@@ -54,7 +56,7 @@ def record(path: Path, arns: Mapping[str, str], *, sandbox: bool = False, age: t
             at=at,
             run="r",
             batch="",
-            manifest="jobs.csv",
+            manifest="jobs.jsonl",
             manifest_sha256="0",
             version="0",
             holder="process 7",
@@ -73,6 +75,7 @@ def record(path: Path, arns: Mapping[str, str], *, sandbox: bool = False, age: t
 def done(submitting: Program, sandbox: Sandbox) -> Program:
     """Three jobs are submitted, and their ledger is as it should be."""
     record(path_of(submitting), {name: accept(sandbox, job_named(name)) for name in "abc"})
+    write_jsonl(submitting.folder / "jobs.jsonl", map(request_named, "abc"))
     return submitting
 
 
@@ -200,12 +203,12 @@ def test_a_copy_that_ends_days_before_the_lost_jobs_is_repaired_too(submitting: 
     record(path_of(submitting), {"a": accept(sandbox, job_named("a"))}, age=timedelta(days=3))
     lost = accept(sandbox, job_named("b"))
     accept(sandbox, job_named("another night's"))
-    (submitting.folder / "moved.jsonl").write_text("".join(f"{json.dumps(request_named(name))}\n" for name in "ab"))
+    write_jsonl(submitting.folder / "moved.jsonl", map(request_named, "ab"))
 
     blind = submitting.run("verify", LEDGER, "--json")
     assert (blind.status, found(blind), blind.summary["later"]) == (CLEAN, [], 2)
     assert "2 jobs started after the ledger's last line not judged" in blind.stderr
-    assert "jobs.csv: there is no such file: give the manifest with --manifest" in blind.stderr
+    assert "jobs.jsonl: there is no such file: give the manifest with --manifest" in blind.stderr
     assert submitting.run("verify", LEDGER, "--repair").status == WRONG
 
     told = submitting.run("verify", LEDGER, "--manifest", "moved.jsonl", "--json")
@@ -213,6 +216,19 @@ def test_a_copy_that_ends_days_before_the_lost_jobs_is_repaired_too(submitting: 
     assert submitting.run("verify", LEDGER, "--manifest", "moved.jsonl", "--repair").status == CLEAN
     assert submitting.arns(LEDGER)[-1] == lost
     assert sandbox.calls(START) == 3
+
+
+def test_a_repair_without_the_manifest_promises_nothing(done: Program) -> None:
+    """Its rows may run in memberships that the ledger never met. A queue has no rows that anybody could read."""
+    (done.folder / "jobs.jsonl").unlink()
+    assert done.run("verify", LEDGER).status == CLEAN
+    ended = done.run("verify", LEDGER, "--repair", "--json")
+    assert (ended.status, ended.summary["clean"], found(ended)) == (WRONG, False, [])
+    assert "the manifest's rows are not known: jobs.jsonl: there is no such file" in ended.stderr
+    lines = path_of(done).read_bytes().splitlines(keepends=True)
+    started = msgspec.structs.replace(decode_line(lines[0]), manifest="https://sqs/jobs", manifest_sha256="")
+    path_of(done).write_bytes(b"".join([encode_line(started), *lines[1:]]))
+    assert done.run("verify", LEDGER, "--repair").status == CLEAN
 
 
 def test_a_last_line_without_its_newline_is_not_recorded_twice(done: Program) -> None:
