@@ -13,6 +13,7 @@ from batchsubmit.ledger.file import open_ledger
 from batchsubmit.ledger.holder import holding_run
 from batchsubmit.ledger.storage import read_events
 from batchsubmit.newrows import NewRows, read_new_rows
+from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.region import resolve_region
 from batchsubmit.soundness import Audit
 from batchsubmit.states import Book
@@ -123,7 +124,9 @@ async def _compare(
         tag_jobs=settings.submit.tag_jobs,
     )
     async with access as api:
-        verifier = Verifier(reading.book, Catalog(api, settings.retry, sleep=asyncio.sleep), known, now=now)
+        reads = RateGate(Pace(settings.rate.reads_per_second))
+        catalog = Catalog(api, settings.retry, gate=reads, sleep=asyncio.sleep)
+        verifier = Verifier(reading.book, catalog, known, now=now)
         try:
             return await verifier.compare((first, now if reading.book.last_end is None else last))
         except ReadError as exc:
