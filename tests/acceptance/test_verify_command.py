@@ -219,14 +219,25 @@ def test_a_copy_that_ends_days_before_the_lost_jobs_is_repaired_too(submitting: 
 
 
 def test_a_repair_without_the_manifest_promises_nothing(done: Program) -> None:
-    """Its rows may run in memberships that the ledger never met. A queue has no rows that anybody could read."""
+    """Its rows may run in memberships that the ledger never met."""
     (done.folder / "jobs.jsonl").unlink()
     assert done.run("verify", LEDGER).status == CLEAN
     ended = done.run("verify", LEDGER, "--repair", "--json")
     assert (ended.status, ended.summary["clean"], found(ended)) == (WRONG, False, [])
     assert "the manifest's rows are not known: jobs.jsonl: there is no such file" in ended.stderr
+
+
+def test_a_queue_has_no_rows_to_miss_but_jobs_that_it_may_have_lost(done: Program, sandbox: Sandbox) -> None:
+    """A repair of its ledger is complete unless the service has later jobs."""
+    record(path_of(done), {"d": accept(sandbox, job_named("d"))}, age=timedelta(days=3))
     lines = path_of(done).read_bytes().splitlines(keepends=True)
     started = msgspec.structs.replace(decode_line(lines[0]), manifest="https://sqs/jobs", manifest_sha256="")
+    path_of(done).write_bytes(b"".join([encode_line(started), *lines[1:]]))
+    later = done.run("verify", LEDGER, "--repair", "--json")
+    assert (later.status, later.summary["later"]) == (WRONG, 3)
+    sandbox.change("POST", "reset")
+    record(path_of(done), {"d": accept(sandbox, job_named("d"))})
+    lines = path_of(done).read_bytes().splitlines(keepends=True)
     path_of(done).write_bytes(b"".join([encode_line(started), *lines[1:]]))
     assert done.run("verify", LEDGER, "--repair").status == CLEAN
 
