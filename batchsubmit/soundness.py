@@ -72,9 +72,14 @@ def misplaced(before: JobState | None, event: JobEvent) -> str:
 
 
 def _submission(phase: Phase | None, event: Submitted) -> str:
-    """An answer follows its intent; a lookup may also prove wrong what was recorded before."""
+    """An answer follows its intent; a lookup may also prove wrong what was recorded before.
+
+    Attempt 0 is a call of which this ledger knows nothing: it was restored from a copy older than the call.
+    """
     if phase in _HAS_ARN:
         return "submitted a second time"
+    if phase is None and event.via == "lookup" and event.attempt == 0:
+        return ""
     if phase is None or (event.via == "start" and phase is not Phase.INTENT):
         return "submitted without a call"
     return ""

@@ -4,11 +4,23 @@ import json
 import os
 import urllib.request
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
-from conftest import Ended, Program, Sandbox, csv_text, job_arn, job_named
+from conftest import (
+    CSV_HEADER,
+    OTHER_MEMBERSHIP,
+    Ended,
+    Program,
+    Sandbox,
+    csv_text,
+    job_arn,
+    job_named,
+    request_named,
+    write_jsonl,
+)
 from strategies import MEMBERSHIP
 
 from batchsubmit.clock import timestamp
@@ -36,15 +48,15 @@ def accept(sandbox: Sandbox, job: Job) -> str:
         return str(json.load(answer)["trainedModelInferenceJobArn"])
 
 
-def record(path: Path, arns: Mapping[str, str], *, sandbox: bool = False) -> None:
+def record(path: Path, arns: Mapping[str, str], *, sandbox: bool = False, age: timedelta = timedelta()) -> None:
     """Write the ledger of a run that submitted jobs of these names: `submit` itself takes a second."""
-    at = timestamp(datetime.now(UTC))
+    at = timestamp(datetime.now(UTC) - age)
     events: list[Event] = [
         RunStarted(
             at=at,
             run="r",
             batch="",
-            manifest="jobs.csv",
+            manifest="jobs.jsonl",
             manifest_sha256="0",
             version="0",
             holder="process 7",
@@ -63,6 +75,7 @@ def record(path: Path, arns: Mapping[str, str], *, sandbox: bool = False) -> Non
 def done(submitting: Program, sandbox: Sandbox) -> Program:
     """Three jobs are submitted, and their ledger is as it should be."""
     record(path_of(submitting), {name: accept(sandbox, job_named(name)) for name in "abc"})
+    write_jsonl(submitting.folder / "jobs.jsonl", map(request_named, "abc"))
     return submitting
 
 
@@ -147,6 +160,88 @@ def test_an_older_copy_is_repaired_from_the_service_and_a_run_goes_on_from_there
     assert sandbox.calls(START) == 3
 
 
+@pytest.mark.parametrize("copy_ends_in", ["the middle of a run", "run_ended"])
+def test_jobs_that_an_older_copy_does_not_have_are_adopted_and_not_started_again(
+    submitting: Program, sandbox: Sandbox, copy_ends_in: str
+) -> None:
+    """Told by name, recorded by a repair, and the next run starts only the rest.
+
+    One of the rows is in a membership that the copy never met.
+    """
+    manifest = submitting.folder / "jobs.csv"
+    manifest.write_text(csv_text(["a", "b"]))
+    assert submitting.run("submit", "jobs.csv").status == 0
+    if copy_ends_in != "run_ended":
+        cut(submitting, "run_ended")
+    copy = path_of(submitting).read_bytes()
+    far = csv_text(["far"], membership=OTHER_MEMBERSHIP).removeprefix(CSV_HEADER)
+    manifest.write_text(csv_text(["a", "b", "c", "d"]) + far)
+    assert submitting.run("submit", "jobs.csv").status == 0
+    path_of(submitting).write_bytes(copy)
+
+    told = submitting.run("verify", LEDGER)
+    assert told.status == WRONG
+    names = {line.split(" in ")[0] for line in told.stdout.splitlines()}
+    assert names == {"orphan: c", "orphan: d", "orphan: far"}
+    assert f"next: batchsubmit verify {LEDGER} --repair" in told.stderr
+    assert path_of(submitting).read_bytes() == copy
+    repaired = submitting.run("verify", LEDGER, "--repair", "--json")
+    assert (repaired.status, repaired.summary["repaired"]) == (CLEAN, 3)
+    assert path_of(submitting).read_bytes().startswith(copy)
+    assert submitting.run("verify", LEDGER).status == CLEAN
+
+    manifest.write_text(csv_text(["a", "b", "c", "d", "e"]) + far)
+    again = submitting.run("submit", "jobs.csv", "--json")
+    assert (again.status, again.summary["submitted"], again.summary["submitted_before"]) == (0, 1, 5)
+    assert sorted(sandbox.names()) == ["a", "b", "c", "d", "e", "far"]
+    assert set(submitting.arns(LEDGER)) == {job["arn"] for job in sandbox.jobs()}
+    assert submitting.run("verify", LEDGER).status == CLEAN
+
+
+def test_a_copy_that_ends_days_before_the_lost_jobs_is_repaired_too(submitting: Program, sandbox: Sandbox) -> None:
+    """And the jobs of other nights' ledgers stay theirs: neither wrong by themselves nor recorded here."""
+    record(path_of(submitting), {"a": accept(sandbox, job_named("a"))}, age=timedelta(days=3))
+    lost = accept(sandbox, job_named("b"))
+    accept(sandbox, job_named("another night's"))
+    write_jsonl(submitting.folder / "moved.jsonl", map(request_named, "ab"))
+
+    blind = submitting.run("verify", LEDGER, "--json")
+    assert (blind.status, found(blind), blind.summary["later"]) == (CLEAN, [], 2)
+    assert "2 jobs started after the ledger's last line not judged" in blind.stderr
+    assert "jobs.jsonl: there is no such file: give the manifest with --manifest" in blind.stderr
+    assert submitting.run("verify", LEDGER, "--repair").status == WRONG
+
+    told = submitting.run("verify", LEDGER, "--manifest", "moved.jsonl", "--json")
+    assert (told.status, found(told)) == (WRONG, [("orphan", "b", True)])
+    assert submitting.run("verify", LEDGER, "--manifest", "moved.jsonl", "--repair").status == CLEAN
+    assert submitting.arns(LEDGER)[-1] == lost
+    assert sandbox.calls(START) == 3
+
+
+def test_a_repair_without_the_manifest_promises_nothing(done: Program) -> None:
+    """Its rows may run in memberships that the ledger never met."""
+    (done.folder / "jobs.jsonl").unlink()
+    assert done.run("verify", LEDGER).status == CLEAN
+    ended = done.run("verify", LEDGER, "--repair", "--json")
+    assert (ended.status, ended.summary["clean"], found(ended)) == (WRONG, False, [])
+    assert "the manifest's rows are not known: jobs.jsonl: there is no such file" in ended.stderr
+
+
+def test_a_queue_has_no_rows_to_miss_but_jobs_that_it_may_have_lost(done: Program, sandbox: Sandbox) -> None:
+    """A repair of its ledger is complete unless the service has later jobs."""
+    record(path_of(done), {"d": accept(sandbox, job_named("d"))}, age=timedelta(days=3))
+    lines = path_of(done).read_bytes().splitlines(keepends=True)
+    started = msgspec.structs.replace(decode_line(lines[0]), manifest="https://sqs/jobs", manifest_sha256="")
+    path_of(done).write_bytes(b"".join([encode_line(started), *lines[1:]]))
+    later = done.run("verify", LEDGER, "--repair", "--json")
+    assert (later.status, later.summary["later"]) == (WRONG, 3)
+    sandbox.change("POST", "reset")
+    record(path_of(done), {"d": accept(sandbox, job_named("d"))})
+    lines = path_of(done).read_bytes().splitlines(keepends=True)
+    path_of(done).write_bytes(b"".join([encode_line(started), *lines[1:]]))
+    assert done.run("verify", LEDGER, "--repair").status == CLEAN
+
+
 def test_a_last_line_without_its_newline_is_not_recorded_twice(done: Program) -> None:
     """The repair finds that the ledger knows already, and leaves a sound ledger."""
     before = cut(done, "run_ended")[:-1]
@@ -217,7 +312,10 @@ def test_a_ledger_in_use_can_be_verified_but_not_repaired(submitting: Program, s
         after = path_of(submitting).read_bytes()
         holder.kill()
         holder.communicate()
-    assert (reading.status, found(reading)) == (WRONG, [("orphan", "a", True)])
+    assert (reading.status, found(reading), reading.summary["under_way"]) == (CLEAN, [], 1)
+    assert f"process {holder.pid}" in reading.summary["active_run"]
+    assert "in use by run" in reading.stderr
+    assert "1 job under way not judged" in reading.stderr
     assert repairing.status == UNSOUND
     assert f"the ledger {LEDGER} is in use by run" in repairing.stderr
     assert f"process {holder.pid}" in repairing.stderr
@@ -233,7 +331,10 @@ def test_jobs_that_the_service_lost_are_ghosts_and_json_is_one_object(done: Prog
     assert path_of(done).read_bytes() == before
     assert "3 jobs, 3 wrong against itself and the service\n" in ended.stderr
     assert ended.stdout.count("\n") == 1
-    assert ended.summary.keys() == {"ledger", "jobs", "clean", "faults", "repaired", "discrepancies"}
+    assert ended.summary.keys() == {
+        *("ledger", "jobs", "clean", "faults", "repaired", "discrepancies"),
+        *("active_run", "under_way", "later", "manifest_trouble"),
+    }
     assert (ended.summary["ledger"], ended.summary["jobs"], ended.summary["clean"]) == (LEDGER, 3, False)
     submitted = {event["job"]: event for event in done.events(LEDGER) if event["event"] == "submitted"}
     assert len(ended.summary["discrepancies"]) == 3
@@ -245,6 +346,7 @@ def test_jobs_that_the_service_lost_are_ghosts_and_json_is_one_object(done: Prog
             "membership": MEMBERSHIP,
             "name": event["name"],
             "arn": event["arn"],
+            "detail": "",
             "repairable": False,
         }
 
@@ -254,6 +356,8 @@ def test_jobs_that_the_service_lost_are_ghosts_and_json_is_one_object(done: Prog
     [
         (("missing.jsonl", "--repair"), ("the ledger missing.jsonl cannot be read", "No such file or directory")),
         ((LEDGER, "--known-ledger", "missing.jsonl"), ("the ledger missing.jsonl cannot be read",)),
+        ((LEDGER, "--manifest", "missing.csv"), ("missing.csv: there is no such file",)),
+        ((LEDGER, "--offline", "--repair"), ("--repair needs the service",)),
         ((), ("LEDGER",)),
     ],
     ids=lambda value: " ".join(value) or "nothing",

@@ -95,12 +95,19 @@ SOUND: dict[str, list[JobEvent]] = {
     "an invalid row in two runs": [failed(attempt=0), failed(attempt=0)],
     "two jobs for one key": [intent(), unknown(), submitted(via="lookup"), duplicate()],
     "followed to its end": [intent(), submitted(), finished()],
+    "lost by a copy and found": [submitted(via="lookup", attempt=0), duplicate(), finished()],
+    "an invalid row that runs after all": [failed(attempt=0), submitted(via="lookup", attempt=0)],
     "a duplicate found late": [intent(), submitted(), finished(), duplicate()],
 }
 
 UNSOUND: dict[str, tuple[list[JobEvent], str]] = {
     "submitted without an intent": ([submitted()], "line 1: a: submitted without a call"),
     "found without an intent": ([submitted(via="lookup")], "line 1: a: submitted without a call"),
+    "answered by no call": ([submitted(attempt=0)], "line 1: a: submitted without a call"),
+    "found twice": (
+        [submitted(via="lookup", attempt=0), submitted(via="lookup", attempt=0)],
+        "line 2: a: submitted a second time",
+    ),
     "answered after a refusal": ([intent(), refused(), submitted()], "line 3: a: submitted without a call"),
     "answered after a doubt": ([intent(), unknown(), submitted()], "line 3: a: submitted without a call"),
     "submitted twice": ([intent(), submitted(), submitted()], "line 3: a: submitted a second time"),

@@ -31,14 +31,25 @@ from batchsubmit.jobs import (
     Unknown,
 )
 from batchsubmit.ledger.memory import MemoryLedger
+from batchsubmit.newrows import NewRow, NewRows
+from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.soundness import Audit
-from batchsubmit.verify import Discrepancy, Kind, Verifier
+from batchsubmit.states import Action, decide
+from batchsubmit.verify import Discrepancy, Kind, Known, Verifier, unexplained
 
 LIST, GET = "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
 FORBIDDEN = Forbidden("AccessDeniedException", "not authorized")
 THROTTLED = Throttled("ThrottlingException", "Rate exceeded")
 A, B = job_named("a"), job_named("b")
+
+
+class Unpaced(RateGate):
+    """Keeps no real time: how throttled reads slow down is tested with the gate."""
+
+    async def admit(self) -> bool:
+        """Let every call through at once."""
+        return True
 
 
 class Bench:
@@ -51,6 +62,7 @@ class Bench:
         )
         self.script: dict[str, list[Outcome]] = {LIST: [], GET: []}
         self.ledger = MemoryLedger()
+        self.later = 0
 
     def _disturb(self, operation: str, _name: str) -> Disturbance | None:
         planned = self.script.get(operation)
@@ -82,12 +94,17 @@ class Bench:
         """Have somebody change a job's tag."""
         self.service.call("TagResource", {"resourceArn": arn, "tags": {KEY_TAG: key}})
 
-    async def compare(self, *, others: Collection[str] = ()) -> list[Discrepancy]:
+    async def compare(
+        self, *, others: Collection[str] = (), rows: NewRows | None = None, tag_jobs: bool = True
+    ) -> list[Discrepancy]:
         """Hold one against the other."""
         api = MemoryCleanRooms(self.service, disturb=self._disturb)
-        catalog = Catalog(api, RetrySettings(), sleep=self.clock.sleep)
-        verifier = Verifier(self.ledger.book, catalog, others=others, now=self.now())
-        return await verifier.compare((timestamp(EPOCH), timestamp(EPOCH + timedelta(minutes=1))))
+        catalog = Catalog(api, RetrySettings(), gate=Unpaced(Pace(0)), sleep=self.clock.sleep)
+        known = Known(rows=rows or NewRows(), others=others, tag_jobs=tag_jobs)
+        verifier = Verifier(self.ledger.book, catalog, known, now=self.now())
+        compared = await verifier.compare((timestamp(EPOCH), timestamp(EPOCH + timedelta(minutes=1))))
+        self.later = compared.later
+        return compared.discrepancies
 
     async def kinds(self, *, others: Collection[str] = ()) -> list[tuple[str, str, str]]:
         """Kind, name and ARN of all that is wrong."""
@@ -256,7 +273,8 @@ async def test_an_unknown_job_that_the_service_does_not_show_stays_unknown(bench
         (Kind.UNKNOWN, "a", None),
         (Kind.UNKNOWN, "b", None),
     ]
-    assert "no such job" in str(found[0])
+    assert "no such job" not in str(found[0])
+    assert str(found[0]).endswith("so far; the next submit looks it up")
 
 
 async def test_what_is_decided_is_not_unknown(bench: Bench) -> None:
@@ -363,3 +381,135 @@ async def test_repairing_only_appends(bench: Bench) -> None:
     assert len(added) == 2
     assert sorted(str(each.kind) for each in await bench.compare()) == ["ghost", "orphan"]
     assert bench.faults() == []
+
+
+ROWS = NewRows(by_key={B.key: NewRow(membership=B.membership, name=B.name)})
+UNSEEN = NewRows(trouble="jobs.csv: there is no such file")
+
+
+@pytest.mark.parametrize("minutes", [1, 60, 60 * 24 * 30])
+async def test_a_job_with_a_row_s_key_is_adopted_whenever_it_started(bench: Bench, minutes: int) -> None:
+    """The ledger was restored from a copy that ends before it. Recorded, the row is not started again."""
+    await bench.accept(A)
+    bench.clock.seconds = minutes * 60
+    arn = await bench.start(B)
+    [found] = await bench.compare(rows=ROWS)
+    assert (found.kind, found.arn) == (Kind.ORPHAN, arn)
+    assert found.repair == Submitted(**B.stamp(bench.now()), arn=arn, attempt=0, via="lookup")
+    bench.repair([found])
+    assert decide(bench.ledger.book.get(B.key)) is Action.NOTHING
+    assert await bench.compare() == []
+    assert bench.faults() == []
+
+
+async def test_an_adopted_job_that_is_gone_is_a_ghost(bench: Bench) -> None:
+    """What was recorded without a call is checked like any other claim."""
+    await bench.start(B)
+    bench.repair(await bench.compare(rows=ROWS))
+    bench.service.reset()
+    assert [(kind, name) for kind, name, _ in await bench.kinds()] == [("ghost", "b")]
+
+
+async def test_two_jobs_of_one_lost_row_are_adopted_with_the_younger_as_duplicate(bench: Bench) -> None:
+    """It was paid twice before the copy was restored; one repair records both."""
+    first = await bench.start(B)
+    bench.clock.seconds += 5
+    second = await bench.start(B)
+    found = await bench.compare(rows=ROWS)
+    assert [(each.kind, each.arn) for each in found] == [(Kind.ORPHAN, first), (Kind.DUPLICATE, second)]
+    bench.repair(found)
+    assert await bench.compare() == []
+    assert bench.faults() == []
+
+
+async def test_a_membership_that_only_rows_are_in_is_read_too(bench: Bench) -> None:
+    """The copy may end before the first job of a membership."""
+    far = job_named("far", membership=OTHER_MEMBERSHIP)
+    await bench.accept(A)
+    arn = await bench.start(far)
+    rows = NewRows(by_key={far.key: NewRow(membership=OTHER_MEMBERSHIP, name="far")})
+    [found] = await bench.compare(rows=rows)
+    assert (found.kind, found.membership, found.arn) == (Kind.ORPHAN, OTHER_MEMBERSHIP, arn)
+    assert found.repair is not None
+
+
+async def test_later_jobs_that_are_no_row_s_are_another_ledger_s(bench: Bench) -> None:
+    """Those of the nights after this one: not told, not counted, and not even read."""
+    await bench.accept(A)
+    bench.clock.seconds = 86400
+    for night in range(5):
+        await bench.start(job_named(f"night-{night}"))
+    assert await bench.compare(rows=ROWS) == []
+    assert bench.later == 0
+    assert bench.service.tally.received(GET) == 1
+
+
+async def test_a_later_job_of_a_row_s_name_with_another_key_is_another_ledger_s(bench: Bench) -> None:
+    """The same row in another night's batch; without all rows of the manifest that is not certain."""
+    await bench.accept(A)
+    bench.clock.seconds = 86400
+    await bench.start(job_named("a", description="another batch"))
+    await bench.start(job_named("b", description="another batch"))
+    assert (await bench.compare(rows=ROWS), bench.later) == ([], 0)
+    assert (await bench.compare(rows=UNSEEN), bench.later) == ([], 2)
+
+
+async def test_without_the_manifest_later_jobs_are_counted_and_not_judged(bench: Bench) -> None:
+    """Another ledger's, or lost: nobody can tell. Those that a known ledger has are known."""
+    await bench.accept(A)
+    bench.clock.seconds = 86400
+    arn = await bench.start(B)
+    assert (await bench.compare(rows=UNSEEN), bench.later) == ([], 1)
+    assert (await bench.compare(rows=UNSEEN, others={arn}), bench.later) == ([], 0)
+
+
+async def test_a_call_that_the_ledger_knows_is_found_however_late(bench: Bench) -> None:
+    """Its key is the ledger's; no time says otherwise."""
+    bench.intend(A)
+    bench.clock.seconds = 86400
+    arn = await bench.start(A)
+    assert await bench.kinds() == [("orphan", "a", arn)]
+
+
+async def test_an_untagged_job_with_a_row_s_name_is_told_where_ours_carry_no_tags(bench: Bench) -> None:
+    """The next run would start the row beside it; nothing is proven, so nothing is recorded."""
+    await bench.accept(A)
+    arn = await bench.start(B, tagged=False)
+    assert await bench.compare(rows=ROWS) == []
+    [found] = await bench.compare(rows=ROWS, tag_jobs=False)
+    assert (found.kind, found.job, found.arn, found.repair) == (Kind.ORPHAN, B.key, arn, None)
+    assert await bench.compare(rows=ROWS, tag_jobs=False, others={arn}) == []
+
+
+async def test_an_unknown_job_with_an_untagged_one_of_its_name_is_not_said_to_be_absent(bench: Bench) -> None:
+    """It may be it; only its row can tell."""
+    bench.intend(A)
+    await bench.start(A, tagged=False)
+    [found] = await bench.compare(tag_jobs=False)
+    assert str(found) == (
+        f"unknown: a in membership {MEMBERSHIP}: an untagged job has its name, and may be it or not; "
+        "the next submit compares it with the row"
+    )
+
+
+async def test_what_a_run_has_under_way_is_explained_by_its_ledger(bench: Bench) -> None:
+    """Calls without an answer yet, and those whose answer came while the service was read; a lost job is not."""
+    bench.intend(A)
+    await bench.start(A)
+    arn = await bench.start(B)
+    await bench.start(job_named("foreign"))
+    bench.intend(job_named("c"))
+    found = await bench.compare()
+    assert len(found) == 4
+    bench.submit(B, arn)
+    assert [each.name for each in unexplained(found, bench.ledger.book)] == ["foreign"]
+
+
+async def test_a_run_under_way_explains_no_ghost_and_no_duplicate(bench: Bench) -> None:
+    """What has been submitted can be judged at any time."""
+    [_, gone] = await bench.accept(A, B)
+    await bench.start(A)
+    bench.service.call("TagResource", {"resourceArn": gone, "tags": {KEY_TAG: "someone-else-s"}})
+    found = await bench.compare()
+    assert unexplained(found, bench.ledger.book) == found
+    assert {each.kind for each in found} == {Kind.DUPLICATE, Kind.WRONG_KEY}

@@ -1,0 +1,45 @@
+"""The rows of a manifest that a ledger does not know: what the next run would start, and a lost line may have started.
+
+Their keys tell a job that a ledger has lost from one of another ledger. Nothing here knows the service.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from batchsubmit.config import Settings
+from batchsubmit.sources.checked import open_checked_manifest
+from batchsubmit.sources.inventory import Terms, job_at
+from batchsubmit.states import Book
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRow:
+    """Where a row's job belongs; its key covers both."""
+
+    membership: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRows:
+    """Rows by key. Where `trouble` says why not all of them are known, a key that is not here may still be a row's."""
+
+    by_key: Mapping[str, NewRow] = field(default_factory=dict)
+    region: str = ""
+    trouble: str = ""
+
+
+async def read_new_rows(manifest: str, settings: Settings, book: Book, *, batch: str, region: str | None) -> NewRows:
+    """Read a manifest as a run would, and leave out what the ledger knows. Raises UsageError, StoppedError."""
+    terms = Terms(batch=batch, allow_duplicates=True, keep_invalid=True)
+    async with open_checked_manifest(manifest, settings, region=region, terms=terms) as (spooled, reader, inventory):
+        index = inventory.index
+        jobs = (job_at(reader, index, number, batch=batch) for number, key in enumerate(index) if book.get(key) is None)
+        by_key = {job.key: NewRow(membership=job.membership, name=job.name) for job in jobs if job is not None}
+        trouble = ""
+        if inventory.problem_count:
+            trouble = (
+                f"{spooled.label} has problems in {inventory.invalid_count:,} rows under these settings: "
+                "give the --config of its submit"
+            )
+        return NewRows(by_key=by_key, region=inventory.region, trouble=trouble)
