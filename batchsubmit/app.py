@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
+from batchsubmit.book import Book
 from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.clock import SystemClock
@@ -25,7 +26,7 @@ from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Terms
 from batchsubmit.sources.manifest import ManifestSource
-from batchsubmit.states import Action, Book
+from batchsubmit.states import Action
 from batchsubmit.stopping import Stop, stop_at, stop_on_signals
 
 

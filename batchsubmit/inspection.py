@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchsubmit.book import Book
 from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
@@ -13,7 +14,6 @@ from batchsubmit.ledger.file import open_ledger
 from batchsubmit.ledger.storage import read_events
 from batchsubmit.region import resolve_region
 from batchsubmit.soundness import Audit
-from batchsubmit.states import Book
 from batchsubmit.verify import Discrepancy, Verifier
 
 

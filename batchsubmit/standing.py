@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from batchsubmit.book import Book
 from batchsubmit.sources.inventory import Index
-from batchsubmit.states import UNDECIDED, Book, Phase
+from batchsubmit.states import UNDECIDED, Phase
 
 _SUBMITTED = frozenset({Phase.SUBMITTED, Phase.FINISHED})
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from batchsubmit.book import Book
 from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import JobDetails, JobSummary
 from batchsubmit.jobs import KEY_TAG, Duplicate, JobEvent, Submitted
-from batchsubmit.states import UNDECIDED, Book, JobState, Phase
+from batchsubmit.states import UNDECIDED, JobState, Phase
 
 _AROUND_RUNS = timedelta(minutes=15)
 """A job created this long before the ledger's first event or after its last one is not from this ledger's runs."""

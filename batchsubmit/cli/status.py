@@ -14,8 +14,9 @@ from batchsubmit.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batchsubmit.book import Book
     from batchsubmit.report.live import Live
-    from batchsubmit.states import Book, JobState
+    from batchsubmit.states import JobState
 
 _MOST_LISTED = 20
 

@@ -7,8 +7,8 @@ both pass the same contract tests. The ledger knows nothing of AWS, pace or slot
 from collections.abc import Awaitable
 from typing import Protocol
 
+from batchsubmit.book import Book
 from batchsubmit.jobs import Event
-from batchsubmit.states import Book
 
 
 class Ledger(Protocol):

@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable
 
+from batchsubmit.book import Book
 from batchsubmit.jobs import Event
 from batchsubmit.ledger.lines import encode_line
-from batchsubmit.states import Book
 
 
 class MemoryLedger:
