@@ -1,12 +1,11 @@
 """How the rows of a manifest stand by its ledger: the account of a run is the difference of two of these. Pure."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from batchsubmit.book import Book
-from batchsubmit.sources.inventory import Index
+from batchsubmit.sources.index import Index
 from batchsubmit.states import UNDECIDED, Phase
-
-_SUBMITTED = frozenset({Phase.SUBMITTED, Phase.FINISHED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,17 +21,23 @@ class Standing:
 
     @classmethod
     def of(cls, index: Index, book: Book) -> "Standing":
-        """Look every row up."""
-        states = [book.get(key) for key in index]
-        known = [state for state in states if state is not None]
-        submitted = sum(state.phase in _SUBMITTED for state in known)
-        failed = sum(state.phase is Phase.FAILED for state in known)
-        unknown = sum(state.phase in UNDECIDED for state in known)
+        """Look every row up: by its digest, for a key is longer in the making than all the rest."""
+        phases: Counter[Phase | None] = Counter()
+        finished_well = 0
+        for number in range(len(index)):
+            phase = book.settled_phase(index.digest(number))
+            if phase is None or phase is Phase.FINISHED:
+                state = book.get(index.key(number))
+                phase = state.phase if state else None
+                finished_well += state is not None and state.status == "ACTIVE"
+            phases[phase] += 1
+        submitted, failed = phases[Phase.SUBMITTED] + phases[Phase.FINISHED], phases[Phase.FAILED]
+        unknown = sum(phases[phase] for phase in UNDECIDED)
         return cls(
             submitted=submitted,
-            finished=sum(state.phase is Phase.FINISHED for state in known),
-            finished_well=sum(state.status == "ACTIVE" for state in known),
+            finished=phases[Phase.FINISHED],
+            finished_well=finished_well,
             failed=failed,
             unknown=unknown,
-            left=len(states) - submitted - failed - unknown,
+            left=len(index) - submitted - failed - unknown,
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
+from typing import Any
 
 from batchsubmit.errors import UsageError
 from batchsubmit.schema import Fault, RequestChecker, without_nulls
@@ -100,6 +101,22 @@ class CsvReader:
         file = self._spooled.file
         line, offset, record = next(read_records(file, layout.delimiter, offset, line, block_bytes=_ONE_ROW_BYTES))
         return self._row(line, offset, record, layout, layout.header)
+
+    def request_at(self, offset: int, line: int) -> dict[str, Any] | None:
+        """Read the request of one row again, without checking it; None where it cannot be read."""
+        layout = self._layout
+        header = layout.header
+        records = read_records(self._spooled.file, layout.delimiter, offset, line, block_bytes=_ONE_ROW_BYTES)
+        _, _, cells = next(records, (line, offset, None))
+        if cells is None or isinstance(cells, BrokenRecord) or isinstance(header, BrokenRecord):
+            return None
+        if len(cells) != header.width:
+            return None
+        request, faults = header.request(cells)
+        faults += self._defaults.fill(request, header.variables(cells))
+        if faults:
+            return None
+        return without_nulls(request) if header.holds_json else request
 
     @property
     def has_sound_header(self) -> bool:

@@ -1,19 +1,18 @@
 """The first pass over a manifest: every row checked, and the good ones indexed so that any can be read again.
 
-The index holds numbers and digests, not requests, so that a million rows stay small in memory: 37 bytes a row and one
-entry a name. What concerns two rows at once is checked here: a name used twice in one membership (the service would
-overwrite one job's results with the other's), identical rows, and memberships that seem to be in two accounts.
+What concerns two rows at once is checked here: a name used twice in one membership (the service would overwrite one
+job's results with the other's), identical rows, and memberships that seem to be in two accounts.
 """
 
-from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Failed, Job, job_digest, job_digests, key_text
+from batchsubmit.jobs import Failed, job_digest, job_digests, key_text
 from batchsubmit.schema import canonical
 from batchsubmit.sources import GoodRows, Problem, Reader, Row
+from batchsubmit.sources.index import Index
 from batchsubmit.sources.names import NameTable
 from batchsubmit.sources.rows import Mould
 
@@ -31,61 +30,6 @@ class Terms:
     batch: str = ""
     allow_duplicates: bool = False
     keep_invalid: bool = False
-
-
-class Index:
-    """Where each good row stands and what its key is, by row number in order of the manifest."""
-
-    def __init__(self) -> None:
-        self.offsets = array("Q")
-        self.lines = array("I")
-        self.membership_numbers = array("I")
-        self.memberships: list[str] = []
-        self._numbers: dict[str, int] = {}
-        self._digests = bytearray()
-        self._ordinals: dict[int, int] = {}
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-    def add(self, row: Row, membership: str, digest: bytes, ordinal: int) -> None:
-        """Take in one good row."""
-        if ordinal:
-            self._ordinals[len(self)] = ordinal
-        self.offsets.append(row.offset)
-        self.lines.append(row.line)
-        self.membership_numbers.append(self._number_of(membership))
-        self._digests += digest
-
-    def add_all(self, rows: GoodRows, digests: bytes) -> None:
-        """Take in many good rows, each the first of its content."""
-        self.offsets.extend(rows.offsets)
-        self.lines.extend(range(rows.first_line, rows.first_line + len(rows)))
-        numbers = {mould.membership: self._number_of(mould.membership) for mould in dict.fromkeys(rows.moulds)}
-        self.membership_numbers.extend([numbers[mould.membership] for mould in rows.moulds])
-        self._digests += digests
-
-    def _number_of(self, membership: str) -> int:
-        number = self._numbers.setdefault(membership, len(self.memberships))
-        if number == len(self.memberships):
-            self.memberships.append(membership)
-        return number
-
-    def key(self, number: int) -> str:
-        """The key of a row's job."""
-        return key_text(bytes(self._digests[16 * number : 16 * number + 16]))
-
-    def __iter__(self) -> Iterator[str]:
-        """Give the keys of all rows, in order of the manifest."""
-        return map(self.key, range(len(self)))
-
-    def ordinal(self, number: int) -> int:
-        """How many identical rows stand before this one."""
-        return self._ordinals.get(number, 0)
-
-    def membership(self, number: int) -> str:
-        """The membership of a row."""
-        return self.memberships[self.membership_numbers[number]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,15 +239,3 @@ def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> Invalid
 def _text(request: Mapping[str, Any], member: str) -> str:
     value = request.get(member, "")
     return value if isinstance(value, str) else ""
-
-
-def job_at(reader: Reader, index: Index, number: int, *, batch: str) -> Job | None:
-    """Read one row again; None where the manifest no longer has the row that was checked."""
-    row = reader.row_at(index.offsets[number], index.lines[number])
-    if row.problems:
-        return None
-    digest = job_digest(canonical(row.request), batch=batch, ordinal=index.ordinal(number))
-    key = index.key(number)
-    if key_text(digest) != key:
-        return None
-    return Job(key=key, membership=index.membership(number), name=row.request["name"], request=row.request)

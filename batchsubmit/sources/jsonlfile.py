@@ -53,6 +53,19 @@ class JsonlReader:
         lines = physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES)
         return self._row(next(lines, b""), offset, line)
 
+    def request_at(self, offset: int, line: int) -> dict[str, Any] | None:
+        """Read the request of one row again, without checking it; None where it cannot be read."""
+        del line
+        raw = next(physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES), b"")
+        try:
+            request = _parse(raw.removeprefix(codecs.BOM_UTF8) if offset == 0 else raw)
+        except JsonError:
+            return None
+        variables, faults = _take_variables(request)
+        if faults or self._defaults.fill(request, variables):
+            return None
+        return without_nulls(request) if b"null" in raw else request
+
     @property
     def has_sound_header(self) -> bool:
         """Each line names its own members."""

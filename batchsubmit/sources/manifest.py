@@ -10,7 +10,7 @@ from typing import Any
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Job
 from batchsubmit.sources import Reader
-from batchsubmit.sources.inventory import Index, job_at
+from batchsubmit.sources.index import Index, job_at
 from batchsubmit.states import Action
 
 
@@ -102,7 +102,7 @@ class _Lane:
     """Row numbers still to be handed out, in order; those handed back come first."""
 
     def __init__(self) -> None:
-        self.rows = array("Q")
+        self.rows = array("I")
         self.released: list[int] = []
         self._taken = 0
 

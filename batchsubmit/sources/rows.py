@@ -100,6 +100,9 @@ class Reader(Protocol):
     def row_at(self, offset: int, line: int) -> Row:
         """Read one row again, by the offset and line that `rows` gave; also while `rows` is under way."""
 
+    def request_at(self, offset: int, line: int) -> dict[str, Any] | None:
+        """Read the request of one row again, without checking it; None where it cannot be read."""
+
     @property
     def has_sound_header(self) -> bool:
         """Whether the columns are understood, so that rows without problems mean what they say."""
