@@ -28,7 +28,7 @@ class DigestTable:
     """Numbers from 0 up."""
 
     def __init__(self) -> None:
-        self._slots = array("I", bytes(4 << 12))  # number + 1 of a digest, 0 where none is
+        self._slots = array("I", (0,)) * (1 << 12)  # number + 1 of a digest, 0 where none is
         self._digests = bytearray()
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class DigestTable:
 
     def _rebuild(self, size: int) -> None:
         # A slot is told by the last bits of a digest, so that its last four bytes are enough.
-        slots = self._slots = array("I", bytes(4 * size))
+        slots = self._slots = array("I", (0,)) * size
         for number in range(len(self)):
             end = DIGEST_BYTES * (number + 1)
             slot = int.from_bytes(self._digests[end - 4 : end], "big") & (size - 1)

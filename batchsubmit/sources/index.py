@@ -4,8 +4,9 @@ Any row can be read again by its number; its digest then proves that it is the r
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from batchsubmit.digests import DIGEST_BYTES
 from batchsubmit.jobs import Job, job_digest, key_text
 from batchsubmit.schema import canonical
 from batchsubmit.sources.rows import GoodRows, Reader, Row
@@ -15,6 +16,7 @@ class Index:
     """Where each good row stands and what its key is, by row number in order of the manifest."""
 
     def __init__(self) -> None:
+        self._count = 0
         self.offsets = array("Q")
         self.lines = array("I")
         self.membership_numbers = array("I")
@@ -24,24 +26,48 @@ class Index:
         self._ordinals: dict[int, int] = {}
 
     def __len__(self) -> int:
-        return len(self.offsets)
+        return self._count
+
+    def make_room(self, rows: int) -> None:
+        """Make room for so many rows in all.
+
+        Several arrays that grow by turns leave holes in the heap that are as large as they are.
+        """
+        more = rows - len(self.offsets)
+        if more > 0:
+            for numbers in (self.offsets, self.lines, self.membership_numbers):
+                numbers.extend(array(numbers.typecode, (0,)) * more)
+            self._digests.extend(bytes(DIGEST_BYTES * more))
+
+    def trim(self) -> None:
+        """Give back the room that was not needed."""
+        for numbers in (self.offsets, self.lines, self.membership_numbers):
+            del numbers[self._count :]
+        del self._digests[DIGEST_BYTES * self._count :]
 
     def add(self, row: Row, membership: str, digest: bytes, ordinal: int) -> None:
         """Take in one good row."""
         if ordinal:
-            self._ordinals[len(self)] = ordinal
-        self.offsets.append(row.offset)
-        self.lines.append(row.line)
-        self.membership_numbers.append(self._number_of(membership))
-        self._digests += digest
+            self._ordinals[self._count] = ordinal
+        self._put([row.offset], [row.line], [self._number_of(membership)], digest)
 
     def add_all(self, rows: GoodRows, digests: bytes) -> None:
         """Take in many good rows, each the first of its content."""
-        self.offsets.extend(rows.offsets)
-        self.lines.extend(range(rows.first_line, rows.first_line + len(rows)))
-        numbers = {mould.membership: self._number_of(mould.membership) for mould in dict.fromkeys(rows.moulds)}
-        self.membership_numbers.extend([numbers[mould.membership] for mould in rows.moulds])
-        self._digests += digests
+        numbers = {mould: self._number_of(mould.membership) for mould in set(rows.moulds)}
+        lines = range(rows.first_line, rows.first_line + len(rows))
+        self._put(rows.offsets, lines, [numbers[mould] for mould in rows.moulds], digests)
+
+    def _put(
+        self, offsets: Sequence[int], lines: Sequence[int], membership_numbers: Sequence[int], digests: bytes
+    ) -> None:
+        begin, end = self._count, self._count + len(offsets)
+        if end > len(self.offsets):
+            self.make_room(end + end // 4)
+        self.offsets[begin:end] = array("Q", offsets)
+        self.lines[begin:end] = array("I", lines)
+        self.membership_numbers[begin:end] = array("I", membership_numbers)
+        self._digests[DIGEST_BYTES * begin : DIGEST_BYTES * end] = digests
+        self._count = end
 
     def _number_of(self, membership: str) -> int:
         number = self._numbers.setdefault(membership, len(self.memberships))
@@ -51,7 +77,7 @@ class Index:
 
     def digest(self, number: int) -> bytes:
         """The digest of a row's job, of which its key is the spelling."""
-        return bytes(self._digests[16 * number : 16 * number + 16])
+        return bytes(self._digests[DIGEST_BYTES * number : DIGEST_BYTES * (number + 1)])
 
     def key(self, number: int) -> str:
         """The key of a row's job."""

@@ -108,6 +108,7 @@ def take_inventory(
             else:
                 across.accept(row, ordinal)
     inventory.region = across.region
+    inventory.index.trim()
     return inventory
 
 
@@ -127,7 +128,9 @@ class _AcrossRows:
     def accept_all(self, rows: GoodRows) -> Iterator[Row]:
         """Take many good rows into the index; gives those, in their order, that have to be looked at one by one."""
         if not self._names:
-            self._names.make_room(_expected_rows(rows, self._reader))
+            expected = _expected_rows(rows, self._reader)
+            self._names.make_room(expected)
+            self._index.make_room(expected)
         hashes = list(map(hash, zip([mould.membership for mould in rows.moulds], rows.names, strict=True)))
         is_in_place = self._are_in_place(set(rows.moulds))
         begin = 0
@@ -222,7 +225,7 @@ class _AcrossRows:
 
 def _expected_rows(first: GoodRows, reader: Reader) -> int:
     """Guess from the first rows how many there are."""
-    return reader.size_bytes * len(first) // max(first.offsets[-1], 1) if len(first) > 1 else 0
+    return reader.size_bytes * len(first) // max(first.offsets[-1], 1) * 33 // 32 if len(first) > 1 else 0
 
 
 def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> InvalidRow:

@@ -58,8 +58,8 @@ class NameTable:
         return len(hashes)
 
     def _make(self, slots: int) -> None:
-        self._hashes = array("q", bytes(8 * slots))
-        self._numbers = array("I", bytes(4 * slots))
+        self._hashes = array("q", (0,)) * slots
+        self._numbers = array("I", (0,)) * slots
         self._mask = slots - 1
         self._room = int(slots * _FULLEST)
 
