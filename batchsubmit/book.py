@@ -1,7 +1,7 @@
 """All jobs of one ledger by key: the fold of its events, kept up to date as they are written. Pure."""
 
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 
 from batchsubmit.jobs import Event, RunEnded, RunStarted
 from batchsubmit.settled import SettledJobs
@@ -61,9 +61,10 @@ class Book:
         """Jobs that the service may have or not."""
         return [state for state in self._open.values() if state.phase in UNDECIDED]
 
-    def claims(self, arns: Container[str]) -> dict[str, str]:
+    def claims(self, arns: Collection[str]) -> dict[str, str]:
         """Which of these ARNs the ledger already knows, and whose they are (ARN to key)."""
-        claimed = {state.arn: state.job for state in self if state.arn in arns}
+        claimed = self._settled.claims(arns) if arns else {}
+        claimed.update((state.arn, state.job) for state in self._open.values() if state.arn in arns)
         for state in self._open.values():
             claimed.update((arn, state.job) for arn in state.duplicates if arn in arns)
         return claimed

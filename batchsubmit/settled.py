@@ -7,7 +7,7 @@ is none of ours, is refused, and its owner keeps it as it is. Pure.
 
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Generic, TypeVar
 
 from batchsubmit.digests import DigestTable, digest_of
@@ -67,6 +67,20 @@ class SettledJobs:
         """The phase of the job with the key of this digest, if it is kept: a fifth of the cost of its state."""
         number = self._table.find(digest)
         return _KINDS[self._kinds[number]] if number >= 0 else None
+
+    def claims(self, arns: Collection[str]) -> dict[str, str]:
+        """Which of these ARNs kept jobs have, and whose they are (ARN to key): one walk over packed UUIDs."""
+        uuids = {uuid for uuid in (_uuid_bytes(arn.rpartition("/")[2]) for arn in arns) if uuid}
+        others = {number for number, shared in enumerate(self._shared) if shared[2] in arns and not shared[3]}
+        claimed: dict[str, str] = {}
+        records, begin, end = self._records, _HEAD.size, _HEAD.size + _UUID_BYTES
+        for number, offset in enumerate(self._offsets):
+            is_likely = bytes(records[offset + begin : offset + end]) in uuids
+            if (is_likely or (others and _HEAD.unpack_from(records, offset)[0] in others)) and self._kinds[number]:
+                state = self._unpacked(key_text(self._table[number]), number)
+                if state.arn in arns:
+                    claimed[state.arn] = state.job
+        return claimed
 
     def remove(self, key: str) -> None:
         """Forget a job, if it is kept."""
@@ -154,6 +168,9 @@ class _Numbered(Generic[_T]):
 
     def __getitem__(self, number: int) -> _T:
         return self._values[number]
+
+    def __iter__(self) -> Iterator[_T]:
+        return iter(self._values)
 
 
 def _uuid_bytes(text: str) -> bytes:
