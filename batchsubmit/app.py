@@ -61,7 +61,7 @@ async def submit(
         run = Run(options=options, ledger=ledger, stop=stop, inventory=inventory)
         await run.begin(spooled)
         open_source = partial(ManifestSource, reader, inventory.index, batch=options.batch)
-        source = open_source(decision=run.decide)
+        source = open_source(decision=run.decide, glance=run.glance)
         if source.waiting_jobs() or ledger.book.undecided() or run.must_follow:
             access = _open_service(options, settings, region or inventory.region)
             stack.enter_context(stop_at(options.deadline, stop, SystemClock()))
@@ -69,7 +69,7 @@ async def submit(
                 machinery = Machinery(run, settings, api, observers, display)
                 if options.canary and source.waiting_jobs():
                     await _send_canaries(machinery, run, open_source)
-                    source = open_source(decision=run.decide)
+                    source = open_source(decision=run.decide, glance=run.glance)
                 if not stop.requested:
                     await machinery.work(source, ledger.book.undecided(), inventory.index if options.wait else None)
         return await run.end(path)

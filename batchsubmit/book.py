@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator
 
+from batchsubmit.digests import digest_of
 from batchsubmit.jobs import Event, RunEnded, RunStarted
 from batchsubmit.settled import SettledJobs
 from batchsubmit.states import UNDECIDED, JobState, Phase, fold
@@ -16,7 +17,8 @@ class Book:
     """
 
     def __init__(self, expected_jobs: int = 0) -> None:
-        self._open: dict[str, JobState] = {}
+        # By digest, as rows of a manifest are known; by key where that is none of ours.
+        self._open: dict[bytes | str, JobState] = {}
         self._settled = SettledJobs()
         self._settled.make_room(expected_jobs)
         self.runs: list[RunStarted] = []
@@ -30,32 +32,39 @@ class Book:
         elif isinstance(event, RunEnded):
             self.last_end = event
         else:
-            opened = self._open.get(event.job)
-            settled = self._settled.get(event.job) if opened is None else None
-            self._put(fold(opened or settled, event), was_settled=settled is not None)
+            place = digest_of(event.job) or event.job
+            opened = self._open.get(place)
+            settled = self._settled.get(place) if opened is None and isinstance(place, bytes) else None
+            self._put(place, fold(opened or settled, event), was_settled=settled is not None)
 
-    def _put(self, state: JobState, *, was_settled: bool) -> None:
-        if self._settled.put(state):
-            self._open.pop(state.job, None)
-            return
-        if was_settled:
-            self._settled.remove(state.job)
-        self._open[state.job] = state
+    def _put(self, place: bytes | str, state: JobState, *, was_settled: bool) -> None:
+        if isinstance(place, bytes):
+            if self._settled.put(place, state):
+                self._open.pop(place, None)
+                return
+            if was_settled:
+                self._settled.remove(place)
+        self._open[place] = state
 
     def get(self, key: str) -> JobState | None:
         """What is known of the job with this key."""
-        return self._open.get(key) or self._settled.get(key)
+        place = digest_of(key) or key
+        state = self._open.get(place)
+        return self._settled.get(place) if state is None and isinstance(place, bytes) else state
 
-    def settled_phase(self, digest: bytes) -> Phase | None:
-        """The phase of the settled job with the key of this digest; None: ask `get`. For those who ask of millions."""
-        return self._settled.phase(digest)
+    def phase(self, digest: bytes) -> Phase | None:
+        """Where the job whose key spells this digest stands; for those who ask of millions."""
+        state = self._open.get(digest) if self._open else None
+        return state.phase if state else self._settled.phase(digest)
 
     def restore(self, key: str, state: JobState | None) -> None:
         """Put a job back as it was before an intent that could not be written, and so led to no call."""
-        self._open.pop(key, None)
-        self._settled.remove(key)
+        place = digest_of(key) or key
+        self._open.pop(place, None)
+        if isinstance(place, bytes):
+            self._settled.remove(place)
         if state is not None:
-            self._put(state, was_settled=False)
+            self._put(place, state, was_settled=False)
 
     def undecided(self) -> list[JobState]:
         """Jobs that the service may have or not."""

@@ -1,8 +1,8 @@
 """Jobs that are submitted, failed or finished, in 80 bytes each: nothing will happen to most of them ever again.
 
 A million jobs as objects take a gigabyte. Here each is a record in one long byte string. What many jobs share
-(membership, model, codes) is kept once; times and ARNs are packed. What does not fit the packing, such as a key that
-is none of ours, is refused, and its owner keeps it as it is. Pure.
+(membership, model, codes) is kept once; times and ARNs are packed. What does not fit the packing is
+refused, and its owner keeps it as it is. Pure.
 """
 
 import struct
@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Collection, Iterator
 from typing import Generic, TypeVar
 
-from batchsubmit.digests import DigestTable, digest_of
+from batchsubmit.digests import DigestTable
 from batchsubmit.jobs import key_text
 from batchsubmit.states import JobState, Phase
 
@@ -24,7 +24,7 @@ _Shared = tuple[str, str, str, bool, int, str, str, int]
 
 
 class SettledJobs:
-    """The states of settled jobs by key."""
+    """The states of settled jobs by the digests that their keys spell."""
 
     def __init__(self) -> None:
         self._table = DigestTable()
@@ -38,15 +38,12 @@ class SettledJobs:
         """Make room for so many jobs at once."""
         self._table.make_room(jobs)
 
-    def put(self, state: JobState) -> bool:
+    def put(self, digest: bytes, state: JobState) -> bool:
         """Keep a state in place of the job's last one; false where it is not settled or cannot be packed."""
         # By position, since a dict would call the hash of an enum, which is Python's own and slow.
         kind = _KINDS.index(state.phase) if state.phase in _KINDS else 0
-        if not kind or state.duplicates:
-            return False
-        digest = digest_of(state.job)
-        record = self._packed(state) if digest else None
-        if digest is None or record is None:
+        record = self._packed(state) if kind and not state.duplicates else None
+        if record is None:
             return False
         number = self._table.add(digest)
         if number == len(self._kinds):
@@ -58,14 +55,14 @@ class SettledJobs:
         self._records += record
         return True
 
-    def get(self, key: str) -> JobState | None:
+    def get(self, digest: bytes) -> JobState | None:
         """The state of a job, if it is kept."""
-        number = self._number(digest_of(key))
-        return None if number is None else self._unpacked(key, number)
+        number = self._table.find(digest)
+        return self._unpacked(number) if number >= 0 and self._kinds[number] else None
 
     def phase(self, digest: bytes) -> Phase | None:
-        """The phase of the job with the key of this digest, if it is kept: a fifth of the cost of its state."""
-        number = self._table.find(digest)
+        """The phase of a job, if it is kept: a fifth of the cost of its state."""
+        number = self._table.find(digest) if self._kinds else -1
         return _KINDS[self._kinds[number]] if number >= 0 else None
 
     def claims(self, arns: Collection[str]) -> dict[str, str]:
@@ -77,15 +74,15 @@ class SettledJobs:
         for number, offset in enumerate(self._offsets):
             is_likely = bytes(records[offset + begin : offset + end]) in uuids
             if (is_likely or (others and _HEAD.unpack_from(records, offset)[0] in others)) and self._kinds[number]:
-                state = self._unpacked(key_text(self._table[number]), number)
+                state = self._unpacked(number)
                 if state.arn in arns:
                     claimed[state.arn] = state.job
         return claimed
 
-    def remove(self, key: str) -> None:
+    def remove(self, digest: bytes) -> None:
         """Forget a job, if it is kept."""
-        number = self._number(digest_of(key))
-        if number is not None:
+        number = self._table.find(digest)
+        if number >= 0:
             self._kinds[number] = 0
 
     def count(self, phase: Phase) -> int:
@@ -98,11 +95,7 @@ class SettledJobs:
     def __iter__(self) -> Iterator[JobState]:
         for number in range(len(self._kinds)):
             if self._kinds[number]:
-                yield self._unpacked(key_text(self._table[number]), number)
-
-    def _number(self, digest: bytes | None) -> int | None:
-        number = self._table.find(digest) if digest else -1
-        return number if number >= 0 and self._kinds[number] else None
+                yield self._unpacked(number)
 
     def _packed(self, state: JobState) -> bytes | None:
         since = state.since
@@ -127,7 +120,7 @@ class SettledJobs:
         text = (f"{state.name}\0{state.message}" if state.message else state.name).encode()
         return _HEAD.pack(shared, self._minutes.number(since[:17]), int(fraction), len(text)) + uuid + text
 
-    def _unpacked(self, key: str, number: int) -> JobState:
+    def _unpacked(self, number: int) -> JobState:
         offset = self._offsets[number]
         shared, minute, fraction, length = _HEAD.unpack_from(self._records, offset)
         membership, trained_model, arn, has_uuid, attempt, code, status, doubts = self._shared[shared]
@@ -138,7 +131,7 @@ class SettledJobs:
         name, _, message = self._records[begin : begin + length].decode().partition("\0")
         seconds, microseconds = divmod(fraction, 1_000_000)
         return JobState(
-            job=key,
+            job=key_text(self._table[number]),
             membership=membership,
             name=name,
             phase=_KINDS[self._kinds[number]] or Phase.SUBMITTED,

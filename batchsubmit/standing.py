@@ -22,15 +22,13 @@ class Standing:
     @classmethod
     def of(cls, index: Index, book: Book) -> "Standing":
         """Look every row up: by its digest, for a key is longer in the making than all the rest."""
-        phases: Counter[Phase | None] = Counter()
+        phases: Counter[Phase | None] = Counter(
+            {None: len(index)} if not len(book) else map(book.phase, index.digests())
+        )
         finished_well = 0
-        for number in range(len(index)):
-            phase = book.settled_phase(index.digest(number))
-            if phase is None or phase is Phase.FINISHED:
-                state = book.get(index.key(number))
-                phase = state.phase if state else None
-                finished_well += state is not None and state.status == "ACTIVE"
-            phases[phase] += 1
+        if phases[Phase.FINISHED]:
+            states = (book.get(key) for key in index)
+            finished_well = sum(state is not None and state.status == "ACTIVE" for state in states)
         submitted, failed = phases[Phase.SUBMITTED] + phases[Phase.FINISHED], phases[Phase.FAILED]
         unknown = sum(phases[phase] for phase in UNDECIDED)
         return cls(
