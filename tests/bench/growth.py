@@ -104,12 +104,14 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("commands", nargs="*", choices=[*COMMANDS, []], help="what to measure (all)")
+    parser.add_argument("commands", nargs="*", metavar="command", help=f"what to measure: {', '.join(COMMANDS)} (all)")
     parser.add_argument("--few", type=int, default=10_000, help="rows of the small manifest (10000)")
     parser.add_argument("--many", type=int, default=1_000_000, help="rows of the large one (1000000)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each, after a warm-up (5)")
     parser.add_argument("--folder", help="where manifests and ledgers are written (the folder for temporary files)")
     options = parser.parse_args()
+    if unknown := set(options.commands) - set(COMMANDS):
+        parser.error(f"no command {', '.join(unknown)}")
     measured, ratios = measure(
         options.commands or COMMANDS, options.few, options.many, options.runs, options.folder, warm_ups=0
     )
