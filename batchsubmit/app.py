@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
+from batchsubmit.book import Book
 from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.clock import SystemClock
@@ -26,7 +27,7 @@ from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Terms
 from batchsubmit.sources.manifest import ManifestSource
-from batchsubmit.states import Action, Book
+from batchsubmit.states import Action
 from batchsubmit.stopping import Stop, stop_at, stop_on_signals
 
 
@@ -63,7 +64,7 @@ async def submit(
         run = Run(options=options, ledger=ledger, stop=stop, inventory=inventory)
         await run.begin(spooled)
         open_source = partial(ManifestSource, reader, inventory.index, batch=options.batch)
-        source = open_source(decision=run.decide)
+        source = open_source(decision=run.decide, glance=run.glance)
         if source.waiting_jobs() or ledger.book.undecided() or run.must_follow:
             access = _open_service(options, settings, region or inventory.region)
             stack.enter_context(stop_at(options.deadline, stop, SystemClock()))
@@ -71,7 +72,7 @@ async def submit(
                 machinery = Machinery(run, settings, api, observers, display)
                 if options.canary and source.waiting_jobs():
                     await _send_canaries(machinery, run, open_source)
-                    source = open_source(decision=run.decide)
+                    source = open_source(decision=run.decide, glance=run.glance)
                 if not stop.requested:
                     await machinery.work(source, ledger.book.undecided(), inventory.index if options.wait else None)
         return await run.end(path)

@@ -19,7 +19,8 @@ from batchsubmit.exits import EXIT_DONE, EXIT_STOPPED
 from batchsubmit.jobs import Job
 from batchsubmit.sources import Problem, Reader
 from batchsubmit.sources.checked import open_checked_manifest
-from batchsubmit.sources.inventory import Inventory, Terms, job_at
+from batchsubmit.sources.index import job_at
+from batchsubmit.sources.inventory import Inventory, Terms
 from batchsubmit.sources.sqs.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE
 from batchsubmit.sources.sqs.outgoing import Outgoing, batches, text_attributes
 from batchsubmit.sources.sqs.queue import Queue

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from batchsubmit.book import Book
 from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
@@ -17,7 +18,6 @@ from batchsubmit.newrows import NewRows, read_new_rows
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.region import resolve_region
 from batchsubmit.soundness import Audit
-from batchsubmit.states import Book
 from batchsubmit.verify import Comparison, Discrepancy, Known, Verifier, unexplained
 
 

@@ -209,7 +209,7 @@ class Lookup:
             other.phase is Phase.INTENT
             and (other.name, other.membership) == (state.name, state.membership)
             and other.job not in looked_up
-            for other in self._recorder.ledger.book
+            for other in self._recorder.ledger.book.undecided()
         )
 
     async def _record_found(self, case: _Case) -> None:

@@ -6,10 +6,11 @@ Their keys tell a job that a ledger has lost from one of another ledger. Nothing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from batchsubmit.book import Book
 from batchsubmit.config import Settings
 from batchsubmit.sources.checked import open_checked_manifest
-from batchsubmit.sources.inventory import Terms, job_at
-from batchsubmit.states import Book
+from batchsubmit.sources.index import job_at
+from batchsubmit.sources.inventory import Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,8 +178,15 @@ class RetryPolicies:
         )
 
     async def run(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Call `attempt` until its result is none of those to be tried again, or its policy's bound is reached."""
-        layered = attempt
+        """Call `attempt` until its result is none of those to be tried again, or its policy's bound is reached.
+
+        The first call is made before any policy is asked: nearly all need no second one, and three layers of tenacity
+        around a call take as long as the call itself.
+        """
+        first = await attempt()
+        if not _is_tried_again(first):
+            return first
+        layered = _resumed(first, attempt)
         for policy in self._layers:
             layered = _around(policy, layered)
         return await layered()
@@ -193,6 +200,20 @@ def _around(policy: AsyncRetrying, attempt: Callable[[], Awaitable[_Result]]) ->
         return result
 
     return retried
+
+
+def _is_tried_again(result: object) -> bool:
+    return isinstance(result, Throttled | NotSent | Conflicted)
+
+
+def _resumed(first: _Result, attempt: Callable[[], Awaitable[_Result]]) -> Callable[[], Awaitable[_Result]]:
+    """Attempts of which the first was made already."""
+    made = [first]
+
+    async def resumed() -> _Result:
+        return made.pop() if made else await attempt()
+
+    return resumed
 
 
 def _last_result(state: RetryCallState) -> object:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from batchsubmit.book import Book
 from batchsubmit.jobs import (
     Absent,
     Duplicate,
@@ -17,7 +18,7 @@ from batchsubmit.jobs import (
     Submitted,
     Unknown,
 )
-from batchsubmit.states import UNDECIDED, Book, JobState, Phase
+from batchsubmit.states import UNDECIDED, JobState, Phase
 
 _HAS_ARN = frozenset({Phase.SUBMITTED, Phase.FINISHED})
 

@@ -1,11 +1,11 @@
 """How the rows of a manifest stand by its ledger: the account of a run is the difference of two of these. Pure."""
 
+from collections import Counter
 from dataclasses import dataclass
 
-from batchsubmit.sources.inventory import Index
-from batchsubmit.states import UNDECIDED, Book, Phase
-
-_SUBMITTED = frozenset({Phase.SUBMITTED, Phase.FINISHED})
+from batchsubmit.book import Book
+from batchsubmit.sources.index import Index
+from batchsubmit.states import UNDECIDED, Phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,17 +21,21 @@ class Standing:
 
     @classmethod
     def of(cls, index: Index, book: Book) -> "Standing":
-        """Look every row up."""
-        states = [book.get(key) for key in index]
-        known = [state for state in states if state is not None]
-        submitted = sum(state.phase in _SUBMITTED for state in known)
-        failed = sum(state.phase is Phase.FAILED for state in known)
-        unknown = sum(state.phase in UNDECIDED for state in known)
+        """Look every row up: by its digest, for a key is longer in the making than all the rest."""
+        phases: Counter[Phase | None] = Counter(
+            {None: len(index)} if not len(book) else map(book.phase, index.digests())
+        )
+        finished_well = 0
+        if phases[Phase.FINISHED]:
+            states = (book.get(key) for key in index)
+            finished_well = sum(state is not None and state.status == "ACTIVE" for state in states)
+        submitted, failed = phases[Phase.SUBMITTED] + phases[Phase.FINISHED], phases[Phase.FAILED]
+        unknown = sum(phases[phase] for phase in UNDECIDED)
         return cls(
             submitted=submitted,
-            finished=sum(state.phase is Phase.FINISHED for state in known),
-            finished_well=sum(state.status == "ACTIVE" for state in known),
+            finished=phases[Phase.FINISHED],
+            finished_well=finished_well,
             failed=failed,
             unknown=unknown,
-            left=len(states) - submitted - failed - unknown,
+            left=len(index) - submitted - failed - unknown,
         )

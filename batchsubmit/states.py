@@ -1,25 +1,23 @@
 """Where each job stands, read off the ledger's events, and what that allows. Pure.
 
-`fold` is the only reading of the events: a run, `status` and every later report see a job the same way.
+`fold` is the only reading of the events: a run, `status` and every later report see a job the same way. All jobs of a
+ledger are in a `book.Book`.
 """
 
-from collections import Counter
-from collections.abc import Container, Iterator
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
+
+import msgspec
+from msgspec.structs import replace
 
 from batchsubmit.jobs import (
     Absent,
     Duplicate,
-    Event,
     Failed,
     Finished,
     Intent,
     JobEvent,
     Refused,
-    RunEnded,
-    RunStarted,
     Stamp,
     Submitted,
     Unknown,
@@ -51,8 +49,7 @@ class Action(StrEnum):
     LEAVE_FAILED = "leave_failed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobState:
+class JobState(msgspec.Struct, frozen=True, kw_only=True):
     """One job, as the ledger knows it.
 
     `attempt` is the number of the last one, `since` the time of its intent; `doubts` counts the attempts whose fate
@@ -123,61 +120,3 @@ def decide(state: JobState | None, *, retry_failed: bool = False) -> Action:
             return Action.NOTHING
         case _:
             assert_never(state.phase)
-
-
-class Book:
-    """All jobs of one ledger by key: the fold of its events, kept up to date as they are written."""
-
-    def __init__(self) -> None:
-        self._states: dict[str, JobState] = {}
-        self.runs: list[RunStarted] = []
-        self.last_end: RunEnded | None = None
-
-    def apply(self, event: Event) -> None:
-        """Take in one event of the ledger."""
-        match event:
-            case RunStarted():
-                self.runs.append(event)
-                self.last_end = None
-            case RunEnded():
-                self.last_end = event
-            case _:
-                self._states[event.job] = fold(self._states.get(event.job), event)
-
-    def get(self, key: str) -> JobState | None:
-        """What is known of the job with this key."""
-        return self._states.get(key)
-
-    def restore(self, key: str, state: JobState | None) -> None:
-        """Put a job back as it was before an intent that could not be written, and so led to no call."""
-        if state is None:
-            self._states.pop(key, None)
-        else:
-            self._states[key] = state
-
-    def undecided(self) -> list[JobState]:
-        """Jobs that the service may have or not."""
-        return [state for state in self._states.values() if state.phase in UNDECIDED]
-
-    def claims(self, arns: Container[str]) -> dict[str, str]:
-        """Which of these ARNs the ledger already knows, and whose they are (ARN to key)."""
-        claimed = {state.arn: state.job for state in self._states.values() if state.arn in arns}
-        for state in self._states.values():
-            claimed.update((arn, state.job) for arn in state.duplicates if arn in arns)
-        return claimed
-
-    def __iter__(self) -> Iterator[JobState]:
-        return iter(self._states.values())
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-    def counts(self) -> Counter[Phase]:
-        """How many jobs stand where."""
-        return Counter(state.phase for state in self._states.values())
-
-    def account(self) -> dict[str, int]:
-        """How many jobs stand where, as people count: those that have finished are among the submitted."""
-        counts = self.counts()
-        counts[Phase.SUBMITTED] += counts[Phase.FINISHED]
-        return {str(phase): count for phase, count in sorted(counts.items()) if count}

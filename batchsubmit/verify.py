@@ -11,11 +11,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
+from batchsubmit.book import Book
 from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import JobDetails, JobSummary
 from batchsubmit.jobs import KEY_TAG, Duplicate, JobEvent, Stamp, Submitted
 from batchsubmit.newrows import NewRows
-from batchsubmit.states import UNDECIDED, Book, JobState, Phase
+from batchsubmit.states import UNDECIDED, JobState, Phase
 
 _AROUND_RUNS = timedelta(minutes=15)
 """A job created earlier than this before the ledger's first event is no run's of this ledger. One created later than

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from batchsubmit.app import refuse_rehearsal_mix
+from batchsubmit.book import Book
 from batchsubmit.catalog import Catalog
 from batchsubmit.claiming import Claims
 from batchsubmit.cleanrooms import JobsApi
@@ -35,7 +36,6 @@ from batchsubmit.sources.sqs.queue import LONG_POLL_SECONDS, region_of
 from batchsubmit.sources.sqs.served import open_served
 from batchsubmit.sources.sqs.site import Served, make_site
 from batchsubmit.sources.sqs.source import SqsSource
-from batchsubmit.states import Book
 from batchsubmit.stopping import Stop, StopReason, stop_on_signals
 from batchsubmit.submitter import Submitter
 from batchsubmit.vigil import Station, Vigil

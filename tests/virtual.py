@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from batchsubmit.book import Book
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Event, Job, Outcome
 from batchsubmit.ledger.sole import SoleWriter
-from batchsubmit.states import Book
 
 _Result = TypeVar("_Result")
 _Arguments = ParamSpec("_Arguments")

@@ -10,13 +10,14 @@ from typing import Any
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore import exceptions as aws
 
 from batchsubmit import __version__
 from batchsubmit.cleanrooms import JobDetails, JobPage
 from batchsubmit.cleanrooms.answers import read_details, read_page, read_refusal, read_start
+from batchsubmit.cleanrooms.direct import CredentialsProvider, Start, rehearse
+from batchsubmit.cleanrooms.transport import Transport, transport_class
 from batchsubmit.config import AwsSettings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Outcome, Uncertain
@@ -42,29 +43,16 @@ _MISCONFIGURED = (
 _NOT_SENT = (aws.ConnectTimeoutError, aws.ProxyConnectionError, aws.SSLError)
 
 
-class _StraightSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
-    """aiohttp follows a redirect by sending the request again, the job with it; here a redirect is an answer."""
-
-    async def _get_session(self, proxy_url: str | None) -> Any:  # noqa: ANN401 (stands for a ClientSession)
-        return _Straight(await super()._get_session(proxy_url))
-
-
-class _Straight:
-    """A `ClientSession` that never redirects."""
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-
-    def request(self, method: str, **how: Any) -> Any:  # noqa: ANN401 (aiohttp's own arguments)
-        return self._session.request(method, allow_redirects=False, **how)
-
-
 class CleanRooms:
-    """`JobsApi` on the real service, or on whatever the endpoint names."""
+    """`JobsApi` on the real service, or on whatever the endpoint names.
 
-    def __init__(self, client: Any, *, tag_jobs: bool) -> None:  # noqa: ANN401 (aiobotocore makes clients at run time)
+    `start` is the client's method, or something that does the same for less.
+    """
+
+    def __init__(self, client: Any, *, tag_jobs: bool, start: Start | None = None) -> None:  # noqa: ANN401 (aiobotocore makes clients at run time)
         self._client = client
         self._tag_jobs = tag_jobs
+        self._start: Start = start or client.start_trained_model_inference_job
 
     async def start(self, job: Job) -> Outcome:
         """Make one call and say what it brought."""
@@ -72,7 +60,7 @@ class CleanRooms:
         if self._tag_jobs:
             request["tags"] = {**request.get("tags", {}), KEY_TAG: job.key}
         try:
-            answer = await self._client.start_trained_model_inference_job(**request)
+            answer = await self._start(**request)
         except Exception as exc:  # noqa: BLE001 (whatever it is, the call may have been accepted)
             return outcome_of(exc)
         return read_start(job, answer)
@@ -167,21 +155,21 @@ async def open_cleanrooms(
         parameter_validation=False,
         # Rebuilding the user agent costs a sixth of a call; ours never changes.
         user_agent=f"batchsubmit/{__version__}",
-        http_session_cls=_StraightSession,
+        http_session_cls=transport_class(transports := list[Transport]()),
     )
-    session, access = _sandboxed(sandbox_url) if sandbox_url else (AioSession(), {})
+    session, endpoint = _sandboxed(sandbox_url) if sandbox_url else (AioSession(), {})
     async with AsyncExitStack() as stack:
         try:
-            if not sandbox_url:
-                await _require_credentials(session)
-            creating = session.create_client("cleanroomsml", region_name=region, config=config, **access)
+            credentials = await _require_credentials(session)
+            creating = session.create_client("cleanroomsml", region_name=region, config=config, **endpoint)
             client = await stack.enter_async_context(creating)
         except _MISCONFIGURED as exc:
             raise UsageError(f"the AWS configuration is wrong: {exc}") from exc
-        yield CleanRooms(client, tag_jobs=tag_jobs)
+        start = await rehearse(client, transports[0], credentials) if len(transports) == 1 else None
+        yield CleanRooms(client, tag_jobs=tag_jobs, start=start)
 
 
-async def _require_credentials(session: AioSession) -> None:
+async def _require_credentials(session: AioSession) -> CredentialsProvider:
     """Find out before the first intent, not by it."""
     try:
         credentials = await session.get_credentials()
@@ -192,6 +180,8 @@ async def _require_credentials(session: AioSession) -> None:
             "no AWS credentials found; nothing was sent. Set AWS_PROFILE, AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or a role, and run the same command again"
         )
+    found: CredentialsProvider = credentials
+    return found
 
 
 def _sandboxed(url: str) -> tuple[AioSession, dict[str, Any]]:
@@ -202,5 +192,6 @@ def _sandboxed(url: str) -> tuple[AioSession, dict[str, Any]]:
         "credentials_file": (None, None, os.devnull, None),
         "ignore_configured_endpoint_urls": (None, None, True, None),
     }
-    access = {"endpoint_url": url, "aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
-    return AioSession(session_vars=dict(nowhere)), access
+    session = AioSession(session_vars=dict(nowhere))
+    session.set_credentials("sandbox", "sandbox")
+    return session, {"endpoint_url": url}

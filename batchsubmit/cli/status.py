@@ -14,9 +14,10 @@ from batchsubmit.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batchsubmit.book import Book
     from batchsubmit.ledger.location import Location
     from batchsubmit.report.live import Live
-    from batchsubmit.states import Book, JobState
+    from batchsubmit.states import JobState
 
 _MOST_LISTED = 20
 

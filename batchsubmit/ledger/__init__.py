@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from batchsubmit.book import Book
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Event
-from batchsubmit.states import Book, JobState
+from batchsubmit.states import JobState
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchsubmit.book import Book
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Event, Intent
 from batchsubmit.ledger.lines import encode_line
 from batchsubmit.ledger.sole import SoleWriter
 from batchsubmit.ledger.storage import LedgerFile
-from batchsubmit.states import Book, JobState
+from batchsubmit.states import JobState
 
 
 @dataclass(frozen=True, slots=True)

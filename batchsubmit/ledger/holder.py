@@ -3,7 +3,7 @@
 import fcntl
 from pathlib import Path
 
-from batchsubmit.states import Book
+from batchsubmit.book import Book
 
 
 def holding_run(path: Path, book: Book) -> str:

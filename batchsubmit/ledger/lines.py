@@ -13,7 +13,7 @@ from batchsubmit.jobs import Event
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _MARK = b',"crc32":"'
-_TAIL_LENGTH = len(_MARK) + 8 + len(b'"}')
+_TAIL_LENGTH = len(_MARK) + 8 + len(b'"}\n')
 
 
 class LineDamagedError(ValueError):
@@ -31,11 +31,10 @@ def decode_line(line: bytes) -> Event:
 
     Raises LineDamagedError for a line whose checksum or form is wrong.
     """
-    line = line.removesuffix(b"\n")
-    body, tail = line[:-_TAIL_LENGTH], line[-_TAIL_LENGTH:]
-    if tail != b'%s%08x"}' % (_MARK, zlib.crc32(body)):
+    whole = line if line.endswith(b"\n") else line + b"\n"
+    if not whole.endswith(b',"crc32":"%08x"}\n' % zlib.crc32(memoryview(whole)[:-_TAIL_LENGTH])):
         raise LineDamagedError("its checksum does not fit")
     try:
-        return _decoder.decode(body + b"}")
+        return _decoder.decode(whole)  # the checksum is no field, and skipped
     except msgspec.MsgspecError as exc:
         raise LineDamagedError(f"it is not an event this version knows ({exc})") from exc

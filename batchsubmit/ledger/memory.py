@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable
 
+from batchsubmit.book import Book
 from batchsubmit.jobs import Event
 from batchsubmit.ledger.lines import encode_line
 from batchsubmit.ledger.sole import SoleWriter
-from batchsubmit.states import Book
 
 
 class MemoryLedger(SoleWriter):

@@ -6,11 +6,11 @@ Nothing is locked: a ledger is read also while runs write to it.
 from collections.abc import Iterator
 from pathlib import Path
 
+from batchsubmit.book import Book
 from batchsubmit.errors import UsageError
 from batchsubmit.jobs import Event
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.storage import read_events
-from batchsubmit.states import Book
 
 
 def read_ledger(location: Location, *, region: str | None = None) -> Iterator[Event]:

@@ -215,7 +215,7 @@ def read_run(item: Item) -> list[RunStarted | RunEnded]:
 
 
 def _bounded(state: JobState) -> JobState:
-    return replace(state, message=_cut(state.message)) if len(state.message) > _LONGEST_TEXT else state
+    return msgspec.structs.replace(state, message=_cut(state.message)) if len(state.message) > _LONGEST_TEXT else state
 
 
 def _cut(text: str) -> str:

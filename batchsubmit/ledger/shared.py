@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 
+from batchsubmit.book import Book
 from batchsubmit.clock import Clock
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Event, Intent, RunEnded, RunStarted
@@ -18,7 +19,6 @@ from batchsubmit.ledger.leases import LeaseTerms, Session, Watch, keep_renewing,
 from batchsubmit.ledger.rows import JobRow, arn_address, job_address, to_own
 from batchsubmit.ledger.runs import Runs
 from batchsubmit.ledger.table import ConflictError, Table
-from batchsubmit.states import Book
 
 _CLAIM_TRIES = 5
 _ASK_AGAIN_SECONDS = 1.0

@@ -5,8 +5,8 @@ They still keep two tasks of that process off one job, as when a queue delivers 
 
 from collections.abc import Collection, Iterable
 
+from batchsubmit.book import Book
 from batchsubmit.ledger import Claim, Mine, Taken
-from batchsubmit.states import Book
 
 _ASK_AGAIN_SECONDS = 1.0
 

@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from batchsubmit.book import Book
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.jobs import Event
 from batchsubmit.ledger.lines import LineDamagedError, decode_line
-from batchsubmit.states import Book
 
 _FALLOC_FL_KEEP_SIZE = 1
 _COPY_BYTES = 1 << 20
+_USUAL_JOB_BYTES = 680
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -176,9 +177,9 @@ def read_book(path: Path) -> tuple[Book, int]:
 
     Raises LedgerError with the number of the first damaged line.
     """
-    book = Book()
     sound = 0
     with path.open("rb") as file:
+        book = Book(expected_jobs=os.fstat(file.fileno()).st_size // _USUAL_JOB_BYTES)
         for event, length in read_events(file, path):
             book.apply(event)
             sound += length

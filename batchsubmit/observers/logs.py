@@ -19,28 +19,29 @@ class LogObserver:
     """One log line an event; ordinary ones at `info` and `debug`, those that want a person's eye at `warning`."""
 
     def __init__(self) -> None:
-        self._log = structlog.get_logger("batchsubmit")
+        # Bound once: what get_logger gives makes itself anew at each call, whether its line is wanted or not.
+        self._log = structlog.get_logger("batchsubmit").bind()
 
     def saw(self, event: JobEvent) -> None:
         """Log an event of a job."""
-        log = self._log.bind(job=event.job, membership=event.membership)
+        log, job = self._log, {"job": event.job, "membership": event.membership}
         match event:
             case Intent():
-                log.debug("job.intent", attempt=event.attempt)
+                log.debug("job.intent", **job, attempt=event.attempt)
             case Submitted():
-                log.info("job.submitted", attempt=event.attempt, arn=event.arn, via=event.via)
+                log.info("job.submitted", **job, attempt=event.attempt, arn=event.arn, via=event.via)
             case Refused():
-                log.debug("job.refused", attempt=event.attempt, code=event.code)
+                log.debug("job.refused", **job, attempt=event.attempt, code=event.code)
             case Unknown():
-                log.warning("job.unknown", attempt=event.attempt, reason=event.reason)
+                log.warning("job.unknown", **job, attempt=event.attempt, reason=event.reason)
             case Absent():
-                log.info("job.absent", attempt=event.attempt)
+                log.info("job.absent", **job, attempt=event.attempt)
             case Duplicate():
-                log.error("job.duplicate", arn=event.arn, of=event.of)
+                log.error("job.duplicate", **job, arn=event.arn, of=event.of)
             case Failed():
-                log.warning("job.failed", attempt=event.attempt, code=event.code, message=event.message)
+                log.warning("job.failed", **job, attempt=event.attempt, code=event.code, message=event.message)
             case Finished():
-                log.info("job.finished", arn=event.arn, status=event.status)
+                log.info("job.finished", **job, arn=event.arn, status=event.status)
 
     def rate_cut(self, per_second: float) -> None:
         """Log that the service throttles."""

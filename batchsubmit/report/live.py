@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from batchsubmit.book import Book
 from batchsubmit.jobs import Event, Failed, Finished, JobEvent, RunEnded, RunStarted, Submitted
-from batchsubmit.states import UNDECIDED, Book, JobState, Phase
+from batchsubmit.states import UNDECIDED, JobState, Phase
 
 _RATE_WINDOW = timedelta(minutes=10)
 _LEAST_WINDOW = timedelta(seconds=10)

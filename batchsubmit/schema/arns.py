@@ -88,9 +88,14 @@ def _unlike(arn: _Arn, what: str, has: str, expected: str, model_path: str) -> F
     return Fault(path=arn.path, wrong=f"is in {what} {has}", right=f"must be in {what} {expected}, as {model_path} is")
 
 
+def is_arn(shape: Text) -> bool:
+    """Whether a text is an ARN, of which other members' ARNs must agree with what precedes the last slash."""
+    return (shape.pattern or "").startswith("arn:")
+
+
 def _arn_members(shape: Shape, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Text]]:
     match shape:
-        case Text() if (shape.pattern or "").startswith("arn:"):
+        case Text() if is_arn(shape):
             yield path, shape
         case Structure():
             for name, member in shape.members.items():

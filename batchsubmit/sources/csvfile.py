@@ -7,17 +7,22 @@ shows. Rows without any text in their cells are skipped.
 """
 
 import codecs
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice
+from typing import Any
 
 from batchsubmit.errors import UsageError
 from batchsubmit.schema import Fault, RequestChecker, without_nulls
 from batchsubmit.schema.checks import MISSING
+from batchsubmit.sources.csvbulk import BulkReading
 from batchsubmit.sources.csvheader import Header
+from batchsubmit.sources.csvquick import QuickWay
 from batchsubmit.sources.csvrecords import BrokenRecord, Flaw, read_records
 from batchsubmit.sources.defaults import Defaults, complete
-from batchsubmit.sources.rows import Problem, Row
+from batchsubmit.sources.rows import GoodRows, Problem, Row
 from batchsubmit.sources.spool import Spooled
 
 _DELIMITERS = ",;\t"
@@ -58,10 +63,35 @@ class CsvReader:
         records = read_records(self._spooled.file, layout.delimiter, layout.offset, layout.line)
         next(records)  # the header itself
         for line, offset, record in records:
-            if isinstance(record, BrokenRecord) or any(map(str.strip, record)):
-                row = self._row(line, offset, record, layout, header)
-                if row.problems or not header.faults:
-                    yield row
+            row = self._row_with_text(line, offset, record, layout, header)
+            if row and (row.problems or not header.faults):
+                yield row
+
+    def rows_in_bulk(self) -> Iterator[Row | GoodRows]:
+        """Read every row, good ones by the hundred where the quick way knows them."""
+        layout = self._layout
+        header = layout.header
+        if isinstance(header, BrokenRecord) or header.faults:
+            yield from self.rows()
+            return
+        quick = QuickWay(header, layout.delimiter, self._defaults, self._checker)
+        records = read_records(self._spooled.file, layout.delimiter, layout.offset, layout.line)
+        start = next(((line, offset) for line, offset, _ in islice(records, 1, 2)), None)
+        if start is not None:
+            careful = partial(self._row_with_text, layout=layout, header=header)
+            yield from BulkReading(self._spooled.file, layout.delimiter, start, quick=quick, careful=careful)
+
+    def _row_with_text(
+        self, line: int, offset: int, record: list[str] | BrokenRecord, layout: _Layout, header: Header
+    ) -> Row | None:
+        if isinstance(record, BrokenRecord) or any(map(str.strip, record)):
+            return self._row(line, offset, record, layout, header)
+        return None
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the manifest is."""
+        return self._spooled.file.seek(0, io.SEEK_END)
 
     def row_at(self, offset: int, line: int) -> Row:
         """Read one row again. Raises `UsageError` when the header cannot be read."""
@@ -71,6 +101,22 @@ class CsvReader:
         file = self._spooled.file
         line, offset, record = next(read_records(file, layout.delimiter, offset, line, block_bytes=_ONE_ROW_BYTES))
         return self._row(line, offset, record, layout, layout.header)
+
+    def request_at(self, offset: int, line: int) -> dict[str, Any] | None:
+        """Read the request of one row again, without checking it; None where it cannot be read."""
+        layout = self._layout
+        header = layout.header
+        records = read_records(self._spooled.file, layout.delimiter, offset, line, block_bytes=_ONE_ROW_BYTES)
+        _, _, cells = next(records, (line, offset, None))
+        if cells is None or isinstance(cells, BrokenRecord) or isinstance(header, BrokenRecord):
+            return None
+        if len(cells) != header.width:
+            return None
+        request, faults = header.request(cells)
+        faults += self._defaults.fill(request, header.variables(cells))
+        if faults:
+            return None
+        return without_nulls(request) if header.holds_json else request
 
     @property
     def has_sound_header(self) -> bool:

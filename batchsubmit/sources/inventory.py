@@ -1,21 +1,23 @@
 """The first pass over a manifest: every row checked, and the good ones indexed so that any can be read again.
 
-The index holds numbers and digests, not requests, so that a million rows stay small in memory: 37 bytes a row and one
-entry a name. What concerns two rows at once is checked here: a name used twice in one membership (the service would
-overwrite one job's results with the other's), identical rows, and memberships that seem to be in two accounts.
+What concerns two rows at once is checked here: a name used twice in one membership (the service would overwrite one
+job's results with the other's), identical rows, and memberships that seem to be in two accounts.
 """
 
-from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Failed, Job, job_digest, key_text
+from batchsubmit.jobs import Failed, job_digest, job_digests, key_text
 from batchsubmit.schema import canonical
-from batchsubmit.sources import Problem, Reader, Row
+from batchsubmit.sources import GoodRows, Problem, Reader, Row
+from batchsubmit.sources.index import Index
+from batchsubmit.sources.names import NameTable
+from batchsubmit.sources.rows import Mould
 
 MAX_PROBLEMS = 100
+_FIRST_BAD = 1 << 31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,50 +30,6 @@ class Terms:
     batch: str = ""
     allow_duplicates: bool = False
     keep_invalid: bool = False
-
-
-class Index:
-    """Where each good row stands and what its key is, by row number in order of the manifest."""
-
-    def __init__(self) -> None:
-        self.offsets = array("Q")
-        self.lines = array("Q")
-        self.membership_numbers = array("I")
-        self.memberships: list[str] = []
-        self._numbers: dict[str, int] = {}
-        self._digests = bytearray()
-        self._ordinals: dict[int, int] = {}
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-    def add(self, row: Row, membership: str, digest: bytes, ordinal: int) -> None:
-        """Take in one good row."""
-        if membership not in self._numbers:
-            self._numbers[membership] = len(self.memberships)
-            self.memberships.append(membership)
-        if ordinal:
-            self._ordinals[len(self)] = ordinal
-        self.offsets.append(row.offset)
-        self.lines.append(row.line)
-        self.membership_numbers.append(self._numbers[membership])
-        self._digests += digest
-
-    def key(self, number: int) -> str:
-        """The key of a row's job."""
-        return key_text(bytes(self._digests[16 * number : 16 * number + 16]))
-
-    def __iter__(self) -> Iterator[str]:
-        """Give the keys of all rows, in order of the manifest."""
-        return map(self.key, range(len(self)))
-
-    def ordinal(self, number: int) -> int:
-        """How many identical rows stand before this one."""
-        return self._ordinals.get(number, 0)
-
-    def membership(self, number: int) -> str:
-        """The membership of a row."""
-        return self.memberships[self.membership_numbers[number]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +75,14 @@ class Inventory:
         """Rows of the manifest, good or not."""
         return len(self.index) + self.invalid_count
 
+    def refuse(self, row: Row, problems: tuple[Problem, ...], terms: Terms) -> None:
+        """Note what is wrong with a row."""
+        self.invalid_count += 1
+        self.problem_count += len(problems)
+        self.problems.extend(problems[: MAX_PROBLEMS - len(self.problems)])
+        if terms.keep_invalid:
+            self.invalid.append(_invalid_row(row, problems, terms.batch))
+
 
 def take_inventory(
     reader: Reader,
@@ -131,20 +97,18 @@ def take_inventory(
     inventory = Inventory(is_readable=reader.has_sound_header)
     across = _AcrossRows(reader, inventory.index, terms)
     inventory.accounts = across.accounts
-    for row in reader.rows():
+    for rows in reader.rows_in_bulk():
         if is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
-        ordinal, problems_across = across.check(row)
-        problems = (*row.problems, *problems_across)
-        if not problems:
-            across.accept(row, ordinal)
-            inventory.region = across.region
-            continue
-        inventory.invalid_count += 1
-        inventory.problem_count += len(problems)
-        inventory.problems.extend(problems[: MAX_PROBLEMS - len(inventory.problems)])
-        if terms.keep_invalid:
-            inventory.invalid.append(_invalid_row(row, problems, terms.batch))
+        for row in [rows] if isinstance(rows, Row) else across.accept_all(rows):
+            ordinal, problems_across = across.check(row)
+            problems = (*row.problems, *problems_across)
+            if problems:
+                inventory.refuse(row, problems, terms)
+            else:
+                across.accept(row, ordinal)
+    inventory.region = across.region
+    inventory.index.trim()
     return inventory
 
 
@@ -155,12 +119,41 @@ class _AcrossRows:
         self._reader = reader
         self._index = index
         self._terms = terms
-        self._rows_by_name: dict[int, int] = {}
-        self._offsets = array("Q")
-        self._lines = array("Q")
+        self._names = NameTable()
+        self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
         self.accounts: dict[str, str] = {}
         self.region = ""
+
+    def accept_all(self, rows: GoodRows) -> Iterator[Row]:
+        """Take many good rows into the index; gives those, in their order, that have to be looked at one by one."""
+        if not self._names:
+            expected = _expected_rows(rows, self._reader)
+            self._names.make_room(expected)
+            self._index.make_room(expected)
+        hashes = list(map(hash, zip([mould.membership for mould in rows.moulds], rows.names, strict=True)))
+        is_in_place = self._are_in_place(set(rows.moulds))
+        begin = 0
+        while begin < len(rows):
+            fresh = self._names.add_all(hashes[begin:], len(self._index)) if is_in_place else 0
+            if fresh:
+                self._accept_new(rows.part(begin, begin + fresh))
+            begin += fresh
+            if begin < len(rows):
+                yield self._reader.row_at(rows.offsets[begin], rows.first_line + begin)
+                begin += 1
+
+    def _are_in_place(self, moulds: Collection[Mould]) -> bool:
+        """Whether all are of one region and each membership of one account, the rows above included."""
+        accounts = {(mould.membership, self.accounts.get(mould.membership, mould.account)) for mould in moulds}
+        accounts |= {(mould.membership, mould.account) for mould in moulds}
+        regions = {mould.region for mould in moulds} | ({self.region} if self.region else set())
+        return len(regions) == 1 and len(accounts) == len({mould.membership for mould in moulds})
+
+    def _accept_new(self, rows: GoodRows) -> None:
+        for mould in set(rows.moulds):
+            self.region, self.accounts[mould.membership] = mould.region, mould.account
+        self._index.add_all(rows, job_digests(rows.canonicals, batch=self._terms.batch))
 
     def check(self, row: Row) -> tuple[int, tuple[Problem, ...]]:
         """Compare a row with those before it: how many are identical, and what is wrong."""
@@ -170,8 +163,22 @@ class _AcrossRows:
         membership, name = row.request.get("membershipIdentifier"), row.request.get("name")
         if not (isinstance(membership, str) and isinstance(name, str)):
             return 0, places
-        ordinal, repeated = self._check_name(row, membership, name)
+        number = self._names.add(hash((membership, name)), self._number(row, is_good=not (row.problems or places)))
+        ordinal, repeated = (0, ()) if number is None else self._compare(row, membership, name, number)
         return ordinal, (*places, *repeated)
+
+    def _number(self, row: Row, *, is_good: bool) -> int:
+        """What a row is called among the names: its number in the index where it will come there."""
+        if is_good:
+            return len(self._index)
+        self._bad_rows.append((row.offset, row.line))
+        return _FIRST_BAD + len(self._bad_rows) - 1
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """The offset and the line of a row by that number."""
+        if number >= _FIRST_BAD:
+            return self._bad_rows[number - _FIRST_BAD]
+        return self._index.offsets[number], self._index.lines[number]
 
     def _check_places(self, row: Row) -> tuple[Problem, ...]:
         """One region a run, one account a membership."""
@@ -189,14 +196,10 @@ class _AcrossRows:
             problems.append(self._reader.problem(row, "trainedModelArn", wrong, right))
         return tuple(problems)
 
-    def _check_name(self, row: Row, membership: str, name: str) -> tuple[int, tuple[Problem, ...]]:
-        number = self._rows_by_name.setdefault(hash((membership, name)), len(self._lines))
-        if number == len(self._lines):
-            self._offsets.append(row.offset)
-            self._lines.append(row.line)
-            return 0, ()
-        line = self._lines[number]
-        earlier = self._reader.row_at(self._offsets[number], line).request
+    def _compare(self, row: Row, membership: str, name: str, number: int) -> tuple[int, tuple[Problem, ...]]:
+        """Compare a row with the earlier one that seems to have its name."""
+        offset, line = self._place(number)
+        earlier = self._reader.row_at(offset, line).request
         if (earlier.get("membershipIdentifier"), earlier.get("name")) != (membership, name):
             return 0, ()  # two names with one hash
         if earlier != row.request:
@@ -220,6 +223,11 @@ class _AcrossRows:
         self._index.add(row, membership, digest, ordinal)
 
 
+def _expected_rows(first: GoodRows, reader: Reader) -> int:
+    """Guess from the first rows how many there are."""
+    return reader.size_bytes * len(first) // max(first.offsets[-1], 1) * 33 // 32 if len(first) > 1 else 0
+
+
 def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> InvalidRow:
     """Name a bad row by its place and content, so that the mended row is another job."""
     identity = f"invalid row {row.line}: {row.request!r}".encode(errors="backslashreplace")
@@ -234,15 +242,3 @@ def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> Invalid
 def _text(request: Mapping[str, Any], member: str) -> str:
     value = request.get(member, "")
     return value if isinstance(value, str) else ""
-
-
-def job_at(reader: Reader, index: Index, number: int, *, batch: str) -> Job | None:
-    """Read one row again; None where the manifest no longer has the row that was checked."""
-    row = reader.row_at(index.offsets[number], index.lines[number])
-    if row.problems:
-        return None
-    digest = job_digest(canonical(row.request), batch=batch, ordinal=index.ordinal(number))
-    key = index.key(number)
-    if key_text(digest) != key:
-        return None
-    return Job(key=key, membership=index.membership(number), name=row.request["name"], request=row.request)

@@ -4,6 +4,7 @@ A further member `var`, an object of texts, or members `var.NAME` hold the row's
 """
 
 import codecs
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,10 +39,32 @@ class JsonlReader:
             problem = self._problem(line, 1, f"has more than {MOST_LINE_BYTES:,} bytes", "write one request a line")
             yield Row(line, offset, {}, {}, (problem,))
 
+    def rows_in_bulk(self) -> Iterator[Row]:
+        """Read every row, in order: JSON has no short cut."""
+        return self.rows()
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the manifest is."""
+        return self._spooled.file.seek(0, io.SEEK_END)
+
     def row_at(self, offset: int, line: int) -> Row:
         """Read one row again."""
         lines = physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES)
         return self._row(next(lines, b""), offset, line)
+
+    def request_at(self, offset: int, line: int) -> dict[str, Any] | None:
+        """Read the request of one row again, without checking it; None where it cannot be read."""
+        del line
+        raw = next(physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES), b"")
+        try:
+            request = _parse(raw.removeprefix(codecs.BOM_UTF8) if offset == 0 else raw)
+        except JsonError:
+            return None
+        variables, faults = take_variables(request)
+        if faults or self._defaults.fill(request, variables):
+            return None
+        return without_nulls(request) if b"null" in raw else request
 
     @property
     def has_sound_header(self) -> bool:

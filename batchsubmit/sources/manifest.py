@@ -10,27 +10,41 @@ from typing import Any
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Job
 from batchsubmit.sources import Reader
-from batchsubmit.sources.inventory import Index, job_at
+from batchsubmit.sources.index import Index, job_at
 from batchsubmit.states import Action
 
 
 class ManifestSource:
-    """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up."""
+    """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up.
 
-    def __init__(self, reader: Reader, index: Index, *, batch: str, decision: Callable[[str], Action]) -> None:
+    `glance` decides by a row's digest what can be decided so, and leaves the rest: a key takes long to spell.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        index: Index,
+        *,
+        batch: str,
+        decision: Callable[[str], Action],
+        glance: Callable[[bytes], Action | None] = lambda _: None,
+    ) -> None:
         self._reader = reader
         self._index = index
         self._batch = batch
         self._lanes: dict[str, _Lane] = {}
         self._held: dict[str, int] = {}
-        self._count = 0
-        for number, key in enumerate(index):
-            action = decision(key)
-            if action is Action.LOOK_UP:
-                self._held[key] = number
-            elif action is Action.SUBMIT:
-                self._lanes.setdefault(index.membership(number), _Lane()).rows.append(number)
-                self._count += 1
+        lanes = [_Lane() for _ in index.memberships]
+        for number, (digest, place) in enumerate(zip(index.digests(), index.membership_numbers, strict=True)):
+            action = glance(digest)
+            if action is None:
+                action = decision(key := index.key(number))
+                if action is Action.LOOK_UP:
+                    self._held[key] = number
+            if action is Action.SUBMIT:
+                lanes[place].rows.append(number)
+        self._count = sum(len(lane.rows) for lane in lanes)
+        self._lanes |= {name: lane for name, lane in zip(index.memberships, lanes, strict=True) if lane.rows}
 
     def waiting(self) -> Collection[str]:
         """The memberships whose rows are not all taken."""
@@ -110,7 +124,7 @@ class _Lane:
     """Row numbers still to be handed out, in order; those handed back come first."""
 
     def __init__(self) -> None:
-        self.rows = array("Q")
+        self.rows = array("I")
         self.released: list[int] = []
         self._taken = 0
 

@@ -220,7 +220,7 @@ def physical_lines(file: BinaryIO, offset: int, *, block_bytes: int = _BLOCK_BYT
     It seeks before each read, so that several may go on over one file (in one thread).
     """
     carry = b""
-    while block := _read_at(file, offset, block_bytes):
+    while block := read_at(file, offset, block_bytes):
         offset += len(block)
         lines = (carry + block).splitlines(keepends=True)
         # The last line may go on in the next block, even after a CR, whose LF may still come.
@@ -232,6 +232,7 @@ def physical_lines(file: BinaryIO, offset: int, *, block_bytes: int = _BLOCK_BYT
     yield from carry.splitlines(keepends=True)
 
 
-def _read_at(file: BinaryIO, offset: int, size: int) -> bytes:
+def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
+    """Read from an offset, wherever the file stands."""
     file.seek(offset)
     return file.read(size)

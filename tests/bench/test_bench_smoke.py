@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from growth import Growth
 from harness import Ratio, alternate, print_ratios
 from rate import most_within
 from throughput import Bench
@@ -12,7 +13,7 @@ from batchsubmit.config import Settings
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Terms
 
-SCRIPTS = ("throughput.py", "rate.py", "kills.py", "faults.py", "peers.py", "startup.py")
+SCRIPTS = ("throughput.py", "validate.py", "growth.py", "rate.py", "kills.py", "faults.py", "peers.py", "startup.py")
 
 
 def test_alternatives_take_turns() -> None:
@@ -42,6 +43,14 @@ def test_the_program_submits_the_manifest_to_the_minimal_server(tmp_path: Path) 
         assert len(server.times()) == 3
         server.reset()
         assert server.times() == []
+
+
+def test_a_rerun_finds_nothing_to_do(tmp_path: Path) -> None:
+    """The ledger that it is measured on is one of the program's own."""
+    growth = Growth(tmp_path, "http://127.0.0.1:9", 20)
+    assert growth.rerun()["peak MB"] > 10
+    assert growth.read_ledger()["s"] > 0
+    assert growth.validate()["peak MB"] > 10
 
 
 def test_the_manifest_has_no_problem(tmp_path: Path) -> None:

@@ -64,6 +64,30 @@ def write_manifest(path: Path, rows: int) -> Path:
     return path
 
 
+def write_submitted_ledger(path: Path, rows: int) -> Path:
+    """Write a ledger in which the jobs of `write_manifest` are all submitted, by one run."""
+    from batchsubmit.jobs import Intent, RunStarted, Submitted, job_digest, key_text  # noqa: PLC0415 (few need them)
+    from batchsubmit.ledger.lines import encode_line  # noqa: PLC0415
+    from batchsubmit.schema import canonical  # noqa: PLC0415
+
+    at = "2026-11-23T12:00:00.{:06}Z".format
+    arn = "arn:aws:cleanrooms-ml:{}:{}:membership/{}/trained-model-inference-job/{:08x}-0000-4000-8000-000000000000"
+    with path.open("wb") as file:
+        start = RunStarted(
+            at=at(0), run="r", batch="", manifest=path.name, manifest_sha256="0", version="0", holder="bench"
+        )
+        file.write(encode_line(start))
+        for number in range(rows):
+            row = request(number)
+            key = key_text(job_digest(canonical(row)))
+            membership, name, moment = row["membershipIdentifier"], row["name"], at(number % 1_000_000)
+            job = {"at": moment, "job": key, "membership": membership, "name": name}
+            file.write(encode_line(Intent(**job, attempt=1, trained_model=row["trainedModelArn"])))
+            named = arn.format(REGION, ACCOUNT, membership, number)
+            file.write(encode_line(Submitted(**job, arn=named, attempt=1, via="start")))
+    return path
+
+
 def surroundings(url: str, **settings: object) -> dict[str, str]:
     """The environment of a client of `url`: nothing of the machine's own AWS set-up, dummy credentials."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("AWS_", "BATCHSUBMIT_"))}

@@ -4,15 +4,17 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from conftest import job_arn, job_named
 from strategies import REGION
+from wires import http, wire
 
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
+from batchsubmit.cleanrooms.direct import DirectStart
 from batchsubmit.config import AwsSettings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.jobs import Accepted, Forbidden, NotSent, Outcome, QuotaExceeded, Throttled, Uncertain
@@ -28,14 +30,18 @@ pytestmark = pytest.mark.usefixtures("credentials")
 
 @asynccontextmanager
 async def client_of(
-    url: str, monkeypatch: pytest.MonkeyPatch, settings: AwsSettings = QUICK
+    url: str, monkeypatch: pytest.MonkeyPatch, settings: AwsSettings = QUICK, *, is_direct: bool = True
 ) -> AsyncIterator[CleanRooms]:
     """A client configured as users do it: by the endpoint's variable."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLEANROOMSML", url)
     async with open_cleanrooms(settings, region=REGION, concurrency=4, tag_jobs=True) as client:
+        assert isinstance(client._start, DirectStart)
+        if not is_direct:
+            client._start = client._start.by_client
         yield client
 
 
+@pytest.mark.parametrize("is_direct", [True, False], ids=["direct", "by the client"])
 @pytest.mark.parametrize(
     ("fault", "kind", "is_accepted"),
     [
@@ -62,11 +68,11 @@ async def client_of(
     ids=str,
 )
 async def test_every_fault_is_one_request_and_its_outcome(
-    monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[Outcome], is_accepted: bool
+    monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[Outcome], is_accepted: bool, is_direct: bool
 ) -> None:
     """The client repeats nothing by itself: each repeat might start another paid job."""
     service = SandboxService(FREE, time.time)
-    async with SandboxServer(service) as server, client_of(server.url, monkeypatch) as client:
+    async with SandboxServer(service) as server, client_of(server.url, monkeypatch, is_direct=is_direct) as client:
         server.faults.configure(FaultPlan(script=(ScriptedFault(fault=fault, times=9, seconds=1.0),)))
         outcome = await client.start(JOB)
         assert type(outcome) is kind
@@ -128,45 +134,6 @@ async def test_a_server_without_tls_means_not_sent(monkeypatch: pytest.MonkeyPat
     reply = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     async with wire(lambda _: reply) as (url, _), client_of(url.replace("http:", "https:"), monkeypatch) as client:
         assert isinstance(await client.start(JOB), NotSent)
-
-
-@asynccontextmanager
-async def wire(answer: Callable[[bytes], bytes | None]) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that answers requests with these bytes (None: not at all); also gives the requests."""
-    requests: list[bytes] = []
-    ended = asyncio.Event()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next(
-                int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
-            )
-            requests.append(head + await reader.readexactly(length))
-            reply = answer(requests[-1])
-            if reply is None:
-                await ended.wait()
-            else:
-                writer.write(reply)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
-    finally:
-        ended.set()
-        server.close()
-        await server.wait_closed()
-
-
-def http(status: str, body: bytes = b"<html>Hello</html>", content_type: str = "text/html") -> bytes:
-    """An answer as the wire has it."""
-    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-    return head.encode() + b"\r\n" + body
 
 
 GOOD = json.dumps({"trainedModelInferenceJobArn": job_arn("1")}).encode()

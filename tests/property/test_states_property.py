@@ -5,8 +5,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchsubmit.book import Book
 from batchsubmit.jobs import Absent, Failed, Finished, Intent, JobEvent, Refused, Submitted, Unknown
-from batchsubmit.states import UNDECIDED, Action, Book, JobState, Phase, decide, fold
+from batchsubmit.states import UNDECIDED, Action, JobState, Phase, decide, fold
 
 JOB = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 

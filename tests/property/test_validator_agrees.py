@@ -42,7 +42,8 @@ from batchsubmit.schema import Fault, RequestChecker, without_nulls
 from batchsubmit.schema.checker import MOST_TAGS, OWN_PREFIX
 from batchsubmit.schema.model import Integer, ListOf, MapOf, Shape, Structure, Text, request_shape
 from batchsubmit.sources import Spooled, open_reader
-from batchsubmit.sources.inventory import Terms, job_at, take_inventory
+from batchsubmit.sources.index import job_at
+from batchsubmit.sources.inventory import Terms, take_inventory
 
 OTHER_REGION = "us-gov-west-1"
 OTHER_ACCOUNT = "999988887777"

@@ -13,7 +13,8 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Failed
 from batchsubmit.schema import RequestChecker
 from batchsubmit.sources import Reader, Spooled, open_reader
-from batchsubmit.sources.inventory import MAX_PROBLEMS, Inventory, Terms, job_at, take_inventory
+from batchsubmit.sources.index import job_at
+from batchsubmit.sources.inventory import MAX_PROBLEMS, Inventory, Terms, take_inventory
 
 ACCOUNTLESS = "999988887777"
 

@@ -6,13 +6,13 @@ import pytest
 from conftest import CSV_HEADER, EPOCH, OTHER_MEMBERSHIP, csv_text, job_named, request_named, write_jsonl
 from strategies import MEMBERSHIP, REGION
 
+from batchsubmit.book import Book
 from batchsubmit.clock import timestamp
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.jobs import Submitted, job_digest, key_text
 from batchsubmit.newrows import NewRow, NewRows, read_new_rows
 from batchsubmit.schema import canonical
-from batchsubmit.states import Book
 
 
 async def new_rows(manifest: Path, book: Book | None = None, *, batch: str = "") -> NewRows:

@@ -2,17 +2,20 @@
 
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.sources.checked import open_checked_manifest
-from batchsubmit.sources.inventory import Index, Inventory, Terms
+from batchsubmit.sources.inventory import Inventory, Terms
 from batchsubmit.sources.manifest import ManifestDelivery, ManifestSource
 from batchsubmit.sources.spool import FetchError
 from batchsubmit.sources.sqs.books import Books
 from batchsubmit.sources.sqs.message import Pointer, Poison
 from batchsubmit.states import Action
+
+if TYPE_CHECKING:
+    from batchsubmit.sources.index import Index
 
 _DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})
 

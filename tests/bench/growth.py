@@ -1,0 +1,129 @@
+"""Memory and time as manifests grow: `validate`, `submit` and a rerun over few rows and over many.
+
+    .venv/bin/python tests/bench/growth.py [--few N] [--many N] [--runs N] [--folder FOLDER] [commands ...]
+
+Commands are `validate`, `submit` and `rerun` (all by default). `peak MB` is the largest resident memory of the process
+as the kernel accounts for it, `µs/row` the whole process over its rows. `submit` runs against the minimal server with
+quotas and rate off; a million rows take it ten minutes and more. `rerun` has a ledger in which every job of the
+manifest is submitted, finds nothing to do, and is compared with a process that reads that ledger with msgspec, line by
+line, into nothing.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness import Figures, Ratio, alternate, machine, print_figures, print_ratios
+from workload import PROGRAM, minimal_server, surroundings, write_manifest, write_submitted_ledger
+
+COMMANDS = ("validate", "submit", "rerun")
+_READ_BY_MSGSPEC = """
+import msgspec, sys
+class Nothing(msgspec.Struct):
+    pass
+decode = msgspec.json.Decoder(Nothing).decode
+with open(sys.argv[1], "rb") as file:
+    for line in file:
+        decode(line)
+"""
+
+
+def watch(command: Sequence[str], environment: dict[str, str], rows: int) -> Figures:
+    """Run a process to its end and ask the kernel what it took."""
+    began = time.monotonic()
+    with open(os.devnull, "wb") as nothing:  # noqa: PTH123 (a device)
+        actions = [(os.POSIX_SPAWN_DUP2, nothing.fileno(), 1), (os.POSIX_SPAWN_DUP2, nothing.fileno(), 2)]
+        pid = os.posix_spawn(command[0], command, environment, file_actions=actions)
+    _, status, usage = os.wait4(pid, 0)
+    seconds = time.monotonic() - began
+    if status:
+        raise RuntimeError(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+    return {
+        "peak MB": usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10),
+        "s": seconds,
+        "µs/row": 1e6 * seconds / rows,
+    }
+
+
+class Growth:
+    """One manifest and its ledgers."""
+
+    def __init__(self, folder: Path, url: str, rows: int) -> None:
+        self._rows = rows
+        self._manifest = write_manifest(folder / f"{rows}.csv", rows)
+        self._ledger = folder / f"{rows}.new.jsonl"
+        self._submitted = folder / f"{rows}.submitted.jsonl"
+        self._environment = surroundings(url)
+
+    def validate(self) -> Figures:
+        """Check the manifest."""
+        return watch([*PROGRAM, "validate", str(self._manifest)], self._environment, self._rows)
+
+    def submit(self) -> Figures:
+        """Submit all of it."""
+        self._ledger.unlink(missing_ok=True)
+        figures = self._submit(self._ledger)
+        return {**figures, "ledger bytes/job": self._ledger.stat().st_size / self._rows}
+
+    def rerun(self) -> Figures:
+        """Submit it again."""
+        if not self._submitted.exists():
+            write_submitted_ledger(self._submitted, self._rows)
+        return self._submit(self._submitted)
+
+    def read_ledger(self) -> Figures:
+        """Read the ledger into nothing."""
+        return watch([sys.executable, "-c", _READ_BY_MSGSPEC, str(self._submitted)], self._environment, self._rows)
+
+    def _submit(self, ledger: Path) -> Figures:
+        options = ["--rate", "0", "--ledger", str(ledger), "--yes"]
+        return watch([*PROGRAM, "submit", str(self._manifest), *options], self._environment, self._rows)
+
+
+def measure(
+    commands: Sequence[str], few: int, many: int, runs: int, folder: str | None = None, *, warm_ups: int = 1
+) -> tuple[dict[str, list[Figures]], list[Ratio]]:
+    with tempfile.TemporaryDirectory(dir=folder) as place, minimal_server() as server:
+        small, large = (Growth(Path(place), server.url, rows) for rows in (few, many))
+        alternatives: dict[str, Callable[[], Figures]] = {}
+        ratios = []
+        for command in commands:
+            names = [f"{command}, {rows:,} rows" for rows in (few, many)]
+            alternatives |= {name: getattr(each, command) for name, each in zip(names, (small, large), strict=True)}
+            ratios.append(Ratio("µs/row", names[1], names[0]))
+            if command == "rerun":
+                reading = f"msgspec, {many:,} jobs"
+                alternatives[reading] = large.read_ledger
+                ratios.append(Ratio("s", names[1], reading))
+        return alternate(alternatives, runs=runs, warm_ups=warm_ups), ratios
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commands", nargs="*", metavar="command", help=f"what to measure: {', '.join(COMMANDS)} (all)")
+    parser.add_argument("--few", type=int, default=10_000, help="rows of the small manifest (10000)")
+    parser.add_argument("--many", type=int, default=1_000_000, help="rows of the large one (1000000)")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each, after a warm-up (5)")
+    parser.add_argument("--folder", help="where manifests and ledgers are written (the folder for temporary files)")
+    options = parser.parse_args()
+    if unknown := set(options.commands) - set(COMMANDS):
+        parser.error(f"no command {', '.join(unknown)}")
+    measured, ratios = measure(
+        options.commands or COMMANDS, options.few, options.many, options.runs, options.folder, warm_ups=0
+    )
+    print(machine())
+    print_figures(measured)
+    print_ratios(measured, ratios)
+    for command in options.commands or COMMANDS:
+        few, many = (
+            [run["peak MB"] for run in measured[f"{command}, {rows:,} rows"]] for rows in (options.few, options.many)
+        )
+        print(f"{command}: {max(many) - min(few):+.0f} MB at most from {options.few:,} to {options.many:,} rows")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Rows checked a second: `batchsubmit validate` beside a pass of csv.DictReader that does nothing with them.
+
+    .venv/bin/python tests/bench/validate.py [--rows N] [--runs N] [--folder FOLDER] [--profile]
+
+Each is a process of its own over the same file, imports included; `rows/s` is of the whole process. The manifest's
+rows are all good; names and one environment value differ from row to row, as in most manifests. With --profile nothing
+is compared: the reading is run once under cProfile, and what costs most is printed.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import pstats
+import sys
+import tempfile
+from pathlib import Path
+
+from harness import Figures, Ratio, alternate, machine, print_figures, print_ratios
+from workload import PROGRAM, run_watched, surroundings, write_manifest
+
+OURS, DICT_READER = "batchsubmit validate", "csv.DictReader"
+PROFILE_LINES = 40
+_READ_BY_DICT_READER = """
+import csv, sys
+with open(sys.argv[1], newline="") as file:
+    for row in csv.DictReader(file):
+        pass
+"""
+
+
+def measure(rows: int, runs: int, folder: str | None = None, *, warm_ups: int = 1) -> dict[str, list[Figures]]:
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        manifest = write_manifest(Path(place) / "jobs.csv", rows)
+
+        def process(*command: str) -> Figures:
+            watched = run_watched([*command, str(manifest)], surroundings("http://127.0.0.1:9"), Path(place))
+            return {"rows/s": rows / watched.seconds, "process s": watched.seconds}
+
+        alternatives = {
+            OURS: lambda: process(*PROGRAM, "validate"),
+            DICT_READER: lambda: process(sys.executable, "-c", _READ_BY_DICT_READER),
+        }
+        return alternate(alternatives, runs=runs, warm_ups=warm_ups)
+
+
+def print_profile(rows: int, folder: str | None) -> None:
+    from batchsubmit.config import Settings  # noqa: PLC0415 (only the profile runs in this process)
+    from batchsubmit.sources.checked import open_checked_manifest  # noqa: PLC0415
+    from batchsubmit.sources.inventory import Terms  # noqa: PLC0415
+
+    profile = cProfile.Profile()
+
+    async def read(manifest: Path) -> None:
+        checked = open_checked_manifest(str(manifest), Settings(), region=None, terms=Terms())
+        async with checked as (_, reader, _):
+            profile.enable()
+            for _ in reader.rows_in_bulk():
+                pass
+            profile.disable()
+
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        asyncio.run(read(write_manifest(Path(place) / "jobs.csv", rows)))
+    pstats.Stats(profile).sort_stats("tottime").print_stats(PROFILE_LINES)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=500_000, help="rows of the manifest (500000)")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each, after a warm-up (5)")
+    parser.add_argument("--folder", help="where the manifest is written (the folder for temporary files)")
+    parser.add_argument("--profile", action="store_true", help="profile the reading instead")
+    options = parser.parse_args()
+    if options.profile:
+        print_profile(options.rows, options.folder)
+        return
+    measured = measure(options.rows, options.runs, options.folder)
+    print(f"{options.rows:,} rows; {machine()}")
+    print_figures(measured)
+    print_ratios(measured, [Ratio("rows/s", OURS, DICT_READER)])
+
+
+if __name__ == "__main__":
+    main()
