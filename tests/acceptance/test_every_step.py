@@ -166,7 +166,7 @@ def sweep(folder: Path, places: "SimpleQueue[Place]", case: Callable[[int, Path,
     assert not wrong, wrong
     died = [each for each in cases.values() if each.status == -signal.SIGKILL]
     assert len(died) >= len(cases) * least
-    assert {each.steps[-1] for each in died} == set(clean.steps)
+    assert {each.steps[-1] for each in died} >= set(clean.steps)
     return clean
 
 
