@@ -2,6 +2,7 @@
 
 import heapq
 import random
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -178,16 +179,16 @@ class Night:
             yield begin + 0.1, Refused(**stamp(begin + 0.1), code=code, attempt=1)
             begin, attempt = begin + drawn.uniform(1, 20), 2
             yield begin, Intent(**stamp(begin), attempt=2, trained_model=model)
-        elif luck < 0.31:
+        elif luck < 0.315:
             yield begin + 60, Unknown(**stamp(begin + 60), reason="ReadTimeoutError", attempt=1)
-            if luck < 0.3008:
+            if luck < 0.306:
                 return begin + 60
             begin, attempt = begin + 130, 2
             yield begin - 1, Absent(**stamp(begin - 1), attempt=1)
             yield begin, Intent(**stamp(begin), attempt=2, trained_model=model)
         answered = begin + drawn.uniform(0.08, 0.4)
         if luck > 0.98:
-            message = f"Trained model {model} is not ACTIVE (request {key(number)[:8]})"
+            message = f"Trained model {model} is not ACTIVE (request {uuid.UUID(int=drawn.getrandbits(128))})"
             yield answered, Refused(**stamp(answered), code="ValidationException", attempt=attempt)
             failed = Failed(**stamp(answered), code="ValidationException", message=message, attempt=attempt)
             yield answered, failed
