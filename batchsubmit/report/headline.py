@@ -66,7 +66,7 @@ def _sentences(figures: Figures, outlook: Outlook) -> Iterator[str]:
     fates = figures.fates
     if fates[Fate.UNKNOWN]:
         yield (
-            f"{_jobs(fates[Fate.UNKNOWN])} may run or not: run the same command again, and they are looked up first."
+            f"{_jobs(fates[Fate.UNKNOWN])} may run or not: run the same command again, which looks such jobs up first."
         )
     ended = f", {fates[Fate.WELL]:,} of them finished well" if fates[Fate.WELL] else ""
     least = "" if outlook.is_left_known else "at least "

@@ -36,7 +36,7 @@
     { title: "calls", text: (row) => String(columns.attempts[row]), by: (row) => columns.attempts[row], number: true },
   ];
 
-  const state = { words: "", fate: -1, membership: -1, model: -1, reason: -1, column: -1, down: false, page: 0 };
+  const state = { words: "", fate: -1, membership: -1, model: -1, reason: -1, column: 1, down: false, page: 0 };
   let order = new Uint32Array(0);
   let haystack = null;
 
@@ -70,7 +70,7 @@
     const rows = [];
     for (let row = 0; row < count; row += 1) if (tests.every((test) => test(row))) rows.push(row);
     order = Uint32Array.from(rows);
-    if (state.column >= 0) sort();
+    sort();
   };
 
   const sort = () => {
@@ -78,7 +78,7 @@
     const values = new Array(count);
     for (const row of order) values[row] = by(row);
     const sign = state.down ? -1 : 1;
-    // What has no value stands last, whichever way is up; equal ones keep the ledger's order.
+    // The table begins sorted by state, trouble first. What has no value stands last, whichever way is up; equal ones keep the ledger's order.
     order.sort((one, other) => {
       const a = values[one], b = values[other];
       if (a === b) return one - other;
