@@ -57,6 +57,7 @@ class Story:
 
     events: list[Event] = field(default_factory=list)
     membership: str = MEMBERSHIPS[0]
+    quotas: dict[str, int] = field(default_factory=dict)
 
     def at(self, seconds: float) -> str:
         """A time of the story."""
@@ -69,7 +70,10 @@ class Story:
 
     def end(self, seconds: float, run: str = "r1", *, status: int = 0, reason: str = "", **counts: int) -> None:
         """A run ends."""
-        self.events.append(RunEnded(at=self.at(seconds), run=run, exit_status=status, reason=reason, counts=counts))
+        ended = RunEnded(
+            at=self.at(seconds), run=run, exit_status=status, reason=reason, counts=counts, quotas=self.quotas
+        )
+        self.events.append(ended)
 
     def _stamp(self, seconds: float, name: str) -> dict[str, str]:
         digest = key_text(job_digest(name.encode(errors="surrogatepass")))
@@ -100,10 +104,13 @@ class Story:
         """Never accepted."""
         self.events.append(Failed(**self._stamp(seconds, name), code=code, message=message, attempt=1))
 
-    def finished(self, seconds: float, name: str, status: str = "ACTIVE", message: str = "") -> None:
+    def finished(
+        self, seconds: float, name: str, status: str = "ACTIVE", message: str = "", ended: float | None = None
+    ) -> None:
         """At its end."""
         stamp = self._stamp(seconds, name)
-        self.events.append(Finished(**stamp, arn=self.arn(name), status=status, message=message))
+        when = "" if ended is None else self.at(ended)
+        self.events.append(Finished(**stamp, arn=self.arn(name), status=status, message=message, ended=when))
 
     def arn(self, name: str) -> str:
         """The ARN of this story's job."""
@@ -151,6 +158,7 @@ class Night:
             exit_status=1,
             reason="",
             counts={"rows": rows, "left": rows - self.jobs},
+            quotas={"account": 10} | dict.fromkeys(MEMBERSHIPS, 5),
         )
 
     def _all(self, drawn: random.Random) -> Iterator[tuple[float, Event]]:

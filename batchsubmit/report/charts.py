@@ -6,6 +6,7 @@ narrow, for a chart that is only scaled down cannot be read on a phone. What a p
 It must not know what is drawn: numbers and labels in, markup out.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,10 +122,10 @@ def boxes(rows: Sequence[tuple[str, Sequence[float], str]], *, y: Ticks) -> Call
 
 
 def _new(kind: str, size: Size, x: Ticks, y: Ticks, **config: Any) -> Any:  # noqa: ANN401
-    import pygal  # noqa: PLC0415 (only a report draws)
-    from pygal.style import Style  # noqa: PLC0415
-
-    style = Style(label_font_size=_FONT_SIZE, major_label_font_size=_FONT_SIZE, font_family="sans-serif", opacity="1")
+    pygal = _pygal()
+    style = pygal.style.Style(
+        label_font_size=_FONT_SIZE, major_label_font_size=_FONT_SIZE, font_family="sans-serif", opacity="1"
+    )
     given = {"x_labels": [{"value": at, "label": label} for at, label in x], **config}
     chart = getattr(pygal, kind)(
         width=size.width,
@@ -141,6 +142,15 @@ def _new(kind: str, size: Size, x: Ticks, y: Ticks, **config: Any) -> Any:  # no
         chart.y_labels = [{"value": value, "label": label} for value, label in y]
         chart.range = (0, y[-1][0])
     return chart
+
+
+def _pygal() -> Any:  # noqa: ANN401
+    """Import pygal, and take back the import hook for plugins that it leaves behind: Python warns of its old form."""
+    import pygal  # noqa: PLC0415 (only a report draws)
+    import pygal.style  # noqa: PLC0415
+
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
+    return pygal
 
 
 def _steps(edges: Sequence[float], heights: Sequence[float]) -> Iterator[tuple[float, float]]:

@@ -6,7 +6,7 @@ told, so that a million fit in memory.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
@@ -32,7 +32,7 @@ _DECIDED = frozenset({Phase.SUBMITTED, Phase.FAILED, Phase.FINISHED})
 
 
 class _Track(msgspec.Struct, array_like=True, gc=False):
-    """What the state does not hold. `since` is on the run clock, `full_before` how long the lane had been full then."""
+    """What the state does not hold. `since` is on the run clock."""
 
     run: int
     via: str = ""
@@ -41,7 +41,6 @@ class _Track(msgspec.Struct, array_like=True, gc=False):
     finished_at: float | None = None
     pending: str = ""
     since: float = 0.0
-    full_before: float = 0.0
     waits: Waits = msgspec.field(default_factory=Waits)
 
 
@@ -60,7 +59,7 @@ class Chronicle:
         self._clock = RunClock()
         self._now = 0.0
         self._lanes = LaneLog()
-        self._origins: dict[tuple[str, str], tuple[float, dict[str, float]]] = {}
+        self._origins: dict[tuple[str, str], float] = {}
         self._fastest_call = float("inf")
 
     @classmethod
@@ -81,12 +80,13 @@ class Chronicle:
             self._begin_run(event, at)
         else:
             self._now = self._clock.read(at)
+            self._lanes.saw(self._now)
             if isinstance(event, JobEvent):
                 self._apply_to_job(event, at)
             elif isinstance(event, RunEnded):
                 self._end_run(event)
             else:
-                self._learn(event, at)
+                self._recognise(event, at)
         self.last_at = at
         if self.runs:
             self.runs[-1].last_at = at
@@ -99,7 +99,7 @@ class Chronicle:
             if track.pending and track.pending != Pending.ANSWER:
                 # Counted on a copy: the record itself is still to get its event.
                 track = self._packer.unpack(self._packer.pack(state, track))[1]
-                self._count_wait(state.membership, track, via_lookup=False)
+                self._count_wait(track, via_lookup=False)
             yield History(
                 state=state,
                 run=track.run,
@@ -107,7 +107,7 @@ class Chronicle:
                 first_intent_at=track.first_intent_at,
                 accepted_at=track.accepted_at,
                 finished_at=track.finished_at,
-                waited=track.waits.by_cause(fastest),
+                waited=track.waits.by_cause(self._lanes, state.membership, fastest),
             )
 
     def batch_of(self, history: History) -> str:
@@ -115,25 +115,34 @@ class Chronicle:
         return self.runs[history.run].started.batch if history.run >= 0 else ""
 
     def _begin_run(self, event: RunStarted, at: float) -> None:
-        self._lanes.run_ended(self._now)
         self._now = self._clock.resume(at)
+        self._lanes.begin_run(self._now)
         self.runs.append(RunSpan(event, at, at))
         if event.manifest_sha256:
-            origin = (event.manifest_sha256, event.batch)
-            self._origins.setdefault(origin, (self._now, self._lanes.totals(self._now)))
+            self._origins.setdefault((event.manifest_sha256, event.batch), self._now)
 
     def _end_run(self, event: RunEnded) -> None:
-        for run in reversed(self.runs):
-            if run.started.run == event.run:
-                run.ended = event
-                return
+        run = next((run for run in reversed(self.runs) if run.started.run == event.run), None)
+        if run is None:
+            return
+        run.ended = event
+        accounts = [limit for name, limit in event.quotas.items() if _is_account(name)]
+        learned = {name: limit for name, limit in event.quotas.items() if not _is_account(name)}
+        if accounts:
+            learned[""] = sum(accounts)  # all the room there is, where memberships are in several accounts
+        for membership, limit in learned.items():
+            self._learn(run.began_at, membership, limit)
 
-    def _learn(self, event: Unrecognised | Any, at: float) -> None:  # noqa: ANN401 (kinds of later versions)
+    def _learn(self, at: float, membership: str, limit: int) -> None:
+        self.quotas.append(LearnedQuota(at, membership, limit))
+        self._lanes.learned(membership, limit)
+
+    def _recognise(self, event: object, at: float) -> None:
+        """Take a learned quota from an event of any kind that has the form of one."""
         members = event.members if isinstance(event, Unrecognised) else msgspec.to_builtins(event)
         membership, limit = members.get("membership"), members.get("limit")
         if members.get("event") == "quota" and isinstance(membership, str) and isinstance(limit, int | float):
-            self.quotas.append(LearnedQuota(at, membership, int(limit)))
-            self._lanes.learned(membership, int(limit), self._now)
+            self._learn(at, membership, int(limit))
 
     def _apply_to_job(self, event: JobEvent, at: float) -> None:
         record = self._records.get(event.job)
@@ -151,10 +160,10 @@ class Chronicle:
         membership = event.membership
         if isinstance(event, Intent) and track.first_intent_at is None:
             track.first_intent_at = at
-            self._count_queue(membership, track)
+            self._count_queue(track)
         else:
             unanswered = isinstance(event, Unknown | Absent) or (isinstance(event, Submitted) and event.via != "start")
-            self._count_wait(membership, track, via_lookup=unanswered)
+            self._count_wait(track, via_lookup=unanswered)
         pending = Pending.NOTHING
         match event:
             case Intent():
@@ -171,26 +180,20 @@ class Chronicle:
                 track.via, track.accepted_at = event.via, at
                 self._lanes.accepted(membership, self._now)
             case Finished() if track.finished_at is None:
-                track.finished_at = at
+                track.finished_at = moment(event.ended) if event.ended else at
                 self._lanes.finished(membership)
             case _:
                 pass  # nothing is awaited any more
         track.pending, track.since = pending, self._now
-        track.full_before = self._lanes.full_seconds(membership, self._now)
 
-    def _count_queue(self, membership: str, track: _Track) -> None:
+    def _count_queue(self, track: _Track) -> None:
         """Count the wait from the first run over this manifest to the first intent."""
-        if not self.runs:
-            return
-        started = self.runs[-1].started
-        origin = self._origins.get((started.manifest_sha256, started.batch))
-        if origin is None:
-            return
-        began, full_then = origin
-        full = self._lanes.full_seconds(membership, self._now) - full_then.get(membership, full_then[""])
-        track.waits.waited_turn(self._now - began, full_seconds=full)
+        started = self.runs[-1].started if self.runs else None
+        began = self._origins.get((started.manifest_sha256, started.batch)) if started else None
+        if began is not None:
+            track.waits.turns.append((began, self._now))
 
-    def _count_wait(self, membership: str, track: _Track, *, via_lookup: bool) -> None:
+    def _count_wait(self, track: _Track, *, via_lookup: bool) -> None:
         pending, seconds = Pending(track.pending), self._now - track.since
         if pending is Pending.ANSWER and via_lookup:
             track.waits.add(Cause.LOOKUP, seconds)
@@ -198,7 +201,11 @@ class Chronicle:
             track.waits.answered(seconds)
             self._fastest_call = min(self._fastest_call, seconds)
         elif pending is Pending.TURN:
-            full = self._lanes.full_seconds(membership, self._now) - track.full_before
-            track.waits.waited_turn(seconds, full_seconds=full)
+            track.waits.turns.append((track.since, self._now))
         elif cause := cause_of(pending):
             track.waits.add(cause, seconds)
+
+
+def _is_account(name: str) -> bool:
+    """Whether a quota at a run's end is an account's: `account`, or `account 123456789012` where there are several."""
+    return name == "account" or name.startswith("account ")

@@ -10,7 +10,7 @@ from batchsubmit.states import UNDECIDED, JobState, Phase
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """One job. Times are Unix seconds; `finished_at` is when a run saw the end, at most one look after it."""
+    """One job. Times are Unix seconds; `finished_at` is the service's, or else when a run saw the end."""
 
     state: JobState
     run: int

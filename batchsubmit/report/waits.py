@@ -12,18 +12,23 @@ retry       after any other refusal (a conflict, a call that could not be sent) 
 lookup      from an intent that got no answer until it was found out what became of it
 
 The wait before the first intent begins with the first run over the same manifest and batch. A run without a manifest
-(a worker) does not tell when its jobs began to wait, and none is counted. A lane is known to be full from its first
-refusal by the quota in a run on, or once as many of its jobs are accepted and not known to have finished as a quota in
-the ledger allows, until that run's end. What is still waiting is counted up to the ledger's last event.
+(a worker) does not tell when its jobs began to wait, and none is counted. A lane is known to be full, until its run's
+end, from its first refusal by the quota on, or once as many of its jobs, or of all, are accepted and not seen to end as
+the quota allows: the one that the run or an earlier one learned, else AWS's default, unless more than that ever ran in
+the run. What is still waiting is counted up to the ledger's last event.
 """
 
 from collections import Counter
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 QUOTA_CODE: Final = "ServiceQuotaExceededException"
+DEFAULT_PER_MEMBERSHIP: Final = 5
+DEFAULT_PER_ACCOUNT: Final = 10
+_MOST_COUNTED: Final = 10_000
 _WITHDRAWN: Final = "Withdrawn"
 _THROTTLING_MARKS: Final = ("throttl", "toomanyrequests", "limitexceeded", "slowdown", "throughputexceeded", "priorreq")
 
@@ -59,15 +64,18 @@ _CAUSE_OF: Final = {
 
 
 class Waits(msgspec.Struct, array_like=True, gc=False):
-    """Seconds waited by cause. `answers` is from intent to answer, over `calls` calls; see `rate_seconds`."""
+    """Seconds waited. `answers` is from intent to answer, over `calls` calls; `turns` are waits in the lane.
+
+    Of those the begin and end are kept, on the run clock: when the lane was full may be known only later.
+    """
 
     quota: float = 0.0
-    turn: float = 0.0
     throttling: float = 0.0
     retry: float = 0.0
     lookup: float = 0.0
     answers: float = 0.0
     calls: int = 0
+    turns: list[tuple[float, float]] = msgspec.field(default_factory=list)
 
     def add(self, cause: Cause, seconds: float) -> None:
         """Count seconds towards a cause other than the rate."""
@@ -78,18 +86,14 @@ class Waits(msgspec.Struct, array_like=True, gc=False):
         self.answers += max(seconds, 0.0)
         self.calls += 1
 
-    def waited_turn(self, seconds: float, *, full_seconds: float) -> None:
-        """Count a wait in the lane: the part in which it was full was for the quota, the rest for a turn."""
-        full = min(max(full_seconds, 0.0), max(seconds, 0.0))
-        self.quota += full
-        self.turn += max(seconds, 0.0) - full
-
-    def by_cause(self, fastest_call_seconds: float) -> dict[Cause, float]:
-        """All causes, with the calls themselves taken off the rate."""
+    def by_cause(self, lanes: "LaneLog", membership: str, fastest_call_seconds: float) -> dict[Cause, float]:
+        """All causes; of a wait in the lane, what it was full for is the quota's, and the calls are off the rate."""
+        full = sum(lanes.full_seconds(membership, begin, end) for begin, end in self.turns)
+        turns = sum(max(end - begin, 0.0) for begin, end in self.turns)
         beyond_calls = max(self.answers - self.calls * fastest_call_seconds, 0.0)
         return {
-            Cause.QUOTA: self.quota,
-            Cause.RATE: self.turn + beyond_calls,
+            Cause.QUOTA: self.quota + full,
+            Cause.RATE: max(turns - full, 0.0) + beyond_calls,
             Cause.THROTTLING: self.throttling,
             Cause.RETRY: self.retry,
             Cause.LOOKUP: self.lookup,
@@ -130,59 +134,76 @@ class RunClock:
         return self.read(at)
 
 
+@dataclass(slots=True)
+class _RunLanes:
+    """What one run tells of its lanes: the first time at which so and so many jobs ran, refusals, quotas."""
+
+    began: float
+    last: float
+    limits: dict[str, int]
+    reached: dict[str, list[float]] = field(default_factory=dict)
+    refused: dict[str, float] = field(default_factory=dict)
+
+    def full_since(self, membership: str) -> float | None:
+        """When the lane was first known to be full; the empty name stands for the account."""
+        known = [self._at_limit(membership, DEFAULT_PER_MEMBERSHIP), self._at_limit("", DEFAULT_PER_ACCOUNT)]
+        known.append(self.refused.get(membership))
+        return min((moment for moment in known if moment is not None), default=None)
+
+    def _at_limit(self, name: str, default: int) -> float | None:
+        reached = self.reached.get(name, [])
+        limit = self.limits.get(name)
+        if limit is None:
+            limit = default if len(reached) <= default else None
+        return reached[limit - 1] if limit is not None and 0 < limit <= len(reached) else None
+
+
 class LaneLog:
-    """Since when each membership's lane is known to be full, and for how long it was. Times are the run clock's."""
+    """Remembers what tells for how long each membership's lane was full, run by run. Times are the run clock's."""
 
     def __init__(self) -> None:
         self._limits: dict[str, int] = {}
         self._running: Counter[str] = Counter()
-        self._since: dict[str, float] = {}
-        self._account_since: float | None = None
-        self._before: dict[str, float] = {}
-        self._account_before = 0.0
+        self._runs = [_RunLanes(0.0, 0.0, {})]
+
+    def begin_run(self, now: float) -> None:
+        """Begin a run; jobs that were not seen to end hold their slots from its start on."""
+        run = _RunLanes(now, now, dict(self._limits))
+        run.reached = {name: [now] * min(count, _MOST_COUNTED) for name, count in self._running.items()}
+        self._runs.append(run)
+
+    def saw(self, now: float) -> None:
+        """Note how far the run has come."""
+        self._runs[-1].last = now
 
     def refused(self, membership: str, now: float) -> None:
-        """Note a refusal by the quota; an empty membership stands for the account."""
-        if membership:
-            self._since.setdefault(membership, now)
-        elif self._account_since is None:
-            self._account_since = now
+        """Note a refusal by the quota."""
+        self._runs[-1].refused.setdefault(membership, now)
 
-    def learned(self, membership: str, limit: int, now: float) -> None:
-        """Note a quota; an empty membership stands for the account."""
-        self._limits[membership] = limit
-        self._judge(membership, now)
+    def learned(self, membership: str, limit: int) -> None:
+        """Note a quota, for this run, from its start on, and those after it; an empty name stands for the account."""
+        self._limits[membership] = self._runs[-1].limits[membership] = limit
 
     def accepted(self, membership: str, now: float) -> None:
         """Note that a job took a slot."""
-        for each in (membership, ""):
-            self._running[each] += 1
-            self._judge(each, now)
+        for name in (membership, ""):
+            self._running[name] += 1
+            reached = self._runs[-1].reached.setdefault(name, [])
+            if len(reached) < self._running[name] <= _MOST_COUNTED:
+                reached.append(now)
 
     def finished(self, membership: str) -> None:
         """Note that a job gave its slot back."""
-        for each in (membership, ""):
-            self._running[each] -= 1
+        for name in (membership, ""):
+            self._running[name] -= 1
 
-    def _judge(self, membership: str, now: float) -> None:
-        limit = self._limits.get(membership)
-        if limit is not None and self._running[membership] >= limit:
-            self.refused(membership, now)
-
-    def run_ended(self, now: float) -> None:
-        """Forget that lanes are full: the next run finds out anew."""
-        for membership in {*self._before, *self._since}:
-            self._before[membership] = self.full_seconds(membership, now)
-        if self._account_since is not None:
-            self._account_before += now - self._account_since
-        self._since.clear()
-        self._account_since = None
-
-    def full_seconds(self, membership: str, now: float) -> float:
-        """For how long, of all the time until now, this lane was known to be full."""
-        since = [moment for moment in (self._since.get(membership), self._account_since) if moment is not None]
-        return self._before.get(membership, self._account_before) + (now - min(since) if since else 0.0)
-
-    def totals(self, now: float) -> dict[str, float]:
-        """The same for every lane known so far; the empty membership stands for those that are not."""
-        return {"": self._account_before} | {each: self.full_seconds(each, now) for each in self._before}
+    def full_seconds(self, membership: str, begin: float, end: float) -> float:
+        """For how long, between two moments, this lane was known to be full."""
+        seconds = 0.0
+        for run in reversed(self._runs):
+            if run.last < begin:
+                break
+            since = run.full_since(membership) if run.began < end else None
+            if since is not None:
+                seconds += max(min(end, run.last) - max(begin, since), 0.0)
+        return seconds

@@ -139,6 +139,39 @@ def test_a_quota_event_of_a_later_version_is_read_by_its_members_whatever_its_cl
     assert [(quota.membership, quota.limit) for quota in chronicle.quotas] == [("", 10)]
 
 
+def test_what_a_run_learned_by_its_end_tells_of_its_whole_course(story: Story) -> None:
+    """The quotas stand in its last line; where memberships are in several accounts, they add up."""
+    story.intent(5, "a")
+    story.accepted(5, "a")
+    story.intent(65, "b")
+    story.accepted(65, "b")
+    assert waited(told(story)["b"]) == {"rate": 65}
+    story.quotas = {MEMBERSHIPS[0]: 1, "account 1": 10, "account 2": 20}
+    story.end(70)
+    chronicle = Chronicle.of(story.events)
+    assert waited(list(chronicle.histories())[1]) == {"rate": 5, "quota": 60}
+    assert {(quota.membership, quota.limit) for quota in chronicle.quotas} == {(MEMBERSHIPS[0], 1), ("", 30)}
+
+
+def test_until_a_quota_is_known_aws_s_default_tells_when_a_lane_is_full(story: Story) -> None:
+    """Five of a membership; but not where more ran, for then it cannot have been five."""
+    for number in range(5):
+        story.intent(10, f"n{number}")
+        story.accepted(10, f"n{number}")
+    story.intent(50, "later")
+    assert waited(told(story)["later"]) == {"rate": 10, "quota": 40}
+    story.accepted(50, "later")
+    assert waited(told(story)["later"]) == {"rate": 50}
+
+
+def test_the_service_s_own_time_of_a_job_s_end_counts(story: Story) -> None:
+    """Not the time at which it was seen."""
+    story.intent(1, "a")
+    story.accepted(2, "a")
+    story.finished(90, "a", ended=62)
+    assert told(story)["a"].seconds == 60
+
+
 def test_nobody_waits_between_runs(story: Story) -> None:
     """A night's pause is not the quota's."""
     story.intent(1, "a")
