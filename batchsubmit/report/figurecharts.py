@@ -136,9 +136,7 @@ def accepted_chart(acceptances: Sequence[float], begin: float, end: float) -> Ch
             y=[(tick, f"{tick:,.0f}") for tick in number_ticks(most.count, 4, whole=True)],
         )
     )
-    words = (
-        f"{len(acceptances):,} jobs accepted; the most in {duration(step)}, {most.count:,}, from {_clock(most.begin)}."
-    )
+    words = f"At most {most.count:,} in {duration(step)}, from {_clock(most.begin)} on."
     rows = tuple((_clock(each.begin), f"{each.count:,}") for each in counted)
     return Chart(drawing=drawing, words=words, header=(f"{duration(step)} from (UTC)", "accepted"), rows=rows)
 

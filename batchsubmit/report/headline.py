@@ -7,10 +7,11 @@ from batchsubmit.report.amounts import date_and_time, duration
 from batchsubmit.report.figures import Fate, Figures
 from batchsubmit.report.outlook import Outlook
 
-_REASONS = {
+STOPS = {
     "signal": "somebody stopped it",
     "deadline": "its deadline had come",
     "failures": "more jobs failed than it was allowed",
+    "canary": "its first jobs did not all finish well",
     "credentials": "the service refused its credentials",
     "unreachable": "the service could not be reached",
     "ledger": "the ledger could not be written",
@@ -87,7 +88,7 @@ def _left(figures: Figures, outlook: Outlook) -> Iterator[str]:
     runs = figures.chronicle.runs
     reason = runs[-1].ended.reason if runs and runs[-1].ended else ""
     if reason:
-        yield f"The last run stopped because {_REASONS.get(reason, reason)}; the same command goes on."
+        yield f"The last run stopped because {STOPS.get(reason, reason)}; the same command goes on."
     if not outlook.left:
         yield "Nothing is left to submit."
         return

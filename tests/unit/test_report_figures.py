@@ -7,8 +7,9 @@ from batchsubmit.report.amounts import duration, number_ticks, share, time_ticks
 from batchsubmit.report.chronicle import Chronicle
 from batchsubmit.report.course import bars, grid, mean_running, peak_running, quota_steps, used_slot_seconds
 from batchsubmit.report.figures import Fate, Figures, spreads
-from batchsubmit.report.headline import asked, headline
+from batchsubmit.report.headline import STOPS, asked, headline
 from batchsubmit.report.history import LearnedQuota
+from batchsubmit.stopping import StopReason
 
 START = BEGIN.timestamp()
 
@@ -161,6 +162,11 @@ def test_at_its_end_the_run_itself_says_what_is_left(story: Story) -> None:
     assert "Stopped before the end" in words
     assert "because its deadline had come" in words
     assert "7 jobs left to submit" in words
+
+
+def test_every_way_to_stop_has_words() -> None:
+    """A reader is not told a program's own word."""
+    assert set(STOPS) == set(StopReason)
 
 
 def test_an_old_ledger_without_rows_says_at_least(story: Story) -> None:
