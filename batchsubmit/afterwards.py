@@ -19,7 +19,7 @@ from batchsubmit.notify import notify
 from batchsubmit.report.summary import Summary
 from batchsubmit.uploads import Destination, upload
 
-Writer = Callable[[Path, Path], None]
+Writer = Callable[[Path, Path], object]
 """Writes something (second path) from a ledger (first path)."""
 
 

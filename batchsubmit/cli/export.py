@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import config_option, read_settings
+from batchsubmit.cli.writing import FORMATS, format_of, read_chronicle, write_export
 from batchsubmit.errors import UsageError
 from batchsubmit.exits import EXIT_FAILED
 
@@ -18,18 +20,29 @@ if TYPE_CHECKING:
     from batchsubmit.mending import Mending
     from batchsubmit.report.chronicle import Chronicle
 
-_FORMATS = ("csv", "jsonl", "parquet")
-_SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 _MOST_NAMED = 10
 
 
 @click.command(
-    epilog="Example: batchsubmit export jobs.ledger.jsonl --output jobs.parquet. And to mend what failed: "
-    "batchsubmit export jobs.ledger.jsonl --failed-manifest jobs.csv --output mend.csv"
+    epilog=manual(
+        ("a table for a spreadsheet", "batchsubmit export jobs.ledger.jsonl --output jobs.csv"),
+        ("and for a database", "batchsubmit export jobs.ledger.jsonl --output jobs.parquet"),
+        (
+            "what failed, to be mended and submitted again",
+            "batchsubmit export jobs.ledger.jsonl --failed-manifest jobs.csv --output mend.csv",
+        ),
+        exits={
+            0: "written, whatever the jobs' state",
+            1: "with --failed-manifest: a failed job has no row in the manifest any more",
+            2: "ledger or manifest cannot be read, or the file not written",
+            3: "",
+            4: "the ledger is damaged before its end",
+        },
+    )
 )
 @click.argument("ledger")
 @click.option(
-    "--format", "as_format", type=click.Choice(_FORMATS), help="The format.  [default: by --output's suffix, or csv]"
+    "--format", "as_format", type=click.Choice(FORMATS), help="The format.  [default: by --output's suffix, or csv]"
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to.  [default: standard output]")
 @click.option(
@@ -59,25 +72,24 @@ def export(
         return _mend(ledger, manifest, output, batch_id, config)
     if batch_id is not None or config is not None:
         raise UsageError("--batch-id and --config go with --failed-manifest")
-    from batchsubmit.report.rows import export_rows  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.report.tables import FORMATS  # noqa: PLC0415
-
-    as_format = as_format or _SUFFIXES.get(output.suffix.lower() if output else "", "csv")
-    if as_format == "parquet" and output is None:
+    to_stdout = output is None or str(output) == "-"
+    as_format = as_format or format_of(output)
+    if as_format == "parquet" and to_stdout:
         raise UsageError("Parquet cannot be written to standard output; give --output FILE")
-    chronicle = _read(ledger)
-    with _opened(output, ledger) as file:
-        count = FORMATS[as_format](file, export_rows(chronicle))
-    if output:
-        click.echo(f"{output}: {count:,} jobs of {ledger}", err=True)
+    if to_stdout or output is None:
+        _print_table(ledger, as_format)
+        return 0
+    count = write_export(ledger, output, as_format)
+    click.echo(f"{output}: {count:,} jobs of {ledger}", err=True)
     return 0
 
 
-def _read(ledger: str) -> "Chronicle":
-    from batchsubmit.ledger.reading import read_ledger  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.report.chronicle import Chronicle  # noqa: PLC0415
+def _print_table(ledger: str, as_format: str) -> None:
+    from batchsubmit.report.rows import export_rows  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.report.tables import FORMATS as WRITERS  # noqa: PLC0415
 
-    return Chronicle.of(read_ledger(ledger, warn=lambda words: click.echo(f"{ledger}: {words}", err=True)))
+    WRITERS[as_format](sys.stdout.buffer, export_rows(read_chronicle(ledger)))
+    sys.stdout.buffer.flush()
 
 
 @contextmanager
@@ -93,7 +105,7 @@ def _opened(output: Path | None, *inputs: str) -> Iterator[BinaryIO]:
 
 
 def _mend(ledger: str, manifest: str, output: Path | None, batch: str | None, config: Path | None) -> int:
-    chronicle = _read(ledger)
+    chronicle = read_chronicle(ledger)
     mending = asyncio.run(_write_failed(chronicle, ledger, manifest, output, batch, read_settings(config)))
     for line in _words(mending, ledger, manifest, output):
         click.echo(line, err=True)

@@ -4,10 +4,25 @@ from pathlib import Path
 
 import click
 
+from batchsubmit.cli.manual import manual
+from batchsubmit.cli.writing import write_report
+
 _LEDGER_SUFFIXES = (".jsonl", ".ledger")
 
 
-@click.command(epilog="Example: batchsubmit report jobs.ledger.jsonl --output out/jobs.html")
+@click.command(
+    epilog=manual(
+        ("a page to open in a browser", "batchsubmit report jobs.ledger.jsonl"),
+        ("where it is wanted", "batchsubmit report jobs.ledger.jsonl --output out/jobs.html"),
+        exits={
+            0: "written, whatever the jobs' state",
+            1: "",
+            2: "the ledger cannot be read, or the page not written",
+            3: "",
+            4: "the ledger is damaged before its end",
+        },
+    )
+)
 @click.argument("ledger")
 @click.option(
     "--output",
@@ -21,21 +36,8 @@ def report(ledger: str, output: Path | None) -> int:
     The page is one file, asks nothing of the network, and appears whole or not at all. It may be written while a run
     is under way. Its path is printed on standard output.
     """
-    from batchsubmit.clock import SystemClock  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.ledger.reading import read_ledger  # noqa: PLC0415
-    from batchsubmit.report.chronicle import Chronicle  # noqa: PLC0415
-    from batchsubmit.report.page import Setting, page_parts  # noqa: PLC0415
-    from batchsubmit.saving import saving  # noqa: PLC0415
-
-    remarks: list[str] = []
-    chronicle = Chronicle.of(read_ledger(ledger, warn=remarks.append))
-    for remark in remarks:
-        click.echo(f"{ledger}: {remark}", err=True)
-    setting = Setting(ledger=ledger, made_at=SystemClock().now().timestamp(), remarks=tuple(remarks))
     output = output or _default_output(ledger)
-    with saving(output, inputs=[Path(ledger)]) as file:
-        for part in page_parts(chronicle, setting):
-            file.write(part.encode(errors="replace"))
+    write_report(ledger, output)
     click.echo(output)
     return 0
 

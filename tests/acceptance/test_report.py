@@ -49,3 +49,13 @@ def test_mistakes_are_told_and_leave_no_page(program: Program, tmp_path: Path) -
     assert ended.status == 4
     assert "damaged at line 2" in ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == [ledger.name]
+
+
+def test_a_run_writes_its_page_and_its_table_at_its_end(submitting: Program) -> None:
+    """As a night is asked to: beside one another, named after the batch."""
+    (submitting.folder / "jobs.csv").write_text(csv_text(["a", "b"]))
+    files = ("--report", "out/{batch}.html", "--export", "out/{batch}.jsonl")
+    ended = submitting.run("submit", "jobs.csv", "--batch-id", "first", *files)
+    assert ended.status == 0, ended.stderr
+    assert "2 of 2 jobs accepted" in (submitting.folder / "out" / "first.html").read_text(encoding="utf-8")
+    assert len((submitting.folder / "out" / "first.jsonl").read_text(encoding="utf-8").splitlines()) == 2
