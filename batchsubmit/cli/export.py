@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from batchsubmit.cli.manual import manual
-from batchsubmit.cli.options import config_option, read_settings
-from batchsubmit.cli.writing import FORMATS, format_of, read_chronicle, write_export
+from batchsubmit.cli.options import LEDGER, config_option, read_settings
+from batchsubmit.cli.writing import FORMATS, format_of, inputs_of, read_chronicle, write_export
 from batchsubmit.errors import UsageError
 from batchsubmit.exits import EXIT_FAILED
 
 if TYPE_CHECKING:
     from batchsubmit.config import Settings
+    from batchsubmit.ledger.location import Location
     from batchsubmit.mending import Mending
     from batchsubmit.report.chronicle import Chronicle
 
@@ -40,7 +41,7 @@ _MOST_NAMED = 10
         },
     )
 )
-@click.argument("ledger")
+@click.argument("ledger", type=LEDGER)
 @click.option(
     "--format", "as_format", type=click.Choice(FORMATS), help="The format.  [default: by --output's suffix, or csv]"
 )
@@ -54,7 +55,7 @@ _MOST_NAMED = 10
 @click.option("--batch-id", metavar="TEXT", help="With --failed-manifest: which batch.  [default: the manifest's last]")
 @config_option
 def export(
-    ledger: str,
+    ledger: "Location",
     as_format: str | None,
     output: Path | None,
     manifest: str | None,
@@ -84,7 +85,7 @@ def export(
     return 0
 
 
-def _print_table(ledger: str, as_format: str) -> None:
+def _print_table(ledger: "Location", as_format: str) -> None:
     from batchsubmit.report.rows import export_rows  # noqa: PLC0415 (help is fast without)
     from batchsubmit.report.tables import FORMATS as WRITERS  # noqa: PLC0415
 
@@ -93,18 +94,18 @@ def _print_table(ledger: str, as_format: str) -> None:
 
 
 @contextmanager
-def _opened(output: Path | None, *inputs: str) -> Iterator[BinaryIO]:
+def _opened(output: Path | None, *inputs: "Location | str") -> Iterator[BinaryIO]:
     if output is None or str(output) == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     from batchsubmit.saving import saving  # noqa: PLC0415 (help is fast without)
 
-    with saving(output, inputs=[Path(each) for each in inputs]) as file:
+    with saving(output, inputs=inputs_of(*inputs)) as file:
         yield file
 
 
-def _mend(ledger: str, manifest: str, output: Path | None, batch: str | None, config: Path | None) -> int:
+def _mend(ledger: "Location", manifest: str, output: Path | None, batch: str | None, config: Path | None) -> int:
     chronicle = read_chronicle(ledger)
     mending = asyncio.run(_write_failed(chronicle, ledger, manifest, output, batch, read_settings(config)))
     for line in _words(mending, ledger, manifest, output):
@@ -113,7 +114,12 @@ def _mend(ledger: str, manifest: str, output: Path | None, batch: str | None, co
 
 
 async def _write_failed(
-    chronicle: "Chronicle", ledger: str, manifest: str, output: Path | None, batch: str | None, settings: "Settings"
+    chronicle: "Chronicle",
+    ledger: "Location",
+    manifest: str,
+    output: Path | None,
+    batch: str | None,
+    settings: "Settings",
 ) -> "Mending":
     from batchsubmit.mending import failed_rows  # noqa: PLC0415 (help is fast without)
 
@@ -124,7 +130,7 @@ async def _write_failed(
         return mending
 
 
-def _words(mending: "Mending", ledger: str, manifest: str, output: Path | None) -> Iterator[str]:
+def _words(mending: "Mending", ledger: "Location", manifest: str, output: Path | None) -> Iterator[str]:
     of_batch = f" of batch {mending.batch}" if mending.batch else ""
     if mending.has_changed:
         yield f"{manifest} is not the file that {ledger} was written from (its SHA-256 differs): rows go by their keys"

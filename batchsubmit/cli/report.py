@@ -1,11 +1,16 @@
 """`batchsubmit report`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from batchsubmit.cli.manual import manual
+from batchsubmit.cli.options import LEDGER
 from batchsubmit.cli.writing import write_report
+
+if TYPE_CHECKING:
+    from batchsubmit.ledger.location import Location
 
 _LEDGER_SUFFIXES = (".jsonl", ".ledger")
 
@@ -23,20 +28,20 @@ _LEDGER_SUFFIXES = (".jsonl", ".ledger")
         },
     )
 )
-@click.argument("ledger")
+@click.argument("ledger", type=LEDGER)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="The page.  [default: <ledger stem>.html in the current folder]",
 )
-def report(ledger: str, output: Path | None) -> int:
+def report(ledger: "Location", output: Path | None) -> int:
     """Write LEDGER as one HTML page that opens from the disk: what ran, what failed and why, what is left.
 
     The page is one file, asks nothing of the network, and appears whole or not at all. It may be written while a run
     is under way. Its path is printed on standard output.
     """
-    output = output or _default_output(ledger)
+    output = output or _default_output(str(ledger))
     write_report(ledger, output)
     click.echo(output)
     return 0
