@@ -12,6 +12,7 @@ STOPS = {
     "deadline": "its deadline had come",
     "failures": "more jobs failed than it was allowed",
     "canary": "its first jobs did not all finish well",
+    "queue": "its queue could not be read",
     "credentials": "the service refused its credentials",
     "unreachable": "the service could not be reached",
     "ledger": "the ledger could not be written",

@@ -4,7 +4,6 @@ A membership, a trained model and all of an ARN but its last part are the same f
 their numbers instead. It must not know what a record means.
 """
 
-from dataclasses import fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -15,7 +14,7 @@ from batchsubmit.states import JobState, Phase
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FIELDS = tuple(field.name for field in fields(JobState))
+_FIELDS = JobState.__struct_fields__
 _values = attrgetter(*_FIELDS)
 _REPEATED = tuple(_FIELDS.index(name) for name in ("membership", "trained_model", "code"))
 _ARN, _PHASE, _DUPLICATES = (_FIELDS.index(name) for name in ("arn", "phase", "duplicates"))

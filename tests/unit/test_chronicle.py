@@ -4,11 +4,12 @@ import msgspec
 import pytest
 from nights import MEMBERSHIPS, Night, Story
 
+from batchsubmit.book import Book
 from batchsubmit.jobs import Duplicate, Unrecognised
 from batchsubmit.report.chronicle import Chronicle
 from batchsubmit.report.history import History
 from batchsubmit.report.waits import Cause
-from batchsubmit.states import Book, Phase
+from batchsubmit.states import Phase
 
 
 def told(story: Story) -> dict[str, History]:
@@ -231,7 +232,8 @@ def test_a_record_ends_as_the_book_does() -> None:
     book = Book()
     for event in events:
         book.apply(event)
-    assert [history.state for history in Chronicle.of(events).histories()] == list(book)
+    states = {history.state.job: history.state for history in Chronicle.of(events).histories()}
+    assert states == {state.job: state for state in book}
 
 
 def test_every_second_before_acceptance_has_one_cause() -> None:
