@@ -14,13 +14,14 @@ from typing import Any
 from batchsubmit.clock import timestamp
 from batchsubmit.errors import BatchsubmitError
 from batchsubmit.exits import EXIT_STOPPED, exit_status
+from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.notices import Target, notice
 from batchsubmit.notify import notify
 from batchsubmit.report.summary import Summary
 from batchsubmit.uploads import Destination, upload
 
-Writer = Callable[[Path, Path], None]
-"""Writes something (second path) from a ledger (first path)."""
+Writer = Callable[[Location, Path], object]
+"""Writes something (the path) from a ledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ class Deeds:
 async def follow_up(summary: Summary, headline: str, after: Afterwards) -> Deeds:
     """Do what is asked for after a run that came to an end."""
     deeds = Deeds()
-    ledger = Path(summary.ledger)
+    ledger = parse_location(summary.ledger)
     for path, write in after.files:
         try:
             await asyncio.to_thread(_write, write, ledger, path)
@@ -76,7 +77,7 @@ async def follow_up(summary: Summary, headline: str, after: Afterwards) -> Deeds
             deeds.problems.append(f"{path} could not be written: {getattr(exc, 'strerror', None) or exc}")
         else:
             deeds.written.append(path)
-    if after.destination:
+    if after.destination and isinstance(ledger, Path):
         sent = await upload(ledger, deeds.written, after.destination, region=after.region, overwrite=after.overwrite)
         deeds.uploaded.extend(sent.urls)
         deeds.problems.extend(sent.problems)
@@ -115,6 +116,6 @@ async def _tell(body: dict[str, Any], after: Afterwards) -> list[str]:
     return await notify(after.targets, body, secret=after.secret, timeout_seconds=after.notify_timeout_seconds)
 
 
-def _write(write: Writer, ledger: Path, path: Path) -> None:
+def _write(write: Writer, ledger: Location, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write(ledger, path)

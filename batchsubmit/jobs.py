@@ -153,7 +153,10 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
 
 
 class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
-    """A run took the ledger. `holder` tells a second run who has it; `to_do` is the number of jobs not yet decided."""
+    """A run took the ledger. `holder` tells a second run who has it.
+
+    `to_do` is the number of jobs not yet decided, `rows` that of the manifest, 0 where there is none.
+    """
 
     run: str
     batch: str
@@ -163,6 +166,7 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     holder: str
     sandbox: bool = False
     to_do: int = 0
+    rows: int = 0
 
 
 class RunEnded(_Event, frozen=True, kw_only=True, tag="run_ended", omit_defaults=True):
@@ -242,3 +246,15 @@ class Finished(_JobEvent, frozen=True, kw_only=True, tag="finished", omit_defaul
 
 JobEvent: TypeAlias = Intent | Submitted | Refused | Unknown | Absent | Duplicate | Failed | Finished
 Event: TypeAlias = RunStarted | RunEnded | JobEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecognised:
+    """A sound line of a kind that this version does not know. Readers pass it by; who writes the ledger refuses it."""
+
+    at: str
+    members: Mapping[str, Any]
+
+
+Entry: TypeAlias = Event | Unrecognised
+"""What a reader of a ledger meets."""

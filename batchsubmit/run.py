@@ -78,6 +78,7 @@ class Run:
             holder=f"process {os.getpid()} on {socket.gethostname()}",
             sandbox=self.options.sandbox,
             to_do=self.before.left + self.before.unknown + (self.before.failed if self.options.retry_failed else 0),
+            rows=self.inventory.row_count,
         )
         bind_run(self._id)
         await self.ledger.put(started)

@@ -14,6 +14,8 @@ SUMMARIES = {
     "enqueue": "Put the jobs of MANIFEST on an SQS queue.",
     "worker": "Submit the jobs that come from an SQS queue, for ever.",
     "status": "Print where the jobs of LEDGER stand; --watch: a live view.",
+    "report": "Write LEDGER as one HTML page.",
+    "export": "Write LEDGER as a table, or what failed as a manifest to mend.",
     "cancel": "Cancel the running jobs that LEDGER started.",
     "verify": "Hold LEDGER against itself and against the service.",
     "ledger": "Make the table of a shared ledger; move ledgers in and out.",

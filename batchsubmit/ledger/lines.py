@@ -5,14 +5,16 @@ It finds lines that a disk or an editor changed. It is no protection against som
 """
 
 import zlib
+from typing import Any, get_args
 
 import msgspec
 
-from batchsubmit.jobs import Event
+from batchsubmit.jobs import Entry, Event, Unrecognised
 
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _MARK = b',"crc32":"'
+_KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Event))
 _TAIL_LENGTH = len(_MARK) + 8 + len(b'"}\n')
 
 
@@ -31,10 +33,39 @@ def decode_line(line: bytes) -> Event:
 
     Raises LineDamagedError for a line whose checksum or form is wrong.
     """
-    whole = line if line.endswith(b"\n") else line + b"\n"
-    if not whole.endswith(b',"crc32":"%08x"}\n' % zlib.crc32(memoryview(whole)[:-_TAIL_LENGTH])):
-        raise LineDamagedError("its checksum does not fit")
+    whole = _checked(line)
     try:
         return _decoder.decode(whole)  # the checksum is no field, and skipped
     except msgspec.MsgspecError as exc:
         raise LineDamagedError(f"it is not an event this version knows ({exc})") from exc
+
+
+def decode_entry(line: bytes) -> Entry:
+    """Read one line as a reader does: an event of a kind that only later versions know is no damage.
+
+    Raises LineDamagedError for a line whose checksum or form is wrong.
+    """
+    whole = _checked(line)
+    try:
+        return _decoder.decode(whole)
+    except msgspec.MsgspecError as exc:
+        return _unrecognised(whole, exc)
+
+
+def _checked(line: bytes) -> bytes:
+    """Give a line with its newline, if its checksum fits."""
+    whole = line if line.endswith(b"\n") else line + b"\n"
+    if not whole.endswith(b',"crc32":"%08x"}\n' % zlib.crc32(memoryview(whole)[:-_TAIL_LENGTH])):
+        raise LineDamagedError("its checksum does not fit")
+    return whole
+
+
+def _unrecognised(line: bytes, reason: Exception) -> Unrecognised:
+    try:
+        members = msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        members = {}
+    kind, at = members.get("event"), members.get("at")
+    if not (isinstance(kind, str) and isinstance(at, str)) or kind in _KINDS:
+        raise LineDamagedError(f"it is not an event this version knows ({reason})") from reason
+    return Unrecognised(at, members)

@@ -1,14 +1,17 @@
 """The one way in which commands read a ledger, wherever it is: location in, events out, in order for each job.
 
-Nothing is locked: a ledger is read also while runs write to it.
+Nothing is locked: a ledger is read also while runs write to it. `read_entries` is for those that tell of a ledger: it
+keeps to the order of time, and is laxer than a run that owns the ledger.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from batchsubmit.book import Book
-from batchsubmit.errors import UsageError
-from batchsubmit.jobs import Event
+from batchsubmit.errors import LedgerError, UsageError
+from batchsubmit.jobs import Entry, Event
+from batchsubmit.ledger.lines import LineDamagedError, decode_entry
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.storage import read_events
 
@@ -38,3 +41,40 @@ def fold_ledger(location: Location, *, region: str | None = None) -> Book:
     for event in read_ledger(location, region=region):
         book.apply(event)
     return book
+
+
+def read_entries(
+    location: Location, *, region: str | None = None, warn: Callable[[str], None] = lambda _: None
+) -> Iterator[Entry]:
+    """Yield the events of a ledger by time, as far as they are written; `warn` is told what was left out.
+
+    A file's last line may be damaged, or still be written: it is left out. Events of later versions are passed on
+    unrecognised. A table gives its events job by job, so all of them are held in memory to be put in order.
+    Raises as `read_ledger` does.
+    """
+    if not isinstance(location, Path):
+        yield from sorted(read_ledger(location, region=region), key=lambda event: event.at)
+        return
+    try:
+        with location.open("rb") as file:
+            yield from _read_leniently(file, location, warn)
+    except OSError as exc:
+        raise UsageError(f"the ledger {location} cannot be read: {exc.strerror}") from exc
+
+
+def _read_leniently(file: BinaryIO, path: Path, warn: Callable[[str], None]) -> Iterator[Entry]:
+    for number, line in enumerate(file, start=1):
+        if not line.endswith(b"\n"):
+            # A run may be writing it just now, or a crash tore it; the next run sees to that.
+            warn(f"line {number}, the last one, is not whole and was left out")
+            return
+        try:
+            yield decode_entry(line)
+        except LineDamagedError as exc:
+            if not file.readline():
+                warn(f"line {number}, the last one, is damaged and was left out: {exc}")
+                return
+            raise LedgerError(
+                f"the ledger {path} is damaged at line {number}: {exc}. Restore the file from a copy, then run "
+                "batchsubmit verify --repair on it"
+            ) from exc

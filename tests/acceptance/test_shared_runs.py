@@ -53,6 +53,12 @@ def test_a_batch_is_submitted_and_resumes_on_a_table(
     assert (status["counts"], status["runs"]) == ({"submitted": JOBS}, 2)
     verified = sharing.run("verify", table)
     assert verified.status == 0, verified.stdout
+    assert len(sharing.run("export", table, "--format", "jsonl").stdout.splitlines()) == JOBS
+    reported = sharing.run("report", table, "--output", "table.html")
+    assert reported.status == 0, reported.stderr
+    page = (sharing.folder / "table.html").read_text(encoding="utf-8")
+    assert f"{JOBS} of {JOBS} jobs accepted" in page
+    assert "Nothing is left to submit." in page
 
 
 def test_runs_at_the_same_time_share_the_jobs(sharing: Program, sandbox: Sandbox, table: str, manifest: Path) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from batchsubmit.cli import commands
 from batchsubmit.config import Settings, load_settings, setting_names
 from batchsubmit.jobs import Event
+from batchsubmit.report.rows import COLUMNS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -85,6 +86,12 @@ def test_neither_botocore_nor_boto3_is_a_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = list(chain(project["dependencies"], *project["optional-dependencies"].values()))
     assert not [name for name in names if name.startswith(("botocore", "boto3"))]
+
+
+def test_every_column_of_an_export_stands_in_the_readme() -> None:
+    """The table of columns is the columns, both ways."""
+    cells = re.findall(r"^\| (`.*?) \|", _section("## Reports and exports"), re.MULTILINE)
+    assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == list(COLUMNS)
 
 
 def test_every_dependency_stands_in_the_readme_s_table() -> None:

@@ -1,0 +1,55 @@
+"""`batchsubmit report`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchsubmit.cli.manual import manual
+from batchsubmit.cli.options import LEDGER
+from batchsubmit.cli.writing import write_report
+
+if TYPE_CHECKING:
+    from batchsubmit.ledger.location import Location
+
+_LEDGER_SUFFIXES = (".jsonl", ".ledger")
+
+
+@click.command(
+    epilog=manual(
+        ("a page to open in a browser", "batchsubmit report jobs.ledger.jsonl"),
+        ("where it is wanted", "batchsubmit report jobs.ledger.jsonl --output out/jobs.html"),
+        exits={
+            0: "written, whatever the jobs' state",
+            1: "",
+            2: "the ledger cannot be read, or the page not written",
+            3: "",
+            4: "the ledger is damaged before its end",
+        },
+    )
+)
+@click.argument("ledger", type=LEDGER)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The page.  [default: <ledger stem>.html in the current folder]",
+)
+def report(ledger: "Location", output: Path | None) -> int:
+    """Write LEDGER as one HTML page that opens from the disk: what ran, what failed and why, what is left.
+
+    The page is one file, asks nothing of the network, and appears whole or not at all. It may be written while a run
+    is under way. Its path is printed on standard output.
+    """
+    output = output or _default_output(str(ledger))
+    write_report(ledger, output)
+    click.echo(output)
+    return 0
+
+
+def _default_output(ledger: str) -> Path:
+    """`night.html` for `s/night.ledger.jsonl` and for `dynamodb://night`."""
+    name = ledger.rstrip("/").rpartition("/")[2]
+    for suffix in _LEDGER_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return Path(f"{name or 'report'}.html")

@@ -1,0 +1,119 @@
+"""The report's first words: where the batch stands, what failed, what is left and when it would be done. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from batchsubmit.report.amounts import date_and_time, duration
+from batchsubmit.report.figures import Fate, Figures
+from batchsubmit.report.outlook import Outlook
+
+STOPS = {
+    "signal": "somebody stopped it",
+    "deadline": "its deadline had come",
+    "failures": "more jobs failed than it was allowed",
+    "canary": "its first jobs did not all finish well",
+    "queue": "its queue could not be read",
+    "credentials": "the service refused its credentials",
+    "unreachable": "the service could not be reached",
+    "ledger": "the ledger could not be written",
+    "manifest": "the manifest changed under it",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """`mood` is one of bad, mixed, good, open; each sentence stands alone."""
+
+    title: str
+    mood: str
+    status: str
+    sentences: tuple[str, ...]
+
+
+def headline(figures: Figures, outlook: Outlook) -> Headline:
+    """Say it in one look."""
+    runs = figures.chronicle.runs
+    started = runs[-1].started if runs else None
+    title = (started.batch or started.manifest.rpartition("/")[2]) if started else "An empty ledger"
+    mood, status = _status(figures, outlook)
+    return Headline(title=title, mood=mood, status=status, sentences=tuple(_sentences(figures, outlook)))
+
+
+def asked(figures: Figures, outlook: Outlook) -> int:
+    """How many jobs the batch has, as far as is known."""
+    return figures.accepted + figures.fates[Fate.FAILED] + figures.fates[Fate.UNKNOWN] + outlook.left
+
+
+def _status(figures: Figures, outlook: Outlook) -> tuple[str, str]:
+    runs = figures.chronicle.runs
+    if figures.fates[Fate.UNKNOWN]:
+        return "bad", _under_way(outlook, "Jobs are unknown")
+    has_failures = figures.fates[Fate.FAILED] or figures.fates[Fate.BAD]
+    if outlook.is_under_way:
+        return "open", "Under way"
+    if runs and runs[-1].ended is None:
+        return "mixed", "The last run ended without a word"
+    if runs and runs[-1].ended is not None and runs[-1].ended.reason:
+        return "mixed", "Stopped before the end"
+    if outlook.left:
+        return "mixed", "Not all is submitted"
+    return ("mixed", "Done, with failures") if has_failures else ("good", "Done")
+
+
+def _under_way(outlook: Outlook, words: str) -> str:
+    return f"Under way; {words[0].lower()}{words[1:]}" if outlook.is_under_way else words
+
+
+def _sentences(figures: Figures, outlook: Outlook) -> Iterator[str]:
+    fates = figures.fates
+    if fates[Fate.UNKNOWN]:
+        yield (
+            f"{_jobs(fates[Fate.UNKNOWN])} may run or not: run the same command again, which looks such jobs up first."
+        )
+    ended = f", {fates[Fate.WELL]:,} of them finished well" if fates[Fate.WELL] else ""
+    least = "" if outlook.is_left_known else "at least "
+    yield f"{figures.accepted:,} of {least}{_jobs(asked(figures, outlook))} accepted{ended}."
+    if fates[Fate.FAILED] or fates[Fate.BAD]:
+        parts = [
+            f"{fates[fate]:,} {words}"
+            for fate, words in ((Fate.FAILED, "could not be submitted"), (Fate.BAD, "ran to a bad end"))
+            if fates[fate]
+        ]
+        yield f"{' and '.join(parts)}, for {_reasons(len(figures.reasons))}."
+    else:
+        yield "None failed."
+    yield from _left(figures, outlook)
+
+
+def _left(figures: Figures, outlook: Outlook) -> Iterator[str]:
+    runs = figures.chronicle.runs
+    reason = runs[-1].ended.reason if runs and runs[-1].ended else ""
+    if reason:
+        yield f"The last run stopped because {STOPS.get(reason, reason)}; the same command goes on."
+    if not outlook.left:
+        yield "Nothing is left to submit."
+        return
+    if outlook.seconds_to_submit is None or outlook.per_hour is None:
+        yield f"{_jobs(outlook.left)} left to submit."
+        return
+    pace = f"at the last pace, {_rate(outlook.per_hour)}, that is "
+    if outlook.is_under_way:
+        end = (figures.chronicle.last_at or 0.0) + outlook.seconds_to_submit
+        until = f"{duration(outlook.seconds_to_submit)} more, until about {date_and_time(end)[:-3]} UTC"
+    else:
+        until = f"another {duration(outlook.seconds_to_submit)} of running"
+    yield f"{_jobs(outlook.left)} left to submit: {pace}{until}."
+
+
+def _rate(per_hour: float) -> str:
+    if per_hour >= 7200:
+        return f"{per_hour / 3600:,.0f} a second" if per_hour >= 36_000 else f"{per_hour / 60:,.0f} a minute"
+    return f"{per_hour:,.0f} an hour" if per_hour >= 10 else f"{per_hour:.1f} an hour"
+
+
+def _jobs(number: int) -> str:
+    return f"{number:,} job{'' if number == 1 else 's'}"
+
+
+def _reasons(number: int) -> str:
+    return "one reason" if number == 1 else f"{number:,} different reasons"

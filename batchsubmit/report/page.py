@@ -1,0 +1,112 @@
+"""The report as one HTML page that needs nothing but itself: no network, no other file.
+
+Everything a stranger may have written (names, messages, ARNs, batch ids) is escaped by Jinja2, or escaped JSON that
+the script puts into text nodes. The content security policy lets run this page's own script and style sheet, which it
+knows by their digests, and nothing else; so a mistake in escaping would still run nothing.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from markupsafe import Markup
+
+from batchsubmit import __version__
+from batchsubmit.report import amounts, figurecharts
+from batchsubmit.report.chronicle import Chronicle
+from batchsubmit.report.figures import Figures, spreads
+from batchsubmit.report.headline import asked, headline
+from batchsubmit.report.jobtable import JobTable
+
+_MOST_REASONS = 60
+_MOST_MEMBERSHIPS = 50
+_MOST_RUNS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a page says beside the ledger's own: where it was read, when, and what had to be left out."""
+
+    ledger: str
+    made_at: float
+    remarks: tuple[str, ...] = ()
+
+
+def page_parts(chronicle: Chronicle, setting: Setting) -> Iterator[str]:
+    """Write the page, part by part."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (only a report needs it)
+
+    environment = Environment(
+        loader=PackageLoader("batchsubmit.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "duration": amounts.duration,
+        "moment": amounts.date_and_time,
+        "machine_time": amounts.machine_time,
+    }
+    yield from environment.get_template("page.html.j2").generate(_context(chronicle, setting))
+
+
+def _context(chronicle: Chronicle, setting: Setting) -> dict[str, Any]:
+    begin = chronicle.runs[0].began_at if chronicle.runs else setting.made_at
+    end = max(chronicle.last_at or begin, begin)
+    figures, table = Figures(chronicle), JobTable(begin)
+    for history in chronicle.histories():
+        table.add(history, *figures.add(history))
+    acceptances = figures.course.acceptances()
+    outlook = figures.outlook(acceptances, setting.made_at)
+    slot_use = figures.slot_use(acceptances) if acceptances else None
+    style, script = _asset("page.css"), _asset("page.js")
+    reasons = figures.reasons.most_frequent_first()
+    return {
+        "version": __version__,
+        "setting": setting,
+        "chronicle": chronicle,
+        "figures": figures,
+        "outlook": outlook,
+        "slot_use": slot_use,
+        "asked": asked(figures, outlook),
+        "headline": headline(figures, outlook),
+        "begin": begin,
+        "end": end,
+        "fates_chart": figurecharts.fates_chart(figures, outlook),
+        "running_chart": figurecharts.running_chart(figures, slot_use, begin, end),
+        "accepted_chart": figurecharts.accepted_chart(acceptances, begin, end),
+        "waits_chart": figurecharts.waits_chart(figures),
+        "durations_chart": figurecharts.durations_chart(spreads(figures.durations)),
+        "reasons": reasons[:_MOST_REASONS],
+        "more_reasons": len(reasons) - _MOST_REASONS,
+        "memberships": list(figures.by_membership.items())[:_MOST_MEMBERSHIPS],
+        "more_memberships": len(figures.by_membership) - _MOST_MEMBERSHIPS,
+        "runs": chronicle.runs[-_MOST_RUNS:],
+        "table": table,
+        "style": style,
+        "script": script,
+        "policy": _policy(style, script),
+        # Trusted: JSON whose <, >, & and line separators are escapes.
+        "data": Markup(table.script_data().decode()),  # noqa: S704
+    }
+
+
+def _asset(name: str) -> Markup:
+    text = resources.files("batchsubmit.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704 (our own file)
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing may be loaded and nothing run but what has these digests."""
+    return (
+        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,76 @@
+"""Failures grouped by reason, in the words of whoever refused: the service, or our own checks. Pure.
+
+Messages that differ only in names, numbers and identifiers are one reason; the first of them is shown as it was said.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from batchsubmit.report.history import History
+from batchsubmit.report.rows import reason_of
+from batchsubmit.states import Phase
+
+_VARYING = re.compile(
+    r"arn:[^\s,;)'\"]+"  # ARNs
+    r"|\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"  # UUIDs
+    r"|'[^']*'|\"[^\"]*\"|\b(?=\w*\d)[\w.:/-]+"  # quoted names, and words with a digit in them
+)
+_MOST_EXAMPLES = 5
+
+_ADVICE = {
+    "InvalidRow": "Mend the rows: batchsubmit export LEDGER --failed-manifest MANIFEST writes them as a manifest.",
+    "ValidationException": "The request is wrong: mend its row and submit it again, which makes it a new job.",
+    "ResourceNotFoundException": "Something that the row names does not exist, in this region and account at least.",
+    "ConflictException": "The service was busy with something of the same name: submit again with --retry-failed.",
+    "NoAnswer": "None of the calls was accepted, as lookups proved: submit again with --retry-failed.",
+    "CREATE_FAILED": "The job was accepted and failed while it ran: mend its row, or give it another --batch-id.",
+    "CANCEL_FAILED": "Somebody cancelled the job, and cancelling failed: look at it in the console.",
+    "INACTIVE": "Somebody cancelled the job; another --batch-id submits it again.",
+}
+
+
+@dataclass(slots=True)
+class Reason:
+    """One reason, and how many jobs failed for it. `number` is its place in order of appearance."""
+
+    number: int
+    code: str
+    message: str
+    has_run: bool
+    count: int = 0
+    memberships: set[str] = field(default_factory=set)
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, where that is known."""
+        return _ADVICE.get(self.code, "")
+
+
+class Reasons:
+    """Groups failed jobs as they come."""
+
+    def __init__(self) -> None:
+        self._by_words: dict[tuple[str, str], Reason] = {}
+
+    def add(self, history: History) -> int:
+        """Take in a failed job; give the number of its reason."""
+        code, message = reason_of(history)
+        has_run = history.state.phase is Phase.FINISHED
+        code = history.state.status if has_run else code
+        words = (code, _VARYING.sub("…", message))
+        reason = self._by_words.get(words)
+        if reason is None:
+            reason = self._by_words[words] = Reason(len(self._by_words), code, message, has_run)
+        reason.count += 1
+        reason.memberships.add(history.state.membership)
+        if len(reason.examples) < _MOST_EXAMPLES:
+            reason.examples.append(history.state.name)
+        return reason.number
+
+    def __len__(self) -> int:
+        return len(self._by_words)
+
+    def most_frequent_first(self) -> list[Reason]:
+        """All reasons."""
+        return sorted(self._by_words.values(), key=lambda reason: (-reason.count, reason.number))

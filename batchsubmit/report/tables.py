@@ -1,0 +1,120 @@
+"""The formats of an export: CSV that no spreadsheet runs, JSONL, Parquet. Each writes rows to an open binary file.
+
+A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@`, or their full-width forms, for a formula, white space
+before it or not; tabs and line ends at a cell's begin have been used to the same end. Names and messages are the words
+of strangers, so such a text gets an apostrophe in front, as does one that begins with an apostrophe: taking one leading
+apostrophe off gives every text back as it was.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, BinaryIO
+
+import msgspec
+
+from batchsubmit.clock import timestamp
+from batchsubmit.errors import UsageError
+from batchsubmit.report.rows import COLUMNS, ROWS_AT_ONCE, Kind, Value
+
+Rows = Iterable[tuple[Value, ...]]
+
+_RISKY = re.compile("[\\s\0]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0']")
+
+
+def write_csv(file: BinaryIO, rows: Rows) -> int:
+    """Write a header and the rows; give their number."""
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="", write_through=False)
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    cells = [_CELLS[kind] for kind in COLUMNS.values()]
+    count = 0
+    for count, row in enumerate(rows, start=1):  # noqa: B007 (it is the result)
+        writer.writerow([cell(value) for cell, value in zip(cells, row, strict=True)])
+    text.flush()
+    text.detach()
+    return count
+
+
+def write_jsonl(file: BinaryIO, rows: Rows) -> int:
+    """Write one object a line; give their number. What is absent is null, an empty text is a text."""
+    encoder = msgspec.json.Encoder()
+    kinds = COLUMNS.items()
+    count = 0
+    for count, row in enumerate(rows, start=1):  # noqa: B007 (it is the result)
+        members = {
+            name: _time(value) if kind is Kind.TIME else value for (name, kind), value in zip(kinds, row, strict=True)
+        }
+        file.write(encoder.encode(members) + b"\n")
+    return count
+
+
+def write_parquet(file: BinaryIO, rows: Rows) -> int:
+    """Write row groups; give the number of rows. Raises UsageError where pyarrow is not installed."""
+    try:
+        import pyarrow as pa  # noqa: PLC0415 (an extra, and slow to import)
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError as exc:
+        raise UsageError("Parquet needs pyarrow: pip install 'batchsubmit[parquet]'") from exc
+    types = {
+        Kind.TEXT: pa.string(),
+        Kind.COUNT: pa.int64(),
+        Kind.TIME: pa.timestamp("us", tz="UTC"),
+        Kind.SECONDS: pa.float64(),
+        Kind.TEXTS: pa.list_(pa.string()),
+    }
+    schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+    count = 0
+    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        for part in _parts(rows):
+            count += len(part)
+            columns = zip(*part, strict=True)
+            arrays = [
+                pa.array(map(_microseconds, column) if kind is Kind.TIME else column, types[kind])
+                for kind, column in zip(COLUMNS.values(), columns, strict=True)
+            ]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+    return count
+
+
+FORMATS: dict[str, Callable[[BinaryIO, Rows], int]] = {
+    "csv": write_csv,
+    "jsonl": write_jsonl,
+    "parquet": write_parquet,
+}
+
+
+def guarded(text: str) -> str:
+    """Put an apostrophe before a text that a spreadsheet might run."""
+    return f"'{text}" if _RISKY.match(text) else text
+
+
+def unguarded(text: str) -> str:
+    """Give a guarded text back as it was."""
+    return text.removeprefix("'")
+
+
+def _time(value: Any) -> str | None:  # noqa: ANN401 (a column of times has nothing else)
+    return None if value is None else timestamp(datetime.fromtimestamp(value, UTC))
+
+
+def _microseconds(value: Any) -> int | None:  # noqa: ANN401 (the same)
+    return None if value is None else round(value * 1_000_000)
+
+
+_CELLS: dict[Kind, Callable[[Any], object]] = {
+    Kind.TEXT: guarded,
+    Kind.COUNT: str,
+    Kind.TIME: lambda value: _time(value) or "",
+    Kind.SECONDS: lambda value: "" if value is None else value,
+    Kind.TEXTS: lambda values: guarded(" ".join(values)),
+}
+
+
+def _parts(rows: Rows) -> Iterator[Sequence[tuple[Value, ...]]]:
+    rest = iter(rows)
+    while part := list(islice(rest, ROWS_AT_ONCE)):
+        yield part

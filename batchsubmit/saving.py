@@ -1,0 +1,58 @@
+"""A file is written whole or not at all: beside its place first, then moved there in one step."""
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from batchsubmit.errors import UsageError
+
+
+@contextmanager
+def saving(target: Path, *, inputs: Sequence[Path] = ()) -> Iterator[BinaryIO]:
+    """Open a file that takes its place once all of it is on the disk; on any error nothing is left of it.
+
+    What is no regular file (a pipe, /dev/stdout) is written to as it is. Raises UsageError where the file cannot be
+    written, and where it is one of the `inputs`, which would be lost.
+    """
+    for source in inputs:
+        with suppress(OSError):
+            if target.samefile(source):
+                raise UsageError(f"{target} is what is read from; give --output another file")
+    try:
+        if target.exists() and not stat.S_ISREG(target.stat().st_mode):
+            with target.open("wb") as file:
+                yield file
+            return
+        with _beside(target) as file:
+            yield file
+    except OSError as exc:
+        raise UsageError(f"{target} cannot be written: {exc.strerror or exc}") from exc
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[BinaryIO]:
+    target = target.resolve()  # a link stays a link
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield cast("BinaryIO", file)
+            file.flush()
+            os.fchmod(file.fileno(), _mode_for(target))
+            os.fsync(file.fileno())
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _mode_for(target: Path) -> int:
+    """The mode of the file that is replaced, or what any new file would get."""
+    if target.exists():
+        return stat.S_IMODE(target.stat().st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

@@ -1,0 +1,78 @@
+"""Reading a ledger without owning it: lenient at its end and with later versions, strict in the middle."""
+
+import zlib
+from pathlib import Path
+
+import pytest
+from nights import Story, write_story
+
+from batchsubmit.errors import LedgerError, UsageError
+from batchsubmit.jobs import Unrecognised
+from batchsubmit.ledger.lines import LineDamagedError, decode_entry
+from batchsubmit.ledger.reading import read_entries
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    """Four sound lines."""
+    story = Story()
+    story.run(0)
+    story.intent(1, "a")
+    story.accepted(2, "a")
+    story.end(3)
+    return write_story(tmp_path / "x.ledger.jsonl", story)
+
+
+def later(body: bytes) -> bytes:
+    """A sound line of some other version."""
+    return b'%s,"crc32":"%08x"}\n' % (body, zlib.crc32(body))
+
+
+def test_a_sound_ledger_is_read_without_a_word_or_a_lock(ledger: Path) -> None:
+    """And stays as it is."""
+    before, words = ledger.read_bytes(), []
+    assert len(list(read_entries(ledger, warn=words.append))) == 4
+    assert (ledger.read_bytes(), words) == (before, [])
+
+
+@pytest.mark.parametrize("tail", [b'{"event":"intent","at', b"\0" * 100, b'{"event":"intent"}\n'])
+def test_a_torn_or_damaged_last_line_is_left_out_with_a_word(ledger: Path, tail: bytes) -> None:
+    """A crash, or a run that is writing it just now."""
+    with ledger.open("ab") as file:
+        file.write(tail)
+    words: list[str] = []
+    assert len(list(read_entries(ledger, warn=words.append))) == 4
+    assert len(words) == 1
+    assert words[0].startswith("line 5, the last one")
+
+
+def test_damage_in_the_middle_is_told_with_its_line(ledger: Path) -> None:
+    """A report over half a ledger would be a lie."""
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join([lines[0], lines[1].replace(b'"a"', b'"b"'), *lines[2:]]))
+    with pytest.raises(LedgerError, match="damaged at line 2"):
+        list(read_entries(ledger))
+
+
+def test_events_of_later_versions_are_passed_on(ledger: Path) -> None:
+    """Whatever they mean."""
+    with ledger.open("ab") as file:
+        file.write(later(b'{"event":"teleported","at":"2026-11-22T22:00:05Z","where":[1]'))
+    last = list(read_entries(ledger))[-1]
+    assert isinstance(last, Unrecognised)
+    assert last.members["where"] == [1]
+
+
+@pytest.mark.parametrize("body", [b'{"event":"intent","at":"x"', b'{"event":"later"', b"{", b'{"event":[],"at":"x"'])
+def test_a_line_that_no_version_writes_is_damage(body: bytes) -> None:
+    """A known kind without its members, or a kind without a time."""
+    with pytest.raises(LineDamagedError):
+        decode_entry(later(body))
+
+
+def test_a_ledger_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    """In one sentence."""
+    with pytest.raises(UsageError, match=r"cannot be read: No such file"):
+        list(read_entries(tmp_path / "none"))
+    with pytest.raises(UsageError, match=r"cannot be read"):
+        list(read_entries(tmp_path))

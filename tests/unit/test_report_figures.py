@@ -1,0 +1,253 @@
+"""The figures of a report: where jobs stand, how it went over time, why jobs failed, what is left."""
+
+import pytest
+from nights import BEGIN, MEMBERSHIPS, Night, Story
+
+from batchsubmit.report.amounts import duration, number_ticks, share, time_ticks
+from batchsubmit.report.chronicle import Chronicle
+from batchsubmit.report.course import bars, grid, mean_running, peak_running, quota_steps, used_slot_seconds
+from batchsubmit.report.figures import Fate, Figures, spreads
+from batchsubmit.report.headline import STOPS, asked, headline
+from batchsubmit.report.history import LearnedQuota
+from batchsubmit.stopping import StopReason
+
+START = BEGIN.timestamp()
+
+
+def figures_of(story: Story) -> Figures:
+    """The figures of a story."""
+    figures = Figures(Chronicle.of(story.events))
+    for history in figures.chronicle.histories():
+        figures.add(history)
+    return figures
+
+
+def told(story: Story, *, after: float = 10_000.0) -> str:
+    """The headline of a story, as one text, read so long after the begin."""
+    figures = figures_of(story)
+    outlook = figures.outlook(figures.course.acceptances(), START + after)
+    words = headline(figures, outlook)
+    return "\n".join([words.title, words.mood, words.status, *words.sentences])
+
+
+@pytest.fixture
+def story() -> Story:
+    """Two jobs of ten seconds, the second one five seconds later."""
+    story = Story()
+    story.run(0, batch="b", rows=4)
+    for name, at in (("a", 0), ("b", 5)):
+        story.intent(at, name)
+        story.accepted(at, name)
+    story.finished(10, "a")
+    story.finished(15, "b", "CREATE_FAILED", "out of memory")
+    return story
+
+
+def test_each_job_has_one_fate(story: Story) -> None:
+    """What needs a hand first."""
+    story.intent(16, "unanswered")
+    story.intent(17, "full")
+    story.refused(17, "full")
+    story.failed(18, "wrong")
+    fates = figures_of(story).fates
+    assert fates == {Fate.WELL: 1, Fate.BAD: 1, Fate.UNKNOWN: 1, Fate.WAITING: 1, Fate.FAILED: 1}
+
+
+def test_running_jobs_are_averaged_between_two_moments(story: Story) -> None:
+    """One, two, one, none."""
+    course = figures_of(story).course
+    (lane,) = course.lanes.values()
+    edges = [START + seconds for seconds in (0, 5, 10, 15, 20)]
+    assert mean_running(lane, edges) == pytest.approx([1, 2, 1, 0])
+    assert mean_running(lane, [START + 2.5, START + 7.5]) == pytest.approx([1.5])
+    assert peak_running(course.lanes) == 2
+    assert used_slot_seconds(course.lanes, START, START + 20) == pytest.approx(20)
+
+
+def test_averages_add_up_to_what_was_used_however_fine_the_grid() -> None:
+    """No slot's second is lost or counted twice."""
+    figures = Figures(Chronicle.of(Night(jobs=500).events()))
+    for history in figures.chronicle.histories():
+        figures.add(history)
+    last = figures.chronicle.last_at or 0.0
+    edges = grid(START, last)
+    width = edges[1] - edges[0]
+    summed = sum(sum(mean_running(lane, edges)) for lane in figures.course.lanes.values()) * width
+    assert summed == pytest.approx(used_slot_seconds(figures.course.lanes, START, last))
+    assert peak_running(figures.course.lanes) == 10
+
+
+def test_bars_count_every_acceptance_once() -> None:
+    """At their edges too, empty ones included."""
+    moments = [START, START + 59.9, START + 60, START + 3600]
+    counted = bars(moments, START, START + 3600)
+    assert sum(bar.count for bar in counted) == 4
+    assert counted[0].begin <= START
+    assert counted[-1].end > START + 3600
+    assert 0 in {bar.count for bar in counted}
+
+
+@pytest.mark.parametrize(
+    ("quotas", "steps"),
+    [
+        ([], []),
+        ([("", 10)], [10]),
+        ([("", 10), ("", 20)], [10, 20]),
+        ([(MEMBERSHIPS[0], 5)], []),
+        ([(MEMBERSHIPS[0], 5), (MEMBERSHIPS[1], 5)], [10]),
+        ([(MEMBERSHIPS[0], 2), (MEMBERSHIPS[1], 2), ("", 10)], [4]),
+        ([("", 3), (MEMBERSHIPS[0], 2), (MEMBERSHIPS[1], 2)], [3]),
+    ],
+)
+def test_the_quota_is_the_narrowest_that_is_known(quotas: list[tuple[str, int]], steps: list[int]) -> None:
+    """The account's, or the memberships' together once all are known."""
+    learned = [LearnedQuota(float(at), membership, limit) for at, (membership, limit) in enumerate(quotas)]
+    assert [limit for _, limit in quota_steps(learned, MEMBERSHIPS[:2])] == steps
+
+
+def test_messages_that_differ_only_in_names_are_one_reason() -> None:
+    """The most frequent one first, in the words that were said first."""
+    story = Story()
+    story.run(0)
+    for number in range(3):
+        story.failed(1, f"n{number}", "ValidationException", f"job 'n{number}' in arn:aws:x:{number} has 1{number} GiB")
+    story.failed(1, "other", "ValidationException", "something else")
+    story.failed(1, "third", "ConflictException", "something else")
+    first, *others = figures_of(story).reasons.most_frequent_first()
+    assert (first.count, first.message, first.examples) == (3, "job 'n0' in arn:aws:x:0 has 10 GiB", ["n0", "n1", "n2"])
+    assert [reason.count for reason in others] == [1, 1]
+    assert first.advice
+
+
+def test_slot_use_is_judged_by_the_quota_that_was_learned(story: Story) -> None:
+    """And by the peak where none was; not at all where no end is known."""
+    figures = figures_of(story)
+    by_peak = figures.slot_use(figures.course.acceptances())
+    assert by_peak is not None
+    assert (by_peak.slots, by_peak.is_learned, by_peak.share) == (2, False, 0.5)
+    figures.chronicle.quotas.append(LearnedQuota(START, "", 1))
+    learned = figures.slot_use(figures.course.acceptances())
+    assert learned is not None
+    assert (learned.slots, learned.is_learned, learned.share) == (1, True, 1.0)
+
+
+def test_durations_are_summed_up_by_model(story: Story) -> None:
+    """Least, median, most."""
+    (spread,) = spreads(figures_of(story).durations)
+    assert (spread.model, spread.jobs, spread.least, spread.median, spread.most) == ("churn-v3", 2, 10, 10, 10)
+
+
+def test_while_it_runs_what_is_left_and_its_end_follow_from_rows_and_pace(story: Story) -> None:
+    """Two of four in fifteen seconds: two more in fifteen."""
+    words = told(story, after=60)
+    assert "Under way" in words
+    assert "2 of 4 jobs accepted, 1 of them finished well." in words
+    assert "1 ran to a bad end, for one reason." in words
+    assert (
+        "2 jobs left to submit: at the last pace, 480 an hour, that is 15 s more, until about 2026-11-22 22:00" in words
+    )
+
+
+def test_long_after_its_last_event_a_run_is_taken_to_have_died(story: Story) -> None:
+    """And the same is left, in seconds of running."""
+    words = told(story, after=3600)
+    assert "ended without a word" in words
+    assert "another 15 s of running" in words
+
+
+def test_at_its_end_the_run_itself_says_what_is_left(story: Story) -> None:
+    """And why it stopped."""
+    story.end(20, status=3, reason="deadline", left=7)
+    words = told(story)
+    assert "Stopped before the end" in words
+    assert "because its deadline had come" in words
+    assert "7 jobs left to submit" in words
+
+
+def test_every_way_to_stop_has_words() -> None:
+    """A reader is not told a program's own word."""
+    assert set(STOPS) == set(StopReason)
+
+
+def test_an_old_ledger_without_rows_says_at_least(story: Story) -> None:
+    """It knows only the jobs that it has met."""
+    story.events[0] = type(story.events[0])(
+        **{name: getattr(story.events[0], name) for name in story.events[0].__struct_fields__} | {"rows": 0}
+    )
+    assert "2 of at least 2 jobs accepted" in told(story)
+
+
+def test_all_well_is_said_plainly() -> None:
+    """Good, done, nothing left."""
+    story = Story()
+    story.run(0, rows=1)
+    story.intent(1, "a")
+    story.accepted(2, "a")
+    story.finished(3, "a")
+    story.end(4, left=0)
+    assert told(story).splitlines()[1:] == [
+        "good",
+        "Done",
+        "1 of 1 job accepted, 1 of them finished well.",
+        "None failed.",
+        "Nothing is left to submit.",
+    ]
+
+
+def test_unknown_jobs_are_said_first(story: Story) -> None:
+    """Before everything else, whatever else is wrong."""
+    story.intent(16, "unanswered")
+    words = told(story).splitlines()
+    assert words[1] == "bad"
+    assert words[3].startswith("1 job may run or not")
+
+
+def test_asked_is_what_is_decided_and_what_is_left(story: Story) -> None:
+    """Jobs that wait are among those left, not beside them."""
+    story.intent(16, "full")
+    story.refused(16, "full")
+    figures = figures_of(story)
+    assert asked(figures, figures.outlook(figures.course.acceptances(), START)) == 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.04, "0 s"),
+        (1, "1 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_durations_are_said_in_two_units(seconds: float, words: str) -> None:
+    """The largest ones."""
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "words"), [(0, 5, "0 %"), (1, 1000, "<1 %"), (999, 1000, "99 %"), (5, 5, "100 %"), (1, 0, "-")]
+)
+def test_a_share_is_all_or_nothing_only_where_it_is(part: int, whole: int, words: str) -> None:
+    """One failure in a thousand is not none."""
+    assert share(part, whole) == words
+
+
+@pytest.mark.parametrize("top", [0.003, 1, 7, 10, 11, 99, 12345])
+def test_number_ticks_are_round_few_and_reach_the_top(top: float) -> None:
+    """From nought."""
+    ticks = number_ticks(top, 5)
+    assert ticks[0] == 0
+    assert ticks[-1] >= top * 0.999
+    assert len(ticks) <= 7
+
+
+@pytest.mark.parametrize("span", [1, 59, 4000, 90_000, 40_000_000])
+def test_time_ticks_lie_within_the_span_and_are_few(span: float) -> None:
+    """And tell one moment from another."""
+    ticks = time_ticks(START, START + span, 8)
+    assert all(START <= at <= START + span for at, _ in ticks)
+    assert len({label for _, label in ticks}) == len(ticks) <= 9

@@ -1,0 +1,261 @@
+"""The page without a browser: nothing runs but its own script, strangers' words are text, all that is drawn is said."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+from nights import HOSTILE, Night, Story
+
+from batchsubmit.jobs import Unrecognised
+from batchsubmit.report import jobtable
+from batchsubmit.report.chronicle import Chronicle
+from batchsubmit.report.page import Setting, page_parts
+
+VOID = {"meta", "link", "input", "br", "img", "hr"}
+
+
+class Outline(HTMLParser):
+    """What a page consists of: elements with their attributes, texts by element, and whether all are closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Open an element."""
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Open and close an element, as SVG does."""
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close the element that is open."""
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Note a text."""
+        self.texts.append((self._open[-1] if self._open else "", data))
+
+    def all(self, tag: str) -> Iterator[dict[str, str | None]]:
+        """The attributes of each element of a kind."""
+        return (attributes for name, attributes in self.elements if name == tag)
+
+    def text_of(self, tag: str) -> list[str]:
+        """The texts in elements of a kind."""
+        return [text for name, text in self.texts if name == tag]
+
+
+def page_of(events: object, *remarks: str) -> str:
+    """The page over these events."""
+    chronicle = Chronicle.of(events)  # type: ignore[arg-type]
+    made_at = (chronicle.last_at or 0.0) + 3600
+    return "".join(page_parts(chronicle, Setting(ledger="jobs.ledger.jsonl", made_at=made_at, remarks=remarks)))
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    """A night with some of everything."""
+    events = list(Night(jobs=400, hostile=HOSTILE, rows=420).events())
+    quota = {"event": "quota", "at": events[9].at, "membership": "", "limit": 10}
+    return page_of([*events[:10], Unrecognised(events[9].at, quota), *events[10:]])
+
+
+def data_of(page: str) -> dict[str, object]:
+    """The table's data."""
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    data: dict[str, object] = json.loads(text)
+    return data
+
+
+def test_nothing_runs_but_the_page_s_own_script_and_style(page: str) -> None:
+    """The policy knows both by their digests, and there is no third; no attribute is a script or a style."""
+    outline = Outline(page)
+    (policy,) = (each["content"] or "" for each in outline.all("meta") if each.get("http-equiv"))
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy
+    for tag, kind in (("script", "script-src"), ("style", "style-src")):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind} 'sha256-{digest}'" in policy
+    assert len(list(outline.all("style"))) == 1
+    assert [each.get("type") for each in outline.all("script")] == ["application/json", None]
+    for _, attributes in outline.elements:
+        assert not [name for name in attributes if name == "style" or name.startswith("on")]
+
+
+def test_nothing_outside_is_named(page: str) -> None:
+    """No address to load from or to follow but places in the page."""
+    outline = Outline(page)
+    links = [
+        value for _, attributes in outline.elements for name, value in attributes.items() if name in {"href", "src"}
+    ]
+    assert all(link == "data:," or (link or "").startswith("#") for link in links)
+    anchors = {attributes.get("id") for _, attributes in outline.elements}
+    assert {(link or "")[1:] for link in links if (link or "").startswith("#")} <= anchors
+    assert not re.search(r"https?://|//[a-z]+\.|@import|url\(", page)
+
+
+def test_hostile_names_are_text_wherever_they_stand(page: str) -> None:
+    """In markup they are escaped, in the data they cannot end the element."""
+    outline = Outline(page)
+    assert (not list(outline.all("img")) and not list(outline.all("b"))) or all(not each for each in outline.all("b"))
+    names = data_of(page)["columns"]["name"]  # type: ignore[index]
+    assert set(HOSTILE) <= set(names)
+    data = page.split('id="data">')[1].split("</script>", maxsplit=1)[0]
+    assert not set("<>&\u2028\u2029") & set(data)
+
+
+def test_every_word_of_a_stranger_is_escaped() -> None:
+    """Names, batch, manifest, holder, messages, codes, models, memberships, remarks."""
+    bad = "</title></script><i>&amp;"
+    story = Story(membership=bad)
+    story.run(0, batch=bad, manifest=bad, run=bad)
+    story.intent(1, bad)
+    story.unknown(2, bad)
+    for name in ("a", "c"):
+        story.intent(3, name)
+        story.accepted(4, name)
+        story.finished(9, name, bad, bad)
+    story.failed(5, "d", bad, bad)
+    story.end(10, run=bad, reason=bad)
+    outline = Outline(page_of(story.events, bad))
+    assert not list(outline.all("i"))
+    assert [text for text in outline.text_of("h1") if text.strip()] == [bad]
+    assert bad in outline.text_of("blockquote")
+
+
+def test_the_page_has_landmarks_one_title_and_headings_in_order(page: str) -> None:
+    """What a screen reader goes by."""
+    outline = Outline(page)
+    tags = [tag for tag, _ in outline.elements]
+    assert all(tags.count(tag) == 1 for tag in ("h1", "header", "nav", "main", "footer"))
+    assert page.count("<title>", 0, page.index("<body>")) == 1
+    assert next(outline.all("html"))["lang"] == "en"
+    levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h[1-6]", tag)]
+    assert all(below - above <= 1 for above, below in pairwise(levels))
+    ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    labelled = [attributes["aria-labelledby"] for _, attributes in outline.elements if "aria-labelledby" in attributes]
+    assert set(labelled) <= set(ids)
+
+
+def test_every_drawing_is_hidden_from_readers_and_said_in_words_and_in_a_table(page: str) -> None:
+    """Twice drawn, for a wide page and a phone; once said."""
+    figures = re.findall(r"<figure.*?</figure>", page, re.DOTALL)
+    assert len(figures) == 5
+    for figure in figures:
+        assert len(re.findall(r'<svg viewBox="[^"]+" class="chart (?:wide|narrow)" aria-hidden="true"', figure)) == 2
+        assert re.search(r"<figcaption>[^<]{10,}", figure)
+        assert 'class="drawing fates"' in figure or "<table>" in figure
+
+
+def test_every_table_has_a_caption_and_scoped_headers(page: str) -> None:
+    """So that cells can be read with their headers."""
+    outline = Outline(page)
+    assert len(list(outline.all("table"))) == len(list(outline.all("caption")))
+    assert all(each.get("scope") in {"col", "row"} for each in outline.all("th"))
+
+
+def test_the_table_s_data_is_all_jobs_as_the_ledger_has_them() -> None:
+    """Key, name, ARN, times, waits: enough to find any."""
+    chronicle = Chronicle.of(Night(jobs=300).events())
+    data = data_of(page_of(Night(jobs=300).events()))
+    columns, texts = data["columns"], data["texts"]
+    for row, history in enumerate(chronicle.histories()):
+        state = history.state
+        assert columns["key"][row] == state.job  # type: ignore[index]
+        assert texts["arn_head"][columns["arn_head"][row]] + columns["arn"][row] == state.arn  # type: ignore[index]
+        assert texts["membership"][columns["membership"][row]] == state.membership  # type: ignore[index]
+    assert columns["retry"] is None  # type: ignore[index]
+
+
+def test_of_very_many_jobs_those_in_trouble_are_listed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the page says how many are not."""
+    monkeypatch.setattr(jobtable, "MOST_LISTED", 50)
+    page = page_of(Night(jobs=400).events())
+    columns = data_of(page)["columns"]
+    troubled = list(columns["fate"][50:])  # type: ignore[index]
+    assert troubled
+    assert set(troubled) <= {0, 1, 2}
+    assert f"{400 - len(columns['fate'])} jobs without trouble are left out" in page  # type: ignore[index]
+
+
+@pytest.mark.parametrize("until", [None, 0.0, 1.0, 100.0, 3000.0])
+def test_any_beginning_of_a_night_makes_a_page(until: float | None) -> None:
+    """A crash, or a report while it runs."""
+    Outline(page_of(Night(jobs=100, until_seconds=until).events()))
+
+
+def test_an_empty_ledger_makes_a_page() -> None:
+    """It says so."""
+    page = page_of([])
+    Outline(page)
+    assert "An empty ledger" in page
+
+
+def test_without_ends_the_page_says_why_it_draws_no_running_jobs() -> None:
+    """And how to have them."""
+    story = Story()
+    story.run(0, rows=2)
+    story.intent(1, "a")
+    story.accepted(2, "a")
+    page = page_of(story.events)
+    assert "does not say when jobs end" in page
+    assert "Jobs accepted over time" in page
+
+
+def test_what_was_left_out_of_a_damaged_ledger_is_said() -> None:
+    """Where it is seen."""
+    assert "line 7, the last one, is not whole and was left out" in page_of(
+        [], "line 7, the last one, is not whole and was left out"
+    )
+
+
+def palettes() -> dict[str, dict[str, str]]:
+    """The colours of light, dark and print."""
+    css = "".join(re.findall(r"<style>(.*?)</style>", page_of([]), re.DOTALL))
+    blocks = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    return {
+        name: {
+            key: value if len(value) == 7 else "#" + "".join(c + c for c in value[1:])
+            for key, value in re.findall(r"--([\w-]+): (#\w+);", block)
+        }
+        for name, block in zip(("light", "dark", "print"), blocks, strict=True)
+    }
+
+
+def luminance(colour: str) -> float:
+    """WCAG's relative luminance."""
+    parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("mode", ["light", "dark", "print"])
+def test_texts_have_enough_contrast(mode: str) -> None:
+    """WCAG AA: 4.5 to 1 for text, 3 to 1 for what must be told apart from the page."""
+
+    def contrast(one: str, other: str) -> float:
+        lights = sorted((luminance(colours[one]), luminance(colours[other])))
+        return (lights[1] + 0.05) / (lights[0] + 0.05)
+
+    colours = palettes()[mode]
+    for ink in ("ink", "soft", "accent", "good", "warn", "bad"):
+        for ground in ("page", "card"):
+            assert contrast(ink, ground) >= 4.5, (ink, ground)
+    for ink in ("ink", "soft", "bad"):
+        assert contrast(ink, "bad-page") >= 4.5, ink
+    assert contrast("unknown", "card") >= 3

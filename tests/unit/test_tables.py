@@ -1,0 +1,145 @@
+"""The formats of an export: the same rows in each, and no cell that a spreadsheet runs."""
+
+import csv
+import io
+import json
+import sys
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nights import BEGIN, HOSTILE, Night, Story
+
+from batchsubmit.errors import UsageError
+from batchsubmit.report.chronicle import Chronicle
+from batchsubmit.report.rows import COLUMNS, Kind, export_rows
+from batchsubmit.report.tables import FORMATS, guarded, unguarded, write_csv, write_jsonl, write_parquet
+from batchsubmit.report.waits import Cause
+
+
+def as_csv(chronicle: Chronicle) -> list[dict[str, str]]:
+    """The rows of the CSV export."""
+    file = io.BytesIO()
+    write_csv(file, export_rows(chronicle))
+    return list(csv.DictReader(io.StringIO(file.getvalue().decode(), newline="")))
+
+
+def as_jsonl(chronicle: Chronicle) -> list[dict[str, object]]:
+    """The rows of the JSONL export."""
+    file = io.BytesIO()
+    write_jsonl(file, export_rows(chronicle))
+    return [json.loads(line) for line in file.getvalue().splitlines()]
+
+
+@pytest.fixture
+def chronicle() -> Chronicle:
+    """A night with some of everything."""
+    return Chronicle.of(Night(jobs=200, hostile=HOSTILE, until_seconds=30_000).events())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "  =1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff201", "'=1"],
+)
+def test_what_a_spreadsheet_might_run_gets_an_apostrophe(text: str) -> None:
+    """In front, where spreadsheets take it for the mark of a text."""
+    assert guarded(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["", "churn-001", "arn:aws:x", "a=1", "\u00fc", "1-1", "\U0001f600"])
+def test_other_texts_stay_as_they_are(text: str) -> None:
+    """An ARN is no formula."""
+    assert guarded(text) == text
+
+
+@given(st.text())
+def test_guarding_can_be_undone(text: str) -> None:
+    """By taking one leading apostrophe off, whatever the text."""
+    assert unguarded(guarded(text)) == text
+    assert not guarded(text).strip().startswith(("=", "+", "-", "@"))
+
+
+def test_each_format_has_every_job_once_in_the_same_order(chronicle: Chronicle) -> None:
+    """With all columns."""
+    keys = [history.state.job for history in chronicle.histories()]
+    from_csv, from_jsonl = as_csv(chronicle), as_jsonl(chronicle)
+    assert [row["job"] for row in from_csv] == keys
+    assert [row["job"] for row in from_jsonl] == keys
+    assert list(from_csv[0]) == list(from_jsonl[0]) == list(COLUMNS)
+
+
+def test_csv_and_jsonl_say_the_same(chronicle: Chronicle) -> None:
+    """Hostile names included."""
+    for cells, members in zip(as_csv(chronicle), as_jsonl(chronicle), strict=True):
+        for name, kind in COLUMNS.items():
+            match kind:
+                case Kind.TEXT:
+                    assert unguarded(cells[name]) == members[name]
+                case Kind.TEXTS:
+                    assert cells[name] == " ".join(members[name])  # type: ignore[arg-type]
+                case Kind.TIME:
+                    assert (cells[name] or None) == members[name]
+                case _:
+                    assert (float(cells[name]) if cells[name] else None) == members[name]
+
+
+def test_a_job_s_row_tells_its_story() -> None:
+    """Times as the ledger has them, seconds by cause, and no refusal of the past as the reason of now."""
+    story = Story()
+    story.run(0, batch="b")
+    story.intent(0, "a")
+    story.refused(0, "a")
+    story.intent(30, "a", 2)
+    story.accepted(30.5, "a", 2)
+    story.finished(90.5, "a", "CREATE_FAILED", "out of memory")
+    (row,) = as_jsonl(Chronicle.of(story.events))
+    assert row["first_intent_at"] == "2026-11-22T22:00:00.000000Z"
+    assert row["accepted_at"] == "2026-11-22T22:00:30.500000Z"
+    assert row["seconds_running"] == 60
+    assert row["seconds_waited_quota"] == 30
+    assert (row["state"], row["status"], row["attempts"], row["batch"]) == ("finished", "CREATE_FAILED", 2, "b")
+    assert (row["code"], row["message"]) == ("", "out of memory")
+    assert {f"seconds_waited_{cause}" for cause in Cause} <= set(row)
+
+
+def test_what_did_not_happen_is_null_or_empty() -> None:
+    """Never a zero time."""
+    story = Story()
+    story.run(0)
+    story.failed(1, "a", "InvalidRow", "=no")
+    (row,), (cells,) = as_jsonl(Chronicle.of(story.events)), as_csv(Chronicle.of(story.events))
+    assert row["first_intent_at"] is None
+    assert row["seconds_running"] is None
+    assert (cells["first_intent_at"], cells["seconds_running"], cells["message"]) == ("", "", "'=no")
+
+
+def test_parquet_has_the_same_rows_with_types(chronicle: Chronicle) -> None:
+    """Times are timestamps, absent ones null."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    file = io.BytesIO()
+    assert write_parquet(file, export_rows(chronicle)) == len(chronicle)
+    table = parquet.read_table(io.BytesIO(file.getvalue()))
+    assert table.column_names == list(COLUMNS)
+    rows = table.to_pylist()
+    for row, members in zip(rows, as_jsonl(chronicle), strict=True):
+        assert row["name"] == members["name"]
+        assert row["seconds_waited_quota"] == members["seconds_waited_quota"]
+        at = members["accepted_at"]
+        assert row["accepted_at"] == (datetime.fromisoformat(str(at)) if at else None)
+    assert min(row["first_intent_at"] for row in rows) >= BEGIN.astimezone(UTC)
+
+
+def test_without_pyarrow_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one sentence."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"pip install 'batchsubmit\[parquet\]'"):
+        write_parquet(io.BytesIO(), [])
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "parquet"])
+def test_an_empty_ledger_gives_an_empty_table(name: str) -> None:
+    """With its header, where the format has one."""
+    file = io.BytesIO()
+    assert FORMATS[name](file, []) == 0
+    assert file.getvalue() == (b"" if name == "jsonl" else ",".join(COLUMNS).encode() + b"\r\n")
