@@ -65,7 +65,7 @@ def print_profile(rows: int, folder: str | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=500_000, help="rows of the manifest (500000)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the manifest (1000000)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each, after a warm-up (5)")
     parser.add_argument("--folder", help="where the manifest is written (the folder for temporary files)")
     parser.add_argument("--profile", action="store_true", help="profile the reading instead")
