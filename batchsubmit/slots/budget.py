@@ -34,12 +34,14 @@ class Budget:
     probe_wait: float = 0.0
     probes_refused: int = 0
     is_probed: bool = False
+    is_overstepped: bool = False
 
     @property
     def bound(self) -> int | None:
         """The narrower of cap and limit."""
-        known = [each for each in (self.cap, self.limit) if each is not None]
-        return min(known, default=None)
+        if self.cap is None or self.limit is None:
+            return self.limit if self.cap is None else self.cap
+        return min(self.cap, self.limit)
 
     @property
     def taken(self) -> int:
@@ -54,6 +56,11 @@ class Budget:
             return self.taken < self.likely or self.under_way < self.window
         return self.taken < bound
 
+    @property
+    def is_under_cap(self) -> bool:
+        """Whether the user's word allows one more, whatever the service says."""
+        return self.cap is None or self.taken < self.cap
+
     def may_probe(self, now: float) -> bool:
         """Whether it is time for a single try of the hidden slots."""
         return self.hidden > 0 and not self.has_room and not self.is_probed and now >= self.probe_at
@@ -65,13 +72,17 @@ class Budget:
         if self.hidden and (is_tracked or self.streak > _CAUTIOUS_STREAK):
             self.hidden -= 1
         self.probe_at, self.probe_wait = now, 0.0
+        self.is_overstepped = self.limit is not None and self.running > self.limit
         if self.limit is None and self.streak > self.likely:
             self.window += 1
 
     @property
     def is_exceeded(self) -> bool:
-        """Whether more seems to run than the limit allows: it was raised, or something has ended unseen."""
-        return self.limit is not None and self.running > self.limit
+        """Whether a call was accepted beyond the limit: it was raised, or something has ended unseen.
+
+        That more runs than the limit allows says nothing by itself: it may have been lowered under the jobs that run.
+        """
+        return self.is_overstepped and self.limit is not None and self.running > self.limit
 
     def raised(self) -> None:
         """More runs than the limit allows: look for the new one with care."""
@@ -87,7 +98,7 @@ class Budget:
         bound = self.bound or 0
         self.hidden = max(bound - others, 0)
         self.window, self.streak = 1, 0
-        self.is_probed = False
+        self.is_probed = self.is_overstepped = False
         if was_probe and self.hidden:
             self.probes_refused += 1
             self.probe_wait = min(self.probe_wait * 2 or self.min_poll_seconds, self._longest_wait)
