@@ -5,10 +5,15 @@ what is seen to run, what is under way, and what must be hidden: slots that a re
 was seen to take them (jobs of others, or a List that lags). Hidden slots come back by single tries, ever more rarely.
 """
 
+import math
 from dataclasses import dataclass
 
 _CAUTIOUS_STREAK = 3
 """Where nothing can be seen, so many tries in a row are accepted one at a time before more are under way at once."""
+
+
+_FALLING_FROM = 2
+"""Refusals in a row that no count explains: one may be a race with a job that began or ended, two are the limit."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,6 +40,10 @@ class Budget:
     probes_refused: int = 0
     is_probed: bool = False
     is_overstepped: bool = False
+    refusals: int = 0  # in a row, with slots free for all that is seen; each of a call after the one before was known
+    first_refused_at: float = -math.inf
+    refused_at: float = -math.inf
+    is_explained: bool = True  # False where the last refusal had no value, and no count has come since
 
     @property
     def bound(self) -> int | None:
@@ -67,7 +76,7 @@ class Budget:
 
     def accepted(self, now: float, *, is_tracked: bool) -> None:
         """A call was accepted; `running` has the job already, where jobs are tracked at all."""
-        self.probes_refused = 0
+        self.probes_refused = self.refusals = 0
         self.streak += 1
         if self.hidden and (is_tracked or self.streak > _CAUTIOUS_STREAK):
             self.hidden -= 1
@@ -88,32 +97,45 @@ class Budget:
         """More runs than the limit allows: look for the new one with care."""
         self.limit, self.likely, self.window, self.hidden = None, self.running, 1, 0
 
-    def refused(self, value: int | None, *, seen_at_start: int, was_probe: bool, now: float) -> None:
+    def refused(self, value: int | None, *, seen_at_start: int, left_at: float, was_probe: bool, now: float) -> None:
         """A call was refused for this quota. `seen_at_start` is what ran when it left."""
         others = max(seen_at_start, self.running + self.under_way)
+        self.is_explained = value is not None
         if value is not None:
             self.limit, self.is_counted = value, True
         elif self.limit is None:
             self.limit, self.is_counted = max(others, 1), False
-        bound = self.bound or 0
-        self.hidden = max(bound - others, 0)
+        self.hidden = max((self.bound or 0) - others, 0)
         self.window, self.streak = 1, 0
         self.is_probed = self.is_overstepped = False
-        if was_probe and self.hidden:
-            self.probes_refused += 1
-            self.probe_wait = min(self.probe_wait * 2 or self.min_poll_seconds, self._longest_wait)
-        elif self.hidden:
-            self.probe_wait = self.min_poll_seconds
-        self.probe_at = now + self.probe_wait
+        self.probes_refused += was_probe and self.hidden > 0
+        if self.hidden and (not self.refusals or left_at >= self.refused_at):
+            self.first_refused_at = self.first_refused_at if self.refusals else now
+            self.refusals += 1
+            self.probe_wait = min(max(now - self.first_refused_at, self.min_poll_seconds), self._longest_wait)
+            self.probe_at = now + self.probe_wait
+        self.refused_at = now
 
     @property
     def _longest_wait(self) -> float:
         return max(self.max_poll_seconds, self.min_poll_seconds)
 
-    def recounted(self) -> None:
-        """All that runs in this scope, of whomever, has just been counted: guesses give way."""
-        if not self.is_counted and self.limit is not None:
-            self.limit, self.is_counted = max(self.running, 1), True
+    @property
+    def is_falling(self) -> bool:
+        """Whether refusals follow one another: then a slot that is freed is no invitation, but one more to be tried."""
+        return self.refusals >= _FALLING_FROM
+
+    def freed(self, slots: int) -> None:
+        """So many jobs run no more."""
+        if self.is_falling:
+            self.hidden += slots
+            self.settle()
+
+    def recounted(self, began_at: float) -> None:
+        """All that runs in this scope, of whomever, has been counted since `began_at`: guesses give way."""
+        is_lower = self.is_falling and not self.is_explained and began_at >= self.refused_at
+        if self.limit is not None and (is_lower or not self.is_counted):
+            self.limit, self.is_counted, self.is_explained = max(self.running, 1), True, True
         self.settle()
 
     def settle(self) -> None:

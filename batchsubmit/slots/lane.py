@@ -10,11 +10,12 @@ from batchsubmit.slots.roster import Roster
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Leave to make one call in a lane. The counts are what ran when it was given, in the lane and in the account."""
+    """Leave to make one call in a lane, and what ran when it was given, in the lane and in the account."""
 
     membership: str
     in_lane: int
     in_account: int
+    left_at: float = -math.inf
     probes_lane: bool = False
     probes_account: bool = False
     exceeds: bool = False
@@ -82,6 +83,8 @@ class Lane:
         self.account.budget.running += change
         self.ours = self.roster.ours
         self.planned = None
-        if change > 0:
-            self.budget.settle()
-            self.account.budget.settle()
+        for budget in (self.budget, self.account.budget):
+            if change > 0:
+                budget.settle()
+            elif change < 0:
+                budget.freed(-change)

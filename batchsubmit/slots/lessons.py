@@ -26,11 +26,15 @@ def learn_refused(lane: Lane, ticket: Ticket, refusal: QuotaExceeded, now: float
     account = lane.account
     value = None if refusal.quota_value is None else max(int(refusal.quota_value), 0)
     if _is_of_account(ticket, lane, refusal, value):
-        account.budget.refused(value, seen_at_start=ticket.in_account, was_probe=ticket.probes_account, now=now)
+        account.budget.refused(
+            value, seen_at_start=ticket.in_account, left_at=ticket.left_at, was_probe=ticket.probes_account, now=now
+        )
         for each in account.lanes:
             each.wants_count |= each.looked_at == -math.inf and bool(account.budget.hidden)
         return True
-    lane.budget.refused(value, seen_at_start=ticket.in_lane, was_probe=ticket.probes_lane, now=now)
+    lane.budget.refused(
+        value, seen_at_start=ticket.in_lane, left_at=ticket.left_at, was_probe=ticket.probes_lane, now=now
+    )
     lane.wants_count = bool(lane.budget.hidden) or not lane.budget.is_counted
     return value is not None and _share_limit(account, value)
 
@@ -66,10 +70,18 @@ def _is_of_account(ticket: Ticket, lane: Lane, refusal: QuotaExceeded, value: in
     return False
 
 
-def learn_counted(lane: Lane, now: float) -> bool:
+def learn_quiet(account: Account) -> None:
+    """No call is under way: an account's limit that was guessed while some were is what runs now, where that is seen."""
+    budget = account.budget
+    if not (budget.is_counted or budget.under_way or any(lane.is_blind for lane in account.lanes)):
+        budget.recounted(-math.inf)
+
+
+def learn_counted(lane: Lane, *, began_at: float, now: float) -> bool:
     """All that runs in a lane was counted; say whether that concerns all lanes of the account."""
+    lane.wants_count = began_at < lane.budget.refused_at and lane.wants_count
     _resolve_suspicion(lane, now)
-    lane.budget.recounted()
+    lane.budget.recounted(began_at)
     return _judge_limits(lane)
 
 
@@ -78,8 +90,8 @@ def _resolve_suspicion(lane: Lane, now: float) -> None:
     account = lane.account
     if lane.suspects_account and lane.budget.running < max(_running(account.lanes)):
         lane.budget.limit, lane.budget.hidden, lane.budget.is_counted = account.per_membership, 0, True
-        account.budget.refused(None, seen_at_start=0, was_probe=False, now=now)
-        account.budget.is_counted = True
+        account.budget.refused(None, seen_at_start=0, left_at=lane.budget.refused_at, was_probe=False, now=now)
+        learn_quiet(account)
     lane.suspects_account = False
 
 

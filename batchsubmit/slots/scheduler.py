@@ -12,7 +12,7 @@ from batchsubmit.jobs import QuotaExceeded
 from batchsubmit.slots.agenda import Agenda
 from batchsubmit.slots.budget import Budget
 from batchsubmit.slots.lane import Account, Lane, Ticket
-from batchsubmit.slots.lessons import learn_accepted, learn_counted, learn_refused
+from batchsubmit.slots.lessons import learn_accepted, learn_counted, learn_quiet, learn_refused
 from batchsubmit.slots.looks import PAGE_SIZE, Look
 from batchsubmit.slots.others import Held, held_by_others
 from batchsubmit.slots.roster import Ended, RunningJob, Sighting
@@ -73,7 +73,7 @@ class Slots:
         lane = self._turns.returned(ticket)
         account = lane.account
         concerns_all = learn_refused(lane, ticket, refusal, now)
-        if account.raise_at == float("inf") or ticket.exceeds:
+        if not (ticket.probes_lane or ticket.probes_account):
             account.raise_at = now + self._raise_interval
         lane.planned = None
         self._changed(lane, with_others=concerns_all)
@@ -118,9 +118,8 @@ class Slots:
         self._count(lane)
         concerns_all = False
         if look.is_whole:
-            lane.wants_count = False
             lane.pages = -(-len(sightings) // PAGE_SIZE) or 1
-            concerns_all = learn_counted(lane, now)
+            concerns_all = learn_counted(lane, began_at=began_at, now=now)
         lane.account.budget.settle()
         self._changed(lane, with_others=concerns_all)
         return ended
@@ -167,6 +166,7 @@ class Slots:
         self._changed(lane)
 
     def _changed(self, lane: Lane, *, with_others: bool = False) -> None:
+        learn_quiet(lane.account)
         for each in lane.account.lanes if with_others else (lane,):
             each.planned = None if with_others else each.planned
             self._turns.refresh(each)

@@ -51,7 +51,7 @@ class Turns:
         if first is None:
             return self._try(now)
         best = self._lines[first[1]].open.first()
-        return self._ticket(best[1]) if best else None
+        return self._ticket(best[1], now) if best else None
 
     def wake_at(self, now: float) -> float | None:
         """When a single try comes due. One that is due already waits for something else than time."""
@@ -137,17 +137,17 @@ class Turns:
         hiding, best = lines.tries.first(), lines.open.first()
         probes_account = around.may_probe(now)
         if best is not None and probes_account:
-            return self._ticket(best[1], probes_account=True)
+            return self._ticket(best[1], now, probes_account=True)
         if hiding is not None and hiding[0] <= now and (around.has_room or probes_account):
-            return self._ticket(hiding[1], probes_lane=True, probes_account=probes_account)
+            return self._ticket(hiding[1], now, probes_lane=True, probes_account=probes_account)
         lane = lines.beyond()
         if lane is None or now < account.raise_at:
             return None
         account.raise_at = now + self._raise_interval
-        return self._ticket(lane, exceeds=True)
+        return self._ticket(lane, now, exceeds=True)
 
     def _ticket(
-        self, lane: Lane, *, probes_lane: bool = False, probes_account: bool = False, exceeds: bool = False
+        self, lane: Lane, now: float, *, probes_lane: bool = False, probes_account: bool = False, exceeds: bool = False
     ) -> Ticket:
         own, around = lane.budget, lane.account.budget
         own.is_probed |= probes_lane
@@ -158,7 +158,7 @@ class Turns:
         lane.turn = self._turn
         self._unsure[lane] = None
         self.refresh(lane)
-        return Ticket(lane.membership, own.running, around.running, probes_lane, probes_account, exceeds)
+        return Ticket(lane.membership, own.running, around.running, now, probes_lane, probes_account, exceeds)
 
 
 def _try_at(account: Account, lines: _Lines) -> float | None:
