@@ -85,7 +85,7 @@ class Slots:
     def runs(self, membership: str, job: RunningJob) -> None:
         """A job is known to run: just accepted, found by a lookup, or left by an earlier run."""
         lane = self._lane(membership)
-        if lane.is_blind and not self._follows:
+        if lane.is_blind:
             return
         lane.roster.add(job)
         if lane.budget.bound is None and lane.account.budget.bound is None and not self._follows:

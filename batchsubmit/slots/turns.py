@@ -44,14 +44,17 @@ class Turns:
     def next(self, waiting: Collection[str], now: float) -> Ticket | None:
         """Choose the lane of the next call among the memberships that have jobs waiting, if one may be made."""
         self._heed(waiting)
-        first = self._open.first()
-        if first is None and not self._knows(waiting):
+        best = self._best()
+        if (best is None or best.membership not in waiting) and not self._knows(waiting):
             self._list(waiting)
-            first = self._open.first()
-        if first is None:
-            return self._try(now)
-        best = self._lines[first[1]].open.first()
-        return self._ticket(best[1], now) if best else None
+            best = self._best()
+        return self._ticket(best, now) if best is not None else self._try(now)
+
+    def _best(self) -> Lane | None:
+        """The lane whose turn it is among those with room."""
+        account = self._open.first()
+        lane = self._lines[account[1]].open.first() if account else None
+        return lane[1] if lane else None
 
     def wake_at(self, now: float) -> float | None:
         """When a single try comes due. One that is due already waits for something else than time."""
