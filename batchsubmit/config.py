@@ -59,8 +59,8 @@ class SlotSettings(_Section):
     max_poll_seconds: float = Field(
         default=1500.0,
         gt=0,
-        description="seconds at most between two looks at a full membership; a raised quota is found within twice this, "
-        "at the price of a refused call in each such time",
+        description="seconds at most between two looks at a full membership; a raised quota is found within twice this "
+        "by calls that are refused if it was not",
     )
     priorities: dict[str, int] = Field(
         default_factory=dict,

@@ -8,6 +8,7 @@ import heapq
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from conftest import job_named
@@ -22,7 +23,7 @@ from batchsubmit.jobs import Finished, Job
 from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
-from batchsubmit.sandbox import SandboxService, SandboxSettings
+from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 from batchsubmit.slots import Slots
 from batchsubmit.stopping import Stop
 from batchsubmit.submitter import Submitter
@@ -135,13 +136,37 @@ class World:
         self.service.configure(self.service.settings.changed(changes))
 
     def others_start(self, count: int, membership: str) -> list[str]:
-        """Somebody else starts jobs, as many as the quotas allow; gives the ARNs."""
-        arns = []
-        for _ in range(count):
-            self._foreign += 1
-            job = job_named(f"foreign-{self._foreign}", membership=membership)
-            arns.append(str(self.service.start(job.request)["trainedModelInferenceJobArn"]))
+        """Somebody else starts jobs that run until they are cancelled; gives the ARNs. Raises Refusal."""
+        arns, settings = [], self.service.settings
+        self.service.configure(settings.changed({"job_seconds": 1e9, "job_sigma": 0.0}))
+        try:
+            for _ in range(count):
+                self._foreign += 1
+                job = job_named(f"foreign-{self._foreign}", membership=membership)
+                arns.append(str(self.service.start(job.request)["trainedModelInferenceJobArn"]))
+        finally:
+            self.service.configure(settings)
         return arns
+
+    def others_take(self, count: int, home: str, *, since: float, until: float) -> list[str]:
+        """Somebody else takes slots as soon as they are free, and holds them for a time; fills in the ARNs."""
+        taken: list[str] = []
+
+        def take() -> None:
+            with suppress(Refusal):
+                taken.extend(self.others_start(1, home))
+            if len(taken) < count and self.loop.time() < until:
+                self.at(1, take)
+
+        self.at(since, take)
+        self.at(until, lambda: self.others_cancel(taken))
+        return taken
+
+    def count_refusals_from(self, seconds: float) -> Callable[[], int]:
+        """Give what counts the Start calls that the quota refused after so many seconds."""
+        before: list[int] = []
+        self.at(seconds, lambda: before.append(self.refused))
+        return lambda: self.refused - before[0]
 
     def others_cancel(self, arns: Iterable[str]) -> None:
         """Somebody else ends jobs."""

@@ -15,6 +15,9 @@ _CAUTIOUS_STREAK = 3
 _FALLING_FROM = 2
 """Refusals in a row that no count explains: one may be a race with a job that began or ended, two are the limit."""
 
+_CALMER = 8
+"""A new row of tries begins at this part of the last one's longest wait: what holds the slots is likely the same."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Budget:
@@ -40,9 +43,12 @@ class Budget:
     probes_refused: int = 0
     is_probed: bool = False
     is_overstepped: bool = False
-    refusals: int = 0  # in a row, with slots free for all that is seen; each of a call after the one before was known
+    refusals: int = 0  # in a row, though by all that is seen there was room; each of a call after the one before
+    fall: int = 0  # those of them since a slot that was known to be free was refused
     first_refused_at: float = -math.inf
+    calm: float = 0.0
     refused_at: float = -math.inf
+    is_told: bool = True  # whether the last refusal had a value
     is_explained: bool = True  # False where the last refusal had no value, and no count has come since
 
     @property
@@ -74,13 +80,18 @@ class Budget:
         """Whether it is time for a single try of the hidden slots."""
         return self.hidden > 0 and not self.has_room and not self.is_probed and now >= self.probe_at
 
-    def accepted(self, now: float, *, is_tracked: bool) -> None:
-        """A call was accepted; `running` has the job already, where jobs are tracked at all."""
-        self.probes_refused = self.refusals = 0
+    def accepted(self, now: float, *, is_tracked: bool, was_probe: bool) -> None:
+        """A call was accepted; `running` has the job already, where jobs are tracked at all.
+
+        One that took a slot known to be free says nothing of the hidden ones.
+        """
         self.streak += 1
-        if self.hidden and (is_tracked or self.streak > _CAUTIOUS_STREAK):
-            self.hidden -= 1
-        self.probe_at, self.probe_wait = now, 0.0
+        self.fall = 0
+        if was_probe:
+            self.probes_refused = self.refusals = 0
+            self.probe_at = now
+            if self.hidden and not is_tracked and self.streak > _CAUTIOUS_STREAK:
+                self.hidden -= 1
         self.is_overstepped = self.limit is not None and self.running > self.limit
         if self.limit is None and self.streak > self.likely:
             self.window += 1
@@ -100,7 +111,7 @@ class Budget:
     def refused(self, value: int | None, *, seen_at_start: int, left_at: float, was_probe: bool, now: float) -> None:
         """A call was refused for this quota. `seen_at_start` is what ran when it left."""
         others = max(seen_at_start, self.running + self.under_way)
-        self.is_explained = value is not None
+        self.is_told = self.is_explained = value is not None
         if value is not None:
             self.limit, self.is_counted = value, True
         elif self.limit is None:
@@ -110,9 +121,13 @@ class Budget:
         self.is_probed = self.is_overstepped = False
         self.probes_refused += was_probe and self.hidden > 0
         if self.hidden and (not self.refusals or left_at >= self.refused_at):
-            self.first_refused_at = self.first_refused_at if self.refusals else now
+            is_news = not (was_probe or self.fall)
+            if is_news or not self.refusals:
+                self.first_refused_at, self.calm = now, self.probe_wait / _CALMER
             self.refusals += 1
-            self.probe_wait = min(max(now - self.first_refused_at, self.min_poll_seconds), self._longest_wait)
+            self.fall += is_news or self.fall > 0
+            wait = max(now - self.first_refused_at, self.calm, self.min_poll_seconds)
+            self.probe_wait = min(wait, self._longest_wait)
             self.probe_at = now + self.probe_wait
         self.refused_at = now
 
@@ -122,8 +137,11 @@ class Budget:
 
     @property
     def is_falling(self) -> bool:
-        """Whether refusals follow one another: then a slot that is freed is no invitation, but one more to be tried."""
-        return self.refusals >= _FALLING_FROM
+        """Whether a limit that is not told seems to fall and fall: a slot that is freed is then tried like the hidden.
+
+        Where it is told, one that is freed is ours, unless others were quicker.
+        """
+        return self.fall >= _FALLING_FROM and not self.is_told
 
     def freed(self, slots: int) -> None:
         """So many jobs run no more."""
@@ -133,7 +151,7 @@ class Budget:
 
     def recounted(self, began_at: float) -> None:
         """All that runs in this scope, of whomever, has been counted since `began_at`: guesses give way."""
-        is_lower = self.is_falling and not self.is_explained and began_at >= self.refused_at
+        is_lower = self.refusals >= _FALLING_FROM and not self.is_explained and began_at >= self.refused_at
         if self.limit is not None and (is_lower or not self.is_counted):
             self.limit, self.is_counted, self.is_explained = max(self.running, 1), True, True
         self.settle()

@@ -10,11 +10,11 @@ from batchsubmit.jobs import QuotaExceeded
 from batchsubmit.slots.lane import Account, Lane, Ticket
 
 
-def learn_accepted(lane: Lane, now: float) -> None:
+def learn_accepted(lane: Lane, ticket: Ticket, now: float) -> None:
     """A call was accepted, and its job is counted already."""
     account = lane.account
-    for budget in (lane.budget, account.budget):
-        budget.accepted(now, is_tracked=not lane.is_blind)
+    lane.budget.accepted(now, is_tracked=not lane.is_blind, was_probe=ticket.probes_lane)
+    account.budget.accepted(now, is_tracked=not lane.is_blind, was_probe=ticket.probes_account)
     lane.wants_count |= lane.budget.is_exceeded
     if account.budget.is_exceeded:
         for each in account.lanes:
@@ -71,7 +71,7 @@ def _is_of_account(ticket: Ticket, lane: Lane, refusal: QuotaExceeded, value: in
 
 
 def learn_quiet(account: Account) -> None:
-    """No call is under way: an account's limit that was guessed while some were is what runs now, where that is seen."""
+    """With no call under way, an account's limit that was guessed is what runs now, where that is seen."""
     budget = account.budget
     if not (budget.is_counted or budget.under_way or any(lane.is_blind for lane in account.lanes)):
         budget.recounted(-math.inf)

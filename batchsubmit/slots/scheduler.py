@@ -65,7 +65,7 @@ class Slots:
         """A call was accepted: the job holds a slot from now on."""
         lane = self._turns.returned(ticket)
         self.runs(ticket.membership, job)
-        learn_accepted(lane, now)
+        learn_accepted(lane, ticket, now)
         self._changed(lane, with_others=lane.account.budget.is_exceeded)
 
     def refused(self, ticket: Ticket, refusal: QuotaExceeded, now: float) -> None:

@@ -147,7 +147,7 @@ class Turns:
         if lane is None or now < account.raise_at:
             return None
         account.raise_at = now + self._raise_interval
-        return self._ticket(lane, now, exceeds=True)
+        return self._ticket(lane, now, probes_account=probes_account, exceeds=True)
 
     def _ticket(
         self, lane: Lane, now: float, *, probes_lane: bool = False, probes_account: bool = False, exceeds: bool = False
@@ -172,6 +172,8 @@ def _try_at(account: Account, lines: _Lines) -> float | None:
         moments += [hiding[0]] if hiding else []
     elif around.hidden and not around.is_probed and (lines.open or hiding):
         moments.append(around.probe_at if lines.open or hiding is None else max(around.probe_at, hiding[0]))
-    if account.raise_at < math.inf and not around.hidden and around.is_under_cap and lines.beyond() is not None:
+    # Where tries of the account's hidden slots may come, they would find a raised limit too.
+    may_raise = around.is_under_cap and not (around.hidden and (lines.open or hiding))
+    if account.raise_at < math.inf and may_raise and lines.beyond() is not None:
         moments.append(account.raise_at)
     return min(moments, default=None)

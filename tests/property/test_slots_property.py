@@ -1,4 +1,4 @@
-"""Slots under any course of events: known limits are kept, nobody idles in vain, nobody starves, and it comes to an end.
+"""Slots under any course of events: known limits are kept, nobody idles in vain or starves, and it comes to an end.
 
 The model is a service with nested quotas, jobs of others that come and go, a List that lags or is forbidden, refusals
 with and without name and value, and calls whose outcome is never known.
@@ -157,7 +157,9 @@ class AnyCourse(RuleBasedStateMachine):
                 assert budget.bound is None or budget.taken <= budget.bound
         for tried in ("probes_lane", "probes_account"):
             if getattr(ticket, tried):
-                scope = [each for each in self.under_way if tried == "probes_account" or each.membership == ticket.membership]
+                scope = [
+                    each for each in self.under_way if tried == "probes_account" or each.membership == ticket.membership
+                ]
                 assert not any(getattr(each, tried) for each in scope)
 
     def _nobody_idles_in_vain(self) -> None:
@@ -305,7 +307,7 @@ class AnyCourse(RuleBasedStateMachine):
         self.now = self.now if wake_at is None else wake_at
 
 
-AnyCourse.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+AnyCourse.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
 TestAnyCourse = AnyCourse.TestCase
 
 

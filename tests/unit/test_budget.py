@@ -19,7 +19,8 @@ def refuse(of: Budget, value: int | None = None, *, now: float = 0.0, left_at: f
 def accept(of: Budget, now: float = 0.0) -> None:
     """A call was accepted."""
     of.running += 1
-    of.accepted(now, is_tracked=True)
+    of.settle()
+    of.accepted(now, is_tracked=True, was_probe=True)
 
 
 def test_the_default_quota_is_used_at_once_and_what_lies_beyond_with_care() -> None:
@@ -162,13 +163,26 @@ def test_what_is_seen_takes_the_place_of_what_was_hidden(seen: int, hidden: int)
     assert shared.hidden == hidden
 
 
+def test_a_slot_of_ours_that_is_filled_again_says_nothing_of_those_of_others() -> None:
+    """The tries of theirs go on as rarely as before."""
+    shared = budget(running=3, limit=5, hidden=2)
+    shared.is_probed = True
+    for now in (0.0, 1.0, 2.0, 4.0):
+        shared.refused(5, seen_at_start=3, left_at=now, was_probe=True, now=now)
+    shared.running = 2
+    assert shared.has_room
+    shared.running = 3
+    shared.accepted(5.0, is_tracked=True, was_probe=False)
+    assert (shared.hidden, shared.probe_at, shared.has_room) == (2, 8.0, False)
+
+
 def test_without_sight_all_slots_are_tried_one_by_one() -> None:
     """After three acceptances in a row two may be under way, for then more seems to be free."""
     blind = budget(limit=5)
     blind.lost_sight(0.0)
     assert (blind.hidden, blind.has_room) == (5, False)
     for _ in range(3):
-        blind.accepted(1.0, is_tracked=False)
+        blind.accepted(1.0, is_tracked=False, was_probe=True)
     assert blind.hidden == 5
-    blind.accepted(1.0, is_tracked=False)
+    blind.accepted(1.0, is_tracked=False, was_probe=True)
     assert blind.hidden == 4
