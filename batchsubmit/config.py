@@ -57,9 +57,10 @@ class SlotSettings(_Section):
         default=1.0, gt=0, description="seconds at least between two looks at a membership, or two tries of a full lane"
     )
     max_poll_seconds: float = Field(
-        default=300.0,
+        default=1500.0,
         gt=0,
-        description="seconds at most between two looks at a full membership; a raised quota is found within twice this",
+        description="seconds at most between two looks at a full membership; a raised quota is found within twice this "
+        "by calls that are refused if it was not",
     )
     priorities: dict[str, int] = Field(
         default_factory=dict,

@@ -38,7 +38,7 @@ class View:
 
     def full_lanes(self) -> int:
         """Memberships whose jobs wait for a slot."""
-        return len(self.slots.full(self.source.waiting()))
+        return self.slots.full_lanes()
 
     def running(self) -> int:
         """Jobs of ours that are known to run."""

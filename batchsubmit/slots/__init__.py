@@ -4,8 +4,10 @@ A membership's jobs form a lane, with a budget of slots inside the account's. `S
 from refusals, and counts what runs by what looks have seen. It waits for nothing, calls nothing and knows no clock.
 """
 
-from batchsubmit.slots.lanes import Slots, Ticket
+from batchsubmit.slots.lane import Ticket
 from batchsubmit.slots.looks import Look
+from batchsubmit.slots.others import Held
 from batchsubmit.slots.roster import Ended, RunningJob, Sighting
+from batchsubmit.slots.scheduler import Slots
 
-__all__ = ["Ended", "Look", "RunningJob", "Sighting", "Slots", "Ticket"]
+__all__ = ["Ended", "Held", "Look", "RunningJob", "Sighting", "Slots", "Ticket"]

@@ -45,6 +45,7 @@ class Roster:
 
     def __init__(self) -> None:
         self._jobs: dict[str, RunningJob] = {}
+        self.ours = 0
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -54,20 +55,28 @@ class Roster:
 
     def add(self, job: RunningJob) -> None:
         """A job runs from now on."""
+        self._pop(job.arn)
         self._jobs[job.arn] = job
+        self.ours += bool(job.key)
+
+    def _pop(self, arn: str) -> RunningJob | None:
+        job = self._jobs.pop(arn, None)
+        self.ours -= job is not None and bool(job.key)
+        return job
 
     def keep_latest(self, most: int) -> None:
         """Forget the oldest beyond so many."""
         while len(self._jobs) > most:
-            del self._jobs[next(iter(self._jobs))]
+            self._pop(next(iter(self._jobs)))
 
     def clear(self) -> None:
         """Forget all."""
         self._jobs.clear()
+        self.ours = 0
 
     def discard(self, arn: str) -> None:
         """The service does not know this job."""
-        self._jobs.pop(arn, None)
+        self._pop(arn)
 
     def saw(self, sightings: Iterable[Sighting], *, began_at: float, now: float, is_whole: bool) -> list[Ended]:
         """Take in a look that began at `began_at`; give those that have ended.
@@ -85,10 +94,11 @@ class Roster:
                     job = self._stranger(each, now)
                 job.seen_at, job.due_at = max(job.seen_at, began_at), None
             elif job is not None:
-                ended.append(Ended(self._jobs.pop(each.arn), each))
+                self._pop(each.arn)
+                ended.append(Ended(job, each))
         if is_whole:
             for arn in [job.arn for job in self if not job.key and job.arn not in shown]:
-                del self._jobs[arn]
+                self._pop(arn)
             for job in self:
                 job.seen_at = max(job.seen_at, began_at)
         return ended

@@ -1,0 +1,287 @@
+"""The scheduler on trial: engine, watcher and submitter as they are, on the sandbox's state machine, in virtual time.
+
+A `World` is told its jobs, its quotas and what others do; afterwards it is asked how well the slots were used.
+"""
+
+import asyncio
+import heapq
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from conftest import job_named
+from virtual import SlowLedger, VirtualClock, VirtualLoop, Wire, virtual_loop
+
+from batchsubmit.catalog import Catalog
+from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
+from batchsubmit.durations import Durations
+from batchsubmit.engine import Crew, Engine, Limits
+from batchsubmit.jobs import Finished, Job
+from batchsubmit.lookup import Lookup
+from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.recorder import Recorder
+from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
+from batchsubmit.slots import Slots
+from batchsubmit.stopping import Stop
+from batchsubmit.submitter import Submitter
+from batchsubmit.watch import Watcher
+
+START = "StartTrainedModelInferenceJob"
+LIST = "ListTrainedModelInferenceJobs"
+HALF_AN_HOUR = 1800.0
+MINUTE = 60.0
+RETRY = RetrySettings()
+
+
+def membership(number: int) -> str:
+    """One of many memberships."""
+    return f"{number:08d}-1111-4111-8111-111111111111"
+
+
+A, B, C = (membership(number) for number in range(1, 4))
+
+
+class MemorySource:
+    """`Source` over jobs in memory, in the order in which they are given."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._lanes: dict[str, deque[Job]] = {}
+        for job in jobs:
+            self._lanes.setdefault(job.membership, deque()).append(job)
+
+    def waiting(self) -> Collection[str]:
+        """The memberships that have a job to take."""
+        return self._lanes.keys()
+
+    def waiting_jobs(self) -> int:
+        """Jobs not taken, or released."""
+        return sum(map(len, self._lanes.values()))
+
+    def take(self, membership: str) -> "MemoryDelivery":
+        """Take the next job of a membership."""
+        job = self._lanes[membership].popleft()
+        if not self._lanes[membership]:
+            del self._lanes[membership]
+        return MemoryDelivery(self, job)
+
+    def put_back(self, job: Job) -> None:
+        """Take a job back to the head of its lane."""
+        self._lanes.setdefault(job.membership, deque()).appendleft(job)
+
+    def request_of(self, key: str) -> Mapping[str, Any] | None:
+        """No job is held back."""
+        del key
+        return None
+
+    def reinstate(self, key: str) -> None:
+        """No job is held back."""
+        del key
+
+
+class MemoryDelivery:
+    """One job on loan."""
+
+    def __init__(self, source: MemorySource, job: Job) -> None:
+        self._source = source
+        self.job = job
+
+    def done(self) -> None:
+        """Nothing to do."""
+
+    def failed(self) -> None:
+        """Nothing to do."""
+
+    def released(self) -> None:
+        """Back to the head of the lane."""
+        self._source.put_back(self.job)
+
+
+class World:
+    """A service with quotas, what is done to it at which time, and one run of the program."""
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        slots: SlotSettings,
+        *,
+        follows: bool = False,
+        concurrency: int = 32,
+        **sandbox: Any,  # noqa: ANN401 (of SandboxSettings)
+    ) -> None:
+        random.seed(0)  # the jitter of retries
+        self.loop = loop
+        self.clock = VirtualClock(loop)
+        defaults: dict[str, Any] = {"pending_seconds": 0.0, "job_seconds": HALF_AN_HOUR, "job_sigma": 0.5, "seed": 1}
+        self.service = SandboxService(SandboxSettings(**defaults | sandbox), self.clock.service_time)
+        self.ledger = SlowLedger()
+        self.stop = Stop()
+        self.disturb: Callable[[str, str], Disturbance | None] = lambda _operation, _name: None
+        self.refused_at: list[float] = []
+        self.sent = 0.0
+        self._slot_settings = slots
+        self._follows = follows
+        self._concurrency = concurrency
+        self._foreign = 0
+
+    def at(self, seconds: float, action: Callable[[], object]) -> None:
+        """Do something to the service so many seconds from now."""
+        self.loop.call_later(seconds, action)
+
+    def quotas(self, *, per_membership: int, per_account: int) -> None:
+        """Change the quotas."""
+        changes = {"per_membership": per_membership, "per_account": per_account}
+        self.service.configure(self.service.settings.changed(changes))
+
+    def others_start(self, count: int, membership: str) -> list[str]:
+        """Somebody else starts jobs that run until they are cancelled; gives the ARNs. Raises Refusal."""
+        arns, settings = [], self.service.settings
+        self.service.configure(settings.changed({"job_seconds": 1e9, "job_sigma": 0.0}))
+        try:
+            for _ in range(count):
+                self._foreign += 1
+                job = job_named(f"foreign-{self._foreign}", membership=membership)
+                arns.append(str(self.service.start(job.request)["trainedModelInferenceJobArn"]))
+        finally:
+            self.service.configure(settings)
+        return arns
+
+    def others_take(self, count: int, home: str, *, since: float, until: float) -> list[str]:
+        """Somebody else takes slots as soon as they are free, and holds them for a time; fills in the ARNs."""
+        taken: list[str] = []
+
+        def take() -> None:
+            with suppress(Refusal):
+                taken.extend(self.others_start(1, home))
+            if len(taken) < count and self.loop.time() < until:
+                self.at(1, take)
+
+        self.at(since, take)
+        self.at(until, lambda: self.others_cancel(taken))
+        return taken
+
+    def count_refusals_from(self, seconds: float) -> Callable[[], int]:
+        """Give what counts the Start calls that the quota refused after so many seconds."""
+        before: list[int] = []
+        self.at(seconds, lambda: before.append(self.refused))
+        return lambda: self.refused - before[0]
+
+    def others_cancel(self, arns: Iterable[str]) -> None:
+        """Somebody else ends jobs."""
+        for arn in arns:
+            home = arn.split("membership/")[1].split("/")[0]
+            self.service.cancel({"membershipIdentifier": home, "trainedModelInferenceJobArn": arn})
+
+    def run(self, homes: Sequence[str]) -> "World":
+        """Submit a job for each of these memberships, in this order, and let all of them end."""
+        jobs = [job_named(f"job-{number:05d}", membership=home) for number, home in enumerate(homes)]
+        self.loop.run_until_complete(self._engine(MemorySource(jobs)).run())
+        self.sent = self.loop.time()
+        while (change_at := self.service.next_change_at()) is not None:
+            self.loop.run_until_complete(asyncio.sleep(max(change_at - self.clock.service_time(), 0) + 1e-6))
+            self.service.statuses()
+        return self
+
+    def _engine(self, source: MemorySource) -> Engine:
+        stop, clock = self.stop, self.clock
+        api = Wire(MemoryCleanRooms(self.service, disturb=self._disturbed), seconds=0.05)
+        recorder = Recorder(self.ledger, clock)
+        catalog = Catalog(api, RETRY, sleep=stop.pause)
+        self.slots = Slots(self._slot_settings, Durations(), follows=self._follows)
+        gate = RateGate(Pace(0), monotonic=clock.monotonic)
+        policies = RetryPolicies(RETRY, sleep=stop.pause)
+        lookup = Lookup(catalog=catalog, recorder=recorder, settings=LookupSettings(), stop=stop)
+        watcher = Watcher(
+            catalog=catalog,
+            recorder=recorder,
+            slots=self.slots,
+            stop=stop,
+            settle_seconds=60,
+            follows=self._follows,
+        )
+        submitter = Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop)
+        return Engine(
+            source=source,
+            crew=Crew(submitter=submitter, lookup=lookup, watcher=watcher),
+            slots=self.slots,
+            stop=stop,
+            clock=clock,
+            limits=Limits(concurrency=self._concurrency, max_attempts=3),
+        )
+
+    def _disturbed(self, operation: str, name: str) -> Disturbance | None:
+        return self.disturb(operation, name)
+
+    @property
+    def began(self) -> float:
+        """The service's time at which the world began."""
+        return self.clock.service_time() - self.loop.time()
+
+    @property
+    def ours(self) -> list[tuple[str, float, float]]:
+        """Membership, begin and end of each of our jobs, in the order of the manifest; in seconds of the world."""
+        mine = sorted((job for job in self.service.jobs() if job.name.startswith("job-")), key=lambda job: job.name)
+        return [(job.membership, job.created_at - self.began, job.updated_at - self.began) for job in mine]
+
+    @property
+    def makespan(self) -> float:
+        """When the last of our jobs ended."""
+        return max(end for _, _, end in self.ours)
+
+    @property
+    def refused(self) -> int:
+        """Start calls that the quota refused."""
+        return self.service.tally.outcomes(START).get("ServiceQuotaExceededException", 0)
+
+    @property
+    def calls_a_job(self) -> float:
+        """Calls of all kinds."""
+        tally = self.service.tally
+        return sum(map(tally.received, tally.by_operation())) / len(self.ours)
+
+    @property
+    def finished(self) -> int:
+        """Ends that the ledger knows."""
+        return sum(isinstance(event, Finished) for event in self.ledger.events)
+
+    def held(self, moment: float, home: str | None = None) -> int:
+        """Slots that our jobs hold at a moment, in one membership or in all."""
+        return sum(begin <= moment < end and home in {None, lane} for lane, begin, end in self.ours)
+
+    def used(self, slots: int, since: float, until: float) -> float:
+        """The share of so many slots' time that our jobs held."""
+        held = sum(max(min(end, until) - max(begin, since), 0.0) for _, begin, end in self.ours)
+        return held / (slots * (until - since))
+
+    def oracle(self, *, per_membership: int, per_account: int) -> float:
+        """The makespan of greedy list scheduling of the very times that our jobs took, without any latency."""
+        times = [(home, end - begin) for home, begin, end in self.ours]
+        return best_makespan(times, per_membership=per_membership, per_account=per_account)
+
+
+def best_makespan(jobs: Sequence[tuple[str, float]], *, per_membership: int, per_account: int) -> float:
+    """Each job, in order, as soon as its membership and the account have a slot."""
+    running: list[tuple[float, str]] = []
+    used: Counter[str] = Counter()
+    waiting = list(jobs)
+    now = latest = 0.0
+    while waiting:
+        for index, (home, seconds) in enumerate(waiting):
+            if len(running) < per_account and used[home] < per_membership:
+                heapq.heappush(running, (now + seconds, home))
+                latest = max(latest, now + seconds)
+                used[home] += 1
+                del waiting[index]
+                break
+        else:
+            now, home = heapq.heappop(running)
+            used[home] -= 1
+    return latest
+
+
+def world(homes: Sequence[str], slots: SlotSettings, **how: Any) -> World:  # noqa: ANN401 (of World)
+    """Run an undisturbed world."""
+    with virtual_loop() as loop:
+        return World(loop, slots, **how).run(homes)

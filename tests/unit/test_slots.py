@@ -1,0 +1,350 @@
+"""Which membership may call next, what answers teach, and which look is due."""
+
+import itertools
+import math
+
+import pytest
+
+from batchsubmit.config import SlotSettings
+from batchsubmit.durations import Durations, JobClass
+from batchsubmit.jobs import QuotaExceeded
+from batchsubmit.slots import Look, RunningJob, Sighting, Slots, Ticket
+
+KIND = JobClass("model", "ml.m5.large")
+MEMBERSHIP = "Pending/in-progress custom model inference jobs per membership"
+ACCOUNT = "Pending/in-progress custom model inference jobs per account"
+NUMBERS = itertools.count()
+
+
+def fresh(*, follows: bool = False, **settings: object) -> Slots:
+    """Nothing learned; looks and tries of 1 to 100 seconds."""
+    values = {"min_poll_seconds": 1, "max_poll_seconds": 100} | settings
+    return Slots(SlotSettings.model_validate(values), Durations(), follows=follows)
+
+
+def full(value: float | None = None, name: str | None = MEMBERSHIP) -> QuotaExceeded:
+    """The answer of a quota that is used up."""
+    return QuotaExceeded("ServiceQuotaExceededException", "", quota_name=name, quota_value=value)
+
+
+def job(now: float = 0.0, *, ours: bool = True) -> RunningJob:
+    """A job that runs from now on."""
+    arn = f"arn-{next(NUMBERS)}"
+    return RunningJob(arn=arn, key=arn if ours else "", kind=KIND, began_at=now, seen_at=now)
+
+
+def sight(arn: str, *, is_running: bool = True, ran: float = 10.0) -> Sighting:
+    """A job as a look shows it."""
+    status = "CREATE_IN_PROGRESS" if is_running else "ACTIVE"
+    return Sighting(
+        arn=arn, status=status, is_running=is_running, trained_model="model", age_seconds=ran, ran_seconds=ran
+    )
+
+
+def tickets(slots: Slots, waiting: list[str], now: float = 0.0, most: int = 1000) -> list[Ticket]:
+    """All tickets that can be had at this moment."""
+    given: list[Ticket] = []
+    while len(given) < most and (ticket := slots.next(waiting, now)) is not None:
+        given.append(ticket)
+    return given
+
+
+def accept_all(slots: Slots, waiting: list[str], now: float = 0.0, most: int = 1000) -> list[tuple[str, str]]:
+    """Every call that may be made is accepted; gives membership and ARN of the jobs."""
+    jobs = []
+    for _ in range(most):
+        ticket = slots.next(waiting, now)
+        if ticket is None:
+            break
+        started = job(now)
+        slots.accepted(ticket, started, now)
+        jobs.append((ticket.membership, started.arn))
+    return jobs
+
+
+def end(slots: Slots, membership: str, arn: str, now: float) -> None:
+    """A job has ended, and a look has shown it."""
+    slots.saw(Look(membership, (arn,)), [sight(arn, is_running=False)], began_at=now, now=now)
+
+
+def test_nobody_waiting_means_no_call() -> None:
+    """And nothing to wake up for."""
+    slots = fresh()
+    assert slots.next([], 0) is None
+    assert slots.next_look(0) is None
+    assert slots.wake_at(0) is None
+    assert slots.full_lanes() == 0
+
+
+def test_lanes_take_turns() -> None:
+    """No membership waits behind the jobs of another."""
+    order = [ticket.membership for ticket in tickets(fresh(), ["a", "b", "c"], most=6)]
+    assert order == ["a", "b", "c", "a", "b", "c"]
+
+
+def test_the_default_quotas_are_used_at_once() -> None:
+    """Five a membership and ten in the account, before anything is learned."""
+    assert len(tickets(fresh(), ["a"])) == 5
+    assert len(tickets(fresh(), ["a", "b", "c"])) == 10
+
+
+def test_a_service_without_quotas_is_soon_used_by_many_calls_at_once() -> None:
+    """The window grows with each acceptance."""
+    slots = fresh()
+    accept_all(slots, ["a"], most=100)
+    assert len(tickets(slots, ["a"])) > 50
+    assert slots.wake_at(0) is None
+
+
+def test_a_full_lane_never_holds_up_another() -> None:
+    """The other goes on at once."""
+    slots = fresh()
+    accept_all(slots, ["a"], most=3)
+    ticket = slots.next(["a"], 0)
+    assert ticket is not None
+    slots.refused(ticket, full(3.0), 0)
+    assert {each.membership for each in tickets(slots, ["a", "b"])} == {"b"}
+    assert slots.full_lanes() >= 1
+
+
+def test_one_membership_s_quota_is_every_membership_s_until_shown_otherwise() -> None:
+    """The second lane is not refused to learn it again."""
+    slots = fresh()
+    accept_all(slots, ["a"], most=3)
+    slots.refused(tickets(slots, ["a"], most=1)[0], full(3.0), 0)
+    assert len(accept_all(slots, ["b"])) == 3
+    assert slots.quotas() == {"a": 3, "b": 3}
+
+
+def test_a_freed_slot_is_filled_at_once() -> None:
+    """By the same lane, or where the account was full by the one with the fewest slots."""
+    slots = fresh(per_membership=5, per_account=6)
+    jobs = accept_all(slots, ["a", "b", "c"])
+    assert len(jobs) == 6
+    end(slots, *next(each for each in jobs if each[0] == "b"), now=5)
+    assert [each.membership for each in tickets(slots, ["a", "b", "c"], 5)] == ["b"]
+
+
+def test_priorities_come_first_and_equals_share() -> None:
+    """The account's slots are scarce: c has what it can use, the others the rest."""
+    slots = fresh(per_membership=5, per_account=9, priorities={"c": 7})
+    homes = [home for home, _ in accept_all(slots, ["a", "b", "c"])]
+    assert [homes.count(each) for each in "abc"] == [2, 2, 5]
+
+
+def test_the_user_s_word_is_never_exceeded_by_a_probe() -> None:
+    """Also where the service would say more."""
+    slots = fresh(per_membership=2, per_account=3)
+    assert len(accept_all(slots, ["a", "b"])) == 3
+    assert tickets(slots, ["a", "b"], 1e6) == []
+
+
+def test_a_raised_quota_is_found_by_one_call_and_then_used() -> None:
+    """Within two of the longest intervals."""
+    slots = fresh()
+    accept_all(slots, ["a"], most=5)
+    slots.refused(tickets(slots, ["a"], most=1)[0], full(5.0), 0)
+    assert tickets(slots, ["a"], 149) == []
+    assert slots.wake_at(0) is not None
+    [probe] = tickets(slots, ["a"], 150)
+    assert probe.exceeds
+    slots.accepted(probe, job(150), 150)
+    look = slots.next_look(151)
+    assert look == Look("a")
+    slots.saw(look, [sight(f"seen-{n}") for n in range(6)], began_at=151, now=151)
+    assert len(accept_all(slots, ["a"], 151, most=20)) == 20
+
+
+def test_a_probe_that_is_refused_teaches_nothing_new_and_is_not_repeated_soon() -> None:
+    """The quota is what it was."""
+    slots = fresh()
+    accept_all(slots, ["a"], most=5)
+    slots.refused(tickets(slots, ["a"], most=1)[0], full(5.0), 0)
+    slots.refused(tickets(slots, ["a"], 150)[0], full(5.0), 150)
+    assert tickets(slots, ["a"], 299) == []
+    assert len(tickets(slots, ["a"], 300)) == 1
+
+
+def test_what_others_hold_is_counted_and_their_slots_come_back() -> None:
+    """A refusal below our own count leads to a count; when their job ends, its slot is ours."""
+    slots = fresh()
+    [mine] = accept_all(slots, ["a"], most=1)
+    slots.refused(tickets(slots, ["a"], most=1)[0], full(2.0), 0)
+    assert tickets(slots, ["a"]) == []
+    look = slots.next_look(0)
+    assert look == Look("a")
+    assert slots.strangers(look, [sight(mine[1]), sight("theirs")]) == {"theirs"}
+    slots.saw(look, [sight(mine[1]), sight("theirs")], began_at=0, now=0)
+    assert slots.running() == 2
+    assert slots.running_of_ours() == 1
+    slots.saw(Look("a"), [sight(mine[1]), sight("theirs", is_running=False)], began_at=9, now=9)
+    assert len(tickets(slots, ["a"], 9)) == 1
+
+
+def test_a_refusal_without_a_name_is_put_down_to_the_quota_that_can_have_been_full() -> None:
+    """Three lanes of three and four: not one membership's five, but the account's ten."""
+    slots = fresh()
+    jobs = accept_all(slots, ["a", "b", "c"], most=10)
+    ticket = slots.next(["b"], 0)
+    assert ticket is not None
+    slots.refused(ticket, full(None, None), 0)
+    look = slots.next_look(0)
+    assert look == Look("b")
+    slots.saw(look, [sight(arn) for home, arn in jobs if home == "b"], began_at=0, now=0)
+    assert slots.quotas() == {"account": 10}
+    assert tickets(slots, ["a", "b", "c"], 1) == []
+
+
+def test_a_value_alone_names_the_quota_too() -> None:
+    """Ten is what ran in the account."""
+    slots = fresh()
+    accept_all(slots, ["a", "b", "c"], most=10)
+    slots.refused(tickets(slots, ["a"], most=1)[0], full(10.0, None), 0)
+    assert slots.quotas() == {"account": 10}
+
+
+def test_a_lowered_quota_is_not_taken_for_a_raised_one() -> None:
+    """More runs than it allows, and no call is made until enough has ended."""
+    slots = fresh(per_membership=5)
+    jobs = accept_all(slots, ["a"])
+    end(slots, *jobs.pop(), now=1)
+    slots.refused(tickets(slots, ["a"], 1)[0], full(2.0), 1)
+    slots.saw(Look("a"), [sight(arn) for _, arn in jobs], began_at=2, now=2)
+    assert slots.quotas()["a"] == 2
+    for left in jobs[:2]:
+        end(slots, *left, now=3)
+        assert tickets(slots, ["a"], 3) == []
+    end(slots, *jobs[2], now=4)
+    assert len(tickets(slots, ["a"], 4)) == 1
+
+
+def test_where_nothing_may_be_looked_at_slots_come_back_by_single_tries() -> None:
+    """No look is ever due again; with one that may work later, it is."""
+    slots = fresh()
+    accept_all(slots, ["a"], most=5)
+    slots.refused(tickets(slots, ["a"], most=1)[0], full(5.0), 0)
+    look = slots.next_look(slots.wake_at(0) or 0)
+    assert look is not None
+    slots.could_not_look(look, 1, for_ever=True)
+    assert slots.held_by_others() == []
+    wake_at = slots.wake_at(1)
+    assert wake_at is not None
+    assert len(tickets(slots, ["a"], wake_at)) == 1
+    assert slots.next_look(1e9) is None
+    slots.could_not_look(look, 10, for_ever=False)
+    assert slots.next_look(1e9) == Look("a")
+
+
+def test_a_look_that_is_under_way_is_not_begun_again() -> None:
+    """One looker a membership."""
+    slots = fresh(follows=True)
+    accept_all(slots, ["a"], most=1)
+    assert slots.next_look(1000) is not None
+    assert slots.next_look(1e6) is None
+
+
+def test_without_anybody_waiting_only_followed_jobs_are_looked_at() -> None:
+    """A run that does not wait for ends makes no needless call."""
+    for follows in (False, True):
+        slots = fresh(follows=follows)
+        accept_all(slots, ["a"], most=3)
+        assert slots.next([], 1) is None
+        assert (slots.next_look(1e6) is not None) is follows
+        assert slots.has_ours_running
+
+
+def test_a_job_that_the_service_does_not_know_holds_no_slot() -> None:
+    """It is as if it had ended."""
+    slots = fresh(per_membership=1)
+    [(home, arn)] = accept_all(slots, ["a"])
+    assert tickets(slots, ["a"]) == []
+    slots.gone(home, arn)
+    assert len(tickets(slots, ["a"])) == 1
+    assert not slots.has_ours_running
+
+
+def test_ours_that_a_whole_look_lacks_are_named_once_they_are_old_enough() -> None:
+    """List may lag; a Get of single jobs proves nothing of the others."""
+    slots = fresh()
+    [(home, arn)] = accept_all(slots, ["a"], most=1)
+    assert slots.missing(Look(home), [], older_than=60, now=61) == [arn]
+    assert slots.missing(Look(home), [], older_than=60, now=59) == []
+    assert slots.missing(Look(home, ("x",)), [], older_than=60, now=61) == []
+    slots.saw(Look(home), [], began_at=61, now=61)
+    assert slots.running() == 1
+
+
+def test_history_that_a_first_look_shows_is_learned_from() -> None:
+    """Jobs of other days tell how long these will take."""
+    durations = Durations()
+    slots = Slots(SlotSettings(), durations)
+    slots.saw(Look("a"), [sight("old", is_running=False, ran=1234.0)], began_at=0, now=0)
+    assert durations.times(KIND) == [1234.0]
+
+
+def test_a_call_that_says_nothing_of_slots_gives_its_place_back() -> None:
+    """A failed job must not narrow its lane."""
+    slots = fresh()
+    first = tickets(slots, ["a"])
+    for ticket in first:
+        slots.ended(ticket)
+    assert len(tickets(slots, ["a"])) == len(first)
+
+
+def test_others_are_named_only_after_tries_that_stay_refused() -> None:
+    """And no longer once a try was accepted."""
+    slots = fresh()
+    now = 0.0
+    for _ in range(5):
+        ticket = slots.next(["a"], now)
+        assert ticket is not None
+        slots.refused(ticket, full(5.0), now)
+        look = slots.next_look(now + 1)
+        if look is not None:
+            slots.saw(look, [], began_at=now + 1, now=now + 1)
+        now = max(now + 1, slots.wake_at(now) or now)
+    [held] = slots.held_by_others()
+    assert (str(held), held.membership) == ("5 of 5", "a")
+    ticket = slots.next(["a"], now)
+    assert ticket is not None
+    slots.accepted(ticket, job(now), now)
+    assert slots.held_by_others() == []
+
+
+def test_lanes_that_come_and_go_are_neither_overlooked_nor_called_in_vain() -> None:
+    """As many wait as before, but others."""
+    slots = fresh(per_membership=1)
+    assert [each.membership for each in tickets(slots, ["a", "b"])] == ["a", "b"]
+    assert [each.membership for each in tickets(slots, ["c", "b"])] == ["c"]
+    assert tickets(slots, ["b", "c"]) == []
+    assert [each.membership for each in tickets(slots, ["d", "e", "f"])] == ["d", "e", "f"]
+
+
+def test_a_lane_that_waits_no_more_gets_no_ticket() -> None:
+    """Another was named in its place, while it was still thought to be waiting."""
+    slots = fresh(per_membership=1)
+    for ticket in tickets(slots, ["a", "b"]):
+        slots.ended(ticket)
+    assert slots.next(["a", "b"], 0) is not None
+    assert [each.membership for each in tickets(slots, ["a", "c"])] == ["c"]
+
+
+def test_memberships_of_other_accounts_have_slots_of_their_own() -> None:
+    """A full account holds up none but its own lanes."""
+    slots = Slots(SlotSettings(per_account=2), Durations(), account_of=lambda membership: membership[0])
+    homes = [each.membership for each in tickets(slots, ["1a", "1b", "2a"])]
+    assert sorted(homes) == ["1a", "1b", "2a", "2a"]
+    assert slots.quotas() == {"account 1": 2, "account 2": 2}
+
+
+@pytest.mark.parametrize("least", [1, 60])
+def test_a_least_poll_above_the_most_is_kept(least: float) -> None:
+    """Settings that contradict each other never make a lane spin."""
+    slots = fresh(min_poll_seconds=least, max_poll_seconds=1)
+    slots.refused(tickets(slots, ["a"], most=1)[0], full(5.0), 0)
+    look = slots.next_look(math.inf)
+    assert look is not None
+    slots.saw(look, [], began_at=0, now=0)
+    wake_at = slots.wake_at(0)
+    assert wake_at is not None
+    assert wake_at >= least

@@ -1,0 +1,233 @@
+"""Running jobs watched to their end by an engine with nothing left to submit, in virtual time."""
+
+import asyncio
+
+import pytest
+from conftest import OTHER_MEMBERSHIP, job_named
+from scheduling import MemorySource
+from virtual import SlowLedger, VirtualClock, running_loop, virtually
+
+from batchsubmit.catalog import Catalog
+from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
+from batchsubmit.durations import Durations
+from batchsubmit.engine import Crew, Engine, Limits
+from batchsubmit.jobs import Accepted, Finished, Forbidden, Job, Outcome, Rejected, Submitted, Uncertain
+from batchsubmit.lookup import Lookup
+from batchsubmit.observers.tally import Tally
+from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.recorder import Recorder
+from batchsubmit.sandbox import SandboxService, SandboxSettings
+from batchsubmit.slots import Slots
+from batchsubmit.stopping import Stop, StopReason
+from batchsubmit.submitter import Submitter
+from batchsubmit.watch import Watcher
+
+LIST, GET = "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
+
+
+class Watch:
+    """A run that has submitted everything, with everything around it in memory."""
+
+    def __init__(self, *, follows: bool = True) -> None:
+        settings = SandboxSettings(
+            per_membership=0, per_account=0, pending_seconds=1, job_seconds=60, failing_names=frozenset({"bad"}), seed=1
+        )
+        self.clock = VirtualClock(running_loop())
+        self.trouble: dict[str, Outcome] = {}
+        self.service = SandboxService(settings, self.clock.service_time)
+        self.api = MemoryCleanRooms(self.service, disturb=self._disturb)
+        self.stop = Stop()
+        self.ledger = SlowLedger()
+        self.tally = Tally()
+        self.recorder = Recorder(self.ledger, self.clock, [self.tally])
+        self.slots = Slots(SlotSettings(min_poll_seconds=1, max_poll_seconds=8), Durations(), follows=follows)
+        self.catalog = Catalog(self.api, RetrySettings(), sleep=self.stop.pause)
+        self.watcher = Watcher(
+            catalog=self.catalog,
+            recorder=self.recorder,
+            slots=self.slots,
+            stop=self.stop,
+            settle_seconds=20,
+            follows=follows,
+        )
+
+    def _disturb(self, operation: str, _name: str) -> Disturbance | None:
+        trouble = self.trouble.get(operation)
+        return Disturbance(trouble) if trouble else None
+
+    async def submitted(self, *jobs: Job) -> list[str]:
+        """Start jobs and record them; gives their keys."""
+        for job in jobs:
+            outcome = await self.api.start(job)
+            assert isinstance(outcome, Accepted)
+            stamp = job.stamp(self.recorder.now())
+            self.ledger.note(Submitted(**stamp, arn=outcome.arn, attempt=1, via="start"))
+        return [job.key for job in jobs]
+
+    async def follow(self, *keys: str, waiting: tuple[Job, ...] = ()) -> None:
+        """Run an engine until it ends by itself."""
+        for key in keys:
+            self.watcher.follow(key)
+        policies = RetryPolicies(RetrySettings(), sleep=self.stop.pause)
+        engine = Engine(
+            source=MemorySource(waiting),
+            crew=Crew(
+                submitter=Submitter(
+                    api=self.api, recorder=self.recorder, gate=RateGate(Pace(0)), policies=policies, stop=self.stop
+                ),
+                lookup=Lookup(catalog=self.catalog, recorder=self.recorder, settings=LookupSettings(), stop=self.stop),
+                watcher=self.watcher,
+            ),
+            slots=self.slots,
+            stop=self.stop,
+            clock=self.clock,
+            limits=Limits(concurrency=4, max_attempts=3),
+        )
+        await asyncio.wait_for(engine.run(), 10_000)
+
+    @property
+    def finished(self) -> dict[str, tuple[str, str]]:
+        """Status and message of the finished jobs by name."""
+        return {e.name: (e.status, e.message) for e in self.ledger.events if isinstance(e, Finished)}
+
+
+@virtually
+async def test_nothing_submitted_means_nothing_to_follow() -> None:
+    """No call is made."""
+    watch = Watch()
+    watch.trouble[LIST] = watch.trouble[GET] = Forbidden("AccessDeniedException", "")
+    await watch.follow("nobody")
+    assert not watch.stop.requested
+    assert watch.clock.monotonic() == 0
+
+
+@virtually
+async def test_every_job_is_followed_to_its_end_in_every_membership() -> None:
+    """Good or bad, with the service's words about the bad one; bad ends count as failures."""
+    watch = Watch()
+    keys = await watch.submitted(job_named("a"), job_named("bad"), job_named("c", membership=OTHER_MEMBERSHIP))
+    await watch.follow(*keys)
+    statuses = {name: status for name, (status, _) in watch.finished.items()}
+    assert statuses == {"a": "ACTIVE", "bad": "CREATE_FAILED", "c": "ACTIVE"}
+    assert watch.finished["a"][1] == ""
+    assert "non-zero status" in watch.finished["bad"][1]
+    assert not watch.slots.has_ours_running
+    assert (watch.tally.finished_well, watch.tally.finished_badly) == (2, 1)
+
+
+@virtually
+async def test_the_service_s_own_time_of_the_end_is_recorded() -> None:
+    """Not the time at which it was seen."""
+    watch = Watch()
+    await watch.follow(*await watch.submitted(job_named("a")))
+    [event] = [each for each in watch.ledger.events if isinstance(each, Finished)]
+    assert event.ended.startswith("2026-11-23T00:01:01")
+    assert event.ended < event.at
+
+
+@virtually
+async def test_an_end_is_seen_within_the_poll_time_and_few_calls_are_spent() -> None:
+    """Rarely early in its life."""
+    watch = Watch()
+    await watch.follow(*await watch.submitted(job_named("a")))
+    assert watch.clock.monotonic() < 61 + 8 + 1
+    tally = watch.service.tally
+    assert tally.received(LIST) + tally.received(GET) < 15
+
+
+@virtually
+async def test_jobs_of_other_runs_or_rows_are_left_alone() -> None:
+    """Only the keys that were asked for are waited for."""
+    watch = Watch()
+    [wanted, _] = await watch.submitted(job_named("a"), job_named("b", membership=OTHER_MEMBERSHIP))
+    await watch.follow(wanted)
+    assert set(watch.finished) == {"a"}
+
+
+@virtually
+async def test_a_job_of_this_ledger_that_a_look_shows_is_known_again() -> None:
+    """An earlier run started it; its end is recorded with the others'."""
+    watch = Watch()
+    [wanted, _] = await watch.submitted(job_named("a"), job_named("b"))
+    await watch.follow(wanted)
+    assert set(watch.finished) == {"a", "b"}
+
+
+@virtually
+async def test_a_job_that_list_does_not_show_yet_is_waited_for() -> None:
+    """It has just been accepted."""
+    watch = Watch()
+    watch.service.configure(watch.service.settings.changed({"list_lag_seconds": 30}))
+    await watch.follow(*await watch.submitted(job_named("a")))
+    assert watch.finished["a"][0] == "ACTIVE"
+
+
+@virtually
+async def test_a_job_that_list_never_shows_is_asked_for_by_name() -> None:
+    """Its slot is not lost, and its end is recorded."""
+    watch = Watch()
+    watch.service.configure(watch.service.settings.changed({"list_lag_seconds": 1_000_000}))
+    await watch.follow(*await watch.submitted(job_named("a")))
+    assert watch.finished["a"][0] == "ACTIVE"
+
+
+@virtually
+async def test_a_job_that_the_service_does_not_know_is_waited_for_no_longer() -> None:
+    """Nothing is recorded of its end: `verify` calls it a ghost."""
+    watch = Watch()
+    keys = await watch.submitted(job_named("a"))
+    watch.service.reset()
+    watch.trouble[GET] = Rejected("ResourceNotFoundException", "no such job")
+    await watch.follow(*keys)
+    assert watch.finished == {}
+    assert not watch.stop.requested
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [(Forbidden("AccessDeniedException", "no"), StopReason.CREDENTIALS), (Uncertain("500"), StopReason.UNREACHABLE)],
+)
+@virtually
+async def test_a_service_that_does_not_tell_stops_a_run_that_follows(trouble: Outcome, reason: StopReason) -> None:
+    """Resumable, with a sentence that says what it was about."""
+    watch = Watch()
+    keys = await watch.submitted(job_named("a"))
+    watch.trouble = {LIST: trouble, GET: trouble}
+    await watch.follow(*keys)
+    assert watch.stop.reason is reason
+    assert "cannot be followed" in watch.stop.message
+    assert watch.finished == {}
+
+
+@virtually
+async def test_a_service_that_does_not_tell_does_not_stop_a_run_that_only_submits() -> None:
+    """Slots come back by single tries."""
+    watch = Watch(follows=False)
+    watch.service.configure(watch.service.settings.changed({"per_membership": 2}))
+    watch.trouble = dict.fromkeys((LIST, GET), Forbidden("AccessDeniedException", "no"))
+    await watch.follow(waiting=tuple(job_named(f"job-{number}") for number in range(9)))
+    assert not watch.stop.requested
+    assert len(watch.service.jobs()) == 9
+
+
+@virtually
+async def test_a_read_that_fails_for_a_while_makes_nobody_blind_for_ever() -> None:
+    """Looks are taken up again, and ends are seen."""
+    watch = Watch(follows=False)
+    watch.service.configure(watch.service.settings.changed({"per_membership": 2}))
+    watch.trouble = dict.fromkeys((LIST, GET), Uncertain("500"))
+    running_loop().call_later(150, watch.trouble.clear)
+    await watch.follow(waiting=tuple(job_named(f"job-{number}") for number in range(20)))
+    assert len(watch.finished) > 5
+
+
+@virtually
+async def test_a_stopped_run_follows_no_longer() -> None:
+    """It ends at once."""
+    watch = Watch()
+    keys = await watch.submitted(job_named("a"))
+    watch.stop.request(StopReason.SIGNAL, "")
+    await watch.follow(*keys)
+    assert watch.clock.monotonic() < 1
+    assert watch.finished == {}
