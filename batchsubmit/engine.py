@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, assert_never
 
+import structlog
+
 from batchsubmit.claiming import Claims, Held
 from batchsubmit.clock import Clock
 from batchsubmit.durations import JobClass
@@ -74,6 +76,7 @@ class Engine:
         self.under_way = 0
         self.looking_up = 0
         self.undecided: dict[str, str] = {}
+        self._held_by_others: set[str] = set()
         stop.on_request(self._changed.set)
 
     def __repr__(self) -> str:
@@ -222,12 +225,21 @@ class Engine:
                 await self._look_up(delivery, tasks)
             case QuotaExceeded():
                 self._slots.refused(ticket, submission, self._clock.monotonic())
+                self._tell_of_others()
                 delivery.released()
             case Withdrawn():
                 self._slots.ended(ticket)
                 delivery.released()
             case _:
                 assert_never(submission)
+
+    def _tell_of_others(self) -> None:
+        """Log once that others seem to use a quota up, and again only after it was otherwise."""
+        held = {each.membership: str(each) for each in self._slots.held_by_others()}
+        for membership in held.keys() - self._held_by_others:
+            log = structlog.get_logger("batchsubmit")
+            log.warning("slots.held_by_others", membership=membership or None, slots=held[membership])
+        self._held_by_others = set(held)
 
     async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
         """Find out what became of a call without an answer, and go on from there."""

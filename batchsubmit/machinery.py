@@ -74,6 +74,7 @@ class Machinery:
             await engine.run(left_unknown)
         run.undecided |= engine.undecided
         run.quotas = slots.quotas()
+        run.held_by_others = {held.membership or "account": str(held) for held in slots.held_by_others()}
 
     def _engine(self, source: Source, slots: Slots, watcher: Watcher) -> Engine:
         settings, stop, recorder = self._settings, self._run.stop, self._recorder

@@ -44,7 +44,7 @@ class SubmitOptions:
 
 
 class Run:
-    """What one run is accountable for. `undecided` and `quotas` are filled in by whoever learned of them."""
+    """What one run is accountable for. What is undecided, the quotas and who holds them others learn and fill in."""
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class Run:
         self.tally = Tally(self._judge_failures)
         self.undecided: dict[str, str] = {}
         self.quotas: dict[str, int] = {}
+        self.held_by_others: dict[str, str] = {}
         self.before = Standing.of(inventory.index, ledger.book)
 
     async def begin(self, spooled: Spooled) -> None:
@@ -154,6 +155,7 @@ class Run:
             is_waited_for=self.options.wait,
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message,
+            held_by_others=self.held_by_others,
             unknown_jobs=tuple(
                 UnknownJob(
                     job=each.job,

@@ -40,6 +40,10 @@ class View:
         """Memberships whose jobs wait for a slot."""
         return self.slots.full_lanes()
 
+    def held_by_others(self) -> str:
+        """How much of which quota others seem to use while jobs wait for it; the worst case of all."""
+        return str(max(self.slots.held_by_others(), key=lambda held: held.slots, default=""))
+
     def running(self) -> int:
         """Jobs of ours that are known to run."""
         return self.slots.running_of_ours()

@@ -15,6 +15,7 @@ from conftest import job_named
 from virtual import SlowLedger, VirtualClock, VirtualLoop, Wire, virtual_loop
 
 from batchsubmit.catalog import Catalog
+from batchsubmit.claiming import Claims
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.durations import Durations
@@ -46,6 +47,8 @@ A, B, C = (membership(number) for number in range(1, 4))
 
 class MemorySource:
     """`Source` over jobs in memory, in the order in which they are given."""
+
+    is_open = False
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._lanes: dict[str, deque[Job]] = {}
@@ -79,6 +82,10 @@ class MemorySource:
     def reinstate(self, key: str) -> None:
         """No job is held back."""
         del key
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Nothing comes later."""
+        del callback
 
 
 class MemoryDelivery:
@@ -204,7 +211,7 @@ class World:
         submitter = Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop)
         return Engine(
             source=source,
-            crew=Crew(submitter=submitter, lookup=lookup, watcher=watcher),
+            crew=Crew(submitter=submitter, lookup=lookup, watcher=watcher, claims=Claims(self.ledger)),
             slots=self.slots,
             stop=stop,
             clock=clock,

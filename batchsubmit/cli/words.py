@@ -52,6 +52,9 @@ def _details(summary: Summary) -> Iterator[str]:
 def _next_steps(summary: Summary) -> Iterator[str]:
     if summary.stop_message:
         yield f"  why: {summary.stop_message}"
+    for scope, slots in summary.held_by_others.items():
+        whose = "the account" if scope == "account" else f"membership {scope}"
+        yield f"  note: the quota of {whose} looked used by others at the end: {slots}"
     for job in summary.unknown_jobs[:_MOST_UNKNOWN]:
         yield f"  unknown: {job.name} in membership {job.membership} ({job.reason or 'the run ended during its call'})"
     if len(summary.unknown_jobs) > _MOST_UNKNOWN:

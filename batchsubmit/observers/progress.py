@@ -46,6 +46,10 @@ class Watched(Protocol):
         """Memberships whose jobs wait for a slot."""
         ...
 
+    def held_by_others(self) -> str:
+        """How much of which quota others seem to use while jobs wait for it, like `5 of 5`; empty where none."""
+        ...
+
     def running(self) -> int:
         """Submitted jobs that are being followed to their end."""
         ...
@@ -83,6 +87,8 @@ class Meter:
             parts.append(f"{run.unknown():,} unknown")
         if run.full_lanes():
             parts.append(f"waiting for quota in {_count(run.full_lanes(), 'membership')}")
+        if run.held_by_others():
+            parts.append(f"the quota looks used by others: {run.held_by_others()}")
         if run.running():
             parts.append(f"{_count(run.running(), 'job')} still running")
         parts.append(f"{self.rate():.1f}/s now")

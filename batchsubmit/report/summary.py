@@ -1,6 +1,6 @@
 """The closing account of a run: counts, what is left, what to do next, and the exit status that follows. Pure."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from batchsubmit.exits import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
@@ -46,6 +46,8 @@ class Summary:
     stop_reason: str = ""
     stop_message: str = ""
     unknown_jobs: tuple[UnknownJob, ...] = ()
+    held_by_others: dict[str, str] = field(default_factory=dict)
+    """How much of which quota others seemed to use at the end, while jobs waited for it: `account` or a membership."""
 
     @property
     def exit_status(self) -> int:

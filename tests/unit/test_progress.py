@@ -24,6 +24,7 @@ class RunStub:
     n_full: int = 0
     n_running: int = 0
     why: str = ""
+    others: str = ""
 
     def submitted(self) -> int:
         """Jobs submitted."""
@@ -44,6 +45,10 @@ class RunStub:
     def full_lanes(self) -> int:
         """Full memberships."""
         return self.n_full
+
+    def held_by_others(self) -> str:
+        """What others hold."""
+        return self.others
 
     def running(self) -> int:
         """Followed jobs."""
@@ -68,6 +73,12 @@ def test_all_that_happens_is_said_in_one_line(clock: FakeClock) -> None:
         "30 of 1,200 submitted, 1 failed, 2 unknown, waiting for quota in 1 membership, 5 jobs still running, "
         "0.0/s now, 1:02:05 elapsed, stopping (signal), 4 under way"
     )
+
+
+def test_a_quota_that_others_use_up_is_named(clock: FakeClock) -> None:
+    """Nothing of ours runs, and yet there is no slot."""
+    sentence = Meter(RunStub(n_full=1, others="5 of 5"), clock.monotonic).sentence()
+    assert "waiting for quota in 1 membership, the quota looks used by others: 5 of 5, " in sentence
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds(clock: FakeClock) -> None:

@@ -8,6 +8,7 @@ from scheduling import MemorySource
 from virtual import SlowLedger, VirtualClock, running_loop, virtually
 
 from batchsubmit.catalog import Catalog
+from batchsubmit.claiming import Claims
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.durations import Durations
@@ -78,6 +79,7 @@ class Watch:
                 ),
                 lookup=Lookup(catalog=self.catalog, recorder=self.recorder, settings=LookupSettings(), stop=self.stop),
                 watcher=self.watcher,
+                claims=Claims(self.ledger),
             ),
             slots=self.slots,
             stop=self.stop,

@@ -31,6 +31,13 @@ def test_a_stopped_run_says_why_what_is_left_and_how_to_go_on() -> None:
     assert text.endswith("next: run the same command again to go on")
 
 
+def test_a_quota_that_others_used_up_is_named() -> None:
+    """It is why jobs are left; nobody can see that from here but by asking around."""
+    text = words(rows=5, left=5, stop_reason="deadline", held_by_others={"account": "7 of 10", "m": "5 of 5"})
+    assert "the quota of the account looked used by others at the end: 7 of 10" in text
+    assert "the quota of membership m looked used by others at the end: 5 of 5" in text
+
+
 def test_failures_lead_to_the_status_command() -> None:
     """Which lists them."""
     text = words(rows=5, submitted=4, failed=1)
