@@ -3,9 +3,12 @@
 import asyncio
 from pathlib import Path
 
+import pytest
 from growth import Growth
 from harness import Ratio, alternate, print_ratios
+from lanes import microseconds_a_job
 from rate import most_within
+from slots import best_makespan
 from throughput import Bench
 from workload import minimal_server, write_manifest
 
@@ -22,8 +25,7 @@ SCRIPTS = (
     "faults.py",
     "peers.py",
     "startup.py",
-    "report.py",
-)
+    "report.py", "slots.py", "lanes.py")
 
 
 def test_alternatives_take_turns() -> None:
@@ -73,6 +75,17 @@ def test_the_manifest_has_no_problem(tmp_path: Path) -> None:
             return [*inventory.problems]
 
     assert asyncio.run(problems()) == []
+
+
+@pytest.mark.parametrize("kind", ["unlimited", "full", "scarce", "blind"])
+def test_the_scheduler_serves_jobs_of_any_kind(kind: str) -> None:
+    """All that were asked for, in a time that can be told."""
+    assert microseconds_a_job(kind, lanes=3, jobs=20) > 0
+
+
+def test_the_best_schedule_fills_each_slot_at_once() -> None:
+    """Six jobs of one membership on five slots, and one of another in the account's sixth."""
+    assert best_makespan([("a", 2.0)] * 5 + [("a", 1.0), ("b", 1.0)]) == 3.0
 
 
 def test_every_benchmark_stands_in_the_readme() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 from scheduling import HALF_AN_HOUR, LIST, MINUTE, START, A, B, C, World, world
+from structlog.testing import capture_logs
 from virtual import virtual_loop
 
 from batchsubmit.cleanrooms.memory import Disturbance
@@ -104,6 +105,24 @@ def test_jobs_of_others_in_memberships_that_nobody_sees_are_yielded_to_as_well(*
     assert run.used(6, 10_000, 19_900) > 0.9
     assert run.held(20_000 + 20 * MINUTE) >= 9
     assert run.refused < 1.5 * 100
+
+
+def test_a_quota_that_others_use_up_is_told_and_not_hammered() -> None:
+    """All five slots, in a membership where nothing of ours runs, from before the run began; for two hours."""
+    with virtual_loop() as loop, capture_logs() as logs:
+        run = World(loop, TEN_MINUTES, per_membership=0, per_account=5)
+        taken = run.others_start(5, C)
+        shown: list[str] = []
+        run.at(3600, lambda: shown.extend(map(str, run.slots.held_by_others())))
+        run.at(7200, lambda: run.others_cancel(taken))
+        refused = run.count_refusals_from(7200)
+        run.run([A] * 10)
+    assert shown == ["5 of 5"]
+    [warning] = [each for each in logs if each["event"] == "slots.held_by_others"]
+    assert (warning["log_level"], warning["membership"], warning["slots"]) == ("warning", None, "5 of 5")
+    assert run.refused - refused() < 30
+    assert run.held(7200 + 20 * MINUTE) == 5
+    assert run.slots.held_by_others() == []
 
 
 def test_where_nothing_may_be_looked_at_the_slots_are_used_all_the_same() -> None:
