@@ -13,6 +13,7 @@ from pathlib import Path
 from batchsubmit.book import Book
 from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
+from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.errors import ManifestError, UsageError
@@ -70,6 +71,8 @@ async def submit(
             stack.enter_context(stop_at(options.deadline, stop, SystemClock()))
             async with access as api:
                 machinery = Machinery(run, settings, api, observers, display)
+                if settings.slots.service_quotas and not options.sandbox:
+                    machinery.quotas = await read_quotas(settings.aws, region=region or inventory.region)
                 if options.canary and source.waiting_jobs():
                     await _send_canaries(machinery, run, open_source)
                     source = open_source(decision=run.decide, glance=run.glance)

@@ -62,6 +62,10 @@ class SlotSettings(_Section):
         description="seconds at most between two looks at a full membership; a raised quota is found within twice this "
         "by calls that are refused if it was not",
     )
+    service_quotas: bool = Field(
+        default=False,
+        description="read the quotas from Service Quotas at the start; needs servicequotas:ListServiceQuotas",
+    )
     priorities: dict[str, int] = Field(
         default_factory=dict,
         description="membership to number: where the account's slots are scarce, higher ones are served first, "

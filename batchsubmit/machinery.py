@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from batchsubmit.catalog import Catalog
 from batchsubmit.claiming import Claims
 from batchsubmit.cleanrooms import JobsApi
+from batchsubmit.cleanrooms.quotas import Quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.durations import Durations
@@ -43,6 +44,7 @@ class Machinery:
         self._display = display
         self._recorder = Recorder(run.ledger, SystemClock(), (run.tally, *observers))
         self._durations = Durations()
+        self.quotas = Quotas()
         self._gate = RateGate(Pace(settings.rate.max_per_second))
         reads = RateGate(Pace(settings.rate.reads_per_second, least_per_second=_LEAST_READS_PER_SECOND))
         self._catalog = Catalog(api, settings.retry, gate=reads, sleep=run.stop.pause)
@@ -58,6 +60,9 @@ class Machinery:
             account_of=lambda membership: run.inventory.accounts.get(membership, ""),
             follows=followed is not None,
         )
+        told = self.quotas
+        now = self._recorder.clock.monotonic()
+        slots.told(per_membership=told.per_membership, per_account=told.per_account, now=now)
         watcher = Watcher(
             catalog=self._catalog,
             recorder=self._recorder,

@@ -4,6 +4,7 @@ Here only the lanes are kept; whose turn it is stands in `turns`, what answers t
 `agenda`.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable
 
 from batchsubmit.config import SlotSettings
@@ -49,6 +50,7 @@ class Slots:
         self._raise_interval = _RAISE_PROBE_INTERVALS * settings.max_poll_seconds
         self._turns = Turns(self._lane, raise_interval=self._raise_interval)
         self._agenda = Agenda(settings, durations, follows=follows)
+        self._told: tuple[int | None, int | None, float] = (None, None, math.inf)
         self._running = 0
         self._ours = 0
 
@@ -92,6 +94,10 @@ class Slots:
             lane.roster.keep_latest(_REMEMBERED)
         self._count(lane)
 
+    def told(self, *, per_membership: int | None, per_account: int | None, now: float) -> None:
+        """The service has told its quotas in advance; they may be raised or lowered later like any other."""
+        self._told = per_membership, per_account, now + self._raise_interval
+
     # When to look, and what was seen
 
     def next_look(self, now: float) -> Look | None:
@@ -111,8 +117,8 @@ class Slots:
     def saw(self, look: Look, sightings: Collection[Sighting], *, began_at: float, now: float) -> list[Ended]:
         """Take in what a look has seen; give the jobs that have ended."""
         lane = self._lane(look.membership)
-        is_first = lane.looked_at == -float("inf")
-        lane.is_looking, lane.looked_at, lane.blind_until = False, began_at, -float("inf")
+        is_first = lane.looked_at == -math.inf
+        lane.is_looking, lane.looked_at, lane.blind_until = False, began_at, -math.inf
         ended = lane.roster.saw(sightings, began_at=began_at, now=now, is_whole=look.is_whole)
         self._learn(ended, sightings if is_first and look.is_whole else ())
         self._count(lane)
@@ -150,7 +156,7 @@ class Slots:
         """The service does not tell: for now, or from now on, the lane's slots come back by single tries."""
         lane = self._lane(look.membership)
         lane.is_looking, lane.wants_count, lane.looked_at = False, False, now
-        lane.blind_until = float("inf") if for_ever else now + self._settings.max_poll_seconds
+        lane.blind_until = math.inf if for_ever else now + self._settings.max_poll_seconds
         lane.roster.clear()
         self._count(lane)
         lane.budget.lost_sight(now)
@@ -226,7 +232,9 @@ class Slots:
 
     def _account(self, name: str) -> Account:
         if name not in self._accounts:
-            self._accounts[name] = Account(name, self._budget(LIKELY_PER_ACCOUNT, self._settings.per_account))
+            account = Account(name, self._budget(LIKELY_PER_ACCOUNT, self._settings.per_account))
+            account.per_membership, account.budget.limit, account.raise_at = self._told
+            self._accounts[name] = account
         return self._accounts[name]
 
     def _budget(self, likely: int, cap: int) -> Budget:

@@ -25,7 +25,10 @@ SCRIPTS = (
     "faults.py",
     "peers.py",
     "startup.py",
-    "report.py", "slots.py", "lanes.py")
+    "report.py",
+    "slots.py",
+    "lanes.py",
+)
 
 
 def test_alternatives_take_turns() -> None:

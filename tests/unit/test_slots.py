@@ -139,6 +139,16 @@ def test_the_user_s_word_is_never_exceeded_by_a_probe() -> None:
     assert tickets(slots, ["a", "b"], 1e6) == []
 
 
+def test_quotas_that_were_told_in_advance_cost_no_refusal_and_may_still_be_raised() -> None:
+    """Service Quotas may be asked at the start."""
+    slots = fresh()
+    slots.told(per_membership=3, per_account=4, now=0)
+    assert len(accept_all(slots, ["a", "b"])) == 4
+    assert slots.quotas() == {"a": 3, "b": 3, "account": 4}
+    assert tickets(slots, ["a", "b"], 149) == []
+    assert len(tickets(slots, ["a", "b"], 150)) == 1
+
+
 def test_a_raised_quota_is_found_by_one_call_and_then_used() -> None:
     """Within two of the longest intervals."""
     slots = fresh()

@@ -1,0 +1,61 @@
+"""The quotas of the account, as Service Quotas tells them: an optional head start on what refusals would teach.
+
+What cannot be read is not known, and then learned as usual: no run fails for the want of it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from batchsubmit.config import AwsSettings
+
+_SERVICE_CODE = "cleanrooms-ml"
+_WORDS = ("inference job",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quotas:
+    """Jobs that may be pending or running at once; None where that is not told."""
+
+    per_membership: int | None = None
+    per_account: int | None = None
+
+
+async def read_quotas(settings: AwsSettings, *, region: str) -> Quotas:
+    """Ask Service Quotas, with one call for each hundred quotas of the service."""
+    from aiobotocore.config import AioConfig  # noqa: PLC0415 - only who asks for it should pay
+    from aiobotocore.session import AioSession  # noqa: PLC0415 - the same
+
+    config = AioConfig(
+        retries={"total_max_attempts": 3, "mode": "standard"},
+        connect_timeout=settings.connect_timeout_seconds,
+        read_timeout=settings.read_timeout_seconds,
+    )
+    log = structlog.get_logger("batchsubmit")
+    try:
+        async with AioSession().create_client("service-quotas", region_name=region, config=config) as client:
+            pages = client.get_paginator("list_service_quotas").paginate(ServiceCode=_SERVICE_CODE)
+            quotas = quotas_in([quota async for page in pages for quota in page.get("Quotas", ())])
+    except Exception as exc:  # noqa: BLE001 (whatever it is, the quotas are learned as usual)
+        log.warning("slots.service_quotas_unread", reason=str(exc))
+        return Quotas()
+    log.info("slots.service_quotas", per_membership=quotas.per_membership, per_account=quotas.per_account)
+    return quotas
+
+
+def quotas_in(listed: Iterable[Mapping[str, Any]]) -> Quotas:
+    """Find the two by their names: that of jobs per membership, and that of jobs per account.
+
+    Where several fit (a region's new kind of jobs, perhaps), none of them is taken.
+    """
+    found: dict[str, set[int]] = {"per membership": set(), "per account": set()}
+    for quota in listed:
+        name = str(quota.get("QuotaName", "")).lower()
+        if all(word in name for word in _WORDS) and isinstance(quota.get("Value"), int | float):
+            for scope, values in found.items():
+                if scope in name:
+                    values.add(int(quota["Value"]))
+    membership, account = ((values.pop() if len(values) == 1 else None) for values in found.values())
+    return Quotas(per_membership=membership, per_account=account)
