@@ -74,7 +74,8 @@ class History:
                 case Submitted():
                     self._submitted(open_jobs.setdefault(event.job, _Open(event.membership)), event)
                 case Finished():
-                    last_look = _moment(event.at)
+                    seen_at = _moment(event.at)
+                    last_look = max(last_look or seen_at, seen_at)
                     self._finished(open_jobs.pop(event.job, None), event)
                 case RunEnded():
                     self.quotas.update(event.quotas)

@@ -10,19 +10,21 @@ from typing import Any, TypeVar
 
 from asyncio_throttle.throttler import Throttler
 
+from batchsubmit.book import Book
 from batchsubmit.catalog import Catalog
+from batchsubmit.claiming import Claims
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi
 from batchsubmit.config import Settings
 from batchsubmit.durations import Durations
 from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.jobs import Event, Job, Outcome
+from batchsubmit.ledger.sole import SoleWriter
 from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.simulation.loop import VirtualClock
 from batchsubmit.slots import Slots
 from batchsubmit.sources.delivery import Source
-from batchsubmit.states import Book
 from batchsubmit.stopping import Stop
 from batchsubmit.submitter import Submitter
 from batchsubmit.watch import Watcher
@@ -35,7 +37,8 @@ def assemble(
 ) -> Coroutine[Any, Any, None]:
     """Put a run together; what is returned submits the whole source."""
     stop = Stop()
-    recorder = Recorder(ForgetfulLedger(), clock)
+    ledger = ForgetfulLedger()
+    recorder = Recorder(ledger, clock)
     catalog = Catalog(api, settings.retry, gate=_gate(settings.rate.reads_per_second, clock), sleep=stop.pause)
     slots = Slots(settings.slots, Durations(), account_of=account_of)
     settle_seconds = settings.lookup.settle_seconds
@@ -51,6 +54,7 @@ def assemble(
         watcher=Watcher(
             catalog=catalog, recorder=recorder, slots=slots, stop=stop, settle_seconds=settle_seconds, follows=False
         ),
+        claims=Claims(ledger, retry_failed=False),
     )
     limits = Limits(concurrency=settings.submit.concurrency, max_attempts=settings.retry.max_attempts)
     return Engine(source=source, crew=crew, slots=slots, stop=stop, clock=clock, limits=limits).run()
@@ -60,11 +64,11 @@ def _gate(max_per_second: float, clock: VirtualClock) -> RateGate:
     return RateGate(Pace(max_per_second), monotonic=clock.monotonic, throttler=_VirtualThrottler(clock))
 
 
-class ForgetfulLedger:
+class ForgetfulLedger(SoleWriter):
     """A ledger without a disk that keeps where each job stands, and no events: a simulation never reads them again."""
 
     def __init__(self) -> None:
-        self.book = Book()
+        super().__init__(Book())
 
     def put(self, event: Event) -> Awaitable[None]:
         """Take an event in."""

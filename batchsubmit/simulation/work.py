@@ -1,7 +1,7 @@
 """What a simulation is given: jobs with the time that each will take, as a source of deliveries. Values, no I/O."""
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -98,6 +98,15 @@ class SimulatedSource:
     def reinstate(self, key: str) -> None:
         """No job is held back."""
         del key
+
+    @property
+    def is_open(self) -> bool:
+        """All jobs are there from the start."""
+        return False
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """No jobs will come."""
+        del callback
 
     def put_back(self, number: int, job: SimulatedJob) -> None:
         """Take a job back, to be handed out before the others of its lane."""

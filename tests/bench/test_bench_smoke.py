@@ -13,7 +13,17 @@ from batchsubmit.config import Settings
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Terms
 
-SCRIPTS = ("throughput.py", "validate.py", "growth.py", "rate.py", "kills.py", "faults.py", "peers.py", "startup.py")
+SCRIPTS = (
+    "throughput.py",
+    "validate.py",
+    "growth.py",
+    "rate.py",
+    "kills.py",
+    "faults.py",
+    "peers.py",
+    "startup.py",
+    "forecast.py",
+)
 
 
 def test_alternatives_take_turns() -> None:
