@@ -101,13 +101,15 @@ class RateGate:
     over that call's own period).
     """
 
-    def __init__(self, pace: Pace, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, pace: Pace, *, monotonic: Callable[[], float] = time.monotonic, throttler: Throttler | None = None
+    ) -> None:
         self.pace = pace
         self._monotonic = monotonic
         self._turn = asyncio.Lock()
         self._closed = asyncio.Event()
         self._due = -math.inf
-        self._throttler = Throttler(rate_limit=1)
+        self._throttler = throttler or Throttler(rate_limit=1)
 
     async def admit(self) -> bool:
         """Wait for leave to make one call; False where the gate was closed meanwhile."""

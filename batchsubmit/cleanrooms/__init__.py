@@ -71,3 +71,23 @@ class JobsApi(Protocol):
         A job that has ended is `Conflicted`. Calling again for one that is being cancelled changes nothing.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A trained model or an ML input channel; `ACTIVE` is ready for use."""
+
+    arn: str
+    status: str
+
+
+class ResourcesApi(Protocol):
+    """What jobs need to be there before they are sent. The same clients have it as have `JobsApi`."""
+
+    async def model(self, membership: str, arn: str, version: str | None = None) -> Resource | Outcome:
+        """Read a trained model: the version, or the latest one."""
+        ...
+
+    async def channel(self, membership: str, arn: str) -> Resource | Outcome:
+        """Read an ML input channel."""
+        ...

@@ -7,7 +7,7 @@ both sides of the seam.
 from collections.abc import Mapping
 from typing import Any
 
-from batchsubmit.cleanrooms import JobDetails, JobPage, JobSummary
+from batchsubmit.cleanrooms import JobDetails, JobPage, JobSummary, Resource
 from batchsubmit.jobs import (
     Accepted,
     Conflicted,
@@ -87,18 +87,20 @@ def read_start(job: Job, answer: Mapping[str, Any]) -> Outcome:
 
 def read_page(answer: Mapping[str, Any]) -> JobPage:
     """Read a page of List. Raises KeyError where a member is missing."""
-    jobs = (
-        JobSummary(
-            arn=each["trainedModelInferenceJobArn"],
-            name=each["name"],
-            status=each["status"],
-            created_at=each["createTime"],
-            updated_at=each.get("updateTime"),
-            trained_model=each.get("trainedModelArn", ""),
-        )
-        for each in answer["trainedModelInferenceJobs"]
-    )
+    jobs = map(read_summary, answer["trainedModelInferenceJobs"])
     return JobPage(jobs=tuple(jobs), next_token=answer.get("nextToken") or None)
+
+
+def read_summary(job: Mapping[str, Any]) -> JobSummary:
+    """Read one job of such a page. Raises KeyError where a member is missing."""
+    return JobSummary(
+        arn=job["trainedModelInferenceJobArn"],
+        name=job["name"],
+        status=job["status"],
+        created_at=job["createTime"],
+        updated_at=job.get("updateTime"),
+        trained_model=job.get("trainedModelArn", ""),
+    )
 
 
 def read_details(answer: Mapping[str, Any]) -> JobDetails:
@@ -112,6 +114,11 @@ def read_details(answer: Mapping[str, Any]) -> JobDetails:
         created_at=answer.get("createTime"),
         updated_at=answer.get("updateTime"),
     )
+
+
+def read_resource(arn: str, answer: Mapping[str, Any]) -> Resource:
+    """Read an answer about a trained model or a channel. Raises KeyError where its status is missing."""
+    return Resource(arn=arn, status=answer["status"])
 
 
 def read_refusal(status: int, code: str, message: str, members: Mapping[str, Any]) -> Outcome:

@@ -14,8 +14,8 @@ from aiobotocore.session import AioSession
 from botocore import exceptions as aws
 
 from batchsubmit import __version__
-from batchsubmit.cleanrooms import JobDetails, JobPage
-from batchsubmit.cleanrooms.answers import read_details, read_page, read_refusal, read_start
+from batchsubmit.cleanrooms import JobDetails, JobPage, Resource
+from batchsubmit.cleanrooms.answers import read_details, read_page, read_refusal, read_resource, read_start
 from batchsubmit.cleanrooms.direct import CredentialsProvider, Start, rehearse
 from batchsubmit.cleanrooms.transport import Transport, transport_class
 from batchsubmit.config import AwsSettings
@@ -102,6 +102,25 @@ class CleanRooms:
         except Exception as exc:  # noqa: BLE001 (whatever it is, the job may be turned around)
             return outcome_of(exc)
         return Accepted(arn)
+
+    async def model(self, membership: str, arn: str, version: str | None = None) -> Resource | Outcome:
+        """Read a trained model, or what came instead."""
+        of_version = {"versionIdentifier": version} if version else {}
+        try:
+            answer = await self._client.get_trained_model(
+                membershipIdentifier=membership, trainedModelArn=arn, **of_version
+            )
+            return read_resource(arn, answer)
+        except Exception as exc:  # noqa: BLE001 (an unreadable answer is trouble like any other)
+            return outcome_of(exc)
+
+    async def channel(self, membership: str, arn: str) -> Resource | Outcome:
+        """Read an ML input channel, or what came instead."""
+        try:
+            answer = await self._client.get_ml_input_channel(membershipIdentifier=membership, mlInputChannelArn=arn)
+            return read_resource(arn, answer)
+        except Exception as exc:  # noqa: BLE001 (an unreadable answer is trouble like any other)
+            return outcome_of(exc)
 
 
 def outcome_of(exc: Exception) -> Outcome:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from batchsubmit.cleanrooms import JobDetails, JobPage
-from batchsubmit.cleanrooms.answers import read_details, read_page, read_refusal, read_start
+from batchsubmit.cleanrooms import JobDetails, JobPage, JobSummary, Resource
+from batchsubmit.cleanrooms.answers import read_details, read_refusal, read_resource, read_start, read_summary
 from batchsubmit.jobs import KEY_TAG, Accepted, Job, Outcome
 from batchsubmit.sandbox import Refusal, SandboxService
 
@@ -37,6 +37,7 @@ class MemoryCleanRooms:
         self._service = service
         self._tag_jobs = tag_jobs
         self._disturb = disturb
+        self._summaries: dict[int, tuple[Mapping[str, Any], JobSummary]] = {}
 
     async def start(self, job: Job) -> Outcome:
         """Make one call and say what it brought."""
@@ -55,8 +56,8 @@ class MemoryCleanRooms:
         answer = self._call("ListTrainedModelInferenceJobs", "", given)
         if not isinstance(answer, dict):
             return answer
-        jobs = [_with_moments(job) for job in answer["trainedModelInferenceJobs"]]
-        return read_page({**answer, "trainedModelInferenceJobs": jobs})
+        jobs = tuple(map(self._summary, answer["trainedModelInferenceJobs"]))
+        return JobPage(jobs=jobs, next_token=answer.get("nextToken"))
 
     async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
         """Read all about one job, or what came instead."""
@@ -69,6 +70,25 @@ class MemoryCleanRooms:
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
         answer = self._call("CancelTrainedModelInferenceJob", "", request)
         return Accepted(arn) if isinstance(answer, dict) else answer
+
+    async def model(self, membership: str, arn: str, version: str | None = None) -> Resource | Outcome:
+        """Read a trained model, or what came instead."""
+        request = {"membershipIdentifier": membership, "trainedModelArn": arn, "versionIdentifier": version}
+        given = {name: value for name, value in request.items() if value is not None}
+        answer = self._call("GetTrainedModel", "", given)
+        return read_resource(arn, answer) if isinstance(answer, dict) else answer
+
+    async def channel(self, membership: str, arn: str) -> Resource | Outcome:
+        """Read an ML input channel, or what came instead."""
+        answer = self._call("GetMLInputChannel", "", {"membershipIdentifier": membership, "mlInputChannelArn": arn})
+        return read_resource(arn, answer) if isinstance(answer, dict) else answer
+
+    def _summary(self, job: Mapping[str, Any]) -> JobSummary:
+        """Read a job of List; the service shows one that has not changed as the same object, and so do we."""
+        known = self._summaries.get(id(job))
+        if known is None or known[0] is not job:
+            known = self._summaries[id(job)] = (job, read_summary(_with_moments(job)))
+        return known[1]
 
     def _call(self, operation: str, name: str, request: Mapping[str, Any]) -> dict[str, Any] | Outcome:
         disturbance = self._disturb(operation, name)

@@ -11,6 +11,7 @@ import click
 SUMMARIES = {
     "submit": "Submit the jobs of MANIFEST, each exactly once.",
     "validate": "List every problem of every row of MANIFEST; no call is made.",
+    "plan": "Say what submit would do, and when all of it will be done.",
     "enqueue": "Put the jobs of MANIFEST on an SQS queue.",
     "worker": "Submit the jobs that come from an SQS queue, for ever.",
     "status": "Print where the jobs of LEDGER stand; --watch: a live view.",

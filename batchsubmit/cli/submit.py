@@ -97,7 +97,7 @@ def _writers() -> "dict[str, Writer]":
     is_flag=True,
     help="Send jobs again whose fate is unknown. A job that does run is then started twice, and paid twice.",
 )
-@click.option("--yes", is_flag=True, help="Ask nothing.")
+@click.option("--yes", is_flag=True, help="Ask nothing. Without a terminal nothing is ever asked.")
 @json_option
 def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tuple[str, ...], **given: Any) -> int:  # noqa: ANN401 (click's)
     """Submit the jobs of MANIFEST, a CSV or JSONL file: a path, "-" or an s3:// URL.
@@ -110,6 +110,7 @@ def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tu
     """
     from datetime import UTC, datetime  # noqa: PLC0415 (help is fast without)
 
+    from batchsubmit.cli.asking import may_go_on, somebody_is_there  # noqa: PLC0415
     from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415
     from batchsubmit.cli.night import read_request  # noqa: PLC0415
 
@@ -121,6 +122,8 @@ def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tu
     )
     configure_logging(settings.log)
     options, after = read_request(given, settings, datetime.now(UTC), _writers())
+    if not given["yes"] and somebody_is_there() and not may_go_on(options, settings):
+        raise StoppedError("as you say; nothing was sent")
     try:
         summary = asyncio.run(_run(options, settings))
     except asyncio.CancelledError:
@@ -147,7 +150,10 @@ async def _run(options: "SubmitOptions", settings: "Settings") -> "Summary":
     console = Console(stderr=True)
     with telling_problems():
         return await submit_manifest(
-            options, settings, observers=[LogObserver()], display=lambda view: showing(view, console)
+            options,
+            settings,
+            observers=[LogObserver()],
+            display=lambda view: showing(view, console),
         )
 
 

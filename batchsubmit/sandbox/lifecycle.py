@@ -5,6 +5,7 @@ It must not know quotas, requests or a clock: the time comes in as Unix seconds,
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -14,10 +15,14 @@ from batchsubmit.sandbox.settings import SandboxSettings
 
 
 class Lifecycle:
-    """A heap of coming transitions. One job has at most one that counts."""
+    """A heap of coming transitions. One job has at most one that counts.
 
-    def __init__(self, settings: SandboxSettings) -> None:
+    With `run_seconds`, a job runs as long as that says of its name, and nothing is drawn.
+    """
+
+    def __init__(self, settings: SandboxSettings, run_seconds: Callable[[str], float] | None = None) -> None:
         self.settings = settings
+        self._run_seconds = run_seconds
         self._random = Random(settings.seed)  # noqa: S311 - durations, not secrets
         self._due: list[tuple[float, int, int, JobRecord]] = []
         self._order = count()
@@ -27,7 +32,7 @@ class Lifecycle:
         """Plan a new job's run. Its fate is drawn now, so that a seed repeats it whenever it is looked at."""
         settings = self.settings
         self.statuses[job.status] += 1
-        job.run_seconds = self._draw_seconds()
+        job.run_seconds = self._run_seconds(job.name) if self._run_seconds else self._draw_seconds()
         failing = self._random.random() < settings.failure_probability
         job.fails = failing or job.name in settings.failing_names
         self._plan(job, job.created_at + settings.pending_seconds)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
+from random import Random
 from typing import Final
 from uuid import NAMESPACE_URL, uuid5
 
@@ -68,6 +69,8 @@ class JobRecord:
     fails: bool = False
     generation: int = 0
     """Counts the changes of plan, so that a transition planned before a cancellation is known to be void."""
+    summarized: tuple[int, dict[str, object]] | None = None
+    """The latest summary and its generation: a List shows hundreds of jobs that have not changed since the last one."""
 
     @property
     def arn(self) -> str:
@@ -85,7 +88,12 @@ class JobRecord:
         return request | {"tags": dict(self.tags)} if self.tags else request
 
     def summary(self) -> dict[str, object]:
-        """Return the job as List shows it."""
+        """Return the job as List shows it; not to be changed."""
+        if self.summarized is None or self.summarized[0] != self.generation:
+            self.summarized = (self.generation, self._summary())
+        return self.summarized[1]
+
+    def _summary(self) -> dict[str, object]:
         request = json.loads(self.packed)
         shown = {name: request[name] for name in _SUMMARIZED if name in request}
         return {
@@ -126,6 +134,13 @@ def pack(request: Mapping[str, object]) -> bytes:
 def timestamp(seconds: float) -> str:
     """Return Unix seconds as the wire has them: ISO 8601 in UTC, with microseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def new_id(random: Random) -> str:
+    """Return a random UUID; `uuid.UUID` itself would cost as much as the rest of an acceptance."""
+    digits = f"{random.getrandbits(128):032x}"
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 @lru_cache(maxsize=10_000)

@@ -12,20 +12,12 @@ from sys import intern
 from typing import Any, Final, TypeAlias
 
 from batchsubmit.sandbox import paging
+from batchsubmit.sandbox.channels import Channels
 from batchsubmit.sandbox.index import OrderedIndex
 from batchsubmit.sandbox.lifecycle import Lifecycle
 from batchsubmit.sandbox.models import Models
-from batchsubmit.sandbox.operations import (
-    CANCEL,
-    GET,
-    GET_MODEL,
-    LIST,
-    LIST_TAGS,
-    START,
-    TAG,
-    UNTAG,
-)
-from batchsubmit.sandbox.records import CANCELLING, STARTING, JobRecord, pack
+from batchsubmit.sandbox.operations import CANCEL, GET, GET_CHANNEL, GET_MODEL, LIST, LIST_TAGS, START, TAG, UNTAG
+from batchsubmit.sandbox.records import CANCELLING, STARTING, JobRecord, new_id, pack
 from batchsubmit.sandbox.refusals import Refusal, bare_quota, invalid
 from batchsubmit.sandbox.settings import SandboxSettings
 from batchsubmit.sandbox.slots import Slots
@@ -43,11 +35,17 @@ _MODEL_PATH: Final = "/trained-model/"
 
 
 class SandboxService:
-    """The service's state. Each method is one operation; `call` reaches them by name and counts."""
+    """The service's state. Each method is one operation; `call` reaches them by name and counts.
 
-    def __init__(self, settings: SandboxSettings, clock: Clock) -> None:
+    `run_seconds` says how long a job of some name runs; without it the settings do.
+    """
+
+    def __init__(
+        self, settings: SandboxSettings, clock: Clock, run_seconds: Callable[[str], float] | None = None
+    ) -> None:
         self._settings = settings
         self._clock = clock
+        self._run_seconds = run_seconds
         self.reset()
 
     def reset(self) -> None:
@@ -56,8 +54,9 @@ class SandboxService:
         self._jobs: dict[str, JobRecord] = {}
         self._indexes: dict[tuple[str, str | None], OrderedIndex] = {}
         self._other_tags: dict[str, dict[str, str]] = {}
-        self._lifecycle = Lifecycle(self._settings)
+        self._lifecycle = Lifecycle(self._settings, self._run_seconds)
         self._models = Models(self._settings)
+        self._channels = Channels(self._settings)
         self._latest = 0.0
         self._serials = count()
         self.slots = Slots()
@@ -68,6 +67,7 @@ class SandboxService:
             LIST: self.list,
             CANCEL: self.cancel,
             GET_MODEL: self.get_model,
+            GET_CHANNEL: self.get_channel,
             TAG: self.tag,
             UNTAG: self.untag,
             LIST_TAGS: self.list_tags,
@@ -80,7 +80,7 @@ class SandboxService:
 
     def configure(self, settings: SandboxSettings) -> None:
         """Change the settings from now on: running jobs keep the fate and the duration they have."""
-        self._settings = self._lifecycle.settings = self._models.settings = settings
+        self._settings = self._lifecycle.settings = self._models.settings = self._channels.settings = settings
 
     def call(self, operation: str, request: Request) -> Reply:
         """Carry out an operation by its name and count it; raises `Refusal`."""
@@ -97,6 +97,7 @@ class SandboxService:
         now = self._advance()
         model, membership = intern(request["trainedModelArn"]), intern(request["membershipIdentifier"])
         self._models.require_active(model)
+        self._channels.require_active(request["dataSource"]["mlInputChannelArn"])
         account = intern(model.split(":", 5)[4])
         settings = self._settings
         try:
@@ -106,7 +107,7 @@ class SandboxService:
         except Refusal as refusal:
             raise (refusal if settings.tells_quota else bare_quota()) from None
         job = JobRecord(
-            job_id=self._new_id(),
+            job_id=new_id(self._random),
             arn_prefix=intern(model.partition(_MODEL_PATH)[0] + _JOB_PATH),
             membership=membership,
             account=account,
@@ -152,6 +153,13 @@ class SandboxService:
         """GetTrainedModel."""
         arn = request["trainedModelArn"]
         shown = self._models.detail(arn, request["membershipIdentifier"], request.get("versionIdentifier"))
+        tags = self._other_tags.get(arn)
+        return shown | {"tags": dict(tags)} if tags else shown
+
+    def get_channel(self, request: Request) -> Reply:
+        """GetMLInputChannel."""
+        arn = request["mlInputChannelArn"]
+        shown = self._channels.detail(arn, request["membershipIdentifier"])
         tags = self._other_tags.get(arn)
         return shown | {"tags": dict(tags)} if tags else shown
 
@@ -240,9 +248,3 @@ class SandboxService:
             job.tags = tags or None
         else:
             self._other_tags[arn] = tags
-
-    def _new_id(self) -> str:
-        """Return a random UUID; `uuid.UUID` itself would cost as much as the rest of an acceptance."""
-        digits = f"{self._random.getrandbits(128):032x}"
-        variant = "89ab"[int(digits[16], 16) & 3]
-        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

@@ -39,6 +39,10 @@ class SandboxSettings:
     """ARNs of trained models that do not exist. Every other one does."""
     model_statuses: Mapping[str, str] = field(default_factory=dict)
     """Status of trained models by ARN. Every other one is `ACTIVE`."""
+    missing_channels: frozenset[str] = frozenset()
+    """ARNs of ML input channels that do not exist. Every other one does."""
+    channel_statuses: Mapping[str, str] = field(default_factory=dict)
+    """Status of ML input channels by ARN. Every other one is `ACTIVE`."""
     seed: int | None = None
     """Makes job ids, durations and failures repeatable."""
 

@@ -28,6 +28,7 @@ SCRIPTS = (
     "report.py",
     "slots.py",
     "lanes.py",
+    "forecast.py",
 )
 
 

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_named
 from strategies import MEMBERSHIP, REGION, arn
 
-from batchsubmit.cleanrooms import RUNNING_STATUSES, JobDetails, JobPage, JobsApi
+from batchsubmit.cleanrooms import RUNNING_STATUSES, JobDetails, JobPage, JobsApi, Resource, ResourcesApi
 from batchsubmit.cleanrooms.answers import read_refusal
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
@@ -35,6 +36,7 @@ from batchsubmit.sandbox import (
     ScriptedFault,
 )
 
+VERSION = "01234567-89ab-4def-8123-456789abcdef"
 FREE = SandboxSettings(per_membership=0, per_account=0, pending_seconds=3600)
 START, LIST, GET = "StartTrainedModelInferenceJob", "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
 CANCEL = "CancelTrainedModelInferenceJob"
@@ -58,11 +60,15 @@ REFUSALS = {
 LOST = [Fault.ERROR_AFTER, Fault.LOST_AFTER, Fault.RESET_AFTER, Fault.TRUNCATED, Fault.UNREADABLE, Fault.NO_ARN]
 
 
+class BothApis(JobsApi, ResourcesApi, Protocol):
+    """Jobs, and what they need."""
+
+
 @dataclass
 class Side:
     """One side of the seam, with the service behind it and a way to disturb its next call."""
 
-    api: JobsApi
+    api: "BothApis"
     service: SandboxService
     inject: Callable[[Fault, str], None]
 
@@ -326,3 +332,33 @@ async def test_a_cancellation_that_is_refused_is_told_like_a_start(side: Side, f
     details = await side.api.get(MEMBERSHIP, arn_of_job)
     assert isinstance(details, JobDetails)
     assert details.status.startswith("CREATE")
+
+
+async def test_models_and_channels_are_read_with_their_status(side: Side) -> None:
+    """What a plan looks at before anything is sent."""
+    model, channel = arn("trained-model"), arn("ml-input-channel")
+    assert await side.api.model(MEMBERSHIP, model) == Resource(arn=model, status="ACTIVE")
+    assert await side.api.model(MEMBERSHIP, model, VERSION) == Resource(arn=model, status="ACTIVE")
+    assert await side.api.channel(MEMBERSHIP, channel) == Resource(arn=channel, status="ACTIVE")
+    side.service.configure(SandboxSettings(model_statuses={model: "INACTIVE"}, channel_statuses={channel: "INACTIVE"}))
+    assert await side.api.model(MEMBERSHIP, model) == Resource(arn=model, status="INACTIVE")
+    assert await side.api.channel(MEMBERSHIP, channel) == Resource(arn=channel, status="INACTIVE")
+
+
+@pytest.mark.parametrize("fault", REFUSALS)
+async def test_models_and_channels_that_cannot_be_read_say_why(side: Side, fault: Fault) -> None:
+    """Trouble is an outcome here as well."""
+    side.inject(fault, "GetTrainedModel")
+    assert isinstance(await side.api.model(MEMBERSHIP, arn("trained-model")), REFUSALS[fault][2])
+    side.inject(fault, "GetMLInputChannel")
+    assert isinstance(await side.api.channel(MEMBERSHIP, arn("ml-input-channel")), REFUSALS[fault][2])
+
+
+async def test_what_is_missing_is_not_found(side: Side) -> None:
+    """A model or channel that does not exist will not come about by asking again."""
+    model, channel = arn("trained-model"), arn("ml-input-channel")
+    gone = SandboxSettings(missing_models=frozenset({model}), missing_channels=frozenset({channel}))
+    side.service.configure(gone)
+    for answer in (await side.api.model(MEMBERSHIP, model), await side.api.channel(MEMBERSHIP, channel)):
+        assert isinstance(answer, Rejected)
+        assert answer.code == "ResourceNotFoundException"

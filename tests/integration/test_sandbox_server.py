@@ -91,10 +91,12 @@ async def test_answers_have_every_required_member_of_their_shapes() -> None:
     async with sandbox() as (_, client):
         arn = (await client.start_trained_model_inference_job(**request()))["trainedModelInferenceJobArn"]
         model = {"membershipIdentifier": MEMBERSHIP, "trainedModelArn": request()["trainedModelArn"]}
+        channel = {"membershipIdentifier": MEMBERSHIP, **request()["dataSource"]}
         job = {"membershipIdentifier": MEMBERSHIP, "trainedModelInferenceJobArn": arn}
         shapes = client.meta.service_model
         answers = {
             "GetTrainedModel": await client.get_trained_model(**model),
+            "GetMLInputChannel": await client.get_ml_input_channel(**channel),
             GET: await client.get_trained_model_inference_job(**job),
         }
         for operation, answer in answers.items():

@@ -18,7 +18,7 @@ from conftest import OTHER_MEMBERSHIP, request_named
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from strategies import MEMBERSHIP
-from virtual import SlowLedger, VirtualClock, VirtualLoop, Wire, end_all
+from virtual import SlowLedger, Wire
 
 from batchsubmit.catalog import Catalog
 from batchsubmit.claiming import Claims
@@ -43,6 +43,7 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker, canonical
+from batchsubmit.simulation.loop import VirtualClock, VirtualLoop, end_all
 from batchsubmit.slots import Slots
 from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Terms, take_inventory

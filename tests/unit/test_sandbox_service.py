@@ -361,6 +361,21 @@ def test_models_can_be_missing_or_not_active() -> None:
     assert training.service.call("GetTrainedModel", asked)["status"] == "CREATE_IN_PROGRESS"
 
 
+def test_channels_can_be_missing_not_active_or_of_another_membership() -> None:
+    """404 and 409 for Start as for Get; every other channel works."""
+    channel = request()["dataSource"]["mlInputChannelArn"]
+    asked = {"membershipIdentifier": MEMBERSHIP, "mlInputChannelArn": channel}
+    assert Sandbox().service.call("GetMLInputChannel", asked)["status"] == "ACTIVE"
+    elsewhere = asked | {"membershipIdentifier": OTHER_MEMBERSHIP}
+    assert Sandbox().refusal("GetMLInputChannel", elsewhere).code == "ResourceNotFoundException"
+    missing = Sandbox(missing_channels=frozenset({channel}))
+    assert missing.refusal(START, request()).code == "ResourceNotFoundException"
+    assert missing.refusal("GetMLInputChannel", asked).code == "ResourceNotFoundException"
+    filling = Sandbox(channel_statuses={channel: "CREATE_IN_PROGRESS"})
+    assert filling.refusal(START, request()).code == "ConflictException"
+    assert filling.service.call("GetMLInputChannel", asked)["status"] == "CREATE_IN_PROGRESS"
+
+
 def test_tags_are_added_replaced_and_removed() -> None:
     """On jobs, where Get shows them too, and on other resources."""
     sandbox = Sandbox()

@@ -1,0 +1,143 @@
+"""How a plan is put to people. Pure: values in, lines out."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from batchsubmit.cli.words import counted
+from batchsubmit.outlook import Outlook
+from batchsubmit.planning import Plan
+from batchsubmit.prospect import LaneProspect
+
+_MOST_LISTED = 20
+_HEADS = ("membership", "rows", "submitted", "failed", "unknown", "to do", "slots", "running")
+
+
+def whole_plan(plan: Plan) -> Iterator[str]:
+    """The plan at length: a table by membership, the forecast and what it rests on, what is not ready."""
+    yield _headline(plan)
+    yield ""
+    yield from _table(plan)
+    yield ""
+    yield from _notes(plan)
+    yield from forecast_words(plan.outlook, plan.made_at)
+    yield from _ready(plan)
+
+
+def short_plan(plan: Plan) -> Iterator[str]:
+    """The plan in two lines, for somebody who is asked whether to go on."""
+    lanes = sum(lane.to_do > 0 for lane in plan.prospect.lanes.values())
+    where = f"in {counted(lanes, 'membership')}, {counted(plan.outlook.slots, 'slot')}" if plan.outlook.slots else ""
+    rows = sum(lane.rows for lane in plan.prospect.lanes.values())
+    yield f"{counted(plan.prospect.to_do, 'job')} to submit of {counted(rows, 'row')} {where}".rstrip()
+    if plan.outlook.finish is not None:
+        yield f"  {_finish(plan.outlook, plan.made_at)}"
+
+
+def forecast_words(outlook: Outlook, now: datetime) -> Iterator[str]:
+    """When it will be done, what that rests on, and what other quotas would change."""
+    assumed = " (AWS's defaults, assumed)" if outlook.are_quotas_assumed else ""
+    quotas = (
+        f"{outlook.quotas.per_membership:,} slots a membership and {outlook.quotas.per_account:,} an account{assumed}"
+    )
+    if outlook.finish is None:
+        yield f"Expected finish: unknown; {outlook.basis}"
+        yield f"  quotas: {quotas}"
+        return
+    yield _finish(outlook, now)
+    yield f"  rests on: {outlook.basis}; {quotas}"
+    for each in outlook.what_ifs:
+        raised = f"{each.quotas.per_membership:,} a membership, {each.quotas.per_account:,} an account"
+        yield f"  at {each.slots:,} slots ({raised}): {lasting(each.finish.seconds)}"
+
+
+def _quotas(outlook: Outlook) -> str:
+    assumed = " (AWS's defaults, assumed)" if outlook.are_quotas_assumed else ""
+    quotas = outlook.quotas
+    return f"{quotas.per_membership:,} slots a membership and {quotas.per_account:,} an account{assumed}"
+
+
+def lasting(seconds: float) -> str:
+    """A time as people say it, to two or three figures."""
+    for unit, length in (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}s"
+    return f"{seconds:.0f} seconds"
+
+
+def _finish(outlook: Outlook, now: datetime) -> str:
+    finish = outlook.finish
+    if finish is None or not finish.seconds:
+        return "Expected finish: now, nothing is to do and nothing runs"
+    low, high = lasting(finish.low_seconds), lasting(finish.high_seconds)
+    return (
+        f"Expected finish: in {lasting(finish.seconds)}, {_at(now, finish.seconds)}; "
+        f"four times in five between {low} and {high}"
+    )
+
+
+def _at(now: datetime, seconds: float) -> str:
+    moment = now.astimezone() + timedelta(seconds=seconds)
+    return f"{moment:%a %d %b %H:%M}" if seconds >= 60 else f"{moment:%H:%M:%S}"
+
+
+def _headline(plan: Plan) -> str:
+    rows = sum(lane.rows for lane in plan.prospect.lanes.values()) + plan.invalid
+    batch = f", batch {plan.batch}" if plan.batch else ""
+    return f"{plan.manifest}: {counted(rows, 'row')} in {counted(len(plan.prospect.lanes), 'membership')}{batch}"
+
+
+def _table(plan: Plan) -> Iterator[str]:
+    rows = [_cells(lane, plan) for lane in plan.prospect.lanes.values()]
+    if len(rows) > 1:
+        rows.append(_sums(plan))
+    rows.insert(0, _HEADS)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *numbers in rows:
+        cells = [number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)]
+        yield "  ".join([name.ljust(widths[0]), *cells])
+
+
+def _cells(lane: LaneProspect, plan: Plan) -> tuple[str, ...]:
+    running = None if plan.running is None else plan.running.get(lane.membership, 0)
+    counts = (lane.rows, lane.submitted, lane.failed, lane.unknown, lane.to_do, plan.outlook.quotas.per_membership)
+    return (lane.membership, *(f"{count:,}" for count in counts), _or_unknown(running))
+
+
+def _sums(plan: Plan) -> tuple[str, ...]:
+    lanes = plan.prospect.lanes.values()
+    counts = [(lane.rows, lane.submitted, lane.failed, lane.unknown, lane.to_do) for lane in lanes]
+    running = None if plan.running is None else sum(plan.running.values())
+    sums = (f"{sum(column):,}" for column in zip(*counts, strict=True))
+    return ("total", *sums, _or_unknown(plan.outlook.slots or None), _or_unknown(running))
+
+
+def _or_unknown(count: int | None) -> str:
+    return "?" if count is None else f"{count:,}"
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    if plan.invalid:
+        yield f"{counted(plan.invalid, 'invalid row')}, to be recorded as failed"
+    if plan.prospect.unknown_elsewhere:
+        yield f"{counted(plan.prospect.unknown_elsewhere, 'unknown job')} of rows that this manifest does not have"
+    if plan.prospect.unknown:
+        unknown = counted(plan.prospect.unknown, "unknown job")
+        yield f"{unknown}: looked up first, and sent only where the service has none"
+    if plan.running is not None and plan.readiness is None and any(plan.running.values()):
+        yield "running: by the ledger and the jobs' expected length; --online looks"
+
+
+def _ready(plan: Plan) -> Iterator[str]:
+    readiness = plan.readiness
+    if readiness is None:
+        return
+    if not (readiness.problems or readiness.untold):
+        yield f"Ready: {readiness.checked:,} trained models and channels looked at, all ACTIVE"
+        return
+    for line in readiness.problems[:_MOST_LISTED]:
+        yield f"NOT READY: {line}"
+    for line in readiness.untold[:_MOST_LISTED]:
+        yield f"not checked: {line}"
+    more = max(len(readiness.problems) - _MOST_LISTED, 0) + max(len(readiness.untold) - _MOST_LISTED, 0)
+    if more:
+        yield f"... and {more:,} more"

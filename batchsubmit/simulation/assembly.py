@@ -1,0 +1,138 @@
+"""The program's own machinery on a simulated service: the one place here that knows how a run is put together.
+
+What `app` does for a real run; only clock, wire, ledger and the bound on calls are in virtual time.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from asyncio_throttle.throttler import Throttler
+
+from batchsubmit.book import Book
+from batchsubmit.catalog import Catalog
+from batchsubmit.claiming import Claims
+from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi
+from batchsubmit.config import Settings
+from batchsubmit.durations import Durations
+from batchsubmit.engine import Crew, Engine, Limits
+from batchsubmit.jobs import Event, Job, Outcome
+from batchsubmit.ledger.sole import SoleWriter
+from batchsubmit.lookup import Lookup
+from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.recorder import Recorder
+from batchsubmit.simulation.loop import VirtualClock
+from batchsubmit.slots import Slots
+from batchsubmit.sources.delivery import Source
+from batchsubmit.stopping import Stop
+from batchsubmit.submitter import Submitter
+from batchsubmit.watch import Watcher
+
+_Result = TypeVar("_Result")
+
+
+def assemble(
+    settings: Settings, api: JobsApi, source: Source, clock: VirtualClock, account_of: Callable[[str], str]
+) -> Coroutine[Any, Any, None]:
+    """Put a run together; what is returned submits the whole source."""
+    stop = Stop()
+    ledger = ForgetfulLedger()
+    recorder = Recorder(ledger, clock)
+    catalog = Catalog(api, settings.retry, gate=_gate(settings.rate.reads_per_second, clock), sleep=stop.pause)
+    slots = Slots(settings.slots, Durations(), account_of=account_of)
+    settle_seconds = settings.lookup.settle_seconds
+    crew = Crew(
+        submitter=Submitter(
+            api=api,
+            recorder=recorder,
+            gate=_gate(settings.rate.max_per_second, clock),
+            policies=RetryPolicies(settings.retry, sleep=stop.pause),
+            stop=stop,
+        ),
+        lookup=Lookup(catalog=catalog, recorder=recorder, settings=settings.lookup, stop=stop),
+        watcher=Watcher(
+            catalog=catalog, recorder=recorder, slots=slots, stop=stop, settle_seconds=settle_seconds, follows=False
+        ),
+        claims=Claims(ledger, retry_failed=False),
+    )
+    limits = Limits(concurrency=settings.submit.concurrency, max_attempts=settings.retry.max_attempts)
+    return Engine(source=source, crew=crew, slots=slots, stop=stop, clock=clock, limits=limits).run()
+
+
+def _gate(max_per_second: float, clock: VirtualClock) -> RateGate:
+    return RateGate(Pace(max_per_second), monotonic=clock.monotonic, throttler=_VirtualThrottler(clock))
+
+
+class ForgetfulLedger(SoleWriter):
+    """A ledger without a disk that keeps where each job stands, and no events: a simulation never reads them again."""
+
+    def __init__(self) -> None:
+        super().__init__(Book())
+
+    def put(self, event: Event) -> Awaitable[None]:
+        """Take an event in."""
+        self.book.apply(event)
+        return _nothing()
+
+    def note(self, event: Event) -> None:
+        """Take an event in."""
+        self.book.apply(event)
+
+
+async def _nothing() -> None:
+    """Resolve at once."""
+
+
+class Distance:
+    """`JobsApi` at a distance: half of a call's time passes before the service hears of it, half after."""
+
+    def __init__(self, api: JobsApi, call_seconds: float) -> None:
+        self._api = api
+        self._half = call_seconds / 2
+
+    async def start(self, job: Job) -> Outcome:
+        """Make one call."""
+        return await self._travel(self._api.start(job))
+
+    async def list_page(
+        self, membership: str, *, trained_model: str | None = None, token: str | None = None
+    ) -> JobPage | Outcome:
+        """Read a page."""
+        return await self._travel(self._api.list_page(membership, trained_model=trained_model, token=token))
+
+    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+        """Read a job."""
+        return await self._travel(self._api.get(membership, arn))
+
+    async def cancel(self, membership: str, arn: str) -> Outcome:
+        """Ask for a job's end."""
+        return await self._travel(self._api.cancel(membership, arn))
+
+    async def _travel(self, call: Coroutine[Any, Any, _Result]) -> _Result:
+        try:
+            await asyncio.sleep(self._half)
+        except asyncio.CancelledError:
+            call.close()
+            raise
+        answer = await call
+        await asyncio.sleep(self._half)
+        return answer
+
+
+class _VirtualThrottler(Throttler):
+    """The library's throttler reads the machine's clock; this one keeps the same bound by the virtual one."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(rate_limit=1)
+        self._clock = clock
+        self._admitted: deque[float] = deque()
+
+    async def acquire(self) -> None:
+        """Wait until one more call fits into the period."""
+        while len(self._admitted) >= self.rate_limit:
+            wait = self._admitted[0] + self.period - self._clock.monotonic()
+            if wait > 0:
+                await self._clock.sleep(wait)
+            self._admitted.popleft()
+        self._admitted.append(self._clock.monotonic())

@@ -1,0 +1,291 @@
+"""`plan` and the question that `submit` asks, by the real program against a sandbox process."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CONSOLE_SCRIPT, OTHER_MEMBERSHIP, Program, Sandbox, csv_text, request_named, write_jsonl
+from strategies import MEMBERSHIP, arn
+
+PATIENCE_SECONDS = 30
+
+
+def write_manifest(program: Program, names: list[str], *, membership: str = MEMBERSHIP) -> None:
+    """A CSV manifest in the program's folder."""
+    (program.folder / "jobs.csv").write_text(csv_text(names, membership=membership))
+
+
+def plan(program: Program, *options: object) -> dict[str, Any]:
+    """The plan of jobs.csv as programs read it."""
+    return program.run("plan", "jobs.csv", "--json", *options).summary
+
+
+def test_a_plan_counts_rows_by_membership_and_starts_nothing(submitting: Program, sandbox: Sandbox) -> None:
+    """Some are submitted, one more came since; no ledger line is written, no call is made."""
+    write_manifest(submitting, ["a", "b"])
+    assert submitting.run("submit", "jobs.csv").status == 0
+    write_manifest(submitting, ["a", "b", "c"])
+    ledger = (submitting.folder / "jobs.ledger.jsonl").read_bytes()
+    calls = json.loads(sandbox.get("stats"))["calls"]
+    made = plan(submitting)
+    [lane] = made["memberships"]
+    assert (lane["rows"], lane["submitted"], lane["to_do"]) == (3, 2, 1)
+    assert (lane["membership"], made["to_do"], made["finish"], made["online"]) == (MEMBERSHIP, 1, None, None)
+    assert (submitting.folder / "jobs.ledger.jsonl").read_bytes() == ledger
+    assert json.loads(sandbox.get("stats"))["calls"] == calls
+
+
+def test_a_plan_without_a_ledger_leaves_none_behind(program: Program) -> None:
+    """Neither region nor credentials are needed to plan offline."""
+    write_manifest(program, ["a", "b"])
+    ended = program.run("plan", "jobs.csv", "--job-minutes", "30")
+    assert ended.status == 0
+    assert MEMBERSHIP in ended.stdout
+    assert "Expected finish: in " in ended.stdout
+    assert "your word that a job takes about 30 minutes" in ended.stdout
+    assert ended.stderr == ""
+    assert [path.name for path in program.folder.iterdir()] == ["jobs.csv"]
+
+
+def test_a_plan_of_a_wrong_manifest_lists_its_problems(program: Program) -> None:
+    """As validate does: all of them, with exit status 2; --skip-invalid plans the rest."""
+    write_manifest(program, ["a", "b" * 64, "c", "c"])
+    ended = program.run("plan", "jobs.csv")
+    assert ended.status == 2
+    assert ended.stdout == ""
+    assert ended.stderr.count("jobs.csv:") == 2
+    assert plan(program)["exit_status"] == 2
+    rest = plan(program, "--skip-invalid")
+    assert (rest["rows"], rest["invalid"], rest["to_do"], rest["exit_status"]) == (4, 2, 2, 0)
+
+
+def test_a_plan_works_while_a_run_holds_the_ledger(submitting: Program, sandbox: Sandbox) -> None:
+    """It only reads."""
+    sandbox.configure(per_membership=1)
+    write_manifest(submitting, ["a", "b", "c"])
+    with submitting.running("submit", "jobs.csv") as process:
+        wait_for_jobs(sandbox, 1)
+        made = plan(submitting)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE_SECONDS)
+    assert made["exit_status"] == 0
+    assert made["to_do"] + made["unknown"] == 3 - made["memberships"][0]["submitted"]
+
+
+def wait_for_jobs(sandbox: Sandbox, count: int) -> None:
+    """Until the sandbox has accepted so many."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(sandbox.names()) < count:
+        assert time.monotonic() < deadline
+
+
+def test_a_damaged_ledger_ends_a_plan_with_status_4(program: Program) -> None:
+    """The number of the line is told."""
+    write_manifest(program, ["a"])
+    (program.folder / "jobs.ledger.jsonl").write_text("nonsense\n{}\n")
+    ended = program.run("plan", "jobs.csv")
+    assert ended.status == 4
+    assert "line 1" in ended.stderr
+
+
+def test_an_earlier_ledger_tells_how_long_jobs_take(submitting: Program, sandbox: Sandbox) -> None:
+    """A batch that was followed to its end is the next one's forecast."""
+    sandbox.configure(job_seconds=0.5)
+    write_manifest(submitting, [f"a{number}" for number in range(12)])
+    assert submitting.run("submit", "jobs.csv", "--wait", "--ledger", "old.jsonl").status == 0
+    write_manifest(submitting, [f"b{number}" for number in range(60)])
+    made = plan(submitting, "--history", "old.jsonl")
+    assert made["basis"].startswith("12 jobs that have ended")
+    low, middle, high = (made["finish"][name] for name in ("low_seconds", "seconds", "high_seconds"))
+    assert 0 < low < middle < high < 60
+    assert [each["slots"] for each in made["what_if"]] == [10, 25]
+    assert made["what_if"][1]["seconds"] < made["what_if"][0]["seconds"] < middle
+    refused = submitting.run("plan", "jobs.csv", "--history", "none.jsonl")
+    assert refused.status == 2
+    assert "none.jsonl" in refused.stderr
+
+
+def test_a_rehearsal_s_ledger_is_no_history_of_the_service(submitting: Program) -> None:
+    """The sandbox's two seconds would be believed."""
+    write_manifest(submitting, ["a"])
+    assert submitting.run("submit", "jobs.csv", "--sandbox", "--ledger", "rehearsed.jsonl").status == 0
+    refused = submitting.run("plan", "jobs.csv", "--history", "rehearsed.jsonl")
+    assert refused.status == 2
+    assert "rehearsed.jsonl" in refused.stderr
+    assert plan(submitting, "--sandbox", "--history", "rehearsed.jsonl")["finish"]["seconds"] > 0
+
+
+def test_online_a_plan_sees_who_runs_and_what_is_ready(submitting: Program, sandbox: Sandbox) -> None:
+    """Others' jobs hold slots as well; nothing is started."""
+    write_manifest(submitting, ["foreign-1", "foreign-2"])
+    assert submitting.run("submit", "jobs.csv", "--ledger", "others.jsonl").status == 0
+    write_manifest(submitting, ["a"])
+    ended = submitting.run("plan", "jobs.csv", "--online", "--job-minutes", "10")
+    assert ended.status == 0
+    assert "Ready: 2 trained models and channels looked at, all ACTIVE" in ended.stdout
+    made = plan(submitting, "--online", "--job-minutes", "10")
+    assert made["memberships"][0]["running"] == 2
+    assert made["online"] == {"checked": 2, "problems": [], "untold": []}
+    assert sandbox.calls() == 2
+
+
+def test_online_what_is_not_ready_ends_a_plan_with_status_1(submitting: Program, sandbox: Sandbox) -> None:
+    """A model in training and a channel that is gone, each by its ARN."""
+    model, channel = arn("trained-model"), arn("ml-input-channel")
+    write_manifest(submitting, ["a", "b"])
+    sandbox.configure(model_statuses={model: "CREATE_IN_PROGRESS"}, missing_channels=[channel])
+    try:
+        ended = submitting.run("plan", "jobs.csv", "--online")
+        problems = plan(submitting, "--online")["online"]["problems"]
+    finally:
+        sandbox.configure(model_statuses={}, missing_channels=[])
+    assert ended.status == 1
+    assert f"{model} is CREATE_IN_PROGRESS" in ended.stdout
+    assert f"{channel}: ResourceNotFoundException" in ended.stdout
+    assert len(problems) == 2
+
+
+def test_online_without_permission_a_plan_says_what_it_could_not_check(submitting: Program, sandbox: Sandbox) -> None:
+    """A role that may start jobs need not be allowed to read models."""
+    write_manifest(submitting, ["a"])
+    sandbox.disturb(probabilities={"GetTrainedModel": {"access_denied": 1.0}})
+    made = plan(submitting, "--online")
+    assert made["exit_status"] == 0
+    [untold] = made["online"]["untold"]
+    assert "AccessDeniedException" in untold
+
+
+@pytest.mark.parametrize("fault", ["expired_token", "unrecognized_client"])
+def test_online_with_bad_credentials_a_plan_ends_with_status_3(
+    submitting: Program, sandbox: Sandbox, fault: str
+) -> None:
+    """No call would be accepted, and the plan says so before the run does."""
+    write_manifest(submitting, ["a"])
+    sandbox.disturb(probabilities={"*": {fault: 1.0}})
+    ended = submitting.run("plan", "jobs.csv", "--online")
+    assert ended.status == 3
+    assert "oken" in ended.stderr
+
+
+def test_online_without_credentials_a_plan_says_so(submitting: Program) -> None:
+    """Found out before any call."""
+    write_manifest(submitting, ["a"])
+    ended = submitting.run("plan", "jobs.csv", "--online", AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
+    assert ended.status == 3
+    assert "no AWS credentials" in ended.stderr
+
+
+def test_a_plan_has_a_line_for_each_membership_and_their_sum(program: Program) -> None:
+    """Readable without a terminal too."""
+    requests = [request_named("a"), request_named("b", membership=OTHER_MEMBERSHIP), request_named("c")]
+    write_jsonl(program.folder / "jobs.jsonl", requests)
+    lines = program.run("plan", "jobs.jsonl").stdout.splitlines()
+    [head] = [line for line in lines if line.startswith("membership")]
+    table = lines[lines.index(head) + 1 :][:3]
+    assert [line.split()[:2] for line in table] == [[MEMBERSHIP, "2"], [OTHER_MEMBERSHIP, "1"], ["total", "3"]]
+    assert len({len(line) for line in (head, *table)}) == 1
+
+
+class Terminal:
+    """The program at a pseudo-terminal."""
+
+    def __init__(self, program: Program, *arguments: str) -> None:
+        self._master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [CONSOLE_SCRIPT, *arguments],
+            cwd=program.folder,
+            env={**os.environ, **program.environment, "TERM": "dumb", "NO_COLOR": "1"},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.shown = ""
+
+    def read_until(self, text: str) -> None:
+        """Read what is shown until it has this."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while text not in self.shown:
+            assert time.monotonic() < deadline, self.shown
+            self._read()
+
+    def _read(self) -> None:
+        if select.select([self._master], [], [], 1.0)[0]:
+            self.shown += os.read(self._master, 4096).decode()
+
+    def type(self, text: str) -> None:
+        """Type something."""
+        os.write(self._master, text.encode())
+
+    def end(self) -> int:
+        """Read until the program has ended; gives its exit status."""
+        while True:
+            try:
+                self._read()
+            except OSError:  # the other end is closed
+                break
+        os.close(self._master)
+        return self.process.wait(PATIENCE_SECONDS)
+
+
+def test_submit_at_a_terminal_shows_the_plan_and_asks(submitting: Program, sandbox: Sandbox) -> None:
+    """A yes submits."""
+    write_manifest(submitting, ["a", "b"])
+    terminal = Terminal(submitting, "submit", "jobs.csv")
+    terminal.read_until("Go on?")
+    assert "2 jobs to submit of 2 rows in 1 membership" in terminal.shown
+    assert sandbox.names() == []
+    terminal.type("y\n")
+    assert terminal.end() == 0
+    assert sorted(sandbox.names()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"])
+def test_whoever_does_not_say_yes_sends_nothing(submitting: Program, sandbox: Sandbox, answer: str) -> None:
+    """No, nothing and end of file: status 3, and no ledger."""
+    write_manifest(submitting, ["a"])
+    terminal = Terminal(submitting, "submit", "jobs.csv")
+    terminal.read_until("Go on?")
+    terminal.type(answer)
+    assert terminal.end() == 3
+    assert sandbox.names() == []
+    assert not (submitting.folder / "jobs.ledger.jsonl").exists()
+    assert "Traceback" not in terminal.shown
+
+
+def test_yes_and_work_that_is_done_ask_nothing(submitting: Program, sandbox: Sandbox) -> None:
+    """--yes goes on by itself; where nothing is to do there is no question."""
+    write_manifest(submitting, ["a"])
+    first = Terminal(submitting, "submit", "jobs.csv", "--yes")
+    assert first.end() == 0
+    again = Terminal(submitting, "submit", "jobs.csv")
+    assert again.end() == 0
+    assert "Go on?" not in first.shown + again.shown
+    assert sandbox.names() == ["a"]
+
+
+def test_without_a_terminal_nothing_is_asked(submitting: Program, sandbox: Sandbox) -> None:
+    """A nightly job would wait for ever."""
+    write_manifest(submitting, ["a"])
+    assert submitting.run("submit", "jobs.csv").status == 0
+    assert sandbox.names() == ["a"]
+
+
+def test_a_pipe_is_not_read_before_it_is_submitted(submitting: Program, sandbox: Sandbox) -> None:
+    """It could not be read again."""
+    fifo = submitting.folder / "jobs.fifo"
+    os.mkfifo(fifo)
+    terminal = Terminal(submitting, "submit", "jobs.fifo")
+    terminal.read_until("Go on?")
+    terminal.type("y\n")
+    Path(fifo).write_text(csv_text(["a"]))
+    assert terminal.end() == 0
+    assert sandbox.names() == ["a"]

@@ -1,0 +1,72 @@
+"""What a run would do with each row, by membership."""
+
+from conftest import OTHER_MEMBERSHIP, job_arn, request_named
+from strategies import MEMBERSHIP
+
+from batchsubmit.book import Book
+from batchsubmit.jobs import Failed, Intent, JobEvent, Submitted, job_digest, key_text
+from batchsubmit.prospect import Prospect
+from batchsubmit.schema import canonical
+from batchsubmit.sources import Row
+from batchsubmit.sources.index import Index
+
+AT = "2026-11-23T00:00:00.000000Z"
+
+
+def rows(**homes: str) -> tuple[Index, dict[str, str]]:
+    """An index of rows by name and membership, and their keys."""
+    index, keys = Index(), {}
+    for line, (name, home) in enumerate(homes.items(), start=2):
+        request = request_named(name, membership=home)
+        digest = job_digest(canonical(request))
+        keys[name] = key_text(digest)
+        row = Row(line=line, offset=line, request=request, variables={}, problems=())
+        index.add(row, home, digest, 0)
+    return index, keys
+
+
+def book_of(*events: JobEvent) -> Book:
+    """A ledger's book."""
+    book = Book()
+    for event in events:
+        book.apply(event)
+    return book
+
+
+def intent(key: str, name: str) -> Intent:
+    """A call that nobody heard of again."""
+    return Intent(at=AT, job=key, membership=MEMBERSHIP, name=name, attempt=1, trained_model="m")
+
+
+def failed(key: str, name: str) -> Failed:
+    """A job that was refused for good."""
+    return Failed(at=AT, job=key, membership=MEMBERSHIP, name=name, code="X", message="", attempt=1)
+
+
+def test_each_row_is_in_one_column_of_its_membership() -> None:
+    """Submitted, failed, unknown or to do; jobs whose rows are gone are counted apart."""
+    index, keys = rows(a=MEMBERSHIP, b=MEMBERSHIP, c=MEMBERSHIP, d=MEMBERSHIP, e=OTHER_MEMBERSHIP)
+    arn = job_arn("a")
+    done = Submitted(at=AT, job=keys["a"], membership=MEMBERSHIP, name="a", arn=arn, attempt=1, via="start")
+    book = book_of(done, failed(keys["b"], "b"), intent(keys["c"], "c"), intent("gone", "gone"))
+    prospect = Prospect.of(index, book)
+    lane, other = prospect.lanes.values()
+    assert (lane.rows, lane.submitted, lane.failed, lane.unknown, lane.to_do) == (4, 1, 1, 1, 1)
+    assert (other.membership, other.rows, other.to_do) == (OTHER_MEMBERSHIP, 1, 1)
+    assert (prospect.to_do, prospect.unknown, prospect.unknown_elsewhere) == (2, 1, 1)
+
+
+def test_failed_jobs_are_to_do_where_they_are_to_be_tried_again() -> None:
+    """As with submit --retry-failed."""
+    index, keys = rows(a=MEMBERSHIP)
+    assert Prospect.of(index, book_of(failed(keys["a"], "a"))).to_do == 0
+    assert Prospect.of(index, book_of(failed(keys["a"], "a")), retry_failed=True).to_do == 1
+
+
+def test_a_sample_is_spread_over_the_rows_and_leaves_no_lane_out() -> None:
+    """A hundred rows and one: about ten, the one among them."""
+    index, _ = rows(**{f"a{number}": MEMBERSHIP for number in range(100)}, lonely=OTHER_MEMBERSHIP)
+    sample = list(Prospect.of(index, Book()).sample(10))
+    assert [number for home, number in sample if home == MEMBERSHIP] == list(range(0, 100, 10))
+    assert (OTHER_MEMBERSHIP, 100) in sample
+    assert len(list(Prospect.of(index, Book()).sample(1_000))) == 101
