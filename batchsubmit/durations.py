@@ -19,6 +19,9 @@ _PRIOR_WEIGHT = 2.0
 """Three equal times do not prove that all are equal: the spread starts from a guess that weighs as much as two jobs."""
 
 _LEAST_SIGMA = 0.02
+_NO_AGE = 1e-9
+"""Seconds: a job that is younger has not begun."""
+
 _FAR_TAIL = 6.0
 """From so many standard deviations on the hazard is computed by its asymptote: the survival is too small a number."""
 
@@ -45,7 +48,7 @@ class LogNormal:
 
     def hazard(self, age_seconds: float) -> float:
         """How likely, a second, a job that has run for so long ends now."""
-        if age_seconds <= 0:
+        if age_seconds < _NO_AGE:
             return 0.0
         z = (math.log(age_seconds) - self.mu) / self.sigma
         if z > _FAR_TAIL:
