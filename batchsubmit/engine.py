@@ -94,9 +94,11 @@ class Engine:
                 tasks.create_task(self._settle(state, tasks), name=f"settle {state.job}")
             while not self._is_over:
                 self._changed.clear()
-                self._begin_calls(tasks)
-                self._begin_looks(tasks)
-                await self._wait_for_change()
+                # One moment for all questions of a turn: what came due between two of them would be overlooked.
+                now = self._clock.monotonic()
+                self._begin_calls(tasks, now)
+                self._begin_looks(tasks, now)
+                await self._wait_for_change(now)
 
     @property
     def _is_over(self) -> bool:
@@ -117,9 +119,9 @@ class Engine:
         waiting = self._source.waiting()
         return [name for name in waiting if name not in self._blocked] if self._blocked else waiting
 
-    def _begin_calls(self, tasks: asyncio.TaskGroup) -> None:
+    def _begin_calls(self, tasks: asyncio.TaskGroup, now: float) -> None:
         while self.under_way < self._limits.concurrency and not self._stop.requested:
-            ticket = self._slots.next(self._open_lanes(), self._clock.monotonic())
+            ticket = self._slots.next(self._open_lanes(), now)
             if ticket is None:
                 return
             delivery = self._take(ticket)
@@ -137,8 +139,8 @@ class Engine:
             self._slots.ended(ticket)
         return delivery
 
-    def _begin_looks(self, tasks: asyncio.TaskGroup) -> None:
-        while (look := self._slots.next_look(self._clock.monotonic())) is not None:
+    def _begin_looks(self, tasks: asyncio.TaskGroup, now: float) -> None:
+        while (look := self._slots.next_look(now)) is not None:
             tasks.create_task(self._look(look), name=f"look at {look.membership}")
 
     async def _look(self, look: Look) -> None:
@@ -146,11 +148,11 @@ class Engine:
             await self._watcher.look(look, self._changed.set)
         self._changed.set()
 
-    async def _wait_for_change(self) -> None:
+    async def _wait_for_change(self, now: float) -> None:
         """Sleep until a call ends, a look or a try comes due, or the run is asked to stop."""
         if self._is_over:
             return
-        wake_at = self._slots.wake_at(self._clock.monotonic())
+        wake_at = self._slots.wake_at(now)
         wait = None if wake_at is None else max(wake_at - self._clock.monotonic(), 0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):

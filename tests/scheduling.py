@@ -107,6 +107,15 @@ class MemoryDelivery:
         self._source.put_back(self.job)
 
 
+class SlowClock(VirtualClock):
+    """Time passes while the program computes, too: a bit with each time that it looks at the clock."""
+
+    def monotonic(self) -> float:
+        """Later each time."""
+        self._loop._seconds += 0.001
+        return self._loop.time()
+
+
 class World:
     """A service with quotas, what is done to it at which time, and one run of the program."""
 
@@ -121,7 +130,7 @@ class World:
     ) -> None:
         random.seed(0)  # the jitter of retries
         self.loop = loop
-        self.clock = VirtualClock(loop)
+        self.clock: VirtualClock = SlowClock(loop)
         defaults: dict[str, Any] = {"pending_seconds": 0.0, "job_seconds": HALF_AN_HOUR, "job_sigma": 0.5, "seed": 1}
         self.service = SandboxService(SandboxSettings(**defaults | sandbox), self.clock.service_time)
         self.ledger = SlowLedger()

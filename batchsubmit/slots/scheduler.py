@@ -105,9 +105,9 @@ class Slots:
         return self._agenda.next_look(now)
 
     def wake_at(self, now: float) -> float | None:
-        """When a look or a single try comes due next."""
+        """When a look or a single try comes due next. To be asked after `next` and `next_look`, of the same moment."""
         moments = (self._agenda.wake_at(now), self._turns.wake_at(now))
-        return min((each for each in moments if each is not None and each > now), default=None)
+        return min((each for each in moments if each is not None), default=None)
 
     def strangers(self, look: Look, sightings: Iterable[Sighting]) -> set[str]:
         """ARNs of running jobs that were not known to run."""

@@ -245,6 +245,16 @@ def test_where_nothing_may_be_looked_at_slots_come_back_by_single_tries() -> Non
     assert slots.next_look(1e9) == Look("a")
 
 
+def test_a_look_that_came_due_meanwhile_is_not_forgotten() -> None:
+    """It is due now, and hides none that comes later."""
+    slots = fresh(follows=True)
+    accept_all(slots, ["a"], most=1)
+    assert slots.next_look(0.5) is None
+    due_at = slots.wake_at(0.5)
+    assert due_at is not None
+    assert slots.wake_at(due_at + 1) == due_at
+
+
 def test_a_look_that_is_under_way_is_not_begun_again() -> None:
     """One looker a membership."""
     slots = fresh(follows=True)
