@@ -48,8 +48,8 @@ class Slots:
         self._lanes: dict[str, Lane] = {}
         self._accounts: dict[str, Account] = {}
         self._raise_interval = _RAISE_PROBE_INTERVALS * settings.max_poll_seconds
-        self._turns = Turns(self._lane, raise_interval=self._raise_interval)
         self._agenda = Agenda(settings, durations, follows=follows)
+        self._turns = Turns(self._lane, raise_interval=self._raise_interval, heard=self._agenda.refresh)
         self._told: tuple[int | None, int | None, float] = (None, None, math.inf)
         self._running = 0
         self._ours = 0

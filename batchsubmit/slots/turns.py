@@ -29,10 +29,14 @@ class _Lines:
 
 
 class Turns:
-    """All waiting lanes. `lane_of` gives the lane of a membership; it is asked for those that wait."""
+    """All waiting lanes. `lane_of` gives the lane of a membership; it is asked for those that wait.
 
-    def __init__(self, lane_of: Callable[[str], Lane], *, raise_interval: float) -> None:
+    `heard` is told of each lane that begins or ceases to wait: from then on its slots are wanted, or not any more.
+    """
+
+    def __init__(self, lane_of: Callable[[str], Lane], *, raise_interval: float, heard: Callable[[Lane], None]) -> None:
         self._lane_of = lane_of
+        self._heard = heard
         self._raise_interval = raise_interval
         self._waiting: dict[str, Lane] = {}
         self._unsure: dict[Lane, None] = {}
@@ -128,6 +132,7 @@ class Turns:
             del self._waiting[lane.membership]
             lane.account.waiting -= 1
         self.refresh(lane)
+        self._heard(lane)
 
     # Single tries: of slots that others seem to hold, or beyond a limit that may be higher now
 
