@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 import msgspec
+import pytest
+from settings_table import HEAD, settings_table
 
 from batchsubmit.cli import commands
 from batchsubmit.config import Settings, load_settings, setting_names
@@ -73,6 +75,26 @@ def test_the_example_settings_are_the_defaults_and_complete() -> None:
         assert section in content
         for key in keys:
             assert key in content[section] or f"# {key} =" in text
+
+
+def test_the_table_of_settings_is_what_the_model_says() -> None:
+    """Each key with its default and its meaning, word for word; `python tests/settings_table.py` prints it."""
+    start = README.index(HEAD)
+    assert README[start:].split("\n\n", 1)[0] + "\n" == settings_table()
+    assert README.index("\n## Settings\n") < start < README.index("\n## How it works\n")
+
+
+def test_every_link_within_the_readme_leads_to_a_heading() -> None:
+    """Sections are moved and renamed; no link stays behind."""
+    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
+
+
+@pytest.mark.parametrize("name", re.findall(r"tests/\w+/\w+\.py", README))
+def test_every_command_that_counts_a_figure_again_is_there(name: str) -> None:
+    """A figure without its command is a claim."""
+    assert (ROOT / name).is_file()
 
 
 def test_the_demo_manifest_is_the_one_of_the_readme() -> None:
