@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from conftest import job_named
-from virtual import SlowLedger, VirtualClock, VirtualLoop, Wire, virtual_loop
+from virtual import SlowLedger, Wire
 
 from batchsubmit.catalog import Catalog
 from batchsubmit.claiming import Claims
@@ -25,6 +25,7 @@ from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
+from batchsubmit.simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from batchsubmit.slots import Slots
 from batchsubmit.stopping import Stop
 from batchsubmit.submitter import Submitter

@@ -5,7 +5,6 @@
 
 import json
 import signal
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,9 +12,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aws_local import LocalAws, LocalQueue, free_port
+from aws_local import LocalAws, LocalQueue
 from conftest import Program, Sandbox, finish, request_named
-from prometheus_client.parser import text_string_to_metric_families
 from queueing import aws, in_virginia, serving, until, working
 from sqs_proxy import SqsProxy, sqs_proxy
 

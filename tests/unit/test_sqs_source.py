@@ -11,11 +11,12 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, request_named
 from memory_sqs import MemorySqs
 from strategies import MEMBERSHIP, REGION
-from virtual import VirtualClock, running_loop, virtually
+from virtual import running_loop, virtually
 
 from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.jobs import Failed
 from batchsubmit.schema import RequestChecker
+from batchsubmit.simulation.loop import VirtualClock
 from batchsubmit.sources.sqs.counters import QueueCounters
 from batchsubmit.sources.sqs.message import Judge
 from batchsubmit.sources.sqs.site import Served, make_site

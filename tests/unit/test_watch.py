@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_named
 from scheduling import MemorySource
-from virtual import SlowLedger, VirtualClock, running_loop, virtually
+from virtual import SlowLedger, running_loop, virtually
 
 from batchsubmit.catalog import Catalog
 from batchsubmit.claiming import Claims
@@ -19,6 +19,7 @@ from batchsubmit.observers.tally import Tally
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
+from batchsubmit.simulation.loop import VirtualClock
 from batchsubmit.slots import Slots
 from batchsubmit.stopping import Stop, StopReason
 from batchsubmit.submitter import Submitter
