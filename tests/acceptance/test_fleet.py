@@ -4,16 +4,20 @@
 """
 
 import json
+import re
 import signal
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aws_local import LocalAws, LocalQueue
+from aws_local import LocalAws, LocalQueue, free_port
 from conftest import Program, Sandbox, finish, request_named
+from prometheus_client.parser import text_string_to_metric_families
 from queueing import aws, in_virginia, serving, until, working
 from sqs_proxy import SqsProxy, sqs_proxy
 
@@ -77,7 +81,7 @@ def wanted(jobs: int = JOBS) -> list[dict[str, object]]:
 
 
 def deliver_some_twice(proxy: SqsProxy) -> Counter[str]:
-    """Let every 33rd message, and each that is no job, come again with the next answer, whoever gets that; count them."""
+    """Let every 33rd message, and each that is no job, come again with the next answer, to whom it may; count them."""
     copies: Counter[str] = Counter()
     late: list[dict[str, Any]] = []
     seen: set[str] = set()
@@ -100,6 +104,24 @@ def deliver_some_twice(proxy: SqsProxy) -> Counter[str]:
     return copies
 
 
+def scrape(port: int) -> dict[str, list[float]]:
+    """What a worker's /metrics has, as Prometheus reads it: the counts of each family, without its `_created`."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return {
+            family.name: [each.value for each in family.samples if not each.name.endswith("_created")]
+            for family in families
+        }
+
+
+def documented_metrics() -> set[str]:
+    """The families in the README's table."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    names = re.findall(r"^\| `(batchsubmit_\w+)` \| (?:counter|gauge|histogram) ", readme, re.MULTILINE)
+    assert len(names) > 20
+    return {name.removesuffix("_total") for name in names}
+
+
 @contextmanager
 def troubled_queue(aws: LocalAws) -> Iterator[tuple[LocalQueue, SqsProxy]]:
     """A queue, and a way to it on which messages are doubled."""
@@ -119,10 +141,12 @@ def test_a_fleet_submits_every_job_once_whatever_fails(
         half = JOBS // 2
         queue.put(*wanted()[:half], *POISON, *wanted()[half:])
 
-        def begin() -> "subprocess.Popen[bytes]":
-            return stack.enter_context(serving(fleet, queue, "--ledger", table))
+        def begin(metrics_port: int = 0) -> "subprocess.Popen[bytes]":
+            port = {"BATCHSUBMIT_WORKER__METRICS_PORT": str(metrics_port)}
+            return stack.enter_context(serving(fleet, queue, "--ledger", table, **port))
 
-        killed, drained, steady = begin(), begin(), begin()
+        port = free_port()
+        killed, drained, steady = begin(), begin(), begin(port)
         until(lambda: len(sandbox.names()) >= JOBS // 4)
         killed.send_signal(signal.SIGKILL)
         replacement = begin()
@@ -132,6 +156,9 @@ def test_a_fleet_submits_every_job_once_whatever_fails(
         assert first.status == 0, first.stderr
         another = begin()
         until(lambda: queue.size() == 0)
+        check = fleet.run("worker", "--check", BATCHSUBMIT_WORKER__METRICS_PORT=str(port))
+        assert check.status == 0, check.stderr
+        scraped = scrape(port)
         for process in (steady, replacement, another):
             process.send_signal(signal.SIGTERM)
         ended = [finish(process) for process in (steady, replacement, another)]
@@ -140,6 +167,8 @@ def test_a_fleet_submits_every_job_once_whatever_fails(
     assert queue.dead is not None
     assert sorted(each["Body"] for each in queue.dead.drain()) == sorted(POISON)
     assert len(copies) > len(POISON)
+    assert scraped.keys() >= documented_metrics()
+    assert sum(scraped["batchsubmit_jobs_submitted"]) == ended[0].summary["submitted"] > 0
     sandbox.disturb()
     verified = fleet.run("verify", table)
     assert verified.status == 0, verified.stdout
