@@ -255,6 +255,8 @@ class Engine:
             case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
                 self._claims.send_again(job.key)
                 await self._try_again(delivery)
+            case Undecided(is_lost=True):
+                delivery.released()  # another worker has it: ask that one, in a while, what became of it
             case Undecided(reason):
                 self.undecided[job.key] = reason
 
@@ -267,8 +269,8 @@ class Engine:
             return
         message = f"{self._limits.max_attempts} calls brought no answer, and none of them was accepted"
         with self._stopping_on_ledger_trouble():
-            await self._submitter.fail(job, Rejected("NoAnswer", message))
-            delivery.failed()
+            is_ours = await self._submitter.fail(job, Rejected("NoAnswer", message))
+            (delivery.failed if is_ours else delivery.released)()
 
     async def _settle(self, state: JobState, tasks: asyncio.TaskGroup) -> None:
         """Look up a job that an earlier run left unknown; its lane waits until all of these are settled."""

@@ -44,9 +44,10 @@ class NotThere:
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """The service does not tell, or the run is stopping: the job stays unknown."""
+    """The service does not tell, or the run is stopping, or the job was lost to another worker: it stays unknown."""
 
     reason: str
+    is_lost: bool = False
 
 
 Finding: TypeAlias = Found | NotThere | Undecided
@@ -228,7 +229,7 @@ class Lookup:
         except ClaimedArnError:
             return  # an identical, untagged job of another worker has it: the next pass looks for one more
         except LostJobError as exc:
-            finding = Undecided(str(exc))
+            finding = Undecided(str(exc), is_lost=True)
         case.finding.set_result(finding)
 
     async def _record_duplicates(self, cases: list[_Case]) -> None:

@@ -13,6 +13,7 @@ from batchsubmit import __version__
 from batchsubmit.clock import SystemClock
 from batchsubmit.exits import EXIT_DONE, EXIT_STOPPED
 from batchsubmit.jobs import Failed, RunEnded, RunStarted
+from batchsubmit.ledger import LostJobError, Mine
 from batchsubmit.observers.logs import bind_run
 from batchsubmit.observers.tally import Tally
 from batchsubmit.recorder import Recorder
@@ -112,16 +113,36 @@ class LedgerBooks:
         self._recorder = recorder
 
     async def standing(self, keys: Sequence[str]) -> Sequence[Action]:
-        """Say for each key what may be done with the job."""
-        return [self.standing_now(key) for key in keys]
+        """Say for each key what may be done with the job.
+
+        What another worker left open, and maybe has in hand, is for the engine to claim before anything is done.
+        """
+        ledger = self._recorder.ledger
+        states = await ledger.states(keys)
+        actions = [decide(states.get(key)) for key in keys]
+        return [
+            Action.SUBMIT if action is Action.LOOK_UP and ledger.book.get(key) is None else action
+            for key, action in zip(keys, actions, strict=True)
+        ]
 
     def standing_now(self, key: str) -> Action:
         """Say the same of one."""
         return decide(self._recorder.ledger.book.get(key))
 
-    async def record(self, event: Failed) -> None:
-        """Write down that a message can never work."""
-        await self._recorder.record(event)
+    async def record(self, event: Failed) -> bool:
+        """Write down that a message can never work, unless that is done, or is being done by somebody else."""
+        claim = await self._recorder.ledger.claim(event.job)
+        if not isinstance(claim, Mine):
+            return False
+        try:
+            if decide(claim.state) is not Action.SUBMIT:
+                return False
+            await self._recorder.record(event)
+        except LostJobError:
+            return False
+        finally:
+            self._recorder.ledger.let_go(event.job)
+        return True
 
     def now(self) -> str:
         """The time for an event's `at`."""

@@ -71,8 +71,7 @@ class Submitter:
             case Accepted() | Uncertain() | QuotaExceeded() | Withdrawn():
                 return result
             case Rejected() | Conflicted():
-                await self.fail(job, result)
-                return GivenUp()
+                return GivenUp() if await self.fail(job, result) else Withdrawn()
             case Forbidden():
                 self._stop.request(_reason(result), forbidden_words("StartTrainedModelInferenceJob", result))
                 return Withdrawn()
@@ -105,6 +104,12 @@ class Submitter:
             # The conflict may be with our own earlier attempt, which the lookup missed: look again before trying on.
             outcome = Uncertain(f"{outcome.code} after an attempt without an answer: {outcome.message}")
         try:
+            return await self._recorded(job, attempt, outcome)
+        except LostJobError:
+            return Withdrawn()  # whoever took the job over looks it up, and finds what this call brought
+
+    async def _recorded(self, job: Job, attempt: int, outcome: Outcome) -> Outcome:
+        try:
             await self._record_outcome(job, attempt, outcome)
         except ClaimedArnError as exc:
             # Identical, untagged jobs are one another's: a lookup elsewhere has taken this one for such a job.
@@ -131,15 +136,19 @@ class Submitter:
             case _:
                 self._recorder.note(self._refused(job, attempt, outcome.code))
 
-    async def fail(self, job: Job, outcome: Rejected | Conflicted) -> None:
-        """Record that a job failed for good."""
+    async def fail(self, job: Job, outcome: Rejected | Conflicted) -> bool:
+        """Record that a job failed for good; False where another worker has it by now, and will find out itself."""
         failed = Failed(
             **job.stamp(self._recorder.now()),
             code=outcome.code,
             message=outcome.message,
             attempt=self._last_attempt(job),
         )
-        await self._recorder.record(failed)
+        try:
+            await self._recorder.record(failed)
+        except LostJobError:
+            return False
+        return True
 
     def _refused(self, job: Job, attempt: int, code: str) -> Refused:
         return Refused(**job.stamp(self._recorder.now()), code=code, attempt=attempt)

@@ -73,6 +73,10 @@ class Ledger(Protocol):
         """Bring what is known of these jobs into the book, without claiming them."""
         ...
 
+    async def states(self, keys: Collection[str]) -> dict[str, JobState]:
+        """Where these jobs stand, as far as they are known, without claiming them or bringing them into the book."""
+        ...
+
     async def claims(self, arns: Collection[str]) -> dict[str, str]:
         """Which of these ARNs the ledger already knows, and whose they are (ARN to key)."""
         ...

@@ -19,6 +19,7 @@ from batchsubmit.ledger.leases import LeaseTerms, Session, Watch, keep_renewing,
 from batchsubmit.ledger.rows import JobRow, arn_address, job_address, to_own
 from batchsubmit.ledger.runs import Runs
 from batchsubmit.ledger.table import ConflictError, Table
+from batchsubmit.states import JobState
 
 _CLAIM_TRIES = 5
 _ASK_AGAIN_SECONDS = 1.0
@@ -105,13 +106,23 @@ class SharedLedger:
 
     async def recall(self, keys: Iterable[str]) -> None:
         """Bring what the table knows of these jobs into the book."""
+        async for key, state in self._read(keys):
+            self.book.restore(key, state)
+
+    async def states(self, keys: Collection[str]) -> dict[str, JobState]:
+        """Where these jobs stand: by the book those in hand, by the table all others."""
+        found = {key: state async for key, state in self._read(keys) if state is not None}
+        return found | {key: state for key in keys if (state := self.book.get(key)) is not None}
+
+    async def _read(self, keys: Iterable[str]) -> AsyncIterator[tuple[str, JobState | None]]:
+        """Read from the table what it has of these jobs, but for those in hand, of which the book knows more."""
         wanted = [key for key in keys if key not in self._hands]
         for start in range(0, len(wanted), _KEYS_A_READ):
             addresses = {job_address(key): key for key in wanted[start : start + _KEYS_A_READ]}
             for address, item in (await self._table.get_many(addresses)).items():
                 key = addresses[address]
                 if key not in self._hands:
-                    self.book.restore(key, JobRow.read(key, item).state)
+                    yield key, JobRow.read(key, item).state
 
     async def claims(self, arns: Collection[str]) -> dict[str, str]:
         """Whose these ARNs are, by the table and by what is on its way there."""

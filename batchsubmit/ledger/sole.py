@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 
 from batchsubmit.book import Book
 from batchsubmit.ledger import Claim, Mine, Taken
+from batchsubmit.states import JobState
 
 _ASK_AGAIN_SECONDS = 1.0
 
@@ -36,6 +37,10 @@ class SoleWriter:
 
     async def recall(self, keys: Iterable[str]) -> None:
         """Do nothing: the book has all jobs."""
+
+    async def states(self, keys: Collection[str]) -> dict[str, JobState]:
+        """Where these jobs stand by the book."""
+        return {key: state for key in keys if (state := self.book.get(key)) is not None}
 
     async def claims(self, arns: Collection[str]) -> dict[str, str]:
         """Which of these ARNs the ledger knows, and whose they are."""

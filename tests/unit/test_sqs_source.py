@@ -46,10 +46,13 @@ class MemoryBooks:
         """Say it of one."""
         return self.actions.get(key, Action.SUBMIT)
 
-    async def record(self, event: Failed) -> None:
+    async def record(self, event: Failed) -> bool:
         """Take a failure down."""
+        if event.job in self.actions:
+            return False
         self.failed.append(event)
         self.actions[event.job] = Action.LEAVE_FAILED
+        return True
 
     def now(self) -> str:
         """Any time."""

@@ -18,8 +18,11 @@ class Books(Protocol):
         """Say the same of one key, by what is known in this process."""
         ...
 
-    async def record(self, event: Failed) -> None:
-        """Write down that a message can never work, and wait until that is durable. Raises StoppedError."""
+    async def record(self, event: Failed) -> bool:
+        """Write down that a message can never work, and wait until that is durable; False where somebody else has.
+
+        Raises StoppedError.
+        """
         ...
 
     def now(self) -> str:

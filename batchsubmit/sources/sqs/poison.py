@@ -5,13 +5,12 @@ import structlog
 from batchsubmit.sources.sqs.books import Books
 from batchsubmit.sources.sqs.counters import QueueCounters
 from batchsubmit.sources.sqs.handback import HandBack
-from batchsubmit.sources.sqs.message import Message, Poison, poison_key
+from batchsubmit.sources.sqs.message import Message, Poison
 from batchsubmit.sources.sqs.outgoing import Outgoing, text_attributes
 from batchsubmit.sources.sqs.queue import Queue
 from batchsubmit.sources.sqs.removal import Removal
 from batchsubmit.sources.sqs.returns import Return, delay_seconds
 from batchsubmit.sources.sqs.trouble import QueueBusyError, QueueError
-from batchsubmit.states import Action
 
 _MOST_ATTRIBUTES = 10
 _MOST_REMEMBERED = 10_000
@@ -47,11 +46,9 @@ class PoisonDesk:
         if message.id in self._moved:
             self._removal.add(message.receipt)
             return
-        (known,) = await self._books.standing([poison_key(message)])
-        if known is Action.SUBMIT:
+        if await self._books.record(poison.failed(message, self._books.now())):
             self._counters.poisoned += 1
             self._log.warning("message.poison", message=message.id, code=poison.code)
-            await self._books.record(poison.failed(message, self._books.now()))
         elif message.id not in self._doubtful:
             # Another worker, or an earlier run, wrote it down and is moving it or died before: wait and see.
             _remember(self._doubtful, message.id)
