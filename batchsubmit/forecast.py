@@ -20,10 +20,10 @@ _COVERAGE = (0.1, 0.5, 0.9)
 _ROUNDS_SIMULATED = 6
 """A sample has this many jobs for each slot, or its beginning and its end would be most of it."""
 _MOST_SIMULATED = 1_200
-_MOST_SCHEDULED = 5_000
+_MOST_SCHEDULED = 2_000
 _DRIFT_SIGMA = 0.03
 """No two batches are quite alike, however many jobs were seen: the mean of one differs by some hundredths."""
-_ROUNDS_SCHEDULED = 40
+_ROUNDS_SCHEDULED = 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from datetime import datetime
 from statistics import median
 
 from batchsubmit.config import Settings
-from batchsubmit.forecast import QUICK, THOROUGH, Effort, Finish, LaneAhead, Oracle, RunningAhead
+from batchsubmit.forecast import QUICK, THOROUGH, Finish, LaneAhead, Oracle, RunningAhead
 from batchsubmit.history import History
 from batchsubmit.prior import Expectations, Fixed, Guessed
 from batchsubmit.prospect import Prospect
@@ -114,7 +114,7 @@ class Observatory:
             finish=oracle.finish(lanes, quotas, effort=effort),
             basis=self._basis(),
             slots=slots,
-            what_ifs=() if quick else tuple(_what_ifs(oracle, lanes, quotas, replace(effort, simulations=1))),
+            what_ifs=() if quick else tuple(_what_ifs(oracle, lanes, quotas)),
         )
 
     def quotas(self, seen: Mapping[str, int]) -> tuple[Quotas, bool]:
@@ -172,8 +172,9 @@ def slots_of(lanes: Mapping[str, LaneAhead], quotas: Quotas) -> int:
     return int(sum(min(slots, quotas.of_account) for slots in by_account.values()))
 
 
-def _what_ifs(oracle: Oracle, lanes: Mapping[str, LaneAhead], quotas: Quotas, effort: Effort) -> list[WhatIf]:
-    """Raise both quotas alike, while there is more to do than there would be slots."""
+def _what_ifs(oracle: Oracle, lanes: Mapping[str, LaneAhead], quotas: Quotas) -> list[WhatIf]:
+    """Raise both quotas alike, while there is more to do than there would be slots; only the medians are told."""
+    effort = replace(THOROUGH, futures=40, simulations=1)
     found = []
     for factor in _RAISED:
         raised = Quotas(per_membership=quotas.per_membership * factor, per_account=quotas.per_account * factor)
