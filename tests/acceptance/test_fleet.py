@@ -174,3 +174,26 @@ def test_a_fleet_submits_every_job_once_whatever_fails(
     assert verified.status == 0, verified.stdout
     status = json.loads(fleet.run("status", table, "--json").stdout)
     assert status["counts"] == {"submitted": JOBS, "failed": len(POISON)}
+
+
+def test_a_manifest_is_shared_by_a_fleet_and_the_ends_of_its_jobs_are_written(
+    fleet: Program, sandbox: Sandbox, aws: LocalAws, table: str
+) -> None:
+    """Two workers expand it at the same time; its message goes once all rows are decided, by whomever."""
+    sandbox.configure(per_membership=2, per_account=0, job_seconds=0.5)
+    queue = aws.make_queue()
+    rows = wanted(40)
+    aws.put_object("fleet", "rows.jsonl", "".join(json.dumps(each) + "\n" for each in rows))
+    queue.put({"manifest": "s3://fleet/rows.jsonl"}, {"request": {"manifest": "no request"}}, *rows[::4])
+    queue.put({"manifest": "s3://fleet/rows.jsonl"})
+    with serving(fleet, queue, "--ledger", table) as first, serving(fleet, queue, "--ledger", table) as second:
+        until(lambda: queue.size() == 0)
+        for process in (first, second):
+            process.send_signal(signal.SIGTERM)
+        ended = [finish(process) for process in (first, second)]
+    assert [each.status for each in ended] == [0, 0], [each.stderr for each in ended]
+    assert sorted(sandbox.names()) == sorted(str(each["name"]) for each in rows)
+    assert fleet.run("verify", table).status == 0
+    counts = json.loads(fleet.run("status", table, "--json").stdout)["counts"]
+    assert counts["finished"] > 20
+    assert counts["failed"] == 1
