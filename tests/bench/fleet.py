@@ -183,6 +183,9 @@ def sweep(jobs: int, seed: int, folder: Path) -> bool:
         f"{sum(copies.values())} messages delivered twice, {seconds:.0f} s"
     )
     print(f"exit statuses {statuses}, verify {verified.returncode}")
+    if any(statuses):
+        for log in sorted(folder.glob("worker-*.log")):
+            print(log.name, *log.read_text(errors="replace").splitlines()[-2:], sep="\n  ")
     if verified.returncode:
         print(verified.stdout)
     is_clean = not duplicates and not losses and letters == Counter(POISON)
