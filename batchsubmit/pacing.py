@@ -136,7 +136,8 @@ class RateGate:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._closed.wait()
-        self._due += 1 / (self.pace.per_second * _EVENNESS)
+        if self.pace.is_limited:  # not where a rate that throttling had found was dropped during the wait
+            self._due += 1 / (self.pace.per_second * _EVENNESS)
 
     def _set_bound(self) -> None:
         """Tell the Throttler the rate of this moment: whole calls in the shortest period that holds them."""

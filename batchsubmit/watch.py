@@ -109,7 +109,8 @@ class Watcher:
 
     async def _record(self, membership: str, ended: Ended) -> None:
         """Write down that a job of ours has ended, with the service's words where it ended badly."""
-        state = self._recorder.ledger.book.get(ended.job.key)
+        key = ended.job.key  # asked of the ledger: a worker's book on a shared one forgets the jobs it lets go
+        state = (await self._recorder.ledger.states([key])).get(key)
         if state is None or state.phase is not Phase.SUBMITTED:
             return
         status, message = ended.sighting.status, ""

@@ -174,3 +174,46 @@ def test_a_fleet_submits_every_job_once_whatever_fails(
     assert verified.status == 0, verified.stdout
     status = json.loads(fleet.run("status", table, "--json").stdout)
     assert status["counts"] == {"submitted": JOBS, "failed": len(POISON)}
+
+
+def test_a_manifest_is_shared_by_a_fleet_and_the_ends_of_its_jobs_are_written(
+    fleet: Program, sandbox: Sandbox, aws: LocalAws, table: str
+) -> None:
+    """Two workers expand it at the same time; its message goes once all rows are decided, by whomever."""
+    sandbox.configure(per_membership=1, per_account=0, job_seconds=1.0)
+    queue = aws.make_queue()
+    rows = wanted(20)
+    aws.put_object("fleet", "rows.jsonl", "".join(json.dumps(each) + "\n" for each in rows))
+    queue.put({"manifest": "s3://fleet/rows.jsonl"}, {"request": {"manifest": "no request"}}, *rows[::4])
+    queue.put({"manifest": "s3://fleet/rows.jsonl"})
+    with serving(fleet, queue, "--ledger", table) as first, serving(fleet, queue, "--ledger", table) as second:
+        until(lambda: queue.size() == 0)
+        for process in (first, second):
+            process.send_signal(signal.SIGTERM)
+        ended = [finish(process) for process in (first, second)]
+    assert [each.status for each in ended] == [0, 0], [each.stderr for each in ended]
+    assert sorted(sandbox.names()) == sorted(str(each["name"]) for each in rows)
+    assert fleet.run("verify", table).status == 0
+    counts = json.loads(fleet.run("status", table, "--json").stdout)["counts"]
+    assert counts.get("finished", 0) > 3
+    assert counts["failed"] == 1
+
+
+def test_a_worker_that_stood_still_for_longer_than_its_lease_sends_nothing_more(
+    fleet: Program, sandbox: Sandbox, aws: LocalAws, table: str
+) -> None:
+    """Another has taken its jobs over by then; it says so and ends with status 3, to be started anew."""
+    queue = aws.make_queue()
+    queue.put(*wanted(40))
+    with serving(fleet, queue, "--ledger", table) as frozen, serving(fleet, queue, "--ledger", table) as other:
+        until(lambda: len(sandbox.names()) >= 10)
+        frozen.send_signal(signal.SIGSTOP)
+        until(lambda: queue.size() == 0)
+        frozen.send_signal(signal.SIGCONT)
+        stopped = finish(frozen)
+        other.send_signal(signal.SIGTERM)
+        assert finish(other).status == 0
+    assert stopped.status == 3, stopped.stderr
+    assert stopped.summary["stop_reason"] == "ledger"
+    assert sorted(sandbox.names()) == sorted(str(each["name"]) for each in wanted(40))
+    assert fleet.run("verify", table).status == 0

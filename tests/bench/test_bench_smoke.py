@@ -29,6 +29,7 @@ SCRIPTS = (
     "slots.py",
     "lanes.py",
     "forecast.py",
+    "fleet.py",
 )
 
 

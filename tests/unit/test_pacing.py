@@ -91,6 +91,19 @@ async def test_closing_the_gate_sends_home_all_who_wait() -> None:
     assert not await gate.admit()
 
 
+async def test_a_rate_that_is_dropped_while_somebody_waits_lets_that_one_through() -> None:
+    """Throttling found the rate, and half a minute without any more forgot it."""
+    pace = Pace(0)
+    pace.throttled(sent_at=0, now=0)
+    gate = RateGate(pace)
+    assert await gate.admit()
+    waiter = asyncio.create_task(gate.admit())
+    await asyncio.sleep(0)
+    pace.succeeded(sent_at=1, now=100)
+    assert not pace.is_limited
+    assert await asyncio.wait_for(waiter, 5)
+
+
 async def test_a_waiter_that_is_cancelled_takes_nothing_with_it() -> None:
     """Those behind it are served."""
     gate = RateGate(Pace(50))

@@ -30,6 +30,7 @@ from batchsubmit.jobs import (
     Uncertain,
     Unknown,
 )
+from batchsubmit.ledger import LostJobError
 from batchsubmit.ledger.memory import MemoryLedger
 from batchsubmit.observers.tally import Tally
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
@@ -49,11 +50,17 @@ UNCERTAIN = Uncertain("read time-out")
 class Bench:
     """A submitter with everything around it in memory; `script` disturbs the Start calls in their order."""
 
-    def __init__(self, clock: FakeClock, *script: Outcome | Disturbance | None, rate: float = 0) -> None:
+    def __init__(
+        self,
+        clock: FakeClock,
+        *script: Outcome | Disturbance | None,
+        rate: float = 0,
+        ledger: MemoryLedger | None = None,
+    ) -> None:
         self.clock = clock
         self.script = list(script)
         self.service = SandboxService(SandboxSettings(per_membership=2, per_account=0), clock.monotonic)
-        self.ledger = MemoryLedger()
+        self.ledger = ledger or MemoryLedger()
         self.stop = Stop()
         self.tally = Tally()
         self.gate = RateGate(Pace(rate))
@@ -322,3 +329,24 @@ async def test_attempts_are_counted_on_from_the_ledger(clock: FakeClock) -> None
     assert isinstance(await bench.submitter.submit(JOB), Accepted)
     attempts = [event.attempt for event in bench.ledger.events if isinstance(event, Intent)]
     assert attempts == list(range(1, len(attempts) + 1))
+
+
+class LosingLedger(MemoryLedger):
+    """A ledger in which another worker has taken the job over while the call was under way."""
+
+    def put(self, event: Event) -> Awaitable[None]:
+        """Take intents alone."""
+        if not isinstance(event, Intent):
+            raise LostJobError("job is in the hands of another worker")
+        return super().put(event)
+
+
+@pytest.mark.parametrize("outcome", [None, REJECTED, UNCERTAIN], ids=["accepted", "rejected", "uncertain"])
+async def test_a_job_that_was_lost_meanwhile_is_left_to_its_new_owner(
+    clock: FakeClock, outcome: Outcome | None
+) -> None:
+    """Whatever the call brought, the run goes on."""
+    bench = Bench(clock, outcome, ledger=LosingLedger())
+    assert isinstance(await bench.submitter.submit(JOB), Withdrawn)
+    assert not bench.stop.requested
+    assert bench.kinds[0] is Intent

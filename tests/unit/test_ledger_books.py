@@ -1,0 +1,65 @@
+"""What a queue's side learns from a ledger that several workers share."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from conftest import FakeClock
+from fleet import AT, events_in, intent, submitted
+
+from batchsubmit.jobs import Failed
+from batchsubmit.ledger.leases import LeaseTerms
+from batchsubmit.ledger.shared import SharedLedger, open_shared
+from batchsubmit.ledger.table import MemoryTable
+from batchsubmit.recorder import Recorder
+from batchsubmit.shift import LedgerBooks
+from batchsubmit.states import Action
+
+POISON = Failed(at=AT, job="p", membership="", name="", code="NotJson", message="message p: no JSON", attempt=0)
+
+
+@pytest.fixture
+def table() -> MemoryTable:
+    """A table that is empty."""
+    return MemoryTable()
+
+
+@asynccontextmanager
+async def worker(table: MemoryTable, name: str, clock: FakeClock) -> AsyncIterator[tuple[SharedLedger, LedgerBooks]]:
+    """One worker's ledger, and its queue's view of that."""
+    async with open_shared(table, name, name, clock=clock, terms=LeaseTerms()) as ledger:
+        yield ledger, LedgerBooks(Recorder(ledger, clock))
+
+
+async def test_poison_is_recorded_by_one_worker_alone(table: MemoryTable, clock: FakeClock) -> None:
+    """The others are told that it is done, so that they do not move its message too."""
+    async with worker(table, "a", clock) as (_, first), worker(table, "b", clock) as (_, second):
+        assert await first.record(POISON)
+        assert not await second.record(POISON)
+    assert [event for event in events_in(table) if isinstance(event, Failed)] == [POISON]
+
+
+async def test_poison_in_another_s_hands_is_left_to_that_one(table: MemoryTable, clock: FakeClock) -> None:
+    """It may be about to move the message."""
+    async with worker(table, "a", clock) as (ledger, _), worker(table, "b", clock) as (_, second):
+        await ledger.claim(POISON.job)
+        assert not await second.record(POISON)
+
+
+async def test_what_another_worker_decided_is_recognised_and_not_kept(table: MemoryTable, clock: FakeClock) -> None:
+    """By the table; a worker that runs for ever remembers only the jobs in its hands."""
+    async with worker(table, "a", clock) as (ledger, _), worker(table, "b", clock) as (other, second):
+        await ledger.claim("done")
+        await ledger.put(intent("done"))
+        await ledger.put(submitted("done"))
+        assert await second.standing(["done", "new"]) == [Action.NOTHING, Action.SUBMIT]
+        assert other.book.get("done") is None
+
+
+async def test_what_another_worker_left_open_is_for_the_engine_to_claim(table: MemoryTable, clock: FakeClock) -> None:
+    """Held back, nobody would look it up; a job of our own that is unknown is held back."""
+    async with worker(table, "a", clock) as (ledger, own), worker(table, "b", clock) as (_, second):
+        await ledger.claim("open")
+        await ledger.put(intent("open"))
+        assert await own.standing(["open"]) == [Action.LOOK_UP]
+        assert await second.standing(["open"]) == [Action.SUBMIT]
