@@ -18,7 +18,7 @@ def book_of(*events: jobs.JobEvent) -> Book:
     """What a ledger of these events knows."""
     book = Book()
     for event in events:
-        book.add(event)
+        book.apply(event)
     return book
 
 

@@ -1,6 +1,6 @@
 """Requests from a program as a manifest."""
 
-import datetime
+import datetime as dt
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -33,7 +33,7 @@ async def test_requests_are_read_back_as_they_were_given() -> None:
 
 async def test_what_is_no_json_is_a_problem_with_the_number_of_the_request() -> None:
     """All of them are told at once."""
-    bad = [request_named("one"), {"name": datetime.date(2026, 11, 23)}, {"name": float("nan")}, {"name": {1, 2}}]
+    bad = [request_named("one"), {"name": dt.date(2026, 11, 23)}, {"name": float("nan")}, {"name": {1, 2}}]
     with pytest.raises(ManifestError) as caught:
         async with open_requests(bad):
             pass
