@@ -40,9 +40,10 @@ _HOMES = {
     "outcomes": ("Failed", "Finished", "Outcome", "Submitted", "Unknown"),
 }
 
+if not TYPE_CHECKING:  # else a misspelt name would pass for an object
 
-def __getattr__(name: str) -> object:
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"batchsubmit.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        for home, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(f"batchsubmit.{home}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

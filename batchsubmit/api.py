@@ -5,7 +5,7 @@ printed, and no exit status. How a command line says such things it must not kno
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -76,8 +76,8 @@ async def open_batch(
     to their end, `retry_failed` tries jobs again that the ledger has as failed, `sandbox` rehearses without AWS.
 
     Leaving the block early, by an exception or a cancellation, sends nothing more and waits for the calls under way,
-    at most `aws.read_timeout_seconds`; a second cancellation does not wait, and the next run looks up what that left
-    open. Raises UsageError.
+    no longer than the time-outs of `[aws]` let them take; a second cancellation does not wait, and the next run looks
+    up what that left open. Raises UsageError.
     """
     chosen = settings if settings is not None else load_settings()
     options = SubmitOptions(
@@ -108,7 +108,7 @@ class Batch:
         self.summary: Summary | None = None
         """The last call's account in numbers, once its stream has ended."""
 
-    async def submit(self, requests: Requests) -> AsyncIterator[Outcome]:
+    async def submit(self, requests: Requests) -> AsyncGenerator[Outcome, None]:
         """Check all requests, then submit those that the ledger does not know to be submitted, each exactly once.
 
         Requests are as the API takes them, less what the settings' `[defaults]` fill in. Jobs of earlier runs are told

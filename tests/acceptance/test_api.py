@@ -244,3 +244,31 @@ def test_a_rehearsal_needs_no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL_CLEANROOMSML"):
         monkeypatch.delenv(name)
     assert submit_jobs([request_named("a")], ledger=LEDGER, sandbox=True).is_good
+
+
+async def test_two_batches_of_one_program_share_a_table(
+    submitting: Program, sandbox: Sandbox, ministack_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each job is sent by one of them, and told by both."""
+    shared = {
+        "AWS_ENDPOINT_URL_DYNAMODB": ministack_url,
+        "BATCHSUBMIT_AWS__READ_TIMEOUT_SECONDS": "0.5",
+        "BATCHSUBMIT_AWS__CONNECT_TIMEOUT_SECONDS": "0.5",
+        "BATCHSUBMIT_LEDGER__LEASE_SECONDS": "2",
+    }
+    submitting.environment |= shared
+    for name, value in shared.items():
+        monkeypatch.setenv(name, value)
+    assert submitting.run("ledger", "create-table", "api").status == 0
+    names = [f"job-{number:03}" for number in range(40)]
+
+    async def work() -> dict[str, Submitted]:
+        async with open_batch(ledger="dynamodb://api") as batch:
+            outcomes = [each async for each in batch.submit(requests(names))]
+        return {each.name: each for each in outcomes if isinstance(each, Submitted)}
+
+    one, other = await asyncio.gather(work(), work())
+    assert sorted(sandbox.names()) == sorted(one) == sorted(other) == names
+    assert {each.arn for each in one.values()} == {each.arn for each in other.values()}
+    assert [one[name].earlier + other[name].earlier for name in names] == [1] * len(names)
+    assert submitting.run("verify", "dynamodb://api").status == 0
