@@ -1,3 +1,49 @@
-"""Submit many AWS Clean Rooms ML trained-model inference jobs, each exactly once, at the pace the quota allows."""
+"""Submit many AWS Clean Rooms ML trained-model inference jobs, each exactly once, at the pace the quota allows.
+
+The names below are loaded when they are asked for: `batchsubmit --help` imports this module too, and needs none.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batchsubmit.api import Batch, Report, open_batch, submit_jobs
+    from batchsubmit.config import Settings, load_settings
+    from batchsubmit.errors import BatchsubmitError, LedgerError, ManifestError, StoppedError, UsageError
+    from batchsubmit.outcomes import Failed, Finished, Outcome, Submitted, Unknown
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "BatchsubmitError",
+    "Failed",
+    "Finished",
+    "LedgerError",
+    "ManifestError",
+    "Outcome",
+    "Report",
+    "Settings",
+    "StoppedError",
+    "Submitted",
+    "Unknown",
+    "UsageError",
+    "load_settings",
+    "open_batch",
+    "submit_jobs",
+]
+
+_HOMES = {
+    "api": ("Batch", "Report", "open_batch", "submit_jobs"),
+    "config": ("Settings", "load_settings"),
+    "errors": ("BatchsubmitError", "LedgerError", "ManifestError", "StoppedError", "UsageError"),
+    "outcomes": ("Failed", "Finished", "Outcome", "Submitted", "Unknown"),
+}
+
+if not TYPE_CHECKING:  # else a misspelt name would pass for an object
+
+    def __getattr__(name: str) -> object:
+        for home, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(f"batchsubmit.{home}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,11 +26,24 @@ from batchsubmit.region import resolve_region
 from batchsubmit.report.summary import Summary
 from batchsubmit.run import Run, SubmitOptions
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
-from batchsubmit.sources.checked import open_checked_manifest
+from batchsubmit.sources import Reader, Spooled, open_manifest
+from batchsubmit.sources.checked import check_manifest
 from batchsubmit.sources.inventory import Terms
 from batchsubmit.sources.manifest import ManifestSource
 from batchsubmit.states import Action
 from batchsubmit.stopping import Stop, stop_at, stop_on_signals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undertaking:
+    """A manifest that was checked and a ledger that is ours: all that is needed but the service."""
+
+    run: Run
+    spooled: Spooled
+    reader: Reader
+    settings: Settings
+    region: str
+    path: Location
 
 
 async def submit(
@@ -39,46 +53,69 @@ async def submit(
     observers: Sequence[Observer] = (),
     display: Display = nullcontext,
 ) -> Summary:
-    """Submit every job of a manifest that the ledger does not know to be submitted.
+    """Submit every job of a manifest that the ledger does not know to be submitted; signals end it in good order.
 
     Raises ManifestError (problems in rows; nothing was sent), UsageError, LedgerError, StoppedError.
     """
     stop = Stop()
     task = asyncio.current_task()
+    region = region_of_run(options, settings)
+    with stop_on_signals(stop, at_once=lambda: task.cancel() if task else None):
+        async with (
+            open_manifest(options.manifest, region=region) as spooled,
+            open_undertaking(spooled, options, settings, region=region, stop=stop) as undertaking,
+        ):
+            return await carry_out(undertaking, observers=observers, display=display)
+
+
+def region_of_run(options: SubmitOptions, settings: Settings) -> str | None:
+    """Find the region; None where only the manifest tells it, in a rehearsal. Raises UsageError."""
     region = settings.aws.region if options.sandbox else resolve_region(settings.aws)
     if not (region or options.sandbox):
         raise UsageError("no AWS region: set AWS_REGION, or region under [aws] in the settings")
+    return region
+
+
+@asynccontextmanager
+async def open_undertaking(
+    spooled: Spooled, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
+) -> AsyncIterator[Undertaking]:
+    """Check a manifest and open its ledger. Raises ManifestError, UsageError, LedgerError, StoppedError."""
     terms = Terms(batch=options.batch, allow_duplicates=options.allow_duplicates, keep_invalid=options.skip_invalid)
-    async with AsyncExitStack() as stack:
-        stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
-        checked = open_checked_manifest(
-            options.manifest, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
-        )
-        spooled, reader, inventory = await stack.enter_async_context(checked)
-        if inventory.problems and not (options.skip_invalid and inventory.is_readable):
-            raise ManifestError(options.manifest, inventory.problems, inventory.problem_count)
-        path = options.ledger or default_ledger(options.manifest)
-        ledger_region = region or inventory.region
-        ledger = await stack.enter_async_context(open_for_writing(path, settings, region=ledger_region))
+    reader, inventory = await check_manifest(
+        spooled, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
+    )
+    if inventory.problems and not (options.skip_invalid and inventory.is_readable):
+        raise ManifestError(options.manifest, inventory.problems, inventory.problem_count)
+    path, region = options.ledger or default_ledger(options.manifest), region or inventory.region
+    async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.recall(inventory.index)
         refuse_rehearsal_mix(ledger.book, path, sandbox=options.sandbox)
         run = Run(options=options, ledger=ledger, stop=stop, inventory=inventory)
-        await run.begin(spooled)
-        open_source = partial(ManifestSource, reader, inventory.index, batch=options.batch)
-        source = open_source(decision=run.decide, glance=run.glance)
-        if source.waiting_jobs() or ledger.book.undecided() or run.must_follow:
-            access = _open_service(options, settings, region or inventory.region)
-            stack.enter_context(stop_at(options.deadline, stop, SystemClock()))
-            async with access as api:
+        yield Undertaking(run=run, spooled=spooled, reader=reader, settings=settings, region=region, path=path)
+
+
+async def carry_out(
+    undertaking: Undertaking, *, observers: Sequence[Observer] = (), display: Display = nullcontext
+) -> Summary:
+    """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
+    run, settings = undertaking.run, undertaking.settings
+    options, ledger, stop, index = run.options, run.ledger, run.stop, run.inventory.index
+    await run.begin(undertaking.spooled)
+    open_source = partial(ManifestSource, undertaking.reader, index, batch=options.batch)
+    source = open_source(decision=run.decide, glance=run.glance)
+    if source.waiting_jobs() or ledger.book.undecided() or run.must_follow:
+        with stop_at(options.deadline, stop, SystemClock()):
+            async with _open_service(options, settings, undertaking.region) as api:
                 machinery = Machinery(run, settings, api, observers, display)
                 if settings.slots.service_quotas and not options.sandbox:
-                    machinery.quotas = await read_quotas(settings.aws, region=region or inventory.region)
+                    machinery.quotas = await read_quotas(settings.aws, region=undertaking.region)
                 if options.canary and source.waiting_jobs():
                     await _send_canaries(machinery, run, open_source)
                     source = open_source(decision=run.decide, glance=run.glance)
                 if not stop.requested:
-                    await machinery.work(source, ledger.book.undecided(), inventory.index if options.wait else None)
-        return await run.end(path)
+                    await machinery.work(source, ledger.book.undecided(), index if options.wait else None)
+    return await run.end(undertaking.path)
 
 
 async def _send_canaries(machinery: Machinery, run: Run, open_source: Callable[..., ManifestSource]) -> None:

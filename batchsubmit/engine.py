@@ -12,14 +12,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-import structlog
-
 from batchsubmit.claiming import Claims, Held
 from batchsubmit.clock import Clock
 from batchsubmit.durations import JobClass
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Accepted, Job, QuotaExceeded, Rejected, Uncertain
 from batchsubmit.ledger import Taken
+from batchsubmit.logger import get_logger
 from batchsubmit.lookup import Finding, Found, Lookup, NotThere, Undecided
 from batchsubmit.slots import Look, RunningJob, Slots, Ticket
 from batchsubmit.sources.delivery import Delivery, Source
@@ -239,7 +238,7 @@ class Engine:
         """Log once that others seem to use a quota up, and again only after it was otherwise."""
         held = {each.membership: str(each) for each in self._slots.held_by_others()}
         for membership in held.keys() - self._held_by_others:
-            log = structlog.get_logger("batchsubmit")
+            log = get_logger()
             log.warning("slots.held_by_others", membership=membership or None, slots=held[membership])
         self._held_by_others = set(held)
 

@@ -7,7 +7,7 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
+from itertools import count, islice
 
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
@@ -22,6 +22,8 @@ from batchsubmit.sources.inventory import Inventory
 from batchsubmit.standing import Standing
 from batchsubmit.states import Action, JobState, Phase, decide
 from batchsubmit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
+
+_numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ class Run:
         self.inventory = inventory
         self._clock = SystemClock()
         self._began_at = self._clock.monotonic()
-        self._id = f"{self._clock.now():%Y%m%dT%H%M%SZ}-{os.getpid()}"
+        self._id = _run_name(self._clock.now())
         self.tally = Tally(self._judge_failures)
         self.undecided: dict[str, str] = {}
         self.quotas: dict[str, int] = {}
@@ -181,6 +183,12 @@ class Run:
 
     def _now(self) -> str:
         return timestamp(self._clock.now())
+
+
+def _run_name(now: datetime) -> str:
+    """Name a run: a process that imports us may begin several within a second."""
+    number = next(_numbers)
+    return f"{now:%Y%m%dT%H%M%SZ}-{os.getpid()}" + (f"-{number}" if number > 1 else "")
 
 
 def _is_bad(canary: JobState) -> bool:

@@ -20,6 +20,7 @@ class StopReason(StrEnum):
     """What stopped a run."""
 
     SIGNAL = "signal"
+    CANCELLED = "cancelled"
     DEADLINE = "deadline"
     FAILURES = "failures"
     CANARY = "canary"

@@ -6,13 +6,12 @@ When to look, and what follows for the slots, is decided in `slots`; here stand 
 from collections.abc import Callable
 from datetime import datetime
 
-import structlog
-
 from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import RUNNING_STATUSES, JobDetails, JobSummary
 from batchsubmit.clock import timestamp
 from batchsubmit.durations import JobClass
 from batchsubmit.jobs import Finished
+from batchsubmit.logger import get_logger
 from batchsubmit.recorder import Recorder
 from batchsubmit.slots import Ended, Look, RunningJob, Sighting, Slots
 from batchsubmit.states import Phase
@@ -133,7 +132,7 @@ class Watcher:
         if self.follows:
             reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
             self._stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
-        structlog.get_logger("batchsubmit").warning("slots.unseen", membership=look.membership, reason=str(exc))
+        get_logger().warning("slots.unseen", membership=look.membership, reason=str(exc))
         self._slots.could_not_look(look, self._recorder.clock.monotonic(), for_ever=exc.is_forbidden)
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
 from batchsubmit.config import AwsSettings
+from batchsubmit.logger import get_logger
 
 _SERVICE_CODE = "cleanrooms-ml"
 _WORDS = ("inference job",)
@@ -33,7 +32,7 @@ async def read_quotas(settings: AwsSettings, *, region: str) -> Quotas:
         connect_timeout=settings.connect_timeout_seconds,
         read_timeout=settings.read_timeout_seconds,
     )
-    log = structlog.get_logger("batchsubmit")
+    log = get_logger()
     try:
         async with AioSession().create_client("service-quotas", region_name=region, config=config) as client:
             pages = client.get_paginator("list_service_quotas").paginate(ServiceCode=_SERVICE_CODE)

@@ -7,12 +7,12 @@ from typing import Any
 
 from batchsubmit.afterwards import Afterwards, Writer
 from batchsubmit.batchid import expand, expand_path, placeholders, zone_named
+from batchsubmit.bounds import deadline_in, failure_limit_in
 from batchsubmit.config import NightSettings, Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.location import TableLocation, parse_location
 from batchsubmit.notices import read_target
 from batchsubmit.run import SubmitOptions
-from batchsubmit.stopping import NO_LIMIT, FailureLimit, parse_deadline
 from batchsubmit.uploads import Destination
 
 _FLAGS = ("manifest", "sandbox", "sandbox_job_seconds", "canary", "skip_invalid", "allow_duplicates", "retry_failed")
@@ -30,15 +30,14 @@ def read_request(
     def path(template: str, what: str) -> str:
         return expand_path(template, values, batch=batch, what=what)
 
-    here = now.astimezone(zone) if zone else now.astimezone().replace(tzinfo=None)
     options = SubmitOptions(
         **{name: given[name] for name in _FLAGS},
         ledger=parse_location(path(chosen.ledger, "--ledger")) if chosen.ledger else None,
         batch=batch,
         wait=chosen.wait,
         resubmit_unknown=given["resubmit_unknown"],
-        failure_limit=FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
-        deadline=parse_deadline(chosen.deadline, here) if chosen.deadline is not None else None,
+        failure_limit=failure_limit_in(chosen),
+        deadline=deadline_in(chosen, now),
     )
     if settings.night.upload and isinstance(options.ledger, TableLocation):
         raise UsageError("--upload copies a ledger file; a table is copied by batchsubmit ledger export")

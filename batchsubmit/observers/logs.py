@@ -3,6 +3,7 @@
 import structlog
 
 from batchsubmit.jobs import Absent, Duplicate, Failed, Finished, Intent, JobEvent, Refused, Submitted, Unknown
+from batchsubmit.logger import get_logger
 
 
 def bind_run(run: str) -> None:
@@ -20,7 +21,7 @@ class LogObserver:
 
     def __init__(self) -> None:
         # Bound once: what get_logger gives makes itself anew at each call, whether its line is wanted or not.
-        self._log = structlog.get_logger("batchsubmit").bind()
+        self._log = get_logger().bind()
 
     def saw(self, event: JobEvent) -> None:
         """Log an event of a job."""

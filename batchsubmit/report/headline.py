@@ -9,6 +9,7 @@ from batchsubmit.report.outlook import Outlook
 
 STOPS = {
     "signal": "somebody stopped it",
+    "cancelled": "the program that ran it ended it",
     "deadline": "its deadline had come",
     "failures": "more jobs failed than it was allowed",
     "canary": "its first jobs did not all finish well",

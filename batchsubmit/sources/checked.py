@@ -20,8 +20,21 @@ async def open_checked_manifest(
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[tuple[Spooled, Reader, Inventory]]:
     """Open a manifest and check all of it. Raises UsageError, StoppedError; problems of rows are in the inventory."""
-    checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
     async with open_manifest(manifest, region=region) as spooled:
-        reader = open_reader(spooled, defaults=settings.defaults, checker=checker)
-        inventory = await asyncio.to_thread(take_inventory, reader, terms, is_stopped=is_stopped)
+        reader, inventory = await check_manifest(spooled, settings, region=region, terms=terms, is_stopped=is_stopped)
         yield spooled, reader, inventory
+
+
+async def check_manifest(
+    spooled: Spooled,
+    settings: Settings,
+    *,
+    region: str | None,
+    terms: Terms,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> tuple[Reader, Inventory]:
+    """Check all of a manifest that is open. Raises UsageError, StoppedError; problems of rows are in the inventory."""
+    checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
+    reader = open_reader(spooled, defaults=settings.defaults, checker=checker)
+    inventory = await asyncio.to_thread(take_inventory, reader, terms, is_stopped=is_stopped)
+    return reader, inventory

@@ -1,0 +1,219 @@
+"""The Python API: job requests in, a stream of outcomes out, for scripts, notebooks and an orchestrator's tasks.
+
+It is `submit` without a terminal: the same checks, keys, ledger and engine (`app`), but no signal handler, nothing
+printed, and no exit status. How a command line says such things it must not know.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from batchsubmit.app import carry_out, open_undertaking, region_of_run
+from batchsubmit.blocking import run_blocking
+from batchsubmit.bounds import deadline_in, failure_limit_in
+from batchsubmit.config import Settings, load_settings
+from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.ledger.location import parse_location
+from batchsubmit.observers.logs import LogObserver
+from batchsubmit.outcomes import Failed, Finished, Outcome, OutcomeWatch, Submitted, Unknown
+from batchsubmit.report.summary import Summary
+from batchsubmit.run import SubmitOptions
+from batchsubmit.sources import Spooled
+from batchsubmit.sources.requests import LABEL, Requests, open_requests
+from batchsubmit.stopping import Stop, StopReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What became of the requests of one call: outcomes in the order in which they came, and the run in numbers."""
+
+    outcomes: tuple[Outcome, ...]
+    summary: Summary
+
+    @property
+    def submitted(self) -> tuple[Submitted, ...]:
+        """The jobs that the service has, those of earlier runs included."""
+        return tuple(each for each in self.outcomes if isinstance(each, Submitted))
+
+    @property
+    def finished(self) -> tuple[Finished, ...]:
+        """The jobs that were followed to their end, well or not."""
+        return tuple(each for each in self.outcomes if isinstance(each, Finished))
+
+    @property
+    def failed(self) -> tuple[Failed, ...]:
+        """The jobs that cannot be submitted as they are."""
+        return tuple(each for each in self.outcomes if isinstance(each, Failed))
+
+    @property
+    def unknown(self) -> tuple[Unknown, ...]:
+        """The jobs that may or may not run."""
+        return tuple(each for each in self.outcomes if isinstance(each, Unknown))
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every job is submitted (and, where they were followed, finished well): the command's status 0."""
+        return self.summary.exit_status == 0
+
+
+@asynccontextmanager
+async def open_batch(
+    *,
+    ledger: str | Path,
+    batch: str = "",
+    settings: Settings | None = None,
+    wait: bool | None = None,
+    retry_failed: bool = False,
+    sandbox: bool = False,
+) -> AsyncIterator["Batch"]:
+    """Open a batch, whose jobs are submitted with `submit`; at the end, calls under way are awaited and recorded.
+
+    `ledger` is a file, or `dynamodb://TABLE`; `batch` is the command's `--batch-id`, taken as it stands. Without
+    `settings` they are read from `BATCHSUBMIT_*`, as the command does; `wait` (unset: as in the settings) follows jobs
+    to their end, `retry_failed` tries jobs again that the ledger has as failed, `sandbox` rehearses without AWS.
+
+    Leaving the block early, by an exception or a cancellation, sends nothing more and waits for the calls under way,
+    no longer than the time-outs of `[aws]` let them take; a second cancellation does not wait, and the next run looks
+    up what that left open. Raises UsageError.
+    """
+    chosen = settings if settings is not None else load_settings()
+    options = SubmitOptions(
+        manifest=LABEL,
+        ledger=ledger if isinstance(ledger, Path) else parse_location(ledger),
+        batch=batch,
+        sandbox=sandbox,
+        wait=chosen.submit.wait if wait is None else wait,
+        retry_failed=retry_failed,
+        failure_limit=failure_limit_in(chosen.submit),
+        deadline=deadline_in(chosen.submit, datetime.now(UTC)),
+    )
+    opened = Batch(options, chosen)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+class Batch:
+    """A round of work on one ledger. Made by `open_batch`."""
+
+    def __init__(self, options: SubmitOptions, settings: Settings) -> None:
+        self._options = options
+        self._settings = settings
+        self._under_way: set[_Submission] = set()
+        self._is_closed = False
+        self.summary: Summary | None = None
+        """The last call's account in numbers, once its stream has ended."""
+
+    async def submit(self, requests: Requests) -> AsyncGenerator[Outcome, None]:
+        """Check all requests, then submit those that the ledger does not know to be submitted, each exactly once.
+
+        Requests are as the API takes them, less what the settings' `[defaults]` fill in. Jobs of earlier runs are told
+        first. Nothing waits for whoever reads the stream. Who leaves it before its end stops the run, in good order, at
+        the latest where the batch ends.
+
+        Raises ManifestError (`problems` have the number of the request, from 1, as `line`; nothing was sent),
+        UsageError, LedgerError (the ledger is in use or damaged), and after all outcomes StoppedError where jobs are
+        left: submit the same requests again to go on.
+        """
+        if self._is_closed:
+            raise UsageError("the batch is closed: submit within its `async with` block")
+        async with open_requests(requests) as spooled:
+            submission = _Submission(spooled, self._options, self._settings)
+            self._under_way.add(submission)
+            try:
+                async for outcome in submission.outcomes():
+                    yield outcome
+                self.summary = submission.conclude()
+            finally:
+                await submission.drain()
+                self._under_way.discard(submission)
+
+    async def close(self) -> None:
+        """Stop what is under way, in good order. `open_batch` does this."""
+        self._is_closed = True
+        for submission in tuple(self._under_way):
+            await submission.drain()
+
+
+class _Submission:
+    """One run, in a task of its own, so that it goes on whether or not its outcomes are read."""
+
+    def __init__(self, spooled: Spooled, options: SubmitOptions, settings: Settings) -> None:
+        self._stop = Stop()
+        self._told: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        # No TaskGroup: it would cancel calls under way, and wrap what the caller's own code raises.
+        self._task = asyncio.create_task(self._run(spooled, options, settings), name="submit requests")
+
+    async def _run(self, spooled: Spooled, options: SubmitOptions, settings: Settings) -> Summary:
+        try:
+            watch = OutcomeWatch(self._told.put_nowait, follows=options.wait)
+            region = region_of_run(options, settings)
+            opening = open_undertaking(spooled, options, settings, region=region, stop=self._stop)
+            async with opening as undertaking:
+                run = undertaking.run
+                watch.begin(run.inventory.index, run.ledger.book, retry_failed=options.retry_failed)
+                summary = await carry_out(undertaking, observers=[LogObserver(), watch])
+                watch.end(run.ledger.book, run.undecided)
+            return summary
+        finally:
+            self._told.put_nowait(None)
+
+    async def outcomes(self) -> AsyncIterator[Outcome]:
+        """Give the outcomes until the run has ended, however it did."""
+        while (outcome := await self._told.get()) is not None:
+            yield outcome
+        await asyncio.wait([self._task])
+
+    def conclude(self) -> Summary:
+        """Account for a run that has ended. Raises what ended it, and StoppedError where jobs are left."""
+        summary = self._task.result()
+        if summary.stop_reason or summary.left:
+            words = summary.stop_message or "others have the rest in hand"
+            raise StoppedError(f"{words}; {summary.left} jobs are left: submit the same requests again to go on")
+        return summary
+
+    async def drain(self) -> None:
+        """Send nothing more and wait for the calls under way; if that is cancelled, end at once."""
+        self._stop.request(StopReason.CANCELLED, "the batch was closed before its end")
+        try:
+            await asyncio.wait([self._task])
+        except asyncio.CancelledError:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            raise
+        finally:
+            if self._task.done() and not self._task.cancelled():
+                self._task.exception()  # taken note of: who reads the stream has it from `conclude`, others left
+
+
+def submit_jobs(
+    requests: Requests,
+    *,
+    ledger: str | Path,
+    batch: str = "",
+    settings: Settings | None = None,
+    wait: bool | None = None,
+    retry_failed: bool = False,
+    sandbox: bool = False,
+) -> Report:
+    """Submit requests and wait until each is decided, for callers that are not asynchronous, notebooks included.
+
+    Arguments and errors are those of `open_batch` and `Batch.submit`. Where the run ends early, StoppedError is raised
+    instead of a report; the ledger has what was done, and the next call tells it again.
+    """
+
+    async def work() -> Report:
+        opening = open_batch(
+            ledger=ledger, batch=batch, settings=settings, wait=wait, retry_failed=retry_failed, sandbox=sandbox
+        )
+        async with opening as opened:
+            outcomes = [outcome async for outcome in opened.submit(requests)]
+        if opened.summary is None:
+            raise StoppedError("the run ended without an account; submit the same requests again to go on")
+        return Report(outcomes=tuple(outcomes), summary=opened.summary)
+
+    return run_blocking(work())
