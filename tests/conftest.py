@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from local_aws import ministack, moto
 from strategies import ACCOUNT, MEMBERSHIP, REGION, arn, minimal_request
 
@@ -40,6 +41,13 @@ def _no_aws_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: p
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(home / "no-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "no-credentials"))
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Take back what a command that ran in this process has set up."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

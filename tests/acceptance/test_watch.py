@@ -36,8 +36,9 @@ def test_a_run_that_is_killed_ends_the_view_which_says_so(submitting: Program, s
     """With what to do next; --json leaves one object on standard output."""
     sandbox.configure(per_membership=3)
     (submitting.folder / "jobs.csv").write_text(csv_text(NAMES))
+    ledger = submitting.folder / "jobs.ledger.jsonl"
     with submitting.running("submit", "jobs.csv") as run:
-        until(lambda: len(sandbox.jobs()) >= 3)
+        until(lambda: ledger.exists() and ledger.read_text().count('"event":"submitted"') >= 3)
         with submitting.running(*WATCH, "--json") as watching:
             run.kill()
             run.communicate()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from fleet import AT, events_in, intent, submitted
+from fleetwork import AT, events_in, intent, submitted
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 from aiohttp import ClientSession, web
-from fleet import intent, submitted
+from fleetwork import intent, submitted
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.errors import StoppedError

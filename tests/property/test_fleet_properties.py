@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from fleet import AT, events_in, intent, submitted
+from fleetwork import AT, events_in, intent, submitted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

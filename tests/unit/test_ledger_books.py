@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from conftest import FakeClock
-from fleet import AT, events_in, intent, submitted
+from fleetwork import AT, events_in, intent, submitted
 
 from batchsubmit.jobs import Failed
 from batchsubmit.ledger.leases import LeaseTerms

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from conftest import FakeClock
-from fleet import AT, events_in, intent, submitted
+from fleetwork import AT, events_in, intent, submitted
 
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.jobs import Absent, Failed, Refused, Submitted, Unknown

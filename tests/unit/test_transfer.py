@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
-from fleet import AT, events_in, intent, submitted
+from fleetwork import AT, events_in, intent, submitted
 
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.jobs import Event, Refused, RunEnded, RunStarted
