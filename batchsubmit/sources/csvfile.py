@@ -22,7 +22,7 @@ from batchsubmit.sources.csvheader import Header
 from batchsubmit.sources.csvquick import QuickWay
 from batchsubmit.sources.csvrecords import BrokenRecord, Flaw, read_records
 from batchsubmit.sources.defaults import Defaults, complete
-from batchsubmit.sources.rows import GoodRows, Problem, Row
+from batchsubmit.sources.rows import PRIORITY, GoodRows, Problem, Row
 from batchsubmit.sources.spool import Spooled
 
 _DELIMITERS = ",;\t"
@@ -71,7 +71,8 @@ class CsvReader:
         """Read every row, good ones by the hundred where the quick way knows them."""
         layout = self._layout
         header = layout.header
-        if isinstance(header, BrokenRecord) or header.faults:
+        # Priorities belong to single rows: a manifest that has them takes the careful way.
+        if isinstance(header, BrokenRecord) or header.faults or header.has_variable(PRIORITY):
             yield from self.rows()
             return
         quick = QuickWay(header, layout.delimiter, self._defaults, self._checker)

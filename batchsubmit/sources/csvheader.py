@@ -68,6 +68,10 @@ class Header:
         """The variable in a column, by its index; empty where it is a member."""
         return next((name for index, name in self._variables if index == number), "")
 
+    def has_variable(self, name: str) -> bool:
+        """Whether a column declares this variable."""
+        return any(each == name for _, each in self._variables)
+
     def variables(self, cells: Sequence[str]) -> dict[str, str]:
         """The row's variables; an empty cell is none."""
         return {name: cells[index] for index, name in self._variables if cells[index]}

@@ -25,6 +25,7 @@ class Index:
         self._numbers: dict[str, int] = {}
         self._digests = bytearray()
         self._ordinals: dict[int, int] = {}
+        self.priorities: dict[int, int] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -46,8 +47,10 @@ class Index:
             del numbers[self._count :]
         del self._digests[DIGEST_BYTES * self._count :]
 
-    def add(self, row: Row, membership: str, digest: bytes, ordinal: int) -> None:
+    def add(self, row: Row, membership: str, digest: bytes, ordinal: int, *, priority: int = 0) -> None:
         """Take in one good row."""
+        if priority:
+            self.priorities[self._count] = priority
         if ordinal:
             self._ordinals[self._count] = ordinal
         self._put([row.offset], [row.line], [self._number_of(membership)], digest)

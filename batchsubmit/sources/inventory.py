@@ -4,6 +4,7 @@ What concerns two rows at once is checked here: a name used twice in one members
 job's results with the other's), identical rows, and memberships that seem to be in two accounts.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +15,10 @@ from batchsubmit.schema import canonical
 from batchsubmit.sources import GoodRows, Problem, Reader, Row
 from batchsubmit.sources.index import Index
 from batchsubmit.sources.names import NameTable
-from batchsubmit.sources.rows import Mould
+from batchsubmit.sources.rows import PRIORITY, Mould
 
 MAX_PROBLEMS = 100
+_PRIORITY_TEXT = re.compile(r"[+-]?[0-9]{1,6}", re.ASCII)
 _FIRST_BAD = 1 << 31
 
 
@@ -159,7 +161,7 @@ class _AcrossRows:
         """Compare a row with those before it: how many are identical, and what is wrong."""
         if row.problems and self._terms.keep_invalid:
             return 0, ()  # it is left out, and so in nobody's way
-        places = () if row.problems else self._check_places(row)
+        places = () if row.problems else (*self._check_places(row), *self._check_priority(row))
         membership, name = row.request.get("membershipIdentifier"), row.request.get("name")
         if not (isinstance(membership, str) and isinstance(name, str)):
             return 0, places
@@ -196,6 +198,14 @@ class _AcrossRows:
             problems.append(self._reader.problem(row, "trainedModelArn", wrong, right))
         return tuple(problems)
 
+    def _check_priority(self, row: Row) -> tuple[Problem, ...]:
+        """A whole number, where there is one."""
+        given = row.variables.get(PRIORITY, "0")
+        if _PRIORITY_TEXT.fullmatch(given.strip()):
+            return ()
+        wrong, right = f"priority {given!r} is no whole number", "write one up to six digits, such as 10 or -1"
+        return (self._reader.problem(row, f"var.{PRIORITY}", wrong, right),)
+
     def _compare(self, row: Row, membership: str, name: str, number: int) -> tuple[int, tuple[Problem, ...]]:
         """Compare a row with the earlier one that seems to have its name."""
         offset, line = self._place(number)
@@ -220,7 +230,7 @@ class _AcrossRows:
         membership = row.request["membershipIdentifier"]
         self.region, self.accounts[membership] = row.request["trainedModelArn"].split(":")[3:5]
         digest = job_digest(canonical(row.request), batch=self._terms.batch, ordinal=ordinal)
-        self._index.add(row, membership, digest, ordinal)
+        self._index.add(row, membership, digest, ordinal, priority=int(row.variables.get(PRIORITY, "0")))
 
 
 def _expected_rows(first: GoodRows, reader: Reader) -> int:

@@ -43,6 +43,10 @@ class ManifestSource:
                     self._held[key] = number
             if action is Action.SUBMIT:
                 lanes[place].rows.append(number)
+        if index.priorities:
+            for lane in lanes:
+                by_priority = sorted(lane.rows, key=lambda number: -index.priorities.get(number, 0))
+                lane.rows = array("Q", by_priority)
         self._count = sum(len(lane.rows) for lane in lanes)
         self._lanes |= {name: lane for name, lane in zip(index.memberships, lanes, strict=True) if lane.rows}
 

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+PRIORITY = "priority"
+"""The variable, a whole number, by which rows of one membership go before others: higher ones first, 0 without it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:

@@ -1,5 +1,6 @@
 """A checked manifest as a source of jobs, lane by lane."""
 
+import csv
 import io
 import json
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from strategies import MEMBERSHIP
 from batchsubmit.errors import StoppedError
 from batchsubmit.schema import RequestChecker
 from batchsubmit.sources import Spooled, open_reader
-from batchsubmit.sources.inventory import Terms, take_inventory
+from batchsubmit.sources.inventory import Inventory, Terms, take_inventory
 from batchsubmit.sources.manifest import ManifestSource
 from batchsubmit.states import Action
 
@@ -110,3 +111,36 @@ def test_a_row_to_be_looked_up_is_held_back_until_it_is_reinstated() -> None:
     source.reinstate("a row that is gone")
     assert source.waiting_jobs() == 4
     assert taken(source, MEMBERSHIP) == ["b", "a", "c"]
+
+
+def inventory_of(rows: list[tuple[str, str]]) -> tuple[Inventory, ManifestSource]:
+    """A CSV manifest of names and priorities, checked, and its source."""
+    request = request_named("x")
+    columns = ["name", "var.priority", "membershipIdentifier", "trainedModelArn", "resourceConfig", "dataSource"]
+    columns += ["outputConfiguration"]
+    text = io.StringIO()
+    write = csv.writer(text).writerow
+    write(columns)
+    shared = [request["membershipIdentifier"], request["trainedModelArn"]]
+    shared += [json.dumps(request[name]) for name in columns[4:]]
+    for name, priority in rows:
+        write([name, priority, *shared])
+    spooled = Spooled(label="jobs.csv", format="csv", sha256="0", file=io.BytesIO(text.getvalue().encode()))
+    reader = open_reader(spooled, defaults={}, checker=RequestChecker())
+    inventory = take_inventory(reader, Terms())
+    return inventory, ManifestSource(reader, inventory.index, batch="", decision=lambda _: Action.SUBMIT)
+
+
+def test_rows_of_higher_priority_go_first_and_equal_ones_in_order() -> None:
+    """None is as good as 0."""
+    _, source = inventory_of([("a", ""), ("b", "-1"), ("c", "5"), ("d", "0"), ("e", "+5")])
+    assert taken(source, MEMBERSHIP) == ["c", "e", "a", "d", "b"]
+
+
+def test_a_priority_that_is_no_whole_number_is_a_problem_at_its_column() -> None:
+    """And the row is not sent."""
+    inventory, _ = inventory_of([("a", "high"), ("b", "1.5"), ("c", "1")])
+    assert [str(each) for each in inventory.problems] == [
+        "jobs.csv:2:2: var.priority: priority 'high' is no whole number; write one up to six digits, such as 10 or -1",
+        "jobs.csv:3:2: var.priority: priority '1.5' is no whole number; write one up to six digits, such as 10 or -1",
+    ]
