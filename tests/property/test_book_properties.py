@@ -17,6 +17,7 @@ from batchsubmit.jobs import (
     Unknown,
     key_text,
 )
+from batchsubmit.settled import SettledJobs
 from batchsubmit.states import UNDECIDED, JobState, Phase, fold
 
 SETTLED = {Phase.SUBMITTED, Phase.FAILED, Phase.FINISHED}
@@ -141,3 +142,26 @@ def test_a_table_grows_past_its_first_room() -> None:
         table.add(digest)
     assert len(table) == len(set(many))
     assert all(table[table.find(digest)] == digest for digest in many)
+
+
+def test_a_packed_state_keeps_every_field() -> None:
+    """A field that is added to `JobState` must be packed too: here each has a value of its own."""
+    values = {
+        "job": KEYS[0],
+        "membership": "m",
+        "name": "n",
+        "phase": Phase.FINISHED,
+        "attempt": 3,
+        "since": TIMES[1],
+        "trained_model": "t",
+        "arn": ARNS[0],
+        "code": "c",
+        "message": "é",
+        "status": "ACTIVE",
+        "doubts": 2,
+        "duplicates": (),
+    }
+    assert set(values) == set(JobState.__struct_fields__)
+    state, settled = JobState(**values), SettledJobs()
+    assert settled.put(few_digests[0], state)
+    assert settled.get(few_digests[0]) == state
