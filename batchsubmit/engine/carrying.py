@@ -1,0 +1,164 @@
+"""One delivery, from the moment it is taken in hand until its source, the slots and the ledger know what became of it.
+
+It does not know when a call may begin (`loop` does) nor how one is made (`submitter` does).
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, assert_never
+
+from batchsubmit.claiming import Held
+from batchsubmit.clock import Clock
+from batchsubmit.durations import JobClass
+from batchsubmit.engine.crew import Crew, Limits
+from batchsubmit.engine.underway import UnderWay
+from batchsubmit.jobs import Accepted, Job, QuotaExceeded, Rejected, Uncertain
+from batchsubmit.ledger import Taken
+from batchsubmit.logger import get_logger
+from batchsubmit.lookup import Finding, Found, NotThere, Undecided
+from batchsubmit.slots import RunningJob, Slots, Ticket
+from batchsubmit.sources.delivery import Delivery
+from batchsubmit.states import Action
+from batchsubmit.stopping import Stop
+from batchsubmit.submitter import GivenUp, Submission, Withdrawn
+
+
+class Carrier:
+    """Sees deliveries through, any number at a time."""
+
+    def __init__(
+        self, *, crew: Crew, slots: Slots, stop: Stop, clock: Clock, limits: Limits, under_way: UnderWay
+    ) -> None:
+        self._crew = crew
+        self._slots = slots
+        self._stop = stop
+        self._clock = clock
+        self._limits = limits
+        self._under_way = under_way
+        self._unanswered: Counter[str] = Counter()
+        self._held_by_others: set[str] = set()
+
+    async def carry(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
+        """Claim a job, see it through, and let it go."""
+        key, held = delivery.job.key, await self.claim(delivery.job.key)
+        if held == Held(Action.SUBMIT):
+            with self.letting_go(key):
+                await self._submit(delivery, ticket, tasks)
+            return
+        with self._under_way.ending_a_call():
+            self._slots.ended(ticket)
+        if isinstance(held, Held):
+            with self.letting_go(key):
+                await self._leave_or_look_up(delivery, held.action, tasks)
+        else:
+            await self._come_back_later(delivery, held)
+
+    async def claim(self, key: str) -> Held | Taken | None:
+        """Take a job in hand; None where the ledger cannot be relied on, and the run stops."""
+        held: Held | Taken | None = None
+        with self._under_way.stopping_on_ledger_trouble():
+            held = await self._crew.claims.take(key)
+        return held  # noqa: RET504 (mypy does not see that the block above may be left early)
+
+    @contextmanager
+    def letting_go(self, key: str) -> Iterator[None]:
+        """Give a job out of hand at the end, decided or not."""
+        try:
+            yield
+        finally:
+            self._crew.claims.let_go(key)
+
+    async def find(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
+        """Ask the service what became of a call without an answer."""
+        finding: Finding = Undecided("the ledger cannot be written")
+        with self._under_way.looking_up(), self._under_way.stopping_on_ledger_trouble():
+            finding = await self._crew.lookup.resolve(key, request, tasks)
+        return finding  # noqa: RET504 (the same)
+
+    async def _leave_or_look_up(self, delivery: Delivery, action: Action, tasks: asyncio.TaskGroup) -> None:
+        """Deal with a job that another run has dealt with since the source looked."""
+        match action:
+            case Action.NOTHING:
+                self._crew.watcher.follow(delivery.job.key)
+                delivery.done()
+            case Action.LEAVE_FAILED:
+                delivery.failed()
+            case _:
+                await self._look_up(delivery, tasks)
+
+    async def _come_back_later(self, delivery: Delivery, taken: Taken | None) -> None:
+        """Give a job that another run has in hand back to its lane after a while."""
+        with self._under_way.looking_up():
+            await self._stop.pause(taken.retry_after_seconds if taken else 0)
+            delivery.released()
+
+    async def _submit(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
+        """Submit a job in hand, and tell slots and source what became of it."""
+        submission: Submission = Withdrawn()
+        with self._under_way.ending_a_call(), self._under_way.stopping_on_ledger_trouble():
+            submission = await self._crew.submitter.submit(delivery.job)
+        match submission:
+            case Accepted(arn):
+                now = self._clock.monotonic()
+                self._slots.accepted(ticket, _running(delivery.job, arn, now), now)
+                delivery.done()
+            case GivenUp():
+                self._slots.ended(ticket)
+                delivery.failed()
+            case Uncertain():
+                self._slots.ended(ticket)
+                await self._look_up(delivery, tasks)
+            case QuotaExceeded():
+                self._slots.refused(ticket, submission, self._clock.monotonic())
+                self._tell_of_others()
+                delivery.released()
+            case Withdrawn():
+                self._slots.ended(ticket)
+                delivery.released()
+            case _:
+                assert_never(submission)
+
+    def _tell_of_others(self) -> None:
+        """Log once that others seem to use a quota up, and again only after it was otherwise."""
+        held = {each.membership: str(each) for each in self._slots.held_by_others()}
+        for membership in held.keys() - self._held_by_others:
+            log = get_logger()
+            log.warning("slots.held_by_others", membership=membership or None, slots=held[membership])
+        self._held_by_others = set(held)
+
+    async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
+        """Find out what became of a call without an answer, and go on from there."""
+        job = delivery.job
+        match await self.find(job.key, job.request, tasks):
+            case Found(arn):
+                self._slots.runs(job.membership, _running(job, arn, self._clock.monotonic()))
+                delivery.done()
+            case NotThere():
+                await self._try_again(delivery)
+            case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
+                self._crew.claims.send_again(job.key)
+                await self._try_again(delivery)
+            case Undecided(is_lost=True):
+                delivery.released()  # another worker has it: ask that one, in a while, what became of it
+            case Undecided(reason):
+                self._under_way.undecided[job.key] = reason
+
+    async def _try_again(self, delivery: Delivery) -> None:
+        """Hand a job back, unless its calls have brought no answer too often already."""
+        job = delivery.job
+        self._unanswered[job.key] += 1
+        if self._unanswered[job.key] < self._limits.max_attempts:
+            delivery.released()
+            return
+        message = f"{self._limits.max_attempts} calls brought no answer, and none of them was accepted"
+        with self._under_way.stopping_on_ledger_trouble():
+            is_ours = await self._crew.submitter.fail(job, Rejected("NoAnswer", message))
+            (delivery.failed if is_ours else delivery.released)()
+
+
+def _running(job: Job, arn: str, now: float) -> RunningJob:
+    """A job that was accepted just now, as the slots know it."""
+    kind = JobClass(job.trained_model, job.instance_type)
+    return RunningJob(arn=arn, key=job.key, kind=kind, began_at=now, seen_at=now)
