@@ -20,7 +20,6 @@ from batchsubmit.config import Settings
 from batchsubmit.errors import ManifestError, UsageError
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.opening import open_for_writing
-from batchsubmit.machinery import Display, Machinery
 from batchsubmit.observers import Observer
 from batchsubmit.region import resolve_region
 from batchsubmit.report.summary import Summary
@@ -32,6 +31,8 @@ from batchsubmit.sources.inventory import Terms
 from batchsubmit.sources.manifest import ManifestSource
 from batchsubmit.states import Action
 from batchsubmit.stopping import Stop, stop_at, stop_on_signals
+from batchsubmit.view import Display
+from batchsubmit.workplace import Workplace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,22 +108,23 @@ async def carry_out(
     if source.waiting_jobs() or ledger.book.undecided() or run.must_follow:
         with stop_at(options.deadline, stop, SystemClock()):
             async with _open_service(options, settings, undertaking.region) as api:
-                machinery = Machinery(run, settings, api, observers, display)
+                workplace = Workplace.of(run, settings, api, observers, display)
                 if settings.slots.service_quotas and not options.sandbox:
-                    machinery.quotas = await read_quotas(settings.aws, region=undertaking.region)
+                    workplace.machinery.quotas = await read_quotas(settings.aws, region=undertaking.region)
                 if options.canary and source.waiting_jobs():
-                    await _send_canaries(machinery, run, open_source)
+                    await _send_canaries(workplace, open_source)
                     source = open_source(decision=run.decide, glance=run.glance)
                 if not stop.requested:
-                    await machinery.work(source, ledger.book.undecided(), index if options.wait else None)
+                    await workplace.work_off(source, ledger.book.undecided(), index if options.wait else None)
     return await run.end(undertaking.path)
 
 
-async def _send_canaries(machinery: Machinery, run: Run, open_source: Callable[..., ManifestSource]) -> None:
+async def _send_canaries(workplace: Workplace, open_source: Callable[..., ManifestSource]) -> None:
     """Send the first rows alone and follow them to their end; the run stops unless that is a good one."""
+    run = workplace.run
     first = set(run.canaries())
     source = open_source(decision=lambda key: run.decide(key) if key in first else Action.NOTHING)
-    await machinery.work(source, [each for each in run.ledger.book.undecided() if each.job in first], first)
+    await workplace.work_off(source, [each for each in run.ledger.book.undecided() if each.job in first], first)
     if not run.stop.requested:
         run.judge_canaries()
 

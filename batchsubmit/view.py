@@ -1,5 +1,7 @@
 """What a progress display may look at while a run goes on (see `observers.progress.Watched`)."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from batchsubmit.engine import Engine
@@ -51,3 +53,7 @@ class View:
     def stopping(self) -> str:
         """Why the run is ending early; empty where it is not."""
         return str(self.stop.reason or "")
+
+
+Display = Callable[[View], AbstractContextManager[object]]
+"""Shows a run while it lasts."""

@@ -10,36 +10,29 @@ from dataclasses import dataclass
 
 from batchsubmit.app import refuse_rehearsal_mix
 from batchsubmit.book import Book
-from batchsubmit.catalog import Catalog
-from batchsubmit.claiming import Claims
 from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
+from batchsubmit.cleanrooms.quotas import Quotas, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.durations import Durations
-from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.health import make_metrics, serving_probes
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.opening import open_for_writing, owner_name
-from batchsubmit.lookup import Lookup
+from batchsubmit.machinery import Gates, Machinery, Surroundings
 from batchsubmit.observers import Observer
 from batchsubmit.observers.logs import bind_worker
-from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.region import resolve_region
 from batchsubmit.schema import RequestChecker
 from batchsubmit.shift import LedgerBooks, Shift, ShiftSummary
-from batchsubmit.slots import Slots
 from batchsubmit.sources.sqs.message import Judge
 from batchsubmit.sources.sqs.queue import LONG_POLL_SECONDS, region_of
 from batchsubmit.sources.sqs.served import open_served
 from batchsubmit.sources.sqs.site import Served, make_site
 from batchsubmit.sources.sqs.source import SqsSource
 from batchsubmit.stopping import Stop, StopReason, stop_on_signals
-from batchsubmit.submitter import Submitter
 from batchsubmit.vigil import Station, Vigil
-from batchsubmit.watch import Watcher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +127,10 @@ async def _serve(shop: "_Shop", api: JobsApi) -> None:
     def give_up(exc: StoppedError) -> None:
         stop.request(StopReason.QUEUE, str(exc))
 
+    quotas = await read_quotas(settings.aws, region=shop.region) if settings.slots.service_quotas else Quotas()
     async with SqsSource.open(site, judge, give_up) as source:
         stop.on_request(source.close)
-        shop.vigil.station = station = _station(source, shop, api)
+        shop.vigil.station = station = _station(source, shop, api, quotas)
         await station.engine.run(recorder.ledger.book.undecided())
 
 
@@ -153,36 +147,18 @@ class _Shop:
     vigil: Vigil
 
 
-def _station(source: SqsSource, shop: _Shop, api: JobsApi) -> Station:
+def _station(source: SqsSource, shop: _Shop, api: JobsApi, quotas: Quotas) -> Station:
     """Put the engine together."""
     settings, stop, recorder = shop.settings, shop.stop, shop.recorder
-    gate, reads = RateGate(Pace(settings.rate.max_per_second)), RateGate(Pace(settings.rate.reads_per_second))
-    stop.on_request(gate.close)
-    stop.on_request(reads.close)
-    catalog = Catalog(api, settings.retry, gate=reads, sleep=stop.pause)
-    policies = RetryPolicies(settings.retry, sleep=stop.pause)
+    gates = Gates.of(settings.rate, stop)
+    machinery = Machinery(Surroundings(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates))
+    machinery.quotas = quotas
 
     def account_of(membership: str) -> str:
         return source.account_of(membership) or _account_in(recorder.ledger.book, membership)
 
-    slots = Slots(settings.slots, Durations(), account_of=account_of)
-    watcher = Watcher(
-        catalog=catalog,
-        recorder=recorder,
-        slots=slots,
-        stop=stop,
-        settle_seconds=settings.lookup.settle_seconds,
-        follows=False,
-    )
-    crew = Crew(
-        claims=Claims(recorder.ledger),
-        submitter=Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop),
-        lookup=Lookup(catalog=catalog, recorder=recorder, settings=settings.lookup, stop=stop),
-        watcher=watcher,
-    )
-    limits = Limits(concurrency=settings.submit.concurrency, max_attempts=settings.retry.max_attempts)
-    engine = Engine(source=source, crew=crew, slots=slots, stop=stop, clock=recorder.clock, limits=limits)
-    return Station(source=source, engine=engine, slots=slots, gate=gate)
+    works = machinery.around(source, account_of=account_of)
+    return Station(source=source, engine=works.engine, slots=works.slots, gate=gates.starts)
 
 
 def _account_in(book: Book, membership: str) -> str:

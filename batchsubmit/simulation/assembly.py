@@ -1,7 +1,4 @@
-"""The program's own machinery on a simulated service: the one place here that knows how a run is put together.
-
-What `app` does for a real run; only clock, wire, ledger and the bound on calls are in virtual time.
-"""
+"""The program's own machinery on a simulated service: only clock, wire, ledger and the bound on calls are virtual."""
 
 import asyncio
 from collections import deque
@@ -11,23 +8,16 @@ from typing import Any, TypeVar
 from asyncio_throttle.throttler import Throttler
 
 from batchsubmit.book import Book
-from batchsubmit.catalog import Catalog
-from batchsubmit.claiming import Claims
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi
 from batchsubmit.config import Settings
-from batchsubmit.durations import Durations
-from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.jobs import Event, Job, Outcome
 from batchsubmit.ledger.sole import SoleWriter
-from batchsubmit.lookup import Lookup
-from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.machinery import Gates, Machinery, Surroundings
+from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.recorder import Recorder
 from batchsubmit.simulation.loop import VirtualClock
-from batchsubmit.slots import Slots
 from batchsubmit.sources.delivery import Source
 from batchsubmit.stopping import Stop
-from batchsubmit.submitter import Submitter
-from batchsubmit.watch import Watcher
 
 _Result = TypeVar("_Result")
 
@@ -37,27 +27,10 @@ def assemble(
 ) -> Coroutine[Any, Any, None]:
     """Put a run together; what is returned submits the whole source."""
     stop = Stop()
-    ledger = ForgetfulLedger()
-    recorder = Recorder(ledger, clock)
-    catalog = Catalog(api, settings.retry, gate=_gate(settings.rate.reads_per_second, clock), sleep=stop.pause)
-    slots = Slots(settings.slots, Durations(), account_of=account_of)
-    settle_seconds = settings.lookup.settle_seconds
-    crew = Crew(
-        submitter=Submitter(
-            api=api,
-            recorder=recorder,
-            gate=_gate(settings.rate.max_per_second, clock),
-            policies=RetryPolicies(settings.retry, sleep=stop.pause),
-            stop=stop,
-        ),
-        lookup=Lookup(catalog=catalog, recorder=recorder, settings=settings.lookup, stop=stop),
-        watcher=Watcher(
-            catalog=catalog, recorder=recorder, slots=slots, stop=stop, settle_seconds=settle_seconds, follows=False
-        ),
-        claims=Claims(ledger, retry_failed=False),
-    )
-    limits = Limits(concurrency=settings.submit.concurrency, max_attempts=settings.retry.max_attempts)
-    return Engine(source=source, crew=crew, slots=slots, stop=stop, clock=clock, limits=limits).run()
+    gates = Gates(starts=_gate(settings.rate.max_per_second, clock), reads=_gate(settings.rate.reads_per_second, clock))
+    recorder = Recorder(ForgetfulLedger(), clock)
+    around = Surroundings(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates)
+    return Machinery(around).around(source, account_of=account_of).engine.run()
 
 
 def _gate(max_per_second: float, clock: VirtualClock) -> RateGate:

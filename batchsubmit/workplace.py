@@ -1,0 +1,62 @@
+"""Where a run's sources are worked off, one after another, under the eyes of a display.
+
+It decides nothing; what the machinery learned is handed to the run, which accounts for it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from batchsubmit.cleanrooms import JobsApi
+from batchsubmit.clock import SystemClock
+from batchsubmit.config import Settings
+from batchsubmit.machinery import Gates, Machinery, Surroundings
+from batchsubmit.observers import Observer
+from batchsubmit.recorder import Recorder
+from batchsubmit.run import Run
+from batchsubmit.sources.delivery import Source
+from batchsubmit.states import JobState
+from batchsubmit.view import Display, View
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """One run's machinery."""
+
+    run: Run
+    machinery: Machinery
+    display: Display
+
+    @classmethod
+    def of(
+        cls, run: Run, settings: Settings, api: JobsApi, observers: Sequence[Observer], display: Display
+    ) -> "Workplace":
+        """Set up the machinery as the run was asked to work."""
+        around = Surroundings(
+            settings=settings,
+            api=api,
+            recorder=Recorder(run.ledger, SystemClock(), (run.tally, *observers)),
+            stop=run.stop,
+            gates=Gates.of(settings.rate, run.stop),
+        )
+        options = run.options
+        machinery = Machinery(around, retry_failed=options.retry_failed, resubmit_unknown=options.resubmit_unknown)
+        return cls(run, machinery, display)
+
+    async def work_off(self, source: Source, left_unknown: Iterable[JobState], followed: Iterable[str] | None) -> None:
+        """Look up what is unknown, send what the source has, and see the jobs of these keys, if any, to their end."""
+        run = self.run
+        works = self.machinery.around(
+            source,
+            account_of=lambda membership: run.inventory.accounts.get(membership, ""),
+            follows=followed is not None,
+        )
+        slots, engine = works.slots, works.engine
+        to_do = source.waiting_jobs()
+        view = View(to_do=to_do, tally=run.tally, stop=run.stop, source=source, slots=slots, engine=engine)
+        for key in followed or ():
+            works.watcher.follow(key)
+        with self.display(view):
+            await engine.run(left_unknown)
+        run.undecided |= engine.undecided
+        run.quotas = slots.quotas()
+        run.held_by_others = {held.membership or "account": str(held) for held in slots.held_by_others()}
