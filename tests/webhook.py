@@ -11,9 +11,10 @@ from typing import Any
 
 @dataclass
 class Hook:
-    """Answers with the planned statuses (`None`: not at all), then with 204."""
+    """Answers with the planned statuses (`None`: not at all), then with `body`, or 204 where there is none."""
 
     url: str = ""
+    body: bytes = b""
     planned: list[int | None] = field(default_factory=list)
     requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -33,14 +34,17 @@ def listening() -> Iterator[Hook]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             hook.requests.append((dict(self.headers.items()), body))
-            status = hook.planned.pop(0) if hook.planned else 204
+            status = hook.planned.pop(0) if hook.planned else 200 if hook.body else 204
             if status is None:
                 hook.closing.wait(20)  # as long as the test, and no longer
                 return
             self.send_response(status)
             if 300 <= status < 400:
                 self.send_header("Location", hook.url)
+            if status == 200:
+                self.send_header("Content-Length", str(len(hook.body)))
             self.end_headers()
+            self.wfile.write(hook.body if status == 200 else b"")
 
         def log_message(self, *_: object) -> None:
             pass

@@ -11,6 +11,7 @@ from conftest import OTHER_MEMBERSHIP, Program, Sandbox, finish
 from prometheus_client.parser import text_string_to_metric_families
 from queueing import LEDGER, aws, jobs, serving, until, working
 from sqs_proxy import Answer, refusal, sqs_proxy
+from webhook import listening
 
 __all__ = ["aws", "working"]
 
@@ -99,6 +100,30 @@ def test_sigterm_hands_everything_back_and_another_worker_goes_on(
         process.send_signal(signal.SIGTERM)
         assert finish(process).status == 0
     assert len(sandbox.names()) == len(set(sandbox.names())) == 30
+
+
+def test_quotas_told_at_the_start_are_known_before_the_first_refusal(
+    working: Program, sandbox: Sandbox, aws: LocalAws
+) -> None:
+    """Service Quotas is asked once, and no call is refused to learn what it told."""
+    sandbox.configure(per_membership=3, per_account=3)
+    queue = aws.make_queue()
+    queue.put(*jobs(12))
+    told = {"QuotaName": "Pending/in-progress custom model inference jobs per membership", "Value": 3.0}
+    with listening() as quotas:
+        quotas.body = json.dumps({"Quotas": [told]}).encode()
+        environment = {
+            "AWS_ENDPOINT_URL_SERVICE_QUOTAS": quotas.url,
+            "BATCHSUBMIT_SLOTS__SERVICE_QUOTAS": "true",
+            "BATCHSUBMIT_SLOTS__MAX_POLL_SECONDS": "600",
+        }
+        with serving(working, queue, **environment) as process:
+            until(lambda: len(sandbox.names()) == 3)
+            process.send_signal(signal.SIGTERM)
+            ended = finish(process)
+    assert ended.status == 0, ended.stderr
+    assert [headers["X-Amz-Target"] for headers, _ in quotas.requests] == ["ServiceQuotasV20190624.ListServiceQuotas"]
+    assert ended.summary["refused_by_quota"] == 0
 
 
 def test_poison_is_recorded_and_moved_at_once_and_holds_up_nothing(
