@@ -15,6 +15,7 @@ from batchsubmit.app import carry_out, open_undertaking, region_of_run
 from batchsubmit.blocking import run_blocking
 from batchsubmit.bounds import deadline_in, failure_limit_in
 from batchsubmit.config import Settings, load_settings
+from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.location import parse_location
 from batchsubmit.observers.logs import LogObserver
@@ -173,7 +174,7 @@ class _Submission:
         summary = self._task.result()
         if summary.stop_reason or summary.left:
             words = summary.stop_message or "others have the rest in hand"
-            raise StoppedError(f"{words}; {summary.left} jobs are left: submit the same requests again to go on")
+            raise StoppedError(f"{words}; {counted(summary.left, 'job')} left: submit the same requests again to go on")
         return summary
 
     async def drain(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from batchsubmit.book import Book
 from batchsubmit.config import Settings
+from batchsubmit.counting import counted
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.index import job_at
 from batchsubmit.sources.inventory import Terms
@@ -40,7 +41,7 @@ async def read_new_rows(manifest: str, settings: Settings, book: Book, *, batch:
         trouble = ""
         if inventory.problem_count:
             trouble = (
-                f"{spooled.label} has problems in {inventory.invalid_count:,} rows under these settings: "
+                f"{spooled.label} has problems in {counted(inventory.invalid_count, 'row')} under these settings: "
                 "give the --config of its submit"
             )
         return NewRows(by_key=by_key, region=inventory.region, trouble=trouble)

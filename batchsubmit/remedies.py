@@ -50,7 +50,7 @@ QUOTA_REQUEST = (
 """How to ask for more of a quota that is adjustable."""
 
 
-def quota_words(limit: float, *, whose: str = "", name: str = "") -> str:
-    """Say which quota bounds a run, and the request that raises it."""
-    quota = f"the quota {name!r}" if name else f"the quota of jobs pending or running{f' in {whose}' if whose else ''}"
-    return f"{quota} is {limit:g}; to ask for more: {QUOTA_REQUEST}"
+def quota_words(name: str, limit: float | None) -> str:
+    """Say which quota it is, by the service's own name where it told one, and how high."""
+    quota = f"the quota {name!r}" if name else "the quota of jobs pending or running at once"
+    return quota if limit is None else f"{quota} of {limit:g}"

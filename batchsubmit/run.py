@@ -11,6 +11,7 @@ from itertools import count, islice
 
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
+from batchsubmit.counting import counted
 from batchsubmit.jobs import RunEnded, RunStarted
 from batchsubmit.ledger import Ledger
 from batchsubmit.ledger.location import Location
@@ -66,6 +67,7 @@ class Run:
         self.tally = Tally(self._judge_failures)
         self.undecided: dict[str, str] = {}
         self.quotas: dict[str, int] = {}
+        self.refused_by: dict[str, float | None] = {}
         self.held_by_others: dict[str, str] = {}
         self.before = Standing.of(inventory.index, ledger.book)
 
@@ -117,7 +119,9 @@ class Run:
         bad = [state for state in states if state is not None and _is_bad(state)]
         if bad:
             why = bad[0].message or bad[0].status or bad[0].code
-            words = f"{len(bad)} of {len(states)} canaries did not finish well; {bad[0].name}: {why}"
+            words = (
+                f"{len(bad)} of {counted(len(states), 'canary', 'canaries')} did not finish well; {bad[0].name}: {why}"
+            )
             self.stop.request(
                 StopReason.CANARY, f"{words}. Mend the rows, or leave --canary out; the rest was not sent"
             )
@@ -128,7 +132,8 @@ class Run:
         failed = tally.failed + tally.finished_badly
         decided = tally.submitted + tally.failed
         if self.options.failure_limit.is_exceeded(failed=failed, decided=decided):
-            self.stop.request(StopReason.FAILURES, f"{failed} jobs failed, more than --max-failures allows")
+            words = f"{failed:,} of {counted(decided, 'decided job')} failed, more than --max-failures allows"
+            self.stop.request(StopReason.FAILURES, words)
 
     async def end(self, path: Location) -> Summary:
         """Account for every row and write the run's last line."""
@@ -158,6 +163,7 @@ class Run:
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message,
             held_by_others=self.held_by_others,
+            refused_by=self.refused_by,
             unknown_jobs=tuple(
                 UnknownJob(
                     job=each.job,

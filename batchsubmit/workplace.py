@@ -59,4 +59,5 @@ class Workplace:
             await engine.run(left_unknown)
         run.undecided |= engine.undecided
         run.quotas = slots.quotas()
+        run.refused_by |= slots.refused_by
         run.held_by_others = {held.membership or "account": str(held) for held in slots.held_by_others()}

@@ -11,7 +11,7 @@ import click
 
 from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import config_option, json_option, read_settings
-from batchsubmit.cli.words import counted
+from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.exits import EXIT_STOPPED
 from batchsubmit.printable import printable

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings, telling_problems
+from batchsubmit.counting import agreeing, counted
 from batchsubmit.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -73,10 +74,10 @@ async def _run(options: "EnqueueOptions", settings: "Settings") -> "EnqueueSumma
 
 
 def _words(summary: "EnqueueSummary") -> str:
+    jobs = counted(summary.rows, "job")
     before = f", {summary.sent_before:,} by earlier runs" if summary.sent_before else ""
     if not (summary.sent or summary.left):
-        return (
-            f"Nothing to do: {summary.sent_before:,} of {summary.rows:,} jobs were sent before; see {summary.progress}"
-        )
+        were = agreeing(summary.sent_before, "was", "were")
+        return f"Nothing to do: {summary.sent_before:,} of {jobs} {were} sent before; see {summary.progress}"
     left = f"; {summary.left:,} left, run the same command again to go on" if summary.left else ""
-    return f"{summary.sent:,} of {summary.rows:,} jobs sent to the queue in {summary.seconds:.1f} s{before}{left}"
+    return f"{summary.sent:,} of {jobs} sent to the queue in {summary.seconds:.1f} s{before}{left}"

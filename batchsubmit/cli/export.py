@@ -12,6 +12,7 @@ import click
 from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import LEDGER, config_option, read_settings
 from batchsubmit.cli.writing import FORMATS, format_of, inputs_of, read_chronicle, write_export
+from batchsubmit.counting import agreeing, counted
 from batchsubmit.errors import UsageError
 from batchsubmit.exits import EXIT_FAILED
 
@@ -81,7 +82,7 @@ def export(
         _print_table(ledger, as_format)
         return 0
     count = write_export(ledger, output, as_format)
-    click.echo(f"{output}: {count:,} jobs of {ledger}", err=True)
+    click.echo(f"{output}: {counted(count, 'job')} of {ledger}", err=True)
     return 0
 
 
@@ -138,7 +139,8 @@ def _words(mending: "Mending", ledger: "Location", manifest: str, output: Path |
         yield f"no job{of_batch} in {ledger} failed; there is nothing to mend"
         return
     if mending.rows:
-        yield f"{output or 'standard output'}: {mending.rows:,} rows whose jobs failed{of_batch}"
+        rows = f"{counted(mending.rows, 'row')} whose {agreeing(mending.rows, 'job', 'jobs')} failed"
+        yield f"{output or 'standard output'}: {rows}{of_batch}"
     names = list(mending.without_row.values())
     for name in names[:_MOST_NAMED]:
         yield f"  without a row in {manifest}: {name!r}; it was edited or removed since, or other [defaults] made it"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings, region_for
+from batchsubmit.counting import counted
 from batchsubmit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def import_file(file: Path, table: "Location", config: Path | None, *, as_json: 
 
     settings, location = read_settings(config), _table(table)
     done = asyncio.run(move_in(file, location, settings, region_for(location, config)))
-    click.echo(f"{location}: {done.written:,} jobs written, {done.known:,} had nothing new", err=True)
+    click.echo(f"{location}: {counted(done.written, 'job')} written, {done.known:,} had nothing new", err=True)
     if as_json:
         click.echo(json.dumps({"ledger": str(location), "written": done.written, "known": done.known}))
     return 0
@@ -68,7 +69,7 @@ def export_table(table: "Location", file: Path, config: Path | None, *, as_json:
 
     location = _table(table)
     written = export_events(read_ledger(location, region=region_for(location, config)), file)
-    click.echo(f"{file}: {written:,} events", err=True)
+    click.echo(f"{file}: {counted(written, 'event')}", err=True)
     if as_json:
         click.echo(json.dumps({"ledger": str(file), "events": written}))
     return 0

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from batchsubmit.cli.words import counted
+from batchsubmit.counting import counted
 from batchsubmit.outlook import Outlook
 from batchsubmit.planning import Plan
 from batchsubmit.prospect import LaneProspect
@@ -35,10 +35,7 @@ def short_plan(plan: Plan) -> Iterator[str]:
 
 def forecast_words(outlook: Outlook, now: datetime) -> Iterator[str]:
     """When it will be done, what that rests on, and what other quotas would change."""
-    assumed = " (AWS's defaults, assumed)" if outlook.are_quotas_assumed else ""
-    quotas = (
-        f"{outlook.quotas.per_membership:,} slots a membership and {outlook.quotas.per_account:,} an account{assumed}"
-    )
+    quotas = _quotas(outlook)
     if outlook.finish is None:
         yield f"Expected finish: unknown; {outlook.basis}"
         yield f"  quotas: {quotas}"
@@ -47,13 +44,13 @@ def forecast_words(outlook: Outlook, now: datetime) -> Iterator[str]:
     yield f"  rests on: {outlook.basis}; {quotas}"
     for each in outlook.what_ifs:
         raised = f"{each.quotas.per_membership:,} a membership, {each.quotas.per_account:,} an account"
-        yield f"  at {each.slots:,} slots ({raised}): {lasting(each.finish.seconds)}"
+        yield f"  at {counted(each.slots, 'slot')} ({raised}): {lasting(each.finish.seconds)}"
 
 
 def _quotas(outlook: Outlook) -> str:
     assumed = " (AWS's defaults, assumed)" if outlook.are_quotas_assumed else ""
     quotas = outlook.quotas
-    return f"{quotas.per_membership:,} slots a membership and {quotas.per_account:,} an account{assumed}"
+    return f"{counted(quotas.per_membership, 'slot')} a membership and {quotas.per_account:,} an account{assumed}"
 
 
 def lasting(seconds: float) -> str:
@@ -132,7 +129,8 @@ def _ready(plan: Plan) -> Iterator[str]:
     if readiness is None:
         return
     if not (readiness.problems or readiness.untold):
-        yield f"Ready: {readiness.checked:,} trained models and channels looked at, all ACTIVE"
+        looked_at = counted(readiness.checked, "trained model or channel", "trained models and channels")
+        yield f"Ready: {looked_at} looked at, all ACTIVE"
         return
     for line in readiness.problems[:_MOST_LISTED]:
         yield f"NOT READY: {line}"

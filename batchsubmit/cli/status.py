@@ -8,6 +8,7 @@ import click
 
 from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import LEDGER, json_option, region_for
+from batchsubmit.counting import counted
 from batchsubmit.errors import UsageError
 from batchsubmit.printable import printable
 
@@ -132,7 +133,7 @@ def _kinds(book: "Book") -> "dict[str, tuple[list[JobState], Callable[[JobState]
 
 
 def _print(ledger: "Location", book: "Book") -> None:
-    click.echo(f"{ledger}: {len(book):,} jobs in {len(book.runs):,} runs")
+    click.echo(f"{ledger}: {counted(len(book), 'job')} in {counted(len(book.runs), 'run')}")
     for phase, count in book.account().items():
         click.echo(f"  {count:>9,} {phase}")
     for word, (states, reason) in _kinds(book).items():

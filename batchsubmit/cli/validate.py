@@ -9,7 +9,7 @@ import click
 
 from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings
-from batchsubmit.cli.words import counted
+from batchsubmit.counting import counted
 from batchsubmit.exits import EXIT_USAGE
 
 if TYPE_CHECKING:

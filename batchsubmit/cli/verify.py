@@ -10,7 +10,7 @@ import click
 
 from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
-from batchsubmit.cli.words import counted
+from batchsubmit.counting import counted
 from batchsubmit.exits import EXIT_FAILED, EXIT_LEDGER
 
 if TYPE_CHECKING:
@@ -105,10 +105,10 @@ def _words(ledger: "Location", inspection: "Inspection") -> Iterator[str]:
 def _verdict(ledger: "Location", inspection: "Inspection") -> str:
     against = "itself" if inspection.is_offline else "itself and the service"
     if not (inspection.faults or inspection.discrepancies):
-        return f"{ledger}: {inspection.jobs:,} jobs, sound against {against}"
+        return f"{ledger}: {counted(inspection.jobs, 'job')}, sound against {against}"
     wrong = len(inspection.faults) + len(inspection.discrepancies)
     repaired = f", {inspection.repaired:,} repaired" if inspection.repaired else ""
-    return f"{ledger}: {inspection.jobs:,} jobs, {wrong:,} wrong against {against}{repaired}"
+    return f"{ledger}: {counted(inspection.jobs, 'job')}, {wrong:,} wrong against {against}{repaired}"
 
 
 def _as_dict(ledger: "Location", inspection: "Inspection") -> dict[str, Any]:

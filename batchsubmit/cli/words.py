@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from batchsubmit.remedies import QUOTA_REQUEST
+from batchsubmit.counting import agreeing, counted
+from batchsubmit.printable import printable
+from batchsubmit.remedies import QUOTA_REQUEST, quota_words
 from batchsubmit.report.summary import Summary
 
 _MOST_UNKNOWN = 10
@@ -10,24 +12,32 @@ _MOST_UNKNOWN = 10
 
 def closing_words(summary: Summary) -> Iterator[str]:
     """Say what happened, where it stands and what to do next."""
-    yield f"{headline(summary)} in {summary.seconds:.1f} s"
+    took = "" if _is_nothing(summary) else f" in {summary.seconds:.1f} s"
+    yield f"{headline(summary)}{took}"
     yield from _details(summary)
     yield f"  ledger: {summary.ledger}"
     yield from _next_steps(summary)
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def headline(summary: Summary) -> str:
     """The outcome of a run in a few words."""
+    jobs = counted(summary.rows, "job")
     if summary.stop_reason:
-        return f"Stopped ({summary.stop_reason}): {summary.submitted:,} of {summary.rows:,} jobs submitted by this run"
-    if not (summary.submitted or summary.failed or summary.left or summary.unknown):
-        return f"Nothing to do: {summary.submitted_before:,} of {summary.rows:,} jobs were submitted before"
-    return f"{summary.submitted:,} of {summary.rows:,} jobs submitted"
+        return f"Stopped ({summary.stop_reason}): {summary.submitted:,} of {jobs} submitted by this run"
+    if _is_nothing(summary):
+        before = summary.submitted_before
+        if before == summary.rows:
+            return f"Nothing to do: {_all(before)} submitted before"
+        return f"Nothing to do: {before:,} of {jobs} {agreeing(before, 'was', 'were')} submitted before"
+    return f"{summary.submitted:,} of {jobs} submitted"
+
+
+def _is_nothing(summary: Summary) -> bool:
+    return not (summary.stop_reason or summary.submitted or summary.failed or summary.left or summary.unknown)
+
+
+def _all(number: int) -> str:
+    return "the only job was" if number == 1 else f"all {number:,} jobs were"
 
 
 def _details(summary: Summary) -> Iterator[str]:
@@ -35,18 +45,37 @@ def _details(summary: Summary) -> Iterator[str]:
         (summary.submitted_before, "submitted by earlier runs"),
         (summary.failed, "failed"),
         (summary.failed_before, "failed in earlier runs"),
-        (summary.invalid, "invalid rows, recorded as failed"),
-        (summary.unknown, "unknown: they may or may not run"),
+        (summary.invalid, f"invalid {agreeing(summary.invalid, 'row', 'rows')}, recorded as failed"),
+        (summary.unknown, f"unknown: {agreeing(summary.unknown, 'it', 'they')} may or may not run"),
         (summary.unknown_elsewhere, "unknown of rows that this manifest does not have"),
         (summary.left, "left to submit"),
         (summary.finished_well, "finished well"),
         (summary.finished_badly, "finished badly"),
-        (summary.refused_by_quota, "calls refused by the quota, repeated later"),
-        (summary.throttled, "times the service throttled and the rate was cut"),
+        (_running(summary), "accepted, and not seen to end"),
+        (summary.refused_by_quota, _refused(summary)),
+        (
+            summary.throttled,
+            f"{agreeing(summary.throttled, 'time', 'times')} the service throttled and the rate was cut",
+        ),
     )
     for count, words in counts:
         if count:
             yield f"  {count:>9,} {words}"
+
+
+def _quotas(summary: Summary) -> list[str]:
+    return [printable(quota_words(name, limit)) for name, limit in summary.refused_by.items()]
+
+
+def _refused(summary: Summary) -> str:
+    calls = agreeing(summary.refused_by_quota, "call", "calls")
+    return f"{calls} refused by {' and '.join(_quotas(summary)) or 'the quota'}, repeated later"
+
+
+def _running(summary: Summary) -> int:
+    """Jobs that a run which waits for ends has left behind."""
+    accepted = summary.submitted + summary.submitted_before
+    return max(accepted - summary.finished_well - summary.finished_badly, 0) if summary.is_waited_for else 0
 
 
 def _next_steps(summary: Summary) -> Iterator[str]:
@@ -60,7 +89,8 @@ def _next_steps(summary: Summary) -> Iterator[str]:
     if len(summary.unknown_jobs) > _MOST_UNKNOWN:
         yield f"  ... and {len(summary.unknown_jobs) - _MOST_UNKNOWN:,} more; see batchsubmit status {summary.ledger}"
     if summary.refused_by_quota and summary.left:
-        yield f"  quota: jobs wait because all slots are taken; to ask for more: {QUOTA_REQUEST}"
+        quotas = " and ".join(_quotas(summary)) or "the quota"
+        yield f"  quota: jobs wait because all slots of {quotas} are taken; to ask for more: {QUOTA_REQUEST}"
     if summary.stop_reason:
         looked_up = "; the unknown jobs are looked up first" if summary.unknown_jobs else ""
         yield f"  next: run the same command again to go on{looked_up}"
@@ -73,4 +103,14 @@ def _next_steps(summary: Summary) -> Iterator[str]:
     elif summary.left:
         yield "  next: run the same command again to go on"
     elif summary.failed or summary.failed_before or summary.finished_badly or summary.invalid:
-        yield f"  next: batchsubmit status {summary.ledger} lists the failures; --retry-failed tries them again"
+        yield f"  next: batchsubmit status {summary.ledger} lists the failures{_second_try(summary)}"
+
+
+def _second_try(summary: Summary) -> str:
+    """What sends failed jobs again: those that ran already only go out as jobs of another batch."""
+    words = ""
+    if summary.failed or summary.failed_before or summary.invalid:
+        words += "; --retry-failed tries those again that were not accepted"
+    if summary.finished_badly:
+        words += "; another --batch-id runs those again that finished badly"
+    return words

@@ -9,6 +9,7 @@ import click
 
 from batchsubmit.cli.check import check_option
 from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
+from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ async def _run(ledger: "Location", batch: str, settings: "Settings") -> "ShiftSu
 
 def _tell(summary: "ShiftSummary", *, as_json: bool) -> int:
     counts = summary.queue_counts
+    received = counted(counts["received"], "message")
     click.echo(
-        f"{summary.submitted:,} jobs submitted, {summary.failed:,} failed, of {counts['received']:,} messages received "
+        f"{counted(summary.submitted, 'job')} submitted, {summary.failed:,} failed, of {received} received "
         f"in {summary.seconds:.1f} s; {counts['handed_back']:,} handed back",
         err=True,
     )

@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from batchsubmit.counting import counted
+
 _REFRESH_SECONDS = 0.2
 _LINE_SECONDS = 30.0
 _RATE_WINDOW_SECONDS = 10.0
@@ -86,20 +88,16 @@ class Meter:
         if run.unknown():
             parts.append(f"{run.unknown():,} unknown")
         if run.full_lanes():
-            parts.append(f"waiting for quota in {_count(run.full_lanes(), 'membership')}")
+            parts.append(f"waiting for quota in {counted(run.full_lanes(), 'membership')}")
         if run.held_by_others():
             parts.append(f"the quota looks used by others: {run.held_by_others()}")
         if run.running():
-            parts.append(f"{_count(run.running(), 'job')} still running")
+            parts.append(f"{counted(run.running(), 'job')} still running")
         parts.append(f"{self.rate():.1f}/s now")
         parts.append(f"{elapsed(self._monotonic() - self._began)} elapsed")
         if run.stopping():
             parts.append(f"stopping ({run.stopping()}), {run.under_way()} under way")
         return ", ".join(parts)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def elapsed(seconds: float) -> str:

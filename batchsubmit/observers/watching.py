@@ -9,6 +9,7 @@ from rich.live import Live as Screen
 from rich.table import Table
 from rich.text import Text
 
+from batchsubmit.counting import counted
 from batchsubmit.observers.progress import elapsed
 from batchsubmit.printable import printable
 from batchsubmit.report.live import Failure, Feed, Lane, Live
@@ -94,9 +95,11 @@ def picture(live: Live, now: datetime) -> RenderableType:
         )
     parts: list[RenderableType] = [Text(sentence(live, now) + began), table]
     if len(lanes) > _LANES_SHOWN:
-        parts.append(Text(f"... and {len(lanes) - _LANES_SHOWN:,} more memberships"))
+        parts.append(Text(f"... and {counted(len(lanes) - _LANES_SHOWN, 'more membership')}"))
     for name, limit in live.account_limits().items():
-        parts.append(Text(f"{printable(name)}: {limit:,} slots, {sum(lane.running for lane in lanes):,} running"))
+        parts.append(
+            Text(f"{printable(name)}: {counted(limit, 'slot')}, {sum(lane.running for lane in lanes):,} running")
+        )
     parts += [Text(f"failed: {words(failure)}", style="red") for failure in live.failures]
     return Group(*parts)
 

@@ -48,6 +48,8 @@ class Summary:
     unknown_jobs: tuple[UnknownJob, ...] = ()
     held_by_others: dict[str, str] = field(default_factory=dict)
     """How much of which quota others seemed to use at the end, while jobs waited for it: `account` or a membership."""
+    refused_by: dict[str, float | None] = field(default_factory=dict)
+    """The quotas that refused calls, by the service's name (empty where it told none), and their values."""
 
     @property
     def exit_status(self) -> int:

@@ -53,6 +53,7 @@ class Slots:
         self._told: tuple[int | None, int | None, float] = (None, None, math.inf)
         self._running = 0
         self._ours = 0
+        self.refused_by: dict[str, float | None] = {}  # the quotas that refused a call: the service's name, its value
 
     # Who goes next, and what became of a call
 
@@ -72,6 +73,7 @@ class Slots:
 
     def refused(self, ticket: Ticket, refusal: QuotaExceeded, now: float) -> None:
         """The quota refused a call."""
+        self.refused_by[refusal.quota_name or ""] = refusal.quota_value
         lane = self._turns.returned(ticket)
         account = lane.account
         concerns_all = learn_refused(lane, ticket, refusal, now)

@@ -187,7 +187,7 @@ async def test_what_stops_the_run_is_raised_after_the_outcomes(sandbox: Sandbox)
     """Jobs that are left are no outcome; the words say why and what to do."""
     sandbox.disturb({"fault": "none"}, {"fault": "access_denied", "operation": START, "times": 9})
     told: list[Outcome] = []
-    with pytest.raises(StoppedError, match=r"jobs are left: submit the same requests again"):
+    with pytest.raises(StoppedError, match=r"left: submit the same requests again"):
         await read_all(told)
     assert [type(each) for each in told] == [Submitted]
 

@@ -57,7 +57,7 @@ async def test_a_manifest_that_these_settings_do_not_fit_is_said_to_be_incomplet
     rows = await new_rows(manifest)
     assert [row.name for row in rows.by_key.values()] == ["good"]
     assert rows.trouble.endswith(
-        "jobs.csv has problems in 1 rows under these settings: give the --config of its submit"
+        "jobs.csv has problems in 1 row under these settings: give the --config of its submit"
     )
 
 

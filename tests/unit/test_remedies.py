@@ -50,9 +50,7 @@ def test_what_is_no_aws_error_says_itself_what_it_is() -> None:
     assert words == f"{START}: 407: no message; is the endpoint Clean Rooms ML?"
 
 
-def test_a_quota_is_named_with_the_request_that_raises_it() -> None:
-    """By the service's own name for it, where it gave one."""
-    words = quota_words(5, name="Pending jobs per membership")
-    assert "'Pending jobs per membership' is 5" in words
-    assert "aws service-quotas request-service-quota-increase --service-code" in words
-    assert "in membership m is 5" in quota_words(5, whose="membership m")
+def test_a_quota_is_named_by_the_service_s_own_name() -> None:
+    """With its value, where it told any."""
+    assert quota_words("Pending jobs per membership", 5) == "the quota 'Pending jobs per membership' of 5"
+    assert quota_words("", None) == "the quota of jobs pending or running at once"

@@ -1,5 +1,6 @@
 """What people are told at a run's end: what happened, where it stands, what to do next."""
 
+import pytest
 from test_summary import summary
 
 from batchsubmit.cli.words import closing_words
@@ -19,7 +20,7 @@ def test_a_run_that_did_all_says_so_and_names_the_ledger() -> None:
 
 def test_a_second_run_had_nothing_to_do() -> None:
     """And says what is known of the rows."""
-    assert words(rows=5, submitted_before=5).startswith("Nothing to do: 5 of 5 jobs were submitted before")
+    assert words(rows=5, submitted_before=5).startswith("Nothing to do: all 5 jobs were submitted before\n")
 
 
 def test_a_stopped_run_says_why_what_is_left_and_how_to_go_on() -> None:
@@ -36,6 +37,47 @@ def test_a_quota_that_others_used_up_is_named() -> None:
     text = words(rows=5, left=5, stop_reason="deadline", held_by_others={"account": "7 of 10", "m": "5 of 5"})
     assert "the quota of the account looked used by others at the end: 7 of 10" in text
     assert "the quota of membership m looked used by others at the end: 5 of 5" in text
+
+
+def test_a_refusing_quota_is_named_with_the_request_that_raises_it() -> None:
+    """By the service's own name, which is what Service Quotas lists it under."""
+    quota = {"Pending jobs per membership": 5.0}
+    text = words(rows=5, left=5, stop_reason="deadline", refused_by_quota=1, refused_by=quota)
+    assert "1 call refused by the quota 'Pending jobs per membership' of 5, repeated later" in text
+    assert "all slots of the quota 'Pending jobs per membership' of 5 are taken" in text
+    assert "aws service-quotas request-service-quota-increase --service-code" in text
+    assert "request-service-quota" not in words(rows=5, submitted=5, refused_by_quota=2, refused_by=quota)
+
+
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        ({"rows": 1, "submitted": 1}, "1 of 1 job submitted in"),
+        ({"rows": 1, "submitted_before": 1}, "Nothing to do: the only job was submitted before"),
+        ({"rows": 3, "submitted_before": 1, "failed_before": 2}, "Nothing to do: 1 of 3 jobs was submitted before"),
+        ({"rows": 2, "submitted": 1, "invalid": 1}, "1 invalid row, recorded as failed"),
+        ({"rows": 2, "submitted": 2, "throttled": 1}, "1 time the service throttled"),
+        ({"rows": 1, "unknown": 1}, "1 unknown: it may or may not run"),
+    ],
+)
+def test_one_is_not_said_as_many(members: dict[str, object], sentence: str) -> None:
+    """Each word agrees with its number."""
+    assert sentence in words(**members)
+
+
+def test_what_is_left_running_is_counted_where_ends_are_waited_for() -> None:
+    """A deadline leaves jobs that nobody has seen to end."""
+    assert "9 accepted, and not seen to end" in words(
+        rows=30, submitted=20, left=10, finished_well=10, finished_badly=1, is_waited_for=True, stop_reason="deadline"
+    )
+    assert "not seen to end" not in words(rows=30, submitted=30, finished_well=10)
+
+
+def test_jobs_that_ran_badly_are_not_said_to_be_retried() -> None:
+    """--retry-failed sends only what was not accepted; what ran needs another batch."""
+    text = words(rows=5, submitted=5, finished_well=4, finished_badly=1, is_waited_for=True)
+    assert "--retry-failed" not in text
+    assert "another --batch-id" in text
 
 
 def test_failures_lead_to_the_status_command() -> None:

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from batchsubmit.config import Settings
+from batchsubmit.counting import counted
 from batchsubmit.errors import UsageError
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Inventory, Terms
@@ -107,4 +108,4 @@ async def expand(pointer: Pointer, settings: Settings, *, region: str, books: Bo
 
 def _told(inventory: Inventory) -> str:
     more = inventory.problem_count - 1
-    return f"{inventory.problems[0]}" + (f"; and {more} more problems" if more else "")
+    return f"{inventory.problems[0]}" + (f"; and {counted(more, 'more problem')}" if more else "")
