@@ -129,6 +129,8 @@ def quota_steps(quotas: Sequence[LearnedQuota], memberships: Sequence[str]) -> l
         bounds = [known[""]] if "" in known else []
         if memberships and all(membership in known for membership in memberships):
             bounds.append(sum(known[membership] for membership in memberships))
+        if bounds and steps and steps[-1][0] == quota.at:
+            del steps[-1]  # several quotas learned at one moment are one step
         if bounds and (not steps or steps[-1][1] != min(bounds)):
             steps.append((quota.at, min(bounds)))
     return steps

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from batchsubmit.counting import counted
 from batchsubmit.report import charts
 from batchsubmit.report.amounts import date_and_time, duration, number_ticks, share, time_ticks, time_unit
 from batchsubmit.report.course import Lane, bars, grid, mean_running, peak_running, quota_steps
@@ -16,6 +17,7 @@ _MOST_LAYERS = 5
 _MOST_BOXES = 12
 _ROW_HEIGHT = 44
 _LEAST_SHARE = 0.008
+_SHORT_UNITS = {"days": "d", "hours": "h", "minutes": "min", "seconds": "s"}
 
 CAUSES = {
     Cause.QUOTA: "a free slot (quota)",
@@ -97,7 +99,7 @@ def running_chart(figures: Figures, slot_use: SlotUse | None, begin: float, end:
     legend = [Key(colour=len(named) - 1 - index, label=name) for index, (name, _) in enumerate(named)]
     if steps:
         legend.append(Key(colour=None, label=f"quota, as the runs learned it: {steps[-1][1]:,}"))
-    words = f"At most {peak:,} jobs ran at once."
+    words = f"At most {counted(peak, 'job')} ran at once."
     if slot_use:
         of_what = "the quota" if slot_use.is_learned else "that peak (no quota stands in the ledger)"
         words += f" While there was something to submit, {slot_use.share:.0%} of {of_what} was used on average."
@@ -119,41 +121,43 @@ def _layers(lanes: dict[str, Lane]) -> list[tuple[str, Lane]]:
     for _, lane in ordered[_MOST_LAYERS - 1 :]:
         rest.accepted.extend(lane.accepted)
         rest.finished.extend(lane.finished)
-    return [*ordered[: _MOST_LAYERS - 1], (f"{len(ordered) - _MOST_LAYERS + 1:,} other memberships", rest)]
+    return [*ordered[: _MOST_LAYERS - 1], (f"{counted(len(ordered) - _MOST_LAYERS + 1, 'other membership')}", rest)]
 
 
 def accepted_chart(acceptances: Sequence[float], begin: float, end: float) -> Chart | None:
     """Acceptances per interval."""
     if not acceptances:
         return None
-    counted = bars(acceptances, begin, end)
-    step = counted[0].end - counted[0].begin
-    most = max(counted, key=lambda each: each.count)
+    intervals = bars(acceptances, begin, end)
+    step = intervals[0].end - intervals[0].begin
+    most = max(intervals, key=lambda each: each.count)
     drawing = charts.both_sizes(
         charts.histogram(
-            [(each.begin, each.end, each.count, f"{_clock(each.begin)}: {each.count:,}") for each in counted],
-            x=lambda number: time_ticks(counted[0].begin, counted[-1].end, number),
+            [(each.begin, each.end, each.count, f"{_clock(each.begin)}: {each.count:,}") for each in intervals],
+            x=lambda number: time_ticks(intervals[0].begin, intervals[-1].end, number),
             y=[(tick, f"{tick:,.0f}") for tick in number_ticks(most.count, 4, whole=True)],
         )
     )
     words = f"At most {most.count:,} in {duration(step)}, from {_clock(most.begin)} on."
-    rows = tuple((_clock(each.begin), f"{each.count:,}") for each in counted)
+    rows = tuple((_clock(each.begin), f"{each.count:,}") for each in intervals)
     return Chart(drawing=drawing, words=words, header=(f"{duration(step)} from (UTC)", "accepted"), rows=rows)
 
 
 def waits_chart(figures: Figures) -> Chart | None:
-    """What jobs waited for, summed over all of them."""
+    """What jobs waited for, on average over all of them: summed, a night of ten slots would have weeks of it."""
     costly = [(cause, waited) for cause, waited in figures.waited.items() if waited.seconds >= 0.05]
     if not costly:
         return None
     costly.sort(key=lambda pair: -pair[1].seconds)
     total = sum(waited.seconds for _, waited in costly)
-    unit, name = time_unit(costly[0][1].seconds)
-    ticks = number_ticks(costly[0][1].seconds / unit, 4)
+    jobs = sum(figures.fates.values())
+    most = costly[0][1].seconds / jobs
+    unit, name = time_unit(most)
+    ticks = number_ticks(most / unit, 4)
     drawing = charts.both_sizes(
         charts.horizontal_bars(
             [
-                (str(cause), waited.seconds / unit, f"{CAUSES[cause]}: {duration(waited.seconds)}")
+                (str(cause), waited.seconds / jobs / unit, f"{CAUSES[cause]}: {duration(waited.seconds / jobs)} a job")
                 for cause, waited in costly
             ],
             y=[(tick, f"{tick:,.10g} {name}" if index else "0") for index, tick in enumerate(ticks)],
@@ -162,8 +166,8 @@ def waits_chart(figures: Figures) -> Chart | None:
     )
     cause, waited = costly[0]
     words = (
-        f"Most of it, {share(waited.seconds, total)}, for {CAUSES[cause]}. "
-        "This is summed over jobs that waited side by side."
+        f"A job waited {duration(total / jobs)} on average, from the batch's start to its acceptance or until now; "
+        f"{share(waited.seconds, total)} of that for {CAUSES[cause]}."
     )
     rows = tuple(
         (
@@ -176,7 +180,7 @@ def waits_chart(figures: Figures) -> Chart | None:
         )
         for cause, waited in costly
     )
-    header = ("waiting for", "in all", "share", "jobs", "mean of those", "longest")
+    header = ("waiting for", "all jobs together", "share", "jobs that did", "mean of those", "longest")
     return Chart(drawing=drawing, words=words, header=header, rows=rows)
 
 
@@ -197,12 +201,11 @@ def durations_chart(spreads: Sequence[Spread]) -> Chart | None:
                 )
                 for each in shown
             ],
-            y=[(tick, f"{tick:,.10g}") for tick in ticks],
+            y=[(tick, f"{tick:,.10g} {_SHORT_UNITS[name]}" if tick else "0") for tick in ticks],
         )
     )
     words = (
-        f"In {name}: the box holds half of a model's jobs, its line is the median, the whiskers reach the shortest and "
-        "the longest."
+        "The box holds half of a model's jobs, its line is the median, the whiskers reach the shortest and the longest."
     )
     rows = tuple(
         (

@@ -15,6 +15,8 @@ from batchsubmit.report.waits import Cause
 from batchsubmit.states import Phase
 
 _MOST_UNKNOWN = 500
+SLOW = 0.95
+"""Of a hundred jobs so many are quicker than one that is called slow."""
 
 
 class Fate(StrEnum):
@@ -110,8 +112,15 @@ class Figures:
     def outlook(self, acceptances: Sequence[float], now: float) -> Outlook:
         """Look ahead."""
         decided = self.accepted + self.fates[Fate.FAILED] + self.fates[Fate.UNKNOWN]
-        waiting = self.fates[Fate.WAITING]
-        return outlook(self.chronicle, decided=decided, waiting=waiting, acceptances=acceptances, now=now)
+        ran = sorted(seconds for each in self.durations.values() for seconds in each)
+        return outlook(
+            self.chronicle,
+            decided=decided,
+            waiting=self.fates[Fate.WAITING],
+            acceptances=acceptances,
+            slow_job_seconds=_quantile(ran, SLOW) if ran else None,
+            now=now,
+        )
 
     def slot_use(self, acceptances: Sequence[float]) -> SlotUse | None:
         """Judge from the first acceptance to the last: after that there was nothing left to fill slots with."""
@@ -151,20 +160,21 @@ def spreads(durations: dict[str, "array[float]"]) -> list[Spread]:
     ]
 
 
-def _spread(model: str, ordered: Sequence[float]) -> Spread:
-    def quantile(part: float) -> float:
-        place = part * (len(ordered) - 1)
-        low = int(place)
-        high = min(low + 1, len(ordered) - 1)
-        return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+def _quantile(ordered: Sequence[float], part: float) -> float:
+    place = part * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
+
+def _spread(model: str, ordered: Sequence[float]) -> Spread:
     return Spread(
         model=model,
         jobs=len(ordered),
         least=ordered[0],
-        quarter=quantile(0.25),
-        median=quantile(0.5),
-        three_quarters=quantile(0.75),
+        quarter=_quantile(ordered, 0.25),
+        median=_quantile(ordered, 0.5),
+        three_quarters=_quantile(ordered, 0.75),
         most=ordered[-1],
-        slow=quantile(0.95),
+        slow=_quantile(ordered, SLOW),
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from batchsubmit.counting import counted
 from batchsubmit.report.amounts import date_and_time, duration
 from batchsubmit.report.figures import Fate, Figures
 from batchsubmit.report.outlook import Outlook
@@ -68,19 +69,18 @@ def _under_way(outlook: Outlook, words: str) -> str:
 def _sentences(figures: Figures, outlook: Outlook) -> Iterator[str]:
     fates = figures.fates
     if fates[Fate.UNKNOWN]:
-        yield (
-            f"{_jobs(fates[Fate.UNKNOWN])} may run or not: run the same command again, which looks such jobs up first."
-        )
+        jobs = counted(fates[Fate.UNKNOWN], "job")
+        yield f"{jobs} may run or not: run the same command again, which looks such jobs up first."
     ended = f", {fates[Fate.WELL]:,} of them finished well" if fates[Fate.WELL] else ""
     least = "" if outlook.is_left_known else "at least "
-    yield f"{figures.accepted:,} of {least}{_jobs(asked(figures, outlook))} accepted{ended}."
+    yield f"{figures.accepted:,} of {least}{counted(asked(figures, outlook), 'job')} accepted{ended}."
     if fates[Fate.FAILED] or fates[Fate.BAD]:
         parts = [
             f"{fates[fate]:,} {words}"
             for fate, words in ((Fate.FAILED, "could not be submitted"), (Fate.BAD, "ran to a bad end"))
             if fates[fate]
         ]
-        yield f"{' and '.join(parts)}, for {_reasons(len(figures.reasons))}."
+        yield f"{' and '.join(parts)}, for {_reasons(figures)}."
     else:
         yield "None failed."
     yield from _left(figures, outlook)
@@ -95,15 +95,20 @@ def _left(figures: Figures, outlook: Outlook) -> Iterator[str]:
         yield "Nothing is left to submit."
         return
     if outlook.seconds_to_submit is None or outlook.per_hour is None:
-        yield f"{_jobs(outlook.left)} left to submit."
+        yield f"{counted(outlook.left, 'job')} left to submit."
         return
-    pace = f"at the last pace, {_rate(outlook.per_hour)}, that is "
-    if outlook.is_under_way:
-        end = (figures.chronicle.last_at or 0.0) + outlook.seconds_to_submit
-        until = f"{duration(outlook.seconds_to_submit)} more, until about {date_and_time(end)[:-3]} UTC"
+    yield f"{counted(outlook.left, 'job')} left to submit, at the last pace {_rate(outlook.per_hour)}."
+    start = "At that pace" if outlook.is_under_way else "Started again at once"
+    submitted = _ahead(outlook, outlook.seconds_to_submit)
+    if outlook.seconds_to_finish is None:
+        yield f"{start}, all would be submitted {submitted}."
     else:
-        until = f"another {duration(outlook.seconds_to_submit)} of running"
-    yield f"{_jobs(outlook.left)} left to submit: {pace}{until}."
+        yield f"{start}, all would be submitted {submitted}, finished {_ahead(outlook, outlook.seconds_to_finish)}."
+
+
+def _ahead(outlook: Outlook, seconds: float) -> str:
+    """A time ahead, and when that is."""
+    return f"in {duration(seconds)} ({date_and_time(outlook.counted_from + seconds)[5:-3]} UTC)"
 
 
 def _rate(per_hour: float) -> str:
@@ -112,9 +117,8 @@ def _rate(per_hour: float) -> str:
     return f"{per_hour:,.0f} an hour" if per_hour >= 10 else f"{per_hour:.1f} an hour"
 
 
-def _jobs(number: int) -> str:
-    return f"{number:,} job{'' if number == 1 else 's'}"
-
-
-def _reasons(number: int) -> str:
-    return "one reason" if number == 1 else f"{number:,} different reasons"
+def _reasons(figures: Figures) -> str:
+    most = figures.reasons.most_frequent_first()[0]
+    code = most.code or "no code"
+    number = len(figures.reasons)
+    return f"one reason, {code}" if number == 1 else f"{number:,} different reasons, most of all {code}"

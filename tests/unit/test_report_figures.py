@@ -142,17 +142,18 @@ def test_while_it_runs_what_is_left_and_its_end_follow_from_rows_and_pace(story:
     words = told(story, after=60)
     assert "Under way" in words
     assert "2 of 4 jobs accepted, 1 of them finished well." in words
-    assert "1 ran to a bad end, for one reason." in words
-    assert (
-        "2 jobs left to submit: at the last pace, 480 an hour, that is 15 s more, until about 2026-11-22 22:00" in words
-    )
+    assert "1 ran to a bad end, for one reason, CREATE_FAILED." in words
+    assert "2 jobs left to submit, at the last pace 480 an hour." in words
+    assert "At that pace, all would be submitted in 15 s (11-22 22:00 UTC), finished in 25 s (11-22" in words
 
 
 def test_long_after_its_last_event_a_run_is_taken_to_have_died(story: Story) -> None:
-    """And the same is left, in seconds of running."""
+    """The same is left, and it is said when it would be done if the command were started again at once."""
     words = told(story, after=3600)
     assert "ended without a word" in words
-    assert "another 15 s of running" in words
+    assert (
+        "Started again at once, all would be submitted in 15 s (11-22 23:00 UTC), finished in 25 s" in words
+    )
 
 
 def test_at_its_end_the_run_itself_says_what_is_left(story: Story) -> None:
@@ -162,6 +163,25 @@ def test_at_its_end_the_run_itself_says_what_is_left(story: Story) -> None:
     assert "Stopped before the end" in words
     assert "because its deadline had come" in words
     assert "7 jobs left to submit" in words
+
+
+def test_when_all_would_have_finished_is_not_said_where_no_job_was_seen_to_end() -> None:
+    """Only --wait sees ends; the pace of acceptances is known all the same."""
+    story = Story()
+    story.run(0, rows=4)
+    for second, name in enumerate("ab"):
+        story.intent(second, name)
+        story.accepted(second + 1, name)
+    story.end(20, status=3, reason="deadline", left=2)
+    words = told(story)
+    assert "all would be submitted in" in words
+    assert "finished in" not in words
+
+
+def test_several_quotas_learned_at_once_are_one_step() -> None:
+    """Else a line falls from the memberships' sum to the account's at the same moment."""
+    quotas = [LearnedQuota(5.0, "a", 5), LearnedQuota(5.0, "b", 5), LearnedQuota(5.0, "", 7)]
+    assert quota_steps(quotas, ["a", "b"]) == [(5.0, 7)]
 
 
 def test_every_way_to_stop_has_words() -> None:
