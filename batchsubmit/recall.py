@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchsubmit.book import Book
 from batchsubmit.cancelling import Canceller, Ends, Standing, chosen, look
 from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import JobsApi
@@ -17,9 +18,13 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.exits import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
-from batchsubmit.ledger.file import FileLedger, open_ledger
+from batchsubmit.ledger import Ledger
+from batchsubmit.ledger.location import Location
+from batchsubmit.ledger.opening import open_for_writing
+from batchsubmit.ledger.reading import fold_ledger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
+from batchsubmit.region import resolve_region
 from batchsubmit.states import JobState
 from batchsubmit.stopping import Stop, stop_on_signals
 
@@ -30,7 +35,7 @@ CANCELLED_STATUS = "INACTIVE"
 class Choice:
     """Which jobs of which ledger are to be cancelled."""
 
-    ledger: Path
+    ledger: Location
     memberships: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
@@ -53,7 +58,7 @@ class Recall:
     `ended` ran to their end before the cancellation reached them; `under_way` were asked for and had not ended yet.
     """
 
-    ledger: Path
+    ledger: Location
     cancelled: int
     ended: int
     under_way: int
@@ -71,8 +76,7 @@ class Recall:
 
 async def survey(choice: Choice, settings: Settings) -> Survey:
     """Find the running jobs. Raises UsageError, LedgerError (a run has the ledger), StoppedError."""
-    async with _open(choice.ledger) as ledger:
-        book = ledger.book
+    async with _read(choice.ledger, settings) as book:
         states = chosen(book, memberships=choice.memberships, names=choice.names)
         unknown = len(book.undecided())
         duplicates = sum(len(state.duplicates) for state in book)
@@ -97,7 +101,8 @@ async def recall(choice: Choice, settings: Settings, agreed: Survey, *, wait: bo
     stop = Stop()
     task = asyncio.current_task()
     targets = [*agreed.running, *agreed.cancelling]
-    async with _open(choice.ledger) as ledger, _service(targets, settings) as api:
+    async with _open(choice.ledger, settings) as ledger, _service(targets, settings) as api:
+        await ledger.recall(state.job for state in targets)
         with stop_on_signals(stop, at_once=lambda: task.cancel() if task else None):
             catalog = Catalog(api, settings.retry, sleep=stop.pause)
             gate = RateGate(Pace(settings.rate.max_per_second))
@@ -112,7 +117,7 @@ async def recall(choice: Choice, settings: Settings, agreed: Survey, *, wait: bo
         return _account(choice.ledger, ledger, canceller, agreed, stop)
 
 
-def _account(path: Path, ledger: FileLedger, canceller: Canceller, agreed: Survey, stop: Stop) -> Recall:
+def _account(location: Location, ledger: Ledger, canceller: Canceller, agreed: Survey, stop: Stop) -> Recall:
     asked = [*canceller.asked, *agreed.cancelling]
     after = [ledger.book.get(state.job) or state for state in asked]
     failed = [(state, f"{state.status}: {state.message}") for state in after if state.status == "CANCEL_FAILED"]
@@ -120,7 +125,7 @@ def _account(path: Path, ledger: FileLedger, canceller: Canceller, agreed: Surve
     under_way = sum(not state.status for state in after)
     refused = [(state, canceller.refused[state.job]) for state in agreed.running if state.job in canceller.refused]
     return Recall(
-        ledger=path,
+        ledger=location,
         cancelled=cancelled,
         ended=len(after) - cancelled - under_way - len(failed),
         under_way=under_way,
@@ -131,14 +136,30 @@ def _account(path: Path, ledger: FileLedger, canceller: Canceller, agreed: Surve
 
 
 @asynccontextmanager
-async def _open(path: Path) -> AsyncIterator[FileLedger]:
-    """Lock a ledger that is there already, and that was written against the service."""
-    if not path.is_file():  # noqa: ASYNC240 (one look, before anything else is under way)
-        raise UsageError(f"the ledger {path} cannot be read: there is no such file")
-    async with open_ledger(path) as ledger:
-        if any(run.sandbox for run in ledger.book.runs):
-            raise UsageError(f"the ledger {path} was written against the sandbox of a run, which ended with it")
+async def _read(location: Location, settings: Settings) -> AsyncIterator[Book]:
+    """Give all jobs of a ledger. A file is locked meanwhile; a table is read beside whoever works on it."""
+    if isinstance(location, Path):
+        async with _open(location, settings) as ledger:
+            yield ledger.book
+        return
+    book = await asyncio.to_thread(fold_ledger, location, region=resolve_region(settings.aws))
+    _refuse_rehearsal(book, location)
+    yield book
+
+
+@asynccontextmanager
+async def _open(location: Location, settings: Settings) -> AsyncIterator[Ledger]:
+    """Open a ledger that is there already, and that was written against the service. A file is locked."""
+    if isinstance(location, Path) and not location.is_file():
+        raise UsageError(f"the ledger {location} cannot be read: there is no such file")
+    async with open_for_writing(location, settings, region=resolve_region(settings.aws)) as ledger:
+        _refuse_rehearsal(ledger.book, location)
         yield ledger
+
+
+def _refuse_rehearsal(book: Book, location: Location) -> None:
+    if any(run.sandbox for run in book.runs):
+        raise UsageError(f"the ledger {location} was written against the sandbox of a run, which ended with it")
 
 
 @asynccontextmanager

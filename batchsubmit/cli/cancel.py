@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchsubmit.cli.manual import manual
-from batchsubmit.cli.options import config_option, json_option, read_settings
+from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
 from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.exits import EXIT_STOPPED
 from batchsubmit.printable import printable
 
 if TYPE_CHECKING:
+    from batchsubmit.ledger.location import Location
     from batchsubmit.recall import Choice, Recall, Survey
     from batchsubmit.states import JobState
 
@@ -37,7 +38,7 @@ _NAMES_SHOWN = 10
         },
     )
 )
-@click.argument("ledger", type=click.Path(path_type=Path))
+@click.argument("ledger", type=LEDGER)
 @click.option("--membership", "memberships", multiple=True, metavar="ID", help="Only in this one; may be repeated.")
 @click.option("--name", "names", multiple=True, metavar="GLOB", help="Only jobs of such names; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Show what would be cancelled, and cancel nothing.")
@@ -46,11 +47,12 @@ _NAMES_SHOWN = 10
 @click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 10]")
 @config_option
 @json_option
-def cancel(ledger: Path, config: Path | None, *, as_json: bool, rate: float | None, **how: Any) -> int:  # noqa: ANN401 (click's)
+def cancel(ledger: "Location", config: Path | None, *, as_json: bool, rate: float | None, **how: Any) -> int:  # noqa: ANN401 (click's)
     """Cancel the running jobs that LEDGER started, and no others, and record how each ended.
 
     The service is asked which of the ledger's jobs run; they are shown, and nothing is cancelled before you agree.
-    Jobs of others, in the same memberships too, are never touched. A run that still submits must be ended first.
+    Jobs of others, in the same memberships too, are never touched. A run that still submits must be ended first;
+    of a table end all of them, for nobody checks.
     """
     from batchsubmit.recall import Choice, recall, survey  # noqa: PLC0415 (help is fast without)
 

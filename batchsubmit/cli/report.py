@@ -1,12 +1,13 @@
 """`batchsubmit report`."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from batchsubmit.cli.manual import manual
-from batchsubmit.cli.options import LEDGER
+from batchsubmit.cli.options import LEDGER, json_option
 from batchsubmit.cli.writing import write_report
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ _LEDGER_SUFFIXES = (".jsonl", ".ledger")
     epilog=manual(
         ("a page to open in a browser", "batchsubmit report jobs.ledger.jsonl"),
         ("where it is wanted", "batchsubmit report jobs.ledger.jsonl --output out/jobs.html"),
+        ("for programs", "batchsubmit report jobs.ledger.jsonl --json | jq '.counts, .left'"),
         exits={
             0: "written, whatever the jobs' state",
             1: "",
@@ -35,15 +37,16 @@ _LEDGER_SUFFIXES = (".jsonl", ".ledger")
     metavar="FILE",
     help="The page.  [default: <ledger stem>.html in the current folder]",
 )
-def report(ledger: "Location", output: Path | None) -> int:
+@json_option
+def report(ledger: "Location", output: Path | None, *, as_json: bool) -> int:
     """Write LEDGER as one HTML page that opens from the disk: what ran, what failed and why, what is left.
 
     The page is one file, asks nothing of the network, and appears whole or not at all. It may be written while a run
-    is under way. Its path is printed on standard output.
+    is under way. Its path is printed on standard output; with --json, the path, the headline and the figures are.
     """
     output = output or _default_output(str(ledger))
-    write_report(ledger, output)
-    click.echo(output)
+    told = write_report(ledger, output)
+    click.echo(json.dumps({"page": str(output), **told}) if as_json else output)
     return 0
 
 

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from batchsubmit.book import Book
     from batchsubmit.ledger.location import Location
-    from batchsubmit.report.live import Live
+    from batchsubmit.report.live import Feed, Live
     from batchsubmit.states import JobState
 
 _MOST_LISTED = 20
+_REFRESH_SECONDS = 1.0
 
 
 @click.command(
@@ -46,7 +47,7 @@ _MOST_LISTED = 20
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="Between two lines of --watch where there is no terminal.",
+    help="Between two lines of --watch where there is no terminal, and two looks at a table.",
 )
 @json_option
 def status(ledger: "Location", *, watching: bool, interval: float, as_json: bool) -> int:
@@ -77,14 +78,12 @@ def _read(ledger: "Location") -> "Book":
 def _watch(ledger: "Location", interval: float, *, as_json: bool) -> "Book":
     from rich.console import Console  # noqa: PLC0415 (help is fast without)
 
-    from batchsubmit.ledger.tail import Tail  # noqa: PLC0415
     from batchsubmit.observers.watching import watch  # noqa: PLC0415
 
-    if not isinstance(ledger, Path):
-        raise UsageError(f"--watch follows a ledger file, and {ledger} is a table; status without --watch reads it")
-    feed = Tail(ledger)
+    feed, refresh = _feed(ledger, interval)
+    console = Console(stderr=as_json)
     try:
-        live = watch(feed, Console(stderr=as_json), interval_seconds=interval, has_died=_has_died)
+        live = watch(feed, console, interval_seconds=interval, refresh_seconds=refresh, has_died=_has_died)
     except KeyboardInterrupt:
         return _read(ledger)
     if live.run and not live.is_over:
@@ -92,6 +91,17 @@ def _watch(ledger: "Location", interval: float, *, as_json: bool) -> "Book":
     elif live.book.last_end:
         click.echo(f"Run {live.book.last_end.run} ended with exit status {live.book.last_end.exit_status}", err=True)
     return live.book
+
+
+def _feed(ledger: "Location", interval: float) -> "tuple[Feed, float]":
+    """What a ledger's events come from, and how often a terminal is kept up to date: each look at a table is dear."""
+    if isinstance(ledger, Path):
+        from batchsubmit.ledger.tail import Tail  # noqa: PLC0415 (help is fast without)
+
+        return Tail(ledger), min(interval, _REFRESH_SECONDS)
+    from batchsubmit.ledger.relook import Relook  # noqa: PLC0415 (help is fast without)
+
+    return Relook(ledger, region_for(ledger)), interval
 
 
 def _has_died(live: "Live") -> bool:

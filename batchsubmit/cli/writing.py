@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -38,18 +38,20 @@ def inputs_of(*locations: "Location | str") -> list[Path]:
     return [Path(each) for each in locations if isinstance(each, Path | str)]
 
 
-def write_report(ledger: "Location", output: Path) -> None:
-    """Write the page. Raises UsageError, LedgerError."""
+def write_report(ledger: "Location", output: Path) -> dict[str, Any]:
+    """Write the page; give its headline and figures. Raises UsageError, LedgerError."""
     from batchsubmit.clock import SystemClock  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.report.page import Setting, page_parts  # noqa: PLC0415
+    from batchsubmit.report.page import Setting, make_page  # noqa: PLC0415
     from batchsubmit.saving import saving  # noqa: PLC0415
 
     remarks: list[str] = []
     chronicle = read_chronicle(ledger, remarks.append)
     setting = Setting(ledger=str(ledger), made_at=SystemClock().now().timestamp(), remarks=tuple(remarks))
+    page = make_page(chronicle, setting)
     with saving(output, inputs=inputs_of(ledger)) as file:
-        for part in page_parts(chronicle, setting):
+        for part in page.parts():
             file.write(part.encode(errors="replace"))
+    return page.in_short()
 
 
 def write_export(ledger: "Location", output: Path, as_format: str | None = None) -> int:

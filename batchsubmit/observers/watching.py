@@ -14,12 +14,21 @@ from batchsubmit.observers.progress import elapsed
 from batchsubmit.printable import printable
 from batchsubmit.report.live import Failure, Feed, Lane, Live
 
-_REFRESH_SECONDS = 1.0
 _LANES_SHOWN = 20
 
 
-def watch(feed: Feed, console: Console, *, interval_seconds: float, has_died: Callable[[Live], bool]) -> Live:
-    """Show a run until it ends or dies; give the last state. Raises what the feed raises."""
+def watch(
+    feed: Feed,
+    console: Console,
+    *,
+    interval_seconds: float,
+    refresh_seconds: float,
+    has_died: Callable[[Live], bool],
+) -> Live:
+    """Show a run until it ends or dies; give the last state. Raises what the feed raises.
+
+    A terminal is kept up to date every `refresh_seconds`.
+    """
     live, beginnings = Live(), feed.beginnings
 
     def look() -> Live:
@@ -32,7 +41,7 @@ def watch(feed: Feed, console: Console, *, interval_seconds: float, has_died: Ca
 
     if console.is_terminal:
         with Screen(console=console, auto_refresh=False, transient=True) as screen:
-            for state in _until_over(look, has_died, min(interval_seconds, _REFRESH_SECONDS)):
+            for state in _until_over(look, has_died, refresh_seconds):
                 screen.update(picture(state, datetime.now(UTC)), refresh=True)
     else:
         told = 0

@@ -118,7 +118,9 @@ def _rate(per_hour: float) -> str:
 
 
 def _reasons(figures: Figures) -> str:
-    most = figures.reasons.most_frequent_first()[0]
+    most, *others = figures.reasons.most_frequent_first()
     code = most.code or "no code"
-    number = len(figures.reasons)
-    return f"one reason, {code}" if number == 1 else f"{number:,} different reasons, most of all {code}"
+    if not others:
+        return f"one reason, {code}"
+    above_all = f", most of all {code}" if most.count > others[0].count else ""
+    return f"{len(figures.reasons):,} different reasons{above_all}"

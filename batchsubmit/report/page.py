@@ -17,7 +17,7 @@ from markupsafe import Markup
 from batchsubmit import __version__
 from batchsubmit.report import amounts, figurecharts
 from batchsubmit.report.chronicle import Chronicle
-from batchsubmit.report.figures import Figures, spreads
+from batchsubmit.report.figures import Fate, Figures, spreads
 from batchsubmit.report.headline import asked, headline
 from batchsubmit.report.jobtable import JobTable
 
@@ -37,6 +37,45 @@ class Setting:
 
 def page_parts(chronicle: Chronicle, setting: Setting) -> Iterator[str]:
     """Write the page, part by part."""
+    return make_page(chronicle, setting).parts()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A report, ready to be written."""
+
+    context: dict[str, Any]
+
+    def parts(self) -> Iterator[str]:
+        """The page, part by part."""
+        return _rendered(self.context)
+
+    def in_short(self) -> dict[str, Any]:
+        """Its headline and figures, as JSON has them."""
+        figures, outlook, words = self.context["figures"], self.context["outlook"], self.context["headline"]
+        return {
+            "ledger": self.context["setting"].ledger,
+            "title": words.title,
+            "status": words.status,
+            "sentences": list(words.sentences),
+            "jobs": self.context["asked"],
+            "counts": {str(fate): figures.fates[fate] for fate in Fate},
+            "left": outlook.left,
+            "is_left_known": outlook.is_left_known,
+            "seconds_to_submit": outlook.seconds_to_submit,
+            "seconds_to_finish": outlook.seconds_to_finish,
+            "calls": figures.attempts,
+            "duplicates": figures.duplicates,
+            "remarks": list(self.context["setting"].remarks),
+        }
+
+
+def make_page(chronicle: Chronicle, setting: Setting) -> Page:
+    """Gather all that a page has."""
+    return Page(_context(chronicle, setting))
+
+
+def _rendered(context: dict[str, Any]) -> Iterator[str]:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (only a report needs it)
 
     environment = Environment(
@@ -51,7 +90,7 @@ def page_parts(chronicle: Chronicle, setting: Setting) -> Iterator[str]:
         "moment": amounts.date_and_time,
         "machine_time": amounts.machine_time,
     }
-    yield from environment.get_template("page.html.j2").generate(_context(chronicle, setting))
+    yield from environment.get_template("page.html.j2").generate(context)
 
 
 def _context(chronicle: Chronicle, setting: Setting) -> dict[str, Any]:

@@ -23,6 +23,21 @@ def test_a_run_s_ledger_becomes_a_page(submitting: Program, sandbox: Sandbox) ->
     assert "<i>e" not in page
 
 
+def test_json_has_the_page_s_path_its_headline_and_figures(program: Program, tmp_path: Path) -> None:
+    """One object on standard output, the page as ever; a failure is an object too."""
+    Night(jobs=50, rows=80, until_seconds=2000).write(tmp_path / "night.ledger.jsonl")
+    ended = program.run("report", "night.ledger.jsonl", "--json")
+    assert ended.status == 0, ended.stderr
+    told = ended.summary
+    assert (told["page"], told["ledger"], told["title"]) == ("night.html", "night.ledger.jsonl", "nightly-2026-11-22")
+    assert "of 80 jobs accepted" in told["sentences"][0]
+    assert told["left"] + sum(told["counts"].values()) - told["counts"]["waiting"] == told["jobs"] == 80
+    assert 0 < told["seconds_to_submit"] < told["seconds_to_finish"]
+    page = (program.folder / "night.html").read_text(encoding="utf-8")
+    assert all(sentence in page for sentence in told["sentences"])
+    assert program.run("report", "none.jsonl", "--json").summary["exit_status"] == 2
+
+
 def test_a_ledger_that_is_being_written_or_torn_is_read_as_far_as_it_goes(program: Program, tmp_path: Path) -> None:
     """And is not touched."""
     ledger = Night(jobs=50, rows=80, until_seconds=2000).write(tmp_path / "night.ledger.jsonl")
@@ -34,7 +49,8 @@ def test_a_ledger_that_is_being_written_or_torn_is_read_as_far_as_it_goes(progra
     assert "the last one, is not whole and was left out" in ended.stderr
     page = (program.folder / "out.html").read_text(encoding="utf-8")
     assert "The last run ended without a word" in page
-    assert "left to submit: at the last pace" in page
+    assert "left to submit, at the last pace" in page
+    assert "Started again at once, all would be submitted in" in page
     assert ledger.read_bytes() == before
 
 

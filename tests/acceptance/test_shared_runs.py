@@ -54,8 +54,9 @@ def test_a_batch_is_submitted_and_resumes_on_a_table(
     verified = sharing.run("verify", table)
     assert verified.status == 0, verified.stdout
     assert len(sharing.run("export", table, "--format", "jsonl").stdout.splitlines()) == JOBS
-    reported = sharing.run("report", table, "--output", "table.html")
+    reported = sharing.run("report", table, "--output", "table.html", "--json")
     assert reported.status == 0, reported.stderr
+    assert (reported.summary["ledger"], reported.summary["counts"]["accepted"]) == (table, JOBS)
     page = (sharing.folder / "table.html").read_text(encoding="utf-8")
     assert f"{JOBS} of {JOBS} jobs accepted" in page
     assert "Nothing is left to submit." in page
@@ -104,6 +105,48 @@ def test_a_ledger_goes_into_a_table_and_out_again(
     before, after = ((tmp_path / name).read_bytes().splitlines() for name in ("a.jsonl", "b.jsonl"))
     assert set(before) < set(after)
     assert len(sandbox.names()) == JOBS
+
+
+def test_a_run_on_a_table_is_watched_to_its_end(sharing: Program, sandbox: Sandbox, table: str, manifest: Path) -> None:
+    """As one on a file is; where none is under way, what stands in the table is told at once."""
+    with sharing.running("submit", manifest, "--ledger", table, "--rate", 20) as run:
+        while len(sandbox.jobs()) < 5:
+            time.sleep(0.02)
+        with sharing.running("status", table, "--watch", "--interval", 0.2) as watching:
+            assert finish(run).status == 0
+            watched = finish(watching)
+    assert watched.status == 0, watched.stderr
+    assert " left, " in watched.stdout.splitlines()[0]
+    assert f"{table}: {JOBS} jobs in 1 run" in watched.stdout.splitlines()
+    assert "ended with exit status 0" in watched.stderr
+    again = sharing.run("status", table, "--watch", "--json")
+    assert again.summary["counts"] == {"submitted": JOBS}
+
+
+def test_the_jobs_of_a_table_are_cancelled_and_their_ends_recorded_there(
+    sharing: Program, sandbox: Sandbox, table: str, manifest: Path
+) -> None:
+    """Those that it started; the second call has nothing to do."""
+    sandbox.configure(cancel_seconds=0.1)
+    assert sharing.run("submit", manifest, "--ledger", table).status == 0
+    seen = sharing.run("cancel", table, "--dry-run", "--json", "--name", "job-00*")
+    assert len(seen.summary["running"]) == 10
+    ended = sharing.run("cancel", table, "--yes", "--json", "--name", "job-00*")
+    assert ended.status == 0, ended.stderr
+    assert (ended.summary["cancelled"], ended.summary["left"]) == (10, 0)
+    status = sharing.run("status", table, "--json").summary
+    assert status["counts"] == {"finished": 10, "submitted": JOBS}
+    again = sharing.run("cancel", table, "--yes", "--json", "--name", "job-00*")
+    assert (again.status, again.summary["running"]) == (0, [])
+    assert sharing.run("verify", table).status == 0
+    assert "Nothing to do" in sharing.run("submit", manifest, "--ledger", table).stderr
+
+
+def test_a_table_is_not_uploaded_and_it_is_said_what_copies_it(sharing: Program, table: str, manifest: Path) -> None:
+    """Before anything is sent."""
+    refused = sharing.run("submit", manifest, "--ledger", table, "--upload", "s3://bucket/copies/")
+    assert (refused.status, "batchsubmit ledger export" in refused.stderr) == (2, True)
+    assert sharing.run("status", table, "--json").summary["runs"] == 0
 
 
 def test_mistakes_are_told_in_a_sentence(sharing: Program, table: str, manifest: Path) -> None:

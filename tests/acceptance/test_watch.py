@@ -27,7 +27,7 @@ def test_watching_ends_with_the_run_and_does_not_disturb_it(submitting: Program,
     lines = watched.stdout.splitlines()
     assert " left, " in lines[0]
     assert "running" in lines[0]
-    assert f"{LEDGER}: 100 jobs in 1 runs" in lines
+    assert f"{LEDGER}: 100 jobs in 1 run" in lines
     assert "ended with exit status 0" in watched.stderr
     assert sorted(sandbox.names()) == NAMES
 
@@ -63,7 +63,7 @@ def test_ctrl_c_ends_the_view_and_not_the_run(submitting: Program, sandbox: Sand
         run.terminate()
         finish(run)
     assert watched.status == 0, watched.stderr
-    assert "100 jobs" in watched.stdout or "jobs in 1 runs" in watched.stdout
+    assert "100 jobs" in watched.stdout or "jobs in 1 run" in watched.stdout
 
 
 def test_a_terminal_gets_a_table_that_is_kept_up_to_date(submitting: Program, sandbox: Sandbox) -> None:
@@ -106,4 +106,4 @@ def test_where_no_run_is_under_way_there_is_nothing_to_wait_for(submitting: Prog
     assert submitting.run("submit", "jobs.csv").status == 0
     watched = submitting.run(*WATCH)
     assert watched.status == 0
-    assert watched.stdout.startswith(f"{LEDGER}: 1 jobs in 1 runs")
+    assert watched.stdout.startswith(f"{LEDGER}: 1 job in 1 run\n")

@@ -212,7 +212,7 @@ def ended() -> RunEnded:
 def watched(feed: Planned, *, has_died: bool = False) -> tuple[Live, str]:
     """Watch without a terminal; gives the last state and all that was said."""
     console = Console(file=io.StringIO(), width=80, force_terminal=False)
-    live = watch(feed, console, interval_seconds=0.001, has_died=lambda _: has_died)
+    live = watch(feed, console, interval_seconds=0.001, refresh_seconds=0.001, has_died=lambda _: has_died)
     return live, console.file.getvalue()  # type: ignore[attr-defined]
 
 

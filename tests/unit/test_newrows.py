@@ -56,9 +56,7 @@ async def test_a_manifest_that_these_settings_do_not_fit_is_said_to_be_incomplet
     manifest.write_text(csv_text(["good"]) + csv_text(["bad"]).removeprefix(CSV_HEADER).replace("ml.m5.large", ""))
     rows = await new_rows(manifest)
     assert [row.name for row in rows.by_key.values()] == ["good"]
-    assert rows.trouble.endswith(
-        "jobs.csv has problems in 1 row under these settings: give the --config of its submit"
-    )
+    assert rows.trouble.endswith("jobs.csv has problems in 1 row under these settings: give the --config of its submit")
 
 
 async def test_a_manifest_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -151,9 +151,7 @@ def test_long_after_its_last_event_a_run_is_taken_to_have_died(story: Story) -> 
     """The same is left, and it is said when it would be done if the command were started again at once."""
     words = told(story, after=3600)
     assert "ended without a word" in words
-    assert (
-        "Started again at once, all would be submitted in 15 s (11-22 23:00 UTC), finished in 25 s" in words
-    )
+    assert "Started again at once, all would be submitted in 15 s (11-22 23:00 UTC), finished in 25 s" in words
 
 
 def test_at_its_end_the_run_itself_says_what_is_left(story: Story) -> None:
@@ -220,6 +218,14 @@ def test_unknown_jobs_are_said_first(story: Story) -> None:
     words = told(story).splitlines()
     assert words[1] == "bad"
     assert words[3].startswith("1 job may run or not")
+
+
+def test_the_most_frequent_of_several_reasons_is_named(story: Story) -> None:
+    """Where one is: of two equal ones neither."""
+    story.failed(16, "x", code="ValidationException", message="no")
+    assert "for 2 different reasons." in told(story)
+    story.failed(17, "y", code="ValidationException", message="no")
+    assert "2 could not be submitted and 1 ran to a bad end, for 2 different reasons, most of all Valid" in told(story)
 
 
 def test_asked_is_what_is_decided_and_what_is_left(story: Story) -> None:
