@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from batchsubmit.app import carry_out, open_undertaking, region_of_run
 from batchsubmit.blocking import run_blocking
@@ -61,20 +62,28 @@ class Report:
 
 
 @asynccontextmanager
-async def open_batch(
+async def open_batch(  # noqa: PLR0913 (each an option of the command)
     *,
     ledger: str | Path,
     batch: str = "",
     settings: Settings | None = None,
     wait: bool | None = None,
+    canary: int = 0,
     retry_failed: bool = False,
+    resubmit_unknown: bool = False,
+    allow_duplicates: bool = False,
+    skip_invalid: bool = False,
     sandbox: bool = False,
 ) -> AsyncIterator["Batch"]:
     """Open a batch, whose jobs are submitted with `submit`; at the end, calls under way are awaited and recorded.
 
     `ledger` is a file, or `dynamodb://TABLE`; `batch` is the command's `--batch-id`, taken as it stands. Without
     `settings` they are read from `BATCHSUBMIT_*`, as the command does; `wait` (unset: as in the settings) follows jobs
-    to their end, `retry_failed` tries jobs again that the ledger has as failed, `sandbox` rehearses without AWS.
+    to their end; `canary` jobs, the first ones, go alone, and the rest only once all of them have finished well.
+    `retry_failed` tries jobs again that the ledger has as failed, `resubmit_unknown` sends those again of which the
+    service does not tell (one that does run is then paid twice). `allow_duplicates` lets identical requests be jobs of
+    their own, in their number; `skip_invalid` submits the good requests and records the others as failed. `sandbox`
+    rehearses without AWS.
 
     Leaving the block early, by an exception or a cancellation, sends nothing more and waits for the calls under way,
     no longer than the time-outs of `[aws]` let them take; a second cancellation does not wait, and the next run looks
@@ -87,7 +96,11 @@ async def open_batch(
         batch=batch,
         sandbox=sandbox,
         wait=chosen.submit.wait if wait is None else wait,
+        canary=canary,
         retry_failed=retry_failed,
+        resubmit_unknown=resubmit_unknown,
+        allow_duplicates=allow_duplicates,
+        skip_invalid=skip_invalid,
         failure_limit=failure_limit_in(chosen.submit),
         deadline=deadline_in(chosen.submit, datetime.now(UTC)),
     )
@@ -157,6 +170,7 @@ class _Submission:
             async with opening as undertaking:
                 run = undertaking.run
                 watch.begin(run.inventory.index, run.ledger.book, retry_failed=options.retry_failed)
+                watch.tell_invalid(run.inventory.invalid, run.ledger.book)
                 summary = await carry_out(undertaking, observers=[LogObserver(), watch])
                 watch.end(run.ledger.book, run.undecided)
             return summary
@@ -191,16 +205,21 @@ class _Submission:
                 self._task.exception()  # taken note of: who reads the stream has it from `conclude`, others left
 
 
-def submit_jobs(
-    requests: Requests,
-    *,
-    ledger: str | Path,
-    batch: str = "",
-    settings: Settings | None = None,
-    wait: bool | None = None,
-    retry_failed: bool = False,
-    sandbox: bool = False,
-) -> Report:
+class Choices(TypedDict, total=False):
+    """How a batch is to be submitted: the arguments of `open_batch` beside its ledger."""
+
+    batch: str
+    settings: Settings | None
+    wait: bool | None
+    canary: int
+    retry_failed: bool
+    resubmit_unknown: bool
+    allow_duplicates: bool
+    skip_invalid: bool
+    sandbox: bool
+
+
+def submit_jobs(requests: Requests, *, ledger: str | Path, **choices: Unpack[Choices]) -> Report:
     """Submit requests and wait until each is decided, for callers that are not asynchronous, notebooks included.
 
     Arguments and errors are those of `open_batch` and `Batch.submit`. Where the run ends early, StoppedError is raised
@@ -208,10 +227,7 @@ def submit_jobs(
     """
 
     async def work() -> Report:
-        opening = open_batch(
-            ledger=ledger, batch=batch, settings=settings, wait=wait, retry_failed=retry_failed, sandbox=sandbox
-        )
-        async with opening as opened:
+        async with open_batch(ledger=ledger, **choices) as opened:
             outcomes = [outcome async for outcome in opened.submit(requests)]
         if opened.summary is None:
             raise StoppedError("the run ended without an account; submit the same requests again to go on")

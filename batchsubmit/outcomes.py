@@ -10,6 +10,7 @@ from typing import TypeAlias, assert_never
 
 from batchsubmit import jobs
 from batchsubmit.book import Book
+from batchsubmit.sources.inventory import InvalidRow
 from batchsubmit.states import Action, JobState, Phase, decide
 
 
@@ -82,6 +83,21 @@ class OutcomeWatch:
                 self._settle(state, {})
             else:
                 self._undecided[key] = None
+
+    def tell_invalid(self, rows: Iterable[InvalidRow], book: Book) -> None:
+        """Tell the requests that are left out because they are wrong, and recorded as failed."""
+        for row in rows:
+            said = row.failed(at="")
+            self._tell(
+                Failed(
+                    key=row.key,
+                    membership=row.membership,
+                    name=row.name,
+                    code=said.code,
+                    message=said.message,
+                    earlier=book.get(row.key) is not None,
+                )
+            )
 
     def end(self, book: Book, reasons: Mapping[str, str]) -> None:
         """Tell what no event of this run told: what others did, and (with the reasons why) what is still unknown."""

@@ -128,6 +128,53 @@ def test_a_job_that_cannot_be_looked_up_is_told_as_unknown(sandbox: Sandbox) -> 
     assert sandbox.names() == ["a"]
 
 
+def test_unknown_jobs_are_sent_again_where_that_is_asked_for(sandbox: Sandbox) -> None:
+    """As the command's --resubmit-unknown; the one that ran all the same is then there twice."""
+    sandbox.disturb({"fault": "lost_after", "name": "a"}, probabilities={LIST: {"access_denied": 1.0}})
+    assert [type(each) for each in submit_jobs(requests(["a"]), ledger=LEDGER).outcomes] == [Unknown]
+    report = submit_jobs(requests(["a"]), ledger=LEDGER, resubmit_unknown=True)
+    assert [type(each) for each in report.outcomes] == [Submitted]
+    assert sandbox.names() == ["a", "a"]
+
+
+def test_identical_requests_are_jobs_of_their_own_where_that_is_allowed(sandbox: Sandbox) -> None:
+    """In their number, also when the call is repeated with one more."""
+    with pytest.raises(ManifestError):
+        submit_jobs(requests(["a", "a"]), ledger=LEDGER)
+    assert len(submit_jobs(requests(["a", "a"]), ledger=LEDGER, allow_duplicates=True).submitted) == 2
+    again = submit_jobs(requests(["a", "a", "a"]), ledger=LEDGER, allow_duplicates=True)
+    assert sorted(each.earlier for each in again.submitted) == [False, True, True]
+    assert sandbox.names() == ["a", "a", "a"]
+
+
+def test_wrong_requests_are_left_out_where_that_is_asked_for_and_told_as_failed(sandbox: Sandbox) -> None:
+    """With what is wrong, by every call."""
+    some = [*requests(["a"]), {**next(requests(["b"])), "resourceConfig": {"instanceType": "ml.none"}}]
+    for earlier in (False, True):
+        report = submit_jobs(some, ledger=LEDGER, skip_invalid=True)
+        assert [each.name for each in report.submitted] == ["a"]
+        [failed] = report.failed
+        assert (failed.name, failed.code, failed.earlier) == ("b", "InvalidRow", earlier)
+        assert "resourceConfig.instanceType" in failed.message
+        assert not report.is_good
+    assert sandbox.names() == ["a"]
+
+
+def test_canaries_go_first_and_hold_back_the_rest_where_one_ends_badly(sandbox: Sandbox) -> None:
+    """As the command's --canary."""
+    sandbox.configure(job_seconds=0.1, failing_names=["b"])
+    assert len(submit_jobs(requests(["x", "y"]), ledger=LEDGER, canary=1).submitted) == 2
+    with pytest.raises(StoppedError, match="canaries did not finish well"):
+        submit_jobs(requests(NAMES), ledger=LEDGER, canary=2)
+    assert sorted(sandbox.names()) == ["a", "b", "x", "y"]
+
+
+def test_a_misspelt_choice_is_a_type_error() -> None:
+    """Not something that is passed over."""
+    with pytest.raises(TypeError, match="retry_faild"):
+        submit_jobs([], ledger=LEDGER, retry_faild=True)  # type: ignore[call-arg]
+
+
 async def test_cancellation_awaits_the_calls_under_way(submitting: Program, sandbox: Sandbox) -> None:
     """Their answers are in the ledger, and the next call goes on."""
     sandbox.disturb({"fault": "slow_answer", "times": 2, "seconds": 0.5})
