@@ -5,7 +5,7 @@ Nothing is decided here that a smaller module could decide, and nothing is print
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.errors import ManifestError, UsageError
+from batchsubmit.errors import ManifestError, StoppedError, UsageError
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.opening import open_for_writing
 from batchsubmit.observers import Observer
@@ -47,14 +47,21 @@ class Undertaking:
     path: Location
 
 
+Approve = Callable[[Undertaking], Awaitable[None]]
+"""Looks at what is about to be sent; raises StoppedError where it is not to be."""
+
+
 async def submit(
     options: SubmitOptions,
     settings: Settings,
     *,
     observers: Sequence[Observer] = (),
     display: Display = nullcontext,
+    approve: Approve | None = None,
 ) -> Summary:
     """Submit every job of a manifest that the ledger does not know to be submitted; signals end it in good order.
+
+    `approve` is asked once everything is checked and the ledger is ours, before anything is written or sent.
 
     Raises ManifestError (problems in rows; nothing was sent), UsageError, LedgerError, StoppedError.
     """
@@ -66,7 +73,20 @@ async def submit(
             open_manifest(options.manifest, region=region) as spooled,
             open_undertaking(spooled, options, settings, region=region, stop=stop) as undertaking,
         ):
+            if approve is not None:
+                await _approved(undertaking, approve)
             return await carry_out(undertaking, observers=observers, display=display)
+
+
+async def _approved(undertaking: Undertaking, approve: Approve) -> None:
+    """Go on where it is approved; else leave no ledger behind that was not there before."""
+    try:
+        await approve(undertaking)
+    except StoppedError:
+        path = undertaking.path
+        if isinstance(path, Path) and not path.stat().st_size:
+            path.unlink()
+        raise
 
 
 def region_of_run(options: SubmitOptions, settings: Settings) -> str | None:

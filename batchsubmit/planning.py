@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from batchsubmit.app import default_ledger, refuse_rehearsal_mix
+from batchsubmit.app import Undertaking, default_ledger, refuse_rehearsal_mix
 from batchsubmit.book import Book
 from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import RUNNING_STATUSES
@@ -95,7 +95,7 @@ class Plan:
     readiness: Readiness | None = None
 
 
-async def plan(options: PlanOptions, settings: Settings, *, quick: bool = False) -> Plan:
+async def plan(options: PlanOptions, settings: Settings) -> Plan:
     """Say what `submit` would do. Raises ManifestError, UsageError, LedgerError, StoppedError."""
     if options.online and options.sandbox:
         raise UsageError("--online looks at the service, and a sandbox begins empty: leave one of them out")
@@ -110,7 +110,16 @@ async def plan(options: PlanOptions, settings: Settings, *, quick: bool = False)
         own, book = await asyncio.to_thread(read_history, path, sandbox=options.sandbox, region=ledger_region)
         known = await asyncio.to_thread(_with_others, own, options, ledger_region)
         planner = Planner(options, settings, reader=reader, inventory=inventory)
-        return await planner.make(path, book, own, known, quick=quick)
+        return await planner.make(path, book, own, known, quick=False)
+
+
+async def plan_of(undertaking: Undertaking) -> Plan:
+    """Say in short what a run that is about to begin would do. Its manifest is checked, and is not read again."""
+    options, path = PlanOptions.of(undertaking.run.options), undertaking.path
+    own, book = await asyncio.to_thread(read_history, path, sandbox=options.sandbox, region=undertaking.region)
+    inventory = undertaking.run.inventory
+    planner = Planner(options, undertaking.settings, reader=undertaking.reader, inventory=inventory)
+    return await planner.make(path, book, own, own, quick=True)
 
 
 class Planner:

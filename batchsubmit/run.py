@@ -73,6 +73,7 @@ class Run:
 
     async def begin(self, spooled: Spooled) -> None:
         """Write the run's first line, then the rows that cannot be sent."""
+        self._began_at = self._clock.monotonic()  # somebody may have been asked before, and thought about it
         started = RunStarted(
             at=self._now(),
             run=self._id,

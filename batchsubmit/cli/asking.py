@@ -2,18 +2,22 @@
 
 import asyncio
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from batchsubmit.cli.options import telling_problems
+from batchsubmit.errors import StoppedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from batchsubmit.app import Undertaking
+    from batchsubmit.stopping import Stop
 
-    from batchsubmit.config import Settings
-    from batchsubmit.run import SubmitOptions
+_QUESTION = "Go on? [y/N]: "
+_ANSWERS = {"y": True, "yes": True, "n": False, "no": False, "": False}
+
+
+class NotAgreedError(StoppedError):
+    """As you say; nothing was sent."""
 
 
 def somebody_is_there() -> bool:
@@ -21,28 +25,44 @@ def somebody_is_there() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def may_go_on(options: "SubmitOptions", settings: "Settings") -> bool:
-    """Show the plan in short and wait for an answer; where nothing is to do, nothing is asked.
+async def ask_to_go_on(undertaking: "Undertaking") -> None:
+    """Show the plan in short and wait for a yes; where nothing is to do, nothing is asked. Raises NotAgreedError."""
+    from batchsubmit.cli.plan_words import short_plan  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.planning import plan_of  # noqa: PLC0415
 
-    Raises ManifestError and the like, as the run itself would.
-    """
-    if _can_be_read_twice(options.manifest):
-        from batchsubmit.cli.plan_words import short_plan  # noqa: PLC0415 (help is fast without)
-        from batchsubmit.planning import PlanOptions  # noqa: PLC0415
-        from batchsubmit.planning import plan as make_plan  # noqa: PLC0415
-
-        with telling_problems():
-            plan = asyncio.run(make_plan(PlanOptions.of(options), settings, quick=True))
-        if not plan.prospect.to_do:
-            return True
-        words: Iterator[str] = short_plan(plan)
-    else:
-        words = iter([f"{options.manifest} is read once only, so its jobs cannot be shown before"])
-    for line in words:
+    plan = await plan_of(undertaking)
+    if not plan.prospect.to_do:
+        return
+    for line in short_plan(plan):
         click.echo(line, err=True)
-    return click.confirm("Go on?", err=True)
+    if not await _says_yes(undertaking.run.stop):
+        raise NotAgreedError("as you say; nothing was sent")
 
 
-def _can_be_read_twice(manifest: str) -> bool:
-    """A pipe is gone once it was read."""
-    return manifest.startswith("s3://") or Path(manifest).is_file() or not Path(manifest).exists()
+async def _says_yes(stop: "Stop") -> bool:
+    """Ask until it is answered. The loop goes on meanwhile: a lease is renewed, and Ctrl-C is heard."""
+    while True:
+        click.echo(_QUESTION, nl=False, err=True)
+        line = await _line(stop)
+        if line is None:
+            click.echo(err=True)
+            raise NotAgreedError("interrupted; nothing was sent")
+        answer = _ANSWERS.get(line.strip().lower())
+        if answer is not None:
+            if not line.endswith("\n"):
+                click.echo(err=True)
+            return answer
+        click.echo("Answer y or n.", err=True)
+
+
+async def _line(stop: "Stop") -> str | None:
+    """Read a line of the terminal, which is ready once it is whole; None where the run was asked to stop before."""
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
+    stop.on_request(woken.set)
+    loop.add_reader(sys.stdin.fileno(), woken.set)
+    try:
+        if not stop.requested:
+            await woken.wait()
+        return None if stop.requested else sys.stdin.readline()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())

@@ -14,6 +14,7 @@ from batchsubmit.printable import printable
 
 if TYPE_CHECKING:
     from batchsubmit.afterwards import Afterwards, Deeds, Writer
+    from batchsubmit.app import Approve
     from batchsubmit.config import Settings
     from batchsubmit.report.summary import Summary
     from batchsubmit.run import SubmitOptions
@@ -110,7 +111,7 @@ def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tu
     """
     from datetime import UTC, datetime  # noqa: PLC0415 (help is fast without)
 
-    from batchsubmit.cli.asking import may_go_on, somebody_is_there  # noqa: PLC0415
+    from batchsubmit.cli.asking import NotAgreedError, ask_to_go_on, somebody_is_there  # noqa: PLC0415
     from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415
     from batchsubmit.cli.night import read_request  # noqa: PLC0415
 
@@ -122,14 +123,15 @@ def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tu
     )
     configure_logging(settings.log)
     options, after = read_request(given, settings, datetime.now(UTC), _writers())
-    if not given["yes"] and somebody_is_there() and not may_go_on(options, settings):
-        raise StoppedError("as you say; nothing was sent")
+    approve = ask_to_go_on if not given["yes"] and somebody_is_there() else None
     try:
-        summary = asyncio.run(_run(options, settings))
+        summary = asyncio.run(_run(options, settings, approve))
     except asyncio.CancelledError:
         raise StoppedError(
             "ended at once by a second signal; run the same command again to go on, calls cut short are looked up first"
         ) from None
+    except NotAgreedError:
+        raise  # whoever said so knows: nobody is notified
     except BatchsubmitError as exc:
         _tell_of_failure(exc, options, settings, after)
         raise
@@ -140,7 +142,7 @@ _IN_SUBMIT = ("concurrency", "batch_id", "ledger", "wait", "max_failures", "dead
 _IN_NIGHT = ("report", "export", "upload", "upload_overwrite")
 
 
-async def _run(options: "SubmitOptions", settings: "Settings") -> "Summary":
+async def _run(options: "SubmitOptions", settings: "Settings", approve: "Approve | None") -> "Summary":
     from rich.console import Console  # noqa: PLC0415 (help is fast without)
 
     from batchsubmit.app import submit as submit_manifest  # noqa: PLC0415
@@ -154,6 +156,7 @@ async def _run(options: "SubmitOptions", settings: "Settings") -> "Summary":
             settings,
             observers=[LogObserver()],
             display=lambda view: showing(view, console),
+            approve=approve,
         )
 
 

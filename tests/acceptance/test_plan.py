@@ -279,13 +279,49 @@ def test_without_a_terminal_nothing_is_asked(submitting: Program, sandbox: Sandb
     assert sandbox.names() == ["a"]
 
 
-def test_a_pipe_is_not_read_before_it_is_submitted(submitting: Program, sandbox: Sandbox) -> None:
-    """It could not be read again."""
+def test_a_pipe_is_read_once_and_its_plan_shown(submitting: Program, sandbox: Sandbox) -> None:
+    """The manifest is checked once, for question and run together."""
     fifo = submitting.folder / "jobs.fifo"
     os.mkfifo(fifo)
     terminal = Terminal(submitting, "submit", "jobs.fifo")
-    terminal.read_until("Go on?")
-    terminal.type("y\n")
     Path(fifo).write_text(csv_text(["a"]))
+    terminal.read_until("Go on?")
+    assert "1 job to submit of 1 row in 1 membership" in terminal.shown
+    terminal.type("y\n")
+    assert terminal.end() == 0
+    assert sandbox.names() == ["a"]
+
+
+def test_what_is_neither_yes_nor_no_is_asked_again(submitting: Program, sandbox: Sandbox) -> None:
+    """A word on the wrong window sends nothing."""
+    write_manifest(submitting, ["a"])
+    terminal = Terminal(submitting, "submit", "jobs.csv")
+    terminal.read_until("Go on?")
+    terminal.type("maybe\n")
+    terminal.read_until("Answer y or n.")
+    assert sandbox.names() == []
+    terminal.type("YES\n")
+    assert terminal.end() == 0
+
+
+def test_ctrl_c_at_the_question_sends_nothing(submitting: Program, sandbox: Sandbox) -> None:
+    """At once, with status 3, and without a ledger."""
+    write_manifest(submitting, ["a"])
+    terminal = Terminal(submitting, "submit", "jobs.csv")
+    terminal.read_until("Go on?")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == 3
+    assert "nothing was sent" in terminal.shown
+    assert sandbox.names() == []
+    assert not (submitting.folder / "jobs.ledger.jsonl").exists()
+
+
+def test_an_unanswered_question_holds_the_ledger(submitting: Program, sandbox: Sandbox) -> None:
+    """So that what was shown is what is sent: a run that starts meanwhile exits with 4."""
+    write_manifest(submitting, ["a"])
+    terminal = Terminal(submitting, "submit", "jobs.csv")
+    terminal.read_until("Go on?")
+    assert submitting.run("submit", "jobs.csv").status == 4
+    terminal.type("y\n")
     assert terminal.end() == 0
     assert sandbox.names() == ["a"]
