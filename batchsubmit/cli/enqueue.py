@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings, telling_problems
 from batchsubmit.counting import agreeing, counted
 from batchsubmit.errors import StoppedError
@@ -17,7 +18,22 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Example: batchsubmit enqueue jobs.csv --queue-url https://sqs.us-east-1.amazonaws.com/123456789012/batchsubmit"
+    epilog=manual(
+        (
+            "put jobs on a queue, and go on where it ended when run again",
+            'batchsubmit enqueue jobs.csv --queue-url "$QUEUE_URL"',
+        ),
+        (
+            "the same rows as a round of their own",
+            "batchsubmit enqueue jobs.csv --config worker.toml --batch-id 2026-w48",
+        ),
+        exits={
+            0: "all is on the queue, or there was nothing to do",
+            1: "",
+            2: "usage, settings or manifest wrong, or there is no such queue: nothing was sent",
+            4: "",
+        },
+    )
 )
 @click.argument("manifest")
 @click.option("--queue-url", metavar="URL", help="The SQS queue. [default: worker.queue_url of the settings]")

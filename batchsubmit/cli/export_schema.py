@@ -1,12 +1,16 @@
 """`batchsubmit schema`."""
 
 import json
-from collections.abc import Sequence
+from shutil import get_terminal_size
+from textwrap import wrap
 
 import click
 
 from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import json_option
+
+_INDENT = "    "
+_WIDEST = 100
 
 
 @click.command(
@@ -20,7 +24,7 @@ from batchsubmit.cli.options import json_option
 @click.option("--settings", "of_settings", is_flag=True, help="Describe the settings instead of the manifest.")
 @json_option
 def schema(*, of_settings: bool, as_json: bool) -> int:
-    """Print the columns of a manifest: name, whether required, type, bounds, meaning.
+    """Print the columns of a manifest: name, type, whether required, meaning, bounds.
 
     With --json, the JSON Schema of a job (one line of a JSONL manifest), or of the settings.
     """
@@ -31,9 +35,9 @@ def schema(*, of_settings: bool, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(json_schema(), indent=2))
         return 0
-    rows = [("column", "required", "type", "bounds", "meaning")]
-    rows += [(each.name, "yes" if each.required else "", each.type, each.bounds, each.meaning) for each in columns()]
-    _print_table(rows)
+    for each in columns():
+        needed = ", required" if each.required else ""
+        _print_entry(each.name, f"{each.type}{needed}", each.meaning, each.bounds)
     return 0
 
 
@@ -44,20 +48,26 @@ def _print_settings(*, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(described, indent=2))
         return 0
-    rows = [("setting", "default", "meaning")]
     for section, *keys in setting_names():
         field = Settings.model_fields[section]
         for key in keys:
             field = field.annotation.model_fields[key]  # type: ignore[union-attr] # a section is a model
         default = field.get_default(call_default_factory=True, validated_data={})
-        rows.append((".".join((section, *keys)), json.dumps(default, default=str), field.description or ""))
-    _print_table(rows)
+        _print_entry(".".join((section, *keys)), json.dumps(default, default=str), field.description or "")
     return 0
 
 
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print aligned columns; the last is as long as it is."""
-    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        click.echo("  ".join([*cells, row[-1]]).rstrip())
+def _print_entry(name: str, brief: str, *paragraphs: str) -> None:
+    """Print a name with the rest under it: some bounds are lists of a hundred words, too long for a table."""
+    click.echo(f"{name}  ({brief})")
+    width = min(get_terminal_size().columns, _WIDEST)
+    for paragraph in filter(None, paragraphs):
+        lines = wrap(
+            paragraph,
+            width,
+            initial_indent=_INDENT,
+            subsequent_indent=_INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        click.echo("\n".join(lines))

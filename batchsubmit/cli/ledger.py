@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings, region_for
 from batchsubmit.counting import counted
 from batchsubmit.errors import UsageError
@@ -14,13 +15,35 @@ from batchsubmit.errors import UsageError
 if TYPE_CHECKING:
     from batchsubmit.ledger.location import Location, TableLocation
 
+_EXITS = {
+    0: "done, or there was nothing to do",
+    1: "",
+    2: "usage or settings wrong, or there is no such table or file",
+    3: "DynamoDB does not answer, or workers are at the table: run it again",
+    4: "the ledger is in use or damaged, or the two tell different stories",
+}
 
-@click.group(epilog="Example: batchsubmit ledger create-table batchsubmit-jobs")
+
+@click.group(
+    epilog=manual(
+        ("make a table, then share it", "batchsubmit ledger create-table batchsubmit-jobs"),
+        ("bring a ledger file into it", "batchsubmit ledger import jobs.ledger.jsonl dynamodb://batchsubmit-jobs"),
+        (
+            "and a copy of it back into a file",
+            "batchsubmit ledger export dynamodb://batchsubmit-jobs copy.ledger.jsonl",
+        ),
+        exits=_EXITS,
+    )
+)
 def ledger() -> None:
     """Make the DynamoDB table of a shared ledger, and move ledgers between files and tables."""
 
 
-@ledger.command("create-table", epilog="Example: batchsubmit ledger create-table batchsubmit-jobs")
+@ledger.command(
+    "create-table",
+    short_help="Make the table, billed by request.",
+    epilog=manual(("a table", "batchsubmit ledger create-table batchsubmit-jobs"), exits=_EXITS),
+)
 @click.argument("table")
 @config_option
 @json_option
@@ -37,7 +60,13 @@ def create_table(table: str, config: Path | None, *, as_json: bool) -> int:
     return 0
 
 
-@ledger.command("import", epilog="Example: batchsubmit ledger import jobs.ledger.jsonl dynamodb://batchsubmit-jobs")
+@ledger.command(
+    "import",
+    short_help="Write a ledger file's events into a table.",
+    epilog=manual(
+        ("may be repeated", "batchsubmit ledger import jobs.ledger.jsonl dynamodb://batchsubmit-jobs"), exits=_EXITS
+    ),
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("table", type=LEDGER)
 @config_option
@@ -57,7 +86,11 @@ def import_file(file: Path, table: "Location", config: Path | None, *, as_json: 
     return 0
 
 
-@ledger.command("export", epilog="Example: batchsubmit ledger export dynamodb://batchsubmit-jobs jobs.ledger.jsonl")
+@ledger.command(
+    "export",
+    short_help="Write a table's events into a new file.",
+    epilog=manual(("a copy", "batchsubmit ledger export dynamodb://batchsubmit-jobs copy.ledger.jsonl"), exits=_EXITS),
+)
 @click.argument("table", type=LEDGER)
 @click.argument("file", type=click.Path(path_type=Path))
 @config_option

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 @click.option(
     "--ledger",
     type=click.Path(),
-    metavar="PATH",
-    help="The ledger file; it is only read. [default: <manifest stem>.ledger.jsonl in the current folder]",
+    metavar="LEDGER",
+    help="The ledger's file, or dynamodb://TABLE; only read. [default: <manifest stem>.ledger.jsonl in this folder]",
 )
 @click.option("--batch-id", metavar="TEXT", help="The word that submit will be given.")
 @config_option
@@ -60,7 +60,14 @@ if TYPE_CHECKING:
     "--online", is_flag=True, help="Look at the service: running jobs, trained models, channels, credentials."
 )
 @click.option("--sandbox", is_flag=True, help="Plan a rehearsal (submit --sandbox).")
-@click.option("--sandbox-job-seconds", type=click.FloatRange(min=0), default=2.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--sandbox-job-seconds",
+    type=click.FloatRange(min=0),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the sandbox's jobs run.",
+)
 @click.option("--skip-invalid", is_flag=True, help="Plan without the rows that are wrong.")
 @allow_duplicates_option
 @click.option("--retry-failed", is_flag=True, help="Count what earlier runs recorded as failed as to do.")

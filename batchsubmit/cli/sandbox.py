@@ -19,8 +19,8 @@ from batchsubmit.cli.manual import manual
             "batchsubmit sandbox --job-seconds 600 --failure-probability 0.02",
         ),
         exits={0: "interrupted", 1: "", 2: "usage wrong", 3: "it could not be served: the port is taken, say", 4: ""},
-        more="Then AWS_ENDPOINT_URL_CLEANROOMSML=http://127.0.0.1:8123 AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=x "
-        "AWS_SECRET_ACCESS_KEY=x batchsubmit submit jobs.csv submits to it, as any AWS client would.",
+        more="Any AWS client calls it with AWS_ENDPOINT_URL_CLEANROOMSML set to its URL, AWS_REGION to the region of "
+        "the manifest's ARNs, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to anything.",
     )
 )
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to listen on.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchsubmit.cli.check import check_option
+from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
 from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError
@@ -19,8 +20,17 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Example: batchsubmit worker --queue-url https://sqs.us-east-1.amazonaws.com/123456789012/batchsubmit "
-    "--ledger worker.ledger.jsonl"
+    epilog=manual(
+        ("one worker, with a ledger of its own", 'batchsubmit worker --queue-url "$QUEUE_URL"'),
+        ("any number of them", 'batchsubmit worker --queue-url "$QUEUE_URL" --ledger dynamodb://batchsubmit-jobs'),
+        ("is the queue there, and do its settings fit?", 'batchsubmit worker --queue-url "$QUEUE_URL" --check-queue'),
+        exits={
+            0: "ended by SIGTERM or Ctrl-C, all in hand recorded or handed back; --check: it is live (or ready)",
+            1: "--check: it is not",
+            2: "usage or settings wrong, or there is no such queue",
+            3: "something else ended it: credentials, a queue that was deleted; start it again once that is mended",
+        },
+    )
 )
 @click.option("--queue-url", metavar="URL", help="The SQS queue. [default: worker.queue_url of the settings]")
 @click.option(
