@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import msgspec
 import pytest
 from settings_table import HEAD, settings_table
 
+from batchsubmit import exits
 from batchsubmit.cli import commands
+from batchsubmit.cli.manual import manual
 from batchsubmit.config import Settings, load_settings, setting_names
 from batchsubmit.jobs import Event
 from batchsubmit.report.rows import COLUMNS
@@ -23,10 +26,19 @@ def _section(title: str) -> str:
     return README.split(f"\n{title}\n", 1)[1].split("\n## ", 1)[0]
 
 
+def _commands() -> Iterator[str]:
+    """Every command as it is typed; a group counts by what is in it."""
+    for name, command in commands.commands.items():
+        if isinstance(command, click.Group):
+            yield from (f"{name} {inner}" for inner in command.commands)
+        else:
+            yield name
+
+
 def test_every_command_stands_in_the_readme_and_the_other_way_round() -> None:
     """The table of commands is the list of commands."""
-    documented = set(re.findall(r"^\| `batchsubmit (\w+)", README, re.MULTILINE))
-    assert documented == set(commands.commands)
+    documented = set(re.findall(r"^\| `batchsubmit ([a-z]+(?: [a-z][a-z-]+)?)", _section("### Commands"), re.MULTILINE))
+    assert documented == set(_commands())
 
 
 def test_every_documented_option_of_submit_exists() -> None:
@@ -46,9 +58,48 @@ def test_every_command_has_help_with_an_example() -> None:
             assert set(re.findall(r"(?<!\S)--[a-z-]+", line)) <= known, line
 
 
-def test_the_exit_statuses_are_those_of_the_contract() -> None:
-    """The table of exit statuses has each once."""
-    assert re.findall(r"^\| (\d) \|", _section("### Exit status"), re.MULTILINE) == ["0", "1", "2", "3", "4"]
+def test_the_exit_statuses_are_those_of_the_code() -> None:
+    """The table has each once, and so has each command's help; none is invented."""
+    statuses = sorted(value for name, value in vars(exits).items() if name.startswith("EXIT_"))
+    documented = [int(number) for number in re.findall(r"^\| (\d+) \|", _section("### Exit status"), re.MULTILINE)]
+    assert documented == statuses
+    helped = re.findall(r"^  (\d+)  ", manual(("", "")), re.MULTILINE)
+    assert [int(number) for number in helped] == statuses
+
+
+def test_every_command_s_help_has_its_exit_statuses() -> None:
+    """As a manual page has them, for the commands of a group too."""
+    for name in _commands():
+        command: click.Command = commands
+        for word in name.split():
+            assert isinstance(command, click.Group)
+            command = command.commands[word]
+        text = command.get_help(click.Context(command, info_name=name))
+        assert "Exit status:\n" in text, name
+        assert re.search(rf"# .+\n +batchsubmit {name}\b", text), name
+
+
+def test_every_setting_and_variable_that_the_readme_names_is_there() -> None:
+    """Also outside the table: a renamed key leaves no old one behind in the text."""
+    known = {".".join(names) for names in setting_names()}
+    sections = {name.split(".")[0] for name in known}
+    named = set(re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_]+)", README))
+    assert named <= known
+    variables = set(re.findall(r"\bBATCHSUBMIT_([A-Z_]*[A-Z])\b", README))
+    assert {name.lower().replace("__", ".") for name in variables} <= known
+
+
+def test_every_option_that_the_readme_shows_with_a_command_is_one_of_it() -> None:
+    """In every line that could be typed."""
+    lines = re.findall(r"^ *(?:\$ )?(?:\.venv/bin/)?batchsubmit ([^\n#|&>]+)", README, re.MULTILINE)
+    assert len(lines) > 10
+    for line in lines:
+        words = line.split()
+        command: click.Command = commands
+        while words and isinstance(command, click.Group) and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known | {"--help", "--version"}, line
 
 
 def test_every_event_of_the_ledger_stands_in_the_readme_with_its_members() -> None:
