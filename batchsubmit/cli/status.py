@@ -13,7 +13,7 @@ from batchsubmit.errors import UsageError
 from batchsubmit.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from batchsubmit.book import Book
     from batchsubmit.ledger.location import Location
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 _MOST_LISTED = 20
 _REFRESH_SECONDS = 1.0
+_PHASES = {
+    "absent": "not accepted, to be sent again",
+    "intent": "cut short in a call, to be looked up",
+    "refused": "waiting, refused for the time being",
+    "unknown": "unknown: they may or may not run",
+}
+"""What the ledger's own words mean, where that is not plain."""
 
 
 @click.command(
@@ -96,8 +103,10 @@ def _watch(ledger: "Location", interval: float, *, as_json: bool) -> "Book":
 def _feed(ledger: "Location", interval: float) -> "tuple[Feed, float]":
     """What a ledger's events come from, and how often a terminal is kept up to date: each look at a table is dear."""
     if isinstance(ledger, Path):
+        from batchsubmit.ledger.likeness import require_likeness  # noqa: PLC0415 (help is fast without)
         from batchsubmit.ledger.tail import Tail  # noqa: PLC0415 (help is fast without)
 
+        require_likeness(ledger)
         return Tail(ledger), min(interval, _REFRESH_SECONDS)
     from batchsubmit.ledger.relook import Relook  # noqa: PLC0415 (help is fast without)
 
@@ -144,13 +153,22 @@ def _kinds(book: "Book") -> "dict[str, tuple[list[JobState], Callable[[JobState]
 
 def _print(ledger: "Location", book: "Book") -> None:
     click.echo(f"{ledger}: {counted(len(book), 'job')} in {counted(len(book.runs), 'run')}")
-    for phase, count in book.account().items():
-        click.echo(f"  {count:>9,} {phase}")
+    for words, count in _standings(book.account()):
+        click.echo(f"  {count:>9,} {words}")
     for word, (states, reason) in _kinds(book).items():
         for state in states[:_MOST_LISTED]:
             click.echo(printable(f"{word}: {state.name} in membership {state.membership}: {reason(state)}"))
         if len(states) > _MOST_LISTED:
             click.echo(f"... and {len(states) - _MOST_LISTED:,} more {word}")
+
+
+def _standings(account: dict[str, int]) -> "Iterator[tuple[str, int]]":
+    """The counts as they are read: what has finished is a part of what is submitted, and stands under it."""
+    finished = account.pop("finished", 0)
+    for phase, count in account.items():
+        yield _PHASES.get(phase, phase), count
+        if phase == "submitted" and finished:
+            yield "of these seen to end", finished
 
 
 def _as_dict(ledger: "Location", book: "Book") -> dict[str, Any]:

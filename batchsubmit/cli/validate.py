@@ -68,6 +68,8 @@ def _verdict(manifest: str, inventory: "Inventory") -> str:
             f" in {inventory.invalid_count:,} of {counted(inventory.row_count, 'row')}" if inventory.is_readable else ""
         )
         return f"{manifest}: {counted(inventory.problem_count, 'problem')}{rows}"
+    if not inventory.row_count:
+        return f"{manifest}: no rows under the header, so nothing to submit"
     jobs = counted(inventory.row_count, "job")
     return f"{manifest}: {jobs} in {counted(len(inventory.index.memberships), 'membership')}, all valid"
 

@@ -8,6 +8,8 @@ from batchsubmit.remedies import QUOTA_REQUEST, quota_words
 from batchsubmit.report.summary import Summary
 
 _MOST_UNKNOWN = 10
+_BOUND_BY_QUOTA = frozenset({"", "deadline"})
+"""Ways to end in which more slots would have helped."""
 
 
 def closing_words(summary: Summary) -> Iterator[str]:
@@ -26,6 +28,8 @@ def headline(summary: Summary) -> str:
         return f"Stopped ({summary.stop_reason}): {summary.submitted:,} of {jobs} submitted by this run"
     if _is_nothing(summary):
         before = summary.submitted_before
+        if not summary.rows:
+            return f"Nothing to do: {summary.manifest} has no rows"
         if before == summary.rows:
             return f"Nothing to do: {_all(before)} submitted before"
         return f"Nothing to do: {before:,} of {jobs} {agreeing(before, 'was', 'were')} submitted before"
@@ -88,7 +92,7 @@ def _next_steps(summary: Summary) -> Iterator[str]:
         yield f"  unknown: {job.name} in membership {job.membership} ({job.reason or 'the run ended during its call'})"
     if len(summary.unknown_jobs) > _MOST_UNKNOWN:
         yield f"  ... and {len(summary.unknown_jobs) - _MOST_UNKNOWN:,} more; see batchsubmit status {summary.ledger}"
-    if summary.refused_by_quota and summary.left:
+    if summary.refused_by_quota and summary.left and summary.stop_reason in _BOUND_BY_QUOTA:
         quotas = " and ".join(_quotas(summary)) or "the quota"
         yield f"  quota: jobs wait because all slots of {quotas} are taken; to ask for more: {QUOTA_REQUEST}"
     if summary.stop_reason:

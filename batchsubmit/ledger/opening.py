@@ -12,6 +12,7 @@ from batchsubmit.config import Settings
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.file import FileLedger, open_ledger
 from batchsubmit.ledger.leases import LeaseTerms
+from batchsubmit.ledger.likeness import require_likeness
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.rows import FORMAT, TABLE_ADDRESS
 from batchsubmit.ledger.shared import SharedLedger, open_shared
@@ -30,6 +31,7 @@ async def open_for_writing(
     concurrency = settings.submit.concurrency
     async with AsyncExitStack() as stack:
         if isinstance(location, Path):
+            require_likeness(location)
             yield await stack.enter_async_context(open_ledger(location, concurrency=concurrency))
             return
         # aiobotocore takes half a second, which a run with a file would spend for nothing.

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from batchsubmit.book import Book
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.jobs import Entry, Event
+from batchsubmit.ledger.likeness import require_likeness
 from batchsubmit.ledger.lines import LineDamagedError, decode_entry
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.storage import read_events
@@ -27,6 +28,7 @@ def read_ledger(location: Location, *, region: str | None = None) -> Iterator[Ev
 
         yield from read_table(location.table, region)
         return
+    require_likeness(location)
     try:
         with location.open("rb") as file:
             for event, _ in read_events(file, location):
@@ -55,6 +57,7 @@ def read_entries(
     if not isinstance(location, Path):
         yield from sorted(read_ledger(location, region=region), key=lambda event: event.at)
         return
+    require_likeness(location)
     try:
         with location.open("rb") as file:
             yield from _read_leniently(file, location, warn)

@@ -78,7 +78,7 @@ class ArnCheck:
         for arn in arns:
             if self._region:
                 if arn.region != self._region:
-                    right = f"must be in the client's region, {self._region}, or run in {arn.region}"
+                    right = f"must be in the client's region, {self._region}; or set AWS_REGION={arn.region}"
                     yield Fault(path=arn.path, wrong=f"is in region {arn.region}", right=right)
             elif ours and arn.region != ours[0].region:
                 yield _unlike(arn, "region", arn.region, ours[0].region, ours[0].path)

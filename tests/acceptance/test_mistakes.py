@@ -185,8 +185,25 @@ def test_a_manifest_given_as_the_ledger_is_refused_and_kept(ready: Program, sand
     """A slip of the hand must not cost the file."""
     before = (ready.folder / "jobs.csv").read_bytes()
     ended = ready.run("submit", "jobs.csv", "--ledger", "jobs.csv")
-    assert ended.status in {USAGE, IN_USE}
+    assert_told(ended, USAGE, "jobs.csv is no ledger")
     assert (ready.folder / "jobs.csv").read_bytes() == before
+    assert sandbox.calls() == 0
+
+
+@pytest.mark.parametrize(
+    "command", [("status",), ("report",), ("export",), ("verify", "--offline"), ("status", "--watch")]
+)
+def test_whoever_reads_a_manifest_as_a_ledger_is_told_so(ready: Program, command: tuple[str, ...]) -> None:
+    """It is not damaged, and there is no copy to restore."""
+    assert_told(ready.run(*command, "jobs.csv"), USAGE, "jobs.csv is no ledger", "<manifest stem>.ledger.jsonl")
+
+
+def test_a_manifest_without_rows_is_said_to_have_none(ready: Program, sandbox: Sandbox) -> None:
+    """Nothing was submitted before: there is nothing."""
+    (ready.folder / "none.csv").write_text(csv_text([]))
+    assert "none.csv: no rows under the header" in ready.run("validate", "none.csv").stderr
+    ended = ready.run("submit", "none.csv")
+    assert (ended.status, "Nothing to do: none.csv has no rows" in ended.stderr) == (0, True)
     assert sandbox.calls() == 0
 
 

@@ -415,7 +415,7 @@ def test_with_json_a_failure_is_one_object_too(
 ) -> None:
     """The error, the rows' problems and the exit status; people get the same sentence on standard error."""
     (program.folder / "good.csv").write_text(csv_text(["a"]))
-    (program.folder / "damaged.jsonl").write_text("{}\n")
+    (program.folder / "damaged.jsonl").write_text('{"event":"intent"}\n')
     ended = program.run(*arguments, "--json", AWS_REGION="eu-central-1")
     assert ended.status == status
     assert ended.stdout.count("\n") == 1

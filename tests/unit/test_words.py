@@ -46,7 +46,8 @@ def test_a_refusing_quota_is_named_with_the_request_that_raises_it() -> None:
     assert "1 call refused by the quota 'Pending jobs per membership' of 5, repeated later" in text
     assert "all slots of the quota 'Pending jobs per membership' of 5 are taken" in text
     assert "aws service-quotas request-service-quota-increase --service-code" in text
-    assert "request-service-quota" not in words(rows=5, submitted=5, refused_by_quota=2, refused_by=quota)
+    for ended in ({"submitted": 5}, {"left": 5, "stop_reason": "signal"}):
+        assert "request-service-quota" not in words(rows=5, refused_by_quota=2, refused_by=quota, **ended)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,7 @@ def test_a_refusing_quota_is_named_with_the_request_that_raises_it() -> None:
         ({"rows": 1, "submitted": 1}, "1 of 1 job submitted in"),
         ({"rows": 1, "submitted_before": 1}, "Nothing to do: the only job was submitted before"),
         ({"rows": 3, "submitted_before": 1, "failed_before": 2}, "Nothing to do: 1 of 3 jobs was submitted before"),
+        ({"rows": 0}, "Nothing to do: jobs.csv has no rows"),
         ({"rows": 2, "submitted": 1, "invalid": 1}, "1 invalid row, recorded as failed"),
         ({"rows": 2, "submitted": 2, "throttled": 1}, "1 time the service throttled"),
         ({"rows": 1, "unknown": 1}, "1 unknown: it may or may not run"),
