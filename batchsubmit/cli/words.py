@@ -116,5 +116,5 @@ def _second_try(summary: Summary) -> str:
     if summary.failed or summary.failed_before or summary.invalid:
         words += "; --retry-failed tries those again that were not accepted"
     if summary.finished_badly:
-        words += "; another --batch-id runs those again that finished badly"
+        words += "; export --failed-manifest writes the rows of those that ran badly, for another --batch-id"
     return words

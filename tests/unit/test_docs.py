@@ -142,6 +142,12 @@ def test_every_link_within_the_readme_leads_to_a_heading() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
 
 
+def test_every_section_stands_in_the_list_at_the_top() -> None:
+    """In the order of the page, and nothing else does."""
+    listed = README.split("**On this page**: ", 1)[1].split("\n\n", 1)[0]
+    assert re.findall(r"\[(.+?)\]\(#", listed) == re.findall(r"^## (.+)$", README, re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", re.findall(r"tests/\w+/\w+\.py", README))
 def test_every_command_that_counts_a_figure_again_is_there(name: str) -> None:
     """A figure without its command is a claim."""
