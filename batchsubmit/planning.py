@@ -108,7 +108,7 @@ async def plan(options: PlanOptions, settings: Settings) -> Plan:
         path = options.ledger or default_ledger(options.manifest)
         ledger_region = region or inventory.region
         own, book = await asyncio.to_thread(read_history, path, sandbox=options.sandbox, region=ledger_region)
-        known = await asyncio.to_thread(_with_others, own, options, ledger_region)
+        known = await asyncio.to_thread(_with_others, own, path, options, ledger_region)
         planner = Planner(options, settings, reader=reader, inventory=inventory)
         return await planner.make(path, book, own, known, quick=False)
 
@@ -225,12 +225,14 @@ def read_history(location: Location, *, sandbox: bool, region: str | None) -> tu
     return history, book
 
 
-def _with_others(own: History, options: PlanOptions, region: str | None) -> History:
+def _with_others(own: History, path: Location, options: PlanOptions, region: str | None) -> History:
     """Add the ledgers of `--history` to what the own one tells."""
     known = History()
     for location in options.history:
         if isinstance(location, Path) and not location.exists():
             raise UsageError(f"--history {location}: there is no such file")
+        if location == path:
+            continue  # each job counts once
         known.add(read_history(location, sandbox=options.sandbox, region=region)[0])
     known.add(own)
     return known

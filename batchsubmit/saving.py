@@ -15,8 +15,8 @@ from batchsubmit.errors import UsageError
 def saving(target: Path, *, inputs: Sequence[Path] = ()) -> Iterator[BinaryIO]:
     """Open a file that takes its place once all of it is on the disk; on any error nothing is left of it.
 
-    What is no regular file (a pipe, /dev/stdout) is written to as it is. Raises UsageError where the file cannot be
-    written, and where it is one of the `inputs`, which would be lost.
+    Folders that it needs are made. What is no regular file (a pipe, /dev/stdout) is written to as it is. Raises
+    UsageError where the file cannot be written, and where it is one of the `inputs`, which would be lost.
     """
     for source in inputs:
         with suppress(OSError):
@@ -36,6 +36,7 @@ def saving(target: Path, *, inputs: Sequence[Path] = ()) -> Iterator[BinaryIO]:
 @contextmanager
 def _beside(target: Path) -> Iterator[BinaryIO]:
     target = target.resolve()  # a link stays a link
+    target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

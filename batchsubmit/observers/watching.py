@@ -74,6 +74,7 @@ def sentence(live: Live, now: datetime) -> str:
     for count, word in (
         (sum(lane.failed for lane in lanes), "failed"),
         (sum(lane.unknown for lane in lanes), "unknown"),
+        (sum(lane.calling for lane in lanes), "in a call"),
         (sum(lane.running for lane in lanes), "running"),
     ):
         if count:

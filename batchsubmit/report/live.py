@@ -12,7 +12,7 @@ from typing import Protocol
 
 from batchsubmit.book import Book
 from batchsubmit.jobs import Event, Failed, Finished, JobEvent, RunEnded, RunStarted, Submitted
-from batchsubmit.states import UNDECIDED, JobState, Phase
+from batchsubmit.states import JobState, Phase
 
 _RATE_WINDOW = timedelta(minutes=10)
 _LEAST_WINDOW = timedelta(seconds=10)
@@ -24,13 +24,14 @@ ACCOUNT = "account"
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One membership. `limit` is the quota of its slots, where it is known."""
+    """One membership. `limit` is the quota of its slots, where it is known; `calling` are jobs in a call just now."""
 
     membership: str
     submitted: int
     running: int
     failed: int
     unknown: int
+    calling: int
     limit: int | None
 
 
@@ -142,6 +143,7 @@ class Live:
                 running=running,
                 failed=self._counts[membership, "failed"] + self._counts[membership, "badly"],
                 unknown=self._counts[membership, "unknown"],
+                calling=self._counts[membership, "calling"],
                 limit=self.limits.get(membership),
             )
 
@@ -168,4 +170,6 @@ def _place(state: JobState) -> str:
         return "running"
     if state.phase is Phase.FAILED:
         return "failed"
-    return "unknown" if state.phase in UNDECIDED else "waiting"
+    if state.phase is Phase.INTENT:
+        return "calling"  # no trouble while a run is under way, and of a killed one the next run looks first
+    return "unknown" if state.phase is Phase.UNKNOWN else "waiting"

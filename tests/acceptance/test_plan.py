@@ -89,7 +89,7 @@ def wait_for_jobs(sandbox: Sandbox, count: int) -> None:
 def test_a_damaged_ledger_ends_a_plan_with_status_4(program: Program) -> None:
     """The number of the line is told."""
     write_manifest(program, ["a"])
-    (program.folder / "jobs.ledger.jsonl").write_text("nonsense\n{}\n")
+    (program.folder / "jobs.ledger.jsonl").write_text('{"event":"nonsense"}\n{}\n')
     ended = program.run("plan", "jobs.csv")
     assert ended.status == 4
     assert "line 1" in ended.stderr

@@ -44,10 +44,10 @@ def test_a_ledger_that_is_being_written_or_torn_is_read_as_far_as_it_goes(progra
     with ledger.open("ab") as file:
         file.write(b'{"event":"intent"')
     before = ledger.read_bytes()
-    ended = program.run("report", ledger.name, "--output", "out.html")
-    assert (ended.status, ended.stdout) == (0, "out.html\n")
+    ended = program.run("report", ledger.name, "--output", "new/out.html")
+    assert (ended.status, ended.stdout) == (0, "new/out.html\n")
     assert "the last one, is not whole and was left out" in ended.stderr
-    page = (program.folder / "out.html").read_text(encoding="utf-8")
+    page = (program.folder / "new" / "out.html").read_text(encoding="utf-8")
     assert "The last run ended without a word" in page
     assert "left to submit, at the last pace" in page
     assert "Started again at once, all would be submitted in" in page

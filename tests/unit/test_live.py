@@ -57,7 +57,7 @@ def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
     story = Story()
     for name in "abcde":
         story.tell(Intent, 1, name, attempt=1, trained_model="m")
-    assert story.lane() == Lane(MEMBERSHIP, 0, 0, 0, 5, None)
+    assert story.lane() == Lane(MEMBERSHIP, 0, 0, 0, 0, 5, None)
     story.submit(2, "a")
     story.submit(2, "b")
     story.tell(Unknown, 3, "c", reason="lost", attempt=1)
@@ -66,8 +66,8 @@ def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
     story.finish(5, "a")
     story.finish(6, "b", "CREATE_FAILED")
     story.submit(6, "z", OTHER_MEMBERSHIP)
-    assert story.lane() == Lane(MEMBERSHIP, 3, 1, 2, 1, None)
-    assert story.lane(OTHER_MEMBERSHIP) == Lane(OTHER_MEMBERSHIP, 1, 1, 0, 0, None)
+    assert story.lane() == Lane(MEMBERSHIP, 3, 1, 2, 1, 0, None)
+    assert story.lane(OTHER_MEMBERSHIP) == Lane(OTHER_MEMBERSHIP, 1, 1, 0, 0, 0, None)
     assert story.live.left == 5
 
 
@@ -128,7 +128,7 @@ def test_quotas_are_learned_from_whatever_event_tells_them() -> None:
 )
 def test_slots_are_used_and_known_or_a_question_mark(running: int, limit: int | None, text: str) -> None:
     """More than there are cannot be running: nobody follows these jobs to their end."""
-    assert slots(Lane(MEMBERSHIP, running, running, 0, 0, limit)) == text
+    assert slots(Lane(MEMBERSHIP, running, running, 0, 0, 0, limit)) == text
 
 
 def test_the_last_failures_are_kept_with_their_reasons() -> None:
