@@ -55,7 +55,7 @@ def _details(summary: Summary) -> Iterator[str]:
         (summary.left, "left to submit"),
         (summary.finished_well, "finished well"),
         (summary.finished_badly, "finished badly"),
-        (_running(summary), "accepted, and not seen to end"),
+        (summary.not_seen_to_end, "accepted, and not seen to end"),
         (summary.refused_by_quota, _refused(summary)),
         (
             summary.throttled,
@@ -76,12 +76,6 @@ def _refused(summary: Summary) -> str:
     return f"{calls} refused by {' and '.join(_quotas(summary)) or 'the quota'}, repeated later"
 
 
-def _running(summary: Summary) -> int:
-    """Jobs that a run which waits for ends has left behind."""
-    accepted = summary.submitted + summary.submitted_before
-    return max(accepted - summary.finished_well - summary.finished_badly, 0) if summary.is_waited_for else 0
-
-
 def _next_steps(summary: Summary) -> Iterator[str]:
     if summary.stop_message:
         yield f"  why: {summary.stop_message}"
@@ -95,19 +89,29 @@ def _next_steps(summary: Summary) -> Iterator[str]:
     if summary.refused_by_quota and summary.left and summary.stop_reason in _BOUND_BY_QUOTA:
         quotas = " and ".join(_quotas(summary)) or "the quota"
         yield f"  quota: jobs wait because all slots of {quotas} are taken; to ask for more: {QUOTA_REQUEST}"
+    step = _next_step(summary)
+    if step:
+        yield f"  next: {step}"
+
+
+def _next_step(summary: Summary) -> str:
+    """What is to be done first; empty where nothing is."""
     if summary.stop_reason:
         looked_up = "; the unknown jobs are looked up first" if summary.unknown_jobs else ""
-        yield f"  next: run the same command again to go on{looked_up}"
-    elif summary.unknown_jobs:
-        yield (
-            "  next: the service does not tell of the unknown jobs. Let the role call "
+        return f"run the same command again to go on{looked_up}"
+    if summary.unknown_jobs:
+        return (
+            "the service does not tell of the unknown jobs. Let the role call "
             "cleanrooms-ml:ListTrainedModelInferenceJobs and GetTrainedModelInferenceJob and run the same command "
             "again; or look for the names in the console, and send those that do not run there with --resubmit-unknown"
         )
-    elif summary.left:
-        yield "  next: run the same command again to go on"
-    elif summary.failed or summary.failed_before or summary.finished_badly or summary.invalid:
-        yield f"  next: batchsubmit status {summary.ledger} lists the failures{_second_try(summary)}"
+    if summary.left:
+        return "run the same command again to go on"
+    if summary.not_seen_to_end:
+        return f"the service shows some jobs no longer; batchsubmit verify {summary.ledger} names them"
+    if summary.failed or summary.failed_before or summary.finished_badly or summary.invalid:
+        return f"batchsubmit status {summary.ledger} lists the failures{_second_try(summary)}"
+    return ""
 
 
 def _second_try(summary: Summary) -> str:

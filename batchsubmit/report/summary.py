@@ -54,11 +54,17 @@ class Summary:
     @property
     def exit_status(self) -> int:
         """The contract's exit status: what remains to be done outranks what failed."""
-        if self.stop_reason or self.unknown or self.unknown_elsewhere or self.left:
+        if self.stop_reason or self.unknown or self.unknown_elsewhere or self.left or self.not_seen_to_end:
             return EXIT_STOPPED
         if self.failed or self.failed_before or self.invalid or (self.is_waited_for and self.finished_badly):
             return EXIT_FAILED
         return EXIT_DONE
+
+    @property
+    def not_seen_to_end(self) -> int:
+        """Accepted jobs whose end a run that waits for ends has not seen."""
+        accepted = self.submitted + self.submitted_before
+        return max(accepted - self.finished_well - self.finished_badly, 0) if self.is_waited_for else 0
 
     def counts(self) -> dict[str, int]:
         """The counts alone, as the ledger's last line of a run has them."""

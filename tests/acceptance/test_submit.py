@@ -346,3 +346,15 @@ def _toml(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value)
+
+
+def test_jobs_that_the_service_lost_are_not_taken_for_well(submitting: Program, sandbox: Sandbox) -> None:
+    """--wait did not see them end: status 3, and verify says which they are."""
+    (submitting.folder / MANIFEST).write_text(csv_text(["a", "b"]))
+    assert submitting.run("submit", MANIFEST).status == 0
+    sandbox.change("POST", "reset")
+    ended = submitting.run("submit", MANIFEST, "--wait")
+    assert ended.status == 3
+    assert "2 accepted, and not seen to end" in ended.stderr
+    assert "verify jobs.ledger.jsonl names them" in ended.stderr
+    assert submitting.run("verify", "jobs.ledger.jsonl").status == 1

@@ -38,6 +38,9 @@ def summary(**members: object) -> Summary:
     ("members", "status"),
     [
         ({}, 0),
+        ({"submitted": 3, "finished_well": 2}, 0),
+        ({"submitted": 3, "finished_well": 2, "is_waited_for": True}, 3),
+        ({"submitted": 3, "finished_well": 3, "is_waited_for": True}, 0),
         ({"submitted": 3}, 0),
         ({"submitted_before": 3}, 0),
         ({"submitted": 3, "finished_well": 3}, 0),
@@ -45,7 +48,7 @@ def summary(**members: object) -> Summary:
         ({"failed": 1}, 1),
         ({"failed_before": 1}, 1),
         ({"invalid": 1}, 1),
-        ({"submitted": 3, "finished_badly": 1, "is_waited_for": True}, 1),
+        ({"submitted": 3, "finished_well": 2, "finished_badly": 1, "is_waited_for": True}, 1),
         ({"submitted": 3, "finished_badly": 1}, 0),
         ({"left": 1}, 3),
         ({"unknown": 1}, 3),

@@ -73,6 +73,8 @@ def test_what_is_left_running_is_counted_where_ends_are_waited_for() -> None:
         rows=30, submitted=20, left=10, finished_well=10, finished_badly=1, is_waited_for=True, stop_reason="deadline"
     )
     assert "not seen to end" not in words(rows=30, submitted=30, finished_well=10)
+    gone = words(rows=30, submitted=30, finished_well=29, is_waited_for=True)
+    assert gone.endswith("batchsubmit verify jobs.ledger.jsonl names them")
 
 
 def test_jobs_that_ran_badly_are_not_said_to_be_retried() -> None:
