@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Container, Mapping
 from typing import Any, assert_never
 
+from batchsubmit.schema.arnparts import arn_mend
 from batchsubmit.schema.faults import (
     Fault,
     below,
@@ -132,7 +133,9 @@ class _Judge:
             return "remove the white space around it"
         if not self._secret and value != value.lower() and self._matches(value.lower()):
             return f"write it in lower case, {shown(value.lower())}"
-        return f"must match {self._shape.pattern}"
+        pattern = str(self._shape.pattern)
+        in_short = arn_mend(pattern, value) if pattern.startswith("arn:") and not self._secret else ""
+        return in_short or f"must match {pattern}"
 
 
 def pattern_test(shape: Text) -> Callable[[str], object]:

@@ -98,6 +98,24 @@ def test_our_own_tag_takes_one_of_fifty(own_tag: bool, most: int) -> None:
     assert f"has {most + 1} tags; at most {most} are possible" in fault
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("cleanrooms-ml", "cleanroom-ml"),
+        (ACCOUNT, "12345"),
+        ("membership/", "memberships/"),
+        ("/trained-model/", "/model/"),
+        (f":{REGION}", ""),
+    ],
+)
+def test_the_part_of_an_arn_that_is_wrong_is_named(wrong: str, right: str) -> None:
+    """And the whole pattern is not shown."""
+    (fault,) = faults(trainedModelArn=arn("trained-model").replace(wrong, right))
+    assert "[0-9a-f]{8}" not in fault
+    assert repr(right.strip("/")) in fault or not right
+    assert "six parts" in fault or "must be" in fault or "must match [0-9]{12}" in fault
+
+
 def test_aws_tags_are_refused_without_being_counted() -> None:
     """Tags with the prefix aws: do not count against the 50."""
     assert len(faults(tags={"aws:a": ""} | {str(n): "" for n in range(49)})) == 1
@@ -123,7 +141,11 @@ def test_aws_tags_are_refused_without_being_counted() -> None:
         ({"kmsKeyArn": f"arn:aws:kms:{REGION}:999999999999:key/x"}, REGION, []),
         ({"dataSource": {"mlInputChannelArn": []}}, REGION, ["dataSource.mlInputChannelArn: is a list"]),
         ({"dataSource": "x"}, REGION, ["dataSource: is text"]),
-        ({"configuredModelAlgorithmAssociationArn": arn("trained-model")}, None, ["must match arn:aws"]),
+        (
+            {"configuredModelAlgorithmAssociationArn": arn("trained-model")},
+            None,
+            ["must be configured-model-algorithm-association"],
+        ),
     ],
 )
 def test_arns_must_agree(members: dict[str, Any], region: str | None, expected: list[str]) -> None:
