@@ -68,10 +68,18 @@ def test_what_is_read_from_is_not_written_over(tmp_path: Path) -> None:
     assert ledger.read_bytes() == b"precious"
 
 
-def test_a_folder_that_is_not_there_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_folders_that_are_not_there_are_made(tmp_path: Path) -> None:
+    """As a night's report needs them."""
+    with saving(tmp_path / "some" / "where" / "x.csv") as file:
+        file.write(b"x")
+    assert (tmp_path / "some" / "where" / "x.csv").read_bytes() == b"x"
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(tmp_path: Path) -> None:
     """Which file, and why."""
+    (tmp_path / "none").write_text("a file")
     with (
-        pytest.raises(UsageError, match=r"none/x\.csv cannot be written: No such file"),
+        pytest.raises(UsageError, match=r"none/x\.csv cannot be written: Not a directory|File exists"),
         saving(tmp_path / "none/x.csv"),
     ):
         pass
