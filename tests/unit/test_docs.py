@@ -142,6 +142,16 @@ def test_every_link_within_the_readme_leads_to_a_heading() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
 
 
+def test_every_picture_is_there_and_small() -> None:
+    """A page that is read on a train; `python tests/picture.py` makes it again."""
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert pictures
+    for name in pictures:
+        content = (ROOT / name).read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) < 200_000
+
+
 def test_every_section_stands_in_the_list_at_the_top() -> None:
     """In the order of the page, and nothing else does."""
     listed = README.split("**On this page**: ", 1)[1].split("\n\n", 1)[0]
