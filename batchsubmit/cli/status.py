@@ -24,9 +24,9 @@ _MOST_LISTED = 20
 _REFRESH_SECONDS = 1.0
 _PHASES = {
     "absent": "not accepted, to be sent again",
-    "intent": "cut short in a call, to be looked up",
+    "intent": "in a call, or cut short in one and to be looked up",
     "refused": "waiting, refused for the time being",
-    "unknown": "unknown: they may or may not run",
+    "unknown": "unknown: may run or not",
 }
 """What the ledger's own words mean, where that is not plain."""
 
