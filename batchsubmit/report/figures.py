@@ -85,6 +85,7 @@ class Figures:
     unknown: list[History] = field(default_factory=list)
     waited: dict[Cause, Waited] = field(default_factory=lambda: {cause: Waited() for cause in Cause})
     durations: dict[str, "array[float]"] = field(default_factory=dict)
+    calling: int = 0
     attempts: int = 0
     duplicates: int = 0
 
@@ -94,6 +95,7 @@ class Figures:
         self.fates[fate] += 1
         self.by_membership.setdefault(state.membership, Counter())[fate] += 1
         self.course.add(history)
+        self.calling += state.phase is Phase.INTENT
         self.attempts += state.attempt
         self.duplicates += len(state.duplicates)
         for cause, seconds in history.waited.items():

@@ -46,9 +46,15 @@ def asked(figures: Figures, outlook: Outlook) -> int:
     return figures.accepted + figures.fates[Fate.FAILED] + figures.fates[Fate.UNKNOWN] + outlook.left
 
 
+def has_alarm(figures: Figures, outlook: Outlook) -> bool:
+    """Whether jobs are unknown; of a run that is under way, those do not count that are in a call just now."""
+    unknown = figures.fates[Fate.UNKNOWN]
+    return unknown > (figures.calling if outlook.is_under_way else 0)
+
+
 def _status(figures: Figures, outlook: Outlook) -> tuple[str, str]:
     runs = figures.chronicle.runs
-    if figures.fates[Fate.UNKNOWN]:
+    if has_alarm(figures, outlook):
         return "bad", _under_way(outlook, "Jobs are unknown")
     has_failures = figures.fates[Fate.FAILED] or figures.fates[Fate.BAD]
     if outlook.is_under_way:
@@ -70,7 +76,10 @@ def _sentences(figures: Figures, outlook: Outlook) -> Iterator[str]:
     fates = figures.fates
     if fates[Fate.UNKNOWN]:
         jobs = counted(fates[Fate.UNKNOWN], "job")
-        yield f"{jobs} may run or not: run the same command again, which looks such jobs up first."
+        if has_alarm(figures, outlook):
+            yield f"{jobs} may run or not: run the same command again, which looks such jobs up first."
+        else:
+            yield f"{jobs} in a call when this page was made."
     ended = f", {fates[Fate.WELL]:,} of them finished well" if fates[Fate.WELL] else ""
     least = "" if outlook.is_left_known else "at least "
     yield f"{figures.accepted:,} of {least}{counted(asked(figures, outlook), 'job')} accepted{ended}."

@@ -18,7 +18,7 @@ from batchsubmit import __version__
 from batchsubmit.report import amounts, figurecharts
 from batchsubmit.report.chronicle import Chronicle
 from batchsubmit.report.figures import Fate, Figures, spreads
-from batchsubmit.report.headline import asked, headline
+from batchsubmit.report.headline import asked, has_alarm, headline
 from batchsubmit.report.jobtable import JobTable
 
 _MOST_REASONS = 60
@@ -112,6 +112,7 @@ def _context(chronicle: Chronicle, setting: Setting) -> dict[str, Any]:
         "outlook": outlook,
         "slot_use": slot_use,
         "asked": asked(figures, outlook),
+        "has_alarm": has_alarm(figures, outlook),
         "headline": headline(figures, outlook),
         "begin": begin,
         "end": end,

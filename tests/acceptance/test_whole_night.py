@@ -19,7 +19,8 @@ from test_interrupt import until
 
 MEMBERSHIPS = tuple(f"{digit * 8}-{digit * 4}-4{digit * 3}-8{digit * 3}-{digit * 12}" for digit in "135")
 NAMES = [f"churn-{number:03}" for number in range(300)]
-FAILING = [NAMES[number] for number in (35, 60, 85, 125, 150, 175, 230, 255, 280)]
+FAILING = [NAMES[number] for number in (25, 45, 66, 87, 108, 129, 185, 238, 291)]
+"""Apart, so that in no start more than 5 % of those decided so far have failed, wherever the night is cut."""
 LEDGER = "nightly.ledger.jsonl"
 MANIFEST = CSV_HEADER + "".join(
     csv_text([name], membership=MEMBERSHIPS[number % 3]).removeprefix(CSV_HEADER) for number, name in enumerate(NAMES)
@@ -119,17 +120,17 @@ def test_a_night_is_crashed_cut_by_its_deadline_told_in_the_morning_and_ended_by
     with cron.program.running(*cron.arguments(FAR)) as process:
         until(lambda: len(sandbox.jobs()) >= 40)
         overlapping = cron.start()
-        until(lambda: len(sandbox.jobs()) >= 110)
+        until(lambda: len(sandbox.jobs()) >= 150)
         process.kill()
         process.communicate()
     assert overlapping.status == 4
     assert "is in use by run" in overlapping.stderr
     assert [each["exit_status"] for each in account.notices()] == [4]
 
-    cut = cron.start(in_seconds(5.5))
+    cut = cron.start(in_seconds(5.0))
     assert cut.status == 3
     left = len(NAMES) - len(sandbox.jobs())
-    assert 0 < left < 190, cut.stderr
+    assert 0 < left < 150, cut.stderr
     assert f"{left:,} left to submit" in cut.stderr
     page = cron.page()
     assert _answers(page, left=left)

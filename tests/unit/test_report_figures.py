@@ -228,6 +228,17 @@ def test_the_most_frequent_of_several_reasons_is_named(story: Story) -> None:
     assert "2 could not be submitted and 1 ran to a bad end, for 2 different reasons, most of all Valid" in told(story)
 
 
+def test_a_call_under_way_is_no_alarm_while_its_run_is(story: Story) -> None:
+    """Every page of a run that works would be red; once the run is silent, nobody knows any more."""
+    story.intent(16, "calling")
+    words = told(story, after=60).splitlines()
+    assert words[1:3] == ["open", "Under way"]
+    assert words[3] == "1 job in a call when this page was made."
+    assert told(story, after=3600).splitlines()[1] == "bad"
+    story.unknown(17, "lost")
+    assert told(story, after=60).splitlines()[1] == "bad"
+
+
 def test_asked_is_what_is_decided_and_what_is_left(story: Story) -> None:
     """Jobs that wait are among those left, not beside them."""
     story.intent(16, "full")
