@@ -32,7 +32,7 @@ def share(part: float, whole: float) -> str:
     percent = 100 * part / whole
     if 0 < percent < 1:
         return "<1 %"
-    return f"{math.floor(percent) if part < whole else math.ceil(percent)} %"
+    return f"{min(round(percent), 99) if part < whole else math.ceil(percent)} %"
 
 
 def date_and_time(at: float) -> str:

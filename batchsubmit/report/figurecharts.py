@@ -102,7 +102,7 @@ def running_chart(figures: Figures, slot_use: SlotUse | None, begin: float, end:
     words = f"At most {counted(peak, 'job')} ran at once."
     if slot_use:
         of_what = "the quota" if slot_use.is_learned else "that peak (no quota stands in the ledger)"
-        words += f" While there was something to submit, {slot_use.share:.0%} of {of_what} was used on average."
+        words += f" While there was something to submit, {share(slot_use.share, 1)} of {of_what} was used on average."
     every = max(len(edges) // 16, 1)
     rows = tuple(
         (date_and_time(edges[index])[:-3], *(f"{layer[index]:.1f}" for layer in layers))

@@ -86,6 +86,7 @@ def _rendered(context: dict[str, Any]) -> Iterator[str]:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "share": lambda part: amounts.share(part, 1),
         "duration": amounts.duration,
         "moment": amounts.date_and_time,
         "machine_time": amounts.machine_time,

@@ -266,7 +266,8 @@ def test_durations_are_said_in_two_units(seconds: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "words"), [(0, 5, "0 %"), (1, 1000, "<1 %"), (999, 1000, "99 %"), (5, 5, "100 %"), (1, 0, "-")]
+    ("part", "whole", "words"),
+    [(0, 5, "0 %"), (1, 1000, "<1 %"), (5, 300, "2 %"), (999, 1000, "99 %"), (5, 5, "100 %"), (1, 0, "-")],
 )
 def test_a_share_is_all_or_nothing_only_where_it_is(part: int, whole: int, words: str) -> None:
     """One failure in a thousand is not none."""
