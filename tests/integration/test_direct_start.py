@@ -76,7 +76,7 @@ async def test_both_ways_are_one_on_the_wire(monkeypatch: pytest.MonkeyPatch, to
     assert headers["amz-sdk-invocation-id"] != same_headers["amz-sdk-invocation-id"]
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asked=valid_requests())
 async def test_every_request_is_told_as_the_client_tells_it(asked: Mapping[str, Any]) -> None:
     """Seen where it would be sent: the same JSON to the same path."""
