@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import structlog
 from local_aws import ministack, moto
@@ -28,6 +29,9 @@ CONSOLE_SCRIPT = Path(sys.executable).with_name("batchsubmit")
 OTHER_MEMBERSHIP = "fedcba98-7654-3210-fedc-ba9876543210"
 EPOCH = datetime(2026, 11, 23, tzinfo=UTC)
 LONGEST_RUN_SECONDS = 60
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # how long an example takes is no finding
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
