@@ -162,6 +162,13 @@ class WorkerSettings(_Section):
         le=39_600,
         description="seconds, at most, for which a message whose membership has no slot is put back",
     )
+    grace_seconds: float = Field(
+        default=100.0,
+        gt=0,
+        le=86_400,
+        description="seconds after SIGTERM in which the poll and the calls under way may end; what has not ended then "
+        "is given up, to be looked up later; a container's own grace must be 15 s longer",
+    )
 
 
 class LedgerSettings(_Section):

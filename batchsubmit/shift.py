@@ -14,6 +14,7 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.exits import EXIT_DONE, EXIT_STOPPED
 from batchsubmit.jobs import Failed, RunEnded, RunStarted
 from batchsubmit.ledger import LostJobError, Mine
+from batchsubmit.logger import get_logger
 from batchsubmit.observers.logs import bind_run
 from batchsubmit.observers.tally import Tally
 from batchsubmit.recorder import Recorder
@@ -36,13 +37,15 @@ class ShiftSummary:
     throttled: int
     seconds: float
     queue_counts: dict[str, int]
+    is_cut_short: bool = False
     stop_reason: str = ""
     stop_message: str = ""
 
     @property
     def exit_status(self) -> int:
-        """A worker that was asked to end has done its duty; anything else stopped it."""
-        return EXIT_DONE if self.stop_reason in {"", str(StopReason.SIGNAL)} else EXIT_STOPPED
+        """A worker that was asked to end, and ended in its time, has done its duty; anything else stopped it."""
+        is_asked = self.stop_reason in {"", str(StopReason.SIGNAL)}
+        return EXIT_DONE if is_asked and not self.is_cut_short else EXIT_STOPPED
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON summary: the same names, and the exit status."""
@@ -61,6 +64,16 @@ class Shift:
         self._clock = SystemClock()
         self._began_at = self._clock.monotonic()
         self.id = f"{self._clock.now():%Y%m%dT%H%M%SZ}-{os.getpid()}"
+        self._cut_short = ""
+
+    def cut_short(self, grace_seconds: float, *, calls: int) -> None:
+        """Some of what was under way was given up when the grace was over."""
+        log = get_logger()
+        log.warning("worker.grace_over", grace_seconds=grace_seconds, calls_under_way=calls)
+        self._cut_short = (
+            f"; the grace of {grace_seconds:g} s was over, and what was under way ({calls} calls) was given up: its next "
+            "owner looks it up"
+        )
 
     async def begin(self, recorder: Recorder, batch: str) -> None:
         """Write the first line."""
@@ -91,7 +104,8 @@ class Shift:
             seconds=round(self._clock.monotonic() - self._began_at, 3),
             queue_counts=asdict(counters),
             stop_reason=str(self.stop.reason or ""),
-            stop_message=self.stop.message,
+            is_cut_short=bool(self._cut_short),
+            stop_message=self.stop.message + self._cut_short,
         )
         if self.stop.reason is not StopReason.LEDGER:
             counts = {name: value for name, value in asdict(summary).items() if type(value) is int}

@@ -16,6 +16,7 @@ from batchsubmit.cleanrooms.quotas import Quotas, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.grace import Grace
 from batchsubmit.health import make_metrics, serving_probes
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.opening import open_for_writing, owner_name
@@ -57,7 +58,8 @@ async def work(
     stop = Stop()
     task = asyncio.current_task()
     url, region = queue_and_region(settings)
-    async with AsyncExitStack() as stack:
+    grace = Grace(stop, settings.worker.grace_seconds)
+    async with grace.for_everything(), AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
         served, words = await stack.enter_async_context(open_served(url, settings, region=region))
         for word in words:
@@ -93,6 +95,8 @@ async def work(
             recorder=recorder,
             stop=stop,
             vigil=vigil,
+            shift=shift,
+            grace=grace,
         )
         await _serve(shop, api)
         return await shift.end(recorder, served.counters)
@@ -107,9 +111,15 @@ async def check(settings: Settings) -> list[str]:
 
 def queue_and_region(settings: Settings) -> tuple[str, str]:
     """Find the queue's URL and the region. Raises UsageError."""
-    url = settings.worker.queue_url
+    worker = settings.worker
+    url = worker.queue_url
     if not url:
         raise UsageError("no queue: give --queue-url, or queue_url under [worker] in the settings")
+    if worker.grace_seconds < worker.wait_seconds:
+        raise UsageError(
+            f"worker.grace_seconds is {worker.grace_seconds:g}, and a long poll, which is never cut off, takes "
+            f"worker.wait_seconds, {worker.wait_seconds}: set the first to more"
+        )
     region = resolve_region(settings.aws) or region_of(url)
     if not region:
         raise UsageError("no AWS region: set AWS_REGION, or region under [aws] in the settings")
@@ -131,7 +141,12 @@ async def _serve(shop: "_Shop", api: JobsApi) -> None:
     async with SqsSource.open(site, judge, give_up) as source:
         stop.on_request(source.close)
         shop.vigil.station = station = _station(source, shop, api, quotas)
-        await station.engine.run(recorder.ledger.book.undecided())
+
+        def cut_short() -> None:
+            shop.shift.cut_short(shop.grace.seconds, calls=station.engine.under_way)
+
+        async with shop.grace.for_what_is_under_way(cut_short):
+            await station.engine.run(recorder.ledger.book.undecided())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +160,8 @@ class _Shop:
     recorder: Recorder
     stop: Stop
     vigil: Vigil
+    shift: Shift
+    grace: Grace
 
 
 def _station(source: SqsSource, shop: _Shop, api: JobsApi, quotas: Quotas) -> Station:

@@ -126,6 +126,43 @@ def test_quotas_told_at_the_start_are_known_before_the_first_refusal(
     assert ended.summary["refused_by_quota"] == 0
 
 
+def test_a_call_that_outlasts_the_grace_is_given_up_and_the_next_worker_looks_it_up(
+    working: Program, sandbox: Sandbox, aws: LocalAws
+) -> None:
+    """The worker ends in time, says so, and its messages are to be had at once; nothing is submitted twice."""
+    sandbox.disturb({"operation": "StartTrainedModelInferenceJob", "fault": "slow_answer"}, slow_seconds=30)
+    queue = aws.make_queue()
+    queue.put(*jobs(5))
+    working.environment["BATCHSUBMIT_LOOKUP__SETTLE_SECONDS"] = "0.5"
+    brief = {"BATCHSUBMIT_WORKER__GRACE_SECONDS": "1", "BATCHSUBMIT_SUBMIT__CONCURRENCY": "1"}
+    with serving(working, queue, **brief) as process:
+        until(lambda: len(sandbox.names()) == 1)
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        ended = finish(process)
+    assert time.monotonic() - began < 5
+    assert ended.status == 3, ended.stderr
+    assert ended.summary["is_cut_short"]
+    assert "the grace of 1 s was over, and what was under way (1 calls)" in ended.stderr
+    assert "worker.grace_over" in ended.stderr
+    assert queue.counts() == (5, 0, 0)
+    sandbox.disturb()
+    with serving(working, queue) as process:
+        until(lambda: queue.size() == 0)
+        process.send_signal(signal.SIGTERM)
+        assert finish(process).status == 0
+    assert len(sandbox.names()) == len(set(sandbox.names())) == 5
+    assert [event["via"] for event in working.events(LEDGER) if event["event"] == "submitted"].count("lookup") == 1
+
+
+def test_a_grace_shorter_than_a_long_poll_is_refused(working: Program, aws: LocalAws) -> None:
+    """A poll is never cut off: messages would stay hidden."""
+    queue = aws.make_queue()
+    ended = working.run("worker", "--queue-url", queue.url, BATCHSUBMIT_WORKER__GRACE_SECONDS="0.5")
+    assert ended.status == 2
+    assert "worker.grace_seconds is 0.5" in ended.stderr
+
+
 def test_poison_is_recorded_and_moved_at_once_and_holds_up_nothing(
     working: Program, sandbox: Sandbox, aws: LocalAws
 ) -> None:

@@ -25,11 +25,12 @@ from deployed import (
 from batchsubmit import __version__
 from batchsubmit.cli import commands
 from batchsubmit.config import Settings, load_settings
+from batchsubmit.grace import LAST_SECONDS
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.observers.readings import LaneReading, Readings
 
-LONG_POLL_SECONDS = 20
-TO_WRITE_DOWN_SECONDS = 15
+TO_CUT_OFF_SECONDS = 5
+"""From the moment at which nothing more is waited for to the end of the process."""
 
 PROMISED = {
     "worker": {"--queue-url", "--ledger", "--config", "--check"},
@@ -104,14 +105,17 @@ def test_the_worker_s_settings_load_and_are_those_of_its_config_map(tmp_path: Pa
     assert in_cluster == alone
 
 
-def test_a_container_s_grace_is_longer_than_a_drain() -> None:
-    """A long poll, a call's time-outs and the writing down fit into it, in Fargate's bound of 120 s too."""
-    aws = load_settings(ROOT / "configs" / "worker.toml").aws
-    drain = LONG_POLL_SECONDS + aws.connect_timeout_seconds + aws.read_timeout_seconds + TO_WRITE_DOWN_SECONDS
+def test_a_container_s_grace_is_longer_than_the_worker_s() -> None:
+    """Which is longer than a long poll and than a call, in Fargate's bound of 120 s too."""
+    settings = load_settings(ROOT / "configs" / "worker.toml")
+    grace = settings.worker.grace_seconds
+    assert grace == Settings().worker.grace_seconds
+    assert grace > settings.worker.wait_seconds
+    assert grace > settings.aws.connect_timeout_seconds + settings.aws.read_timeout_seconds
     for pod in pod_specs().values():
-        assert pod["terminationGracePeriodSeconds"] >= drain
+        assert pod["terminationGracePeriodSeconds"] >= grace + LAST_SECONDS + TO_CUT_OFF_SECONDS
     for container in containers():
-        assert drain <= container.raw.get("stopTimeout", 120) <= 120
+        assert grace + LAST_SECONDS + TO_CUT_OFF_SECONDS <= container.raw.get("stopTimeout", 120) <= 120
 
 
 @pytest.mark.parametrize("name", ["kubernetes-worker.yaml", "kubernetes-nightly.yaml"])
