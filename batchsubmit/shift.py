@@ -71,8 +71,8 @@ class Shift:
         log = get_logger()
         log.warning("worker.grace_over", grace_seconds=grace_seconds, calls_under_way=calls)
         self._cut_short = (
-            f"; the grace of {grace_seconds:g} s was over, and what was under way ({calls} calls) was given up: its next "
-            "owner looks it up"
+            f"; the grace of {grace_seconds:g} s was over, and what was under way ({calls} calls) was given up: "
+            "its next owner looks it up"
         )
 
     async def begin(self, recorder: Recorder, batch: str) -> None:

@@ -20,6 +20,7 @@ from batchsubmit.grace import Grace
 from batchsubmit.health import make_metrics, serving_probes
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.opening import open_for_writing, owner_name
+from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.machinery import Gates, Machinery, Surroundings
 from batchsubmit.observers import Observer
 from batchsubmit.observers.logs import bind_worker
@@ -76,7 +77,9 @@ async def work(
         metrics = make_metrics(vigil.read)
         watching = (shift.tally, *observers, *([metrics] if metrics else []))
         recorder = Recorder(ledger, SystemClock(), watching)
-        ready = vigil.ready(lambda: str(ledger.failure or ""))
+        if isinstance(ledger, SharedLedger):
+            ledger.on_loss = lambda exc: stop.request(StopReason.LEDGER, str(exc))
+        ready = vigil.ready(lambda: ledger.trouble)
         probes = serving_probes(settings.worker, live=vigil.live(), ready=ready, metrics=metrics)
         await stack.enter_async_context(probes)
         access = open_cleanrooms(

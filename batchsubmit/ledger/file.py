@@ -106,6 +106,11 @@ class FileLedger(SoleWriter):
         """Why the ledger can no longer be relied on, if it cannot."""
         return self._failure
 
+    @property
+    def trouble(self) -> str:
+        """The same in words, for those who ask how it is."""
+        return str(self._failure or "")
+
     def release(self) -> None:
         """End the thread, then close and unlock the file."""
         self._thread.shutdown(wait=True)

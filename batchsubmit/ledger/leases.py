@@ -19,6 +19,9 @@ from batchsubmit.ledger.rows import session_address
 from batchsubmit.ledger.table import Change, ConflictError, Table
 
 _RENEWALS_PER_LEASE = 6
+_MISSED_RENEWALS = 2.5
+"""So many renewals without an answer are trouble that somebody should see; one that comes late is not."""
+
 _LEAST_SENDING_SHARE = 0.25
 """The part of a lease in which calls may begin: less would leave no time for a renewal that must be repeated."""
 
@@ -82,6 +85,16 @@ class Session:
             return False
         return self._seconds() - self._renewed_at < self.terms.lease_seconds - self.terms.call_seconds
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the lease, if anything: it is lost, or it was not renewed for too long."""
+        if self.loss is not None:
+            return str(self.loss)
+        silent = self._seconds() - self._renewed_at
+        if not self._version or silent < _MISSED_RENEWALS * self.terms.renewal_seconds:
+            return ""
+        return f"the lease of {self.terms.lease_seconds:g} s was last renewed {silent:.0f} s ago"
+
     async def begin(self, holder: str) -> None:
         """Write the session down. `holder` tells people who it is."""
         await self._count_up(Change(set={"holder": holder, "lease_ms": round(self.terms.lease_seconds * 1000)}))
@@ -120,13 +133,16 @@ class Session:
         )
 
 
-async def keep_renewing(session: Session, clock: Clock, renewed: Callable[[], None]) -> None:
+async def keep_renewing(
+    session: Session, clock: Clock, renewed: Callable[[], None], lost: Callable[[StoppedError], None]
+) -> None:
     """Renew a lease until it is lost. A table that does not answer is asked again: its trouble may pass in time."""
     while session.loss is None:
         await clock.sleep(session.terms.renewal_seconds)
         with suppress(StoppedError):
             await session.renew()
             renewed()
+    lost(session.loss)
 
 
 @dataclass(frozen=True, slots=True)

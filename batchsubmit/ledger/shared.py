@@ -27,7 +27,12 @@ _KEYS_A_READ = 1_000
 
 
 class SharedLedger:
-    """Records events in a table; use `open_shared`, which also ends the session."""
+    """Records events in a table; use `open_shared`, which also ends the session.
+
+    `on_loss` is called when another worker has ended the session: nothing more can be begun, only ended.
+    """
+
+    is_shared = True
 
     def __init__(self, table: Table, session: Session, watch: Watch, *, keeps_all: bool = False) -> None:
         self.book = Book()
@@ -39,6 +44,7 @@ class SharedLedger:
         self._writers: set[asyncio.Task[None]] = set()
         self._runs = Runs(table)
         self.failure: StoppedError | None = None
+        self.on_loss: Callable[[StoppedError], None] = lambda _: None
 
     def __repr__(self) -> str:
         return f"<SharedLedger {len(self._hands)} jobs in hand, {self._session!r}>"
@@ -47,6 +53,11 @@ class SharedLedger:
     def owner(self) -> str:
         """The name that this worker claims jobs with."""
         return self._session.owner
+
+    @property
+    def trouble(self) -> str:
+        """Why the ledger cannot be relied on, now or any more. That single jobs were lost to others is none."""
+        return str(self.failure or "") or self._session.trouble
 
     async def claim(self, key: str) -> Claim:
         """Take a job in hand, from a dead worker if need be."""
@@ -227,6 +238,10 @@ class SharedLedger:
             if hand.pending:
                 self._start_writer(hand)
 
+    def tell_of_loss(self, exc: StoppedError) -> None:
+        """Another worker has ended the session."""
+        self.on_loss(exc)
+
     async def flush(self) -> None:
         """Wait until all that was put or noted is written, or cannot be."""
         self.write_what_is_noted()
@@ -252,7 +267,8 @@ async def open_shared(
     session = Session(table, owner, terms, seconds=seconds)
     await session.begin(holder)
     ledger = SharedLedger(table, session, Watch(table, owner, clock), keeps_all=keeps_all)
-    renewing = asyncio.create_task(keep_renewing(session, clock, ledger.write_what_is_noted), name=f"lease of {owner}")
+    renewals = keep_renewing(session, clock, ledger.write_what_is_noted, ledger.tell_of_loss)
+    renewing = asyncio.create_task(renewals, name=f"lease of {owner}")
     try:
         yield ledger
     finally:

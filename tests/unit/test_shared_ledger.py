@@ -10,12 +10,12 @@ from conftest import FakeClock
 from fleetwork import AT, events_in, intent, submitted
 
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.jobs import Absent, Failed, Refused, Submitted, Unknown
+from batchsubmit.jobs import Absent, Failed, Finished, Refused, Submitted, Unknown
 from batchsubmit.ledger import ClaimedArnError, LostJobError, Mine, Taken
 from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.rows import PAGE_CHARACTERS
+from batchsubmit.ledger.rows import PAGE_CHARACTERS, session_address
 from batchsubmit.ledger.shared import SharedLedger, open_shared
-from batchsubmit.ledger.table import Address, MemoryTable
+from batchsubmit.ledger.table import Address, Change, MemoryTable
 from batchsubmit.soundness import Audit
 from batchsubmit.states import Phase
 
@@ -148,6 +148,59 @@ async def test_a_session_that_was_ended_cannot_be_renewed(pair: Pair) -> None:
         await session.renew()
     with pytest.raises(StoppedError, match="silent for longer than its lease"):
         await pair.first.claim("b")
+
+
+async def test_a_job_lost_to_another_is_no_trouble_of_the_ledger(pair: Pair) -> None:
+    """One that stood still for so long, or was not renewed for long, is; and a renewal ends that."""
+    assert pair.first.trouble == ""
+    await pair.take_over()
+    assert "was silent for longer" not in pair.first.trouble
+    assert "the lease of 12 s was last renewed 12 s ago" in pair.first.trouble
+    with pytest.raises(StoppedError):
+        await pair.first._session.renew()
+    assert "was silent for longer than its lease" in pair.first.trouble
+    with pytest.raises(LostJobError):
+        await pair.first.put(Refused(**MEMBERS, code="late", attempt=1))
+    assert pair.first.failure is None
+    assert pair.second.trouble == ""
+
+
+async def test_a_missed_renewal_is_trouble_until_one_arrives(pair: Pair) -> None:
+    """Not one that is merely late."""
+    pair.fleet.clock.seconds += 1.4 * TERMS.renewal_seconds
+    assert pair.first.trouble == ""
+    pair.fleet.clock.seconds += 1.4 * TERMS.renewal_seconds
+    assert "was last renewed 6 s ago" in pair.first.trouble
+    await pair.first._session.renew()
+    assert pair.first.trouble == ""
+
+
+async def test_a_lost_lease_is_told_also_to_a_worker_that_has_nothing_to_do() -> None:
+    """It need not wait for its next claim to learn that it must be started anew."""
+    table, clock, told = MemoryTable(), FakeClock(), asyncio.Event()
+    opening = open_shared(table, "w", "process 1", clock=clock, terms=TERMS, seconds=clock.monotonic)
+    async with opening as ledger:
+        ledger.on_loss = lambda _: told.set()
+        session = session_address("w")
+        await table.write(session, int(str(table.items[session]["version"])), Change(set={"ended": "another"}))
+        await told.wait()
+        assert "given up by another" in ledger.trouble
+
+
+async def test_one_end_is_written_once_whoever_sees_it(fleet: Fleet) -> None:
+    """Two workers look at the same moment; another end of the job is another event."""
+    ended = Finished(**MEMBERS, arn="arn-a", status="ACTIVE", message="")
+    async with fleet.worker("first") as first, fleet.worker("second") as second:
+        await first.claim("a")
+        await first.put(intent("a"))
+        await first.put(submitted("a"))
+        first.let_go("a")
+        await first.flush()
+        first.note(ended)
+        second.note(ended)
+        await asyncio.gather(first.flush(), second.flush())
+        first.note(ended)
+    assert [event for event in events_in(fleet.table) if isinstance(event, Finished)] == [ended]
 
 
 async def test_a_renewal_keeps_the_jobs(pair: Pair) -> None:
