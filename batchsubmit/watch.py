@@ -1,6 +1,6 @@
-"""Looks at the jobs that run: carries out the looks that `slots` asks for, and records which jobs have ended.
+"""Looks at the jobs that run: carries out the looks that `slots` asks for, and tells `ends` what they show.
 
-When to look, and what follows for the slots, is decided in `slots`; here stand the calls and the ledger.
+When to look, and what follows for the slots, is decided in `slots`; here stand the calls.
 """
 
 from collections.abc import Callable
@@ -8,12 +8,11 @@ from datetime import datetime
 
 from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import RUNNING_STATUSES, JobDetails, JobSummary
-from batchsubmit.clock import timestamp
 from batchsubmit.durations import JobClass
-from batchsubmit.jobs import Finished
+from batchsubmit.ends import Ends
 from batchsubmit.logger import get_logger
 from batchsubmit.recorder import Recorder
-from batchsubmit.slots import Ended, Look, RunningJob, Sighting, Slots
+from batchsubmit.slots import Look, RunningJob, Sighting, Slots
 from batchsubmit.states import Phase
 from batchsubmit.stopping import Stop, StopReason
 
@@ -28,6 +27,7 @@ class Watcher:
         self._recorder = recorder
         self._slots = slots
         self._stop = stop
+        self._ends = Ends(catalog, recorder)
         self._settle_seconds = settle_seconds
         self.follows = follows
 
@@ -48,7 +48,7 @@ class Watcher:
         Raises StoppedError where the ledger can no longer be relied on.
         """
         clock = self._recorder.clock
-        began_at = clock.monotonic()
+        began, began_at = clock.now(), clock.monotonic()
         try:
             sightings = await self._sightings(look)
         except ReadError as exc:
@@ -60,9 +60,7 @@ class Watcher:
         ended = self._slots.saw(look, sightings, began_at=began_at, now=now)
         missing = self._slots.missing(look, sightings, older_than=self._settle_seconds, now=now)
         seen()
-        for each in ended:
-            if each.job.key:
-                await self._record(look.membership, each)
+        await self._ends.record(look, ended, sightings, began=began)
         for arn in missing:
             await self._search(look.membership, arn)
             seen()
@@ -102,31 +100,10 @@ class Watcher:
             sightings = await self._sightings(look)
         except ReadError:
             return
-        now = self._recorder.clock.monotonic()
-        for each in self._slots.saw(look, sightings, began_at=now, now=now):
-            await self._record(membership, each)
-
-    async def _record(self, membership: str, ended: Ended) -> None:
-        """Write down that a job of ours has ended, with the service's words where it ended badly."""
-        key = ended.job.key  # asked of the ledger: a worker's book on a shared one forgets the jobs it lets go
-        state = (await self._recorder.ledger.states([key])).get(key)
-        if state is None or state.phase is not Phase.SUBMITTED:
-            return
-        status, message = ended.sighting.status, ""
-        if status != "ACTIVE":
-            try:
-                message = (await self._catalog.details(membership, ended.job.arn)).message
-            except ReadError as exc:
-                message = f"no reason known: {exc}"
-        self._recorder.note(
-            Finished(
-                **state.stamp(self._recorder.now()),
-                arn=ended.job.arn,
-                status=status,
-                message=message,
-                ended=timestamp(ended.sighting.ended_at) if ended.sighting.ended_at else "",
-            )
-        )
+        clock = self._recorder.clock
+        now = clock.monotonic()
+        ended = self._slots.saw(look, sightings, began_at=now, now=now)
+        await self._ends.record(look, ended, sightings, began=clock.now())
 
     def _could_not_look(self, look: Look, exc: ReadError) -> None:
         if self.follows:

@@ -50,6 +50,11 @@ class Ledger(Protocol):
     """An append-only record of events. Each job has one writer at a time: whoever claimed it."""
 
     @property
+    def is_shared(self) -> bool:
+        """Whether others write to it as well, so that it has jobs which the book does not know."""
+        ...
+
+    @property
     def book(self) -> Book:
         """The fold of the events, those under way to the disk included; of a shared ledger, of the jobs in hand."""
         ...

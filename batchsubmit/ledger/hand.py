@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Duplicate, Event, Intent, JobEvent, Submitted
+from batchsubmit.jobs import Duplicate, Event, Finished, Intent, JobEvent, Submitted
 from batchsubmit.ledger import ClaimedArnError, LostJobError
 from batchsubmit.ledger.rows import JobRow, arn_address, job_address, line_of, may_append, to_append
 from batchsubmit.ledger.table import Address, Change, ConflictError, Table
-from batchsubmit.states import JobState, fold
+from batchsubmit.states import JobState, Phase, fold
 
 if TYPE_CHECKING:
     import asyncio
@@ -151,12 +151,23 @@ def _sift(row: JobRow, batch: Sequence[JobEntry], owner: str, refused: list[Refu
     """Keep the events that may follow what the table has."""
     kept: list[JobEntry] = []
     for entry in batch:
-        if may_append(row, entry.event, owner):
+        if _has_end(row, entry.event):
+            entry.settle()  # several workers saw the same end
+        elif may_append(row, entry.event, owner):
             kept.append(entry)
         else:
             where = f"in the hands of {row.owner}" if row.owner else "nobody's; it was not claimed, or is decided"
             refused.append((entry, LostJobError(f"job {row.key} is {where}; {_what_is_lost(entry.event)}")))
     return kept
+
+
+def _has_end(row: JobRow, event: JobEvent) -> bool:
+    state = row.state
+    return (
+        isinstance(event, Finished)
+        and state is not None
+        and (state.phase, state.arn, state.status) == (Phase.FINISHED, event.arn, event.status)
+    )
 
 
 def _what_is_lost(event: JobEvent) -> str:

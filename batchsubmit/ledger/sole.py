@@ -15,6 +15,8 @@ _ASK_AGAIN_SECONDS = 1.0
 class SoleWriter:
     """The part of a `Ledger` that is about whose a job is."""
 
+    is_shared = False
+
     def __init__(self, book: Book) -> None:
         self.book = book
         self._in_hand: set[str] = set()

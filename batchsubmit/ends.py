@@ -1,0 +1,82 @@
+"""Writes down which jobs have ended, as looks show it: those of this run, and on a shared ledger those of all others.
+
+A fleet's workers each see a part: the one that started a job may be gone by the time it ends, and whoever looks next
+finds it ended among the jobs of others. Whose it is, the ledger is asked by ARN, once for each that a look newly shows.
+When to look is decided in `slots`.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from batchsubmit.catalog import Catalog, ReadError
+from batchsubmit.clock import timestamp
+from batchsubmit.jobs import Finished
+from batchsubmit.recorder import Recorder
+from batchsubmit.slots import Ended, Look, Sighting
+from batchsubmit.states import JobState, Phase
+
+_OVERLAP = timedelta(minutes=5)
+"""How much further back than its last one a look considers: clocks differ, and List lags."""
+
+_FIRST_MOST = 200
+"""Of what ended before the first look, only the latest: no more jobs can have ended unseen than there are slots."""
+
+
+class Ends:
+    """One run's record of ends."""
+
+    def __init__(self, catalog: Catalog, recorder: Recorder) -> None:
+        self._catalog = catalog
+        self._recorder = recorder
+        self._looked_at: dict[str, datetime] = {}
+        self._asked: dict[str, set[str]] = {}
+
+    async def record(
+        self, look: Look, ended: Iterable[Ended], sightings: Iterable[Sighting], *, began: datetime
+    ) -> None:
+        """Record the ends of jobs that were watched, and of those that ended unwatched since the last look.
+
+        `began` is the time of the look. Raises StoppedError where the ledger can no longer be relied on.
+        """
+        ledger = self._recorder.ledger
+        seen = {each.job.arn: each.sighting for each in ended}
+        keys = {each.job.arn: each.job.key for each in ended if each.job.key}
+        if ledger.is_shared:
+            seen |= self._unwatched(look, sightings, began) if look.is_whole else {}
+            others = seen.keys() - keys.keys()
+            keys |= await ledger.claims(others) if others else {}
+        states = await ledger.states(set(keys.values())) if keys else {}
+        for arn, key in keys.items():
+            state = states.get(key)
+            if state is not None and state.phase is Phase.SUBMITTED and state.arn == arn:
+                await self._record(state, seen[arn])
+
+    def _unwatched(self, look: Look, sightings: Iterable[Sighting], began: datetime) -> dict[str, Sighting]:
+        """Give the jobs that have ended since the last look, but for those that were given before."""
+        since = self._looked_at.get(look.membership)
+        self._looked_at[look.membership] = began
+        all_ended = [(each.ended_at, each) for each in sightings if each.ended_at is not None]
+        if since is None:
+            all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
+        recent = {each.arn: each for at, each in all_ended if since is None or at >= since - _OVERLAP}
+        asked = self._asked.get(look.membership, set())
+        self._asked[look.membership] = set(recent)
+        return {arn: each for arn, each in recent.items() if arn not in asked}
+
+    async def _record(self, state: JobState, sighting: Sighting) -> None:
+        """Write down that a job has ended, with the service's words where it ended badly."""
+        status, message = sighting.status, ""
+        if status != "ACTIVE":
+            try:
+                message = (await self._catalog.details(state.membership, state.arn)).message
+            except ReadError as exc:
+                message = f"no reason known: {exc}"
+        self._recorder.note(
+            Finished(
+                **state.stamp(self._recorder.now()),
+                arn=state.arn,
+                status=status,
+                message=message,
+                ended=timestamp(sighting.ended_at) if sighting.ended_at else "",
+            )
+        )

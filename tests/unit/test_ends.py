@@ -1,0 +1,150 @@
+"""Ends that a fleet sees, in virtual time: whoever looks records them, once and with few reads."""
+
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+
+from conftest import OTHER_MEMBERSHIP, job_named
+from fleetwork import AT, events_in
+from strategies import MEMBERSHIP
+from virtual import running_loop, virtually
+
+from batchsubmit.catalog import Catalog
+from batchsubmit.cleanrooms.memory import MemoryCleanRooms
+from batchsubmit.config import RetrySettings, SlotSettings
+from batchsubmit.durations import Durations
+from batchsubmit.jobs import Accepted, Finished, Intent, Job, Submitted
+from batchsubmit.ledger.leases import LeaseTerms
+from batchsubmit.ledger.shared import SharedLedger, open_shared
+from batchsubmit.ledger.table import Address, Item, MemoryTable
+from batchsubmit.recorder import Recorder
+from batchsubmit.sandbox import SandboxService, SandboxSettings
+from batchsubmit.simulation.loop import VirtualClock
+from batchsubmit.slots import Look, Slots
+from batchsubmit.stopping import Stop
+from batchsubmit.watch import Watcher
+
+RUNS_SECONDS = 60
+
+
+class CountingTable(MemoryTable):
+    """Counts what is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[Address] = []
+
+    async def get_many(self, addresses: Collection[Address]) -> dict[Address, Item]:
+        """Read those that exist."""
+        self.read += addresses
+        return await super().get_many(addresses)
+
+
+class Town:
+    """A service and a table."""
+
+    def __init__(self) -> None:
+        settings = SandboxSettings(
+            per_membership=0,
+            per_account=0,
+            pending_seconds=0,
+            job_seconds=RUNS_SECONDS,
+            failing_names=frozenset({"bad"}),
+            seed=1,
+        )
+        self.clock = VirtualClock(running_loop())
+        self.service = SandboxService(settings, self.clock.service_time)
+        self.table = CountingTable()
+
+    def ledger(self, name: str) -> AbstractAsyncContextManager[SharedLedger]:
+        """A worker's."""
+        terms = LeaseTerms(lease_seconds=1e4)
+        return open_shared(self.table, name, name, clock=self.clock, terms=terms, seconds=self.clock.monotonic)
+
+    def watcher(self, ledger: SharedLedger) -> Watcher:
+        """A worker's eyes."""
+        stop = Stop()
+        return Watcher(
+            catalog=Catalog(MemoryCleanRooms(self.service), RetrySettings(), sleep=stop.pause),
+            recorder=Recorder(ledger, self.clock),
+            slots=Slots(SlotSettings(), Durations(), follows=False),
+            stop=stop,
+            settle_seconds=20,
+            follows=False,
+        )
+
+    async def submit(self, ledger: SharedLedger, *jobs: Job) -> None:
+        """Start jobs and let them go, as a worker does."""
+        for job in jobs:
+            stamp = job.stamp(AT)
+            await ledger.claim(job.key)
+            await ledger.put(Intent(**stamp, attempt=1, trained_model=job.trained_model))
+            outcome = await MemoryCleanRooms(self.service).start(job)
+            assert isinstance(outcome, Accepted)
+            await ledger.put(Submitted(**stamp, arn=outcome.arn, attempt=1, via="start"))
+            ledger.let_go(job.key)
+        await ledger.flush()
+
+    def finished(self) -> dict[str, str]:
+        """Statuses by name; fails where one end was recorded twice."""
+        events = [event for event in events_in(self.table) if isinstance(event, Finished)]
+        assert len({event.job for event in events}) == len(events)
+        return {event.name: event.status for event in events}
+
+
+def look() -> Look:
+    """At all of a membership."""
+    return Look(MEMBERSHIP)
+
+
+@virtually
+async def test_a_worker_records_the_ends_of_jobs_that_another_started() -> None:
+    """Seen running before or not, and with the service's words; jobs of nobody we know are nobody's business."""
+    town = Town()
+    async with town.ledger("first") as first:
+        await town.submit(first, job_named("a"), job_named("bad"), job_named("c", membership=OTHER_MEMBERSHIP))
+        await MemoryCleanRooms(town.service).start(job_named("stranger"))
+    async with town.ledger("second") as second:
+        watcher = town.watcher(second)
+        await watcher.look(look(), bool)
+        await town.submit(second, job_named("late"))
+        await town.clock.sleep(RUNS_SECONDS + 1)
+        await watcher.look(look(), bool)
+        await second.flush()
+    assert town.finished() == {"a": "ACTIVE", "bad": "CREATE_FAILED", "late": "ACTIVE"}
+
+
+@virtually
+async def test_an_end_that_came_while_nobody_looked_is_recorded_by_the_first_look() -> None:
+    """As after a night in which all workers were away."""
+    town = Town()
+    async with town.ledger("first") as first:
+        await town.submit(first, job_named("a"))
+    await town.clock.sleep(10 * RUNS_SECONDS)
+    async with town.ledger("second") as second, town.ledger("third") as third:
+        await town.watcher(second).look(look(), bool)
+        await town.watcher(third).look(look(), bool)
+    assert town.finished() == {"a": "ACTIVE"}
+
+
+@virtually
+async def test_looks_ask_the_table_once_for_each_end_and_not_for_what_is_old() -> None:
+    """However many jobs List shows, and however often."""
+    town = Town()
+    async with town.ledger("first") as ledger:
+        old = [job_named(f"old-{number}") for number in range(300)]
+        for job in old:
+            await MemoryCleanRooms(town.service).start(job)
+        await town.clock.sleep(RUNS_SECONDS + 1)
+        watcher = town.watcher(ledger)
+        await watcher.look(look(), bool)
+        assert len(town.table.read) == 200
+        await town.submit(ledger, job_named("new"))
+        await town.clock.sleep(RUNS_SECONDS + 1)
+        town.table.read.clear()
+        for _ in range(50):
+            await watcher.look(look(), bool)
+            await town.clock.sleep(timedelta(minutes=1).total_seconds())
+        await ledger.flush()
+    assert town.finished() == {"new": "ACTIVE"}
+    assert len(town.table.read) <= 102  # the other hundred once, for they ended within the overlap
