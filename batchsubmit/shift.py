@@ -127,17 +127,9 @@ class LedgerBooks:
         self._recorder = recorder
 
     async def standing(self, keys: Sequence[str]) -> Sequence[Action]:
-        """Say for each key what may be done with the job.
-
-        What another worker left open, and maybe has in hand, is for the engine to claim before anything is done.
-        """
-        ledger = self._recorder.ledger
-        states = await ledger.states(keys)
-        actions = [decide(states.get(key)) for key in keys]
-        return [
-            Action.SUBMIT if action is Action.LOOK_UP and ledger.book.get(key) is None else action
-            for key, action in zip(keys, actions, strict=True)
-        ]
+        """Say for each key what may be done with the job."""
+        states = await self._recorder.ledger.states(keys)
+        return [decide(states.get(key)) for key in keys]
 
     def standing_now(self, key: str) -> Action:
         """Say the same of one."""

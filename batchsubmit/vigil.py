@@ -97,6 +97,7 @@ _MESSAGE_COUNTS = (
     "lost",
     "handed_back",
     "renewed",
+    "undecided",
     "deleted",
 )
 _FAILURE_COUNTS = ("throttled", "unanswered", "delete_failures", "extension_failures")

@@ -106,6 +106,9 @@ class MemoryDelivery:
         """Back to the head of the lane."""
         self._source.put_back(self.job)
 
+    def left_unknown(self) -> None:
+        """Nothing to do."""
+
 
 class SlowClock(VirtualClock):
     """Time passes while the program computes, too: a bit with each time that it looks at the clock."""

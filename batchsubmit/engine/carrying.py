@@ -79,6 +79,8 @@ class Carrier:
 
     async def _leave_or_look_up(self, delivery: Delivery, action: Action, tasks: asyncio.TaskGroup) -> None:
         """Deal with a job that another run has dealt with since the source looked."""
+        if action is not Action.LOOK_UP:
+            self._under_way.undecided.pop(delivery.job.key, None)
         match action:
             case Action.NOTHING:
                 self._crew.watcher.follow(delivery.job.key)
@@ -131,7 +133,10 @@ class Carrier:
     async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
         """Find out what became of a call without an answer, and go on from there."""
         job = delivery.job
-        match await self.find(job.key, job.request, tasks):
+        finding = await self.find(job.key, job.request, tasks)
+        if not isinstance(finding, Undecided):
+            self._under_way.undecided.pop(job.key, None)
+        match finding:
             case Found(arn):
                 self._slots.runs(job.membership, _running(job, arn, self._clock.monotonic()))
                 delivery.done()
@@ -144,6 +149,7 @@ class Carrier:
                 delivery.released()  # another worker has it: ask that one, in a while, what became of it
             case Undecided(reason):
                 self._under_way.undecided[job.key] = reason
+                delivery.left_unknown()
 
     async def _try_again(self, delivery: Delivery) -> None:
         """Hand a job back, unless its calls have brought no answer too often already."""

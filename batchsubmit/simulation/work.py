@@ -133,3 +133,6 @@ class SimulatedDelivery:
     def released(self) -> None:
         """Back to the head of the lane."""
         self._source.put_back(self._number, self._job)
+
+    def left_unknown(self) -> None:
+        """Nothing to do."""

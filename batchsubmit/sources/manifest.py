@@ -123,6 +123,9 @@ class ManifestDelivery:
         """Back to the head of the lane."""
         self._source.put_back(self.job.membership, self._number)
 
+    def left_unknown(self) -> None:
+        """Nothing to do for a file: the next run looks the job up."""
+
 
 class _Lane:
     """Row numbers still to be handed out, in order; those handed back come first."""

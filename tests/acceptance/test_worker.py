@@ -15,6 +15,8 @@ from webhook import listening
 
 __all__ = ["aws", "working"]
 
+START, LIST = "StartTrainedModelInferenceJob", "ListTrainedModelInferenceJobs"
+
 
 def test_every_message_becomes_one_job_and_the_queue_ends_empty(
     working: Program, sandbox: Sandbox, aws: LocalAws
@@ -219,6 +221,41 @@ def test_a_killed_worker_s_jobs_are_found_not_repeated(working: Program, sandbox
         ended = finish(process)
     assert ended.status == 0, ended.stderr
     assert sorted(sandbox.names()) == sorted(str(each["name"]) for each in jobs(200))
+
+
+def test_what_no_lookup_may_decide_comes_again_until_one_may_and_is_no_dead_letter(
+    working: Program, sandbox: Sandbox, aws: LocalAws
+) -> None:
+    """The role may not list: the job's message, and that of a manifest, are neither hoarded nor spent; then it may."""
+    lost = [{"operation": START, "fault": "lost_after", "name": name} for name in ("job-0000", "row-0001")]
+    sandbox.disturb(*lost, probabilities={LIST: {"access_denied": 1.0}})
+    queue = aws.make_queue(receives=3)
+    rows = "".join(json.dumps(each) + "\n" for each in jobs(3, stem="row"))
+    aws.put_object("jobs", "some-unknown.jsonl", rows)
+    queue.put(*jobs(3), {"manifest": "s3://jobs/some-unknown.jsonl"})
+    port = free_port()
+    brief = {"MAX_DELAY_SECONDS": "1", "VISIBILITY_TIMEOUT_SECONDS": "1", "METRICS_PORT": str(port)}
+    settings = {f"BATCHSUBMIT_WORKER__{name}": value for name, value in brief.items()}
+    with serving(working, queue, BATCHSUBMIT_LOOKUP__SETTLE_SECONDS="0.3", **settings) as process:
+        until(lambda: len(sandbox.names()) == 6)
+        until(lambda: _value(port, 'batchsubmit_messages_total{event="undecided"}') >= 8)
+        assert _value(port, "batchsubmit_jobs_undecided") == 2
+        sandbox.disturb()
+        until(lambda: queue.size() == 0)
+        assert _value(port, "batchsubmit_jobs_undecided") == 0
+        process.send_signal(signal.SIGTERM)
+        ended = finish(process)
+    assert ended.status == 0, ended.stderr
+    assert "message.undecided" in ended.stderr
+    assert len(sandbox.names()) == len(set(sandbox.names())) == 6
+    assert queue.dead is not None
+    assert queue.dead.size() == 0
+
+
+def _value(port: int, series: str) -> float:
+    """A sample of a scrape."""
+    found = (line.rpartition(" ") for line in text_of(port, "metrics").splitlines())
+    return next(float(value) for name, _, value in found if name == series)
 
 
 def _slowly(program: Program) -> str:

@@ -25,6 +25,7 @@ from batchsubmit.states import Action
 
 if TYPE_CHECKING:
     from batchsubmit.errors import StoppedError
+    from batchsubmit.sources.delivery import Delivery
     from batchsubmit.sources.sqs.queue import Queue
 
 HOUR = 3600.0
@@ -69,6 +70,7 @@ class Site:
         self.submitted: list[str] = []
         self.running: Counter[str] = Counter()
         self.troubles: list[StoppedError] = []
+        self.lookups: dict[str, Action] = {}
         self._slots = slots
         self._job_seconds = job_seconds
         self._settings = Settings(worker=WorkerSettings(visibility_timeout_seconds=visibility))
@@ -99,12 +101,31 @@ class Site:
                 if delivery is None:
                     continue
                 job = delivery.job
+                if self.books.standing_now(job.key) is Action.LOOK_UP:
+                    self._look_up(delivery)
+                    continue
                 assert self.books.standing_now(job.key) is Action.SUBMIT
                 self.submitted.append(job.name)
                 self.books.actions[job.key] = Action.NOTHING
                 delivery.done()
                 self.running[lane] += 1
                 self._tasks.create_task(self._run(lane))
+
+    def _look_up(self, delivery: "Delivery") -> None:
+        key, found = delivery.job.key, self.lookups.get(delivery.job.name)
+        if found is None:
+            delivery.left_unknown()
+            return
+        self.books.actions[key] = found
+        (delivery.done if found is Action.NOTHING else delivery.released)()
+
+    async def leave_unknown(self, *names: str) -> None:
+        """Put messages on the queue whose jobs a worker that died left open."""
+        judge = Judge(RequestChecker(region=REGION), defaults={})
+        for name in names:
+            self.sqs.put(body(name))
+            judged = judge.judge(await _first(self.sqs, name))
+            self.books.actions[judged.job.key] = Action.LOOK_UP  # type: ignore[union-attr]
 
     async def _run(self, lane: str) -> None:
         await asyncio.sleep(self._job_seconds)
@@ -230,33 +251,64 @@ def test_an_idle_source_polls_once_a_long_poll_and_does_nothing_else() -> None:
     run()
 
 
-def test_a_job_whose_fate_is_unknown_is_held_until_that_is_found_out() -> None:
-    """Then acknowledged without a call, or sent after all."""
+def test_a_job_whose_fate_is_unknown_is_handed_out_to_be_looked_up() -> None:
+    """As one whose worker died. Then it is acknowledged without a call, or sent after all."""
 
     @virtually
     async def run() -> None:
         sqs = MemorySqs()
-        site = Site(sqs, slots={MEMBERSHIP: 5}, job_seconds=1)
-        names = ("found", "absent", "reinstated")
-        judge = Judge(RequestChecker(region=REGION), defaults={})
-        keys = {}
-        for name in names:
-            sqs.put(body(name))
-            judged = judge.judge(await _first(sqs, name))
-            keys[name] = judged.job.key  # type: ignore[union-attr]
-            site.books.actions[keys[name]] = Action.LOOK_UP
+        site = Site(sqs, slots={MEMBERSHIP: 1}, job_seconds=10)
+        await site.leave_unknown("found", "absent")
+        sqs.put(body("other"))
+        site.lookups |= {"found": Action.NOTHING, "absent": Action.SUBMIT}
+        async with site.serving():
+            await site.until(lambda: not sqs.messages, within=200)
+        assert sorted(site.submitted) == ["absent", "other"]
+        assert site.counters.undecided == 0
+
+    run()
+
+
+@pytest.mark.parametrize(("receives", "visibility"), [(1000, 300), (3, 60)])
+def test_a_job_that_no_lookup_decides_goes_back_for_long_and_never_to_the_dead_letters(
+    receives: int, visibility: int
+) -> None:
+    """It is looked up anew each time it comes, so that a role that was mended heals it; others are not held up."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs(most_receives=receives, dead=MemorySqs())
+        site = Site(sqs, slots={MEMBERSHIP: 1}, job_seconds=10, visibility=visibility)
+        await site.leave_unknown("unknown")
+        sqs.put(body("other"))
         async with site.serving() as source:
-            await site.until(lambda: len(source.held_back()) == 3, within=HOUR)
-            assert source.request_of(keys["found"]) == request_named("found")
-            await asyncio.sleep(2 * HOUR)
-            site.books.actions[keys["found"]] = Action.NOTHING
-            site.books.actions[keys["absent"]] = Action.SUBMIT
-            await site.until(lambda: site.submitted == ["absent"], within=60)
-            site.books.actions[keys["reinstated"]] = Action.SUBMIT
-            source.reinstate(keys["reinstated"])
-            await site.until(lambda: not sqs.messages, within=60)
-        assert site.submitted == ["absent", "reinstated"]
-        assert sqs.most_received == 2
+            await asyncio.sleep(2 * DAY)
+            assert site.submitted == ["other"]
+            assert source.held == 0
+            assert sqs.dead is not None
+            assert not sqs.dead.messages
+            assert len(sqs.messages) == 1
+            assert 2 * 24 <= site.counters.undecided <= 2 * 24 * 4 + 2
+            site.lookups["unknown"] = Action.NOTHING
+            await site.until(lambda: not sqs.messages, within=1.1 * HOUR)
+        assert site.submitted == ["other"]
+
+    run()
+
+
+def test_what_no_lookup_decided_is_to_be_had_at_once_when_its_worker_ends() -> None:
+    """The next one may have another role."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs()
+        site = Site(sqs, slots={MEMBERSHIP: 1}, job_seconds=10)
+        await site.leave_unknown("unknown")
+        async with site.serving():
+            await site.until(lambda: site.counters.undecided == 1, within=HOUR)
+            (message,) = sqs.messages.values()
+            assert message.visible_at > running_loop().time() + HOUR / 2
+        assert message.visible_at <= running_loop().time()
 
     run()
 

@@ -11,7 +11,10 @@ class Books(Protocol):
     """The ledger, as far as messages are concerned."""
 
     async def standing(self, keys: Sequence[str]) -> Sequence[Action]:
-        """Say for each key what may be done with the job. Raises StoppedError."""
+        """Say for each key what may be done with the job. Raises StoppedError.
+
+        What is to be looked up is handed to the engine too, which claims the job first: it may be in other hands.
+        """
         ...
 
     def standing_now(self, key: str) -> Action:

@@ -30,6 +30,8 @@ class Expansion:
         self._sources: list[tuple[ManifestSource, Index]] = []
         self.accounts: dict[str, str] = {}
         self.under_way = 0
+        self.has_unknown = False
+        self._open_keys: list[str] | None = None
 
     def own(self, stack: AsyncExitStack) -> None:
         """Take over what is open, to close it."""
@@ -71,11 +73,15 @@ class Expansion:
         return bool(self.under_way or self.waiting_jobs())
 
     async def is_decided(self, books: Books) -> bool:
-        """Whether every job is durably decided."""
+        """Whether every job is durably decided. Those that were found to be so once are not asked for again."""
         if self.is_busy:
             return False
-        keys = [key for _, index in self._sources for key in index]
-        return all(action in _DECIDED for action in await books.standing(keys))
+        if self._open_keys is None:
+            self._open_keys = [key for _, index in self._sources for key in index]
+        keys = self._open_keys
+        actions = await books.standing(keys)
+        self._open_keys = [key for key, action in zip(keys, actions, strict=True) if action not in _DECIDED]
+        return not self._open_keys
 
     async def close(self) -> None:
         """Close the files."""
@@ -100,6 +106,9 @@ async def expand(pointer: Pointer, settings: Settings, *, region: str, books: Bo
             if inventory.problems:
                 return Poison("InvalidManifest", _told(inventory))
             actions = dict(zip(inventory.index, await books.standing(list(inventory.index)), strict=True))
+            for key, action in actions.items():
+                if action is Action.LOOK_UP:
+                    actions[key] = Action.SUBMIT  # handed out like the others: the engine claims it and looks it up
             source = ManifestSource(reader, inventory.index, batch=pointer.batch, decision=actions.__getitem__)
             expansion.add(source, inventory)
         expansion.own(stack.pop_all())

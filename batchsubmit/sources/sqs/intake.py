@@ -12,7 +12,7 @@ import structlog
 from batchsubmit.sources.spool import FetchError
 from batchsubmit.sources.sqs.expansion import Expansion, expand
 from batchsubmit.sources.sqs.message import Judge, Message, Nothing, Pointer, Poison, Request
-from batchsubmit.sources.sqs.returns import MOST_REMEMBERED, Away, Return, delay_seconds, give_up, is_old, put_back
+from batchsubmit.sources.sqs.returns import MOST_REMEMBERED, Return, delay_seconds, give_up, is_old, put_back
 from batchsubmit.sources.sqs.site import Site
 from batchsubmit.sources.sqs.stock import Holding, Place
 from batchsubmit.sources.sqs.trouble import QueueBusyError
@@ -28,7 +28,7 @@ class Intake:
         self._site = site
         self._judge = judge
         self._on_change = on_change
-        self._away = Away()
+        self._away = site.away
         self._wake = asyncio.Event()
         self._expansions = expansions
         self.is_closing = False
@@ -143,7 +143,7 @@ class Intake:
             return None
         holding = Holding(job.key, job.membership, job)
         if action is Action.LOOK_UP:
-            holding.place = Place.HELD_BACK
+            site.stock.shelve(holding, first=True)  # its slot, if the service has it, is taken already: find out soon
         elif site.hand_back.may_renew and is_old(message, site.terms, site.clock.now().timestamp()):
             return Return(message, 0, renew=True)
         elif site.terms.is_fifo or site.appetite.has_room(job.membership, self._waiting(), at):

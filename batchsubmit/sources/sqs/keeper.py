@@ -24,6 +24,8 @@ _GONE_CODES = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "Invali
 _MOST_RECHECK_SECONDS = 5.0
 _LEAST_PAUSE_SECONDS = 0.1
 _WATCH_SECONDS = 300.0
+_NO_LANE = ""
+"""Of messages that are called back at the end only: no lane has use for them before."""
 
 
 class Keeper:
@@ -55,8 +57,10 @@ class Keeper:
         recheck_at = 0.0
         watch = _BacklogWatch(self._site)
         while not self._closing:
+            self._wake.clear()  # whoever wakes us from here on has come too late for this turn
             await self._extend()
             await self._return_what_ends()
+            await self._return_what_is_unknown()
             now = self._site.clock.monotonic()
             if now >= recheck_at:
                 await self._recheck(on_decided, on_ready)
@@ -74,7 +78,6 @@ class Keeper:
         if self._expansions or self._stock.held_back():
             wake_at = min(recheck_at, recheck_at if wake_at is None else wake_at)
         wait = None if wake_at is None else max(wake_at - self._site.clock.monotonic(), _LEAST_PAUSE_SECONDS)
-        self._wake.clear()
         if not self._closing:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -121,6 +124,21 @@ class Keeper:
             self._log.info("queue.limit_reached", messages=len(returns))
             await self._site.hand_back.send(returns)
 
+    async def _return_what_is_unknown(self) -> None:
+        """Hand back for long what nobody can tell of now; when it comes again, it is looked up again."""
+        site = self._site
+        worker, today, now = site.settings.worker, site.clock.now().timestamp(), site.clock.monotonic()
+        seconds = max(worker.max_delay_seconds, worker.visibility_timeout_seconds)
+        for holding in self._stock.unknown():
+            messages = self._stock.drop(holding)
+            returns = [put_back(each, seconds, terms=site.terms, now=today) for each in messages]
+            for each in returns:
+                if not (each.renew and site.hand_back.may_renew):
+                    site.away.went(_NO_LANE, each.message, now + seconds)
+            site.counters.undecided += len(returns)
+            self._log.warning("message.undecided", job=holding.key, messages=len(returns), seconds=seconds)
+            await site.hand_back.send(returns)
+
     async def _recheck(
         self, on_decided: Callable[[Holding], Awaitable[None]], on_ready: Callable[[Holding], None]
     ) -> None:
@@ -131,17 +149,23 @@ class Keeper:
             for holding, action in zip(held_back, actions, strict=True):
                 if holding.place is not Place.HELD_BACK:
                     continue
-                if action is Action.SUBMIT:
+                if action in {Action.SUBMIT, Action.LOOK_UP}:
                     on_ready(holding)
-                elif action is not Action.LOOK_UP:
+                else:
                     await on_decided(holding)
         for key, expansion in list(self._expansions.items()):
-            if await expansion.is_decided(self._site.books) and self._expansions.get(key) is expansion:
-                del self._expansions[key]
-                await expansion.close()
-                pointer = self._stock.get(key)
-                if pointer is not None:
-                    await on_decided(pointer)
+            is_decided = await expansion.is_decided(self._site.books)
+            is_over = is_decided or (expansion.has_unknown and not expansion.is_busy)
+            if not is_over or self._expansions.get(key) is not expansion:
+                continue
+            del self._expansions[key]
+            await expansion.close()
+            pointer = self._stock.get(key)
+            if pointer is not None and is_decided:
+                await on_decided(pointer)
+            elif pointer is not None:
+                pointer.place = Place.UNKNOWN
+                self.wake()
 
 
 class _BacklogWatch:

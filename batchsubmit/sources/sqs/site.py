@@ -12,6 +12,7 @@ from batchsubmit.sources.sqs.handback import HandBack
 from batchsubmit.sources.sqs.poison import PoisonDesk
 from batchsubmit.sources.sqs.queue import Queue
 from batchsubmit.sources.sqs.removal import Removal
+from batchsubmit.sources.sqs.returns import Away
 from batchsubmit.sources.sqs.stock import Stock
 from batchsubmit.sources.sqs.terms import Terms
 
@@ -42,6 +43,7 @@ class Site:
     hand_back: HandBack
     poison: PoisonDesk
     appetite: Appetite
+    away: Away
 
 
 def make_site(served: Served, settings: Settings, *, region: str, books: Books, clock: Clock) -> Site:
@@ -70,4 +72,5 @@ def make_site(served: Served, settings: Settings, *, region: str, books: Books, 
         hand_back=hand_back,
         poison=poison,
         appetite=Appetite(),
+        away=Away(),
     )

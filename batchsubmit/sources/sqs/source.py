@@ -134,7 +134,7 @@ class SqsSource:
         return self._stock.waiting()
 
     def held_back(self) -> Collection[str]:
-        """The keys of jobs that a message asks for and whose fate is unknown, or which somebody else has in hand."""
+        """The keys of jobs that a message asks for and that another of this worker's messages or rows has in hand."""
         return [each.key for each in self._stock.held_back()]
 
     def take(self, membership: str) -> Delivery | None:
@@ -161,7 +161,7 @@ class SqsSource:
         return None
 
     def _may_start(self, key: str) -> bool:
-        return key not in self._taken and self._site.books.standing_now(key) is Action.SUBMIT
+        return key not in self._taken and self._site.books.standing_now(key) in {Action.SUBMIT, Action.LOOK_UP}
 
     def request_of(self, key: str) -> Mapping[str, Any] | None:
         """Give the request of a job that is held back, if one of the messages in hand has it."""
@@ -208,6 +208,13 @@ class SqsSource:
         self._taken.discard(holding.key)
         self._stock.shelve(holding, first=True)
 
+    def set_aside(self, holding: Holding) -> None:
+        """Nobody can tell what became of a job that was taken: its messages go back for long, or with all others."""
+        self._taken.discard(holding.key)
+        if not self._intake.is_closing:
+            holding.place = Place.UNKNOWN
+            self._keeper.wake()
+
     def let_go(self, key: str) -> None:
         """A row that was taken is no longer under way."""
         self._taken.discard(key)
@@ -234,6 +241,10 @@ class _MessageDelivery:
         """Back to the head of its lane."""
         self._source.put_back(self._holding)
 
+    def left_unknown(self) -> None:
+        """Back to the queue for a long while."""
+        self._source.set_aside(self._holding)
+
 
 class _RowDelivery:
     """The job of one row of a manifest that a message points to."""
@@ -259,6 +270,12 @@ class _RowDelivery:
     def released(self) -> None:
         """Back to the head of its lane."""
         self._row.released()
+        self._end()
+
+    def left_unknown(self) -> None:
+        """The manifest's message goes back for a long while, once its other rows are decided."""
+        self._row.left_unknown()
+        self._expansion.has_unknown = True
         self._end()
 
     def _end(self) -> None:

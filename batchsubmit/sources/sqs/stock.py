@@ -19,7 +19,8 @@ class Place(StrEnum):
 
     WAITING = "waiting"  # in its lane
     TAKEN = "taken"  # with the engine
-    HELD_BACK = "held_back"  # its fate is unknown, or somebody else has it
+    HELD_BACK = "held_back"  # somebody else of this process has the job; what became of it is looked at again
+    UNKNOWN = "unknown"  # nobody can tell now what became of the job: it goes back for a long while
     EXPANDED = "expanded"  # a manifest whose jobs are being submitted
     GONE = "gone"
 
@@ -62,6 +63,10 @@ class Stock:
     def held_back(self) -> list[Holding]:
         """Those whose fate is to be found out."""
         return [each for each in self._by_key.values() if each.place is Place.HELD_BACK]
+
+    def unknown(self) -> list[Holding]:
+        """Those whose fate cannot be found out now."""
+        return [each for each in self._by_key.values() if each.place is Place.UNKNOWN]
 
     def waiting(self) -> dict[str, int]:
         """How many jobs of each lane wait."""
