@@ -14,9 +14,12 @@ class Book:
 
     Only jobs under way are kept as they are. Those that are settled, nearly all of a long run, are packed, so that a
     million of them fit into 80 MB. `expected_jobs` may be a guess.
+
+    Packed jobs cannot be forgotten, only marked as gone. Where jobs come and go for ever, let the book pack none.
     """
 
-    def __init__(self, expected_jobs: int = 0) -> None:
+    def __init__(self, expected_jobs: int = 0, *, packs: bool = True) -> None:
+        self._packs = packs
         # By digest, as rows of a manifest are known; by key where that is none of ours.
         self._open: dict[bytes | str, JobState] = {}
         self._settled = SettledJobs()
@@ -38,7 +41,7 @@ class Book:
             self._put(place, fold(opened or settled, event), was_settled=settled is not None)
 
     def _put(self, place: bytes | str, state: JobState, *, was_settled: bool) -> None:
-        if isinstance(place, bytes):
+        if self._packs and isinstance(place, bytes):
             if self._settled.put(place, state):
                 self._open.pop(place, None)
                 return

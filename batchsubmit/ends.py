@@ -60,7 +60,7 @@ class Ends:
             all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
         recent = {each.arn: each for at, each in all_ended if since is None or at >= since - _OVERLAP}
         asked = self._asked.get(look.membership, set())
-        self._asked[look.membership] = set(recent)
+        self._asked[look.membership] = {each.arn for at, each in all_ended if at >= began - _OVERLAP}
         return {arn: each for arn, each in recent.items() if arn not in asked}
 
     async def _record(self, state: JobState, sighting: Sighting) -> None:

@@ -101,6 +101,8 @@ class Carrier:
         submission: Submission = Withdrawn()
         with self._under_way.ending_a_call(), self._under_way.stopping_on_ledger_trouble():
             submission = await self._crew.submitter.submit(delivery.job)
+        if isinstance(submission, Accepted | GivenUp):
+            self._unanswered.pop(delivery.job.key, None)
         match submission:
             case Accepted(arn):
                 now = self._clock.monotonic()
@@ -138,6 +140,7 @@ class Carrier:
             self._under_way.undecided.pop(job.key, None)
         match finding:
             case Found(arn):
+                self._unanswered.pop(job.key, None)
                 self._slots.runs(job.membership, _running(job, arn, self._clock.monotonic()))
                 delivery.done()
             case NotThere():
@@ -158,6 +161,7 @@ class Carrier:
         if self._unanswered[job.key] < self._limits.max_attempts:
             delivery.released()
             return
+        del self._unanswered[job.key]
         message = f"{self._limits.max_attempts} calls brought no answer, and none of them was accepted"
         with self._under_way.stopping_on_ledger_trouble():
             is_ours = await self._crew.submitter.fail(job, Rejected("NoAnswer", message))

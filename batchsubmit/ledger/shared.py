@@ -35,7 +35,7 @@ class SharedLedger:
     is_shared = True
 
     def __init__(self, table: Table, session: Session, watch: Watch, *, keeps_all: bool = False) -> None:
-        self.book = Book()
+        self.book = Book(packs=keeps_all)
         self._table = table
         self._session = session
         self._watch = watch

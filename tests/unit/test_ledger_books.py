@@ -56,10 +56,10 @@ async def test_what_another_worker_decided_is_recognised_and_not_kept(table: Mem
         assert other.book.get("done") is None
 
 
-async def test_what_another_worker_left_open_is_for_the_engine_to_claim(table: MemoryTable, clock: FakeClock) -> None:
-    """Held back, nobody would look it up; a job of our own that is unknown is held back."""
+async def test_what_was_left_open_is_to_be_looked_up_whoever_left_it(table: MemoryTable, clock: FakeClock) -> None:
+    """The engine claims it first: it may be in other hands."""
     async with worker(table, "a", clock) as (ledger, own), worker(table, "b", clock) as (_, second):
         await ledger.claim("open")
         await ledger.put(intent("open"))
         assert await own.standing(["open"]) == [Action.LOOK_UP]
-        assert await second.standing(["open"]) == [Action.SUBMIT]
+        assert await second.standing(["open"]) == [Action.LOOK_UP]

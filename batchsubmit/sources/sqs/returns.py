@@ -6,7 +6,7 @@ its time in the queue, is sent again as a new message before the old one is dele
 between the two makes a redelivery, not a second job.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from batchsubmit.sources.sqs.custody import LIMIT_SECONDS
@@ -56,33 +56,35 @@ class Away:
 
     def __init__(self) -> None:
         self._lanes: dict[str, OrderedDict[str, tuple[Message, float]]] = {}
-        self._order: deque[tuple[str, str]] = deque()
+        self._lane_of: OrderedDict[str, str] = OrderedDict()
 
     def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
+        return len(self._lane_of)
 
     def went(self, lane: str, message: Message, until: float) -> None:
         """Remember a message; of very many, the oldest is forgotten, and comes back by itself."""
+        self.came(message.id)
         self._lanes.setdefault(lane, OrderedDict())[message.id] = (message, until)
-        self._order.append((lane, message.id))
-        while len(self._order) > MOST_REMEMBERED:
-            self._forget(*self._order.popleft())
+        self._lane_of[message.id] = lane
+        if len(self) > MOST_REMEMBERED:
+            self.came(next(iter(self._lane_of)))
 
     def came(self, message: str) -> None:
         """A message was delivered again."""
-        for lane in list(self._lanes):
-            self._forget(lane, message)
+        lane = self._lane_of.pop(message, None)
+        if lane is not None:
+            del self._lanes[lane][message]
+            if not self._lanes[lane]:
+                del self._lanes[lane]
 
     def call_back(self, lane: str, count: int, now: float) -> list[Message]:
         """Give up to so many messages of a lane that are still hidden, and forget them."""
-        hidden = self._lanes.get(lane, OrderedDict())
         called: list[Message] = []
-        while hidden and len(called) < count:
-            _, (message, until) = hidden.popitem(last=False)
+        while lane in self._lanes and len(called) < count:
+            message, until = next(iter(self._lanes[lane].values()))
+            self.came(message.id)
             if until > now:
                 called.append(message)
-        if not hidden:
-            self._lanes.pop(lane, None)
         return called
 
     def call_back_all(self, now: float) -> list[Message]:
@@ -91,12 +93,7 @@ class Away:
 
     def forget_past(self, now: float) -> None:
         """Forget those that are hidden no longer."""
-        for lane, hidden in list(self._lanes.items()):
-            for message, (_, until) in list(hidden.items()):
-                if until <= now:
-                    self._forget(lane, message)
-
-    def _forget(self, lane: str, message: str) -> None:
-        hidden = self._lanes.get(lane)
-        if hidden is not None and hidden.pop(message, None) is not None and not hidden:
-            del self._lanes[lane]
+        held = [(message, until) for hidden in self._lanes.values() for message, until in hidden.values()]
+        for message, until in held:
+            if until <= now:
+                self.came(message.id)

@@ -1,0 +1,148 @@
+"""A worker keeps nothing of a job that is done: its parts are as large after many jobs as after few.
+
+All of it is real but for queue, table and service, which are in memory, and time, which is virtual. What is counted is
+everything that can be reached from the parts; `tests/bench/worker_memory.py` measures the process.
+"""
+
+import gc
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, cast
+
+from memory_sqs import MemorySqs
+from strategies import REGION
+from test_sqs_source import body
+from virtual import running_loop, virtually
+
+from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.config import LookupSettings, RateSettings, Settings, WorkerSettings
+from batchsubmit.jobs import Uncertain
+from batchsubmit.ledger.leases import LeaseTerms
+from batchsubmit.ledger.shared import open_shared
+from batchsubmit.ledger.table import MemoryTable
+from batchsubmit.machinery import Gates, Machinery, Surroundings
+from batchsubmit.observers.metrics import Metrics
+from batchsubmit.observers.readings import Readings
+from batchsubmit.observers.tally import Tally
+from batchsubmit.pacing import Pace, RateGate
+from batchsubmit.recorder import Recorder
+from batchsubmit.sandbox import SandboxService, SandboxSettings
+from batchsubmit.schema import RequestChecker
+from batchsubmit.shift import LedgerBooks
+from batchsubmit.simulation.loop import VirtualClock, VirtualLoop
+from batchsubmit.sources.sqs.counters import QueueCounters
+from batchsubmit.sources.sqs.message import Judge
+from batchsubmit.sources.sqs.site import Served, make_site
+from batchsubmit.sources.sqs.source import SqsSource
+from batchsubmit.stopping import Stop, StopReason
+
+if TYPE_CHECKING:
+    from batchsubmit.sources.sqs.queue import Queue
+
+OUTSIDE = (
+    MemorySqs,
+    MemoryTable,
+    SandboxService,
+    MemoryCleanRooms,
+    VirtualLoop,
+    RequestChecker,
+    ModuleType,
+    type,
+    Pace,
+)
+"""What keeps all jobs because that is its purpose, what is the program's and not the worker's, and the calls of the
+last second, which here is all of them."""
+
+CONTAINERS = (dict, set, list, deque)
+
+
+def reachable_bytes(*roots: object) -> int:
+    """The size of all objects that can be reached from these, without the room that a container has left."""
+    seen: dict[int, object] = {}
+    left = list(roots)
+    while left:
+        thing = left.pop()
+        if id(thing) in seen or isinstance(thing, OUTSIDE):
+            continue
+        seen[id(thing)] = thing
+        left += _inside(thing)
+    return sum(8 * len(each) if isinstance(each, CONTAINERS) else sys.getsizeof(each) for each in seen.values())
+
+
+def _inside(thing: object) -> Iterator[object]:
+    if isinstance(thing, FunctionType):  # not its module's globals
+        yield from thing.__closure__ or ()
+        return
+    yield from gc.get_referents(thing)
+
+
+class Works:
+    """A worker at a queue in memory; every seventh call brings no answer, and is looked up."""
+
+    def __init__(self) -> None:
+        self.sqs, self.table = MemorySqs(), MemoryTable()
+        self.clock = VirtualClock(running_loop())
+        service = SandboxSettings(per_membership=5, per_account=0, job_seconds=1, pending_seconds=0, seed=1)
+        self.service = SandboxService(service, self.clock.service_time)
+        self.sent = self.calls = 0
+
+    def _disturb(self, operation: str, _name: str) -> Disturbance | None:
+        self.calls += operation.startswith("Start")
+        is_lost = operation.startswith("Start") and self.calls % 7 == 0
+        return Disturbance(Uncertain("no answer"), took_effect=self.calls % 2 == 0) if is_lost else None
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[list[object]]:
+        """Let it work; gives its parts."""
+        settings = Settings(
+            rate=RateSettings(max_per_second=0),
+            lookup=LookupSettings(settle_seconds=1),
+            worker=WorkerSettings(visibility_timeout_seconds=300),
+        )
+        terms, stop = LeaseTerms(lease_seconds=1e4), Stop()
+        opening = open_shared(self.table, "w", "w", clock=self.clock, terms=terms, seconds=self.clock.monotonic)
+        async with opening as ledger:
+            metrics = Metrics(Readings)
+            recorder = Recorder(ledger, self.clock, [metrics, Tally()])
+            served = Served(
+                queue=cast("Queue", self.sqs), terms=await self.sqs.terms(), dead_letters=None, counters=QueueCounters()
+            )
+            site = make_site(served, settings, region=REGION, books=LedgerBooks(recorder), clock=self.clock)
+            api = MemoryCleanRooms(self.service, disturb=self._disturb)
+            monotonic = self.clock.monotonic
+            gates = Gates(starts=RateGate(Pace(0), monotonic=monotonic), reads=RateGate(Pace(0), monotonic=monotonic))
+            machinery = Machinery(Surroundings(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates))
+            judge = Judge(RequestChecker(region=REGION), defaults={})
+            async with SqsSource.open(site, judge, print) as source:
+                stop.on_request(source.close)
+                works = machinery.around(source, account_of=source.account_of)
+                running = running_loop().create_task(works.engine.run())
+                yield [source, works, machinery, ledger, recorder, metrics, site]
+                stop.request(StopReason.SIGNAL, "SIGTERM")
+                await running
+
+    async def submit(self, jobs: int) -> None:
+        """Put so many more on the queue and wait until all are done; then some more, after what is known has aged."""
+        for count in (jobs - 10, 10):
+            for _ in range(count):
+                self.sqs.put(body(f"job-{self.sent:05}"))
+                self.sent += 1
+            while self.sqs.messages:
+                await self.clock.sleep(5)
+            await self.clock.sleep(3600)
+
+
+@virtually
+async def test_a_worker_s_parts_are_as_large_after_many_jobs_as_after_few() -> None:
+    """Ledger, queue, slots, lookups, metrics: what a message or a job leaves behind is less than a byte."""
+    works = Works()
+    async with works.at_work() as parts:
+        await works.submit(300)
+        before = reachable_bytes(*parts)
+        await works.submit(600)
+        after = reachable_bytes(*parts)
+    assert len({job.name for job in works.service.jobs()}) == works.sent == 900
+    assert after - before < 600
