@@ -6,7 +6,7 @@ A queue has no end, so there is no account of every row as `run` has it; what co
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from batchsubmit import __version__
@@ -37,6 +37,7 @@ class ShiftSummary:
     throttled: int
     seconds: float
     queue_counts: dict[str, int]
+    held_by_others: dict[str, str] = field(default_factory=dict)
     is_cut_short: bool = False
     stop_reason: str = ""
     stop_message: str = ""
@@ -65,6 +66,7 @@ class Shift:
         self._began_at = self._clock.monotonic()
         self.id = f"{self._clock.now():%Y%m%dT%H%M%SZ}-{os.getpid()}"
         self._cut_short = ""
+        self.held_by_others: dict[str, str] = {}
 
     def cut_short(self, grace_seconds: float, *, calls: int) -> None:
         """Some of what was under way was given up when the grace was over."""
@@ -103,6 +105,7 @@ class Shift:
             throttled=self.tally.throttled,
             seconds=round(self._clock.monotonic() - self._began_at, 3),
             queue_counts=asdict(counters),
+            held_by_others=self.held_by_others,
             stop_reason=str(self.stop.reason or ""),
             is_cut_short=bool(self._cut_short),
             stop_message=self.stop.message + self._cut_short,

@@ -150,6 +150,8 @@ async def _serve(shop: "_Shop", api: JobsApi) -> None:
 
         async with shop.grace.for_what_is_under_way(cut_short):
             await station.engine.run(recorder.ledger.book.undecided())
+        held = station.slots.held_by_others()
+        shop.shift.held_by_others = {each.membership or "account": str(each) for each in held}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

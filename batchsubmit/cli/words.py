@@ -1,6 +1,6 @@
 """What a run's end is told to people with. Pure: values in, lines out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from batchsubmit.counting import agreeing, counted
 from batchsubmit.printable import printable
@@ -76,12 +76,17 @@ def _refused(summary: Summary) -> str:
     return f"{calls} refused by {' and '.join(_quotas(summary)) or 'the quota'}, repeated later"
 
 
+def others_words(held: Mapping[str, str]) -> Iterator[str]:
+    """Name the quotas that others seemed to use up."""
+    for scope, slots in held.items():
+        whose = "the account" if scope == "account" else f"membership {scope}"
+        yield f"  note: the quota of {whose} looked used by others at the end: {slots}"
+
+
 def _next_steps(summary: Summary) -> Iterator[str]:
     if summary.stop_message:
         yield f"  why: {summary.stop_message}"
-    for scope, slots in summary.held_by_others.items():
-        whose = "the account" if scope == "account" else f"membership {scope}"
-        yield f"  note: the quota of {whose} looked used by others at the end: {slots}"
+    yield from others_words(summary.held_by_others)
     for job in summary.unknown_jobs[:_MOST_UNKNOWN]:
         yield f"  unknown: {job.name} in membership {job.membership} ({job.reason or 'the run ended during its call'})"
     if len(summary.unknown_jobs) > _MOST_UNKNOWN:

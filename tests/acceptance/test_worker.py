@@ -84,6 +84,25 @@ def test_a_full_lane_holds_up_no_other_that_stands_behind_it(working: Program, s
     assert queue.counts() == (29, 0, 0)
 
 
+def test_the_end_s_account_names_quotas_that_others_seem_to_use_up(
+    working: Program, sandbox: Sandbox, aws: LocalAws
+) -> None:
+    """Every call is refused, though nothing is seen to run."""
+    sandbox.configure(per_membership=5)
+    sandbox.disturb(probabilities={START: {"quota": 1.0}})
+    queue = aws.make_queue()
+    queue.put(*jobs(3))
+    polls = {"BATCHSUBMIT_SLOTS__MIN_POLL_SECONDS": "0.05", "BATCHSUBMIT_SLOTS__MAX_POLL_SECONDS": "0.1"}
+    with serving(working, queue, **polls) as process:
+        until(lambda: sum(event["event"] == "refused" for event in _events(working)) >= 12)
+        process.send_signal(signal.SIGTERM)
+        ended = finish(process)
+    assert ended.status == 0, ended.stderr
+    membership = jobs(1)[0]["membershipIdentifier"]
+    assert ended.summary["held_by_others"] == {membership: "5 of 5"}
+    assert f"the quota of membership {membership} looked used by others at the end: 5 of 5" in ended.stderr
+
+
 def test_sigterm_hands_everything_back_and_another_worker_goes_on(
     working: Program, sandbox: Sandbox, aws: LocalAws
 ) -> None:
