@@ -249,6 +249,16 @@ def test_every_call_in_the_program_is_allowed_by_a_policy() -> None:
     assert set(found.values()) <= allowed
 
 
+@pytest.mark.parametrize("name", ["iam-submit.json", "iam-worker.json", "iam-nightly.json"])
+def test_quotas_may_be_read_by_the_one_call_that_reads_them(name: str) -> None:
+    """And the page says that it is needed with its setting only."""
+    assert {each for each in actions(name) if each.startswith("servicequotas:")} == {"servicequotas:ListServiceQuotas"}
+    section = README.split(f"\n### {name}", 1)[1].split("\n### ", 1)[0]
+    (why,) = re.findall(r"^\| `servicequotas:ListServiceQuotas` \| (.+) \|$", section, re.MULTILINE)
+    assert "optional, only with `slots.service_quotas`" in why
+    assert "service_quotas" in type(Settings().slots).model_fields
+
+
 def test_every_sample_stands_in_the_readme_and_the_other_way_round() -> None:
     """No file is forgotten, none is invented."""
     files = {path.name for path in DEPLOY.iterdir()} - {"README.md"}
