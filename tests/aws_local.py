@@ -127,8 +127,8 @@ class LocalQueue:
 
 
 @contextmanager
-def local_aws(folder: Path) -> Iterator[LocalAws]:
-    """Start MiniStack and end it."""
+def local_aws(folder: Path, *, script: Path | None = None) -> Iterator[LocalAws]:
+    """Start MiniStack, or a script that does, and end it."""
     port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
@@ -138,9 +138,9 @@ def local_aws(folder: Path) -> Iterator[LocalAws]:
         "GATEWAY_PORT": str(port),
         "LOG_LEVEL": "ERROR",
     }
-    program = Path(sys.executable).with_name("ministack")
+    program = [sys.executable, str(script)] if script else [str(Path(sys.executable).with_name("ministack"))]
     log = (folder / "ministack.log").open("wb")
-    with log, subprocess.Popen([program], env=environment, cwd=folder, stdout=log, stderr=log) as process:
+    with log, subprocess.Popen(program, env=environment, cwd=folder, stdout=log, stderr=log) as process:
         try:
             aws = LocalAws(f"http://127.0.0.1:{port}")
             _await_answer(aws, process)

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from aws_local import LocalAws, LocalQueue, free_port, local_aws
 
 PORTION = 1000
+QUICK_MINISTACK = Path(__file__).with_name("quick_ministack.py")
 MOST_BYTES = {"table": 60.0, "file": 250.0}
 
 
@@ -53,7 +54,7 @@ def done_at(queue: LocalQueue, server: MinimalServer, messages: int) -> Iterator
 
 def measure(messages: int, ledger: str, folder: Path) -> dict[int, int]:
     """Let a worker submit so many; gives its memory at the marks."""
-    with local_aws(folder) as aws, minimal_server() as server:
+    with local_aws(folder, script=QUICK_MINISTACK) as aws, minimal_server() as server:
         environment = surroundings(
             server.url,
             worker__metrics_port=free_port(),
