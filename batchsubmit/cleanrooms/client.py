@@ -16,11 +16,12 @@ from botocore import exceptions as aws
 from batchsubmit import __version__
 from batchsubmit.cleanrooms import JobDetails, JobPage, Resource
 from batchsubmit.cleanrooms.answers import read_details, read_page, read_refusal, read_resource, read_start
-from batchsubmit.cleanrooms.direct import CredentialsProvider, Start, rehearse
-from batchsubmit.cleanrooms.transport import Transport, transport_class
+from batchsubmit.cleanrooms.direct import Start, rehearse
 from batchsubmit.config import AwsSettings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Outcome, Uncertain
+from batchsubmit.wire.rehearsal import CredentialsProvider
+from batchsubmit.wire.transport import Transport, transport_class
 
 _NO_CREDENTIALS = (
     aws.NoCredentialsError,

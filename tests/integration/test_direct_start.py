@@ -19,9 +19,9 @@ from wires import http, wire
 
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.direct import OPERATION, DirectStart, _is_plain_json, rehearse
-from batchsubmit.cleanrooms.transport import RehearsedError, Transport
 from batchsubmit.config import AwsSettings
 from batchsubmit.jobs import Accepted, Forbidden
+from batchsubmit.wire.transport import RehearsedError, Transport
 
 GOOD = http("200 OK", json.dumps({"trainedModelInferenceJobArn": job_arn("1")}).encode(), "application/json")
 JOB = job_named("a")

@@ -9,7 +9,7 @@ from botocore.credentials import ReadOnlyCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.cleanrooms.signature import Credentials, Scope, Signer, amz_date
+from batchsubmit.wire.signature import Credentials, Scope, Signer, amz_date
 
 words = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
 names = st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True)

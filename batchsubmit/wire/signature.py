@@ -1,7 +1,7 @@
 """AWS Signature Version 4 for many requests of one shape: what they share is computed once.
 
 botocore's signer, which builds each request's header map anew, takes a third of a Start call's CPU; this one takes a
-hundredth. It signs only what `direct` has seen botocore sign in the same way. Pure: time and credentials come with
+hundredth. It signs only what `rehearsal` has seen botocore sign in the same way. Pure: time and credentials come with
 each call.
 """
 
