@@ -8,7 +8,7 @@ repetition meets a conflict with itself.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 from aiobotocore.config import AioConfig
@@ -20,7 +20,9 @@ from tenacity import wait_random_exponential as full_jitter
 from batchsubmit import __version__
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.attributes import read_item, update, write_address
+from batchsubmit.ledger.direct import Update, rehearse
 from batchsubmit.ledger.table import Address, Change, ConflictError, Item
+from batchsubmit.wire.transport import Transport, transport_class
 
 GIVE_UP_SECONDS = 60.0
 """How long trouble may last before the run stops. A partition of DynamoDB fails over within seconds."""
@@ -80,10 +82,12 @@ class DynamoTable:
         client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
         name: str,
         *,
+        update_item: Update | None = None,
         give_up_seconds: float = GIVE_UP_SECONDS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
+        self._update_item = update_item or client.update_item
         self.name = name
         self._sleep = sleep
         self._retrying = AsyncRetrying(
@@ -126,7 +130,7 @@ class DynamoTable:
         token = secrets.token_hex(8)
         request = update(self.name, address, follows, change, token)
         try:
-            await self._call(self._client.update_item, address.pk, **request)
+            await self._call(self._update_item, address.pk, **request)
         except aws.ClientError as exc:
             item = exc.response.get("Item")
             if item is not None and item.get("write", {}).get("S") == token:
@@ -177,8 +181,33 @@ def _code(exc: aws.ClientError) -> str:
 
 
 @asynccontextmanager
-async def open_dynamodb(*, region: str | None, concurrency: int) -> AsyncIterator[Any]:
-    """Open a DynamoDB client on the configured endpoint. Raises UsageError where the AWS configuration is wrong."""
+async def open_table(
+    name: str, *, region: str | None, concurrency: int, give_up_seconds: float = GIVE_UP_SECONDS
+) -> AsyncIterator[DynamoTable]:
+    """Open a table, for many writes. Raises UsageError where the AWS configuration is wrong."""
+    session, transports = AioSession(), list[Transport]()
+    opening = open_dynamodb(region=region, concurrency=concurrency, session=session, transports=transports)
+    async with opening as client:
+        update: Update | None = None
+        with suppress(aws.BotoCoreError):  # no credentials: the first call says so in its own words
+            credentials = await session.get_credentials()
+            if credentials is not None and len(transports) == 1:
+                update = await rehearse(client, name, transports[0], credentials)
+        yield DynamoTable(client, name, update_item=update, give_up_seconds=give_up_seconds)
+
+
+@asynccontextmanager
+async def open_dynamodb(
+    *,
+    region: str | None,
+    concurrency: int,
+    session: AioSession | None = None,
+    transports: list[Transport] | None = None,
+) -> AsyncIterator[Any]:
+    """Open a DynamoDB client on the configured endpoint; its transport is put into the list.
+
+    Raises UsageError where the AWS configuration is wrong.
+    """
     config = AioConfig(
         # Ours know a write whose answer was lost from one that met another's.
         retries={"total_max_attempts": 1, "mode": "standard"},
@@ -187,10 +216,11 @@ async def open_dynamodb(*, region: str | None, concurrency: int) -> AsyncIterato
         read_timeout=_READ_TIMEOUT_SECONDS,
         parameter_validation=False,
         user_agent=f"batchsubmit/{__version__}",
+        http_session_cls=transport_class([] if transports is None else transports),
     )
     async with AsyncExitStack() as stack:
         try:
-            creating = AioSession().create_client("dynamodb", region_name=region, config=config)
+            creating = (session or AioSession()).create_client("dynamodb", region_name=region, config=config)
             client = await stack.enter_async_context(creating)
         except MISCONFIGURED as exc:
             raise UsageError(f"the AWS configuration is wrong: {exc}") from exc

@@ -8,7 +8,7 @@ from pathlib import Path
 from batchsubmit.config import Settings
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.creation import create_table
-from batchsubmit.ledger.dynamodb import DynamoTable, MissingTableError, open_dynamodb
+from batchsubmit.ledger.dynamodb import DynamoTable, MissingTableError, open_dynamodb, open_table
 from batchsubmit.ledger.location import TableLocation
 from batchsubmit.ledger.opening import check_format
 from batchsubmit.ledger.reading import read_ledger
@@ -25,8 +25,7 @@ async def make_table(location: TableLocation, region: str | None) -> None:
 async def move_in(file: Path, location: TableLocation, settings: Settings, region: str | None) -> Imported:
     """Write a file's events into a table. Raises UsageError, LedgerError, StoppedError."""
     with _at_rest(file):
-        async with open_dynamodb(region=region, concurrency=settings.submit.concurrency) as client:
-            table = DynamoTable(client, location.table)
+        async with open_table(location.table, region=region, concurrency=settings.submit.concurrency) as table:
             try:
                 await check_format(table, str(location))
             except MissingTableError as exc:

@@ -35,11 +35,11 @@ async def open_for_writing(
             yield await stack.enter_async_context(open_ledger(location, concurrency=concurrency))
             return
         # aiobotocore takes half a second, which a run with a file would spend for nothing.
-        from batchsubmit.ledger.dynamodb import DynamoTable, MissingTableError, open_dynamodb  # noqa: PLC0415
+        from batchsubmit.ledger.dynamodb import MissingTableError, open_table  # noqa: PLC0415
 
         terms = lease_terms(settings)
-        client = await stack.enter_async_context(open_dynamodb(region=region, concurrency=concurrency))
-        table = DynamoTable(client, location.table)
+        opening = open_table(location.table, region=region, concurrency=concurrency)
+        table = await stack.enter_async_context(opening)
         try:
             await check_format(table, str(location))
         except MissingTableError as exc:

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from batchsubmit.ledger.creation import create_table
-from batchsubmit.ledger.dynamodb import DynamoTable, open_dynamodb
+from batchsubmit.ledger.dynamodb import open_dynamodb, open_table
 from batchsubmit.ledger.table import Address, Change, ConflictError, MemoryTable, Table
 
 HERE = Address("job#a", "job")
@@ -19,10 +19,11 @@ _numbers = count()
 async def on_dynamodb(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Table]:
     """The real side."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", url)
-    async with open_dynamodb(region="us-east-1", concurrency=16) as client:
-        name = f"table-{next(_numbers)}"
+    name = f"table-{next(_numbers)}"
+    async with open_dynamodb(region="us-east-1", concurrency=1) as client:
         await create_table(client, name)
-        yield DynamoTable(client, name)
+    async with open_table(name, region="us-east-1", concurrency=16) as table:
+        yield table
 
 
 @pytest.fixture(params=["ministack", "moto", "memory"])

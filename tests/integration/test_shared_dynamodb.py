@@ -17,7 +17,7 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger import LostJobError, Mine, Taken
 from batchsubmit.ledger.creation import create_table
-from batchsubmit.ledger.dynamodb import DynamoTable, MissingTableError, open_dynamodb
+from batchsubmit.ledger.dynamodb import DynamoTable, MissingTableError, open_dynamodb, open_table
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.location import TableLocation
 from batchsubmit.ledger.reading import fold_ledger
@@ -94,10 +94,11 @@ async def proxy(ministack_url: str, monkeypatch: pytest.MonkeyPatch, credentials
 @asynccontextmanager
 async def new_table(*, give_up_seconds: float = 20.0) -> AsyncIterator[DynamoTable]:
     """An empty table."""
-    async with open_dynamodb(region=REGION, concurrency=32) as client:
-        name = f"fleet-{next(_numbers)}"
+    name = f"fleet-{next(_numbers)}"
+    async with open_dynamodb(region=REGION, concurrency=1) as client:
         await create_table(client, name)
-        yield DynamoTable(client, name, give_up_seconds=give_up_seconds)
+    async with open_table(name, region=REGION, concurrency=32, give_up_seconds=give_up_seconds) as table:
+        yield table
 
 
 def worker(table: DynamoTable, name: str) -> AbstractAsyncContextManager[SharedLedger]:
