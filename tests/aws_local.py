@@ -25,6 +25,7 @@ class LocalAws:
     """A MiniStack process."""
 
     url: str
+    pid: int = 0
 
     def call(self, service: str, operation: str, **members: object) -> dict[str, Any]:
         """Make one call in the JSON protocol."""
@@ -142,7 +143,7 @@ def local_aws(folder: Path, *, script: Path | None = None) -> Iterator[LocalAws]
     log = (folder / "ministack.log").open("wb")
     with log, subprocess.Popen(program, env=environment, cwd=folder, stdout=log, stderr=log) as process:
         try:
-            aws = LocalAws(f"http://127.0.0.1:{port}")
+            aws = LocalAws(f"http://127.0.0.1:{port}", process.pid)
             _await_answer(aws, process)
             yield aws
         finally:

@@ -1,13 +1,15 @@
 """The long fleet: several workers on one queue and one DynamoDB ledger, jobs counted on the service's side.
 
-    .venv/bin/python tests/bench/fleet.py [--jobs 5000] [--speed-jobs 1000] [--runs 5] [--only sweep|speed]
+    .venv/bin/python tests/bench/fleet.py [--jobs 5000] [--speed-jobs 3000] [--runs 5] [--only sweep|speed]
 
 The sweep: messages of five memberships and 20 that can never work, three real workers, one of them killed by SIGKILL at
 a quarter and one drained by SIGTERM at the half, both replaced. 3 % of the messages are delivered twice, and the calls
 fail as in `faults.py`. Prints `jobs, duplicates, losses, dead letters`; exit status 1 where anything is not as it
 should be. The speed: messages a second of 1, 2 and 4 workers, with quotas, rate limit and faults off, and how they
-scale. A round lasts from the first accepted job to the last. MiniStack is both SQS and DynamoDB and runs operations one
-after another: `servers' cores` is what it and the sandbox use of the machine, which bounds what more workers can bring.
+scale. A round lasts from the first accepted job to the last; the messages come when all workers have started. The
+service is the minimal server; queue and table are in a MiniStack each (`quick_ministack.py`), which runs operations one
+after another on one core: `table ms/job` is what the table's needs for a job, and a thousand by that is the most jobs a
+second that any number of workers can reach here. The machine's cores are the other bound.
 """
 
 import argparse
@@ -29,18 +31,22 @@ from typing import Any
 
 from faults import TROUBLE
 from harness import Ratio, alternate, machine, print_figures, print_ratios, tell
-from workload import ACCOUNT, PROGRAM, REGION, Sandbox, fetch, sandbox, surroundings
+from workload import ACCOUNT, PROGRAM, REGION, MinimalServer, fetch, minimal_server, sandbox, surroundings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from aws_local import LocalAws, LocalQueue, local_aws
 from sqs_proxy import SqsProxy, sqs_proxy
 
+QUICK_MINISTACK = Path(__file__).with_name("quick_ministack.py")
 MEMBERSHIPS = tuple(f"{digit * 8}-0000-4000-8000-{digit * 12}" for digit in "12345")
 POISON = [f"no JSON {number}" for number in range(20)]
 SHARE_DELIVERED_TWICE = 0.03
 SETTLE_SECONDS = 2.0
 READ_TIMEOUT_SECONDS = 1.0
 LEASE_SECONDS = 5
+START_SECONDS = 10
+"""In which four workers have started and all messages are on the queue."""
+
 _LONGEST_SECONDS = 1800
 _NUMBERS = count()
 
@@ -85,10 +91,12 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def fleet(aws: LocalAws, sqs_url: str, service: Sandbox, folder: Path, **settings: object) -> Iterator[Fleet]:
-    """A new queue and a new table, and nobody at work."""
+def fleet(
+    aws: LocalAws, sqs_url: str, service_url: str, folder: Path, queues: LocalAws | None = None, **settings: object
+) -> Iterator[Fleet]:
+    """A new queue (of `queues`, where that is not the table's `aws`) and a new table, and nobody at work."""
     environment = surroundings(
-        service.url,
+        service_url,
         worker__metrics_port=0,
         worker__wait_seconds=1,
         worker__visibility_timeout_seconds=10,
@@ -103,7 +111,7 @@ def fleet(aws: LocalAws, sqs_url: str, service: Sandbox, folder: Path, **setting
     name = f"fleet-{next(_NUMBERS)}"
     subprocess.run([*PROGRAM, "ledger", "create-table", name], env=environment, check=True, capture_output=True)
     with ExitStack() as stack:
-        yield Fleet(environment, aws.make_queue(), f"dynamodb://{name}", folder, stack)
+        yield Fleet(environment, (queues or aws).make_queue(), f"dynamodb://{name}", folder, stack)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -144,7 +152,7 @@ def sweep(jobs: int, seed: int, folder: Path) -> bool:
         local_aws(folder) as aws,
         sqs_proxy(aws.url) as proxy,
         sandbox("--list-lag-seconds", str(SETTLE_SECONDS / 2)) as service,
-        fleet(aws, proxy.url, service, folder, retry__base_seconds=0.05, retry__cap_seconds=1) as workers,
+        fleet(aws, proxy.url, service.url, folder, retry__base_seconds=0.05, retry__cap_seconds=1) as workers,
     ):
         plan = {"probabilities": TROUBLE, "slow_seconds": READ_TIMEOUT_SECONDS * 2, "seed": seed}
         fetch(f"{service.url}/_sandbox/faults", method="PUT", body=json.dumps(plan).encode())
@@ -192,42 +200,44 @@ def sweep(jobs: int, seed: int, folder: Path) -> bool:
     return is_clean and not any(statuses) and verified.returncode == 0
 
 
-def speed(workers: int, jobs: int, aws: LocalAws, service: Sandbox, folder: Path) -> dict[str, float]:
-    """Let so many workers empty a queue; gives jobs a second and the servers' share of a core."""
-    service.reset()
-    with fleet(aws, aws.url, service, folder) as crew:
-        crew.queue.put(*(request(number) for number in range(jobs)))
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the speed is measured on, each server a process."""
+
+    table: LocalAws
+    queues: LocalAws
+    service: MinimalServer
+    folder: Path
+
+
+def speed(workers: int, jobs: int, site: Site) -> dict[str, float]:
+    """Let so many workers empty a queue; gives jobs a second, and what workers and table use of a core for a job."""
+    site.service.reset()
+    with fleet(site.table, site.queues.url, site.service.url, site.folder, site.queues) as crew:
         processes = [crew.begin() for _ in range(workers)]
-        until(lambda: service.accepted() > 0)
-        began, first = time.monotonic(), service.accepted()
-        before = _server_seconds(processes)
-        while service.accepted() < jobs:
-            time.sleep(0.05)
-        seconds = time.monotonic() - began
-        servers = _server_seconds(processes) - before
-        used = sum(_cpu_seconds(each.pid) for each in processes)
+        crew.queue.put(*(request(number) for number in range(jobs)), DelaySeconds=START_SECONDS)
+        until(lambda: len(site.service.times()) > 0)
+        pids = [site.table.pid, *(each.pid for each in processes)]
+        before = list(map(_cpu_seconds, pids))
+        until(lambda: len(site.service.times()) >= jobs)
+        in_table, *used = (_cpu_seconds(pid) - then for pid, then in zip(pids, before, strict=True))
+        times = site.service.times()
         for process in processes:
             process.send_signal(signal.SIGTERM)
         statuses = [process.wait(60) for process in processes]
-        if any(statuses):
-            raise RuntimeError("a worker did not end well")
+        if any(statuses) or len(times) != jobs:
+            raise RuntimeError(f"{len(times)} calls, and the workers ended with {statuses}")
+    seconds = times[-1] - times[0]
     return {
-        "jobs/s": (jobs - first) / seconds,
-        "CPU ms/job": 1000 * used / jobs,
-        "servers' cores": servers / seconds,
+        "jobs/s": (jobs - 1) / seconds,
+        "CPU ms/job": 1000 * sum(used) / jobs,
+        "table ms/job": 1000 * in_table / jobs,
+        "table's cores": in_table / seconds,
     }
 
 
-def _server_seconds(workers: list["subprocess.Popen[bytes]"]) -> float:
-    """What sandbox and MiniStack have used of a core: our other children. Needs Linux's /proc; NaN elsewhere."""
-    try:
-        pids = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    except OSError:
-        return float("nan")
-    return sum(_cpu_seconds(int(pid)) for pid in pids if int(pid) not in {each.pid for each in workers})
-
-
 def _cpu_seconds(pid: int) -> float:
+    """What a process has used of a core. Needs Linux's /proc; NaN elsewhere."""
     try:
         used = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -237,18 +247,25 @@ def _cpu_seconds(pid: int) -> float:
 
 def measure_speed(jobs: int, runs: int, folder: Path) -> None:
     """1, 2 and 4 workers in turns."""
-    with local_aws(folder) as aws, sandbox() as service:
+    with (
+        local_aws(folder, script=QUICK_MINISTACK) as table,
+        local_aws(folder, script=QUICK_MINISTACK) as queues,
+        minimal_server() as service,
+    ):
+        site = Site(table, queues, service, folder)
         crews = {f"{size} worker{'s' if size > 1 else ''}": size for size in (1, 2, 4)}
-        alternatives = {name: lambda size=size: speed(size, jobs, aws, service, folder) for name, size in crews.items()}
+        alternatives = {name: lambda size=size: speed(size, jobs, site) for name, size in crews.items()}
         measured = alternate(alternatives, runs=runs, warm_ups=1)
     print_figures(measured)
     print_ratios(measured, [Ratio("jobs/s", name, "1 worker") for name in list(crews)[1:]])
+    floor = min(figures["table ms/job"] for rounds in measured.values() for figures in rounds)
+    print(f"the table's one core allows {1000 / floor:,.0f} jobs/s at the most, the machine's cores the rest")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=5000, help="messages of the sweep (5,000)")
-    parser.add_argument("--speed-jobs", type=int, default=1000, help="messages of a round of the speed (1,000)")
+    parser.add_argument("--speed-jobs", type=int, default=3000, help="messages of a round of the speed (3,000)")
     parser.add_argument("--runs", type=int, default=5, help="rounds of the speed (5)")
     parser.add_argument("--seed", type=int, default=11, help="of faults and double deliveries (11)")
     parser.add_argument("--only", choices=("sweep", "speed"), help="one of the two")

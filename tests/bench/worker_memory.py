@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from fleet import request
+from fleet import QUICK_MINISTACK, request
 from harness import machine, tell
 from workload import PROGRAM, MinimalServer, minimal_server, surroundings
 
@@ -28,7 +28,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from aws_local import LocalAws, LocalQueue, free_port, local_aws
 
 PORTION = 1000
-QUICK_MINISTACK = Path(__file__).with_name("quick_ministack.py")
 MOST_BYTES = {"table": 60.0, "file": 250.0}
 
 
