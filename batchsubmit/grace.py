@@ -7,6 +7,7 @@ up. Nothing here knows queue, ledger or engine.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 
 from batchsubmit.errors import StoppedError
 from batchsubmit.stopping import Stop
@@ -33,6 +34,7 @@ class Grace:
         loop, limit = asyncio.get_running_loop(), asyncio.timeout(None)
         timers: list[asyncio.TimerHandle] = []
         is_inside = True
+        context = copy_context()  # a signal's own has neither run nor worker for the log
 
         def give_up() -> None:
             on_over()
@@ -40,7 +42,7 @@ class Grace:
 
         def begin() -> None:
             if is_inside:
-                timers.append(loop.call_later(self.seconds, give_up))
+                timers.append(loop.call_later(self.seconds, give_up, context=context))
 
         try:
             async with limit:

@@ -1,6 +1,6 @@
 """The long fleet: several workers on one queue and one DynamoDB ledger, jobs counted on the service's side.
 
-    .venv/bin/python tests/bench/fleet.py [--jobs 5000] [--speed-jobs 3000] [--runs 5] [--only sweep|speed]
+    .venv/bin/python tests/bench/fleet.py [--jobs 5000] [--speed-jobs 3000] [--runs 5] [--only sweep|speed|idle]
 
 The sweep: messages of five memberships and 20 that can never work, three real workers, one of them killed by SIGKILL at
 a quarter and one drained by SIGTERM at the half, both replaced. 3 % of the messages are delivered twice, and the calls
@@ -9,7 +9,8 @@ should be. The speed: messages a second of 1, 2 and 4 workers, with quotas, rate
 scale. A round lasts from the first accepted job to the last; the messages come when all workers have started. The
 service is the minimal server; queue and table are in a MiniStack each (`quick_ministack.py`), which runs operations one
 after another on one core: `table ms/job` is what the table's needs for a job, and a thousand by that is the most jobs a
-second that any number of workers can reach here. The machine's cores are the other bound.
+second that any number of workers can reach here. The machine's cores are the other bound. Idle: what one worker at an
+empty queue uses of a core, and how many receive calls it makes, with the settings as they are by default.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from harness import Ratio, alternate, machine, print_figures, print_ratios, tell
 from workload import ACCOUNT, PROGRAM, REGION, MinimalServer, fetch, minimal_server, sandbox, surroundings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from aws_local import LocalAws, LocalQueue, local_aws
+from aws_local import LocalAws, LocalQueue, free_port, local_aws
 from sqs_proxy import SqsProxy, sqs_proxy
 
 QUICK_MINISTACK = Path(__file__).with_name("quick_ministack.py")
@@ -44,6 +45,7 @@ SHARE_DELIVERED_TWICE = 0.03
 SETTLE_SECONDS = 2.0
 READ_TIMEOUT_SECONDS = 1.0
 LEASE_SECONDS = 5
+IDLE_SECONDS = 100
 START_SECONDS = 10
 """In which four workers have started and all messages are on the queue."""
 
@@ -236,6 +238,26 @@ def speed(workers: int, jobs: int, site: Site) -> dict[str, float]:
     }
 
 
+def idle(folder: Path) -> None:
+    """Let a worker wait at an empty queue, and print what that costs."""
+    port = free_port()
+    usual = {"wait_seconds": 20, "visibility_timeout_seconds": 300, "metrics_port": port}
+    with local_aws(folder) as aws, minimal_server() as service, fleet(aws, aws.url, service.url, folder) as crew:
+        crew.environment |= {f"BATCHSUBMIT_WORKER__{name.upper()}": str(value) for name, value in usual.items()}
+        crew.environment |= {"BATCHSUBMIT_LEDGER__LEASE_SECONDS": "120"}
+        worker = crew.begin()
+        time.sleep(START_SECONDS)
+        used, polls = _cpu_seconds(worker.pid), _polls(port)
+        time.sleep(IDLE_SECONDS)
+        used, polls = _cpu_seconds(worker.pid) - used, _polls(port) - polls
+    print(f"idle for {IDLE_SECONDS} s: {100 * used / IDLE_SECONDS:.2f} % of a core, {polls:.0f} receive calls")
+
+
+def _polls(port: int) -> float:
+    lines = fetch(f"http://127.0.0.1:{port}/metrics").decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("batchsubmit_queue_polls_total"))
+
+
 def _cpu_seconds(pid: int) -> float:
     """What a process has used of a core. Needs Linux's /proc; NaN elsewhere."""
     try:
@@ -268,15 +290,17 @@ def main() -> None:
     parser.add_argument("--speed-jobs", type=int, default=3000, help="messages of a round of the speed (3,000)")
     parser.add_argument("--runs", type=int, default=5, help="rounds of the speed (5)")
     parser.add_argument("--seed", type=int, default=11, help="of faults and double deliveries (11)")
-    parser.add_argument("--only", choices=("sweep", "speed"), help="one of the two")
+    parser.add_argument("--only", choices=("sweep", "speed", "idle"), help="one of the three")
     options = parser.parse_args()
     print(machine(), flush=True)
     is_clean = True
     with tempfile.TemporaryDirectory() as folder:
-        if options.only != "speed":
+        if options.only in {None, "sweep"}:
             is_clean = sweep(options.jobs, options.seed, Path(folder))
-        if options.only != "sweep":
+        if options.only in {None, "speed"}:
             measure_speed(options.speed_jobs, options.runs, Path(folder))
+        if options.only in {None, "idle"}:
+            idle(Path(folder))
     sys.exit(0 if is_clean else 1)
 
 
