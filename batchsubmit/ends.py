@@ -18,6 +18,7 @@ from batchsubmit.states import JobState, Phase
 _OVERLAP = timedelta(minutes=5)
 """How much further back than its last one a look considers: clocks differ, and List lags."""
 
+_MOST_REMEMBERED = 1_000
 _FIRST_MOST = 200
 """Of what ended before the first look, only the latest: no more jobs can have ended unseen than there are slots."""
 
@@ -42,6 +43,7 @@ class Ends:
         seen = {each.job.arn: each.sighting for each in ended}
         keys = {each.job.arn: each.job.key for each in ended if each.job.key}
         if ledger.is_shared:
+            self._remember(look.membership, seen)
             seen |= self._unwatched(look, sightings, began) if look.is_whole else {}
             others = seen.keys() - keys.keys()
             keys |= await ledger.claims(others) if others else {}
@@ -50,6 +52,12 @@ class Ends:
             state = states.get(key)
             if state is not None and state.phase is Phase.SUBMITTED and state.arn == arn:
                 await self._record(state, seen[arn])
+
+    def _remember(self, membership: str, arns: Iterable[str]) -> None:
+        """What was watched to its end need not be asked for when List shows it next."""
+        asked = self._asked.setdefault(membership, set())
+        if len(asked) < _MOST_REMEMBERED:
+            asked.update(arns)
 
     def _unwatched(self, look: Look, sightings: Iterable[Sighting], began: datetime) -> dict[str, Sighting]:
         """Give the jobs that have ended since the last look, but for those that were given before."""
