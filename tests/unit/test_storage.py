@@ -8,8 +8,10 @@ import pytest
 
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.jobs import Event, Intent, RunEnded, RunStarted, Submitted
+from batchsubmit.ledger.folding import read_book
 from batchsubmit.ledger.lines import decode_line, encode_line
-from batchsubmit.ledger.storage import LedgerFile, read_book
+from batchsubmit.ledger.sealing import Written
+from batchsubmit.ledger.storage import LedgerFile
 from batchsubmit.states import Phase
 
 AT = "2026-11-23T00:00:00.000000Z"
@@ -243,13 +245,26 @@ def test_closing_twice_is_harmless(path: Path) -> None:
     assert "closed" in repr(file)
 
 
+def test_who_is_kept_out_leaves_the_file_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives back no room: what the holder appends at that moment would be cut off."""
+    holder = LedgerFile(path)
+    holder.open()
+    holder.append(lines(STARTED))
+    monkeypatch.setattr(os, "ftruncate", lambda *_: pytest.fail("the file is another's"))
+    with pytest.raises(LedgerError, match="in use"):
+        LedgerFile(path).open()
+    monkeypatch.undo()
+    holder.close()
+
+
 def test_a_ledger_can_be_read_while_another_writes_to_it(path: Path) -> None:
     """`status` looks on; a line that is being written is left out."""
     file = LedgerFile(path)
     file.open()
     file.append(lines(intent("a")) + encode_line(submitted("a"))[:30])
-    book, sound = read_book(path)
-    assert sound == len(lines(intent("a")))
+    written = Written()
+    book = read_book(path, written)
+    assert written.size == len(lines(intent("a")))
     assert [state.phase for state in book] == [Phase.INTENT]
     file.close()
 
