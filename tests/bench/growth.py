@@ -2,11 +2,12 @@
 
     .venv/bin/python tests/bench/growth.py [--few N] [--many N] [--runs N] [--folder FOLDER] [commands ...]
 
-Commands are `validate`, `submit` and `rerun` (all by default). `peak MB` is the largest resident memory of the process
+Commands are `validate`, `submit`, `rerun` and `resume` (all by default). `peak MB` is the largest resident memory of the process
 as the kernel accounts for it, `µs/row` the whole process over its rows. `submit` runs against the minimal server with
 quotas and rate off; a million rows take it ten minutes and more. `rerun` has a ledger in which every job of the
 manifest is submitted, finds nothing to do, and is compared with a process that reads that ledger with msgspec, line by
-line, into nothing.
+line, into nothing. `resume` is the same where the ledger does not prove that nothing is left, because the last run was
+killed after its last job: every row and every job is read.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 from harness import Figures, Ratio, alternate, machine, print_figures, print_ratios
 from workload import PROGRAM, minimal_server, surroundings, write_manifest, write_submitted_ledger
 
-COMMANDS = ("validate", "submit", "rerun")
+COMMANDS = ("validate", "submit", "rerun", "resume")
 _READ_BY_MSGSPEC = """
 import msgspec, sys
 class Nothing(msgspec.Struct):
@@ -58,6 +59,7 @@ class Growth:
         self._ledger = folder / f"{rows}.new.jsonl"
         self._submitted = folder / f"{rows}.submitted.jsonl"
         self._environment = surroundings(url)
+        self._cut_bytes = 0
 
     def validate(self) -> Figures:
         """Check the manifest."""
@@ -70,9 +72,17 @@ class Growth:
         return {**figures, "ledger bytes/job": self._ledger.stat().st_size / self._rows}
 
     def rerun(self) -> Figures:
-        """Submit it again."""
+        """Submit it again, after a run that came to its end."""
+        if not self._submitted.exists():
+            self.resume()
+        return self._submit(self._submitted)
+
+    def resume(self) -> Figures:
+        """Submit it again, after a run that was killed."""
         if not self._submitted.exists():
             write_submitted_ledger(self._submitted, self._rows)
+            self._cut_bytes = self._submitted.stat().st_size
+        os.truncate(self._submitted, self._cut_bytes)
         return self._submit(self._submitted)
 
     def read_ledger(self) -> Figures:
@@ -95,7 +105,7 @@ def measure(
             names = [f"{command}, {rows:,} rows" for rows in (few, many)]
             alternatives |= {name: getattr(each, command) for name, each in zip(names, (small, large), strict=True)}
             ratios.append(Ratio("µs/row", names[1], names[0]))
-            if command == "rerun":
+            if command in {"rerun", "resume"}:
                 reading = f"msgspec, {many:,} jobs"
                 alternatives[reading] = large.read_ledger
                 ratios.append(Ratio("s", names[1], reading))
