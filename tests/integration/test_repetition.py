@@ -135,7 +135,9 @@ async def test_jobs_that_were_not_followed_are_if_it_is_asked(desk: Desk, sandbo
 
 async def test_a_job_that_is_unknown_is_looked_up(desk: Desk, sandbox: Sandbox) -> None:
     """Of a row, or of one that the manifest no longer has."""
-    sandbox.disturb({"fault": "lost_after", "name": "b"}, probabilities={"ListTrainedModelInferenceJobs": {"access_denied": 1.0}})
+    sandbox.disturb(
+        {"fault": "lost_after", "name": "b"}, probabilities={"ListTrainedModelInferenceJobs": {"access_denied": 1.0}}
+    )
     assert (await desk.submit()).unknown == 1
     desk.manifest.write_text(csv_text("acd"))
     summary = await desk.submit()
