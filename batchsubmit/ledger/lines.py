@@ -1,7 +1,7 @@
 """One event, one line: JSON with a checksum as its last member. Pure.
 
-A line is `{"event":...,"crc":"ChssPQ"}` and a newline; the checksum is the CRC-32 of the bytes before `,"crc"`. It is in
-base64, for there are two lines a job; earlier versions wrote `"crc32":"0a1b2c3d"`. It finds lines that a disk or an
+A line is `{"event":...,"crc":"ChssPQ"}` and a newline; the checksum is the CRC-32 of the bytes before `,"crc"`, in
+base64 because there are two lines a job. Earlier versions wrote `"crc32":"0a1b2c3d"`. It finds lines that a disk or an
 editor changed. It is no protection against somebody who forges them.
 """
 

@@ -3,10 +3,10 @@
     .venv/bin/python tests/bench/growth.py [--few N] [--many N] [--runs N] [--folder FOLDER] [commands ...]
 
 Commands are `validate`, `submit`, `rerun` and `resume` (all by default). `peak MB` is the largest resident memory of
-the process as the kernel accounts for it, `µs/row` the whole process over its rows. `submit` runs against the minimal server with
-quotas and rate off; a million rows take it ten minutes and more. `rerun` has a ledger in which every job of the
-manifest is submitted, finds nothing to do, and is compared with a process that reads that ledger with msgspec, line by
-line, into nothing. `resume` is the same where the ledger does not prove that nothing is left, because the last run was
+the process as the kernel accounts for it, `µs/row` the whole process over its rows. `submit` runs against the minimal
+server with quotas and rate off; a million rows take it ten minutes and more. `rerun` has a ledger in which every job of
+the manifest is submitted, finds nothing to do, and is compared with a process that reads that ledger with msgspec, line
+by line, into nothing. `resume` is the same where the ledger does not prove that nothing is left, because the last run was
 killed after its last job: every row and every job is read.
 """
 

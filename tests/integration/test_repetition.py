@@ -1,4 +1,4 @@
-"""A rerun that has nothing to do says the same, byte for byte, whether it read the rows or trusted the ledger's seal."""
+"""A rerun that has nothing to do says the same, whether it read the rows or trusted the ledger's seal."""
 
 import json
 from collections.abc import Callable
@@ -33,12 +33,12 @@ class Desk:
         for name, value in program.environment.items():
             monkeypatch.setenv(name, value)
 
-    async def submit(self, *, settings: Settings | None = None, **options: Any) -> Summary:
+    async def submit(self, *, settings: Settings | None = None, **options: object) -> Summary:
         """Submit the manifest."""
-        asked = {"manifest": str(self.manifest), "ledger": self.ledger, **options}
+        asked: dict[str, Any] = {"manifest": str(self.manifest), "ledger": self.ledger, **options}
         return await submit(SubmitOptions(**asked), settings or load_settings())
 
-    async def submit_unread(self, *, settings: Settings | None = None, **options: Any) -> Summary:
+    async def submit_unread(self, *, settings: Settings | None = None, **options: object) -> Summary:
         """The same, and no row may be read for it."""
         with self._patch.context() as patch:
             patch.setattr(app, "check_manifest", lambda *_, **__: pytest.fail("the rows were read"))
@@ -52,7 +52,7 @@ class Desk:
         assert ended.seal is not None
         self.ledger.write_bytes(b"".join([*lines[:-1], encode_line(replace(ended, seal=None))]))
 
-    async def rerun_both_ways(self, **options: Any) -> Summary:
+    async def rerun_both_ways(self, **options: object) -> Summary:
         """Submit by the seal, and by the rows; what is told and what is written is the same."""
         before = self.ledger.read_bytes()
         by_seal = await self.submit_unread(**options)
@@ -135,9 +135,8 @@ async def test_jobs_that_were_not_followed_are_if_it_is_asked(desk: Desk, sandbo
 
 async def test_a_job_that_is_unknown_is_looked_up(desk: Desk, sandbox: Sandbox) -> None:
     """Of a row, or of one that the manifest no longer has."""
-    sandbox.disturb(
-        {"fault": "lost_after", "name": "b"}, probabilities={"ListTrainedModelInferenceJobs": {"access_denied": 1.0}}
-    )
+    forbidden = {"ListTrainedModelInferenceJobs": {"access_denied": 1.0}}
+    sandbox.disturb({"fault": "lost_after", "name": "b"}, probabilities=forbidden)
     assert (await desk.submit()).unknown == 1
     desk.manifest.write_text(csv_text("acd"))
     summary = await desk.submit()
