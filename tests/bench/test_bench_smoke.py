@@ -30,6 +30,7 @@ SCRIPTS = (
     "lanes.py",
     "forecast.py",
     "fleet.py",
+    "waiting.py",
 )
 
 
