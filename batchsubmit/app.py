@@ -116,6 +116,8 @@ async def open_undertaking(
     )
     if inventory.problems and not (options.skip_invalid and inventory.is_readable):
         raise ManifestError(options.manifest, inventory.problems, inventory.problem_count)
+    if spooled.has_changed:
+        sealed_terms = ""  # the rows may be of other bytes than those that were digested: their account proves nothing
     path, region = _path(options), region or inventory.region
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.recall(inventory.index)

@@ -49,7 +49,7 @@ class SubmitOptions:
 class Run:
     """What one run is accountable for. What is undecided, the quotas and who holds them others learn and fill in.
 
-    `terms` is a digest of all that decides which jobs the account is of (see `repetition`).
+    `terms` is a digest of all that decides which jobs the account is of (see `repetition`); empty where in doubt.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ class LedgerFile:
 
         Raises UsageError where the file cannot be opened, LedgerError where it is in use or damaged.
         """
-        self._fd = _open_regular(self.path)
+        self._fd, self._written = _open_regular(self.path), Written()
         try:
             self._lock()
             book = read_book(self.path, self._written)

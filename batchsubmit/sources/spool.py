@@ -10,6 +10,7 @@ import codecs
 import gzip
 import hashlib
 import io
+import os
 import select
 import stat
 import sys
@@ -49,12 +50,21 @@ _S3_REASONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spooled:
-    """A local, seekable, uncompressed manifest; `sha256` is of these bytes, `label` is how messages call it."""
+    """A local, seekable, uncompressed manifest; `sha256` is of these bytes, `label` is how messages call it.
+
+    `written_at` is when somebody last wrote to it, as the file system has it; 0 where nobody else can.
+    """
 
     label: str
     format: Format
     sha256: str
     file: BinaryIO
+    written_at: int = 0
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether somebody wrote to it since it was digested."""
+        return self.written_at > 0 and os.fstat(self.file.fileno()).st_mtime_ns != self.written_at
 
 
 class FetchError(UsageError):
@@ -73,13 +83,15 @@ async def open_manifest(location: str, *, region: str | None = None) -> AsyncIte
         with _explained(label):
             raw = await _raw(location, stack, region)
             file = await _uncompressed(raw, label, stack)
+            written_at = os.fstat(file.fileno()).st_mtime_ns
             head = await asyncio.to_thread(_head, file)
             _refuse_unreadable(head, label)
             digest = hashlib.sha256()
             async for chunk in _chunks(file.read):
                 digest.update(chunk)
             file.seek(0)
-        yield Spooled(label=label, format=_format(location, head), sha256=digest.hexdigest(), file=file)
+        kind, sha256 = _format(location, head), digest.hexdigest()
+        yield Spooled(label=label, format=kind, sha256=sha256, file=file, written_at=written_at)
 
 
 @contextmanager

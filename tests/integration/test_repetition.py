@@ -194,6 +194,25 @@ async def test_rows_are_read_where_anything_differs(desk: Desk, change: Callable
         await desk.submit_unread(**changed)
 
 
+async def test_a_manifest_that_changed_while_it_was_read_proves_nothing(
+    desk: Desk, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changed back, it is one whose rows nobody has read yet."""
+    check = app.check_manifest
+    text = desk.manifest.read_text()
+
+    async def check_another(*given: Any, **more: Any) -> object:  # noqa: ANN401 (passed on)
+        desk.manifest.write_text(csv_text("xy"))
+        return await check(*given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app, "check_manifest", check_another)
+        assert (await desk.submit()).submitted == 2
+    desk.manifest.write_text(text)
+    assert (await desk.submit()).submitted == 4
+    assert sorted(sandbox.names()) == [*NAMES, "x", "y"]
+
+
 async def test_a_rehearsals_ledger_is_refused_by_a_real_run(desk: Desk, sandbox: Sandbox) -> None:
     """Sealed or not."""
     await desk.submit(sandbox=True)

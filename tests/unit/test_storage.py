@@ -245,6 +245,19 @@ def test_closing_twice_is_harmless(path: Path) -> None:
     assert "closed" in repr(file)
 
 
+def test_a_ledger_may_be_opened_again(path: Path) -> None:
+    """By the same object; what it cuts off and reserves goes by the file as it is then."""
+    file = LedgerFile(path)
+    for _ in range(2):
+        file.open()
+        file.append(lines(STARTED))
+        file.close()
+    path.write_bytes(lines(STARTED) + b"torn")
+    file.open()
+    file.close()
+    assert path.read_bytes() == lines(STARTED)
+
+
 def test_who_is_kept_out_leaves_the_file_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gives back no room: what the holder appends at that moment would be cut off."""
     holder = LedgerFile(path)
