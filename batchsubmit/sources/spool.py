@@ -50,16 +50,13 @@ _S3_REASONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spooled:
-    """A local, seekable, uncompressed manifest; `sha256` is of these bytes, `label` is how messages call it.
-
-    `written_at` is when somebody last wrote to it, as the file system has it; 0 where nobody else can.
-    """
+    """A local, seekable, uncompressed manifest; `sha256` is of these bytes, `label` is how messages call it."""
 
     label: str
     format: Format
     sha256: str
     file: BinaryIO
-    written_at: int = 0
+    written_at: int = 0  # by the file system, in nanoseconds; 0 where nobody else can write to it
 
     @property
     def has_changed(self) -> bool:
