@@ -135,7 +135,7 @@ async def carry_out(
     options, ledger, stop, index = run.options, run.ledger, run.stop, run.inventory.index
     await run.begin(undertaking.spooled)
     open_source = partial(ManifestSource, undertaking.reader, index, batch=options.batch)
-    source = open_source(decision=run.decide, glance=run.glance)
+    source = open_source(decision=run.decide, glance=run.glance, is_new=not len(ledger.book))
     if source.waiting_jobs() or ledger.book.undecided() or run.must_follow:
         with stop_at(options.deadline, stop, SystemClock()):
             async with _open_service(options, settings, undertaking.region) as api:
