@@ -254,4 +254,4 @@ def test_people_are_told_the_same(submitting: Program, sandbox: Sandbox, tmp_pat
     assert by_seal.status == by_rows.status == 0
     for told, sealed in zip(by_rows.stderr.splitlines(), by_seal.stderr.splitlines(), strict=True):
         assert told.partition(" in ")[0] == sealed.partition(" in ")[0]
-    assert "Nothing to do: 4 of 4" in by_seal.stderr
+    assert "Nothing to do: all 4 jobs" in by_seal.stderr
