@@ -4,7 +4,7 @@ The event loop never blocks on the disk: a single thread writes, and while it do
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from batchsubmit.book import Book
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Event, Intent
+from batchsubmit.jobs import Event, Intent, RunEnded
 from batchsubmit.ledger.lines import encode_line
 from batchsubmit.ledger.sole import SoleWriter
 from batchsubmit.ledger.storage import LedgerFile
@@ -25,6 +25,7 @@ class _Entry:
     durable: asyncio.Future[None] | None
     intent: Intent | None = None
     before: JobState | None = None
+    to_seal: RunEnded | None = None
 
 
 class FileLedger(SoleWriter):
@@ -54,6 +55,8 @@ class FileLedger(SoleWriter):
             raise StoppedError(str(self._failure))
         if isinstance(event, Intent):
             entry = _Entry(encode_line(event), durable, event, self.book.get(event.job))
+        elif isinstance(event, RunEnded) and event.terms:
+            entry = _Entry(b"", durable, to_seal=event)
         else:
             entry = _Entry(encode_line(event), durable)
         self._gathering.append(entry)
@@ -82,11 +85,18 @@ class FileLedger(SoleWriter):
         if not group:
             return
         try:
-            self._file.append(b"".join(entry.line for entry in group))
+            self._file.append(self._joined(group))
         except StoppedError as exc:
             loop.call_soon_threadsafe(self._fail, group, exc)
         else:
             loop.call_soon_threadsafe(_settle, group)
+
+    def _joined(self, group: list[_Entry]) -> bytes:
+        """Join the lines of a group; a run's end seals all that is before it."""
+        data = bytearray()
+        for entry in group:
+            data += encode_line(self._file.sealed(entry.to_seal, data)) if entry.to_seal else entry.line
+        return bytes(data)
 
     def _fail(self, group: list[_Entry], exc: StoppedError) -> None:
         self._failure = exc
@@ -130,7 +140,30 @@ async def open_ledger(path: Path, *, concurrency: int = 32) -> AsyncIterator[Fil
     Raises UsageError, LedgerError (see `storage.LedgerFile.open`).
     """
     file = LedgerFile(path, headroom_bytes=max(1 << 16, concurrency << 10))
-    book = await asyncio.to_thread(file.open)
+    async with _writing(file, await asyncio.to_thread(file.open)) as ledger:
+        yield ledger
+
+
+@asynccontextmanager
+async def open_sealed(
+    path: Path, fits: Callable[[RunEnded], bool], *, is_stopped: Callable[[], bool]
+) -> AsyncIterator[tuple[FileLedger, RunEnded] | None]:
+    """Open and lock a ledger file whose last line is a run's end that fits and seals all before it, without reading it.
+
+    Its book is empty: this is for a run that asks nothing of it. None, and nothing done, for any other file.
+    Raises StoppedError once `is_stopped`.
+    """
+    file = LedgerFile(path)
+    ended = await asyncio.to_thread(file.open_sealed, fits, is_stopped)
+    if ended is None:
+        yield None
+        return
+    async with _writing(file, Book()) as ledger:
+        yield ledger, ended
+
+
+@asynccontextmanager
+async def _writing(file: LedgerFile, book: Book) -> AsyncIterator[FileLedger]:
     ledger = FileLedger(file, book)
     writer = asyncio.create_task(ledger.write_groups(), name="ledger writer")
     try:

@@ -1,10 +1,12 @@
 """One event, one line: JSON with a checksum as its last member. Pure.
 
-A line is `{"event":...,"crc32":"0a1b2c3d"}` and a newline; the checksum is the CRC-32 of the bytes before `,"crc32"`.
-It finds lines that a disk or an editor changed. It is no protection against somebody who forges them.
+A line is `{"event":...,"crc":"ChssPQ"}` and a newline; the checksum is the CRC-32 of the bytes before `,"crc"`, in
+base64 because there are two lines a job. Earlier versions wrote `"crc32":"0a1b2c3d"`. It finds lines that a disk or an
+editor changed. It is no protection against somebody who forges them.
 """
 
 import zlib
+from binascii import b2a_base64
 from typing import Any, get_args
 
 import msgspec
@@ -13,9 +15,10 @@ from batchsubmit.jobs import Entry, Event, Unrecognised
 
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
-_MARK = b',"crc32":"'
+_MARK = b',"crc":"'
 _KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Event))
-_TAIL_LENGTH = len(_MARK) + 8 + len(b'"}\n')
+_TAIL_LENGTH = len(_MARK) + 6 + len(b'"}\n')
+_EARLIER_TAIL_LENGTH = len(b',"crc32":"0a1b2c3d"}\n')
 
 
 class LineDamagedError(ValueError):
@@ -25,7 +28,7 @@ class LineDamagedError(ValueError):
 def encode_line(event: Event) -> bytes:
     """Write one event as a line of the ledger, newline included."""
     body = _encode(event)[:-1]
-    return b'%s%s%08x"}\n' % (body, _MARK, zlib.crc32(body))
+    return body + _tail(body)
 
 
 def decode_line(line: bytes) -> Event:
@@ -55,9 +58,18 @@ def decode_entry(line: bytes) -> Entry:
 def _checked(line: bytes) -> bytes:
     """Give a line with its newline, if its checksum fits."""
     whole = line if line.endswith(b"\n") else line + b"\n"
-    if not whole.endswith(b',"crc32":"%08x"}\n' % zlib.crc32(memoryview(whole)[:-_TAIL_LENGTH])):
+    tail = _tail(memoryview(whole)[:-_TAIL_LENGTH])
+    if not whole.endswith(tail) and not whole.endswith(_earlier_tail(memoryview(whole)[:-_EARLIER_TAIL_LENGTH])):
         raise LineDamagedError("its checksum does not fit")
     return whole
+
+
+def _tail(body: bytes | memoryview) -> bytes:
+    return b'%s%.6s"}\n' % (_MARK, b2a_base64(zlib.crc32(body).to_bytes(4, "big")))
+
+
+def _earlier_tail(body: memoryview) -> bytes:
+    return b',"crc32":"%08x"}\n' % zlib.crc32(body)
 
 
 def _unrecognised(line: bytes, reason: Exception) -> Unrecognised:

@@ -11,10 +11,10 @@ from typing import BinaryIO
 from batchsubmit.book import Book
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.jobs import Entry, Event
+from batchsubmit.ledger.folding import read_events
 from batchsubmit.ledger.likeness import require_likeness
 from batchsubmit.ledger.lines import LineDamagedError, decode_entry
 from batchsubmit.ledger.location import Location
-from batchsubmit.ledger.storage import read_events
 
 
 def read_ledger(location: Location, *, region: str | None = None) -> Iterator[Event]:
@@ -31,8 +31,7 @@ def read_ledger(location: Location, *, region: str | None = None) -> Iterator[Ev
     require_likeness(location)
     try:
         with location.open("rb") as file:
-            for event, _ in read_events(file, location):
-                yield event
+            yield from read_events(file, location)
     except OSError as exc:
         raise UsageError(f"the ledger {location} cannot be read: {exc.strerror}") from exc
 

@@ -10,20 +10,22 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+
+from msgspec.structs import replace
 
 from batchsubmit.book import Book
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.jobs import Event
+from batchsubmit.jobs import Event, RunEnded
+from batchsubmit.ledger.folding import read_book
 from batchsubmit.ledger.lines import LineDamagedError, decode_line
+from batchsubmit.ledger.sealing import Written, last_end, last_sealed
 
 _FALLOC_FL_KEEP_SIZE = 1
 _COPY_BYTES = 1 << 20
-_USUAL_JOB_BYTES = 680
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -34,7 +36,8 @@ class LedgerFile:
         self.path = path
         self._headroom_bytes = headroom_bytes
         self._fd = -1
-        self._size = 0
+        self._is_ours = False
+        self._written = Written()
         self._broken: str | None = None
         self._displaced: str | None = None
 
@@ -46,16 +49,40 @@ class LedgerFile:
 
         Raises UsageError where the file cannot be opened, LedgerError where it is in use or damaged.
         """
-        self._fd = _open_regular(self.path)
+        self._fd, self._written = _open_regular(self.path), Written()
         try:
             self._lock()
-            book, sound = read_book(self.path)
-            for event in self._mend_tail(sound):
+            book = read_book(self.path, self._written)
+            for event in self._mend_tail():
                 book.apply(event)
         except BaseException:
             self.close()
             raise
         return book
+
+    def open_sealed(self, fits: Callable[[RunEnded], bool], is_stopped: Callable[[], bool]) -> RunEnded | None:
+        """Lock the file where its last line is a run's end that fits and seals all before it, and give that.
+
+        Else leave it as it is: it may be new, another's, torn or damaged, which to tell is for `open`.
+        Raises StoppedError once `is_stopped`.
+        """
+        with ExitStack() as stack, suppress(UsageError, LedgerError, OSError):
+            stack.callback(self.close)
+            self._fd = _open_regular(self.path, os.O_RDWR)
+            ended = last_end(self._fd)
+            if ended is None or not fits(ended):
+                return None  # before the lock, so that nobody is kept out for nothing
+            self._lock()
+            sealed = last_sealed(self._fd, is_stopped)
+            if sealed is not None and fits(sealed.ended):
+                stack.pop_all()
+                self._written = sealed.written
+                return sealed.ended
+        return None
+
+    def sealed(self, ended: RunEnded, after: bytes | bytearray) -> RunEnded:
+        """Seal all that is in the file, and what is to be written before this."""
+        return replace(ended, seal=self._written.seal(after))
 
     def _lock(self) -> None:
         try:
@@ -65,12 +92,12 @@ class LedgerFile:
                 f"the ledger {self.path} is in use by {_holder(self.path)}; wait for it to end, "
                 "or give this run another --ledger"
             ) from None
+        self._is_ours = True
 
-    def _mend_tail(self, sound: int) -> list[Event]:
+    def _mend_tail(self) -> list[Event]:
         """Cut off a torn last line; one that lacks no more than its newline is true, and stays."""
-        size = os.fstat(self._fd).st_size
+        sound, size = self._written.size, os.fstat(self._fd).st_size
         tail = os.pread(self._fd, size - sound, sound)
-        self._size = sound
         if not tail:
             return []
         try:
@@ -80,7 +107,7 @@ class LedgerFile:
             os.ftruncate(self._fd, sound)
             os.fsync(self._fd)
             return []
-        self._size = size
+        self._written.add(tail)
         self.append(b"\n")
         return [event]
 
@@ -97,7 +124,7 @@ class LedgerFile:
         length = ctypes.c_longlong(coming_bytes + self._headroom_bytes)
         if not hasattr(libc, "fallocate"):
             return
-        if libc.fallocate(self._fd, _FALLOC_FL_KEEP_SIZE, ctypes.c_longlong(self._size), length) == 0:
+        if libc.fallocate(self._fd, _FALLOC_FL_KEEP_SIZE, ctypes.c_longlong(self._written.size), length) == 0:
             return
         code = ctypes.get_errno()
         if code not in _CANNOT_RESERVE:
@@ -115,9 +142,9 @@ class LedgerFile:
             _write_all(self._fd, data)
         except OSError as exc:
             with suppress(OSError):
-                os.ftruncate(self._fd, self._size)
+                os.ftruncate(self._fd, self._written.size)
             raise self._stopped(exc) from exc
-        self._size += len(data)
+        self._written.add(data)
         try:
             os.fdatasync(self._fd)
         except OSError as exc:
@@ -150,8 +177,8 @@ class LedgerFile:
         """Copy the whole file and write on there."""
         fd = _open_regular(aside)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for start in range(0, self._size, _COPY_BYTES):
-            _write_all(fd, os.pread(self._fd, min(_COPY_BYTES, self._size - start), start))
+        for start in range(0, self._written.size, _COPY_BYTES):
+            _write_all(fd, os.pread(self._fd, min(_COPY_BYTES, self._written.size - start), start))
         os.fsync(fd)
         os.close(self._fd)
         self._fd, self.path = fd, aside
@@ -166,41 +193,11 @@ class LedgerFile:
         """Give back reserved room and the lock."""
         if self._fd < 0:
             return
-        with suppress(OSError):
-            os.ftruncate(self._fd, os.fstat(self._fd).st_size)
+        if self._is_ours:  # else another run may be writing, and what it appends just now would be cut off
+            with suppress(OSError):
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size)
         os.close(self._fd)
-        self._fd = -1
-
-
-def read_book(path: Path) -> tuple[Book, int]:
-    """Fold a ledger without locking it: the book, and how many bytes of whole lines it was read from.
-
-    Raises LedgerError with the number of the first damaged line.
-    """
-    sound = 0
-    with path.open("rb") as file:
-        book = Book(expected_jobs=os.fstat(file.fileno()).st_size // _USUAL_JOB_BYTES)
-        for event, length in read_events(file, path):
-            book.apply(event)
-            sound += length
-    return book, sound
-
-
-def read_events(file: BinaryIO, path: Path) -> Iterator[tuple[Event, int]]:
-    """Yield each event with its line's length in bytes; a last line without a newline is left out.
-
-    Raises LedgerError with the number of the first damaged line.
-    """
-    for number, line in enumerate(file, start=1):
-        if not line.endswith(b"\n"):
-            return
-        try:
-            yield decode_line(line), len(line)
-        except LineDamagedError as exc:
-            raise LedgerError(
-                f"the ledger {path} is damaged at line {number}: {exc}. Restore the file from a copy, then run "
-                "batchsubmit verify --repair on it"
-            ) from exc
+        self._fd, self._is_ours = -1, False
 
 
 def _beside(path: Path, why: str) -> Path:
@@ -208,10 +205,10 @@ def _beside(path: Path, why: str) -> Path:
     return path.with_name(f"{path.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
 
 
-def _open_regular(path: Path) -> int:
+def _open_regular(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     created = not path.exists()
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+        fd = os.open(path, flags | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
     except OSError as exc:
         raise UsageError(f"the ledger {path} cannot be opened for writing: {exc.strerror}") from exc
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -240,7 +237,7 @@ def _write_all(fd: int, data: bytes) -> None:
 def _holder(path: Path) -> str:
     """Name the run that holds the lock, from its own first line."""
     try:
-        book, _ = read_book(path)
+        book = read_book(path)
     except (LedgerError, OSError):
         return "another process"
     if not book.runs or book.last_end is not None:

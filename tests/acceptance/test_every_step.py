@@ -20,7 +20,7 @@ from conftest import CONSOLE_SCRIPT, Sandbox, csv_text
 from strategies import REGION
 
 from batchsubmit.jobs import Submitted
-from batchsubmit.ledger.storage import read_events
+from batchsubmit.ledger.folding import read_events
 
 LAUNCHER = Path(__file__).with_name("dying.py")
 SIDE_BY_SIDE = 4
@@ -136,7 +136,7 @@ def died_at(
         last_status = place.run(folder, None)
     ledger = folder / "jobs.ledger.jsonl"
     with ledger.open("rb") as file:
-        events = [event for event, _ in read_events(file, ledger)]
+        events = list(read_events(file, ledger))
     return Case(
         status=status,
         steps=(folder / "steps.txt").read_text().splitlines(),

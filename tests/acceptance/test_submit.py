@@ -289,7 +289,7 @@ def test_the_ledger_has_the_lines_of_the_contract_and_no_request(submitting: Pro
     assert [event["event"] for event in events] == ["run_started", "intent", "submitted", "run_ended"]
     for event in events:
         assert datetime.fromisoformat(event["at"]).tzinfo is not None
-        assert list(event)[-1] == "crc32"
+        assert list(event)[-1] == "crc"
     assert events[0]["batch"] == "b"
     assert events[-1]["counts"]["submitted"] == 1
     text = (submitting.folder / LEDGER).read_text()

@@ -2,15 +2,22 @@
 
     .venv/bin/python tests/bench/growth.py [--few N] [--many N] [--runs N] [--folder FOLDER] [commands ...]
 
-Commands are `validate`, `submit` and `rerun` (all by default). `peak MB` is the largest resident memory of the process
-as the kernel accounts for it, `µs/row` the whole process over its rows. `submit` runs against the minimal server with
-quotas and rate off; a million rows take it ten minutes and more. `rerun` has a ledger in which every job of the
-manifest is submitted, finds nothing to do, and is compared with a process that reads that ledger with msgspec, line by
-line, into nothing.
+Commands are `validate`, `first`, `submit`, `rerun` and `resume` (all by default). `peak MB` is the largest resident
+memory of the process as the kernel accounts for it, `net µs/row` the time of the process less that of the same command
+on one row (in the same round), over its rows: what grows with the manifest, without imports and connections. `net CPU
+µs/row` is the same of its CPU time, which says more where the machine has other work.
+
+`first` is the time from the start of `submit` to its first call as the server sees it (it is ended then), and how much
+longer that is than `validate` right before. `submit` runs against the minimal server with quotas and rate off; a
+million rows take it ten minutes. `rerun` has a ledger in which every job of the manifest is submitted, finds nothing to
+do, and is compared with a process that reads that ledger with msgspec, line by line, into nothing. `resume` is the same
+where the ledger does not prove that nothing is left, because the last run was killed after its last job: every row and
+every job is read.
 """
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,9 +25,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness import Figures, Ratio, alternate, machine, print_figures, print_ratios
-from workload import PROGRAM, minimal_server, surroundings, write_manifest, write_submitted_ledger
+from workload import PROGRAM, MinimalServer, minimal_server, surroundings, write_manifest, write_submitted_ledger
 
-COMMANDS = ("validate", "submit", "rerun")
+COMMANDS = ("validate", "first", "submit", "rerun", "resume")
+READS_A_LEDGER = ("rerun", "resume")
+NET = {"net µs/row": "s", "net CPU µs/row": "CPU s"}
 _READ_BY_MSGSPEC = """
 import msgspec, sys
 class Nothing(msgspec.Struct):
@@ -32,7 +41,7 @@ with open(sys.argv[1], "rb") as file:
 """
 
 
-def watch(command: Sequence[str], environment: dict[str, str], rows: int) -> Figures:
+def watch(command: Sequence[str], environment: dict[str, str]) -> Figures:
     """Run a process to its end and ask the kernel what it took."""
     began = time.monotonic()
     with open(os.devnull, "wb") as nothing:  # noqa: PTH123 (a device)
@@ -45,23 +54,40 @@ def watch(command: Sequence[str], environment: dict[str, str], rows: int) -> Fig
     return {
         "peak MB": usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10),
         "s": seconds,
-        "µs/row": 1e6 * seconds / rows,
+        "CPU s": usage.ru_utime + usage.ru_stime,
     }
 
 
 class Growth:
     """One manifest and its ledgers."""
 
-    def __init__(self, folder: Path, url: str, rows: int) -> None:
+    def __init__(self, folder: Path, server: MinimalServer, rows: int) -> None:
         self._rows = rows
         self._manifest = write_manifest(folder / f"{rows}.csv", rows)
         self._ledger = folder / f"{rows}.new.jsonl"
         self._submitted = folder / f"{rows}.submitted.jsonl"
-        self._environment = surroundings(url)
+        self._server = server
+        self._environment = surroundings(server.url)
+        self._cut_bytes = 0
 
     def validate(self) -> Figures:
         """Check the manifest."""
-        return watch([*PROGRAM, "validate", str(self._manifest)], self._environment, self._rows)
+        return watch([*PROGRAM, "validate", str(self._manifest)], self._environment)
+
+    def first(self) -> Figures:
+        """Check the manifest, then submit it until the first call is there."""
+        validated = self.validate()["s"]
+        self._server.reset()
+        self._ledger.unlink(missing_ok=True)
+        began = time.monotonic()
+        with subprocess.Popen(
+            self._submission(self._ledger), env=self._environment, stderr=subprocess.DEVNULL
+        ) as process:
+            while not (times := self._server.times()):
+                if process.poll() is not None:
+                    raise RuntimeError("the program made no call")
+            process.terminate()
+        return {"s": times[0] - began, "s more than validate": times[0] - began - validated}
 
     def submit(self) -> Figures:
         """Submit all of it."""
@@ -70,36 +96,56 @@ class Growth:
         return {**figures, "ledger bytes/job": self._ledger.stat().st_size / self._rows}
 
     def rerun(self) -> Figures:
-        """Submit it again."""
+        """Submit it again, after a run that came to its end."""
+        if not self._submitted.exists():
+            self.resume()
+        return self._submit(self._submitted)
+
+    def resume(self) -> Figures:
+        """Submit it again, after a run that was killed."""
         if not self._submitted.exists():
             write_submitted_ledger(self._submitted, self._rows)
+            self._cut_bytes = self._submitted.stat().st_size
+        os.truncate(self._submitted, self._cut_bytes)
         return self._submit(self._submitted)
 
     def read_ledger(self) -> Figures:
         """Read the ledger into nothing."""
-        return watch([sys.executable, "-c", _READ_BY_MSGSPEC, str(self._submitted)], self._environment, self._rows)
+        return watch([sys.executable, "-c", _READ_BY_MSGSPEC, str(self._submitted)], self._environment)
 
     def _submit(self, ledger: Path) -> Figures:
-        options = ["--rate", "0", "--ledger", str(ledger), "--yes"]
-        return watch([*PROGRAM, "submit", str(self._manifest), *options], self._environment, self._rows)
+        return watch(self._submission(ledger), self._environment)
+
+    def _submission(self, ledger: Path) -> list[str]:
+        return [*PROGRAM, "submit", str(self._manifest), "--rate", "0", "--ledger", str(ledger), "--yes"]
 
 
 def measure(
     commands: Sequence[str], few: int, many: int, runs: int, folder: str | None = None, *, warm_ups: int = 1
-) -> tuple[dict[str, list[Figures]], list[Ratio]]:
+) -> dict[str, list[Figures]]:
     with tempfile.TemporaryDirectory(dir=folder) as place, minimal_server() as server:
-        small, large = (Growth(Path(place), server.url, rows) for rows in (few, many))
+        manifests = {rows: Growth(Path(place), server, rows) for rows in (1, few, many)}
         alternatives: dict[str, Callable[[], Figures]] = {}
-        ratios = []
         for command in commands:
-            names = [f"{command}, {rows:,} rows" for rows in (few, many)]
-            alternatives |= {name: getattr(each, command) for name, each in zip(names, (small, large), strict=True)}
-            ratios.append(Ratio("µs/row", names[1], names[0]))
-            if command == "rerun":
-                reading = f"msgspec, {many:,} jobs"
-                alternatives[reading] = large.read_ledger
-                ratios.append(Ratio("s", names[1], reading))
-        return alternate(alternatives, runs=runs, warm_ups=warm_ups), ratios
+            alternatives |= {_name(command, rows): getattr(each, command) for rows, each in manifests.items()}
+            if command in READS_A_LEDGER:
+                alternatives[f"msgspec, {many:,} jobs"] = manifests[many].read_ledger
+        measured = alternate(alternatives, runs=runs, warm_ups=warm_ups)
+    for command in commands:
+        starts = measured[_name(command, 1)]
+        for rows in (few, many):
+            name = _name(command, rows)
+            pairs = zip(measured[name], starts, strict=True)
+            measured[name] = [{**figures, **_net(figures, start, rows)} for figures, start in pairs]
+    return measured
+
+
+def _net(figures: Figures, start: Figures, rows: int) -> Figures:
+    return {net: 1e6 * (figures[of] - start[of]) / (rows - 1) for net, of in NET.items() if of in figures}
+
+
+def _name(command: str, rows: int) -> str:
+    return f"{command}, {rows:,} row{'s' if rows > 1 else ''}"
 
 
 def main() -> None:
@@ -112,17 +158,20 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.commands) - set(COMMANDS):
         parser.error(f"no command {', '.join(unknown)}")
-    measured, ratios = measure(
-        options.commands or COMMANDS, options.few, options.many, options.runs, options.folder, warm_ups=0
-    )
+    commands = options.commands or COMMANDS
+    measured = measure(commands, options.few, options.many, options.runs, options.folder, warm_ups=0)
     print(machine())
     print_figures(measured)
-    print_ratios(measured, ratios)
-    for command in options.commands or COMMANDS:
-        few, many = (
-            [run["peak MB"] for run in measured[f"{command}, {rows:,} rows"]] for rows in (options.few, options.many)
-        )
-        print(f"{command}: {max(many) - min(few):+.0f} MB at most from {options.few:,} to {options.many:,} rows")
+    for command in commands:
+        few, many = (_name(command, rows) for rows in (options.few, options.many))
+        ratios = [Ratio(net, many, few) for net in NET if net in measured[few][0]]
+        if command in READS_A_LEDGER:
+            ratios.append(Ratio("s", many, f"msgspec, {options.many:,} jobs"))
+        print_ratios(measured, ratios)
+        if "peak MB" not in measured[few][0]:
+            continue
+        most, least = max(run["peak MB"] for run in measured[many]), min(run["peak MB"] for run in measured[few])
+        print(f"{command}: {most - least:+.0f} MB at most from {options.few:,} to {options.many:,} rows")
 
 
 if __name__ == "__main__":

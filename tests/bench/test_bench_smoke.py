@@ -10,7 +10,8 @@ from lanes import microseconds_a_job
 from rate import most_within
 from slots import best_makespan
 from throughput import Bench
-from workload import minimal_server, write_manifest
+from waiting import Waiting
+from workload import MinimalServer, minimal_server, sandbox, write_manifest
 
 from batchsubmit.config import Settings
 from batchsubmit.sources.checked import open_checked_manifest
@@ -31,6 +32,7 @@ SCRIPTS = (
     "forecast.py",
     "fleet.py",
     "worker_memory.py",
+    "waiting.py",
 )
 
 
@@ -65,10 +67,25 @@ def test_the_program_submits_the_manifest_to_the_minimal_server(tmp_path: Path) 
 
 def test_a_rerun_finds_nothing_to_do(tmp_path: Path) -> None:
     """The ledger that it is measured on is one of the program's own."""
-    growth = Growth(tmp_path, "http://127.0.0.1:9", 20)
+    growth = Growth(tmp_path, MinimalServer("http://127.0.0.1:9"), 20)
     assert growth.rerun()["peak MB"] > 10
     assert growth.read_ledger()["s"] > 0
     assert growth.validate()["peak MB"] > 10
+
+
+def test_the_first_call_of_a_run_is_seen(tmp_path: Path) -> None:
+    """And the run is ended then."""
+    with minimal_server() as server:
+        assert Growth(tmp_path, server, 200).first()["s"] > 0
+
+
+def test_jobs_wait_where_their_own_or_others_hold_all_slots(tmp_path: Path) -> None:
+    """And their process uses next to nothing of a core meanwhile."""
+    with sandbox("--per-membership", "5", "--per-account", "10") as service:
+        waiting = Waiting(service, tmp_path, jobs=40, lanes=5)
+        for others in (False, True):
+            assert waiting.measure(0.5, 0.5, others=others, terminal=others)["% of a core"] < 100
+            assert service.accepted() == 10
 
 
 def test_the_manifest_has_no_problem(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ _MINIMAL_SERVER = Path(__file__).with_name("minimal_server.py")
 _SAMPLE_SECONDS = 0.01
 
 
-def request(number: int) -> dict[str, Any]:
+def request(number: int, memberships: Sequence[str] = MEMBERSHIPS) -> dict[str, Any]:
     """The request of one row."""
-    membership = MEMBERSHIPS[number % len(MEMBERSHIPS)]
+    membership = memberships[number % len(memberships)]
     scope = f"arn:aws:cleanrooms-ml:{REGION}:{ACCOUNT}:membership/{membership}"
     return {
         "membershipIdentifier": membership,
@@ -44,12 +44,12 @@ _COLUMNS = (
 )
 
 
-def write_manifest(path: Path, rows: int) -> Path:
+def write_manifest(path: Path, rows: int, memberships: Sequence[str] = MEMBERSHIPS) -> Path:
     """Write the requests of so many rows as CSV."""
     with path.open("w") as file:
         file.write(_COLUMNS)
         for number in range(rows):
-            row = request(number)
+            row = request(number, memberships)
             cells = (
                 row["name"],
                 row["membershipIdentifier"],

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from batchsubmit.errors import LedgerError
 from batchsubmit.jobs import Event, Failed, Intent, Refused, RunStarted, Submitted, Unknown
+from batchsubmit.ledger.folding import read_events
 from batchsubmit.ledger.lines import encode_line
-from batchsubmit.ledger.storage import LedgerFile, read_events
+from batchsubmit.ledger.storage import LedgerFile
 
 AT = "2026-11-23T00:00:00.000000Z"
 NAME = 'n \u00fc \U0001f600 " \\ \n'
@@ -44,7 +45,7 @@ def reopened(path: Path) -> list[Event]:
     file.append(encode_line(intent("next")))
     file.close()
     with path.open("rb") as stream:
-        return [event for event, _ in read_events(stream, path)]
+        return list(read_events(stream, path))
 
 
 @pytest.mark.parametrize("tail", [GROUP[:1], GROUP], ids=["one line", "a group of three lines"])

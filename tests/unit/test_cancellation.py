@@ -21,7 +21,9 @@ from batchsubmit.config import LookupSettings, RetrySettings
 from batchsubmit.jobs import Conflicted, Job, Outcome, Throttled, Uncertain
 from batchsubmit.ledger import Ledger
 from batchsubmit.ledger.file import open_ledger
-from batchsubmit.ledger.storage import LedgerFile, read_book
+from batchsubmit.ledger.folding import read_book
+from batchsubmit.ledger.sealing import Written
+from batchsubmit.ledger.storage import LedgerFile
 from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
@@ -230,8 +232,9 @@ async def _cancelled(task: "asyncio.Task[object]") -> None:
 
 def _found(path: Path) -> JobState | None:
     """What the next run finds."""
-    book, size = read_book(path)
-    assert size == path.stat().st_size
+    written = Written()
+    book = read_book(path, written)
+    assert written.size == path.stat().st_size
     return book.get(JOB.key)
 
 

@@ -8,8 +8,8 @@ from conftest import EPOCH
 from batchsubmit.clock import timestamp
 from batchsubmit.jobs import RunEnded, RunStarted
 from batchsubmit.ledger.file import open_ledger
+from batchsubmit.ledger.folding import read_book
 from batchsubmit.ledger.holder import holding_run
-from batchsubmit.ledger.storage import read_book
 
 AT = timestamp(EPOCH)
 STARTED = RunStarted(
@@ -28,14 +28,14 @@ async def test_a_run_that_writes_is_named(path: Path) -> None:
     """By its own first line."""
     async with open_ledger(path) as ledger:
         await ledger.put(STARTED)
-        assert holding_run(path, read_book(path)[0]) == f"run run-1 (process 7 on host, since {AT})"
+        assert holding_run(path, read_book(path)) == f"run run-1 (process 7 on host, since {AT})"
 
 
 async def test_a_run_that_died_holds_nothing(path: Path) -> None:
     """It has no last line, but the lock went with it; asking leaves the ledger to the next run."""
     async with open_ledger(path) as ledger:
         await ledger.put(STARTED)
-    assert holding_run(path, read_book(path)[0]) == ""
+    assert holding_run(path, read_book(path)) == ""
     async with open_ledger(path) as ledger:
         assert len(ledger.book.runs) == 1
 
@@ -45,4 +45,4 @@ async def test_a_run_that_ended_is_not_asked_for_its_lock(path: Path) -> None:
     async with open_ledger(path) as ledger:
         await ledger.put(STARTED)
         await ledger.put(ENDED)
-        assert holding_run(path, read_book(path)[0]) == ""
+        assert holding_run(path, read_book(path)) == ""

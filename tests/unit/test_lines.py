@@ -1,5 +1,6 @@
 """One event, one line of JSON that any tool reads and no disk changes unnoticed."""
 
+import base64
 import json
 import zlib
 
@@ -53,8 +54,19 @@ def test_a_line_is_one_line_of_json_with_the_checksum_last(event: Event) -> None
     members = json.loads(line)
     assert next(iter(members)) == "event"
     assert members["at"] == AT
-    assert list(members)[-1] == "crc32"
-    assert int(members["crc32"], 16) == zlib.crc32(line.partition(b',"crc32"')[0])
+    assert list(members)[-1] == "crc"
+    assert base64.b64decode(members["crc"] + "==") == zlib.crc32(line.partition(b',"crc"')[0]).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_lines_of_earlier_versions_are_read(event: Event) -> None:
+    """Their checksum had another name and spelling; a changed one is noticed as well."""
+    body = encode_line(event).partition(b',"crc"')[0]
+    earlier = b'%s,"crc32":"%08x"}\n' % (body, zlib.crc32(body))
+    assert decode_line(earlier) == decode_line(earlier.removesuffix(b"\n")) == event
+    for place in range(len(earlier) - 1):
+        with pytest.raises(LineDamagedError):
+            decode_line(earlier[:place] + bytes([earlier[place] ^ 1]) + earlier[place + 1 :])
 
 
 def test_any_changed_byte_is_noticed() -> None:

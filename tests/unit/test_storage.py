@@ -8,8 +8,10 @@ import pytest
 
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.jobs import Event, Intent, RunEnded, RunStarted, Submitted
+from batchsubmit.ledger.folding import read_book
 from batchsubmit.ledger.lines import decode_line, encode_line
-from batchsubmit.ledger.storage import LedgerFile, read_book
+from batchsubmit.ledger.sealing import Written
+from batchsubmit.ledger.storage import LedgerFile
 from batchsubmit.states import Phase
 
 AT = "2026-11-23T00:00:00.000000Z"
@@ -243,13 +245,39 @@ def test_closing_twice_is_harmless(path: Path) -> None:
     assert "closed" in repr(file)
 
 
+def test_a_ledger_may_be_opened_again(path: Path) -> None:
+    """By the same object; what it cuts off and reserves goes by the file as it is then."""
+    file = LedgerFile(path)
+    for _ in range(2):
+        file.open()
+        file.append(lines(STARTED))
+        file.close()
+    path.write_bytes(lines(STARTED) + b"torn")
+    file.open()
+    file.close()
+    assert path.read_bytes() == lines(STARTED)
+
+
+def test_who_is_kept_out_leaves_the_file_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives back no room: what the holder appends at that moment would be cut off."""
+    holder = LedgerFile(path)
+    holder.open()
+    holder.append(lines(STARTED))
+    monkeypatch.setattr(os, "ftruncate", lambda *_: pytest.fail("the file is another's"))
+    with pytest.raises(LedgerError, match="in use"):
+        LedgerFile(path).open()
+    monkeypatch.undo()
+    holder.close()
+
+
 def test_a_ledger_can_be_read_while_another_writes_to_it(path: Path) -> None:
     """`status` looks on; a line that is being written is left out."""
     file = LedgerFile(path)
     file.open()
     file.append(lines(intent("a")) + encode_line(submitted("a"))[:30])
-    book, sound = read_book(path)
-    assert sound == len(lines(intent("a")))
+    written = Written()
+    book = read_book(path, written)
+    assert written.size == len(lines(intent("a")))
     assert [state.phase for state in book] == [Phase.INTENT]
     file.close()
 
@@ -258,7 +286,7 @@ def test_the_lines_are_those_of_the_contract(path: Path) -> None:
     """What one version writes, another reads: a line's bytes never change."""
     line = (
         b'{"event":"submitted","at":"2026-11-23T00:00:00.000000Z","job":"a","membership":"m","name":"n",'
-        b'"arn":"arn-a","attempt":1,"via":"start","crc32":"'
+        b'"arn":"arn-a","attempt":1,"via":"start","crc":"'
     )
     assert encode_line(submitted("a")).startswith(line)
     assert decode_line(encode_line(submitted("a"))) == submitted("a")
