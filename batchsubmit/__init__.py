@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batchsubmit.api import Batch, Report, open_batch, submit_jobs
+    from batchsubmit.api.batch import Batch, Report, open_batch, submit_jobs
+    from batchsubmit.api.outcomes import Failed, Finished, Outcome, Submitted, Unknown
     from batchsubmit.config import Settings, load_settings
     from batchsubmit.errors import BatchsubmitError, LedgerError, ManifestError, StoppedError, UsageError
-    from batchsubmit.outcomes import Failed, Finished, Outcome, Submitted, Unknown
 
 __version__ = "0.1.0"
 
@@ -34,10 +34,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("Batch", "Report", "open_batch", "submit_jobs"),
+    "api.batch": ("Batch", "Report", "open_batch", "submit_jobs"),
     "config": ("Settings", "load_settings"),
     "errors": ("BatchsubmitError", "LedgerError", "ManifestError", "StoppedError", "UsageError"),
-    "outcomes": ("Failed", "Finished", "Outcome", "Submitted", "Unknown"),
+    "api.outcomes": ("Failed", "Finished", "Outcome", "Submitted", "Unknown"),
 }
 
 if not TYPE_CHECKING:  # else a misspelt name would pass for an object

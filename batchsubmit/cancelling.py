@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TypeAlias
 
-from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import RUNNING_STATUSES, JobsApi
+from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.clock import timestamp
 from batchsubmit.config import SlotSettings
 from batchsubmit.jobs import Accepted, Conflicted, Finished, Forbidden, NotSent, Outcome, Throttled, Uncertain

@@ -8,7 +8,7 @@ When to look is decided in `slots`.
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from batchsubmit.catalog import Catalog, ReadError
+from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.clock import timestamp
 from batchsubmit.jobs import Finished
 from batchsubmit.recorder import Recorder

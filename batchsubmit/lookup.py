@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import JobDetails, JobSummary
+from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.config import LookupSettings
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import KEY_TAG, Absent, Duplicate, JobEvent, Submitted

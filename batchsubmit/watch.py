@@ -6,13 +6,13 @@ When to look, and what follows for the slots, is decided in `slots`; here stand 
 from collections.abc import Callable
 from datetime import datetime
 
-from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import RUNNING_STATUSES, JobDetails, JobSummary
-from batchsubmit.durations import JobClass
+from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.ends import Ends
 from batchsubmit.logger import get_logger
 from batchsubmit.recorder import Recorder
 from batchsubmit.slots import Look, RunningJob, Sighting, Slots
+from batchsubmit.slots.durations import JobClass
 from batchsubmit.states import Phase
 from batchsubmit.stopping import Stop, StopReason
 

@@ -14,19 +14,19 @@ from typing import Any
 from conftest import job_named
 from virtual import SlowLedger, Wire
 
-from batchsubmit.catalog import Catalog
-from batchsubmit.claiming import Claims
+from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
-from batchsubmit.durations import Durations
 from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.jobs import Finished, Job
+from batchsubmit.ledger.claiming import Claims
 from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 from batchsubmit.simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from batchsubmit.slots import Slots
+from batchsubmit.slots.durations import Durations
 from batchsubmit.stopping import Stop
 from batchsubmit.submitter import Submitter
 from batchsubmit.watch import Watcher

@@ -9,7 +9,7 @@ import click
 from batchsubmit.errors import StoppedError
 
 if TYPE_CHECKING:
-    from batchsubmit.app import Undertaking
+    from batchsubmit.app.submitting import Undertaking
     from batchsubmit.stopping import Stop
 
 _QUESTION = "Go on? [y/N]: "
@@ -27,8 +27,8 @@ def somebody_is_there() -> bool:
 
 async def ask_to_go_on(undertaking: "Undertaking") -> None:
     """Show the plan in short and wait for a yes; where nothing is to do, nothing is asked. Raises NotAgreedError."""
+    from batchsubmit.app.planning import plan_of  # noqa: PLC0415
     from batchsubmit.cli.plan_words import short_plan  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.planning import plan_of  # noqa: PLC0415
 
     plan = await plan_of(undertaking)
     if not plan.prospect.to_do:

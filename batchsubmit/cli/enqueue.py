@@ -13,8 +13,8 @@ from batchsubmit.counting import agreeing, counted
 from batchsubmit.errors import StoppedError
 
 if TYPE_CHECKING:
+    from batchsubmit.app.enqueuing import EnqueueOptions, EnqueueSummary
     from batchsubmit.config import Settings
-    from batchsubmit.enqueue import EnqueueOptions, EnqueueSummary
 
 
 @click.command(
@@ -62,9 +62,9 @@ def enqueue(
     Every row is checked before anything is sent. A second run goes on where the first one ended, and sends nothing
     twice that SQS is known to have.
     """
+    from batchsubmit.app.enqueuing import EnqueueOptions  # noqa: PLC0415
+    from batchsubmit.app.worker import queue_and_region  # noqa: PLC0415
     from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.enqueue import EnqueueOptions  # noqa: PLC0415
-    from batchsubmit.worker import queue_and_region  # noqa: PLC0415
 
     settings = read_settings(config, worker={"queue_url": queue_url})
     configure_logging(settings.log)
@@ -83,7 +83,7 @@ def enqueue(
 
 
 async def _run(options: "EnqueueOptions", settings: "Settings") -> "EnqueueSummary":
-    from batchsubmit.enqueue import enqueue as send  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.app.enqueuing import enqueue as send  # noqa: PLC0415 (help is fast without)
 
     with telling_problems():
         return await send(options, settings)

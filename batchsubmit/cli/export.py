@@ -17,9 +17,9 @@ from batchsubmit.errors import UsageError
 from batchsubmit.exits import EXIT_FAILED
 
 if TYPE_CHECKING:
+    from batchsubmit.app.mending import Mending
     from batchsubmit.config import Settings
     from batchsubmit.ledger.location import Location
-    from batchsubmit.mending import Mending
     from batchsubmit.report.chronicle import Chronicle
 
 _MOST_NAMED = 10
@@ -100,7 +100,7 @@ def _opened(output: Path | None, *inputs: "Location | str") -> Iterator[BinaryIO
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    from batchsubmit.saving import saving  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.handover.saving import saving  # noqa: PLC0415 (help is fast without)
 
     with saving(output, inputs=inputs_of(*inputs)) as file:
         yield file
@@ -122,7 +122,7 @@ async def _write_failed(
     batch: str | None,
     settings: "Settings",
 ) -> "Mending":
-    from batchsubmit.mending import failed_rows  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.app.mending import failed_rows  # noqa: PLC0415 (help is fast without)
 
     async with failed_rows(chronicle, manifest, settings, batch=batch) as mending:
         if mending.rows:

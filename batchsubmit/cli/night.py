@@ -5,15 +5,15 @@ from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 
-from batchsubmit.afterwards import Afterwards, Writer
-from batchsubmit.batchid import expand, expand_path, placeholders, zone_named
-from batchsubmit.bounds import deadline_in, failure_limit_in
+from batchsubmit.app.afterwards import Afterwards, Writer
+from batchsubmit.app.bounds import deadline_in, failure_limit_in
+from batchsubmit.app.run import SubmitOptions
 from batchsubmit.config import NightSettings, Settings
 from batchsubmit.errors import UsageError
+from batchsubmit.handover.batchid import expand, expand_path, placeholders, zone_named
+from batchsubmit.handover.notices import read_target
+from batchsubmit.handover.uploads import Destination
 from batchsubmit.ledger.location import TableLocation, parse_location
-from batchsubmit.notices import read_target
-from batchsubmit.run import SubmitOptions
-from batchsubmit.uploads import Destination
 
 _FLAGS = ("manifest", "sandbox", "sandbox_job_seconds", "canary", "skip_invalid", "allow_duplicates", "retry_failed")
 

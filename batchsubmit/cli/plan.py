@@ -20,10 +20,10 @@ from batchsubmit.cli.options import (
 from batchsubmit.exits import EXIT_FAILED
 
 if TYPE_CHECKING:
+    from batchsubmit.app.planning import Plan
+    from batchsubmit.app.run import SubmitOptions
     from batchsubmit.config import Settings
-    from batchsubmit.outlook import Outlook
-    from batchsubmit.planning import Plan
-    from batchsubmit.run import SubmitOptions
+    from batchsubmit.forecast.outlook import Outlook
 
 
 @click.command(
@@ -86,10 +86,10 @@ def plan(
     Starts no job and writes nothing, also while a run has the ledger. Exit status 2 where the manifest is wrong, and
     with --online 1 where a trained model or channel is not ready.
     """
+    from batchsubmit.app.planning import PlanOptions  # noqa: PLC0415
+    from batchsubmit.app.planning import plan as make_plan  # noqa: PLC0415
     from batchsubmit.cli.plan_words import whole_plan  # noqa: PLC0415 (help is fast without)
     from batchsubmit.ledger.location import parse_location  # noqa: PLC0415
-    from batchsubmit.planning import PlanOptions  # noqa: PLC0415
-    from batchsubmit.planning import plan as make_plan  # noqa: PLC0415
 
     asked, settings = _as_submit(config, given)
     ledgers = tuple(map(parse_location, history))

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from batchsubmit.app.planning import Plan
 from batchsubmit.counting import counted
-from batchsubmit.outlook import Outlook
-from batchsubmit.planning import Plan
-from batchsubmit.prospect import LaneProspect
+from batchsubmit.forecast.outlook import Outlook
+from batchsubmit.standing.prospect import LaneProspect
 
 _MOST_LISTED = 20
 _HEADS = ("membership", "rows", "submitted", "failed", "unknown", "to do", "slots", "running")

@@ -34,7 +34,7 @@ def validate(manifest: str, config: Path | None, *, allow_duplicates: bool, as_j
 
     The first hundred problems are printed, the others counted. Exit status 2 where there is any.
     """
-    from batchsubmit.heap import keep_large_blocks_apart  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.cli.heap import keep_large_blocks_apart  # noqa: PLC0415 (help is fast without)
 
     keep_large_blocks_apart()
     inventory = asyncio.run(_take(manifest, read_settings(config), allow_duplicates=allow_duplicates))

@@ -14,9 +14,9 @@ from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError
 
 if TYPE_CHECKING:
+    from batchsubmit.app.shift import ShiftSummary
     from batchsubmit.config import Settings
     from batchsubmit.ledger.location import Location
-    from batchsubmit.shift import ShiftSummary
 
 
 @click.command(
@@ -70,7 +70,7 @@ def worker(
 
 
 def _check(settings: "Settings", *, as_json: bool) -> int:
-    from batchsubmit.worker import check  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.app.worker import check  # noqa: PLC0415 (help is fast without)
 
     words = asyncio.run(check(settings))
     for word in words:
@@ -85,8 +85,8 @@ def _advise(word: str) -> None:
 
 
 async def _run(ledger: "Location", batch: str, settings: "Settings") -> "ShiftSummary":
+    from batchsubmit.app.worker import WorkerOptions, work  # noqa: PLC0415
     from batchsubmit.observers.logs import LogObserver  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.worker import WorkerOptions, work  # noqa: PLC0415
 
     options = WorkerOptions(ledger=ledger, batch=batch)
     return await work(options, settings, observers=[LogObserver()], advise=_advise)

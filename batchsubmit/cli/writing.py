@@ -41,8 +41,8 @@ def inputs_of(*locations: "Location | str") -> list[Path]:
 def write_report(ledger: "Location", output: Path) -> dict[str, Any]:
     """Write the page; give its headline and figures. Raises UsageError, LedgerError."""
     from batchsubmit.clock import SystemClock  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.handover.saving import saving  # noqa: PLC0415
     from batchsubmit.report.page import Setting, make_page  # noqa: PLC0415
-    from batchsubmit.saving import saving  # noqa: PLC0415
 
     remarks: list[str] = []
     chronicle = read_chronicle(ledger, remarks.append)
@@ -59,9 +59,9 @@ def write_export(ledger: "Location", output: Path, as_format: str | None = None)
 
     Raises UsageError, LedgerError.
     """
+    from batchsubmit.handover.saving import saving  # noqa: PLC0415
     from batchsubmit.report.rows import export_rows  # noqa: PLC0415 (help is fast without)
     from batchsubmit.report.tables import FORMATS as WRITERS  # noqa: PLC0415
-    from batchsubmit.saving import saving  # noqa: PLC0415
 
     chronicle = read_chronicle(ledger)
     with saving(output, inputs=inputs_of(ledger)) as file:

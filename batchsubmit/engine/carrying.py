@@ -9,16 +9,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, assert_never
 
-from batchsubmit.claiming import Held
 from batchsubmit.clock import Clock
-from batchsubmit.durations import JobClass
 from batchsubmit.engine.crew import Crew, Limits
 from batchsubmit.engine.underway import UnderWay
 from batchsubmit.jobs import Accepted, Job, QuotaExceeded, Rejected, Uncertain
 from batchsubmit.ledger import Taken
+from batchsubmit.ledger.claiming import Held
 from batchsubmit.logger import get_logger
 from batchsubmit.lookup import Finding, Found, NotThere, Undecided
 from batchsubmit.slots import RunningJob, Slots, Ticket
+from batchsubmit.slots.durations import JobClass
 from batchsubmit.sources.delivery import Delivery
 from batchsubmit.states import Action
 from batchsubmit.stopping import Stop

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from batchsubmit.claiming import Claims
+from batchsubmit.ledger.claiming import Claims
 from batchsubmit.lookup import Lookup
 from batchsubmit.submitter import Submitter
 from batchsubmit.watch import Watcher

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from batchsubmit.claiming import Held
 from batchsubmit.engine.carrying import Carrier
 from batchsubmit.engine.crew import Crew, Limits
 from batchsubmit.engine.underway import UnderWay
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger import Taken
+from batchsubmit.ledger.claiming import Held
 from batchsubmit.lookup import Finding, Found, NotThere, Undecided
 from batchsubmit.sources.delivery import Source
 from batchsubmit.states import Action, JobState

@@ -10,9 +10,9 @@ from asyncio_throttle.throttler import Throttler
 from batchsubmit.book import Book
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi
 from batchsubmit.config import Settings
+from batchsubmit.engine.machinery import Gates, Machinery, Surroundings
 from batchsubmit.jobs import Event, Job, Outcome
 from batchsubmit.ledger.sole import SoleWriter
-from batchsubmit.machinery import Gates, Machinery, Surroundings
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.recorder import Recorder
 from batchsubmit.simulation.loop import VirtualClock

@@ -3,7 +3,7 @@
 import math
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.durations import Durations
+from batchsubmit.slots.durations import Durations
 from batchsubmit.slots.lane import Account, Lane
 from batchsubmit.slots.looks import Look, Terms, plan_look
 from batchsubmit.slots.ranking import Ranking

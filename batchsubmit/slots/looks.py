@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from batchsubmit.durations import Durations
+from batchsubmit.slots.durations import Durations
 from batchsubmit.slots.roster import RunningJob
 
 _CALLS_A_JOB_TIME = 250.0

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from batchsubmit.durations import JobClass
+from batchsubmit.slots.durations import JobClass
 
 
 @dataclass(slots=True, kw_only=True)

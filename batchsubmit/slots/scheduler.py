@@ -8,10 +8,10 @@ import math
 from collections.abc import Callable, Collection, Iterable
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.durations import Durations, JobClass
 from batchsubmit.jobs import QuotaExceeded
 from batchsubmit.slots.agenda import Agenda
 from batchsubmit.slots.budget import Budget
+from batchsubmit.slots.durations import Durations, JobClass
 from batchsubmit.slots.lane import Account, Lane, Ticket
 from batchsubmit.slots.lessons import learn_accepted, learn_counted, learn_quiet, learn_refused
 from batchsubmit.slots.looks import PAGE_SIZE, Look

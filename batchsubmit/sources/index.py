@@ -7,7 +7,7 @@ import struct
 from array import array
 from collections.abc import Iterator, Sequence
 
-from batchsubmit.digests import DIGEST_BYTES
+from batchsubmit.book.digests import DIGEST_BYTES
 from batchsubmit.jobs import Job, job_digest, key_text
 from batchsubmit.schema import canonical
 from batchsubmit.sources.rows import GoodRows, Reader, Row

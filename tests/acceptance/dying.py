@@ -17,7 +17,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import batchsubmit.app  # noqa: F401 (imported before the forks, not in each)
+import batchsubmit.app.submitting  # noqa: F401 (imported before the forks, not in each)
 from batchsubmit.cleanrooms.client import CleanRooms
 from batchsubmit.cli import main
 from batchsubmit.ledger.storage import LedgerFile

@@ -14,9 +14,9 @@ from collections import deque
 from harness import machine
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.durations import Durations, JobClass
 from batchsubmit.jobs import QuotaExceeded
 from batchsubmit.slots import Look, RunningJob, Sighting, Slots, Ticket
+from batchsubmit.slots.durations import Durations, JobClass
 
 KIND = JobClass("model", "ml.m5.large")
 MEMBERSHIP_QUOTA = QuotaExceeded("ServiceQuotaExceededException", "", "jobs per membership", 5.0)

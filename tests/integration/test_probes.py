@@ -15,12 +15,12 @@ from click.testing import CliRunner
 from conftest import job_arn, job_named
 from prometheus_client.parser import text_string_to_metric_families
 
+from batchsubmit.app.health import make_metrics, serving_probes
 from batchsubmit.cli.check import check_option
 from batchsubmit.cli.options import config_option
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import WorkerSettings
 from batchsubmit.errors import UsageError
-from batchsubmit.health import make_metrics, serving_probes
 from batchsubmit.jobs import Intent, Submitted
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.observers.metrics import Metrics

@@ -9,14 +9,13 @@ import pytest
 from conftest import Program, Sandbox, csv_text
 from msgspec.structs import replace
 
-from batchsubmit import app
-from batchsubmit.app import submit
+from batchsubmit.app.run import SubmitOptions
+from batchsubmit.app.submitting import submit
 from batchsubmit.config import Settings, load_settings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.jobs import Intent, RunEnded
 from batchsubmit.ledger.lines import decode_line, encode_line
 from batchsubmit.report.summary import Summary
-from batchsubmit.run import SubmitOptions
 from batchsubmit.stopping import Stop, StopReason
 
 NAMES = ["a", "b", "c", "d"]
@@ -41,7 +40,7 @@ class Desk:
     async def submit_unread(self, *, settings: Settings | None = None, **options: object) -> Summary:
         """The same, and no row may be read for it."""
         with self._patch.context() as patch:
-            patch.setattr(app, "check_manifest", lambda *_, **__: pytest.fail("the rows were read"))
+            patch.setattr(submitting, "check_manifest", lambda *_, **__: pytest.fail("the rows were read"))
             return await self.submit(settings=settings, **options)
 
     def unseal(self) -> None:
@@ -198,7 +197,7 @@ async def test_a_manifest_that_changed_while_it_was_read_proves_nothing(
     desk: Desk, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Changed back, it is one whose rows nobody has read yet."""
-    check = app.check_manifest
+    check = submitting.check_manifest
     text = desk.manifest.read_text()
 
     async def check_another(*given: Any, **more: Any) -> object:  # noqa: ANN401 (passed on)
@@ -206,7 +205,7 @@ async def test_a_manifest_that_changed_while_it_was_read_proves_nothing(
         return await check(*given, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(app, "check_manifest", check_another)
+        patch.setattr(submitting, "check_manifest", check_another)
         assert (await desk.submit()).submitted == 2
     desk.manifest.write_text(text)
     assert (await desk.submit()).submitted == 4
@@ -229,7 +228,7 @@ async def test_a_run_that_is_stopped_while_it_looks_says_so(desk: Desk, monkeypa
     await desk.submit()
     before = desk.ledger.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(app, "Stop", _stopped)
+        patch.setattr(submitting, "Stop", _stopped)
         with pytest.raises(StoppedError, match="nothing was sent"):
             await desk.submit()
     assert desk.ledger.read_bytes() == before

@@ -12,9 +12,9 @@ from conftest import job_named
 from moto.server import ThreadedMotoServer
 
 from batchsubmit.errors import UsageError
+from batchsubmit.handover.uploads import BYTES, SHA256, Destination, Origin, Uploaded, UploadError, _Uploader, upload
 from batchsubmit.jobs import Failed
 from batchsubmit.ledger.lines import encode_line
-from batchsubmit.uploads import BYTES, SHA256, Destination, Origin, Uploaded, UploadError, _Uploader, upload
 
 REGION = "us-east-1"
 LINES = [

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsubmit.book import Book
-from batchsubmit.digests import DIGEST_BYTES, DigestTable, digest_of
+from batchsubmit.book.digests import DIGEST_BYTES, DigestTable, digest_of
+from batchsubmit.book.settled import SettledJobs
 from batchsubmit.jobs import (
     Absent,
     Duplicate,
@@ -17,7 +18,6 @@ from batchsubmit.jobs import (
     Unknown,
     key_text,
 )
-from batchsubmit.settled import SettledJobs
 from batchsubmit.states import UNDECIDED, JobState, Phase, fold
 
 SETTLED = {Phase.SUBMITTED, Phase.FAILED, Phase.FINISHED}

@@ -20,11 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from strategies import MEMBERSHIP
 from virtual import SlowLedger, Wire
 
-from batchsubmit.catalog import Catalog
-from batchsubmit.claiming import Claims
+from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
-from batchsubmit.durations import Durations
 from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.jobs import (
     Conflicted,
@@ -38,6 +36,7 @@ from batchsubmit.jobs import (
     Throttled,
     Uncertain,
 )
+from batchsubmit.ledger.claiming import Claims
 from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
@@ -45,6 +44,7 @@ from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker, canonical
 from batchsubmit.simulation.loop import VirtualClock, VirtualLoop, end_all
 from batchsubmit.slots import Slots
+from batchsubmit.slots.durations import Durations
 from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Terms, take_inventory
 from batchsubmit.sources.manifest import ManifestSource

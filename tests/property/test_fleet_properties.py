@@ -22,8 +22,8 @@ from batchsubmit.ledger import LostJobError, Mine, Taken
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, Change, ConflictError, Item, MemoryTable
-from batchsubmit.soundness import Audit
 from batchsubmit.states import Action, decide
+from batchsubmit.verify.soundness import Audit
 
 KEY = "k"
 TERMS = LeaseTerms(lease_seconds=12, call_seconds=4)

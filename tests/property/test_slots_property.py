@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.durations import Durations, JobClass
 from batchsubmit.jobs import QuotaExceeded
 from batchsubmit.slots import Look, RunningJob, Sighting, Slots, Ticket
+from batchsubmit.slots.durations import Durations, JobClass
 
 NAMES = ("a", "b", "c")
 ELSEWHERE = "elsewhere"

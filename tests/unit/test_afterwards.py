@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from webhook import Hook, listening
 
-from batchsubmit.afterwards import Afterwards, Deeds, follow_up, tell_of_failure
+from batchsubmit.app.afterwards import Afterwards, Deeds, follow_up, tell_of_failure
 from batchsubmit.errors import LedgerError, UsageError
-from batchsubmit.notices import Webhook
+from batchsubmit.handover.notices import Webhook
 from batchsubmit.report.summary import Summary
 
 COUNTS = [field.name for field in fields(Summary) if field.type is int]

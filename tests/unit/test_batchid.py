@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.batchid import expand, expand_path, placeholders, zone_named
 from batchsubmit.errors import UsageError
+from batchsubmit.handover.batchid import expand, expand_path, placeholders, zone_named
 
 BERLIN = zone_named("Europe/Berlin")
 NOON = time(12)

@@ -14,7 +14,7 @@ import pytest
 from conftest import job_named
 from virtual import SlowLedger, Wire
 
-from batchsubmit.catalog import Catalog
+from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.clock import Clock, SystemClock
 from batchsubmit.config import LookupSettings, RetrySettings

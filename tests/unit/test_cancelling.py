@@ -9,7 +9,7 @@ from conftest import OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
 from strategies import MEMBERSHIP
 
 from batchsubmit.cancelling import Canceller, Ends, Standing, chosen, look, standing
-from batchsubmit.catalog import Catalog
+from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.jobs import Accepted, Conflicted, Finished, Forbidden, NotSent, Throttled, Uncertain

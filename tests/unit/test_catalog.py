@@ -6,7 +6,7 @@ import pytest
 from conftest import FakeClock, job_named
 from strategies import MEMBERSHIP, arn
 
-from batchsubmit.catalog import Catalog, ReadError
+from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings
 from batchsubmit.jobs import Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain

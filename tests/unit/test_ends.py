@@ -9,10 +9,9 @@ from fleetwork import AT, events_in
 from strategies import MEMBERSHIP
 from virtual import running_loop, virtually
 
-from batchsubmit.catalog import Catalog
+from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import MemoryCleanRooms
 from batchsubmit.config import RetrySettings, SlotSettings
-from batchsubmit.durations import Durations
 from batchsubmit.jobs import Accepted, Finished, Intent, Job, Submitted
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import SharedLedger, open_shared
@@ -21,6 +20,7 @@ from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.simulation.loop import VirtualClock
 from batchsubmit.slots import Look, Slots
+from batchsubmit.slots.durations import Durations
 from batchsubmit.stopping import Stop
 from batchsubmit.watch import Watcher
 

@@ -11,12 +11,10 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, job_named, request_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.catalog import Catalog
-from batchsubmit.claiming import Claims
+from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
-from batchsubmit.durations import Durations
 from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import (
@@ -31,6 +29,7 @@ from batchsubmit.jobs import (
     Submitted,
     Uncertain,
 )
+from batchsubmit.ledger.claiming import Claims
 from batchsubmit.ledger.memory import MemoryLedger
 from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
@@ -38,6 +37,7 @@ from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
 from batchsubmit.slots import Slots
+from batchsubmit.slots.durations import Durations
 from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Terms, take_inventory
 from batchsubmit.sources.manifest import ManifestSource

@@ -8,10 +8,10 @@ import pytest
 from strategies import arn
 
 from batchsubmit.config import Settings
-from batchsubmit.forecast import Effort, LaneAhead, Oracle, RunningAhead
-from batchsubmit.history import Observation
-from batchsubmit.prior import Expectations, Fixed
-from batchsubmit.schedule import LaneWork, Quotas, greedy_finish
+from batchsubmit.forecast.futures import Effort, LaneAhead, Oracle, RunningAhead
+from batchsubmit.forecast.history import Observation
+from batchsubmit.forecast.prior import Expectations, Fixed
+from batchsubmit.forecast.schedule import LaneWork, Quotas, greedy_finish
 from batchsubmit.simulation import Simulated, SimulatedJob, Workload, simulate
 
 HOMES = tuple(f"{number:08d}-1111-4111-8111-111111111111" for number in range(2))

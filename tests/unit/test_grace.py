@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from virtual import virtually
 
+from batchsubmit.app.grace import LAST_SECONDS, Grace
 from batchsubmit.errors import StoppedError
-from batchsubmit.grace import LAST_SECONDS, Grace
 from batchsubmit.stopping import Stop, StopReason
 
 

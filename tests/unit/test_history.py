@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from batchsubmit.clock import timestamp
-from batchsubmit.history import History, Observation
+from batchsubmit.forecast.history import History, Observation
 from batchsubmit.jobs import Event, Finished, Intent, RunEnded, Submitted, Unknown
 
 BEGIN = datetime(2026, 11, 23, tzinfo=UTC)

@@ -7,12 +7,12 @@ import pytest
 from conftest import FakeClock
 from fleetwork import AT, events_in, intent, submitted
 
+from batchsubmit.app.shift import LedgerBooks
 from batchsubmit.jobs import Failed
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import MemoryTable
 from batchsubmit.recorder import Recorder
-from batchsubmit.shift import LedgerBooks
 from batchsubmit.states import Action
 
 POISON = Failed(at=AT, job="p", membership="", name="", code="NotJson", message="message p: no JSON", attempt=0)

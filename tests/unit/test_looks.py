@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchsubmit.durations import Durations, JobClass
+from batchsubmit.slots.durations import Durations, JobClass
 from batchsubmit.slots.looks import Look, Terms, plan_look
 from batchsubmit.slots.roster import RunningJob
 

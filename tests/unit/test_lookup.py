@@ -10,8 +10,8 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, job_arn, job_named
 from virtual import running_loop, virtually
 
-from batchsubmit.catalog import Catalog
 from batchsubmit.cleanrooms import JobDetails, JobPage
+from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RetrySettings
 from batchsubmit.errors import StoppedError

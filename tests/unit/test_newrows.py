@@ -11,8 +11,8 @@ from batchsubmit.clock import timestamp
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.jobs import Submitted, job_digest, key_text
-from batchsubmit.newrows import NewRow, NewRows, read_new_rows
 from batchsubmit.schema import canonical
+from batchsubmit.standing.newrows import NewRow, NewRows, read_new_rows
 
 
 async def new_rows(manifest: Path, book: Book | None = None, *, batch: str = "") -> NewRows:

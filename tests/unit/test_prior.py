@@ -7,8 +7,8 @@ from statistics import mean, pstdev
 
 import pytest
 
-from batchsubmit.history import Observation
-from batchsubmit.prior import Expectations, Fixed, Guessed, Knowledge, Observed
+from batchsubmit.forecast.history import Observation
+from batchsubmit.forecast.prior import Expectations, Fixed, Guessed, Knowledge, Observed
 
 
 def means(knowledge: Knowledge, beliefs: int = 300) -> list[float]:

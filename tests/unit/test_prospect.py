@@ -5,10 +5,10 @@ from strategies import MEMBERSHIP
 
 from batchsubmit.book import Book
 from batchsubmit.jobs import Failed, Intent, JobEvent, Submitted, job_digest, key_text
-from batchsubmit.prospect import Prospect
 from batchsubmit.schema import canonical
 from batchsubmit.sources import Row
 from batchsubmit.sources.index import Index
+from batchsubmit.standing.prospect import Prospect
 
 AT = "2026-11-23T00:00:00.000000Z"
 

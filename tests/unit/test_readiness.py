@@ -5,11 +5,11 @@ import time
 import pytest
 from strategies import MEMBERSHIP, arn
 
+from batchsubmit.app.readiness import MOST_CHECKED, Need, Readier
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Forbidden, NotSent, Outcome, Throttled, Uncertain
-from batchsubmit.readiness import MOST_CHECKED, Need, Readier
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 
 MODEL = Need("trained model", MEMBERSHIP, arn("trained-model"))

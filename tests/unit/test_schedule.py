@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from batchsubmit.schedule import LaneWork, Quotas, fluid_seconds, greedy_finish
+from batchsubmit.forecast.schedule import LaneWork, Quotas, fluid_seconds, greedy_finish
 
 ACCOUNT = "1"
 

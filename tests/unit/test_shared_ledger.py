@@ -16,8 +16,8 @@ from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.rows import PAGE_CHARACTERS, session_address
 from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, Change, MemoryTable
-from batchsubmit.soundness import Audit
 from batchsubmit.states import Phase
+from batchsubmit.verify.soundness import Audit
 
 TERMS = LeaseTerms(lease_seconds=12, call_seconds=4)
 MEMBERS = {"at": AT, "job": "a", "membership": "m", "name": "n"}

@@ -6,9 +6,9 @@ import math
 import pytest
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.durations import Durations, JobClass
 from batchsubmit.jobs import QuotaExceeded
 from batchsubmit.slots import Look, RunningJob, Sighting, Slots, Ticket
+from batchsubmit.slots.durations import Durations, JobClass
 
 KIND = JobClass("model", "ml.m5.large")
 MEMBERSHIP = "Pending/in-progress custom model inference jobs per membership"

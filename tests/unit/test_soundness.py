@@ -19,8 +19,8 @@ from batchsubmit.jobs import (
     Submitted,
     Unknown,
 )
-from batchsubmit.soundness import Audit
 from batchsubmit.states import Phase
+from batchsubmit.verify.soundness import Audit
 
 AT = timestamp(EPOCH)
 STARTED = RunStarted(at=AT, run="r", batch="", manifest="m.csv", manifest_sha256="0", version="0", holder="process 7")

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from conftest import EPOCH, FakeClock
 
-from batchsubmit.batchid import zone_named
 from batchsubmit.errors import UsageError
+from batchsubmit.handover.batchid import zone_named
 from batchsubmit.stopping import (
     NO_LIMIT,
     FailureLimit,

@@ -14,8 +14,8 @@ from batchsubmit.ledger.rows import job_address
 from batchsubmit.ledger.sorting import sort_lines
 from batchsubmit.ledger.table import Change, MemoryTable
 from batchsubmit.ledger.transfer import export_events, import_events
-from batchsubmit.soundness import Audit
 from batchsubmit.states import Phase
+from batchsubmit.verify.soundness import Audit
 
 STARTED = RunStarted(at=AT, run="r", batch="", manifest="m", manifest_sha256="", version="1", holder="h")
 ENDED = RunEnded(at=AT, run="r", exit_status=0, reason="", counts={})

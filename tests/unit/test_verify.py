@@ -7,7 +7,7 @@ import pytest
 from conftest import EPOCH, OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.catalog import Catalog, ReadError
+from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.clock import timestamp
 from batchsubmit.config import RetrySettings
@@ -31,12 +31,12 @@ from batchsubmit.jobs import (
     Unknown,
 )
 from batchsubmit.ledger.memory import MemoryLedger
-from batchsubmit.newrows import NewRow, NewRows
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.soundness import Audit
+from batchsubmit.standing.newrows import NewRow, NewRows
 from batchsubmit.states import Action, decide
-from batchsubmit.verify import Discrepancy, Kind, Known, Verifier, unexplained
+from batchsubmit.verify.service import Discrepancy, Kind, Known, Verifier, unexplained
+from batchsubmit.verify.soundness import Audit
 
 LIST, GET = "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
 FORBIDDEN = Forbidden("AccessDeniedException", "not authorized")

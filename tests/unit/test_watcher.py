@@ -7,13 +7,12 @@ from conftest import OTHER_MEMBERSHIP, job_named
 from scheduling import MemorySource
 from virtual import SlowLedger, running_loop, virtually
 
-from batchsubmit.catalog import Catalog
-from batchsubmit.claiming import Claims
+from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
-from batchsubmit.durations import Durations
 from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.jobs import Accepted, Finished, Forbidden, Job, Outcome, Rejected, Submitted, Uncertain
+from batchsubmit.ledger.claiming import Claims
 from batchsubmit.lookup import Lookup
 from batchsubmit.observers.tally import Tally
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
@@ -21,6 +20,7 @@ from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.simulation.loop import VirtualClock
 from batchsubmit.slots import Slots
+from batchsubmit.slots.durations import Durations
 from batchsubmit.stopping import Stop, StopReason
 from batchsubmit.submitter import Submitter
 from batchsubmit.watch import Watcher

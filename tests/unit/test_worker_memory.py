@@ -17,13 +17,14 @@ from strategies import REGION
 from test_sqs_source import body
 from virtual import running_loop, virtually
 
+from batchsubmit.app.shift import LedgerBooks
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RateSettings, Settings, WorkerSettings
+from batchsubmit.engine.machinery import Gates, Machinery, Surroundings
 from batchsubmit.jobs import Uncertain
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import open_shared
 from batchsubmit.ledger.table import MemoryTable
-from batchsubmit.machinery import Gates, Machinery, Surroundings
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.observers.readings import Readings
 from batchsubmit.observers.tally import Tally
@@ -31,7 +32,6 @@ from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
-from batchsubmit.shift import LedgerBooks
 from batchsubmit.simulation.loop import VirtualClock, VirtualLoop
 from batchsubmit.sources.sqs.counters import QueueCounters
 from batchsubmit.sources.sqs.message import Judge

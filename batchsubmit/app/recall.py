@@ -11,8 +11,8 @@ from pathlib import Path
 
 from batchsubmit.book import Book
 from batchsubmit.cancelling import Canceller, Ends, Standing, chosen, look
-from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import JobsApi
+from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings

@@ -12,17 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from batchsubmit.app import carry_out, open_undertaking, region_of_run
-from batchsubmit.blocking import run_blocking
-from batchsubmit.bounds import deadline_in, failure_limit_in
+from batchsubmit.api.blocking import run_blocking
+from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeWatch, Submitted, Unknown
+from batchsubmit.app.bounds import deadline_in, failure_limit_in
+from batchsubmit.app.run import SubmitOptions
+from batchsubmit.app.submitting import carry_out, open_undertaking, region_of_run
 from batchsubmit.config import Settings, load_settings
 from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.location import parse_location
 from batchsubmit.observers.logs import LogObserver
-from batchsubmit.outcomes import Failed, Finished, Outcome, OutcomeWatch, Submitted, Unknown
 from batchsubmit.report.summary import Summary
-from batchsubmit.run import SubmitOptions
 from batchsubmit.sources import Spooled
 from batchsubmit.sources.requests import LABEL, Requests, open_requests
 from batchsubmit.stopping import Stop, StopReason

@@ -9,14 +9,14 @@ from datetime import datetime
 from statistics import median
 
 from batchsubmit.config import Settings
-from batchsubmit.forecast import QUICK, THOROUGH, Finish, LaneAhead, Oracle, RunningAhead
-from batchsubmit.history import History
-from batchsubmit.prior import Expectations, Fixed, Guessed
-from batchsubmit.prospect import Prospect
-from batchsubmit.schedule import Quotas
+from batchsubmit.forecast.futures import QUICK, THOROUGH, Finish, LaneAhead, Oracle, RunningAhead
+from batchsubmit.forecast.history import History
+from batchsubmit.forecast.prior import Expectations, Fixed, Guessed
+from batchsubmit.forecast.schedule import Quotas
 from batchsubmit.simulation import simulate
 from batchsubmit.sources import Reader
 from batchsubmit.sources.index import Index
+from batchsubmit.standing.prospect import Prospect
 
 _DEFAULT_QUOTAS = Quotas(per_membership=5, per_account=10)
 """What AWS gives to everybody."""

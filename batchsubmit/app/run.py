@@ -20,7 +20,7 @@ from batchsubmit.observers.tally import Tally
 from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.sources import Spooled
 from batchsubmit.sources.inventory import Inventory
-from batchsubmit.standing import Account
+from batchsubmit.standing.account import Account
 from batchsubmit.states import Action, JobState, Phase, decide
 from batchsubmit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
 

@@ -8,33 +8,33 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from batchsubmit.app import refuse_rehearsal_mix
+from batchsubmit.app.grace import Grace
+from batchsubmit.app.health import make_metrics, serving_probes
+from batchsubmit.app.shift import LedgerBooks, Shift, ShiftSummary
+from batchsubmit.app.submitting import refuse_rehearsal_mix
+from batchsubmit.app.vigil import Station, Vigil
 from batchsubmit.book import Book
 from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.quotas import Quotas, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
+from batchsubmit.engine.machinery import Gates, Machinery, Surroundings
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.grace import Grace
-from batchsubmit.health import make_metrics, serving_probes
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.opening import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
-from batchsubmit.machinery import Gates, Machinery, Surroundings
 from batchsubmit.observers import Observer
 from batchsubmit.observers.logs import bind_worker
 from batchsubmit.recorder import Recorder
 from batchsubmit.region import resolve_region
 from batchsubmit.schema import RequestChecker
-from batchsubmit.shift import LedgerBooks, Shift, ShiftSummary
 from batchsubmit.sources.sqs.message import Judge
 from batchsubmit.sources.sqs.queue import LONG_POLL_SECONDS, region_of
 from batchsubmit.sources.sqs.served import open_served
 from batchsubmit.sources.sqs.site import Served, make_site
 from batchsubmit.sources.sqs.source import SqsSource
 from batchsubmit.stopping import Stop, StopReason, stop_on_signals
-from batchsubmit.vigil import Station, Vigil
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

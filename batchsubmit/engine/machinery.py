@@ -6,17 +6,17 @@ The same for a manifest, a queue and a simulation. Nothing is decided here; its 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from batchsubmit.catalog import Catalog
-from batchsubmit.claiming import Claims
 from batchsubmit.cleanrooms import JobsApi
+from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.quotas import Quotas
 from batchsubmit.config import RateSettings, Settings
-from batchsubmit.durations import Durations
 from batchsubmit.engine import Crew, Engine, Limits
+from batchsubmit.ledger.claiming import Claims
 from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.slots import Slots
+from batchsubmit.slots.durations import Durations
 from batchsubmit.sources.delivery import Source
 from batchsubmit.stopping import Stop
 from batchsubmit.submitter import Submitter

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from batchsubmit.app.run import Run, SubmitOptions
 from batchsubmit.jobs import RunEnded
 from batchsubmit.ledger.file import open_sealed
 from batchsubmit.ledger.location import Location
-from batchsubmit.run import Run, SubmitOptions
-from batchsubmit.standing import ToldAccount
+from batchsubmit.standing.account import ToldAccount
 from batchsubmit.stopping import Stop
 
 

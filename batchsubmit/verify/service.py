@@ -12,10 +12,10 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from batchsubmit.book import Book
-from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import JobDetails, JobSummary
+from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.jobs import KEY_TAG, Duplicate, JobEvent, Stamp, Submitted
-from batchsubmit.newrows import NewRows
+from batchsubmit.standing.newrows import NewRows
 from batchsubmit.states import UNDECIDED, JobState, Phase
 
 _AROUND_RUNS = timedelta(minutes=15)

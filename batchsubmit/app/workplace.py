@@ -6,16 +6,16 @@ It decides nothing; what the machinery learned is handed to the run, which accou
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from batchsubmit.app.run import Run
+from batchsubmit.app.view import Display, View
 from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.machinery import Gates, Machinery, Surroundings
+from batchsubmit.engine.machinery import Gates, Machinery, Surroundings
 from batchsubmit.observers import Observer
 from batchsubmit.recorder import Recorder
-from batchsubmit.run import Run
 from batchsubmit.sources.delivery import Source
 from batchsubmit.states import JobState
-from batchsubmit.view import Display, View
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,27 +9,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from batchsubmit.app import Undertaking, default_ledger, refuse_rehearsal_mix
+from batchsubmit.app.readiness import Need, Readier, Readiness
+from batchsubmit.app.run import SubmitOptions
+from batchsubmit.app.submitting import Undertaking, default_ledger, refuse_rehearsal_mix
 from batchsubmit.book import Book
-from batchsubmit.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms import RUNNING_STATUSES
+from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.errors import ManifestError, StoppedError, UsageError
-from batchsubmit.forecast import RunningAhead
-from batchsubmit.history import History
+from batchsubmit.forecast.futures import RunningAhead
+from batchsubmit.forecast.history import History
+from batchsubmit.forecast.outlook import Observatory, Outlook, Word
 from batchsubmit.jobs import Event
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.reading import read_ledger
-from batchsubmit.outlook import Observatory, Outlook, Word
-from batchsubmit.prospect import Prospect
-from batchsubmit.readiness import Need, Readier, Readiness
 from batchsubmit.region import resolve_region
-from batchsubmit.run import SubmitOptions
 from batchsubmit.sources import Reader
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Inventory, Terms
+from batchsubmit.standing.prospect import Prospect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Collection, Iterator
 from typing import Generic, TypeVar
 
-from batchsubmit.digests import DigestTable
+from batchsubmit.book.digests import DigestTable
 from batchsubmit.jobs import key_text
 from batchsubmit.states import JobState, Phase
 

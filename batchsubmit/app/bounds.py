@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from batchsubmit.batchid import zone_named
 from batchsubmit.config import SubmitSettings
+from batchsubmit.handover.batchid import zone_named
 from batchsubmit.stopping import NO_LIMIT, FailureLimit, parse_deadline
 
 

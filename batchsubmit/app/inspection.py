@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchsubmit.book import Book
-from batchsubmit.catalog import Catalog, ReadError
+from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
@@ -14,11 +14,11 @@ from batchsubmit.ledger.holder import holding_run
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.opening import open_for_writing
 from batchsubmit.ledger.reading import read_ledger
-from batchsubmit.newrows import NewRows, read_new_rows
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.region import resolve_region
-from batchsubmit.soundness import Audit
-from batchsubmit.verify import Comparison, Discrepancy, Known, Verifier, unexplained
+from batchsubmit.standing.newrows import NewRows, read_new_rows
+from batchsubmit.verify.service import Comparison, Discrepancy, Known, Verifier, unexplained
+from batchsubmit.verify.soundness import Audit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from itertools import accumulate
 from random import Random
 from typing import Protocol
 
-from batchsubmit.history import Observation
+from batchsubmit.forecast.history import Observation
 
 _ENOUGH = 3
 """Jobs of a trained model that must have ended before it is judged by its own."""

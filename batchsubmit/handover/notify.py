@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from batchsubmit import __version__
-from batchsubmit.notices import SIGNATURE_HEADER, Target, Topic, Webhook, signature, subject
+from batchsubmit.handover.notices import SIGNATURE_HEADER, Target, Topic, Webhook, signature, subject
 
 _TRIES = 2
 _BETWEEN_TRIES_SECONDS = 1.0

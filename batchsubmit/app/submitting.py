@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from batchsubmit.app.repetition import open_repetition
+from batchsubmit.app.run import Run, SubmitOptions
+from batchsubmit.app.view import Display
+from batchsubmit.app.workplace import Workplace
 from batchsubmit.book import Book
 from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
@@ -22,20 +26,16 @@ from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.opening import open_for_writing
 from batchsubmit.observers import Observer
 from batchsubmit.region import resolve_region
-from batchsubmit.repetition import open_repetition
 from batchsubmit.report.summary import Summary
-from batchsubmit.run import Run, SubmitOptions
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.sources import Reader, Spooled, open_manifest
 from batchsubmit.sources.checked import check_manifest
 from batchsubmit.sources.fingerprint import fingerprint
 from batchsubmit.sources.inventory import Terms
 from batchsubmit.sources.manifest import ManifestSource
-from batchsubmit.standing import RowAccount
+from batchsubmit.standing.account import RowAccount
 from batchsubmit.states import Action
 from batchsubmit.stopping import Stop, stop_at, stop_on_signals
-from batchsubmit.view import Display
-from batchsubmit.workplace import Workplace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

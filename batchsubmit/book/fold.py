@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Collection, Iterator
 
-from batchsubmit.digests import digest_of
+from batchsubmit.book.digests import digest_of
+from batchsubmit.book.settled import SettledJobs
 from batchsubmit.jobs import Event, RunEnded, RunStarted
-from batchsubmit.settled import SettledJobs
 from batchsubmit.states import UNDECIDED, JobState, Phase, fold
 
 

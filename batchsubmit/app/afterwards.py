@@ -14,11 +14,11 @@ from typing import Any
 from batchsubmit.clock import timestamp
 from batchsubmit.errors import BatchsubmitError
 from batchsubmit.exits import EXIT_STOPPED, exit_status
+from batchsubmit.handover.notices import Target, notice
+from batchsubmit.handover.notify import notify
+from batchsubmit.handover.uploads import Destination, upload
 from batchsubmit.ledger.location import Location, parse_location
-from batchsubmit.notices import Target, notice
-from batchsubmit.notify import notify
 from batchsubmit.report.summary import Summary
-from batchsubmit.uploads import Destination, upload
 
 Writer = Callable[[Location, Path], object]
 """Writes something (the path) from a ledger."""

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from batchsubmit.prior import Expectations, Times
-from batchsubmit.schedule import LaneWork, Quotas, fluid_seconds, greedy_finish
+from batchsubmit.forecast.prior import Expectations, Times
+from batchsubmit.forecast.schedule import LaneWork, Quotas, fluid_seconds, greedy_finish
 from batchsubmit.simulation import Simulated, SimulatedJob, Workload
 
 _COVERAGE = (0.1, 0.5, 0.9)

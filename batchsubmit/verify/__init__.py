@@ -1,0 +1,1 @@
+"""A ledger against itself (`soundness`) and against the service (`service`)."""
