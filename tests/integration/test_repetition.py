@@ -9,6 +9,7 @@ import pytest
 from conftest import Program, Sandbox, csv_text
 from msgspec.structs import replace
 
+from batchsubmit.app import submitting
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submitting import submit
 from batchsubmit.config import Settings, load_settings
