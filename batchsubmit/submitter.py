@@ -4,6 +4,7 @@ It knows neither where jobs come from nor who goes next. What an answer means is
 wait before the next try in `pacing`; here stands what is done about it.
 """
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias, assert_never
@@ -50,16 +51,24 @@ _Result: TypeAlias = Outcome | Withdrawn
 
 
 class Submitter:
-    """Makes the attempts of a job and writes down what came of each."""
+    """Makes the attempts of a job and writes down what came of each; no more than `concurrency` calls at once."""
 
     def __init__(
-        self, *, api: JobsApi, recorder: Recorder, gate: RateGate, policies: RetryPolicies, stop: Stop
+        self,
+        *,
+        api: JobsApi,
+        recorder: Recorder,
+        gate: RateGate,
+        policies: RetryPolicies,
+        stop: Stop,
+        concurrency: int,
     ) -> None:
         self._api = api
         self._recorder = recorder
         self._gate = gate
         self._policies = policies
         self._stop = stop
+        self._calls = asyncio.Semaphore(concurrency)
 
     async def submit(self, job: Job) -> Submission:
         """Try to submit a job until it is decided, a slot is missing, or the run stops.
@@ -93,13 +102,10 @@ class Submitter:
             await self._recorder.record(intent)
         except LostJobError:
             return Withdrawn()
-        # Asked after the wait for the gate: in that time another worker may have taken a shared ledger's job over.
-        if not await self._gate.admit() or not self._recorder.ledger.holds(job.key):
+        outcome = await self._call(job)
+        if outcome is None:
             self._recorder.note(self._refused(job, attempt, "Withdrawn"))
             return Withdrawn()
-        sent_at = self._recorder.clock.monotonic()
-        outcome = await self._api.start(job)
-        self._adapt_rate(outcome, sent_at)
         if isinstance(outcome, Conflicted) and self._has_doubts(job):
             # The conflict may be with our own earlier attempt, which the lookup missed: look again before trying on.
             outcome = Uncertain(f"{outcome.code} after an attempt without an answer: {outcome.message}")
@@ -107,6 +113,17 @@ class Submitter:
             return await self._recorded(job, attempt, outcome)
         except LostJobError:
             return Withdrawn()  # whoever took the job over looks it up, and finds what this call brought
+
+    async def _call(self, job: Job) -> Outcome | None:
+        """Make the call when its turn comes; None where it may not be made any more."""
+        async with self._calls:
+            # Asked after all waits: meanwhile another worker may have taken a shared ledger's job over.
+            if not await self._gate.admit() or not self._recorder.ledger.holds(job.key):
+                return None
+            sent_at = self._recorder.clock.monotonic()
+            outcome = await self._api.start(job)
+        self._adapt_rate(outcome, sent_at)
+        return outcome
 
     async def _recorded(self, job: Job, attempt: int, outcome: Outcome) -> Outcome:
         try:

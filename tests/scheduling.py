@@ -221,14 +221,14 @@ class World:
             settle_seconds=60,
             follows=self._follows,
         )
-        submitter = Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop)
+        submitter = Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop, concurrency=32)
         return Engine(
             source=source,
             crew=Crew(submitter=submitter, lookup=lookup, watcher=watcher, claims=Claims(self.ledger)),
             slots=self.slots,
             stop=stop,
             clock=clock,
-            limits=Limits(concurrency=self._concurrency, max_attempts=3),
+            limits=Limits(in_hand=self._concurrency, max_attempts=3),
         )
 
     def _disturbed(self, operation: str, name: str) -> Disturbance | None:

@@ -47,7 +47,7 @@ class Carrier:
             with self.letting_go(key):
                 await self._submit(delivery, ticket, tasks)
             return
-        with self._under_way.ending_a_call():
+        with self._under_way.out_of_hand():
             self._slots.ended(ticket)
         if isinstance(held, Held):
             with self.letting_go(key):
@@ -99,7 +99,7 @@ class Carrier:
     async def _submit(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """Submit a job in hand, and tell slots and source what became of it."""
         submission: Submission = Withdrawn()
-        with self._under_way.ending_a_call(), self._under_way.stopping_on_ledger_trouble():
+        with self._under_way.out_of_hand(), self._under_way.stopping_on_ledger_trouble():
             submission = await self._crew.submitter.submit(delivery.job)
         if isinstance(submission, Accepted | GivenUp):
             self._unanswered.pop(delivery.job.key, None)

@@ -10,9 +10,9 @@ from batchsubmit.watch import Watcher
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How far an engine goes: calls under way at once, tries of a job whose calls bring no answer, a user's word."""
+    """How far an engine goes: jobs in hand at once, tries of a job whose calls bring no answer, a user's word."""
 
-    concurrency: int
+    in_hand: int
     max_attempts: int
     resubmit_unknown: bool = False
 

@@ -29,7 +29,7 @@ class Engine:
         self._slots = slots
         self._stop = stop
         self._clock = clock
-        self._concurrency = limits.concurrency
+        self._most_in_hand = limits.in_hand
         self._doing = doing = UnderWay(stop)
         carrier = Carrier(crew=crew, slots=slots, stop=stop, clock=clock, limits=limits, under_way=doing)
         self._carrier = carrier
@@ -41,7 +41,7 @@ class Engine:
     @property
     def under_way(self) -> int:
         """Jobs taken in hand: calls, and tries that wait for their turn."""
-        return self._doing.calls
+        return self._doing.in_hand
 
     @property
     def undecided(self) -> dict[str, str]:
@@ -83,13 +83,13 @@ class Engine:
         return [name for name in waiting if not self._doing.is_blocked(name)]
 
     def _begin_calls(self, tasks: asyncio.TaskGroup, now: float) -> None:
-        while self._doing.calls < self._concurrency and not self._stop.requested:
+        while self._doing.in_hand < self._most_in_hand and not self._stop.requested:
             ticket = self._slots.next(self._open_lanes(), now)
             if ticket is None:
                 return
             delivery = self._take(ticket)
             if delivery is not None:
-                self._doing.calls += 1
+                self._doing.in_hand += 1
                 work = self._carrier.carry(delivery, ticket, tasks)
                 tasks.create_task(work, name=f"submit {delivery.job.key}")
 

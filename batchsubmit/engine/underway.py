@@ -13,7 +13,7 @@ class UnderWay:
     """Counts of what goes on; `undecided` is the reason by key for jobs that stay unknown."""
 
     def __init__(self, stop: Stop) -> None:
-        self.calls = 0
+        self.in_hand = 0
         self.lookups = 0
         self.undecided: dict[str, str] = {}
         self._blocked: Counter[str] = Counter()
@@ -24,7 +24,7 @@ class UnderWay:
     @property
     def is_anything(self) -> bool:
         """Whether something goes on that may bring new work."""
-        return bool(self.calls or self.lookups or self._blocked)
+        return bool(self.in_hand or self.lookups or self._blocked)
 
     def ring(self) -> None:
         """Tell the loop that something has changed."""
@@ -59,12 +59,12 @@ class UnderWay:
         self.ring()
 
     @contextmanager
-    def ending_a_call(self) -> Iterator[None]:
-        """Count a call out whatever became of it."""
+    def out_of_hand(self) -> Iterator[None]:
+        """Count a job out of hand, whatever became of its call."""
         try:
             yield
         finally:
-            self.calls -= 1
+            self.in_hand -= 1
             self.ring()
 
     @contextmanager

@@ -139,7 +139,7 @@ async def open_ledger(path: Path, *, concurrency: int = 32) -> AsyncIterator[Fil
 
     Raises UsageError, LedgerError (see `storage.LedgerFile.open`).
     """
-    file = LedgerFile(path, headroom_bytes=max(1 << 16, concurrency << 10))
+    file = LedgerFile(path, headroom_bytes=max(1 << 16, concurrency << 11))
     async with _writing(file, await asyncio.to_thread(file.open)) as ledger:
         yield ledger
 

@@ -168,7 +168,9 @@ class Process:
                 decision=lambda key: decide(ledger.book.get(key), retry_failed=retry_failed),
             ),
             crew=Crew(
-                submitter=Submitter(api=self.wire, recorder=recorder, gate=gate, policies=policies, stop=stop),
+                submitter=Submitter(
+                    api=self.wire, recorder=recorder, gate=gate, policies=policies, stop=stop, concurrency=32
+                ),
                 lookup=Lookup(
                     catalog=catalog,
                     recorder=recorder,
@@ -188,7 +190,7 @@ class Process:
             slots=slots,
             stop=stop,
             clock=clock,
-            limits=Limits(concurrency=4, max_attempts=RETRY.max_attempts),
+            limits=Limits(in_hand=4, max_attempts=RETRY.max_attempts),
         )
         await engine.run(ledger.book.undecided())
 

@@ -78,7 +78,9 @@ def submitter(api: Any, ledger: Ledger, clock: Clock, stop: Stop, gate: RateGate
     """A submitter on these."""
     policies = RetryPolicies(RETRY, sleep=stop.pause)
     recorder = Recorder(ledger, clock)
-    return Submitter(api=api, recorder=recorder, gate=gate or RateGate(Pace(0)), policies=policies, stop=stop)
+    return Submitter(
+        api=api, recorder=recorder, gate=gate or RateGate(Pace(0)), policies=policies, stop=stop, concurrency=32
+    )
 
 
 def cancelled_at_every_turn(

@@ -104,6 +104,7 @@ class Works:
                     gate=gate,
                     policies=RetryPolicies(retry, sleep=self.stop.pause),
                     stop=self.stop,
+                    concurrency=32,
                 ),
                 lookup=Lookup(
                     catalog=catalog, recorder=recorder, settings=LookupSettings(settle_seconds=0.02), stop=self.stop
@@ -121,7 +122,7 @@ class Works:
             slots=slots,
             stop=self.stop,
             clock=clock,
-            limits=Limits(concurrency=self.concurrency, max_attempts=3, **limits),
+            limits=Limits(in_hand=self.concurrency, max_attempts=3, **limits),
         )
         await asyncio.wait_for(engine.run(self.ledger.book.undecided()), 20)
         return engine

@@ -65,9 +65,10 @@ class Bench:
         self.tally = Tally()
         self.gate = RateGate(Pace(rate))
         self.stop.on_request(self.gate.close)
-        self.submitter = self._submitter(MemoryCleanRooms(self.service, disturb=self._disturb))
+        self.submitter = self.submitter_on(MemoryCleanRooms(self.service, disturb=self._disturb))
 
-    def _submitter(self, api: MemoryCleanRooms) -> Submitter:
+    def submitter_on(self, api: MemoryCleanRooms, concurrency: int = 32) -> Submitter:
+        """A submitter of this bench on another service."""
         settings = RetrySettings(max_attempts=3, base_seconds=1, cap_seconds=2)
         return Submitter(
             api=api,
@@ -75,6 +76,7 @@ class Bench:
             gate=self.gate,
             policies=RetryPolicies(settings, sleep=self.clock.sleep),
             stop=self.stop,
+            concurrency=concurrency,
         )
 
     def _disturb(self, _operation: str, _name: str) -> Disturbance | None:
@@ -106,6 +108,33 @@ async def test_an_accepted_job_is_recorded_between_intent_and_arn(clock: FakeClo
     assert bench.tally.submitted == 1
 
 
+async def test_while_a_job_has_the_only_call_the_next_is_made_ready(clock: FakeClock) -> None:
+    """Its intent is on the disk, and its call waits for the other's answer, but not for that to be written down."""
+    bench = Bench(clock)
+    answers, at_once, most = asyncio.Semaphore(0), 0, 0
+
+    class SlowApi(MemoryCleanRooms):
+        async def start(self, job: Job) -> Outcome:
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            await answers.acquire()
+            at_once -= 1
+            return await super().start(job)
+
+    submitter = bench.submitter_on(SlowApi(bench.service), concurrency=1)
+    async with asyncio.TaskGroup() as tasks:
+        for name in "ab":
+            tasks.create_task(submitter.submit(job_named(name)))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (bench.kinds, at_once) == ([Intent, Intent], 1)
+        answers.release()
+        answers.release()
+    assert most == 1
+    assert sorted(bench.kinds, key=str) == [Intent, Intent, Submitted, Submitted]
+
+
 async def test_the_job_carries_its_key_as_a_tag(clock: FakeClock) -> None:
     """By which a lookup knows it."""
     bench = Bench(clock)
@@ -128,7 +157,7 @@ async def test_the_intent_is_durable_before_the_call_leaves(clock: FakeClock) ->
             await durable.wait()
 
     bench.ledger = SlowLedger()
-    submitter = bench._submitter(MemoryCleanRooms(bench.service))
+    submitter = bench.submitter_on(MemoryCleanRooms(bench.service))
     submission = asyncio.create_task(submitter.submit(JOB))
     for _ in range(20):
         await asyncio.sleep(0)
@@ -148,7 +177,7 @@ async def test_a_ledger_that_fails_stops_before_the_call(clock: FakeClock) -> No
 
     bench.ledger = FullLedger()
     with pytest.raises(StoppedError, match="full"):
-        await bench._submitter(MemoryCleanRooms(bench.service)).submit(JOB)
+        await bench.submitter_on(MemoryCleanRooms(bench.service)).submit(JOB)
     assert bench.arns == []
 
 
@@ -298,7 +327,7 @@ async def test_a_call_under_way_is_awaited_and_recorded_when_the_run_stops(
     """And no other one follows it."""
     bench = Bench(clock)
     api = SlowApi()
-    submitter = bench._submitter(api)  # type: ignore[arg-type]
+    submitter = bench.submitter_on(api)  # type: ignore[arg-type]
     submission = asyncio.create_task(submitter.submit(JOB))
     await asyncio.wait_for(api.called.wait(), 5)
     bench.stop.request(StopReason.SIGNAL, "")
@@ -313,7 +342,7 @@ async def test_a_cancelled_call_leaves_the_intent_alone_in_the_ledger(clock: Fak
     """Which is what the next run looks up."""
     bench = Bench(clock)
     api = SlowApi()
-    submission = asyncio.create_task(bench._submitter(api).submit(JOB))  # type: ignore[arg-type]
+    submission = asyncio.create_task(bench.submitter_on(api).submit(JOB))  # type: ignore[arg-type]
     await asyncio.wait_for(api.called.wait(), 5)
     submission.cancel()
     with pytest.raises(asyncio.CancelledError):

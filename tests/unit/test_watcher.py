@@ -76,7 +76,12 @@ class Watch:
             source=MemorySource(waiting),
             crew=Crew(
                 submitter=Submitter(
-                    api=self.api, recorder=self.recorder, gate=RateGate(Pace(0)), policies=policies, stop=self.stop
+                    api=self.api,
+                    recorder=self.recorder,
+                    gate=RateGate(Pace(0)),
+                    policies=policies,
+                    stop=self.stop,
+                    concurrency=32,
                 ),
                 lookup=Lookup(catalog=self.catalog, recorder=self.recorder, settings=LookupSettings(), stop=self.stop),
                 watcher=self.watcher,
@@ -85,7 +90,7 @@ class Watch:
             slots=self.slots,
             stop=self.stop,
             clock=self.clock,
-            limits=Limits(concurrency=4, max_attempts=3),
+            limits=Limits(in_hand=4, max_attempts=3),
         )
         await asyncio.wait_for(engine.run(), 10_000)
 
