@@ -4,7 +4,6 @@ It knows neither where jobs come from nor who goes next. What an answer means is
 wait before the next try in `pacing`; here stands what is done about it.
 """
 
-import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias, assert_never
@@ -28,7 +27,7 @@ from batchsubmit.jobs import (
     Unknown,
 )
 from batchsubmit.ledger import ClaimedArnError, LostJobError
-from batchsubmit.pacing import RateGate, RetryPolicies
+from batchsubmit.pacing import AtOnce, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.remedies import forbidden_words
 from batchsubmit.stopping import Stop, StopReason
@@ -68,7 +67,8 @@ class Submitter:
         self._gate = gate
         self._policies = policies
         self._stop = stop
-        self._calls = asyncio.Semaphore(concurrency)
+        self._at_once = AtOnce(concurrency)
+        stop.on_request(self._at_once.close)
 
     async def submit(self, job: Job) -> Submission:
         """Try to submit a job until it is decided, a slot is missing, or the run stops.
@@ -116,7 +116,7 @@ class Submitter:
 
     async def _call(self, job: Job) -> Outcome | None:
         """Make the call when its turn comes; None where it may not be made any more."""
-        async with self._calls:
+        async with self._at_once:
             # Asked after all waits: meanwhile another worker may have taken a shared ledger's job over.
             if not await self._gate.admit() or not self._recorder.ledger.holds(job.key):
                 return None

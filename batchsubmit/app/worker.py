@@ -4,8 +4,8 @@ Nothing is decided here that a smaller module could decide, and nothing is print
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from batchsubmit.app.grace import Grace
@@ -21,6 +21,7 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.engine.machinery import Gates, Machinery, Surroundings
 from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.opening import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
@@ -66,29 +67,15 @@ async def work(
         for word in words:
             advise(word)
         bind_worker(owner_name())
-        opening = open_for_writing(options.ledger, settings, region=region, keeps_all=False)
-        ledger = await stack.enter_async_context(opening)
-        refuse_rehearsal_mix(ledger.book, options.ledger, sandbox=False)
+        ledger = await stack.enter_async_context(_open_ledger(options, settings, region, stop))
         shift = Shift(queue=url, ledger_name=str(options.ledger), stop=stop, sandbox=False)
-        patience = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
-        vigil = Vigil(
-            queue=served.queue, counters=served.counters, tally=shift.tally, stop=stop, within_seconds=patience
-        )
+        vigil = _vigil(served, settings, shift)
         metrics = make_metrics(vigil.read)
-        watching = (shift.tally, *observers, *([metrics] if metrics else []))
-        recorder = Recorder(ledger, SystemClock(), watching)
-        if isinstance(ledger, SharedLedger):
-            ledger.on_loss = lambda exc: stop.request(StopReason.LEDGER, str(exc))
+        recorder = Recorder(ledger, SystemClock(), (shift.tally, *observers, *([metrics] if metrics else [])))
         ready = vigil.ready(lambda: ledger.trouble)
         probes = serving_probes(settings.worker, live=vigil.live(), ready=ready, metrics=metrics)
         await stack.enter_async_context(probes)
-        access = open_cleanrooms(
-            settings.aws,
-            region=region,
-            concurrency=settings.submit.concurrency,
-            tag_jobs=settings.submit.tag_jobs,
-        )
-        api = await stack.enter_async_context(access)
+        api = await stack.enter_async_context(_open_service(settings, region))
         await shift.begin(recorder, options.batch)
         shop = _Shop(
             served=served,
@@ -103,6 +90,34 @@ async def work(
         )
         await _serve(shop, api)
         return await shift.end(recorder, served.counters)
+
+
+@asynccontextmanager
+async def _open_ledger(
+    options: WorkerOptions, settings: Settings, region: str, stop: Stop
+) -> AsyncIterator[FileLedger | SharedLedger]:
+    """Open a ledger of the service's, which ends the worker where it is lost."""
+    async with open_for_writing(options.ledger, settings, region=region, keeps_all=False) as ledger:
+        refuse_rehearsal_mix(ledger.book, options.ledger, sandbox=False)
+        if isinstance(ledger, SharedLedger):
+            ledger.on_loss = lambda exc: stop.request(StopReason.LEDGER, str(exc))
+        yield ledger
+
+
+def _open_service(settings: Settings, region: str) -> AbstractAsyncContextManager[JobsApi]:
+    return open_cleanrooms(
+        settings.aws,
+        region=region,
+        concurrency=settings.submit.concurrency,
+        tag_jobs=settings.submit.tag_jobs,
+    )
+
+
+def _vigil(served: Served, settings: Settings, shift: Shift) -> Vigil:
+    patience = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
+    return Vigil(
+        queue=served.queue, counters=served.counters, tally=shift.tally, stop=shift.stop, within_seconds=patience
+    )
 
 
 async def check(settings: Settings) -> list[str]:

@@ -135,6 +135,29 @@ async def test_while_a_job_has_the_only_call_the_next_is_made_ready(clock: FakeC
     assert sorted(bench.kinds, key=str) == [Intent, Intent, Submitted, Submitted]
 
 
+async def test_a_stop_withdraws_at_once_what_waits_for_a_call_of_another(clock: FakeClock) -> None:
+    """However long the other takes, which is awaited."""
+    bench = Bench(clock)
+    answer = asyncio.Event()
+
+    class SlowApi(MemoryCleanRooms):
+        async def start(self, job: Job) -> Outcome:
+            await answer.wait()
+            return await super().start(job)
+
+    submitter = bench.submitter_on(SlowApi(bench.service), concurrency=1)
+    async with asyncio.TaskGroup() as tasks:
+        first, *others = [tasks.create_task(submitter.submit(job_named(name))) for name in "abc"]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        bench.stop.request(StopReason.SIGNAL, "")
+        assert [await other for other in others] == [Withdrawn(), Withdrawn()]
+        assert not first.done()
+        answer.set()
+    assert isinstance(first.result(), Accepted)
+    assert bench.kinds == [Intent, Intent, Intent, Refused, Refused, Submitted]
+
+
 async def test_the_job_carries_its_key_as_a_tag(clock: FakeClock) -> None:
     """By which a lookup knows it."""
     bench = Bench(clock)
