@@ -6,6 +6,7 @@ Standing here also puts this folder on the import path, so that the layers share
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -29,6 +30,9 @@ CONSOLE_SCRIPT = Path(sys.executable).with_name("batchsubmit")
 OTHER_MEMBERSHIP = "fedcba98-7654-3210-fedc-ba9876543210"
 EPOCH = datetime(2026, 11, 23, tzinfo=UTC)
 LONGEST_RUN_SECONDS = 60
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell starts with `&`; programs would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # how long an example takes is no finding
 hypothesis.settings.load_profile("any machine")

@@ -103,8 +103,8 @@ class SettledJobs:
         is_time = len(since) == 27 and since[19] == "." and since[26] == "Z" and fraction.isascii()
         if not (is_time and fraction.isdecimal()) or "\0" in state.name:
             return None
-        arn, _, last = state.arn.rpartition("/")
-        uuid = _uuid_bytes(last)
+        arn, slash, last = state.arn.rpartition("/")
+        uuid = _uuid_bytes(last) if slash else b""
         shared = self._shared.number(
             (
                 state.membership,

@@ -205,14 +205,18 @@ def test_a_worker_that_stood_still_for_longer_than_its_lease_sends_nothing_more(
     """Another has taken its jobs over by then; it says so and ends with status 3, to be started anew."""
     queue = aws.make_queue()
     queue.put(*wanted(40))
-    with serving(fleet, queue, "--ledger", table) as frozen, serving(fleet, queue, "--ledger", table) as other:
-        until(lambda: len(sandbox.names()) >= 10)
+    slowly = {
+        "BATCHSUBMIT_SUBMIT__CONCURRENCY": "1"
+    }  # so that it has some jobs in hand when it is stopped, and not all
+    with serving(fleet, queue, "--ledger", table, **slowly) as frozen:
+        until(lambda: len(sandbox.names()) >= 3)
         frozen.send_signal(signal.SIGSTOP)
-        until(lambda: queue.size() == 0)
-        frozen.send_signal(signal.SIGCONT)
-        stopped = finish(frozen)
-        other.send_signal(signal.SIGTERM)
-        assert finish(other).status == 0
+        with serving(fleet, queue, "--ledger", table) as other:
+            until(lambda: queue.size() == 0)
+            frozen.send_signal(signal.SIGCONT)
+            stopped = finish(frozen)
+            other.send_signal(signal.SIGTERM)
+            assert finish(other).status == 0
     assert stopped.status == 3, stopped.stderr
     assert stopped.summary["stop_reason"] == "ledger"
     assert sorted(sandbox.names()) == sorted(str(each["name"]) for each in wanted(40))

@@ -165,3 +165,15 @@ def test_a_packed_state_keeps_every_field() -> None:
     state, settled = JobState(**values), SettledJobs()
     assert settled.put(few_digests[0], state)
     assert settled.get(few_digests[0]) == state
+
+
+def test_an_arn_is_kept_letter_for_letter() -> None:
+    """Also one that is nothing but a UUID, which is not made a path."""
+    uuid = "0123abcd-4567-89ab-cdef-0123456789ab"
+    for arn in (uuid, f"/{uuid}", f"arn:aws:x/{uuid}", f"arn:aws:x/{uuid.upper()}", ""):
+        state = JobState(
+            job=KEYS[0], membership="m", name="n", phase=Phase.SUBMITTED, attempt=1, since=TIMES[1], arn=arn
+        )
+        settled = SettledJobs()
+        assert settled.put(few_digests[0], state)
+        assert settled.get(few_digests[0]) == state
