@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from batchsubmit.book import Book
 from batchsubmit.errors import StoppedError
@@ -17,6 +19,8 @@ from batchsubmit.ledger.lines import encode_line
 from batchsubmit.ledger.sole import SoleWriter
 from batchsubmit.ledger.storage import LedgerFile
 from batchsubmit.states import JobState
+
+_Opened = TypeVar("_Opened")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ async def open_ledger(path: Path, *, concurrency: int = 32) -> AsyncIterator[Fil
     Raises UsageError, LedgerError (see `storage.LedgerFile.open`).
     """
     file = LedgerFile(path, headroom_bytes=max(1 << 16, concurrency << 11))
-    async with _writing(file, await asyncio.to_thread(file.open)) as ledger:
+    async with _writing(file, await _in_thread(file, file.open)) as ledger:
         yield ledger
 
 
@@ -154,12 +158,28 @@ async def open_sealed(
     Raises StoppedError once `is_stopped`.
     """
     file = LedgerFile(path)
-    ended = await asyncio.to_thread(file.open_sealed, fits, is_stopped)
+    ended = await _in_thread(file, partial(file.open_sealed, fits, is_stopped))
     if ended is None:
         yield None
         return
     async with _writing(file, Book()) as ledger:
         yield ledger, ended
+
+
+async def _in_thread(file: LedgerFile, opening: Callable[[], _Opened]) -> _Opened:
+    """Open a file in a thread, which cannot be cancelled: what it opens for nobody is closed once it has."""
+    opened = asyncio.get_running_loop().run_in_executor(None, opening)
+    try:
+        return await asyncio.shield(opened)
+    except asyncio.CancelledError:
+        opened.add_done_callback(partial(_close_unused, file))
+        raise
+
+
+def _close_unused(file: LedgerFile, opened: "asyncio.Future[_Opened]") -> None:
+    if not opened.cancelled():
+        opened.exception()  # nobody wants to hear of it any more
+    file.close()
 
 
 @asynccontextmanager
@@ -171,5 +191,10 @@ async def _writing(file: LedgerFile, book: Book) -> AsyncIterator[FileLedger]:
     finally:
         ledger.close()
         # Shielded: a second signal cancels us here, and what has happened must still be written down.
-        await asyncio.shield(writer)
-        ledger.release()
+        try:
+            await asyncio.shield(writer)
+        finally:
+            if writer.done():
+                ledger.release()
+            else:
+                writer.add_done_callback(lambda _: ledger.release())
