@@ -30,6 +30,7 @@ class _Entry:
     intent: Intent | None = None
     before: JobState | None = None
     to_seal: RunEnded | None = None
+    ends_run: bool = False
 
 
 class FileLedger(SoleWriter):
@@ -60,9 +61,9 @@ class FileLedger(SoleWriter):
         if isinstance(event, Intent):
             entry = _Entry(encode_line(event), durable, event, self.book.get(event.job))
         elif isinstance(event, RunEnded) and event.terms:
-            entry = _Entry(b"", durable, to_seal=event)
+            entry = _Entry(b"", durable, to_seal=event, ends_run=True)
         else:
-            entry = _Entry(encode_line(event), durable)
+            entry = _Entry(encode_line(event), durable, ends_run=isinstance(event, RunEnded))
         self._gathering.append(entry)
         self.book.apply(event)
         self._wake.set()
@@ -93,6 +94,10 @@ class FileLedger(SoleWriter):
         except StoppedError as exc:
             loop.call_soon_threadsafe(self._fail, group, exc)
         else:
+            if self._file.displaced is not None:
+                # All is written, but not where the next run looks: the last who can tell must not say that all is well.
+                ends = [entry for entry in group if entry.ends_run]
+                loop.call_soon_threadsafe(self._fail, ends, StoppedError(self._file.displaced))
             loop.call_soon_threadsafe(_settle, group)
 
     def _joined(self, group: list[_Entry]) -> bytes:

@@ -29,7 +29,7 @@ _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class LedgerFile:
-    """One ledger file, open and locked from `open` to `close`."""
+    """One ledger file, open and locked from `open` to `close`. `displaced` tells where its lines are not, and why."""
 
     def __init__(self, path: Path, *, headroom_bytes: int = 1 << 16) -> None:
         self.path = path
@@ -38,11 +38,11 @@ class LedgerFile:
         self._is_ours = False
         self._written = Written()
         self._broken: str | None = None
-        self._displaced: str | None = None
+        self.displaced: str | None = None
         self._has_lost_lines = False
 
     def __repr__(self) -> str:
-        return f"<LedgerFile {self.path} {self._broken or self._displaced or ('open' if self._fd >= 0 else 'closed')}>"
+        return f"<LedgerFile {self.path} {self._broken or self.displaced or ('open' if self._fd >= 0 else 'closed')}>"
 
     def open(self) -> Book:
         """Lock the file, creating it if need be, and read it; cut off and keep aside a torn last line.
@@ -120,8 +120,8 @@ class LedgerFile:
         reserve is taken at its word.
         """
         self._keep_up_with_the_name()
-        if self._displaced:
-            raise StoppedError(self._displaced)
+        if self.displaced:
+            raise StoppedError(self.displaced)
         libc = ctypes.CDLL(None, use_errno=True)
         length = ctypes.c_longlong(coming_bytes + self._headroom_bytes)
         if not hasattr(libc, "fallocate"):
@@ -166,7 +166,7 @@ class LedgerFile:
             named = None
         if named is not None and os.path.samestat(named, os.fstat(self._fd)):
             if named.st_size < self._written.size:
-                self._displaced = (
+                self.displaced = (
                     f"the ledger {self.path} was cut short while this run wrote to it, and no longer knows all jobs "
                     "that were submitted; no call was made after that. Restore it from a copy before you run the same "
                     "command again, or they are submitted once more"
@@ -174,7 +174,7 @@ class LedgerFile:
             return
         aside = beside(self.path, "rescued")
         what = "replaced" if named else "deleted"
-        self._displaced = (
+        self.displaced = (
             f"the ledger {self.path} was {what} while this run wrote to it; no call was made after that, and all that "
             f"it held, with the outcomes of the calls under way, is kept in {aside}. Put that file back as the ledger "
             "and run the same command again"
