@@ -44,6 +44,7 @@ class FileLedger(SoleWriter):
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._failure: StoppedError | None = None
+        self._broken: StoppedError | None = None  # by something that was not foreseen; nothing is written any more
 
     def put(self, event: Event) -> Awaitable[None]:
         """Record an event; the returned future resolves once it is on the disk."""
@@ -75,8 +76,13 @@ class FileLedger(SoleWriter):
             await self._wake.wait()
             self._wake.clear()
             group, self._gathering = self._gathering, []
-            if group:
-                await loop.run_in_executor(self._thread, self._commit, group, loop)
+            if group and self._broken is None:
+                try:
+                    await loop.run_in_executor(self._thread, self._commit, group, loop)
+                except Exception as exc:  # noqa: BLE001 (whatever it is: who waits must hear of it, or waits for ever)
+                    self._broken = StoppedError(f"the ledger cannot be written: {type(exc).__name__}: {exc}")
+            if group and self._broken is not None:
+                self._fail(group, self._broken)
 
     def _commit(self, group: list[_Entry], loop: asyncio.AbstractEventLoop) -> None:
         """Write one group. Runs in the ledger's thread; tells the waiters through the loop."""

@@ -201,6 +201,25 @@ async def test_a_ledger_that_is_deleted_or_replaced_stops_the_run_and_loses_noth
     assert events_in(rescued_beside(path)) == [intent("a"), submitted("a")]
 
 
+async def test_whoever_waits_hears_of_what_was_not_foreseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is written after it: nobody knows what is in the file by then."""
+
+    def fail(_: LedgerFile, __: bytes) -> None:
+        raise MemoryError
+
+    async with asyncio.timeout(20), open_ledger(tmp_path / "ledger.jsonl") as ledger:
+        await ledger.put(intent("a"))
+        with monkeypatch.context() as patch:
+            patch.setattr(LedgerFile, "append", fail)
+            with pytest.raises(StoppedError, match="cannot be written: MemoryError"):
+                await ledger.put(submitted("a"))
+        with pytest.raises(StoppedError):
+            await ledger.put(submitted("a"))
+        with pytest.raises(StoppedError):
+            await ledger.put(intent("b"))
+    assert events_in(tmp_path / "ledger.jsonl") == [intent("a")]
+
+
 @pytest.mark.parametrize("terms", ["", "terms"])
 @pytest.mark.parametrize("is_cut", [False, True])
 async def test_a_run_whose_ledger_went_after_its_last_call_does_not_end_well(
