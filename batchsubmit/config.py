@@ -143,6 +143,11 @@ class AwsSettings(_Section):
         default=10.0, gt=0, description="seconds to connect, after which nothing was sent"
     )
 
+    @property
+    def call_seconds(self) -> float:
+        """How long a call that starts a job may take in all."""
+        return self.connect_timeout_seconds + self.read_timeout_seconds
+
 
 class WorkerSettings(_Section):
     """The queue that a worker serves, and where it tells how it is."""

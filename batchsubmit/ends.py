@@ -62,13 +62,16 @@ class Ends:
     def _unwatched(self, look: Look, sightings: Iterable[Sighting], began: datetime) -> dict[str, Sighting]:
         """Give the jobs that have ended since the last look, but for those that were given before."""
         since = self._looked_at.get(look.membership)
-        self._looked_at[look.membership] = began
         all_ended = [(each.ended_at, each) for each in sightings if each.ended_at is not None]
+        if not all_ended:
+            return {}
+        # By the service's clock where that is behind ours, or what ends next would seem to be old news.
+        until = self._looked_at[look.membership] = min(began, max(at for at, _ in all_ended))
         if since is None:
             all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
         recent = {each.arn: each for at, each in all_ended if since is None or at >= since - _OVERLAP}
         asked = self._asked.get(look.membership, set())
-        self._asked[look.membership] = {each.arn for at, each in all_ended if at >= began - _OVERLAP}
+        self._asked[look.membership] = {each.arn for at, each in all_ended if at >= until - _OVERLAP}
         return {arn: each for arn, each in recent.items() if arn not in asked}
 
     async def _record(self, state: JobState, sighting: Sighting) -> None:

@@ -92,7 +92,7 @@ async def _approved(undertaking: Undertaking, approve: Approve) -> None:
         await approve(undertaking)
     except StoppedError:
         path = undertaking.path
-        if isinstance(path, Path) and not path.stat().st_size:
+        if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
             path.unlink()
         raise
 

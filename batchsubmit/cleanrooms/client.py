@@ -3,6 +3,7 @@
 botocore's own retries are off, because the API has no client token and each repeat may start another paid job.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -47,11 +48,21 @@ _NOT_SENT = (aws.ConnectTimeoutError, aws.ProxyConnectionError, aws.SSLError)
 class CleanRooms:
     """`JobsApi` on the real service, or on whatever the endpoint names.
 
-    `start` is the client's method, or something that does the same for less.
+    `start` is the client's method, or something that does the same for less. A call that starts a job is given up after
+    `call_seconds`, whatever it waits for: name server, fresh credentials, answer. On a shared ledger others may have
+    the job by then.
     """
 
-    def __init__(self, client: Any, *, tag_jobs: bool, start: Start | None = None) -> None:  # noqa: ANN401 (aiobotocore makes clients at run time)
+    def __init__(
+        self,
+        client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
+        *,
+        tag_jobs: bool,
+        start: Start | None = None,
+        call_seconds: float | None = None,
+    ) -> None:
         self._client = client
+        self._call_seconds = call_seconds
         self._tag_jobs = tag_jobs
         self._start: Start = start or client.start_trained_model_inference_job
 
@@ -60,8 +71,12 @@ class CleanRooms:
         request = dict(job.request)
         if self._tag_jobs:
             request["tags"] = {**request.get("tags", {}), KEY_TAG: job.key}
+        limit = asyncio.timeout(self._call_seconds)
         try:
-            answer = await self._start(**request)
+            async with limit:
+                answer = await self._start(**request)
+        except TimeoutError as exc:
+            return _too_long(self._call_seconds) if limit.expired() else outcome_of(exc)
         except Exception as exc:  # noqa: BLE001 (whatever it is, the call may have been accepted)
             return outcome_of(exc)
         return read_start(job, answer)
@@ -122,6 +137,10 @@ class CleanRooms:
             return read_resource(arn, answer)
         except Exception as exc:  # noqa: BLE001 (an unreadable answer is trouble like any other)
             return outcome_of(exc)
+
+
+def _too_long(seconds: float | None) -> Outcome:
+    return Uncertain(f"Timeout: the call was given up after {seconds:g} s")
 
 
 def outcome_of(exc: Exception) -> Outcome:
@@ -186,7 +205,7 @@ async def open_cleanrooms(
         except _MISCONFIGURED as exc:
             raise UsageError(f"the AWS configuration is wrong: {exc}") from exc
         start = await rehearse(client, transports[0], credentials) if len(transports) == 1 else None
-        yield CleanRooms(client, tag_jobs=tag_jobs, start=start)
+        yield CleanRooms(client, tag_jobs=tag_jobs, start=start, call_seconds=settings.call_seconds)
 
 
 async def _require_credentials(session: AioSession) -> CredentialsProvider:

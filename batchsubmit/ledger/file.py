@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from batchsubmit.book import Book
 from batchsubmit.errors import StoppedError
@@ -18,6 +20,8 @@ from batchsubmit.ledger.sole import SoleWriter
 from batchsubmit.ledger.storage import LedgerFile
 from batchsubmit.states import JobState
 
+_Opened = TypeVar("_Opened")
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -26,6 +30,7 @@ class _Entry:
     intent: Intent | None = None
     before: JobState | None = None
     to_seal: RunEnded | None = None
+    ends_run: bool = False
 
 
 class FileLedger(SoleWriter):
@@ -39,6 +44,7 @@ class FileLedger(SoleWriter):
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._failure: StoppedError | None = None
+        self._broken: StoppedError | None = None  # by something that was not foreseen; nothing is written any more
 
     def put(self, event: Event) -> Awaitable[None]:
         """Record an event; the returned future resolves once it is on the disk."""
@@ -56,9 +62,9 @@ class FileLedger(SoleWriter):
         if isinstance(event, Intent):
             entry = _Entry(encode_line(event), durable, event, self.book.get(event.job))
         elif isinstance(event, RunEnded) and event.terms:
-            entry = _Entry(b"", durable, to_seal=event)
+            entry = _Entry(b"", durable, to_seal=event, ends_run=True)
         else:
-            entry = _Entry(encode_line(event), durable)
+            entry = _Entry(encode_line(event), durable, ends_run=isinstance(event, RunEnded))
         self._gathering.append(entry)
         self.book.apply(event)
         self._wake.set()
@@ -70,8 +76,13 @@ class FileLedger(SoleWriter):
             await self._wake.wait()
             self._wake.clear()
             group, self._gathering = self._gathering, []
-            if group:
-                await loop.run_in_executor(self._thread, self._commit, group, loop)
+            if group and self._broken is None:
+                try:
+                    await loop.run_in_executor(self._thread, self._commit, group, loop)
+                except Exception as exc:  # noqa: BLE001 (whatever it is: who waits must hear of it, or waits for ever)
+                    self._broken = StoppedError(f"the ledger cannot be written: {type(exc).__name__}: {exc}")
+            if group and self._broken is not None:
+                self._fail(group, self._broken)
 
     def _commit(self, group: list[_Entry], loop: asyncio.AbstractEventLoop) -> None:
         """Write one group. Runs in the ledger's thread; tells the waiters through the loop."""
@@ -89,6 +100,10 @@ class FileLedger(SoleWriter):
         except StoppedError as exc:
             loop.call_soon_threadsafe(self._fail, group, exc)
         else:
+            if self._file.displaced is not None:
+                # All is written, but not where the next run looks: the last who can tell must not say that all is well.
+                ends = [entry for entry in group if entry.ends_run]
+                loop.call_soon_threadsafe(self._fail, ends, StoppedError(self._file.displaced))
             loop.call_soon_threadsafe(_settle, group)
 
     def _joined(self, group: list[_Entry]) -> bytes:
@@ -140,7 +155,7 @@ async def open_ledger(path: Path, *, concurrency: int = 32) -> AsyncIterator[Fil
     Raises UsageError, LedgerError (see `storage.LedgerFile.open`).
     """
     file = LedgerFile(path, headroom_bytes=max(1 << 16, concurrency << 11))
-    async with _writing(file, await asyncio.to_thread(file.open)) as ledger:
+    async with _writing(file, await _in_thread(file, file.open)) as ledger:
         yield ledger
 
 
@@ -154,12 +169,28 @@ async def open_sealed(
     Raises StoppedError once `is_stopped`.
     """
     file = LedgerFile(path)
-    ended = await asyncio.to_thread(file.open_sealed, fits, is_stopped)
+    ended = await _in_thread(file, partial(file.open_sealed, fits, is_stopped))
     if ended is None:
         yield None
         return
     async with _writing(file, Book()) as ledger:
         yield ledger, ended
+
+
+async def _in_thread(file: LedgerFile, opening: Callable[[], _Opened]) -> _Opened:
+    """Open a file in a thread, which cannot be cancelled: what it opens for nobody is closed once it has."""
+    opened = asyncio.get_running_loop().run_in_executor(None, opening)
+    try:
+        return await asyncio.shield(opened)
+    except asyncio.CancelledError:
+        opened.add_done_callback(partial(_close_unused, file))
+        raise
+
+
+def _close_unused(file: LedgerFile, opened: "asyncio.Future[_Opened]") -> None:
+    if not opened.cancelled():
+        opened.exception()  # nobody wants to hear of it any more
+    file.close()
 
 
 @asynccontextmanager
@@ -171,5 +202,10 @@ async def _writing(file: LedgerFile, book: Book) -> AsyncIterator[FileLedger]:
     finally:
         ledger.close()
         # Shielded: a second signal cancels us here, and what has happened must still be written down.
-        await asyncio.shield(writer)
-        ledger.release()
+        try:
+            await asyncio.shield(writer)
+        finally:
+            if writer.done():
+                ledger.release()
+            else:
+                writer.add_done_callback(lambda _: ledger.release())

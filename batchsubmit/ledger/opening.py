@@ -52,8 +52,7 @@ async def open_for_writing(
 
 def lease_terms(settings: Settings) -> LeaseTerms:
     """How long a lease is, and how long a call may take. Raises UsageError."""
-    calls = settings.aws.connect_timeout_seconds + settings.aws.read_timeout_seconds
-    return LeaseTerms(lease_seconds=settings.ledger.lease_seconds, call_seconds=calls)
+    return LeaseTerms(lease_seconds=settings.ledger.lease_seconds, call_seconds=settings.aws.call_seconds)
 
 
 def owner_name() -> str:

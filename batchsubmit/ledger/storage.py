@@ -9,10 +9,8 @@ import ctypes
 import errno
 import fcntl
 import os
-import stat
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -20,6 +18,7 @@ from msgspec.structs import replace
 from batchsubmit.book import Book
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.jobs import Event, RunEnded
+from batchsubmit.ledger.descriptors import beside, open_regular, write_all
 from batchsubmit.ledger.folding import read_book
 from batchsubmit.ledger.lines import LineDamagedError, decode_line
 from batchsubmit.ledger.sealing import Written, last_end, last_sealed
@@ -30,7 +29,7 @@ _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class LedgerFile:
-    """One ledger file, open and locked from `open` to `close`."""
+    """One ledger file, open and locked from `open` to `close`. `displaced` tells where its lines are not, and why."""
 
     def __init__(self, path: Path, *, headroom_bytes: int = 1 << 16) -> None:
         self.path = path
@@ -39,17 +38,18 @@ class LedgerFile:
         self._is_ours = False
         self._written = Written()
         self._broken: str | None = None
-        self._displaced: str | None = None
+        self.displaced: str | None = None
+        self._has_lost_lines = False
 
     def __repr__(self) -> str:
-        return f"<LedgerFile {self.path} {self._broken or self._displaced or ('open' if self._fd >= 0 else 'closed')}>"
+        return f"<LedgerFile {self.path} {self._broken or self.displaced or ('open' if self._fd >= 0 else 'closed')}>"
 
     def open(self) -> Book:
         """Lock the file, creating it if need be, and read it; cut off and keep aside a torn last line.
 
         Raises UsageError where the file cannot be opened, LedgerError where it is in use or damaged.
         """
-        self._fd, self._written = _open_regular(self.path), Written()
+        self._fd, self._written = open_regular(self.path), Written()
         try:
             self._lock()
             book = read_book(self.path, self._written)
@@ -68,7 +68,7 @@ class LedgerFile:
         """
         with ExitStack() as stack, suppress(UsageError, LedgerError, OSError):
             stack.callback(self.close)
-            self._fd = _open_regular(self.path, os.O_RDWR)
+            self._fd = open_regular(self.path, os.O_RDWR)
             ended = last_end(self._fd)
             if ended is None or not fits(ended):
                 return None  # before the lock, so that nobody is kept out for nothing
@@ -81,7 +81,9 @@ class LedgerFile:
         return None
 
     def sealed(self, ended: RunEnded, after: bytes | bytearray) -> RunEnded:
-        """Seal all that is in the file, and what is to be written before this."""
+        """Seal all that is in the file, and what is to be written before this; not where it counts what was lost."""
+        if self._has_lost_lines:
+            return ended
         return replace(ended, seal=self._written.seal(after))
 
     def _lock(self) -> None:
@@ -103,7 +105,7 @@ class LedgerFile:
         try:
             event = decode_line(tail)
         except LineDamagedError:
-            _beside(self.path, "torn").write_bytes(tail)
+            beside(self.path, "torn").write_bytes(tail)
             os.ftruncate(self._fd, sound)
             os.fsync(self._fd)
             return []
@@ -118,8 +120,8 @@ class LedgerFile:
         reserve is taken at its word.
         """
         self._keep_up_with_the_name()
-        if self._displaced:
-            raise StoppedError(self._displaced)
+        if self.displaced:
+            raise StoppedError(self.displaced)
         libc = ctypes.CDLL(None, use_errno=True)
         length = ctypes.c_longlong(coming_bytes + self._headroom_bytes)
         if not hasattr(libc, "fallocate"):
@@ -139,8 +141,9 @@ class LedgerFile:
             raise StoppedError(self._broken)
         self._keep_up_with_the_name()
         try:
-            _write_all(self._fd, data)
+            write_all(self._fd, data)
         except OSError as exc:
+            self._has_lost_lines = True
             with suppress(OSError):
                 os.ftruncate(self._fd, self._written.size)
             raise self._stopped(exc) from exc
@@ -153,32 +156,42 @@ class LedgerFile:
             raise error from exc
 
     def _keep_up_with_the_name(self) -> None:
-        """Notice that the file was deleted or replaced, and save what it held, and what follows, beside it."""
+        """Notice that the file was deleted or replaced, and save what it held, and what follows, beside it.
+
+        What was cut off from the file itself nobody can save.
+        """
         try:
             named = self.path.stat()
         except OSError:
             named = None
         if named is not None and os.path.samestat(named, os.fstat(self._fd)):
+            if named.st_size < self._written.size:
+                self.displaced = (
+                    f"the ledger {self.path} was cut short while this run wrote to it, and no longer knows all jobs "
+                    "that were submitted; no call was made after that. Restore it from a copy before you run the same "
+                    "command again, or they are submitted once more"
+                )
             return
-        aside = _beside(self.path, "rescued")
+        aside = beside(self.path, "rescued")
         what = "replaced" if named else "deleted"
-        self._displaced = (
+        self.displaced = (
             f"the ledger {self.path} was {what} while this run wrote to it; no call was made after that, and all that "
             f"it held, with the outcomes of the calls under way, is kept in {aside}. Put that file back as the ledger "
             "and run the same command again"
         )
         try:
             self._move_to(aside)
-        except OSError as exc:
-            self._broken = f"the ledger {self.path} was {what} and cannot be saved beside it: {exc.strerror}"
+        except (OSError, UsageError) as exc:  # the latter where its folder is gone, or may not be written to
+            reason = exc.strerror if isinstance(exc, OSError) else exc
+            self._broken = f"the ledger {self.path} was {what} and cannot be saved beside it: {reason}"
             raise StoppedError(self._broken) from exc
 
     def _move_to(self, aside: Path) -> None:
         """Copy the whole file and write on there."""
-        fd = _open_regular(aside)
+        fd = open_regular(aside)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for start in range(0, self._written.size, _COPY_BYTES):
-            _write_all(fd, os.pread(self._fd, min(_COPY_BYTES, self._written.size - start), start))
+            write_all(fd, os.pread(self._fd, min(_COPY_BYTES, self._written.size - start), start))
         os.fsync(fd)
         os.close(self._fd)
         self._fd, self.path = fd, aside
@@ -198,40 +211,6 @@ class LedgerFile:
                 os.ftruncate(self._fd, os.fstat(self._fd).st_size)
         os.close(self._fd)
         self._fd, self._is_ours = -1, False
-
-
-def _beside(path: Path, why: str) -> Path:
-    """Name a file beside the ledger for what must not be lost."""
-    return path.with_name(f"{path.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
-
-
-def _open_regular(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
-    created = not path.exists()
-    try:
-        fd = os.open(path, flags | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
-    except OSError as exc:
-        raise UsageError(f"the ledger {path} cannot be opened for writing: {exc.strerror}") from exc
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise UsageError(f"the ledger {path} is not a regular file; give --ledger a file's path")
-    if created:
-        sync_folder(path.parent)
-    return fd
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a new file's name durable, not only its content."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _holder(path: Path) -> str:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.jobs import Duplicate, Event, JobEvent, RunEnded, RunStarted, Submitted
+from batchsubmit.ledger.descriptors import sync_folder
 from batchsubmit.ledger.hand import claim_arn, write_page
 from batchsubmit.ledger.lines import decode_line, encode_line
 from batchsubmit.ledger.rows import JobRow, job_address, line_of, to_append
 from batchsubmit.ledger.runs import Runs
 from batchsubmit.ledger.sorting import Keyed, sort_lines
-from batchsubmit.ledger.storage import sync_folder
 from batchsubmit.ledger.table import ConflictError, Table
 
 _JOBS_AT_ONCE = 32

@@ -1,5 +1,6 @@
 """Start without the client's call pipeline: the same on the wire, and only where it is the same."""
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,7 +21,7 @@ from wires import http, wire
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.direct import OPERATION, DirectStart, _is_plain_json, rehearse
 from batchsubmit.config import AwsSettings
-from batchsubmit.jobs import Accepted, Forbidden
+from batchsubmit.jobs import Accepted, Forbidden, Uncertain
 from batchsubmit.wire.transport import RehearsedError, Transport
 
 GOOD = http("200 OK", json.dumps({"trainedModelInferenceJobArn": job_arn("1")}).encode(), "application/json")
@@ -74,6 +75,26 @@ async def test_both_ways_are_one_on_the_wire(monkeypatch: pytest.MonkeyPatch, to
     }
     assert headers.get("x-amz-security-token") == token
     assert headers["amz-sdk-invocation-id"] != same_headers["amz-sdk-invocation-id"]
+
+
+class SlowProvider:
+    """Credentials whose refresh is never over."""
+
+    async def get_frozen_credentials(self) -> None:
+        """Wait."""
+        await asyncio.Event().wait()
+
+
+async def test_no_call_leaves_later_than_a_call_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While credentials are refreshed, a lease may end; then others have the job, and look it up."""
+    async with wire(lambda _: GOOD) as (url, requests):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        hasty = AwsSettings(connect_timeout_seconds=0.05, read_timeout_seconds=0.05)
+        async with open_cleanrooms(hasty, region=REGION, concurrency=4, tag_jobs=True) as client:
+            direct(client)._credentials = SlowProvider()
+            outcome = await asyncio.wait_for(client.start(JOB), 5)
+    assert outcome == Uncertain("Timeout: the call was given up after 0.1 s")
+    assert requests == []
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

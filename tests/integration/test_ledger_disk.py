@@ -15,7 +15,7 @@ import pytest
 from conftest import Program, Sandbox, csv_text, finish
 
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.jobs import Event, Intent, RunStarted, Submitted
+from batchsubmit.jobs import Event, Intent, RunEnded, RunStarted, Submitted
 from batchsubmit.ledger.file import FileLedger, open_ledger
 from batchsubmit.ledger.lines import decode_line, encode_line
 from batchsubmit.ledger.storage import LedgerFile
@@ -199,6 +199,43 @@ async def test_a_ledger_that_is_deleted_or_replaced_stops_the_run_and_loses_noth
         await ledger.put(submitted("a"))
     assert not is_replaced or path.read_bytes() == b""
     assert events_in(rescued_beside(path)) == [intent("a"), submitted("a")]
+
+
+async def test_whoever_waits_hears_of_what_was_not_foreseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is written after it: nobody knows what is in the file by then."""
+
+    def fail(_: LedgerFile, __: bytes) -> None:
+        raise MemoryError
+
+    async with asyncio.timeout(20), open_ledger(tmp_path / "ledger.jsonl") as ledger:
+        await ledger.put(intent("a"))
+        with monkeypatch.context() as patch:
+            patch.setattr(LedgerFile, "append", fail)
+            with pytest.raises(StoppedError, match="cannot be written: MemoryError"):
+                await ledger.put(submitted("a"))
+        with pytest.raises(StoppedError):
+            await ledger.put(submitted("a"))
+        with pytest.raises(StoppedError):
+            await ledger.put(intent("b"))
+    assert events_in(tmp_path / "ledger.jsonl") == [intent("a")]
+
+
+@pytest.mark.parametrize("terms", ["", "terms"])
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_a_run_whose_ledger_went_after_its_last_call_does_not_end_well(
+    tmp_path: Path, terms: str, is_cut: bool
+) -> None:
+    """There is no next intent that could be refused; without a word the next run would submit all of it again."""
+    path = tmp_path / "ledger.jsonl"
+    async with open_ledger(path) as ledger:
+        await ledger.put(intent("a"))
+        if is_cut:
+            os.truncate(path, 0)
+        else:
+            path.unlink()
+        await ledger.put(submitted("a"))
+        with pytest.raises(StoppedError, match="cut short" if is_cut else "deleted"):
+            await ledger.put(RunEnded(at=AT, run="r", exit_status=0, reason="", counts={}, terms=terms))
 
 
 def test_a_deleted_ledger_stops_the_program_and_can_be_put_back(submitting: Program, sandbox: Sandbox) -> None:

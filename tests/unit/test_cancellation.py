@@ -14,10 +14,12 @@ import pytest
 from conftest import job_named
 from virtual import SlowLedger, Wire
 
+from batchsubmit.book import Book
 from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.clock import Clock, SystemClock
 from batchsubmit.config import LookupSettings, RetrySettings
+from batchsubmit.errors import LedgerError
 from batchsubmit.jobs import Conflicted, Job, Outcome, Throttled, Uncertain
 from batchsubmit.ledger import Ledger
 from batchsubmit.ledger.file import open_ledger
@@ -341,3 +343,40 @@ async def test_the_run_cancelled_while_its_ledger_closes_still_writes_everything
     state = _found(path)
     assert state is not None
     assert state.phase is Phase.SUBMITTED
+    assert await _is_free(path)
+
+
+async def test_a_ledger_whose_opening_is_cancelled_is_not_left_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that reads it cannot be cancelled; whoever imports us may want the ledger again."""
+    path, reads, may_read = tmp_path / "ledger.jsonl", threading.Event(), threading.Event()
+    opening = LedgerFile.open
+
+    def slow(self: LedgerFile) -> Book:
+        book = opening(self)
+        reads.set()
+        assert may_read.wait(PATIENCE_SECONDS)
+        return book
+
+    async def run() -> None:
+        async with open_ledger(path):
+            pytest.fail("cancelled")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LedgerFile, "open", slow)
+        task = asyncio.ensure_future(run())
+        await asyncio.to_thread(reads.wait, PATIENCE_SECONDS)
+        await _cancelled(task)
+        may_read.set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await _is_free(path):  # noqa: ASYNC110 (a lock that is given back rings no bell)
+            await asyncio.sleep(0.01)
+
+
+async def _is_free(path: Path) -> bool:
+    try:
+        async with open_ledger(path):
+            return True
+    except LedgerError:
+        return False

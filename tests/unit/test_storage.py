@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,53 @@ def test_a_file_that_was_deleted_or_replaced_leads_to_no_call_and_is_saved(path:
     assert rescued.read_bytes() == lines(intent("a"), submitted("a"))
     assert str(rescued) in str(caught.value)
     assert [each.read_bytes() for each in path.parent.glob(path.name)] == [b"somebody else's"] * is_replaced
+
+
+def test_a_file_that_is_gone_with_its_folder_stops_the_run(tmp_path: Path) -> None:
+    """There is no place beside it then; whoever waits hears of it all the same."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    file = LedgerFile(folder / "ledger.jsonl")
+    file.open()
+    file.append(lines(intent("a")))
+    shutil.rmtree(folder)
+    with pytest.raises(StoppedError, match="was deleted and cannot be saved beside it"):
+        file.reserve(100)
+    with pytest.raises(StoppedError, match="cannot be saved"):
+        file.append(lines(submitted("a")))
+    file.close()
+
+
+def test_a_file_that_was_cut_short_leads_to_no_call(path: Path) -> None:
+    """As `: > ledger` and some rotations of logs do it; what still comes is written to what is left."""
+    file = LedgerFile(path)
+    file.open()
+    file.append(lines(intent("a")))
+    os.truncate(path, 0)
+    for _ in range(2):
+        with pytest.raises(StoppedError, match="was cut short"):
+            file.reserve(100)
+    file.append(lines(submitted("a")))
+    file.close()
+    assert path.read_bytes() == lines(submitted("a"))
+
+
+def test_an_end_that_counts_what_was_not_written_seals_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next run must not trust counts of which the ledger has no line."""
+    file = LedgerFile(path)
+    file.open()
+    ended = RunEnded(at=AT, run="r", exit_status=0, reason="", counts={"finished_well": 1}, terms="terms")
+    assert file.sealed(ended, b"").seal is not None
+
+    def fail(_: int, __: memoryview) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(StoppedError, match="No space left"):
+        file.append(lines(submitted("a")))
+    monkeypatch.undo()
+    assert file.sealed(ended, b"").seal is None
+    file.close()
 
 
 def test_a_failed_fsync_is_never_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
