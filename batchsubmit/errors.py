@@ -27,6 +27,8 @@ class ManifestError(UsageError):
         self.problems = problems
         self.count = count
         self.told = told or [str(problem) for problem in problems]
+        for line in self.told:
+            self.add_note(line)  # a notebook or a task's log shows these under the traceback
 
 
 class LedgerError(BatchsubmitError):

@@ -71,9 +71,9 @@ def json_option(command: Callable[..., int]) -> Callable[..., int]:
             return command(*args, as_json=as_json, **given)
         except BatchsubmitError as exc:
             if as_json:
-                problems = [str(problem) for problem in getattr(exc, "problems", ())]
-                count = getattr(exc, "count", 0)
-                told = {"error": str(exc), "problems": problems, "problem_count": count}
+                told: dict[str, object] = {"error": str(exc), "problems": []}
+                if isinstance(exc, ManifestError):
+                    told = {**told, "problems": list(map(str, exc.problems)), "problem_count": exc.count}
                 click.echo(json.dumps({**told, "exit_status": exit_status(exc)}))
             raise
 

@@ -283,6 +283,8 @@ def test_a_problem_of_every_row_is_cut_by_submit_and_listed_by_validate(ready: P
     assert len(listed.stdout.splitlines()) == 300
     assert listed.stdout.splitlines()[-1].startswith("jobs.csv:151:")
     assert len(listed.stderr.splitlines()) == 3
+    refused_as_json = json.loads(ready.run("submit", "jobs.csv", "--json", **elsewhere).stdout)
+    assert (refused_as_json["problem_count"], len(refused_as_json["problems"])) == (300, 100)
     told = json.loads(ready.run("validate", "jobs.csv", "--json", **elsewhere).stdout)
     assert told["problem_count"] == len(told["problems"]) == 300
     assert {each["line"] for each in told["problems"]} == set(range(2, 152))
