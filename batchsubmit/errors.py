@@ -16,12 +16,19 @@ class UsageError(BatchsubmitError):
 
 
 class ManifestError(UsageError):
-    """Rows of the manifest are wrong; each problem says where, what and how to mend it."""
+    """Rows of the manifest are wrong; each problem says where, what and how to mend it.
 
-    def __init__(self, manifest: str, problems: Sequence[object], count: int) -> None:
+    `problems` are the first of them, `count` is their number, and `told` are lines for people, where many are alike.
+    """
+
+    def __init__(self, manifest: str, problems: Sequence[object], count: int, told: Sequence[str] = ()) -> None:
         super().__init__(f"{manifest} has {count} problem{'s' if count != 1 else ''}; nothing was sent")
+        self.manifest = manifest
         self.problems = problems
         self.count = count
+        self.told = told or [str(problem) for problem in problems]
+        for line in self.told:
+            self.add_note(line)  # a notebook or a task's log shows these under the traceback
 
 
 class LedgerError(BatchsubmitError):

@@ -18,6 +18,7 @@ from batchsubmit.errors import ManifestError, StoppedError
 from batchsubmit.exits import EXIT_DONE, EXIT_STOPPED
 from batchsubmit.jobs import Job
 from batchsubmit.sources import Problem, Reader
+from batchsubmit.sources.alike import Alike
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.index import job_at
 from batchsubmit.sources.inventory import Inventory, Terms
@@ -91,7 +92,9 @@ async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary
         rows = _Rows(reader, inventory, options.batch, is_fifo=served.terms.is_fifo)
         problems = inventory.problems or await asyncio.to_thread(rows.too_large, served.terms)
         if problems:
-            raise ManifestError(options.manifest, problems, max(inventory.problem_count, len(problems)))
+            alike = inventory.alike if inventory.problems else Alike.of(problems)
+            count = max(inventory.problem_count, len(problems))
+            raise ManifestError(options.manifest, problems, count, alike.lines())
         sent = stack.enter_context(open_sent(path, options.url))
         before = sum(key in sent for key in inventory.index)
         count = await _Sender(served.queue, sent, stop).send(rows)

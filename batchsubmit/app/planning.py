@@ -104,7 +104,7 @@ async def plan(options: PlanOptions, settings: Settings) -> Plan:
     async with open_checked_manifest(options.manifest, settings, region=region, terms=terms) as checked:
         _, reader, inventory = checked
         if inventory.problems and not (options.skip_invalid and inventory.is_readable):
-            raise ManifestError(options.manifest, inventory.problems, inventory.problem_count)
+            raise ManifestError(options.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
         path = options.ledger or default_ledger(options.manifest)
         ledger_region = region or inventory.region
         own, book = await asyncio.to_thread(read_history, path, sandbox=options.sandbox, region=ledger_region)

@@ -115,7 +115,7 @@ async def open_undertaking(
         spooled, settings, region=region, terms=_check_terms(options), is_stopped=lambda: stop.requested
     )
     if inventory.problems and not (options.skip_invalid and inventory.is_readable):
-        raise ManifestError(options.manifest, inventory.problems, inventory.problem_count)
+        raise ManifestError(options.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
     if spooled.has_changed:
         sealed_terms = ""  # the rows may be of other bytes than those that were digested: their account proves nothing
     path, region = _path(options), region or inventory.region

@@ -81,7 +81,8 @@ def _preview(choice: "Choice", found: "Survey") -> Iterator[str]:
     if found.running:
         yield f"{counted(len(found.running), 'job')} that {choice.ledger} started {_are(len(found.running))} running:"
     else:
-        yield f"Nothing to cancel: no job that {choice.ledger} started and that was asked for is running"
+        asked = " and that --membership or --name chose" if choice.memberships or choice.names else ""
+        yield f"Nothing to cancel: no job that {choice.ledger} started{asked} is running"
     lanes: dict[str, list[JobState]] = {}
     for state in found.running:
         lanes.setdefault(state.membership, []).append(state)

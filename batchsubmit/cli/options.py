@@ -71,8 +71,10 @@ def json_option(command: Callable[..., int]) -> Callable[..., int]:
             return command(*args, as_json=as_json, **given)
         except BatchsubmitError as exc:
             if as_json:
-                problems = [str(problem) for problem in getattr(exc, "problems", ())]
-                click.echo(json.dumps({"error": str(exc), "problems": problems, "exit_status": exit_status(exc)}))
+                told: dict[str, object] = {"error": str(exc), "problems": []}
+                if isinstance(exc, ManifestError):
+                    told = {**told, "problems": list(map(str, exc.problems)), "problem_count": exc.count}
+                click.echo(json.dumps({**told, "exit_status": exit_status(exc)}))
             raise
 
     option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
@@ -81,16 +83,25 @@ def json_option(command: Callable[..., int]) -> Callable[..., int]:
 
 @contextmanager
 def telling_problems() -> Iterator[None]:
-    """Print the problems of a manifest before the error that counts them."""
+    """Print the problems of a manifest before the error that counts them; of many that are alike, the first few."""
     try:
         yield
     except ManifestError as exc:
-        for problem in exc.problems:
-            click.echo(problem, err=True)
-        more = exc.count - len(exc.problems)
-        if more:
-            click.echo(f"... and {more:,} more", err=True)
+        for line in exc.told:
+            click.echo(line, err=True)
+        if any(line.lstrip().startswith("...") for line in exc.told) and exc.manifest != "-":
+            click.echo(f"All {exc.count:,} are listed by: {_validate_command(exc.manifest)}", err=True)
         raise
+
+
+def _validate_command(manifest: str) -> str:
+    """The command that lists every problem of a manifest under the options of the command at hand."""
+    import shlex  # noqa: PLC0415 (help is fast without)
+
+    given = click.get_current_context().params
+    config, repeats = given.get("config"), given.get("allow_duplicates")
+    options = [*(["--config", str(config)] if config else []), *(["--allow-duplicates"] if repeats else [])]
+    return shlex.join(["batchsubmit", "validate", manifest, *options])
 
 
 def read_settings(config: Path | None, **flags: dict[str, Any]) -> "Settings":

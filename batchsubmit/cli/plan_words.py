@@ -15,6 +15,10 @@ _HEADS = ("membership", "rows", "submitted", "failed", "unknown", "to do", "slot
 def whole_plan(plan: Plan) -> Iterator[str]:
     """The plan at length: a table by membership, the forecast and what it rests on, what is not ready."""
     yield _headline(plan)
+    if not plan.prospect.lanes:
+        yield "Nothing to submit: there is no row that could be sent"
+        yield from _notes(plan)
+        return
     yield ""
     yield from _table(plan)
     yield ""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchsubmit.cli.last_run import has_died, last_run_words
 from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import LEDGER, json_option, region_for
 from batchsubmit.counting import counted
@@ -93,7 +94,7 @@ def _watch(ledger: "Location", interval: float, *, as_json: bool) -> "Book":
         live = watch(feed, console, interval_seconds=interval, refresh_seconds=refresh, has_died=_has_died)
     except KeyboardInterrupt:
         return _read(ledger)
-    if live.run and not live.is_over:
+    if live.run and not live.is_over and (as_json or not isinstance(ledger, Path)):  # of a file, it is printed below
         click.echo(f"Run {live.run.run} has died ({live.run.holder}): run the same submit again to go on", err=True)
     elif live.book.last_end:
         click.echo(f"Run {live.book.last_end.run} ended with exit status {live.book.last_end.exit_status}", err=True)
@@ -114,21 +115,7 @@ def _feed(ledger: "Location", interval: float) -> "tuple[Feed, float]":
 
 
 def _has_died(live: "Live") -> bool:
-    """Whether the process that holds the ledger is gone; one on another machine is believed to live."""
-    import os  # noqa: PLC0415 (help is fast without)
-    import re  # noqa: PLC0415
-    import socket  # noqa: PLC0415
-
-    holder = re.fullmatch(r"process (\d+) on (.+)", live.run.holder if live.run else "")
-    if holder is None or holder[2] != socket.gethostname():
-        return False
-    try:
-        os.kill(int(holder[1]), 0)  # signal 0 is none: it only asks whether there is such a process
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    return live.run is not None and has_died(live.run)
 
 
 def _kinds(book: "Book") -> "dict[str, tuple[list[JobState], Callable[[JobState], str]]]":
@@ -155,6 +142,9 @@ def _print(ledger: "Location", book: "Book") -> None:
     click.echo(f"{ledger}: {counted(len(book), 'job')} in {counted(len(book.runs), 'run')}")
     for words, count in _standings(book.account()):
         click.echo(f"  {count:>9,} {words}")
+    if isinstance(ledger, Path):  # of a table's many runs, the last to begin tells nothing of the others
+        for line in last_run_words(book):
+            click.echo(f"  {line}")
     for word, (states, reason) in _kinds(book).items():
         for state in states[:_MOST_LISTED]:
             click.echo(printable(f"{word}: {state.name} in membership {state.membership}: {reason(state)}"))

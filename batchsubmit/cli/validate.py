@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,11 @@ from batchsubmit.counting import counted
 from batchsubmit.exits import EXIT_USAGE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batchsubmit.config import Settings
-    from batchsubmit.sources.inventory import Inventory
+    from batchsubmit.sources import Problem
+    from batchsubmit.sources.inventory import Inventory, Terms
 
 
 @click.command(
@@ -32,35 +36,62 @@ if TYPE_CHECKING:
 def validate(manifest: str, config: Path | None, *, allow_duplicates: bool, as_json: bool) -> int:
     """List every problem of every row of MANIFEST as file:line:column; no call is made.
 
-    The first hundred problems are printed, the others counted. Exit status 2 where there is any.
+    Where there are many, the kinds of problem are counted on standard error. Exit status 2 where there is any.
     """
     from batchsubmit.cli.heap import keep_large_blocks_apart  # noqa: PLC0415 (help is fast without)
 
     keep_large_blocks_apart()
-    inventory = asyncio.run(_take(manifest, read_settings(config), allow_duplicates=allow_duplicates))
+    settings, terms = read_settings(config), _terms(allow_duplicates=allow_duplicates)
     if as_json:
-        click.echo(json.dumps(_as_dict(manifest, inventory)))
+        inventory = _tell_programs(manifest, settings, terms)
     else:
-        for problem in inventory.problems:
-            click.echo(problem)
-        more = inventory.problem_count - len(inventory.problems)
-        if more:
-            click.echo(f"... and {more:,} more")
+        inventory = asyncio.run(_take(manifest, settings, terms, click.echo))
     click.echo(_verdict(manifest, inventory), err=True)
+    if inventory.problem_count > _MANY:
+        for kind in inventory.alike.kinds.values():
+            click.echo(f"  {kind.count:,} like {kind.first[0]}", err=True)
+        if inventory.alike.others:
+            click.echo(f"  {inventory.alike.others:,} of other kinds", err=True)
     return EXIT_USAGE if inventory.problem_count else 0
 
 
-async def _take(manifest: str, settings: "Settings", *, allow_duplicates: bool) -> "Inventory":
+_MANY = 20
+"""Problems that a person still reads one by one."""
+
+
+def _tell_programs(manifest: str, settings: "Settings", terms: "Terms") -> "Inventory":
+    """Print one object, begun only when all is read: however many problems there are, they wait in a file."""
+    import shutil  # noqa: PLC0415 (help is fast without)
+    import tempfile  # noqa: PLC0415
+    from itertools import chain, repeat  # noqa: PLC0415
+
+    with tempfile.TemporaryFile("w+", encoding="utf-8", prefix="batchsubmit-") as problems:
+        commas = chain([""], repeat(", "))
+
+        def keep(problem: "Problem") -> None:
+            problems.write(next(commas) + json.dumps(_problem_as_dict(problem)))
+
+        inventory = asyncio.run(_take(manifest, settings, terms, keep))
+        click.echo(json.dumps(_counts_as_dict(manifest, inventory))[:-1] + ', "problems": [', nl=False)
+        problems.seek(0)
+        shutil.copyfileobj(problems, sys.stdout)
+        click.echo("]}")
+    return inventory
+
+
+def _terms(*, allow_duplicates: bool) -> "Terms":
+    from batchsubmit.sources.inventory import Terms  # noqa: PLC0415 (help is fast without)
+
+    return Terms(allow_duplicates=allow_duplicates)
+
+
+async def _take(
+    manifest: str, settings: "Settings", terms: "Terms", found: "Callable[[Problem], object]"
+) -> "Inventory":
     from batchsubmit.region import resolve_region  # noqa: PLC0415 (help is fast without)
     from batchsubmit.sources.checked import open_checked_manifest  # noqa: PLC0415
-    from batchsubmit.sources.inventory import Terms  # noqa: PLC0415
 
-    checked = open_checked_manifest(
-        manifest,
-        settings,
-        region=resolve_region(settings.aws),
-        terms=Terms(allow_duplicates=allow_duplicates),
-    )
+    checked = open_checked_manifest(manifest, settings, region=resolve_region(settings.aws), terms=terms, found=found)
     async with checked as (_, _, inventory):
         return inventory
 
@@ -77,21 +108,21 @@ def _verdict(manifest: str, inventory: "Inventory") -> str:
     return f"{manifest}: {jobs} in {counted(len(inventory.index.memberships), 'membership')}, all valid"
 
 
-def _as_dict(manifest: str, inventory: "Inventory") -> dict[str, object]:
+def _counts_as_dict(manifest: str, inventory: "Inventory") -> dict[str, object]:
     return {
         "manifest": manifest,
         "rows": inventory.row_count,
         "valid": len(inventory.index),
         "memberships": len(inventory.index.memberships),
         "problem_count": inventory.problem_count,
-        "problems": [
-            {
-                "line": each.line,
-                "column": each.column,
-                "path": each.path,
-                "wrong": each.wrong,
-                "right": each.right,
-            }
-            for each in inventory.problems
-        ],
+    }
+
+
+def _problem_as_dict(problem: "Problem") -> dict[str, object]:
+    return {
+        "line": problem.line,
+        "column": problem.column,
+        "path": problem.path,
+        "wrong": problem.wrong,
+        "right": problem.right,
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,8 @@ def _words(ledger: "Location", inspection: "Inspection") -> Iterator[str]:
         )
     if inspection.manifest_trouble and (inspection.later or inspection.discrepancies or inspection.is_repair):
         yield f"  the manifest's rows are not known: {inspection.manifest_trouble}"
+    if not inspection.is_repair and any(each.kind == "orphan" and not each.repair for each in inspection.discrepancies):
+        yield "  where another ledger started the orphans, name it: --known-ledger LEDGER"
     if not inspection.is_repair and any(each.repair for each in inspection.discrepancies):
         yield f"  next: batchsubmit verify {ledger} --repair records what the service proves"
 
@@ -107,8 +110,10 @@ def _verdict(ledger: "Location", inspection: "Inspection") -> str:
     if not (inspection.faults or inspection.discrepancies):
         return f"{ledger}: {counted(inspection.jobs, 'job')}, sound against {against}"
     wrong = len(inspection.faults) + len(inspection.discrepancies)
+    kinds = Counter(str(each.kind).replace("_", " ") for each in inspection.discrepancies)
+    of_kinds = f" ({', '.join(f'{count:,} {kind}' for kind, count in kinds.items())})" if kinds else ""
     repaired = f", {inspection.repaired:,} repaired" if inspection.repaired else ""
-    return f"{ledger}: {counted(inspection.jobs, 'job')}, {wrong:,} wrong against {against}{repaired}"
+    return f"{ledger}: {counted(inspection.jobs, 'job')}, {wrong:,} wrong against {against}{of_kinds}{repaired}"
 
 
 def _as_dict(ledger: "Location", inspection: "Inspection") -> dict[str, Any]:

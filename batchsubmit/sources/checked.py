@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from batchsubmit.config import Settings
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources import Reader, Spooled, open_manifest, open_reader
+from batchsubmit.sources import Problem, Reader, Spooled, open_manifest, open_reader
 from batchsubmit.sources.inventory import Inventory, Terms, take_inventory
 
 
@@ -18,10 +18,16 @@ async def open_checked_manifest(
     region: str | None,
     terms: Terms,
     is_stopped: Callable[[], bool] = lambda: False,
+    found: Callable[[Problem], object] = lambda _: None,
 ) -> AsyncIterator[tuple[Spooled, Reader, Inventory]]:
-    """Open a manifest and check all of it. Raises UsageError, StoppedError; problems of rows are in the inventory."""
+    """Open a manifest and check all of it. Raises UsageError, StoppedError.
+
+    Problems of rows are counted in the inventory; each goes to `found`, in another thread.
+    """
     async with open_manifest(manifest, region=region) as spooled:
-        reader, inventory = await check_manifest(spooled, settings, region=region, terms=terms, is_stopped=is_stopped)
+        reader, inventory = await check_manifest(
+            spooled, settings, region=region, terms=terms, is_stopped=is_stopped, found=found
+        )
         yield spooled, reader, inventory
 
 
@@ -32,9 +38,10 @@ async def check_manifest(
     region: str | None,
     terms: Terms,
     is_stopped: Callable[[], bool] = lambda: False,
+    found: Callable[[Problem], object] = lambda _: None,
 ) -> tuple[Reader, Inventory]:
     """Check all of a manifest that is open. Raises UsageError, StoppedError; problems of rows are in the inventory."""
     checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
     reader = open_reader(spooled, defaults=settings.defaults, checker=checker)
-    inventory = await asyncio.to_thread(take_inventory, reader, terms, is_stopped=is_stopped)
+    inventory = await asyncio.to_thread(take_inventory, reader, terms, is_stopped=is_stopped, found=found)
     return reader, inventory

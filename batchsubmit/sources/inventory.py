@@ -13,6 +13,7 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Failed, job_digest, job_digests, key_text
 from batchsubmit.schema import canonical
 from batchsubmit.sources import GoodRows, Problem, Reader, Row
+from batchsubmit.sources.alike import Alike
 from batchsubmit.sources.index import Index
 from batchsubmit.sources.names import NameTable
 from batchsubmit.sources.rows import PRIORITY, Mould
@@ -58,7 +59,7 @@ class InvalidRow:
 
 @dataclass(slots=True)
 class Inventory:
-    """What the first pass found. `problems` holds the first hundred; `problem_count` counts all.
+    """What the first pass found. `problems` holds the first hundred; `alike` and `problem_count` count all.
 
     Where the header is wrong the manifest is not readable, and none of its rows may be sent.
     """
@@ -68,6 +69,7 @@ class Inventory:
     accounts: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
+    alike: Alike = field(default_factory=Alike)
     invalid_count: int = 0
     invalid: list[InvalidRow] = field(default_factory=list)
     is_readable: bool = True
@@ -82,6 +84,8 @@ class Inventory:
         self.invalid_count += 1
         self.problem_count += len(problems)
         self.problems.extend(problems[: MAX_PROBLEMS - len(self.problems)])
+        for problem in problems:
+            self.alike.add(problem)
         if terms.keep_invalid:
             self.invalid.append(_invalid_row(row, problems, terms.batch))
 
@@ -91,8 +95,9 @@ def take_inventory(
     terms: Terms,
     *,
     is_stopped: Callable[[], bool] = lambda: False,
+    found: Callable[[Problem], object] = lambda _: None,
 ) -> Inventory:
-    """Read and check a whole manifest.
+    """Read and check a whole manifest. Each problem goes to `found` as it is met.
 
     Raises StoppedError once `is_stopped`.
     """
@@ -107,6 +112,8 @@ def take_inventory(
             problems = (*row.problems, *problems_across)
             if problems:
                 inventory.refuse(row, problems, terms)
+                for problem in problems:
+                    found(problem)
             else:
                 across.accept(row, ordinal)
     inventory.region = across.region

@@ -104,6 +104,7 @@ def test_nothing_is_sent_where_one_request_is_wrong(sandbox: Sandbox) -> None:
     with pytest.raises(ManifestError) as caught:
         submit_jobs([*requests(["a", "b"]), {"name": "c"}, *requests(["a"])], ledger=LEDGER)
     assert {problem.line for problem in caught.value.problems} == {3, 4}  # type: ignore[attr-defined]
+    assert any(note.startswith("requests:3:") for note in caught.value.__notes__)  # a traceback shows them
     assert sandbox.calls() == 0
 
 

@@ -1,6 +1,7 @@
 """What people get wrong: one clear sentence, the exit status of the contract, and nothing sent."""
 
 import fcntl
+import json
 import os
 import socket
 import subprocess
@@ -266,3 +267,24 @@ def test_the_module_runs_like_the_script(program: Program) -> None:
         [sys.executable, "-m", "batchsubmit", "--version"], capture_output=True, check=True, text=True
     )
     assert done.stdout == program.run("--version").stdout
+
+
+def test_a_problem_of_every_row_is_cut_by_submit_and_listed_by_validate(ready: Program, sandbox: Sandbox) -> None:
+    """In a wrong region each row has the same two problems: few lines to read, and each of them for who asks."""
+    (ready.folder / "jobs.csv").write_text(csv_text([f"job-{number}" for number in range(150)]))
+    elsewhere = {"AWS_REGION": "eu-west-1"}
+    refused = ready.run("submit", "jobs.csv", **elsewhere)
+    assert refused.status == USAGE
+    assert len(refused.stderr.splitlines()) == 2 * 4 + 2
+    assert "All 300 are listed by: batchsubmit validate jobs.csv" in refused.stderr
+    assert sandbox.calls() == 0
+    listed = ready.run("validate", "jobs.csv", **elsewhere)
+    assert listed.status == USAGE
+    assert len(listed.stdout.splitlines()) == 300
+    assert listed.stdout.splitlines()[-1].startswith("jobs.csv:151:")
+    assert len(listed.stderr.splitlines()) == 3
+    refused_as_json = json.loads(ready.run("submit", "jobs.csv", "--json", **elsewhere).stdout)
+    assert (refused_as_json["problem_count"], len(refused_as_json["problems"])) == (300, 100)
+    told = json.loads(ready.run("validate", "jobs.csv", "--json", **elsewhere).stdout)
+    assert told["problem_count"] == len(told["problems"]) == 300
+    assert {each["line"] for each in told["problems"]} == set(range(2, 152))

@@ -325,3 +325,11 @@ def test_an_unanswered_question_holds_the_ledger(submitting: Program, sandbox: S
     terminal.type("y\n")
     assert terminal.end() == 0
     assert sandbox.names() == ["a"]
+
+
+def test_a_manifest_without_rows_has_nothing_to_forecast(submitting: Program, sandbox: Sandbox) -> None:
+    """In place of a table without lines and an unknown finish."""
+    write_manifest(submitting, [])
+    planned = submitting.run("plan", "jobs.csv")
+    assert planned.status == 0
+    assert planned.stdout.splitlines()[1:] == ["Nothing to submit: there is no row that could be sent"]

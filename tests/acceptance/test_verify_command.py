@@ -148,7 +148,7 @@ def test_an_older_copy_is_repaired_from_the_service_and_a_run_goes_on_from_there
     repaired = done.run("verify", LEDGER, "--repair", "--json")
     assert repaired.status == CLEAN
     assert (repaired.summary["repaired"], repaired.summary["clean"]) == (3, True)
-    assert "3 wrong against itself and the service, 3 repaired" in repaired.stderr
+    assert "3 wrong against itself and the service (3 orphan), 3 repaired" in repaired.stderr
     after = path_of(done).read_bytes()
     assert after.startswith(before)
     assert set(done.arns(LEDGER)) == {job["arn"] for job in sandbox.jobs()}
@@ -329,7 +329,7 @@ def test_jobs_that_the_service_lost_are_ghosts_and_json_is_one_object(done: Prog
     ended = done.run("verify", LEDGER, "--repair", "--json")
     assert ended.status == WRONG
     assert path_of(done).read_bytes() == before
-    assert "3 jobs, 3 wrong against itself and the service\n" in ended.stderr
+    assert "3 jobs, 3 wrong against itself and the service (3 ghost)\n" in ended.stderr
     assert ended.stdout.count("\n") == 1
     assert ended.summary.keys() == {
         *("ledger", "jobs", "clean", "faults", "repaired", "discrepancies"),
