@@ -62,6 +62,18 @@ def allow_duplicates_option(command: _Command) -> _Command:
     )(command)
 
 
+def sandbox_job_seconds_option(command: _Command) -> _Command:
+    """Add `--sandbox-job-seconds`; `--sandbox` itself means another thing in each command."""
+    return click.option(
+        "--sandbox-job-seconds",
+        type=click.FloatRange(min=0),
+        default=2.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long the sandbox's jobs run.",
+    )(command)
+
+
 def json_option(command: Callable[..., int]) -> Callable[..., int]:
     """Add `--json`: one object on standard output, also where the command fails."""
 

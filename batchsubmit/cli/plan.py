@@ -15,6 +15,7 @@ from batchsubmit.cli.options import (
     config_option,
     json_option,
     read_settings,
+    sandbox_job_seconds_option,
     telling_problems,
 )
 from batchsubmit.exits import EXIT_FAILED
@@ -60,14 +61,7 @@ if TYPE_CHECKING:
     "--online", is_flag=True, help="Look at the service: running jobs, trained models, channels, credentials."
 )
 @click.option("--sandbox", is_flag=True, help="Plan a rehearsal (submit --sandbox).")
-@click.option(
-    "--sandbox-job-seconds",
-    type=click.FloatRange(min=0),
-    default=2.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long the sandbox's jobs run.",
-)
+@sandbox_job_seconds_option
 @click.option("--skip-invalid", is_flag=True, help="Plan without the rows that are wrong.")
 @allow_duplicates_option
 @click.option("--retry-failed", is_flag=True, help="Count what earlier runs recorded as failed as to do.")

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchsubmit.cli.manual import manual
-from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings, telling_problems
+from batchsubmit.cli.options import (
+    allow_duplicates_option,
+    config_option,
+    json_option,
+    read_settings,
+    sandbox_job_seconds_option,
+    telling_problems,
+)
 from batchsubmit.errors import BatchsubmitError, StoppedError
 from batchsubmit.printable import printable
 
@@ -56,14 +63,7 @@ def _writers() -> "dict[str, Writer]":
 )
 @config_option
 @click.option("--sandbox", is_flag=True, help="Rehearse against a local Clean Rooms ML in this process.")
-@click.option(
-    "--sandbox-job-seconds",
-    type=click.FloatRange(min=0),
-    default=2.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long the sandbox's jobs run.",
-)
+@sandbox_job_seconds_option
 @click.option("--wait/--no-wait", default=None, help="Follow every job to its end, and exit 1 where one ends badly.")
 @click.option(
     "--canary",
