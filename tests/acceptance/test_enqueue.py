@@ -149,7 +149,7 @@ def test_a_fifo_queue_has_the_membership_as_group_and_the_key_for_deduplication(
     manifest(working)
     sent: list[dict[str, Any]] = []
     with sqs_proxy(aws.url) as proxy:
-        proxy.edit = lambda operation, members: sent.extend(members.get("Entries", ())) or {}
+        proxy.edit = lambda _operation, members: sent.extend(members.get("Entries", ())) or {}
         for name in ("a.jsonl", "b.jsonl"):
             arguments = ("enqueue", "jobs.jsonl", "--queue-url", queue.url, "--progress", name, "--json")
             ended = working.run(*arguments, AWS_ENDPOINT_URL_SQS=proxy.url)
