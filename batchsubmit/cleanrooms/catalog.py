@@ -112,7 +112,7 @@ class Catalog:
         if isinstance(answer, Throttled):
             self._gate.pace.throttled(sent_at=sent_at, now=time.monotonic())
         else:
-            self._gate.pace.succeeded(sent_at=sent_at, now=time.monotonic())
+            self._gate.pace.succeeded(sent_at=sent_at)
         return answer
 
 
