@@ -27,8 +27,8 @@ _LATE = 0.25
 refills from then on. Ours begins to refill this share of a call's time later, so that no call comes too early."""
 
 _JITTER = 0.5
-"""Share of a call's time by which a call is late, at most, while the rate is cut. Without it the calls of workers that
-share a limit keep step: one of them takes every token, and another gets none."""
+"""Share of a call's time by which a call is late, at most, once the service has throttled: others call as well. Without
+it the calls of workers that share a limit keep step, and one of them takes every token."""
 
 _STEP = 0.01
 """Share of its maximum that a cut rate gains in a second. Two workers then lose about 6 calls in 100 to throttling; a
@@ -59,9 +59,9 @@ class Pace:
         return self.max_per_second > 0
 
     @property
-    def is_cut(self) -> bool:
-        """Whether throttling holds the rate below its maximum."""
-        return self.per_second < self.max_per_second
+    def was_cut(self) -> bool:
+        """Whether the service has throttled, be it long ago."""
+        return self._cut_at > -math.inf
 
     def throttled(self, *, sent_at: float, now: float) -> bool:
         """Halve the rate, at most once a second; False where the call says nothing of the rate of now."""
@@ -73,7 +73,7 @@ class Pace:
 
     def succeeded(self, *, sent_at: float) -> None:
         """Raise a cut rate, for a call that left after the cut; each stands for its share of a second."""
-        if self.is_cut and sent_at >= self._cut_at:
+        if self.was_cut and sent_at >= self._cut_at:
             raised = self.per_second + _STEP * self.max_per_second / self.per_second
             self.per_second = min(self.max_per_second, raised)
 
@@ -101,7 +101,7 @@ class _TokenBucket(Throttler):
         if not self._task_logs:
             self._refilled_at = now + _LATE * period
         wait = self._refilled_at + period - now
-        if self._pace.is_cut:
+        if self._pace.was_cut:
             wait += random.uniform(0, _JITTER) * period  # noqa: S311 - no secret
         self.retry_interval = max(wait, 0.001)
 
