@@ -103,13 +103,23 @@ class SandboxService:
     def call(self, operation: str, request: Request) -> Reply:
         """Carry out an operation by its name and count it; raises `Refusal`."""
         try:
-            self._throttle(operation)
             reply = self._operations[operation](request)
         except Refusal as refusal:
             self.tally.count(operation, refusal.code)
             raise
         self.tally.count(operation, ACCEPTED)
         return reply
+
+    def throttle(self, operation: str) -> None:
+        """Let a call of an operation through or raise `Refusal`; what stands before the service asks this first."""
+        settings = self._settings
+        if operation == START:
+            per_second, burst = settings.starts_per_second, float(settings.start_burst)
+        else:
+            per_second, burst = settings.reads_per_second, max(settings.reads_per_second, 1.0)
+        bucket = self._buckets.get(operation)
+        if bucket and per_second and not bucket.takes_token(self._advance(), per_second, burst):
+            raise Refusal("ThrottlingException", "Rate exceeded")
 
     def start(self, request: Request) -> Reply:
         """StartTrainedModelInferenceJob."""
@@ -225,17 +235,6 @@ class SandboxService:
         for job in self._lifecycle.advance(self._latest):
             self.slots.release(job.membership, job.account)
         return self._latest
-
-    def _throttle(self, operation: str) -> None:
-        """Refuse a call for which the bucket of its operation has no token; operations without a bucket always pass."""
-        settings = self._settings
-        if operation == START:
-            per_second, burst = settings.starts_per_second, float(settings.start_burst)
-        else:
-            per_second, burst = settings.reads_per_second, max(settings.reads_per_second, 1.0)
-        bucket = self._buckets.get(operation)
-        if bucket and per_second and not bucket.takes_token(self._advance(), per_second, burst):
-            raise Refusal("ThrottlingException", "Rate exceeded")
 
     def _keep(self, job: JobRecord) -> None:
         self._jobs[job.job_id] = job

@@ -42,12 +42,7 @@ async def _run(work: Workload, settings: Settings, loop: VirtualLoop, seed: int)
     clock = VirtualClock(loop)
     everything = [*work.jobs, *work.running]
     quotas = SandboxSettings(
-        pending_seconds=0.0,
-        per_membership=work.per_membership,
-        per_account=work.per_account,
-        starts_per_second=0.0,  # the settings' rate is taken at its word
-        reads_per_second=0.0,
-        seed=seed,
+        pending_seconds=0.0, per_membership=work.per_membership, per_account=work.per_account, seed=seed
     )
     service = SandboxService(quotas, clock.service_time, lambda name: everything[number_of(name)].seconds)
     _occupy(service, work)

@@ -9,11 +9,11 @@ import pytest
 from conftest import job_named
 from virtual import Wire, running_loop, virtually
 
-from batchsubmit.cleanrooms.memory import MemoryCleanRooms
+from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings
 from batchsubmit.jobs import Accepted, Throttled
 from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
-from batchsubmit.sandbox import SandboxService, SandboxSettings
+from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 from batchsubmit.simulation.loop import VirtualClock, virtual_loop
 
 SETTLED_SECONDS = 60
@@ -86,11 +86,19 @@ class Worker:
 
     def __init__(self, service: SandboxService, number: int) -> None:
         self._loop = running_loop()
-        self._api = Wire(MemoryCleanRooms(service), seconds=0.02)
+        self._service = service
+        self._api = Wire(MemoryCleanRooms(service, disturb=self._throttled), seconds=0.02)
         self._gate = RateGate(Pace(1), monotonic=self._loop.time)
         self._policies = RetryPolicies(RetrySettings(), sleep=asyncio.sleep)
         self._name = f"worker-{number}"
         self.accepted = self.throttled = 0
+
+    def _throttled(self, operation: str, _name: str) -> Disturbance | None:
+        try:
+            self._service.throttle(operation)
+        except Refusal as refusal:
+            return Disturbance(Throttled(refusal.code, refusal.message))
+        return None
 
     async def work(self) -> None:
         """Keep a dozen jobs in progress."""
