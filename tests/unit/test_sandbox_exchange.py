@@ -253,8 +253,8 @@ def test_by_default_lists_are_limited_to_fifty_a_second() -> None:
     wire = Wire()
     assert codes(wire.list() for _ in range(51)) == [""] * 50 + ["ThrottlingException"]
     assert codes([wire.start()]) == [""]
-    wire.now += 0.1
-    assert codes(wire.list() for _ in range(6)) == [""] * 5 + ["ThrottlingException"]
+    wire.now += 0.125
+    assert codes(wire.list() for _ in range(7)) == [""] * 6 + ["ThrottlingException"]
 
 
 def test_the_limits_can_be_set_and_switched_off_while_it_runs() -> None:
