@@ -22,7 +22,7 @@ BURST = 3
 """Calls that may leave at once after a pause, whatever the rate: AWS documents it for StartTrainedModelInferenceJob
 (User Guide, "Quotas for Clean Rooms ML": 1 call a second, burst 3)."""
 
-_LATE = 0.25
+_LATE = 0.2
 """The first call of a burst reaches the service late, since its connection is made first, and the service's bucket
 refills from then on. Ours begins to refill this share of a call's time later, so that no call comes too early."""
 

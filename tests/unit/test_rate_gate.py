@@ -39,10 +39,10 @@ async def passages(gate: RateGate, *, until: float) -> list[float]:
 @pytest.mark.parametrize("rate", [0.2, 1, 5, 50])
 @virtually
 async def test_three_calls_go_at_once_and_then_one_each_time_a_call_s_time_has_passed(rate: float) -> None:
-    """The first of these is a quarter of that time late, and none comes closer to the one before."""
+    """The first of these is a fifth of that time late: the service may have seen the burst late."""
     times = await passages(RateGate(Pace(rate), monotonic=running_loop().time), until=20.1 / rate)
     assert times[:BURST] == [0.0] * BURST
-    assert times[BURST:] == pytest.approx([(number + 1.25) / rate for number in range(19)], rel=0.01)
+    assert times[BURST:] == pytest.approx([(number + 1.2) / rate for number in range(19)], rel=0.01)
 
 
 @pytest.mark.parametrize("idle_seconds", [4.5, 1000.0])
