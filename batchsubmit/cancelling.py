@@ -134,7 +134,7 @@ class Canceller:
         if isinstance(outcome, Throttled):
             self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
         elif isinstance(outcome, Accepted):
-            self._gate.pace.succeeded(sent_at=sent_at)
+            self._gate.pace.succeeded(sent_at=sent_at, now=loop.time())
         elif isinstance(outcome, Conflicted | Uncertain):
             return await self._after_doubt(state, outcome)
         return outcome

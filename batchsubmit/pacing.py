@@ -22,10 +22,6 @@ BURST = 3
 """Calls that may leave at once after a pause, whatever the rate: AWS documents it for StartTrainedModelInferenceJob
 (User Guide, "Quotas for Clean Rooms ML": 1 call a second, burst 3)."""
 
-_LATE = 0.2
-"""The first call of a burst reaches the service late, since its connection is made first, and the service's bucket
-refills from then on. Ours begins to refill this share of a call's time later, so that no call comes too early."""
-
 _JITTER = 0.5
 """Share of a call's time by which a call is late, at most, once the service has throttled: others call as well. Without
 it the calls of workers that share a limit keep step, and one of them takes every token."""
@@ -50,6 +46,7 @@ class Pace:
     def __init__(self, max_per_second: float, *, least_per_second: float = _LEAST_PER_SECOND) -> None:
         self.max_per_second = max_per_second
         self.per_second = max_per_second
+        self.answered_at = -math.inf
         self._least = min(least_per_second, max_per_second)
         self._cut_at = -math.inf
 
@@ -65,14 +62,16 @@ class Pace:
 
     def throttled(self, *, sent_at: float, now: float) -> bool:
         """Halve the rate, at most once a second; False where the call says nothing of the rate of now."""
+        self.answered_at = now
         if not self.is_limited or sent_at < self._cut_at + _BETWEEN_CUTS_SECONDS:
             return False
         self.per_second = max(self.per_second / 2, self._least)
         self._cut_at = now
         return True
 
-    def succeeded(self, *, sent_at: float) -> None:
+    def succeeded(self, *, sent_at: float, now: float) -> None:
         """Raise a cut rate, for a call that left after the cut; each stands for its share of a second."""
+        self.answered_at = now
         if self.was_cut and sent_at >= self._cut_at:
             raised = self.per_second + _STEP * self.max_per_second / self.per_second
             self.per_second = min(self.max_per_second, raised)
@@ -84,6 +83,9 @@ class _TokenBucket(Throttler):
     Its log is of the calls whose tokens have not come back. The library takes a call out of it once a whole period has
     passed since that call, which lets a period's calls through at once; here the tokens come back one by one. And it
     waits for the next token, where the library looks every 10 ms.
+
+    The service's bucket refills from when the first call of a burst arrives, which may be late: its connection is made
+    first. So ours refills from the first answer on, or the call after the burst would come too early.
     """
 
     def __init__(self, pace: Pace, monotonic: Callable[[], float]) -> None:
@@ -91,15 +93,18 @@ class _TokenBucket(Throttler):
         self._pace = pace
         self._monotonic = monotonic
         self._refilled_at = -math.inf
+        self._is_answered = True
 
     def flush(self) -> None:
         """Give back the tokens that are due. The library calls this before it looks whether one is left."""
         now, period = self._monotonic(), 1 / self._pace.per_second
+        if not self._is_answered and self._pace.answered_at > self._refilled_at:
+            self._refilled_at, self._is_answered = self._pace.answered_at, True
         while self._task_logs and now >= self._refilled_at + period:
             self._task_logs.popleft()
             self._refilled_at += period
         if not self._task_logs:
-            self._refilled_at = now + _LATE * period
+            self._refilled_at, self._is_answered = now, False
         wait = self._refilled_at + period - now
         if self._pace.was_cut:
             wait += random.uniform(0, _JITTER) * period  # noqa: S311 - no secret

@@ -137,7 +137,7 @@ class Submitter:
     def _adapt_rate(self, outcome: Outcome, sent_at: float) -> None:
         now = self._recorder.clock.monotonic()
         if isinstance(outcome, Accepted):
-            self._gate.pace.succeeded(sent_at=sent_at)
+            self._gate.pace.succeeded(sent_at=sent_at, now=now)
         elif isinstance(outcome, Throttled) and self._gate.pace.throttled(sent_at=sent_at, now=now):
             self._recorder.rate_cut(self._gate.pace.per_second)
 

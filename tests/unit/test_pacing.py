@@ -42,11 +42,11 @@ def test_successes_bring_a_halved_rate_back_within_a_minute_and_never_above_its_
     now, rates = 0.0, []
     while pace.per_second < rate and now < 100:
         now += 1 / pace.per_second
-        pace.succeeded(sent_at=now)
+        pace.succeeded(sent_at=now, now=now)
         rates.append(pace.per_second)
     assert rates == sorted(rates)
     assert now == pytest.approx(50, rel=0.05)
-    pace.succeeded(sent_at=now)
+    pace.succeeded(sent_at=now, now=now)
     assert pace.per_second == rate
 
 
@@ -54,7 +54,7 @@ def test_a_success_of_a_call_from_before_the_cut_raises_nothing() -> None:
     """It was answered at the old rate."""
     pace = Pace(8)
     pace.throttled(sent_at=5, now=5)
-    pace.succeeded(sent_at=4)
+    pace.succeeded(sent_at=4, now=6)
     assert pace.per_second == 4
 
 
@@ -62,7 +62,7 @@ def test_without_a_maximum_nothing_is_cut() -> None:
     """Throttled calls wait for their own retry."""
     pace = Pace(0)
     assert not pace.throttled(sent_at=1, now=1)
-    pace.succeeded(sent_at=2)
+    pace.succeeded(sent_at=2, now=2)
     assert not pace.is_limited
 
 
