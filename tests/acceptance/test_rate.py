@@ -1,7 +1,7 @@
 """What AWS's own limit does to a batch: 1 Start call a second, three at once, by the sandbox's and the program's defaults."""
 
 import pytest
-from conftest import Program, Sandbox, csv_text, finish
+from conftest import Program, Sandbox, csv_text
 
 DOCUMENTED = {"starts_per_second": 1, "start_burst": 3, "reads_per_second": 50}
 NAMES = [f"job-{number:02}" for number in range(20)]
@@ -33,13 +33,3 @@ def test_a_rate_above_the_limit_is_throttled_and_gives_way(limited: Program, san
     assert ended.status == 0, ended.stderr
     assert sorted(sandbox.names()) == NAMES
     assert ended.summary["throttled"] > 2
-
-
-def test_two_runs_side_by_side_both_end(limited: Program, sandbox: Sandbox) -> None:
-    """They share the limit; most of what they lose, they lose before they know."""
-    (limited.folder / "jobs.csv").write_text(csv_text(NAMES[:10]))
-    (limited.folder / "more.csv").write_text(csv_text(NAMES[10:]))
-    with limited.running("submit", "jobs.csv") as one, limited.running("submit", "more.csv") as other:
-        assert [finish(one).status, finish(other).status] == [0, 0]
-    assert sorted(sandbox.names()) == NAMES
-    assert sandbox.calls() <= len(NAMES) + 10
