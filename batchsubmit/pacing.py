@@ -121,6 +121,11 @@ class RateGate:
         self._waiting: asyncio.Timeout | None = None
         self._is_closed = False
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether calls wait for the rate now."""
+        return self._waiting is not None
+
     async def admit(self) -> bool:
         """Wait for leave to make one call; False where the gate was closed meanwhile."""
         async with self._turn:

@@ -78,7 +78,9 @@ async def test_closing_the_gate_sends_home_all_who_wait() -> None:
     """At once, even at one call in a hundred seconds."""
     gate = RateGate(Pace(0.01))
     waiters = [asyncio.create_task(gate.admit()) for _ in range(100)]
+    assert not gate.is_awaited
     await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+    assert gate.is_awaited
     gate.close()
     gate.close()
     admitted = await asyncio.wait_for(asyncio.gather(*waiters), 5)
