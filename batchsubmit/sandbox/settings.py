@@ -26,7 +26,7 @@ class SandboxSettings:
     per_account: int = 10
     """Pending or running jobs of one account; 0 for no quota."""
     starts_per_second: float = 1.0
-    """StartTrainedModelInferenceJob calls a second, as AWS documents them ("Quotas for Clean Rooms ML"); 0 for no limit."""
+    """StartTrainedModelInferenceJob calls a second, by AWS's page "Quotas for Clean Rooms ML"; 0 for no limit."""
     start_burst: int = 3
     """How many of them may come at once after a pause, from the same page."""
     reads_per_second: float = 50.0

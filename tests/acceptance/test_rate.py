@@ -1,4 +1,4 @@
-"""What AWS's own limit does to a batch: 1 Start call a second, three at once, by the sandbox's and the program's defaults."""
+"""What AWS's own limit does to a batch, by default in sandbox and program: 1 Start call a second, three at once."""
 
 import pytest
 from conftest import Program, Sandbox, csv_text

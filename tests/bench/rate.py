@@ -1,4 +1,4 @@
-"""The rate that is reached, and the calls that a token bucket of that rate and burst would refuse, as the server sees them.
+"""The rate that is reached, and the calls that a token bucket of that rate would refuse, as the server sees them.
 
     .venv/bin/python tests/bench/rate.py [--rates 0.5,1,5,50] [--seconds N] [--folder FOLDER]
 
