@@ -32,19 +32,20 @@ class RateSettings(_Section):
     """How often we call."""
 
     max_per_second: float = Field(
-        default=10.0,
+        default=1.0,
         ge=0,
         le=10_000,
         allow_inf_nan=False,
-        description="StartTrainedModelInferenceJob calls a second, 0 for no limit; "
-        "the quota of slots is nearly always the narrower one",
+        description="StartTrainedModelInferenceJob calls a second, after three at once; 0 for no limit. The default is "
+        "AWS's limit for an account and region (its page Quotas for Clean Rooms ML): several workers share it",
     )
     reads_per_second: float = Field(
-        default=0.0,
+        default=40.0,
         ge=0,
         le=10_000,
         allow_inf_nan=False,
-        description="List and Get calls a second, 0 for as many as looks and lookups need; apart from the calls above",
+        description="List and Get calls a second, apart from the calls above; 0 for no limit. The same page allows 50 "
+        "GetTrainedModelInferenceJob calls a second; that it is so for List is an assumption",
     )
 
 

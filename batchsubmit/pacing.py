@@ -5,8 +5,8 @@
 
 import asyncio
 import math
+import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -18,137 +18,134 @@ from tenacity import wait_random_exponential as full_jitter
 from batchsubmit.config import RetrySettings
 from batchsubmit.jobs import Conflicted, NotSent, Throttled
 
-_EVENNESS = 0.975
-"""The gate aims at 97.5 % of the rate: timers fire late by up to a millisecond and calls reach the wire unevenly, and
-the bound (never more than the rate in any one second) must hold there, not only here."""
+BURST = 3
+"""Calls that may leave at once after a pause, whatever the rate: AWS documents it for StartTrainedModelInferenceJob
+(User Guide, "Quotas for Clean Rooms ML": 1 call a second, burst 3)."""
 
-_WARM_UP_SECONDS = 0.04
-"""The first call reaches the wire late, because the client, its connection and our own code are made ready by it. The
-calls after it wait for that long in addition, or the window that begins with it would hold one too many."""
+_JITTER = 0.5
+"""Share of a call's time by which a call is late, at most, once the service has throttled: others call as well. Without
+it the calls of workers that share a limit keep step, and one of them takes every token."""
 
-_CATCH_UP_SECONDS = 0.015
-"""A timer that fires late is made up for by the next calls, but only as far as this: more would be a burst."""
+_STEP = 0.01
+"""Share of its maximum that a cut rate gains in a second. Two workers then lose about 6 calls in 100 to throttling; a
+rate that was halved once is back after 50 seconds."""
 
 _BETWEEN_CUTS_SECONDS = 1.0
 """One burst of refusals is one piece of news: the answers to calls from before a cut must not cut again."""
 
 _LEAST_PER_SECOND = 0.1
-_ASSUMED_CEILING = 100.0
-"""Calls a second up to which a rate that was found by throttling is raised, where none was set. The steps follow from
-it: ten a second each second, which is quick after a stray refusal and bearable at a real limit of ten."""
-
-_FORGIVEN_AFTER_SECONDS = 30.0
-"""Where no rate was set, one that was found by throttling is dropped after this long without another."""
 
 
 class Pace:
     """The rate that is allowed now: halved when the service throttles, raised in steps as calls succeed.
 
     It never falls below `least_per_second`: where calls are few, their number says nothing of what the service allows.
+    A maximum of 0 is no limit; throttled calls then wait for their own retry only.
     """
 
     def __init__(self, max_per_second: float, *, least_per_second: float = _LEAST_PER_SECOND) -> None:
         self.max_per_second = max_per_second
-        self._least = least_per_second
         self.per_second = max_per_second
-        self._ceiling = max_per_second
+        self.answered_at = -math.inf
+        self._least = min(least_per_second, max_per_second)
         self._cut_at = -math.inf
-        self._recent: deque[float] = deque()
 
     @property
     def is_limited(self) -> bool:
         """Whether calls have to wait for one another at all."""
-        return self.per_second > 0
+        return self.max_per_second > 0
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether the service has throttled, be it long ago."""
+        return self._cut_at > -math.inf
 
     def throttled(self, *, sent_at: float, now: float) -> bool:
         """Halve the rate, at most once a second; False where the call says nothing of the rate of now."""
-        if sent_at < self._cut_at + _BETWEEN_CUTS_SECONDS:
+        self.answered_at = now
+        if not self.is_limited or sent_at < self._cut_at + _BETWEEN_CUTS_SECONDS:
             return False
-        if not self.is_limited:
-            self.per_second = self._measured(now)
-            self._ceiling = max(self.per_second, _ASSUMED_CEILING)
-        self.per_second = max(self.per_second / 2, min(self._least, self._ceiling))
+        self.per_second = max(self.per_second / 2, self._least)
         self._cut_at = now
         return True
 
     def succeeded(self, *, sent_at: float, now: float) -> None:
-        """Raise a cut rate by a tenth of its ceiling with each second's worth of successes."""
-        if not self.max_per_second:
-            self._recent.append(now)
-            self._forget_older_than(now - 1)
-        if not self.is_limited or sent_at < self._cut_at:
-            return
-        self.per_second = min(self._ceiling, self.per_second + self._ceiling / 10 / max(self.per_second, 1))
-        if not self.max_per_second and now - self._cut_at > _FORGIVEN_AFTER_SECONDS:
-            self.per_second = 0
+        """Raise a cut rate, for a call that left after the cut; each stands for its share of a second."""
+        self.answered_at = now
+        if self.was_cut and sent_at >= self._cut_at:
+            raised = self.per_second + _STEP * self.max_per_second / self.per_second
+            self.per_second = min(self.max_per_second, raised)
 
-    def _measured(self, now: float) -> float:
-        """Count the calls of the last second, where no rate was set and one must be found."""
-        self._forget_older_than(now - 1)
-        return max(float(len(self._recent)), 1.0)
 
-    def _forget_older_than(self, moment: float) -> None:
-        while self._recent and self._recent[0] < moment:
-            self._recent.popleft()
+class _TokenBucket(Throttler):
+    """The Throttler as a token bucket, as AWS has it: BURST calls at once, and one more each time a call's time passed.
+
+    Its log is of the calls whose tokens have not come back. The library takes a call out of it once a whole period has
+    passed since that call, which lets a period's calls through at once; here the tokens come back one by one. And it
+    waits for the next token, where the library looks every 10 ms.
+
+    The service's bucket refills from when the first call of a burst arrives, which may be late: its connection is made
+    first. So ours refills from the first answer on, or the call after the burst would come too early.
+    """
+
+    def __init__(self, pace: Pace, monotonic: Callable[[], float]) -> None:
+        super().__init__(rate_limit=BURST)
+        self._pace = pace
+        self._monotonic = monotonic
+        self._refilled_at = -math.inf
+        self._is_answered = True
+
+    def flush(self) -> None:
+        """Give back the tokens that are due. The library calls this before it looks whether one is left."""
+        now, period = self._monotonic(), 1 / self._pace.per_second
+        if not self._is_answered and self._pace.answered_at > self._refilled_at:
+            self._refilled_at, self._is_answered = self._pace.answered_at, True
+        while self._task_logs and now >= self._refilled_at + period:
+            self._task_logs.popleft()
+            self._refilled_at += period
+        if not self._task_logs:
+            self._refilled_at, self._is_answered = now, False
+        wait = self._refilled_at + period - now
+        if self._pace.was_cut:
+            wait += random.uniform(0, _JITTER) * period  # noqa: S311 - no secret
+        self.retry_interval = max(wait, 0.001)
 
 
 class RateGate:
-    """Lets calls through one by one, evenly, at the pace that is allowed now.
+    """Lets calls through one by one, at the pace that is allowed now; one caller at a time waits in the bucket."""
 
-    asyncio-throttle's Throttler polls for each of its waiters and lets a period's calls through at once. So one
-    caller at a time waits in it, after waiting for its own due time: the pace is even, the cost does not grow with the
-    number of callers, and the Throttler is what guarantees the bound over a second (for a rate below one a second:
-    over that call's own period).
-    """
-
-    def __init__(
-        self, pace: Pace, *, monotonic: Callable[[], float] = time.monotonic, throttler: Throttler | None = None
-    ) -> None:
+    def __init__(self, pace: Pace, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.pace = pace
-        self._monotonic = monotonic
+        self._bucket = _TokenBucket(pace, monotonic)
         self._turn = asyncio.Lock()
-        self._closed = asyncio.Event()
-        self._due = -math.inf
-        self._throttler = throttler or Throttler(rate_limit=1)
+        self._waiting: asyncio.Timeout | None = None
+        self._is_closed = False
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether calls wait for the rate now."""
+        return self._waiting is not None
 
     async def admit(self) -> bool:
         """Wait for leave to make one call; False where the gate was closed meanwhile."""
-        if not self.pace.is_limited:
-            return not self._closed.is_set()
         async with self._turn:
-            await self._wait_until_due()
-            if self._closed.is_set():
-                return False
-            if self.pace.is_limited:
-                self._set_bound()
-                await self._throttler.acquire()  # type: ignore[no-untyped-call] # the library has no types
-            return True
+            if self.pace.is_limited and not self._is_closed:
+                await self._take()
+        return not self._is_closed
 
-    async def _wait_until_due(self) -> None:
-        if self._closed.is_set() or not self.pace.is_limited:
-            return
-        if self._due == -math.inf:
-            self._due = self._monotonic() + 1 / (self.pace.per_second * _EVENNESS) + _WARM_UP_SECONDS
-            return
-        self._due = max(self._due, self._monotonic() - _CATCH_UP_SECONDS)
-        wait = self._due - self._monotonic()
-        if wait > 0:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._closed.wait()
-        if self.pace.is_limited:  # not where a rate that throttling had found was dropped during the wait
-            self._due += 1 / (self.pace.per_second * _EVENNESS)
-
-    def _set_bound(self) -> None:
-        """Tell the Throttler the rate of this moment: whole calls in the shortest period that holds them."""
-        rate = self.pace.per_second
-        calls = max(1, math.floor(rate))
-        self._throttler.rate_limit = calls
-        self._throttler.period = calls / rate
+    async def _take(self) -> None:
+        try:
+            with suppress(TimeoutError):  # the gate was closed
+                async with asyncio.timeout(None) as self._waiting:
+                    await self._bucket.acquire()  # type: ignore[no-untyped-call] # the library has no types
+        finally:
+            self._waiting = None
 
     def close(self) -> None:
         """Let nobody through any more, and wake those who wait."""
-        self._closed.set()
+        if self._waiting is not None and not self._is_closed:
+            self._waiting.reschedule(0)
+        self._is_closed = True
 
 
 class AtOnce:

@@ -40,7 +40,7 @@ class PlanOptions:
     ledger: Location | None = None
     batch: str = ""
     sandbox: bool = False
-    sandbox_job_seconds: float = 2.0
+    sandbox_job_seconds: float = 10.0
     skip_invalid: bool = False
     allow_duplicates: bool = False
     retry_failed: bool = False

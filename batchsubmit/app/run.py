@@ -35,7 +35,7 @@ class SubmitOptions:
     ledger: Location | None = None
     batch: str = ""
     sandbox: bool = False
-    sandbox_job_seconds: float = 2.0
+    sandbox_job_seconds: float = 10.0
     wait: bool = False
     canary: int = 0
     skip_invalid: bool = False

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from batchsubmit.engine import Engine
 from batchsubmit.observers.tally import Tally
+from batchsubmit.pacing import RateGate
 from batchsubmit.slots import Slots
 from batchsubmit.sources.delivery import Source
 from batchsubmit.stopping import Stop
@@ -21,6 +22,7 @@ class View:
     source: Source
     slots: Slots
     engine: Engine
+    gate: RateGate
 
     def submitted(self) -> int:
         """Jobs submitted by this run."""
@@ -39,8 +41,8 @@ class View:
         return self.engine.under_way
 
     def full_lanes(self) -> int:
-        """Memberships whose jobs wait for a slot."""
-        return self.slots.full_lanes()
+        """Memberships whose jobs wait for a slot; none while slots wait for jobs, which wait for the rate."""
+        return 0 if self.gate.is_awaited else self.slots.full_lanes()
 
     def held_by_others(self) -> str:
         """How much of which quota others seem to use while jobs wait for it; the worst case of all."""

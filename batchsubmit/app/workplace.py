@@ -13,6 +13,7 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.engine.machinery import Gates, Machinery, Surroundings
 from batchsubmit.observers import Observer
+from batchsubmit.pacing import RateGate
 from batchsubmit.recorder import Recorder
 from batchsubmit.sources.delivery import Source
 from batchsubmit.states import JobState
@@ -24,6 +25,7 @@ class Workplace:
 
     run: Run
     machinery: Machinery
+    gate: RateGate
     display: Display
 
     @classmethod
@@ -40,7 +42,7 @@ class Workplace:
         )
         options = run.options
         machinery = Machinery(around, retry_failed=options.retry_failed, resubmit_unknown=options.resubmit_unknown)
-        return cls(run, machinery, display)
+        return cls(run, machinery, around.gates.starts, display)
 
     async def work_off(self, source: Source, left_unknown: Iterable[JobState], followed: Iterable[str] | None) -> None:
         """Look up what is unknown, send what the source has, and see the jobs of these keys, if any, to their end."""
@@ -52,7 +54,9 @@ class Workplace:
         )
         slots, engine = works.slots, works.engine
         to_do = source.waiting_jobs()
-        view = View(to_do=to_do, tally=run.tally, stop=run.stop, source=source, slots=slots, engine=engine)
+        view = View(
+            to_do=to_do, tally=run.tally, stop=run.stop, source=source, slots=slots, engine=engine, gate=self.gate
+        )
         for key in followed or ():
             works.watcher.follow(key)
         with self.display(view):

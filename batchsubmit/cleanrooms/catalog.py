@@ -4,7 +4,7 @@ What List and Get answer is untrusted input: throttled, empty in the middle, wit
 to know (`follow`, and the lookup of unknown jobs) gets a whole answer or a `ReadError`.
 """
 
-import time
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -107,12 +107,13 @@ class Catalog:
         if self._gate is None:
             return await read()
         await self._gate.admit()
-        sent_at = time.monotonic()
+        loop = asyncio.get_running_loop()
+        sent_at = loop.time()
         answer = await read()
         if isinstance(answer, Throttled):
-            self._gate.pace.throttled(sent_at=sent_at, now=time.monotonic())
+            self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
         else:
-            self._gate.pace.succeeded(sent_at=sent_at, now=time.monotonic())
+            self._gate.pace.succeeded(sent_at=sent_at, now=loop.time())
         return answer
 
 

@@ -44,7 +44,7 @@ _NAMES_SHOWN = 10
 @click.option("--dry-run", is_flag=True, help="Show what would be cancelled, and cancel nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until the cancelled jobs have ended.")
-@click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 10]")
+@click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 1]")
 @config_option
 @json_option
 def cancel(ledger: "Location", config: Path | None, *, as_json: bool, rate: float | None, **how: Any) -> int:  # noqa: ANN401 (click's)

@@ -67,7 +67,7 @@ def sandbox_job_seconds_option(command: _Command) -> _Command:
     return click.option(
         "--sandbox-job-seconds",
         type=click.FloatRange(min=0),
-        default=2.0,
+        default=10.0,
         show_default=True,
         metavar="SECONDS",
         help="How long the sandbox's jobs run.",

@@ -32,6 +32,13 @@ from batchsubmit.cli.manual import manual
 )
 @click.option("--per-account", default=10, show_default=True, metavar="N", help="Slots of an account, 0 for no quota.")
 @click.option(
+    "--starts-per-second", default=1.0, show_default=True, metavar="N", help="Start calls a second, 0 for no limit."
+)
+@click.option("--start-burst", default=3, show_default=True, metavar="N", help="Start calls at once after a pause.")
+@click.option(
+    "--reads-per-second", default=50.0, show_default=True, metavar="N", help="Get and List calls a second, each."
+)
+@click.option(
     "--failure-probability", default=0.0, show_default=True, metavar="P", help="Share of jobs that end CREATE_FAILED."
 )
 @click.option(

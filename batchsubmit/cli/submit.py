@@ -72,7 +72,7 @@ def _writers() -> "dict[str, Writer]":
     metavar="N",
     help="Send the first N rows alone; the rest follows only once all of them have finished well.",
 )
-@click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 10]")
+@click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 1]")
 @click.option("--concurrency", type=int, metavar="N", help="Calls under way at once.  [default: 32]")
 @click.option("--max-failures", metavar="N|N%", help="Stop once more jobs than this have failed.")
 @click.option("--deadline", metavar="TIME", help="Send nothing after this: 06:00, or an RFC 3339 moment.")

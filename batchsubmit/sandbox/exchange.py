@@ -1,4 +1,4 @@
-"""One call, from its reading to its answer: validation, then faults, then the service.
+"""One call, from its reading to its answer: validation, the limit of calls, faults, the service.
 
 It must not know a web server, and waits for nothing: what takes time is handed back as a delay.
 """
@@ -56,6 +56,7 @@ class Exchange:
         try:
             operation, request = self._routes.read(call)
             self._form.require(operation, request, call.region)
+            self._service.throttle(operation)
         except Refusal as refusal:
             return self._refused(operation, refusal)
         drawn = self._faults.draw(operation, self._name(request), has_token="nextToken" in request)

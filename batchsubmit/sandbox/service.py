@@ -7,6 +7,7 @@ own member names, as `form` lets them through, members of the URI included.
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice
+from math import inf
 from random import Random
 from sys import intern
 from typing import Any, Final, TypeAlias
@@ -32,6 +33,22 @@ Clock: TypeAlias = Callable[[], float]
 PAGE_SIZE: Final = 100
 _JOB_PATH: Final = "/trained-model-inference-job/"
 _MODEL_PATH: Final = "/trained-model/"
+
+
+class _TokenBucket:
+    """How AWS limits the calls of one operation: it begins full, refills evenly, and each call takes a token."""
+
+    def __init__(self) -> None:
+        self._tokens = inf
+        self._at = 0.0
+
+    def takes_token(self, now: float, per_second: float, burst: float) -> bool:
+        self._tokens = min(burst, self._tokens + (now - self._at) * per_second)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
 
 
 class SandboxService:
@@ -61,6 +78,7 @@ class SandboxService:
         self._serials = count()
         self.slots = Slots()
         self.tally = Tally()
+        self._buckets = {operation: _TokenBucket() for operation in (START, GET, LIST)}
         self._operations: Mapping[str, Callable[[Request], Reply]] = {
             START: self.start,
             GET: self.get,
@@ -91,6 +109,17 @@ class SandboxService:
             raise
         self.tally.count(operation, ACCEPTED)
         return reply
+
+    def throttle(self, operation: str) -> None:
+        """Let a call of an operation through or raise `Refusal`; what stands before the service asks this first."""
+        settings = self._settings
+        if operation == START:
+            per_second, burst = settings.starts_per_second, float(settings.start_burst)
+        else:
+            per_second, burst = settings.reads_per_second, max(settings.reads_per_second, 1.0)
+        bucket = self._buckets.get(operation)
+        if bucket and per_second and not bucket.takes_token(self._advance(), per_second, burst):
+            raise Refusal("ThrottlingException", "Rate exceeded")
 
     def start(self, request: Request) -> Reply:
         """StartTrainedModelInferenceJob."""

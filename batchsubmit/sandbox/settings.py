@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
+_NEVER_NEGATIVE = ("per_", "job_", "cancel_", "pending_", "list_", "start", "reads_")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSettings:
@@ -23,6 +25,13 @@ class SandboxSettings:
     """Pending or running jobs of one membership; 0 for no quota."""
     per_account: int = 10
     """Pending or running jobs of one account; 0 for no quota."""
+    starts_per_second: float = 1.0
+    """StartTrainedModelInferenceJob calls a second, by AWS's page "Quotas for Clean Rooms ML"; 0 for no limit."""
+    start_burst: int = 3
+    """How many of them may come at once after a pause, from the same page."""
+    reads_per_second: float = 50.0
+    """GetTrainedModelInferenceJob calls a second, from the same page; 0 for no limit. That List has the same limit, and
+    that as many may come at once, are assumptions."""
     tells_quota: bool = True
     """Whether a refusal for a quota carries its name and value."""
     failure_probability: float = 0.0
@@ -52,7 +61,7 @@ class SandboxSettings:
             value = getattr(self, item.name)
             if item.name.endswith("_probability") and not 0 <= value <= 1:
                 raise ValueError(f"{item.name} must be between 0 and 1, not {value}")
-            if item.name.startswith(("per_", "job_", "cancel_", "pending_", "list_")) and not value >= 0:
+            if item.name.startswith(_NEVER_NEGATIVE) and not value >= 0:
                 raise ValueError(f"{item.name} must not be negative")
 
     def changed(self, changes: Mapping[str, object]) -> Self:

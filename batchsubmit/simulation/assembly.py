@@ -1,11 +1,8 @@
-"""The program's own machinery on a simulated service: only clock, wire, ledger and the bound on calls are virtual."""
+"""The program's own machinery on a simulated service: only clock, wire and ledger are virtual."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
-
-from asyncio_throttle.throttler import Throttler
 
 from batchsubmit.book import Book
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi
@@ -27,14 +24,14 @@ def assemble(
 ) -> Coroutine[Any, Any, None]:
     """Put a run together; what is returned submits the whole source."""
     stop = Stop()
-    gates = Gates(starts=_gate(settings.rate.max_per_second, clock), reads=_gate(settings.rate.reads_per_second, clock))
+    rate = settings.rate
+    gates = Gates(
+        starts=RateGate(Pace(rate.max_per_second), monotonic=clock.monotonic),
+        reads=RateGate(Pace(rate.reads_per_second), monotonic=clock.monotonic),
+    )
     recorder = Recorder(ForgetfulLedger(), clock)
     around = Surroundings(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates)
     return Machinery(around).around(source, account_of=account_of).engine.run()
-
-
-def _gate(max_per_second: float, clock: VirtualClock) -> RateGate:
-    return RateGate(Pace(max_per_second), monotonic=clock.monotonic, throttler=_VirtualThrottler(clock))
 
 
 class ForgetfulLedger(SoleWriter):
@@ -91,21 +88,3 @@ class Distance:
         answer = await call
         await asyncio.sleep(self._half)
         return answer
-
-
-class _VirtualThrottler(Throttler):
-    """The library's throttler reads the machine's clock; this one keeps the same bound by the virtual one."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        super().__init__(rate_limit=1)
-        self._clock = clock
-        self._admitted: deque[float] = deque()
-
-    async def acquire(self) -> None:
-        """Wait until one more call fits into the period."""
-        while len(self._admitted) >= self.rate_limit:
-            wait = self._admitted[0] + self.period - self._clock.monotonic()
-            if wait > 0:
-                await self._clock.sleep(wait)
-            self._admitted.popleft()
-        self._admitted.append(self._clock.monotonic())

@@ -75,7 +75,9 @@ def a_place() -> Iterator[Place]:
     """Start a launcher and a sandbox."""
     quotas = ["--per-membership", "0", "--per-account", "0", "--job-seconds", "3600"]
     with (
-        subprocess.Popen([CONSOLE_SCRIPT, "sandbox", *quotas], stdout=subprocess.PIPE, text=True) as sandbox,
+        subprocess.Popen(
+            [CONSOLE_SCRIPT, "sandbox", "--starts-per-second", "0", *quotas], stdout=subprocess.PIPE, text=True
+        ) as sandbox,
         subprocess.Popen(
             [sys.executable, LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as launcher,

@@ -7,7 +7,7 @@ import pytest
 from growth import Growth
 from harness import Ratio, alternate, print_ratios
 from lanes import microseconds_a_job
-from rate import most_within
+from rate import refused_by_bucket
 from slots import best_makespan
 from throughput import Bench
 from waiting import Waiting
@@ -50,10 +50,10 @@ def test_alternatives_take_turns() -> None:
     print_ratios(measured, [Ratio("x", "a", "b")])
 
 
-def test_the_fullest_window_leaves_its_end_out() -> None:
-    """Calls exactly one second apart are not in one window of a second."""
-    assert most_within([0.0, 1.0, 2.0], 1.0) == 1
-    assert most_within([0.0, 0.4, 0.9, 1.2, 5.0], 1.0) == 3
+def test_a_bucket_refuses_what_comes_too_early() -> None:
+    """Three at once and then one a second pass; a fourth at once does not, and takes no token."""
+    assert refused_by_bucket([0.0, 0.0, 0.0, 1.0, 2.0, 10.0, 10.0, 10.0], 1.0) == 0
+    assert refused_by_bucket([0.0, 0.0, 0.0, 0.5, 1.0, 1.5], 1.0) == 2
 
 
 def test_the_program_submits_the_manifest_to_the_minimal_server(tmp_path: Path) -> None:

@@ -54,7 +54,11 @@ class Waiting:
         self._folder = folder
         self._lanes = memberships(lanes)
         self._manifest = write_manifest(folder / "jobs.csv", jobs, self._lanes)
-        self._environment = surroundings(service.url) | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+        self._environment = surroundings(service.url, rate__max_per_second=0) | {
+            "TERM": "xterm",
+            "COLUMNS": "120",
+            "LINES": "40",
+        }
 
     def measure(self, seconds: float, settle: float, *, others: bool, terminal: bool) -> Figures:
         """Let the program wait for a while."""

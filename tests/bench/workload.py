@@ -179,8 +179,9 @@ class Sandbox:
 
 @contextmanager
 def sandbox(*options: str) -> Iterator[Sandbox]:
-    """Run a sandbox without quotas whose jobs outlast the benchmark."""
-    quiet = ("--per-membership", "0", "--per-account", "0", "--job-seconds", "86400")
+    """Run a sandbox without quotas and rates whose jobs outlast the benchmark."""
+    quotas = ("--per-membership", "0", "--per-account", "0")
+    quiet = (*quotas, "--starts-per-second", "0", "--reads-per-second", "0", "--job-seconds", "86400")
     with _serving([*PROGRAM, "sandbox", *quiet, *options]) as url:
         yield Sandbox(url)
 

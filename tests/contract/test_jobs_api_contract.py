@@ -37,7 +37,7 @@ from batchsubmit.sandbox import (
 )
 
 VERSION = "01234567-89ab-4def-8123-456789abcdef"
-FREE = SandboxSettings(per_membership=0, per_account=0, pending_seconds=3600)
+FREE = SandboxSettings(per_membership=0, per_account=0, starts_per_second=0, reads_per_second=0, pending_seconds=3600)
 START, LIST, GET = "StartTrainedModelInferenceJob", "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
 CANCEL = "CancelTrainedModelInferenceJob"
 

@@ -23,7 +23,7 @@ from batchsubmit.sandbox import Fault, FaultPlan, SandboxServer, SandboxService,
 JOB = job_named("a")
 START = "StartTrainedModelInferenceJob"
 QUICK = AwsSettings(read_timeout_seconds=0.3, connect_timeout_seconds=0.3)
-FREE = SandboxSettings(per_membership=0, per_account=0, pending_seconds=3600)
+FREE = SandboxSettings(per_membership=0, per_account=0, starts_per_second=0, reads_per_second=0, pending_seconds=3600)
 
 pytestmark = pytest.mark.usefixtures("credentials")
 

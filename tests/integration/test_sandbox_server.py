@@ -108,7 +108,7 @@ async def test_answers_have_every_required_member_of_their_shapes() -> None:
 
 async def test_plain_boto3_works_as_well() -> None:
     """It signs, encodes and parses by itself; its paginator finds every job once."""
-    settings = SandboxSettings(per_membership=0, per_account=0)
+    settings = SandboxSettings(per_membership=0, per_account=0, starts_per_second=0)
     config = Config(retries={"total_max_attempts": 1})
 
     def use(url: str) -> tuple[set[str], list[str]]:

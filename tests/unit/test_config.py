@@ -29,7 +29,7 @@ def test_without_anything_the_defaults_hold() -> None:
     """Those that the contract and the README name."""
     settings = load_settings()
     assert settings.model_dump() == Settings().model_dump()
-    assert settings.rate.max_per_second == 10
+    assert settings.rate.max_per_second == 1
     assert (settings.slots.per_membership, settings.slots.per_account) == (0, 0)
     assert settings.submit.tag_jobs
     assert settings.defaults == {}
@@ -58,7 +58,7 @@ def test_a_dot_env_file_is_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """What lies about in the current folder changes nothing."""
     (tmp_path / ".env").write_text("BATCHSUBMIT_RATE__MAX_PER_SECOND=3\n")
     monkeypatch.chdir(tmp_path)
-    assert load_settings().rate.max_per_second == 10
+    assert load_settings().rate.max_per_second == 1
 
 
 def test_a_whole_section_may_stand_in_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,17 @@ def test_the_worker_s_settings_load_and_are_those_of_its_config_map(tmp_path: Pa
     assert in_cluster == alone
 
 
+def test_the_workers_of_a_sample_share_the_account_s_limit_of_calls() -> None:
+    """One a second for all of them, which is the default for one."""
+    limit = Settings().rate.max_per_second
+    assert limit == 1
+    variables = [each.variables for each in containers() if "BATCHSUBMIT_RATE__MAX_PER_SECOND" in each.variables]
+    [on_fargate] = [float(each["BATCHSUBMIT_RATE__MAX_PER_SECOND"]) for each in variables]
+    assert read_json("ecs-service-worker.json")["desiredCount"] * on_fargate == limit
+    in_cluster = load_settings(ROOT / "configs" / "worker.toml").rate.max_per_second
+    assert manifests("kubernetes-worker.yaml")["Deployment"]["spec"]["replicas"] * in_cluster == limit
+
+
 def test_a_container_s_grace_is_longer_than_the_worker_s() -> None:
     """Which is longer than a long poll and than a call, in Fargate's bound of 120 s too."""
     settings = load_settings(ROOT / "configs" / "worker.toml")

@@ -200,9 +200,9 @@ def test_every_command_that_counts_a_figure_again_is_there(name: str) -> None:
 
 
 def test_the_demo_manifest_is_the_one_of_the_readme() -> None:
-    """The README's main job submits configs/demo.csv, which has 40 rows."""
+    """The README's main job submits configs/demo.csv, which has 22 rows."""
     assert "configs/demo.csv --sandbox --yes" in README
-    assert len((ROOT / "configs" / "demo.csv").read_text(encoding="utf-8").splitlines()) == 41
+    assert len((ROOT / "configs" / "demo.csv").read_text(encoding="utf-8").splitlines()) == 23
 
 
 def test_neither_botocore_nor_boto3_is_a_dependency() -> None:

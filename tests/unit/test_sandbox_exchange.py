@@ -1,6 +1,7 @@
 """One call from its bytes to its answer, without a web server."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -24,10 +25,11 @@ BODY = {
 
 
 class Wire:
-    """A sandbox without a web server; the time stands still."""
+    """A sandbox without a web server; the time stands still, until `now` is turned."""
 
     def __init__(self, *script: ScriptedFault, **settings: Any) -> None:  # noqa: ANN401
-        self.service = SandboxService(SandboxSettings(**settings), lambda: 1_800_000_000.0)
+        self.now = 1_800_000_000.0
+        self.service = SandboxService(SandboxSettings(**settings), lambda: self.now)
         self.faults = Faults(FaultPlan(script=script))
         self.exchange = Exchange(self.service, self.faults)
         self.admin = Admin(self.service, self.faults)
@@ -226,3 +228,56 @@ def test_the_back_door_tells_what_happened_and_forgets_it() -> None:
     assert wire.administer("POST", "reset") == (200, {})
     stats = wire.administer("GET", "stats")[1]
     assert (stats["accepted"], stats["unspent_faults"], stats["calls"]) == (0, 1, {})
+
+
+def codes(answers: Iterable[Answer]) -> list[str]:
+    """Their error codes, empty for those that were accepted."""
+    return [answer.error_code or "" for answer in answers]
+
+
+def test_by_default_three_jobs_start_at_once_and_then_one_a_second() -> None:
+    """AWS's limit; a refused call takes no token, and an idle minute leaves room for three again."""
+    wire = Wire(per_membership=0, per_account=0)
+    assert codes(wire.start() for _ in range(5)) == ["", "", "", "ThrottlingException", "ThrottlingException"]
+    wire.now += 1
+    assert codes(wire.start() for _ in range(2)) == ["", "ThrottlingException"]
+    wire.now += 60
+    answers = [wire.start() for _ in range(4)]
+    assert codes(answers) == ["", "", "", "ThrottlingException"]
+    assert answers[-1].status_code == 429
+    assert wire.service.tally.outcomes(START) == {"accepted": 7, "ThrottlingException": 4}
+
+
+def test_by_default_lists_are_limited_to_fifty_a_second() -> None:
+    """Apart from what starts jobs."""
+    wire = Wire()
+    assert codes(wire.list() for _ in range(51)) == [""] * 50 + ["ThrottlingException"]
+    assert codes([wire.start()]) == [""]
+    wire.now += 0.125
+    assert codes(wire.list() for _ in range(7)) == [""] * 6 + ["ThrottlingException"]
+
+
+def test_the_limits_can_be_set_and_switched_off_while_it_runs() -> None:
+    """Through the back door."""
+    wire = Wire(per_membership=0, per_account=0, start_burst=1)
+    assert codes(wire.start() for _ in range(2)) == ["", "ThrottlingException"]
+    status, settings = wire.administer("PUT", "settings", {"starts_per_second": 0, "reads_per_second": 0})
+    assert (status, settings["start_burst"]) == (200, 1)
+    assert set(codes(wire.start() for _ in range(100))) == {""}
+    assert set(codes(wire.list() for _ in range(100))) == {""}
+
+
+def test_a_reset_fills_the_buckets() -> None:
+    """One test does not throttle the next."""
+    wire = Wire(per_membership=0, per_account=0)
+    assert codes(wire.start() for _ in range(4))[-1] == "ThrottlingException"
+    wire.administer("POST", "reset")
+    assert codes([wire.start()]) == [""]
+
+
+def test_a_throttled_call_spends_no_fault() -> None:
+    """It never reaches the service."""
+    wire = Wire(ScriptedFault(fault=Fault.NONE, times=3), ScriptedFault(fault=Fault.CONFLICT), per_membership=0)
+    assert codes(wire.start() for _ in range(4))[-1] == "ThrottlingException"
+    wire.now += 1
+    assert codes([wire.start()]) == ["ConflictException"]

@@ -33,7 +33,7 @@ from batchsubmit.jobs import (
 from batchsubmit.ledger import LostJobError
 from batchsubmit.ledger.memory import MemoryLedger
 from batchsubmit.observers.tally import Tally
-from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.stopping import Stop, StopReason
@@ -307,6 +307,8 @@ async def test_a_job_waiting_for_the_rate_is_withdrawn_when_the_run_stops(clock:
     """Its intent is answered by a refusal, so that nobody looks for it."""
     bench = Bench(clock, rate=0.01)
     assert isinstance(await bench.submitter.submit(job_named("first")), Accepted)
+    for _ in range(BURST - 1):
+        await bench.gate.admit()
     waiting = asyncio.create_task(bench.submitter.submit(JOB))
     for _ in range(20):
         await asyncio.sleep(0)
