@@ -5,7 +5,8 @@ It sends nothing; `app` puts the machinery together that does.
 
 import os
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count, islice
 
@@ -18,6 +19,7 @@ from batchsubmit.ledger.location import Location
 from batchsubmit.observers.logs import bind_run
 from batchsubmit.observers.tally import Tally
 from batchsubmit.report.summary import Summary, UnknownJob
+from batchsubmit.schema import RowWarning
 from batchsubmit.sources import Spooled
 from batchsubmit.sources.inventory import Inventory
 from batchsubmit.standing.account import Account
@@ -29,11 +31,12 @@ _numbers = count(1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitOptions:
-    """What one `submit` was asked to do, beside the settings."""
+    """What one `submit` was asked to do, beside the settings. `moment` has the values of `{date}` and `{time}`."""
 
     manifest: str
     ledger: Location | None = None
     batch: str = ""
+    moment: Mapping[str, str] = field(default_factory=dict)
     sandbox: bool = False
     sandbox_job_seconds: float = 2.0
     wait: bool = False
@@ -47,7 +50,7 @@ class SubmitOptions:
 
 
 class Run:
-    """What one run is accountable for. What is undecided, the quotas and who holds them others learn and fill in.
+    """What one run is accountable for. Warnings, what is undecided, quotas and who holds them others learn and fill in.
 
     `terms` is a digest of all that decides which jobs the account is of (see `repetition`); empty where in doubt.
     """
@@ -74,6 +77,7 @@ class Run:
         self.quotas: dict[str, int] = {}
         self.refused_by: dict[str, float | None] = {}
         self.held_by_others: dict[str, str] = {}
+        self.warnings: tuple[RowWarning, ...] = ()
         self.before = account.standing()
 
     @property
@@ -173,6 +177,7 @@ class Run:
             is_waited_for=self.options.wait,
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message,
+            warnings=self.warnings,
             held_by_others=self.held_by_others,
             refused_by=self.refused_by,
             unknown_jobs=tuple(
