@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count, islice
+from typing import TYPE_CHECKING
 
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
@@ -19,12 +20,14 @@ from batchsubmit.ledger.location import Location
 from batchsubmit.observers.logs import bind_run
 from batchsubmit.observers.tally import Tally
 from batchsubmit.report.summary import Summary, UnknownJob
-from batchsubmit.schema import RowWarning
 from batchsubmit.sources import Spooled
 from batchsubmit.sources.inventory import Inventory
 from batchsubmit.standing.account import Account
 from batchsubmit.states import Action, JobState, Phase, decide
 from batchsubmit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
+
+if TYPE_CHECKING:
+    from batchsubmit.schema import RowWarning
 
 _numbers = count(1)
 

@@ -16,6 +16,6 @@ __all__ = ["GoodRows", "Problem", "Reader", "Row", "Spooled", "open_manifest", "
 def open_reader(
     spooled: Spooled, *, defaults: Mapping[str, Any], checker: RequestChecker, run: Mapping[str, str] | None = None
 ) -> Reader:
-    """Make the reader for a manifest's format; `run` has its place-holders. Raises UsageError: the defaults are wrong."""
+    """Make the reader for a manifest's format; `run` has its place-holders. Raises UsageError for wrong defaults."""
     reader = CsvReader if spooled.format == "csv" else JsonlReader
     return reader(spooled, defaults=Defaults(defaults, checker, run or {}), checker=checker)

@@ -114,8 +114,8 @@ class Defaults:
         for path, name in self.place_holders():
             if name in {"date", "time"}:
                 raise UsageError(
-                    f"defaults.{path}: a worker cannot fill in {{{name}}}: a message that is delivered again on another "
-                    f"day would be another job, and be paid twice. Fill it in where the jobs are enqueued, by "
+                    f"defaults.{path}: a worker cannot fill in {{{name}}}: a message that came again another day "
+                    f"would be another job, and be paid twice. Fill it in where the jobs are enqueued, by "
                     f"batchsubmit enqueue with other settings, or write {{batch}} or {{var.{name}}}"
                 )
 

@@ -41,7 +41,7 @@ def ledger_places(index: Index, book: Book) -> set[Place]:
 
 
 def ledger_warnings(reader: Reader, index: Index, book: Book, *, retry_failed: bool) -> Iterator[RowWarning]:
-    """Warn of rows to be sent that share a place with another job of the ledger. Reads the rows again where some may."""
+    """Warn of rows to be sent that share a place with another job of the ledger; reads them again where some may."""
     places = ledger_places(index, book)
     if places:
         prospect = Prospect.of(index, book, retry_failed=retry_failed)
