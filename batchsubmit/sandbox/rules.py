@@ -6,8 +6,12 @@ and partition that the call goes to is an assumption. It must not know shapes: a
 members is well-formed.
 """
 
+import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
+
+from botocore.loaders import Loader
 
 from batchsubmit.sandbox.refusals import problem
 from batchsubmit.sandbox.tags import tag_problems
@@ -17,7 +21,7 @@ def start_problems(request: Mapping[str, Any], region: str | None) -> list[str]:
     """Return the contradictions in a request; `region` is the one the call was signed for, if it was."""
     arns = _arns(request)
     return [
-        *_partition_problems(arns),
+        *_partition_problems(arns | _kms_arn(request), region),
         *_region_problems(arns | _kms_arn(request), region),
         *tag_problems(request.get("tags") or {}),
     ]
@@ -36,13 +40,20 @@ def _kms_arn(request: Mapping[str, Any]) -> dict[str, str]:
     return {"kmsKeyArn": request["kmsKeyArn"]} if request.get("kmsKeyArn") is not None else {}
 
 
-def _partition_problems(arns: Mapping[str, str]) -> list[str]:
-    partition = arns["trainedModelArn"].split(":")[1]
+def _partition_problems(arns: Mapping[str, str], signed_for: str | None) -> list[str]:
+    partition = (signed_for and _partition_of(signed_for)) or arns["trainedModelArn"].split(":")[1]
     return [
-        problem(where, "Partition in the ARN must equal the trained model's")
+        problem(where, f"Partition in the ARN must be {partition}")
         for where, arn in arns.items()
         if arn.split(":")[1] != partition
     ]
+
+
+@cache
+def _partition_of(region: str) -> str | None:
+    """Find a region's partition among those that botocore ships."""
+    partitions = Loader().load_data("partitions")["partitions"]
+    return next((each["id"] for each in partitions if re.match(each["regionRegex"], region)), None)
 
 
 def _region_problems(arns: Mapping[str, str], signed_for: str | None) -> list[str]:
