@@ -270,7 +270,8 @@ class _AcrossRows:
         """Take a good row into the index."""
         membership = row.request["membershipIdentifier"]
         self.region = row.request["trainedModelArn"].split(":")[3]
-        self._note_account(membership, account_of_membership(row.request))
+        if membership not in self.accounts:
+            self._note_account(membership, account_of_membership(row.request))
         digest = job_digest(canonical(row.request), batch=self._terms.batch, ordinal=ordinal)
         self._index.add(row, membership, digest, ordinal, priority=int(row.variables.get(PRIORITY, "0")))
 
