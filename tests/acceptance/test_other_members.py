@@ -137,7 +137,7 @@ def test_a_worker_warns_of_foreign_arns_once_and_submits(working: Program, aws: 
         process.terminate()
         ended = finish(process)
     assert ended.status == 0
-    assert ended.stderr.count("checks.foreign_arn") == 1
+    assert ended.stderr.count("checks.warning") == 1
 
 
 def test_a_worker_moves_foreign_arns_to_the_dead_letter_queue_where_they_are_errors(
