@@ -93,7 +93,7 @@ class Inventory:
         return len(self.index) + self.invalid_count
 
     def account_of(self, membership: str) -> str:
-        """The account of a membership, whose rows may name none: then, as memberships are the caller's, another's."""
+        """The account of a membership; where its rows do not name it, that of another: all are the caller's."""
         return self.accounts.get(membership) or next(iter(self.accounts.values()), "")
 
     @property
@@ -193,9 +193,9 @@ class _AcrossRows:
 
     def check(self, row: Row) -> tuple[int, tuple[Problem, ...]]:
         """Compare a row with those before it: how many are identical, and what is wrong."""
-        if row.problems and self._terms.keep_invalid:
-            return 0, ()  # it is left out, and so in nobody's way
         places = self.foreign(row, "error")
+        if (row.problems or places) and self._terms.keep_invalid:
+            return 0, places  # it is left out, and so in nobody's way
         if not row.problems:
             places += (*self._check_region(row), *self._check_priority(row))
         place = results_place(row.request)
