@@ -42,6 +42,19 @@ def key_text(digest: bytes) -> str:
     return base64.b32encode(digest).decode().rstrip("=").lower()
 
 
+def results_place(request: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Membership, trained model and name: jobs that share all three overwrite each other's results.
+
+    For the results go to `<S3 path>/<collaboration id>/<trained model name>/<caller account>/<job name>` (User Guide,
+    "Create an inference job"). None where one of them is no text.
+    """
+    place = tuple(request.get(member) for member in ("membershipIdentifier", "trainedModelArn", "name"))
+    match place:
+        case (str() as membership, str() as model, str() as name):
+            return membership, model, name
+    return None
+
+
 class Stamp(TypedDict):
     """What every event of a job begins with: when, which job, where, under which name."""
 

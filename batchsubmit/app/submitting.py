@@ -28,12 +28,14 @@ from batchsubmit.observers import Observer
 from batchsubmit.region import resolve_region
 from batchsubmit.report.summary import Summary
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
+from batchsubmit.schema import RowWarning
 from batchsubmit.sources import Reader, Spooled, open_manifest
 from batchsubmit.sources.checked import check_manifest
 from batchsubmit.sources.fingerprint import fingerprint
-from batchsubmit.sources.inventory import Terms
+from batchsubmit.sources.inventory import Inventory, Terms
 from batchsubmit.sources.manifest import ManifestSource
 from batchsubmit.standing.account import RowAccount
+from batchsubmit.standing.overwritten import ledger_warnings
 from batchsubmit.states import Action
 from batchsubmit.stopping import Stop, stop_at, stop_on_signals
 
@@ -124,7 +126,13 @@ async def open_undertaking(
         refuse_rehearsal_mix(ledger.book, path, sandbox=options.sandbox)
         account = RowAccount(inventory, ledger.book)
         run = Run(options=options, ledger=ledger, stop=stop, account=account, terms=sealed_terms)
+        names = partial(_name_warnings, reader, inventory, ledger.book, options)
+        run.warnings = (*inventory.warnings, *await asyncio.to_thread(names))
         yield Undertaking(run=run, spooled=spooled, reader=reader, settings=settings, region=region, path=path)
+
+
+def _name_warnings(reader: Reader, inventory: Inventory, book: Book, options: SubmitOptions) -> list[RowWarning]:
+    return list(ledger_warnings(reader, inventory.index, book, retry_failed=options.retry_failed))
 
 
 async def carry_out(
@@ -178,7 +186,12 @@ async def _open_service(options: SubmitOptions, settings: Settings, region: str)
 
 
 def _check_terms(options: SubmitOptions) -> Terms:
-    return Terms(batch=options.batch, allow_duplicates=options.allow_duplicates, keep_invalid=options.skip_invalid)
+    return Terms(
+        batch=options.batch,
+        allow_duplicates=options.allow_duplicates,
+        keep_invalid=options.skip_invalid,
+        moment=options.moment,
+    )
 
 
 def _terms(spooled: Spooled, options: SubmitOptions, settings: Settings, region: str | None) -> str:

@@ -20,6 +20,7 @@ Key = tuple[str, ...]
 
 _PLAIN = r"[ !#-\[\]-~]"  # what stands in CSV and in JSON as it is
 _MOST_CHARACTERS = 4096
+_COMPARED_BETWEEN_ROWS = {("membershipIdentifier",), ("trainedModelArn",)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ def varying_columns(header: Header, defaults: Defaults) -> list[Varying | None]:
 
 def _member(place: Place) -> Varying | None:
     shape = place.shape
-    if not isinstance(shape, Text) or shape.choices or place.steps == ("membershipIdentifier",):
+    if not isinstance(shape, Text) or shape.choices or place.steps in _COMPARED_BETWEEN_ROWS:
         return None
     try:
         pattern = portable(shape.pattern) if shape.pattern is not None else r"[\s\S]*"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from batchsubmit.schema import RequestChecker, canonical, without_nulls
+from batchsubmit.schema.arns import foreign_arns
 from batchsubmit.sources.csvcut import Cells, Cut, Key, Varying, varying_columns
 from batchsubmit.sources.csvheader import Header
 from batchsubmit.sources.csvrecords import read_line
@@ -123,13 +124,14 @@ class QuickWay:
             return None
         request, faults = self._header.request(row)
         variables = self._header.variables(row)
-        if faults or complete(request, variables, self._defaults, self._checker):
+        if faults or complete(request, variables, self._defaults, self._checker) or any(foreign_arns(request)):
             return None
         spelled = self._hollow(cut, row)
         if spelled is None:
             return None
-        region, account = request["trainedModelArn"].split(":")[3:5]
-        return Mould(membership=request["membershipIdentifier"], region=region, account=account, canonical=spelled)
+        model, membership = request["trainedModelArn"], request["membershipIdentifier"]
+        region, account = model.split(":")[3:5]
+        return Mould(membership=membership, model=model, region=region, account=account, canonical=spelled)
 
     def _hollow(self, cut: Cut, row: Sequence[str]) -> tuple[str, ...] | None:
         """Spell a good row's request and cut it where the cells that vary stand."""

@@ -5,6 +5,7 @@ What `check_manifest` takes or relies on must be in it: two checks of one finger
 
 import hashlib
 import sys
+from dataclasses import replace
 
 import msgspec
 
@@ -23,10 +24,17 @@ def fingerprint(spooled: Spooled, settings: Settings, *, region: str | None, ter
         "defaults": settings.defaults,
         "tag_jobs": settings.submit.tag_jobs,
         "region": region,
-        "terms": terms,
+        "foreign_arns": settings.checks.foreign_arns,
+        "terms": replace(terms, moment=_used(terms, settings)),
         # The code that checks, and what it checks by: a newer botocore may know more instance types.
         "model": request_shape(),
         "batchsubmit": __version__,
         "python": sys.version,
     }
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+
+
+def _used(terms: Terms, settings: Settings) -> dict[str, str]:
+    """The place-holders of the moment that a default may hold: without them, any other moment has the same jobs."""
+    defaults = str(settings.defaults)
+    return {name: value for name, value in terms.moment.items() if f"{{{name}}}" in defaults}

@@ -47,11 +47,12 @@ class Row:
 class Mould:
     """What good rows have in common that differ in a few cells only.
 
-    `canonical` is what their canonical requests have before, between and behind those cells; region and account are
-    those of the trained model's ARN.
+    `canonical` is what their canonical requests have before, between and behind those cells; `model` is the trained
+    model's ARN, and region and account are those in it. None of their ARNs is of another membership or account.
     """
 
     membership: str
+    model: str
     region: str
     account: str
     canonical: tuple[str, ...]

@@ -78,6 +78,8 @@ def findings(inventory: Inventory) -> tuple[object, ...]:
         inventory.problem_count,
         inventory.invalid_count,
         inventory.invalid,
+        inventory.warnings,
+        inventory.accounts,
     )
 
 
@@ -170,5 +172,5 @@ def test_what_precedes_an_arn_s_last_slash_is_compared() -> None:
     rows = [[cell.replace("{}", str(number)) for cell in COLUMNS.values()] for number in range(40)]
     rows[20][3] = rows[20][3].replace(ACCOUNT, "999988887777")
     data = b"".join(spelled([list(COLUMNS), *rows], ",", "\n", csv.QUOTE_MINIMAL))
-    inventory = inventory_of(CsvReader, data, {}, Terms())
+    inventory = inventory_of(CsvReader, data, {}, Terms(foreign_arns="error"))
     assert [(problem.line, problem.column) for problem in inventory.problems] == [(22, 4)]
