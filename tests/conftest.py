@@ -207,7 +207,14 @@ def _sandbox_process() -> Iterator[Sandbox]:
 def sandbox(_sandbox_process: Sandbox) -> Sandbox:
     """An empty sandbox without quotas or faults, as a process of its own; its jobs run for ever so long."""
     _sandbox_process.configure(
-        per_membership=0, per_account=0, pending_seconds=0.0, job_seconds=3600.0, failing_names=[], list_lag_seconds=0
+        per_membership=0,
+        per_account=0,
+        pending_seconds=0.0,
+        job_seconds=3600.0,
+        failing_names=[],
+        list_lag_seconds=0,
+        other_quotas={},
+        denied=[],
     )
     _sandbox_process.disturb()
     _sandbox_process.change("POST", "reset")
