@@ -16,7 +16,7 @@ from batchsubmit.cleanrooms import RUNNING_STATUSES, JobsApi
 from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.clock import timestamp
 from batchsubmit.config import SlotSettings
-from batchsubmit.jobs import Accepted, Conflicted, Finished, Forbidden, NotSent, Outcome, Throttled, Uncertain
+from batchsubmit.jobs import Accepted, Conflicted, Denied, Finished, Forbidden, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.pacing import RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.remedies import forbidden_words
@@ -114,7 +114,7 @@ class Canceller:
         match result:
             case Accepted():
                 self.asked.append(state)
-            case Forbidden():
+            case Forbidden() | Denied():
                 self._stop.request(StopReason.CREDENTIALS, forbidden_words(OPERATION, result))
             case NotSent():
                 self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")

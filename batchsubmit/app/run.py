@@ -74,6 +74,7 @@ class Run:
         self.quotas: dict[str, int] = {}
         self.refused_by: dict[str, float | None] = {}
         self.held_by_others: dict[str, str] = {}
+        self.held: dict[str, str] = {}
         self.before = account.standing()
 
     @property
@@ -174,6 +175,7 @@ class Run:
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message,
             held_by_others=self.held_by_others,
+            held=self.held,
             refused_by=self.refused_by,
             unknown_jobs=tuple(
                 UnknownJob(
