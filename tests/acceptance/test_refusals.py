@@ -1,4 +1,4 @@
-"""What each refusal of the service leads to, by the real program: one row, one membership, the caller or the endpoint."""
+"""What each refusal of the service leads to, by the real program: for one row, one membership, or the whole run."""
 
 import json
 import signal
@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from queueing import LEDGER as WORKER_LEDGER
 from queueing import aws, in_virginia, jobs, serving, until, working
 from strategies import MEMBERSHIP, arn
 
-from batchsubmit import Failed, StoppedError, Submitted, open_batch, submit_jobs
+from batchsubmit import Failed, Outcome, StoppedError, Submitted, open_batch, submit_jobs
 
 __all__ = ["aws", "working"]
 
@@ -172,7 +173,7 @@ def test_a_membership_whose_budget_is_spent_is_held_and_named(submitting: Progra
     assert "lane.held" in ended.stderr
     assert set(summary["refused_by"]) <= {"Pending/in-progress custom model inference jobs per membership"}
     last = submitting.events(LEDGER)[-1]
-    assert OTHER_MEMBERSHIP not in last["quotas"]
+    assert last["quotas"].get(OTHER_MEMBERSHIP, 3) == 3
     assert last["reason"] == "held"
     assert "failed" not in {event["event"] for event in submitting.events(LEDGER)}
     assert ("ServiceQuotaExceededException", "other_quota") in refusals(submitting)
@@ -198,23 +199,26 @@ def test_a_held_membership_is_tried_again_at_growing_intervals(submitting: Progr
         if event["event"] == "refused" and event["cause"] == "other_quota"
     ]
     assert 2 <= len(tries) <= 6
-    pauses = [(after - before).total_seconds() for before, after in zip(tries[1:], tries[2:], strict=False)]
+    pauses = [(after - before).total_seconds() for before, after in pairwise(tries[1:])]
     assert all(pause >= 0.19 for pause in pauses)
     assert pauses == sorted(pauses) or max(pauses) >= 0.75
 
 
-@pytest.mark.parametrize("fault", ["aborted_after", "timeout_after", "timeout_exception_after", "slow_down_after"])
+@pytest.mark.parametrize(
+    ("fault", "times"),
+    [("aborted_after", 100), ("timeout_after", 100), ("timeout_exception_after", 100), ("slow_down_after", 4)],
+)
 def test_a_hundred_answers_aborted_after_acceptance_start_nothing_twice(
-    submitting: Program, sandbox: Sandbox, fault: str
+    submitting: Program, sandbox: Sandbox, fault: str, times: int
 ) -> None:
-    """Such an answer may follow acceptance: each job is looked up, and found."""
-    sandbox.disturb({"fault": fault, "operation": START, "times": 100})
-    write(submitting, many(120))
+    """Such an answer may follow acceptance: each job is looked up, and found. Fewer of a 503 that also cuts the rate."""
+    sandbox.disturb({"fault": fault, "operation": START, "times": times})
+    write(submitting, many(times + 8))
     ended = submitting.run("submit", MANIFEST)
     assert ended.status == 0, ended.stderr
-    assert len(set(sandbox.names())) == len(sandbox.names()) == 120
+    assert len(set(sandbox.names())) == len(sandbox.names()) == times + 8
     submitted = [event["via"] for event in submitting.events(LEDGER) if event["event"] == "submitted"]
-    assert submitted.count("lookup") == 100
+    assert submitted.count("lookup") == times
 
 
 @pytest.mark.parametrize("fault", ["throttled", "slow_down"])
@@ -330,11 +334,15 @@ def test_the_api_tells_a_denied_request_apart(here: Program, sandbox: Sandbox) -
 async def test_the_api_raises_where_only_held_requests_are_left(here: Program, sandbox: Sandbox) -> None:
     """After the outcomes of all others, with budget and membership."""
     sandbox.configure(other_quotas={OTHER_MEMBERSHIP: BUDGET})
-    told = []
-    with pytest.raises(StoppedError, match=f"{BUDGET}.*{OTHER_MEMBERSHIP}"):
+    told: list[Outcome] = []
+
+    async def read_all() -> None:
         async with open_batch(ledger=LEDGER) as batch:
             async for outcome in batch.submit([*many(3), *many(2, stem="held", membership=OTHER_MEMBERSHIP)]):
                 told.append(outcome)  # noqa: PERF401 (what was told before an exception counts)
+
+    with pytest.raises(StoppedError, match=f"{BUDGET}.*{OTHER_MEMBERSHIP}"):
+        await read_all()
     assert [type(each) for each in told] == [Submitted] * 3
 
 

@@ -197,6 +197,26 @@ def test_the_account_of_the_model_has_a_quota_around_its_memberships() -> None:
     sandbox.service.call(START, request(membership=OTHER_MEMBERSHIP, account="210987654321"))
 
 
+def test_another_quota_refuses_every_start_of_its_membership() -> None:
+    """402 with a name that is not of slots, and the value 0; other memberships are not touched."""
+    sandbox = Sandbox(other_quotas={MEMBERSHIP: "Data access budget"})
+    refusal = sandbox.refusal(START, request())
+    assert (refusal.code, refusal.status_code) == ("ServiceQuotaExceededException", 402)
+    assert refusal.members == {"quotaName": "Data access budget", "quotaValue": 0.0}
+    sandbox.start(membership=OTHER_MEMBERSHIP)
+
+
+@pytest.mark.parametrize("member", ["name", "membershipIdentifier", "trainedModelArn"])
+def test_what_is_denied_is_denied_by_name_membership_or_arn(member: str) -> None:
+    """403, with the action and the resource in IAM's words."""
+    resource = request()[member]
+    sandbox = Sandbox(denied=frozenset({resource}))
+    refusal = sandbox.refusal(START, request())
+    assert (refusal.code, refusal.status_code) == ("AccessDeniedException", 403)
+    assert f"not authorized to perform: cleanrooms-ml:{START} on resource: {resource}" in refusal.message
+    sandbox.start("another", membership=OTHER_MEMBERSHIP)
+
+
 def test_a_finished_job_gives_its_slot_back() -> None:
     """Pending and running jobs hold slots, finished ones none."""
     sandbox = Sandbox(per_membership=1)
