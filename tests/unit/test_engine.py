@@ -346,7 +346,7 @@ async def test_an_acceptance_under_way_decides_before_a_run_stops_for_denials() 
     """Five denials of two memberships are back while the first call is still on the wire."""
     works = Works(concurrency=8)
     for number in range(1, 8):
-        works.disturbances[f"job-{number}"] = works.disturbances[f"other-{number}"] = [DENIED]
+        works.disturbances |= {f"job-{number}": [DENIED], f"other-{number}": [DENIED]}
     works.slow = "job-0"
     await works.run([*rows(8), *rows(8, OTHER_MEMBERSHIP, "other")[1:]])
     assert not works.stop.requested
@@ -356,7 +356,7 @@ async def test_an_acceptance_under_way_decides_before_a_run_stops_for_denials() 
 async def test_a_run_that_stops_leaves_denied_jobs_as_new_as_before() -> None:
     """Two lanes, nothing accepted: it is rather the caller."""
     works = Works(concurrency=1)
-    works.disturbances["job-0"] = works.disturbances["other-0"] = [DENIED]
+    works.disturbances |= {"job-0": [DENIED], "other-0": [DENIED]}
     await works.run([*rows(1), *rows(1, OTHER_MEMBERSHIP, "other")])
     assert works.stop.reason is StopReason.DENIED
     assert "all of 2 jobs were denied" in works.stop.message
