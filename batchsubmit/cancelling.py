@@ -131,11 +131,13 @@ class Canceller:
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
         outcome = await self._api.cancel(state.membership, state.arn)
-        if isinstance(outcome, Throttled):
-            self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
+        if isinstance(outcome, Throttled | Uncertain):
+            if outcome.is_throttling:
+                self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
+            await self._stop.pause(outcome.retry_after_seconds)
         elif isinstance(outcome, Accepted):
             self._gate.pace.succeeded(sent_at=sent_at, now=loop.time())
-        elif isinstance(outcome, Conflicted | Uncertain):
+        if isinstance(outcome, Conflicted | Uncertain):
             return await self._after_doubt(state, outcome)
         return outcome
 

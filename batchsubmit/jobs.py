@@ -130,6 +130,7 @@ class Throttled:
     code: str
     message: str
     retry_after_seconds: float = 0.0
+    is_throttling: ClassVar = True
     cause: ClassVar = RefusalCause.THROTTLED
 
 

@@ -161,8 +161,7 @@ class Submitter:
             return
         if outcome.retry_after_seconds:
             self._not_before = max(self._not_before, now + outcome.retry_after_seconds)
-        is_throttling = isinstance(outcome, Throttled) or outcome.is_throttling
-        if is_throttling and self._gate.pace.throttled(sent_at=sent_at, now=now):
+        if outcome.is_throttling and self._gate.pace.throttled(sent_at=sent_at, now=now):
             self._recorder.rate_cut(self._gate.pace.per_second)
 
     async def _record_outcome(self, job: Job, attempt: int, outcome: Outcome) -> None:

@@ -113,15 +113,12 @@ class Catalog:
         sent_at = time.monotonic()
         answer = await read()
         if self._gate is not None:
-            adapt = self._gate.pace.throttled if _is_throttling(answer) else self._gate.pace.succeeded
+            is_throttled = isinstance(answer, Throttled | Uncertain) and answer.is_throttling
+            adapt = self._gate.pace.throttled if is_throttled else self._gate.pace.succeeded
             adapt(sent_at=sent_at, now=time.monotonic())
         if isinstance(answer, Throttled | Uncertain) and answer.retry_after_seconds:
             await self._sleep(answer.retry_after_seconds)
         return answer
-
-
-def _is_throttling(answer: object) -> bool:
-    return isinstance(answer, Throttled) or (isinstance(answer, Uncertain) and answer.is_throttling)
 
 
 def _last_answer(state: RetryCallState) -> object:

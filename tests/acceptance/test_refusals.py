@@ -211,7 +211,7 @@ def test_a_held_membership_is_tried_again_at_growing_intervals(submitting: Progr
 def test_a_hundred_answers_aborted_after_acceptance_start_nothing_twice(
     submitting: Program, sandbox: Sandbox, fault: str, times: int
 ) -> None:
-    """Such an answer may follow acceptance: each job is looked up, and found. A 503 that throttles cuts the rate too."""
+    """Such an answer may follow acceptance: each job is looked up, and found. A throttling 503 cuts the rate too."""
     sandbox.disturb({"fault": fault, "operation": START, "times": times})
     write(submitting, many(times + 8))
     ended = submitting.run("submit", MANIFEST)
