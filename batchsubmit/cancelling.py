@@ -16,7 +16,7 @@ from batchsubmit.cleanrooms import RUNNING_STATUSES, JobsApi
 from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.clock import timestamp
 from batchsubmit.config import SlotSettings
-from batchsubmit.jobs import Accepted, Conflicted, Finished, Forbidden, NotSent, Outcome, Throttled, Uncertain
+from batchsubmit.jobs import Accepted, Conflicted, Denied, Finished, Forbidden, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.pacing import RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.remedies import forbidden_words
@@ -114,7 +114,7 @@ class Canceller:
         match result:
             case Accepted():
                 self.asked.append(state)
-            case Forbidden():
+            case Forbidden() | Denied():
                 self._stop.request(StopReason.CREDENTIALS, forbidden_words(OPERATION, result))
             case NotSent():
                 self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
@@ -131,11 +131,13 @@ class Canceller:
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
         outcome = await self._api.cancel(state.membership, state.arn)
-        if isinstance(outcome, Throttled):
-            self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
+        if isinstance(outcome, Throttled | Uncertain):
+            if outcome.is_throttling:
+                self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
+            await self._stop.pause(outcome.retry_after_seconds)
         elif isinstance(outcome, Accepted):
             self._gate.pace.succeeded(sent_at=sent_at, now=loop.time())
-        elif isinstance(outcome, Conflicted | Uncertain):
+        if isinstance(outcome, Conflicted | Uncertain):
             return await self._after_doubt(state, outcome)
         return outcome
 

@@ -7,7 +7,8 @@ import base64
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypedDict
+from enum import StrEnum
+from typing import Any, ClassVar, TypeAlias, TypedDict
 
 import msgspec
 
@@ -88,7 +89,22 @@ class Job:
         return {"at": at, "job": self.key, "membership": self.membership, "name": self.name}
 
 
-# What one call brought. The reaction to each stands in `submitter`; which answer is which, in `cleanrooms`.
+# What one call brought. Which answer is which is decided in `cleanrooms.answers`, the reaction to each in `submitter`.
+
+
+class RefusalCause(StrEnum):
+    """Why a call was certainly not accepted: decided once, and carried by outcome and ledger event."""
+
+    SLOTS = "slots"
+    OTHER_QUOTA = "other_quota"
+    THROTTLED = "throttled"
+    CONFLICT = "conflict"
+    DENIED = "denied"
+    INVALID = "invalid"
+    CALLER = "caller"
+    WRONG_ENDPOINT = "wrong_endpoint"
+    NOT_SENT = "not_sent"
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +122,18 @@ class QuotaExceeded:
     message: str
     quota_name: str | None = None
     quota_value: float | None = None
+    cause: ClassVar = RefusalCause.SLOTS
+
+
+@dataclass(frozen=True, slots=True)
+class OtherQuotaExceeded:
+    """402 about a quota that is not one of slots, a data access budget for instance: no slot that is freed helps."""
+
+    code: str
+    message: str
+    quota_name: str
+    quota_value: float | None = None
+    cause: ClassVar = RefusalCause.OTHER_QUOTA
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +142,9 @@ class Throttled:
 
     code: str
     message: str
+    retry_after_seconds: float = 0.0
+    is_throttling: ClassVar = True
+    cause: ClassVar = RefusalCause.THROTTLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +153,7 @@ class Conflicted:
 
     code: str
     message: str
+    cause: ClassVar = RefusalCause.CONFLICT
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +162,25 @@ class Rejected:
 
     code: str
     message: str
+    cause: ClassVar = RefusalCause.INVALID
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """403 about what this call names: another job may be allowed."""
+
+    code: str
+    message: str
+    cause: ClassVar = RefusalCause.DENIED
 
 
 @dataclass(frozen=True, slots=True)
 class Forbidden:
-    """403, no or expired credentials, an endpoint that is no Clean Rooms ML: no other job would fare better."""
+    """The caller's credentials, or an endpoint that is no Clean Rooms ML: no other job would fare better."""
 
     code: str
     message: str
+    cause: RefusalCause = RefusalCause.CALLER
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +189,30 @@ class NotSent:
 
     code: str
     message: str
+    cause: ClassVar = RefusalCause.NOT_SENT
 
 
 @dataclass(frozen=True, slots=True)
 class Uncertain:
-    """The request may have been accepted: 5xx, read time-out, lost connection, unreadable answer."""
+    """The request may have been accepted: 5xx, read time-out, lost connection, an answer that may follow acceptance."""
 
     reason: str
+    retry_after_seconds: float = 0.0
+    is_throttling: bool = False
 
 
-Outcome: TypeAlias = Accepted | QuotaExceeded | Throttled | Conflicted | Rejected | Forbidden | NotSent | Uncertain
+Outcome: TypeAlias = (
+    Accepted
+    | QuotaExceeded
+    | OtherQuotaExceeded
+    | Throttled
+    | Conflicted
+    | Rejected
+    | Denied
+    | Forbidden
+    | NotSent
+    | Uncertain
+)
 
 
 # What the ledger records. Field order is line order; `at` is UTC, RFC 3339, microseconds.
@@ -226,9 +283,13 @@ class Submitted(_JobEvent, frozen=True, kw_only=True, tag="submitted"):
 
 
 class Refused(_JobEvent, frozen=True, kw_only=True, tag="refused"):
-    """The attempt was certainly not accepted, and the job may be tried again."""
+    """The attempt was certainly not accepted, and the job may be tried again.
+
+    `cause` is a `RefusalCause`; ledgers of earlier versions have none, and one of a later version may have others.
+    """
 
     code: str
+    cause: str = ""
     attempt: int
 
 

@@ -5,7 +5,7 @@ Which refusal is which is decided in `cleanrooms.answers`; nothing is decided he
 
 import re
 
-from batchsubmit.jobs import Forbidden
+from batchsubmit.jobs import Denied, Forbidden, RefusalCause
 
 POLICY = "configs/deploy/iam-submit.json"
 CANCEL_POLICY = "configs/deploy/iam-cancel.json"
@@ -15,19 +15,18 @@ QUOTA_SERVICE = "cleanrooms-ml"
 """The service's code in Service Quotas."""
 
 _ACTION = re.compile(r"not authorized to perform:? ([\w-]+:\w+)")
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "NotAuthorized"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 
 
-def forbidden_words(operation: str, refusal: Forbidden) -> str:
+def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
     """Say what was refused and how to mend it; the service's own words come first."""
     said = f"{operation}: {refusal.code}: {refusal.message}".rstrip(": ")
-    if refusal.code in _DENIED:
+    if refusal.cause is RefusalCause.DENIED:
         return f"{said}. Allow {denied_action(operation, refusal.message)}, a line of {policy(operation)}"
+    if refusal.cause is RefusalCause.WRONG_ENDPOINT:
+        return said  # and it asks for the endpoint itself
     if refusal.code in _EXPIRED:
         return f"{said}. The credentials have expired: renew them (aws sso login, or a new session of the role)"
-    if refusal.code.isdigit():
-        return said  # a proxy or a wrong endpoint, and it says so itself
     return f"{said}. The credentials are not accepted: aws sts get-caller-identity shows whose they are"
 
 

@@ -24,6 +24,8 @@ class StopReason(StrEnum):
     DEADLINE = "deadline"
     FAILURES = "failures"
     CANARY = "canary"
+    HELD = "held"
+    DENIED = "denied"
     CREDENTIALS = "credentials"
     UNREACHABLE = "unreachable"
     LEDGER = "ledger"

@@ -4,6 +4,7 @@ It knows neither where jobs come from nor who goes next. What an answer means is
 wait before the next try in `pacing`; here stands what is done about it.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias, assert_never
@@ -12,13 +13,16 @@ from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.jobs import (
     Accepted,
     Conflicted,
+    Denied,
     Failed,
     Forbidden,
     Intent,
     Job,
     NotSent,
+    OtherQuotaExceeded,
     Outcome,
     QuotaExceeded,
+    RefusalCause,
     Refused,
     Rejected,
     Submitted,
@@ -43,10 +47,15 @@ class GivenUp:
     """The job failed for good, and the ledger says why."""
 
 
-Submission: TypeAlias = Accepted | QuotaExceeded | Uncertain | GivenUp | Withdrawn
+Submission: TypeAlias = Accepted | QuotaExceeded | OtherQuotaExceeded | Denied | Uncertain | GivenUp | Withdrawn
 """What became of a job that was to be submitted."""
 
 _Result: TypeAlias = Outcome | Withdrawn
+
+_REASONS = {
+    RefusalCause.CALLER: StopReason.CREDENTIALS,
+    RefusalCause.WRONG_ENDPOINT: StopReason.UNREACHABLE,
+}
 
 
 class Submitter:
@@ -68,6 +77,7 @@ class Submitter:
         self._policies = policies
         self._stop = stop
         self._at_once = AtOnce(concurrency)
+        self._not_before = -math.inf
         stop.on_request(self._at_once.close)
 
     async def submit(self, job: Job) -> Submission:
@@ -77,12 +87,12 @@ class Submitter:
         """
         result = await self._policies.run(partial(self._attempt, job))
         match result:
-            case Accepted() | Uncertain() | QuotaExceeded() | Withdrawn():
+            case Accepted() | Uncertain() | QuotaExceeded() | OtherQuotaExceeded() | Denied() | Withdrawn():
                 return result
             case Rejected() | Conflicted():
                 return GivenUp() if await self.fail(job, result) else Withdrawn()
             case Forbidden():
-                self._stop.request(_reason(result), forbidden_words("StartTrainedModelInferenceJob", result))
+                self._stop.request(_REASONS[result.cause], forbidden_words("StartTrainedModelInferenceJob", result))
                 return Withdrawn()
             case NotSent():
                 self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
@@ -104,7 +114,7 @@ class Submitter:
             return Withdrawn()
         outcome = await self._call(job)
         if outcome is None:
-            self._recorder.note(self._refused(job, attempt, "Withdrawn"))
+            self._recorder.note(self._refused(job, attempt, "Withdrawn", RefusalCause.WITHDRAWN))
             return Withdrawn()
         if isinstance(outcome, Conflicted) and self._has_doubts(job):
             # The conflict may be with our own earlier attempt, which the lookup missed: look again before trying on.
@@ -118,12 +128,21 @@ class Submitter:
         """Make the call when its turn comes; None where it may not be made any more."""
         async with self._at_once:
             # Asked after all waits: meanwhile another worker may have taken a shared ledger's job over.
-            if not await self._gate.admit() or not self._recorder.ledger.holds(job.key):
+            if not await self._may_call() or not self._recorder.ledger.holds(job.key):
                 return None
             sent_at = self._recorder.clock.monotonic()
             outcome = await self._api.start(job)
         self._adapt_rate(outcome, sent_at)
         return outcome
+
+    async def _may_call(self) -> bool:
+        """Wait for the gate, and as long as the service's last `Retry-After` says; False where the run is stopping."""
+        while await self._gate.admit():
+            wait = self._not_before - self._recorder.clock.monotonic()
+            if wait <= 0:
+                return True
+            await self._stop.pause(wait)
+        return False
 
     async def _recorded(self, job: Job, attempt: int, outcome: Outcome) -> Outcome:
         try:
@@ -138,7 +157,11 @@ class Submitter:
         now = self._recorder.clock.monotonic()
         if isinstance(outcome, Accepted):
             self._gate.pace.succeeded(sent_at=sent_at, now=now)
-        elif isinstance(outcome, Throttled) and self._gate.pace.throttled(sent_at=sent_at, now=now):
+        if not isinstance(outcome, Throttled | Uncertain):
+            return
+        if outcome.retry_after_seconds:
+            self._not_before = max(self._not_before, now + outcome.retry_after_seconds)
+        if outcome.is_throttling and self._gate.pace.throttled(sent_at=sent_at, now=now):
             self._recorder.rate_cut(self._gate.pace.per_second)
 
     async def _record_outcome(self, job: Job, attempt: int, outcome: Outcome) -> None:
@@ -151,9 +174,9 @@ class Submitter:
                 unknown = Unknown(**job.stamp(self._recorder.now()), reason=outcome.reason, attempt=attempt)
                 await self._recorder.record(unknown)
             case _:
-                self._recorder.note(self._refused(job, attempt, outcome.code))
+                self._recorder.note(self._refused(job, attempt, outcome.code, outcome.cause))
 
-    async def fail(self, job: Job, outcome: Rejected | Conflicted) -> bool:
+    async def fail(self, job: Job, outcome: Rejected | Conflicted | Denied) -> bool:
         """Record that a job failed for good; False where another worker has it by now, and will find out itself."""
         failed = Failed(
             **job.stamp(self._recorder.now()),
@@ -167,8 +190,8 @@ class Submitter:
             return False
         return True
 
-    def _refused(self, job: Job, attempt: int, code: str) -> Refused:
-        return Refused(**job.stamp(self._recorder.now()), code=code, attempt=attempt)
+    def _refused(self, job: Job, attempt: int, code: str, cause: RefusalCause) -> Refused:
+        return Refused(**job.stamp(self._recorder.now()), code=code, cause=cause, attempt=attempt)
 
     def _has_doubts(self, job: Job) -> bool:
         state = self._recorder.ledger.book.get(job.key)
@@ -177,8 +200,3 @@ class Submitter:
     def _last_attempt(self, job: Job) -> int:
         state = self._recorder.ledger.book.get(job.key)
         return state.attempt if state else 0
-
-
-def _reason(outcome: Forbidden) -> StopReason:
-    """Tell a service that lets us do nothing from something that is not the service (its answers name no error)."""
-    return StopReason.UNREACHABLE if outcome.code.isdigit() else StopReason.CREDENTIALS

@@ -215,6 +215,8 @@ def sandbox(_sandbox_process: Sandbox) -> Sandbox:
         job_seconds=3600.0,
         failing_names=[],
         list_lag_seconds=0,
+        other_quotas={},
+        denied=[],
     )
     _sandbox_process.disturb()
     _sandbox_process.change("POST", "reset")

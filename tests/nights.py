@@ -88,9 +88,9 @@ class Story:
         """The service has it."""
         self.events.append(Submitted(**self._stamp(seconds, name), arn=self.arn(name), attempt=attempt, via=via))
 
-    def refused(self, seconds: float, name: str, code: str = QUOTA, attempt: int = 1) -> None:
-        """Not accepted now."""
-        self.events.append(Refused(**self._stamp(seconds, name), code=code, attempt=attempt))
+    def refused(self, seconds: float, name: str, code: str = QUOTA, attempt: int = 1, *, cause: str = "") -> None:
+        """Not accepted now; without a cause as in ledgers of earlier versions."""
+        self.events.append(Refused(**self._stamp(seconds, name), code=code, cause=cause, attempt=attempt))
 
     def unknown(self, seconds: float, name: str, attempt: int = 1) -> None:
         """No answer."""

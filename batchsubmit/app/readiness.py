@@ -20,7 +20,6 @@ MOST_CHECKED = 1_000
 """Models and channels that are read; a manifest with a channel a row has too many for a look before the run."""
 
 _AT_ONCE = 8
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "NotAuthorized"})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,7 +81,7 @@ class Readier:
             call = partial(self._api.model, need.membership, need.arn, need.version or None)
         async with self._turns:
             answer: Resource | Outcome = await self._retrying(call)
-        if isinstance(answer, NotSent) or (isinstance(answer, Forbidden) and answer.code not in _DENIED):
+        if isinstance(answer, NotSent | Forbidden):
             raise StoppedError(f"the service cannot be asked: {answer.code}: {answer.message}; nothing was sent")
         return answer
 

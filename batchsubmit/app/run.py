@@ -81,6 +81,7 @@ class Run:
         self.refused_by: dict[str, float | None] = {}
         self.held_by_others: dict[str, str] = {}
         self.warnings: tuple[RowWarning, ...] = ()
+        self.held: dict[str, str] = {}
         self.before = account.standing()
 
     @property
@@ -182,6 +183,7 @@ class Run:
             stop_message=self.stop.message,
             warnings=self.warnings,
             held_by_others=self.held_by_others,
+            held=self.held,
             refused_by=self.refused_by,
             unknown_jobs=tuple(
                 UnknownJob(

@@ -38,6 +38,7 @@ class ShiftSummary:
     seconds: float
     queue_counts: dict[str, int]
     held_by_others: dict[str, str] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
     is_cut_short: bool = False
     stop_reason: str = ""
     stop_message: str = ""
@@ -67,6 +68,7 @@ class Shift:
         self.id = f"{self._clock.now():%Y%m%dT%H%M%SZ}-{os.getpid()}"
         self._cut_short = ""
         self.held_by_others: dict[str, str] = {}
+        self.held: dict[str, str] = {}
 
     def cut_short(self, grace_seconds: float, *, calls: int) -> None:
         """Some of what was under way was given up when the grace was over."""
@@ -106,6 +108,7 @@ class Shift:
             seconds=round(self._clock.monotonic() - self._began_at, 3),
             queue_counts=asdict(counters),
             held_by_others=self.held_by_others,
+            held=self.held,
             stop_reason=str(self.stop.reason or ""),
             is_cut_short=bool(self._cut_short),
             stop_message=self.stop.message + self._cut_short,

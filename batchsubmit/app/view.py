@@ -1,9 +1,11 @@
 """What a progress display may look at while a run goes on (see `observers.progress.Watched`)."""
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from batchsubmit.counting import counted
 from batchsubmit.engine import Engine
 from batchsubmit.observers.tally import Tally
 from batchsubmit.pacing import RateGate
@@ -47,6 +49,11 @@ class View:
     def held_by_others(self) -> str:
         """How much of which quota others seem to use while jobs wait for it; the worst case of all."""
         return str(max(self.slots.held_by_others(), key=lambda held: held.slots, default=""))
+
+    def held(self) -> str:
+        """The quotas, not of slots, that hold lanes, and how many lanes; empty where none."""
+        quotas = Counter(self.engine.held_lanes().values())
+        return ", ".join(f"{quota} in {counted(count, 'membership')}" for quota, count in quotas.items())
 
     def running(self) -> int:
         """Jobs of ours that are known to run."""

@@ -98,6 +98,7 @@ _MESSAGE_COUNTS = (
     "handed_back",
     "renewed",
     "undecided",
+    "over_quota",
     "deleted",
 )
 _FAILURE_COUNTS = ("throttled", "unanswered", "delete_failures", "extension_failures")

@@ -168,6 +168,7 @@ async def _serve(shop: "_Shop", api: JobsApi) -> None:
 
         async with shop.grace.for_what_is_under_way(cut_short):
             await station.engine.run(recorder.ledger.book.undecided())
+        shop.shift.held = station.engine.held_lanes()
         held = station.slots.held_by_others()
         shop.shift.held_by_others = {each.membership or "account": str(each) for each in held}
 
@@ -191,7 +192,8 @@ def _station(source: SqsSource, shop: _Shop, api: JobsApi, quotas: Quotas) -> St
     """Put the engine together."""
     settings, stop, recorder = shop.settings, shop.stop, shop.recorder
     gates = Gates.of(settings.rate, stop)
-    machinery = Machinery(Surroundings(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates))
+    around = Surroundings(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates)
+    machinery = Machinery(around, is_endless=True)
     machinery.quotas = quotas
 
     def account_of(membership: str) -> str:

@@ -64,4 +64,5 @@ class Workplace:
         run.undecided |= engine.undecided
         run.quotas = slots.quotas()
         run.refused_by |= slots.refused_by
+        run.held |= engine.held_lanes()
         run.held_by_others = {held.membership or "account": str(held) for held in slots.held_by_others()}

@@ -14,7 +14,7 @@ from tenacity import wait_random_exponential as full_jitter
 
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi, JobSummary
 from batchsubmit.config import RetrySettings
-from batchsubmit.jobs import Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
+from batchsubmit.jobs import Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
 from batchsubmit.pacing import RateGate
 from batchsubmit.remedies import forbidden_words
 
@@ -35,7 +35,7 @@ class ReadError(Exception):
     @property
     def is_forbidden(self) -> bool:
         """Whether the role may not make this call."""
-        return isinstance(self.outcome, Forbidden)
+        return isinstance(self.outcome, Denied | Forbidden)
 
     @property
     def is_not_found(self) -> bool:
@@ -44,7 +44,7 @@ class ReadError(Exception):
 
 
 def _words(operation: str, outcome: Outcome) -> str:
-    return forbidden_words(operation, outcome) if isinstance(outcome, Forbidden) else f"{operation}: {outcome}"
+    return forbidden_words(operation, outcome) if isinstance(outcome, Denied | Forbidden) else f"{operation}: {outcome}"
 
 
 class Catalog:
@@ -60,6 +60,7 @@ class Catalog:
     ) -> None:
         self._api = api
         self._gate = gate
+        self._sleep = sleep
         self._retrying = AsyncRetrying(
             retry=retry_if_result(lambda answer: isinstance(answer, Throttled | Uncertain | NotSent)),
             wait=full_jitter(multiplier=settings.base_seconds, max=settings.cap_seconds),
@@ -103,17 +104,22 @@ class Catalog:
         raise ReadError("GetTrainedModelInferenceJob", answer)
 
     async def _paced(self, read: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Make one call at the rate of reads, which throttling of reads slows down; Start calls have their own."""
-        if self._gate is None:
-            return await read()
-        await self._gate.admit()
+        """Make one call at the rate of reads, which throttling of reads slows down; Start calls have their own.
+
+        An answer that says when to come again is given no earlier.
+        """
+        if self._gate is not None:
+            await self._gate.admit()
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
         answer = await read()
-        if isinstance(answer, Throttled):
+        is_throttled = isinstance(answer, Throttled | Uncertain) and answer.is_throttling
+        if self._gate is not None and is_throttled:
             self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
-        else:
+        elif self._gate is not None:
             self._gate.pace.succeeded(sent_at=sent_at, now=loop.time())
+        if isinstance(answer, Throttled | Uncertain) and answer.retry_after_seconds:
+            await self._sleep(answer.retry_after_seconds)
         return answer
 
 

@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -16,7 +17,14 @@ from botocore import exceptions as aws
 
 from batchsubmit import __version__
 from batchsubmit.cleanrooms import JobDetails, JobPage, Resource
-from batchsubmit.cleanrooms.answers import read_details, read_page, read_refusal, read_resource, read_start
+from batchsubmit.cleanrooms.answers import (
+    read_details,
+    read_page,
+    read_refusal,
+    read_resource,
+    read_retry_after,
+    read_start,
+)
 from batchsubmit.cleanrooms.direct import Start, rehearse
 from batchsubmit.config import AwsSettings
 from batchsubmit.errors import StoppedError, UsageError
@@ -169,8 +177,14 @@ def _was_connected(error: BaseException) -> bool:
 
 def _read_error(exc: aws.ClientError) -> Outcome:
     error = exc.response.get("Error", {})
-    status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return read_refusal(int(status), str(error.get("Code", "")), str(error.get("Message", "")), exc.response)
+    about = exc.response.get("ResponseMetadata", {})
+    return read_refusal(
+        int(about.get("HTTPStatusCode", 0)),
+        str(error.get("Code", "")),
+        str(error.get("Message", "")),
+        exc.response,
+        retry_after_seconds=read_retry_after(about.get("HTTPHeaders", {}), datetime.now(UTC)),
+    )
 
 
 def _name(exc: Exception) -> str:

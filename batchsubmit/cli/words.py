@@ -83,9 +83,16 @@ def others_words(held: Mapping[str, str]) -> Iterator[str]:
         yield f"  note: the quota of {whose} looked used by others at the end: {slots}"
 
 
+def held_words(held: Mapping[str, str]) -> Iterator[str]:
+    """Name the quotas, not of slots, that hold memberships."""
+    for membership, quota in held.items():
+        yield printable(f"  held: membership {membership} by the quota {quota}; a slot that is freed does not help")
+
+
 def _next_steps(summary: Summary) -> Iterator[str]:
     if summary.stop_message:
         yield f"  why: {summary.stop_message}"
+    yield from held_words(summary.held)
     yield from others_words(summary.held_by_others)
     for job in summary.unknown_jobs[:_MOST_UNKNOWN]:
         yield f"  unknown: {job.name} in membership {job.membership} ({job.reason or 'the run ended during its call'})"

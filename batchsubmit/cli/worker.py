@@ -93,7 +93,7 @@ async def _run(ledger: "Location", batch: str, settings: "Settings") -> "ShiftSu
 
 
 def _tell(summary: "ShiftSummary", *, as_json: bool) -> int:
-    from batchsubmit.cli.words import others_words  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.cli.words import held_words, others_words  # noqa: PLC0415 (help is fast without)
 
     counts = summary.queue_counts
     received = counted(counts["received"], "message")
@@ -102,7 +102,7 @@ def _tell(summary: "ShiftSummary", *, as_json: bool) -> int:
         f"in {summary.seconds:.1f} s; {counts['handed_back']:,} handed back",
         err=True,
     )
-    for line in others_words(summary.held_by_others):
+    for line in (*held_words(summary.held), *others_words(summary.held_by_others)):
         click.echo(line, err=True)
     if summary.stop_message:
         click.echo(f"  why it ended: {summary.stop_message}", err=True)

@@ -11,17 +11,19 @@ from typing import Any, assert_never
 
 from batchsubmit.clock import Clock
 from batchsubmit.engine.crew import Crew, Limits
+from batchsubmit.engine.refusals import Denials, Holds, quota_words
 from batchsubmit.engine.underway import UnderWay
-from batchsubmit.jobs import Accepted, Job, QuotaExceeded, Rejected, Uncertain
+from batchsubmit.jobs import Accepted, Denied, Job, OtherQuotaExceeded, QuotaExceeded, Rejected, Uncertain
 from batchsubmit.ledger import Taken
 from batchsubmit.ledger.claiming import Held
 from batchsubmit.logger import get_logger
 from batchsubmit.lookup import Finding, Found, NotThere, Undecided
+from batchsubmit.remedies import forbidden_words
 from batchsubmit.slots import RunningJob, Slots, Ticket
 from batchsubmit.slots.durations import JobClass
 from batchsubmit.sources.delivery import Delivery
 from batchsubmit.states import Action
-from batchsubmit.stopping import Stop
+from batchsubmit.stopping import Stop, StopReason
 from batchsubmit.submitter import GivenUp, Submission, Withdrawn
 
 
@@ -29,7 +31,15 @@ class Carrier:
     """Sees deliveries through, any number at a time."""
 
     def __init__(
-        self, *, crew: Crew, slots: Slots, stop: Stop, clock: Clock, limits: Limits, under_way: UnderWay
+        self,
+        *,
+        crew: Crew,
+        slots: Slots,
+        stop: Stop,
+        clock: Clock,
+        limits: Limits,
+        under_way: UnderWay,
+        holds: Holds,
     ) -> None:
         self._crew = crew
         self._slots = slots
@@ -37,6 +47,8 @@ class Carrier:
         self._clock = clock
         self._limits = limits
         self._under_way = under_way
+        self._holds = holds
+        self.denials = Denials[tuple[Delivery, Denied]]()
         self._unanswered: Counter[str] = Counter()
         self._held_by_others: set[str] = set()
 
@@ -49,6 +61,7 @@ class Carrier:
             return
         with self._under_way.out_of_hand():
             self._slots.ended(ticket)
+            self._holds.passed(ticket.membership)
         if isinstance(held, Held):
             with self.letting_go(key):
                 await self._leave_or_look_up(delivery, held.action, tasks)
@@ -103,11 +116,15 @@ class Carrier:
             submission = await self._crew.submitter.submit(delivery.job)
         if isinstance(submission, Accepted | GivenUp):
             self._unanswered.pop(delivery.job.key, None)
+        if not isinstance(submission, Accepted | OtherQuotaExceeded):
+            self._holds.passed(delivery.job.membership)
         match submission:
             case Accepted(arn):
                 now = self._clock.monotonic()
                 self._slots.accepted(ticket, _running(delivery.job, arn, now), now)
+                self._holds.accepted(delivery.job.membership)
                 delivery.done()
+                await self._settle_denials()
             case GivenUp():
                 self._slots.ended(ticket)
                 delivery.failed()
@@ -118,11 +135,71 @@ class Carrier:
                 self._slots.refused(ticket, submission, self._clock.monotonic())
                 self._tell_of_others()
                 delivery.released()
+            case OtherQuotaExceeded():
+                self._slots.ended(ticket)
+                self._hold(delivery.job.membership, submission)
+                delivery.held()
+            case Denied():
+                self._slots.ended(ticket)
+                await self._denied(delivery, submission)
             case Withdrawn():
                 self._slots.ended(ticket)
                 delivery.released()
             case _:
                 assert_never(submission)
+
+    def _hold(self, membership: str, refusal: OtherQuotaExceeded) -> None:
+        """Let a lane rest, and say so."""
+        seconds = self._holds.refused(membership, refusal, self._clock.monotonic())
+        if seconds is not None:
+            log = get_logger()
+            log.warning("lane.held", membership=membership, quota=quota_words(refusal), next_try_seconds=seconds)
+
+    async def _denied(self, delivery: Delivery, refusal: Denied) -> None:
+        """Decide about a denied job, or keep it until it is known whether the caller may start any."""
+        if delivery.denied(refusal.code, refusal.message):
+            return
+        if self.denials.is_about_rows or self._limits.is_endless:
+            await self._reject(delivery, refusal)
+        else:
+            self.denials.add(delivery.job, (delivery, refusal))
+
+    async def _settle_denials(self) -> None:
+        """A job was accepted: those that were denied are so for their own sake."""
+        self.denials.is_about_rows = True
+        await self._reject_kept()
+
+    async def _reject_kept(self) -> None:
+        for delivery, refusal in self.denials.take():
+            if await self.claim(delivery.job.key) == Held(Action.SUBMIT):
+                with self.letting_go(delivery.job.key):
+                    await self._reject(delivery, refusal)
+            else:
+                delivery.released()
+
+    async def _reject(self, delivery: Delivery, refusal: Rejected | Denied) -> None:
+        """Record that a job in hand failed for good, unless another worker has it by now."""
+        with self._under_way.stopping_on_ledger_trouble():
+            is_ours = await self._crew.submitter.fail(delivery.job, refusal)
+            (delivery.failed if is_ours else delivery.released)()
+
+    def stop_for_denials(self) -> None:
+        """Stop the run: everything is denied. The jobs are as new as before."""
+        kept = self.denials.take()
+        for delivery, _ in kept:
+            delivery.released()
+        said = forbidden_words("StartTrainedModelInferenceJob", kept[-1][1])
+        words = f"all of {len(kept)} jobs were denied and none was accepted; none is recorded as failed. {said}"
+        self._stop.request(StopReason.DENIED, words)
+
+    async def settle_at_end(self) -> None:
+        """Decide, when nothing else is left, about the jobs that were denied; those of a run that stops are left."""
+        if self.denials.is_everything and not self._stop.requested:
+            self.stop_for_denials()
+        if not self._stop.requested:
+            await self._reject_kept()
+        for delivery, _ in self.denials.take():
+            delivery.released()
 
     def _tell_of_others(self) -> None:
         """Log once that others seem to use a quota up, and again only after it was otherwise."""
@@ -143,6 +220,7 @@ class Carrier:
                 self._unanswered.pop(job.key, None)
                 self._slots.runs(job.membership, _running(job, arn, self._clock.monotonic()))
                 delivery.done()
+                await self._settle_denials()
             case NotThere():
                 await self._try_again(delivery)
             case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
@@ -163,9 +241,7 @@ class Carrier:
             return
         del self._unanswered[job.key]
         message = f"{self._limits.max_attempts} calls brought no answer, and none of them was accepted"
-        with self._under_way.stopping_on_ledger_trouble():
-            is_ours = await self._crew.submitter.fail(job, Rejected("NoAnswer", message))
-            (delivery.failed if is_ours else delivery.released)()
+        await self._reject(delivery, Rejected("NoAnswer", message))
 
 
 def _running(job: Job, arn: str, now: float) -> RunningJob:

@@ -5,12 +5,14 @@ does), nor what a look has seen (`watch` does); it ends when nothing is left or 
 """
 
 import asyncio
+import math
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from batchsubmit.clock import Clock
 from batchsubmit.engine.carrying import Carrier
 from batchsubmit.engine.crew import Crew, Limits
+from batchsubmit.engine.refusals import Holds
 from batchsubmit.engine.settling import Settler
 from batchsubmit.engine.underway import UnderWay
 from batchsubmit.errors import StoppedError
@@ -31,7 +33,10 @@ class Engine:
         self._clock = clock
         self._most_in_hand = limits.in_hand
         self._doing = doing = UnderWay(stop)
-        carrier = Carrier(crew=crew, slots=slots, stop=stop, clock=clock, limits=limits, under_way=doing)
+        self._holds = Holds(first_seconds=limits.first_hold_seconds, most_seconds=limits.most_hold_seconds)
+        carrier = Carrier(
+            crew=crew, slots=slots, stop=stop, clock=clock, limits=limits, under_way=doing, holds=self._holds
+        )
         self._carrier = carrier
         self._settler = Settler(source=source, crew=crew, carrier=carrier, stop=stop, limits=limits, under_way=doing)
 
@@ -47,6 +52,10 @@ class Engine:
     def undecided(self) -> dict[str, str]:
         """The jobs that stay unknown, by key, and why."""
         return self._doing.undecided
+
+    def held_lanes(self) -> dict[str, str]:
+        """The lanes that a quota other than that of slots holds: its name and value by membership."""
+        return self._holds.words
 
     async def run(self, left_unknown: Iterable[JobState] = ()) -> None:
         """Look up what an earlier run left unknown, and submit until nothing is left or the run stops.
@@ -65,6 +74,8 @@ class Engine:
                 self._begin_calls(tasks, now)
                 self._begin_looks(tasks, now)
                 await self._wait_for_change(now)
+        await self._carrier.settle_at_end()
+        self._stop_where_held()
 
     @property
     def _is_over(self) -> bool:
@@ -72,24 +83,38 @@ class Engine:
             self._doing.is_anything or self._open_lanes() or self._is_following or self._source.is_open
         )
 
+    def _stop_where_held(self) -> None:
+        """Say why, where only jobs are left that a quota holds."""
+        waiting = self._source.waiting()
+        held = [f"{quota} in membership {name}" for name, quota in self._holds.words.items() if name in waiting]
+        if held:
+            words = f"all that is left is held by a quota that is not one of slots: {', '.join(held)}"
+            self._stop.request(StopReason.HELD, words)
+
     @property
     def _is_following(self) -> bool:
         return self._watcher.follows and self._slots.has_ours_running
 
-    def _open_lanes(self) -> Collection[str]:
+    def _open_lanes(self, now: float = -math.inf) -> Collection[str]:
+        """The lanes that go on: at a given time those of which it is time to try the quota that holds them, too."""
         waiting = self._source.waiting()
-        if not self._doing.has_blocked_lanes:
+        if not (self._doing.has_blocked_lanes or self._holds):
             return waiting
-        return [name for name in waiting if not self._doing.is_blocked(name)]
+        return [name for name in waiting if not self._doing.is_blocked(name) and self._holds.may_call(name, now)]
 
     def _begin_calls(self, tasks: asyncio.TaskGroup, now: float) -> None:
+        if self._carrier.denials.stops_run:
+            if not self._doing.is_anything:  # else the answer to a call under way may yet show that it was the rows
+                self._carrier.stop_for_denials()
+            return
         while self._doing.in_hand < self._most_in_hand and not self._stop.requested:
-            ticket = self._slots.next(self._open_lanes(), now)
+            ticket = self._slots.next(self._open_lanes(now), now)
             if ticket is None:
                 return
             delivery = self._take(ticket)
             if delivery is not None:
                 self._doing.in_hand += 1
+                self._holds.called(ticket.membership)
                 work = self._carrier.carry(delivery, ticket, tasks)
                 tasks.create_task(work, name=f"submit {delivery.job.key}")
 
@@ -116,7 +141,10 @@ class Engine:
         """Sleep until a call ends, a look or a try comes due, or the run is asked to stop."""
         if self._is_over:
             return
-        wake_at = self._slots.wake_at(now)
+        moments = (self._slots.wake_at(now), self._holds.wake_at(self._source.waiting(), now))
+        if self._carrier.denials.stops_run:
+            moments = (None, None)  # nothing begins before the calls under way are answered
+        wake_at = min((each for each in moments if each is not None), default=None)
         wait = None if wake_at is None else max(wake_at - self._clock.monotonic(), 0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):

@@ -74,7 +74,12 @@ class Machinery:
     """
 
     def __init__(
-        self, surroundings: Surroundings, *, retry_failed: bool = False, resubmit_unknown: bool = False
+        self,
+        surroundings: Surroundings,
+        *,
+        retry_failed: bool = False,
+        resubmit_unknown: bool = False,
+        is_endless: bool = False,
     ) -> None:
         self.quotas = Quotas()
         self._around = surroundings
@@ -86,6 +91,9 @@ class Machinery:
             in_hand=_JOBS_A_CALL * settings.submit.concurrency,
             max_attempts=settings.retry.max_attempts,
             resubmit_unknown=resubmit_unknown,
+            is_endless=is_endless,
+            first_hold_seconds=settings.retry.cap_seconds,
+            most_hold_seconds=settings.slots.max_poll_seconds,
         )
 
     def around(self, source: Source, *, account_of: Callable[[str], str], follows: bool = False) -> Works:

@@ -32,7 +32,7 @@ class LogObserver:
             case Submitted():
                 log.info("job.submitted", **job, attempt=event.attempt, arn=event.arn, via=event.via)
             case Refused():
-                log.debug("job.refused", **job, attempt=event.attempt, code=event.code)
+                log.debug("job.refused", **job, attempt=event.attempt, code=event.code, cause=event.cause)
             case Unknown():
                 log.warning("job.unknown", **job, attempt=event.attempt, reason=event.reason)
             case Absent():

@@ -38,7 +38,7 @@ class Metrics:
         self._failed = _counter(registry, "jobs_failed", "Jobs that cannot be submitted.", "code")
         self._finished = _counter(registry, "jobs_finished", "Jobs that ran to their end.", "status")
         self._attempts = _counter(registry, "attempts", "Calls of StartTrainedModelInferenceJob.")
-        self._refused = _counter(registry, "attempts_refused", "Calls that were not accepted.", "code")
+        self._refused = _counter(registry, "attempts_refused", "Calls that were not accepted.", "cause", "code")
         self._unknown = _counter(registry, "attempts_unknown", "Calls whose answer was lost.")
         self._lookups = _counter(registry, "lookups", "What lookups of unknown jobs brought.", "outcome")
         self._rate_cuts = _counter(registry, "rate_cuts", "Times that throttling halved the rate.")
@@ -67,7 +67,7 @@ class Metrics:
                     self._lookups.labels("found").inc()
                 self._end_attempt(event.job)
             case Refused():
-                self._refused.labels(self._bounded(event.code)).inc()
+                self._refused.labels(event.cause, self._bounded(event.code)).inc()
                 self._end_attempt(event.job)
             case Unknown():
                 self._unknown.inc()

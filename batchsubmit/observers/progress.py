@@ -52,6 +52,10 @@ class Watched(Protocol):
         """How much of which quota others seem to use while jobs wait for it, like `5 of 5`; empty where none."""
         ...
 
+    def held(self) -> str:
+        """The quotas, not of slots, that hold memberships, like `'Data access budget' of 0 in 1 membership`."""
+        ...
+
     def running(self) -> int:
         """Submitted jobs that are being followed to their end."""
         ...
@@ -91,6 +95,8 @@ class Meter:
             parts.append(f"waiting for quota in {counted(run.full_lanes(), 'membership')}")
         if run.held_by_others():
             parts.append(f"the quota looks used by others: {run.held_by_others()}")
+        if run.held():
+            parts.append(f"held by the quota {run.held()}")
         if run.running():
             parts.append(f"{counted(run.running(), 'job')} still running")
         parts.append(f"{self.rate():.1f}/s now")

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 
-from batchsubmit.jobs import Absent, Failed, Finished, JobEvent, Refused, Submitted, Unknown
-
-QUOTA_CODE = "ServiceQuotaExceededException"
+from batchsubmit.jobs import Absent, Failed, Finished, JobEvent, RefusalCause, Refused, Submitted, Unknown
 
 
 class Tally:
@@ -40,7 +38,7 @@ class Tally:
                 self.finished_well += event.status == "ACTIVE"
                 self.finished_badly += event.status != "ACTIVE"
             case Refused():
-                self.refused_by_quota += event.code == QUOTA_CODE
+                self.refused_by_quota += event.cause == RefusalCause.SLOTS
                 return
             case _:
                 return

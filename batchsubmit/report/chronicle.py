@@ -16,6 +16,7 @@ from batchsubmit.jobs import (
     Finished,
     Intent,
     JobEvent,
+    RefusalCause,
     Refused,
     RunEnded,
     RunStarted,
@@ -25,7 +26,16 @@ from batchsubmit.jobs import (
 )
 from batchsubmit.report.history import History, LearnedQuota, RunSpan, moment
 from batchsubmit.report.packing import Packer
-from batchsubmit.report.waits import QUOTA_CODE, Cause, LaneLog, Pending, RunClock, Waits, cause_of, pending_after
+from batchsubmit.report.waits import (
+    Cause,
+    LaneLog,
+    Pending,
+    RunClock,
+    Waits,
+    cause_of,
+    pending_after,
+    refusal_cause,
+)
 from batchsubmit.states import JobState, Phase, fold
 
 _DECIDED = frozenset({Phase.SUBMITTED, Phase.FAILED, Phase.FINISHED})
@@ -169,8 +179,9 @@ class Chronicle:
             case Intent():
                 pending = Pending.ANSWER
             case Refused():
-                pending = pending_after(event.code)
-                if event.code == QUOTA_CODE:
+                cause = refusal_cause(event)
+                pending = pending_after(cause)
+                if cause == RefusalCause.SLOTS:
                     self._lanes.refused(membership, self._now)
             case Unknown():
                 pending = Pending.LOOKUP

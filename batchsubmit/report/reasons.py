@@ -21,6 +21,7 @@ _ADVICE = {
     "InvalidRow": "Mend the rows: batchsubmit export LEDGER --failed-manifest MANIFEST writes them as a manifest.",
     "ValidationException": "The request is wrong: mend its row and submit it again, which makes it a new job.",
     "ResourceNotFoundException": "Something that the row names does not exist, in this region and account at least.",
+    "AccessDeniedException": "The role may not use what the row names: allow it, then submit with --retry-failed.",
     "ConflictException": "The service was busy with something of the same name: submit again with --retry-failed.",
     "NoAnswer": "None of the calls was accepted, as lookups proved: submit again with --retry-failed.",
     "CREATE_FAILED": "The job was accepted and failed while it ran: mend its row, or give it another --batch-id.",

@@ -51,6 +51,8 @@ class Summary:
     """What the rows may not mean, each kind once; it changes no exit status."""
     held_by_others: dict[str, str] = field(default_factory=dict)
     """How much of which quota others seemed to use at the end, while jobs waited for it: `account` or a membership."""
+    held: dict[str, str] = field(default_factory=dict)
+    """The quotas, not of slots, that held lanes at the end, by membership: the service's name and value."""
     refused_by: dict[str, float | None] = field(default_factory=dict)
     """The quotas that refused calls, by the service's name (empty where it told none), and their values."""
 

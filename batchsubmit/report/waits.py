@@ -3,8 +3,8 @@
 Seconds are counted on the run clock, which stands still while no run is on: from the last event of a run to the start
 of the next one nobody waits for anything. The causes, and what each is made of:
 
-quota       after a refusal by the quota until the next intent; and before the first intent, the part of the wait in
-            which the membership's lane was known to be full
+quota       after a refusal by a quota, of slots or not, until the next intent; and before the first intent, the part of
+            the wait in which the membership's lane was known to be full
 rate        from an intent to its answer, less the ledger's fastest call (the ledger does not tell when the call left
             the rate gate, so a slow answer counts here too); and before the first intent, the rest of the wait
 throttling  after a refusal by throttling until the next intent
@@ -25,12 +25,23 @@ from typing import Final
 
 import msgspec
 
-QUOTA_CODE: Final = "ServiceQuotaExceededException"
+from batchsubmit.jobs import RefusalCause, Refused
+
 DEFAULT_PER_MEMBERSHIP: Final = 5
 DEFAULT_PER_ACCOUNT: Final = 10
 _MOST_COUNTED: Final = 10_000
-_WITHDRAWN: Final = "Withdrawn"
-_THROTTLING_MARKS: Final = ("throttl", "toomanyrequests", "limitexceeded", "slowdown", "throughputexceeded", "priorreq")
+_EARLIER_CAUSES: Final = (
+    ("servicequotaexceeded", RefusalCause.SLOTS),
+    ("402", RefusalCause.SLOTS),
+    ("withdrawn", RefusalCause.WITHDRAWN),
+    ("throttl", RefusalCause.THROTTLED),
+    ("toomanyrequests", RefusalCause.THROTTLED),
+    ("limitexceeded", RefusalCause.THROTTLED),
+    ("slowdown", RefusalCause.THROTTLED),
+    ("throughputexceeded", RefusalCause.THROTTLED),
+    ("priorreq", RefusalCause.THROTTLED),
+)
+"""Ledgers of versions before 1.0 have no causes: there the code tells, as it did for those versions."""
 
 
 class Cause(StrEnum):
@@ -55,6 +66,12 @@ class Pending(StrEnum):
     LOOKUP = "lookup"
 
 
+_PENDING_AFTER: Final[dict[str, Pending]] = {
+    RefusalCause.SLOTS: Pending.QUOTA,
+    RefusalCause.OTHER_QUOTA: Pending.QUOTA,
+    RefusalCause.THROTTLED: Pending.THROTTLING,
+    RefusalCause.WITHDRAWN: Pending.TURN,
+}
 _CAUSE_OF: Final = {
     Pending.QUOTA: Cause.QUOTA,
     Pending.THROTTLING: Cause.THROTTLING,
@@ -100,14 +117,15 @@ class Waits(msgspec.Struct, array_like=True, gc=False):
         }
 
 
-def pending_after(code: str) -> Pending:
-    """Say what a job waits for after it was refused with this code."""
-    if code == QUOTA_CODE:
-        return Pending.QUOTA
-    if code == _WITHDRAWN:
-        return Pending.TURN
-    spelled = code.lower()
-    return Pending.THROTTLING if any(mark in spelled for mark in _THROTTLING_MARKS) else Pending.RETRY
+def refusal_cause(event: Refused) -> str:
+    """Why a call was refused, as the ledger has it."""
+    word = event.code.lower()
+    return event.cause or next((cause for mark, cause in _EARLIER_CAUSES if mark in word), "")
+
+
+def pending_after(cause: str) -> Pending:
+    """Say what a job waits for after it was refused for this cause."""
+    return _PENDING_AFTER.get(cause, Pending.RETRY)
 
 
 def cause_of(pending: Pending) -> Cause | None:

@@ -35,10 +35,25 @@ _CODES: Final[Mapping[Fault, tuple[str, str]]] = {
         "UnrecognizedClientException",
         "The security token included in the request is invalid.",
     ),
+    Fault.SUBSCRIPTION_REQUIRED: (
+        "SubscriptionRequiredException",
+        "The AWS Access Key Id needs a subscription for the service",
+    ),
+    Fault.UNKNOWN_OPERATION: ("UnknownOperationException", "There is no such operation (injected)."),
     Fault.ERROR_BEFORE: ("InternalServerException", "Internal server error"),
     Fault.UNAVAILABLE: ("ServiceUnavailable", "Service is unable to handle the request."),
     Fault.EXPIRED_NEXT_TOKEN: ("ValidationException", "nextToken is expired."),
 }
+
+
+_SPOILED: Final[Mapping[Fault, tuple[str, str]]] = {
+    Fault.ERROR_AFTER: ("InternalServerException", "Internal server error"),
+    Fault.SLOW_DOWN_AFTER: ("SlowDown", "Please reduce your request rate."),
+    Fault.ABORTED_AFTER: ("RequestAborted", "The request was aborted before a response was sent back."),
+    Fault.TIMEOUT_AFTER: ("RequestTimeout", "The request timed out."),
+    Fault.TIMEOUT_EXCEPTION_AFTER: ("RequestTimeoutException", "The request timed out."),
+}
+_MAY_SAY_WHEN: Final = frozenset({429, 503})
 
 
 class Exchange:
@@ -51,7 +66,13 @@ class Exchange:
         self._routes = Routes(self._form)
 
     def answer(self, call: Call) -> Answer:
-        """Answer one call."""
+        """Answer one call; a 429 or 503 says in `Retry-After` what the plan says."""
+        answer = self._answer(call)
+        if answer.status_code in _MAY_SAY_WHEN:
+            return replace(answer, retry_after=self._faults.plan.retry_after)
+        return answer
+
+    def _answer(self, call: Call) -> Answer:
         operation = UNKNOWN_OPERATION
         try:
             operation, request = self._routes.read(call)
@@ -118,9 +139,9 @@ class Exchange:
 
 
 def _spoiled(answer: Answer, drawn: Drawn) -> Answer:
+    if drawn.fault in _SPOILED:
+        return answer_of_refusal(Refusal(*_SPOILED[drawn.fault]))
     match drawn.fault:
-        case Fault.ERROR_AFTER:
-            return answer_of_refusal(Refusal("InternalServerException", "Internal server error"))
         case Fault.LOST_AFTER:
             return Answer(cut=True, body=b"")
         case Fault.RESET_AFTER:

@@ -51,6 +51,10 @@ class Fault(StrEnum):
     """403 ExpiredTokenException."""
     UNRECOGNIZED_CLIENT = "unrecognized_client"
     """403 UnrecognizedClientException."""
+    SUBSCRIPTION_REQUIRED = "subscription_required"
+    """403 SubscriptionRequiredException."""
+    UNKNOWN_OPERATION = "unknown_operation"
+    """404 UnknownOperationException."""
     ERROR_BEFORE = "error_before"
     """500, and the call took no effect."""
     UNAVAILABLE = "unavailable"
@@ -67,6 +71,14 @@ class Fault(StrEnum):
     """List: 400 ValidationException for a call with a nextToken; others pass, and do not spend it."""
     ERROR_AFTER = "error_after"
     """500, but the call took effect."""
+    SLOW_DOWN_AFTER = "slow_down_after"
+    """503 SlowDown, but the call took effect."""
+    ABORTED_AFTER = "aborted_after"
+    """400 RequestAborted, but the call took effect."""
+    TIMEOUT_AFTER = "timeout_after"
+    """400 RequestTimeout, but the call took effect."""
+    TIMEOUT_EXCEPTION_AFTER = "timeout_exception_after"
+    """400 RequestTimeoutException, but the call took effect."""
     LOST_AFTER = "lost_after"
     """The connection is cut without an answer, but the call took effect."""
     RESET_AFTER = "reset_after"
@@ -84,6 +96,10 @@ class Fault(StrEnum):
 AFTER: Final = frozenset(
     {
         Fault.ERROR_AFTER,
+        Fault.SLOW_DOWN_AFTER,
+        Fault.ABORTED_AFTER,
+        Fault.TIMEOUT_AFTER,
+        Fault.TIMEOUT_EXCEPTION_AFTER,
         Fault.LOST_AFTER,
         Fault.RESET_AFTER,
         Fault.TRUNCATED,
@@ -121,6 +137,8 @@ class FaultPlan:
     probabilities: Mapping[str, Mapping[Fault, float]] = field(default_factory=dict)
     script: tuple[ScriptedFault, ...] = ()
     slow_seconds: float = 5.0
+    retry_after: str = ""
+    """What every 429 and 503 carries as `Retry-After`; no such header where empty."""
     seed: int | None = None
 
     def __post_init__(self) -> None:

@@ -11,12 +11,16 @@ STATUS_CODES: Final[Mapping[str, int]] = {
     "ConflictException": 409,
     "ExpiredTokenException": 403,
     "InternalServerException": 500,
+    "RequestAborted": 400,
     "RequestLimitExceeded": 503,
+    "RequestTimeout": 400,
+    "RequestTimeoutException": 400,
     "ResourceNotFoundException": 404,
     "SerializationException": 400,
     "ServiceQuotaExceededException": 402,
     "ServiceUnavailable": 503,
     "SlowDown": 503,
+    "SubscriptionRequiredException": 403,
     "Throttling": 400,
     "ThrottlingException": 429,
     "TooManyRequestsException": 429,
@@ -50,6 +54,14 @@ def over_quota(name: str, value: int) -> Refusal:
 def bare_quota() -> Refusal:
     """Return the same without saying which quota and how many slots it has."""
     return Refusal("ServiceQuotaExceededException", "You have exceeded your service quota.")
+
+
+def denied(resource: str) -> Refusal:
+    """Return the refusal of a call that the caller may not make on a resource."""
+    action = "cleanrooms-ml:StartTrainedModelInferenceJob"
+    who = "arn:aws:sts::111122223333:assumed-role/sandbox/session"
+    message = f"User: {who} is not authorized to perform: {action} on resource: {resource}"
+    return Refusal("AccessDeniedException", message)
 
 
 def invalid(*problems: str) -> Refusal:

@@ -108,6 +108,8 @@ def _response(answer: Answer) -> web.Response:
     headers = {"x-amzn-requestid": str(uuid4()), "Content-Type": "application/json"}
     if answer.error_code:
         headers["x-amzn-errortype"] = answer.error_code
+    if answer.retry_after:
+        headers["Retry-After"] = answer.retry_after
     return web.Response(status=answer.status_code, body=answer.body, headers=headers)
 
 

@@ -19,7 +19,7 @@ from batchsubmit.sandbox.lifecycle import Lifecycle
 from batchsubmit.sandbox.models import Models
 from batchsubmit.sandbox.operations import CANCEL, GET, GET_CHANNEL, GET_MODEL, LIST, LIST_TAGS, START, TAG, UNTAG
 from batchsubmit.sandbox.records import CANCELLING, STARTING, JobRecord, new_id, pack
-from batchsubmit.sandbox.refusals import Refusal, bare_quota, invalid
+from batchsubmit.sandbox.refusals import Refusal, bare_quota, denied, invalid, over_quota
 from batchsubmit.sandbox.settings import SandboxSettings
 from batchsubmit.sandbox.slots import Slots
 from batchsubmit.sandbox.tags import merged, tag_problems, without
@@ -127,10 +127,13 @@ class SandboxService:
         """StartTrainedModelInferenceJob."""
         now = self._advance()
         model, membership = intern(request["trainedModelArn"]), intern(request["membershipIdentifier"])
+        self._require_permission(request)
         self._models.require_active(model)
         self._channels.require_active(request["dataSource"]["mlInputChannelArn"])
         account = self._account(request)
         settings = self._settings
+        if membership in settings.other_quotas:
+            raise over_quota(settings.other_quotas[membership], 0)
         try:
             self.slots.take(
                 membership, account, per_membership=settings.per_membership, per_account=settings.per_account
@@ -152,6 +155,18 @@ class SandboxService:
         )
         self._keep(job)
         return {"trainedModelInferenceJobArn": job.arn}
+
+    def _require_permission(self, request: Request) -> None:
+        resources = (
+            request["trainedModelArn"],
+            request["dataSource"]["mlInputChannelArn"],
+            request.get("configuredModelAlgorithmAssociationArn", ""),
+            request["membershipIdentifier"],
+            request["name"],
+        )
+        for resource in resources:
+            if resource in self._settings.denied:
+                raise denied(resource)
 
     def get(self, request: Request) -> Reply:
         """GetTrainedModelInferenceJob."""

@@ -34,6 +34,10 @@ class SandboxSettings:
     that as many may come at once, are assumptions."""
     tells_quota: bool = True
     """Whether a refusal for a quota carries its name and value."""
+    other_quotas: Mapping[str, str] = field(default_factory=dict)
+    """Memberships in which a quota of this name, not one of slots, refuses every Start: its value is 0."""
+    denied: frozenset[str] = frozenset()
+    """Memberships, job names, and ARNs of models, channels and associations with which a Start is denied."""
     failure_probability: float = 0.0
     """The share of jobs that end as `CREATE_FAILED`."""
     failing_names: frozenset[str] = frozenset()

@@ -47,6 +47,7 @@ class Answer:
     """Cut the connection: before the first byte, or in the middle of `body` if it is not empty."""
     reset: bool = False
     """Cut it by a TCP reset."""
+    retry_after: str = ""
     delay_seconds: float = 0.0
     then: "Callable[[], Answer] | None" = None
 

@@ -134,5 +134,14 @@ class SimulatedDelivery:
         """Back to the head of the lane."""
         self._source.put_back(self._number, self._job)
 
+    def held(self) -> None:
+        """A simulated service has no other quotas than those of slots."""
+        self.released()
+
+    def denied(self, code: str, message: str) -> bool:
+        """Nor does it deny anything."""
+        del code, message
+        return False
+
     def left_unknown(self) -> None:
         """Nothing to do."""

@@ -29,6 +29,14 @@ class Delivery(Protocol):
         """Nothing was decided: the job goes back to the head of its lane."""
         ...
 
+    def held(self) -> None:
+        """A quota that is not one of slots refused the job: back to its lane, or for long to where it came from."""
+        ...
+
+    def denied(self, code: str, message: str) -> bool:
+        """The service denied the job: True where the source deals with that, and nothing is to be recorded."""
+        ...
+
     def left_unknown(self) -> None:
         """Nobody can tell now whether the job was submitted: not to be taken again, unless it is to be looked up."""
         ...

@@ -137,6 +137,15 @@ class ManifestDelivery:
         """Back to the head of the lane."""
         self._source.put_back(self.job.membership, self._number)
 
+    def held(self) -> None:
+        """Back to the head of the lane, which nobody takes from for a while."""
+        self.released()
+
+    def denied(self, code: str, message: str) -> bool:
+        """A file has no place for such jobs."""
+        del code, message
+        return False
+
     def left_unknown(self) -> None:
         """Nothing to do for a file: the next run looks the job up."""
 

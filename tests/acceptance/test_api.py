@@ -233,7 +233,7 @@ async def test_leaving_the_stream_ends_the_run_in_good_order(submitting: Program
 
 async def test_what_stops_the_run_is_raised_after_the_outcomes(sandbox: Sandbox) -> None:
     """Jobs that are left are no outcome; the words say why and what to do."""
-    sandbox.disturb({"fault": "none"}, {"fault": "access_denied", "operation": START, "times": 9})
+    sandbox.disturb({"fault": "none"}, {"fault": "expired_token", "operation": START, "times": 9})
     told: list[Outcome] = []
     with pytest.raises(StoppedError, match=r"left: submit the same requests again"):
         await read_all(told)

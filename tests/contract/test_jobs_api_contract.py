@@ -20,6 +20,7 @@ from batchsubmit.jobs import (
     KEY_TAG,
     Accepted,
     Conflicted,
+    Denied,
     Forbidden,
     Outcome,
     QuotaExceeded,
@@ -46,18 +47,31 @@ REFUSALS = {
     Fault.THROTTLED: (429, "ThrottlingException", Throttled),
     Fault.TOO_MANY_REQUESTS: (429, "TooManyRequestsException", Throttled),
     Fault.THROTTLING_400: (400, "Throttling", Throttled),
-    Fault.REQUEST_LIMIT: (503, "RequestLimitExceeded", Throttled),
-    Fault.SLOW_DOWN: (503, "SlowDown", Throttled),
+    Fault.REQUEST_LIMIT: (503, "RequestLimitExceeded", Uncertain),
+    Fault.SLOW_DOWN: (503, "SlowDown", Uncertain),
     Fault.CONFLICT: (409, "ConflictException", Conflicted),
     Fault.VALIDATION: (400, "ValidationException", Rejected),
     Fault.NOT_FOUND: (404, "ResourceNotFoundException", Rejected),
-    Fault.ACCESS_DENIED: (403, "AccessDeniedException", Forbidden),
+    Fault.ACCESS_DENIED: (403, "AccessDeniedException", Denied),
     Fault.EXPIRED_TOKEN: (403, "ExpiredTokenException", Forbidden),
     Fault.UNRECOGNIZED_CLIENT: (403, "UnrecognizedClientException", Forbidden),
+    Fault.SUBSCRIPTION_REQUIRED: (403, "SubscriptionRequiredException", Forbidden),
+    Fault.UNKNOWN_OPERATION: (404, "UnknownOperationException", Forbidden),
     Fault.ERROR_BEFORE: (500, "InternalServerException", Uncertain),
     Fault.UNAVAILABLE: (503, "ServiceUnavailable", Uncertain),
 }
-LOST = [Fault.ERROR_AFTER, Fault.LOST_AFTER, Fault.RESET_AFTER, Fault.TRUNCATED, Fault.UNREADABLE, Fault.NO_ARN]
+LOST = [
+    Fault.ERROR_AFTER,
+    Fault.SLOW_DOWN_AFTER,
+    Fault.ABORTED_AFTER,
+    Fault.TIMEOUT_AFTER,
+    Fault.TIMEOUT_EXCEPTION_AFTER,
+    Fault.LOST_AFTER,
+    Fault.RESET_AFTER,
+    Fault.TRUNCATED,
+    Fault.UNREADABLE,
+    Fault.NO_ARN,
+]
 
 
 class BothApis(JobsApi, ResourcesApi, Protocol):

@@ -17,7 +17,7 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.direct import DirectStart
 from batchsubmit.config import AwsSettings
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.jobs import Accepted, Forbidden, NotSent, Outcome, QuotaExceeded, Throttled, Uncertain
+from batchsubmit.jobs import Accepted, Denied, Forbidden, NotSent, Outcome, QuotaExceeded, Throttled, Uncertain
 from batchsubmit.sandbox import Fault, FaultPlan, SandboxServer, SandboxService, SandboxSettings, ScriptedFault
 
 JOB = job_named("a")
@@ -51,13 +51,16 @@ async def client_of(
         (Fault.QUOTA_BARE, QuotaExceeded, False),
         (Fault.THROTTLED, Throttled, False),
         (Fault.THROTTLING_400, Throttled, False),
-        (Fault.REQUEST_LIMIT, Throttled, False),
+        (Fault.REQUEST_LIMIT, Uncertain, False),
+        (Fault.ACCESS_DENIED, Denied, False),
         (Fault.EXPIRED_TOKEN, Forbidden, False),
         (Fault.ERROR_BEFORE, Uncertain, False),
         (Fault.UNAVAILABLE, Uncertain, False),
         (Fault.CUT_BEFORE, Uncertain, False),
         (Fault.STALL, Uncertain, False),
         (Fault.ERROR_AFTER, Uncertain, True),
+        (Fault.ABORTED_AFTER, Uncertain, True),
+        (Fault.TIMEOUT_AFTER, Uncertain, True),
         (Fault.LOST_AFTER, Uncertain, True),
         (Fault.RESET_AFTER, Uncertain, True),
         (Fault.TRUNCATED, Uncertain, True),

@@ -26,9 +26,11 @@ from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.jobs import (
     Conflicted,
+    Denied,
     Forbidden,
     Job,
     NotSent,
+    OtherQuotaExceeded,
     Outcome,
     QuotaExceeded,
     Rejected,
@@ -76,6 +78,8 @@ INSTEAD: tuple[Outcome, ...] = (
     NotSent("EndpointConnection", "refused"),
     Uncertain("500 before acceptance"),
     Forbidden("ExpiredTokenException", "expired"),
+    Denied("AccessDeniedException", "not authorized"),
+    OtherQuotaExceeded("ServiceQuotaExceededException", "spent", "Data access budget", 0),
 )
 """What Start may bring while nothing takes effect."""
 
@@ -85,7 +89,7 @@ READ_TROUBLE: tuple[Outcome, ...] = (
     NotSent("EndpointConnection", "refused"),
     Rejected("ValidationException", "nextToken is expired."),
     Rejected("ResourceNotFoundException", "no such job"),
-    Forbidden("AccessDeniedException", "not authorized"),
+    Denied("AccessDeniedException", "not authorized"),
 )
 LOST, LATE = "lost", "late"
 

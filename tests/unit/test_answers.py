@@ -3,12 +3,32 @@
 from datetime import UTC, datetime
 
 import pytest
-from botocore.retries.standard import ThrottledRetryableChecker
+from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
 from conftest import job_arn, job_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.cleanrooms.answers import THROTTLING_CODES, read_details, read_page, read_refusal, read_start
-from batchsubmit.jobs import Accepted, Conflicted, Forbidden, Outcome, QuotaExceeded, Rejected, Throttled, Uncertain
+from batchsubmit.cleanrooms.answers import (
+    THROTTLING_CODES,
+    TRANSIENT_CODES,
+    read_details,
+    read_page,
+    read_refusal,
+    read_retry_after,
+    read_start,
+)
+from batchsubmit.jobs import (
+    Accepted,
+    Conflicted,
+    Denied,
+    Forbidden,
+    OtherQuotaExceeded,
+    Outcome,
+    QuotaExceeded,
+    RefusalCause,
+    Rejected,
+    Throttled,
+    Uncertain,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,20 +42,26 @@ from batchsubmit.jobs import Accepted, Conflicted, Forbidden, Outcome, QuotaExce
         (429, "", Throttled),
         (400, "Throttling", Throttled),
         (400, "ThrottlingException", Throttled),
-        (503, "SlowDown", Throttled),
-        (503, "RequestLimitExceeded", Throttled),
+        (503, "SlowDown", Uncertain),
+        (503, "RequestLimitExceeded", Uncertain),
         (409, "ConflictException", Conflicted),
         (409, "409", Conflicted),
         (400, "ValidationException", Rejected),
-        (400, "SerializationException", Rejected),
+        (400, "SerializationException", Forbidden),
         (404, "ResourceNotFoundException", Rejected),
-        (403, "AccessDeniedException", Forbidden),
+        (403, "AccessDeniedException", Denied),
+        (400, "AccessDeniedException", Denied),
+        (403, "AccessDenied", Denied),
         (403, "ExpiredTokenException", Forbidden),
         (400, "ExpiredTokenException", Forbidden),
         (400, "ExpiredToken", Forbidden),
         (403, "UnrecognizedClientException", Forbidden),
         (403, "InvalidSignatureException", Forbidden),
-        (403, "SomethingNew", Forbidden),
+        (403, "SomethingNew", Denied),
+        (403, "SubscriptionRequiredException", Forbidden),
+        (400, "SubscriptionRequired", Forbidden),
+        (403, "OptInRequired", Forbidden),
+        (403, "RequestTimeTooSkewed", Forbidden),
         (401, "", Forbidden),
         (407, "407", Forbidden),
         (404, "404", Forbidden),
@@ -47,6 +73,17 @@ from batchsubmit.jobs import Accepted, Conflicted, Forbidden, Outcome, QuotaExce
         (504, "", Uncertain),
         (408, "RequestTimeoutException", Uncertain),
         (408, "", Uncertain),
+        (400, "RequestTimeout", Uncertain),
+        (400, "RequestTimeoutException", Uncertain),
+        (400, "RequestAborted", Uncertain),
+        (400, "PriorRequestNotComplete", Uncertain),
+        (503, "ThrottlingException", Uncertain),
+        (404, "UnknownOperationException", Forbidden),
+        (404, "UnknownOperation", Forbidden),
+        (404, "NoSuchBucket", Forbidden),
+        (405, "MethodNotAllowed", Forbidden),
+        (307, "TemporaryRedirect", Forbidden),
+        (400, "MalformedHttpRequestException", Forbidden),
         (200, "Unheard", Uncertain),
         (302, "302", Forbidden),
         (0, "", Uncertain),
@@ -55,6 +92,82 @@ from batchsubmit.jobs import Accepted, Conflicted, Forbidden, Outcome, QuotaExce
 def test_status_and_code_decide_the_reaction(status: int, code: str, meaning: type[Outcome]) -> None:
     """What nobody can be sure of is uncertain; an error without a code of AWS's comes from something else."""
     assert type(read_refusal(status, code, "words", {})) is meaning
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "cause"),
+    [
+        (403, "ExpiredTokenException", RefusalCause.CALLER),
+        (401, "Unheard", RefusalCause.CALLER),
+        (407, "407", RefusalCause.WRONG_ENDPOINT),
+        (403, "403", RefusalCause.WRONG_ENDPOINT),
+        (404, "UnknownOperationException", RefusalCause.WRONG_ENDPOINT),
+        (400, "SerializationException", RefusalCause.WRONG_ENDPOINT),
+    ],
+)
+def test_what_stops_every_job_is_the_caller_or_the_endpoint(status: int, code: str, cause: RefusalCause) -> None:
+    """And that is decided here, once."""
+    outcome = read_refusal(status, code, "words", {})
+    assert isinstance(outcome, Forbidden)
+    assert outcome.cause is cause
+    assert ("is the endpoint Clean Rooms ML?" in outcome.message) == (cause is RefusalCause.WRONG_ENDPOINT)
+
+
+def test_a_throttling_5xx_is_uncertain_and_says_that_it_throttles() -> None:
+    """It may follow acceptance, and we call too often all the same."""
+    outcome = read_refusal(503, "SlowDown", "words", {}, retry_after_seconds=3)
+    assert outcome == Uncertain("503 SlowDown: words", 3, is_throttling=True)
+
+
+SLOTS = "Pending/in-progress custom model inference jobs per membership"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (SLOTS, QuotaExceeded),
+        ("Pending/in-progress custom model inference jobs per account", QuotaExceeded),
+        ("L-0F77DDDB", QuotaExceeded),
+        (None, QuotaExceeded),
+        ("", QuotaExceeded),
+        (5, QuotaExceeded),
+        ("Data access budget", OtherQuotaExceeded),
+        ("Pending/in-progress custom model training jobs per account", OtherQuotaExceeded),
+    ],
+)
+def test_a_402_is_about_slots_where_its_quota_names_inference_jobs_or_none(name: object, kind: type[Outcome]) -> None:
+    """Whatever else was used up, no freed slot helps."""
+    outcome = read_refusal(402, "ServiceQuotaExceededException", "", {"quotaName": name, "quotaValue": 0})
+    assert type(outcome) is kind
+
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 0),
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": " 7 "}, 7),
+        ({"retry-after": "86400"}, 60),
+        ({"retry-after": "-5"}, 0),
+        ({"retry-after": "soon"}, 0),
+        ({"retry-after": "\u0665"}, 0),
+        ({"retry-after": "Mon, 23 Nov 2026 12:00:09 GMT"}, 9),
+        ({"retry-after": "Mon, 23 Nov 2026 11:00:00 GMT"}, 0),
+        ({"retry-after": "Mon, 23 Nov 2026 12:00:09"}, 0),
+        ({"retry-after": "Mon, 23 Nov 2026 13:00:09 GMT", "date": "Mon, 23 Nov 2026 13:00:04 GMT"}, 5),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date_and_bounded(headers: dict[str, str], seconds: float) -> None:
+    """A date counts from the answer's own time where it has one; what cannot be read is no wait."""
+    assert read_retry_after(headers, NOW) == seconds
+
+
+def test_every_transient_code_that_botocore_knows_is_uncertain() -> None:
+    """A library update that adds a spelling fails here."""
+    assert set(TransientRetryableChecker._TRANSIENT_ERROR_CODES) <= TRANSIENT_CODES
 
 
 def test_the_service_s_own_words_are_kept() -> None:
@@ -69,8 +182,8 @@ def test_the_service_s_own_words_are_kept() -> None:
 @pytest.mark.parametrize(("value", "known"), [(5.0, 5.0), (5, 5.0), (None, None), ("five", None)])
 def test_a_quota_is_learned_where_the_service_names_it(value: object, known: float | None) -> None:
     """Whatever the value looks like, it is a number or nothing."""
-    outcome = read_refusal(402, "ServiceQuotaExceededException", "", {"quotaName": "q", "quotaValue": value})
-    assert outcome == QuotaExceeded("ServiceQuotaExceededException", "", "q", known)
+    outcome = read_refusal(402, "ServiceQuotaExceededException", "", {"quotaName": SLOTS, "quotaValue": value})
+    assert outcome == QuotaExceeded("ServiceQuotaExceededException", "", SLOTS, known)
 
 
 def test_every_throttling_code_that_botocore_knows_is_known_here() -> None:

@@ -12,7 +12,7 @@ from batchsubmit.cancelling import Canceller, Ends, Standing, chosen, look, stan
 from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings, SlotSettings
-from batchsubmit.jobs import Accepted, Conflicted, Finished, Forbidden, NotSent, Throttled, Uncertain
+from batchsubmit.jobs import Accepted, Conflicted, Denied, Finished, NotSent, Throttled, Uncertain
 from batchsubmit.ledger.memory import MemoryLedger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
@@ -90,7 +90,7 @@ class Bench:
 
     def _disturb(self, operation: str, _: str) -> Disturbance | None:
         if operation == self.forbidden:
-            return Disturbance(Forbidden("AccessDeniedException", "no"))
+            return Disturbance(Denied("AccessDeniedException", "no"))
         return self.planned.pop(0) if operation == CANCEL and self.planned else None
 
     async def started(self, name: str) -> JobState:
@@ -154,7 +154,7 @@ async def test_a_forbidden_call_stops_the_others() -> None:
     """No job would fare better, and the action is named."""
     bench = Bench()
     jobs = [await bench.started("a"), await bench.started("b")]
-    bench.planned = [Disturbance(Forbidden("AccessDeniedException", "no"))] * 2
+    bench.planned = [Disturbance(Denied("AccessDeniedException", "no"))] * 2
     await bench.canceller.cancel(jobs)
     assert bench.stop.reason is StopReason.CREDENTIALS
     assert "cleanrooms-ml:CancelTrainedModelInferenceJob" in bench.stop.message

@@ -9,12 +9,12 @@ from strategies import MEMBERSHIP, arn
 from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings
-from batchsubmit.jobs import Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
+from batchsubmit.jobs import Denied, NotSent, Outcome, Rejected, Throttled, Uncertain
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 
 LIST = "ListTrainedModelInferenceJobs"
 THROTTLED = Throttled("ThrottlingException", "")
-FORBIDDEN = Forbidden("AccessDeniedException", "not authorized")
+FORBIDDEN = Denied("AccessDeniedException", "not authorized")
 EXPIRED = Rejected("ValidationException", "nextToken is expired.")
 
 

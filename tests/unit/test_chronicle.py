@@ -53,8 +53,30 @@ def test_after_a_refusal_by_the_quota_the_job_waits_for_the_quota(story: Story) 
 
 
 @pytest.mark.parametrize(
+    ("cause", "waited_for"),
+    [
+        ("slots", "quota"),
+        ("other_quota", "quota"),
+        ("throttled", "throttling"),
+        ("conflict", "retry"),
+        ("one of a later version", "retry"),
+    ],
+)
+def test_what_a_job_waits_for_is_the_cause_of_its_refusal_whatever_the_code(
+    story: Story, cause: str, waited_for: str
+) -> None:
+    """A 402 without a code is about a quota all the same."""
+    story.intent(0, "a")
+    story.refused(1, "a", "402", cause=cause)
+    story.intent(5, "a", 2)
+    story.accepted(6, "a", 2)
+    assert waited(told(story)["a"]) == {waited_for: 4}
+
+
+@pytest.mark.parametrize(
     ("code", "cause"),
     [
+        ("402", "quota"),
         ("ThrottlingException", "throttling"),
         ("TooManyRequestsException", "throttling"),
         ("SlowDown", "throttling"),
@@ -63,7 +85,7 @@ def test_after_a_refusal_by_the_quota_the_job_waits_for_the_quota(story: Story) 
     ],
 )
 def test_after_another_refusal_it_waits_for_that(story: Story, code: str, cause: str) -> None:
-    """Each code has its cause."""
+    """In ledgers of earlier versions, which have no causes, the code tells."""
     story.intent(0, "a")
     story.refused(1, "a", code)
     story.intent(5, "a", 2)

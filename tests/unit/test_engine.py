@@ -19,10 +19,12 @@ from batchsubmit.engine import Crew, Engine, Limits
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import (
     Absent,
+    Denied,
     Event,
     Forbidden,
     Intent,
     Job,
+    OtherQuotaExceeded,
     Outcome,
     QuotaExceeded,
     Rejected,
@@ -57,12 +59,13 @@ class CountingApi(MemoryCleanRooms):
         super().__init__(service, **more)
         self.under_way = 0
         self.most_under_way = 0
+        self.slow = ""
 
     async def start(self, job: Job) -> Outcome:
         """Make one call."""
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
-        for _ in range(3):
+        for _ in range(300 if job.name == self.slow else 3):
             await asyncio.sleep(0)
         self.under_way -= 1
         return await super().start(job)
@@ -79,6 +82,7 @@ class Works:
         self.starts: list[str] = []
         self.stop_after: int | None = None
         self.follows = False
+        self.slow = ""
 
     async def run(self, requests: Iterable[Mapping[str, Any]], **limits: Any) -> Engine:  # noqa: ANN401 (of Limits)
         """Submit these rows."""
@@ -90,6 +94,7 @@ class Works:
         assert len(index) == text.count("\n")
         clock, retry = SystemClock(), RetrySettings(base_seconds=0.001, cap_seconds=0.002, max_attempts=3)
         self.api = CountingApi(self.service, disturb=self._disturb)
+        self.api.slow = self.slow
         recorder = Recorder(self.ledger, clock)
         gate = RateGate(Pace(0))
         self.stop.on_request(gate.close)
@@ -245,7 +250,7 @@ async def test_a_job_whose_calls_never_bring_an_answer_fails_in_the_end() -> Non
 async def test_an_undecidable_job_stays_unknown_and_is_never_sent_again() -> None:
     """Where List may not be called; unless the user says so."""
     works = Works()
-    forbidden = Disturbance(Forbidden("AccessDeniedException", "no"))
+    forbidden = Disturbance(Denied("AccessDeniedException", "no"))
     works.disturbances["job-0"] = [Disturbance(Uncertain("500"), took_effect=True)]
     works.disturbances["ListTrainedModelInferenceJobs"] = [forbidden] * 9
     engine = await works.run(rows(3))
@@ -321,6 +326,64 @@ async def test_refused_credentials_stop_the_run_and_burn_no_job() -> None:
     assert len(works.starts) == 2
     await works.run(rows(50))
     assert sorted(works.on_service) == names(rows(50))
+
+
+DENIED = Disturbance(Denied("AccessDeniedException", "no"))
+SPENT = Disturbance(OtherQuotaExceeded("ServiceQuotaExceededException", "", "Data access budget", 0))
+
+
+async def test_jobs_that_are_denied_first_are_rejected_once_another_is_accepted() -> None:
+    """The answers of those before it said nothing of the caller."""
+    works = Works(concurrency=1)
+    for number in range(15):
+        works.disturbances[f"job-{number}"] = [DENIED]
+    await works.run(rows(16))
+    assert not works.stop.requested
+    assert works.ledger.book.counts() == {Phase.FAILED: 15, Phase.SUBMITTED: 1}
+
+
+async def test_an_acceptance_under_way_decides_before_a_run_stops_for_denials() -> None:
+    """Five denials of two memberships are back while the first call is still on the wire."""
+    works = Works(concurrency=8)
+    for number in range(1, 8):
+        works.disturbances |= {f"job-{number}": [DENIED], f"other-{number}": [DENIED]}
+    works.slow = "job-0"
+    await works.run([*rows(8), *rows(8, OTHER_MEMBERSHIP, "other")[1:]])
+    assert not works.stop.requested
+    assert works.ledger.book.counts() == {Phase.FAILED: 14, Phase.SUBMITTED: 1}
+
+
+async def test_a_run_that_stops_leaves_denied_jobs_as_new_as_before() -> None:
+    """Two lanes, nothing accepted: it is rather the caller."""
+    works = Works(concurrency=1)
+    works.disturbances |= {"job-0": [DENIED], "other-0": [DENIED]}
+    await works.run([*rows(1), *rows(1, OTHER_MEMBERSHIP, "other")])
+    assert works.stop.reason is StopReason.DENIED
+    assert "all of 2 jobs were denied" in works.stop.message
+    assert works.ledger.book.counts() == {Phase.REFUSED: 2}
+
+
+async def test_a_source_without_end_does_not_stop_for_denials() -> None:
+    """Each job is decided at once."""
+    works = Works(concurrency=1)
+    for number in range(30):
+        works.disturbances[f"job-{number}"] = [DENIED]
+    await works.run(rows(30), is_endless=True)
+    assert not works.stop.requested
+    assert works.ledger.book.counts() == {Phase.FAILED: 30}
+
+
+async def test_a_held_lane_touches_no_other_and_spends_no_attempts() -> None:
+    """One call, then no other while the wait lasts; the run ends when only its jobs are left."""
+    works = Works(concurrency=1)
+    works.disturbances |= {f"other-{number}": [SPENT] * 99 for number in range(5)}
+    engine = await works.run([*rows(5, OTHER_MEMBERSHIP, "other"), *rows(20)], first_hold_seconds=60.0)
+    assert works.stop.reason is StopReason.HELD
+    assert "'Data access budget' of 0" in works.stop.message
+    assert OTHER_MEMBERSHIP in works.stop.message
+    assert engine.held_lanes() == {OTHER_MEMBERSHIP: "'Data access budget' of 0"}
+    assert len([name for name in works.starts if name.startswith("other")]) == 1
+    assert sorted(works.on_service) == names(rows(20))
 
 
 async def test_a_ledger_that_fails_stops_the_run_before_another_call() -> None:

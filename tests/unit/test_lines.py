@@ -69,6 +69,15 @@ def test_lines_of_earlier_versions_are_read(event: Event) -> None:
             decode_line(earlier[:place] + bytes([earlier[place] ^ 1]) + earlier[place + 1 :])
 
 
+def test_a_refusal_of_an_earlier_version_has_no_cause() -> None:
+    """Its line reads all the same; a new one has the cause between code and attempt."""
+    line = encode_line(Refused(**JOB, code="c", cause="slots", attempt=1))
+    assert b'"code":"c","cause":"slots","attempt":1' in line
+    body = line.partition(b',"crc"')[0].replace(b',"cause":"slots"', b"")
+    earlier = b'%s,"crc32":"%08x"}\n' % (body, zlib.crc32(body))
+    assert decode_line(earlier) == Refused(**JOB, code="c", attempt=1)
+
+
 def test_any_changed_byte_is_noticed() -> None:
     """Whatever it is changed to, a newline included."""
     line = encode_line(EVENTS[2]).removesuffix(b"\n")

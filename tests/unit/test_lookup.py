@@ -19,9 +19,9 @@ from batchsubmit.jobs import (
     KEY_TAG,
     Absent,
     Accepted,
+    Denied,
     Duplicate,
     Event,
-    Forbidden,
     Intent,
     Job,
     NotSent,
@@ -43,7 +43,7 @@ from batchsubmit.stopping import Stop, StopReason
 LIST, GET = "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
 SETTLE_SECONDS = 10.0
 JOB = job_named("a")
-FORBIDDEN = Forbidden("AccessDeniedException", "not authorized")
+FORBIDDEN = Denied("AccessDeniedException", "not authorized")
 THROTTLED = Throttled("ThrottlingException", "Rate exceeded")
 
 

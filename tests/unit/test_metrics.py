@@ -59,9 +59,9 @@ def watched() -> Watched:
         (Absent(**STAMP, attempt=1), "lookups_total", {"outcome": "absent"}),
         (Duplicate(**STAMP, arn="b", of="a"), "lookups_total", {"outcome": "duplicate"}),
         (
-            Refused(**STAMP, code="ThrottlingException", attempt=1),
+            Refused(**STAMP, code="ThrottlingException", cause="throttled", attempt=1),
             "attempts_refused_total",
-            {"code": "ThrottlingException"},
+            {"code": "ThrottlingException", "cause": "throttled"},
         ),
         (Unknown(**STAMP, reason="a reason", attempt=1), "attempts_unknown_total", {}),
         (

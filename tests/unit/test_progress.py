@@ -8,7 +8,7 @@ import pytest
 from conftest import FakeClock
 from rich.console import Console
 
-from batchsubmit.jobs import Failed, Finished, Intent, JobEvent, Refused, Submitted, Unknown
+from batchsubmit.jobs import Failed, Finished, Intent, JobEvent, RefusalCause, Refused, Submitted, Unknown
 from batchsubmit.observers.progress import Meter, elapsed, showing
 from batchsubmit.observers.tally import Tally
 
@@ -25,6 +25,7 @@ class RunStub:
     n_running: int = 0
     why: str = ""
     others: str = ""
+    quotas: str = ""
 
     def submitted(self) -> int:
         """Jobs submitted."""
@@ -49,6 +50,10 @@ class RunStub:
     def held_by_others(self) -> str:
         """What others hold."""
         return self.others
+
+    def held(self) -> str:
+        """What other quotas hold."""
+        return self.quotas
 
     def running(self) -> int:
         """Followed jobs."""
@@ -79,6 +84,12 @@ def test_a_quota_that_others_use_up_is_named(clock: FakeClock) -> None:
     """Nothing of ours runs, and yet there is no slot."""
     sentence = Meter(RunStub(n_full=1, others="5 of 5"), clock.monotonic).sentence()
     assert "waiting for quota in 1 membership, the quota looks used by others: 5 of 5, " in sentence
+
+
+def test_a_quota_that_holds_memberships_is_named(clock: FakeClock) -> None:
+    """By its own name and value: a slot that is freed does not help."""
+    sentence = Meter(RunStub(quotas="'Data access budget' of 0 in 1 membership"), clock.monotonic).sentence()
+    assert "held by the quota 'Data access budget' of 0 in 1 membership, " in sentence
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds(clock: FakeClock) -> None:
@@ -139,8 +150,9 @@ def test_a_tally_counts_each_event_and_judges_after_each_decision() -> None:
     tally = Tally(lambda each: judged.append(repr(each)))
     events: list[JobEvent] = [
         Intent(**JOB, attempt=1, trained_model="m"),
-        Refused(**JOB, code="ServiceQuotaExceededException", attempt=1),
-        Refused(**JOB, code="ThrottlingException", attempt=1),
+        Refused(**JOB, code="402", cause=RefusalCause.SLOTS, attempt=1),
+        Refused(**JOB, code="ServiceQuotaExceededException", cause=RefusalCause.OTHER_QUOTA, attempt=1),
+        Refused(**JOB, code="ThrottlingException", cause=RefusalCause.THROTTLED, attempt=1),
         Submitted(**JOB, arn="a", attempt=1, via="start"),
         Failed(**JOB, code="c", message="", attempt=1),
         Unknown(**JOB, reason="r", attempt=1),

@@ -9,7 +9,7 @@ from batchsubmit.app.readiness import MOST_CHECKED, Need, Readier
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Forbidden, NotSent, Outcome, Throttled, Uncertain
+from batchsubmit.jobs import Denied, Forbidden, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 
 MODEL = Need("trained model", MEMBERSHIP, arn("trained-model"))
@@ -56,7 +56,7 @@ async def test_throttled_reads_are_repeated() -> None:
 
 async def test_a_read_that_is_not_permitted_is_told_and_no_problem() -> None:
     """The role may start jobs all the same."""
-    found = await readier(Forbidden("AccessDeniedException", "no")).check([MODEL])
+    found = await readier(Denied("AccessDeniedException", "no")).check([MODEL])
     assert found.problems == ()
     assert "AccessDeniedException" in found.untold[0]
 

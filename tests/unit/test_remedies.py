@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchsubmit.jobs import Forbidden
+from batchsubmit.jobs import Denied, Forbidden, RefusalCause
 from batchsubmit.remedies import POLICY, denied_action, forbidden_words, quota_words
 
 START = "StartTrainedModelInferenceJob"
@@ -23,7 +23,7 @@ START = "StartTrainedModelInferenceJob"
 def test_the_missing_action_is_the_one_that_the_service_names_or_the_call_s(message: str, action: str) -> None:
     """A Start may lack TagResource; then to allow Start would mend nothing."""
     assert denied_action(START, message) == action
-    words = forbidden_words(START, Forbidden("AccessDeniedException", message))
+    words = forbidden_words(START, Denied("AccessDeniedException", message))
     assert f"Allow {action}, a line of {POLICY}" in words
     assert message in words
 
@@ -46,7 +46,8 @@ def test_credentials_have_another_mend_than_permissions(code: str, mend: str) ->
 
 def test_what_is_no_aws_error_says_itself_what_it_is() -> None:
     """A proxy, or a wrong endpoint."""
-    words = forbidden_words(START, Forbidden("407", "no message; is the endpoint Clean Rooms ML?"))
+    elsewhere = Forbidden("407", "no message; is the endpoint Clean Rooms ML?", RefusalCause.WRONG_ENDPOINT)
+    words = forbidden_words(START, elsewhere)
     assert words == f"{START}: 407: no message; is the endpoint Clean Rooms ML?"
 
 

@@ -64,6 +64,8 @@ BEFORE = [
     (Fault.ACCESS_DENIED, 403, "AccessDeniedException"),
     (Fault.EXPIRED_TOKEN, 403, "ExpiredTokenException"),
     (Fault.UNRECOGNIZED_CLIENT, 403, "UnrecognizedClientException"),
+    (Fault.SUBSCRIPTION_REQUIRED, 403, "SubscriptionRequiredException"),
+    (Fault.UNKNOWN_OPERATION, 404, "UnknownOperationException"),
     (Fault.ERROR_BEFORE, 500, "InternalServerException"),
     (Fault.UNAVAILABLE, 503, "ServiceUnavailable"),
 ]
@@ -84,6 +86,10 @@ def test_a_fault_before_acceptance_leaves_no_job(fault: Fault, status_code: int,
     "fault",
     [
         Fault.ERROR_AFTER,
+        Fault.SLOW_DOWN_AFTER,
+        Fault.ABORTED_AFTER,
+        Fault.TIMEOUT_AFTER,
+        Fault.TIMEOUT_EXCEPTION_AFTER,
         Fault.LOST_AFTER,
         Fault.RESET_AFTER,
         Fault.TRUNCATED,
@@ -100,6 +106,17 @@ def test_a_fault_after_acceptance_leaves_a_job(fault: Fault) -> None:
     told = answer.status_code == 200 and job.arn.encode() in answer.body
     assert not told or answer.cut or answer.delay_seconds
     assert wire.service.tally.accepted(START) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [(Fault.THROTTLED, "3"), (Fault.SLOW_DOWN, "3"), (Fault.SLOW_DOWN_AFTER, "3"), (Fault.QUOTA, "")]
+)
+def test_a_429_and_a_503_say_when_to_come_again(fault: Fault, said: str) -> None:
+    """Where the plan of faults has a `Retry-After`; other answers never do."""
+    wire = Wire(ScriptedFault(fault=fault))
+    plan = FaultPlan(script=(ScriptedFault(fault=fault),), retry_after="3")
+    wire.faults.configure(plan)
+    assert wire.start().retry_after == said
 
 
 def test_a_fault_after_acceptance_is_kept_for_a_call_that_is_accepted() -> None:

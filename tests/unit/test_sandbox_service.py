@@ -204,6 +204,26 @@ def test_a_job_is_of_its_membership_s_account_whoever_s_model_it_runs() -> None:
     assert sandbox.start(trainedModelArn=theirs).split(":")[4] == ACCOUNT
 
 
+def test_another_quota_refuses_every_start_of_its_membership() -> None:
+    """402 with a name that is not of slots, and the value 0; other memberships are not touched."""
+    sandbox = Sandbox(other_quotas={MEMBERSHIP: "Data access budget"})
+    refusal = sandbox.refusal(START, request())
+    assert (refusal.code, refusal.status_code) == ("ServiceQuotaExceededException", 402)
+    assert refusal.members == {"quotaName": "Data access budget", "quotaValue": 0.0}
+    sandbox.start(membership=OTHER_MEMBERSHIP)
+
+
+@pytest.mark.parametrize("member", ["name", "membershipIdentifier", "trainedModelArn"])
+def test_what_is_denied_is_denied_by_name_membership_or_arn(member: str) -> None:
+    """403, with the action and the resource in IAM's words."""
+    resource = request()[member]
+    sandbox = Sandbox(denied=frozenset({resource}))
+    refusal = sandbox.refusal(START, request())
+    assert (refusal.code, refusal.status_code) == ("AccessDeniedException", 403)
+    assert f"not authorized to perform: cleanrooms-ml:{START} on resource: {resource}" in refusal.message
+    sandbox.start("another", membership=OTHER_MEMBERSHIP)
+
+
 def test_a_finished_job_gives_its_slot_back() -> None:
     """Pending and running jobs hold slots, finished ones none."""
     sandbox = Sandbox(per_membership=1)

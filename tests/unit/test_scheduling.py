@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from batchsubmit.cleanrooms.memory import Disturbance
 from batchsubmit.config import SlotSettings
-from batchsubmit.jobs import Forbidden
+from batchsubmit.jobs import Denied
 from batchsubmit.simulation.loop import virtual_loop
 
 DEFAULTS = SlotSettings()
@@ -129,7 +129,7 @@ def test_where_nothing_may_be_looked_at_the_slots_are_used_all_the_same() -> Non
     """By single tries, most of the time."""
     with virtual_loop() as loop:
         run = World(loop, SlotSettings(max_poll_seconds=2 * MINUTE), **QUOTAS)
-        forbidden = Disturbance(Forbidden("AccessDeniedException", "no"))
+        forbidden = Disturbance(Denied("AccessDeniedException", "no"))
         run.disturb = lambda operation, _name: None if operation == START else forbidden
         run.run([A, B] * 30)
     assert run.used(10, MINUTE, max(begin for _, begin, _ in run.ours)) > 0.9

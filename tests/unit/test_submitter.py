@@ -15,14 +15,17 @@ from batchsubmit.jobs import (
     KEY_TAG,
     Accepted,
     Conflicted,
+    Denied,
     Event,
     Failed,
     Forbidden,
     Intent,
     Job,
     NotSent,
+    OtherQuotaExceeded,
     Outcome,
     QuotaExceeded,
+    RefusalCause,
     Refused,
     Rejected,
     Submitted,
@@ -268,6 +271,39 @@ async def test_an_answer_that_never_came_leaves_the_job_unknown(clock: FakeClock
     assert len(bench.arns) == took_effect
 
 
+@pytest.mark.parametrize(
+    ("outcome", "cause"),
+    [
+        (QuotaExceeded("402", "no code"), "slots"),
+        (OtherQuotaExceeded("ServiceQuotaExceededException", "spent", "Data access budget", 0), "other_quota"),
+        (Denied("AccessDeniedException", "no"), "denied"),
+        (Forbidden("ExpiredTokenException", "expired"), "caller"),
+        (Forbidden("404", "elsewhere", RefusalCause.WRONG_ENDPOINT), "wrong_endpoint"),
+        (REJECTED, "invalid"),
+        (NOT_SENT, "not_sent"),
+        (THROTTLED, "throttled"),
+        (CONFLICTED, "conflict"),
+    ],
+)
+async def test_the_ledger_has_the_cause_of_a_refusal_beside_its_code(
+    clock: FakeClock, outcome: Outcome, cause: str
+) -> None:
+    """As it was decided where the answer was read; a 402 without a code is counted as one about slots."""
+    bench = Bench(clock, outcome)
+    await bench.submitter.submit(JOB)
+    (refused, *_) = [event for event in bench.ledger.events if isinstance(event, Refused)]
+    assert refused.cause == cause
+    assert bench.tally.refused_by_quota == (cause == "slots")
+
+
+async def test_an_answer_that_may_follow_acceptance_and_throttles_cuts_the_rate_too(clock: FakeClock) -> None:
+    """A 503 SlowDown says both."""
+    bench = Bench(clock, Uncertain("503 SlowDown", is_throttling=True), rate=100)
+    assert isinstance(await bench.submitter.submit(JOB), Uncertain)
+    assert bench.kinds == [Intent, Unknown]
+    assert bench.gate.pace.per_second < 100
+
+
 async def test_refused_credentials_stop_the_run_without_failing_the_job(clock: FakeClock) -> None:
     """No other job would fare better, and this one is as new as before."""
     bench = Bench(clock, Forbidden("ExpiredTokenException", "expired"))
@@ -279,7 +315,7 @@ async def test_refused_credentials_stop_the_run_without_failing_the_job(clock: F
 
 async def test_something_that_is_not_the_service_stops_the_run_as_unreachable(clock: FakeClock) -> None:
     """A proxy's 404 is no verdict on the job."""
-    bench = Bench(clock, Forbidden("404", "no message; is the endpoint Clean Rooms ML?"))
+    bench = Bench(clock, Forbidden("404", "is the endpoint Clean Rooms ML?", RefusalCause.WRONG_ENDPOINT))
     assert isinstance(await bench.submitter.submit(JOB), Withdrawn)
     assert bench.stop.reason is StopReason.UNREACHABLE
     assert bench.kinds == [Intent, Refused]

@@ -14,11 +14,11 @@ from batchsubmit.config import RetrySettings
 from batchsubmit.jobs import (
     KEY_TAG,
     Accepted,
+    Denied,
     Duplicate,
     Event,
     Failed,
     Finished,
-    Forbidden,
     Intent,
     Job,
     NotSent,
@@ -39,7 +39,7 @@ from batchsubmit.verify.service import Discrepancy, Kind, Known, Verifier, unexp
 from batchsubmit.verify.soundness import Audit
 
 LIST, GET = "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
-FORBIDDEN = Forbidden("AccessDeniedException", "not authorized")
+FORBIDDEN = Denied("AccessDeniedException", "not authorized")
 THROTTLED = Throttled("ThrottlingException", "Rate exceeded")
 A, B = job_named("a"), job_named("b")
 

@@ -11,7 +11,7 @@ from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.engine import Crew, Engine, Limits
-from batchsubmit.jobs import Accepted, Finished, Forbidden, Job, Outcome, Rejected, Submitted, Uncertain
+from batchsubmit.jobs import Accepted, Denied, Finished, Job, Outcome, Rejected, Submitted, Uncertain
 from batchsubmit.ledger.claiming import Claims
 from batchsubmit.lookup import Lookup
 from batchsubmit.observers.tally import Tally
@@ -104,7 +104,7 @@ class Watch:
 async def test_nothing_submitted_means_nothing_to_follow() -> None:
     """No call is made."""
     watch = Watch()
-    watch.trouble[LIST] = watch.trouble[GET] = Forbidden("AccessDeniedException", "")
+    watch.trouble[LIST] = watch.trouble[GET] = Denied("AccessDeniedException", "")
     await watch.follow("nobody")
     assert not watch.stop.requested
     assert watch.clock.monotonic() == 0
@@ -194,7 +194,7 @@ async def test_a_job_that_the_service_does_not_know_is_waited_for_no_longer() ->
 
 @pytest.mark.parametrize(
     ("trouble", "reason"),
-    [(Forbidden("AccessDeniedException", "no"), StopReason.CREDENTIALS), (Uncertain("500"), StopReason.UNREACHABLE)],
+    [(Denied("AccessDeniedException", "no"), StopReason.CREDENTIALS), (Uncertain("500"), StopReason.UNREACHABLE)],
 )
 @virtually
 async def test_a_service_that_does_not_tell_stops_a_run_that_follows(trouble: Outcome, reason: StopReason) -> None:
@@ -213,7 +213,7 @@ async def test_a_service_that_does_not_tell_does_not_stop_a_run_that_only_submit
     """Slots come back by single tries."""
     watch = Watch(follows=False)
     watch.service.configure(watch.service.settings.changed({"per_membership": 2}))
-    watch.trouble = dict.fromkeys((LIST, GET), Forbidden("AccessDeniedException", "no"))
+    watch.trouble = dict.fromkeys((LIST, GET), Denied("AccessDeniedException", "no"))
     await watch.follow(waiting=tuple(job_named(f"job-{number}") for number in range(9)))
     assert not watch.stop.requested
     assert len(watch.service.jobs()) == 9

@@ -20,6 +20,7 @@ class QueueCounters:
     handed_back: int = 0
     renewed: int = 0  # sent anew in place of one with too few receives or too little time left
     undecided: int = 0  # handed back for long, since nobody could tell what became of the job
+    over_quota: int = 0  # handed back for long, since a quota that is not one of slots refused the job
     deleted: int = 0
     delete_failures: int = 0  # given up after several tries; each is delivered again and then recognised
     throttled: int = 0  # calls that SQS refused for their number

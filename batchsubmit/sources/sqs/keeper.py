@@ -60,7 +60,8 @@ class Keeper:
             self._wake.clear()  # whoever wakes us from here on has come too late for this turn
             await self._extend()
             await self._return_what_ends()
-            await self._return_what_is_unknown()
+            await self._return_what_is_set_aside()
+            await self._move_what_is_denied()
             now = self._site.clock.monotonic()
             if now >= recheck_at:
                 await self._recheck(on_decided, on_ready)
@@ -124,19 +125,30 @@ class Keeper:
             self._log.info("queue.limit_reached", messages=len(returns))
             await self._site.hand_back.send(returns)
 
-    async def _return_what_is_unknown(self) -> None:
-        """Hand back for long what nobody can tell of now; when it comes again, it is looked up again."""
+    async def _move_what_is_denied(self) -> None:
+        """Record the messages of denied jobs and move them, each with its reason."""
+        for holding in self._stock.denied():
+            poison = holding.poison
+            for message in self._stock.drop(holding):
+                if poison is not None:
+                    await self._site.poison.dispose(message, poison)
+
+    async def _return_what_is_set_aside(self) -> None:
+        """Hand back for long what can be neither sent nor decided now; when it comes again, that is tried again."""
         site = self._site
         worker, today, now = site.settings.worker, site.clock.now().timestamp(), site.clock.monotonic()
         seconds = max(worker.max_delay_seconds, worker.visibility_timeout_seconds)
-        for holding in self._stock.unknown():
+        for holding in self._stock.set_aside():
+            is_unknown = holding.place is Place.UNKNOWN
             messages = self._stock.drop(holding)
             returns = [put_back(each, seconds, terms=site.terms, now=today) for each in messages]
             for each in returns:
                 if not (each.renew and site.hand_back.may_renew):
                     site.away.went(_NO_LANE, each.message, now + seconds)
-            site.counters.undecided += len(returns)
-            self._log.warning("message.undecided", job=holding.key, messages=len(returns), seconds=seconds)
+            site.counters.undecided += len(returns) if is_unknown else 0
+            site.counters.over_quota += 0 if is_unknown else len(returns)
+            why = "message.undecided" if is_unknown else "message.over_quota"
+            self._log.warning(why, job=holding.key, messages=len(returns), seconds=seconds)
             await site.hand_back.send(returns)
 
     async def _recheck(

@@ -15,7 +15,7 @@ from batchsubmit.sources.delivery import Delivery
 from batchsubmit.sources.sqs.expansion import Expansion
 from batchsubmit.sources.sqs.intake import Intake
 from batchsubmit.sources.sqs.keeper import Keeper
-from batchsubmit.sources.sqs.message import Judge
+from batchsubmit.sources.sqs.message import Judge, Poison
 from batchsubmit.sources.sqs.site import Site
 from batchsubmit.sources.sqs.stock import Holding, Place
 from batchsubmit.states import Action
@@ -209,11 +209,19 @@ class SqsSource:
         self._taken.discard(holding.key)
         self._stock.shelve(holding, first=True)
 
-    def set_aside(self, holding: Holding) -> None:
-        """Nobody can tell what became of a job that was taken: its messages go back for long, or with all others."""
+    def set_aside(self, holding: Holding, place: Place) -> None:
+        """A job that was taken can be neither sent nor decided now: its messages go back for long, or with all."""
         self._taken.discard(holding.key)
         if not self._intake.is_closing:
-            holding.place = Place.UNKNOWN
+            holding.place = place
+            self._keeper.wake()
+
+    def dead_letter(self, holding: Holding, code: str, message: str) -> None:
+        """The service denied a job that was taken: its messages go to the dead-letter queue, or back for long."""
+        self._taken.discard(holding.key)
+        job = holding.job
+        if job is not None and not self._intake.is_closing:
+            holding.place, holding.poison = Place.DENIED, Poison(code, message, job.membership, job.name)
             self._keeper.wake()
 
     def let_go(self, key: str) -> None:
@@ -242,9 +250,18 @@ class _MessageDelivery:
         """Back to the head of its lane."""
         self._source.put_back(self._holding)
 
+    def held(self) -> None:
+        """Back to the queue for a long while."""
+        self._source.set_aside(self._holding, Place.OVER_QUOTA)
+
+    def denied(self, code: str, message: str) -> bool:
+        """To the dead-letter queue. The ledger has the message as failed, and not the job: moved back, it is tried."""
+        self._source.dead_letter(self._holding, code, message)
+        return True
+
     def left_unknown(self) -> None:
         """Back to the queue for a long while."""
-        self._source.set_aside(self._holding)
+        self._source.set_aside(self._holding, Place.UNKNOWN)
 
 
 class _RowDelivery:
@@ -272,6 +289,15 @@ class _RowDelivery:
         """Back to the head of its lane."""
         self._row.released()
         self._end()
+
+    def held(self) -> None:
+        """Back to the head of its lane, which nobody takes from for a while."""
+        self.released()
+
+    def denied(self, code: str, message: str) -> bool:
+        """The row is recorded as failed like that of a file; the manifest's other rows go on."""
+        del code, message
+        return False
 
     def left_unknown(self) -> None:
         """The manifest's message goes back for a long while, once its other rows are decided."""

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from batchsubmit.jobs import Job
 from batchsubmit.sources.sqs.custody import Custody
-from batchsubmit.sources.sqs.message import Message
+from batchsubmit.sources.sqs.message import Message, Poison
 
 
 class Place(StrEnum):
@@ -21,6 +21,8 @@ class Place(StrEnum):
     TAKEN = "taken"  # with the engine
     HELD_BACK = "held_back"  # somebody else of this process has the job; what became of it is looked at again
     UNKNOWN = "unknown"  # nobody can tell now what became of the job: it goes back for a long while
+    OVER_QUOTA = "over_quota"  # a quota that is not one of slots refused the job: the same
+    DENIED = "denied"  # the service denied the job: to the dead-letter queue
     EXPANDED = "expanded"  # a manifest whose jobs are being submitted
     GONE = "gone"
 
@@ -34,6 +36,7 @@ class Holding:
     job: Job | None
     place: Place = Place.WAITING
     messages: dict[str, Message] = field(default_factory=dict)
+    poison: Poison | None = None
 
 
 class Stock:
@@ -64,9 +67,13 @@ class Stock:
         """Those whose fate is to be found out."""
         return [each for each in self._by_key.values() if each.place is Place.HELD_BACK]
 
-    def unknown(self) -> list[Holding]:
-        """Those whose fate cannot be found out now."""
-        return [each for each in self._by_key.values() if each.place is Place.UNKNOWN]
+    def set_aside(self) -> list[Holding]:
+        """Those that can be neither sent nor decided now."""
+        return [each for each in self._by_key.values() if each.place in {Place.UNKNOWN, Place.OVER_QUOTA}]
+
+    def denied(self) -> list[Holding]:
+        """Those that the service denied."""
+        return [each for each in self._by_key.values() if each.place is Place.DENIED]
 
     def waiting(self) -> dict[str, int]:
         """How many jobs of each lane wait."""

@@ -1,0 +1,95 @@
+"""Lanes that a quota holds, and denials that may be the caller's; times are turned by hand."""
+
+import pytest
+from conftest import OTHER_MEMBERSHIP, job_named
+from strategies import MEMBERSHIP
+
+from batchsubmit.engine.refusals import Denials, Holds, quota_words
+from batchsubmit.jobs import OtherQuotaExceeded
+
+SPENT = OtherQuotaExceeded("ServiceQuotaExceededException", "", "Data access budget", 0)
+
+
+@pytest.fixture
+def holds() -> Holds:
+    """No lane is held; waits from 30 to 100 seconds."""
+    return Holds(first_seconds=30, most_seconds=100)
+
+
+def try_again(holds: Holds, now: float) -> float | None:
+    """Call once more in the held lane, and be refused."""
+    assert holds.may_call(MEMBERSHIP, now)
+    holds.called(MEMBERSHIP)
+    assert not holds.may_call(MEMBERSHIP, now + 1000)
+    return holds.refused(MEMBERSHIP, SPENT, now)
+
+
+def test_a_held_lane_is_tried_by_one_call_at_growing_intervals(holds: Holds) -> None:
+    """The wait doubles up to its bound; other lanes are not held."""
+    assert holds.refused(MEMBERSHIP, SPENT, 0) == 30
+    assert not holds.may_call(MEMBERSHIP, 29)
+    assert holds.may_call(OTHER_MEMBERSHIP, 29)
+    assert holds.wake_at([MEMBERSHIP], 0) == 30
+    assert holds.wake_at([OTHER_MEMBERSHIP], 0) is None
+    assert try_again(holds, 30) == 60
+    assert try_again(holds, 90) == 100
+    assert try_again(holds, 190) == 100
+    assert holds.words == {MEMBERSHIP: "'Data access budget' of 0"}
+
+
+def test_late_answers_of_calls_before_the_hold_change_nothing(holds: Holds) -> None:
+    """Many may be under way when the first is refused."""
+    holds.refused(MEMBERSHIP, SPENT, 0)
+    assert holds.refused(MEMBERSHIP, SPENT, 1) is None
+    holds.passed(MEMBERSHIP)
+    assert not holds.may_call(MEMBERSHIP, 29)
+
+
+def test_an_accepted_call_ends_the_hold_and_forgets_it(holds: Holds) -> None:
+    """The next one begins with the first wait."""
+    holds.refused(MEMBERSHIP, SPENT, 0)
+    try_again(holds, 30)
+    holds.accepted(MEMBERSHIP)
+    assert not holds
+    assert holds.may_call(MEMBERSHIP, 31)
+    assert holds.refused(MEMBERSHIP, SPENT, 40) == 30
+
+
+def test_a_try_with_another_outcome_lets_the_lane_go_on(holds: Holds) -> None:
+    """Full slots, say; where the quota refuses it again, it waits longer than before."""
+    holds.refused(MEMBERSHIP, SPENT, 0)
+    holds.called(MEMBERSHIP)
+    holds.passed(MEMBERSHIP)
+    assert not holds
+    assert holds.may_call(MEMBERSHIP, 1)
+    assert holds.refused(MEMBERSHIP, SPENT, 2) == 60
+
+
+def test_a_quota_without_a_value_is_named_without_one() -> None:
+    """Nothing is made up."""
+    assert quota_words(OtherQuotaExceeded("", "", "Data access budget")) == "'Data access budget'"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "count", "stops", "is_everything"),
+    [
+        ([(MEMBERSHIP, "one")], 1, False, False),
+        ([(MEMBERSHIP, "one")], 4, False, False),
+        ([(MEMBERSHIP, "one")], 5, False, True),
+        ([(MEMBERSHIP, "one")], 20, True, True),
+        ([(MEMBERSHIP, "one"), (MEMBERSHIP, "two")], 2, False, True),
+        ([(MEMBERSHIP, "one"), (OTHER_MEMBERSHIP, "one")], 4, False, True),
+        ([(MEMBERSHIP, "one"), (MEMBERSHIP, "two")], 5, True, True),
+    ],
+)
+def test_denials_of_several_lanes_or_models_are_sooner_about_the_caller(
+    kinds: list[tuple[str, str]], count: int, stops: bool, is_everything: bool
+) -> None:
+    """Behind many rows of one model, others may stand."""
+    denials = Denials[int]()
+    for number in range(count):
+        membership, model = kinds[number % len(kinds)]
+        denials.add(job_named(str(number), membership=membership, model=model), number)
+    assert (denials.stops_run, denials.is_everything) == (stops, is_everything)
+    assert denials.take() == list(range(count))
+    assert (denials.stops_run, denials.is_everything, denials.take()) == (False, False, [])
