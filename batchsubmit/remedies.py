@@ -4,8 +4,10 @@ Which refusal is which is decided in `cleanrooms.answers`; nothing is decided he
 """
 
 import re
+from collections.abc import Mapping
 
 from batchsubmit.jobs import Forbidden
+from batchsubmit.printable import printable
 
 POLICY = "configs/deploy/iam-submit.json"
 CANCEL_POLICY = "configs/deploy/iam-cancel.json"
@@ -13,6 +15,9 @@ CANCEL_POLICY = "configs/deploy/iam-cancel.json"
 
 QUOTA_SERVICE = "cleanrooms-ml"
 """The service's code in Service Quotas."""
+
+LOG_GROUP = "/aws/cleanroomsml/TrainedModelInferenceJobs"
+"""Where the logs of a job's container arrive in CloudWatch (User Guide, "Custom ML modeling")."""
 
 _ACTION = re.compile(r"not authorized to perform:? ([\w-]+:\w+)")
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "NotAuthorized"})
@@ -48,6 +53,11 @@ QUOTA_REQUEST = (
     "--desired-value N"
 )
 """How to ask for more of a quota that is adjustable."""
+
+
+def codes_words(codes: Mapping[str, int]) -> str:
+    """Say how many jobs ended badly for which code, the most frequent first."""
+    return printable(", ".join(f"{code} {count:,}" for code, count in sorted(codes.items(), key=lambda pair: -pair[1])))
 
 
 def quota_words(name: str, limit: float | None) -> str:

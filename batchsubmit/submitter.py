@@ -12,10 +12,10 @@ from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.jobs import (
     Accepted,
     Conflicted,
-    Failed,
     Forbidden,
     Intent,
     Job,
+    JobRejected,
     NotSent,
     Outcome,
     QuotaExceeded,
@@ -155,7 +155,7 @@ class Submitter:
 
     async def fail(self, job: Job, outcome: Rejected | Conflicted) -> bool:
         """Record that a job failed for good; False where another worker has it by now, and will find out itself."""
-        failed = Failed(
+        failed = JobRejected(
             **job.stamp(self._recorder.now()),
             code=outcome.code,
             message=outcome.message,

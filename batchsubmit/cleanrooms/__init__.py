@@ -37,11 +37,16 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDetails:
-    """A job as Get shows it; `request` holds the members that a Start request could have had."""
+    """A job as Get shows it; `request` holds the members that a Start request could have had.
+
+    `code` and `message` are its statusDetails; `logs` names what did not reach CloudWatch, logs or metrics, and why.
+    """
 
     arn: str
     status: str
+    code: str = ""
     message: str
+    logs: str = ""
     tags: Mapping[str, str]
     request: Mapping[str, Any]
     created_at: datetime | None = None

@@ -58,6 +58,8 @@ _CREDENTIAL_CODES = frozenset(
         "UnrecognizedClientException",
     }
 )
+_LONGEST_DETAILS = 500
+
 _REQUEST_MEMBERS = frozenset(
     {
         "membershipIdentifier",
@@ -105,15 +107,26 @@ def read_summary(job: Mapping[str, Any]) -> JobSummary:
 
 def read_details(answer: Mapping[str, Any]) -> JobDetails:
     """Read an answer of Get. Raises KeyError where a member is missing."""
+    said = answer.get("statusDetails", {})
     return JobDetails(
         arn=answer["trainedModelInferenceJobArn"],
         status=answer["status"],
-        message=answer.get("statusDetails", {}).get("message", ""),
+        code=said.get("statusCode", ""),
+        message=said.get("message", ""),
+        logs="; ".join(filter(None, (_unpublished(answer, "logs"), _unpublished(answer, "metrics")))),
         tags=answer.get("tags", {}),
         request={name: value for name, value in answer.items() if name in _REQUEST_MEMBERS},
         created_at=answer.get("createTime"),
         updated_at=answer.get("updateTime"),
     )
+
+
+def _unpublished(answer: Mapping[str, Any], kind: str) -> str:
+    """Say that a job's logs or metrics did not reach CloudWatch, and why; empty where they did, or nothing is said."""
+    status = answer.get(f"{kind}Status", "PUBLISH_SUCCEEDED")
+    if status == "PUBLISH_SUCCEEDED":
+        return ""
+    return f"{kind} {status}: {answer.get(f'{kind}StatusDetails', '')}".rstrip(": ")[:_LONGEST_DETAILS]
 
 
 def read_resource(arn: str, answer: Mapping[str, Any]) -> Resource:

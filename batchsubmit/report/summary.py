@@ -48,6 +48,8 @@ class Summary:
     unknown_jobs: tuple[UnknownJob, ...] = ()
     held_by_others: dict[str, str] = field(default_factory=dict)
     """How much of which quota others seemed to use at the end, while jobs waited for it: `account` or a membership."""
+    bad_ends: dict[str, int] = field(default_factory=dict)
+    """The jobs that finished badly, by the code that AWS gave (their status where it gave none)."""
     refused_by: dict[str, float | None] = field(default_factory=dict)
     """The quotas that refused calls, by the service's name (empty where it told none), and their values."""
 

@@ -29,6 +29,10 @@ class SandboxSettings:
     """The share of jobs that end as `CREATE_FAILED`."""
     failing_names: frozenset[str] = frozenset()
     """Names of jobs that always end as `CREATE_FAILED`."""
+    failure_messages: Mapping[str, str] = field(default_factory=dict)
+    """What statusDetails says of jobs that fail, by name; its code stays. Of every other one, the usual words."""
+    unpublished: str = ""
+    """Why logs and metrics of jobs do not reach CloudWatch; empty: they do."""
     cancel_failure_probability: float = 0.0
     """The share of cancellations that end as `CANCEL_FAILED`."""
     list_lag_seconds: float = 0.0
@@ -68,6 +72,8 @@ class SandboxSettings:
 
 def _fitting(name: str, value: object, current: object) -> object:
     match current:
+        case str() if isinstance(value, str):
+            return value
         case frozenset() if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return frozenset(value)
         case Mapping() if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Failed, job_digest, job_digests, key_text
+from batchsubmit.jobs import JobRejected, job_digest, job_digests, key_text
 from batchsubmit.schema import canonical
 from batchsubmit.sources import GoodRows, Problem, Reader, Row
 from batchsubmit.sources.alike import Alike
@@ -44,9 +44,9 @@ class InvalidRow:
     name: str
     problems: tuple[Problem, ...]
 
-    def failed(self, at: str) -> Failed:
+    def failed(self, at: str) -> JobRejected:
         """The ledger's record of it."""
-        return Failed(
+        return JobRejected(
             at=at,
             job=self.key,
             membership=self.membership,

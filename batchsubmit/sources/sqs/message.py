@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from batchsubmit.jobs import Failed, Job, job_digest, key_text
+from batchsubmit.jobs import Job, JobRejected, job_digest, key_text
 from batchsubmit.schema import Fault, JsonError, RequestChecker, canonical, read_json, without_nulls
 from batchsubmit.schema.faults import described
 from batchsubmit.sources.defaults import Defaults, complete
@@ -74,9 +74,9 @@ class Poison:
     membership: str = ""
     name: str = ""
 
-    def failed(self, message: Message, at: str) -> Failed:
+    def failed(self, message: Message, at: str) -> JobRejected:
         """The ledger's record of it, under a key of the message's own."""
-        return Failed(
+        return JobRejected(
             at=at,
             job=poison_key(message),
             membership=self.membership,
