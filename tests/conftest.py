@@ -210,6 +210,7 @@ def sandbox(_sandbox_process: Sandbox) -> Sandbox:
         per_membership=0, per_account=0, pending_seconds=0.0, job_seconds=3600.0, failing_names=[], list_lag_seconds=0
     )
     _sandbox_process.configure(failure_messages={}, unpublished="")
+    _sandbox_process.configure(creating_seconds={}, access_budgets={}, channel_age_days=0.0, channel_statuses={})
     _sandbox_process.disturb()
     _sandbox_process.change("POST", "reset")
     return _sandbox_process

@@ -5,7 +5,7 @@ contract tests. One `start` is one attempt on the wire. Nothing here knows the l
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -78,12 +78,42 @@ class JobsApi(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Input:
+    """What a job reads: a trained model or an ML input channel; `version` is of a model, empty for its latest one."""
+
+    kind: str
+    membership: str
+    arn: str
+    version: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.arn}"
+
+
+def inputs_of(request: Mapping[str, Any]) -> tuple[Input, Input]:
+    """Name the trained model and the channel of a valid request."""
+    membership = request["membershipIdentifier"]
+    version = request.get("trainedModelVersionIdentifier") or ""
+    return (
+        Input("trained model", membership, request["trainedModelArn"], version),
+        Input("channel", membership, request["dataSource"]["mlInputChannelArn"]),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """A trained model or an ML input channel; `ACTIVE` is ready for use."""
+    """A trained model or an ML input channel as the service shows it; `ACTIVE` is ready for use.
+
+    `message` is its statusDetails. Of a channel: `kept_until`, when its data goes, and `budgets`, how often each of the
+    tables behind it may still be accessed, by the ARN of the association of the table.
+    """
 
     arn: str
     status: str
+    message: str = ""
+    kept_until: datetime | None = None
+    budgets: Mapping[str, int] = field(default_factory=dict)
 
 
 class ResourcesApi(Protocol):

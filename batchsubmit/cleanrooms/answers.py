@@ -5,6 +5,7 @@ both sides of the seam.
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobSummary, Resource
@@ -130,8 +131,19 @@ def _unpublished(answer: Mapping[str, Any], kind: str) -> str:
 
 
 def read_resource(arn: str, answer: Mapping[str, Any]) -> Resource:
-    """Read an answer about a trained model or a channel. Raises KeyError where its status is missing."""
-    return Resource(arn=arn, status=answer["status"])
+    """Read an answer about a trained model or a channel. Raises KeyError where its status is missing.
+
+    That a channel's retentionInDays count from its createTime is an assumption; no page says so.
+    """
+    said, days = answer.get("statusDetails", {}), answer.get("retentionInDays")
+    budgets = answer.get("privacyBudgets", {}).get("accessBudgets", ())
+    return Resource(
+        arn=arn,
+        status=answer["status"],
+        message=": ".join(filter(None, (said.get("statusCode"), said.get("message")))),
+        kept_until=None if days is None else answer["createTime"] + timedelta(days=days),
+        budgets={each["resourceArn"]: each["aggregateRemainingBudget"] for each in budgets},
+    )
 
 
 def read_refusal(status: int, code: str, message: str, members: Mapping[str, Any]) -> Outcome:

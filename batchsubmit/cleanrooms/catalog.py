@@ -1,4 +1,4 @@
-"""Reads of the service that succeed or say why not: whole lists page by page, and single jobs.
+"""Reads of the service that succeed or say why not: whole lists page by page, single jobs, trained models and channels.
 
 What List and Get answer is untrusted input: throttled, empty in the middle, with a token that expires. Whoever needs
 to know (`follow`, and the lookup of unknown jobs) gets a whole answer or a `ReadError`.
@@ -12,7 +12,7 @@ from typing import TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 from tenacity import wait_random_exponential as full_jitter
 
-from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi, JobSummary
+from batchsubmit.cleanrooms import Input, JobDetails, JobPage, JobsApi, JobSummary, Resource, ResourcesApi
 from batchsubmit.config import RetrySettings
 from batchsubmit.jobs import Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
 from batchsubmit.pacing import RateGate
@@ -47,7 +47,44 @@ def _words(operation: str, outcome: Outcome) -> str:
     return forbidden_words(operation, outcome) if isinstance(outcome, Forbidden) else f"{operation}: {outcome}"
 
 
-class Catalog:
+class _Reads:
+    """Makes reads at their own rate, each again where that may help."""
+
+    def __init__(
+        self,
+        settings: RetrySettings,
+        *,
+        gate: RateGate | None,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._gate = gate
+        self._retrying = AsyncRetrying(
+            retry=retry_if_result(lambda answer: isinstance(answer, Throttled | Uncertain | NotSent)),
+            wait=full_jitter(multiplier=settings.base_seconds, max=settings.cap_seconds),
+            stop=stop_after_attempt(_TRIES),
+            sleep=sleep,
+            retry_error_callback=_last_answer,
+        )
+
+    async def _read(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        answer: _Answer = await self._retrying(partial(self._paced, call))
+        return answer
+
+    async def _paced(self, read: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Make one call at the rate of reads, which throttling of reads slows down; Start calls have their own."""
+        if self._gate is None:
+            return await read()
+        await self._gate.admit()
+        sent_at = time.monotonic()
+        answer = await read()
+        if isinstance(answer, Throttled):
+            self._gate.pace.throttled(sent_at=sent_at, now=time.monotonic())
+        else:
+            self._gate.pace.succeeded(sent_at=sent_at, now=time.monotonic())
+        return answer
+
+
+class Catalog(_Reads):
     """The jobs on the service."""
 
     def __init__(
@@ -58,15 +95,8 @@ class Catalog:
         gate: RateGate | None = None,
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
+        super().__init__(settings, gate=gate, sleep=sleep)
         self._api = api
-        self._gate = gate
-        self._retrying = AsyncRetrying(
-            retry=retry_if_result(lambda answer: isinstance(answer, Throttled | Uncertain | NotSent)),
-            wait=full_jitter(multiplier=settings.base_seconds, max=settings.cap_seconds),
-            stop=stop_after_attempt(_TRIES),
-            sleep=sleep,
-            retry_error_callback=_last_answer,
-        )
 
     async def jobs(self, membership: str, *, trained_model: str | None = None) -> list[JobSummary]:
         """Read all jobs of a membership, each once. Raises ReadError."""
@@ -84,8 +114,8 @@ class Catalog:
         raise ReadError("ListTrainedModelInferenceJobs", Uncertain("its page tokens expire before they are used"))
 
     async def _page(self, membership: str, trained_model: str | None, token: str | None) -> JobPage | None:
-        answer: JobPage | Outcome = await self._retrying(
-            partial(self._paced, partial(self._api.list_page, membership, trained_model=trained_model, token=token))
+        answer: JobPage | Outcome = await self._read(
+            partial(self._api.list_page, membership, trained_model=trained_model, token=token)
         )
         if isinstance(answer, JobPage):
             return answer
@@ -95,25 +125,37 @@ class Catalog:
 
     async def details(self, membership: str, arn: str) -> JobDetails:
         """Read all about one job. Raises ReadError."""
-        answer: JobDetails | Outcome = await self._retrying(
-            partial(self._paced, partial(self._api.get, membership, arn))
-        )
+        answer: JobDetails | Outcome = await self._read(partial(self._api.get, membership, arn))
         if isinstance(answer, JobDetails):
             return answer
         raise ReadError("GetTrainedModelInferenceJob", answer)
 
-    async def _paced(self, read: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Make one call at the rate of reads, which throttling of reads slows down; Start calls have their own."""
-        if self._gate is None:
-            return await read()
-        await self._gate.admit()
-        sent_at = time.monotonic()
-        answer = await read()
-        if isinstance(answer, Throttled):
-            self._gate.pace.throttled(sent_at=sent_at, now=time.monotonic())
+
+class Resources(_Reads):
+    """The trained models and ML input channels on the service."""
+
+    def __init__(
+        self,
+        api: ResourcesApi,
+        settings: RetrySettings,
+        *,
+        gate: RateGate | None = None,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        super().__init__(settings, gate=gate, sleep=sleep)
+        self._api = api
+
+    async def get(self, wanted: Input) -> Resource:
+        """Read one. Raises ReadError."""
+        if wanted.kind == "channel":
+            operation, call = "GetMLInputChannel", partial(self._api.channel, wanted.membership, wanted.arn)
         else:
-            self._gate.pace.succeeded(sent_at=sent_at, now=time.monotonic())
-        return answer
+            version = wanted.version or None
+            operation, call = "GetTrainedModel", partial(self._api.model, wanted.membership, wanted.arn, version)
+        answer: Resource | Outcome = await self._read(call)
+        if isinstance(answer, Resource):
+            return answer
+        raise ReadError(operation, answer)
 
 
 def _last_answer(state: RetryCallState) -> object:
