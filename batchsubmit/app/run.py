@@ -71,6 +71,7 @@ class Run:
         self._id = _run_name(self._clock.now())
         self.tally = Tally(self._judge_failures)
         self.undecided: dict[str, str] = {}
+        self.waits_for: dict[str, str] = {}
         self.quotas: dict[str, int] = {}
         self.refused_by: dict[str, float | None] = {}
         self.held_by_others: dict[str, str] = {}
@@ -175,6 +176,7 @@ class Run:
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message,
             held_by_others=self.held_by_others,
+            waits_for=self.waits_for,
             refused_by=self.refused_by,
             unknown_jobs=tuple(
                 UnknownJob(

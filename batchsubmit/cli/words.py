@@ -87,6 +87,8 @@ def _next_steps(summary: Summary) -> Iterator[str]:
     if summary.stop_message:
         yield f"  why: {summary.stop_message}"
     yield from others_words(summary.held_by_others)
+    for name, status in summary.waits_for.items():
+        yield f"  jobs wait for {name}, which is {status}"
     for job in summary.unknown_jobs[:_MOST_UNKNOWN]:
         yield f"  unknown: {job.name} in membership {job.membership} ({job.reason or 'the run ended during its call'})"
     if len(summary.unknown_jobs) > _MOST_UNKNOWN:

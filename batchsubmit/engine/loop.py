@@ -26,6 +26,7 @@ class Engine:
     def __init__(self, *, source: Source, crew: Crew, slots: Slots, stop: Stop, clock: Clock, limits: Limits) -> None:
         self._source = source
         self._watcher = crew.watcher
+        self._inputs = crew.inputs
         self._slots = slots
         self._stop = stop
         self._clock = clock
@@ -47,6 +48,11 @@ class Engine:
     def undecided(self) -> dict[str, str]:
         """The jobs that stay unknown, by key, and why."""
         return self._doing.undecided
+
+    @property
+    def waits_for(self) -> dict[str, str]:
+        """The inputs that jobs still waited for at the end, and their status."""
+        return self._inputs.unfinished if self._inputs else {}
 
     async def run(self, left_unknown: Iterable[JobState] = ()) -> None:
         """Look up what an earlier run left unknown, and submit until nothing is left or the run stops.
@@ -84,14 +90,28 @@ class Engine:
 
     def _begin_calls(self, tasks: asyncio.TaskGroup, now: float) -> None:
         while self._doing.in_hand < self._most_in_hand and not self._stop.requested:
-            ticket = self._slots.next(self._open_lanes(), now)
+            ticket = self._slots.next(self._open_lanes(), now) if self._may_take else None
             if ticket is None:
                 return
             delivery = self._take(ticket)
+            if delivery is not None and self._has_to_wait(delivery, ticket, tasks):
+                return
             if delivery is not None:
                 self._doing.in_hand += 1
                 work = self._carrier.carry(delivery, ticket, tasks)
                 tasks.create_task(work, name=f"submit {delivery.job.key}")
+
+    @property
+    def _may_take(self) -> bool:
+        return self._inputs is None or self._inputs.has_room
+
+    def _has_to_wait(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> bool:
+        """Keep a job whose input is not ready. The loop turns after each: there may be very many of them."""
+        if self._inputs is None or not self._inputs.keep(delivery, tasks, self._doing):
+            return False
+        self._slots.ended(ticket)
+        self._doing.ring()
+        return True
 
     def _take(self, ticket: Ticket) -> Delivery | None:
         delivery = None
@@ -116,6 +136,7 @@ class Engine:
         """Sleep until a call ends, a look or a try comes due, or the run is asked to stop."""
         if self._is_over:
             return
+        await asyncio.sleep(0)  # a bell that has rung already lets nobody else run
         wake_at = self._slots.wake_at(now)
         wait = None if wake_at is None else max(wake_at - self._clock.monotonic(), 0)
         with suppress(TimeoutError):

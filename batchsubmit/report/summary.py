@@ -48,6 +48,8 @@ class Summary:
     unknown_jobs: tuple[UnknownJob, ...] = ()
     held_by_others: dict[str, str] = field(default_factory=dict)
     """How much of which quota others seemed to use at the end, while jobs waited for it: `account` or a membership."""
+    waits_for: dict[str, str] = field(default_factory=dict)
+    """The trained models and channels that jobs still waited for at the end, and their status."""
     bad_ends: dict[str, int] = field(default_factory=dict)
     """The jobs that finished badly, by the code that AWS gave (their status where it gave none)."""
     refused_by: dict[str, float | None] = field(default_factory=dict)

@@ -29,6 +29,10 @@ class Delivery(Protocol):
         """Nothing was decided: the job goes back to the head of its lane."""
         ...
 
+    def put_aside(self) -> Callable[[], None] | None:
+        """The job can not be sent for long. Give what puts it back into its lane then; None where it is away."""
+        ...
+
     def left_unknown(self) -> None:
         """Nobody can tell now whether the job was submitted: not to be taken again, unless it is to be looked up."""
         ...

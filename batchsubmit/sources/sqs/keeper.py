@@ -12,8 +12,9 @@ import structlog
 
 from batchsubmit.sources.sqs.custody import Extension
 from batchsubmit.sources.sqs.expansion import Expansion
+from batchsubmit.sources.sqs.message import Message
 from batchsubmit.sources.sqs.outgoing import MOST_ENTRIES
-from batchsubmit.sources.sqs.returns import put_back
+from batchsubmit.sources.sqs.returns import delay_seconds, put_back
 from batchsubmit.sources.sqs.site import Site
 from batchsubmit.sources.sqs.stock import Holding, Place
 from batchsubmit.sources.sqs.terms import overdue
@@ -125,19 +126,27 @@ class Keeper:
             await self._site.hand_back.send(returns)
 
     async def _return_what_is_unknown(self) -> None:
-        """Hand back for long what nobody can tell of now; when it comes again, it is looked up again."""
+        """Hand back for long what nobody can tell of now, or whose input is not ready; both are looked up again."""
         site = self._site
-        worker, today, now = site.settings.worker, site.clock.now().timestamp(), site.clock.monotonic()
-        seconds = max(worker.max_delay_seconds, worker.visibility_timeout_seconds)
+        today, now = site.clock.now().timestamp(), site.clock.monotonic()
         for holding in self._stock.unknown():
             messages = self._stock.drop(holding)
-            returns = [put_back(each, seconds, terms=site.terms, now=today) for each in messages]
+            away = [(each, self._seconds_away(holding, each)) for each in messages]
+            returns = [put_back(each, seconds, terms=site.terms, now=today) for each, seconds in away]
             for each in returns:
                 if not (each.renew and site.hand_back.may_renew):
-                    site.away.went(_NO_LANE, each.message, now + seconds)
-            site.counters.undecided += len(returns)
-            self._log.warning("message.undecided", job=holding.key, messages=len(returns), seconds=seconds)
+                    site.away.went(_NO_LANE, each.message, now + each.seconds)
+            if holding.can_wait:
+                self._log.info("message.waits_for_input", job=holding.key, messages=len(returns))
+            else:
+                site.counters.undecided += len(returns)
+                self._log.warning("message.undecided", job=holding.key, messages=len(returns))
             await site.hand_back.send(returns)
+
+    def _seconds_away(self, holding: Holding, message: Message) -> int:
+        worker = self._site.settings.worker
+        first, most = worker.visibility_timeout_seconds, worker.max_delay_seconds
+        return delay_seconds(message, first=first, most=max(first, most)) if holding.can_wait else max(first, most)
 
     async def _recheck(
         self, on_decided: Callable[[Holding], Awaitable[None]], on_ready: Callable[[Holding], None]

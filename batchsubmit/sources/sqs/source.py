@@ -215,6 +215,11 @@ class SqsSource:
             holding.place = Place.UNKNOWN
             self._keeper.wake()
 
+    def put_aside(self, holding: Holding) -> None:
+        """A job that was taken can not be sent for long: its messages go back to the queue."""
+        holding.can_wait = True
+        self.set_aside(holding)
+
     def let_go(self, key: str) -> None:
         """A row that was taken is no longer under way."""
         self._taken.discard(key)
@@ -240,6 +245,10 @@ class _MessageDelivery:
     def released(self) -> None:
         """Back to the head of its lane."""
         self._source.put_back(self._holding)
+
+    def put_aside(self) -> None:
+        """Back to the queue, for longer each time."""
+        self._source.put_aside(self._holding)
 
     def left_unknown(self) -> None:
         """Back to the queue for a long while."""
@@ -271,6 +280,17 @@ class _RowDelivery:
         """Back to the head of its lane."""
         self._row.released()
         self._end()
+
+    def put_aside(self) -> Callable[[], None]:
+        """Keep the row; the manifest's message stays in hand meanwhile."""
+        put_back = self._row.put_aside()
+
+        def release() -> None:
+            if put_back is not None:
+                put_back()
+            self._end()
+
+        return release
 
     def left_unknown(self) -> None:
         """The manifest's message goes back for a long while, once its other rows are decided."""

@@ -27,13 +27,14 @@ class Place(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Holding:
-    """One job, or one manifest, with its messages by id."""
+    """One job, or one manifest, with its messages by id. `can_wait`: it goes back, since its input is not ready."""
 
     key: str
     lane: str
     job: Job | None
     place: Place = Place.WAITING
     messages: dict[str, Message] = field(default_factory=dict)
+    can_wait: bool = False
 
 
 class Stock:
