@@ -16,9 +16,6 @@ CANCEL_POLICY = "configs/deploy/iam-cancel.json"
 QUOTA_SERVICE = "cleanrooms-ml"
 """The service's code in Service Quotas."""
 
-LOG_GROUP = "/aws/cleanroomsml/TrainedModelInferenceJobs"
-"""Where the logs of a job's container arrive in CloudWatch (User Guide, "Custom ML modeling")."""
-
 _ACTION = re.compile(r"not authorized to perform:? ([\w-]+:\w+)")
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "NotAuthorized"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})

@@ -23,6 +23,9 @@ from batchsubmit.jobs import (
     Unknown,
 )
 
+LOG_GROUP = "/aws/cleanroomsml/TrainedModelInferenceJobs"
+"""Where the logs of a job's container arrive in CloudWatch (User Guide, "Receiving model logs and metrics")."""
+
 
 class Phase(StrEnum):
     """The last thing that is known of a job."""

@@ -155,7 +155,7 @@ class Planner:
         if readiness is not None:
             through_at = self._now + timedelta(seconds=outlook.finish.seconds) if outlook.finish else None
             words = warnings_of(readiness.found, wanted, now=self._now, through_at=through_at)
-            readiness = replace(readiness, warnings=tuple(words))
+            readiness = replace(readiness, warnings=(*readiness.warnings, *words))
         return Plan(
             manifest=self._options.manifest,
             ledger=path,
@@ -183,7 +183,9 @@ class Planner:
         )
         async with access as api:
             running = await self._running(api, prospect)
-            return running, await Readier(api, self._settings.retry).check(wanted)
+            return running, await Readier(api, self._settings.retry).check(
+                wanted, waits=self._settings.submit.wait_for_inputs
+            )
 
     async def _running(self, api: CleanRooms, prospect: Prospect) -> dict[str, list[RunningAhead]]:
         catalog = Catalog(api, self._settings.retry, sleep=asyncio.sleep)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from batchsubmit.cleanrooms import Input, Resource, ResourcesApi
+from batchsubmit.cleanrooms import CREATING_STATUSES, Input, Resource, ResourcesApi
 from batchsubmit.cleanrooms.catalog import ReadError, Resources
 from batchsubmit.config import RetrySettings
 from batchsubmit.counting import counted
@@ -33,6 +33,11 @@ class Readiness:
     warnings: tuple[str, ...] = ()
     found: Mapping[Input, Resource] = field(default_factory=dict)
 
+    @property
+    def are_all_active(self) -> bool:
+        """Whether every input was read, and is ready for use."""
+        return self.checked == sum(each.status == "ACTIVE" for each in self.found.values())
+
 
 class Readier:
     """Checks inputs, some at a time."""
@@ -43,22 +48,33 @@ class Readier:
         self._resources = Resources(api, settings, sleep=sleep)
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def check(self, inputs: Iterable[Input]) -> Readiness:
-        """Read each. Raises StoppedError where no call can succeed."""
+    async def check(self, inputs: Iterable[Input], *, waits: bool = False) -> Readiness:
+        """Read each; `waits` where jobs wait for what is still being created.
+
+        Raises StoppedError where no call can succeed.
+        """
         wanted = sorted(set(inputs))[:MOST_CHECKED]
         answers = await asyncio.gather(*map(self._read, wanted))
-        problems, untold, found = [], [], {}
+        problems, untold, warnings, found = [], [], [], {}
         for each, answer in zip(wanted, answers, strict=True):
             match answer:
                 case Resource():
                     found[each] = answer
-                    if answer.status != "ACTIVE":
+                    if waits and answer.status in CREATING_STATUSES:
+                        warnings.append(f"{each} is {answer.status}: its rows wait for it")
+                    elif answer.status != "ACTIVE":
                         problems.append(f"{each} is {answer.status}, not ACTIVE")
                 case Rejected():
                     problems.append(f"{each}: {answer.code}: {answer.message}")
                 case _:
                     untold.append(f"{each} could not be checked: {_why(answer)}")
-        return Readiness(checked=len(wanted), problems=tuple(problems), untold=tuple(untold), found=found)
+        return Readiness(
+            checked=len(wanted),
+            problems=tuple(problems),
+            untold=tuple(untold),
+            warnings=tuple(warnings),
+            found=found,
+        )
 
     async def _read(self, wanted: Input) -> Resource | Outcome:
         async with self._turns:

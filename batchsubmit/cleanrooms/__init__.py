@@ -78,6 +78,10 @@ class JobsApi(Protocol):
         ...
 
 
+CREATING_STATUSES = frozenset({"CREATE_PENDING", "CREATE_IN_PROGRESS"})
+"""An input in one of these can not be used yet."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Input:
     """What a job reads: a trained model or an ML input channel; `version` is of a model, empty for its latest one."""

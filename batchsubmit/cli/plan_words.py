@@ -132,7 +132,7 @@ def _ready(plan: Plan) -> Iterator[str]:
     readiness = plan.readiness
     if readiness is None:
         return
-    if not (readiness.problems or readiness.untold):
+    if readiness.are_all_active:
         looked_at = counted(readiness.checked, "trained model or channel", "trained models and channels")
         yield f"Ready: {looked_at} looked at, all ACTIVE"
     for line in readiness.problems[:_MOST_LISTED]:

@@ -13,7 +13,8 @@ from batchsubmit.cli.options import LEDGER, json_option, region_for
 from batchsubmit.counting import counted
 from batchsubmit.errors import UsageError
 from batchsubmit.printable import printable
-from batchsubmit.remedies import LOG_GROUP, codes_words
+from batchsubmit.remedies import codes_words
+from batchsubmit.states import LOG_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from batchsubmit.counting import agreeing, counted
 from batchsubmit.printable import printable
-from batchsubmit.remedies import LOG_GROUP, QUOTA_REQUEST, codes_words, quota_words
+from batchsubmit.remedies import QUOTA_REQUEST, codes_words, quota_words
 from batchsubmit.report.summary import Summary
+from batchsubmit.states import LOG_GROUP
 
 _MOST_UNKNOWN = 10
 _BOUND_BY_QUOTA = frozenset({"", "deadline"})

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchsubmit.cleanrooms import Input, Resource, inputs_of
+from batchsubmit.cleanrooms import CREATING_STATUSES, Input, Resource, inputs_of
 from batchsubmit.cleanrooms.catalog import ReadError, Resources
 from batchsubmit.clock import Clock
 from batchsubmit.config import SlotSettings
@@ -22,7 +22,6 @@ from batchsubmit.stopping import Stop
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_CREATING = frozenset({"CREATE_PENDING", "CREATE_IN_PROGRESS"})
 _UNUSABLE = frozenset(
     {"CREATE_FAILED", "INACTIVE", "DELETE_PENDING", "DELETE_IN_PROGRESS", "CANCEL_PENDING", "CANCEL_IN_PROGRESS"}
 )
@@ -48,7 +47,7 @@ class _Known:
 
     @property
     def is_creating(self) -> bool:
-        return self.resource is not None and self.resource.status in _CREATING
+        return self.resource is not None and self.resource.status in CREATING_STATUSES
 
 
 class Inputs:
@@ -152,5 +151,5 @@ class Inputs:
         if len(self._known) >= _MOST_KNOWN:
             kept = {each: known for each, known in self._known.items() if known.until > now or each in self._aside}
             self._known = kept
-        is_good = resource is None or resource.status not in _CREATING | _UNUSABLE
+        is_good = resource is None or resource.status not in CREATING_STATUSES | _UNUSABLE
         self._known[wanted] = _Known(resource, now + (_BELIEVED_SECONDS if is_good else self._most_pause))

@@ -8,9 +8,9 @@ message of each is shown as it was said.
 import re
 from dataclasses import dataclass, field
 
-from batchsubmit.remedies import LOG_GROUP
 from batchsubmit.report.history import History
 from batchsubmit.report.rows import reason_of
+from batchsubmit.states import LOG_GROUP
 
 _VARYING = re.compile(
     r"arn:[^\s,;)'\"]+"  # ARNs
@@ -24,6 +24,7 @@ _ADVICE = {
     "ValidationException": "The request is wrong: mend its row and submit it again, which makes it a new job.",
     "ResourceNotFoundException": "Something that the row names does not exist, in this region and account at least.",
     "ConflictException": "The service was busy with something of the same name: submit again with --retry-failed.",
+    "InputUnusable": "The trained model or the channel can not be used: make another and name it in the rows.",
     "NoAnswer": "None of the calls was accepted, as lookups proved: submit again with --retry-failed.",
     "CREATE_FAILED": "The job was accepted and failed while it ran: fix its row, or give it another --batch-id. "
     f"Its container's logs are in the CloudWatch log group {LOG_GROUP}.",

@@ -134,5 +134,9 @@ class SimulatedDelivery:
         """Back to the head of the lane."""
         self._source.put_back(self._number, self._job)
 
+    def put_aside(self) -> Callable[[], None]:
+        """All inputs are there in a simulation."""
+        return self.released
+
     def left_unknown(self) -> None:
         """Nothing to do."""
