@@ -106,11 +106,11 @@ class Engine:
         return self._inputs is None or self._inputs.has_room
 
     def _has_to_wait(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> bool:
-        """Keep a job whose input is not ready. The loop turns after each: there may be very many of them."""
+        """Keep a job whose input is not ready. Others run before the next one is taken: there may be very many."""
         if self._inputs is None or not self._inputs.keep(delivery, tasks, self._doing):
             return False
         self._slots.ended(ticket)
-        self._doing.ring()
+        asyncio.get_running_loop().call_soon(self._doing.ring)
         return True
 
     def _take(self, ticket: Ticket) -> Delivery | None:
@@ -136,7 +136,6 @@ class Engine:
         """Sleep until a call ends, a look or a try comes due, or the run is asked to stop."""
         if self._is_over:
             return
-        await asyncio.sleep(0)  # a bell that has rung already lets nobody else run
         wake_at = self._slots.wake_at(now)
         wait = None if wake_at is None else max(wake_at - self._clock.monotonic(), 0)
         with suppress(TimeoutError):
