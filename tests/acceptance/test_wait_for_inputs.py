@@ -1,5 +1,6 @@
 """Jobs whose trained model or channel is still being created, by the real program: they wait, and others do not."""
 
+import json
 import signal
 import time
 
@@ -19,6 +20,11 @@ NEW, CHANNEL = arn("trained-model", "new"), arn("ml-input-channel")
 SETTING = "BATCHSUBMIT_SUBMIT__WAIT_FOR_INPUTS"
 
 
+def in_us(name: str) -> str:
+    """The same ARN in the region that the local queue lives in."""
+    return name.replace("eu-central-1", "us-east-1")
+
+
 def write_manifest(program: Program) -> None:
     """Three jobs of a model that is being trained, then two of one that is ready, all in one membership."""
     requests = [request_named(f"new-{number}", model="new") for number in range(3)]
@@ -32,14 +38,17 @@ def test_jobs_wait_for_a_model_that_is_being_created_and_their_lane_goes_on(
 ) -> None:
     """Each is sent once, in order, and no call is made in vain."""
     write_manifest(submitting)
-    sandbox.configure(creating_seconds={NEW: 2.0})
+    sandbox.configure(creating_seconds={NEW: 3600})
     flags, environment = (["--wait-for-inputs"], {}) if asked == "flag" else ([], {SETTING: "true"})
-    ended = submitting.run("submit", "jobs.jsonl", *flags, "--concurrency", 1, **environment)
+    with submitting.running("submit", "jobs.jsonl", *flags, "--concurrency", 1, **environment) as process:
+        until(lambda: len(sandbox.names()) == 2)
+        sandbox.configure(creating_seconds={})
+        ended = finish(process)
     assert ended.status == 0, ended.stderr
     assert sandbox.names() == ["old-0", "old-1", "new-0", "new-1", "new-2"]
     assert sandbox.calls() == 5
     assert f"trained model {NEW}" in ended.stderr
-    assert 2 <= sandbox.calls("GetTrainedModel") <= 20
+    assert sandbox.calls("GetTrainedModel") >= 3
     assert sandbox.calls("GetMLInputChannel") == 1
 
 
@@ -94,7 +103,7 @@ def test_a_worker_hands_messages_back_whose_model_is_being_created(
     working: Program, sandbox: Sandbox, aws: LocalAws
 ) -> None:
     """Those behind them come through; when the model is there, so do they, and none goes to the dead-letter queue."""
-    sandbox.configure(creating_seconds={NEW.replace("eu-central-1", "us-east-1"): 6.0})
+    sandbox.configure(creating_seconds={in_us(NEW): 3600})
     queue = aws.make_queue(receives=3)
     waiting = [in_virginia(request_named(f"new-{number}", model="new")) for number in range(3)]
     queue.put(*waiting, *jobs(3))
@@ -102,6 +111,8 @@ def test_a_worker_hands_messages_back_whose_model_is_being_created(
     with serving(working, queue, **visibility, **{SETTING: "true"}) as process:
         until(lambda: len(sandbox.names()) == 3)
         assert not any(name.startswith("new") for name in sandbox.names())
+        until(lambda: queue.size() == 3)
+        sandbox.configure(creating_seconds={})
         until(lambda: queue.size() == 0)
         process.send_signal(signal.SIGTERM)
         ended = finish(process)
@@ -111,6 +122,24 @@ def test_a_worker_hands_messages_back_whose_model_is_being_created(
     assert queue.dead is not None
     assert queue.dead.size() == 0
     assert not any(event["event"] in {"refused", "rejected"} for event in working.events(WORKER_LEDGER))
+
+
+def test_the_rows_of_a_manifest_on_the_queue_wait_one_by_one(working: Program, sandbox: Sandbox, aws: LocalAws) -> None:
+    """The message stays in hand until all of its rows are decided."""
+    sandbox.configure(creating_seconds={in_us(NEW): 3600})
+    queue = aws.make_queue()
+    rows = [in_virginia(request_named(f"new-{number}", model="new")) for number in range(2)] + jobs(2)
+    aws.put_object("jobs", "waiting.jsonl", "".join(json.dumps(each) + "\n" for each in rows))
+    queue.put({"manifest": "s3://jobs/waiting.jsonl"})
+    with serving(working, queue, **{SETTING: "true"}) as process:
+        until(lambda: len(sandbox.names()) == 2)
+        assert not any(name.startswith("new") for name in sandbox.names())
+        sandbox.configure(creating_seconds={})
+        until(lambda: queue.size() == 0)
+        process.send_signal(signal.SIGTERM)
+        assert finish(process).status == 0
+    assert sorted(sandbox.names())[2:] == ["new-0", "new-1"]
+    assert sandbox.calls() == 4
 
 
 def test_the_python_api_waits_by_the_same_setting(

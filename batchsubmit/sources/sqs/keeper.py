@@ -61,7 +61,7 @@ class Keeper:
             self._wake.clear()  # whoever wakes us from here on has come too late for this turn
             await self._extend()
             await self._return_what_ends()
-            await self._return_what_is_unknown()
+            await self._return_what_is_set_aside()
             now = self._site.clock.monotonic()
             if now >= recheck_at:
                 await self._recheck(on_decided, on_ready)
@@ -125,28 +125,30 @@ class Keeper:
             self._log.info("queue.limit_reached", messages=len(returns))
             await self._site.hand_back.send(returns)
 
-    async def _return_what_is_unknown(self) -> None:
-        """Hand back for long what nobody can tell of now, or whose input is not ready; both are looked up again."""
+    async def _return_what_is_set_aside(self) -> None:
+        """Hand back for long what can be neither sent nor decided now; when it comes again, that is tried again."""
         site = self._site
         today, now = site.clock.now().timestamp(), site.clock.monotonic()
-        for holding in self._stock.unknown():
+        for holding in self._stock.set_aside():
+            place = holding.place
             messages = self._stock.drop(holding)
-            away = [(each, self._seconds_away(holding, each)) for each in messages]
+            away = [(each, self._seconds_away(place, each)) for each in messages]
             returns = [put_back(each, seconds, terms=site.terms, now=today) for each, seconds in away]
             for each in returns:
                 if not (each.renew and site.hand_back.may_renew):
                     site.away.went(_NO_LANE, each.message, now + each.seconds)
-            if holding.can_wait:
-                self._log.info("message.waits_for_input", job=holding.key, messages=len(returns))
-            else:
-                site.counters.undecided += len(returns)
-                self._log.warning("message.undecided", job=holding.key, messages=len(returns))
+            site.counters.undecided += len(returns) if place is Place.UNKNOWN else 0
+            log = self._log.info if place is Place.NOT_READY else self._log.warning
+            why = "message.not_ready" if place is Place.NOT_READY else "message.undecided"
+            log(why, job=holding.key, messages=len(returns), seconds=max(seconds for _, seconds in away))
             await site.hand_back.send(returns)
 
-    def _seconds_away(self, holding: Holding, message: Message) -> int:
+    def _seconds_away(self, place: Place, message: Message) -> int:
         worker = self._site.settings.worker
         first, most = worker.visibility_timeout_seconds, worker.max_delay_seconds
-        return delay_seconds(message, first=first, most=max(first, most)) if holding.can_wait else max(first, most)
+        if place is Place.NOT_READY:
+            return delay_seconds(message, first=first, most=max(first, most))
+        return max(first, most)
 
     async def _recheck(
         self, on_decided: Callable[[Holding], Awaitable[None]], on_ready: Callable[[Holding], None]

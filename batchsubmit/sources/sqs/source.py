@@ -208,17 +208,12 @@ class SqsSource:
         self._taken.discard(holding.key)
         self._stock.shelve(holding, first=True)
 
-    def set_aside(self, holding: Holding) -> None:
-        """Nobody can tell what became of a job that was taken: its messages go back for long, or with all others."""
+    def set_aside(self, holding: Holding, place: Place) -> None:
+        """A job that was taken can be neither sent nor decided now: its messages go back for long, or with all."""
         self._taken.discard(holding.key)
         if not self._intake.is_closing:
-            holding.place = Place.UNKNOWN
+            holding.place = place
             self._keeper.wake()
-
-    def put_aside(self, holding: Holding) -> None:
-        """A job that was taken can not be sent for long: its messages go back to the queue."""
-        holding.can_wait = True
-        self.set_aside(holding)
 
     def let_go(self, key: str) -> None:
         """A row that was taken is no longer under way."""
@@ -248,11 +243,11 @@ class _MessageDelivery:
 
     def put_aside(self) -> None:
         """Back to the queue, for longer each time."""
-        self._source.put_aside(self._holding)
+        self._source.set_aside(self._holding, Place.NOT_READY)
 
     def left_unknown(self) -> None:
         """Back to the queue for a long while."""
-        self._source.set_aside(self._holding)
+        self._source.set_aside(self._holding, Place.UNKNOWN)
 
 
 class _RowDelivery:

@@ -21,20 +21,20 @@ class Place(StrEnum):
     TAKEN = "taken"  # with the engine
     HELD_BACK = "held_back"  # somebody else of this process has the job; what became of it is looked at again
     UNKNOWN = "unknown"  # nobody can tell now what became of the job: it goes back for a long while
+    NOT_READY = "not_ready"  # its trained model or channel is still being created: the same, for longer each time
     EXPANDED = "expanded"  # a manifest whose jobs are being submitted
     GONE = "gone"
 
 
 @dataclass(slots=True, eq=False)
 class Holding:
-    """One job, or one manifest, with its messages by id. `can_wait`: it goes back, since its input is not ready."""
+    """One job, or one manifest, with its messages by id."""
 
     key: str
     lane: str
     job: Job | None
     place: Place = Place.WAITING
     messages: dict[str, Message] = field(default_factory=dict)
-    can_wait: bool = False
 
 
 class Stock:
@@ -65,9 +65,9 @@ class Stock:
         """Those whose fate is to be found out."""
         return [each for each in self._by_key.values() if each.place is Place.HELD_BACK]
 
-    def unknown(self) -> list[Holding]:
-        """Those whose fate cannot be found out now."""
-        return [each for each in self._by_key.values() if each.place is Place.UNKNOWN]
+    def set_aside(self) -> list[Holding]:
+        """Those that can be neither sent nor decided now."""
+        return [each for each in self._by_key.values() if each.place in {Place.UNKNOWN, Place.NOT_READY}]
 
     def waiting(self) -> dict[str, int]:
         """How many jobs of each lane wait."""
