@@ -45,10 +45,6 @@ class _Known:
     resource: Resource | None
     until: float
 
-    @property
-    def is_creating(self) -> bool:
-        return self.resource is not None and self.resource.status in CREATING_STATUSES
-
 
 class Inputs:
     """What one run knows of the inputs of its jobs, and the jobs that wait for them."""
@@ -93,7 +89,7 @@ class Inputs:
             if known is None or known.until <= self._clock.monotonic():
                 self._look_first(each, delivery, tasks, doing)
                 return True
-            if known.is_creating:
+            if self._being_created(each):
                 self._put_aside(each, delivery, tasks, doing)
                 return True
         return False
@@ -123,24 +119,28 @@ class Inputs:
         """Look at an input at growing intervals until it is no longer being created, then let its jobs go on."""
         pause = self._least_pause
         with doing.looking_up():
-            while self._known[wanted].is_creating and not self._stop.requested:
+            while (resource := self._being_created(wanted)) is not None:
                 await self._stop.pause(pause)
+                if self._stop.requested:
+                    self.unfinished[str(wanted)] = resource.status
+                    break
                 pause = min(pause * 2, self._most_pause)
                 await self._look(wanted)
-            resource = self._known[wanted].resource
-            if self._known[wanted].is_creating and resource is not None:
-                self.unfinished[str(wanted)] = resource.status
             for release in reversed(self._aside.pop(wanted)):
                 release()
 
+    def _being_created(self, wanted: Input) -> Resource | None:
+        known = self._known.get(wanted)
+        is_creating = known is not None and known.resource is not None and known.resource.status in CREATING_STATUSES
+        return known.resource if known is not None and is_creating else None
+
     async def _look(self, wanted: Input) -> None:
-        """Learn where an input stands."""
+        """Learn where an input stands. A look that fails for a while does not end a wait."""
         before = self._known.get(wanted)
         try:
             resource: Resource | None = await self._resources.get(wanted)
         except ReadError as exc:
-            may_come = before is not None and before.is_creating and not (exc.is_forbidden or exc.is_not_found)
-            resource = before.resource if before is not None and may_come else None
+            resource = None if exc.is_forbidden or exc.is_not_found else self._being_created(wanted)
             get_logger().info("input.unseen", input=str(wanted), reason=str(exc))
         if resource is not None and resource.status != "ACTIVE" and (before is None or before.resource != resource):
             get_logger().warning("input.not_ready", input=str(wanted), status=resource.status)
