@@ -183,12 +183,15 @@ class Ends:
         details = await self._catalog.details(state.membership, state.arn)
         if details.status in RUNNING_STATUSES:
             return False
+        has_run = details.status == "ACTIVE"
         await self._recorder.record(
             Finished(
                 **state.stamp(self._recorder.now()),
                 arn=state.arn,
                 status=details.status,
-                message="" if details.status == "ACTIVE" else details.message,
+                code="" if has_run else details.code,
+                message="" if has_run else details.message,
+                logs="" if has_run else details.logs,
                 ended=timestamp(details.updated_at) if details.updated_at else "",
             )
         )

@@ -126,6 +126,11 @@ class SubmitSettings(_Section):
     deadline: str | None = Field(default=None, description="send nothing after this time (06:00) or RFC 3339 moment")
     max_failures: str | None = Field(default=None, description="stop once more jobs than this have failed, N or N%")
     wait: bool = Field(default=False, description="follow every job to its end")
+    wait_for_inputs: bool = Field(
+        default=False,
+        description="let jobs wait whose trained model or ML input channel is still being created; needs "
+        "cleanrooms-ml:GetTrainedModel and GetMLInputChannel",
+    )
 
 
 class NightSettings(_Section):

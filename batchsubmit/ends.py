@@ -76,18 +76,21 @@ class Ends:
 
     async def _record(self, state: JobState, sighting: Sighting) -> None:
         """Write down that a job has ended, with the service's words where it ended badly."""
-        status, message = sighting.status, ""
-        if status != "ACTIVE":
+        code, message, logs = "", "", ""
+        if sighting.status != "ACTIVE":
             try:
-                message = (await self._catalog.details(state.membership, state.arn)).message
+                details = await self._catalog.details(state.membership, state.arn)
+                code, message, logs = details.code, details.message, details.logs
             except ReadError as exc:
                 message = f"no reason known: {exc}"
         self._recorder.note(
             Finished(
                 **state.stamp(self._recorder.now()),
                 arn=state.arn,
-                status=status,
+                status=sighting.status,
+                code=code,
                 message=message,
+                logs=logs,
                 ended=timestamp(sighting.ended_at) if sighting.ended_at else "",
             )
         )

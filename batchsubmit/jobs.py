@@ -313,7 +313,7 @@ class Duplicate(_JobEvent, frozen=True, kw_only=True, tag="duplicate"):
     of: str
 
 
-class Failed(_JobEvent, frozen=True, kw_only=True, tag="failed"):
+class JobRejected(_JobEvent, frozen=True, kw_only=True, tag="rejected"):
     """The job can not be submitted; code and message are the service's own words, or the validator's."""
 
     code: str
@@ -321,16 +321,28 @@ class Failed(_JobEvent, frozen=True, kw_only=True, tag="failed"):
     attempt: int
 
 
+class EarlierRejected(JobRejected, frozen=True, kw_only=True, tag="failed"):
+    """The same as earlier versions wrote it. It is read and copied as it stands, and never written newly."""
+
+
 class Finished(_JobEvent, frozen=True, kw_only=True, tag="finished", omit_defaults=True):
-    """The service ran the job to its end: `ACTIVE` is well, anything else is not. `ended` is its own time of that."""
+    """The service ran the job to its end: `ACTIVE` is well, anything else is not.
+
+    `code` and `message` are its statusDetails, of which only the code is stable; `logs` says which of logs and metrics
+    did not arrive, and why. `ended` is the service's own time of the end.
+    """
 
     arn: str
     status: str
+    code: str = ""
     message: str
+    logs: str = ""
     ended: str = ""
 
 
-JobEvent: TypeAlias = Intent | Submitted | Refused | Unknown | Absent | Duplicate | Failed | Finished
+JobEvent: TypeAlias = (
+    Intent | Submitted | Refused | Unknown | Absent | Duplicate | JobRejected | EarlierRejected | Finished
+)
 Event: TypeAlias = RunStarted | RunEnded | JobEvent
 
 

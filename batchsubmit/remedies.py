@@ -4,8 +4,10 @@ Which refusal is which is decided in `cleanrooms.answers`; nothing is decided he
 """
 
 import re
+from collections.abc import Mapping
 
 from batchsubmit.jobs import Denied, Forbidden, RefusalCause
+from batchsubmit.printable import printable
 
 POLICY = "configs/deploy/iam-submit.json"
 CANCEL_POLICY = "configs/deploy/iam-cancel.json"
@@ -46,6 +48,11 @@ QUOTA_REQUEST = (
     "--desired-value N, with L-0F77DDDB for a membership and L-249F4B83 for an account"
 )
 """How to ask for more slots; the codes stand in AWS's "Quotas for Clean Rooms ML"."""
+
+
+def codes_words(codes: Mapping[str, int]) -> str:
+    """Say how many jobs ended badly for which code, the most frequent first."""
+    return printable(", ".join(f"{code} {count:,}" for code, count in sorted(codes.items(), key=lambda pair: -pair[1])))
 
 
 def quota_words(name: str, limit: float | None) -> str:

@@ -13,15 +13,18 @@ from msgspec.structs import replace
 from batchsubmit.jobs import (
     Absent,
     Duplicate,
-    Failed,
     Finished,
     Intent,
     JobEvent,
+    JobRejected,
     Refused,
     Stamp,
     Submitted,
     Unknown,
 )
+
+LOG_GROUP = "/aws/cleanroomsml/TrainedModelInferenceJobs"
+"""Where the logs of a job's container arrive in CloudWatch (User Guide, "Receiving model logs and metrics")."""
 
 
 class Phase(StrEnum):
@@ -53,7 +56,8 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
     """One job, as the ledger knows it.
 
     `attempt` is the number of the last one, `since` the time of its intent; `doubts` counts the attempts whose fate
-    had to be looked up and that were not found; `duplicates` are ARNs that run beside `arn`.
+    had to be looked up and that were not found; `duplicates` are ARNs that run beside `arn`. `code`, `message` and
+    `logs` are those of the last event that has them.
     """
 
     job: str
@@ -67,12 +71,24 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""
     message: str = ""
     status: str = ""
+    logs: str = ""
     doubts: int = 0
     duplicates: tuple[str, ...] = ()
 
     def stamp(self, at: str) -> Stamp:
         """Begin an event of this job."""
         return {"at": at, "job": self.job, "membership": self.membership, "name": self.name}
+
+    @property
+    def bad_end(self) -> str:
+        """The code of a job that ran to a bad end, or its status where the service gave none; else empty."""
+        return self.code or self.status if self.phase is Phase.FINISHED and self.status != "ACTIVE" else ""
+
+
+def end_words(end: JobState | Finished) -> str:
+    """Say how a job ended badly: status, code, message, and what keeps its logs from being read."""
+    said = ": ".join(filter(None, (end.status, end.code, end.message)))
+    return f"{said} ({end.logs})" if end.logs else said
 
 
 def fold(state: JobState | None, event: JobEvent) -> JobState:
@@ -97,10 +113,18 @@ def fold(state: JobState | None, event: JobEvent) -> JobState:
             return replace(before, phase=Phase.ABSENT, attempt=event.attempt, doubts=before.doubts + 1)
         case Duplicate():
             return replace(before, duplicates=(*before.duplicates, event.arn))
-        case Failed():
+        case JobRejected():
             return replace(before, phase=Phase.FAILED, attempt=event.attempt, code=event.code, message=event.message)
         case Finished():
-            return replace(before, phase=Phase.FINISHED, arn=event.arn, status=event.status, message=event.message)
+            return replace(
+                before,
+                phase=Phase.FINISHED,
+                arn=event.arn,
+                status=event.status,
+                code=event.code,
+                message=event.message,
+                logs=event.logs,
+            )
         case _:
             assert_never(event)
 

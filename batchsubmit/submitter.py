@@ -14,10 +14,10 @@ from batchsubmit.jobs import (
     Accepted,
     Conflicted,
     Denied,
-    Failed,
     Forbidden,
     Intent,
     Job,
+    JobRejected,
     NotSent,
     OtherQuotaExceeded,
     Outcome,
@@ -178,7 +178,7 @@ class Submitter:
 
     async def fail(self, job: Job, outcome: Rejected | Conflicted | Denied) -> bool:
         """Record that a job failed for good; False where another worker has it by now, and will find out itself."""
-        failed = Failed(
+        failed = JobRejected(
             **job.stamp(self._recorder.now()),
             code=outcome.code,
             message=outcome.message,

@@ -13,9 +13,9 @@ from batchsubmit.clock import timestamp
 from batchsubmit.jobs import (
     Absent,
     Event,
-    Failed,
     Finished,
     Intent,
+    JobRejected,
     Refused,
     RunEnded,
     RunStarted,
@@ -102,7 +102,7 @@ class Story:
 
     def failed(self, seconds: float, name: str, code: str = "ValidationException", message: str = "no") -> None:
         """Never accepted."""
-        self.events.append(Failed(**self._stamp(seconds, name), code=code, message=message, attempt=1))
+        self.events.append(JobRejected(**self._stamp(seconds, name), code=code, message=message, attempt=1))
 
     def finished(
         self, seconds: float, name: str, status: str = "ACTIVE", message: str = "", ended: float | None = None
@@ -198,7 +198,7 @@ class Night:
         if luck > 0.98:
             message = f"Trained model {model} is not ACTIVE (request {uuid.UUID(int=drawn.getrandbits(128))})"
             yield answered, Refused(**stamp(answered), code="ValidationException", attempt=attempt)
-            failed = Failed(**stamp(answered), code="ValidationException", message=message, attempt=attempt)
+            failed = JobRejected(**stamp(answered), code="ValidationException", message=message, attempt=attempt)
             yield answered, failed
             return answered
         job = arn("trained-model-inference-job", f"{drawn.getrandbits(128):032x}", membership)

@@ -14,7 +14,7 @@ from browser import open_browser
 from nights import BEGIN, MEMBERSHIPS, Night
 
 from batchsubmit.clock import timestamp
-from batchsubmit.jobs import Event, Failed, RunEnded, Submitted
+from batchsubmit.jobs import Event, JobRejected, RunEnded, Submitted
 from batchsubmit.report.chronicle import Chronicle
 from batchsubmit.report.page import Setting, page_parts
 
@@ -31,7 +31,7 @@ def night() -> Iterator[Event]:
     for event in Night(jobs=ROWS, seed=SEED).events():
         if event.at > timestamp(DEADLINE):
             break
-        decided += isinstance(event, Submitted | Failed)
+        decided += isinstance(event, Submitted | JobRejected)
         yield event
     yield RunEnded(
         at=timestamp(DEADLINE),

@@ -36,11 +36,12 @@ class Submitted(_Outcome):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(_Outcome):
-    """The service ran the job to its end: `ACTIVE` is well, any other status is not, and the message may say why."""
+    """The service ran the job to its end: `ACTIVE` is well; any other status is not, and code and message say why."""
 
     arn: str
     status: str
     message: str = ""
+    code: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -122,6 +123,7 @@ class OutcomeWatch:
                             arn=state.arn,
                             status=status,
                             message=message,
+                            code=state.code,
                             earlier=True,
                         )
                     )
@@ -142,14 +144,21 @@ class OutcomeWatch:
         match event:
             case jobs.Submitted() if key in self._undecided:
                 self._accept(Submitted(key=key, membership=membership, name=name, arn=event.arn))
-            case jobs.Failed() if key in self._undecided:
+            case jobs.JobRejected() if key in self._undecided:
                 del self._undecided[key]
                 code, message = event.code, event.message
                 self._tell(Failed(key=key, membership=membership, name=name, code=code, message=message))
             case jobs.Finished() if key in self._running:
-                arn, status, message = event.arn, event.status, event.message
                 self._finish(
-                    Finished(key=key, membership=membership, name=name, arn=arn, status=status, message=message)
+                    Finished(
+                        key=key,
+                        membership=membership,
+                        name=name,
+                        arn=event.arn,
+                        status=event.status,
+                        message=event.message,
+                        code=event.code,
+                    )
                 )
             case _:
                 pass

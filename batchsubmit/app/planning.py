@@ -4,17 +4,18 @@ It makes no Start call and writes nothing; a ledger may be in use by a run meanw
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.readiness import Need, Readier, Readiness
+from batchsubmit.app.readiness import Readier, Readiness, warnings_of
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submitting import Undertaking, default_ledger, refuse_rehearsal_mix
 from batchsubmit.book import Book
-from batchsubmit.cleanrooms import RUNNING_STATUSES
+from batchsubmit.cleanrooms import RUNNING_STATUSES, Input, inputs_of
 from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.clock import SystemClock
@@ -155,13 +156,18 @@ class Planner:
             history=known,
             word=self._options.word,
         )
-        readiness = None
+        readiness, wanted = None, Counter[Input]()
         running = observatory.running(own, self._now)
         if self._options.online:
-            running, readiness = await self._look(prospect)
+            wanted = await asyncio.to_thread(self._wanted, prospect)
+            running, readiness = await self._look(prospect, wanted)
         counts = None if running is None else {membership: len(jobs) for membership, jobs in running.items()}
         seen = counts if self._options.online else None
         outlook = await asyncio.to_thread(observatory.look_ahead, running or {}, seen=seen, quick=quick)
+        if readiness is not None:
+            through_at = self._now + timedelta(seconds=outlook.finish.seconds) if outlook.finish else None
+            words = warnings_of(readiness.found, wanted, now=self._now, through_at=through_at)
+            readiness = replace(readiness, warnings=(*readiness.warnings, *words))
         return Plan(
             manifest=self._options.manifest,
             ledger=path,
@@ -185,7 +191,9 @@ class Planner:
             *find(self._listed - places, "is already listed by the service"),
         ]
 
-    async def _look(self, prospect: Prospect) -> tuple[dict[str, list[RunningAhead]], Readiness]:
+    async def _look(
+        self, prospect: Prospect, wanted: Iterable[Input]
+    ) -> tuple[dict[str, list[RunningAhead]], Readiness]:
         """See on the service who runs and whether what the jobs need is there."""
         region = resolve_region(self._settings.aws) or self._inventory.region
         if not region:
@@ -196,10 +204,11 @@ class Planner:
             concurrency=self._settings.submit.concurrency,
             tag_jobs=self._settings.submit.tag_jobs,
         )
-        needs = await asyncio.to_thread(self._needs)
         async with access as api:
             running = await self._running(api, prospect)
-            return running, await Readier(api, self._settings.retry).check(needs)
+            return running, await Readier(api, self._settings.retry).check(
+                wanted, waits=self._settings.submit.wait_for_inputs
+            )
 
     async def _running(self, api: CleanRooms, prospect: Prospect) -> dict[str, list[RunningAhead]]:
         catalog = Catalog(api, self._settings.retry, sleep=asyncio.sleep)
@@ -221,18 +230,17 @@ class Planner:
             ]
         return found
 
-    def _needs(self) -> set[Need]:
-        """What the rows name; reads the whole manifest again."""
-        needs = set()
+    def _wanted(self, prospect: Prospect) -> Counter[Input]:
+        """Count the rows to do by what they name, which the other rows name too; reads the whole manifest again."""
+        wanted = Counter[Input]()
         index = self._inventory.index
+        to_do = {number for lane in prospect.lanes.values() for number in lane.rows_to_do}
         for number in range(len(index)):
             request = self._reader.request_at(index.offsets[number], index.lines[number])
             if request is not None:
-                membership = request["membershipIdentifier"]
-                version = request.get("trainedModelVersionIdentifier", "")
-                needs.add(Need("trained model", membership, request["trainedModelArn"], version))
-                needs.add(Need("channel", membership, request["dataSource"]["mlInputChannelArn"]))
-        return needs
+                for each in inputs_of(request):
+                    wanted[each] += number in to_do
+        return wanted
 
 
 def read_history(location: Location, *, sandbox: bool, region: str | None) -> tuple[History, Book]:

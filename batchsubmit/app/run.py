@@ -23,7 +23,7 @@ from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.sources import Spooled
 from batchsubmit.sources.inventory import Inventory
 from batchsubmit.standing.account import Account
-from batchsubmit.states import Action, JobState, Phase, decide
+from batchsubmit.states import Action, JobState, Phase, decide, end_words
 from batchsubmit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Run:
         self._id = _run_name(self._clock.now())
         self.tally = Tally(self._judge_failures)
         self.undecided: dict[str, str] = {}
+        self.waits_for: dict[str, str] = {}
         self.quotas: dict[str, int] = {}
         self.refused_by: dict[str, float | None] = {}
         self.held_by_others: dict[str, str] = {}
@@ -137,7 +138,7 @@ class Run:
         states = [self.ledger.book.get(key) for key in self.canaries()]
         bad = [state for state in states if state is not None and _is_bad(state)]
         if bad:
-            why = bad[0].message or bad[0].status or bad[0].code
+            why = end_words(bad[0]) if bad[0].bad_end else f"{bad[0].code}: {bad[0].message}"
             words = (
                 f"{len(bad)} of {counted(len(states), 'canary', 'canaries')} did not finish well; {bad[0].name}: {why}"
             )
@@ -175,6 +176,7 @@ class Run:
             left=after.left,
             finished_well=after.finished_well,
             finished_badly=after.finished - after.finished_well,
+            bad_ends=dict(after.bad_ends),
             refused_by_quota=self.tally.refused_by_quota,
             throttled=self.tally.throttled,
             seconds=round(self._clock.monotonic() - self._began_at, 3),
@@ -184,6 +186,7 @@ class Run:
             warnings=self.warnings,
             held_by_others=self.held_by_others,
             held=self.held,
+            waits_for=self.waits_for,
             refused_by=self.refused_by,
             unknown_jobs=tuple(
                 UnknownJob(

@@ -12,7 +12,7 @@ from typing import Any
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock
 from batchsubmit.exits import EXIT_DONE, EXIT_STOPPED
-from batchsubmit.jobs import Failed, RunEnded, RunStarted
+from batchsubmit.jobs import JobRejected, RunEnded, RunStarted
 from batchsubmit.ledger import LostJobError, Mine
 from batchsubmit.logger import get_logger
 from batchsubmit.observers.logs import bind_run
@@ -141,7 +141,7 @@ class LedgerBooks:
         """Say the same of one."""
         return decide(self._recorder.ledger.book.get(key))
 
-    async def record(self, event: Failed) -> bool:
+    async def record(self, event: JobRejected) -> bool:
         """Write down that a message can never work, unless that is done, or is being done by somebody else."""
         claim = await self._recorder.ledger.claim(event.job)
         if not isinstance(claim, Mine):

@@ -16,8 +16,7 @@ from batchsubmit.app.run import Run, SubmitOptions
 from batchsubmit.app.view import Display
 from batchsubmit.app.workplace import Workplace
 from batchsubmit.book import Book
-from batchsubmit.cleanrooms import JobsApi
-from batchsubmit.cleanrooms.client import open_cleanrooms
+from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
@@ -169,7 +168,7 @@ async def _send_canaries(workplace: Workplace, open_source: Callable[..., Manife
 
 
 @asynccontextmanager
-async def _open_service(options: SubmitOptions, settings: Settings, region: str) -> AsyncIterator[JobsApi]:
+async def _open_service(options: SubmitOptions, settings: Settings, region: str) -> AsyncIterator[CleanRooms]:
     """Open a client on the service, or on a sandbox that lives as long."""
     async with AsyncExitStack() as stack:
         url = None

@@ -14,8 +14,7 @@ from batchsubmit.app.shift import LedgerBooks, Shift, ShiftSummary
 from batchsubmit.app.submitting import refuse_rehearsal_mix
 from batchsubmit.app.vigil import Station, Vigil
 from batchsubmit.book import Book
-from batchsubmit.cleanrooms import JobsApi
-from batchsubmit.cleanrooms.client import open_cleanrooms
+from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import Quotas, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
@@ -106,7 +105,7 @@ async def _open_ledger(
         yield ledger
 
 
-def _open_service(settings: Settings, region: str) -> AbstractAsyncContextManager[JobsApi]:
+def _open_service(settings: Settings, region: str) -> AbstractAsyncContextManager[CleanRooms]:
     return open_cleanrooms(
         settings.aws,
         region=region,
@@ -147,7 +146,7 @@ def queue_and_region(settings: Settings) -> tuple[str, str]:
     return url, region
 
 
-async def _serve(shop: "_Shop", api: JobsApi) -> None:
+async def _serve(shop: "_Shop", api: CleanRooms) -> None:
     """Run the engine on the queue."""
     settings, stop, recorder = shop.settings, shop.stop, shop.recorder
     checker = RequestChecker(region=shop.region, own_tag=settings.submit.tag_jobs)
@@ -188,11 +187,11 @@ class _Shop:
     grace: Grace
 
 
-def _station(source: SqsSource, shop: _Shop, api: JobsApi, quotas: Quotas) -> Station:
+def _station(source: SqsSource, shop: _Shop, api: CleanRooms, quotas: Quotas) -> Station:
     """Put the engine together."""
     settings, stop, recorder = shop.settings, shop.stop, shop.recorder
     gates = Gates.of(settings.rate, stop)
-    around = Surroundings(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates)
+    around = Surroundings(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates, resources=api)
     machinery = Machinery(around, is_endless=True)
     machinery.quotas = quotas
 

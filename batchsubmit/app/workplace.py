@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from batchsubmit.app.run import Run
 from batchsubmit.app.view import Display, View
-from batchsubmit.cleanrooms import JobsApi
+from batchsubmit.cleanrooms.client import CleanRooms
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.engine.machinery import Gates, Machinery, Surroundings
@@ -30,7 +30,7 @@ class Workplace:
 
     @classmethod
     def of(
-        cls, run: Run, settings: Settings, api: JobsApi, observers: Sequence[Observer], display: Display
+        cls, run: Run, settings: Settings, api: CleanRooms, observers: Sequence[Observer], display: Display
     ) -> "Workplace":
         """Set up the machinery as the run was asked to work."""
         around = Surroundings(
@@ -39,6 +39,7 @@ class Workplace:
             recorder=Recorder(run.ledger, SystemClock(), (run.tally, *observers)),
             stop=run.stop,
             gates=Gates.of(settings.rate, run.stop),
+            resources=api,
         )
         options = run.options
         machinery = Machinery(around, retry_failed=options.retry_failed, resubmit_unknown=options.resubmit_unknown)
@@ -62,6 +63,7 @@ class Workplace:
         with self.display(view):
             await engine.run(left_unknown)
         run.undecided |= engine.undecided
+        run.waits_for |= engine.waits_for
         run.quotas = slots.quotas()
         run.refused_by |= slots.refused_by
         run.held |= engine.held_lanes()

@@ -19,8 +19,8 @@ _UUID_BYTES = 16
 _KINDS = (None, Phase.SUBMITTED, Phase.FAILED, Phase.FINISHED)
 
 _T = TypeVar("_T")
-_Shared = tuple[str, str, str, bool, int, str, str, int]
-"""Membership, trained model, ARN without its UUID, whether it has one, attempt, code, status, doubts."""
+_Shared = tuple[str, str, str, bool, int, str, str, str, int]
+"""Membership, trained model, ARN without its UUID, whether it has one, attempt, code, status, logs, doubts."""
 
 
 class SettledJobs:
@@ -114,6 +114,7 @@ class SettledJobs:
                 state.attempt,
                 state.code,
                 state.status,
+                state.logs,
                 state.doubts,
             )
         )
@@ -123,7 +124,7 @@ class SettledJobs:
     def _unpacked(self, number: int) -> JobState:
         offset = self._offsets[number]
         shared, minute, fraction, length = _HEAD.unpack_from(self._records, offset)
-        membership, trained_model, arn, has_uuid, attempt, code, status, doubts = self._shared[shared]
+        membership, trained_model, arn, has_uuid, attempt, code, status, logs, doubts = self._shared[shared]
         begin = offset + _HEAD.size
         if has_uuid:
             arn = f"{arn}/{_uuid_text(self._records[begin : begin + _UUID_BYTES])}"
@@ -142,6 +143,7 @@ class SettledJobs:
             code=code,
             message=message,
             status=status,
+            logs=logs,
             doubts=doubts,
         )
 

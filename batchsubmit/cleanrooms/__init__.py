@@ -5,7 +5,7 @@ contract tests. One `start` is one attempt on the wire. Nothing here knows the l
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -40,11 +40,16 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDetails:
-    """A job as Get shows it; `request` holds the members that a Start request could have had."""
+    """A job as Get shows it; `request` holds the members that a Start request could have had.
+
+    `code` and `message` are its statusDetails; `logs` names what did not reach CloudWatch, logs or metrics, and why.
+    """
 
     arn: str
     status: str
+    code: str = ""
     message: str
+    logs: str = ""
     tags: Mapping[str, str]
     request: Mapping[str, Any]
     created_at: datetime | None = None
@@ -76,12 +81,46 @@ class JobsApi(Protocol):
         ...
 
 
+CREATING_STATUSES = frozenset({"CREATE_PENDING", "CREATE_IN_PROGRESS"})
+"""An input in one of these can not be used yet."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Input:
+    """What a job reads: a trained model or an ML input channel; `version` is of a model, empty for its latest one."""
+
+    kind: str
+    membership: str
+    arn: str
+    version: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.arn}"
+
+
+def inputs_of(request: Mapping[str, Any]) -> tuple[Input, Input]:
+    """Name the trained model and the channel of a valid request."""
+    membership = request["membershipIdentifier"]
+    version = request.get("trainedModelVersionIdentifier") or ""
+    return (
+        Input("trained model", membership, request["trainedModelArn"], version),
+        Input("channel", membership, request["dataSource"]["mlInputChannelArn"]),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """A trained model or an ML input channel; `ACTIVE` is ready for use."""
+    """A trained model or an ML input channel as the service shows it; `ACTIVE` is ready for use.
+
+    `message` is its statusDetails. Of a channel: `kept_until`, when its data goes, and `budgets`, how often each of the
+    tables behind it may still be accessed, by the ARN of the association of the table.
+    """
 
     arn: str
     status: str
+    message: str = ""
+    kept_until: datetime | None = None
+    budgets: Mapping[str, int] = field(default_factory=dict)
 
 
 class ResourcesApi(Protocol):

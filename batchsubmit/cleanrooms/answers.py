@@ -6,7 +6,7 @@ both sides of the seam.
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -99,6 +99,7 @@ _SLOT_QUOTA = re.compile(r"inference[ _-]job|inferencejobs|L-0F77DDDB|L-249F4B83
 
 MOST_RETRY_AFTER_SECONDS = 60.0
 """`Retry-After` is followed up to here; more would let one odd answer hold a run up for hours."""
+_LONGEST_DETAILS = 500
 
 _REQUEST_MEMBERS = frozenset(
     {
@@ -147,10 +148,13 @@ def read_summary(job: Mapping[str, Any]) -> JobSummary:
 
 def read_details(answer: Mapping[str, Any]) -> JobDetails:
     """Read an answer of Get. Raises KeyError where a member is missing."""
+    said = answer.get("statusDetails", {})
     return JobDetails(
         arn=answer["trainedModelInferenceJobArn"],
         status=answer["status"],
-        message=answer.get("statusDetails", {}).get("message", ""),
+        code=said.get("statusCode", ""),
+        message=said.get("message", ""),
+        logs="; ".join(filter(None, (_unpublished(answer, "logs"), _unpublished(answer, "metrics")))),
         tags=answer.get("tags", {}),
         request={name: value for name, value in answer.items() if name in _REQUEST_MEMBERS},
         created_at=answer.get("createTime"),
@@ -158,9 +162,28 @@ def read_details(answer: Mapping[str, Any]) -> JobDetails:
     )
 
 
+def _unpublished(answer: Mapping[str, Any], kind: str) -> str:
+    """Say that a job's logs or metrics did not reach CloudWatch, and why; empty where they did, or nothing is said."""
+    status = answer.get(f"{kind}Status", "PUBLISH_SUCCEEDED")
+    if status == "PUBLISH_SUCCEEDED":
+        return ""
+    return f"{kind} {status}: {answer.get(f'{kind}StatusDetails', '')}".rstrip(": ")[:_LONGEST_DETAILS]
+
+
 def read_resource(arn: str, answer: Mapping[str, Any]) -> Resource:
-    """Read an answer about a trained model or a channel. Raises KeyError where its status is missing."""
-    return Resource(arn=arn, status=answer["status"])
+    """Read an answer about a trained model or a channel. Raises KeyError where its status is missing.
+
+    That a channel's retentionInDays count from its createTime is an assumption; no page says so.
+    """
+    said, days = answer.get("statusDetails", {}), answer.get("retentionInDays")
+    budgets = answer.get("privacyBudgets", {}).get("accessBudgets", ())
+    return Resource(
+        arn=arn,
+        status=answer["status"],
+        message=": ".join(filter(None, (said.get("statusCode"), said.get("message")))),
+        kept_until=None if days is None else answer["createTime"] + timedelta(days=days),
+        budgets={each["resourceArn"]: each["aggregateRemainingBudget"] for each in budgets},
+    )
 
 
 def read_refusal(

@@ -1,4 +1,4 @@
-"""Reads of the service that succeed or say why not: whole lists page by page, and single jobs.
+"""Reads of the service that succeed or say why not: whole lists page by page, single jobs, trained models and channels.
 
 What List and Get answer is untrusted input: throttled, empty in the middle, with a token that expires. Whoever needs
 to know (`follow`, and the lookup of unknown jobs) gets a whole answer or a `ReadError`.
@@ -12,7 +12,7 @@ from typing import TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 from tenacity import wait_random_exponential as full_jitter
 
-from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi, JobSummary
+from batchsubmit.cleanrooms import Input, JobDetails, JobPage, JobsApi, JobSummary, Resource, ResourcesApi
 from batchsubmit.config import RetrySettings
 from batchsubmit.jobs import Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
 from batchsubmit.pacing import RateGate
@@ -47,18 +47,16 @@ def _words(operation: str, outcome: Outcome) -> str:
     return forbidden_words(operation, outcome) if isinstance(outcome, Denied | Forbidden) else f"{operation}: {outcome}"
 
 
-class Catalog:
-    """The jobs on the service."""
+class _Reads:
+    """Makes reads at their own rate, each again where that may help."""
 
     def __init__(
         self,
-        api: JobsApi,
         settings: RetrySettings,
         *,
-        gate: RateGate | None = None,
+        gate: RateGate | None,
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
-        self._api = api
         self._gate = gate
         self._sleep = sleep
         self._retrying = AsyncRetrying(
@@ -69,39 +67,9 @@ class Catalog:
             retry_error_callback=_last_answer,
         )
 
-    async def jobs(self, membership: str, *, trained_model: str | None = None) -> list[JobSummary]:
-        """Read all jobs of a membership, each once. Raises ReadError."""
-        for _ in range(_TRIES):
-            found: dict[str, JobSummary] = {}
-            token: str | None = None
-            while True:
-                page = await self._page(membership, trained_model, token)
-                if page is None:
-                    break  # the token expired: what was read may have moved, so begin again
-                found.update((job.arn, job) for job in page.jobs)
-                if page.next_token is None:
-                    return list(found.values())
-                token = page.next_token
-        raise ReadError("ListTrainedModelInferenceJobs", Uncertain("its page tokens expire before they are used"))
-
-    async def _page(self, membership: str, trained_model: str | None, token: str | None) -> JobPage | None:
-        answer: JobPage | Outcome = await self._retrying(
-            partial(self._paced, partial(self._api.list_page, membership, trained_model=trained_model, token=token))
-        )
-        if isinstance(answer, JobPage):
-            return answer
-        if token is not None and isinstance(answer, Rejected):
-            return None
-        raise ReadError("ListTrainedModelInferenceJobs", answer)
-
-    async def details(self, membership: str, arn: str) -> JobDetails:
-        """Read all about one job. Raises ReadError."""
-        answer: JobDetails | Outcome = await self._retrying(
-            partial(self._paced, partial(self._api.get, membership, arn))
-        )
-        if isinstance(answer, JobDetails):
-            return answer
-        raise ReadError("GetTrainedModelInferenceJob", answer)
+    async def _read(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        answer: _Answer = await self._retrying(partial(self._paced, call))
+        return answer
 
     async def _paced(self, read: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Make one call at the rate of reads, which throttling of reads slows down; Start calls have their own.
@@ -121,6 +89,80 @@ class Catalog:
         if isinstance(answer, Throttled | Uncertain) and answer.retry_after_seconds:
             await self._sleep(answer.retry_after_seconds)
         return answer
+
+
+class Catalog(_Reads):
+    """The jobs on the service."""
+
+    def __init__(
+        self,
+        api: JobsApi,
+        settings: RetrySettings,
+        *,
+        gate: RateGate | None = None,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        super().__init__(settings, gate=gate, sleep=sleep)
+        self._api = api
+
+    async def jobs(self, membership: str, *, trained_model: str | None = None) -> list[JobSummary]:
+        """Read all jobs of a membership, each once. Raises ReadError."""
+        for _ in range(_TRIES):
+            found: dict[str, JobSummary] = {}
+            token: str | None = None
+            while True:
+                page = await self._page(membership, trained_model, token)
+                if page is None:
+                    break  # the token expired: what was read may have moved, so begin again
+                found.update((job.arn, job) for job in page.jobs)
+                if page.next_token is None:
+                    return list(found.values())
+                token = page.next_token
+        raise ReadError("ListTrainedModelInferenceJobs", Uncertain("its page tokens expire before they are used"))
+
+    async def _page(self, membership: str, trained_model: str | None, token: str | None) -> JobPage | None:
+        answer: JobPage | Outcome = await self._read(
+            partial(self._api.list_page, membership, trained_model=trained_model, token=token)
+        )
+        if isinstance(answer, JobPage):
+            return answer
+        if token is not None and isinstance(answer, Rejected):
+            return None
+        raise ReadError("ListTrainedModelInferenceJobs", answer)
+
+    async def details(self, membership: str, arn: str) -> JobDetails:
+        """Read all about one job. Raises ReadError."""
+        answer: JobDetails | Outcome = await self._read(partial(self._api.get, membership, arn))
+        if isinstance(answer, JobDetails):
+            return answer
+        raise ReadError("GetTrainedModelInferenceJob", answer)
+
+
+class Resources(_Reads):
+    """The trained models and ML input channels on the service."""
+
+    def __init__(
+        self,
+        api: ResourcesApi,
+        settings: RetrySettings,
+        *,
+        gate: RateGate | None = None,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        super().__init__(settings, gate=gate, sleep=sleep)
+        self._api = api
+
+    async def get(self, wanted: Input) -> Resource:
+        """Read one. Raises ReadError."""
+        if wanted.kind == "channel":
+            operation, call = "GetMLInputChannel", partial(self._api.channel, wanted.membership, wanted.arn)
+        else:
+            version = wanted.version or None
+            operation, call = "GetTrainedModel", partial(self._api.model, wanted.membership, wanted.arn, version)
+        answer: Resource | Outcome = await self._read(call)
+        if isinstance(answer, Resource):
+            return answer
+        raise ReadError(operation, answer)
 
 
 def _last_answer(state: RetryCallState) -> object:

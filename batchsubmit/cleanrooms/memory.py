@@ -76,12 +76,12 @@ class MemoryCleanRooms:
         request = {"membershipIdentifier": membership, "trainedModelArn": arn, "versionIdentifier": version}
         given = {name: value for name, value in request.items() if value is not None}
         answer = self._call("GetTrainedModel", "", given)
-        return read_resource(arn, answer) if isinstance(answer, dict) else answer
+        return read_resource(arn, _with_moments(answer)) if isinstance(answer, dict) else answer
 
     async def channel(self, membership: str, arn: str) -> Resource | Outcome:
         """Read an ML input channel, or what came instead."""
         answer = self._call("GetMLInputChannel", "", {"membershipIdentifier": membership, "mlInputChannelArn": arn})
-        return read_resource(arn, answer) if isinstance(answer, dict) else answer
+        return read_resource(arn, _with_moments(answer)) if isinstance(answer, dict) else answer
 
     def _summary(self, job: Mapping[str, Any]) -> JobSummary:
         """Read a job of List; the service shows one that has not changed as the same object, and so do we."""

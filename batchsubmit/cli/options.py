@@ -64,6 +64,15 @@ def allow_duplicates_option(command: _Command) -> _Command:
     )(command)
 
 
+def wait_for_inputs_option(command: _Command) -> _Command:
+    """Add `--wait-for-inputs`."""
+    return click.option(
+        "--wait-for-inputs/--no-wait-for-inputs",
+        default=None,
+        help="Let jobs wait whose trained model or ML input channel is still being created.",
+    )(command)
+
+
 def sandbox_job_seconds_option(command: _Command) -> _Command:
     """Add `--sandbox-job-seconds`; `--sandbox` itself means another thing in each command."""
     return click.option(

@@ -23,6 +23,7 @@ from batchsubmit.exits import EXIT_FAILED
 
 if TYPE_CHECKING:
     from batchsubmit.app.planning import Plan
+    from batchsubmit.app.readiness import Readiness
     from batchsubmit.app.run import SubmitOptions
     from batchsubmit.config import Settings
     from batchsubmit.forecast.outlook import Outlook
@@ -142,8 +143,12 @@ def _as_dict(made: "Plan") -> dict[str, Any]:
         "basis": made.outlook.basis,
         "what_if": _what_ifs(made.outlook),
         "warnings": list(map(asdict, made.warnings)),
-        "online": None if made.readiness is None else asdict(made.readiness),
+        "online": None if made.readiness is None else _online(made.readiness),
     }
+
+
+def _online(readiness: "Readiness") -> dict[str, Any]:
+    return {name: getattr(readiness, name) for name in ("checked", "problems", "untold", "warnings")}
 
 
 def _finish(made: "Plan") -> dict[str, Any] | None:

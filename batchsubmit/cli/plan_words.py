@@ -132,14 +132,16 @@ def _ready(plan: Plan) -> Iterator[str]:
     readiness = plan.readiness
     if readiness is None:
         return
-    if not (readiness.problems or readiness.untold):
+    if readiness.are_all_active:
         looked_at = counted(readiness.checked, "trained model or channel", "trained models and channels")
         yield f"Ready: {looked_at} looked at, all ACTIVE"
-        return
     for line in readiness.problems[:_MOST_LISTED]:
         yield f"NOT READY: {line}"
     for line in readiness.untold[:_MOST_LISTED]:
         yield f"not checked: {line}"
-    more = max(len(readiness.problems) - _MOST_LISTED, 0) + max(len(readiness.untold) - _MOST_LISTED, 0)
+    for line in readiness.warnings[:_MOST_LISTED]:
+        yield f"warning: {line}"
+    kinds = (readiness.problems, readiness.untold, readiness.warnings)
+    more = sum(max(len(lines) - _MOST_LISTED, 0) for lines in kinds)
     if more:
         yield f"... and {more:,} more"

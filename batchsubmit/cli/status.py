@@ -1,6 +1,7 @@
 """`batchsubmit status`."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from batchsubmit.cli.options import LEDGER, json_option, region_for
 from batchsubmit.counting import counted
 from batchsubmit.errors import UsageError
 from batchsubmit.printable import printable
+from batchsubmit.remedies import codes_words
+from batchsubmit.states import LOG_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,7 +123,7 @@ def _has_died(live: "Live") -> bool:
 
 def _kinds(book: "Book") -> "dict[str, tuple[list[JobState], Callable[[JobState], str]]]":
     """What a person has to look at, each with how its reason reads."""
-    from batchsubmit.states import UNDECIDED, Phase  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.states import UNDECIDED, Phase, end_words  # noqa: PLC0415 (help is fast without)
 
     return {
         "unknown": (
@@ -132,8 +135,8 @@ def _kinds(book: "Book") -> "dict[str, tuple[list[JobState], Callable[[JobState]
             lambda state: f"{state.code}: {state.message}",
         ),
         "finished badly": (
-            [state for state in book if state.phase is Phase.FINISHED and state.status != "ACTIVE"],
-            lambda state: f"{state.status}: {state.message}".rstrip(": "),
+            [state for state in book if state.bad_end],
+            end_words,
         ),
     }
 
@@ -150,6 +153,9 @@ def _print(ledger: "Location", book: "Book") -> None:
             click.echo(printable(f"{word}: {state.name} in membership {state.membership}: {reason(state)}"))
         if len(states) > _MOST_LISTED:
             click.echo(f"... and {len(states) - _MOST_LISTED:,} more {word}")
+    if codes := Counter(state.bad_end for state in book if state.bad_end):
+        click.echo(f"codes of those that finished badly: {codes_words(codes)}")
+        click.echo(f"their logs: CloudWatch log group {LOG_GROUP}")
 
 
 def _standings(account: dict[str, int]) -> "Iterator[tuple[str, int]]":
@@ -171,7 +177,8 @@ def _as_dict(ledger: "Location", book: "Book") -> dict[str, Any]:
         "failed": [{**_job(each), "code": each.code, "message": each.message} for each in kinds["failed"][0]],
         "unknown": [{**_job(each), "reason": each.message} for each in kinds["unknown"][0]],
         "finished_badly": [
-            {**_job(each), "status": each.status, "message": each.message} for each in kinds["finished badly"][0]
+            {**_job(each), "status": each.status, "code": each.code, "message": each.message, "logs": each.logs}
+            for each in kinds["finished badly"][0]
         ],
     }
 

@@ -15,6 +15,7 @@ from batchsubmit.cli.options import (
     read_settings,
     sandbox_job_seconds_option,
     telling_problems,
+    wait_for_inputs_option,
 )
 from batchsubmit.errors import BatchsubmitError, StoppedError
 from batchsubmit.printable import printable
@@ -65,6 +66,7 @@ def _writers() -> "dict[str, Writer]":
 @click.option("--sandbox", is_flag=True, help="Rehearse against a local Clean Rooms ML in this process.")
 @sandbox_job_seconds_option
 @click.option("--wait/--no-wait", default=None, help="Follow every job to its end, and exit 1 where one ends badly.")
+@wait_for_inputs_option
 @click.option(
     "--canary",
     type=click.IntRange(min=0),
@@ -140,7 +142,7 @@ def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tu
     return _conclude(summary, settings, after, as_json=as_json)
 
 
-_IN_SUBMIT = ("concurrency", "batch_id", "ledger", "wait", "max_failures", "deadline", "time_zone")
+_IN_SUBMIT = ("concurrency", "batch_id", "ledger", "wait", "max_failures", "deadline", "time_zone", "wait_for_inputs")
 _IN_NIGHT = ("report", "export", "upload", "upload_overwrite")
 
 

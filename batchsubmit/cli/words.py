@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from batchsubmit.counting import agreeing, counted
 from batchsubmit.printable import printable
-from batchsubmit.remedies import QUOTA_REQUEST, quota_words
+from batchsubmit.remedies import QUOTA_REQUEST, codes_words, quota_words
 from batchsubmit.report.summary import Summary
+from batchsubmit.states import LOG_GROUP
 
 _MOST_UNKNOWN = 10
 _BOUND_BY_QUOTA = frozenset({"", "deadline"})
@@ -54,7 +55,7 @@ def _details(summary: Summary) -> Iterator[str]:
         (summary.unknown_elsewhere, "unknown of rows that this manifest does not have"),
         (summary.left, "left to submit"),
         (summary.finished_well, "finished well"),
-        (summary.finished_badly, "finished badly"),
+        (summary.finished_badly, f"finished badly: {codes_words(summary.bad_ends)}".rstrip(": ")),
         (summary.not_seen_to_end, "accepted, and not seen to end"),
         (summary.refused_by_quota, _refused(summary)),
         (
@@ -94,6 +95,8 @@ def _next_steps(summary: Summary) -> Iterator[str]:
         yield f"  why: {summary.stop_message}"
     yield from held_words(summary.held)
     yield from others_words(summary.held_by_others)
+    for name, status in summary.waits_for.items():
+        yield f"  jobs wait for {name}, which is {status}"
     for job in summary.unknown_jobs[:_MOST_UNKNOWN]:
         yield f"  unknown: {job.name} in membership {job.membership} ({job.reason or 'the run ended during its call'})"
     if len(summary.unknown_jobs) > _MOST_UNKNOWN:
@@ -122,7 +125,8 @@ def _next_step(summary: Summary) -> str:
     if summary.not_seen_to_end:
         return f"the service shows some jobs no longer; batchsubmit verify {summary.ledger} names them"
     if summary.failed or summary.failed_before or summary.finished_badly or summary.invalid:
-        return f"batchsubmit status {summary.ledger} lists the failures{_second_try(summary)}"
+        logs = f"; CloudWatch log group {LOG_GROUP} has their logs" if summary.finished_badly else ""
+        return f"batchsubmit status {summary.ledger} lists the failures{logs}{_second_try(summary)}"
     return ""
 
 

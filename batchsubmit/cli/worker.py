@@ -9,7 +9,7 @@ import click
 
 from batchsubmit.cli.check import check_option
 from batchsubmit.cli.manual import manual
-from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
+from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings, wait_for_inputs_option
 from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError
 
@@ -43,11 +43,19 @@ if TYPE_CHECKING:
 )
 @click.option("--batch-id", default="", metavar="TEXT", help="The batch of messages that name none.")
 @click.option("--check-queue", is_flag=True, help="Only check the settings and the queue's; nothing is received.")
+@wait_for_inputs_option
 @check_option
 @config_option
 @json_option
 def worker(
-    queue_url: str | None, ledger: "Location", batch_id: str, config: Path | None, *, check_queue: bool, as_json: bool
+    queue_url: str | None,
+    ledger: "Location",
+    batch_id: str,
+    config: Path | None,
+    *,
+    wait_for_inputs: bool | None,
+    check_queue: bool,
+    as_json: bool,
 ) -> int:
     """Submit the jobs that come from an SQS queue, until SIGTERM or Ctrl-C.
 
@@ -56,7 +64,7 @@ def worker(
     """
     from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415 (help is fast without)
 
-    settings = read_settings(config, worker={"queue_url": queue_url})
+    settings = read_settings(config, worker={"queue_url": queue_url}, submit={"wait_for_inputs": wait_for_inputs})
     configure_logging(settings.log)
     if check_queue:
         return _check(settings, as_json=as_json)

@@ -113,7 +113,7 @@ class Carrier:
         """Submit a job in hand, and tell slots and source what became of it."""
         submission: Submission = Withdrawn()
         with self._under_way.out_of_hand(), self._under_way.stopping_on_ledger_trouble():
-            submission = await self._crew.submitter.submit(delivery.job)
+            submission = await self._submitted(delivery.job)
         if isinstance(submission, Accepted | GivenUp):
             self._unanswered.pop(delivery.job.key, None)
         if not isinstance(submission, Accepted | OtherQuotaExceeded):
@@ -200,6 +200,14 @@ class Carrier:
             await self._reject_kept()
         for delivery, _ in self.denials.take():
             delivery.released()
+
+    async def _submitted(self, job: Job) -> Submission:
+        """Make the attempts, unless an input of the job is known to be one that can not be used."""
+        submitter, inputs = self._crew.submitter, self._crew.inputs
+        refusal = inputs.refusal(job) if inputs else None
+        if refusal is None:
+            return await submitter.submit(job)
+        return GivenUp() if await submitter.fail(job, refusal) else Withdrawn()
 
     def _tell_of_others(self) -> None:
         """Log once that others seem to use a quota up, and again only after it was otherwise."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from batchsubmit.engine.inputs import Inputs
 from batchsubmit.ledger.claiming import Claims
 from batchsubmit.lookup import Lookup
 from batchsubmit.submitter import Submitter
@@ -32,3 +33,4 @@ class Crew:
     lookup: Lookup
     watcher: Watcher
     claims: Claims
+    inputs: Inputs | None = None

@@ -28,6 +28,7 @@ class Engine:
     def __init__(self, *, source: Source, crew: Crew, slots: Slots, stop: Stop, clock: Clock, limits: Limits) -> None:
         self._source = source
         self._watcher = crew.watcher
+        self._inputs = crew.inputs
         self._slots = slots
         self._stop = stop
         self._clock = clock
@@ -56,6 +57,11 @@ class Engine:
     def held_lanes(self) -> dict[str, str]:
         """The lanes that a quota other than that of slots holds: its name and value by membership."""
         return self._holds.words
+
+    @property
+    def waits_for(self) -> dict[str, str]:
+        """The inputs that jobs still waited for at the end, and their status."""
+        return self._inputs.unfinished if self._inputs else {}
 
     async def run(self, left_unknown: Iterable[JobState] = ()) -> None:
         """Look up what an earlier run left unknown, and submit until nothing is left or the run stops.
@@ -108,15 +114,29 @@ class Engine:
                 self._carrier.stop_for_denials()
             return
         while self._doing.in_hand < self._most_in_hand and not self._stop.requested:
-            ticket = self._slots.next(self._open_lanes(now), now)
+            ticket = self._slots.next(self._open_lanes(now), now) if self._may_take else None
             if ticket is None:
                 return
             delivery = self._take(ticket)
+            if delivery is not None and self._has_to_wait(delivery, ticket, tasks):
+                return
             if delivery is not None:
                 self._doing.in_hand += 1
                 self._holds.called(ticket.membership)
                 work = self._carrier.carry(delivery, ticket, tasks)
                 tasks.create_task(work, name=f"submit {delivery.job.key}")
+
+    @property
+    def _may_take(self) -> bool:
+        return self._inputs is None or self._inputs.has_room
+
+    def _has_to_wait(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> bool:
+        """Keep a job whose input is not ready. Others run before the next one is taken: there may be very many."""
+        if self._inputs is None or not self._inputs.keep(delivery, tasks, self._doing):
+            return False
+        self._slots.ended(ticket)
+        asyncio.get_running_loop().call_soon(self._doing.ring)
+        return True
 
     def _take(self, ticket: Ticket) -> Delivery | None:
         delivery = None

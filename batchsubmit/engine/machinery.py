@@ -6,11 +6,12 @@ The same for a manifest, a queue and a simulation. Nothing is decided here; its 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from batchsubmit.cleanrooms import JobsApi
-from batchsubmit.cleanrooms.catalog import Catalog
+from batchsubmit.cleanrooms import JobsApi, ResourcesApi
+from batchsubmit.cleanrooms.catalog import Catalog, Resources
 from batchsubmit.cleanrooms.quotas import Quotas
 from batchsubmit.config import RateSettings, Settings
 from batchsubmit.engine import Crew, Engine, Limits
+from batchsubmit.engine.inputs import Inputs
 from batchsubmit.ledger.claiming import Claims
 from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
@@ -49,13 +50,17 @@ class Gates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What machinery is built into: nothing of it ends with one source."""
+    """What machinery is built into: nothing of it ends with one source.
+
+    Without `resources`, no job waits for its inputs.
+    """
 
     settings: Settings
     api: JobsApi
     recorder: Recorder
     stop: Stop
     gates: Gates
+    resources: ResourcesApi | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,4 +145,13 @@ class Machinery:
                 follows=follows,
             ),
             claims=Claims(recorder.ledger, retry_failed=self._retry_failed),
+            inputs=self._inputs(),
         )
+
+    def _inputs(self) -> Inputs | None:
+        around = self._around
+        settings, stop = around.settings, around.stop
+        if around.resources is None or not settings.submit.wait_for_inputs:
+            return None
+        resources = Resources(around.resources, settings.retry, gate=around.gates.reads, sleep=stop.pause)
+        return Inputs(resources, settings=settings.slots, clock=around.recorder.clock, stop=stop)

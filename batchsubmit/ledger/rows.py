@@ -15,10 +15,10 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import (
     Duplicate,
     Event,
-    Failed,
     Finished,
     Intent,
     JobEvent,
+    JobRejected,
     RunEnded,
     RunStarted,
     Submitted,
@@ -194,7 +194,7 @@ def may_append(row: JobRow, event: JobEvent, owner: str) -> bool:
 def line_of(event: Event) -> str:
     """An event's line, checksum and all, with texts that no item could hold cut short."""
     match event:
-        case Failed() | Finished() if len(event.message) > _LONGEST_TEXT:
+        case JobRejected() | Finished() if len(event.message) > _LONGEST_TEXT:
             event = msgspec.structs.replace(event, message=_cut(event.message))
         case Unknown() if len(event.reason) > _LONGEST_TEXT:
             event = msgspec.structs.replace(event, reason=_cut(event.reason))

@@ -2,7 +2,7 @@
 
 import structlog
 
-from batchsubmit.jobs import Absent, Duplicate, Failed, Finished, Intent, JobEvent, Refused, Submitted, Unknown
+from batchsubmit.jobs import Absent, Duplicate, Finished, Intent, JobEvent, JobRejected, Refused, Submitted, Unknown
 from batchsubmit.logger import get_logger
 
 
@@ -39,10 +39,10 @@ class LogObserver:
                 log.info("job.absent", **job, attempt=event.attempt)
             case Duplicate():
                 log.error("job.duplicate", **job, arn=event.arn, of=event.of)
-            case Failed():
+            case JobRejected():
                 log.warning("job.failed", **job, attempt=event.attempt, code=event.code, message=event.message)
             case Finished():
-                log.info("job.finished", **job, arn=event.arn, status=event.status)
+                log.info("job.finished", **job, arn=event.arn, status=event.status, code=event.code)
 
     def rate_cut(self, per_second: float) -> None:
         """Log that the service throttles."""

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info, Proce
 from prometheus_client.exposition import choose_encoder
 
 from batchsubmit import __version__
-from batchsubmit.jobs import Absent, Duplicate, Failed, Finished, Intent, JobEvent, Refused, Submitted, Unknown
+from batchsubmit.jobs import Absent, Duplicate, Finished, Intent, JobEvent, JobRejected, Refused, Submitted, Unknown
 from batchsubmit.observers.readings import Readings
 from batchsubmit.observers.state import State
 
@@ -76,7 +76,7 @@ class Metrics:
                 self._lookups.labels("absent").inc()
             case Duplicate():
                 self._lookups.labels("duplicate").inc()
-            case Failed():
+            case JobRejected():
                 self._failed.labels(self._bounded(event.code)).inc()
                 self._sent_at.pop(event.job, None)
             case Finished():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from batchsubmit.jobs import Absent, Failed, Finished, JobEvent, RefusalCause, Refused, Submitted, Unknown
+from batchsubmit.jobs import Absent, Finished, JobEvent, JobRejected, RefusalCause, Refused, Submitted, Unknown
 
 
 class Tally:
@@ -30,7 +30,7 @@ class Tally:
             case Absent():
                 self._unknown.discard(event.job)
                 return
-            case Failed():
+            case JobRejected():
                 self.failed += 1
             case Unknown():
                 self._unknown.add(event.job)

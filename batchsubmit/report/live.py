@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from batchsubmit.book import Book
-from batchsubmit.jobs import Event, Failed, Finished, JobEvent, RunEnded, RunStarted, Submitted
-from batchsubmit.states import JobState, Phase
+from batchsubmit.jobs import Event, Finished, JobEvent, JobRejected, RunEnded, RunStarted, Submitted
+from batchsubmit.states import JobState, Phase, end_words
 
 _RATE_WINDOW = timedelta(minutes=10)
 _LEAST_WINDOW = timedelta(seconds=10)
@@ -112,13 +112,13 @@ class Live:
         after = self.book.get(event.job)
         if after is not None:
             self._counts[after.membership, _place(after)] += 1
-        if isinstance(event, Submitted | Failed):
+        if isinstance(event, Submitted | JobRejected):
             self._decided += 1
             self._decided_at.append(datetime.fromisoformat(event.at))
-        if isinstance(event, Failed):
+        if isinstance(event, JobRejected):
             self._failed(event, f"{event.code}: {event.message}")
         elif isinstance(event, Finished) and event.status != "ACTIVE":
-            self._failed(event, f"{event.status}: {event.message}".rstrip(": "))
+            self._failed(event, end_words(event))
 
     def _failed(self, event: JobEvent, why: str) -> None:
         self.failure_count += 1

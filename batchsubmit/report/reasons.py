@@ -1,6 +1,8 @@
 """Failures grouped by reason, in the words of whoever refused: the service, or our own checks. Pure.
 
-Messages that differ only in names, numbers and identifiers are one reason; the first of them is shown as it was said.
+Jobs that ran to a bad end go by the code that AWS gave: it documents that the code is stable and the message is not. Of
+those that were not accepted, messages that differ only in names, numbers and identifiers are one reason. The first
+message of each is shown as it was said.
 """
 
 import re
@@ -8,7 +10,7 @@ from dataclasses import dataclass, field
 
 from batchsubmit.report.history import History
 from batchsubmit.report.rows import reason_of
-from batchsubmit.states import Phase
+from batchsubmit.states import LOG_GROUP
 
 _VARYING = re.compile(
     r"arn:[^\s,;)'\"]+"  # ARNs
@@ -23,8 +25,10 @@ _ADVICE = {
     "ResourceNotFoundException": "Something that the row names does not exist, in this region and account at least.",
     "AccessDeniedException": "The role may not use what the row names: allow it, then submit with --retry-failed.",
     "ConflictException": "The service was busy with something of the same name: submit again with --retry-failed.",
+    "InputUnusable": "The trained model or the channel can not be used: make another and name it in the rows.",
     "NoAnswer": "None of the calls was accepted, as lookups proved: submit again with --retry-failed.",
-    "CREATE_FAILED": "The job was accepted and failed while it ran: mend its row, or give it another --batch-id.",
+    "CREATE_FAILED": "The job was accepted and failed while it ran: fix its row, or give it another --batch-id. "
+    f"Its container's logs are in the CloudWatch log group {LOG_GROUP}.",
     "CANCEL_FAILED": "Somebody cancelled the job, and cancelling failed: look at it in the console.",
     "INACTIVE": "Somebody cancelled the job; another --batch-id submits it again.",
 }
@@ -32,20 +36,29 @@ _ADVICE = {
 
 @dataclass(slots=True)
 class Reason:
-    """One reason, and how many jobs failed for it. `number` is its place in order of appearance."""
+    """One reason, and how many jobs failed for it. `number` is its place in order of appearance.
+
+    `status` is that of jobs that ran; `logs` says what of theirs did not reach CloudWatch, where AWS told.
+    """
 
     number: int
     code: str
     message: str
-    has_run: bool
+    status: str
+    logs: str = ""
     count: int = 0
     memberships: set[str] = field(default_factory=set)
     examples: list[str] = field(default_factory=list)
 
     @property
+    def has_run(self) -> bool:
+        """Whether the jobs were accepted, and failed while they ran."""
+        return bool(self.status)
+
+    @property
     def advice(self) -> str:
         """What to do about it, where that is known."""
-        return _ADVICE.get(self.code, "")
+        return _ADVICE.get(self.status or self.code, "")
 
 
 class Reasons:
@@ -56,13 +69,14 @@ class Reasons:
 
     def add(self, history: History) -> int:
         """Take in a failed job; give the number of its reason."""
+        state = history.state
         code, message = reason_of(history)
-        has_run = history.state.phase is Phase.FINISHED
-        code = history.state.status if has_run else code
-        words = (code, _VARYING.sub("…", message))
+        status = state.status if state.bad_end else ""
+        words = (status, state.bad_end) if status else (code, _VARYING.sub("…", message))
         reason = self._by_words.get(words)
         if reason is None:
-            reason = self._by_words[words] = Reason(len(self._by_words), code, message, has_run)
+            reason = self._by_words[words] = Reason(len(self._by_words), state.bad_end or code, message, status)
+        reason.logs = reason.logs or state.logs
         reason.count += 1
         reason.memberships.add(history.state.membership)
         if len(reason.examples) < _MOST_EXAMPLES:

@@ -43,10 +43,11 @@ COLUMNS: dict[str, Kind] = {
     **{f"seconds_waited_{cause}": Kind.SECONDS for cause in Cause},
     "code": Kind.TEXT,
     "message": Kind.TEXT,
+    "logs": Kind.TEXT,
     "duplicates": Kind.TEXTS,
 }
 
-_CODE_COUNTS = frozenset({Phase.FAILED, Phase.REFUSED})
+_CODE_COUNTS = frozenset({Phase.FAILED, Phase.REFUSED, Phase.FINISHED})
 _MESSAGE_COUNTS = frozenset({Phase.FAILED, Phase.FINISHED, Phase.UNKNOWN})
 
 
@@ -83,5 +84,6 @@ def _row(history: History, batch: str) -> tuple[Value, ...]:
         None if seconds is None else round(seconds, 3),
         *(round(history.waited[cause], 3) for cause in Cause),
         *reason_of(history),
+        state.logs,
         state.duplicates,
     )

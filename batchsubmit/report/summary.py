@@ -53,6 +53,10 @@ class Summary:
     """How much of which quota others seemed to use at the end, while jobs waited for it: `account` or a membership."""
     held: dict[str, str] = field(default_factory=dict)
     """The quotas, not of slots, that held lanes at the end, by membership: the service's name and value."""
+    waits_for: dict[str, str] = field(default_factory=dict)
+    """The trained models and channels that jobs still waited for at the end, and their status."""
+    bad_ends: dict[str, int] = field(default_factory=dict)
+    """The jobs that finished badly, by the code that AWS gave (their status where it gave none)."""
     refused_by: dict[str, float | None] = field(default_factory=dict)
     """The quotas that refused calls, by the service's name (empty where it told none), and their values."""
 

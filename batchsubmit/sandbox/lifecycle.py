@@ -35,6 +35,8 @@ class Lifecycle:
         job.run_seconds = self._run_seconds(job.name) if self._run_seconds else self._draw_seconds()
         failing = self._random.random() < settings.failure_probability
         job.fails = failing or job.name in settings.failing_names
+        job.failure_message = settings.failure_messages.get(job.name, "")
+        job.unpublished = settings.unpublished
         self._plan(job, job.created_at + settings.pending_seconds)
 
     def cancel(self, job: JobRecord, now: float) -> None:

@@ -3,6 +3,7 @@
 It must not know jobs. Its times are made up, but always the same.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from batchsubmit.sandbox.records import collaboration, timestamp
@@ -13,11 +14,34 @@ _ALGORITHM: Final = "/configured-model-algorithm-association/sandbox"
 _TRAINED_AT: Final = 1_735_689_600.0  # 2025-01-01T00:00:00Z
 
 
+class Creation:
+    """What is still being created: models and channels, for as long as the settings say from when they were set."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.begun_at = clock()
+        self._seconds: Mapping[str, float] = {}
+        self._set_at = self.begun_at
+
+    def set(self, seconds: Mapping[str, float]) -> None:
+        """Begin anew, unless nothing has changed."""
+        if seconds != self._seconds:
+            self._seconds, self._set_at = seconds, self.clock()
+
+    def status(self, arn: str) -> str:
+        """The status of what is being created; empty once it is there."""
+        seconds, passed = self._seconds.get(arn, 0.0), self.clock() - self._set_at
+        if passed >= seconds:
+            return ""
+        return "CREATE_PENDING" if passed < seconds / 2 else "CREATE_IN_PROGRESS"
+
+
 class Models:
     """What the service knows about trained models."""
 
-    def __init__(self, settings: SandboxSettings) -> None:
+    def __init__(self, settings: SandboxSettings, creation: Creation) -> None:
         self.settings = settings
+        self._creation = creation
 
     def require(self, arn: str) -> None:
         """Raise the refusal of a model that does not exist."""
@@ -50,4 +74,4 @@ class Models:
         return shown | {"versionIdentifier": version} if version else shown
 
     def _status(self, arn: str) -> str:
-        return self.settings.model_statuses.get(arn, "ACTIVE")
+        return self._creation.status(arn) or self.settings.model_statuses.get(arn, "ACTIVE")

@@ -28,6 +28,7 @@ class Status(StrEnum):
     INACTIVE = "INACTIVE"
 
 
+ENDED_BY_ITSELF: Final = frozenset({Status.ACTIVE, Status.CREATE_FAILED})
 STARTING: Final = frozenset({Status.CREATE_PENDING, Status.CREATE_IN_PROGRESS})
 CANCELLING: Final = frozenset({Status.CANCEL_PENDING, Status.CANCEL_IN_PROGRESS})
 
@@ -67,6 +68,10 @@ class JobRecord:
     status: Status = Status.CREATE_PENDING
     run_seconds: float = 0.0
     fails: bool = False
+    failure_message: str = ""
+    """Stands in the place of the usual message where the job fails."""
+    unpublished: str = ""
+    """Why the job's logs and metrics are not published; empty where they are."""
     generation: int = 0
     """Counts the changes of plan, so that a transition planned before a cancellation is known to be void."""
     summarized: tuple[int, dict[str, object]] | None = None
@@ -111,7 +116,7 @@ class JobRecord:
         shown = {**self.request(), "trainedModelInferenceJobArn": self.arn, **self._standing()}
         if self.status in DETAILS:
             code, message = DETAILS[self.status]
-            shown["statusDetails"] = {"statusCode": code, "message": message}
+            shown["statusDetails"] = {"statusCode": code, "message": self.failure_message or message}
         return shown
 
     def _standing(self) -> dict[str, object]:
@@ -120,8 +125,11 @@ class JobRecord:
             "createTime": timestamp(self.created_at),
             "updateTime": timestamp(self.updated_at),
         }
-        if self.status is Status.ACTIVE:
-            standing |= {"metricsStatus": "PUBLISH_SUCCEEDED", "logsStatus": "PUBLISH_SUCCEEDED"}
+        if self.status in ENDED_BY_ITSELF:
+            published = "PUBLISH_FAILED" if self.unpublished else "PUBLISH_SUCCEEDED"
+            standing |= {"metricsStatus": published, "logsStatus": published}
+            if self.unpublished:
+                standing |= {"metricsStatusDetails": self.unpublished, "logsStatusDetails": self.unpublished}
         return standing
 
 

@@ -16,7 +16,7 @@ from batchsubmit.sandbox import paging
 from batchsubmit.sandbox.channels import Channels
 from batchsubmit.sandbox.index import OrderedIndex
 from batchsubmit.sandbox.lifecycle import Lifecycle
-from batchsubmit.sandbox.models import Models
+from batchsubmit.sandbox.models import Creation, Models
 from batchsubmit.sandbox.operations import CANCEL, GET, GET_CHANNEL, GET_MODEL, LIST, LIST_TAGS, START, TAG, UNTAG
 from batchsubmit.sandbox.records import CANCELLING, STARTING, JobRecord, new_id, pack
 from batchsubmit.sandbox.refusals import Refusal, bare_quota, denied, invalid, over_quota
@@ -74,9 +74,11 @@ class SandboxService:
         self._other_tags: dict[str, dict[str, str]] = {}
         self._accounts: dict[str, str] = {}
         self._lifecycle = Lifecycle(self._settings, self._run_seconds)
-        self._models = Models(self._settings)
-        self._channels = Channels(self._settings)
         self._latest = 0.0
+        self._creation = Creation(self._now)
+        self._creation.set(self._settings.creating_seconds)
+        self._models = Models(self._settings, self._creation)
+        self._channels = Channels(self._settings, self._creation)
         self._serials = count()
         self.slots = Slots()
         self.tally = Tally()
@@ -101,6 +103,7 @@ class SandboxService:
     def configure(self, settings: SandboxSettings) -> None:
         """Change the settings from now on: running jobs keep the fate and the duration they have."""
         self._settings = self._lifecycle.settings = self._models.settings = self._channels.settings = settings
+        self._creation.set(settings.creating_seconds)
 
     def call(self, operation: str, request: Request) -> Reply:
         """Carry out an operation by its name and count it; raises `Refusal`."""
@@ -248,7 +251,7 @@ class SandboxService:
 
     def _advance(self) -> float:
         """Let everything happen that was due, and return the time, which never goes back."""
-        self._latest = max(self._latest, self._clock() + self._settings.clock_offset_seconds)
+        self._latest = self._now()
         for job in self._lifecycle.advance(self._latest):
             self.slots.release(job.membership, job.account)
         return self._latest
@@ -261,6 +264,9 @@ class SandboxService:
                 self._accounts[membership] = intern(arn.split(":", 5)[4])
                 break
         return self._accounts.get(membership, _CALLER)
+
+    def _now(self) -> float:
+        return max(self._latest, self._clock() + self._settings.clock_offset_seconds)
 
     def _keep(self, job: JobRecord) -> None:
         self._jobs[job.job_id] = job

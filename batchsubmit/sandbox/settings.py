@@ -42,6 +42,10 @@ class SandboxSettings:
     """The share of jobs that end as `CREATE_FAILED`."""
     failing_names: frozenset[str] = frozenset()
     """Names of jobs that always end as `CREATE_FAILED`."""
+    failure_messages: Mapping[str, str] = field(default_factory=dict)
+    """What statusDetails says of jobs that fail, by name; its code stays. Of every other one, the usual words."""
+    unpublished: str = ""
+    """Why logs and metrics of jobs do not reach CloudWatch; empty: they do."""
     cancel_failure_probability: float = 0.0
     """The share of cancellations that end as `CANCEL_FAILED`."""
     list_lag_seconds: float = 0.0
@@ -56,6 +60,14 @@ class SandboxSettings:
     """ARNs of ML input channels that do not exist. Every other one does."""
     channel_statuses: Mapping[str, str] = field(default_factory=dict)
     """Status of ML input channels by ARN. Every other one is `ACTIVE`."""
+    creating_seconds: Mapping[str, float] = field(default_factory=dict)
+    """For how long trained models and ML input channels are still being created, by ARN, once the settings are set."""
+    retention_days: int = 30
+    """`retentionInDays` of every ML input channel; it becomes `INACTIVE` after them (an assumption)."""
+    channel_age_days: float = 0.0
+    """How long before the sandbox began its channels were created."""
+    access_budgets: Mapping[str, int] = field(default_factory=dict)
+    """What is left of the access budget of the table behind an ML input channel, by ARN; no job uses it up."""
     seed: int | None = None
     """Makes job ids, durations and failures repeatable."""
 
@@ -79,11 +91,21 @@ class SandboxSettings:
         return replace(self, **values)  # type: ignore[arg-type]  # each was just held against its field
 
 
+_MAPS_OF_NUMBERS = frozenset({"creating_seconds", "access_budgets"})
+
+
+def _fits_map(name: str, value: Mapping[str, object]) -> bool:
+    kind = int | float if name in _MAPS_OF_NUMBERS else str
+    return all(isinstance(item, kind) and not isinstance(item, bool) for item in value.values())
+
+
 def _fitting(name: str, value: object, current: object) -> object:
     match current:
+        case str() if isinstance(value, str):
+            return value
         case frozenset() if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return frozenset(value)
-        case Mapping() if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
+        case Mapping() if isinstance(value, dict) and _fits_map(name, value):
             return value
         case float() if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)

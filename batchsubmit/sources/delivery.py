@@ -33,6 +33,10 @@ class Delivery(Protocol):
         """A quota that is not one of slots refused the job: back to its lane, or for long to where it came from."""
         ...
 
+    def put_aside(self) -> Callable[[], None] | None:
+        """The job can not be sent for long. Give what puts it back into its lane then; None where it is away."""
+        ...
+
     def denied(self, code: str, message: str) -> bool:
         """The service denied the job: True where the source deals with that, and nothing is to be recorded."""
         ...

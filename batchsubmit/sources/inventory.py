@@ -11,7 +11,7 @@ from typing import Any
 
 from batchsubmit.config import ForeignArns
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Failed, job_digest, job_digests, key_text, results_place
+from batchsubmit.jobs import JobRejected, job_digest, job_digests, key_text, results_place
 from batchsubmit.schema import RowWarning, canonical
 from batchsubmit.schema.arns import account_of_membership, foreign_arns
 from batchsubmit.sources import GoodRows, Problem, Reader, Row
@@ -54,9 +54,9 @@ class InvalidRow:
     name: str
     problems: tuple[Problem, ...]
 
-    def failed(self, at: str) -> Failed:
+    def failed(self, at: str) -> JobRejected:
         """The ledger's record of it."""
-        return Failed(
+        return JobRejected(
             at=at,
             job=self.key,
             membership=self.membership,

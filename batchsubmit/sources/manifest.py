@@ -5,6 +5,7 @@ Only row numbers are kept, so the order of the manifest does not matter: every l
 
 from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from batchsubmit.errors import StoppedError
@@ -145,6 +146,10 @@ class ManifestDelivery:
         """A file has no place for such jobs."""
         del code, message
         return False
+
+    def put_aside(self) -> Callable[[], None]:
+        """Keep the number only: very many rows may wait for one channel."""
+        return partial(self._source.put_back, self.job.membership, self._number)
 
     def left_unknown(self) -> None:
         """Nothing to do for a file: the next run looks the job up."""

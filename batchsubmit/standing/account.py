@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from batchsubmit.book import Book
@@ -13,7 +13,7 @@ from batchsubmit.states import UNDECIDED, Phase
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Counts of rows; `finished` and `finished_well` are among the submitted."""
+    """Counts of rows; `finished` and `finished_well` are among the submitted. `bad_ends` counts the others by code."""
 
     submitted: int
     finished: int
@@ -21,6 +21,7 @@ class Standing:
     failed: int
     unknown: int
     left: int
+    bad_ends: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, index: Index, book: Book) -> "Standing":
@@ -28,19 +29,20 @@ class Standing:
         phases: Counter[Phase | None] = Counter(
             {None: len(index)} if not len(book) else map(book.phase, index.digests())
         )
-        finished_well = 0
+        bad_ends: Counter[str] = Counter()
         if phases[Phase.FINISHED]:
             states = (book.get(key) for key in index)
-            finished_well = sum(state is not None and state.status == "ACTIVE" for state in states)
+            bad_ends.update(state.bad_end for state in states if state is not None and state.bad_end)
         submitted, failed = phases[Phase.SUBMITTED] + phases[Phase.FINISHED], phases[Phase.FAILED]
         unknown = sum(phases[phase] for phase in UNDECIDED)
         return cls(
             submitted=submitted,
             finished=phases[Phase.FINISHED],
-            finished_well=finished_well,
+            finished_well=phases[Phase.FINISHED] - bad_ends.total(),
             failed=failed,
             unknown=unknown,
             left=len(index) - submitted - failed - unknown,
+            bad_ends=bad_ends,
         )
 
     @classmethod

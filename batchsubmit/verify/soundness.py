@@ -8,10 +8,10 @@ from batchsubmit.jobs import (
     Absent,
     Duplicate,
     Event,
-    Failed,
     Finished,
     Intent,
     JobEvent,
+    JobRejected,
     Refused,
     RunEnded,
     RunStarted,
@@ -64,7 +64,7 @@ def misplaced(before: JobState | None, event: JobEvent) -> str:
             return _after(phase, UNDECIDED, "unknown without a call")
         case Absent():
             return _after(phase, UNDECIDED, "absent without a doubt")
-        case Failed():
+        case JobRejected():
             return "failed after it was submitted" if phase in _HAS_ARN else ""
         case Finished() | Duplicate():
             return _after(phase, _HAS_ARN, "finished, or has a duplicate, before it was submitted")

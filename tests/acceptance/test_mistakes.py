@@ -116,7 +116,7 @@ def test_expired_credentials_stop_the_run_and_burn_no_job(ready: Program, sandbo
     ended = ready.run("submit", "jobs.csv", "--concurrency", 1)
     assert_told(ended, STOPPED, "credentials", "ExpiredToken", "run the same command again")
     assert sandbox.calls() == 1
-    assert "failed" not in {event["event"] for event in ready.events(LEDGER)}
+    assert "rejected" not in {event["event"] for event in ready.events(LEDGER)}
     sandbox.disturb()
     assert ready.run("submit", "jobs.csv").status == 0
     assert sorted(sandbox.names()) == ["a", "b", "c"]
@@ -129,7 +129,7 @@ def test_a_closed_port_stops_the_run(ready: Program) -> None:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
         ended = ready.run("submit", "jobs.csv", AWS_ENDPOINT_URL_CLEANROOMSML=url)
     assert_told(ended, STOPPED, "unreachable", url)
-    assert "failed" not in {event["event"] for event in ready.events(LEDGER)}
+    assert "rejected" not in {event["event"] for event in ready.events(LEDGER)}
     assert ready.run("submit", "jobs.csv").status == 0
 
 
@@ -144,7 +144,7 @@ def test_an_endpoint_that_is_something_else_stops_the_run(ready: Program, sandbo
     """Its 404 is no verdict on the jobs."""
     ended = ready.run("submit", "jobs.csv", AWS_ENDPOINT_URL_CLEANROOMSML=f"{sandbox.url}/_sandbox/nothing")
     assert_told(ended, STOPPED, "is the endpoint Clean Rooms ML?")
-    assert "failed" not in {event["event"] for event in ready.events(LEDGER)}
+    assert "rejected" not in {event["event"] for event in ready.events(LEDGER)}
 
 
 def test_a_ledger_in_use_names_who_has_it(ready: Program, sandbox: Sandbox) -> None:

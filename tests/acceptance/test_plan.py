@@ -132,7 +132,7 @@ def test_online_a_plan_sees_who_runs_and_what_is_ready(submitting: Program, sand
     assert "Ready: 2 trained models and channels looked at, all ACTIVE" in ended.stdout
     made = plan(submitting, "--online", "--job-minutes", "10")
     assert made["memberships"][0]["running"] == 2
-    assert made["online"] == {"checked": 2, "problems": [], "untold": []}
+    assert made["online"] == {"checked": 2, "problems": [], "untold": [], "warnings": []}
     assert sandbox.calls() == 2
 
 
@@ -346,3 +346,36 @@ def test_a_manifest_without_rows_has_nothing_to_forecast(submitting: Program, sa
     planned = submitting.run("plan", "jobs.csv")
     assert planned.status == 0
     assert planned.stdout.splitlines()[1:] == ["Nothing to submit: there is no row that could be sent"]
+
+
+def test_online_a_plan_warns_of_a_channel_that_goes_before_its_rows_are_through(
+    submitting: Program, sandbox: Sandbox
+) -> None:
+    """Jobs of ten minutes, and a channel whose data is kept for seven minutes more, then for two hours."""
+    write_manifest(submitting, ["a", "b"])
+    sandbox.configure(channel_age_days=29.995)
+    [warning] = plan(submitting, "--online", "--job-minutes", 10)["online"]["warnings"]
+    assert warning.startswith(f"channel {arn('ml-input-channel')}: its retentionInDays end at")
+    assert "the 2 rows that want it" in warning
+    shown = submitting.run("plan", "jobs.csv", "--online", "--job-minutes", 10)
+    assert shown.status == 0
+    assert f"warning: {warning[:60]}" in shown.stdout
+    sandbox.configure(channel_age_days=29.9)
+    assert plan(submitting, "--online", "--job-minutes", 10)["online"]["warnings"] == []
+
+
+def test_online_a_plan_compares_what_is_left_of_a_budget_with_the_rows_that_want_it(
+    submitting: Program, sandbox: Sandbox
+) -> None:
+    """Rows that are submitted want nothing more."""
+    write_manifest(submitting, ["a", "b"])
+    assert submitting.run("submit", "jobs.csv").status == 0
+    write_manifest(submitting, ["a", "b", "c", "d"])
+    channel = arn("ml-input-channel")
+    sandbox.configure(access_budgets={channel: 1})
+    [warning] = plan(submitting, "--online")["online"]["warnings"]
+    assert "configuredtableassociation" in warning
+    assert f": 1 left, and 2 rows want its data, by channel {channel}" in warning
+    assert f"warning: {warning}" in submitting.run("plan", "jobs.csv", "--online").stdout
+    sandbox.configure(access_budgets={channel: 2})
+    assert plan(submitting, "--online")["online"]["warnings"] == []

@@ -101,7 +101,7 @@ def test_skip_invalid_sends_the_good_rows_and_records_the_others(submitting: Pro
         assert ended.status == 1
         assert ended.summary["invalid"] == 1
     assert sorted(sandbox.names()) == ["b", "c"]
-    failed = [event for event in submitting.events(LEDGER) if event["event"] == "failed"]
+    failed = [event for event in submitting.events(LEDGER) if event["event"] == "rejected"]
     assert [(event["name"], event["code"]) for event in failed] == [("a", "InvalidRow")]
     assert "instanceType" in failed[0]["message"]
     manifest.write_text(good)

@@ -202,7 +202,7 @@ def test_poison_is_recorded_and_moved_at_once_and_holds_up_nothing(
     moved = queue.dead.drain()
     assert sorted(each["Body"] for each in moved) == sorted(poison)
     assert all("batchsubmit-reason" in each["MessageAttributes"] for each in moved)
-    failed = [event for event in working.events(LEDGER) if event["event"] == "failed"]
+    failed = [event for event in working.events(LEDGER) if event["event"] == "rejected"]
     assert sorted(each["code"] for each in failed) == ["InvalidPointer", "InvalidRequest", "InvalidRequest", "NotJson"]
     assert all(each["message"].startswith("message ") for each in failed)
     assert len(sandbox.names()) == 20
@@ -213,7 +213,7 @@ def test_poison_without_a_dead_letter_queue_stays_where_it_is(working: Program, 
     queue = aws.make_queue(receives=None)
     queue.put("no JSON")
     with serving(working, queue) as process:
-        until(lambda: any(event["event"] == "failed" for event in _events(working)))
+        until(lambda: any(event["event"] == "rejected" for event in _events(working)))
         until(lambda: queue.counts() == (0, 1, 0))
         process.send_signal(signal.SIGTERM)
         ended = finish(process)
@@ -438,7 +438,9 @@ def test_a_manifest_that_is_wrong_or_not_there_is_poison(working: Program, aws: 
         assert finish(process).status == 0
     assert queue.dead is not None
     assert queue.dead.size() == 2
-    told = sorted(event["message"].partition(": ")[2] for event in working.events(LEDGER) if event["event"] == "failed")
+    told = sorted(
+        event["message"].partition(": ")[2] for event in working.events(LEDGER) if event["event"] == "rejected"
+    )
     assert told[0].startswith("s3://jobs/bad.jsonl:1:1: name:")
     assert told[1].startswith("s3://jobs/none.jsonl: there is no such object")
 

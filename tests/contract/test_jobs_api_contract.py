@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import pytest
@@ -353,10 +353,39 @@ async def test_models_and_channels_are_read_with_their_status(side: Side) -> Non
     model, channel = arn("trained-model"), arn("ml-input-channel")
     assert await side.api.model(MEMBERSHIP, model) == Resource(arn=model, status="ACTIVE")
     assert await side.api.model(MEMBERSHIP, model, VERSION) == Resource(arn=model, status="ACTIVE")
-    assert await side.api.channel(MEMBERSHIP, channel) == Resource(arn=channel, status="ACTIVE")
+    read = await side.api.channel(MEMBERSHIP, channel)
+    assert isinstance(read, Resource)
+    assert (read.arn, read.status, read.budgets) == (channel, "ACTIVE", {})
     side.service.configure(SandboxSettings(model_statuses={model: "INACTIVE"}, channel_statuses={channel: "INACTIVE"}))
     assert await side.api.model(MEMBERSHIP, model) == Resource(arn=model, status="INACTIVE")
-    assert await side.api.channel(MEMBERSHIP, channel) == Resource(arn=channel, status="INACTIVE")
+    read = await side.api.channel(MEMBERSHIP, channel)
+    assert isinstance(read, Resource)
+    assert (read.arn, read.status) == (channel, "INACTIVE")
+
+
+async def test_a_channel_tells_how_long_it_is_kept_and_what_may_still_be_taken_of_it(side: Side) -> None:
+    """Days from its creation, and a budget for each table behind it."""
+    channel = arn("ml-input-channel")
+    side.service.configure(SandboxSettings(retention_days=3, access_budgets={channel: 7}))
+    read = await side.api.channel(MEMBERSHIP, channel)
+    assert isinstance(read, Resource)
+    [(table, left)] = read.budgets.items()
+    assert "/configuredtableassociation/" in table
+    assert left == 7
+    assert read.kept_until is not None
+    assert timedelta(days=2.9) < read.kept_until - datetime.now(UTC) <= timedelta(days=3)
+
+
+async def test_what_is_still_being_created_is_not_ready_until_then(side: Side) -> None:
+    """A Start that names it is in conflict meanwhile; that it is a 409 is an assumption."""
+    channel = arn("ml-input-channel")
+    side.service.configure(SandboxSettings(creating_seconds={channel: 3600}))
+    read = await side.api.channel(MEMBERSHIP, channel)
+    assert isinstance(read, Resource)
+    assert read.status == "CREATE_PENDING"
+    assert isinstance(await side.api.start(job_named("a")), Conflicted)
+    side.service.configure(SandboxSettings())
+    assert isinstance(await side.api.start(job_named("a")), Accepted)
 
 
 @pytest.mark.parametrize("fault", REFUSALS)

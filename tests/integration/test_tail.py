@@ -6,13 +6,13 @@ import pytest
 from conftest import job_named
 
 from batchsubmit.errors import LedgerError
-from batchsubmit.jobs import Failed
+from batchsubmit.jobs import JobRejected
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.ledger.lines import encode_line
 from batchsubmit.ledger.tail import Tail
 
 LINES = [
-    encode_line(Failed(**job_named(f"job-{number}").stamp("now"), code="x", message="y", attempt=1))
+    encode_line(JobRejected(**job_named(f"job-{number}").stamp("now"), code="x", message="y", attempt=1))
     for number in range(6)
 ]
 
@@ -33,7 +33,7 @@ def append(path: Path, data: bytes) -> None:
 
 def names(tail: Tail) -> list[str]:
     """What a look brings."""
-    return [event.name for event in tail.poll() if isinstance(event, Failed)]
+    return [event.name for event in tail.poll() if isinstance(event, JobRejected)]
 
 
 def test_a_look_brings_what_is_new(ledger: Path) -> None:
@@ -63,7 +63,7 @@ async def test_a_torn_line_that_the_next_run_cuts_off_is_never_seen(ledger: Path
     assert names(tail) == ["job-0", "job-1"]
     async with open_ledger(ledger) as writer:
         assert names(tail) == []
-        await writer.put(Failed(**job_named("next").stamp("now"), code="x", message="y", attempt=1))
+        await writer.put(JobRejected(**job_named("next").stamp("now"), code="x", message="y", attempt=1))
         assert names(tail) == ["next"]
     assert tail.beginnings == 1
 
@@ -83,7 +83,7 @@ def test_lines_that_are_taken_back_and_written_over_are_read_again(ledger: Path)
     tail = Tail(ledger)
     append(ledger, LINES[2])
     assert len(names(tail)) == 3
-    other = encode_line(Failed(**job_named("a longer name").stamp("now"), code="x", message="y", attempt=1))
+    other = encode_line(JobRejected(**job_named("a longer name").stamp("now"), code="x", message="y", attempt=1))
     with ledger.open("r+b") as file:
         file.truncate(len(b"".join(LINES[:2])))
     append(ledger, other + LINES[3])

@@ -13,12 +13,12 @@ from moto.server import ThreadedMotoServer
 
 from batchsubmit.errors import UsageError
 from batchsubmit.handover.uploads import BYTES, SHA256, Destination, Origin, Uploaded, UploadError, _Uploader, upload
-from batchsubmit.jobs import Failed
+from batchsubmit.jobs import JobRejected
 from batchsubmit.ledger.lines import encode_line
 
 REGION = "us-east-1"
 LINES = [
-    encode_line(Failed(**job_named(f"job-{number}").stamp("now"), code="x", message="y", attempt=1))
+    encode_line(JobRejected(**job_named(f"job-{number}").stamp("now"), code="x", message="y", attempt=1))
     for number in range(6)
 ]
 NIGHT = Destination("bucket", "nights/n-1/")

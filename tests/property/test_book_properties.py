@@ -9,10 +9,10 @@ from batchsubmit.book.settled import SettledJobs
 from batchsubmit.jobs import (
     Absent,
     Duplicate,
-    Failed,
     Finished,
     Intent,
     JobEvent,
+    JobRejected,
     Refused,
     Submitted,
     Unknown,
@@ -60,7 +60,7 @@ def events(draw: st.DrawFn) -> JobEvent:
         Unknown(**job, reason=draw(texts), attempt=attempt),
         Absent(**job, attempt=attempt),
         Duplicate(**job, arn=arn, of="arn"),
-        Failed(**job, code=draw(texts), message=draw(texts), attempt=attempt),
+        JobRejected(**job, code=draw(texts), message=draw(texts), attempt=attempt),
         Finished(**job, arn=arn, status=draw(st.sampled_from(["ACTIVE", "CREATE_FAILED"])), message=draw(texts)),
     ]
     return draw(st.sampled_from(made))
@@ -158,6 +158,7 @@ def test_a_packed_state_keeps_every_field() -> None:
         "code": "c",
         "message": "é",
         "status": "ACTIVE",
+        "logs": "l",
         "doubts": 2,
         "duplicates": (),
     }

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchsubmit.errors import LedgerError
-from batchsubmit.jobs import Event, Failed, Intent, Refused, RunStarted, Submitted, Unknown
+from batchsubmit.jobs import Event, Intent, JobRejected, Refused, RunStarted, Submitted, Unknown
 from batchsubmit.ledger.folding import read_events
 from batchsubmit.ledger.lines import encode_line
 from batchsubmit.ledger.storage import LedgerFile
@@ -128,7 +128,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
                     Intent(**common, attempt=attempt, trained_model=draw(TEXTS)),
                     Submitted(**common, attempt=attempt, arn=draw(TEXTS), via="start"),
                     Refused(**common, attempt=attempt, code=draw(TEXTS)),
-                    Failed(**common, attempt=attempt, code=draw(TEXTS), message=draw(TEXTS)),
+                    JobRejected(**common, attempt=attempt, code=draw(TEXTS), message=draw(TEXTS)),
                 ]
             )
         )

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsubmit.book import Book
-from batchsubmit.jobs import Absent, Failed, Finished, Intent, JobEvent, Refused, Submitted, Unknown
+from batchsubmit.jobs import Absent, Finished, Intent, JobEvent, JobRejected, Refused, Submitted, Unknown
 from batchsubmit.states import UNDECIDED, Action, JobState, Phase, decide, fold
 
 JOB = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
@@ -29,7 +29,7 @@ def lives(draw: st.DrawFn) -> list[JobEvent]:
                 events.append(Finished(**JOB, arn=f"arn-{attempt}", status=status, message=""))
             break
         if end == "failed" and not doubt:
-            events.append(Failed(**JOB, code="c", message="", attempt=attempt))
+            events.append(JobRejected(**JOB, code="c", message="", attempt=attempt))
             break
         if end == "crash":
             break

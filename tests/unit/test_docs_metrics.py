@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from batchsubmit.jobs import Absent, Failed, Finished, Intent, Refused, Stamp, Submitted, Unknown
+from batchsubmit.jobs import Absent, Finished, Intent, JobRejected, Refused, Stamp, Submitted, Unknown
 from batchsubmit.observers.metrics import MOST_CODES, Metrics
 from batchsubmit.observers.readings import LaneReading, Readings
 from batchsubmit.observers.state import MOST_LANES
@@ -26,7 +26,7 @@ def scraped() -> dict[str, tuple[str, frozenset[str]]]:
         Absent(**STAMP, attempt=1),
         Refused(**STAMP, code="c", attempt=1),
         Submitted(**STAMP, arn="a", attempt=1, via="start"),
-        Failed(**STAMP, code="c", message="", attempt=1),
+        JobRejected(**STAMP, code="c", message="", attempt=1),
         Finished(**STAMP, arn="a", status="ACTIVE", message=""),
     ):
         metrics.saw(event)

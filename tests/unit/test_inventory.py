@@ -10,7 +10,7 @@ from conftest import OTHER_MEMBERSHIP, request_named
 from strategies import ACCOUNT, MEMBERSHIP, REGION, arn
 
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Failed
+from batchsubmit.jobs import JobRejected
 from batchsubmit.schema import RequestChecker
 from batchsubmit.sources import Reader, Spooled, open_reader
 from batchsubmit.sources.index import job_at
@@ -171,7 +171,7 @@ def test_bad_rows_are_kept_for_the_ledger_when_they_are_skipped() -> None:
     inventory = inventory_of(A, bad, "not json", keep_invalid=True)
     assert len(inventory.index) == 1
     first, second = (row.failed("2026-11-23T00:00:00.000000Z") for row in inventory.invalid)
-    assert isinstance(first, Failed)
+    assert isinstance(first, JobRejected)
     assert (first.name, first.membership, first.code, first.attempt) == ("bad", MEMBERSHIP, "InvalidRow", 0)
     assert "resourceConfig.instanceType" in first.message
     assert (second.name, second.membership) == ("", "")

@@ -8,14 +8,14 @@ from conftest import FakeClock
 from fleetwork import AT, events_in, intent, submitted
 
 from batchsubmit.app.shift import LedgerBooks
-from batchsubmit.jobs import Failed
+from batchsubmit.jobs import JobRejected
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import MemoryTable
 from batchsubmit.recorder import Recorder
 from batchsubmit.states import Action
 
-POISON = Failed(at=AT, job="p", membership="", name="", code="NotJson", message="message p: no JSON", attempt=0)
+POISON = JobRejected(at=AT, job="p", membership="", name="", code="NotJson", message="message p: no JSON", attempt=0)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def test_poison_is_recorded_by_one_worker_alone(table: MemoryTable, clock:
     async with worker(table, "a", clock) as (_, first), worker(table, "b", clock) as (_, second):
         assert await first.record(POISON)
         assert not await second.record(POISON)
-    assert [event for event in events_in(table) if isinstance(event, Failed)] == [POISON]
+    assert [event for event in events_in(table) if isinstance(event, JobRejected)] == [POISON]
 
 
 async def test_poison_in_another_s_hands_is_left_to_that_one(table: MemoryTable, clock: FakeClock) -> None:

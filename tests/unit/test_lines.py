@@ -9,10 +9,11 @@ import pytest
 from batchsubmit.jobs import (
     Absent,
     Duplicate,
+    EarlierRejected,
     Event,
-    Failed,
     Finished,
     Intent,
+    JobRejected,
     Refused,
     RunEnded,
     RunStarted,
@@ -31,7 +32,8 @@ EVENTS: list[Event] = [
     Unknown(**JOB, reason="r", attempt=1),
     Absent(**JOB, attempt=1),
     Duplicate(**JOB, arn="second", of="arn"),
-    Failed(**JOB, code="c", message="m", attempt=1),
+    JobRejected(**JOB, code="c", message="m", attempt=1),
+    EarlierRejected(**JOB, code="c", message="m", attempt=1),
     Finished(**JOB, arn="arn", status="ACTIVE", message=""),
     RunEnded(at=AT, run="r", exit_status=0, reason="", counts={"submitted": 1}),
 ]
@@ -100,3 +102,12 @@ def test_an_event_of_another_version_is_refused_in_words() -> None:
     body = b'{"event":"teleported","at":"x"'
     with pytest.raises(LineDamagedError, match="not an event this version knows"):
         decode_line(b'%s,"crc32":"%08x"}\n' % (body, zlib.crc32(body)))
+
+
+def test_the_event_of_a_job_that_was_refused_for_good_is_called_rejected() -> None:
+    """The contract's word. A line that an earlier version wrote keeps its own, so that a copy of it stays the same."""
+    refused = {"code": "c", "message": "m", "attempt": 1}
+    assert json.loads(encode_line(JobRejected(**JOB, **refused)))["event"] == "rejected"
+    earlier = decode_line(encode_line(EarlierRejected(**JOB, **refused)))
+    assert isinstance(earlier, JobRejected)
+    assert json.loads(encode_line(earlier))["event"] == "failed"

@@ -12,7 +12,7 @@ from rich.console import Console
 from strategies import MEMBERSHIP
 
 from batchsubmit.clock import timestamp
-from batchsubmit.jobs import Event, Failed, Finished, Intent, RunEnded, RunStarted, Submitted, Unknown
+from batchsubmit.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Submitted, Unknown
 from batchsubmit.observers.watching import picture, sentence, slots, watch
 from batchsubmit.report.live import Lane, Live
 
@@ -61,7 +61,7 @@ def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
     story.submit(2, "a")
     story.submit(2, "b")
     story.tell(Unknown, 3, "c", reason="lost", attempt=1)
-    story.tell(Failed, 3, "d", code="X", message="y", attempt=1)
+    story.tell(JobRejected, 3, "d", code="X", message="y", attempt=1)
     story.submit(4, "e")
     story.finish(5, "a")
     story.finish(6, "b", "CREATE_FAILED")
@@ -135,7 +135,7 @@ def test_the_last_failures_are_kept_with_their_reasons() -> None:
     """Those on the way and those on the service; only the last few."""
     story = Story()
     for number in range(9):
-        story.tell(Failed, number, f"job-{number}", code="ValidationException", message="no", attempt=1)
+        story.tell(JobRejected, number, f"job-{number}", code="ValidationException", message="no", attempt=1)
     story.submit(10, "a")
     story.finish(11, "a", "CREATE_FAILED")
     assert story.live.failure_count == 10
@@ -155,7 +155,7 @@ def test_the_sentence_says_what_there_is() -> None:
 def test_the_picture_obeys_no_name_and_no_message() -> None:
     """Control characters and markup of the outside are shown, not done."""
     story = Story()
-    story.tell(Failed, 1, "[bold]evil", code="X", message="\x1b[2J\nfake: all is well [red]", attempt=1)
+    story.tell(JobRejected, 1, "[bold]evil", code="X", message="\x1b[2J\nfake: all is well [red]", attempt=1)
     console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
     console.print(picture(story.live, after(5)))
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -244,6 +244,6 @@ def test_a_ledger_that_begins_anew_is_watched_from_its_beginning() -> None:
 
 def test_each_failure_is_said_once() -> None:
     """In its own line."""
-    failed = Failed(**job_named("bad").stamp(timestamp(EPOCH)), code="X", message="no", attempt=1)
+    failed = JobRejected(**job_named("bad").stamp(timestamp(EPOCH)), code="X", message="no", attempt=1)
     _, said = watched(Planned([started(), failed], [submitted("a")], [ended()]))
     assert said.count("failed: 00:00:00 bad in membership") == 1

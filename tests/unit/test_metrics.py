@@ -6,10 +6,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from batchsubmit.jobs import (
     Absent,
     Duplicate,
-    Failed,
     Finished,
     Intent,
     JobEvent,
+    JobRejected,
     Refused,
     Stamp,
     Submitted,
@@ -65,7 +65,7 @@ def watched() -> Watched:
         ),
         (Unknown(**STAMP, reason="a reason", attempt=1), "attempts_unknown_total", {}),
         (
-            Failed(**STAMP, code="ValidationException", message="", attempt=1),
+            JobRejected(**STAMP, code="ValidationException", message="", attempt=1),
             "jobs_failed_total",
             {"code": "ValidationException"},
         ),

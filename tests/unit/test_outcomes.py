@@ -11,7 +11,7 @@ ONE, TWO, OTHER = job_named("one"), job_named("two"), job_named("other")
 SUBMITTED = jobs.Submitted(**ONE.stamp(AT), arn=job_arn("one"), attempt=1, via="start")
 FINISHED = jobs.Finished(**ONE.stamp(AT), arn=job_arn("one"), status="ACTIVE", message="")
 INTENT = jobs.Intent(**TWO.stamp(AT), attempt=1, trained_model=TWO.trained_model)
-FAILED = jobs.Failed(**TWO.stamp(AT), code="ValidationException", message="no", attempt=1)
+FAILED = jobs.JobRejected(**TWO.stamp(AT), code="ValidationException", message="no", attempt=1)
 
 
 def book_of(*events: jobs.JobEvent) -> Book:
@@ -42,7 +42,7 @@ def test_what_the_ledger_knows_is_told_at_once_as_earlier() -> None:
 def test_events_are_told_once_and_those_of_other_jobs_not_at_all() -> None:
     """A job of the ledger that was not among the requests is none of the caller's."""
     watch, told = watching()
-    for event in (SUBMITTED, SUBMITTED, jobs.Failed(**OTHER.stamp(AT), code="x", message="", attempt=1), FAILED):
+    for event in (SUBMITTED, SUBMITTED, jobs.JobRejected(**OTHER.stamp(AT), code="x", message="", attempt=1), FAILED):
         watch.saw(event)
     watch.end(book_of(SUBMITTED, FAILED), {})
     assert [(type(each), each.name, each.earlier) for each in told] == [

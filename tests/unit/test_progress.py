@@ -8,7 +8,7 @@ import pytest
 from conftest import FakeClock
 from rich.console import Console
 
-from batchsubmit.jobs import Failed, Finished, Intent, JobEvent, RefusalCause, Refused, Submitted, Unknown
+from batchsubmit.jobs import Finished, Intent, JobEvent, JobRejected, RefusalCause, Refused, Submitted, Unknown
 from batchsubmit.observers.progress import Meter, elapsed, showing
 from batchsubmit.observers.tally import Tally
 
@@ -154,7 +154,7 @@ def test_a_tally_counts_each_event_and_judges_after_each_decision() -> None:
         Refused(**JOB, code="ServiceQuotaExceededException", cause=RefusalCause.OTHER_QUOTA, attempt=1),
         Refused(**JOB, code="ThrottlingException", cause=RefusalCause.THROTTLED, attempt=1),
         Submitted(**JOB, arn="a", attempt=1, via="start"),
-        Failed(**JOB, code="c", message="", attempt=1),
+        JobRejected(**JOB, code="c", message="", attempt=1),
         Unknown(**JOB, reason="r", attempt=1),
         Finished(**JOB, arn="a", status="ACTIVE", message=""),
         Finished(**JOB, arn="a", status="CREATE_FAILED", message=""),

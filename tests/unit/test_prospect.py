@@ -4,7 +4,7 @@ from conftest import OTHER_MEMBERSHIP, job_arn, request_named
 from strategies import MEMBERSHIP
 
 from batchsubmit.book import Book
-from batchsubmit.jobs import Failed, Intent, JobEvent, Submitted, job_digest, key_text
+from batchsubmit.jobs import Intent, JobEvent, JobRejected, Submitted, job_digest, key_text
 from batchsubmit.schema import canonical
 from batchsubmit.sources import Row
 from batchsubmit.sources.index import Index
@@ -38,9 +38,9 @@ def intent(key: str, name: str) -> Intent:
     return Intent(at=AT, job=key, membership=MEMBERSHIP, name=name, attempt=1, trained_model="m")
 
 
-def failed(key: str, name: str) -> Failed:
+def failed(key: str, name: str) -> JobRejected:
     """A job that was refused for good."""
-    return Failed(at=AT, job=key, membership=MEMBERSHIP, name=name, code="X", message="", attempt=1)
+    return JobRejected(at=AT, job=key, membership=MEMBERSHIP, name=name, code="X", message="", attempt=1)
 
 
 def test_each_row_is_in_one_column_of_its_membership() -> None:

@@ -5,15 +5,16 @@ import time
 import pytest
 from strategies import MEMBERSHIP, arn
 
-from batchsubmit.app.readiness import MOST_CHECKED, Need, Readier
+from batchsubmit.app.readiness import MOST_CHECKED, Readier
+from batchsubmit.cleanrooms import Input
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Denied, Forbidden, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 
-MODEL = Need("trained model", MEMBERSHIP, arn("trained-model"))
-CHANNEL = Need("channel", MEMBERSHIP, arn("ml-input-channel"))
+MODEL = Input("trained model", MEMBERSHIP, arn("trained-model"))
+CHANNEL = Input("channel", MEMBERSHIP, arn("ml-input-channel"))
 
 
 def readier(*outcomes: Outcome, **settings: object) -> Readier:
@@ -48,9 +49,9 @@ async def test_what_is_missing_or_not_active_is_a_problem() -> None:
 
 
 async def test_throttled_reads_are_repeated() -> None:
-    """As often as the settings say."""
+    """As often as other reads."""
     assert (await readier(Throttled("x", ""), Throttled("x", "")).check([MODEL])).untold == ()
-    [untold] = (await readier(*[Uncertain("500")] * 3).check([MODEL])).untold
+    [untold] = (await readier(*[Uncertain("500")] * 8).check([MODEL])).untold
     assert "500" in untold
 
 
@@ -65,10 +66,10 @@ async def test_a_read_that_is_not_permitted_is_told_and_no_problem() -> None:
 async def test_where_no_call_can_succeed_the_check_ends(outcome: Outcome) -> None:
     """Credentials and connections are not the resource's fault."""
     with pytest.raises(StoppedError, match="cannot be asked"):
-        await readier(*[outcome] * 3).check([MODEL])
+        await readier(*[outcome] * 8).check([MODEL])
 
 
 async def test_no_more_are_read_than_a_look_before_the_run_is_worth() -> None:
     """A channel a row is possible."""
-    needs = [Need("channel", MEMBERSHIP, f"{CHANNEL.arn}-{number}") for number in range(MOST_CHECKED + 5)]
+    needs = [Input("channel", MEMBERSHIP, f"{CHANNEL.arn}-{number}") for number in range(MOST_CHECKED + 5)]
     assert (await readier().check(needs)).checked == MOST_CHECKED

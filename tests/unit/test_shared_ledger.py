@@ -10,7 +10,7 @@ from conftest import FakeClock
 from fleetwork import AT, events_in, intent, submitted
 
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.jobs import Absent, Failed, Finished, Refused, Submitted, Unknown
+from batchsubmit.jobs import Absent, Finished, JobRejected, Refused, Submitted, Unknown
 from batchsubmit.ledger import ClaimedArnError, LostJobError, Mine, Taken
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.rows import PAGE_CHARACTERS, session_address
@@ -298,9 +298,9 @@ async def test_a_job_with_many_events_moves_them_to_pages(fleet: Fleet) -> None:
 async def test_a_text_that_no_item_could_hold_is_cut(fleet: Fleet) -> None:
     """With a word about how long it was."""
     async with fleet.worker("first") as first:
-        await first.put(Failed(**MEMBERS, code="c", message="x" * 1_000_000, attempt=0))
+        await first.put(JobRejected(**MEMBERS, code="c", message="x" * 1_000_000, attempt=0))
     (event,) = events_in(fleet.table)
-    assert isinstance(event, Failed)
+    assert isinstance(event, JobRejected)
     assert len(event.message) < 9_000
     assert event.message.endswith("(1,000,000 characters)")
 

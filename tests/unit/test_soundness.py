@@ -8,10 +8,10 @@ from batchsubmit.jobs import (
     Absent,
     Duplicate,
     Event,
-    Failed,
     Finished,
     Intent,
     JobEvent,
+    JobRejected,
     Refused,
     RunEnded,
     RunStarted,
@@ -57,9 +57,9 @@ def absent(name: str = "a", attempt: int = 1) -> Absent:
     return Absent(**stamp(name), attempt=attempt)
 
 
-def failed(name: str = "a", attempt: int = 1) -> Failed:
+def failed(name: str = "a", attempt: int = 1) -> JobRejected:
     """Not to be submitted."""
-    return Failed(**stamp(name), code="ValidationException", message="no", attempt=attempt)
+    return JobRejected(**stamp(name), code="ValidationException", message="no", attempt=attempt)
 
 
 def duplicate(name: str = "a") -> Duplicate:

@@ -14,7 +14,7 @@ from strategies import MEMBERSHIP, REGION
 from virtual import running_loop, virtually
 
 from batchsubmit.config import Settings, WorkerSettings
-from batchsubmit.jobs import Failed
+from batchsubmit.jobs import JobRejected
 from batchsubmit.schema import RequestChecker
 from batchsubmit.simulation.loop import VirtualClock
 from batchsubmit.sources.sqs.counters import QueueCounters
@@ -37,7 +37,7 @@ class MemoryBooks:
 
     def __init__(self) -> None:
         self.actions: dict[str, Action] = {}
-        self.failed: list[Failed] = []
+        self.failed: list[JobRejected] = []
 
     async def standing(self, keys: Sequence[str]) -> Sequence[Action]:
         """Say what may be done."""
@@ -47,7 +47,7 @@ class MemoryBooks:
         """Say it of one."""
         return self.actions.get(key, Action.SUBMIT)
 
-    async def record(self, event: Failed) -> bool:
+    async def record(self, event: JobRejected) -> bool:
         """Take a failure down."""
         if event.job in self.actions:
             return False

@@ -6,10 +6,10 @@ from batchsubmit.book import Book
 from batchsubmit.jobs import (
     Absent,
     Duplicate,
-    Failed,
     Finished,
     Intent,
     JobEvent,
+    JobRejected,
     Refused,
     RunEnded,
     RunStarted,
@@ -25,7 +25,7 @@ SUBMITTED = Submitted(**JOB, arn="arn", attempt=1, via="start")
 REFUSED = Refused(**JOB, code="ThrottlingException", attempt=1)
 UNKNOWN = Unknown(**JOB, reason="read time-out", attempt=1)
 ABSENT = Absent(**JOB, attempt=1)
-FAILED = Failed(**JOB, code="ValidationException", message="no", attempt=1)
+FAILED = JobRejected(**JOB, code="ValidationException", message="no", attempt=1)
 FINISHED = Finished(**JOB, arn="arn", status="ACTIVE", message="")
 
 

@@ -17,10 +17,10 @@ from batchsubmit.jobs import (
     Conflicted,
     Denied,
     Event,
-    Failed,
     Forbidden,
     Intent,
     Job,
+    JobRejected,
     NotSent,
     OtherQuotaExceeded,
     Outcome,
@@ -242,9 +242,9 @@ async def test_a_conflict_that_lasts_fails_the_job_in_the_service_s_words(clock:
     """After the attempts of the settings."""
     bench = Bench(clock, *[CONFLICTED] * 9)
     assert isinstance(await bench.submitter.submit(JOB), GivenUp)
-    assert bench.kinds == [Intent, Refused] * 3 + [Failed]
+    assert bench.kinds == [Intent, Refused] * 3 + [JobRejected]
     failed = bench.ledger.events[-1]
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, JobRejected)
     assert (failed.code, failed.message, failed.attempt) == (CONFLICTED.code, CONFLICTED.message, 3)
 
 
@@ -253,7 +253,7 @@ async def test_a_request_that_can_never_work_fails_at_once(clock: FakeClock) -> 
     bench = Bench(clock, REJECTED)
     assert isinstance(await bench.submitter.submit(JOB), GivenUp)
     failed = bench.ledger.events[-1]
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, JobRejected)
     assert (failed.code, failed.message) == (REJECTED.code, REJECTED.message)
     assert bench.kinds.count(Intent) == 1
     assert not bench.stop.requested
@@ -380,7 +380,8 @@ class SlowApi:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "kind"), [(Accepted("arn"), Submitted), (UNCERTAIN, Unknown), (REJECTED, Failed), (THROTTLED, Refused)]
+    ("outcome", "kind"),
+    [(Accepted("arn"), Submitted), (UNCERTAIN, Unknown), (REJECTED, JobRejected), (THROTTLED, Refused)],
 )
 async def test_a_call_under_way_is_awaited_and_recorded_when_the_run_stops(
     clock: FakeClock, outcome: Outcome, kind: type[Event]

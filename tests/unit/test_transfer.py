@@ -7,7 +7,7 @@ import pytest
 from fleetwork import AT, events_in, intent, submitted
 
 from batchsubmit.errors import LedgerError, UsageError
-from batchsubmit.jobs import Event, Refused, RunEnded, RunStarted
+from batchsubmit.jobs import EarlierRejected, Event, Refused, RunEnded, RunStarted
 from batchsubmit.ledger.location import TableLocation, parse_location
 from batchsubmit.ledger.reading import read_ledger
 from batchsubmit.ledger.rows import job_address
@@ -39,6 +39,19 @@ async def test_what_was_imported_is_what_is_exported(tmp_path: Path) -> None:
         audit.read(number, event)
     assert not audit.faults
     assert audit.book.counts() == {Phase.SUBMITTED: 2}
+
+
+async def test_an_earlier_versions_ledger_is_copied_as_it_stands(tmp_path: Path) -> None:
+    """Its `failed` reads as a rejected job; copies keep the word, so that they may be repeated and compared."""
+    table = MemoryTable()
+    stamp = {"job": "a", "membership": "m", "name": "a"}
+    earlier = EarlierRejected(at=AT, **stamp, code="ValidationException", message="no", attempt=1)
+    for written in (1, 0):
+        assert (await import_events([intent("a"), earlier], table)).written == written
+    export_events(events_in(table), tmp_path / "out.jsonl")
+    back = list(read_ledger(tmp_path / "out.jsonl"))
+    assert back == [intent("a"), earlier]
+    assert b'"event":"failed"' in (tmp_path / "out.jsonl").read_bytes()
 
 
 async def test_an_import_may_be_repeated() -> None:

@@ -17,10 +17,10 @@ from batchsubmit.jobs import (
     Denied,
     Duplicate,
     Event,
-    Failed,
     Finished,
     Intent,
     Job,
+    JobRejected,
     NotSent,
     Outcome,
     Refused,
@@ -144,7 +144,7 @@ async def test_a_ledger_that_the_service_bears_out_is_clean(bench: Bench) -> Non
 
 async def test_an_empty_ledger_makes_no_call(bench: Bench) -> None:
     """Nor do rows that never led to one."""
-    bench.ledger.note(Failed(**A.stamp(bench.now()), code="InvalidRow", message="no", attempt=0))
+    bench.ledger.note(JobRejected(**A.stamp(bench.now()), code="InvalidRow", message="no", attempt=0))
     assert await bench.compare() == []
     assert (bench.service.tally.received(LIST), bench.service.tally.received(GET)) == (0, 0)
 
@@ -217,7 +217,7 @@ async def test_a_job_that_two_ledgers_submitted_is_a_duplicate_for_both(bench: B
         lambda _: None,
         lambda at: Unknown(**A.stamp(at), reason="read time-out", attempt=1),
         lambda at: Refused(**A.stamp(at), code="ThrottlingException", attempt=1),
-        lambda at: Failed(**A.stamp(at), code="ConflictException", message="", attempt=1),
+        lambda at: JobRejected(**A.stamp(at), code="ConflictException", message="", attempt=1),
     ],
     ids=["nothing", "unknown", "refused", "failed"],
 )
@@ -282,7 +282,7 @@ async def test_what_is_decided_is_not_unknown(bench: Bench) -> None:
     bench.intend(A)
     bench.ledger.note(Refused(**A.stamp(bench.now()), code="ThrottlingException", attempt=1))
     bench.intend(B)
-    bench.ledger.note(Failed(**B.stamp(bench.now()), code="ValidationException", message="no", attempt=1))
+    bench.ledger.note(JobRejected(**B.stamp(bench.now()), code="ValidationException", message="no", attempt=1))
     assert await bench.compare() == []
 
 

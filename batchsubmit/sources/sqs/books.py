@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from batchsubmit.jobs import Failed
+from batchsubmit.jobs import JobRejected
 from batchsubmit.states import Action
 
 
@@ -21,7 +21,7 @@ class Books(Protocol):
         """Say the same of one key, by what is known in this process."""
         ...
 
-    async def record(self, event: Failed) -> bool:
+    async def record(self, event: JobRejected) -> bool:
         """Write down that a message can never work, and wait until that is durable; False where somebody else has.
 
         Raises StoppedError.

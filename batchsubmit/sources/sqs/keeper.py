@@ -12,8 +12,9 @@ import structlog
 
 from batchsubmit.sources.sqs.custody import Extension
 from batchsubmit.sources.sqs.expansion import Expansion
+from batchsubmit.sources.sqs.message import Message
 from batchsubmit.sources.sqs.outgoing import MOST_ENTRIES
-from batchsubmit.sources.sqs.returns import put_back
+from batchsubmit.sources.sqs.returns import delay_seconds, put_back
 from batchsubmit.sources.sqs.site import Site
 from batchsubmit.sources.sqs.stock import Holding, Place
 from batchsubmit.sources.sqs.terms import overdue
@@ -24,6 +25,11 @@ _GONE_CODES = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "Invali
 _MOST_RECHECK_SECONDS = 5.0
 _LEAST_PAUSE_SECONDS = 0.1
 _WATCH_SECONDS = 300.0
+_WHY = {
+    Place.UNKNOWN: "message.undecided",
+    Place.OVER_QUOTA: "message.over_quota",
+    Place.NOT_READY: "message.not_ready",
+}
 _NO_LANE = ""
 """Of messages that are called back at the end only: no lane has use for them before."""
 
@@ -136,20 +142,27 @@ class Keeper:
     async def _return_what_is_set_aside(self) -> None:
         """Hand back for long what can be neither sent nor decided now; when it comes again, that is tried again."""
         site = self._site
-        worker, today, now = site.settings.worker, site.clock.now().timestamp(), site.clock.monotonic()
-        seconds = max(worker.max_delay_seconds, worker.visibility_timeout_seconds)
+        today, now = site.clock.now().timestamp(), site.clock.monotonic()
         for holding in self._stock.set_aside():
-            is_unknown = holding.place is Place.UNKNOWN
+            place = holding.place
             messages = self._stock.drop(holding)
-            returns = [put_back(each, seconds, terms=site.terms, now=today) for each in messages]
+            away = [(each, self._seconds_away(place, each)) for each in messages]
+            returns = [put_back(each, seconds, terms=site.terms, now=today) for each, seconds in away]
             for each in returns:
                 if not (each.renew and site.hand_back.may_renew):
-                    site.away.went(_NO_LANE, each.message, now + seconds)
-            site.counters.undecided += len(returns) if is_unknown else 0
-            site.counters.over_quota += 0 if is_unknown else len(returns)
-            why = "message.undecided" if is_unknown else "message.over_quota"
-            self._log.warning(why, job=holding.key, messages=len(returns), seconds=seconds)
+                    site.away.went(_NO_LANE, each.message, now + each.seconds)
+            site.counters.undecided += len(returns) if place is Place.UNKNOWN else 0
+            site.counters.over_quota += len(returns) if place is Place.OVER_QUOTA else 0
+            log = self._log.info if place is Place.NOT_READY else self._log.warning
+            log(_WHY[place], job=holding.key, messages=len(returns), seconds=max(seconds for _, seconds in away))
             await site.hand_back.send(returns)
+
+    def _seconds_away(self, place: Place, message: Message) -> int:
+        worker = self._site.settings.worker
+        first, most = worker.visibility_timeout_seconds, worker.max_delay_seconds
+        if place is Place.NOT_READY:
+            return delay_seconds(message, first=first, most=max(first, most))
+        return max(first, most)
 
     async def _recheck(
         self, on_decided: Callable[[Holding], Awaitable[None]], on_ready: Callable[[Holding], None]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from batchsubmit.config import ForeignArns
-from batchsubmit.jobs import Failed, Job, job_digest, key_text
+from batchsubmit.jobs import Job, JobRejected, job_digest, key_text
 from batchsubmit.logger import get_logger
 from batchsubmit.schema import Fault, JsonError, RequestChecker, canonical, read_json, without_nulls
 from batchsubmit.schema.arns import foreign_arns
@@ -77,9 +77,9 @@ class Poison:
     membership: str = ""
     name: str = ""
 
-    def failed(self, message: Message, at: str) -> Failed:
+    def failed(self, message: Message, at: str) -> JobRejected:
         """The ledger's record of it, under a key of the message's own."""
-        return Failed(
+        return JobRejected(
             at=at,
             job=poison_key(message),
             membership=self.membership,

@@ -259,6 +259,10 @@ class _MessageDelivery:
         self._source.dead_letter(self._holding, code, message)
         return True
 
+    def put_aside(self) -> None:
+        """Back to the queue, for longer each time."""
+        self._source.set_aside(self._holding, Place.NOT_READY)
+
     def left_unknown(self) -> None:
         """Back to the queue for a long while."""
         self._source.set_aside(self._holding, Place.UNKNOWN)
@@ -298,6 +302,17 @@ class _RowDelivery:
         """The row is recorded as failed like that of a file; the manifest's other rows go on."""
         del code, message
         return False
+
+    def put_aside(self) -> Callable[[], None]:
+        """Keep the row; the manifest's message stays in hand meanwhile."""
+        put_back = self._row.put_aside()
+
+        def release() -> None:
+            if put_back is not None:
+                put_back()
+            self._end()
+
+        return release
 
     def left_unknown(self) -> None:
         """The manifest's message goes back for a long while, once its other rows are decided."""

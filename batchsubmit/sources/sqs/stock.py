@@ -23,8 +23,13 @@ class Place(StrEnum):
     UNKNOWN = "unknown"  # nobody can tell now what became of the job: it goes back for a long while
     OVER_QUOTA = "over_quota"  # a quota that is not one of slots refused the job: the same
     DENIED = "denied"  # the service denied the job: to the dead-letter queue
+    NOT_READY = "not_ready"  # its trained model or channel is still being created: the same, for longer each time
     EXPANDED = "expanded"  # a manifest whose jobs are being submitted
     GONE = "gone"
+
+
+_SET_ASIDE = frozenset({Place.UNKNOWN, Place.OVER_QUOTA, Place.NOT_READY})
+"""The job can be neither sent nor decided now: its messages go back for long."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +74,7 @@ class Stock:
 
     def set_aside(self) -> list[Holding]:
         """Those that can be neither sent nor decided now."""
-        return [each for each in self._by_key.values() if each.place in {Place.UNKNOWN, Place.OVER_QUOTA}]
+        return [each for each in self._by_key.values() if each.place in _SET_ASIDE]
 
     def denied(self) -> list[Holding]:
         """Those that the service denied."""
