@@ -68,9 +68,7 @@ class Channels:
             raise Refusal("ResourceNotFoundException", f"ML input channel {arn} was not found.")
 
     def _status(self, arn: str) -> str:
-        has_gone = self._creation.clock() >= self._created_at + self.settings.retention_days * _DAY_SECONDS
-        otherwise = "INACTIVE" if has_gone else "ACTIVE"
-        return self._creation.status(arn) or self.settings.channel_statuses.get(arn, otherwise)
+        return self._creation.status(arn) or self.settings.channel_statuses.get(arn, "ACTIVE")
 
     @property
     def _created_at(self) -> float:

@@ -31,7 +31,7 @@ class Creation:
     def status(self, arn: str) -> str:
         """The status of what is being created; empty once it is there."""
         seconds, passed = self._seconds.get(arn, 0.0), self.clock() - self._set_at
-        if passed >= seconds:
+        if not seconds or passed >= seconds:
             return ""
         return "CREATE_PENDING" if passed < seconds / 2 else "CREATE_IN_PROGRESS"
 

@@ -63,7 +63,7 @@ class SandboxSettings:
     creating_seconds: Mapping[str, float] = field(default_factory=dict)
     """For how long trained models and ML input channels are still being created, by ARN, once the settings are set."""
     retention_days: int = 30
-    """`retentionInDays` of every ML input channel; it becomes `INACTIVE` after them (an assumption)."""
+    """`retentionInDays` of every ML input channel; none goes by itself after them."""
     channel_age_days: float = 0.0
     """How long before the sandbox began its channels were created."""
     access_budgets: Mapping[str, int] = field(default_factory=dict)

@@ -159,7 +159,7 @@ def _answers(page: str, *, left: int) -> bool:
     head = page[page.index("<header") : page.index("</header>")]
     for words in (
         f"{300 - left} of 300 jobs accepted, ",
-        "ran to a bad end, for one reason, CREATE_FAILED.",
+        "ran to a bad end, for one reason, INTERNAL_ERROR.",
         "The last run stopped because its deadline had come; the same command goes on.",
         f"{left} jobs left to submit, at the last pace ",
         "Started again at once, all would be submitted in ",
