@@ -12,8 +12,8 @@ import structlog
 
 from batchsubmit.sources.sqs.custody import Extension
 from batchsubmit.sources.sqs.expansion import Expansion
+from batchsubmit.sources.sqs.handback import put_back
 from batchsubmit.sources.sqs.outgoing import MOST_ENTRIES
-from batchsubmit.sources.sqs.returns import put_back
 from batchsubmit.sources.sqs.site import Site
 from batchsubmit.sources.sqs.stock import Holding, Place
 from batchsubmit.sources.sqs.terms import overdue
@@ -24,8 +24,6 @@ _GONE_CODES = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "Invali
 _MOST_RECHECK_SECONDS = 5.0
 _LEAST_PAUSE_SECONDS = 0.1
 _WATCH_SECONDS = 300.0
-_NO_LANE = ""
-"""Of messages that are called back at the end only: no lane has use for them before."""
 
 
 class Keeper:
@@ -132,12 +130,9 @@ class Keeper:
         for holding in self._stock.unknown():
             messages = self._stock.drop(holding)
             returns = [put_back(each, seconds, terms=site.terms, now=today) for each in messages]
-            for each in returns:
-                if not (each.renew and site.hand_back.may_renew):
-                    site.away.went(_NO_LANE, each.message, now + seconds)
             site.counters.undecided += len(returns)
             self._log.warning("message.undecided", job=holding.key, messages=len(returns), seconds=seconds)
-            await site.hand_back.send(returns)
+            await site.hand_back.set_aside(returns, now)
 
     async def _recheck(
         self, on_decided: Callable[[Holding], Awaitable[None]], on_ready: Callable[[Holding], None]
