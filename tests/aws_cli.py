@@ -19,7 +19,7 @@ from botocore import xform_name
 def main(words: list[str]) -> None:
     """Make one call and print what `--query` selects, as text."""
     service, operation, *rest = words
-    client = Session().client(service)
+    client = Session().client("s3" if service == "s3api" else service)
     if operation == "wait":
         waiter, *rest = rest
         client.get_waiter(waiter.replace("-", "_")).wait(
@@ -30,7 +30,11 @@ def main(words: list[str]) -> None:
     given = [*rest]
     query = _take(given, "--query")
     assert (_take(given, "--output") == "text") == (query is not None)
-    request = dict(_members(_request_shape(client, names[operation]), given))
+    if (service, operation) == ("ecr", "get-login-password"):  # the CLI's own word for it
+        operation, query = "get-authorization-token", "authorizationData[0].authorizationToken"
+    document = _take(given, "--cli-input-json")
+    request = json.loads(_text(document)) if document else {}
+    request |= dict(_members(_request_shape(client, names[operation]), given))
     answer = getattr(client, xform_name(names[operation]))(**request)
     with Path(os.environ["CALLS"]).open("a") as calls:
         calls.write(json.dumps([names[operation], request]) + "\n")
@@ -74,9 +78,19 @@ def _value(shape: Any, values: list[str]) -> Any:  # noqa: ANN401 (botocore's)
         case "map" | "structure":
             (value,) = values
             return json.loads(value) if value.startswith("{") else _pairs(value)
+        case "blob":
+            (value,) = values
+            return Path(value).read_text()
+        case "integer":
+            (value,) = values
+            return int(value)
         case _:
             (value,) = values
-            return value
+            return _text(value)
+
+
+def _text(value: str) -> str:
+    return Path(value.removeprefix("file://")).read_text() if value.startswith("file://") else value
 
 
 def _pairs(text: str) -> dict[str, Any]:

@@ -83,6 +83,11 @@ def policies() -> dict[str, list[dict[str, Any]]]:
     return {path.name: read_json(path.name)["Statement"] for path in sorted(DEPLOY.glob("iam-*.json"))}
 
 
+def trusts() -> dict[str, list[dict[str, Any]]]:
+    """The statements of each trust policy, by file."""
+    return {path.name: read_json(path.name)["Statement"] for path in sorted(DEPLOY.glob("trust-*.json"))}
+
+
 def actions(name: str) -> set[str]:
     """What a policy allows."""
     return {action for statement in policies()[name] for action in statement["Action"]}

@@ -43,9 +43,11 @@ class SqsProxy:
         if refused is not None:
             return refused
         more = self.edit(operation, members)
+        if not members.get("Entries", ["no batch"]):
+            return 200, {"Successful": [], **more}
         status, answer = self._forward(headers, json.dumps(members).encode())
         if status == 200:
-            answer |= more
+            answer |= {"Failed": [*answer.get("Failed", ()), *more["Failed"]]} if "Failed" in more else more
             with self._lock:
                 self.after(operation, members, answer)
         return status, answer
@@ -63,6 +65,21 @@ class SqsProxy:
 def refusal(code: str, message: str = "", status: int = 400) -> Answer:
     """An error as SQS's JSON protocol spells it."""
     return status, {"__type": f"com.amazonaws.sqs#{code}", "message": message or code}
+
+
+def as_sqs_refuses(operation: str, members: dict[str, Any]) -> dict[str, Any]:
+    """An `edit` that fails entries as SQS does and a local one does not: each kind of queue has members of its own."""
+    if operation != "SendMessageBatch":
+        return {}
+    wrong = "DelaySeconds" if members["QueueUrl"].endswith(".fifo") else "MessageDeduplicationId"
+    failed = [each["Id"] for each in members["Entries"] if wrong in each]
+    members["Entries"] = [each for each in members["Entries"] if wrong not in each]
+    message = f"Value for parameter {wrong} is invalid. Reason: it is not valid for this queue type."
+    return {
+        "Failed": [
+            {"Id": each, "Code": "InvalidParameterValue", "Message": message, "SenderFault": True} for each in failed
+        ]
+    }
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Puts a manifest's jobs on a queue: checked as a whole first, sent in batches, resumable. No job is submitted here.
 
 Each message carries its job's key and batch id as attributes, so that a worker knows a job again however often it was
-sent. On a FIFO queue the membership is the group and the key the deduplication id.
+sent. The membership is its group, which makes a standard queue fair between memberships; on a FIFO queue the key is the
+deduplication id.
 """
 
 import asyncio
@@ -89,7 +90,7 @@ async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary
         )
         _, reader, inventory = await stack.enter_async_context(checked)
         served, _ = await stack.enter_async_context(open_served(options.url, settings, region=options.region))
-        rows = _Rows(reader, inventory, options.batch, is_fifo=served.terms.is_fifo)
+        rows = _Rows(reader, inventory, options.batch)
         problems = inventory.problems or await asyncio.to_thread(rows.too_large, served.terms)
         if problems:
             alike = inventory.alike if inventory.problems else Alike.of(problems)
@@ -121,11 +122,10 @@ def default_progress(manifest: str) -> Path:
 class _Rows:
     """The rows of a checked manifest as messages."""
 
-    def __init__(self, reader: Reader, inventory: Inventory, batch: str, *, is_fifo: bool) -> None:
+    def __init__(self, reader: Reader, inventory: Inventory, batch: str) -> None:
         self._reader = reader
         self._index = inventory.index
         self._batch = batch
-        self._is_fifo = is_fifo
 
     def messages(self, sent: SentJobs) -> Iterator[Outgoing]:
         """Give the messages that were not sent. Raises StoppedError where the manifest changed meanwhile."""
@@ -163,8 +163,8 @@ class _Rows:
             # ASCII: SQS refuses a few characters that JSON allows.
             body=json.dumps(job.request, separators=(",", ":")),
             attributes=text_attributes(**{KEY_ATTRIBUTE: job.key, BATCH_ATTRIBUTE: self._batch}),
-            group=job.membership if self._is_fifo else "",
-            deduplication=job.key if self._is_fifo else "",
+            group=job.membership,
+            deduplication=job.key,
         )
 
 

@@ -12,7 +12,10 @@ from typing import Any, Protocol
 from batchsubmit.jobs import Job, Outcome
 
 RUNNING_STATUSES = frozenset({"CREATE_PENDING", "CREATE_IN_PROGRESS", "CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
-"""A job in one of these holds its slot; in any other it has finished."""
+"""A job in one of these holds its slot; in any other it has finished.
+
+AWS's quota page counts "pending/in-progress" jobs; that a job which is being cancelled is among them is assumed.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

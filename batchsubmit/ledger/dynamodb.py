@@ -39,6 +39,7 @@ PASSING = frozenset(
         "InternalServerError",
         "LimitExceededException",
         "ProvisionedThroughputExceededException",
+        "ReplicatedWriteConflictException",
         "RequestLimitExceeded",
         "RequestTimeout",
         "RequestTimeoutException",

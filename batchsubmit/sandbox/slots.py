@@ -5,8 +5,8 @@ from typing import Final
 
 from batchsubmit.sandbox.refusals import over_quota
 
-MEMBERSHIP_QUOTA: Final = "Pending/in-progress custom model inference jobs per membership"
-ACCOUNT_QUOTA: Final = "Pending/in-progress custom model inference jobs per account"
+MEMBERSHIP_QUOTA: Final = "Pending/in-progress custom model inference jobs per membership"  # L-0F77DDDB
+ACCOUNT_QUOTA: Final = "Pending/in-progress custom model inference jobs per account"  # L-249F4B83
 
 
 class Slots:

@@ -21,7 +21,7 @@ from batchsubmit.slots.turns import Turns
 
 LIKELY_PER_MEMBERSHIP = 5
 LIKELY_PER_ACCOUNT = 10
-"""AWS's default quotas: used at once, before anything is learned."""
+"""AWS's default quotas L-0F77DDDB and L-249F4B83 ("Quotas for Clean Rooms ML"), used before anything is learned."""
 
 _RAISE_PROBE_INTERVALS = 1.5
 """A quota may be raised at any time. One call beyond a full limit is made each so many longest poll intervals."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aws_local import LocalAws
 from conftest import OTHER_MEMBERSHIP, Program, Sandbox, finish, write_jsonl
 from queueing import aws, jobs, serving, until, working
-from sqs_proxy import Answer, refusal, sqs_proxy
+from sqs_proxy import Answer, as_sqs_refuses, refusal, sqs_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +40,23 @@ def test_a_manifest_is_sent_whole_and_a_second_run_sends_nothing(working: Progra
     assert len(messages) == len(set(keys(messages))) == 35
     assert {each["MessageAttributes"]["batchsubmit-batch"]["StringValue"] for each in messages} == {"night"}
     assert json.loads(messages[0]["Body"]) in jobs(30)
+
+
+def test_on_a_standard_queue_the_membership_is_the_group_and_nothing_else_of_a_fifo_queue_is_sent(
+    working: Program, aws: LocalAws
+) -> None:
+    """The group makes the queue fair between memberships; SQS refuses a deduplication id there."""
+    queue = aws.make_queue()
+    manifest(working)
+    with sqs_proxy(aws.url) as proxy:
+        proxy.edit = as_sqs_refuses
+        ended = working.run("enqueue", "jobs.jsonl", "--queue-url", queue.url, "--json", AWS_ENDPOINT_URL_SQS=proxy.url)
+    assert ended.status == 0, ended.stderr
+    messages = queue.drain()
+    assert len(messages) == 35
+    assert all(
+        each["Attributes"]["MessageGroupId"] == json.loads(each["Body"])["membershipIdentifier"] for each in messages
+    )
 
 
 def test_another_batch_or_another_queue_is_sent_again(working: Program, aws: LocalAws) -> None:
@@ -130,10 +147,17 @@ def test_a_fifo_queue_has_the_membership_as_group_and_the_key_for_deduplication(
     """So a rerun within five minutes is not even delivered twice; and a worker serves such a queue."""
     queue = aws.make_queue(fifo=True)
     manifest(working)
-    for name in ("a.jsonl", "b.jsonl"):
-        ended = working.run("enqueue", "jobs.jsonl", "--queue-url", queue.url, "--progress", name, "--json")
-        assert (ended.status, ended.summary["sent"]) == (0, 35)
+    sent: list[dict[str, Any]] = []
+    with sqs_proxy(aws.url) as proxy:
+        proxy.edit = lambda _operation, members: sent.extend(members.get("Entries", ())) or {}
+        for name in ("a.jsonl", "b.jsonl"):
+            arguments = ("enqueue", "jobs.jsonl", "--queue-url", queue.url, "--progress", name, "--json")
+            ended = working.run(*arguments, AWS_ENDPOINT_URL_SQS=proxy.url)
+            assert (ended.status, ended.summary["sent"]) == (0, 35)
     assert queue.size() == 35
+    for each in sent:
+        assert each["MessageGroupId"] == json.loads(each["MessageBody"])["membershipIdentifier"]
+        assert each["MessageDeduplicationId"] == each["MessageAttributes"]["batchsubmit-key"]["StringValue"]
     with serving(working, queue) as worker:
         until(lambda: queue.size() == 0)
         worker.send_signal(signal.SIGTERM)

@@ -10,7 +10,7 @@ from aws_local import LocalAws, free_port
 from conftest import OTHER_MEMBERSHIP, Program, Sandbox, finish
 from prometheus_client.parser import text_string_to_metric_families
 from queueing import LEDGER, aws, jobs, serving, until, working
-from sqs_proxy import Answer, refusal, sqs_proxy
+from sqs_proxy import Answer, as_sqs_refuses, refusal, sqs_proxy
 from webhook import listening
 
 __all__ = ["aws", "working"]
@@ -220,6 +220,30 @@ def test_poison_without_a_dead_letter_queue_stays_where_it_is(working: Program, 
     assert ended.status == 0
     assert "no dead-letter queue" in ended.stderr
     assert queue.size() == 1
+
+
+def test_what_a_worker_sends_again_on_a_standard_queue_keeps_its_group_and_is_accepted(
+    working: Program, sandbox: Sandbox, aws: LocalAws
+) -> None:
+    """Dead letters, and messages whose last receive is spent when the worker ends: the queue was fair, and stays so."""
+    sandbox.configure(per_membership=1, per_account=0)
+    queue = aws.make_queue(receives=1)
+    queue.put("no JSON", MessageGroupId="unsound")
+    queue.put(*jobs(5), MessageGroupId="tenant")
+    with sqs_proxy(aws.url) as proxy:
+        proxy.edit = as_sqs_refuses
+        with serving(working, queue, AWS_ENDPOINT_URL_SQS=proxy.url) as process:
+            until(lambda: len(sandbox.names()) == 1 and queue.counts() == (0, 4, 0))
+            process.send_signal(signal.SIGTERM)
+            ended = finish(process)
+    assert ended.status == 0, ended.stderr
+    assert queue.dead is not None
+    (letter,) = queue.dead.drain()
+    assert letter["Attributes"]["MessageGroupId"] == "unsound"
+    assert "batchsubmit-reason" in letter["MessageAttributes"]  # moved by the worker, not by the redrive policy
+    left = queue.drain()
+    assert [each["Attributes"]["MessageGroupId"] for each in left] == ["tenant"] * 4
+    assert {each["Attributes"]["ApproximateReceiveCount"] for each in left} == {"1"}
 
 
 def _events(program: Program) -> list[dict[str, object]]:

@@ -1,5 +1,6 @@
 """The samples in configs/deploy: they parse, and the commands, options, settings, actions and metrics in them exist."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from deployed import (
     pod_specs,
     policies,
     read_json,
+    trusts,
 )
 
 from batchsubmit import __version__
@@ -43,6 +45,8 @@ SERVICES = {"cleanrooms-ml": "cleanroomsml", "servicequotas": "service-quotas"}
 
 WITHOUT_A_CALL = {"cleanrooms:PassMembership", "iam:PassRole"}
 """Permissions that a call of another action needs: there is no operation of that name."""
+
+CONDITION_OPERATORS = {"ArnEquals", "BoolIfExists", "ForAllValues:StringEquals", "StringEquals"}
 
 GRANTED_BY = {
     "BatchWriteItem": "PutItem",
@@ -194,8 +198,108 @@ def test_the_schedule_and_the_service_start_the_tasks_of_the_samples() -> None:
     target = read_json("eventbridge-schedule-nightly.json")["Target"]
     assert target["EcsParameters"]["TaskDefinitionArn"].endswith(f":task-definition/{nightly['family']}")
     assert read_json("ecs-service-worker.json")["taskDefinition"] == worker["family"]
-    (lend,) = (each for each in policies()["iam-scheduler.json"] if each["Action"] == ["iam:PassRole"])
+    run, lend = policies()["iam-scheduler.json"]
     assert set(lend["Resource"]) == {nightly["taskRoleArn"], nightly["executionRoleArn"]}
+    # IAM compares the ARN as the schedule spells it: without a revision, ":*" alone does not match.
+    named = target["EcsParameters"]["TaskDefinitionArn"]
+    assert set(run["Resource"]) == {named, f"{named}:*"}
+    assert run["Condition"]["ArnEquals"]["ecs:cluster"] == target["Arn"]
+    assert read_json("ecs-service-worker.json")["cluster"] == target["Arn"].rpartition("/")[2]
+
+
+@pytest.mark.parametrize("task", ["ecs-task-worker.json", "ecs-task-nightly.json"])
+def test_ecs_may_fetch_the_image_and_write_the_log_of_a_task(task: str) -> None:
+    """By the execution role's policy: that repository and that group, in that region, and no more."""
+    (container,) = read_json(task)["containerDefinitions"]
+    registry, _, image = container["image"].partition("/")
+    account, _, _, region, *_ = registry.split(".")
+    options = container["logConfiguration"]["options"]
+    assert container["logConfiguration"]["logDriver"] == "awslogs"
+    sign_in, pull, write = policies()["iam-execution.json"]
+    assert sign_in["Resource"] == "*"
+    assert pull["Resource"] == f"arn:aws:ecr:{region}:{account}:repository/{image.partition(':')[0]}"
+    group = f"{options['awslogs-region']}:{account}:log-group:{options['awslogs-group']}"
+    assert write["Resource"] == f"arn:aws:logs:{group}:*"
+    assert f"create-log-group --log-group-name {options['awslogs-group']}\n" in README
+
+
+def test_a_key_for_the_jobs_may_be_used_by_the_roles_through_clean_rooms_ml_and_by_the_service() -> None:
+    """As AWS's page on data protection has it for inference jobs; a grant is bound where one is made."""
+    statements = {each["Sid"]: each for each in read_json("kms-key-policy.json")["Statement"]}
+    admin, *rest = statements.values()
+    tasks = [read_json(f"ecs-task-{name}.json") for name in ("worker", "nightly")]
+    account = tasks[0]["taskRoleArn"].split(":")[4]
+    assert (admin["Principal"], admin["Action"]) == ({"AWS": f"arn:aws:iam::{account}:root"}, ["kms:*"])
+    for principal in (
+        {"AWS": sorted(task["taskRoleArn"] for task in tasks)},
+        {"Service": "cleanrooms-ml.amazonaws.com"},
+    ):
+        use, grant = (each for each in rest if each["Principal"] == principal)
+        assert use["Action"] == ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"]
+        assert grant["Action"] == ["kms:CreateGrant"]
+        assert "kms:GrantOperations" in grant["Condition"]["ForAllValues:StringEquals"]
+        if "AWS" in principal:
+            through = {"kms:ViaService": "cleanrooms-ml.us-east-1.amazonaws.com"}
+            assert use["Condition"]["StringEquals"] == grant["Condition"]["StringEquals"] == through
+    assert {each["Resource"] for each in statements.values()} == {"*"}
+    assert {action.partition(":")[2] for each in rest for action in each["Action"]} <= operations("kms")
+
+
+def documents() -> dict[str, list[dict[str, Any]]]:
+    """The statements of every policy among the samples, by file."""
+    return {**policies(), **trusts(), "kms-key-policy.json": read_json("kms-key-policy.json")["Statement"]}
+
+
+@pytest.mark.parametrize("name", sorted(documents()))
+def test_a_policy_is_one_by_iam_s_grammar_and_within_its_quotas(name: str) -> None:
+    """Its members, the principal where one is asked for, ARNs of one account and region, and its size."""
+    document, statements = read_json(name), documents()[name]
+    is_of_identity = name.startswith("iam-")
+    most = {"iam": 10_240, "trust": 2_048, "kms": 32_768}[name.partition("-")[0]]
+    assert len("".join(json.dumps(document).split())) <= most
+    assert document.keys() == {"Version", "Statement"}
+    assert document["Version"] == "2012-10-17"
+    sids = [each["Sid"] for each in statements]
+    assert len(set(sids)) == len(sids)
+    for each in statements:
+        assert re.fullmatch("[A-Za-z0-9]+", each["Sid"])
+        assert each["Effect"] == "Allow"
+        assert ("Principal" in each) != is_of_identity
+        assert ("Resource" in each) != name.startswith("trust-")
+        assert each.keys() <= {"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}
+        assert set(each.get("Condition", {})) <= CONDITION_OPERATORS
+        for place in re.findall(r"arn:[^\"]*", json.dumps(each)):
+            arn, partition, _service, region, account, _ = place.split(":", 5)
+            assert (arn, partition, region or "us-east-1") == ("arn", "aws", "us-east-1")
+            assert (account or "123456789012") == "123456789012"
+
+
+@pytest.mark.parametrize("name", sorted(documents()))
+def test_a_policy_is_a_valid_argument_of_the_call_that_takes_it(name: str) -> None:
+    """PutRolePolicy, CreateRole, and for the key CreateKey and PutKeyPolicy."""
+    text = (DEPLOY / name).read_text(encoding="utf-8")
+    match name.partition("-")[0]:
+        case "iam":
+            members = {"RoleName": "batchsubmit", "PolicyName": "batchsubmit", "PolicyDocument": text}
+            calls = [("iam", "PutRolePolicy", members)]
+        case "trust":
+            calls = [("iam", "CreateRole", {"RoleName": "batchsubmit", "AssumeRolePolicyDocument": text})]
+        case _:
+            put = {"KeyId": "alias/batchsubmit", "Policy": text}
+            calls = [("kms", "CreateKey", {"Policy": text}), ("kms", "PutKeyPolicy", put)]
+    for service, operation, members in calls:
+        model = Session().client(service, region_name="us-east-1").meta.service_model
+        report = ParamValidator().validate(members, model.operation_model(operation).input_shape)
+        assert not report.has_errors(), report.generate_report()
+
+
+@pytest.mark.parametrize(("name", "service"), [("ecs-tasks", "ecs-tasks"), ("scheduler", "scheduler")])
+def test_a_role_is_assumed_by_its_service_for_this_account_only(name: str, service: str) -> None:
+    """No other account's task or schedule gets at it."""
+    (statement,) = trusts()[f"trust-{name}.json"]
+    assert statement["Principal"] == {"Service": f"{service}.amazonaws.com"}
+    assert statement["Action"] == "sts:AssumeRole"
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
 
 
 @pytest.mark.parametrize("task", ["ecs-task-worker.json", "ecs-task-nightly.json"])

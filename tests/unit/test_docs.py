@@ -9,14 +9,18 @@ from pathlib import Path
 import click
 import msgspec
 import pytest
+from botocore.session import Session
 from settings_table import HEAD, settings_table
 
 from batchsubmit import exits
+from batchsubmit.cleanrooms.quotas import Quotas, quotas_in
 from batchsubmit.cli import commands
 from batchsubmit.cli.manual import manual
 from batchsubmit.config import Settings, load_settings, setting_names
 from batchsubmit.jobs import Event
 from batchsubmit.report.rows import COLUMNS
+from batchsubmit.sandbox.slots import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
+from batchsubmit.slots.scheduler import LIKELY_PER_ACCOUNT, LIKELY_PER_MEMBERSHIP
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,6 +43,37 @@ def test_every_command_stands_in_the_readme_and_the_other_way_round() -> None:
     """The table of commands is the list of commands."""
     documented = set(re.findall(r"^\| `batchsubmit ([a-z]+(?: [a-z][a-z-]+)?)", _section("### Commands"), re.MULTILINE))
     assert documented == set(_commands())
+
+
+def test_the_quotas_are_those_that_are_refused_by_with_their_codes_and_defaults() -> None:
+    """Names as the sandbox and AWS spell them, wherever the README has a code."""
+    section = _section("### What AWS documents, and what is assumed").split("\n### ", 1)[0]
+    rows = re.findall(r"^\| `(Pending.+?)` \| (\d+) \| `(L-\w+)` \|$", section, re.MULTILINE)
+    assert rows == [
+        (MEMBERSHIP_QUOTA, str(LIKELY_PER_MEMBERSHIP), "L-0F77DDDB"),
+        (ACCOUNT_QUOTA, str(LIKELY_PER_ACCOUNT), "L-249F4B83"),
+    ]
+    assert set(re.findall(r"L-[0-9A-F]{8}", README)) == {code for _, _, code in rows}
+    told = [{"QuotaName": name, "Value": float(value)} for name, value, _ in rows]
+    assert quotas_in(told) == Quotas(per_membership=LIKELY_PER_MEMBERSHIP, per_account=LIKELY_PER_ACCOUNT)
+
+
+def test_what_is_said_of_the_payer_and_of_list_is_in_the_service_models() -> None:
+    """Members, the change request, and that nothing deletes a job."""
+    session = Session()
+    jobs, collaborations = session.get_service_model("cleanroomsml"), session.get_service_model("cleanrooms")
+    assert "mlModelInferencePayerAccountId" in jobs.operation_model("StartTrainedModelInferenceJob").input_shape.members
+    for shape in ("MemberSpecification", "CreateMembershipInput"):
+        found = collaborations.shape_for(shape)
+        for member in ("paymentConfiguration", "machineLearning", "modelInference", "isResponsible"):
+            found = found.members[member]
+        assert found.type_name == "boolean"
+    assert "ADD_PAYER_CANDIDATE" in collaborations.shape_for("ChangeType").enum
+    assert not [name for name in jobs.operation_names if name.startswith("Delete") and "InferenceJob" in name]
+    listing = jobs.operation_model("ListTrainedModelInferenceJobs").input_shape.members
+    assert listing["maxResults"].metadata["max"] == 100
+    paging = {"nextToken", "maxResults"}
+    assert listing.keys() - paging == {"membershipIdentifier", "trainedModelArn", "trainedModelVersionIdentifier"}
 
 
 def test_every_documented_option_of_submit_exists() -> None:

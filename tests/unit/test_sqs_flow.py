@@ -81,6 +81,15 @@ def test_attributes_count_towards_the_size() -> None:
     assert Outgoing(id="1", body="é", attributes=attributes).size == 2 + 15 + 6 + 3
 
 
+def test_each_kind_of_queue_gets_the_members_that_it_takes() -> None:
+    """The group goes to both; a deduplication id to FIFO queues only, a delay to standard ones only."""
+    message = Outgoing(id="1", body="b", group="g", deduplication="d", delay_seconds=9)
+    common = {"Id": "0", "MessageBody": "b", "MessageGroupId": "g"}
+    assert message.entry(0, is_fifo=False) == {**common, "DelaySeconds": 9}
+    assert message.entry(0, is_fifo=True) == {**common, "MessageDeduplicationId": "d"}
+    assert Outgoing(id="1", body="b", deduplication="d").entry(0, is_fifo=False) == {"Id": "0", "MessageBody": "b"}
+
+
 def test_terms_are_read_from_a_queue_s_attributes() -> None:
     """Numbers come as texts; the redrive policy as JSON with either."""
     policy = {"deadLetterTargetArn": "arn:aws:sqs:us-east-1:1:dead", "maxReceiveCount": "7"}

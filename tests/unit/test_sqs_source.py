@@ -236,6 +236,24 @@ def test_an_hour_with_full_lanes_spends_no_receive_and_few_calls() -> None:
     run()
 
 
+def test_a_wait_of_days_spends_no_receive() -> None:
+    """At SQS's limit of 12 hours a message is sent again in place of the old one."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs(most_receives=2, dead=MemorySqs())
+        for number in range(30):
+            sqs.put(body(f"job-{number}"))
+        site = Site(sqs, slots={}, job_seconds=DAY)
+        async with site.serving() as source:
+            await asyncio.sleep(3 * DAY)
+            assert source.held == 30
+            assert sqs.most_received == 1
+            assert 5 * 30 <= site.counters.renewed <= 6 * 30
+
+    run()
+
+
 def test_what_a_bound_of_held_messages_put_back_spends_few_receives() -> None:
     """Ten at a time, for longer each time; the queue's other messages are left alone."""
 

@@ -87,8 +87,7 @@ def test_every_row_has_cause_and_mend() -> None:
 
 def test_the_request_that_raises_a_quota_is_the_program_s_own() -> None:
     """Word for word."""
-    for command in re.findall(r"aws service-quotas .*?--service-code \S+", QUOTA_REQUEST):
-        assert command in SECTION
+    assert QUOTA_REQUEST in SECTION.replace("`", "")
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ class HandBack:
         return refused
 
     def _anew(self, each: Return) -> Outgoing:
-        """The same message again, but on a FIFO queue with an id of its own, lest SQS take it for the old one."""
+        """The same message again. A FIFO queue needs another deduplication id, else SQS drops it as a repetition."""
         return Outgoing(
             id=each.message.id,
             body=each.message.body,

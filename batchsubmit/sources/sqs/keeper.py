@@ -7,6 +7,7 @@ again, and its job is recognised by key.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -106,7 +107,10 @@ class Keeper:
                 self._site.counters.extension_failures += 1
 
     async def _return_what_ends(self) -> None:
-        """Give back what waits and can hardly be held longer; what is under way stays to its end."""
+        """Send what waits and can hardly be held longer again; what is under way stays to its end.
+
+        On a FIFO queue, where a new message would stand behind its group, it is made visible instead, and a receive is spent.
+        """
         now, today = self._site.clock.monotonic(), self._site.clock.now().timestamp()
         returns = []
         for message in self._stock.custody.ending(now):
@@ -117,7 +121,8 @@ class Keeper:
                 continue
             lost = self._stock.lose(message)
             if lost is not None:
-                returns.append(put_back(lost, 0, terms=self._site.terms, now=today))
+                back = put_back(lost, 0, terms=self._site.terms, now=today)
+                returns.append(replace(back, renew=back.renew or not self._site.terms.is_fifo))
         if returns:
             self._log.info("queue.limit_reached", messages=len(returns))
             await self._site.hand_back.send(returns)

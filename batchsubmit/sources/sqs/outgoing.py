@@ -11,7 +11,11 @@ BATCH_BYTES = 1 << 18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """One message to be sent. `id` is the caller's own word for it; the group and its fellow are for FIFO queues."""
+    """One message to be sent.
+
+    `id` is the caller's own word for it. The group goes to queues of both kinds: it orders a FIFO queue, and makes a
+    standard one fair (Amazon SQS Developer Guide, "Amazon SQS fair queues").
+    """
 
     id: str
     body: str
@@ -25,13 +29,19 @@ class Outgoing:
         """Bytes as SQS counts them: body, and name, type and value of each attribute."""
         return len(self.body.encode()) + sum(map(_attribute_size, self.attributes.items()))
 
-    def entry(self, number: int) -> dict[str, Any]:
-        """Spell it as an entry of SendMessageBatch."""
+    def entry(self, number: int, *, is_fifo: bool) -> dict[str, Any]:
+        """Spell it as an entry of SendMessageBatch.
+
+        A standard queue takes no deduplication id, a FIFO queue no delay of a single message (Amazon SQS API Reference,
+        SendMessageBatchRequestEntry).
+        """
         entry: dict[str, Any] = {"Id": str(number), "MessageBody": self.body}
         if self.attributes:
             entry["MessageAttributes"] = dict(self.attributes)
         if self.group:
-            entry |= {"MessageGroupId": self.group, "MessageDeduplicationId": self.deduplication}
+            entry["MessageGroupId"] = self.group
+        if is_fifo:
+            entry["MessageDeduplicationId"] = self.deduplication
         elif self.delay_seconds:
             entry["DelaySeconds"] = self.delay_seconds
         return entry

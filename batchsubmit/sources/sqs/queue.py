@@ -85,7 +85,9 @@ class Queue:
 
     async def send(self, messages: Sequence[Outgoing]) -> list[str | None]:
         """Send up to ten messages; gives for each the code of its failure, or None. Raises QueueError."""
-        return await self._batch("SendMessageBatch", [each.entry(number) for number, each in enumerate(messages)])
+        is_fifo = self.url.endswith(".fifo")  # SQS requires that suffix of a FIFO queue, and allows no dot elsewhere
+        entries = [each.entry(number, is_fifo=is_fifo) for number, each in enumerate(messages)]
+        return await self._batch("SendMessageBatch", entries)
 
     async def dead_letter_queue(self, arn: str) -> "Queue":
         """Find the queue of an ARN. Raises QueueError."""
