@@ -109,7 +109,7 @@ class Keeper:
     async def _return_what_ends(self) -> None:
         """Send what waits and can hardly be held longer again; what is under way stays to its end.
 
-        On a FIFO queue, where a new message would stand behind its group, it is made visible instead, and a receive is spent.
+        On a FIFO queue, where a new message would stand behind its group, it is made visible instead: one receive.
         """
         now, today = self._site.clock.monotonic(), self._site.clock.now().timestamp()
         returns = []
