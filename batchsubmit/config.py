@@ -184,7 +184,10 @@ class WorkerSettings(_Section):
         default=3600,
         ge=0,
         le=39_600,
-        description="seconds, at most, for which a message whose membership has no slot is put back",
+        description="seconds, at most, for which a message goes back that cannot be decided or held now",
+    )
+    max_held_messages: int = Field(
+        default=5000, ge=1, description="messages held at once, most of which wait for a slot, some 2 kB of memory each"
     )
     grace_seconds: float = Field(
         default=100.0,

@@ -18,7 +18,6 @@ from batchsubmit.states import JobState, Phase
 _OVERLAP = timedelta(minutes=5)
 """How much further back than its last one a look considers: clocks differ, and List lags."""
 
-_MOST_REMEMBERED = 1_000
 _FIRST_MOST = 200
 """Of what ended before the first look, only the latest: no more jobs can have ended unseen than there are slots."""
 
@@ -30,7 +29,6 @@ class Ends:
         self._catalog = catalog
         self._recorder = recorder
         self._looked_at: dict[str, datetime] = {}
-        self._asked: dict[str, set[str]] = {}
 
     async def record(
         self, look: Look, ended: Iterable[Ended], sightings: Iterable[Sighting], *, began: datetime
@@ -43,8 +41,7 @@ class Ends:
         seen = {each.job.arn: each.sighting for each in ended}
         keys = {each.job.arn: each.job.key for each in ended if each.job.key}
         if ledger.is_shared:
-            self._remember(look.membership, seen)
-            seen |= self._unwatched(look, sightings, began) if look.is_whole else {}
+            seen = (self._unwatched(look, sightings, began) if look.is_whole else {}) | seen
             others = seen.keys() - keys.keys()
             keys |= await ledger.claims(others) if others else {}
         states = await ledger.states(set(keys.values())) if keys else {}
@@ -53,26 +50,17 @@ class Ends:
             if state is not None and state.phase is Phase.SUBMITTED and state.arn == arn:
                 await self._record(state, seen[arn])
 
-    def _remember(self, membership: str, arns: Iterable[str]) -> None:
-        """What was watched to its end need not be asked for when List shows it next."""
-        asked = self._asked.setdefault(membership, set())
-        if len(asked) < _MOST_REMEMBERED:
-            asked.update(arns)
-
     def _unwatched(self, look: Look, sightings: Iterable[Sighting], began: datetime) -> dict[str, Sighting]:
-        """Give the jobs that have ended since the last look, but for those that were given before."""
+        """Give the jobs that have ended since the last look."""
         since = self._looked_at.get(look.membership)
         all_ended = [(each.ended_at, each) for each in sightings if each.ended_at is not None]
         if not all_ended:
             return {}
         # By the service's clock where that is behind ours, or what ends next would seem to be old news.
-        until = self._looked_at[look.membership] = min(began, max(at for at, _ in all_ended))
+        self._looked_at[look.membership] = min(began, max(at for at, _ in all_ended))
         if since is None:
             all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
-        recent = {each.arn: each for at, each in all_ended if since is None or at >= since - _OVERLAP}
-        asked = self._asked.get(look.membership, set())
-        self._asked[look.membership] = {each.arn for at, each in all_ended if at >= until - _OVERLAP}
-        return {arn: each for arn, each in recent.items() if arn not in asked}
+        return {each.arn: each for at, each in all_ended if since is None or at >= since - _OVERLAP}
 
     async def _record(self, state: JobState, sighting: Sighting) -> None:
         """Write down that a job has ended, with the service's words where it ended badly."""

@@ -40,6 +40,7 @@ class MemorySqs:
     messages: dict[str, _Stored] = field(default_factory=dict)
     expired: list[str] = field(default_factory=list)
     polls: int = 0
+    calls: int = 0
     most_received: int = 0
     most_hidden: int = 0
     _numbers: Any = field(default_factory=count)
@@ -68,6 +69,7 @@ class MemorySqs:
         """One long poll."""
         del is_over
         self.polls += 1
+        self.calls += 1
         until = _now() + wait_seconds
         while True:
             found = [self._receive(each, visibility_seconds) for each in self._visible()[:count]]
@@ -115,6 +117,7 @@ class MemorySqs:
     async def delete(self, receipts: Sequence[str]) -> list[str | None]:
         """Delete a batch."""
         assert 0 < len(receipts) <= 10
+        self.calls += 1
         return [self._delete(receipt) for receipt in receipts]
 
     def _delete(self, receipt: str) -> str | None:
@@ -127,6 +130,7 @@ class MemorySqs:
     async def hide(self, extensions: Sequence[Extension]) -> list[str | None]:
         """Change the visibility of a batch."""
         assert 0 < len(extensions) <= 10
+        self.calls += 1
         return [self._hide(each) for each in extensions]
 
     def _hide(self, extension: Extension) -> str | None:
@@ -145,6 +149,7 @@ class MemorySqs:
     async def send(self, messages: Sequence[Outgoing]) -> list[str | None]:
         """Send a batch."""
         assert 0 < len(messages) <= 10
+        self.calls += 1
         for each in messages:
             assert each.delay_seconds <= 900
             self.put(each.body, each.attributes, delay=each.delay_seconds)

@@ -6,16 +6,25 @@ from hypothesis import strategies as st
 from batchsubmit.sources.sqs.custody import LIMIT_SECONDS, Custody, Extension
 
 
-def test_a_message_is_extended_once_half_of_its_time_is_over() -> None:
-    """And then again half a time later."""
+def test_a_message_is_extended_once_a_third_of_its_time_is_left() -> None:
+    """And then again as long after."""
     custody = Custody(300)
     custody.receive("a", "receipt", 0)
-    assert custody.due(149) == []
-    assert custody.wake_at() == 150
-    assert custody.due(150) == [Extension("a", "receipt", 300)]
-    custody.extended(Extension("a", "receipt", 300), 150)
-    assert custody.due(299) == []
-    assert custody.due(300) == [Extension("a", "receipt", 300)]
+    assert custody.due(199) == []
+    assert custody.wake_at() == 200
+    assert custody.due(200) == [Extension("a", "receipt", 300)]
+    custody.extended(Extension("a", "receipt", 300), 200)
+    assert custody.due(399) == []
+    assert custody.due(400) == [Extension("a", "receipt", 300)]
+
+
+def test_messages_that_are_nearly_due_are_extended_with_the_first() -> None:
+    """One call carries ten: what came one by one is not extended one by one."""
+    custody = Custody(300)
+    for number in range(10):
+        custody.receive(str(number), "receipt", 10 * number)
+    assert len(custody.due(199)) == 0
+    assert [each.id for each in custody.due(200)] == ["0", "1", "2", "3", "4", "5"]
 
 
 def test_the_limit_ends_it_in_time() -> None:
@@ -39,7 +48,7 @@ def test_a_new_delivery_s_receipt_replaces_the_old_one() -> None:
     custody.receive("a", "old", 0)
     custody.receive("a", "new", 1000)
     custody.extended(Extension("a", "old", 300), 5000)
-    assert custody.due(1150) == [Extension("a", "new", 300)]
+    assert custody.due(1200) == [Extension("a", "new", 300)]
     custody.let_go("a")
     assert len(custody) == 0
     assert custody.wake_at() is None

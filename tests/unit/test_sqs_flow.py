@@ -1,4 +1,4 @@
-"""How many messages are received, how one goes back, what is sent together: the decisions without the queue."""
+"""How a message goes back and what is sent together: the decisions without the queue."""
 
 import json
 
@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.sources.sqs.appetite import Appetite
+from batchsubmit.sources.sqs.handback import delay_seconds, give_up, put_back
 from batchsubmit.sources.sqs.message import Message
 from batchsubmit.sources.sqs.outgoing import BATCH_BYTES, Outgoing, batches, text_attributes
-from batchsubmit.sources.sqs.returns import MOST_REMEMBERED, Away, delay_seconds, give_up, put_back
 from batchsubmit.sources.sqs.terms import Terms, advice, overdue
 
 DAY = 86_400
@@ -24,44 +23,6 @@ def received(receives: int = 1, *, sent_at: float = 1e9, name: str = "m") -> Mes
 def terms(most_receives: int | None = 1000, retention_seconds: int = TWO_WEEKS) -> Terms:
     """Settings of a queue."""
     return Terms(retention_seconds=retention_seconds, most_receives=most_receives, dead_letter_arn="arn")
-
-
-def test_an_idle_worker_asks_for_a_whole_batch() -> None:
-    """At once, and again at once after a poll that found nothing."""
-    appetite = Appetite()
-    assert appetite.wanted({}, 0) == 10
-    appetite.searched(20, found=0)
-    assert appetite.wanted({}, 20) == 10
-
-
-def test_a_lane_that_has_enough_wants_no_more_but_a_search_now_and_then() -> None:
-    """One a second, while it finds something."""
-    appetite = Appetite()
-    appetite.searched(0, found=10)
-    assert appetite.wanted({"a": 10}, 0.5) == 0
-    assert appetite.wanted({"a": 6}, 0.5) == 0
-    assert appetite.wanted({"a": 5}, 0.5) == 5
-    assert appetite.wanted({"a": 10}, 1.0) == 10
-    assert appetite.wanted({"a": 10}, 1.0, may_search=False) == 0
-
-
-def test_a_fast_lane_wants_as_many_as_it_used_up_lately() -> None:
-    """Ten seconds' worth, forgotten ten seconds later."""
-    appetite = Appetite()
-    for number in range(500):
-        appetite.used("a", number / 100)
-    assert appetite.target("a", 5) == 500
-    assert appetite.hungry({"a": 100}, 5) == {"a": 400}
-    assert appetite.target("a", 16) == 10
-    assert appetite.hungry({}, 16) == {}
-
-
-def test_no_more_wait_than_there_is_room_for() -> None:
-    """However many lanes are hungry."""
-    appetite = Appetite(most=12)
-    assert appetite.wanted({"a": 4, "b": 4}, 0) == 4
-    assert appetite.wanted({"a": 6, "b": 6}, 0) == 0
-    assert not appetite.has_room("c", {"a": 6, "b": 6}, 0)
 
 
 def test_absence_doubles_from_one_receive_to_the_next() -> None:
@@ -102,29 +63,6 @@ def test_an_old_message_is_renewed_before_the_queue_drops_it() -> None:
         old = terms(retention_seconds=days * DAY)
         assert not put_back(received(), 1, terms=old, now=1e9 + DAY / 4).renew
         assert put_back(received(), 1, terms=old, now=1e9 + days * DAY - 13 * 3600 + 1).renew
-
-
-def test_messages_that_are_away_are_called_back_in_their_order() -> None:
-    """Only those that are still hidden, and each once."""
-    away = Away()
-    for number in range(5):
-        away.went("lane", received(name=str(number)), until=100 + number)
-    away.went("other", received(name="x"), until=200)
-    away.came("3")
-    assert [each.id for each in away.call_back("lane", 2, now=101.5)] == ["2", "4"]
-    assert len(away) == 1
-    assert [each.id for each in away.call_back_all(now=0)] == ["x"]
-    assert len(away) == 0
-
-
-def test_of_very_many_that_are_away_the_first_are_forgotten() -> None:
-    """Memory has an end."""
-    away = Away()
-    for number in range(MOST_REMEMBERED + 5):
-        away.went("lane", received(name=str(number)), until=10)
-    assert len(away) == MOST_REMEMBERED
-    away.forget_past(11)
-    assert len(away) == 0
 
 
 @given(st.lists(st.integers(0, 60_000), max_size=60))

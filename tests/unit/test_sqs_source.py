@@ -63,7 +63,15 @@ class MemoryBooks:
 class Site:
     """A source on a queue in memory, and an engine of few lines: so many slots a membership, each job holds one."""
 
-    def __init__(self, sqs: MemorySqs, *, slots: Mapping[str, int], job_seconds: float, visibility: int = 300) -> None:
+    def __init__(
+        self,
+        sqs: MemorySqs,
+        *,
+        slots: Mapping[str, int],
+        job_seconds: float,
+        visibility: int = 300,
+        most_held: int = 5000,
+    ) -> None:
         self.sqs = sqs
         self.books = MemoryBooks()
         self.counters = QueueCounters()
@@ -73,7 +81,8 @@ class Site:
         self.lookups: dict[str, Action] = {}
         self._slots = slots
         self._job_seconds = job_seconds
-        self._settings = Settings(worker=WorkerSettings(visibility_timeout_seconds=visibility))
+        worker = WorkerSettings(visibility_timeout_seconds=visibility, max_held_messages=most_held)
+        self._settings = Settings(worker=worker)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[SqsSource]:
@@ -184,43 +193,87 @@ def test_a_backlog_longer_than_the_retention_is_kept_by_sending_it_anew() -> Non
     run()
 
 
-def test_a_full_lane_holds_up_no_other_however_many_messages_stand_before() -> None:
-    """Those are put back, and come again when their lane has room."""
-
-    @virtually
-    async def run() -> None:
-        sqs = MemorySqs()
-        for number in range(500):
-            sqs.put(body(f"job-{number}"))
-        sqs.put(body("other", OTHER_MEMBERSHIP))
-        site = Site(sqs, slots={MEMBERSHIP: 5, OTHER_MEMBERSHIP: 5}, job_seconds=10 * HOUR)
-        async with site.serving():
-            await site.until(lambda: "other" in site.submitted, within=100)
-            await site.until(lambda: len(site.submitted) == 1 + 2 * 5, within=11 * HOUR)
-
-    run()
-
-
-def test_few_are_held_and_few_are_received_while_a_lane_is_full() -> None:
-    """With one lane and a backlog, a dozen wait here; each other message is seen ever less often."""
+@pytest.mark.parametrize("most_held", [5000, 50])
+def test_a_full_lane_holds_up_no_other_however_many_messages_stand_before(most_held: int) -> None:
+    """All are held; beyond the bound some go back for a while, so that others may come."""
 
     @virtually
     async def run() -> None:
         sqs = MemorySqs()
         for number in range(300):
             sqs.put(body(f"job-{number}"))
-        site = Site(sqs, slots={MEMBERSHIP: 1}, job_seconds=DAY)
+        sqs.put(body("other", OTHER_MEMBERSHIP))
+        slots = {MEMBERSHIP: 5, OTHER_MEMBERSHIP: 5}
+        site = Site(sqs, slots=slots, job_seconds=10 * HOUR, most_held=most_held)
+        async with site.serving() as source:
+            await site.until(lambda: "other" in site.submitted, within=200)
+            assert source.held <= most_held
+            await site.until(lambda: len(site.submitted) == 1 + 2 * 5, within=11 * HOUR)
+
+    run()
+
+
+def test_an_hour_with_full_lanes_spends_no_receive_and_few_calls() -> None:
+    """5,000 messages are held, as many as may be."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs(most_receives=3, dead=MemorySqs())
+        for number in range(5000):
+            sqs.put(body(f"job-{number}", OTHER_MEMBERSHIP if number % 2 else MEMBERSHIP))
+        site = Site(sqs, slots={}, job_seconds=DAY, most_held=5001)
+        async with site.serving() as source:
+            await site.until(lambda: source.held == 5000, within=HOUR)
+            calls = sqs.calls
+            await asyncio.sleep(HOUR)
+            assert source.held == 5000
+            assert sqs.calls - calls <= 4 * HOUR
+            assert sqs.most_received == 1
+        assert sqs.dead is not None
+        assert not sqs.dead.messages
+        assert len(sqs.messages) == 5000
+
+    run()
+
+
+def test_a_wait_of_days_spends_no_receive() -> None:
+    """At SQS's limit of 12 hours a message is sent again in place of the old one."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs(most_receives=2, dead=MemorySqs())
+        for number in range(30):
+            sqs.put(body(f"job-{number}"))
+        site = Site(sqs, slots={}, job_seconds=DAY)
+        async with site.serving() as source:
+            await asyncio.sleep(3 * DAY)
+            assert source.held == 30
+            assert sqs.most_received == 1
+            assert 5 * 30 <= site.counters.renewed <= 6 * 30
+
+    run()
+
+
+def test_what_a_bound_of_held_messages_put_back_spends_few_receives() -> None:
+    """Ten at a time, for longer each time; the queue's other messages are left alone."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs()
+        for number in range(300):
+            sqs.put(body(f"job-{number}"))
+        site = Site(sqs, slots={MEMBERSHIP: 1}, job_seconds=DAY, most_held=100)
         async with site.serving() as source:
             await asyncio.sleep(6 * HOUR)
-            assert source.waiting_jobs() <= 11
-            assert site.counters.received < 300 * 12
+            assert 90 <= source.held <= 100
+            assert sqs.most_received <= 12
         assert max(each.visible_at for each in sqs.messages.values()) <= 6 * HOUR + 30
 
     run()
 
 
-def test_a_freed_slot_is_filled_from_what_was_put_back() -> None:
-    """Messages that are away are called back when their lane runs dry, long before they come by themselves."""
+def test_a_freed_slot_is_filled_from_what_is_held() -> None:
+    """At once."""
 
     @virtually
     async def run() -> None:
@@ -231,9 +284,9 @@ def test_a_freed_slot_is_filled_from_what_was_put_back() -> None:
         site = Site(sqs, slots=slots, job_seconds=1)
         async with site.serving():
             await asyncio.sleep(3 * HOUR)
-            slots[MEMBERSHIP] = 100
+            slots[MEMBERSHIP] = 200
             site._fill()
-            await site.until(lambda: len(site.submitted) == 200, within=120)
+            assert len(site.submitted) == 200
 
     run()
 

@@ -1,17 +1,24 @@
-"""Sends messages back to their queue, hidden for a while or at once to be had, or anew in their old one's place."""
+"""Returns messages to their queue: visible at once, hidden for a while, or sent again in place of the old one.
+
+Each receive counts towards `maxReceiveCount`, whatever came of it. So a message that has spent half of its receives, or
+most of its time in the queue, is sent again as a new message before the old one is deleted. Both have one key: a crash
+between the two makes a redelivery, not a second job.
+"""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import structlog
 
 from batchsubmit.sources.sqs.counters import QueueCounters
-from batchsubmit.sources.sqs.custody import Extension
+from batchsubmit.sources.sqs.custody import LIMIT_SECONDS, Extension
+from batchsubmit.sources.sqs.message import Message
 from batchsubmit.sources.sqs.outgoing import MOST_ENTRIES, Outgoing, batches
 from batchsubmit.sources.sqs.queue import Queue
 from batchsubmit.sources.sqs.removal import Removal
-from batchsubmit.sources.sqs.returns import Return
+from batchsubmit.sources.sqs.terms import Terms
 from batchsubmit.sources.sqs.trouble import QueueBusyError, QueueDeniedError
 
 _MOST_DELAY_SECONDS = 900
@@ -19,11 +26,48 @@ _MOST_DELAY_SECONDS = 900
 
 _CONCURRENCY = 8
 _VISIBILITIES_AWAY = 10
-"""A renewed message counts no receives, so its absence cannot grow with them; nor can it be called back before."""
+"""A renewed message counts no receives, so its delay cannot grow with them."""
+
+_MOST_REMEMBERED = 10_000
+_AGED = 0.75
+_LEEWAY_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Hide a message for so many seconds, or, where it is to be renewed, send it again with that delay."""
+
+    message: Message
+    seconds: int
+    renew: bool = False
+
+
+def delay_seconds(message: Message, *, first: int, most: int) -> int:
+    """How long a message that has no use now should be hidden: twice as long after each receive."""
+    return int(max(1, min(most, first * 2 ** min(message.receives - 1, 30))))
+
+
+def put_back(message: Message, seconds: int, *, terms: Terms, now: float) -> Return:
+    """Return a message that cannot be held here. `now` is Unix time, as the message's own."""
+    spent = terms.most_receives is not None and message.receives > terms.most_receives // 2
+    return Return(message, seconds, renew=spent or is_old(message, terms, now))
+
+
+def give_up(message: Message, *, terms: Terms, now: float) -> Return:
+    """Make a message visible at once, as a worker does that ends; renewed only where its last receive was this one."""
+    last = terms.most_receives is not None and message.receives >= terms.most_receives
+    return Return(message, 0, renew=last or is_old(message, terms, now))
+
+
+def is_old(message: Message, terms: Terms, now: float) -> bool:
+    """Whether the queue might drop a message before it can have been held for as long as SQS allows."""
+    kept = terms.retention_seconds
+    last = max(kept / 2, min(_AGED * kept, kept - LIMIT_SECONDS - _LEEWAY_SECONDS))
+    return message.sent_at > 0 and now - message.sent_at > last
 
 
 class HandBack:
-    """Carries out what `returns` decided."""
+    """Carries the returns out."""
 
     def __init__(self, queue: Queue, removal: Removal, counters: QueueCounters, visibility_seconds: int) -> None:
         self._queue = queue
@@ -32,6 +76,27 @@ class HandBack:
         self._counters = counters
         self._log = structlog.get_logger("batchsubmit").bind(queue=queue.url)
         self.may_renew = True
+        self._aside: dict[str, tuple[Message, float]] = {}
+
+    async def set_aside(self, returns: Iterable[Return], now: float) -> None:
+        """Hide messages for long, and remember them until `received`. `now` is monotonic. Raises QueueError."""
+        listed = list(returns)
+        for each in listed:
+            if not (each.renew and self.may_renew):
+                self._aside[each.message.id] = each.message, now + each.seconds
+        while len(self._aside) > _MOST_REMEMBERED:
+            del self._aside[next(iter(self._aside))]
+        await self.send(listed)
+
+    def received(self, message: str) -> None:
+        """A message was delivered again: its old receipt is no longer of use."""
+        self._aside.pop(message, None)
+
+    def set_aside_until_after(self, now: float) -> list[Message]:
+        """Give the messages that are still hidden, and forget them: a worker that ends makes them visible."""
+        hidden = [message for message, until in self._aside.values() if until > now]
+        self._aside.clear()
+        return hidden
 
     async def send(self, returns: Sequence[Return]) -> None:
         """Send all of these back. A message that cannot be reached comes back by itself. Raises QueueError."""
@@ -51,7 +116,7 @@ class HandBack:
         self._counters.lost += len(failures) - failures.count(None)
 
     async def _renew(self, returns: list[Return]) -> list[Return]:
-        """Send messages anew, then delete the old ones; gives those that could not be sent."""
+        """Send messages again, then delete the old ones; gives those that could not be sent."""
         if not self.may_renew:
             return returns
         by_id = {each.message.id: each for each in returns}

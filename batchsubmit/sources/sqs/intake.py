@@ -1,22 +1,27 @@
-"""Receives messages, and gives each its place: in its lane, with a job in hand, back to the queue, or among the poison.
+"""Receives messages and sorts them: a job into its lane, a manifest opened, what can never work to the dead letters.
 
+What is received is held and kept hidden until its job is decided, however long its lane is full: a wait spends no
+receives. Only at `worker.max_held_messages` do some of the fullest lane go back, in case other lanes stand behind them.
 One long poll at a time. A poll under way is never cancelled: what it brings after the end is handed back at once.
 """
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
 import structlog
 
 from batchsubmit.sources.spool import FetchError
 from batchsubmit.sources.sqs.expansion import Expansion, expand
+from batchsubmit.sources.sqs.handback import Return, delay_seconds, give_up, is_old, put_back
 from batchsubmit.sources.sqs.message import Judge, Message, Nothing, Pointer, Poison, Request
-from batchsubmit.sources.sqs.returns import MOST_REMEMBERED, Return, delay_seconds, give_up, is_old, put_back
+from batchsubmit.sources.sqs.outgoing import MOST_ENTRIES
 from batchsubmit.sources.sqs.site import Site
 from batchsubmit.sources.sqs.stock import Holding, Place
 from batchsubmit.sources.sqs.trouble import QueueBusyError
 from batchsubmit.states import Action
+
+_SEARCH_SECONDS = 5.0
+"""How often ten messages are exchanged while as many are held as may be: 0.4 calls a second beside the heartbeat."""
 
 
 class Intake:
@@ -28,14 +33,13 @@ class Intake:
         self._site = site
         self._judge = judge
         self._on_change = on_change
-        self._away = site.away
         self._wake = asyncio.Event()
         self._expansions = expansions
         self.is_closing = False
         self._log = structlog.get_logger("batchsubmit").bind(queue=site.queue.url)
 
     def wake(self) -> None:
-        """A lane has more room."""
+        """A message that was held is gone."""
         self._wake.set()
 
     def close(self) -> None:
@@ -46,44 +50,32 @@ class Intake:
     async def run(self) -> None:
         """Receive until closed, then hand back what waits. Raises StoppedError, where queue or ledger give out."""
         while not self.is_closing:
-            await self._call_back()
-            now = self._site.clock.monotonic()
-            if len(self._away) >= MOST_REMEMBERED:
-                self._away.forget_past(now)
-            may_search = len(self._away) < MOST_REMEMBERED
-            count = self._site.appetite.wanted(self._waiting(), now, may_search=may_search)
-            if count:
-                await self._poll(count)
+            room = self._site.settings.worker.max_held_messages - len(self._site.stock.custody)
+            if room > 0:
+                await self._poll(min(room, MOST_ENTRIES))
             else:
-                await self._pause()
+                await self._make_room()
         await self.hand_back_all()
 
-    async def _pause(self) -> None:
-        """Wait for room in a lane, or for the next search."""
-        wait = max(self._site.appetite.wake_at() - self._site.clock.monotonic(), 0.05)
+    async def _make_room(self) -> None:
+        """Wait for a job to be decided; after a while put the last messages of the fullest lane back instead."""
         self._wake.clear()
-        if not self.is_closing:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
+        if self.is_closing:
+            return
+        try:
+            async with asyncio.timeout(_SEARCH_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
+            site = self._site
+            if not site.terms.is_fifo:  # a message that goes back there stands before all of its group
+                dropped = [site.stock.drop(each) for each in site.stock.last_of_fullest(MOST_ENTRIES)]
+                messages = [each for messages in dropped for each in messages]
+                await site.hand_back.set_aside(map(self._delayed, messages), site.clock.monotonic())
 
-    def _waiting(self) -> dict[str, int]:
-        """Jobs waiting by lane; rows of a manifest fill their lane as far as the appetite is concerned."""
-        site = self._site
-        waiting = site.stock.waiting()
-        now = site.clock.monotonic()
-        for expansion in self._expansions.values():
-            for lane in expansion.waiting():
-                waiting[lane] = waiting.get(lane, 0) + site.appetite.target(lane, now)
-        return waiting
-
-    async def _call_back(self) -> None:
-        """Make messages of lanes that run dry visible again, which were put back with a delay."""
-        now = self._site.clock.monotonic()
-        hungry = self._site.appetite.hungry(self._waiting(), now)
-        called = [each for lane, count in hungry.items() for each in self._away.call_back(lane, count, now)]
-        if called:
-            await self._site.hand_back.send([Return(each, 0) for each in called])
+    def _delayed(self, message: Message) -> Return:
+        worker, terms, now = self._site.settings.worker, self._site.terms, self._site.clock.now().timestamp()
+        seconds = delay_seconds(message, first=worker.visibility_timeout_seconds, most=worker.max_delay_seconds)
+        return put_back(message, seconds, terms=terms, now=now)
 
     async def _poll(self, count: int) -> None:
         site = self._site
@@ -103,13 +95,12 @@ class Intake:
             await self._give_up(messages)
             return
         await self._sort(messages, began)
-        site.appetite.searched(site.clock.monotonic(), found=len(messages))
 
     async def _sort(self, messages: list[Message], at: float) -> None:
         """Give each message its place."""
         requests: list[tuple[Message, Request]] = []
         for message in messages:
-            self._away.came(message.id)
+            self._site.hand_back.received(message.id)
             match self._judge.judge(message):
                 case Request() as request:
                     requests.append((message, request))
@@ -129,7 +120,7 @@ class Intake:
         self._on_change()
 
     def _place(self, message: Message, request: Request, action: Action, at: float) -> Return | None:
-        """Put a job where it belongs; gives the message back where its lane is full."""
+        """Put a job where it belongs; gives the message back where the queue would soon drop it."""
         site, job = self._site, request.job
         holding = site.stock.get(job.key)
         if holding is not None:
@@ -146,26 +137,10 @@ class Intake:
             site.stock.shelve(holding, first=True)  # its slot, if the service has it, is taken already: find out soon
         elif site.hand_back.may_renew and is_old(message, site.terms, site.clock.now().timestamp()):
             return Return(message, 0, renew=True)
-        elif site.terms.is_fifo or site.appetite.has_room(job.membership, self._waiting(), at):
-            site.stock.shelve(holding)
         else:
-            return self._send_away(message, job.membership)
+            site.stock.shelve(holding)
         site.stock.take_in(holding, message, at)
         return None
-
-    def _send_away(self, message: Message, lane: str) -> Return:
-        """Choose how long a message of a full lane is away, and remember it, to call it back if need be."""
-        site, now = self._site, self._site.clock.monotonic()
-        worker = site.settings.worker
-        seconds = delay_seconds(
-            message,
-            first=worker.visibility_timeout_seconds,
-            most=max(worker.max_delay_seconds, 1),
-        )
-        back = put_back(message, seconds, terms=site.terms, now=site.clock.now().timestamp())
-        if not (back.renew and site.hand_back.may_renew):
-            self._away.went(lane, message, now + seconds)
-        return back
 
     async def _open(self, pointer: Pointer, message: Message, at: float) -> None:
         """Open the manifests of a pointer, or add the message to those that are open."""
@@ -176,19 +151,14 @@ class Intake:
         if former is not None and former.is_busy:
             return
         if former is not None:
-            # Its rows are all taken, and some are not decided: what became of those is looked at anew.
+            # Its rows are all taken, and some are not decided: what became of those is looked at again.
             await self._expansions.pop(pointer.key).close()
         try:
             found = await expand(pointer, site.settings, region=site.region, books=site.books)
         except FetchError as exc:
             self._log.warning("manifest.not_fetched", message=message.id, reason=str(exc))
-            seconds = delay_seconds(
-                message,
-                first=site.settings.worker.visibility_timeout_seconds,
-                most=site.settings.worker.max_delay_seconds,
-            )
             site.stock.drop(holding)
-            await site.hand_back.send([Return(message, seconds)])
+            await site.hand_back.send([self._delayed(message)])
             return
         if isinstance(found, Poison):
             site.stock.drop(holding)
@@ -203,7 +173,7 @@ class Intake:
         messages = [
             each for holding in stock if also_taken or holding.place is not Place.TAKEN for each in stock.drop(holding)
         ]
-        await self._give_up([*messages, *self._away.call_back_all(self._site.clock.monotonic())])
+        await self._give_up([*messages, *self._site.hand_back.set_aside_until_after(self._site.clock.monotonic())])
 
     async def _give_up(self, messages: list[Message]) -> None:
         now = self._site.clock.now().timestamp()

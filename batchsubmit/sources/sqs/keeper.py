@@ -7,14 +7,15 @@ again, and its job is recognised by key.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
 from batchsubmit.sources.sqs.custody import Extension
 from batchsubmit.sources.sqs.expansion import Expansion
+from batchsubmit.sources.sqs.handback import delay_seconds, put_back
 from batchsubmit.sources.sqs.message import Message
 from batchsubmit.sources.sqs.outgoing import MOST_ENTRIES
-from batchsubmit.sources.sqs.returns import delay_seconds, put_back
 from batchsubmit.sources.sqs.site import Site
 from batchsubmit.sources.sqs.stock import Holding, Place
 from batchsubmit.sources.sqs.terms import overdue
@@ -30,8 +31,6 @@ _WHY = {
     Place.OVER_QUOTA: "message.over_quota",
     Place.NOT_READY: "message.not_ready",
 }
-_NO_LANE = ""
-"""Of messages that are called back at the end only: no lane has use for them before."""
 
 
 class Keeper:
@@ -115,7 +114,10 @@ class Keeper:
                 self._site.counters.extension_failures += 1
 
     async def _return_what_ends(self) -> None:
-        """Give back what waits and can hardly be held longer; what is under way stays to its end."""
+        """Send what waits and can hardly be held longer again; what is under way stays to its end.
+
+        On a FIFO queue, where a new message would stand behind its group, it is made visible instead: one receive.
+        """
         now, today = self._site.clock.monotonic(), self._site.clock.now().timestamp()
         returns = []
         for message in self._stock.custody.ending(now):
@@ -126,7 +128,8 @@ class Keeper:
                 continue
             lost = self._stock.lose(message)
             if lost is not None:
-                returns.append(put_back(lost, 0, terms=self._site.terms, now=today))
+                back = put_back(lost, 0, terms=self._site.terms, now=today)
+                returns.append(replace(back, renew=back.renew or not self._site.terms.is_fifo))
         if returns:
             self._log.info("queue.limit_reached", messages=len(returns))
             await self._site.hand_back.send(returns)
@@ -148,14 +151,11 @@ class Keeper:
             messages = self._stock.drop(holding)
             away = [(each, self._seconds_away(place, each)) for each in messages]
             returns = [put_back(each, seconds, terms=site.terms, now=today) for each, seconds in away]
-            for each in returns:
-                if not (each.renew and site.hand_back.may_renew):
-                    site.away.went(_NO_LANE, each.message, now + each.seconds)
             site.counters.undecided += len(returns) if place is Place.UNKNOWN else 0
             site.counters.over_quota += len(returns) if place is Place.OVER_QUOTA else 0
             log = self._log.info if place is Place.NOT_READY else self._log.warning
             log(_WHY[place], job=holding.key, messages=len(returns), seconds=max(seconds for _, seconds in away))
-            await site.hand_back.send(returns)
+            await site.hand_back.set_aside(returns, now)
 
     def _seconds_away(self, place: Place, message: Message) -> int:
         worker = self._site.settings.worker

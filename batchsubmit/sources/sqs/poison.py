@@ -4,12 +4,11 @@ import structlog
 
 from batchsubmit.sources.sqs.books import Books
 from batchsubmit.sources.sqs.counters import QueueCounters
-from batchsubmit.sources.sqs.handback import HandBack
+from batchsubmit.sources.sqs.handback import HandBack, Return, delay_seconds
 from batchsubmit.sources.sqs.message import Message, Poison
 from batchsubmit.sources.sqs.outgoing import Outgoing, text_attributes
 from batchsubmit.sources.sqs.queue import Queue
 from batchsubmit.sources.sqs.removal import Removal
-from batchsubmit.sources.sqs.returns import Return, delay_seconds
 from batchsubmit.sources.sqs.trouble import QueueBusyError, QueueError
 
 _MOST_ATTRIBUTES = 10

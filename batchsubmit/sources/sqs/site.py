@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
-from batchsubmit.sources.sqs.appetite import Appetite
 from batchsubmit.sources.sqs.books import Books
 from batchsubmit.sources.sqs.counters import QueueCounters
 from batchsubmit.sources.sqs.custody import Custody
@@ -12,7 +11,6 @@ from batchsubmit.sources.sqs.handback import HandBack
 from batchsubmit.sources.sqs.poison import PoisonDesk
 from batchsubmit.sources.sqs.queue import Queue
 from batchsubmit.sources.sqs.removal import Removal
-from batchsubmit.sources.sqs.returns import Away
 from batchsubmit.sources.sqs.stock import Stock
 from batchsubmit.sources.sqs.terms import Terms
 
@@ -42,8 +40,6 @@ class Site:
     removal: Removal
     hand_back: HandBack
     poison: PoisonDesk
-    appetite: Appetite
-    away: Away
 
 
 def make_site(served: Served, settings: Settings, *, region: str, books: Books, clock: Clock) -> Site:
@@ -71,6 +67,4 @@ def make_site(served: Served, settings: Settings, *, region: str, books: Books, 
         removal=removal,
         hand_back=hand_back,
         poison=poison,
-        appetite=Appetite(),
-        away=Away(),
     )

@@ -140,7 +140,6 @@ class SqsSource:
 
     def take(self, membership: str) -> Delivery | None:
         """Take the next job; None where the one whose turn it was needs no call any more. Raises StoppedError."""
-        self._intake.wake()
         if membership in self._stock.lanes:
             return self._take_message(membership)
         expansion = next(each for each in self._expansions.values() if membership in each.waiting())
@@ -198,7 +197,6 @@ class SqsSource:
     def decided(self, job: Job) -> None:
         """A job that was taken is durably decided."""
         self._taken.discard(job.key)
-        self._site.appetite.used(job.membership, self._site.clock.monotonic())
         holding = self._stock.get(job.key)
         if holding is not None:
             self._delete(holding)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 
 from batchsubmit.jobs import Job
 from batchsubmit.sources.sqs.custody import Custody
@@ -113,6 +114,11 @@ class Stock:
         if holding.place is Place.WAITING:
             self.lanes[holding.lane].remove(holding)
             self._left(holding.lane)
+
+    def last_of_fullest(self, count: int) -> list[Holding]:
+        """Give up to so many jobs from the end of the lane in which most wait."""
+        fullest = max(self.lanes.values(), key=len, default=deque())
+        return list(islice(reversed(fullest), count))
 
     def _left(self, lane: str) -> None:
         self._count -= 1
