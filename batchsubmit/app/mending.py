@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from batchsubmit.aws import resolve_region
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
-from batchsubmit.region import resolve_region
 from batchsubmit.report.chronicle import Chronicle
 from batchsubmit.report.history import RunSpan
 from batchsubmit.schema import RequestChecker

@@ -12,6 +12,7 @@ from pathlib import Path
 from batchsubmit.app.readiness import Need, Readier, Readiness
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submitting import Undertaking, default_ledger, refuse_rehearsal_mix
+from batchsubmit.aws import resolve_region
 from batchsubmit.book import Book
 from batchsubmit.cleanrooms import RUNNING_STATUSES
 from batchsubmit.cleanrooms.catalog import Catalog, ReadError
@@ -25,7 +26,6 @@ from batchsubmit.forecast.outlook import Observatory, Outlook, Word
 from batchsubmit.jobs import Event
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.reading import read_ledger
-from batchsubmit.region import resolve_region
 from batchsubmit.sources import Reader
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Inventory, Terms

@@ -15,6 +15,7 @@ from batchsubmit.app.repetition import open_repetition
 from batchsubmit.app.run import Run, SubmitOptions
 from batchsubmit.app.view import Display
 from batchsubmit.app.workplace import Workplace
+from batchsubmit.aws import resolve_region
 from batchsubmit.book import Book
 from batchsubmit.cleanrooms import JobsApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
@@ -25,7 +26,6 @@ from batchsubmit.errors import ManifestError, StoppedError, UsageError
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.opening import open_for_writing
 from batchsubmit.observers import Observer
-from batchsubmit.region import resolve_region
 from batchsubmit.report.summary import Summary
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.sources import Reader, Spooled, open_manifest

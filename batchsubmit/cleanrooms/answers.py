@@ -7,6 +7,7 @@ both sides of the seam.
 from collections.abc import Mapping
 from typing import Any
 
+from batchsubmit.aws import THROTTLING_CODES
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobSummary, Resource
 from batchsubmit.jobs import (
     Accepted,
@@ -20,25 +21,6 @@ from batchsubmit.jobs import (
     Uncertain,
 )
 
-THROTTLING_CODES = frozenset(
-    {
-        # botocore's own list (botocore.retries.standard), and the spelling that other AWS services use.
-        "BandwidthLimitExceeded",
-        "EC2ThrottledException",
-        "LimitExceededException",
-        "PriorRequestNotComplete",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "SlowDown",
-        "ThrottledException",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-        "TransactionInProgressException",
-    }
-)
 _CREDENTIAL_CODES = frozenset(
     {
         "AccessDenied",

@@ -7,7 +7,8 @@ from botocore.retries.standard import ThrottledRetryableChecker
 from conftest import job_arn, job_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.cleanrooms.answers import THROTTLING_CODES, read_details, read_page, read_refusal, read_start
+from batchsubmit.aws import THROTTLING_CODES
+from batchsubmit.cleanrooms.answers import read_details, read_page, read_refusal, read_start
 from batchsubmit.jobs import Accepted, Conflicted, Forbidden, Outcome, QuotaExceeded, Rejected, Throttled, Uncertain
 
 
