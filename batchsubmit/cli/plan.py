@@ -3,7 +3,7 @@
 import asyncio
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,9 @@ from batchsubmit.cli.options import (
 from batchsubmit.exits import EXIT_FAILED
 
 if TYPE_CHECKING:
-    from batchsubmit.app.planning import Plan
+    from batchsubmit.app.planning import Outlook, Plan
     from batchsubmit.app.run import SubmitOptions
     from batchsubmit.config import Settings
-    from batchsubmit.forecast.outlook import Outlook
 
 
 @click.command(
@@ -136,23 +135,11 @@ def _as_dict(made: "Plan") -> dict[str, Any]:
         "memberships": lanes,
         "quotas": asdict(made.outlook.quotas) | {"assumed": made.outlook.are_quotas_assumed},
         "slots": made.outlook.slots,
-        "finish": _finish(made),
+        "finish": made.outlook.finish and made.outlook.finish.as_dict(made.made_at),
         "basis": made.outlook.basis,
         "what_if": _what_ifs(made.outlook),
         "online": None if made.readiness is None else asdict(made.readiness),
     }
-
-
-def _finish(made: "Plan") -> dict[str, Any] | None:
-    finish = made.outlook.finish
-    if finish is None:
-        return None
-    numbers = asdict(finish)
-    moments = {
-        name.replace("seconds", "at"): (made.made_at + timedelta(seconds=value)).isoformat(timespec="milliseconds")
-        for name, value in numbers.items()
-    }
-    return {**{name: round(value, 3) for name, value in numbers.items()}, **moments}
 
 
 def _what_ifs(outlook: "Outlook") -> list[dict[str, Any]]:

@@ -1,11 +1,11 @@
 """How a plan is put to people. Pure: values in, lines out."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from batchsubmit.app.planning import Plan
+from batchsubmit.app.planning import Outlook, Plan
 from batchsubmit.counting import counted
-from batchsubmit.forecast.outlook import Outlook
+from batchsubmit.forecast import lasting
 from batchsubmit.standing.prospect import LaneProspect
 
 _MOST_LISTED = 20
@@ -57,28 +57,11 @@ def _quotas(outlook: Outlook) -> str:
     return f"{counted(quotas.per_membership, 'slot')} a membership and {quotas.per_account:,} an account{assumed}"
 
 
-def lasting(seconds: float) -> str:
-    """A time as people say it, to two or three figures."""
-    for unit, length in (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}s"
-    return f"{seconds:.0f} seconds"
-
-
 def _finish(outlook: Outlook, now: datetime) -> str:
     finish = outlook.finish
     if finish is None or not finish.seconds:
         return "Expected finish: now, nothing is to do and nothing runs"
-    low, high = lasting(finish.low_seconds), lasting(finish.high_seconds)
-    return (
-        f"Expected finish: in {lasting(finish.seconds)}, {_at(now, finish.seconds)}; "
-        f"four times in five between {low} and {high}"
-    )
-
-
-def _at(now: datetime, seconds: float) -> str:
-    moment = now.astimezone() + timedelta(seconds=seconds)
-    return f"{moment:%a %d %b %H:%M}" if seconds >= 60 else f"{moment:%H:%M:%S}"
+    return f"Expected finish: {finish.words(now)}"
 
 
 def _headline(plan: Plan) -> str:

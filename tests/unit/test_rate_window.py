@@ -12,9 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 from asyncio_throttle import throttler
+from simulation.loop import virtual_loop
 
 from batchsubmit.pacing import Pace, RateGate
-from batchsubmit.simulation.loop import virtual_loop
 
 WATCHED_SECONDS = 20.3
 WAITERS = 12_000
