@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 from random import Random
-from statistics import NormalDist, fmean, pstdev
+from statistics import NormalDist, fmean
 from typing import NamedTuple
 
 from batchsubmit.jobs import Entry, Failed, Finished, Intent, RunEnded, RunStarted, Submitted
@@ -159,13 +159,17 @@ class Times:
                 return circle
         return _ALL
 
-    def believed(self, circle: Kind, dice: Random) -> list[float]:
-        """Draw a belief: times in order, each as likely as the others."""
+    def seen(self, circle: Kind) -> list[tuple[float, bool]]:
+        """What is known of a kind of jobs, the longest first, and whether they had ended."""
+        return [] if self.word else sorted(self._seen[circle], reverse=True)
+
+    def believed(self, seen: Sequence[tuple[float, bool]], dice: Random) -> list[float]:
+        """Draw a belief from what was seen: times in order, each as likely as the others."""
         if self.word is not None:
             mu = math.log(self.word.mean_seconds) - self.word.spread**2 / 2
             return _log_normal(dice.gauss(mu, self.word.doubt), self.word.spread)
         times: list[float] = []
-        for seconds, ended in sorted(self._seen[circle], reverse=True):
+        for seconds, ended in seen:
             # Kaplan and Meier: a job cut short is taken to be one of those that ran longer.
             times.append(seconds if ended or not times else dice.choice(times))
         if len(times) >= _MANY:
@@ -336,9 +340,10 @@ def forecast(
     dice = Random(seed)  # noqa: S311 (futures, not secrets)
     rate = per_second / len(accounts) if per_second else math.inf
     parts = [_Part(each, quotas, rate, times, dice) for each in accounts.values()]
+    seen = {circle: times.seen(circle) for part in parts for circle in sorted(part.circles)}
     sent, done = [], []
     for _ in range(_FUTURES):
-        beliefs = {circle: times.believed(circle, dice) for circle in {each for part in parts for each in part.circles}}
+        beliefs = {circle: times.believed(each, dice) for circle, each in seen.items()}
         ends = [part.lay(beliefs, dice) for part in parts]
         drift = dice.lognormvariate(0.0, _DRIFT_SIGMA)
         sent.append(drift * max(begun for begun, _ in ends))
@@ -400,16 +405,25 @@ class _Part:
 
     def _pour(self, beliefs: Mapping[Kind, Sequence[float]], dice: Random) -> float:
         """How long the jobs that are not laid keep the slots busy; the lane with the least work ends first."""
+        moments = {circle: _moments(beliefs[circle]) for jobs in self._poured for circle, _ in jobs}
         work = []
         for jobs in self._poured:
-            moments = [(count, fmean(beliefs[circle]), pstdev(beliefs[circle])) for circle, count in jobs]
-            total = sum(dice.gauss(count * mean, math.sqrt(count) * sigma) for count, mean, sigma in moments)
-            work.append(max(total * (1 + _TURNOVER), 0.0) + sum(count for _, count in jobs) * _TURNOVER_SECONDS)
+            total = 0.0
+            for circle, count in jobs:
+                mean, sigma = moments[circle]
+                total += max(dice.gauss(count * mean, math.sqrt(count) * sigma), 0.0)
+            work.append(total * (1 + _TURNOVER) + sum(count for _, count in jobs) * _TURNOVER_SECONDS)
         now = done = 0.0
         for number, amount in enumerate(sorted(work)):
             now += (amount - done) / min(self._quotas.of_lane, self._quotas.per_account / (len(work) - number))
             done = amount
         return max(now, sum(count for jobs in self._poured for _, count in jobs) / self._rate)
+
+
+def _moments(belief: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation (those of `statistics` are exact, and a hundred times as slow)."""
+    mean = fmean(belief)
+    return mean, math.sqrt(sum((each - mean) ** 2 for each in belief) / len(belief))
 
 
 def _rest(belief: Sequence[float], age: float, dice: Random) -> float:

@@ -103,7 +103,7 @@ class WhatIf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class Estimate:
     """An estimate and what it rests on; without `finish`, `basis` says what is missing."""
 
     quotas: Quotas
@@ -125,7 +125,7 @@ class Plan:
     invalid: int
     prospect: Prospect
     running: Mapping[str, int] | None
-    outlook: Outlook
+    estimate: Estimate
     readiness: Readiness | None = None
 
 
@@ -188,11 +188,11 @@ class Planner:
             invalid=self._inventory.invalid_count,
             prospect=prospect,
             running=None if running is None else {membership: len(jobs) for membership, jobs in running.items()},
-            outlook=await asyncio.to_thread(self._look_ahead, own, lanes, times, with_what_ifs=with_what_ifs),
+            estimate=await asyncio.to_thread(self._look_ahead, own, lanes, times, with_what_ifs=with_what_ifs),
             readiness=readiness,
         )
 
-    def _look_ahead(self, own: Progress, lanes: dict[str, Lane], times: Times, *, with_what_ifs: bool) -> Outlook:
+    def _look_ahead(self, own: Progress, lanes: dict[str, Lane], times: Times, *, with_what_ifs: bool) -> Estimate:
         slots, per_second = self._settings.slots, self._settings.rate.max_per_second
         quotas, assumed = own.quotas(lanes, per_membership=slots.per_membership, per_account=slots.per_account)
         finish = forecast(lanes.values(), quotas, times, per_second=per_second)
@@ -202,7 +202,7 @@ class Planner:
             then = forecast(lanes.values(), raised, times, per_second=per_second)
             if then and sum(lane.waiting.total() for lane in lanes.values()) > slots_of(lanes, raised):
                 what_ifs.append(WhatIf(quotas=raised, slots=slots_of(lanes, raised), finish=then))
-        return Outlook(
+        return Estimate(
             quotas=quotas,
             are_quotas_assumed=assumed,
             finish=finish,

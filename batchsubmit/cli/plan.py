@@ -21,7 +21,7 @@ from batchsubmit.cli.options import (
 from batchsubmit.exits import EXIT_FAILED
 
 if TYPE_CHECKING:
-    from batchsubmit.app.planning import Outlook, Plan
+    from batchsubmit.app.planning import Estimate, Plan
     from batchsubmit.app.run import SubmitOptions
     from batchsubmit.config import Settings
 
@@ -118,7 +118,7 @@ def _as_dict(made: "Plan") -> dict[str, Any]:
             "failed": lane.failed,
             "unknown": lane.unknown,
             "to_do": lane.to_do,
-            "slots": made.outlook.quotas.per_membership,
+            "slots": made.estimate.quotas.per_membership,
             "running": None if made.running is None else made.running.get(lane.membership, 0),
         }
         for lane in made.prospect.lanes.values()
@@ -133,17 +133,17 @@ def _as_dict(made: "Plan") -> dict[str, Any]:
         "unknown": made.prospect.unknown,
         "unknown_elsewhere": made.prospect.unknown_elsewhere,
         "memberships": lanes,
-        "quotas": asdict(made.outlook.quotas) | {"assumed": made.outlook.are_quotas_assumed},
-        "slots": made.outlook.slots,
-        "finish": made.outlook.finish and made.outlook.finish.as_dict(made.made_at),
-        "basis": made.outlook.basis,
-        "what_if": _what_ifs(made.outlook),
+        "quotas": asdict(made.estimate.quotas) | {"assumed": made.estimate.are_quotas_assumed},
+        "slots": made.estimate.slots,
+        "finish": made.estimate.finish and made.estimate.finish.as_dict(made.made_at),
+        "basis": made.estimate.basis,
+        "what_if": _what_ifs(made.estimate),
         "online": None if made.readiness is None else asdict(made.readiness),
     }
 
 
-def _what_ifs(outlook: "Outlook") -> list[dict[str, Any]]:
+def _what_ifs(estimate: "Estimate") -> list[dict[str, Any]]:
     return [
         {**asdict(each.quotas), "slots": each.slots, "seconds": round(each.finish.seconds, 3)}
-        for each in outlook.what_ifs
+        for each in estimate.what_ifs
     ]

@@ -44,7 +44,7 @@ def seen(seconds: list[float], *, cut: list[float] | None = None) -> Times:
 def means(times: Times) -> list[float]:
     """The mean job of each of many beliefs."""
     dice = Random(3)
-    return [fmean(times.believed(times.circle(KIND), dice)) for _ in range(300)]
+    return [fmean(times.believed(times.seen(times.circle(KIND)), dice)) for _ in range(300)]
 
 
 def finish(
