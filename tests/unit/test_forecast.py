@@ -1,6 +1,8 @@
 """The one estimate of when a batch will be done: honest intervals, slots, the rate of starts, and what ledgers tell."""
 
 import math
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -128,6 +130,23 @@ def test_the_same_question_has_the_same_answer() -> None:
     """Whoever asks."""
     times = seen(drawn(Random(1), 30))
     assert forecast(lanes(20), Quotas(), times) == forecast(lanes(20), Quotas(), times)
+
+
+def test_each_process_has_the_same_answer() -> None:
+    """Plan and watch are two: nothing may depend on how Python orders a set of strings."""
+    program = (
+        "from batchsubmit.forecast import *; from collections import Counter; times = Times()\n"
+        "for n in range(40): times.add(Kind(f'model {n % 4}'), 60.0 + n)\n"
+        "waiting = Counter({Kind(f'model {n}'): 30 for n in range(4)})\n"
+        "print(forecast([Lane(account=a, waiting=waiting) for a in 'ab'], Quotas(), times))"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in "123"
+    }
+    assert len(told) == 1
 
 
 def test_the_fewer_jobs_were_seen_the_more_beliefs_differ() -> None:
