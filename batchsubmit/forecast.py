@@ -271,7 +271,7 @@ class Progress:
         return found
 
     def finish(self, now: datetime, *, left: int = 0) -> Finish | None:
-        """Estimate when all will have ended that waits and runs; None where too little is known.
+        """Estimate when all will have ended that waits and runs; None where too little is known, or for a worker.
 
         A run of an earlier version does not tell what is to do: its `left` jobs are taken to be like those before.
         """
@@ -279,7 +279,7 @@ class Progress:
         waiting = +self._waiting
         if run is not None and left and not run.work:
             waiting = Counter({key: -(-left * n // self._accepted.total()) for key, n in self._accepted.items()})
-        if run is None or (left and not waiting):
+        if run is None or not run.manifest_sha256 or (left and not waiting):
             return None
         lanes = lanes_of(waiting, self.running(now, times.longest_seconds))
         quotas, _ = self.quotas(lanes, per_membership=run.per_membership, per_account=run.per_account)

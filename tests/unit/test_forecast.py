@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from statistics import fmean, pstdev
 
+import msgspec
 import pytest
 
 from batchsubmit.clock import timestamp
@@ -188,7 +189,7 @@ def at(seconds: float) -> str:
 def run(*work: Share, to_do: int | None = None, **told: int) -> RunStarted:
     """The beginning of a run with this work."""
     told["to_do"] = sum(share.jobs for share in work) if to_do is None else to_do
-    name = {"run": "r", "batch": "", "manifest": "m", "manifest_sha256": "", "version": "1", "holder": "h"}
+    name = {"run": "r", "batch": "", "manifest": "m", "manifest_sha256": "0", "version": "1", "holder": "h"}
     return RunStarted(at=at(0), **name, work=work, **told)
 
 
@@ -261,6 +262,14 @@ def test_what_an_earlier_version_left_is_taken_to_be_like_what_was_before() -> N
     assert finish is not None
     assert finish.seconds > 5 * 30
     assert read(run(to_do=5)).finish(BEGIN, left=5) is None
+
+
+def test_a_worker_s_ledger_has_no_end_to_expect() -> None:
+    """More may come from its queue at any time."""
+    worker = msgspec.structs.replace(run(), manifest_sha256="")
+    jobs = [*begun("a", 0, 1), ended("a", 61), *begun("b", 61, 62)]
+    assert read(worker, *jobs).finish(BEGIN + timedelta(seconds=70)) is None
+    assert read(run(), *jobs).finish(BEGIN + timedelta(seconds=70)) is not None
 
 
 def test_quotas_are_those_set_else_learned_else_aws_s_and_what_runs_is_allowed() -> None:

@@ -43,7 +43,7 @@ class Story:
         return next(lane for lane in self.live.lanes() if lane.membership == membership)
 
 
-RUN = {"run": "r", "batch": "", "manifest": "m", "manifest_sha256": "", "version": "", "holder": "process 1 on x"}
+RUN = {"run": "r", "batch": "", "manifest": "m", "manifest_sha256": "0", "version": "", "holder": "process 1 on x"}
 ENDED = {"run": "r", "exit_status": 0, "reason": "", "counts": {}}
 
 
