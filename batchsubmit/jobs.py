@@ -222,10 +222,21 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     at: str
 
 
+class Share(msgspec.Struct, frozen=True, array_like=True):
+    """So many jobs of a run that are of one membership, trained model and instance type."""
+
+    membership: str
+    trained_model: str
+    instance_type: str
+    jobs: int
+
+
 class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     """A run took the ledger. `holder` tells a second run who has it.
 
-    `to_do` is the number of jobs not yet decided, `rows` that of the manifest, 0 where there is none.
+    `to_do` is the number of jobs not yet decided, `rows` that of the manifest, 0 where there is none. `work` is what is
+    to do by kind, judged by a sample of the rows; it, the slots and the calls a second that were set (0 where they were
+    not) are for readers who estimate the end.
     """
 
     run: str
@@ -237,6 +248,10 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     sandbox: bool = False
     to_do: int = 0
     rows: int = 0
+    work: tuple[Share, ...] = ()
+    per_membership: int = 0
+    per_account: int = 0
+    per_second: float = 0.0
 
 
 class Seal(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,6 +287,7 @@ class Intent(_JobEvent, frozen=True, kw_only=True, tag="intent"):
 
     attempt: int
     trained_model: str
+    instance_type: str = ""
 
 
 class Submitted(_JobEvent, frozen=True, kw_only=True, tag="submitted"):

@@ -107,7 +107,12 @@ class Submitter:
         if self._stop.requested:
             return Withdrawn()
         attempt = self._last_attempt(job) + 1
-        intent = Intent(**job.stamp(self._recorder.now()), attempt=attempt, trained_model=job.trained_model)
+        intent = Intent(
+            **job.stamp(self._recorder.now()),
+            attempt=attempt,
+            trained_model=job.trained_model,
+            instance_type=job.instance_type,
+        )
         try:
             await self._recorder.record(intent)
         except LostJobError:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from batchsubmit.simulation.loop import EPOCH
+from simulation.loop import EPOCH
+
 from batchsubmit.sources.sqs.custody import LIMIT_SECONDS, Extension
 from batchsubmit.sources.sqs.message import Message
 from batchsubmit.sources.sqs.outgoing import Outgoing

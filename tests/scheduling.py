@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from conftest import job_named
+from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual import SlowLedger, Wire
 
 from batchsubmit.cleanrooms.catalog import Catalog
@@ -24,7 +25,6 @@ from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
-from batchsubmit.simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from batchsubmit.slots import Slots
 from batchsubmit.slots.durations import Durations
 from batchsubmit.stopping import Stop

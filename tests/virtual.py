@@ -1,4 +1,4 @@
-"""Tests in virtual time (`batchsubmit.simulation.loop`): a disk and a wire on it that outlive a killed process.
+"""Tests in virtual time (`simulation.loop`): a disk and a wire on it that outlive a killed process.
 
 Everything runs in one thread and in one order, so a test that draws its numbers from a seed always ends the same way,
 and a test can stop between any two turns of the loop. Nothing here may use threads or real sockets.
@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from simulation.loop import VirtualLoop, virtual_loop
+
 from batchsubmit.book import Book
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Event, Job, Outcome
 from batchsubmit.ledger.sole import SoleWriter
-from batchsubmit.simulation.loop import VirtualLoop, virtual_loop
 
 _Result = TypeVar("_Result")
 _Arguments = ParamSpec("_Arguments")

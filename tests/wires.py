@@ -14,9 +14,8 @@ async def wire(answer: Callable[[bytes], bytes | None]) -> AsyncIterator[tuple[s
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            length = next(
-                int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
-            )
+            lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            length = int(lengths[0].split(b":")[1]) if lengths else 0
             requests.append(head + await reader.readexactly(length))
             reply = answer(requests[-1])
             if reply is None:

@@ -14,10 +14,12 @@ from typing import Any
 from batchsubmit.clock import timestamp
 from batchsubmit.errors import BatchsubmitError
 from batchsubmit.exits import EXIT_STOPPED, exit_status
+from batchsubmit.forecast import Progress
 from batchsubmit.handover.notices import Target, notice
 from batchsubmit.handover.notify import notify
 from batchsubmit.handover.uploads import Destination, upload
 from batchsubmit.ledger.location import Location, parse_location
+from batchsubmit.ledger.reading import read_ledger
 from batchsubmit.report.summary import Summary
 
 Writer = Callable[[Location, Path], object]
@@ -91,12 +93,25 @@ async def follow_up(summary: Summary, headline: str, after: Afterwards) -> Deeds
         run=summary.run,
         reason=summary.stop_message,
         counts=summary.counts(),
+        expected_finish=await asyncio.to_thread(_expected, ledger, after) if after.targets else None,
         report=str(after.report) if after.report in deeds.written else "",
         uploaded=deeds.uploaded,
         problems=deeds.problems,
     )
     deeds.untold.extend(await _tell(body, after))
     return deeds
+
+
+def _expected(ledger: Location, after: Afterwards) -> dict[str, float | str] | None:
+    """When all will be done, were what is left sent at once; None where that is not known, or nothing runs."""
+    progress, now = Progress(), datetime.now(UTC)
+    try:
+        for event in read_ledger(ledger, region=after.region):
+            progress.apply(event)
+    except (OSError, BatchsubmitError):
+        return None  # what is wrong with it the run has said
+    finish = progress.finish(now)
+    return finish.as_dict(now) if finish and finish.seconds else None
 
 
 async def tell_of_failure(error: BatchsubmitError, after: Afterwards, *, batch: str, manifest: str) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from batchsubmit.aws import resolve_region
 from batchsubmit.book import Book
 from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.clock import SystemClock, timestamp
@@ -15,7 +16,6 @@ from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.opening import open_for_writing
 from batchsubmit.ledger.reading import read_ledger
 from batchsubmit.pacing import Pace, RateGate
-from batchsubmit.region import resolve_region
 from batchsubmit.standing.newrows import NewRows, read_new_rows
 from batchsubmit.verify.service import Comparison, Discrepancy, Known, Verifier, unexplained
 from batchsubmit.verify.soundness import Audit

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import BinaryIO
 
+from batchsubmit.aws import resolve_region
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.handover.batchid import placeholders_at
-from batchsubmit.region import resolve_region
 from batchsubmit.report.chronicle import Chronicle
 from batchsubmit.report.history import RunSpan
 from batchsubmit.schema import RequestChecker

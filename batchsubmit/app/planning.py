@@ -5,7 +5,7 @@ It makes no Start call and writes nothing; a ledger may be in use by a run meanw
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,6 +14,7 @@ from pathlib import Path
 from batchsubmit.app.readiness import Readier, Readiness, warnings_of
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submitting import Undertaking, default_ledger, refuse_rehearsal_mix
+from batchsubmit.aws import resolve_region
 from batchsubmit.book import Book
 from batchsubmit.cleanrooms import RUNNING_STATUSES, Input, inputs_of
 from batchsubmit.cleanrooms.catalog import Catalog, ReadError
@@ -21,19 +22,30 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.errors import ManifestError, StoppedError, UsageError
-from batchsubmit.forecast.futures import RunningAhead
-from batchsubmit.forecast.history import History
-from batchsubmit.forecast.outlook import Observatory, Outlook, Word
-from batchsubmit.jobs import Event
+from batchsubmit.forecast import (
+    NOTHING_KNOWN,
+    Finish,
+    Kind,
+    Lane,
+    Progress,
+    Quotas,
+    Times,
+    Word,
+    forecast,
+    lanes_of,
+    lasting,
+)
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.reading import read_ledger
-from batchsubmit.region import resolve_region
 from batchsubmit.schema import RowWarning
 from batchsubmit.sources import Reader
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Inventory, Terms
 from batchsubmit.standing.overwritten import IN_THE_LEDGER, Place, ledger_places, overwriting
 from batchsubmit.standing.prospect import Prospect
+
+_RAISED = (2, 5)
+"""How much more slots a plan looks at beside those there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +91,32 @@ class PlanOptions:
         )
 
     @property
-    def word(self) -> Word:
-        """What the user said of the jobs' length."""
-        if self.sandbox and self.job_minutes is None:
-            return Word(sandbox_job_seconds=self.sandbox_job_seconds)
-        return Word(job_minutes=self.job_minutes)
+    def word(self) -> Word | None:
+        """What the user said of the jobs' length; a sandbox's jobs all take the same time."""
+        if self.job_minutes is not None:
+            return Word(self.job_minutes * 60)
+        return Word(max(self.sandbox_job_seconds, 1e-3), doubt=0.0, spread=0.0) if self.sandbox else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIf:
+    """When the batch would be done with other quotas."""
+
+    quotas: Quotas
+    slots: int
+    finish: Finish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """An estimate and what it rests on; without `finish`, `basis` says what is missing."""
+
+    quotas: Quotas
+    are_quotas_assumed: bool
+    finish: Finish | None
+    basis: str
+    slots: int
+    what_ifs: tuple[WhatIf, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +130,7 @@ class Plan:
     invalid: int
     prospect: Prospect
     running: Mapping[str, int] | None
-    outlook: Outlook
+    estimate: Estimate
     readiness: Readiness | None = None
     warnings: tuple[RowWarning, ...] = ()
 
@@ -120,9 +153,9 @@ async def plan(options: PlanOptions, settings: Settings) -> Plan:
         path = options.ledger or default_ledger(options.manifest)
         ledger_region = region or inventory.region
         own, book = await asyncio.to_thread(read_history, path, sandbox=options.sandbox, region=ledger_region)
-        known = await asyncio.to_thread(_with_others, own, path, options, ledger_region)
+        times = await asyncio.to_thread(_times, own, path, options, ledger_region)
         planner = Planner(options, settings, reader=reader, inventory=inventory)
-        return await planner.make(path, book, own, known, quick=False)
+        return await planner.make(path, book, own, times, with_what_ifs=True)
 
 
 async def plan_of(undertaking: Undertaking) -> Plan:
@@ -131,7 +164,7 @@ async def plan_of(undertaking: Undertaking) -> Plan:
     own, book = await asyncio.to_thread(read_history, path, sandbox=options.sandbox, region=undertaking.region)
     inventory = undertaking.run.inventory
     planner = Planner(options, undertaking.settings, reader=undertaking.reader, inventory=inventory)
-    return await planner.make(path, book, own, own, quick=True)
+    return await planner.make(path, book, own, own.times(options.word), with_what_ifs=False)
 
 
 class Planner:
@@ -145,27 +178,24 @@ class Planner:
         self._now = SystemClock().now()
         self._listed: set[Place] = set()
 
-    async def make(self, path: Location, book: Book, own: History, known: History, *, quick: bool) -> Plan:
-        """Bring rows, ledger, service and forecast together."""
-        prospect = Prospect.of(self._inventory.index, book, retry_failed=self._options.retry_failed)
-        observatory = Observatory(
-            settings=self._settings,
-            index=self._inventory.index,
-            reader=self._reader,
-            prospect=prospect,
-            history=known,
-            word=self._options.word,
-        )
+    async def make(self, path: Location, book: Book, own: Progress, times: Times, *, with_what_ifs: bool) -> Plan:
+        """Bring rows, ledger, service and estimate together."""
+        index = self._inventory.index
+        prospect = Prospect.of(index, book, retry_failed=self._options.retry_failed)
         readiness, wanted = None, Counter[Input]()
-        running = observatory.running(own, self._now)
+        longest = times.longest_seconds
+        running: dict[str, list[tuple[Kind, float]]] | None = own.running(self._now, longest)
+        if running and longest is None:
+            running = None
         if self._options.online:
             wanted = await asyncio.to_thread(self._wanted, prospect)
             running, readiness = await self._look(prospect, wanted)
-        counts = None if running is None else {membership: len(jobs) for membership, jobs in running.items()}
-        seen = counts if self._options.online else None
-        outlook = await asyncio.to_thread(observatory.look_ahead, running or {}, seen=seen, quick=quick)
+        work = await asyncio.to_thread(prospect.work, self._reader, index)
+        waiting = {(each.membership, Kind(each.trained_model, each.instance_type)): each.jobs for each in work}
+        lanes = lanes_of(waiting, running or {})
+        estimate = await asyncio.to_thread(self._look_ahead, own, lanes, times, with_what_ifs=with_what_ifs)
         if readiness is not None:
-            through_at = self._now + timedelta(seconds=outlook.finish.seconds) if outlook.finish else None
+            through_at = self._now + timedelta(seconds=estimate.finish.seconds) if estimate.finish else None
             words = warnings_of(readiness.found, wanted, now=self._now, through_at=through_at)
             readiness = replace(readiness, warnings=(*readiness.warnings, *words))
         return Plan(
@@ -175,8 +205,8 @@ class Planner:
             made_at=self._now,
             invalid=self._inventory.invalid_count,
             prospect=prospect,
-            running=counts,
-            outlook=outlook,
+            running=None if running is None else {membership: len(jobs) for membership, jobs in running.items()},
+            estimate=estimate,
             readiness=readiness,
             warnings=tuple(await asyncio.to_thread(self._warnings, prospect, book)),
         )
@@ -191,9 +221,37 @@ class Planner:
             *find(self._listed - places, "is already listed by the service"),
         ]
 
+    def _look_ahead(self, own: Progress, lanes: dict[str, Lane], times: Times, *, with_what_ifs: bool) -> Estimate:
+        slots, per_second = self._settings.slots, self._settings.rate.max_per_second
+        quotas, assumed = own.quotas(lanes, per_membership=slots.per_membership, per_account=slots.per_account)
+        finish = forecast(lanes.values(), quotas, times, per_second=per_second)
+        what_ifs = []
+        for factor in _RAISED if with_what_ifs and finish else ():
+            raised = Quotas(per_membership=quotas.per_membership * factor, per_account=quotas.per_account * factor)
+            then = forecast(lanes.values(), raised, times, per_second=per_second)
+            if then and sum(lane.waiting.total() for lane in lanes.values()) > slots_of(lanes, raised):
+                what_ifs.append(WhatIf(quotas=raised, slots=slots_of(lanes, raised), finish=then))
+        return Estimate(
+            quotas=quotas,
+            are_quotas_assumed=assumed,
+            finish=finish,
+            basis=self._basis(times) if finish else NOTHING_KNOWN,
+            slots=slots_of(lanes, quotas),
+            what_ifs=tuple(what_ifs),
+        )
+
+    def _basis(self, times: Times) -> str:
+        if self._options.job_minutes is not None:
+            return f"your word that a job takes about {self._options.job_minutes:g} minutes, within a sixth or so"
+        if self._options.sandbox:
+            return f"the sandbox's jobs take {self._options.sandbox_job_seconds:g} s each"
+        ended = times.ended
+        jobs = "1 job that has" if len(ended) == 1 else f"{len(ended):,} jobs that have"
+        return f"{jobs} ended, after {lasting(sum(ended) / max(len(ended), 1))} on average"
+
     async def _look(
         self, prospect: Prospect, wanted: Iterable[Input]
-    ) -> tuple[dict[str, list[RunningAhead]], Readiness]:
+    ) -> tuple[dict[str, list[tuple[Kind, float]]], Readiness]:
         """See on the service who runs and whether what the jobs need is there."""
         region = resolve_region(self._settings.aws) or self._inventory.region
         if not region:
@@ -210,7 +268,7 @@ class Planner:
                 wanted, waits=self._settings.submit.wait_for_inputs
             )
 
-    async def _running(self, api: CleanRooms, prospect: Prospect) -> dict[str, list[RunningAhead]]:
+    async def _running(self, api: CleanRooms, prospect: Prospect) -> dict[str, list[tuple[Kind, float]]]:
         catalog = Catalog(api, self._settings.retry, sleep=asyncio.sleep)
         found = {}
         for membership in prospect.lanes:
@@ -224,7 +282,7 @@ class Planner:
                 if job.status in {*RUNNING_STATUSES, "ACTIVE"}
             }
             found[membership] = [
-                RunningAhead("", max((self._now - job.created_at).total_seconds(), 0.0))
+                (Kind(job.trained_model), max((self._now - job.created_at).total_seconds(), 0.0))
                 for job in listed
                 if job.status in RUNNING_STATUSES
             ]
@@ -243,32 +301,35 @@ class Planner:
         return wanted
 
 
-def read_history(location: Location, *, sandbox: bool, region: str | None) -> tuple[History, Book]:
+def slots_of(lanes: Mapping[str, Lane], quotas: Quotas) -> int:
+    """How many slots the quotas leave these memberships."""
+    by_account = Counter(lane.account for lane in lanes.values())
+    return sum(min(number * quotas.of_lane, quotas.per_account) for number in by_account.values())
+
+
+def read_history(location: Location, *, sandbox: bool, region: str | None) -> tuple[Progress, Book]:
     """Read one ledger, also while a run writes to it; a file that is not there is empty.
 
     Raises UsageError where it cannot be read or is of a rehearsal and the plan is not, LedgerError where it is damaged.
     """
-    history, book = History(), Book()
-
-    def passing() -> Iterator[Event]:
+    progress, book = Progress(), Book()
+    if not isinstance(location, Path) or location.exists():
         for event in read_ledger(location, region=region):
             book.apply(event)
-            yield event
-
-    if not isinstance(location, Path) or location.exists():
-        history.read(passing())
+            progress.apply(event)
     refuse_rehearsal_mix(book, location, sandbox=sandbox)
-    return history, book
+    return progress, book
 
 
-def _with_others(own: History, path: Location, options: PlanOptions, region: str | None) -> History:
-    """Add the ledgers of `--history` to what the own one tells."""
-    known = History()
+def _times(own: Progress, path: Location, options: PlanOptions, region: str | None) -> Times:
+    """Add what the ledgers of `--history` tell to what the own one does."""
+    times = Times(options.word)
     for location in options.history:
         if isinstance(location, Path) and not location.exists():
             raise UsageError(f"--history {location}: there is no such file")
-        if location == path:
-            continue  # each job counts once
-        known.add(read_history(location, sandbox=options.sandbox, region=region)[0])
-    known.add(own)
-    return known
+        if location != path:  # each job counts once
+            other, _ = read_history(location, sandbox=options.sandbox, region=region)
+            times.update(other.times())
+            own.learned = {**other.learned, **own.learned}
+    times.update(own.times())
+    return times

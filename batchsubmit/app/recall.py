@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchsubmit.aws import resolve_region
 from batchsubmit.book import Book
 from batchsubmit.cancelling import Canceller, Ends, Standing, chosen, look
 from batchsubmit.cleanrooms import JobsApi
@@ -24,7 +25,6 @@ from batchsubmit.ledger.opening import open_for_writing
 from batchsubmit.ledger.reading import fold_ledger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
-from batchsubmit.region import resolve_region
 from batchsubmit.states import JobState
 from batchsubmit.stopping import Stop, stop_on_signals
 

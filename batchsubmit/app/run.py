@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
+from batchsubmit.config import Settings
 from batchsubmit.counting import counted
-from batchsubmit.jobs import RunEnded, RunStarted
+from batchsubmit.jobs import RunEnded, RunStarted, Share
 from batchsubmit.ledger import Ledger
 from batchsubmit.ledger.location import Location
 from batchsubmit.observers.logs import bind_run
@@ -90,8 +91,8 @@ class Run:
         """The rows that were checked."""
         return self._account.inventory
 
-    async def begin(self, spooled: Spooled) -> None:
-        """Write the run's first line, then the rows that cannot be sent."""
+    async def begin(self, spooled: Spooled, work: tuple[Share, ...] = (), settings: Settings | None = None) -> None:
+        """Write the run's first line, with the work that is to be done, then the rows that cannot be sent."""
         self._began_at = self._clock.monotonic()  # somebody may have been asked before, and thought about it
         started = RunStarted(
             at=self._now(),
@@ -104,6 +105,10 @@ class Run:
             sandbox=self.options.sandbox,
             to_do=self.before.left + self.before.unknown + (self.before.failed if self.options.retry_failed else 0),
             rows=self._account.rows,
+            work=work,
+            per_membership=settings.slots.per_membership if settings else 0,
+            per_account=settings.slots.per_account if settings else 0,
+            per_second=settings.rate.max_per_second if settings else 0.0,
         )
         bind_run(self._id)
         await self.ledger.put(started)

@@ -15,6 +15,7 @@ from batchsubmit.app.repetition import open_repetition
 from batchsubmit.app.run import Run, SubmitOptions
 from batchsubmit.app.view import Display
 from batchsubmit.app.workplace import Workplace
+from batchsubmit.aws import resolve_region
 from batchsubmit.book import Book
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import read_quotas
@@ -24,7 +25,6 @@ from batchsubmit.errors import ManifestError, StoppedError, UsageError
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.opening import open_for_writing
 from batchsubmit.observers import Observer
-from batchsubmit.region import resolve_region
 from batchsubmit.report.summary import Summary
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.schema import RowWarning
@@ -35,6 +35,7 @@ from batchsubmit.sources.inventory import Inventory, Terms
 from batchsubmit.sources.manifest import ManifestSource
 from batchsubmit.standing.account import RowAccount
 from batchsubmit.standing.overwritten import ledger_warnings
+from batchsubmit.standing.prospect import Prospect
 from batchsubmit.states import Action
 from batchsubmit.stopping import Stop, stop_at, stop_on_signals
 
@@ -140,13 +141,14 @@ async def carry_out(
     """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
     run, settings = undertaking.run, undertaking.settings
     options, ledger, stop, index = run.options, run.ledger, run.stop, run.inventory.index
-    await run.begin(undertaking.spooled)
+    prospect = Prospect.of(index, ledger.book, retry_failed=options.retry_failed)
+    await run.begin(undertaking.spooled, prospect.work(undertaking.reader, index), settings)
     open_source = partial(ManifestSource, undertaking.reader, index, batch=options.batch)
     source = open_source(decision=run.decide, glance=run.glance, is_new=not len(ledger.book))
     if source.waiting_jobs() or ledger.book.undecided() or run.must_follow:
         with stop_at(options.deadline, stop, SystemClock()):
             async with _open_service(options, settings, undertaking.region) as api:
-                workplace = Workplace.of(run, settings, api, observers, display)
+                workplace = Workplace.of(run, settings, api, observers, display, undertaking.path)
                 if settings.slots.service_quotas and not options.sandbox:
                     workplace.machinery.quotas = await read_quotas(settings.aws, region=undertaking.region)
                 if options.canary and source.waiting_jobs():

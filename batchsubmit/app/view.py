@@ -4,9 +4,15 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
+from batchsubmit.clock import SystemClock
 from batchsubmit.counting import counted
 from batchsubmit.engine import Engine
+from batchsubmit.errors import LedgerError
+from batchsubmit.forecast import Progress
+from batchsubmit.ledger.location import Location
+from batchsubmit.ledger.tail import Tail
 from batchsubmit.observers.tally import Tally
 from batchsubmit.pacing import RateGate
 from batchsubmit.slots import Slots
@@ -25,6 +31,7 @@ class View:
     slots: Slots
     engine: Engine
     gate: RateGate
+    expected: Callable[[], str]
 
     def submitted(self) -> int:
         """Jobs submitted by this run."""
@@ -62,6 +69,30 @@ class View:
     def stopping(self) -> str:
         """Why the run is ending early; empty where it is not."""
         return str(self.stop.reason or "")
+
+
+def expecting(ledger: Location) -> Callable[[], str]:
+    """Give what says when all will be done, in the words of `status --watch`; it reads on in the ledger, and blocks.
+
+    Of a table, which has to be read as a whole each time, it says nothing.
+    """
+    if not isinstance(ledger, Path):
+        return lambda: ""
+    feed, progress, clock = Tail(ledger), Progress(), SystemClock()
+
+    def look() -> str:
+        nonlocal progress
+        beginnings = feed.beginnings
+        try:
+            for event in feed.poll():
+                if feed.beginnings != beginnings:
+                    progress, beginnings = Progress(), feed.beginnings
+                progress.apply(event)
+        except (OSError, LedgerError):
+            return ""
+        return progress.words(clock.now())
+
+    return look
 
 
 Display = Callable[[View], AbstractContextManager[object]]

@@ -13,6 +13,7 @@ from batchsubmit.app.health import make_metrics, serving_probes
 from batchsubmit.app.shift import LedgerBooks, Shift, ShiftSummary
 from batchsubmit.app.submitting import refuse_rehearsal_mix
 from batchsubmit.app.vigil import Station, Vigil
+from batchsubmit.aws import resolve_region
 from batchsubmit.book import Book
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import Quotas, read_quotas
@@ -27,7 +28,6 @@ from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.observers import Observer
 from batchsubmit.observers.logs import bind_worker
 from batchsubmit.recorder import Recorder
-from batchsubmit.region import resolve_region
 from batchsubmit.schema import RequestChecker
 from batchsubmit.sources.defaults import Defaults
 from batchsubmit.sources.sqs.message import Judge

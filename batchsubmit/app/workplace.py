@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from batchsubmit.app.run import Run
-from batchsubmit.app.view import Display, View
+from batchsubmit.app.view import Display, View, expecting
 from batchsubmit.cleanrooms.client import CleanRooms
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.engine.machinery import Gates, Machinery, Surroundings
+from batchsubmit.ledger.location import Location
 from batchsubmit.observers import Observer
 from batchsubmit.pacing import RateGate
 from batchsubmit.recorder import Recorder
@@ -27,10 +28,17 @@ class Workplace:
     machinery: Machinery
     gate: RateGate
     display: Display
+    path: Location
 
     @classmethod
     def of(
-        cls, run: Run, settings: Settings, api: CleanRooms, observers: Sequence[Observer], display: Display
+        cls,
+        run: Run,
+        settings: Settings,
+        api: CleanRooms,
+        observers: Sequence[Observer],
+        display: Display,
+        path: Location,
     ) -> "Workplace":
         """Set up the machinery as the run was asked to work."""
         around = Surroundings(
@@ -43,7 +51,7 @@ class Workplace:
         )
         options = run.options
         machinery = Machinery(around, retry_failed=options.retry_failed, resubmit_unknown=options.resubmit_unknown)
-        return cls(run, machinery, around.gates.starts, display)
+        return cls(run, machinery, around.gates.starts, display, path)
 
     async def work_off(self, source: Source, left_unknown: Iterable[JobState], followed: Iterable[str] | None) -> None:
         """Look up what is unknown, send what the source has, and see the jobs of these keys, if any, to their end."""
@@ -56,7 +64,14 @@ class Workplace:
         slots, engine = works.slots, works.engine
         to_do = source.waiting_jobs()
         view = View(
-            to_do=to_do, tally=run.tally, stop=run.stop, source=source, slots=slots, engine=engine, gate=self.gate
+            to_do=to_do,
+            tally=run.tally,
+            stop=run.stop,
+            source=source,
+            slots=slots,
+            engine=engine,
+            gate=self.gate,
+            expected=expecting(self.path),
         )
         for key in followed or ():
             works.watcher.follow(key)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from batchsubmit.aws import THROTTLING_CODES
 from batchsubmit.cleanrooms import JobDetails, JobPage, JobSummary, Resource
 from batchsubmit.jobs import (
     Accepted,
@@ -26,25 +27,6 @@ from batchsubmit.jobs import (
     Uncertain,
 )
 
-THROTTLING_CODES = frozenset(
-    {
-        # botocore's own list (botocore.retries.standard), and the spelling that other AWS services use.
-        "BandwidthLimitExceeded",
-        "EC2ThrottledException",
-        "LimitExceededException",
-        "PriorRequestNotComplete",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "SlowDown",
-        "ThrottledException",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-        "TransactionInProgressException",
-    }
-)
 TRANSIENT_CODES = frozenset(
     {
         # botocore's own list (botocore.retries.standard), and what AWS's common errors say of a call cut off midway.

@@ -6,16 +6,15 @@ botocore's own retries are off, because the API has no client token and each rep
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
-from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore import exceptions as aws
 
-from batchsubmit import __version__
+from batchsubmit.aws import NO_CREDENTIALS, open_client
 from batchsubmit.cleanrooms import JobDetails, JobPage, Resource
 from batchsubmit.cleanrooms.answers import (
     read_details,
@@ -25,38 +24,17 @@ from batchsubmit.cleanrooms.answers import (
     read_retry_after,
     read_start,
 )
-from batchsubmit.cleanrooms.direct import Start, rehearse
 from batchsubmit.config import AwsSettings
-from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Outcome, Uncertain
-from batchsubmit.wire.rehearsal import CredentialsProvider
-from batchsubmit.wire.transport import Transport, transport_class
 
-_NO_CREDENTIALS = (
-    aws.NoCredentialsError,
-    aws.PartialCredentialsError,
-    aws.CredentialRetrievalError,
-    aws.TokenRetrievalError,
-    aws.SSOError,
-    aws.NoAuthTokenError,
-    aws.InvalidConfigError,
-    aws.MetadataRetrievalError,
-    aws.LoginError,
-)
-_MISCONFIGURED = (
-    aws.ProfileNotFound,
-    aws.ConfigParseError,
-    aws.InvalidRegionError,
-    aws.NoRegionError,
-    ValueError,  # botocore's word for an endpoint that is no URL
-)
 _NOT_SENT = (aws.ConnectTimeoutError, aws.ProxyConnectionError, aws.SSLError)
 
 
 class CleanRooms:
     """`JobsApi` on the real service, or on whatever the endpoint names.
 
-    `start` is the client's method, or something that does the same for less. A call that starts a job is given up after
+    A call that starts a job is given up after
     `call_seconds`, whatever it waits for: name server, fresh credentials, answer. On a shared ledger others may have
     the job by then.
     """
@@ -66,13 +44,11 @@ class CleanRooms:
         client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
         *,
         tag_jobs: bool,
-        start: Start | None = None,
         call_seconds: float | None = None,
     ) -> None:
         self._client = client
         self._call_seconds = call_seconds
         self._tag_jobs = tag_jobs
-        self._start: Start = start or client.start_trained_model_inference_job
 
     async def start(self, job: Job) -> Outcome:
         """Make one call and say what it brought."""
@@ -82,7 +58,7 @@ class CleanRooms:
         limit = asyncio.timeout(self._call_seconds)
         try:
             async with limit:
-                answer = await self._start(**request)
+                answer = await self._client.start_trained_model_inference_job(**request)
         except TimeoutError as exc:
             return _too_long(self._call_seconds) if limit.expired() else outcome_of(exc)
         except Exception as exc:  # noqa: BLE001 (whatever it is, the call may have been accepted)
@@ -162,7 +138,7 @@ def outcome_of(exc: Exception) -> Outcome:
             return NotSent(_name(exc), str(exc))
         case _ if isinstance(exc, _NOT_SENT):
             return NotSent(_name(exc), str(exc))
-        case _ if isinstance(exc, _NO_CREDENTIALS):
+        case _ if isinstance(exc, NO_CREDENTIALS):
             return Forbidden(_name(exc), str(exc))
         case _:
             return Uncertain(f"{_name(exc)}: {exc}")
@@ -199,45 +175,24 @@ async def open_cleanrooms(
 
     Raises UsageError where the AWS configuration is wrong, StoppedError where no credentials are found.
     """
-    config = AioConfig(
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        max_pool_connections=concurrency,
-        connect_timeout=settings.connect_timeout_seconds,
-        read_timeout=settings.read_timeout_seconds,
-        # Requests are validated against the same model before; twice costs, and tells nothing new.
-        parameter_validation=False,
-        # Rebuilding the user agent costs a sixth of a call; ours never changes.
-        user_agent=f"batchsubmit/{__version__}",
-        http_session_cls=transport_class(transports := list[Transport]()),
-    )
-    session, endpoint = _sandboxed(sandbox_url) if sandbox_url else (AioSession(), {})
-    async with AsyncExitStack() as stack:
-        try:
-            credentials = await _require_credentials(session)
-            creating = session.create_client("cleanroomsml", region_name=region, config=config, **endpoint)
-            client = await stack.enter_async_context(creating)
-        except _MISCONFIGURED as exc:
-            raise UsageError(f"the AWS configuration is wrong: {exc}") from exc
-        start = await rehearse(client, transports[0], credentials) if len(transports) == 1 else None
-        yield CleanRooms(client, tag_jobs=tag_jobs, start=start, call_seconds=settings.call_seconds)
+    session = _sandbox_session() if sandbox_url else AioSession()
+    async with open_client(
+        "cleanroomsml",
+        region=region,
+        timeouts=(settings.connect_timeout_seconds, settings.read_timeout_seconds),
+        connections=concurrency,
+        session=session,
+        endpoint_url=sandbox_url,
+    ) as client:
+        if await session.get_credentials() is None:  # found out before the first intent, not by it
+            raise StoppedError(
+                "no AWS credentials found; nothing was sent. Set AWS_PROFILE, AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or a role, and run the same command again"
+            )
+        yield CleanRooms(client, tag_jobs=tag_jobs, call_seconds=settings.call_seconds)
 
 
-async def _require_credentials(session: AioSession) -> CredentialsProvider:
-    """Find out before the first intent, not by it."""
-    try:
-        credentials = await session.get_credentials()
-    except _NO_CREDENTIALS as exc:
-        raise StoppedError(f"no AWS credentials: {exc}; nothing was sent") from exc
-    if credentials is None:
-        raise StoppedError(
-            "no AWS credentials found; nothing was sent. Set AWS_PROFILE, AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or a role, and run the same command again"
-        )
-    found: CredentialsProvider = credentials
-    return found
-
-
-def _sandboxed(url: str) -> tuple[AioSession, dict[str, Any]]:
+def _sandbox_session() -> AioSession:
     """A session that sees no profile, file or endpoint of the user's: a rehearsal must not reach the real thing."""
     nowhere: Mapping[str, Any] = {
         "profile": (None, None, None, None),
@@ -247,4 +202,4 @@ def _sandboxed(url: str) -> tuple[AioSession, dict[str, Any]]:
     }
     session = AioSession(session_vars=dict(nowhere))
     session.set_credentials("sandbox", "sandbox")
-    return session, {"endpoint_url": url}
+    return session

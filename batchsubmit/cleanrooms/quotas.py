@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from batchsubmit.aws import open_client
 from batchsubmit.config import AwsSettings
 from batchsubmit.logger import get_logger
 
@@ -24,17 +25,14 @@ class Quotas:
 
 async def read_quotas(settings: AwsSettings, *, region: str) -> Quotas:
     """Ask Service Quotas, with one call for each hundred quotas of the service."""
-    from aiobotocore.config import AioConfig  # noqa: PLC0415 - only who asks for it should pay
-    from aiobotocore.session import AioSession  # noqa: PLC0415 - the same
-
-    config = AioConfig(
-        retries={"total_max_attempts": 3, "mode": "standard"},
-        connect_timeout=settings.connect_timeout_seconds,
-        read_timeout=settings.read_timeout_seconds,
-    )
     log = get_logger()
     try:
-        async with AioSession().create_client("service-quotas", region_name=region, config=config) as client:
+        async with open_client(
+            "service-quotas",
+            region=region,
+            timeouts=(settings.connect_timeout_seconds, settings.read_timeout_seconds),
+            attempts=3,
+        ) as client:
             pages = client.get_paginator("list_service_quotas").paginate(ServiceCode=_SERVICE_CODE)
             quotas = quotas_in([quota async for page in pages for quota in page.get("Quotas", ())])
     except Exception as exc:  # noqa: BLE001 (whatever it is, the quotas are learned as usual)

@@ -45,7 +45,7 @@ def region_for(location: "Location", config: Path | None = None) -> str | None:
     """The region of a ledger that is a table; a file needs none, and is read without loading settings."""
     if isinstance(location, Path):
         return None
-    from batchsubmit.region import resolve_region  # noqa: PLC0415 (pydantic takes a quarter of a second)
+    from batchsubmit.aws import resolve_region  # noqa: PLC0415 (pydantic takes a quarter of a second)
 
     return resolve_region(read_settings(config).aws)
 

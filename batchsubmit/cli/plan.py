@@ -3,7 +3,7 @@
 import asyncio
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,10 @@ from batchsubmit.cli.options import (
 from batchsubmit.exits import EXIT_FAILED
 
 if TYPE_CHECKING:
-    from batchsubmit.app.planning import Plan
+    from batchsubmit.app.planning import Estimate, Plan
     from batchsubmit.app.readiness import Readiness
     from batchsubmit.app.run import SubmitOptions
     from batchsubmit.config import Settings
-    from batchsubmit.forecast.outlook import Outlook
 
 
 @click.command(
@@ -122,7 +121,7 @@ def _as_dict(made: "Plan") -> dict[str, Any]:
             "failed": lane.failed,
             "unknown": lane.unknown,
             "to_do": lane.to_do,
-            "slots": made.outlook.quotas.per_membership,
+            "slots": made.estimate.quotas.per_membership,
             "running": None if made.running is None else made.running.get(lane.membership, 0),
         }
         for lane in made.prospect.lanes.values()
@@ -137,11 +136,11 @@ def _as_dict(made: "Plan") -> dict[str, Any]:
         "unknown": made.prospect.unknown,
         "unknown_elsewhere": made.prospect.unknown_elsewhere,
         "memberships": lanes,
-        "quotas": asdict(made.outlook.quotas) | {"assumed": made.outlook.are_quotas_assumed},
-        "slots": made.outlook.slots,
-        "finish": _finish(made),
-        "basis": made.outlook.basis,
-        "what_if": _what_ifs(made.outlook),
+        "quotas": asdict(made.estimate.quotas) | {"assumed": made.estimate.are_quotas_assumed},
+        "slots": made.estimate.slots,
+        "finish": made.estimate.finish and made.estimate.finish.as_dict(made.made_at),
+        "basis": made.estimate.basis,
+        "what_if": _what_ifs(made.estimate),
         "warnings": list(map(asdict, made.warnings)),
         "online": None if made.readiness is None else _online(made.readiness),
     }
@@ -151,20 +150,8 @@ def _online(readiness: "Readiness") -> dict[str, Any]:
     return {name: getattr(readiness, name) for name in ("checked", "problems", "untold", "warnings")}
 
 
-def _finish(made: "Plan") -> dict[str, Any] | None:
-    finish = made.outlook.finish
-    if finish is None:
-        return None
-    numbers = asdict(finish)
-    moments = {
-        name.replace("seconds", "at"): (made.made_at + timedelta(seconds=value)).isoformat(timespec="milliseconds")
-        for name, value in numbers.items()
-    }
-    return {**{name: round(value, 3) for name, value in numbers.items()}, **moments}
-
-
-def _what_ifs(outlook: "Outlook") -> list[dict[str, Any]]:
+def _what_ifs(estimate: "Estimate") -> list[dict[str, Any]]:
     return [
         {**asdict(each.quotas), "slots": each.slots, "seconds": round(each.finish.seconds, 3)}
-        for each in outlook.what_ifs
+        for each in estimate.what_ifs
     ]

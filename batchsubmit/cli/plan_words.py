@@ -1,11 +1,11 @@
 """How a plan is put to people. Pure: values in, lines out."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from batchsubmit.app.planning import Plan
+from batchsubmit.app.planning import Estimate, Plan
 from batchsubmit.counting import counted
-from batchsubmit.forecast.outlook import Outlook
+from batchsubmit.forecast import lasting
 from batchsubmit.standing.prospect import LaneProspect
 
 _MOST_LISTED = 20
@@ -23,62 +23,45 @@ def whole_plan(plan: Plan) -> Iterator[str]:
     yield from _table(plan)
     yield ""
     yield from _notes(plan)
-    yield from forecast_words(plan.outlook, plan.made_at)
+    yield from forecast_words(plan.estimate, plan.made_at)
     yield from _ready(plan)
 
 
 def short_plan(plan: Plan) -> Iterator[str]:
     """The plan in two lines, for somebody who is asked whether to go on."""
     lanes = sum(lane.to_do > 0 for lane in plan.prospect.lanes.values())
-    where = f"in {counted(lanes, 'membership')}, {counted(plan.outlook.slots, 'slot')}" if plan.outlook.slots else ""
+    where = f"in {counted(lanes, 'membership')}, {counted(plan.estimate.slots, 'slot')}" if plan.estimate.slots else ""
     rows = sum(lane.rows for lane in plan.prospect.lanes.values())
     yield f"{counted(plan.prospect.to_do, 'job')} to submit of {counted(rows, 'row')} {where}".rstrip()
-    if plan.outlook.finish is not None:
-        yield f"  {_finish(plan.outlook, plan.made_at)}"
+    if plan.estimate.finish is not None:
+        yield f"  {_finish(plan.estimate, plan.made_at)}"
 
 
-def forecast_words(outlook: Outlook, now: datetime) -> Iterator[str]:
+def forecast_words(estimate: Estimate, now: datetime) -> Iterator[str]:
     """When it will be done, what that rests on, and what other quotas would change."""
-    quotas = _quotas(outlook)
-    if outlook.finish is None:
-        yield f"Expected finish: unknown; {outlook.basis}"
+    quotas = _quotas(estimate)
+    if estimate.finish is None:
+        yield f"Expected finish: unknown; {estimate.basis}"
         yield f"  quotas: {quotas}"
         return
-    yield _finish(outlook, now)
-    yield f"  rests on: {outlook.basis}; {quotas}"
-    for each in outlook.what_ifs:
+    yield _finish(estimate, now)
+    yield f"  rests on: {estimate.basis}; {quotas}"
+    for each in estimate.what_ifs:
         raised = f"{each.quotas.per_membership:,} a membership, {each.quotas.per_account:,} an account"
         yield f"  at {counted(each.slots, 'slot')} ({raised}): {lasting(each.finish.seconds)}"
 
 
-def _quotas(outlook: Outlook) -> str:
-    assumed = " (AWS's defaults, assumed)" if outlook.are_quotas_assumed else ""
-    quotas = outlook.quotas
+def _quotas(estimate: Estimate) -> str:
+    assumed = " (AWS's defaults, assumed)" if estimate.are_quotas_assumed else ""
+    quotas = estimate.quotas
     return f"{counted(quotas.per_membership, 'slot')} a membership and {quotas.per_account:,} an account{assumed}"
 
 
-def lasting(seconds: float) -> str:
-    """A time as people say it, to two or three figures."""
-    for unit, length in (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}s"
-    return f"{seconds:.0f} seconds"
-
-
-def _finish(outlook: Outlook, now: datetime) -> str:
-    finish = outlook.finish
+def _finish(estimate: Estimate, now: datetime) -> str:
+    finish = estimate.finish
     if finish is None or not finish.seconds:
         return "Expected finish: now, nothing is to do and nothing runs"
-    low, high = lasting(finish.low_seconds), lasting(finish.high_seconds)
-    return (
-        f"Expected finish: in {lasting(finish.seconds)}, {_at(now, finish.seconds)}; "
-        f"four times in five between {low} and {high}"
-    )
-
-
-def _at(now: datetime, seconds: float) -> str:
-    moment = now.astimezone() + timedelta(seconds=seconds)
-    return f"{moment:%a %d %b %H:%M}" if seconds >= 60 else f"{moment:%H:%M:%S}"
+    return f"Expected finish: {finish.words(now)}"
 
 
 def _headline(plan: Plan) -> str:
@@ -100,7 +83,7 @@ def _table(plan: Plan) -> Iterator[str]:
 
 def _cells(lane: LaneProspect, plan: Plan) -> tuple[str, ...]:
     running = None if plan.running is None else plan.running.get(lane.membership, 0)
-    counts = (lane.rows, lane.submitted, lane.failed, lane.unknown, lane.to_do, plan.outlook.quotas.per_membership)
+    counts = (lane.rows, lane.submitted, lane.failed, lane.unknown, lane.to_do, plan.estimate.quotas.per_membership)
     return (lane.membership, *(f"{count:,}" for count in counts), _or_unknown(running))
 
 
@@ -109,7 +92,7 @@ def _sums(plan: Plan) -> tuple[str, ...]:
     counts = [(lane.rows, lane.submitted, lane.failed, lane.unknown, lane.to_do) for lane in lanes]
     running = None if plan.running is None else sum(plan.running.values())
     sums = (f"{sum(column):,}" for column in zip(*counts, strict=True))
-    return ("total", *sums, _or_unknown(plan.outlook.slots or None), _or_unknown(running))
+    return ("total", *sums, _or_unknown(plan.estimate.slots or None), _or_unknown(running))
 
 
 def _or_unknown(count: int | None) -> str:

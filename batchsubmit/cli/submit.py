@@ -208,6 +208,6 @@ def _tell_of_failure(
 def _in_region(after: "Afterwards", settings: "Settings") -> "Afterwards":
     from dataclasses import replace  # noqa: PLC0415 (help is fast without)
 
-    from batchsubmit.region import resolve_region  # noqa: PLC0415
+    from batchsubmit.aws import resolve_region  # noqa: PLC0415
 
     return replace(after, region=resolve_region(settings.aws))

@@ -104,7 +104,7 @@ def _terms(settings: "Settings", *, allow_duplicates: bool) -> "Terms":
 async def _take(
     manifest: str, settings: "Settings", terms: "Terms", found: "Callable[[Problem], object]"
 ) -> "Inventory":
-    from batchsubmit.region import resolve_region  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.aws import resolve_region  # noqa: PLC0415 (help is fast without)
     from batchsubmit.sources.checked import open_checked_manifest  # noqa: PLC0415
 
     checked = open_checked_manifest(manifest, settings, region=resolve_region(settings.aws), terms=terms, found=found)

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,6 +78,7 @@ def notice(  # noqa: PLR0913 (the members of one flat object)
     run: str = "",
     reason: str = "",
     counts: dict[str, int] | None = None,
+    expected_finish: Mapping[str, float | str] | None = None,
     report: str = "",
     uploaded: Sequence[str] = (),
     problems: Sequence[str] = (),
@@ -92,6 +93,7 @@ def notice(  # noqa: PLR0913 (the members of one flat object)
         "headline": headline,
         "reason": reason,
         "counts": counts or {},
+        "expected_finish": expected_finish,
         "manifest": manifest,
         "ledger": ledger,
         "report": report,

@@ -9,7 +9,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from batchsubmit import __version__
+from botocore.exceptions import ClientError, NoCredentialsError
+
+from batchsubmit.aws import USER_AGENT, open_client
 from batchsubmit.handover.notices import SIGNATURE_HEADER, Target, Topic, Webhook, signature, subject
 
 _TRIES = 2
@@ -60,7 +62,7 @@ async def _post(webhook: Webhook, body: dict[str, Any], secret: str | None) -> N
     import aiohttp  # noqa: PLC0415 (only runs that notify pay for it)
 
     data = json.dumps(body).encode()
-    headers = {"Content-Type": "application/json", "User-Agent": f"batchsubmit/{__version__}"}
+    headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
     if secret:
         headers[SIGNATURE_HEADER] = signature(data, secret, int(time.time()))
     async with (
@@ -74,13 +76,8 @@ async def _post(webhook: Webhook, body: dict[str, Any], secret: str | None) -> N
 
 
 async def _publish(topic: Topic, body: dict[str, Any]) -> None:
-    from aiobotocore.config import AioConfig  # noqa: PLC0415 (only runs that notify pay for it)
-    from aiobotocore.session import get_session  # noqa: PLC0415
-    from botocore.exceptions import ClientError, NoCredentialsError  # noqa: PLC0415
-
-    config = AioConfig(retries={"total_max_attempts": 1, "mode": "standard"})
     try:
-        async with get_session().create_client("sns", region_name=topic.region, config=config) as client:
+        async with open_client("sns", region=topic.region) as client:
             await client.publish(
                 TopicArn=topic.arn,
                 Subject=subject(body),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from batchsubmit.aws import open_client
 from batchsubmit.errors import UsageError
 
 BYTES, SHA256 = "batchsubmit-ledger-bytes", "batchsubmit-ledger-sha256"
@@ -79,15 +80,11 @@ async def upload(
     ledger: Path, others: Sequence[Path], destination: Destination, *, region: str | None, overwrite: bool
 ) -> Uploaded:
     """Copy a ledger, as it is at this moment, and the files that were made from it. Raises nothing."""
-    from aiobotocore.config import AioConfig  # noqa: PLC0415 (only runs that upload pay for it)
-    from aiobotocore.session import get_session  # noqa: PLC0415
-
     urls, problems = [], []
-    config = AioConfig(connect_timeout=10, read_timeout=60, retries={"total_max_attempts": 4, "mode": "standard"})
     with tempfile.TemporaryFile(prefix="batchsubmit-") as copy:
         try:
             origin = await asyncio.to_thread(_snapshot, ledger, copy)
-            async with get_session().create_client("s3", region_name=region, config=config) as client:
+            async with open_client("s3", region=region, attempts=4) as client:
                 uploader = _Uploader(client, destination, copy, origin, overwrite=overwrite)
                 for path in (ledger, *others):
                     try:

@@ -8,21 +8,17 @@ repetition meets a conflict with itself.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
-from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
 from botocore import exceptions as aws
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay
 from tenacity import wait_random_exponential as full_jitter
 
-from batchsubmit import __version__
-from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, open_client
+from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.attributes import read_item, update, write_address
-from batchsubmit.ledger.direct import Update, rehearse
 from batchsubmit.ledger.table import Address, Change, ConflictError, Item
-from batchsubmit.wire.transport import Transport, transport_class
 
 GIVE_UP_SECONDS = 60.0
 """How long trouble may last before the run stops. A partition of DynamoDB fails over within seconds."""
@@ -34,43 +30,14 @@ _READ_TIMEOUT_SECONDS = 10.0
 _MOST_KEYS = 100
 """What one BatchGetItem takes."""
 
-PASSING = frozenset(
-    {
-        "InternalServerError",
-        "LimitExceededException",
-        "ProvisionedThroughputExceededException",
-        "ReplicatedWriteConflictException",
-        "RequestLimitExceeded",
-        "RequestTimeout",
-        "RequestTimeoutException",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "ThrottledException",
-        "TooManyRequestsException",
-        "TransactionConflictException",
-        "TransactionInProgressException",
-    }
-)
+PASSING = THROTTLING_CODES | {
+    "InternalServerError",
+    "ReplicatedWriteConflictException",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "TransactionConflictException",
+}
 """Error codes that say no more than: not now."""
-
-_HOPELESS = (
-    aws.NoCredentialsError,
-    aws.PartialCredentialsError,
-    aws.CredentialRetrievalError,
-    aws.TokenRetrievalError,
-    aws.SSOError,
-    aws.NoAuthTokenError,
-    aws.ParamValidationError,
-)
-MISCONFIGURED = (
-    aws.ProfileNotFound,
-    aws.ConfigParseError,
-    aws.InvalidConfigError,
-    aws.InvalidRegionError,
-    aws.NoRegionError,
-    ValueError,  # botocore's word for an endpoint that is no URL
-)
 
 _Operation: TypeAlias = Callable[..., Awaitable[Mapping[str, Any]]]
 
@@ -83,12 +50,10 @@ class DynamoTable:
         client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
         name: str,
         *,
-        update_item: Update | None = None,
         give_up_seconds: float = GIVE_UP_SECONDS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
-        self._update_item = update_item or client.update_item
         self.name = name
         self._sleep = sleep
         self._retrying = AsyncRetrying(
@@ -131,7 +96,7 @@ class DynamoTable:
         token = secrets.token_hex(8)
         request = update(self.name, address, follows, change, token)
         try:
-            await self._call(self._update_item, address.pk, **request)
+            await self._call(self._client.update_item, address.pk, **request)
         except aws.ClientError as exc:
             item = exc.response.get("Item")
             if item is not None and item.get("write", {}).get("S") == token:
@@ -174,7 +139,7 @@ def may_pass(exc: BaseException) -> bool:
     """Whether a call that failed so may succeed a little later."""
     if isinstance(exc, aws.ClientError):
         return _code(exc) in PASSING or exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
-    return isinstance(exc, Exception) and not isinstance(exc, _HOPELESS)
+    return isinstance(exc, Exception) and not isinstance(exc, NO_CREDENTIALS)
 
 
 def _code(exc: aws.ClientError) -> str:
@@ -186,43 +151,18 @@ async def open_table(
     name: str, *, region: str | None, concurrency: int, give_up_seconds: float = GIVE_UP_SECONDS
 ) -> AsyncIterator[DynamoTable]:
     """Open a table, for many writes. Raises UsageError where the AWS configuration is wrong."""
-    session, transports = AioSession(), list[Transport]()
-    opening = open_dynamodb(region=region, concurrency=concurrency, session=session, transports=transports)
-    async with opening as client:
-        update: Update | None = None
-        with suppress(aws.BotoCoreError):  # no credentials: the first call says so in its own words
-            credentials = await session.get_credentials()
-            if credentials is not None and len(transports) == 1:
-                update = await rehearse(client, name, transports[0], credentials)
-        yield DynamoTable(client, name, update_item=update, give_up_seconds=give_up_seconds)
+    async with open_dynamodb(region=region, concurrency=concurrency) as client:
+        yield DynamoTable(client, name, give_up_seconds=give_up_seconds)
 
 
-@asynccontextmanager
-async def open_dynamodb(
-    *,
-    region: str | None,
-    concurrency: int,
-    session: AioSession | None = None,
-    transports: list[Transport] | None = None,
-) -> AsyncIterator[Any]:
-    """Open a DynamoDB client on the configured endpoint; its transport is put into the list.
+def open_dynamodb(*, region: str | None, concurrency: int) -> AbstractAsyncContextManager[Any]:
+    """Open a DynamoDB client on the configured endpoint.
 
-    Raises UsageError where the AWS configuration is wrong.
+    botocore's retries are off: ours know a write whose answer was lost from one that met another's.
     """
-    config = AioConfig(
-        # Ours know a write whose answer was lost from one that met another's.
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        max_pool_connections=concurrency,
-        connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-        read_timeout=_READ_TIMEOUT_SECONDS,
-        parameter_validation=False,
-        user_agent=f"batchsubmit/{__version__}",
-        http_session_cls=transport_class([] if transports is None else transports),
+    return open_client(
+        "dynamodb",
+        region=region,
+        timeouts=(_CONNECT_TIMEOUT_SECONDS, _READ_TIMEOUT_SECONDS),
+        connections=concurrency,
     )
-    async with AsyncExitStack() as stack:
-        try:
-            creating = (session or AioSession()).create_client("dynamodb", region_name=region, config=config)
-            client = await stack.enter_async_context(creating)
-        except MISCONFIGURED as exc:
-            raise UsageError(f"the AWS configuration is wrong: {exc}") from exc
-        yield client

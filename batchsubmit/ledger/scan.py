@@ -11,7 +11,7 @@ from botocore import exceptions as aws
 from botocore.config import Config
 from botocore.session import Session
 
-from batchsubmit import __version__
+from batchsubmit.aws import USER_AGENT
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.jobs import Event, RunEnded, RunStarted
 from batchsubmit.ledger.attributes import read_item, write_address
@@ -42,7 +42,7 @@ def read_table(name: str, region: str | None) -> Iterator[Event]:
 
 def _connect(region: str | None) -> Any:  # noqa: ANN401 (botocore makes clients at run time)
     # botocore's own retries will do: a read may be repeated as often as one likes.
-    config = Config(retries={"total_max_attempts": 10, "mode": "standard"}, user_agent=f"batchsubmit/{__version__}")
+    config = Config(retries={"total_max_attempts": 10, "mode": "standard"}, user_agent=USER_AGENT)
     try:
         return Session().create_client("dynamodb", region_name=region, config=config)
     except (aws.BotoCoreError, ValueError) as exc:

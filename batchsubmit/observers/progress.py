@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from batchsubmit.counting import counted
 
 _REFRESH_SECONDS = 0.2
 _LINE_SECONDS = 30.0
+_ESTIMATE_SECONDS = 5.0
 _RATE_WINDOW_SECONDS = 10.0
 
 
@@ -64,6 +65,10 @@ class Watched(Protocol):
         """Why the run is ending early; empty where it is not."""
         ...
 
+    def expected(self) -> str:
+        """When all will be done, in words; empty where that is not known. Blocks, so ask in a thread."""
+        ...
+
 
 class Meter:
     """Puts a run's state into words; it remembers the last ten seconds for the rate."""
@@ -72,6 +77,7 @@ class Meter:
         self._run = run
         self._monotonic = monotonic
         self._began = monotonic()
+        self.expected = ""
         self._marks: deque[tuple[float, int]] = deque([(self._began, run.submitted())])
 
     def rate(self) -> float:
@@ -101,6 +107,8 @@ class Meter:
             parts.append(f"{counted(run.running(), 'job')} still running")
         parts.append(f"{self.rate():.1f}/s now")
         parts.append(f"{elapsed(self._monotonic() - self._began)} elapsed")
+        if self.expected and not run.stopping():
+            parts.append(self.expected)
         if run.stopping():
             parts.append(f"stopping ({run.stopping()}), {run.under_way()} under way")
         return ", ".join(parts)
@@ -117,13 +125,26 @@ def elapsed(seconds: float) -> str:
 def showing(run: Watched, console: Console) -> Iterator[None]:
     """Show a run for as long as the context lasts."""
     meter = Meter(run)
-    if console.is_terminal:
-        live = Live(console=console, auto_refresh=False, redirect_stdout=False, transient=True)
-        with live, _repeating(_REFRESH_SECONDS, lambda: live.update(_picture(run, meter), refresh=True)):
-            yield
-    else:
-        with _repeating(_LINE_SECONDS, lambda: console.print(meter.sentence(), highlight=False, soft_wrap=True)):
-            yield
+
+    async def estimate() -> None:
+        meter.expected = await asyncio.to_thread(run.expected)
+
+    with _repeating(_ESTIMATE_SECONDS, estimate):
+        if console.is_terminal:
+            live = Live(console=console, auto_refresh=False, redirect_stdout=False, transient=True)
+
+            async def draw() -> None:
+                live.update(_picture(run, meter), refresh=True)
+
+            with live, _repeating(_REFRESH_SECONDS, draw):
+                yield
+        else:
+
+            async def tell() -> None:
+                console.print(meter.sentence(), highlight=False, soft_wrap=True)
+
+            with _repeating(_LINE_SECONDS, tell):
+                yield
 
 
 def _picture(run: Watched, meter: Meter) -> Table:
@@ -134,11 +155,11 @@ def _picture(run: Watched, meter: Meter) -> Table:
 
 
 @contextmanager
-def _repeating(seconds: float, show: Callable[[], None]) -> Iterator[None]:
+def _repeating(seconds: float, show: Callable[[], Awaitable[None]]) -> Iterator[None]:
     async def repeat() -> None:
         while True:
             await asyncio.sleep(seconds)
-            show()
+            await show()
 
     task = asyncio.create_task(repeat(), name="progress")
     try:

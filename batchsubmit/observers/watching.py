@@ -80,9 +80,8 @@ def sentence(live: Live, now: datetime) -> str:
         if count:
             parts.append(f"{count:,} {word}")
     parts.append(_pace(live.per_second(now)))
-    end = live.expected_end(now)
-    if end is not None:
-        parts.append(f"all submitted by {end.astimezone():%a %H:%M}")
+    if words := live.progress.words(now, left=live.left):
+        parts.append(words)
     return ", ".join(parts)
 
 

@@ -10,6 +10,7 @@ from typing import Self
 
 import msgspec
 
+from batchsubmit.forecast import Progress
 from batchsubmit.jobs import (
     Absent,
     Entry,
@@ -64,6 +65,7 @@ class Chronicle:
         self.runs: list[RunSpan] = []
         self.quotas: list[LearnedQuota] = []
         self.last_at: float | None = None
+        self.progress = Progress()
         self._packer = Packer(_Track)
         self._records: dict[str, _Record] = {}
         self._clock = RunClock()
@@ -86,6 +88,7 @@ class Chronicle:
     def apply(self, event: Entry) -> None:
         """Take in one event. Kinds that this version does not know count for nothing, but for a learned quota."""
         at = moment(event.at)
+        self.progress.apply(event)
         if isinstance(event, RunStarted):
             self._begin_run(event, at)
         else:

@@ -114,13 +114,11 @@ class Figures:
     def outlook(self, acceptances: Sequence[float], now: float) -> Outlook:
         """Look ahead."""
         decided = self.accepted + self.fates[Fate.FAILED] + self.fates[Fate.UNKNOWN]
-        ran = sorted(seconds for each in self.durations.values() for seconds in each)
         return outlook(
             self.chronicle,
             decided=decided,
             waiting=self.fates[Fate.WAITING],
             acceptances=acceptances,
-            slow_job_seconds=_quantile(ran, SLOW) if ran else None,
             now=now,
         )
 

@@ -105,21 +105,17 @@ def _left(figures: Figures, outlook: Outlook) -> Iterator[str]:
     if not outlook.left:
         yield "Nothing is left to submit."
         return
-    if outlook.seconds_to_submit is None or outlook.per_hour is None:
-        yield f"{counted(outlook.left, 'job')} left to submit."
-        return
-    yield f"{counted(outlook.left, 'job')} left to submit, at the last pace {_rate(outlook.per_hour)}."
-    start = "At that pace" if outlook.is_under_way else "Started again at once"
-    submitted = _ahead(outlook, outlook.seconds_to_submit)
-    if outlook.seconds_to_finish is None:
-        yield f"{start}, all would be submitted {submitted}."
-    else:
-        yield f"{start}, all would be submitted {submitted}, finished {_ahead(outlook, outlook.seconds_to_finish)}."
+    pace = "" if outlook.per_hour is None else f", at the last pace {_rate(outlook.per_hour)}"
+    yield f"{counted(outlook.left, 'job')} left to submit{pace}."
+    if outlook.seconds_to_submit is not None and outlook.seconds_to_finish is not None:
+        start = "If nothing comes between" if outlook.is_under_way else "Started again at once"
+        submitted, finished = _ahead(outlook, outlook.seconds_to_submit), _ahead(outlook, outlook.seconds_to_finish)
+        yield f"{start}, all would be submitted {submitted}, finished {finished}."
 
 
 def _ahead(outlook: Outlook, seconds: float) -> str:
     """A time ahead, and when that is."""
-    return f"in {duration(seconds)} ({date_and_time(outlook.counted_from + seconds)[5:-3]} UTC)"
+    return f"in {duration(seconds)} ({date_and_time(outlook.now + seconds)[5:-3]} UTC)"
 
 
 def _rate(per_hour: float) -> str:

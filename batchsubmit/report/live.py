@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from batchsubmit.book import Book
+from batchsubmit.forecast import Progress
 from batchsubmit.jobs import Event, Finished, JobEvent, JobRejected, RunEnded, RunStarted, Submitted
 from batchsubmit.states import JobState, Phase, end_words
 
@@ -63,6 +64,7 @@ class Live:
 
     def __init__(self) -> None:
         self.book = Book()
+        self.progress = Progress()
         self.failures: deque[Failure] = deque(maxlen=_FAILURES_KEPT)
         self.failure_count = 0
         self.limits: dict[str, int] = {}
@@ -89,6 +91,7 @@ class Live:
     def apply(self, event: Event) -> None:
         """Take in one event. A kind that this version does not know tells at most of a quota."""
         self._learn(event)
+        self.progress.apply(event)
         if isinstance(event, RunStarted):
             self._decided = 0
             self._decided_at.clear()
@@ -155,11 +158,6 @@ class Live:
             return 0.0
         since = max(datetime.fromisoformat(self.run.at), now - _RATE_WINDOW)
         return len(self._decided_at) / max(now - since, _LEAST_WINDOW).total_seconds()
-
-    def expected_end(self, now: datetime) -> datetime | None:
-        """When all jobs will be submitted at this pace; None where nothing is left or nothing moves."""
-        rate = self.per_second(now)
-        return now + timedelta(seconds=self.left / rate) if self.left and rate else None
 
 
 def _place(state: JobState) -> str:

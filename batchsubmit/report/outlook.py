@@ -1,8 +1,9 @@
-"""What is left of a batch, and when it would be submitted and done at this pace. Pure."""
+"""What is left of a batch, at which pace it went, and when it will be done by the one estimate of `forecast`. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from batchsubmit.report.chronicle import Chronicle
 
@@ -16,8 +17,7 @@ class Outlook:
     """`left` is jobs to be submitted; `is_left_known` is False where the ledger knows only those that it has met.
 
     `per_hour` is the recent pace of acceptances, None where nothing was accepted or one moment saw it all.
-    `counted_from` is the moment from which the seconds count: of a run under way its last event, else now, as if
-    it were started again at once. `seconds_to_finish` is None also where no job was seen to end.
+    The seconds count from `now`, as if a run that ended were started again at once; None where no end was seen yet.
     """
 
     left: int
@@ -26,7 +26,7 @@ class Outlook:
     per_hour: float | None
     seconds_to_submit: float | None
     seconds_to_finish: float | None
-    counted_from: float
+    now: float
 
 
 def outlook(
@@ -35,27 +35,25 @@ def outlook(
     decided: int,
     waiting: int,
     acceptances: Sequence[float],
-    slow_job_seconds: float | None,
     now: float,
 ) -> Outlook:
     """Look ahead.
 
-    `decided` jobs are accepted, failed or unknown; `waiting` are known and neither; `acceptances` is sorted. The last
-    ones to be submitted are taken to be slow: all is finished `slow_job_seconds` later, where that is known.
+    `decided` jobs are accepted, failed or unknown; `waiting` are known and neither; `acceptances` is sorted.
     """
     left, is_known = _left(chronicle, decided, waiting)
     last = chronicle.runs[-1] if chronicle.runs else None
     per_hour = _pace(acceptances, last.began_at, last.last_at) if last else None
     is_under_way = last is not None and last.ended is None and now - last.last_at < _SILENT_SECONDS
-    to_submit = left / per_hour * 3600 if per_hour and left else None
+    finish = chronicle.progress.finish(datetime.fromtimestamp(now, UTC), left=left)
     return Outlook(
         left=left,
         is_left_known=is_known,
         is_under_way=is_under_way,
         per_hour=per_hour,
-        seconds_to_submit=to_submit,
-        seconds_to_finish=None if to_submit is None or slow_job_seconds is None else to_submit + slow_job_seconds,
-        counted_from=last.last_at if last and is_under_way else now,
+        seconds_to_submit=finish.sent_seconds if finish and left else None,
+        seconds_to_finish=finish.seconds if finish and finish.seconds else None,
+        now=now,
     )
 
 

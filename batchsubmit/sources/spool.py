@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, cast
 
+from batchsubmit.aws import open_client
 from batchsubmit.errors import UsageError
 
 Format = Literal["csv", "jsonl"]
@@ -181,14 +182,14 @@ def _read_available(stdin: BinaryIO) -> bytes:
 
 async def _from_s3(location: str, target: BinaryIO, region: str | None) -> BinaryIO:
     import aiohttp  # noqa: PLC0415 - half a second that only manifests in S3 should pay
-    from aiobotocore.session import get_session  # noqa: PLC0415 - the same
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError  # noqa: PLC0415 - the same
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415 - the same
 
     bucket, _, key = location.removeprefix("s3://").partition("/")
     if not bucket or not key:
         raise UsageError(f"{location}: names no object; write s3://bucket/key")
     try:
-        async with get_session().create_client("s3", region_name=region) as client:
+        async with open_client("s3", region=region, attempts=5) as client:
             response = await client.get_object(Bucket=bucket, Key=key)
             async with response["Body"] as body:
                 return await _copied(body.iter_chunks(_CHUNK_BYTES), target)
@@ -200,7 +201,7 @@ async def _from_s3(location: str, target: BinaryIO, region: str | None) -> Binar
         raise kind(f"{location}: {reason}") from exc
     except NoCredentialsError as exc:
         raise FetchError(f"{location}: there are no AWS credentials; choose a profile or set AWS_*") from exc
-    except (BotoCoreError, aiohttp.ClientError, TimeoutError) as exc:
+    except (BotoCoreError, ResponseParserError, aiohttp.ClientError, TimeoutError) as exc:
         raise FetchError(f"{location}: cannot be fetched from S3: {exc}") from exc
 
 

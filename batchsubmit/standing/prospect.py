@@ -1,12 +1,17 @@
 """What a run would do with the rows of a manifest, membership by membership, by what its ledger says. Pure."""
 
 from array import array
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 
 from batchsubmit.book import Book
+from batchsubmit.jobs import Share
+from batchsubmit.sources import Reader
 from batchsubmit.sources.index import Index
 from batchsubmit.states import UNDECIDED, Phase
+
+_ROWS_READ = 600
+_KINDS_TOLD = 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,11 +70,21 @@ class Prospect:
         """Rows that would be looked up."""
         return sum(lane.unknown for lane in self.lanes.values())
 
-    def sample(self, most: int) -> Iterator[tuple[str, int]]:
-        """Give evenly spread rows to do, as (membership, row number): about `most`, at least one a lane."""
-        to_do = max(self.to_do, 1)
+    def work(self, reader: Reader, index: Index) -> tuple[Share, ...]:
+        """What is to do by kind of job, judged by rows that are evenly spread; some hundreds, at least one a lane."""
+        to_do = self.to_do
+        shares = []
         for lane in self.lanes.values():
-            if lane.to_do:
-                wanted = min(max(1, round(lane.to_do * most / to_do)), lane.to_do)
-                for place in range(wanted):
-                    yield lane.membership, lane.rows_to_do[place * lane.to_do // wanted]
+            wanted = min(max(1, lane.to_do * _ROWS_READ // to_do), lane.to_do) if lane.to_do else 0
+            kinds: Counter[tuple[str, str]] = Counter()
+            for place in range(wanted):
+                number = lane.rows_to_do[place * lane.to_do // wanted]
+                request = reader.request_at(index.offsets[number], index.lines[number]) or {}
+                instance = str(request.get("resourceConfig", {}).get("instanceType", ""))
+                kinds[str(request.get("trainedModelArn", "")), instance] += 1
+            left, rows = lane.to_do, wanted
+            for (model, instance), seen in kinds.most_common(_KINDS_TOLD)[::-1]:  # the most frequent takes what is over
+                jobs = left * seen // rows
+                left, rows = left - jobs, rows - seen
+                shares.append(Share(lane.membership, model, instance, jobs))
+        return tuple(shares)

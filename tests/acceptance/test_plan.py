@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -110,6 +111,29 @@ def test_an_earlier_ledger_tells_how_long_jobs_take(submitting: Program, sandbox
     refused = submitting.run("plan", "jobs.csv", "--history", "none.jsonl")
     assert refused.status == 2
     assert "none.jsonl" in refused.stderr
+
+
+def test_plan_display_watch_and_report_show_one_estimate(submitting: Program, sandbox: Sandbox) -> None:
+    """Beside a run: each is asked within moments, and all read the same ledger in the same way."""
+    sandbox.configure(job_seconds=3.0, job_sigma=0.2, per_membership=5)
+    write_manifest(submitting, [f"a{number}" for number in range(100)])
+    with submitting.running("submit", "jobs.csv", "--wait") as process:
+        wait_for_jobs(sandbox, 12)
+        with submitting.running("status", "jobs.ledger.jsonl", "--watch") as watching:
+            assert watching.stdout is not None
+            line = str(watching.stdout.readline())
+            watching.send_signal(signal.SIGINT)
+            watching.communicate(timeout=PATIENCE_SECONDS)
+        planned = plan(submitting)["finish"]["seconds"]
+        told = submitting.run("report", "jobs.ledger.jsonl", "--json").summary
+        process.kill()
+        process.communicate(timeout=PATIENCE_SECONDS)
+    watched = re.search(r"done in ([\d.]+) (second|minute)s, ", line)
+    assert watched is not None, line
+    seconds = float(watched[1]) * (60 if watched[2] == "minute" else 1)
+    assert planned == pytest.approx(seconds, rel=0.2)
+    assert told["seconds_to_finish"] == pytest.approx(planned, rel=0.2)
+    assert told["seconds_to_submit"] < told["seconds_to_finish"]
 
 
 def test_a_rehearsal_s_ledger_is_no_history_of_the_service(submitting: Program) -> None:

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,19 @@ from strategies import REGION
 from wires import http, wire
 
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
-from batchsubmit.cleanrooms.direct import DirectStart
 from batchsubmit.config import AwsSettings
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.jobs import Accepted, Denied, Forbidden, NotSent, Outcome, QuotaExceeded, Throttled, Uncertain
+from batchsubmit.jobs import (
+    Accepted,
+    Conflicted,
+    Denied,
+    Forbidden,
+    NotSent,
+    Outcome,
+    QuotaExceeded,
+    Throttled,
+    Uncertain,
+)
 from batchsubmit.sandbox import Fault, FaultPlan, SandboxServer, SandboxService, SandboxSettings, ScriptedFault
 
 JOB = job_named("a")
@@ -30,18 +40,14 @@ pytestmark = pytest.mark.usefixtures("credentials")
 
 @asynccontextmanager
 async def client_of(
-    url: str, monkeypatch: pytest.MonkeyPatch, settings: AwsSettings = QUICK, *, is_direct: bool = True
+    url: str, monkeypatch: pytest.MonkeyPatch, settings: AwsSettings = QUICK
 ) -> AsyncIterator[CleanRooms]:
     """A client configured as users do it: by the endpoint's variable."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLEANROOMSML", url)
     async with open_cleanrooms(settings, region=REGION, concurrency=4, tag_jobs=True) as client:
-        assert isinstance(client._start, DirectStart)
-        if not is_direct:
-            client._start = client._start.by_client
         yield client
 
 
-@pytest.mark.parametrize("is_direct", [True, False], ids=["direct", "by the client"])
 @pytest.mark.parametrize(
     ("fault", "kind", "is_accepted"),
     [
@@ -71,11 +77,11 @@ async def client_of(
     ids=str,
 )
 async def test_every_fault_is_one_request_and_its_outcome(
-    monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[Outcome], is_accepted: bool, is_direct: bool
+    monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[Outcome], is_accepted: bool
 ) -> None:
     """The client repeats nothing by itself: each repeat might start another paid job."""
     service = SandboxService(FREE, time.time)
-    async with SandboxServer(service) as server, client_of(server.url, monkeypatch, is_direct=is_direct) as client:
+    async with SandboxServer(service) as server, client_of(server.url, monkeypatch) as client:
         server.faults.configure(FaultPlan(script=(ScriptedFault(fault=fault, times=9, seconds=1.0),)))
         outcome = await client.start(JOB)
         assert type(outcome) is kind
@@ -155,10 +161,13 @@ GOOD = json.dumps({"trainedModelInferenceJobArn": job_arn("1")}).encode()
         (http("400 Bad Request"), Forbidden),
         (http("403 Forbidden"), Forbidden),
         (http("407 Proxy Authentication Required"), Forbidden),
+        (http("402 Payment Required"), QuotaExceeded),
         (http("408 Request Timeout"), Uncertain),
+        (http("409 Conflict"), Conflicted),
         (http("429 Too Many Requests"), Throttled),
         (http("500 Internal Server Error"), Uncertain),
         (http("502 Bad Gateway"), Uncertain),
+        (http("503 Service Unavailable"), Uncertain),
         (http("504 Gateway Timeout", b""), Uncertain),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + GOOD, Uncertain),
         (b"SSH-2.0-Nonsense\r\n", Uncertain),
@@ -177,13 +186,84 @@ async def test_whatever_answers_is_read_with_suspicion(
         assert len(requests) == 1
 
 
-async def test_a_redirect_is_not_followed_to_a_second_start(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed_to_a_second_start(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     """One call is one request, wherever it is told to go."""
-    reply = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    reply = http(f"{status} Elsewhere", b"").replace(b"\r\n\r\n", b"\r\nLocation: /elsewhere\r\n\r\n")
     async with wire(lambda _: reply) as (url, requests), client_of(url, monkeypatch) as client:
         outcome = await client.start(JOB)
         assert not isinstance(outcome, Accepted | NotSent)
         assert len(requests) == 1
+
+
+async def test_a_connection_that_ends_before_the_request_is_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can know what the other side read of it, so nothing is sent again."""
+    connections = 0
+
+    def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server, client_of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", monkeypatch) as client:
+        assert isinstance(await client.start(JOB), Uncertain)
+        assert connections == 1
+
+
+@pytest.mark.parametrize("variables", [{"AWS_MAX_ATTEMPTS": "9"}, {"AWS_RETRY_MODE": "adaptive"}], ids=str)
+async def test_no_configuration_of_the_users_turns_retries_on(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """AWS's own variables for retries have no say here."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    async with (
+        wire(lambda _: http("503 Service Unavailable")) as (url, requests),
+        client_of(url, monkeypatch) as client,
+    ):
+        assert isinstance(await client.start(JOB), Uncertain)
+        assert len(requests) == 1
+
+
+async def test_a_proxy_carries_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for all AWS clients: by the environment."""
+    async with wire(lambda _: http("200 OK", GOOD, "application/json")) as (url, requests):
+        monkeypatch.setenv("HTTP_PROXY", url)
+        async with client_of("http://cleanrooms.invalid", monkeypatch) as client:
+            assert isinstance(await client.start(JOB), Accepted)
+    assert requests[0].startswith(b"POST http://cleanrooms.invalid/memberships/")
+
+
+async def test_credentials_that_cannot_be_refreshed_stop_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And nothing is sent with the old ones."""
+    answer = {"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "B", "SessionToken": "C"}
+    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()  # within ten minutes, each call asks again
+    (tmp_path / "answer.json").write_text(json.dumps({**answer, "Expiration": soon}))
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = cat {tmp_path / 'answer.json'}\n")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    reply = http("200 OK", GOOD, "application/json")
+    async with wire(lambda _: reply) as (url, requests), client_of(url, monkeypatch) as client:
+        (tmp_path / "answer.json").unlink()
+        assert isinstance(await client.start(JOB), Forbidden)
+        assert requests == []
+
+
+async def test_no_call_leaves_later_than_a_call_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While credentials are refreshed, a lease may end; then others have the job, and look it up."""
+
+    async def hang(**_: object) -> None:
+        await asyncio.Event().wait()
+
+    hasty = AwsSettings(connect_timeout_seconds=0.05, read_timeout_seconds=0.05)
+    async with wire(lambda _: None) as (url, requests), client_of(url, monkeypatch, hasty) as client:
+        client._client.meta.events.register("before-sign.cleanroomsml", hang)
+        assert await client.start(JOB) == Uncertain("Timeout: the call was given up after 0.1 s")
+        assert requests == []
 
 
 async def test_the_request_names_the_program_and_carries_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, request_named
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from simulation.loop import VirtualClock, VirtualLoop, end_all
 from strategies import MEMBERSHIP
 from virtual import SlowLedger, Wire
 
@@ -44,7 +45,6 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker, canonical
-from batchsubmit.simulation.loop import VirtualClock, VirtualLoop, end_all
 from batchsubmit.slots import Slots
 from batchsubmit.slots.durations import Durations
 from batchsubmit.sources import Spooled, open_reader

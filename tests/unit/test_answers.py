@@ -7,8 +7,8 @@ from botocore.retries.standard import ThrottledRetryableChecker, TransientRetrya
 from conftest import job_arn, job_named
 from strategies import MEMBERSHIP
 
+from batchsubmit.aws import THROTTLING_CODES
 from batchsubmit.cleanrooms.answers import (
-    THROTTLING_CODES,
     TRANSIENT_CODES,
     read_details,
     read_page,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import job_named
+from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual import SlowLedger, Wire
 
 from batchsubmit.book import Book
@@ -30,7 +31,6 @@ from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from batchsubmit.states import UNDECIDED, JobState, Phase
 from batchsubmit.stopping import Stop
 from batchsubmit.submitter import Submitter

@@ -346,7 +346,7 @@ def _calls_in(source: str) -> set[str]:
     """Methods of clients, pages of operations, and operations by name where a client is in play."""
     named = set(re.findall(r"client\.([a-z0-9]+(?:_[a-z0-9]+)+)\b", source))
     named |= set(re.findall(r'get_paginator\("(\w+)"\)', source))
-    if "aiobotocore" in source:
+    if "open_client" in source:
         named |= {xform_name(name) for name in re.findall(r'"([A-Z]\w+)"', source)}
     return named
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from conftest import OTHER_MEMBERSHIP, job_named
 from fleetwork import AT, events_in
+from simulation.loop import VirtualClock
 from strategies import MEMBERSHIP
 from virtual import running_loop, virtually
 
@@ -18,7 +19,6 @@ from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, Item, MemoryTable
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.simulation.loop import VirtualClock
 from batchsubmit.slots import Look, Slots
 from batchsubmit.slots.durations import Durations
 from batchsubmit.stopping import Stop

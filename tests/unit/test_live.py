@@ -43,7 +43,7 @@ class Story:
         return next(lane for lane in self.live.lanes() if lane.membership == membership)
 
 
-RUN = {"run": "r", "batch": "", "manifest": "m", "manifest_sha256": "", "version": "", "holder": "process 1 on x"}
+RUN = {"run": "r", "batch": "", "manifest": "m", "manifest_sha256": "0", "version": "", "holder": "process 1 on x"}
 ENDED = {"run": "r", "exit_status": 0, "reason": "", "counts": {}}
 
 
@@ -71,10 +71,9 @@ def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
     assert story.live.left == 5
 
 
-def test_the_end_is_expected_from_the_pace_of_the_last_ten_minutes() -> None:
+def test_the_pace_is_that_of_the_last_ten_minutes() -> None:
     """A fast beginning an hour ago says nothing of now."""
     story = Story(to_do=200)
-    assert story.live.expected_end(after(5)) is None
     for number in range(100):
         story.submit(number / 10, f"job-{number}")
     for number in range(10):
@@ -82,8 +81,7 @@ def test_the_end_is_expected_from_the_pace_of_the_last_ten_minutes() -> None:
     now = after(3600 + 540)
     assert story.live.left == 90
     assert story.live.per_second(now) == pytest.approx(10 / 600)
-    assert story.live.expected_end(now) == now + timedelta(seconds=90 * 60)
-    assert story.live.expected_end(after(3600 + 1800)) is None
+    assert story.live.per_second(after(3600 + 1800)) == 0
 
 
 def test_a_new_run_counts_from_its_own_beginning() -> None:
@@ -98,11 +96,10 @@ def test_a_new_run_counts_from_its_own_beginning() -> None:
 
 
 def test_a_ledger_of_an_older_version_has_no_number_to_do() -> None:
-    """Then nothing is expected, and nothing is below nought."""
+    """Then nothing is below nought."""
     story = Story(to_do=0)
     story.submit(1, "a")
     assert story.live.left == 0
-    assert story.live.expected_end(after(2)) is None
 
 
 def test_quotas_are_learned_from_whatever_event_tells_them() -> None:
@@ -149,7 +146,19 @@ def test_the_sentence_says_what_there_is() -> None:
     assert sentence(story.live, after(10)) == "0 submitted, 4 left, 0.0/min"
     story.submit(10, "a")
     story.submit(10, "b")
-    assert sentence(story.live, after(20)).startswith("2 submitted, 2 left, 2 running, 6.0/min, all submitted by Mon ")
+    assert sentence(story.live, after(20)) == "2 submitted, 2 left, 2 running, 6.0/min"
+
+
+def test_the_sentence_says_when_all_will_be_done_once_a_job_has_ended() -> None:
+    """By the one estimate, that of `submit`'s display too."""
+    story = Story(to_do=3)
+    for name in "ab":
+        story.tell(Intent, 1, name, attempt=1, trained_model="m")
+        story.submit(2, name)
+    story.finish(62, "a")
+    finish = story.live.progress.finish(after(63), left=1)
+    assert finish is not None
+    assert sentence(story.live, after(63)).endswith(f"done {finish.words(after(63))}")
 
 
 def test_the_picture_obeys_no_name_and_no_message() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_arn, job_named
+from simulation.loop import EPOCH, VirtualClock
 from virtual import running_loop, virtually
 
 from batchsubmit.cleanrooms import JobDetails, JobPage
@@ -36,7 +37,6 @@ from batchsubmit.ledger.memory import MemoryLedger
 from batchsubmit.lookup import Finding, Found, Lookup, NotThere, Undecided
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.simulation.loop import EPOCH, VirtualClock
 from batchsubmit.states import Phase
 from batchsubmit.stopping import Stop, StopReason
 

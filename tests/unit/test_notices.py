@@ -96,6 +96,7 @@ def test_a_body_has_the_same_members_whatever_happened() -> None:
         "headline",
         "reason",
         "counts",
+        "expected_finish",
         "manifest",
         "ledger",
         "report",

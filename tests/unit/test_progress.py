@@ -59,6 +59,10 @@ class RunStub:
         """Followed jobs."""
         return self.n_running
 
+    def expected(self) -> str:
+        """When all will be done."""
+        return "done in 3.2 hours"
+
     def stopping(self) -> str:
         """Why it ends."""
         return self.why

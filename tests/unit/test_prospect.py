@@ -1,12 +1,15 @@
 """What a run would do with each row, by membership."""
 
+from typing import Any, cast
+
+import pytest
 from conftest import OTHER_MEMBERSHIP, job_arn, request_named
 from strategies import MEMBERSHIP
 
 from batchsubmit.book import Book
 from batchsubmit.jobs import Intent, JobEvent, JobRejected, Submitted, job_digest, key_text
 from batchsubmit.schema import canonical
-from batchsubmit.sources import Row
+from batchsubmit.sources import Reader, Row
 from batchsubmit.sources.index import Index
 from batchsubmit.standing.prospect import Prospect
 
@@ -63,10 +66,20 @@ def test_failed_jobs_are_to_do_where_they_are_to_be_tried_again() -> None:
     assert Prospect.of(index, book_of(failed(keys["a"], "a")), retry_failed=True).to_do == 1
 
 
-def test_a_sample_is_spread_over_the_rows_and_leaves_no_lane_out() -> None:
-    """A hundred rows and one: about ten, the one among them."""
-    index, _ = rows(**{f"a{number}": MEMBERSHIP for number in range(100)}, lonely=OTHER_MEMBERSHIP)
-    sample = list(Prospect.of(index, Book()).sample(10))
-    assert [number for home, number in sample if home == MEMBERSHIP] == list(range(0, 100, 10))
-    assert (OTHER_MEMBERSHIP, 100) in sample
-    assert len(list(Prospect.of(index, Book()).sample(1_000))) == 101
+class ModelsInTurn:
+    """A reader of rows of which every third is of another model."""
+
+    def request_at(self, offset: int, _line: int) -> dict[str, Any] | None:
+        """Read a row again."""
+        return {"trainedModelArn": "b" if offset % 3 == 0 else "a", "resourceConfig": {"instanceType": "large"}}
+
+
+def test_work_is_counted_by_kind_over_evenly_spread_rows_and_leaves_no_lane_out() -> None:
+    """Nine hundred rows, and one of another membership: all of them are in one share."""
+    index, _ = rows(**{f"a{number}": MEMBERSHIP for number in range(900)}, lonely=OTHER_MEMBERSHIP)
+    work = Prospect.of(index, Book()).work(cast("Reader", ModelsInTurn()), index)
+    lonely = next(share for share in work if share.membership == OTHER_MEMBERSHIP)
+    assert (lonely.jobs, lonely.instance_type) == (1, "large")
+    here = {share.trained_model: share.jobs for share in work if share.membership == MEMBERSHIP}
+    assert sum(here.values()) == 900
+    assert here["b"] == pytest.approx(300, abs=15)

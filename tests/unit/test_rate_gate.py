@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 from conftest import job_named
+from simulation.loop import VirtualClock, virtual_loop
 from virtual import running_loop, virtually
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
@@ -14,7 +15,6 @@ from batchsubmit.config import RetrySettings
 from batchsubmit.jobs import Accepted, Throttled
 from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
-from batchsubmit.simulation.loop import VirtualClock, virtual_loop
 
 SETTLED_SECONDS = 60
 WATCHED_SECONDS = 660

@@ -1,8 +1,11 @@
 """The figures of a report: where jobs stand, how it went over time, why jobs failed, what is left."""
 
+from datetime import timedelta
+
 import pytest
 from nights import BEGIN, MEMBERSHIPS, Night, Story
 
+from batchsubmit.jobs import Share
 from batchsubmit.report.amounts import duration, number_ticks, share, time_ticks
 from batchsubmit.report.chronicle import Chronicle
 from batchsubmit.report.course import bars, grid, mean_running, peak_running, quota_steps, used_slot_seconds
@@ -34,7 +37,7 @@ def told(story: Story, *, after: float = 10_000.0) -> str:
 def story() -> Story:
     """Two jobs of ten seconds, the second one five seconds later."""
     story = Story()
-    story.run(0, batch="b", rows=4)
+    story.run(0, batch="b", rows=4, to_do=4, work=(Share(MEMBERSHIPS[0], "", "", 4),))
     for name, at in (("a", 0), ("b", 5)):
         story.intent(at, name)
         story.accepted(at, name)
@@ -137,21 +140,24 @@ def test_durations_are_summed_up_by_model(story: Story) -> None:
     assert (spread.model, spread.jobs, spread.least, spread.median, spread.most) == ("churn-v3", 2, 10, 10, 10)
 
 
-def test_while_it_runs_what_is_left_and_its_end_follow_from_rows_and_pace(story: Story) -> None:
-    """Two of four in fifteen seconds: two more in fifteen."""
+def test_while_it_runs_it_says_what_is_left_at_which_pace_and_the_one_estimate_of_its_end(story: Story) -> None:
+    """Two of four in fifteen seconds; jobs take about ten, and there are slots for both."""
     words = told(story, after=60)
     assert "Under way" in words
     assert "2 of 4 jobs accepted, 1 of them finished well." in words
     assert "1 ran to a bad end, for one reason, CREATE_FAILED." in words
     assert "2 jobs left to submit, at the last pace 480 an hour." in words
-    assert "At that pace, all would be submitted in 15 s (11-22 22:00 UTC), finished in 25 s (11-22" in words
+    finish = figures_of(story).chronicle.progress.finish(BEGIN + timedelta(seconds=60))
+    assert finish is not None
+    ends = f"finished in {duration(finish.seconds)} (11-22 22:01 UTC)"
+    assert f"If nothing comes between, all would be submitted in 0 s (11-22 22:01 UTC), {ends}" in words
 
 
 def test_long_after_its_last_event_a_run_is_taken_to_have_died(story: Story) -> None:
     """The same is left, and it is said when it would be done if the command were started again at once."""
     words = told(story, after=3600)
     assert "ended without a word" in words
-    assert "Started again at once, all would be submitted in 15 s (11-22 23:00 UTC), finished in 25 s" in words
+    assert "Started again at once, all would be submitted in 0 s (11-22 23:00 UTC), finished in " in words
 
 
 def test_at_its_end_the_run_itself_says_what_is_left(story: Story) -> None:
@@ -164,7 +170,7 @@ def test_at_its_end_the_run_itself_says_what_is_left(story: Story) -> None:
 
 
 def test_when_all_would_have_finished_is_not_said_where_no_job_was_seen_to_end() -> None:
-    """Only --wait sees ends; the pace of acceptances is known all the same."""
+    """The pace of acceptances is known all the same."""
     story = Story()
     story.run(0, rows=4)
     for second, name in enumerate("ab"):
@@ -172,8 +178,8 @@ def test_when_all_would_have_finished_is_not_said_where_no_job_was_seen_to_end()
         story.accepted(second + 1, name)
     story.end(20, status=3, reason="deadline", left=2)
     words = told(story)
-    assert "all would be submitted in" in words
-    assert "finished in" not in words
+    assert "left to submit, at the last pace" in words
+    assert "all would be submitted in" not in words
 
 
 def test_several_quotas_learned_at_once_are_one_step() -> None:

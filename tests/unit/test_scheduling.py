@@ -2,12 +2,12 @@
 
 import pytest
 from scheduling import HALF_AN_HOUR, LIST, MINUTE, START, A, B, C, World, world
+from simulation.loop import virtual_loop
 from structlog.testing import capture_logs
 
 from batchsubmit.cleanrooms.memory import Disturbance
 from batchsubmit.config import SlotSettings
 from batchsubmit.jobs import Denied
-from batchsubmit.simulation.loop import virtual_loop
 
 DEFAULTS = SlotSettings()
 TEN_MINUTES = SlotSettings(max_poll_seconds=10 * MINUTE)

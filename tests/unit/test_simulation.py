@@ -3,11 +3,11 @@
 import time
 
 import pytest
+from simulation import SimulatedJob, Workload, simulate, usable_slots
+from simulation.loop import StuckError, TroubledError, VirtualLoop, virtual_loop
 from strategies import arn
 
 from batchsubmit.config import Settings
-from batchsubmit.simulation import SimulatedJob, Workload, simulate, usable_slots
-from batchsubmit.simulation.loop import StuckError, TroubledError, VirtualLoop, virtual_loop
 
 SETTINGS = Settings()
 HALF_AN_HOUR = 1800.0

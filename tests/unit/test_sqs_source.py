@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from conftest import OTHER_MEMBERSHIP, request_named
 from memory_sqs import MemorySqs
+from simulation.loop import VirtualClock
 from strategies import MEMBERSHIP, REGION
 from virtual import running_loop, virtually
 
 from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.jobs import JobRejected
 from batchsubmit.schema import RequestChecker
-from batchsubmit.simulation.loop import VirtualClock
 from batchsubmit.sources.sqs.counters import QueueCounters
 from batchsubmit.sources.sqs.message import Judge
 from batchsubmit.sources.sqs.site import Served, make_site

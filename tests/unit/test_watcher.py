@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_named
 from scheduling import MemorySource
+from simulation.loop import VirtualClock
 from virtual import SlowLedger, running_loop, virtually
 
 from batchsubmit.cleanrooms.catalog import Catalog
@@ -18,7 +19,6 @@ from batchsubmit.observers.tally import Tally
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.simulation.loop import VirtualClock
 from batchsubmit.slots import Slots
 from batchsubmit.slots.durations import Durations
 from batchsubmit.stopping import Stop, StopReason

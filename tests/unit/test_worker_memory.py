@@ -13,6 +13,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, cast
 
 from memory_sqs import MemorySqs
+from simulation.loop import VirtualClock, VirtualLoop
 from strategies import REGION
 from test_sqs_source import body
 from virtual import running_loop, virtually
@@ -32,7 +33,6 @@ from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
-from batchsubmit.simulation.loop import VirtualClock, VirtualLoop
 from batchsubmit.sources.sqs.counters import QueueCounters
 from batchsubmit.sources.sqs.message import Judge
 from batchsubmit.sources.sqs.site import Served, make_site

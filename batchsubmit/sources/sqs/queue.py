@@ -11,13 +11,10 @@ from functools import partial
 from typing import Any
 
 import structlog
-from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
-from botocore import exceptions as aws
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay
 from tenacity import wait_random_exponential as full_jitter
 
-from batchsubmit import __version__
+from batchsubmit.aws import open_client
 from batchsubmit.config import AwsSettings
 from batchsubmit.errors import UsageError
 from batchsubmit.sources.sqs.counters import QueueCounters
@@ -172,19 +169,10 @@ async def open_queue(url: str, settings: AwsSettings, *, region: str, counters: 
     """Open a client on a queue. Raises UsageError where the URL or the AWS configuration is wrong."""
     if not _URL.fullmatch(url):
         raise UsageError(f"{url}: is no queue URL; it looks like https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
-    config = AioConfig(
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        connect_timeout=settings.connect_timeout_seconds,
+    async with open_client(
+        "sqs",
+        region=region_of(url) or region,
         # A long poll is answered after its own time, however short the user's patience with other calls is.
-        read_timeout=max(settings.read_timeout_seconds, LONG_POLL_SECONDS + 10),
-        user_agent=f"batchsubmit/{__version__}",
-    )
-    try:
-        creating = AioSession().create_client("sqs", region_name=region_of(url) or region, config=config)
-        client = await creating.__aenter__()
-    except (aws.ProfileNotFound, aws.ConfigParseError, aws.InvalidRegionError, ValueError) as exc:
-        raise UsageError(f"the AWS configuration is wrong: {exc}") from exc
-    try:
+        timeouts=(settings.connect_timeout_seconds, max(settings.read_timeout_seconds, LONG_POLL_SECONDS + 10)),
+    ) as client:
         yield Queue(client, url, counters)
-    finally:
-        await creating.__aexit__(None, None, None)

@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 from botocore import exceptions as aws
 
+from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES
 from batchsubmit.errors import StoppedError
 
 
@@ -31,7 +32,6 @@ class QueueBusyError(Exception):
 
 
 _GONE = {"NonExistentQueue", "QueueDoesNotExist", "QueueDeletedRecently"}
-_THROTTLED = {"RequestThrottled", "ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException"}
 _BUSY = {
     "OverLimit",
     "KmsThrottled",
@@ -44,7 +44,6 @@ _DENIED = {"AccessDenied", "AccessDeniedException", "KmsAccessDenied", "KMS.Acce
 _CREDENTIALS = {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}
 _SIGNATURE = {"RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "InvalidSignatureException"}
 _SKEW_WORDS = ("expired", "not yet current", "skew")
-_NO_CREDENTIALS = (aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError)
 
 
 def explain(exc: Exception, operation: str, url: str) -> Exception:
@@ -52,7 +51,7 @@ def explain(exc: Exception, operation: str, url: str) -> Exception:
     match exc:
         case aws.ClientError():
             return _explain_refusal(exc, operation, url)
-        case _ if isinstance(exc, _NO_CREDENTIALS):
+        case _ if isinstance(exc, NO_CREDENTIALS):
             return QueueError(f"no AWS credentials for the queue {url}: {exc}")
         case aws.BotoCoreError() | aiohttp.ClientError() | TimeoutError() | OSError():
             return QueueBusyError(f"{operation} on {url}: {type(exc).__name__}: {exc}")
@@ -68,8 +67,8 @@ def _explain_refusal(exc: aws.ClientError, operation: str, url: str) -> Exceptio
         return QueueGoneError(
             f"the queue {url} does not exist; was it deleted, or is the region or account another one?"
         )
-    if word in _THROTTLED or word in _BUSY or status == 429 or status >= 500:
-        is_throttling = word in _THROTTLED or status == 429
+    if word in THROTTLING_CODES or word in _BUSY or status == 429 or status >= 500:
+        is_throttling = word in THROTTLING_CODES or status == 429
         return QueueBusyError(f"{operation} on {url}: {code}: {message}", is_throttling=is_throttling)
     if word in _SIGNATURE and any(each in message.lower() for each in _SKEW_WORDS):
         return QueueError(f"{_clock_words(exc.response)}: {operation} on {url} was refused with {code}: {message}")

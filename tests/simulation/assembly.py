@@ -12,9 +12,9 @@ from batchsubmit.jobs import Event, Job, Outcome
 from batchsubmit.ledger.sole import SoleWriter
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.recorder import Recorder
-from batchsubmit.simulation.loop import VirtualClock
 from batchsubmit.sources.delivery import Source
 from batchsubmit.stopping import Stop
+from simulation.loop import VirtualClock
 
 _Result = TypeVar("_Result")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from batchsubmit.cleanrooms.memory import MemoryCleanRooms
 from batchsubmit.config import Settings
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.simulation.assembly import Distance, assemble
-from batchsubmit.simulation.loop import VirtualClock, VirtualLoop, virtual_loop
-from batchsubmit.simulation.work import SimulatedSource, Workload, number_of, request_of
+from simulation.assembly import Distance, assemble
+from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
+from simulation.work import SimulatedSource, Workload, number_of, request_of
 
 _START = "StartTrainedModelInferenceJob"
 _QUOTA = "ServiceQuotaExceededException"
