@@ -14,7 +14,7 @@ import pytest
 
 from batchsubmit.clock import timestamp
 from batchsubmit.forecast import Finish, Kind, Lane, Progress, Quotas, Times, Word, forecast, lanes_of
-from batchsubmit.jobs import Event, Failed, Finished, Intent, RunEnded, RunStarted, Share, Submitted
+from batchsubmit.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Share, Submitted
 
 BEGIN = datetime(2026, 11, 23, tzinfo=UTC)
 KIND = Kind("model", "ml.m5.xlarge")
@@ -244,7 +244,7 @@ def test_a_job_without_an_end_ran_at_least_until_the_last_look() -> None:
 def test_what_waits_counts_down_as_jobs_are_decided() -> None:
     """The begin of a run tells what is to do; what was judged by a sample of the rows may be of another kind."""
     work = Share("a", "model", "ml.m5.xlarge", 1), Share("a", "other", "", 2)
-    failed = Failed(at=at(3), job="c", membership="a", name="c", code="X", message="", attempt=1)
+    failed = JobRejected(at=at(3), job="c", membership="a", name="c", code="X", message="", attempt=1)
     intent, _ = begun("c", 2, 3)
     events = [run(*work), *begun("a", 0, 1), ended("a", 61), *begun("b", 61, 62), ended("b", 122), intent, failed]
     done = read(*events).finish(BEGIN + timedelta(seconds=122))
