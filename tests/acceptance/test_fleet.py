@@ -38,7 +38,7 @@ TROUBLE = {
         "lost_after": 0.05,
         "error_after": 0.05,
         "error_before": 0.05,
-        "throttled": 0.05,
+        "throttled": 0.02,
         "conflict": 0.02,
         "slow_answer": 0.02,
     },

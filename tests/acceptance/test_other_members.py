@@ -150,7 +150,7 @@ def test_a_worker_moves_foreign_arns_to_the_dead_letter_queue_where_they_are_err
         until(lambda: sandbox.names() == ["good"] and queue.dead is not None and queue.dead.size() == 1)
         process.terminate()
         finish(process)
-    [failed] = [each for each in working.events("worker.ledger.jsonl") if each["event"] == "failed"]
+    [failed] = [each for each in working.events("worker.ledger.jsonl") if each["event"] == "rejected"]
     assert "another membership" in failed["message"]
 
 
