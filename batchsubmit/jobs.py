@@ -169,26 +169,14 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     rows: int = 0
 
 
-class Seal(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands in a ledger file before a line: how many bytes, and their SHA-256."""
-
-    bytes: int
-    sha256: str
-
-
 class RunEnded(_Event, frozen=True, kw_only=True, tag="run_ended", omit_defaults=True):
-    """A run let go of the ledger in good order. A killed run has no such line. `quotas` are those that it learned.
-
-    `terms` is a digest of all that decides which jobs the counts are of; `seal` is added where the ledger is a file.
-    """
+    """A run let go of the ledger in good order. A killed run has no such line. `quotas` are those that it learned."""
 
     run: str
     exit_status: int
     reason: str
     counts: dict[str, int]
     quotas: dict[str, int] = {}
-    terms: str = ""
-    seal: Seal | None = None
 
 
 class _JobEvent(_Event, frozen=True, kw_only=True):

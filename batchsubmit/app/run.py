@@ -20,7 +20,7 @@ from batchsubmit.observers.tally import Tally
 from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.sources import Spooled
 from batchsubmit.sources.inventory import Inventory
-from batchsubmit.standing.account import Account
+from batchsubmit.standing.account import Standing
 from batchsubmit.states import Action, JobState, Phase, decide
 from batchsubmit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
 
@@ -47,25 +47,13 @@ class SubmitOptions:
 
 
 class Run:
-    """What one run is accountable for. What is undecided, the quotas and who holds them others learn and fill in.
+    """What one run is accountable for. What is undecided, the quotas and who holds them others learn and fill in."""
 
-    `terms` is a digest of all that decides which jobs the account is of (see `repetition`); empty where in doubt.
-    """
-
-    def __init__(
-        self,
-        *,
-        options: SubmitOptions,
-        ledger: Ledger,
-        stop: Stop,
-        account: Account,
-        terms: str,
-    ) -> None:
+    def __init__(self, *, options: SubmitOptions, ledger: Ledger, stop: Stop, inventory: Inventory) -> None:
         self.options = options
         self.ledger = ledger
         self.stop = stop
-        self._account = account
-        self._terms = terms
+        self.inventory = inventory
         self._clock = SystemClock()
         self._began_at = self._clock.monotonic()
         self._id = _run_name(self._clock.now())
@@ -74,12 +62,7 @@ class Run:
         self.quotas: dict[str, int] = {}
         self.refused_by: dict[str, float | None] = {}
         self.held_by_others: dict[str, str] = {}
-        self.before = account.standing()
-
-    @property
-    def inventory(self) -> Inventory:
-        """The rows that were checked."""
-        return self._account.inventory
+        self.before = Standing.of(inventory.index, ledger.book)
 
     async def begin(self, spooled: Spooled) -> None:
         """Write the run's first line, then the rows that cannot be sent."""
@@ -94,7 +77,7 @@ class Run:
             holder=f"process {os.getpid()} on {socket.gethostname()}",
             sandbox=self.options.sandbox,
             to_do=self.before.left + self.before.unknown + (self.before.failed if self.options.retry_failed else 0),
-            rows=self._account.rows,
+            rows=self.inventory.row_count,
         )
         bind_run(self._id)
         await self.ledger.put(started)
@@ -148,7 +131,7 @@ class Run:
 
     async def end(self, path: Location) -> Summary:
         """Account for every row and write the run's last line."""
-        after = self._account.standing()
+        after = Standing.of(self.inventory.index, self.ledger.book)
         unknown = self.ledger.book.undecided()
         failed_before = 0 if self.options.retry_failed else self.before.failed
         summary = Summary(
@@ -156,12 +139,12 @@ class Run:
             batch=self.options.batch,
             manifest=self.options.manifest,
             ledger=str(path),
-            rows=self._account.rows,
+            rows=self.inventory.row_count,
             submitted=after.submitted - self.before.submitted,
             submitted_before=self.before.submitted,
             failed=after.failed - failed_before,
             failed_before=failed_before,
-            invalid=self._account.invalid,
+            invalid=self.inventory.invalid_count,
             unknown=after.unknown,
             unknown_elsewhere=len(unknown) - after.unknown,
             left=after.left,
@@ -194,7 +177,6 @@ class Run:
                     reason=summary.stop_reason,
                     counts=summary.counts(),
                     quotas=self.quotas,
-                    terms=self._terms,
                 )
             )
         return summary

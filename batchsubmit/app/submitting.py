@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.repetition import open_repetition
 from batchsubmit.app.run import Run, SubmitOptions
 from batchsubmit.app.view import Display
 from batchsubmit.app.workplace import Workplace
@@ -30,10 +29,8 @@ from batchsubmit.report.summary import Summary
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.sources import Reader, Spooled, open_manifest
 from batchsubmit.sources.checked import check_manifest
-from batchsubmit.sources.fingerprint import fingerprint
 from batchsubmit.sources.inventory import Terms
 from batchsubmit.sources.manifest import ManifestSource
-from batchsubmit.standing.account import RowAccount
 from batchsubmit.states import Action
 from batchsubmit.stopping import Stop, stop_at, stop_on_signals
 
@@ -74,16 +71,11 @@ async def submit(
     with stop_on_signals(stop, at_once=lambda: task.cancel() if task else None):
         async with (
             open_manifest(options.manifest, region=region) as spooled,
-            open_repetition(_path(options), _terms(spooled, options, settings, region), options, stop) as repetition,
+            open_undertaking(spooled, options, settings, region=region, stop=stop) as undertaking,
         ):
-            if repetition is not None:
-                await repetition.begin(spooled)
-                return await repetition.end(_path(options))
-            opening = open_undertaking(spooled, options, settings, region=region, stop=stop)
-            async with opening as undertaking:
-                if approve is not None:
-                    await _approved(undertaking, approve)
-                return await carry_out(undertaking, observers=observers, display=display)
+            if approve is not None:
+                await _approved(undertaking, approve)
+            return await carry_out(undertaking, observers=observers, display=display)
 
 
 async def _approved(undertaking: Undertaking, approve: Approve) -> None:
@@ -110,20 +102,17 @@ async def open_undertaking(
     spooled: Spooled, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
 ) -> AsyncIterator[Undertaking]:
     """Check a manifest and open its ledger. Raises ManifestError, UsageError, LedgerError, StoppedError."""
-    sealed_terms = _terms(spooled, options, settings, region)
+    terms = Terms(batch=options.batch, allow_duplicates=options.allow_duplicates, keep_invalid=options.skip_invalid)
     reader, inventory = await check_manifest(
-        spooled, settings, region=region, terms=_check_terms(options), is_stopped=lambda: stop.requested
+        spooled, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
     )
     if inventory.problems and not (options.skip_invalid and inventory.is_readable):
         raise ManifestError(options.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
-    if spooled.has_changed:
-        sealed_terms = ""  # the rows may be of other bytes than those that were digested: their account proves nothing
     path, region = _path(options), region or inventory.region
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.recall(inventory.index)
         refuse_rehearsal_mix(ledger.book, path, sandbox=options.sandbox)
-        account = RowAccount(inventory, ledger.book)
-        run = Run(options=options, ledger=ledger, stop=stop, account=account, terms=sealed_terms)
+        run = Run(options=options, ledger=ledger, stop=stop, inventory=inventory)
         yield Undertaking(run=run, spooled=spooled, reader=reader, settings=settings, region=region, path=path)
 
 
@@ -175,16 +164,6 @@ async def _open_service(options: SubmitOptions, settings: Settings, region: str)
             sandbox_url=url,
         )
         yield await stack.enter_async_context(access)
-
-
-def _check_terms(options: SubmitOptions) -> Terms:
-    return Terms(batch=options.batch, allow_duplicates=options.allow_duplicates, keep_invalid=options.skip_invalid)
-
-
-def _terms(spooled: Spooled, options: SubmitOptions, settings: Settings, region: str | None) -> str:
-    """Digest all that decides which jobs a run accounts for. A rehearsal's ledger says nothing to a real run."""
-    service = "sandbox" if options.sandbox else "service"
-    return f"{service}-{fingerprint(spooled, settings, region=region, terms=_check_terms(options))}"
 
 
 def _path(options: SubmitOptions) -> Location:
