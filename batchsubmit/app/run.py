@@ -94,15 +94,6 @@ class Run:
         """Say what is to be done about a row's job."""
         return decide(self.ledger.book.get(key), retry_failed=self.options.retry_failed)
 
-    def glance(self, digest: bytes) -> Action | None:
-        """Say by a row's digest what is to be done about its job; None where that takes more than a glance."""
-        match self.ledger.book.phase(digest):
-            case None:
-                return Action.SUBMIT
-            case Phase.SUBMITTED | Phase.FINISHED:
-                return Action.NOTHING
-        return None
-
     def canaries(self) -> list[str]:
         """The keys of the first rows, those that must finish well before the rest is sent."""
         return list(islice(self.inventory.index, self.options.canary))

@@ -124,7 +124,7 @@ async def carry_out(
     options, ledger, stop, index = run.options, run.ledger, run.stop, run.inventory.index
     await run.begin(undertaking.spooled)
     open_source = partial(ManifestSource, undertaking.reader, index, batch=options.batch)
-    source = open_source(decision=run.decide, glance=run.glance, is_new=not len(ledger.book))
+    source = open_source(decision=run.decide)
     if source.waiting_jobs() or ledger.book.undecided() or run.must_follow:
         with stop_at(options.deadline, stop, SystemClock()):
             async with _open_service(options, settings, undertaking.region) as api:
@@ -133,7 +133,7 @@ async def carry_out(
                     workplace.machinery.quotas = await read_quotas(settings.aws, region=undertaking.region)
                 if options.canary and source.waiting_jobs():
                     await _send_canaries(workplace, open_source)
-                    source = open_source(decision=run.decide, glance=run.glance)
+                    source = open_source(decision=run.decide)
                 if not stop.requested:
                     await workplace.work_off(source, ledger.book.undecided(), index if options.wait else None)
     return await run.end(undertaking.path)

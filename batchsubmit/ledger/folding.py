@@ -1,6 +1,5 @@
 """Reads a whole ledger file, event by event, and folds it into a book. It takes no lock and changes nothing."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -10,8 +9,6 @@ from batchsubmit.errors import LedgerError
 from batchsubmit.jobs import Event
 from batchsubmit.ledger.lines import LineDamagedError, decode_line
 
-_USUAL_JOB_BYTES = 680
-
 
 def read_book(path: Path) -> Book:
     """Fold all whole lines of a ledger.
@@ -19,7 +16,7 @@ def read_book(path: Path) -> Book:
     Raises LedgerError with the number of the first damaged line.
     """
     with path.open("rb") as file:
-        book = Book(expected_jobs=os.fstat(file.fileno()).st_size // _USUAL_JOB_BYTES)
+        book = Book()
         for event in read_events(file, path):
             book.apply(event)
     return book

@@ -3,14 +3,14 @@
 Any row can be read again by its number; its digest then proves that it is the row that was checked.
 """
 
-import struct
 from array import array
 from collections.abc import Iterator, Sequence
 
-from batchsubmit.book.digests import DIGEST_BYTES
 from batchsubmit.jobs import Job, job_digest, key_text
 from batchsubmit.schema import canonical
 from batchsubmit.sources.rows import GoodRows, Reader, Row
+
+DIGEST_BYTES = 16
 
 
 class Index:
@@ -82,11 +82,6 @@ class Index:
     def digest(self, number: int) -> bytes:
         """The digest of a row's job, of which its key is the spelling."""
         return bytes(self._digests[DIGEST_BYTES * number : DIGEST_BYTES * (number + 1)])
-
-    def digests(self) -> Iterator[bytes]:
-        """Give the digests of all rows, in order of the manifest."""
-        whole = memoryview(self._digests)[: DIGEST_BYTES * self._count]
-        return (digest for (digest,) in struct.iter_unpack(f"{DIGEST_BYTES}s", whole))
 
     def key(self, number: int) -> str:
         """The key of a row's job."""

@@ -21,14 +21,13 @@ class Standing:
 
     @classmethod
     def of(cls, index: Index, book: Book) -> "Standing":
-        """Look every row up: by its digest, for a key is longer in the making than all the rest."""
-        phases: Counter[Phase | None] = Counter(
-            {None: len(index)} if not len(book) else map(book.phase, index.digests())
-        )
+        """Look every row up."""
+        phases: Counter[Phase] = Counter()
         finished_well = 0
-        if phases[Phase.FINISHED]:
-            states = (book.get(key) for key in index)
-            finished_well = sum(state is not None and state.status == "ACTIVE" for state in states)
+        for state in map(book.get, index) if len(book) else ():
+            if state is not None:
+                phases[state.phase] += 1
+                finished_well += state.phase is Phase.FINISHED and state.status == "ACTIVE"
         submitted, failed = phases[Phase.SUBMITTED] + phases[Phase.FINISHED], phases[Phase.FAILED]
         unknown = sum(phases[phase] for phase in UNDECIDED)
         return cls(
