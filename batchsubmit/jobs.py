@@ -5,8 +5,9 @@ Only values live here: nothing awaits, logs, reads a clock or knows AWS beyond i
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias, TypedDict
 
 import msgspec
@@ -22,17 +23,11 @@ def job_digest(canonical: bytes, *, batch: str = "", ordinal: int = 0) -> bytes:
     so the same row in the same batch has the same key wherever it stands in the manifest. The batch is framed by its
     length, so that no batch id and request can run into one another.
     """
-    return hashlib.sha256(job_frame(batch, ordinal) + canonical).digest()[:16]
+    return hashlib.sha256(_frame(batch, ordinal) + canonical).digest()[:16]
 
 
-def job_digests(canonicals: Iterable[bytes], *, batch: str = "") -> bytes:
-    """Digest many requests of which each is the first of its content; gives the digests in a row."""
-    frame, sha256 = job_frame(batch), hashlib.sha256
-    return b"".join([sha256(frame + canonical).digest()[:16] for canonical in canonicals])
-
-
-def job_frame(batch: str, ordinal: int = 0) -> bytes:
-    """What stands before the canonical request in the digest of a job."""
+@lru_cache
+def _frame(batch: str, ordinal: int) -> bytes:
     name = batch.encode()
     return b"batchsubmit-key-1\n%d\n%d\n%b" % (ordinal, len(name), name)
 

@@ -38,9 +38,6 @@ def validate(manifest: str, config: Path | None, *, allow_duplicates: bool, as_j
 
     Where there are many, the kinds of problem are counted on standard error. Exit status 2 where there is any.
     """
-    from batchsubmit.cli.heap import keep_large_blocks_apart  # noqa: PLC0415 (help is fast without)
-
-    keep_large_blocks_apart()
     settings, terms = read_settings(config), _terms(allow_duplicates=allow_duplicates)
     if as_json:
         inventory = _tell_programs(manifest, settings, terms)

@@ -5,22 +5,20 @@ job's results with the other's), identical rows, and memberships that seem to be
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Failed, job_digest, job_digests, key_text
+from batchsubmit.jobs import Failed, job_digest, key_text
 from batchsubmit.schema import canonical
-from batchsubmit.sources import GoodRows, Problem, Reader, Row
+from batchsubmit.sources import Problem, Reader, Row
 from batchsubmit.sources.alike import Alike
 from batchsubmit.sources.index import Index
-from batchsubmit.sources.names import NameTable
-from batchsubmit.sources.rows import PRIORITY, Mould
+from batchsubmit.sources.rows import PRIORITY
 
 MAX_PROBLEMS = 100
 _PRIORITY_TEXT = re.compile(r"[+-]?[0-9]{1,6}", re.ASCII)
-_FIRST_BAD = 1 << 31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,20 +102,18 @@ def take_inventory(
     inventory = Inventory(is_readable=reader.has_sound_header)
     across = _AcrossRows(reader, inventory.index, terms)
     inventory.accounts = across.accounts
-    for rows in reader.rows_in_bulk():
+    for row in reader.rows():
         if is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
-        for row in [rows] if isinstance(rows, Row) else across.accept_all(rows):
-            ordinal, problems_across = across.check(row)
-            problems = (*row.problems, *problems_across)
-            if problems:
-                inventory.refuse(row, problems, terms)
-                for problem in problems:
-                    found(problem)
-            else:
-                across.accept(row, ordinal)
+        ordinal, problems_across = across.check(row)
+        problems = (*row.problems, *problems_across)
+        if problems:
+            inventory.refuse(row, problems, terms)
+            for problem in problems:
+                found(problem)
+        else:
+            across.accept(row, ordinal)
     inventory.region = across.region
-    inventory.index.trim()
     return inventory
 
 
@@ -128,71 +124,50 @@ class _AcrossRows:
         self._reader = reader
         self._index = index
         self._terms = terms
-        self._names = NameTable()
+        self._names: dict[int, int] = {}  # hashes, since a million names as texts would take 200 MB
         self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
+        self._good_places: set[tuple[str, str]] = set()
         self.accounts: dict[str, str] = {}
         self.region = ""
-
-    def accept_all(self, rows: GoodRows) -> Iterator[Row]:
-        """Take many good rows into the index; gives those, in their order, that have to be looked at one by one."""
-        if not self._names:
-            expected = _expected_rows(rows, self._reader)
-            self._names.make_room(expected)
-            self._index.make_room(expected)
-        hashes = list(map(hash, zip([mould.membership for mould in rows.moulds], rows.names, strict=True)))
-        is_in_place = self._are_in_place(set(rows.moulds))
-        begin = 0
-        while begin < len(rows):
-            fresh = self._names.add_all(hashes[begin:], len(self._index)) if is_in_place else 0
-            if fresh:
-                self._accept_new(rows.part(begin, begin + fresh))
-            begin += fresh
-            if begin < len(rows):
-                yield self._reader.row_at(rows.offsets[begin], rows.first_line + begin)
-                begin += 1
-
-    def _are_in_place(self, moulds: Collection[Mould]) -> bool:
-        """Whether all are of one region and each membership of one account, the rows above included."""
-        accounts = {(mould.membership, self.accounts.get(mould.membership, mould.account)) for mould in moulds}
-        accounts |= {(mould.membership, mould.account) for mould in moulds}
-        regions = {mould.region for mould in moulds} | ({self.region} if self.region else set())
-        return len(regions) == 1 and len(accounts) == len({mould.membership for mould in moulds})
-
-    def _accept_new(self, rows: GoodRows) -> None:
-        for mould in set(rows.moulds):
-            self.region, self.accounts[mould.membership] = mould.region, mould.account
-        self._index.add_all(rows, job_digests(rows.canonicals, batch=self._terms.batch))
 
     def check(self, row: Row) -> tuple[int, tuple[Problem, ...]]:
         """Compare a row with those before it: how many are identical, and what is wrong."""
         if row.problems and self._terms.keep_invalid:
             return 0, ()  # it is left out, and so in nobody's way
-        places = () if row.problems else (*self._check_places(row), *self._check_priority(row))
+        places = () if row.problems else self._check_places(row)
+        if row.variables and not row.problems:
+            places += self._check_priority(row)
         membership, name = row.request.get("membershipIdentifier"), row.request.get("name")
         if not (isinstance(membership, str) and isinstance(name, str)):
             return 0, places
-        number = self._names.add(hash((membership, name)), self._number(row, is_good=not (row.problems or places)))
-        ordinal, repeated = (0, ()) if number is None else self._compare(row, membership, name, number)
+        hashed = hash((membership, name))
+        number = self._names.get(hashed)
+        if number is None:
+            self._names[hashed] = self._number(row, is_good=not (row.problems or places))
+            return 0, places
+        ordinal, repeated = self._compare(row, membership, name, number)
         return ordinal, (*places, *repeated)
 
     def _number(self, row: Row, *, is_good: bool) -> int:
-        """What a row is called among the names: its number in the index where it will come there."""
+        """What a row is called among the names: its number in the index where it will come there, else below 0."""
         if is_good:
             return len(self._index)
         self._bad_rows.append((row.offset, row.line))
-        return _FIRST_BAD + len(self._bad_rows) - 1
+        return -len(self._bad_rows)
 
     def _place(self, number: int) -> tuple[int, int]:
         """The offset and the line of a row by that number."""
-        if number >= _FIRST_BAD:
-            return self._bad_rows[number - _FIRST_BAD]
+        if number < 0:
+            return self._bad_rows[-number - 1]
         return self._index.offsets[number], self._index.lines[number]
 
     def _check_places(self, row: Row) -> tuple[Problem, ...]:
-        """One region a run, one account a membership."""
-        membership = row.request["membershipIdentifier"]
-        region, account = row.request["trainedModelArn"].split(":")[3:5]
+        """One region a run, one account a membership. What once passed is not looked at again."""
+        membership, model = row.request["membershipIdentifier"], row.request["trainedModelArn"]
+        if (membership, model) in self._good_places:
+            return ()
+        region, account = model.split(":")[3:5]
         problems = []
         if region != (self.region or region):
             wrong = f"region {region}, but the rows above are in {self.region}"
@@ -234,15 +209,13 @@ class _AcrossRows:
 
     def accept(self, row: Row, ordinal: int) -> None:
         """Take a good row into the index."""
-        membership = row.request["membershipIdentifier"]
-        self.region, self.accounts[membership] = row.request["trainedModelArn"].split(":")[3:5]
+        membership, model = place = row.request["membershipIdentifier"], row.request["trainedModelArn"]
+        if place not in self._good_places:
+            self.region, self.accounts[membership] = model.split(":")[3:5]
+            self._good_places.add(place)
         digest = job_digest(canonical(row.request), batch=self._terms.batch, ordinal=ordinal)
-        self._index.add(row, membership, digest, ordinal, priority=int(row.variables.get(PRIORITY, "0")))
-
-
-def _expected_rows(first: GoodRows, reader: Reader) -> int:
-    """Guess from the first rows how many there are."""
-    return reader.size_bytes * len(first) // max(first.offsets[-1], 1) * 33 // 32 if len(first) > 1 else 0
+        priority = int(row.variables.get(PRIORITY, "0")) if row.variables else 0
+        self._index.add(row, membership, digest, ordinal, priority=priority)
 
 
 def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> InvalidRow:

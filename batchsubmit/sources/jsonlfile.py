@@ -4,7 +4,6 @@ A further member `var`, an object of texts, or members `var.NAME` hold the row's
 """
 
 import codecs
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,15 +37,6 @@ class JsonlReader:
         except LineTooLongError:
             problem = self._problem(line, 1, f"has more than {MOST_LINE_BYTES:,} bytes", "write one request a line")
             yield Row(line, offset, {}, {}, (problem,))
-
-    def rows_in_bulk(self) -> Iterator[Row]:
-        """Read every row, in order: JSON has no short cut."""
-        return self.rows()
-
-    @property
-    def size_bytes(self) -> int:
-        """How long the manifest is."""
-        return self._spooled.file.seek(0, io.SEEK_END)
 
     def row_at(self, offset: int, line: int) -> Row:
         """Read one row again."""
