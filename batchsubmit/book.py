@@ -86,6 +86,9 @@ class Book:
         for key, kept in list(self._jobs.items()):
             yield self._unpacked(key, kept) if isinstance(kept, bytes) else kept
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._jobs
+
     def __len__(self) -> int:
         return len(self._jobs)
 

@@ -89,6 +89,19 @@ class LookupSettings(_Section):
     settle_seconds: float = Field(default=60.0, ge=0, description="seconds within which List shows an accepted job")
 
 
+ForeignArns = Literal["warn", "error", "allow"]
+
+
+class ChecksSettings(_Section):
+    """What is said of rows that the service may or may not take."""
+
+    foreign_arns: ForeignArns = Field(
+        default="warn",
+        description="a trained model or channel of another membership or account: warn, error, or allow; "
+        "AWS documents such use of algorithm associations alone, and forbids it nowhere",
+    )
+
+
 class SubmitSettings(_Section):
     """How a batch is sent."""
 
@@ -208,6 +221,7 @@ class Settings(BaseSettings):
     slots: SlotSettings = SlotSettings()
     retry: RetrySettings = RetrySettings()
     lookup: LookupSettings = LookupSettings()
+    checks: ChecksSettings = ChecksSettings()
     submit: SubmitSettings = SubmitSettings()
     night: NightSettings = NightSettings()
     aws: AwsSettings = AwsSettings()

@@ -37,6 +37,18 @@ def key_text(digest: bytes) -> str:
     return base64.b32encode(digest).decode().rstrip("=").lower()
 
 
+def results_place(request: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Membership, trained model and name: jobs that share all three overwrite each other's results.
+
+    For the results go to `<S3 path>/<collaboration id>/<trained model name>/<caller account>/<job name>` (User Guide,
+    "Create an inference job"). None where one of them is no text.
+    """
+    membership, model, name = request.get("membershipIdentifier"), request.get("trainedModelArn"), request.get("name")
+    if isinstance(membership, str) and isinstance(model, str) and isinstance(name, str):
+        return membership, model, name
+    return None
+
+
 class Stamp(TypedDict):
     """What every event of a job begins with: when, which job, where, under which name."""
 

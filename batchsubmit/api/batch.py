@@ -20,7 +20,9 @@ from batchsubmit.app.submitting import carry_out, open_undertaking, region_of_ru
 from batchsubmit.config import Settings, load_settings
 from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.handover.batchid import placeholders_at
 from batchsubmit.ledger.location import parse_location
+from batchsubmit.logger import get_logger
 from batchsubmit.observers.logs import LogObserver
 from batchsubmit.report.summary import Summary
 from batchsubmit.sources import Spooled
@@ -90,10 +92,12 @@ async def open_batch(  # noqa: PLR0913 (each an option of the command)
     up what that left open. Raises UsageError.
     """
     chosen = settings if settings is not None else load_settings()
+    now = datetime.now(UTC)
     options = SubmitOptions(
         manifest=LABEL,
         ledger=ledger if isinstance(ledger, Path) else parse_location(ledger),
         batch=batch,
+        moment=placeholders_at(now, chosen.submit),
         sandbox=sandbox,
         wait=chosen.submit.wait if wait is None else wait,
         canary=canary,
@@ -102,7 +106,7 @@ async def open_batch(  # noqa: PLR0913 (each an option of the command)
         allow_duplicates=allow_duplicates,
         skip_invalid=skip_invalid,
         failure_limit=failure_limit_in(chosen.submit),
-        deadline=deadline_in(chosen.submit, datetime.now(UTC)),
+        deadline=deadline_in(chosen.submit, now),
     )
     opened = Batch(options, chosen)
     try:
@@ -169,6 +173,8 @@ class _Submission:
             opening = open_undertaking(spooled, options, settings, region=region, stop=self._stop)
             async with opening as undertaking:
                 run = undertaking.run
+                for warning in run.warnings:
+                    get_logger().warning("checks.warning", reason=str(warning))
                 watch.begin(run.inventory.index, run.ledger.book, retry_failed=options.retry_failed)
                 watch.tell_invalid(run.inventory.invalid, run.ledger.book)
                 summary = await carry_out(undertaking, observers=[LogObserver(), watch])

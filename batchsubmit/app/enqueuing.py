@@ -7,9 +7,9 @@ sent. On a FIFO queue the membership is the group and the key the deduplication 
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from batchsubmit.config import Settings
 from batchsubmit.errors import ManifestError, StoppedError
 from batchsubmit.exits import EXIT_DONE, EXIT_STOPPED
 from batchsubmit.jobs import Job
+from batchsubmit.schema import RowWarning
 from batchsubmit.sources import Problem, Reader
 from batchsubmit.sources.alike import Alike
 from batchsubmit.sources.checked import open_checked_manifest
@@ -44,6 +45,7 @@ class EnqueueOptions:
     url: str
     region: str
     batch: str = ""
+    moment: Mapping[str, str] = field(default_factory=dict)
     allow_duplicates: bool = False
     progress: Path | None = None
 
@@ -61,6 +63,7 @@ class EnqueueSummary:
     sent_before: int
     left: int
     seconds: float
+    warnings: tuple[RowWarning, ...] = ()
 
     @property
     def exit_status(self) -> int:
@@ -80,7 +83,7 @@ async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary
     began_at = time.monotonic()
     stop = Stop()
     task = asyncio.current_task()
-    terms = Terms(batch=options.batch, allow_duplicates=options.allow_duplicates)
+    terms = Terms(batch=options.batch, allow_duplicates=options.allow_duplicates, moment=options.moment)
     path = options.progress or default_progress(options.manifest)
     async with AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
@@ -108,6 +111,7 @@ async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary
             sent_before=before,
             left=len(inventory.index) - before - count,
             seconds=round(time.monotonic() - began_at, 3),
+            warnings=inventory.warnings,
         )
 
 

@@ -7,11 +7,13 @@ header. Which rows they are is told by their keys, made anew from request, batch
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import BinaryIO
 
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
+from batchsubmit.handover.batchid import placeholders_at
 from batchsubmit.region import resolve_region
 from batchsubmit.report.chronicle import Chronicle
 from batchsubmit.report.history import RunSpan
@@ -48,9 +50,11 @@ async def failed_rows(
         if batch is None:
             batch = run.started.batch if run else ""
         checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
-        reader = open_reader(spooled, defaults=settings.defaults, checker=checker)
+        moment = placeholders_at(datetime.fromisoformat(run.started.at), settings.submit) if run else {}
+        terms = Terms(batch=batch, keep_invalid=True, foreign_arns=settings.checks.foreign_arns, moment=moment)
+        reader = open_reader(spooled, defaults=settings.defaults, checker=checker, run=terms.run)
         failed = _failed_jobs(chronicle, batch)
-        lines = await asyncio.to_thread(_lines_of, reader, failed, batch)
+        lines = await asyncio.to_thread(_lines_of, reader, failed, terms)
         kept = set(lines.values())
         yield Mending(
             batch=batch,
@@ -84,7 +88,7 @@ def _failed_jobs(chronicle: Chronicle, batch: str) -> dict[str, str]:
     }
 
 
-def _lines_of(reader: Reader, failed: Mapping[str, str], batch: str) -> dict[str, int]:
+def _lines_of(reader: Reader, failed: Mapping[str, str], terms: Terms) -> dict[str, int]:
     """Find the line of each failed job's row, as far as the manifest has it.
 
     Whether the run let identical rows be jobs (--allow-duplicates) or recorded them as invalid is not in the ledger,
@@ -93,8 +97,8 @@ def _lines_of(reader: Reader, failed: Mapping[str, str], batch: str) -> dict[str
     lines: dict[str, int] = {}
     for allow_duplicates in (True, False):
         if len(lines) < len(failed):
-            terms = Terms(batch=batch, allow_duplicates=allow_duplicates, keep_invalid=True)
-            lines |= {key: line for key, line in _keys(reader, terms) if key in failed}
+            asked = replace(terms, allow_duplicates=allow_duplicates)
+            lines |= {key: line for key, line in _keys(reader, asked) if key in failed}
     return lines
 
 

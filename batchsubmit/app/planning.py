@@ -5,8 +5,9 @@ It makes no Start call and writes nothing; a ledger may be in use by a run meanw
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from batchsubmit.app.readiness import Need, Readier, Readiness
@@ -26,9 +27,11 @@ from batchsubmit.jobs import Event
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.reading import read_ledger
 from batchsubmit.region import resolve_region
+from batchsubmit.schema import RowWarning
 from batchsubmit.sources import Reader
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Inventory, Terms
+from batchsubmit.standing.overwritten import IN_THE_LEDGER, Place, ledger_places, overwriting
 from batchsubmit.standing.prospect import Prospect
 
 
@@ -39,6 +42,7 @@ class PlanOptions:
     manifest: str
     ledger: Location | None = None
     batch: str = ""
+    moment: Mapping[str, str] = field(default_factory=dict)
     sandbox: bool = False
     sandbox_job_seconds: float = 2.0
     skip_invalid: bool = False
@@ -62,6 +66,7 @@ class PlanOptions:
             manifest=asked.manifest,
             ledger=asked.ledger,
             batch=asked.batch,
+            moment=asked.moment,
             sandbox=asked.sandbox,
             sandbox_job_seconds=asked.sandbox_job_seconds,
             skip_invalid=asked.skip_invalid,
@@ -82,7 +87,7 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run would do. `running` is by membership; None where nothing tells."""
+    """What a run would do. `running` is by membership; None where nothing tells. `warnings` keep no row back."""
 
     manifest: str
     ledger: Location
@@ -93,6 +98,7 @@ class Plan:
     running: Mapping[str, int] | None
     outlook: Outlook
     readiness: Readiness | None = None
+    warnings: tuple[RowWarning, ...] = ()
 
 
 async def plan(options: PlanOptions, settings: Settings) -> Plan:
@@ -100,7 +106,12 @@ async def plan(options: PlanOptions, settings: Settings) -> Plan:
     if options.online and options.sandbox:
         raise UsageError("--online looks at the service, and a sandbox begins empty: leave one of them out")
     region = settings.aws.region if options.sandbox else resolve_region(settings.aws)
-    terms = Terms(batch=options.batch, allow_duplicates=options.allow_duplicates, keep_invalid=options.skip_invalid)
+    terms = Terms(
+        batch=options.batch,
+        allow_duplicates=options.allow_duplicates,
+        keep_invalid=options.skip_invalid,
+        moment=options.moment,
+    )
     async with open_checked_manifest(options.manifest, settings, region=region, terms=terms) as checked:
         _, reader, inventory = checked
         if inventory.problems and not (options.skip_invalid and inventory.is_readable):
@@ -131,6 +142,7 @@ class Planner:
         self._reader = reader
         self._inventory = inventory
         self._now = SystemClock().now()
+        self._listed: set[Place] = set()
 
     async def make(self, path: Location, book: Book, own: History, known: History, *, quick: bool) -> Plan:
         """Bring rows, ledger, service and forecast together."""
@@ -160,7 +172,18 @@ class Planner:
             running=counts,
             outlook=outlook,
             readiness=readiness,
+            warnings=tuple(await asyncio.to_thread(self._warnings, prospect, book)),
         )
+
+    def _warnings(self, prospect: Prospect, book: Book) -> list[RowWarning]:
+        """Say of which jobs, in the ledger or listed by the service, the rows would overwrite the results."""
+        inventory, places = self._inventory, ledger_places(self._inventory.index, book)
+        find = partial(overwriting, self._reader, inventory.index, prospect)
+        return [
+            *inventory.warnings,
+            *find(places, IN_THE_LEDGER),
+            *find(self._listed - places, "is already listed by the service"),
+        ]
 
     async def _look(self, prospect: Prospect) -> tuple[dict[str, list[RunningAhead]], Readiness]:
         """See on the service who runs and whether what the jobs need is there."""
@@ -186,6 +209,11 @@ class Planner:
                 listed = await catalog.jobs(membership)
             except ReadError as exc:
                 raise StoppedError(f"the service does not tell what runs in membership {membership}: {exc}") from exc
+            self._listed |= {
+                (membership, job.trained_model, job.name)
+                for job in listed
+                if job.status in {*RUNNING_STATUSES, "ACTIVE"}
+            }
             found[membership] = [
                 RunningAhead("", max((self._now - job.created_at).total_seconds(), 0.0))
                 for job in listed

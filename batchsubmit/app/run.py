@@ -5,9 +5,11 @@ It sends nothing; `app` puts the machinery together that does.
 
 import os
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count, islice
+from typing import TYPE_CHECKING
 
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
@@ -24,16 +26,20 @@ from batchsubmit.standing.account import Standing
 from batchsubmit.states import Action, JobState, Phase, decide
 from batchsubmit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
 
+if TYPE_CHECKING:
+    from batchsubmit.schema import RowWarning
+
 _numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitOptions:
-    """What one `submit` was asked to do, beside the settings."""
+    """What one `submit` was asked to do, beside the settings. `moment` has the values of `{date}` and `{time}`."""
 
     manifest: str
     ledger: Location | None = None
     batch: str = ""
+    moment: Mapping[str, str] = field(default_factory=dict)
     sandbox: bool = False
     sandbox_job_seconds: float = 2.0
     wait: bool = False
@@ -47,7 +53,7 @@ class SubmitOptions:
 
 
 class Run:
-    """What one run is accountable for. What is undecided, the quotas and who holds them others learn and fill in."""
+    """What one run is accountable for. Others fill in warnings, what is undecided, quotas and who holds them."""
 
     def __init__(self, *, options: SubmitOptions, ledger: Ledger, stop: Stop, inventory: Inventory) -> None:
         self.options = options
@@ -62,6 +68,7 @@ class Run:
         self.quotas: dict[str, int] = {}
         self.refused_by: dict[str, float | None] = {}
         self.held_by_others: dict[str, str] = {}
+        self.warnings: tuple[RowWarning, ...] = ()
         self.before = Standing.of(inventory.index, ledger.book)
 
     async def begin(self, spooled: Spooled) -> None:
@@ -147,6 +154,7 @@ class Run:
             is_waited_for=self.options.wait,
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message,
+            warnings=self.warnings,
             held_by_others=self.held_by_others,
             refused_by=self.refused_by,
             unknown_jobs=tuple(

@@ -27,10 +27,12 @@ from batchsubmit.observers import Observer
 from batchsubmit.region import resolve_region
 from batchsubmit.report.summary import Summary
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
+from batchsubmit.schema import RowWarning
 from batchsubmit.sources import Reader, Spooled, open_manifest
 from batchsubmit.sources.checked import check_manifest
-from batchsubmit.sources.inventory import Terms
+from batchsubmit.sources.inventory import Inventory, Terms
 from batchsubmit.sources.manifest import ManifestSource
+from batchsubmit.standing.overwritten import ledger_warnings
 from batchsubmit.states import Action
 from batchsubmit.stopping import Stop, stop_at, stop_on_signals
 
@@ -102,7 +104,12 @@ async def open_undertaking(
     spooled: Spooled, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
 ) -> AsyncIterator[Undertaking]:
     """Check a manifest and open its ledger. Raises ManifestError, UsageError, LedgerError, StoppedError."""
-    terms = Terms(batch=options.batch, allow_duplicates=options.allow_duplicates, keep_invalid=options.skip_invalid)
+    terms = Terms(
+        batch=options.batch,
+        allow_duplicates=options.allow_duplicates,
+        keep_invalid=options.skip_invalid,
+        moment=options.moment,
+    )
     reader, inventory = await check_manifest(
         spooled, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
     )
@@ -113,7 +120,13 @@ async def open_undertaking(
         await ledger.recall(inventory.index)
         refuse_rehearsal_mix(ledger.book, path, sandbox=options.sandbox)
         run = Run(options=options, ledger=ledger, stop=stop, inventory=inventory)
+        names = partial(_name_warnings, reader, inventory, ledger.book, options)
+        run.warnings = (*inventory.warnings, *await asyncio.to_thread(names))
         yield Undertaking(run=run, spooled=spooled, reader=reader, settings=settings, region=region, path=path)
+
+
+def _name_warnings(reader: Reader, inventory: Inventory, book: Book, options: SubmitOptions) -> list[RowWarning]:
+    return list(ledger_warnings(reader, inventory.index, book, retry_failed=options.retry_failed))
 
 
 async def carry_out(

@@ -30,6 +30,7 @@ from batchsubmit.observers.logs import bind_worker
 from batchsubmit.recorder import Recorder
 from batchsubmit.region import resolve_region
 from batchsubmit.schema import RequestChecker
+from batchsubmit.sources.defaults import Defaults
 from batchsubmit.sources.sqs.message import Judge
 from batchsubmit.sources.sqs.queue import LONG_POLL_SECONDS, region_of
 from batchsubmit.sources.sqs.served import open_served
@@ -60,6 +61,7 @@ async def work(
     stop = Stop()
     task = asyncio.current_task()
     url, region = queue_and_region(settings)
+    Defaults(settings.defaults, RequestChecker()).refuse_moment()
     grace = Grace(stop, settings.worker.grace_seconds)
     async with grace.for_everything(), AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
@@ -123,6 +125,7 @@ def _vigil(served: Served, settings: Settings, shift: Shift) -> Vigil:
 async def check(settings: Settings) -> list[str]:
     """Look whether the queue can be used; gives the advice on its settings. Raises UsageError, StoppedError."""
     url, region = queue_and_region(settings)
+    Defaults(settings.defaults, RequestChecker()).refuse_moment()
     async with open_served(url, settings, region=region) as (_, words):
         return words
 
@@ -148,7 +151,7 @@ async def _serve(shop: "_Shop", api: JobsApi) -> None:
     """Run the engine on the queue."""
     settings, stop, recorder = shop.settings, shop.stop, shop.recorder
     checker = RequestChecker(region=shop.region, own_tag=settings.submit.tag_jobs)
-    judge = Judge(checker, defaults=settings.defaults, batch=shop.batch)
+    judge = Judge(checker, defaults=settings.defaults, batch=shop.batch, foreign_arns=settings.checks.foreign_arns)
     books = LedgerBooks(recorder)
     site = make_site(shop.served, settings, region=shop.region, books=books, clock=recorder.clock)
 
@@ -200,5 +203,5 @@ def _station(source: SqsSource, shop: _Shop, api: JobsApi, quotas: Quotas) -> St
 
 def _account_in(book: Book, membership: str) -> str:
     """Read a membership's account off what the ledger knows of it."""
-    models = (state.trained_model for state in book if state.membership == membership and state.trained_model)
-    return next((model.split(":")[4] for model in models), "")
+    models = (state.trained_model for state in book if state.membership == membership)
+    return next((model.split(":")[4] for model in models if f":membership/{membership}/" in model), "")

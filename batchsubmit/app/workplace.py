@@ -47,7 +47,7 @@ class Workplace:
         run = self.run
         works = self.machinery.around(
             source,
-            account_of=lambda membership: run.inventory.accounts.get(membership, ""),
+            account_of=run.inventory.account_of,
             follows=followed is not None,
         )
         slots, engine = works.slots, works.engine

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchsubmit.cli.options import tell_warnings
 from batchsubmit.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -35,8 +36,14 @@ async def ask_to_go_on(undertaking: "Undertaking") -> None:
         return
     for line in short_plan(plan):
         click.echo(line, err=True)
+    tell_warnings(plan.warnings)
     if not await _says_yes(undertaking.run.stop):
         raise NotAgreedError("as you say; nothing was sent")
+
+
+async def only_warn(undertaking: "Undertaking") -> None:
+    """Say what may not be meant, and go on."""
+    tell_warnings(undertaking.run.warnings)
 
 
 async def _says_yes(stop: "Stop") -> bool:

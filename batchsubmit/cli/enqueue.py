@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from batchsubmit.cli.manual import manual
-from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings, telling_problems
+from batchsubmit.cli.options import (
+    allow_duplicates_option,
+    config_option,
+    json_option,
+    read_settings,
+    tell_warnings,
+    telling_problems,
+)
 from batchsubmit.counting import agreeing, counted
 from batchsubmit.errors import StoppedError
 
@@ -62,20 +69,31 @@ def enqueue(
     Every row is checked before anything is sent. A second run goes on where the first one ended, and sends nothing
     twice that SQS is known to have.
     """
+    from datetime import UTC, datetime  # noqa: PLC0415
+
     from batchsubmit.app.enqueuing import EnqueueOptions  # noqa: PLC0415
     from batchsubmit.app.worker import queue_and_region  # noqa: PLC0415
     from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.handover.batchid import expand, placeholders_at  # noqa: PLC0415
 
     settings = read_settings(config, worker={"queue_url": queue_url})
     configure_logging(settings.log)
+    moment = placeholders_at(datetime.now(UTC), settings.submit)
     url, region = queue_and_region(settings)
     options = EnqueueOptions(
-        manifest=manifest, url=url, region=region, batch=batch_id, allow_duplicates=allow_duplicates, progress=progress
+        manifest=manifest,
+        url=url,
+        region=region,
+        batch=expand(batch_id, moment, what="--batch-id"),
+        moment=moment,
+        allow_duplicates=allow_duplicates,
+        progress=progress,
     )
     try:
         summary = asyncio.run(_run(options, settings))
     except asyncio.CancelledError:
         raise StoppedError("ended at once by a second signal; run the same command again to go on") from None
+    tell_warnings(summary.warnings)
     click.echo(_words(summary), err=True)
     if as_json:
         click.echo(json.dumps(summary.as_dict()))

@@ -1,7 +1,7 @@
 """What a `submit` is asked for, by flags and settings together: place-holders filled in, zones and targets read."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from batchsubmit.app.bounds import deadline_in, failure_limit_in
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.config import NightSettings, Settings
 from batchsubmit.errors import UsageError
-from batchsubmit.handover.batchid import expand, expand_path, placeholders, zone_named
+from batchsubmit.handover.batchid import expand, expand_path, placeholders_at
 from batchsubmit.handover.notices import read_target
 from batchsubmit.handover.uploads import Destination
 from batchsubmit.ledger.location import TableLocation, parse_location
@@ -23,8 +23,7 @@ def read_request(
 ) -> tuple[SubmitOptions, Afterwards]:
     """Say what is to be run and what follows it; `now` is any aware moment. Raises UsageError."""
     chosen = settings.submit
-    zone = zone_named(chosen.time_zone) if chosen.time_zone else None
-    values = placeholders(now.astimezone(zone or UTC), day_begins=time.fromisoformat(chosen.day_begins))
+    values = placeholders_at(now, chosen)
     batch = expand(chosen.batch_id, values, what="--batch-id")
 
     def path(template: str, what: str) -> str:
@@ -34,6 +33,7 @@ def read_request(
         **{name: given[name] for name in _FLAGS},
         ledger=parse_location(path(chosen.ledger, "--ledger")) if chosen.ledger else None,
         batch=batch,
+        moment=values,
         wait=chosen.wait,
         resubmit_unknown=given["resubmit_unknown"],
         failure_limit=failure_limit_in(chosen),

@@ -1,7 +1,7 @@
 """Options that several commands share, and the settings that follow from them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -11,10 +11,12 @@ import click
 
 from batchsubmit.errors import BatchsubmitError, ManifestError, UsageError
 from batchsubmit.exits import exit_status
+from batchsubmit.printable import printable
 
 if TYPE_CHECKING:
     from batchsubmit.config import Settings
     from batchsubmit.ledger.location import Location
+    from batchsubmit.schema import RowWarning
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -106,13 +108,20 @@ def telling_problems() -> Iterator[None]:
         raise
 
 
+def tell_warnings(warnings: "Iterable[RowWarning]") -> None:
+    """Print what rows may not mean."""
+    for warning in warnings:
+        click.echo(f"warning: {printable(str(warning))}", err=True)
+
+
 def _validate_command(manifest: str) -> str:
     """The command that lists every problem of a manifest under the options of the command at hand."""
     import shlex  # noqa: PLC0415 (help is fast without)
 
     given = click.get_current_context().params
-    config, repeats = given.get("config"), given.get("allow_duplicates")
-    options = [*(["--config", str(config)] if config else []), *(["--allow-duplicates"] if repeats else [])]
+    config, batch = given.get("config"), given.get("batch_id")
+    options = [*(["--config", str(config)] if config else []), *(["--batch-id", batch] if batch else [])]
+    options += ["--allow-duplicates"] if given.get("allow_duplicates") else []
     return shlex.join(["batchsubmit", "validate", manifest, *options])
 
 

@@ -16,6 +16,7 @@ from batchsubmit.cli.options import (
     json_option,
     read_settings,
     sandbox_job_seconds_option,
+    tell_warnings,
     telling_problems,
 )
 from batchsubmit.exits import EXIT_FAILED
@@ -90,6 +91,7 @@ def plan(
     options = PlanOptions.of(asked, job_minutes=job_minutes, history=ledgers, online=online)
     with telling_problems():
         made = asyncio.run(make_plan(options, settings))
+    tell_warnings(made.warnings)
     status = EXIT_FAILED if made.readiness is not None and made.readiness.problems else 0
     if as_json:
         click.echo(json.dumps(_as_dict(made) | {"exit_status": status}))
@@ -139,6 +141,7 @@ def _as_dict(made: "Plan") -> dict[str, Any]:
         "finish": _finish(made),
         "basis": made.outlook.basis,
         "what_if": _what_ifs(made.outlook),
+        "warnings": list(map(asdict, made.warnings)),
         "online": None if made.readiness is None else asdict(made.readiness),
     }
 

@@ -111,7 +111,7 @@ def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tu
     """
     from datetime import UTC, datetime  # noqa: PLC0415 (help is fast without)
 
-    from batchsubmit.cli.asking import NotAgreedError, ask_to_go_on, somebody_is_there  # noqa: PLC0415
+    from batchsubmit.cli.asking import NotAgreedError, ask_to_go_on, only_warn, somebody_is_there  # noqa: PLC0415
     from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415
     from batchsubmit.cli.night import read_request  # noqa: PLC0415
 
@@ -123,7 +123,7 @@ def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tu
     )
     configure_logging(settings.log)
     options, after = read_request(given, settings, datetime.now(UTC), _writers())
-    approve = ask_to_go_on if not given["yes"] and somebody_is_there() else None
+    approve = ask_to_go_on if not given["yes"] and somebody_is_there() else only_warn
     try:
         summary = asyncio.run(_run(options, settings, approve))
     except asyncio.CancelledError:

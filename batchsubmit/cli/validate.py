@@ -3,13 +3,20 @@
 import asyncio
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from batchsubmit.cli.manual import manual
-from batchsubmit.cli.options import allow_duplicates_option, config_option, json_option, read_settings
+from batchsubmit.cli.options import (
+    allow_duplicates_option,
+    config_option,
+    json_option,
+    read_settings,
+    tell_warnings,
+)
 from batchsubmit.counting import counted
 from batchsubmit.exits import EXIT_USAGE
 
@@ -30,15 +37,18 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("manifest", type=click.Path(allow_dash=True))
+@click.option("--batch-id", metavar="TEXT", help="The word that submit will be given, for defaults with {batch}.")
 @config_option
 @allow_duplicates_option
 @json_option
-def validate(manifest: str, config: Path | None, *, allow_duplicates: bool, as_json: bool) -> int:
+def validate(manifest: str, batch_id: str | None, config: Path | None, *, allow_duplicates: bool, as_json: bool) -> int:
     """List every problem of every row of MANIFEST as file:line:column; no call is made.
 
     Where there are many, the kinds of problem are counted on standard error. Exit status 2 where there is any.
+    Warnings stand there too, and change no exit status.
     """
-    settings, terms = read_settings(config), _terms(allow_duplicates=allow_duplicates)
+    settings = read_settings(config, submit={"batch_id": batch_id})
+    terms = _terms(settings, allow_duplicates=allow_duplicates)
     if as_json:
         inventory = _tell_programs(manifest, settings, terms)
     else:
@@ -49,6 +59,7 @@ def validate(manifest: str, config: Path | None, *, allow_duplicates: bool, as_j
             click.echo(f"  {kind.count:,} like {kind.first[0]}", err=True)
         if inventory.alike.others:
             click.echo(f"  {inventory.alike.others:,} of other kinds", err=True)
+    tell_warnings(inventory.warnings)
     return EXIT_USAGE if inventory.problem_count else 0
 
 
@@ -76,10 +87,15 @@ def _tell_programs(manifest: str, settings: "Settings", terms: "Terms") -> "Inve
     return inventory
 
 
-def _terms(*, allow_duplicates: bool) -> "Terms":
-    from batchsubmit.sources.inventory import Terms  # noqa: PLC0415 (help is fast without)
+def _terms(settings: "Settings", *, allow_duplicates: bool) -> "Terms":
+    from datetime import UTC, datetime  # noqa: PLC0415 (help is fast without)
 
-    return Terms(allow_duplicates=allow_duplicates)
+    from batchsubmit.handover.batchid import expand, placeholders_at  # noqa: PLC0415
+    from batchsubmit.sources.inventory import Terms  # noqa: PLC0415
+
+    moment = placeholders_at(datetime.now(UTC), settings.submit)
+    batch = expand(settings.submit.batch_id, moment, what="--batch-id")
+    return Terms(batch=batch, allow_duplicates=allow_duplicates, moment=moment)
 
 
 async def _take(
@@ -112,6 +128,7 @@ def _counts_as_dict(manifest: str, inventory: "Inventory") -> dict[str, object]:
         "valid": len(inventory.index),
         "memberships": len(inventory.index.memberships),
         "problem_count": inventory.problem_count,
+        "warnings": [asdict(each) for each in inventory.warnings],
     }
 
 

@@ -1,4 +1,4 @@
-"""Place-holders of a batch id and of the paths named after it: `nightly-{date}`, `out/{batch}.html`. Pure.
+"""Place-holders of a batch id, and of the defaults and paths named after it: `nightly-{date}`, `{batch}.html`. Pure.
 
 A night has one date: with `day_begins` at noon what starts at 22:00 and is started again at 01:00 is one batch, whose
 jobs have the same keys. Without that, a restart after midnight would be a new batch and send every job a second time.
@@ -6,10 +6,11 @@ jobs have the same keys. Without that, a restart after midnight would be a new b
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from difflib import get_close_matches
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from batchsubmit.config import SubmitSettings
 from batchsubmit.errors import UsageError
 
 MIDNIGHT = time(0)
@@ -24,6 +25,15 @@ def placeholders(now: datetime, *, day_begins: time = MIDNIGHT) -> dict[str, str
     """
     day = now - timedelta(days=1) if now.timetz().replace(tzinfo=None) < day_begins else now
     return {"date": f"{day:%Y-%m-%d}", "time": f"{now:%H%M%S}"}
+
+
+def placeholders_at(moment: datetime, settings: SubmitSettings) -> dict[str, str]:
+    """The same for any aware moment, in the time zone and with the beginning of days that the settings name.
+
+    Raises UsageError.
+    """
+    zone = zone_named(settings.time_zone) if settings.time_zone else UTC
+    return placeholders(moment.astimezone(zone), day_begins=time.fromisoformat(settings.day_begins))
 
 
 def expand(template: str, values: Mapping[str, str], *, what: str) -> str:

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from batchsubmit.exits import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
+from batchsubmit.schema import RowWarning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,8 @@ class Summary:
     stop_reason: str = ""
     stop_message: str = ""
     unknown_jobs: tuple[UnknownJob, ...] = ()
+    warnings: tuple[RowWarning, ...] = ()
+    """What the rows may not mean, each kind once; it changes no exit status."""
     held_by_others: dict[str, str] = field(default_factory=dict)
     """How much of which quota others seemed to use at the end, while jobs waited for it: `account` or a membership."""
     refused_by: dict[str, float | None] = field(default_factory=dict)

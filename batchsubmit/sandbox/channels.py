@@ -32,8 +32,6 @@ class Channels:
         """Return a channel as GetMLInputChannel shows it."""
         self._require(arn)
         scope, _, name = arn.partition("/ml-input-channel/")
-        if not scope.endswith(membership):
-            raise Refusal("ResourceNotFoundException", f"ML input channel {arn} is not in membership {membership}.")
         account = arn.split(":", 5)[4]
         return {
             "membershipIdentifier": membership,

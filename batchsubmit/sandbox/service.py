@@ -31,7 +31,8 @@ Clock: TypeAlias = Callable[[], float]
 
 PAGE_SIZE: Final = 100
 _JOB_PATH: Final = "/trained-model-inference-job/"
-_MODEL_PATH: Final = "/trained-model/"
+_CALLER: Final = "123456789012"
+"""The account of memberships whose requests name resources of others alone."""
 
 
 class SandboxService:
@@ -54,6 +55,7 @@ class SandboxService:
         self._jobs: dict[str, JobRecord] = {}
         self._indexes: dict[tuple[str, str | None], OrderedIndex] = {}
         self._other_tags: dict[str, dict[str, str]] = {}
+        self._accounts: dict[str, str] = {}
         self._lifecycle = Lifecycle(self._settings, self._run_seconds)
         self._models = Models(self._settings)
         self._channels = Channels(self._settings)
@@ -98,7 +100,7 @@ class SandboxService:
         model, membership = intern(request["trainedModelArn"]), intern(request["membershipIdentifier"])
         self._models.require_active(model)
         self._channels.require_active(request["dataSource"]["mlInputChannelArn"])
-        account = intern(model.split(":", 5)[4])
+        account = self._account(request)
         settings = self._settings
         try:
             self.slots.take(
@@ -108,7 +110,7 @@ class SandboxService:
             raise (refusal if settings.tells_quota else bare_quota()) from None
         job = JobRecord(
             job_id=new_id(self._random),
-            arn_prefix=intern(model.partition(_MODEL_PATH)[0] + _JOB_PATH),
+            arn_prefix=intern(f"{model.rsplit(':', 2)[0]}:{account}:membership/{membership}{_JOB_PATH}"),
             membership=membership,
             account=account,
             name=request["name"],
@@ -206,6 +208,15 @@ class SandboxService:
         for job in self._lifecycle.advance(self._latest):
             self.slots.release(job.membership, job.account)
         return self._latest
+
+    def _account(self, request: Request) -> str:
+        """Tell a membership's account by an ARN of its own; the service knows it by the caller."""
+        membership = intern(request["membershipIdentifier"])
+        for arn in (request["trainedModelArn"], request["dataSource"]["mlInputChannelArn"]):
+            if f":membership/{membership}/" in arn:
+                self._accounts[membership] = intern(arn.split(":", 5)[4])
+                break
+        return self._accounts.get(membership, _CALLER)
 
     def _keep(self, job: JobRecord) -> None:
         self._jobs[job.job_id] = job

@@ -6,7 +6,7 @@ Values in, values out. It reads botocore's model file and knows nothing else of 
 from batchsubmit.schema.canonical import canonical, without_nulls
 from batchsubmit.schema.checker import RequestChecker
 from batchsubmit.schema.columns import Column, columns
-from batchsubmit.schema.faults import Fault
+from batchsubmit.schema.faults import Fault, RowWarning
 from batchsubmit.schema.jsonschema import json_schema
 from batchsubmit.schema.jsontext import JsonError, read_json
 
@@ -15,6 +15,7 @@ __all__ = [
     "Fault",
     "JsonError",
     "RequestChecker",
+    "RowWarning",
     "canonical",
     "columns",
     "json_schema",

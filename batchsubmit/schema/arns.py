@@ -1,16 +1,28 @@
-"""What the ARNs of one request say about each other: region, account, partition and membership."""
+"""What the ARNs of one request say about each other and about its membership: region, partition, membership, account.
+
+A configured model algorithm association may belong to another member of the collaboration ("Custom ML modeling" of the
+Clean Rooms User Guide). No page says so of the trained model and the channel, and none forbids it: `foreign_arns` finds
+those of another membership or account, and a setting says what follows.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+
+from botocore.loaders import Loader
 
 from batchsubmit.schema.checks import pattern_test
 from batchsubmit.schema.faults import Fault
 from batchsubmit.schema.model import Shape, Structure, Text
 
 _ARN = re.compile(r"arn:([^:]*):[^:]*:([^:]*):([^:]*):(?:membership/([^/]*)/)?")
+_UUID = re.compile(r"[0-9a-f-]{36}", re.ASCII)
 _MEMBERSHIP = "membershipIdentifier"
+_MODEL = ("trainedModelArn",)
+_CHANNEL = ("dataSource", "mlInputChannelArn")
+_ASSOCIATION = ("configuredModelAlgorithmAssociationArn",)
 _REMEMBERED_ROWS = 4096
 
 
@@ -20,28 +32,36 @@ class _Arn:
     partition: str
     region: str
     account: str
-    membership: str | None  # None: no ARN of Clean Rooms ML, so only its region is ours to judge
+    membership: str | None  # None: no ARN of Clean Rooms ML
+
+    @classmethod
+    def read(cls, path: tuple[str, ...], value: object) -> "_Arn | None":
+        """Take an ARN apart; None where it is none."""
+        found = _ARN.match(value) if isinstance(value, str) else None
+        if found is None:
+            return None
+        partition, region, account, membership = found.groups()
+        return cls(path=".".join(path), partition=partition, region=region, account=account, membership=membership)
 
 
 class ArnCheck:
-    """Compares the ARNs of a request with its membership, with each other and with the client's region."""
+    """Compares region and partition of a request's ARNs with the client's; where that is not known, with each other."""
 
     def __init__(self, shape: Structure, region: str | None) -> None:
         self._region = region
+        self._partition = partition_of(region) if region else None
         self._places = [(path, pattern_test(text)) for path, text in _arn_members(shape, ())]
-        membership = shape.members.get(_MEMBERSHIP)
-        self._is_membership = pattern_test(membership) if isinstance(membership, Text) else bool
         self._good: set[tuple[Any, ...]] = set()
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[Fault, ...]:
         """Find what the ARNs of a request contradict; ill-formed ones are left to their own checks."""
-        values = (request.get(_MEMBERSHIP), *[_value(request, path) for path, _ in self._places])
+        values = tuple(_value(request, path) for path, _ in self._places)
         try:
             if values in self._good:
                 return ()
         except TypeError:  # a list or an object where a text belongs: a fault of that member, found elsewhere
             return ()
-        faults = tuple(self._faults(values[0], list(self._arns(values[1:]))))
+        faults = tuple(self._faults(list(self._arns(values))))
         if not faults:
             if len(self._good) >= _REMEMBERED_ROWS:
                 self._good.clear()
@@ -50,42 +70,66 @@ class ArnCheck:
 
     def _arns(self, values: tuple[Any, ...]) -> Iterator[_Arn]:
         for (path, matches), value in zip(self._places, values, strict=True):
-            # An ill-formed one has its own fault already.
-            if isinstance(value, str) and matches(value) and (found := _ARN.match(value)):
-                partition, region, account, membership = found.groups()
-                yield _Arn(
-                    path=".".join(path),
-                    partition=partition,
-                    region=region,
-                    account=account,
-                    membership=membership,
-                )
+            if isinstance(value, str) and matches(value) and (arn := _Arn.read(path, value)):
+                yield arn
 
-    def _faults(self, membership: object, arns: list[_Arn]) -> Iterator[Fault]:
-        ours = [arn for arn in arns if arn.membership]
-        for arn in ours:
-            if isinstance(membership, str) and self._is_membership(membership) and arn.membership != membership:
-                wrong = f"is of membership {arn.membership}"
-                yield Fault(path=arn.path, wrong=wrong, right=f"must be of the row's membership, {membership}")
-        for arn in ours[1:]:
-            if arn.account != ours[0].account:
-                yield _unlike(arn, "account", arn.account, ours[0].account, ours[0].path)
-            if arn.partition != ours[0].partition:
-                yield _unlike(arn, "partition", arn.partition, ours[0].partition, ours[0].path)
-        yield from self._misplaced(ours, arns)
-
-    def _misplaced(self, ours: list[_Arn], arns: list[_Arn]) -> Iterator[Fault]:
+    def _faults(self, arns: list[_Arn]) -> Iterator[Fault]:
         for arn in arns:
-            if self._region:
-                if arn.region != self._region:
-                    right = f"must be in the client's region, {self._region}; or set AWS_REGION={arn.region}"
-                    yield Fault(path=arn.path, wrong=f"is in region {arn.region}", right=right)
-            elif ours and arn.region != ours[0].region:
-                yield _unlike(arn, "region", arn.region, ours[0].region, ours[0].path)
+            if self._region and arn.region != self._region:
+                right = f"must be in the client's region, {self._region}; or set AWS_REGION={arn.region}"
+                yield Fault(path=arn.path, wrong=f"is in region {arn.region}", right=right)
+            elif self._partition and arn.partition != self._partition:
+                right = f"must be in the partition of {self._region}, {self._partition}"
+                yield Fault(path=arn.path, wrong=f"is in partition {arn.partition}", right=right)
+            if not self._region and arn.region != arns[0].region:
+                yield _unlike(arn, "region", arn.region, arns[0].region, arns[0].path)
+            if not self._partition and arn.partition != arns[0].partition:
+                yield _unlike(arn, "partition", arn.partition, arns[0].partition, arns[0].path)
 
 
 def _unlike(arn: _Arn, what: str, has: str, expected: str, model_path: str) -> Fault:
     return Fault(path=arn.path, wrong=f"is in {what} {has}", right=f"must be in {what} {expected}, as {model_path} is")
+
+
+@cache
+def partition_of(region: str) -> str | None:
+    """Find the partition of a region by the patterns that botocore ships; None for a region that it does not know."""
+    partitions = Loader().load_data("partitions")["partitions"]
+    return next((str(each["id"]) for each in partitions if re.match(each["regionRegex"], region)), None)
+
+
+def account_of_membership(request: Mapping[str, Any]) -> str:
+    """The account of the request's membership, by the first ARN that is of this membership; empty where none is."""
+    return next((arn.account for arn in _named(request, _MODEL, _CHANNEL, _ASSOCIATION) if _is_own(arn, request)), "")
+
+
+def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Fault]:
+    """Find trained model and channel of another membership, or of another account than the membership is in.
+
+    `account` is the membership's, where other requests tell it.
+    """
+    if not _UUID.fullmatch(str(request.get(_MEMBERSHIP))):
+        return  # has its own fault already
+    expected = account or account_of_membership(request)
+    for arn in _named(request, _MODEL, _CHANNEL):
+        if not _is_own(arn, request):
+            wrong = f"is of another membership, {arn.membership!r}"
+        elif arn.account != expected:
+            wrong = f"is of another account, {arn.account!r}, than its membership is elsewhere, {expected!r}"
+        else:
+            continue
+        yield Fault(path=arn.path, wrong=wrong, right="correct the ARN, unless you mean another member's")
+
+
+def _named(request: Mapping[str, Any], *paths: tuple[str, ...]) -> Iterator[_Arn]:
+    for path in paths:
+        arn = _Arn.read(path, _value(request, path))
+        if arn is not None and arn.membership:
+            yield arn
+
+
+def _is_own(arn: _Arn, request: Mapping[str, Any]) -> bool:
+    return arn.membership == request.get(_MEMBERSHIP)
 
 
 def is_arn(shape: Text) -> bool:

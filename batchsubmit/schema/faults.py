@@ -22,6 +22,26 @@ class Fault:
         return f"{subject}{self.wrong}; {self.right}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowWarning:
+    """What is allowed and may not be meant, said once for all rows that it concerns.
+
+    `label`, `line` and `column` are the place of the first of them, `count` is how many there are.
+    """
+
+    label: str
+    line: int
+    column: int
+    path: str
+    wrong: str
+    right: str
+    count: int
+
+    def __str__(self) -> str:
+        rows = f" ({self.count:,} rows)" if self.count > 1 else ""
+        return f"{self.label}:{self.line}:{self.column}: {self.path}: {self.wrong}; {self.right}{rows}"
+
+
 def below(name: str, faults: Iterable[Fault]) -> tuple[Fault, ...]:
     """Turn the faults of a member into faults of what holds it."""
     step = printable(name)

@@ -13,7 +13,9 @@ from batchsubmit.sources.spool import Spooled, open_manifest
 __all__ = ["Problem", "Reader", "Row", "Spooled", "open_manifest", "open_reader"]
 
 
-def open_reader(spooled: Spooled, *, defaults: Mapping[str, Any], checker: RequestChecker) -> Reader:
-    """Make the reader for a manifest's format. Raises `UsageError` when the defaults are wrong."""
+def open_reader(
+    spooled: Spooled, *, defaults: Mapping[str, Any], checker: RequestChecker, run: Mapping[str, str] | None = None
+) -> Reader:
+    """Make the reader for a manifest's format; `run` has its place-holders. Raises UsageError for wrong defaults."""
     reader = CsvReader if spooled.format == "csv" else JsonlReader
-    return reader(spooled, defaults=Defaults(defaults, checker), checker=checker)
+    return reader(spooled, defaults=Defaults(defaults, checker, run or {}), checker=checker)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from batchsubmit.schema import RowWarning
 from batchsubmit.sources.rows import Problem
 
 SHOWN_OF_A_KIND = 3
@@ -65,7 +66,24 @@ class Alike:
             kind = self.kinds[words] = Kind()
         kind.add(problem)
 
+    def warnings(self) -> tuple[RowWarning, ...]:
+        """Give each kind once: its first row and how many there are."""
+        return tuple(row_warning(kind.first[0], kind.count) for kind in self.kinds.values())
+
     def lines(self) -> Sequence[str]:
         """Tell each kind."""
         told = [line for kind in self.kinds.values() for line in kind.lines()]
         return [*told, f"... and {self.others:,} more of other kinds"] if self.others else told
+
+
+def row_warning(first: Problem, count: int) -> RowWarning:
+    """Say of so many rows what is said of the first."""
+    return RowWarning(
+        label=first.label,
+        line=first.line,
+        column=first.column,
+        path=first.path,
+        wrong=first.wrong,
+        right=first.right,
+        count=count,
+    )

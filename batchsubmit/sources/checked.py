@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from batchsubmit.config import Settings
 from batchsubmit.schema import RequestChecker
@@ -42,6 +43,7 @@ async def check_manifest(
 ) -> tuple[Reader, Inventory]:
     """Check all of a manifest that is open. Raises UsageError, StoppedError; problems of rows are in the inventory."""
     checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
-    reader = open_reader(spooled, defaults=settings.defaults, checker=checker)
+    terms = replace(terms, foreign_arns=settings.checks.foreign_arns)
+    reader = open_reader(spooled, defaults=settings.defaults, checker=checker, run=terms.run)
     inventory = await asyncio.to_thread(take_inventory, reader, terms, is_stopped=is_stopped, found=found)
     return reader, inventory

@@ -8,7 +8,7 @@ from batchsubmit.schema.faults import printable
 from batchsubmit.schema.model import request_shape
 from batchsubmit.schema.places import find_place, nearest_name, required_paths
 from batchsubmit.sources.csvtree import Branch
-from batchsubmit.sources.defaults import Defaults
+from batchsubmit.sources.defaults import OF_THE_RUN, Defaults
 
 _VARIABLE_PREFIX = "var."
 
@@ -84,7 +84,8 @@ class Header:
         variables = {name for _, name in self._variables}
         for path, name in defaults.place_holders():
             # Where the rows may give the member themselves, only those that do not need the place-holder.
-            if path not in self._numbers and name.removeprefix("var.") not in variables and not find_place(name):
+            known = name in OF_THE_RUN or name.removeprefix("var.") in variables or find_place(name)
+            if path not in self._numbers and not known:
                 wrong = f"its default needs {{{name}}}, and the header has no column var.{name.removeprefix('var.')}"
                 yield Fault(path=path, wrong=wrong, right=f"add that column, or {path} itself")
 

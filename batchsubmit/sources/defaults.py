@@ -1,14 +1,15 @@
 """Request members for rows that lack them, from the `[defaults]` of the settings.
 
-A default text may hold place-holders, `{partition}` or `{name}`, for the row's variables and its own members; `{{`
-and `}}` are braces. Only names are looked up: a place-holder is no expression, and nothing of a manifest is ever
-evaluated.
+A default text may hold place-holders, `{partition}` or `{name}`, for the row's variables and its own members, and
+`{batch}`, `{date}` and `{time}` for those of the run, unless the row has a variable of that name; `{{` and `}}` are
+braces. Only names are looked up: a place-holder is no expression, and nothing of a manifest is ever evaluated.
 """
 
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from batchsubmit.errors import UsageError
@@ -18,6 +19,8 @@ from batchsubmit.schema.model import MapOf
 from batchsubmit.schema.places import Place, find_place
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([\w.:/-]+)\}|[{}]")
+
+OF_THE_RUN = frozenset({"batch", "date", "time"})
 
 Lookup = Callable[[str], str | None]
 
@@ -77,9 +80,15 @@ class _Branch:
 
 
 class Defaults:
-    """Fills rows. Raises `UsageError` where a default is none of the request's members or cannot be right."""
+    """Fills rows. Raises `UsageError` where a default is none of the request's members or cannot be right.
 
-    def __init__(self, members: Mapping[str, Any], checker: RequestChecker) -> None:
+    `run` has the values of `{batch}`, `{date}` and `{time}`.
+    """
+
+    def __init__(
+        self, members: Mapping[str, Any], checker: RequestChecker, run: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self._run = run
         self._root = _Branch(is_map=False, children=_compiled(members, ()))
         self._leaves = {leaf.path: leaf for leaf in _leaves(self._root)}
         _refuse_faults(self._root, self._leaves, checker)
@@ -88,11 +97,27 @@ class Defaults:
         """Whether a row without this member gets one, whole or in part."""
         return any(f"{path}.".startswith(f"{known}.") for known in self._leaves)
 
+    def of_run(self, run: Mapping[str, str]) -> "Defaults":
+        """Give the same defaults with the values of another run."""
+        others = copy.copy(self)
+        others._run = run  # noqa: SLF001 (a copy of this)
+        return others
+
     def place_holders(self) -> Iterator[tuple[str, str]]:
         """Every (path of the default, name of the place-holder)."""
         for path, leaf in self._leaves.items():
             for name in leaf.template.names if leaf.template else ():
                 yield path, name
+
+    def refuse_moment(self) -> None:
+        """Raise UsageError where a default depends on date or time: a message would be another job on another day."""
+        for path, name in self.place_holders():
+            if name in {"date", "time"}:
+                raise UsageError(
+                    f"defaults.{path}: a worker cannot fill in {{{name}}}: a message that came again another day "
+                    f"would be another job, and be paid twice. Fill it in where the jobs are enqueued, by "
+                    f"batchsubmit enqueue with other settings, or write {{batch}} or {{var.{name}}}"
+                )
 
     def fill(self, request: dict[str, Any], variables: Mapping[str, str]) -> list[Fault]:
         """Add what the row lacks; gives a fault for each place-holder that the row cannot fill."""
@@ -100,7 +125,7 @@ class Defaults:
             return []
         faults: list[Fault] = []
         # Looked up in the row as it came, and added afterwards: what a default says never depends on another default.
-        additions = list(_additions(self._root, request, _lookup_in(request, variables), faults))
+        additions = list(_additions(self._root, request, _lookup_in(request, variables, self._run), faults))
         for node, key, value in additions:
             node[key] = value
         return faults
@@ -189,6 +214,8 @@ def _value(leaf: _Leaf, lookup: Lookup) -> tuple[Any, list[Fault]]:
 
 
 def _unfilled(path: str, name: str) -> Fault:
+    if name == "batch":
+        return Fault(path=path, wrong="its default needs {batch}, and there is none", right="name it with --batch-id")
     column = name if find_place(name) else f"var.{name.removeprefix('var.')}"
     return Fault(
         path=path,
@@ -197,11 +224,13 @@ def _unfilled(path: str, name: str) -> Fault:
     )
 
 
-def _lookup_in(request: Mapping[str, Any], variables: Mapping[str, str]) -> Lookup:
+def _lookup_in(request: Mapping[str, Any], variables: Mapping[str, str], run: Mapping[str, str]) -> Lookup:
     def lookup(name: str) -> str | None:
         variable = variables.get(name.removeprefix("var."))
         if variable:
             return variable
+        if name in run:
+            return run[name]
         place = find_place(name)
         node: Any = request if place else None
         for step in place.steps if place else ():

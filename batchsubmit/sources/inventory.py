@@ -1,7 +1,7 @@
 """The first pass over a manifest: every row checked, and the good ones indexed so that any can be read again.
 
-What concerns two rows at once is checked here: a name used twice in one membership (the service would overwrite one
-job's results with the other's), identical rows, and memberships that seem to be in two accounts.
+What concerns two rows at once is checked here: a name used twice for one membership and trained model (the service
+would overwrite one job's results with the other's), identical rows, and memberships that seem to be in two accounts.
 """
 
 import re
@@ -9,15 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchsubmit.config import ForeignArns
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Failed, job_digest, key_text
-from batchsubmit.schema import canonical
+from batchsubmit.jobs import Failed, job_digest, key_text, results_place
+from batchsubmit.schema import RowWarning, canonical
+from batchsubmit.schema.arns import account_of_membership, foreign_arns
 from batchsubmit.sources import Problem, Reader, Row
 from batchsubmit.sources.alike import Alike
 from batchsubmit.sources.index import Index
 from batchsubmit.sources.rows import PRIORITY
 
 MAX_PROBLEMS = 100
+_REMEMBERED_ARNS = 4096
 _PRIORITY_TEXT = re.compile(r"[+-]?[0-9]{1,6}", re.ASCII)
 
 
@@ -25,12 +28,20 @@ _PRIORITY_TEXT = re.compile(r"[+-]?[0-9]{1,6}", re.ASCII)
 class Terms:
     """What a manifest is checked for: the batch its keys belong to, and what is let pass.
 
-    With `keep_invalid` the bad rows themselves are kept, for the ledger.
+    With `keep_invalid` the bad rows themselves are kept, for the ledger. `moment` has the values of the place-holders
+    `{date}` and `{time}` in defaults.
     """
 
     batch: str = ""
     allow_duplicates: bool = False
     keep_invalid: bool = False
+    foreign_arns: ForeignArns = "warn"
+    moment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def run(self) -> dict[str, str]:
+        """The place-holders of defaults that are the same in all rows."""
+        return {**self.moment, "batch": self.batch}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,8 @@ class InvalidRow:
 class Inventory:
     """What the first pass found. `problems` holds the first hundred; `alike` and `problem_count` count all.
 
+    `warned` has what is odd about rows that may be sent.
+
     Where the header is wrong the manifest is not readable, and none of its rows may be sent.
     """
 
@@ -68,6 +81,7 @@ class Inventory:
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
     alike: Alike = field(default_factory=Alike)
+    warned: Alike = field(default_factory=Alike)
     invalid_count: int = 0
     invalid: list[InvalidRow] = field(default_factory=list)
     is_readable: bool = True
@@ -76,6 +90,15 @@ class Inventory:
     def row_count(self) -> int:
         """Rows of the manifest, good or not."""
         return len(self.index) + self.invalid_count
+
+    def account_of(self, membership: str) -> str:
+        """The account of a membership, whose rows may name none: then, as memberships are the caller's, another's."""
+        return self.accounts.get(membership) or next(iter(self.accounts.values()), "")
+
+    @property
+    def warnings(self) -> tuple[RowWarning, ...]:
+        """What may not be meant, each kind once."""
+        return self.warned.warnings()
 
     def refuse(self, row: Row, problems: tuple[Problem, ...], terms: Terms) -> None:
         """Note what is wrong with a row."""
@@ -112,7 +135,8 @@ def take_inventory(
             for problem in problems:
                 found(problem)
         else:
-            across.accept(row, ordinal)
+            for problem in across.accept(row, ordinal):
+                inventory.warned.add(problem)
     inventory.region = across.region
     return inventory
 
@@ -127,7 +151,7 @@ class _AcrossRows:
         self._names: dict[int, int] = {}  # hashes, since a million names as texts would take 200 MB
         self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
-        self._good_places: set[tuple[str, str]] = set()
+        self._usual: set[tuple[str | None, ...]] = set()
         self.accounts: dict[str, str] = {}
         self.region = ""
 
@@ -135,19 +159,31 @@ class _AcrossRows:
         """Compare a row with those before it: how many are identical, and what is wrong."""
         if row.problems and self._terms.keep_invalid:
             return 0, ()  # it is left out, and so in nobody's way
-        places = () if row.problems else self._check_places(row)
+        places: tuple[Problem, ...] = ()
+        if row.problems:
+            places = self.foreign(row, "error")
+        elif _arns(row) not in self._usual:
+            places = (*self.foreign(row, "error"), *self._check_region(row))
         if row.variables and not row.problems:
             places += self._check_priority(row)
-        membership, name = row.request.get("membershipIdentifier"), row.request.get("name")
-        if not (isinstance(membership, str) and isinstance(name, str)):
+        place = results_place(row.request)
+        if place is None:
             return 0, places
-        hashed = hash((membership, name))
+        hashed = hash(place)
         number = self._names.get(hashed)
         if number is None:
             self._names[hashed] = self._number(row, is_good=not (row.problems or places))
             return 0, places
-        ordinal, repeated = self._compare(row, membership, name, number)
+        ordinal, repeated = self._compare(row, place, number)
         return ordinal, (*places, *repeated)
+
+    def foreign(self, row: Row, handling: ForeignArns) -> tuple[Problem, ...]:
+        """Name what is of another membership or account, where the terms say that it is handled so."""
+        if self._terms.foreign_arns != handling:
+            return ()
+        account = self.accounts.get(_text(row.request, "membershipIdentifier"), "")
+        faults = foreign_arns(row.request, account)
+        return tuple(self._reader.problem(row, fault.path, fault.wrong, fault.right) for fault in faults)
 
     def _number(self, row: Row, *, is_good: bool) -> int:
         """What a row is called among the names: its number in the index where it will come there, else below 0."""
@@ -162,23 +198,13 @@ class _AcrossRows:
             return self._bad_rows[-number - 1]
         return self._index.offsets[number], self._index.lines[number]
 
-    def _check_places(self, row: Row) -> tuple[Problem, ...]:
-        """One region a run, one account a membership. What once passed is not looked at again."""
-        membership, model = row.request["membershipIdentifier"], row.request["trainedModelArn"]
-        if (membership, model) in self._good_places:
+    def _check_region(self, row: Row) -> tuple[Problem, ...]:
+        """One region a run."""
+        region = row.request["trainedModelArn"].split(":")[3]
+        if region == (self.region or region):
             return ()
-        region, account = model.split(":")[3:5]
-        problems = []
-        if region != (self.region or region):
-            wrong = f"region {region}, but the rows above are in {self.region}"
-            right = "a run serves one region: split the manifest"
-            problems.append(self._reader.problem(row, "trainedModelArn", wrong, right))
-        first_account = self.accounts.get(membership, account)
-        if account != first_account:
-            wrong = f"account {account}, but the rows above have membership {membership} in {first_account}"
-            right = "a membership belongs to one account: correct the ARN"
-            problems.append(self._reader.problem(row, "trainedModelArn", wrong, right))
-        return tuple(problems)
+        wrong = f"region {region}, but the rows above are in {self.region}"
+        return (self._reader.problem(row, "trainedModelArn", wrong, "a run serves one region: split the manifest"),)
 
     def _check_priority(self, row: Row) -> tuple[Problem, ...]:
         """A whole number, where there is one."""
@@ -188,14 +214,14 @@ class _AcrossRows:
         wrong, right = f"priority {given!r} is no whole number", "write one up to six digits, such as 10 or -1"
         return (self._reader.problem(row, f"var.{PRIORITY}", wrong, right),)
 
-    def _compare(self, row: Row, membership: str, name: str, number: int) -> tuple[int, tuple[Problem, ...]]:
-        """Compare a row with the earlier one that seems to have its name."""
+    def _compare(self, row: Row, place: tuple[str, str, str], number: int) -> tuple[int, tuple[Problem, ...]]:
+        """Compare a row with the earlier one whose results seem to go to the same place."""
         offset, line = self._place(number)
         earlier = self._reader.row_at(offset, line).request
-        if (earlier.get("membershipIdentifier"), earlier.get("name")) != (membership, name):
-            return 0, ()  # two names with one hash
+        if results_place(earlier) != place:
+            return 0, ()  # two places with one hash
         if earlier != row.request:
-            wrong = f"the name {name!r} is used on line {line} too, in the same membership"
+            wrong = f"the name {place[-1]!r} is used on line {line} too, for the same membership and trained model"
             right = "give each job a name of its own: the service would overwrite one's results with the other's"
             return 0, (self._reader.problem(row, "name", wrong, right),)
         if not self._terms.allow_duplicates:
@@ -207,15 +233,42 @@ class _AcrossRows:
         self._repeats[number] = self._repeats.get(number, 0) + 1
         return self._repeats[number], ()
 
-    def accept(self, row: Row, ordinal: int) -> None:
-        """Take a good row into the index."""
-        membership, model = place = row.request["membershipIdentifier"], row.request["trainedModelArn"]
-        if place not in self._good_places:
-            self.region, self.accounts[membership] = model.split(":")[3:5]
-            self._good_places.add(place)
+    def _note_account(self, membership: str, account: str) -> None:
+        """Keep the first account that an ARN of a membership names."""
+        if account:
+            self.accounts.setdefault(membership, account)
+
+    def _remember(self, arns: tuple[str | None, ...]) -> None:
+        """Keep what need not be looked at again: in many rows ARNs are the same."""
+        if len(self._usual) >= _REMEMBERED_ARNS:
+            self._usual.clear()
+        self._usual.add(arns)
+
+    def accept(self, row: Row, ordinal: int) -> tuple[Problem, ...]:
+        """Take a good row into the index; gives what is odd about it."""
+        arns = _arns(row)
+        warnings: tuple[Problem, ...] = ()
+        if arns not in self._usual:
+            warnings = self.foreign(row, "warn")
+            self.region = row.request["trainedModelArn"].split(":")[3]
+            self._note_account(row.request["membershipIdentifier"], account_of_membership(row.request))
+            if not warnings:
+                self._remember(arns)
         digest = job_digest(canonical(row.request), batch=self._terms.batch, ordinal=ordinal)
         priority = int(row.variables.get(PRIORITY, "0")) if row.variables else 0
-        self._index.add(row, membership, digest, ordinal, priority=priority)
+        self._index.add(row, row.request["membershipIdentifier"], digest, ordinal, priority=priority)
+        return warnings
+
+
+def _arns(row: Row) -> tuple[str | None, ...]:
+    """What decides of a good row whether its region, membership and account are those of the others."""
+    request = row.request
+    return (
+        request["membershipIdentifier"],
+        request["trainedModelArn"],
+        request["dataSource"]["mlInputChannelArn"],
+        request.get("configuredModelAlgorithmAssociationArn"),
+    )
 
 
 def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> InvalidRow:

@@ -5,10 +5,13 @@ Their keys tell a job that a ledger has lost from one of another ledger. Nothing
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from batchsubmit.book import Book
 from batchsubmit.config import Settings
 from batchsubmit.counting import counted
+from batchsubmit.handover.batchid import placeholders_at
+from batchsubmit.jobs import Job
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.index import job_at
 from batchsubmit.sources.inventory import Terms
@@ -20,6 +23,11 @@ class NewRow:
 
     membership: str
     name: str
+    trained_model: str
+
+
+def _row(job: Job) -> NewRow:
+    return NewRow(membership=job.membership, name=job.name, trained_model=job.trained_model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +40,13 @@ class NewRows:
 
 
 async def read_new_rows(manifest: str, settings: Settings, book: Book, *, batch: str, region: str | None) -> NewRows:
-    """Read a manifest as a run would, and leave out what the ledger knows. Raises UsageError, StoppedError."""
-    terms = Terms(batch=batch, allow_duplicates=True, keep_invalid=True)
+    """Read a manifest as the last run did, and leave out what the ledger knows. Raises UsageError, StoppedError."""
+    moment = placeholders_at(datetime.fromisoformat(book.runs[-1].at), settings.submit) if book.runs else {}
+    terms = Terms(batch=batch, allow_duplicates=True, keep_invalid=True, moment=moment)
     async with open_checked_manifest(manifest, settings, region=region, terms=terms) as (spooled, reader, inventory):
         index = inventory.index
         jobs = (job_at(reader, index, number, batch=batch) for number, key in enumerate(index) if book.get(key) is None)
-        by_key = {job.key: NewRow(membership=job.membership, name=job.name) for job in jobs if job is not None}
+        by_key = {job.key: _row(job) for job in jobs if job is not None}
         trouble = ""
         if inventory.problem_count:
             trouble = (

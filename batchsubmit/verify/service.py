@@ -94,14 +94,14 @@ class Verifier:
         self._known = known
         self._now = now
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
-        self._rows_by_name: dict[str, dict[str, str]] = {}
+        self._rows_by_place: dict[str, dict[tuple[str, str], str]] = {}
         for key, row in known.rows.by_key.items():
-            self._rows_by_name.setdefault(row.membership, {})[row.name] = key
+            self._rows_by_place.setdefault(row.membership, {})[row.trained_model, row.name] = key
 
     async def compare(self, window: tuple[str, str]) -> Comparison:
         """Find every discrepancy; `window` is the time of the ledger's first and last event. Raises ReadError."""
         since, until = (datetime.fromisoformat(moment) for moment in window)
-        called: dict[str, list[JobState]] = {membership: [] for membership in self._rows_by_name}
+        called: dict[str, list[JobState]] = {membership: [] for membership in self._rows_by_place}
         for state in self._book:
             if state.attempt or state.arn:
                 called.setdefault(state.membership, []).append(state)
@@ -139,7 +139,7 @@ class Verifier:
 
         Those that were deleted since they were listed are left out.
         """
-        names = {state.name for state in states} | self._rows_by_name.get(membership, {}).keys()
+        names = {state.name for state in states} | {name for _, name in self._rows_by_place.get(membership, ())}
         chosen = [job for job in strangers if job.arn not in later or job.name in names]
         chosen.sort(key=lambda job: (job.created_at, job.arn))
         details = await asyncio.gather(*(self._details(membership, job.arn) for job in chosen))
@@ -189,10 +189,11 @@ class Verifier:
         """Where ours carry no tags, jobs that have but the name of a row: told, since a run would start the row."""
         if self._known.tag_jobs:
             return
-        rows = self._rows_by_name.get(membership, {})
+        rows = self._rows_by_place.get(membership, {})
         for job in untagged:
-            if job.name in rows and job.arn not in self._known.others:
-                stamp: Stamp = {"at": self._now, "job": rows[job.name], "membership": membership, "name": job.name}
+            key = rows.get((job.trained_model, job.name))
+            if key and job.arn not in self._known.others:
+                stamp: Stamp = {"at": self._now, "job": key, "membership": membership, "name": job.name}
                 yield _discrepancy(Kind.ORPHAN, stamp, job.arn, detail=_UNTAGGED_ROW)
 
     async def _details(self, membership: str, arn: str) -> JobDetails | None:

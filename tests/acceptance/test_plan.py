@@ -248,6 +248,19 @@ def test_submit_at_a_terminal_shows_the_plan_and_asks(submitting: Program, sandb
     assert sorted(sandbox.names()) == ["a", "b"]
 
 
+def test_the_question_shows_warnings_before_the_answer(submitting: Program, sandbox: Sandbox) -> None:
+    """Whoever says no has overwritten nothing."""
+    write_manifest(submitting, ["a"])
+    assert submitting.run("submit", "jobs.csv", "--batch-id", "monday").status == 0
+    terminal = Terminal(submitting, "submit", "jobs.csv", "--batch-id", "tuesday")
+    terminal.read_until("Go on?")
+    assert "warning: jobs.csv:2:1: name: 'a' with this trained model was submitted before" in terminal.shown
+    assert "overwritten" in terminal.shown
+    terminal.type("n\n")
+    assert terminal.end() == 3
+    assert sandbox.names() == ["a"]
+
+
 @pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"])
 def test_whoever_does_not_say_yes_sends_nothing(submitting: Program, sandbox: Sandbox, answer: str) -> None:
     """No, nothing and end of file: status 3, and no ledger."""

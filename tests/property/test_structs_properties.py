@@ -84,6 +84,8 @@ def findings(inventory: Inventory) -> tuple[object, ...]:
         inventory.problem_count,
         inventory.invalid_count,
         inventory.invalid,
+        inventory.warnings,
+        inventory.accounts,
     )
 
 
@@ -151,3 +153,12 @@ def test_a_good_request_is_not_explained() -> None:
         whole = WHOLE | {"name": f"job-{number}", "environment": {"A": str(number)}}
         assert checker.check(whole) == []
     assert checker.explained == 1
+
+
+def test_what_precedes_an_arn_s_last_slash_is_compared() -> None:
+    """Where channels vary from row to row, one of another account is found."""
+    rows = [[cell.replace("{}", str(number)) for cell in COLUMNS.values()] for number in range(40)]
+    rows[20][3] = rows[20][3].replace(ACCOUNT, "999988887777")
+    data = b"".join(spelled([list(COLUMNS), *rows], ",", "\n", csv.QUOTE_MINIMAL))
+    inventory = inventory_of(RequestChecker(region=REGION), data, {}, Terms(foreign_arns="error"))
+    assert [(problem.line, problem.column) for problem in inventory.problems] == [(22, 4)]

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchsubmit.config import SubmitSettings
 from batchsubmit.errors import UsageError
-from batchsubmit.handover.batchid import expand, expand_path, placeholders, zone_named
+from batchsubmit.handover.batchid import expand, expand_path, placeholders, placeholders_at, zone_named
 
 BERLIN = zone_named("Europe/Berlin")
 NOON = time(12)
@@ -29,6 +30,14 @@ def test_a_night_has_one_date_also_when_it_is_started_again_after_midnight(hour:
     """Or its jobs would get new keys and be sent a second time."""
     moment = datetime(2026, 11, 23, tzinfo=BERLIN) + timedelta(hours=hour)
     assert placeholders(moment, day_begins=NOON)["date"] == date
+
+
+def test_zone_and_beginning_of_days_are_those_of_the_settings() -> None:
+    """UTC and midnight where they say nothing."""
+    moment = datetime(2026, 11, 24, 0, 30, tzinfo=UTC)
+    assert placeholders_at(moment, SubmitSettings())["date"] == "2026-11-24"
+    night = SubmitSettings(time_zone="Europe/Berlin", day_begins="12:00")
+    assert placeholders_at(moment, night) == {"date": "2026-11-23", "time": "013000"}
 
 
 @given(st.datetimes(min_value=datetime(2020, 1, 1), max_value=datetime(2040, 1, 1)), st.times())  # noqa: DTZ001 (aware below)

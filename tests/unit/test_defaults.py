@@ -122,3 +122,38 @@ def test_wrong_defaults_are_errors_of_the_settings(defaults: dict[str, Any], mes
     """One error at the start instead of one a row."""
     with pytest.raises(UsageError, match=message):
         Defaults(defaults, CHECKER)
+
+
+RUN = {"batch": "nightly", "date": "2026-11-23", "time": "220000"}
+
+
+def test_place_holders_of_the_run_are_filled_in() -> None:
+    """`{batch}`, `{date}` and `{time}`, beside the row's own."""
+    defaults = Defaults({"name": "{job}-{date}", "description": "{batch} {time}"}, CHECKER, RUN)
+    request: dict[str, Any] = {}
+    assert defaults.fill(request, {"job": "churn-001"}) == []
+    assert request == {"name": "churn-001-2026-11-23", "description": "nightly 220000"}
+
+
+def test_a_variable_of_the_row_goes_before_the_run_s_place_holder() -> None:
+    """Manifests that have a column var.date keep their names and keys."""
+    request: dict[str, Any] = {}
+    Defaults({"name": "{date}", "description": "{var.date}"}, CHECKER, RUN).fill(request, {"date": "monday"})
+    assert request == {"name": "monday", "description": "monday"}
+
+
+def test_a_batch_that_is_not_named_cannot_be_filled_in() -> None:
+    """It says how to name it."""
+    [fault] = Defaults({"name": "{batch}"}, CHECKER, {"batch": ""}).fill({}, {})
+    assert str(fault) == "name: its default needs {batch}, and there is none; name it with --batch-id"
+
+
+@pytest.mark.parametrize(("text", "is_refused"), [("{date}", True), ("{time}", True), ("{batch} {var.date}", False)])
+def test_a_moment_is_refused_where_messages_come_again(text: str, *, is_refused: bool) -> None:
+    """On another day they would be other jobs."""
+    defaults = Defaults({"name": text}, CHECKER)
+    if is_refused:
+        with pytest.raises(UsageError, match="worker cannot fill in"):
+            defaults.refuse_moment()
+    else:
+        defaults.refuse_moment()

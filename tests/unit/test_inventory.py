@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, request_named
-from strategies import MEMBERSHIP, REGION, arn
+from strategies import ACCOUNT, MEMBERSHIP, REGION, arn
 
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Failed
@@ -80,7 +80,7 @@ def test_identical_rows_may_be_jobs_of_their_own() -> None:
     assert keys(A) == three[:1]
 
 
-def test_a_name_used_twice_in_a_membership_is_a_problem() -> None:
+def test_a_name_used_twice_for_a_membership_and_model_is_a_problem() -> None:
     """The service would overwrite one's results with the other's. Not even --allow-duplicates lets it pass."""
     for allow_duplicates in (False, True):
         inventory = inventory_of(A, request_named("a", description="other"), allow_duplicates=allow_duplicates)
@@ -89,9 +89,20 @@ def test_a_name_used_twice_in_a_membership_is_a_problem() -> None:
         assert "used on line 1" in problem.wrong
 
 
-def test_a_name_may_be_used_in_two_memberships() -> None:
+def test_a_name_may_be_used_in_two_memberships_and_for_two_models() -> None:
     """Their outputs are apart."""
-    assert inventory_of(A, request_named("a", membership=OTHER_MEMBERSHIP)).problem_count == 0
+    others = (request_named("a", membership=OTHER_MEMBERSHIP), request_named("a", model="two"))
+    assert inventory_of(A, *others).problem_count == 0
+
+
+def test_a_name_used_for_two_versions_of_a_model_is_a_problem() -> None:
+    """Results go by the model's name."""
+    versions = [
+        request_named("a", trainedModelVersionIdentifier=f"{digit * 8}-{'-'.join([digit * 4] * 3)}-{digit * 12}")
+        for digit in "12"
+    ]
+    [problem] = inventory_of(*versions).problems
+    assert "same membership and trained model" in problem.wrong
 
 
 def test_a_manifest_serves_one_region() -> None:
@@ -104,15 +115,32 @@ def test_a_manifest_serves_one_region() -> None:
     assert "split the manifest" in problem.right
 
 
-def test_a_membership_belongs_to_one_account() -> None:
-    """Two accounts mean a wrong ARN."""
+def test_another_account_than_in_the_rows_above_is_foreign() -> None:
+    """A membership belongs to one account: the first that its own ARNs name."""
     elsewhere = request_named("b")
     for member, value in (("trainedModelArn", "trained-model"), ("mlInputChannelArn", "ml-input-channel")):
         holder = elsewhere if member in elsewhere else elsewhere["dataSource"]
         holder[member] = arn(value, account=ACCOUNTLESS)
-    [problem] = inventory_of(A, elsewhere).problems
+    warned = inventory_of(A, elsewhere)
+    assert (warned.problem_count, warned.accounts) == (0, {MEMBERSHIP: ACCOUNT})
+    assert [each.path for each in warned.warnings] == ["trainedModelArn", "dataSource.mlInputChannelArn"]
+    problem, _ = inventory_of(A, elsewhere, foreign_arns="error").problems
     assert problem.path == "trainedModelArn"
     assert ACCOUNTLESS in problem.wrong
+    assert inventory_of(A, elsewhere, foreign_arns="allow").warnings == ()
+
+
+def test_the_account_of_a_membership_is_never_that_of_another_s_arn() -> None:
+    """Where its rows name none of its own, it is the caller's, as are all memberships."""
+    theirs = {
+        "trainedModelArn": arn("trained-model", membership=OTHER_MEMBERSHIP, account=ACCOUNTLESS),
+        "dataSource": {"mlInputChannelArn": arn("ml-input-channel", membership=OTHER_MEMBERSHIP, account=ACCOUNTLESS)},
+    }
+    foreign = {**A, **theirs}
+    assert inventory_of(foreign).account_of(MEMBERSHIP) == ""
+    assert inventory_of(B, foreign).account_of(MEMBERSHIP) == ACCOUNT
+    other = {**foreign, "membershipIdentifier": "1" * 8 + MEMBERSHIP[8:]}
+    assert inventory_of(B, other).account_of(other["membershipIdentifier"]) == ACCOUNT
 
 
 def test_problems_of_two_rows_are_told_with_the_manifest_s_name() -> None:

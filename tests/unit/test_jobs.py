@@ -4,10 +4,10 @@ import re
 from itertools import combinations
 
 import pytest
-from conftest import job_named
+from conftest import OTHER_MEMBERSHIP, job_named, request_named
 from strategies import arn
 
-from batchsubmit.jobs import job_digest, key_text
+from batchsubmit.jobs import job_digest, key_text, results_place
 
 
 def test_a_key_is_26_lower_case_characters_that_a_tag_can_carry() -> None:
@@ -40,3 +40,12 @@ def test_request_batch_and_ordinal_are_never_mistaken_for_one_another(
 def test_a_job_names_the_model_that_its_request_runs() -> None:
     """The lookup lists by it."""
     assert job_named("a").trained_model == arn("trained-model")
+
+
+def test_results_go_to_one_place_by_membership_model_and_name() -> None:
+    """Nothing else keeps two jobs apart, not even the version of the model."""
+    place = results_place(request_named("a"))
+    assert results_place(request_named("a", description="other", trainedModelVersionIdentifier="x")) == place
+    others = [request_named("b"), request_named("a", model="two"), request_named("a", membership=OTHER_MEMBERSHIP)]
+    assert place not in map(results_place, others)
+    assert results_place({"name": "a", "trainedModelArn": 7}) is None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CSV_HEADER, EPOCH, OTHER_MEMBERSHIP, csv_text, job_named, request_named, write_jsonl
-from strategies import MEMBERSHIP, REGION
+from strategies import MEMBERSHIP, REGION, arn
 
 from batchsubmit.book import Book
 from batchsubmit.clock import timestamp
@@ -26,8 +26,12 @@ async def test_rows_have_the_keys_that_a_run_gives_them(tmp_path: Path) -> None:
     manifest = write_jsonl(tmp_path / "jobs.jsonl", [request_named("a"), far])
     rows = await new_rows(manifest)
     assert rows.by_key == {
-        job_named("a").key: NewRow(membership=MEMBERSHIP, name="a"),
-        job_named("far", membership=OTHER_MEMBERSHIP).key: NewRow(membership=OTHER_MEMBERSHIP, name="far"),
+        job_named("a").key: NewRow(membership=MEMBERSHIP, name="a", trained_model=arn("trained-model")),
+        job_named("far", membership=OTHER_MEMBERSHIP).key: NewRow(
+            membership=OTHER_MEMBERSHIP,
+            name="far",
+            trained_model=arn("trained-model", membership=OTHER_MEMBERSHIP),
+        ),
     }
     assert (rows.region, rows.trouble) == (REGION, "")
     tonight = key_text(job_digest(canonical(request_named("a")), batch="tonight"))

@@ -58,6 +58,7 @@ def test_the_nightly_settings_make_one_batch_of_a_night() -> None:
     ]
     assert {each.batch for each in requests} == {"nightly-2026-11-23"}
     assert {each.ledger for each in requests} == {Path("nightly-2026-11-23.ledger.jsonl")}
+    assert {each.moment["date"] for each in requests} == {"2026-11-23"}
     assert {each.deadline for each in requests} == {datetime(2026, 11, 24, 6, tzinfo=UTC)}
     assert all(each.wait for each in requests)
     following, _ = read(datetime(2026, 11, 24, 22, tzinfo=UTC), config=CONFIGS / "nightly.toml")

@@ -197,6 +197,13 @@ def test_the_account_of_the_model_has_a_quota_around_its_memberships() -> None:
     sandbox.service.call(START, request(membership=OTHER_MEMBERSHIP, account="210987654321"))
 
 
+def test_a_job_is_of_its_membership_s_account_whoever_s_model_it_runs() -> None:
+    """The caller's, and not that of another member's ARN."""
+    sandbox = Sandbox()
+    theirs = model_of(OTHER_MEMBERSHIP, "210987654321")
+    assert sandbox.start(trainedModelArn=theirs).split(":")[4] == ACCOUNT
+
+
 def test_a_finished_job_gives_its_slot_back() -> None:
     """Pending and running jobs hold slots, finished ones none."""
     sandbox = Sandbox(per_membership=1)
@@ -361,13 +368,13 @@ def test_models_can_be_missing_or_not_active() -> None:
     assert training.service.call("GetTrainedModel", asked)["status"] == "CREATE_IN_PROGRESS"
 
 
-def test_channels_can_be_missing_not_active_or_of_another_membership() -> None:
+def test_channels_can_be_missing_or_not_active() -> None:
     """404 and 409 for Start as for Get; every other channel works."""
     channel = request()["dataSource"]["mlInputChannelArn"]
     asked = {"membershipIdentifier": MEMBERSHIP, "mlInputChannelArn": channel}
     assert Sandbox().service.call("GetMLInputChannel", asked)["status"] == "ACTIVE"
     elsewhere = asked | {"membershipIdentifier": OTHER_MEMBERSHIP}
-    assert Sandbox().refusal("GetMLInputChannel", elsewhere).code == "ResourceNotFoundException"
+    assert Sandbox().service.call("GetMLInputChannel", elsewhere)["status"] == "ACTIVE"
     missing = Sandbox(missing_channels=frozenset({channel}))
     assert missing.refusal(START, request()).code == "ResourceNotFoundException"
     assert missing.refusal("GetMLInputChannel", asked).code == "ResourceNotFoundException"

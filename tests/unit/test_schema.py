@@ -10,8 +10,14 @@ import pytest
 from strategies import ACCOUNT, MEMBERSHIP, REGION, arn, minimal_request
 
 from batchsubmit.schema import RequestChecker, canonical, json_schema, read_json
+from batchsubmit.schema.arns import account_of_membership, foreign_arns, partition_of
 
 OTHER_MEMBERSHIP = "f" * 8 + MEMBERSHIP[8:]
+
+
+def _theirs(kind: str) -> str:
+    """The ARN of a resource of another member."""
+    return arn(kind, membership=OTHER_MEMBERSHIP, account="9" * 12)
 
 
 def faults(*, region: str | None = None, own_tag: bool = True, **members: object) -> list[str]:
@@ -124,18 +130,20 @@ def test_aws_tags_are_refused_without_being_counted() -> None:
 @pytest.mark.parametrize(
     ("members", "region", "expected"),
     [
-        (
-            {"trainedModelArn": arn("trained-model", membership=OTHER_MEMBERSHIP)},
-            None,
-            ["must be of the row's membership"],
-        ),
         ({"trainedModelArn": arn("trained-model", region="eu-west-1")}, None, ["mlInputChannelArn: is in region"]),
-        ({"trainedModelArn": arn("trained-model", account="9" * 12)}, None, ["mlInputChannelArn: is in account"]),
+        ({"trainedModelArn": arn("trained-model", membership=OTHER_MEMBERSHIP)}, None, []),
+        ({"trainedModelArn": arn("trained-model", account="9" * 12)}, None, []),
+        (
+            {"configuredModelAlgorithmAssociationArn": _theirs("configured-model-algorithm-association")},
+            REGION,
+            [],
+        ),
         (
             {"trainedModelArn": arn("trained-model").replace("aws", "aws-cn")},
             None,
             ["mlInputChannelArn: is in partition"],
         ),
+        ({"kmsKeyArn": f"arn:aws-cn:kms:{REGION}:{ACCOUNT}:key/x"}, REGION, ["kmsKeyArn: is in partition aws-cn"]),
         ({}, "us-east-1", ["trainedModelArn: is in region", "dataSource.mlInputChannelArn: is in region"]),
         ({"kmsKeyArn": f"arn:aws:kms:us-east-1:{ACCOUNT}:key/x"}, None, ["kmsKeyArn: is in region us-east-1"]),
         ({"kmsKeyArn": f"arn:aws:kms:{REGION}:999999999999:key/x"}, REGION, []),
@@ -149,10 +157,60 @@ def test_aws_tags_are_refused_without_being_counted() -> None:
     ],
 )
 def test_arns_must_agree(members: dict[str, Any], region: str | None, expected: list[str]) -> None:
-    """With the row's membership, with each other and with the client's region; ill-formed ones have one fault."""
+    """With the client's region and its partition, or with each other; ill-formed ones have one fault."""
     found = faults(region=region, **members)
     assert len(found) == len(expected)
     assert all(part in fault for part, fault in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("members", "account", "expected"),
+    [
+        ({}, "", []),
+        ({"configuredModelAlgorithmAssociationArn": _theirs("configured-model-algorithm-association")}, "", []),
+        ({"trainedModelArn": _theirs("trained-model")}, "", ["trainedModelArn: is of another membership"]),
+        (
+            {"dataSource": {"mlInputChannelArn": _theirs("ml-input-channel")}},
+            "",
+            ["dataSource.mlInputChannelArn: is of another membership"],
+        ),
+        (
+            {"dataSource": {"mlInputChannelArn": arn("ml-input-channel", account="9" * 12)}},
+            "",
+            ["dataSource.mlInputChannelArn: is of another account, '999999999999'"],
+        ),
+        (
+            {},
+            "9" * 12,
+            ["trainedModelArn: is of another account", "mlInputChannelArn: is of another account"],
+        ),
+        ({"trainedModelArn": 7, "dataSource": "x"}, "", []),
+        ({"membershipIdentifier": "ill-formed"}, "", []),
+    ],
+)
+def test_trained_models_and_channels_of_others_are_found(
+    members: dict[str, Any], account: str, expected: list[str]
+) -> None:
+    """By membership, and by the account that the membership has elsewhere; never an association."""
+    found = list(map(str, foreign_arns(minimal_request(**members), account)))
+    assert len(found) == len(expected)
+    assert all(part in fault for part, fault in zip(expected, found, strict=True))
+
+
+def test_a_membership_s_account_comes_from_an_arn_of_its_own() -> None:
+    """Where all ARNs are of others, nothing tells it."""
+    theirs = {"mlInputChannelArn": _theirs("ml-input-channel")}
+    assert account_of_membership(minimal_request(trainedModelArn=_theirs("trained-model"))) == ACCOUNT
+    assert account_of_membership(minimal_request(trainedModelArn=_theirs("trained-model"), dataSource=theirs)) == ""
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [("eu-central-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("nowhere", None)],
+)
+def test_a_region_has_a_partition(region: str, partition: str | None) -> None:
+    """As botocore knows them."""
+    assert partition_of(region) == partition
 
 
 def test_environment_values_are_never_quoted() -> None:

@@ -383,7 +383,7 @@ async def test_repairing_only_appends(bench: Bench) -> None:
     assert bench.faults() == []
 
 
-ROWS = NewRows(by_key={B.key: NewRow(membership=B.membership, name=B.name)})
+ROWS = NewRows(by_key={B.key: NewRow(membership=B.membership, name=B.name, trained_model=B.trained_model)})
 UNSEEN = NewRows(trouble="jobs.csv: there is no such file")
 
 
@@ -427,7 +427,7 @@ async def test_a_membership_that_only_rows_are_in_is_read_too(bench: Bench) -> N
     far = job_named("far", membership=OTHER_MEMBERSHIP)
     await bench.accept(A)
     arn = await bench.start(far)
-    rows = NewRows(by_key={far.key: NewRow(membership=OTHER_MEMBERSHIP, name="far")})
+    rows = NewRows(by_key={far.key: NewRow(membership=OTHER_MEMBERSHIP, name="far", trained_model=far.trained_model)})
     [found] = await bench.compare(rows=rows)
     assert (found.kind, found.membership, found.arn) == (Kind.ORPHAN, OTHER_MEMBERSHIP, arn)
     assert found.repair is not None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from batchsubmit.config import Settings
 from batchsubmit.counting import counted
 from batchsubmit.errors import UsageError
+from batchsubmit.logger import get_logger
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Inventory, Terms
 from batchsubmit.sources.manifest import ManifestDelivery, ManifestSource
@@ -105,6 +106,8 @@ async def expand(pointer: Pointer, settings: Settings, *, region: str, books: Bo
                 return Poison("InvalidManifest", str(exc))
             if inventory.problems:
                 return Poison("InvalidManifest", _told(inventory))
+            for warning in inventory.warnings:
+                get_logger().warning("checks.foreign_arn", reason=str(warning))
             actions = dict(zip(inventory.index, await books.standing(list(inventory.index)), strict=True))
             for key, action in actions.items():
                 if action is Action.LOOK_UP:

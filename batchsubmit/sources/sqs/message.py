@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from batchsubmit.config import ForeignArns
 from batchsubmit.jobs import Failed, Job, job_digest, key_text
+from batchsubmit.logger import get_logger
 from batchsubmit.schema import Fault, JsonError, RequestChecker, canonical, read_json, without_nulls
+from batchsubmit.schema.arns import foreign_arns
 from batchsubmit.schema.faults import described
 from batchsubmit.sources.defaults import Defaults, complete
 from batchsubmit.sources.jsonlfile import take_variables
@@ -91,12 +94,28 @@ Judgement: TypeAlias = Request | Pointer | Nothing | Poison
 
 
 class Judge:
-    """Reads messages. `batch` is for those that name none."""
+    """Reads messages. `batch` is for those that name none. Raises UsageError where the defaults cannot be right."""
 
-    def __init__(self, checker: RequestChecker, *, defaults: Mapping[str, Any], batch: str = "") -> None:
+    def __init__(
+        self,
+        checker: RequestChecker,
+        *,
+        defaults: Mapping[str, Any],
+        batch: str = "",
+        foreign_arns: ForeignArns = "warn",
+    ) -> None:
         self._checker = checker
         self._defaults = Defaults(defaults, checker)
         self._batch = batch
+        self._foreign_arns = foreign_arns
+        self._warned: set[str] = set()
+
+    def _warn(self, fault: Fault) -> None:
+        """Log what may not be meant, the first time that it is met."""
+        kind = f"{fault.path} {fault.wrong.partition(',')[0]}"
+        if kind not in self._warned:
+            self._warned.add(kind)
+            get_logger().warning("checks.foreign_arn", reason=str(fault))
 
     def judge(self, message: Message) -> Judgement:
         """Say what a message asks for."""
@@ -129,10 +148,15 @@ class Judge:
 
     def _judge_request(self, request: dict[str, Any], batch: str, attributes: Mapping[str, str]) -> Judgement:
         variables, faults = take_variables(request)
-        faults += complete(request, variables, self._defaults, self._checker)
+        faults += complete(request, variables, self._defaults.of_run({"batch": batch}), self._checker)
+        foreign = [] if self._foreign_arns == "allow" else list(foreign_arns(request))
+        if self._foreign_arns == "error":
+            faults += foreign
         if faults:
             reason = _told(faults)
             return Poison("InvalidRequest", reason, _text(request, "membershipIdentifier"), _text(request, "name"))
+        for fault in foreign:
+            self._warn(fault)
         request = without_nulls(request)
         key = attributes.get(KEY_ATTRIBUTE)
         if key is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Job
+from batchsubmit.schema.arns import account_of_membership
 from batchsubmit.sources.delivery import Delivery
 from batchsubmit.sources.sqs.expansion import Expansion
 from batchsubmit.sources.sqs.intake import Intake
@@ -117,10 +118,10 @@ class SqsSource:
         return max(now - min(sent, default=now), 0.0)
 
     def account_of(self, membership: str) -> str:
-        """The account of a membership that has a job here, by its trained model's ARN."""
+        """The account of a membership that has a job here, by the ARNs that are of the membership."""
         lane = self._stock.lanes.get(membership)
-        if lane and lane[0].job is not None:
-            return lane[0].job.trained_model.split(":")[4]
+        if lane and lane[0].job is not None and (account := account_of_membership(lane[0].job.request)):
+            return account
         found = (each.accounts.get(membership) for each in self._expansions.values())
         return next(filter(None, found), "")
 
