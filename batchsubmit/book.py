@@ -113,4 +113,5 @@ class Book:
     def _unpacked(self, key: str, packed: bytes) -> JobState:
         number, name, since, message, last_part = _decode(packed)
         shared = self._shared[number]
-        return replace(shared, job=key, name=name, since=since, message=message, arn=shared.arn + last_part)
+        state: JobState = replace(shared, job=key, name=name, since=since, message=message, arn=shared.arn + last_part)
+        return state

@@ -25,8 +25,8 @@ def request_type(most_tags: int, reserved_tag_keys: str) -> type[msgspec.Struct]
     shape = request_shape()
     special: dict[str, Any] = {}
     if isinstance(tags := shape.members.get(TAGS), MapOf):
-        key = _text(tags.key, refused=reserved_tag_keys)
-        special[TAGS] = _bounded(dict[key, _type(tags.value, TAGS)], tags.least, most_tags)  # type: ignore[valid-type]
+        entries: Any = dict[_text(tags.key, refused=reserved_tag_keys), _type(tags.value, TAGS)]  # type: ignore[misc]
+        special[TAGS] = _bounded(entries, tags.least, most_tags)
     return _struct(shape, "", recurring_texts(), special)
 
 
@@ -66,7 +66,7 @@ def _type(shape: Shape, path: str, any_texts: Collection[str] = ()) -> Any:  # n
         case ListOf():
             return _bounded(list[_type(shape.item, f"{path}.0")], shape.least, shape.most)  # type: ignore[misc]
         case MapOf():
-            entries = dict[_text(shape.key), _type(shape.value, path)]  # type: ignore[misc]
+            entries: Any = dict[_text(shape.key), _type(shape.value, path)]  # type: ignore[misc]
             return _bounded(entries, shape.least, shape.most)
         case Opaque():
             return Any
