@@ -3,7 +3,7 @@
 `checks` explains what is wrong with one that is not. What one of the two accepts the other accepts as well.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, assert_never
 
@@ -31,16 +31,16 @@ def request_type(most_tags: int, reserved_tag_keys: str) -> type[msgspec.Struct]
 
 
 @cache
-def recurring_texts() -> tuple[str, ...]:
-    """The dotted paths of texts that are the same in many rows, and whose patterns take most of the time of a test."""
-    return tuple(_recurring(request_shape(), ""))
+def recurring_texts() -> Mapping[str, Text]:
+    """Texts that are the same in many rows, by their dotted paths: their patterns would take most of the time."""
+    return dict(_recurring(request_shape(), ""))
 
 
-def _recurring(shape: Structure, above: str) -> Iterator[str]:
+def _recurring(shape: Structure, above: str) -> Iterator[tuple[str, Text]]:
     for name, member in shape.members.items():
         match member:
             case Text(pattern=str() as pattern) if pattern.startswith("arn:") or name == "membershipIdentifier":
-                yield f"{above}{name}"
+                yield f"{above}{name}", member
             case Structure() if name in shape.required:
                 yield from _recurring(member, f"{above}{name}.")
 

@@ -123,20 +123,16 @@ def take_inventory(
     Raises StoppedError once `is_stopped`.
     """
     inventory = Inventory(is_readable=reader.has_sound_header)
-    across = _AcrossRows(reader, inventory.index, terms)
+    across = _AcrossRows(reader, inventory, terms)
     inventory.accounts = across.accounts
     for row in reader.rows():
         if is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
-        ordinal, problems_across = across.check(row)
-        problems = (*row.problems, *problems_across)
+        problems = across.add(row)
         if problems:
             inventory.refuse(row, problems, terms)
             for problem in problems:
                 found(problem)
-        else:
-            for problem in across.accept(row, ordinal):
-                inventory.warned.add(problem)
     inventory.region = across.region
     return inventory
 
@@ -144,9 +140,10 @@ def take_inventory(
 class _AcrossRows:
     """The checks that concern more than one row. Rows with problems of their own are compared as far as they go."""
 
-    def __init__(self, reader: Reader, index: Index, terms: Terms) -> None:
+    def __init__(self, reader: Reader, inventory: Inventory, terms: Terms) -> None:
         self._reader = reader
-        self._index = index
+        self._index = inventory.index
+        self._warned = inventory.warned
         self._terms = terms
         self._names: dict[int, int] = {}  # hashes, since a million names as texts would take 200 MB
         self._bad_rows: list[tuple[int, int]] = []
@@ -155,29 +152,26 @@ class _AcrossRows:
         self.accounts: dict[str, str] = {}
         self.region = ""
 
-    def check(self, row: Row) -> tuple[int, tuple[Problem, ...]]:
-        """Compare a row with those before it: how many are identical, and what is wrong."""
-        if row.problems and self._terms.keep_invalid:
-            return 0, ()  # it is left out, and so in nobody's way
-        places: tuple[Problem, ...] = ()
+    def add(self, row: Row) -> tuple[Problem, ...]:
+        """Compare a row with those before it, and take it into the index where nothing is wrong; gives what is."""
         if row.problems:
-            places = self.foreign(row, "error")
-        elif _arns(row) not in self._usual:
-            places = (*self.foreign(row, "error"), *self._check_region(row))
-        if row.variables and not row.problems:
-            places += self._check_priority(row)
-        place = results_place(row.request)
-        if place is None:
-            return 0, places
-        hashed = hash(place)
-        number = self._names.get(hashed)
-        if number is None:
-            self._names[hashed] = self._number(row, is_good=not (row.problems or places))
-            return 0, places
-        ordinal, repeated = self._compare(row, place, number)
-        return ordinal, (*places, *repeated)
+            if self._terms.keep_invalid:
+                return row.problems  # it is left out, and so in nobody's way
+            return (*row.problems, *self._foreign(row, "error"), *self._compare(row, is_good=False)[1])
+        arns = _arns(row.request)
+        is_usual = arns in self._usual
+        problems = () if is_usual else (*self._foreign(row, "error"), *self._check_region(row))
+        if row.variables:
+            problems += self._check_priority(row)
+        ordinal, repeated = self._compare(row, is_good=not problems)
+        problems += repeated
+        if not problems:
+            if not is_usual:
+                self._learn(row, arns)
+            self._accept(row, ordinal)
+        return problems
 
-    def foreign(self, row: Row, handling: ForeignArns) -> tuple[Problem, ...]:
+    def _foreign(self, row: Row, handling: ForeignArns) -> tuple[Problem, ...]:
         """Name what is of another membership or account, where the terms say that it is handled so."""
         if self._terms.foreign_arns != handling:
             return ()
@@ -214,8 +208,16 @@ class _AcrossRows:
         wrong, right = f"priority {given!r} is no whole number", "write one up to six digits, such as 10 or -1"
         return (self._reader.problem(row, f"var.{PRIORITY}", wrong, right),)
 
-    def _compare(self, row: Row, place: tuple[str, str, str], number: int) -> tuple[int, tuple[Problem, ...]]:
-        """Compare a row with the earlier one whose results seem to go to the same place."""
+    def _compare(self, row: Row, *, is_good: bool) -> tuple[int, tuple[Problem, ...]]:
+        """Compare a row with the earlier one whose results go to the same place: how many are alike, what is wrong."""
+        place = results_place(row.request)
+        if place is None:
+            return 0, ()
+        hashed = hash(place)
+        number = self._names.get(hashed)
+        if number is None:
+            self._names[hashed] = self._number(row, is_good=is_good)
+            return 0, ()
         offset, line = self._place(number)
         earlier = self._reader.row_at(offset, line).request
         if results_place(earlier) != place:
@@ -233,36 +235,28 @@ class _AcrossRows:
         self._repeats[number] = self._repeats.get(number, 0) + 1
         return self._repeats[number], ()
 
-    def _note_account(self, membership: str, account: str) -> None:
-        """Keep the first account that an ARN of a membership names."""
+    def _learn(self, row: Row, arns: tuple[str | None, ...]) -> None:
+        """Keep what a good row's ARNs say; where nothing is odd about them, they need not be looked at again."""
+        warnings = self._foreign(row, "warn")
+        for warning in warnings:
+            self._warned.add(warning)
+        self.region = row.request["trainedModelArn"].split(":")[3]
+        account = account_of_membership(row.request)
         if account:
-            self.accounts.setdefault(membership, account)
+            self.accounts.setdefault(row.request["membershipIdentifier"], account)
+        if not warnings:
+            if len(self._usual) >= _REMEMBERED_ARNS:
+                self._usual.clear()
+            self._usual.add(arns)
 
-    def _remember(self, arns: tuple[str | None, ...]) -> None:
-        """Keep what need not be looked at again: in many rows ARNs are the same."""
-        if len(self._usual) >= _REMEMBERED_ARNS:
-            self._usual.clear()
-        self._usual.add(arns)
-
-    def accept(self, row: Row, ordinal: int) -> tuple[Problem, ...]:
-        """Take a good row into the index; gives what is odd about it."""
-        arns = _arns(row)
-        warnings: tuple[Problem, ...] = ()
-        if arns not in self._usual:
-            warnings = self.foreign(row, "warn")
-            self.region = row.request["trainedModelArn"].split(":")[3]
-            self._note_account(row.request["membershipIdentifier"], account_of_membership(row.request))
-            if not warnings:
-                self._remember(arns)
+    def _accept(self, row: Row, ordinal: int) -> None:
         digest = job_digest(canonical(row.request), batch=self._terms.batch, ordinal=ordinal)
         priority = int(row.variables.get(PRIORITY, "0")) if row.variables else 0
         self._index.add(row, row.request["membershipIdentifier"], digest, ordinal, priority=priority)
-        return warnings
 
 
-def _arns(row: Row) -> tuple[str | None, ...]:
+def _arns(request: Mapping[str, Any]) -> tuple[str | None, ...]:
     """What decides of a good row whether its region, membership and account are those of the others."""
-    request = row.request
     return (
         request["membershipIdentifier"],
         request["trainedModelArn"],

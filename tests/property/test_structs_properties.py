@@ -139,7 +139,7 @@ def test_a_manifest_is_judged_alike(data: bytes, defaults: dict[str, Any], terms
 
 
 def test_a_good_request_is_not_explained() -> None:
-    """But for the first of those that share membership and ARNs: that would take four times as long."""
+    """That would take several times as long."""
 
     class Counting(RequestChecker):
         explained = 0
@@ -152,7 +152,7 @@ def test_a_good_request_is_not_explained() -> None:
     for number in range(10):
         whole = WHOLE | {"name": f"job-{number}", "environment": {"A": str(number)}}
         assert checker.check(whole) == []
-    assert checker.explained == 1
+    assert checker.explained == 0
 
 
 def test_what_precedes_an_arn_s_last_slash_is_compared() -> None:
