@@ -30,6 +30,8 @@ OWN_TAG = "batchsubmit:key"
 _RESERVED_TAG_KEYS = f"[aA][wW][sS]:|{OWN_PREFIX}"
 _REMEMBERED_TEXTS = 4096
 
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
 
 class RequestChecker:
     """Finds every fault of a request. That there is none is tested quickly, by the types of `structs`.
@@ -52,19 +54,24 @@ class RequestChecker:
 
     def check(self, request: Mapping[str, Any]) -> list[Fault]:
         """Every fault of the request; an empty list means that it is valid."""
+        return [] if self.spelled(request) is not None else self.explain(request)
+
+    def spelled(self, request: Mapping[str, Any]) -> bytes | None:
+        """Give the canonical spelling of a good request, without its nulls; None where something is wrong."""
         try:
-            texts = self._recurring(msgspec.convert(request, self._type))
+            typed = msgspec.convert(request, self._type)
+            spelled = _encode(typed)
         except (msgspec.ValidationError, UnicodeEncodeError):  # the latter where a text holds half a character
-            return self.explain(request)
-        if texts in self._good_texts:
-            return []
-        pairs = zip(self._recurring_checks, texts, strict=True)
-        if any(text is not None and check(text) for check, text in pairs) or self._arns(request):
-            return self.explain(request)
-        if len(self._good_texts) >= _REMEMBERED_TEXTS:
-            self._good_texts.clear()
-        self._good_texts.add(texts)
-        return []
+            return None
+        texts = self._recurring(typed)
+        if texts not in self._good_texts:
+            pairs = zip(self._recurring_checks, texts, strict=True)
+            if any(text is not None and check(text) for check, text in pairs) or self._arns(request):
+                return None
+            if len(self._good_texts) >= _REMEMBERED_TEXTS:
+                self._good_texts.clear()
+            self._good_texts.add(texts)
+        return spelled
 
     def explain(self, request: Mapping[str, Any]) -> list[Fault]:
         """Give the same without the quick test."""

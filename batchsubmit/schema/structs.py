@@ -13,14 +13,15 @@ from batchsubmit.schema.model import Integer, ListOf, MapOf, Opaque, Shape, Stru
 from batchsubmit.schema.patterns import UntranslatablePatternError, portable
 
 TAGS = "tags"
-_WHOLE_CHARACTERS = "[^\ud800-\udfff]*\\Z"
+_ANYTHING = {None, "", r"[\S\s]*", r"[\s\S]*"}
 
 
 @cache
 def request_type(most_tags: int, reserved_tag_keys: str) -> type[msgspec.Struct]:
     """Make the type of a request; no key of a tag may begin as the pattern `reserved_tag_keys` does.
 
-    The texts that `recurring_texts` names may be any text.
+    The texts that `recurring_texts` names may be any text, and halves of surrogate pairs are not looked for: a request
+    that has some cannot be encoded. Members are in alphabetical order, as `canonical` spells them.
     """
     shape = request_shape()
     special: dict[str, Any] = {}
@@ -47,10 +48,12 @@ def _recurring(shape: Structure, above: str) -> Iterator[tuple[str, Text]]:
 
 def _struct(shape: Structure, above: str, any_texts: Collection[str], special: dict[str, Any]) -> type[msgspec.Struct]:
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
-    for name, member in shape.members.items():
+    for name, member in sorted(shape.members.items()):
         kind = special.get(name) or _type(member, f"{above}{name}", any_texts)
         fields.append((name, kind) if name in shape.required else (name, kind | None, None))
-    return msgspec.defstruct(above or "Request", fields, kw_only=True, forbid_unknown_fields=True, gc=False)
+    return msgspec.defstruct(
+        above or "Request", fields, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False
+    )
 
 
 def _type(shape: Shape, path: str, any_texts: Collection[str] = ()) -> Any:  # noqa: ANN401 (a type, made at run time)
@@ -77,12 +80,12 @@ def _text(shape: Text, *, refused: str = "") -> Any:  # noqa: ANN401 (a type, ma
     if shape.choices:
         return Literal[shape.choices]
     try:
-        pattern = portable(shape.pattern) if shape.pattern else ""
+        pattern = portable(shape.pattern) if shape.pattern not in _ANYTHING else ""
     except UntranslatablePatternError:
         pattern = ""
     begin = rf"\A(?!{refused})" if refused else r"\A"
     # msgspec searches, whereas a model's pattern is of the whole text.
-    whole = rf"{begin}(?={_WHOLE_CHARACTERS})(?:{pattern})\Z" if pattern else f"{begin}{_WHOLE_CHARACTERS}"
+    whole = rf"{begin}(?:{pattern})\Z" if pattern else begin if refused else None
     return Annotated[str, msgspec.Meta(min_length=shape.least, max_length=shape.most, pattern=whole)]
 
 

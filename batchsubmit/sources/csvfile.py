@@ -127,9 +127,11 @@ class CsvReader:
             cells = (cells + [""] * header.width)[: header.width]
         request, faults = header.request(cells)
         variables = header.variables(cells)
-        faults += complete(request, variables, self._defaults, self._checker)
+        wrong, spelled = complete(request, variables, self._defaults, self._checker)
+        faults += wrong
         if not faults and ragged is None:
-            return Row(line, offset, without_nulls(request) if header.holds_json else request, variables, ())
+            request = without_nulls(request) if header.holds_json else request
+            return Row(line, offset, request, variables, (), spelled)
         if cells == layout.names:
             again = Fault(path="", wrong="is the header again", right="remove this line")
             return Row(line, offset, request, variables, (self._problem(line, 1, again),))

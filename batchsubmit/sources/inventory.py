@@ -12,7 +12,7 @@ from typing import Any
 from batchsubmit.config import ForeignArns
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Failed, job_digest, key_text, results_place
-from batchsubmit.schema import RowWarning, canonical
+from batchsubmit.schema import RowWarning
 from batchsubmit.schema.arns import account_of_membership, foreign_arns
 from batchsubmit.sources import Problem, Reader, Row
 from batchsubmit.sources.alike import Alike
@@ -250,7 +250,7 @@ class _AcrossRows:
             self._usual.add(arns)
 
     def _accept(self, row: Row, ordinal: int) -> None:
-        digest = job_digest(canonical(row.request), batch=self._terms.batch, ordinal=ordinal)
+        digest = job_digest(row.spelled, batch=self._terms.batch, ordinal=ordinal)
         priority = int(row.variables.get(PRIORITY, "0")) if row.variables else 0
         self._index.add(row, row.request["membershipIdentifier"], digest, ordinal, priority=priority)
 

@@ -71,11 +71,12 @@ class JsonlReader:
         except JsonError as exc:
             return Row(line, offset, {}, {}, (self._problem(line, exc.column, exc.wrong, exc.right),))
         variables, faults = take_variables(request)
-        faults += complete(request, variables, self._defaults, self._checker)
+        wrong, spelled = complete(request, variables, self._defaults, self._checker)
+        faults += wrong
         if faults:
             problems = tuple(self._problem(line, 1, fault.wrong, fault.right, fault.path) for fault in faults)
             return Row(line, offset, request, variables, problems)
-        return Row(line, offset, without_nulls(request) if b"null" in raw else request, variables, ())
+        return Row(line, offset, without_nulls(request) if b"null" in raw else request, variables, (), spelled)
 
     def _problem(self, line: int, column: int, wrong: str, right: str, path: str = "") -> Problem:
         return Problem(label=self._spooled.label, line=line, column=column, path=path, wrong=wrong, right=right)

@@ -34,7 +34,7 @@ class Row(msgspec.Struct, frozen=True):
     """One row: a valid request without nulls, unless it has `problems`; then it is no job.
 
     `offset` is the row's first byte, by which a reader finds it again. `variables` are for the place-holders of
-    defaults and the user's own use; no part of the request.
+    defaults and the user's own use; no part of the request. `spelled` is a good request as `canonical` spells it.
     """
 
     line: int
@@ -42,6 +42,7 @@ class Row(msgspec.Struct, frozen=True):
     request: dict[str, Any]
     variables: dict[str, str]
     problems: tuple[Problem, ...]
+    spelled: bytes = b""
 
 
 class Reader(Protocol):

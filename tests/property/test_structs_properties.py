@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import ACCOUNT, MEMBERSHIP, REGION, any_requests, arn, minimal_request, valid_requests
 from test_validator_agrees import ODD_REQUESTS, WHOLE
 
-from batchsubmit.schema import Fault, RequestChecker
+from batchsubmit.schema import Fault, RequestChecker, canonical, without_nulls
 from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Inventory, Terms, take_inventory
 
@@ -43,9 +43,9 @@ ODD_LINES = [b"", b",", b'"', b'a"b', b",,,,,,,,,,,,,", b"\xff", b"\r", b'"open,
 class Explaining(RequestChecker):
     """A checker that explains every request."""
 
-    def check(self, request: Any) -> list[Fault]:  # noqa: ANN401 (JSON)
-        """Every fault of the request."""
-        return self.explain(request)
+    def spelled(self, request: Any) -> bytes | None:  # noqa: ANN401 (JSON)
+        """Spell a request in which no check finds a fault."""
+        return None if self.explain(request) else canonical(without_nulls(request))
 
 
 @given(ODD_REQUESTS | any_requests() | valid_requests(), st.booleans())
@@ -62,6 +62,8 @@ def test_one_request_is_judged_alike(request: dict[str, Any], own_tag: bool) -> 
         assert checker.check(good) == []
     assert checker.check(request) == checker.explain(request)
     assert checker.check(request) == checker.explain(request)
+    spelled = checker.spelled(request)
+    assert spelled is None or spelled == canonical(without_nulls(request))
 
 
 def inventory_of(checker: RequestChecker, data: bytes, defaults: dict[str, Any], terms: Terms) -> Inventory:
