@@ -5,9 +5,10 @@ Only values live here: nothing awaits, logs, reads a clock or knows AWS beyond i
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias, TypedDict
 
 import msgspec
@@ -23,17 +24,11 @@ def job_digest(canonical: bytes, *, batch: str = "", ordinal: int = 0) -> bytes:
     so the same row in the same batch has the same key wherever it stands in the manifest. The batch is framed by its
     length, so that no batch id and request can run into one another.
     """
-    return hashlib.sha256(job_frame(batch, ordinal) + canonical).digest()[:16]
+    return hashlib.sha256(_frame(batch, ordinal) + canonical).digest()[:16]
 
 
-def job_digests(canonicals: Iterable[bytes], *, batch: str = "") -> bytes:
-    """Digest many requests of which each is the first of its content; gives the digests in a row."""
-    frame, sha256 = job_frame(batch), hashlib.sha256
-    return b"".join([sha256(frame + canonical).digest()[:16] for canonical in canonicals])
-
-
-def job_frame(batch: str, ordinal: int = 0) -> bytes:
-    """What stands before the canonical request in the digest of a job."""
+@lru_cache
+def _frame(batch: str, ordinal: int) -> bytes:
     name = batch.encode()
     return b"batchsubmit-key-1\n%d\n%d\n%b" % (ordinal, len(name), name)
 
@@ -49,10 +44,9 @@ def results_place(request: Mapping[str, Any]) -> tuple[str, str, str] | None:
     For the results go to `<S3 path>/<collaboration id>/<trained model name>/<caller account>/<job name>` (User Guide,
     "Create an inference job"). None where one of them is no text.
     """
-    place = tuple(request.get(member) for member in ("membershipIdentifier", "trainedModelArn", "name"))
-    match place:
-        case (str() as membership, str() as model, str() as name):
-            return membership, model, name
+    membership, model, name = request.get("membershipIdentifier"), request.get("trainedModelArn"), request.get("name")
+    if isinstance(membership, str) and isinstance(model, str) and isinstance(name, str):
+        return membership, model, name
     return None
 
 
@@ -254,26 +248,14 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     per_second: float = 0.0
 
 
-class Seal(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands in a ledger file before a line: how many bytes, and their SHA-256."""
-
-    bytes: int
-    sha256: str
-
-
 class RunEnded(_Event, frozen=True, kw_only=True, tag="run_ended", omit_defaults=True):
-    """A run let go of the ledger in good order. A killed run has no such line. `quotas` are those that it learned.
-
-    `terms` is a digest of all that decides which jobs the counts are of; `seal` is added where the ledger is a file.
-    """
+    """A run let go of the ledger in good order. A killed run has no such line. `quotas` are those that it learned."""
 
     run: str
     exit_status: int
     reason: str
     counts: dict[str, int]
     quotas: dict[str, int] = {}
-    terms: str = ""
-    seal: Seal | None = None
 
 
 class _JobEvent(_Event, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ from batchsubmit.observers.tally import Tally
 from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.sources import Spooled
 from batchsubmit.sources.inventory import Inventory
-from batchsubmit.standing.account import Account
+from batchsubmit.standing.account import Standing
 from batchsubmit.states import Action, JobState, Phase, decide, end_words
 from batchsubmit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
 
@@ -54,25 +54,13 @@ class SubmitOptions:
 
 
 class Run:
-    """What one run is accountable for. Warnings, what is undecided, quotas and who holds them others learn and fill in.
+    """What one run is accountable for. Others fill in warnings, what is undecided, quotas and who holds them."""
 
-    `terms` is a digest of all that decides which jobs the account is of (see `repetition`); empty where in doubt.
-    """
-
-    def __init__(
-        self,
-        *,
-        options: SubmitOptions,
-        ledger: Ledger,
-        stop: Stop,
-        account: Account,
-        terms: str,
-    ) -> None:
+    def __init__(self, *, options: SubmitOptions, ledger: Ledger, stop: Stop, inventory: Inventory) -> None:
         self.options = options
         self.ledger = ledger
         self.stop = stop
-        self._account = account
-        self._terms = terms
+        self.inventory = inventory
         self._clock = SystemClock()
         self._began_at = self._clock.monotonic()
         self._id = _run_name(self._clock.now())
@@ -84,12 +72,7 @@ class Run:
         self.held_by_others: dict[str, str] = {}
         self.warnings: tuple[RowWarning, ...] = ()
         self.held: dict[str, str] = {}
-        self.before = account.standing()
-
-    @property
-    def inventory(self) -> Inventory:
-        """The rows that were checked."""
-        return self._account.inventory
+        self.before = Standing.of(inventory.index, ledger.book)
 
     async def begin(self, spooled: Spooled, work: tuple[Share, ...] = (), settings: Settings | None = None) -> None:
         """Write the run's first line, with the work that is to be done, then the rows that cannot be sent."""
@@ -104,7 +87,7 @@ class Run:
             holder=f"process {os.getpid()} on {socket.gethostname()}",
             sandbox=self.options.sandbox,
             to_do=self.before.left + self.before.unknown + (self.before.failed if self.options.retry_failed else 0),
-            rows=self._account.rows,
+            rows=self.inventory.row_count,
             work=work,
             per_membership=settings.slots.per_membership if settings else 0,
             per_account=settings.slots.per_account if settings else 0,
@@ -124,15 +107,6 @@ class Run:
     def decide(self, key: str) -> Action:
         """Say what is to be done about a row's job."""
         return decide(self.ledger.book.get(key), retry_failed=self.options.retry_failed)
-
-    def glance(self, digest: bytes) -> Action | None:
-        """Say by a row's digest what is to be done about its job; None where that takes more than a glance."""
-        match self.ledger.book.phase(digest):
-            case None:
-                return Action.SUBMIT
-            case Phase.SUBMITTED | Phase.FINISHED:
-                return Action.NOTHING
-        return None
 
     def canaries(self) -> list[str]:
         """The keys of the first rows, those that must finish well before the rest is sent."""
@@ -162,7 +136,7 @@ class Run:
 
     async def end(self, path: Location) -> Summary:
         """Account for every row and write the run's last line."""
-        after = self._account.standing()
+        after = Standing.of(self.inventory.index, self.ledger.book)
         unknown = self.ledger.book.undecided()
         failed_before = 0 if self.options.retry_failed else self.before.failed
         summary = Summary(
@@ -170,12 +144,12 @@ class Run:
             batch=self.options.batch,
             manifest=self.options.manifest,
             ledger=str(path),
-            rows=self._account.rows,
+            rows=self.inventory.row_count,
             submitted=after.submitted - self.before.submitted,
             submitted_before=self.before.submitted,
             failed=after.failed - failed_before,
             failed_before=failed_before,
-            invalid=self._account.invalid,
+            invalid=self.inventory.invalid_count,
             unknown=after.unknown,
             unknown_elsewhere=len(unknown) - after.unknown,
             left=after.left,
@@ -212,7 +186,6 @@ class Run:
                     reason=summary.stop_reason,
                     counts=summary.counts(),
                     quotas=self.quotas,
-                    terms=self._terms,
                 )
             )
         return summary

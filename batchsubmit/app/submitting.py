@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.repetition import open_repetition
 from batchsubmit.app.run import Run, SubmitOptions
 from batchsubmit.app.view import Display
 from batchsubmit.app.workplace import Workplace
@@ -30,10 +29,8 @@ from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.schema import RowWarning
 from batchsubmit.sources import Reader, Spooled, open_manifest
 from batchsubmit.sources.checked import check_manifest
-from batchsubmit.sources.fingerprint import fingerprint
 from batchsubmit.sources.inventory import Inventory, Terms
 from batchsubmit.sources.manifest import ManifestSource
-from batchsubmit.standing.account import RowAccount
 from batchsubmit.standing.overwritten import ledger_warnings
 from batchsubmit.standing.prospect import Prospect
 from batchsubmit.states import Action
@@ -76,16 +73,11 @@ async def submit(
     with stop_on_signals(stop, at_once=lambda: task.cancel() if task else None):
         async with (
             open_manifest(options.manifest, region=region) as spooled,
-            open_repetition(_path(options), _terms(spooled, options, settings, region), options, stop) as repetition,
+            open_undertaking(spooled, options, settings, region=region, stop=stop) as undertaking,
         ):
-            if repetition is not None:
-                await repetition.begin(spooled)
-                return await repetition.end(_path(options))
-            opening = open_undertaking(spooled, options, settings, region=region, stop=stop)
-            async with opening as undertaking:
-                if approve is not None:
-                    await _approved(undertaking, approve)
-                return await carry_out(undertaking, observers=observers, display=display)
+            if approve is not None:
+                await _approved(undertaking, approve)
+            return await carry_out(undertaking, observers=observers, display=display)
 
 
 async def _approved(undertaking: Undertaking, approve: Approve) -> None:
@@ -112,20 +104,22 @@ async def open_undertaking(
     spooled: Spooled, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
 ) -> AsyncIterator[Undertaking]:
     """Check a manifest and open its ledger. Raises ManifestError, UsageError, LedgerError, StoppedError."""
-    sealed_terms = _terms(spooled, options, settings, region)
+    terms = Terms(
+        batch=options.batch,
+        allow_duplicates=options.allow_duplicates,
+        keep_invalid=options.skip_invalid,
+        moment=options.moment,
+    )
     reader, inventory = await check_manifest(
-        spooled, settings, region=region, terms=_check_terms(options), is_stopped=lambda: stop.requested
+        spooled, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
     )
     if inventory.problems and not (options.skip_invalid and inventory.is_readable):
         raise ManifestError(options.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
-    if spooled.has_changed:
-        sealed_terms = ""  # the rows may be of other bytes than those that were digested: their account proves nothing
     path, region = _path(options), region or inventory.region
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.recall(inventory.index)
         refuse_rehearsal_mix(ledger.book, path, sandbox=options.sandbox)
-        account = RowAccount(inventory, ledger.book)
-        run = Run(options=options, ledger=ledger, stop=stop, account=account, terms=sealed_terms)
+        run = Run(options=options, ledger=ledger, stop=stop, inventory=inventory)
         names = partial(_name_warnings, reader, inventory, ledger.book, options)
         run.warnings = (*inventory.warnings, *await asyncio.to_thread(names))
         yield Undertaking(run=run, spooled=spooled, reader=reader, settings=settings, region=region, path=path)
@@ -144,7 +138,7 @@ async def carry_out(
     prospect = Prospect.of(index, ledger.book, retry_failed=options.retry_failed)
     await run.begin(undertaking.spooled, prospect.work(undertaking.reader, index), settings)
     open_source = partial(ManifestSource, undertaking.reader, index, batch=options.batch)
-    source = open_source(decision=run.decide, glance=run.glance, is_new=not len(ledger.book))
+    source = open_source(decision=run.decide)
     if source.waiting_jobs() or ledger.book.undecided() or run.must_follow:
         with stop_at(options.deadline, stop, SystemClock()):
             async with _open_service(options, settings, undertaking.region) as api:
@@ -153,7 +147,7 @@ async def carry_out(
                     workplace.machinery.quotas = await read_quotas(settings.aws, region=undertaking.region)
                 if options.canary and source.waiting_jobs():
                     await _send_canaries(workplace, open_source)
-                    source = open_source(decision=run.decide, glance=run.glance)
+                    source = open_source(decision=run.decide)
                 if not stop.requested:
                     await workplace.work_off(source, ledger.book.undecided(), index if options.wait else None)
     return await run.end(undertaking.path)
@@ -184,21 +178,6 @@ async def _open_service(options: SubmitOptions, settings: Settings, region: str)
             sandbox_url=url,
         )
         yield await stack.enter_async_context(access)
-
-
-def _check_terms(options: SubmitOptions) -> Terms:
-    return Terms(
-        batch=options.batch,
-        allow_duplicates=options.allow_duplicates,
-        keep_invalid=options.skip_invalid,
-        moment=options.moment,
-    )
-
-
-def _terms(spooled: Spooled, options: SubmitOptions, settings: Settings, region: str | None) -> str:
-    """Digest all that decides which jobs a run accounts for. A rehearsal's ledger says nothing to a real run."""
-    service = "sandbox" if options.sandbox else "service"
-    return f"{service}-{fingerprint(spooled, settings, region=region, terms=_check_terms(options))}"
 
 
 def _path(options: SubmitOptions) -> Location:

@@ -114,7 +114,6 @@ def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tu
     from datetime import UTC, datetime  # noqa: PLC0415 (help is fast without)
 
     from batchsubmit.cli.asking import NotAgreedError, ask_to_go_on, only_warn, somebody_is_there  # noqa: PLC0415
-    from batchsubmit.cli.heap import keep_large_blocks_apart  # noqa: PLC0415
     from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415
     from batchsubmit.cli.night import read_request  # noqa: PLC0415
 
@@ -125,7 +124,6 @@ def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tu
         night={**{name: given[name] for name in _IN_NIGHT}, "notify": notify or None},
     )
     configure_logging(settings.log)
-    keep_large_blocks_apart()
     options, after = read_request(given, settings, datetime.now(UTC), _writers())
     approve = ask_to_go_on if not given["yes"] and somebody_is_there() else only_warn
     try:

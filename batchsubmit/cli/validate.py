@@ -47,9 +47,6 @@ def validate(manifest: str, batch_id: str | None, config: Path | None, *, allow_
     Where there are many, the kinds of problem are counted on standard error. Exit status 2 where there is any.
     Warnings stand there too, and change no exit status.
     """
-    from batchsubmit.cli.heap import keep_large_blocks_apart  # noqa: PLC0415 (help is fast without)
-
-    keep_large_blocks_apart()
     settings = read_settings(config, submit={"batch_id": batch_id})
     terms = _terms(settings, allow_duplicates=allow_duplicates)
     if as_json:

@@ -4,13 +4,12 @@ The event loop never blocks on the disk: a single thread writes, and while it do
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from batchsubmit.book import Book
 from batchsubmit.errors import StoppedError
@@ -20,8 +19,6 @@ from batchsubmit.ledger.sole import SoleWriter
 from batchsubmit.ledger.storage import LedgerFile
 from batchsubmit.states import JobState
 
-_Opened = TypeVar("_Opened")
-
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -29,7 +26,6 @@ class _Entry:
     durable: asyncio.Future[None] | None
     intent: Intent | None = None
     before: JobState | None = None
-    to_seal: RunEnded | None = None
     ends_run: bool = False
 
 
@@ -61,8 +57,6 @@ class FileLedger(SoleWriter):
             raise StoppedError(str(self._failure))
         if isinstance(event, Intent):
             entry = _Entry(encode_line(event), durable, event, self.book.get(event.job))
-        elif isinstance(event, RunEnded) and event.terms:
-            entry = _Entry(b"", durable, to_seal=event, ends_run=True)
         else:
             entry = _Entry(encode_line(event), durable, ends_run=isinstance(event, RunEnded))
         self._gathering.append(entry)
@@ -96,7 +90,7 @@ class FileLedger(SoleWriter):
         if not group:
             return
         try:
-            self._file.append(self._joined(group))
+            self._file.append(b"".join([entry.line for entry in group]))
         except StoppedError as exc:
             loop.call_soon_threadsafe(self._fail, group, exc)
         else:
@@ -105,13 +99,6 @@ class FileLedger(SoleWriter):
                 ends = [entry for entry in group if entry.ends_run]
                 loop.call_soon_threadsafe(self._fail, ends, StoppedError(self._file.displaced))
             loop.call_soon_threadsafe(_settle, group)
-
-    def _joined(self, group: list[_Entry]) -> bytes:
-        """Join the lines of a group; a run's end seals all that is before it."""
-        data = bytearray()
-        for entry in group:
-            data += encode_line(self._file.sealed(entry.to_seal, data)) if entry.to_seal else entry.line
-        return bytes(data)
 
     def _fail(self, group: list[_Entry], exc: StoppedError) -> None:
         self._failure = exc
@@ -155,31 +142,13 @@ async def open_ledger(path: Path, *, concurrency: int = 32) -> AsyncIterator[Fil
     Raises UsageError, LedgerError (see `storage.LedgerFile.open`).
     """
     file = LedgerFile(path, headroom_bytes=max(1 << 16, concurrency << 11))
-    async with _writing(file, await _in_thread(file, file.open)) as ledger:
+    async with _writing(file, await _open_in_thread(file)) as ledger:
         yield ledger
 
 
-@asynccontextmanager
-async def open_sealed(
-    path: Path, fits: Callable[[RunEnded], bool], *, is_stopped: Callable[[], bool]
-) -> AsyncIterator[tuple[FileLedger, RunEnded] | None]:
-    """Open and lock a ledger file whose last line is a run's end that fits and seals all before it, without reading it.
-
-    Its book is empty: this is for a run that asks nothing of it. None, and nothing done, for any other file.
-    Raises StoppedError once `is_stopped`.
-    """
-    file = LedgerFile(path)
-    ended = await _in_thread(file, partial(file.open_sealed, fits, is_stopped))
-    if ended is None:
-        yield None
-        return
-    async with _writing(file, Book()) as ledger:
-        yield ledger, ended
-
-
-async def _in_thread(file: LedgerFile, opening: Callable[[], _Opened]) -> _Opened:
+async def _open_in_thread(file: LedgerFile) -> Book:
     """Open a file in a thread, which cannot be cancelled: what it opens for nobody is closed once it has."""
-    opened = asyncio.get_running_loop().run_in_executor(None, opening)
+    opened = asyncio.get_running_loop().run_in_executor(None, file.open)
     try:
         return await asyncio.shield(opened)
     except asyncio.CancelledError:
@@ -187,7 +156,7 @@ async def _in_thread(file: LedgerFile, opening: Callable[[], _Opened]) -> _Opene
         raise
 
 
-def _close_unused(file: LedgerFile, opened: "asyncio.Future[_Opened]") -> None:
+def _close_unused(file: LedgerFile, opened: "asyncio.Future[Book]") -> None:
     if not opened.cancelled():
         opened.exception()  # nobody wants to hear of it any more
     file.close()

@@ -1,6 +1,5 @@
 """Reads a whole ledger file, event by event, and folds it into a book. It takes no lock and changes nothing."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -9,24 +8,21 @@ from batchsubmit.book import Book
 from batchsubmit.errors import LedgerError
 from batchsubmit.jobs import Event
 from batchsubmit.ledger.lines import LineDamagedError, decode_line
-from batchsubmit.ledger.sealing import Written
-
-_USUAL_JOB_BYTES = 680
 
 
-def read_book(path: Path, written: Written | None = None) -> Book:
-    """Fold all whole lines of a ledger; their bytes are added to `written`.
+def read_book(path: Path) -> Book:
+    """Fold all whole lines of a ledger.
 
     Raises LedgerError with the number of the first damaged line.
     """
     with path.open("rb") as file:
-        book = Book(expected_jobs=os.fstat(file.fileno()).st_size // _USUAL_JOB_BYTES)
-        for event in read_events(file, path, written):
+        book = Book()
+        for event in read_events(file, path):
             book.apply(event)
     return book
 
 
-def read_events(file: BinaryIO, path: Path, written: Written | None = None) -> Iterator[Event]:
+def read_events(file: BinaryIO, path: Path) -> Iterator[Event]:
     """Yield the event of each line; a last line without a newline is left out.
 
     Raises LedgerError with the number of the first damaged line.
@@ -41,6 +37,4 @@ def read_events(file: BinaryIO, path: Path, written: Written | None = None) -> I
                 f"the ledger {path} is damaged at line {number}: {exc}. Restore the file from a copy, then run "
                 "batchsubmit verify --repair on it"
             ) from exc
-        if written is not None:
-            written.add(line)
         yield event

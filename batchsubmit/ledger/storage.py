@@ -9,22 +9,19 @@ import ctypes
 import errno
 import fcntl
 import os
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
-
-from msgspec.structs import replace
 
 from batchsubmit.book import Book
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.jobs import Event, RunEnded
+from batchsubmit.jobs import Event
 from batchsubmit.ledger.descriptors import beside, open_regular, write_all
 from batchsubmit.ledger.folding import read_book
 from batchsubmit.ledger.lines import LineDamagedError, decode_line
-from batchsubmit.ledger.sealing import Written, last_end, last_sealed
 
 _FALLOC_FL_KEEP_SIZE = 1
 _COPY_BYTES = 1 << 20
+_TAIL_BYTES = 1 << 12
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -36,10 +33,9 @@ class LedgerFile:
         self._headroom_bytes = headroom_bytes
         self._fd = -1
         self._is_ours = False
-        self._written = Written()
+        self._size = 0  # of what is surely in the file
         self._broken: str | None = None
         self.displaced: str | None = None
-        self._has_lost_lines = False
 
     def __repr__(self) -> str:
         return f"<LedgerFile {self.path} {self._broken or self.displaced or ('open' if self._fd >= 0 else 'closed')}>"
@@ -49,42 +45,16 @@ class LedgerFile:
 
         Raises UsageError where the file cannot be opened, LedgerError where it is in use or damaged.
         """
-        self._fd, self._written = open_regular(self.path), Written()
+        self._fd = open_regular(self.path)
         try:
             self._lock()
-            book = read_book(self.path, self._written)
+            book = read_book(self.path)
             for event in self._mend_tail():
                 book.apply(event)
         except BaseException:
             self.close()
             raise
         return book
-
-    def open_sealed(self, fits: Callable[[RunEnded], bool], is_stopped: Callable[[], bool]) -> RunEnded | None:
-        """Lock the file where its last line is a run's end that fits and seals all before it, and give that.
-
-        Else leave it as it is: it may be new, another's, torn or damaged, which to tell is for `open`.
-        Raises StoppedError once `is_stopped`.
-        """
-        with ExitStack() as stack, suppress(UsageError, LedgerError, OSError):
-            stack.callback(self.close)
-            self._fd = open_regular(self.path, os.O_RDWR)
-            ended = last_end(self._fd)
-            if ended is None or not fits(ended):
-                return None  # before the lock, so that nobody is kept out for nothing
-            self._lock()
-            sealed = last_sealed(self._fd, is_stopped)
-            if sealed is not None and fits(sealed.ended):
-                stack.pop_all()
-                self._written = sealed.written
-                return sealed.ended
-        return None
-
-    def sealed(self, ended: RunEnded, after: bytes | bytearray) -> RunEnded:
-        """Seal all that is in the file, and what is to be written before this; not where it counts what was lost."""
-        if self._has_lost_lines:
-            return ended
-        return replace(ended, seal=self._written.seal(after))
 
     def _lock(self) -> None:
         try:
@@ -98,20 +68,27 @@ class LedgerFile:
 
     def _mend_tail(self) -> list[Event]:
         """Cut off a torn last line; one that lacks no more than its newline is true, and stays."""
-        sound, size = self._written.size, os.fstat(self._fd).st_size
-        tail = os.pread(self._fd, size - sound, sound)
+        self._size = size = os.fstat(self._fd).st_size
+        tail = self._after_last_newline(size)
         if not tail:
             return []
         try:
             event = decode_line(tail)
         except LineDamagedError:
             beside(self.path, "torn").write_bytes(tail)
-            os.ftruncate(self._fd, sound)
+            self._size = size - len(tail)
+            os.ftruncate(self._fd, self._size)
             os.fsync(self._fd)
             return []
-        self._written.add(tail)
         self.append(b"\n")
         return [event]
+
+    def _after_last_newline(self, size: int) -> bytes:
+        tail = b""
+        while b"\n" not in tail and len(tail) < size:
+            length = min(size, 2 * len(tail) + _TAIL_BYTES)
+            tail = os.pread(self._fd, length, size - length)
+        return tail[tail.rfind(b"\n") + 1 :]
 
     def reserve(self, coming_bytes: int) -> None:
         """Make sure that these bytes, which lead to calls, and the outcomes that follow them can be written.
@@ -126,7 +103,7 @@ class LedgerFile:
         length = ctypes.c_longlong(coming_bytes + self._headroom_bytes)
         if not hasattr(libc, "fallocate"):
             return
-        if libc.fallocate(self._fd, _FALLOC_FL_KEEP_SIZE, ctypes.c_longlong(self._written.size), length) == 0:
+        if libc.fallocate(self._fd, _FALLOC_FL_KEEP_SIZE, ctypes.c_longlong(self._size), length) == 0:
             return
         code = ctypes.get_errno()
         if code not in _CANNOT_RESERVE:
@@ -143,11 +120,10 @@ class LedgerFile:
         try:
             write_all(self._fd, data)
         except OSError as exc:
-            self._has_lost_lines = True
             with suppress(OSError):
-                os.ftruncate(self._fd, self._written.size)
+                os.ftruncate(self._fd, self._size)
             raise self._stopped(exc) from exc
-        self._written.add(data)
+        self._size += len(data)
         try:
             os.fdatasync(self._fd)
         except OSError as exc:
@@ -165,7 +141,7 @@ class LedgerFile:
         except OSError:
             named = None
         if named is not None and os.path.samestat(named, os.fstat(self._fd)):
-            if named.st_size < self._written.size:
+            if named.st_size < self._size:
                 self.displaced = (
                     f"the ledger {self.path} was cut short while this run wrote to it, and no longer knows all jobs "
                     "that were submitted; no call was made after that. Restore it from a copy before you run the same "
@@ -190,8 +166,8 @@ class LedgerFile:
         """Copy the whole file and write on there."""
         fd = open_regular(aside)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for start in range(0, self._written.size, _COPY_BYTES):
-            write_all(fd, os.pread(self._fd, min(_COPY_BYTES, self._written.size - start), start))
+        for start in range(0, self._size, _COPY_BYTES):
+            write_all(fd, os.pread(self._fd, min(_COPY_BYTES, self._size - start), start))
         os.fsync(fd)
         os.close(self._fd)
         self._fd, self.path = fd, aside

@@ -23,7 +23,6 @@ _MEMBERSHIP = "membershipIdentifier"
 _MODEL = ("trainedModelArn",)
 _CHANNEL = ("dataSource", "mlInputChannelArn")
 _ASSOCIATION = ("configuredModelAlgorithmAssociationArn",)
-_REMEMBERED_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,22 +50,11 @@ class ArnCheck:
         self._region = region
         self._partition = partition_of(region) if region else None
         self._places = [(path, pattern_test(text)) for path, text in _arn_members(shape, ())]
-        self._good: set[tuple[Any, ...]] = set()
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[Fault, ...]:
         """Find what the ARNs of a request contradict; ill-formed ones are left to their own checks."""
         values = tuple(_value(request, path) for path, _ in self._places)
-        try:
-            if values in self._good:
-                return ()
-        except TypeError:  # a list or an object where a text belongs: a fault of that member, found elsewhere
-            return ()
-        faults = tuple(self._faults(list(self._arns(values))))
-        if not faults:
-            if len(self._good) >= _REMEMBERED_ROWS:
-                self._good.clear()
-            self._good.add(values)
-        return faults
+        return tuple(self._faults(list(self._arns(values))))
 
     def _arns(self, values: tuple[Any, ...]) -> Iterator[_Arn]:
         for (path, matches), value in zip(self._places, values, strict=True):

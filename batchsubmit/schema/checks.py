@@ -1,12 +1,11 @@
 """Shapes compiled to functions that find faults.
 
-A check takes any value and returns its faults, with paths relative to it; the empty tuple is the good news. Most
-cells of a manifest repeat from row to row, so each text check remembers values that it has found good: the common row
-costs a few set look-ups.
+A check takes any value and returns its faults, with paths relative to it; the empty tuple is the good news. It may take
+its time: `structs` has the quick test, and only what that does not pass comes here.
 """
 
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
 from batchsubmit.schema.arnparts import arn_mend
@@ -29,8 +28,6 @@ Check = Callable[[Any], tuple[Fault, ...]]
 MISSING = "is missing"
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_REMEMBERED_VALUES = 4096
-_REMEMBERED_CHARACTERS = 256
 _FEW_CHOICES = 6
 
 
@@ -55,36 +52,19 @@ def compile_check(shape: Shape, name: str, *, secret: bool = False) -> Check:
     assert_never(shape)
 
 
-class TextCheck:
-    """The check of a string. `good` holds values that it has passed, for callers in a hurry."""
-
-    __slots__ = ("_judge", "good")
-
-    def __init__(self, judge: Callable[[str], Fault | None]) -> None:
-        self._judge = judge
-        self.good: set[str] = set()
-
-    def __call__(self, value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
-        """Find the fault of a value, if it has one."""
-        if not isinstance(value, str):
-            return (_mistyped(value, "text"),)
-        if value in self.good:
-            return ()
-        if fault := self._judge(value):
-            return (fault,)
-        if len(value) <= _REMEMBERED_CHARACTERS:
-            if len(self.good) >= _REMEMBERED_VALUES:
-                self.good.clear()  # rather than to stop learning: a value that repeats comes back at once
-            self.good.add(value)
-        return ()
-
-
 def compile_text(
     shape: Text, name: str, *, secret: bool = False, rule: Callable[[str], Fault | None] | None = None
-) -> TextCheck:
+) -> Check:
     """Compile the check of a string; `rule` is asked after the shape's own bounds."""
     judge = _Judge(shape, name, secret=secret)
-    return TextCheck((lambda value: judge(value) or rule(value)) if rule else judge)
+
+    def check(value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
+        if not isinstance(value, str):
+            return (_mistyped(value, "text"),)
+        fault = judge(value) or (rule(value) if rule else None)
+        return (fault,) if fault else ()
+
+    return check
 
 
 class _Judge:
@@ -194,20 +174,16 @@ def _integer_meant(value: object) -> int | None:
 def compile_structure(shape: Structure, members: Mapping[str, Check]) -> Check:
     """Compile the check of named members; a null member counts as absent."""
     required = tuple(name for name in shape.members if name in shape.required)
-    # The text members' remembered values are looked up here, without a call: this is where a manifest's time goes.
-    known = {name: (check, _good_texts(check)) for name, check in members.items()}
 
     def check(value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
-        if type(value) is not dict and not isinstance(value, Mapping):
+        if not isinstance(value, Mapping):
             return (_mistyped(value, "an object"),)
         faults: tuple[Fault, ...] = ()
         for name, item in value.items():
-            member = known.get(name)
+            member = members.get(name)
             if member is None:
                 faults += (_unknown_member(str(name), shape),)
-            elif type(item) is str and item in member[1]:
-                continue
-            elif item is not None and (found := member[0](item)):
+            elif item is not None and (found := member(item)):
                 faults += below(name, found)
         for name in required:
             if name not in value or value[name] is None:
@@ -215,10 +191,6 @@ def compile_structure(shape: Structure, members: Mapping[str, Check]) -> Check:
         return faults
 
     return check
-
-
-def _good_texts(check: Check) -> Container[str]:
-    return check.good if isinstance(check, TextCheck) else ()
 
 
 def missing(name: str, shape: Shape) -> tuple[Fault, ...]:
@@ -263,21 +235,18 @@ def _compile_list(shape: ListOf, name: str, *, secret: bool) -> Check:
     return check
 
 
-def compile_map(shape: MapOf, key_check: TextCheck) -> Check:
+def compile_map(shape: MapOf, key_check: Check) -> Check:
     """Compile the check of a map; its values are the user's own and are never quoted."""
     value_check = compile_check(shape.value, "value", secret=True)
-    good_keys, good_values = key_check.good, _good_texts(value_check)
     least, most = shape.least or 0, shape.most
 
     def check(value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
-        if type(value) is not dict and not isinstance(value, Mapping):
+        if not isinstance(value, Mapping):
             return (_mistyped(value, "an object"),)
         faults: tuple[Fault, ...] = ()
         if len(value) < least or (most is not None and len(value) > most):
             faults = (_miscounted(len(value), least, most, "in the map"),)
         for key, item in value.items():
-            if type(item) is str and type(key) is str and item in good_values and key in good_keys:
-                continue
             if found := key_check(key) + value_check(item):
                 faults += below(str(key), found)
         return faults

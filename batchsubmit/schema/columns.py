@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from batchsubmit.schema.checker import MOST_TAGS, TAGS
+from batchsubmit.schema.checker import MOST_TAGS
 from batchsubmit.schema.checks import ranged_integer
 from batchsubmit.schema.faults import ranged
 from batchsubmit.schema.model import Integer, ListOf, MapOf, Opaque, Shape, Structure, Text, request_shape
+from batchsubmit.schema.structs import TAGS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, assert_never
 
-from batchsubmit.schema.checker import AWS_PREFIX, MOST_TAGS, OWN_PREFIX, TAGS
+from batchsubmit.schema.checker import AWS_PREFIX, MOST_TAGS, OWN_PREFIX
 from batchsubmit.schema.model import Integer, ListOf, MapOf, Opaque, Shape, Structure, Text, request_shape
 from batchsubmit.schema.patterns import UntranslatablePatternError, portable
+from batchsubmit.schema.structs import TAGS
 
 _VARIABLES = {
     "description": "Values for place-holders of the settings' defaults; no part of the request.",

@@ -12,7 +12,6 @@ from batchsubmit.schema.jsontext import read_json
 from batchsubmit.schema.model import Integer, ListOf, MapOf, Shape, Structure, Text, request_shape
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,3}")
-# Exactly what an integer looks like; anything else stays text, so that the check can say what was meant.
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 
 
@@ -29,8 +28,13 @@ class Place:
             case Text():
                 return text
             case Integer():
-                return int(text) if _INTEGER.fullmatch(text) else text
+                return read_integer(text)
         return read_json(text)
+
+
+def read_integer(text: str) -> int | str:
+    """Read a whole number; what looks like none stays text, so that the check can say what was meant."""
+    return int(text) if _INTEGER.fullmatch(text) else text
 
 
 def find_place(name: str) -> Place | None:

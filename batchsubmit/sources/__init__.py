@@ -7,10 +7,10 @@ from batchsubmit.schema import RequestChecker
 from batchsubmit.sources.csvfile import CsvReader
 from batchsubmit.sources.defaults import Defaults
 from batchsubmit.sources.jsonlfile import JsonlReader
-from batchsubmit.sources.rows import GoodRows, Problem, Reader, Row
+from batchsubmit.sources.rows import Problem, Reader, Row
 from batchsubmit.sources.spool import Spooled, open_manifest
 
-__all__ = ["GoodRows", "Problem", "Reader", "Row", "Spooled", "open_manifest", "open_reader"]
+__all__ = ["Problem", "Reader", "Row", "Spooled", "open_manifest", "open_reader"]
 
 
 def open_reader(

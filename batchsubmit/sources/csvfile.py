@@ -7,22 +7,18 @@ shows. Rows without any text in their cells are skipped.
 """
 
 import codecs
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
-from itertools import islice
+from functools import cached_property
 from typing import Any
 
 from batchsubmit.errors import UsageError
 from batchsubmit.schema import Fault, RequestChecker, without_nulls
 from batchsubmit.schema.checks import MISSING
-from batchsubmit.sources.csvbulk import BulkReading
 from batchsubmit.sources.csvheader import Header
-from batchsubmit.sources.csvquick import QuickWay
 from batchsubmit.sources.csvrecords import BrokenRecord, Flaw, read_records
 from batchsubmit.sources.defaults import Defaults, complete
-from batchsubmit.sources.rows import PRIORITY, GoodRows, Problem, Row
+from batchsubmit.sources.rows import Problem, Row
 from batchsubmit.sources.spool import Spooled
 
 _DELIMITERS = ",;\t"
@@ -63,36 +59,10 @@ class CsvReader:
         records = read_records(self._spooled.file, layout.delimiter, layout.offset, layout.line)
         next(records)  # the header itself
         for line, offset, record in records:
-            row = self._row_with_text(line, offset, record, layout, header)
-            if row and (row.problems or not header.faults):
-                yield row
-
-    def rows_in_bulk(self) -> Iterator[Row | GoodRows]:
-        """Read every row, good ones by the hundred where the quick way knows them."""
-        layout = self._layout
-        header = layout.header
-        # Priorities belong to single rows: a manifest that has them takes the careful way.
-        if isinstance(header, BrokenRecord) or header.faults or header.has_variable(PRIORITY):
-            yield from self.rows()
-            return
-        quick = QuickWay(header, layout.delimiter, self._defaults, self._checker)
-        records = read_records(self._spooled.file, layout.delimiter, layout.offset, layout.line)
-        start = next(((line, offset) for line, offset, _ in islice(records, 1, 2)), None)
-        if start is not None:
-            careful = partial(self._row_with_text, layout=layout, header=header)
-            yield from BulkReading(self._spooled.file, layout.delimiter, start, quick=quick, careful=careful)
-
-    def _row_with_text(
-        self, line: int, offset: int, record: list[str] | BrokenRecord, layout: _Layout, header: Header
-    ) -> Row | None:
-        if isinstance(record, BrokenRecord) or any(map(str.strip, record)):
-            return self._row(line, offset, record, layout, header)
-        return None
-
-    @property
-    def size_bytes(self) -> int:
-        """How long the manifest is."""
-        return self._spooled.file.seek(0, io.SEEK_END)
+            if isinstance(record, BrokenRecord) or any(map(str.strip, record)):
+                row = self._row(line, offset, record, layout, header)
+                if row.problems or not header.faults:
+                    yield row
 
     def row_at(self, offset: int, line: int) -> Row:
         """Read one row again. Raises `UsageError` when the header cannot be read."""
@@ -157,9 +127,11 @@ class CsvReader:
             cells = (cells + [""] * header.width)[: header.width]
         request, faults = header.request(cells)
         variables = header.variables(cells)
-        faults += complete(request, variables, self._defaults, self._checker)
+        wrong, spelled = complete(request, variables, self._defaults, self._checker)
+        faults += wrong
         if not faults and ragged is None:
-            return Row(line, offset, without_nulls(request) if header.holds_json else request, variables, ())
+            request = without_nulls(request) if header.holds_json else request
+            return Row(line, offset, request, variables, (), spelled)
         if cells == layout.names:
             again = Fault(path="", wrong="is the header again", right="remove this line")
             return Row(line, offset, request, variables, (self._problem(line, 1, again),))

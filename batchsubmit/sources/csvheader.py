@@ -6,7 +6,7 @@ from typing import Any
 from batchsubmit.schema import Fault
 from batchsubmit.schema.faults import printable
 from batchsubmit.schema.model import request_shape
-from batchsubmit.schema.places import Place, find_place, nearest_name, required_paths
+from batchsubmit.schema.places import find_place, nearest_name, required_paths
 from batchsubmit.sources.csvtree import Branch
 from batchsubmit.sources.defaults import OF_THE_RUN, Defaults
 
@@ -14,10 +14,7 @@ _VARIABLE_PREFIX = "var."
 
 
 class Header:
-    """The columns of one manifest. `faults` are the header's own, each with its column's number.
-
-    `places` says by column which member it is; None for a variable.
-    """
+    """The columns of one manifest. `faults` are the header's own, each with its column's number."""
 
     def __init__(self, names: Sequence[str], defaults: Defaults) -> None:
         self.width = len(names)
@@ -25,7 +22,6 @@ class Header:
         self._numbers: dict[str, int] = {}
         self._names = [printable(name) for name in names]
         self._variables: list[tuple[int, str]] = []
-        self.places: list[Place | None] = [None] * len(names)
         tree = Branch(path="", shape=request_shape())
         for index, raw_name in enumerate(names):
             name = _clean(raw_name)
@@ -34,7 +30,6 @@ class Header:
                 continue
             if place := find_place(name):
                 tree.add(place, index, name)
-                self.places[index] = place
             elif name.startswith(_VARIABLE_PREFIX) and name != _VARIABLE_PREFIX:
                 self._variables.append((index, name.removeprefix(_VARIABLE_PREFIX)))
             else:
@@ -64,17 +59,9 @@ class Header:
         """The name of a column by its number, fit for a message."""
         return self._names[number - 1] if number <= self.width else ""
 
-    def variable(self, number: int) -> str:
-        """The variable in a column, by its index; empty where it is a member."""
-        return next((name for index, name in self._variables if index == number), "")
-
-    def has_variable(self, name: str) -> bool:
-        """Whether a column declares this variable."""
-        return any(each == name for _, each in self._variables)
-
     def variables(self, cells: Sequence[str]) -> dict[str, str]:
         """The row's variables; an empty cell is none."""
-        return {name: cells[index] for index, name in self._variables if cells[index]}
+        return {name: cells[index] for index, name in self._variables if cells[index]} if self._variables else {}
 
     def request(self, cells: Sequence[str]) -> tuple[dict[str, Any], list[Fault]]:
         """Build the request from a row as wide as the header."""

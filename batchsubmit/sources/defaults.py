@@ -245,11 +245,15 @@ def _lookup_in(request: Mapping[str, Any], variables: Mapping[str, str], run: Ma
 
 def complete(
     request: dict[str, Any], variables: Mapping[str, str], defaults: Defaults, checker: RequestChecker
-) -> list[Fault]:
-    """Fill a row in and check it; a member that its default could not give is not reported as missing again."""
+) -> tuple[list[Fault], bytes]:
+    """Fill a row in and check it; gives what is wrong, or its canonical spelling.
+
+    A member that its default could not give is not reported as missing again.
+    """
     unfilled = defaults.fill(request, variables)
-    faults = checker.check(request)
-    if not unfilled:
-        return faults
+    spelled = checker.spelled(request)
+    if spelled is not None:
+        return unfilled, spelled
     told = {fault.path for fault in unfilled}
-    return unfilled + [fault for fault in faults if fault.wrong is not MISSING or fault.path not in told]
+    faults = [fault for fault in checker.explain(request) if fault.wrong is not MISSING or fault.path not in told]
+    return unfilled + faults, b""

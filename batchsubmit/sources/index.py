@@ -3,21 +3,20 @@
 Any row can be read again by its number; its digest then proves that it is the row that was checked.
 """
 
-import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from batchsubmit.book.digests import DIGEST_BYTES
 from batchsubmit.jobs import Job, job_digest, key_text
 from batchsubmit.schema import canonical
-from batchsubmit.sources.rows import GoodRows, Reader, Row
+from batchsubmit.sources.rows import Reader, Row
+
+DIGEST_BYTES = 16
 
 
 class Index:
     """Where each good row stands and what its key is, by row number in order of the manifest."""
 
     def __init__(self) -> None:
-        self._count = 0
         self.offsets = array("Q")
         self.lines = array("I")
         self.membership_numbers = array("I")
@@ -28,65 +27,26 @@ class Index:
         self.priorities: dict[int, int] = {}
 
     def __len__(self) -> int:
-        return self._count
-
-    def make_room(self, rows: int) -> None:
-        """Make room for so many rows in all.
-
-        Several arrays that grow by turns leave holes in the heap that are as large as they are.
-        """
-        more = rows - len(self.offsets)
-        if more > 0:
-            for numbers in (self.offsets, self.lines, self.membership_numbers):
-                numbers.extend(array(numbers.typecode, (0,)) * more)
-            self._digests.extend(bytes(DIGEST_BYTES * more))
-
-    def trim(self) -> None:
-        """Give back the room that was not needed."""
-        for numbers in (self.offsets, self.lines, self.membership_numbers):
-            del numbers[self._count :]
-        del self._digests[DIGEST_BYTES * self._count :]
+        return len(self.offsets)
 
     def add(self, row: Row, membership: str, digest: bytes, ordinal: int, *, priority: int = 0) -> None:
         """Take in one good row."""
         if priority:
-            self.priorities[self._count] = priority
+            self.priorities[len(self)] = priority
         if ordinal:
-            self._ordinals[self._count] = ordinal
-        self._put([row.offset], [row.line], [self._number_of(membership)], digest)
-
-    def add_all(self, rows: GoodRows, digests: bytes) -> None:
-        """Take in many good rows, each the first of its content."""
-        numbers = {mould: self._number_of(mould.membership) for mould in set(rows.moulds)}
-        lines = range(rows.first_line, rows.first_line + len(rows))
-        self._put(rows.offsets, lines, [numbers[mould] for mould in rows.moulds], digests)
-
-    def _put(
-        self, offsets: Sequence[int], lines: Sequence[int], membership_numbers: Sequence[int], digests: bytes
-    ) -> None:
-        begin, end = self._count, self._count + len(offsets)
-        if end > len(self.offsets):
-            self.make_room(end + end // 4)
-        self.offsets[begin:end] = array("Q", offsets)
-        self.lines[begin:end] = array("I", lines)
-        self.membership_numbers[begin:end] = array("I", membership_numbers)
-        self._digests[DIGEST_BYTES * begin : DIGEST_BYTES * end] = digests
-        self._count = end
-
-    def _number_of(self, membership: str) -> int:
-        number = self._numbers.setdefault(membership, len(self.memberships))
-        if number == len(self.memberships):
+            self._ordinals[len(self)] = ordinal
+        number = self._numbers.get(membership)
+        if number is None:
+            number = self._numbers[membership] = len(self.memberships)
             self.memberships.append(membership)
-        return number
+        self.offsets.append(row.offset)
+        self.lines.append(row.line)
+        self.membership_numbers.append(number)
+        self._digests += digest
 
     def digest(self, number: int) -> bytes:
         """The digest of a row's job, of which its key is the spelling."""
         return bytes(self._digests[DIGEST_BYTES * number : DIGEST_BYTES * (number + 1)])
-
-    def digests(self) -> Iterator[bytes]:
-        """Give the digests of all rows, in order of the manifest."""
-        whole = memoryview(self._digests)[: DIGEST_BYTES * self._count]
-        return (digest for (digest,) in struct.iter_unpack(f"{DIGEST_BYTES}s", whole))
 
     def key(self, number: int) -> str:
         """The key of a row's job."""

@@ -5,24 +5,23 @@ would overwrite one job's results with the other's), identical rows, and members
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from batchsubmit.config import ForeignArns
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import JobRejected, job_digest, job_digests, key_text, results_place
-from batchsubmit.schema import RowWarning, canonical
+from batchsubmit.jobs import JobRejected, job_digest, key_text, results_place
+from batchsubmit.schema import RowWarning
 from batchsubmit.schema.arns import account_of_membership, foreign_arns
-from batchsubmit.sources import GoodRows, Problem, Reader, Row
+from batchsubmit.sources import Problem, Reader, Row
 from batchsubmit.sources.alike import Alike
 from batchsubmit.sources.index import Index
-from batchsubmit.sources.names import NameTable
-from batchsubmit.sources.rows import PRIORITY, Mould
+from batchsubmit.sources.rows import PRIORITY
 
 MAX_PROBLEMS = 100
+_REMEMBERED_ARNS = 4096
 _PRIORITY_TEXT = re.compile(r"[+-]?[0-9]{1,6}", re.ASCII)
-_FIRST_BAD = 1 << 31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,88 +123,55 @@ def take_inventory(
     Raises StoppedError once `is_stopped`.
     """
     inventory = Inventory(is_readable=reader.has_sound_header)
-    across = _AcrossRows(reader, inventory.index, terms)
+    across = _AcrossRows(reader, inventory, terms)
     inventory.accounts = across.accounts
-    for rows in reader.rows_in_bulk():
+    for row in reader.rows():
         if is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
-        for row in [rows] if isinstance(rows, Row) else across.accept_all(rows):
-            ordinal, problems_across = across.check(row)
-            problems = (*row.problems, *problems_across)
-            if problems:
-                inventory.refuse(row, problems, terms)
-                for problem in problems:
-                    found(problem)
-            else:
-                for problem in across.foreign(row, "warn"):
-                    inventory.warned.add(problem)
-                across.accept(row, ordinal)
+        problems = across.add(row)
+        if problems:
+            inventory.refuse(row, problems, terms)
+            for problem in problems:
+                found(problem)
     inventory.region = across.region
-    inventory.index.trim()
     return inventory
 
 
 class _AcrossRows:
     """The checks that concern more than one row. Rows with problems of their own are compared as far as they go."""
 
-    def __init__(self, reader: Reader, index: Index, terms: Terms) -> None:
+    def __init__(self, reader: Reader, inventory: Inventory, terms: Terms) -> None:
         self._reader = reader
-        self._index = index
+        self._index = inventory.index
+        self._warned = inventory.warned
         self._terms = terms
-        self._names = NameTable()
+        self._names: dict[int, int] = {}  # hashes, since a million names as texts would take 200 MB
         self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
+        self._usual: set[tuple[str | None, ...]] = set()
         self.accounts: dict[str, str] = {}
         self.region = ""
 
-    def accept_all(self, rows: GoodRows) -> Iterator[Row]:
-        """Take many good rows into the index; gives those, in their order, that have to be looked at one by one."""
-        if not self._names:
-            expected = _expected_rows(rows, self._reader)
-            self._names.make_room(expected)
-            self._index.make_room(expected)
-        moulds = rows.moulds
-        places = zip([each.membership for each in moulds], [each.model for each in moulds], rows.names, strict=True)
-        hashes = list(map(hash, places))  # as of `results_place`
-        is_in_place = self._are_in_place(set(rows.moulds))
-        begin = 0
-        while begin < len(rows):
-            fresh = self._names.add_all(hashes[begin:], len(self._index)) if is_in_place else 0
-            if fresh:
-                self._accept_new(rows.part(begin, begin + fresh))
-            begin += fresh
-            if begin < len(rows):
-                yield self._reader.row_at(rows.offsets[begin], rows.first_line + begin)
-                begin += 1
+    def add(self, row: Row) -> tuple[Problem, ...]:
+        """Compare a row with those before it, and take it into the index where nothing is wrong; gives what is."""
+        if row.problems:
+            if self._terms.keep_invalid:
+                return row.problems  # it is left out, and so in nobody's way
+            return (*row.problems, *self._foreign(row, "error"), *self._compare(row, is_good=False)[1])
+        arns = _arns(row.request)
+        is_usual = arns in self._usual
+        problems = () if is_usual else (*self._foreign(row, "error"), *self._check_region(row))
+        if row.variables:
+            problems += self._check_priority(row)
+        ordinal, repeated = self._compare(row, is_good=not problems)
+        problems += repeated
+        if not problems:
+            if not is_usual:
+                self._learn(row, arns)
+            self._accept(row, ordinal)
+        return problems
 
-    def _are_in_place(self, moulds: Collection[Mould]) -> bool:
-        """Whether all are of one region and each membership of one account, the rows above included."""
-        accounts = {(mould.membership, self.accounts.get(mould.membership, mould.account)) for mould in moulds}
-        accounts |= {(mould.membership, mould.account) for mould in moulds}
-        regions = {mould.region for mould in moulds} | ({self.region} if self.region else set())
-        return len(regions) == 1 and len(accounts) == len({mould.membership for mould in moulds})
-
-    def _accept_new(self, rows: GoodRows) -> None:
-        for mould in set(rows.moulds):
-            self.region = mould.region
-            self._note_account(mould.membership, mould.account)
-        self._index.add_all(rows, job_digests(rows.canonicals, batch=self._terms.batch))
-
-    def check(self, row: Row) -> tuple[int, tuple[Problem, ...]]:
-        """Compare a row with those before it: how many are identical, and what is wrong."""
-        places = self.foreign(row, "error")
-        if (row.problems or places) and self._terms.keep_invalid:
-            return 0, places  # it is left out, and so in nobody's way
-        if not row.problems:
-            places += (*self._check_region(row), *self._check_priority(row))
-        place = results_place(row.request)
-        if place is None:
-            return 0, places
-        number = self._names.add(hash(place), self._number(row, is_good=not (row.problems or places)))
-        ordinal, repeated = (0, ()) if number is None else self._compare(row, place, number)
-        return ordinal, (*places, *repeated)
-
-    def foreign(self, row: Row, handling: ForeignArns) -> tuple[Problem, ...]:
+    def _foreign(self, row: Row, handling: ForeignArns) -> tuple[Problem, ...]:
         """Name what is of another membership or account, where the terms say that it is handled so."""
         if self._terms.foreign_arns != handling:
             return ()
@@ -214,16 +180,16 @@ class _AcrossRows:
         return tuple(self._reader.problem(row, fault.path, fault.wrong, fault.right) for fault in faults)
 
     def _number(self, row: Row, *, is_good: bool) -> int:
-        """What a row is called among the names: its number in the index where it will come there."""
+        """What a row is called among the names: its number in the index where it will come there, else below 0."""
         if is_good:
             return len(self._index)
         self._bad_rows.append((row.offset, row.line))
-        return _FIRST_BAD + len(self._bad_rows) - 1
+        return -len(self._bad_rows)
 
     def _place(self, number: int) -> tuple[int, int]:
         """The offset and the line of a row by that number."""
-        if number >= _FIRST_BAD:
-            return self._bad_rows[number - _FIRST_BAD]
+        if number < 0:
+            return self._bad_rows[-number - 1]
         return self._index.offsets[number], self._index.lines[number]
 
     def _check_region(self, row: Row) -> tuple[Problem, ...]:
@@ -242,8 +208,16 @@ class _AcrossRows:
         wrong, right = f"priority {given!r} is no whole number", "write one up to six digits, such as 10 or -1"
         return (self._reader.problem(row, f"var.{PRIORITY}", wrong, right),)
 
-    def _compare(self, row: Row, place: tuple[str, str, str], number: int) -> tuple[int, tuple[Problem, ...]]:
-        """Compare a row with the earlier one whose results seem to go to the same place."""
+    def _compare(self, row: Row, *, is_good: bool) -> tuple[int, tuple[Problem, ...]]:
+        """Compare a row with the earlier one whose results go to the same place: how many are alike, what is wrong."""
+        place = results_place(row.request)
+        if place is None:
+            return 0, ()
+        hashed = hash(place)
+        number = self._names.get(hashed)
+        if number is None:
+            self._names[hashed] = self._number(row, is_good=is_good)
+            return 0, ()
         offset, line = self._place(number)
         earlier = self._reader.row_at(offset, line).request
         if results_place(earlier) != place:
@@ -261,24 +235,34 @@ class _AcrossRows:
         self._repeats[number] = self._repeats.get(number, 0) + 1
         return self._repeats[number], ()
 
-    def _note_account(self, membership: str, account: str) -> None:
-        """Keep the first account that an ARN of a membership names."""
-        if account:
-            self.accounts.setdefault(membership, account)
-
-    def accept(self, row: Row, ordinal: int) -> None:
-        """Take a good row into the index."""
-        membership = row.request["membershipIdentifier"]
+    def _learn(self, row: Row, arns: tuple[str | None, ...]) -> None:
+        """Keep what a good row's ARNs say; where nothing is odd about them, they need not be looked at again."""
+        warnings = self._foreign(row, "warn")
+        for warning in warnings:
+            self._warned.add(warning)
         self.region = row.request["trainedModelArn"].split(":")[3]
-        if membership not in self.accounts:
-            self._note_account(membership, account_of_membership(row.request))
-        digest = job_digest(canonical(row.request), batch=self._terms.batch, ordinal=ordinal)
-        self._index.add(row, membership, digest, ordinal, priority=int(row.variables.get(PRIORITY, "0")))
+        account = account_of_membership(row.request)
+        if account:
+            self.accounts.setdefault(row.request["membershipIdentifier"], account)
+        if not warnings:
+            if len(self._usual) >= _REMEMBERED_ARNS:
+                self._usual.clear()
+            self._usual.add(arns)
+
+    def _accept(self, row: Row, ordinal: int) -> None:
+        digest = job_digest(row.spelled, batch=self._terms.batch, ordinal=ordinal)
+        priority = int(row.variables.get(PRIORITY, "0")) if row.variables else 0
+        self._index.add(row, row.request["membershipIdentifier"], digest, ordinal, priority=priority)
 
 
-def _expected_rows(first: GoodRows, reader: Reader) -> int:
-    """Guess from the first rows how many there are."""
-    return reader.size_bytes * len(first) // max(first.offsets[-1], 1) * 33 // 32 if len(first) > 1 else 0
+def _arns(request: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """What decides of a good row whether its region, membership and account are those of the others."""
+    return (
+        request["membershipIdentifier"],
+        request["trainedModelArn"],
+        request["dataSource"]["mlInputChannelArn"],
+        request.get("configuredModelAlgorithmAssociationArn"),
+    )
 
 
 def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> InvalidRow:

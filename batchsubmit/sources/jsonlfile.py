@@ -4,7 +4,6 @@ A further member `var`, an object of texts, or members `var.NAME` hold the row's
 """
 
 import codecs
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,15 +38,6 @@ class JsonlReader:
             problem = self._problem(line, 1, f"has more than {MOST_LINE_BYTES:,} bytes", "write one request a line")
             yield Row(line, offset, {}, {}, (problem,))
 
-    def rows_in_bulk(self) -> Iterator[Row]:
-        """Read every row, in order: JSON has no short cut."""
-        return self.rows()
-
-    @property
-    def size_bytes(self) -> int:
-        """How long the manifest is."""
-        return self._spooled.file.seek(0, io.SEEK_END)
-
     def row_at(self, offset: int, line: int) -> Row:
         """Read one row again."""
         lines = physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES)
@@ -81,11 +71,12 @@ class JsonlReader:
         except JsonError as exc:
             return Row(line, offset, {}, {}, (self._problem(line, exc.column, exc.wrong, exc.right),))
         variables, faults = take_variables(request)
-        faults += complete(request, variables, self._defaults, self._checker)
+        wrong, spelled = complete(request, variables, self._defaults, self._checker)
+        faults += wrong
         if faults:
             problems = tuple(self._problem(line, 1, fault.wrong, fault.right, fault.path) for fault in faults)
             return Row(line, offset, request, variables, problems)
-        return Row(line, offset, without_nulls(request) if b"null" in raw else request, variables, ())
+        return Row(line, offset, without_nulls(request) if b"null" in raw else request, variables, (), spelled)
 
     def _problem(self, line: int, column: int, wrong: str, right: str, path: str = "") -> Problem:
         return Problem(label=self._spooled.label, line=line, column=column, path=path, wrong=wrong, right=right)

@@ -4,7 +4,7 @@ Only row numbers are kept, so the order of the manifest does not matter: every l
 """
 
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,11 +16,7 @@ from batchsubmit.states import Action
 
 
 class ManifestSource:
-    """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up.
-
-    `glance` decides by a row's digest what can be decided so, and leaves the rest: a key takes long to spell. Where
-    `is_new`, nobody is asked: no job is known, and all rows are to be submitted.
-    """
+    """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up."""
 
     def __init__(
         self,
@@ -29,8 +25,6 @@ class ManifestSource:
         *,
         batch: str,
         decision: Callable[[str], Action],
-        glance: Callable[[bytes], Action | None] = lambda _: None,
-        is_new: bool = False,
     ) -> None:
         self._reader = reader
         self._index = index
@@ -39,31 +33,18 @@ class ManifestSource:
         self._held: dict[str, int] = {}
         lanes = [_Lane() for _ in index.memberships]
         append = [lane.rows.append for lane in lanes]
-        if is_new:
-            for number, place in enumerate(index.membership_numbers):
-                append[place](number)
-        else:
-            for number, place in self._to_submit(decision, glance):
-                append[place](number)
+        for number, key in enumerate(index):
+            action = decision(key)
+            if action is Action.SUBMIT:
+                append[index.membership_numbers[number]](number)
+            elif action is Action.LOOK_UP:
+                self._held[key] = number
         if index.priorities:
             for lane in lanes:
                 by_priority = sorted(lane.rows, key=lambda number: -index.priorities.get(number, 0))
                 lane.rows = array("Q", by_priority)
         self._count = sum(len(lane.rows) for lane in lanes)
         self._lanes |= {name: lane for name, lane in zip(index.memberships, lanes, strict=True) if lane.rows}
-
-    def _to_submit(
-        self, decision: Callable[[str], Action], glance: Callable[[bytes], Action | None]
-    ) -> Iterator[tuple[int, int]]:
-        index = self._index
-        for number, (digest, place) in enumerate(zip(index.digests(), index.membership_numbers, strict=True)):
-            action = glance(digest)
-            if action is None:
-                action = decision(key := index.key(number))
-                if action is Action.LOOK_UP:
-                    self._held[key] = number
-            if action is Action.SUBMIT:
-                yield number, place
 
     def waiting(self) -> Collection[str]:
         """The memberships whose rows are not all taken."""

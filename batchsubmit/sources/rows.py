@@ -1,8 +1,10 @@
 """What readers of manifests give: rows, and the problems in them. Values only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 PRIORITY = "priority"
 """The variable, a whole number, by which rows of one membership go before others: higher ones first, 0 without it."""
@@ -28,12 +30,11 @@ class Problem:
         return f"{self.label}:{self.line}:{self.column}: {subject}{self.wrong}; {self.right}"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One row: a valid request without nulls, unless it has `problems`; then it is no job.
 
     `offset` is the row's first byte, by which a reader finds it again. `variables` are for the place-holders of
-    defaults and the user's own use; no part of the request.
+    defaults and the user's own use; no part of the request. `spelled` is a good request as `canonical` spells it.
     """
 
     line: int
@@ -41,47 +42,7 @@ class Row:
     request: dict[str, Any]
     variables: dict[str, str]
     problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Mould:
-    """What good rows have in common that differ in a few cells only.
-
-    `canonical` is what their canonical requests have before, between and behind those cells; `model` is the trained
-    model's ARN, and region and account are those in it. None of their ARNs is of another membership or account.
-    """
-
-    membership: str
-    model: str
-    region: str
-    account: str
-    canonical: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoodRows:
-    """Good rows on successive lines, by column instead of by row: a million of them are no million objects."""
-
-    first_line: int
-    offsets: Sequence[int]
-    moulds: Sequence[Mould]
-    names: Sequence[str]
-    canonicals: Sequence[bytes]
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-    def part(self, begin: int, end: int) -> "GoodRows":
-        """Some of them."""
-        if (begin, end) == (0, len(self)):
-            return self
-        return GoodRows(
-            first_line=self.first_line + begin,
-            offsets=self.offsets[begin:end],
-            moulds=self.moulds[begin:end],
-            names=self.names[begin:end],
-            canonicals=self.canonicals[begin:end],
-        )
+    spelled: bytes = b""
 
 
 class Reader(Protocol):
@@ -93,13 +54,6 @@ class Reader(Protocol):
         When the header has problems, they come first, as a row of their own without a request; after that come only
         rows with problems, so that nothing that looks like a job leaves a manifest that was misread.
         """
-
-    def rows_in_bulk(self) -> Iterator[Row | GoodRows]:
-        """Read the whole manifest as `rows` does, where that is quicker many good rows at a time."""
-
-    @property
-    def size_bytes(self) -> int:
-        """How long the manifest is."""
 
     def row_at(self, offset: int, line: int) -> Row:
         """Read one row again, by the offset and line that `rows` gave; also while `rows` is under way."""

@@ -10,7 +10,6 @@ import codecs
 import gzip
 import hashlib
 import io
-import os
 import select
 import stat
 import sys
@@ -57,12 +56,6 @@ class Spooled:
     format: Format
     sha256: str
     file: BinaryIO
-    written_at: int = 0  # by the file system, in nanoseconds; 0 where nobody else can write to it
-
-    @property
-    def has_changed(self) -> bool:
-        """Whether somebody wrote to it since it was digested."""
-        return self.written_at > 0 and os.fstat(self.file.fileno()).st_mtime_ns != self.written_at
 
 
 class FetchError(UsageError):
@@ -81,7 +74,6 @@ async def open_manifest(location: str, *, region: str | None = None) -> AsyncIte
         with _explained(label):
             raw = await _raw(location, stack, region)
             file = await _uncompressed(raw, label, stack)
-            written_at = os.fstat(file.fileno()).st_mtime_ns
             head = await asyncio.to_thread(_head, file)
             _refuse_unreadable(head, label)
             digest = hashlib.sha256()
@@ -89,7 +81,7 @@ async def open_manifest(location: str, *, region: str | None = None) -> AsyncIte
                 digest.update(chunk)
             file.seek(0)
         kind, sha256 = _format(location, head), digest.hexdigest()
-        yield Spooled(label=label, format=kind, sha256=sha256, file=file, written_at=written_at)
+        yield Spooled(label=label, format=kind, sha256=sha256, file=file)
 
 
 @contextmanager

@@ -3,11 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from batchsubmit.book import Book
 from batchsubmit.sources.index import Index
-from batchsubmit.sources.inventory import Inventory
 from batchsubmit.states import UNDECIDED, Phase
 
 
@@ -25,14 +23,14 @@ class Standing:
 
     @classmethod
     def of(cls, index: Index, book: Book) -> "Standing":
-        """Look every row up: by its digest, for a key is longer in the making than all the rest."""
-        phases: Counter[Phase | None] = Counter(
-            {None: len(index)} if not len(book) else map(book.phase, index.digests())
-        )
+        """Look every row up."""
+        phases: Counter[Phase] = Counter()
         bad_ends: Counter[str] = Counter()
-        if phases[Phase.FINISHED]:
-            states = (book.get(key) for key in index)
-            bad_ends.update(state.bad_end for state in states if state is not None and state.bad_end)
+        for state in map(book.get, index) if len(book) else ():
+            if state is not None:
+                phases[state.phase] += 1
+                if state.bad_end:
+                    bad_ends[state.bad_end] += 1
         submitted, failed = phases[Phase.SUBMITTED] + phases[Phase.FINISHED], phases[Phase.FAILED]
         unknown = sum(phases[phase] for phase in UNDECIDED)
         return cls(
@@ -44,56 +42,3 @@ class Standing:
             left=len(index) - submitted - failed - unknown,
             bad_ends=bad_ends,
         )
-
-    @classmethod
-    def told(cls, counts: Mapping[str, int]) -> "Standing":
-        """Read the account that a run closed with. Raises KeyError where it is of another version."""
-        finished_well = counts["finished_well"]
-        return cls(
-            submitted=counts["submitted"] + counts["submitted_before"],
-            finished=finished_well + counts["finished_badly"],
-            finished_well=finished_well,
-            failed=counts["failed"] + counts["failed_before"],
-            unknown=counts["unknown"],
-            left=counts["left"],
-        )
-
-
-class Account(Protocol):
-    """Where all rows of a manifest stand. `inventory` holds those that may be sent, `rows` and `invalid` count all."""
-
-    inventory: Inventory
-    rows: int
-    invalid: int
-
-    def standing(self) -> Standing:
-        """Where they stand now."""
-        ...
-
-
-class RowAccount:
-    """The account of rows that were read, each looked up."""
-
-    def __init__(self, inventory: Inventory, book: Book) -> None:
-        self.inventory = inventory
-        self.rows = inventory.row_count
-        self.invalid = inventory.invalid_count
-        self._book = book
-
-    def standing(self) -> Standing:
-        """Look every row up."""
-        return Standing.of(self.inventory.index, self._book)
-
-
-class ToldAccount:
-    """The account of rows that nobody read, by the closing counts of the run that did. Nothing is left to be sent."""
-
-    def __init__(self, counts: Mapping[str, int]) -> None:
-        self.inventory = Inventory()
-        self.rows = counts["rows"]
-        self.invalid = counts["invalid"]
-        self._standing = Standing.told(counts)
-
-    def standing(self) -> Standing:
-        """As they were told."""
-        return self._standing

@@ -46,9 +46,10 @@ class Prospect:
     def of(cls, index: Index, book: Book, *, retry_failed: bool = False) -> "Prospect":
         """Look every row up in the ledger's book."""
         lanes = {membership: LaneProspect(membership=membership) for membership in index.memberships}
-        for number, digest in enumerate(index.digests()):
+        for number, key in enumerate(index):
             lane = lanes[index.membership(number)]
-            match book.phase(digest):
+            state = book.get(key)
+            match state.phase if state else None:
                 case Phase.SUBMITTED | Phase.FINISHED:
                     lane.submitted += 1
                 case Phase.FAILED if not retry_failed:

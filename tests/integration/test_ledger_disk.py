@@ -220,11 +220,8 @@ async def test_whoever_waits_hears_of_what_was_not_foreseen(tmp_path: Path, monk
     assert events_in(tmp_path / "ledger.jsonl") == [intent("a")]
 
 
-@pytest.mark.parametrize("terms", ["", "terms"])
 @pytest.mark.parametrize("is_cut", [False, True])
-async def test_a_run_whose_ledger_went_after_its_last_call_does_not_end_well(
-    tmp_path: Path, terms: str, is_cut: bool
-) -> None:
+async def test_a_run_whose_ledger_went_after_its_last_call_does_not_end_well(tmp_path: Path, is_cut: bool) -> None:
     """There is no next intent that could be refused; without a word the next run would submit all of it again."""
     path = tmp_path / "ledger.jsonl"
     async with open_ledger(path) as ledger:
@@ -235,7 +232,7 @@ async def test_a_run_whose_ledger_went_after_its_last_call_does_not_end_well(
             path.unlink()
         await ledger.put(submitted("a"))
         with pytest.raises(StoppedError, match="cut short" if is_cut else "deleted"):
-            await ledger.put(RunEnded(at=AT, run="r", exit_status=0, reason="", counts={}, terms=terms))
+            await ledger.put(RunEnded(at=AT, run="r", exit_status=0, reason="", counts={}))
 
 
 def test_a_deleted_ledger_stops_the_program_and_can_be_put_back(submitting: Program, sandbox: Sandbox) -> None:

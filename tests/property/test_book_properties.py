@@ -1,11 +1,11 @@
-"""A book that packs settled jobs says of each job what the plain fold of its events says."""
+"""A book that packs decided jobs says of each job what the plain fold of its events says."""
+
+import tracemalloc
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsubmit.book import Book
-from batchsubmit.book.digests import DIGEST_BYTES, DigestTable, digest_of
-from batchsubmit.book.settled import SettledJobs
 from batchsubmit.jobs import (
     Absent,
     Duplicate,
@@ -20,11 +20,8 @@ from batchsubmit.jobs import (
 )
 from batchsubmit.states import UNDECIDED, JobState, Phase, fold
 
-SETTLED = {Phase.SUBMITTED, Phase.FAILED, Phase.FINISHED}
-digests = st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES)
-few_digests = [bytes([number]) * DIGEST_BYTES for number in range(3)]
 KEYS = [
-    *map(key_text, few_digests),
+    *(key_text(bytes([number]) * 16) for number in range(3)),
     "k",
     "a" * 26,
     "A" * 26,
@@ -83,10 +80,6 @@ def test_a_book_is_the_fold_of_its_events(history: list[JobEvent]) -> None:
     claims = book.claims(set(ARNS) - {""})
     assert claims.keys() == claimed
     assert all(arn in (plain[key].arn, *plain[key].duplicates) for arn, key in claims.items())
-    for digest in few_digests:
-        phase = book.phase(digest)
-        state = plain.get(key_text(digest))
-        assert phase is (state.phase if state else None)
 
 
 @given(st.lists(events(), min_size=1, max_size=20), st.integers(0, 19))
@@ -105,43 +98,6 @@ def test_an_intent_that_was_not_written_is_taken_back(history: list[JobEvent], a
     book.restore(job, None)
     assert book.get(job) is None
     assert job not in {state.job for state in book}
-
-
-@given(digests)
-def test_a_digest_is_read_back_from_its_key(digest: bytes) -> None:
-    """Letter for letter."""
-    assert digest_of(key_text(digest)) == digest
-
-
-@given(st.text(max_size=30) | st.text(alphabet="abz27019A_+- ", min_size=26, max_size=26))
-def test_a_text_that_is_no_key_has_no_digest(text: str) -> None:
-    """Two texts never share one."""
-    digest = digest_of(text)
-    assert digest is None or key_text(digest) == text
-
-
-@given(st.lists(digests | st.sampled_from(few_digests), max_size=200), st.booleans())
-def test_digests_are_numbered_as_they_come(given_digests: list[bytes], has_room: bool) -> None:
-    """Each once, and through all growth."""
-    table, expected = DigestTable(), dict[bytes, int]()
-    if has_room:
-        table.make_room(10_000)
-    for digest in given_digests:
-        assert (table.find(digest) >= 0) == (digest in expected)
-        assert table.add(digest) == expected.setdefault(digest, len(expected))
-    assert [table.find(digest) for digest in expected] == list(expected.values())
-    assert [table[number] for number in range(len(table))] == list(expected)
-
-
-def test_a_table_grows_past_its_first_room() -> None:
-    """Ten thousand digests whose last bits are much alike."""
-    table = DigestTable()
-    many = [number.to_bytes(12, "big") + (number % 7).to_bytes(4, "big") for number in range(500)]
-    many += [number.to_bytes(DIGEST_BYTES, "big") for number in range(10_000)]
-    for digest in many:
-        table.add(digest)
-    assert len(table) == len(set(many))
-    assert all(table[table.find(digest)] == digest for digest in many)
 
 
 def test_a_packed_state_keeps_every_field() -> None:
@@ -163,18 +119,31 @@ def test_a_packed_state_keeps_every_field() -> None:
         "duplicates": (),
     }
     assert set(values) == set(JobState.__struct_fields__)
-    state, settled = JobState(**values), SettledJobs()
-    assert settled.put(few_digests[0], state)
-    assert settled.get(few_digests[0]) == state
+    state, book = JobState(**values), Book()
+    book.restore(state.job, state)
+    assert book.get(state.job) == state
 
 
 def test_an_arn_is_kept_letter_for_letter() -> None:
     """Also one that is nothing but a UUID, which is not made a path."""
-    uuid = "0123abcd-4567-89ab-cdef-0123456789ab"
-    for arn in (uuid, f"/{uuid}", f"arn:aws:x/{uuid}", f"arn:aws:x/{uuid.upper()}", ""):
+    for arn in (UUID, f"/{UUID}", f"arn:aws:x/{UUID}", f"arn:aws:x/{UUID.upper()}", ""):
         state = JobState(
             job=KEYS[0], membership="m", name="n", phase=Phase.SUBMITTED, attempt=1, since=TIMES[1], arn=arn
         )
-        settled = SettledJobs()
-        assert settled.put(few_digests[0], state)
-        assert settled.get(few_digests[0]) == state
+        book = Book()
+        book.restore(state.job, state)
+        assert book.get(state.job) == state
+
+
+def test_a_decided_job_takes_little_memory() -> None:
+    """A million of them must fit beside all else; as objects they would take a gigabyte."""
+    tracemalloc.start()
+    book = Book()
+    for number in range(10_000):
+        job = {"at": TIMES[0], "job": key_text(number.to_bytes(16, "big")), "membership": "m", "name": f"job-{number}"}
+        book.apply(Intent(**job, attempt=1, trained_model="model"))
+        book.apply(Submitted(**job, arn=f"arn:x/{number:08}{UUID[8:]}", attempt=1, via="start"))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(book) == 10_000
+    assert taken < 10_000 * 320

@@ -47,6 +47,14 @@ def test_an_event_comes_back_as_it_was(event: Event) -> None:
     assert decode_line(line.removesuffix(b"\n")) == event
 
 
+def test_a_run_s_end_that_an_earlier_version_sealed_still_reads() -> None:
+    """Its members `terms` and `seal` mean nothing any more."""
+    ended = RunEnded(at=AT, run="r", exit_status=0, reason="", counts={"submitted": 1})
+    body = encode_line(ended).partition(b',"crc"')[0] + b',"terms":"t","seal":{"bytes":7,"sha256":"0"}'
+    crc = base64.b64encode(zlib.crc32(body).to_bytes(4, "big"))[:6]
+    assert decode_line(body + b',"crc":"' + crc + b'"}\n') == ended
+
+
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_a_line_is_one_line_of_json_with_the_checksum_last(event: Event) -> None:
     """`jq` and `grep` read it; event, time and checksum stand where the contract says."""

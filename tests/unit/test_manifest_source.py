@@ -27,8 +27,6 @@ ROWS = [
 def source_of(
     file: io.BytesIO | None = None,
     decision: Callable[[str], Action] = lambda _: Action.SUBMIT,
-    *,
-    is_new: bool = False,
 ) -> tuple[ManifestSource, list[str]]:
     """A source over the four rows, and their keys."""
     file = file or io.BytesIO()
@@ -36,7 +34,7 @@ def source_of(
     spooled = Spooled(label="jobs.jsonl", format="jsonl", sha256="0", file=file)
     reader = open_reader(spooled, defaults={}, checker=RequestChecker())
     index = take_inventory(reader, Terms()).index
-    return ManifestSource(reader, index, batch="", decision=decision, is_new=is_new), list(index)
+    return ManifestSource(reader, index, batch="", decision=decision), list(index)
 
 
 def taken(source: ManifestSource, membership: str) -> list[str]:
@@ -47,10 +45,9 @@ def taken(source: ManifestSource, membership: str) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("is_new", [False, True])
-def test_every_lane_has_its_jobs_from_the_start_in_order_of_the_manifest(*, is_new: bool) -> None:
-    """Wherever its rows stand, and whether or not the ledger knows any job."""
-    source, _ = source_of(is_new=is_new)
+def test_every_lane_has_its_jobs_from_the_start_in_order_of_the_manifest() -> None:
+    """Wherever its rows stand."""
+    source, _ = source_of()
     assert set(source.waiting()) == {MEMBERSHIP, OTHER_MEMBERSHIP}
     assert source.waiting_jobs() == 4
     assert taken(source, OTHER_MEMBERSHIP) == ["x"]

@@ -11,7 +11,6 @@ from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.jobs import Event, Intent, RunEnded, RunStarted, Submitted
 from batchsubmit.ledger.folding import read_book
 from batchsubmit.ledger.lines import decode_line, encode_line
-from batchsubmit.ledger.sealing import Written
 from batchsubmit.ledger.storage import LedgerFile
 from batchsubmit.states import Phase
 
@@ -225,24 +224,6 @@ def test_a_file_that_was_cut_short_leads_to_no_call(path: Path) -> None:
     assert path.read_bytes() == lines(submitted("a"))
 
 
-def test_an_end_that_counts_what_was_not_written_seals_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next run must not trust counts of which the ledger has no line."""
-    file = LedgerFile(path)
-    file.open()
-    ended = RunEnded(at=AT, run="r", exit_status=0, reason="", counts={"finished_well": 1}, terms="terms")
-    assert file.sealed(ended, b"").seal is not None
-
-    def fail(_: int, __: memoryview) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "write", fail)
-    with pytest.raises(StoppedError, match="No space left"):
-        file.append(lines(submitted("a")))
-    monkeypatch.undo()
-    assert file.sealed(ended, b"").seal is None
-    file.close()
-
-
 def test_a_failed_fsync_is_never_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel may have dropped what it could not write, so a second one would lie."""
     file = LedgerFile(path)
@@ -323,10 +304,7 @@ def test_a_ledger_can_be_read_while_another_writes_to_it(path: Path) -> None:
     file = LedgerFile(path)
     file.open()
     file.append(lines(intent("a")) + encode_line(submitted("a"))[:30])
-    written = Written()
-    book = read_book(path, written)
-    assert written.size == len(lines(intent("a")))
-    assert [state.phase for state in book] == [Phase.INTENT]
+    assert [state.phase for state in read_book(path)] == [Phase.INTENT]
     file.close()
 
 

@@ -148,7 +148,7 @@ class Judge:
 
     def _judge_request(self, request: dict[str, Any], batch: str, attributes: Mapping[str, str]) -> Judgement:
         variables, faults = take_variables(request)
-        faults += complete(request, variables, self._defaults.of_run({"batch": batch}), self._checker)
+        faults += complete(request, variables, self._defaults.of_run({"batch": batch}), self._checker)[0]
         foreign = [] if self._foreign_arns == "allow" else list(foreign_arns(request))
         if self._foreign_arns == "error":
             faults += foreign

@@ -1,20 +1,16 @@
-"""The quick way through a CSV manifest finds what the careful way finds: to the key, the offset and the last word."""
+"""What the quick test of a request lets pass, the checks that explain let pass, and the other way round."""
 
 import csv
 import io
-from collections.abc import Iterator
 from typing import Any
-from unittest.mock import patch
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from strategies import ACCOUNT, MEMBERSHIP, REGION, arn
+from strategies import ACCOUNT, MEMBERSHIP, REGION, any_requests, arn, minimal_request, valid_requests
+from test_validator_agrees import ODD_REQUESTS, WHOLE
 
-from batchsubmit.schema import RequestChecker
-from batchsubmit.sources import GoodRows, Row, Spooled, csvbulk
-from batchsubmit.sources.csvfile import CsvReader
-from batchsubmit.sources.defaults import Defaults
+from batchsubmit.schema import Fault, RequestChecker, canonical, without_nulls
+from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Inventory, Terms, take_inventory
 
 OTHER = "fedcba98-7654-3210-fedc-ba9876543210"
@@ -44,24 +40,36 @@ ODD_CELLS = [
 ODD_LINES = [b"", b",", b'"', b'a"b', b",,,,,,,,,,,,,", b"\xff", b"\r", b'"open,', b"name", b"\0", b'"",""']
 
 
-class Careful(CsvReader):
-    """A reader that knows no quick way."""
+class Explaining(RequestChecker):
+    """A checker that explains every request."""
 
-    def rows_in_bulk(self) -> Iterator[Row]:
-        """Read every row for itself."""
-        return self.rows()
+    def spelled(self, request: Any) -> bytes | None:  # noqa: ANN401 (JSON)
+        """Spell a request in which no check finds a fault."""
+        return None if self.explain(request) else canonical(without_nulls(request))
 
 
-def inventory_of(kind: type[CsvReader], data: bytes, defaults: dict[str, Any], terms: Terms) -> Inventory:
+@given(ODD_REQUESTS | any_requests() | valid_requests(), st.booleans())
+@example(minimal_request(tags={"aw\u017f:": "v"}), True)
+@example(minimal_request(tags={f"k{number}": "v" for number in range(50)}), True)
+@example(minimal_request(tags={"k": "\ud800"}), True)
+@example(minimal_request(resourceConfig={"instanceType": "\ud800"}), True)
+@example(minimal_request(name="a\n"), False)
+@example(minimal_request(trainedModelArn=WHOLE["trainedModelArn"] + "\n"), False)
+def test_one_request_is_judged_alike(request: dict[str, Any], own_tag: bool) -> None:
+    """Also where its membership and ARNs are those of a good one before it."""
+    checker = RequestChecker(own_tag=own_tag)
+    for good in (WHOLE, minimal_request()):
+        assert checker.check(good) == []
+    assert checker.check(request) == checker.explain(request)
+    assert checker.check(request) == checker.explain(request)
+    spelled = checker.spelled(request)
+    assert spelled is None or spelled == canonical(without_nulls(request))
+
+
+def inventory_of(checker: RequestChecker, data: bytes, defaults: dict[str, Any], terms: Terms) -> Inventory:
     """What the first pass finds."""
-    return take_inventory(reader_of(kind, data, defaults), terms)
-
-
-def reader_of(kind: type[CsvReader], data: bytes, defaults: dict[str, Any] | None = None) -> CsvReader:
-    """A reader over bytes."""
-    checker = RequestChecker(region=REGION)
     spooled = Spooled(label="m", format="csv", sha256="", file=io.BytesIO(data))
-    return kind(spooled, defaults=Defaults(defaults or {}, checker), checker=checker)
+    return take_inventory(open_reader(spooled, defaults=defaults, checker=checker), terms)
 
 
 def findings(inventory: Inventory) -> tuple[object, ...]:
@@ -101,15 +109,15 @@ def manifests(draw: st.DrawFn) -> bytes:
     if draw(st.booleans()):
         names = list(draw(st.permutations(names)))
     odd = draw(
-        st.dictionaries(st.integers(0, 25), st.tuples(st.sampled_from(names), st.sampled_from(ODD_CELLS)), max_size=4)
+        st.dictionaries(st.integers(0, 9), st.tuples(st.sampled_from(names), st.sampled_from(ODD_CELLS)), max_size=4)
     )
-    rows = [[COLUMNS[name].replace("{}", str(number)) for name in names] for number in range(26)]
+    rows = [[COLUMNS[name].replace("{}", str(number)) for name in names] for number in range(10)]
     for number, (name, cell) in odd.items():
         rows[number][names.index(name)] = cell
     line_end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
     quoting = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
     lines = spelled([names, *rows], draw(st.sampled_from(",;\t")), line_end, quoting)
-    for place, line in draw(st.lists(st.tuples(st.integers(1, 26), st.sampled_from(ODD_LINES)), max_size=2)):
+    for place, line in draw(st.lists(st.tuples(st.integers(1, 10), st.sampled_from(ODD_LINES)), max_size=2)):
         lines.insert(place, line + line_end.encode())
     data = b"".join(lines)
     return data[: len(data) - draw(st.sampled_from([0, 0, 1, 2]))]
@@ -124,47 +132,29 @@ DEFAULTS: list[dict[str, Any]] = [
 TERMS = [Terms(), Terms(allow_duplicates=True, batch="nightly"), Terms(keep_invalid=True)]
 
 
-@given(manifests(), st.sampled_from(DEFAULTS), st.sampled_from(TERMS), st.sampled_from([300, 1500, 1 << 16]))
-@example(b'name,x\n"x,y,z",y\n', {}, Terms(), 300)
-def test_both_ways_find_the_same(data: bytes, defaults: dict[str, Any], terms: Terms, block_bytes: int) -> None:
-    """Whatever stands in the way, and wherever blocks end."""
-    with patch.object(csvbulk, "_BLOCK_BYTES", block_bytes):
-        quick = inventory_of(CsvReader, data, defaults, terms)
-    assert findings(quick) == findings(inventory_of(Careful, data, defaults, terms))
+@given(manifests(), st.sampled_from(DEFAULTS), st.sampled_from(TERMS))
+@example(b'name,x\n"x,y,z",y\n', {}, Terms())
+def test_a_manifest_is_judged_alike(data: bytes, defaults: dict[str, Any], terms: Terms) -> None:
+    """To the key, the offset and the last word, whatever stands in the way."""
+    quick = inventory_of(RequestChecker(region=REGION), data, defaults, terms)
+    assert findings(quick) == findings(inventory_of(Explaining(region=REGION), data, defaults, terms))
 
 
-def test_the_quick_way_is_taken() -> None:
-    """By all rows but the odd one."""
-    rows = [[cell.replace("{}", str(number)) for cell in COLUMNS.values()] for number in range(40)]
-    rows[7][0] = "é"
-    data = b"".join(spelled([list(COLUMNS), *rows], ",", "\n", csv.QUOTE_MINIMAL))
-    pieces = list(reader_of(CsvReader, data).rows_in_bulk())
-    assert [len(piece) if isinstance(piece, GoodRows) else piece.line for piece in pieces] == [7, 9, 32]
+def test_a_good_request_is_not_explained() -> None:
+    """That would take several times as long."""
 
+    class Counting(RequestChecker):
+        explained = 0
 
-@pytest.mark.parametrize(
-    ("begin", "where"),
-    [
-        ('"x,{},z",same', "what varies is text within a quoted cell, and a name of one text stands behind it"),
-        ('"x,{}",', "the quote ends behind it"),
-        ('x,{},"', "a quote begins behind it"),
-        ('x,"{}"', "all of it is quoted"),
-    ],
-)
-def test_quotes_around_the_cut_mean_what_they_mean(begin: str, where: str) -> None:
-    """A line is cut by its delimiters, whatever they stand in; what that makes of it is checked first."""
-    rest = [
-        cell.replace("{}", "0")
-        for name, cell in COLUMNS.items()
-        if name not in ("name", "containerExecutionParameters")
-    ]
-    header = ["var.x", *(name for name in COLUMNS if name != "containerExecutionParameters")]
-    # More lines before them than what varies is judged by.
-    rows = [*(f"x,job-{number}" for number in range(300)), *(begin.replace("{}", name) for name in ("same", "other"))]
-    data = "\n".join([",".join(header), *(",".join([row, *rest]) for row in rows), ""]).encode()
-    with patch.object(csvbulk, "_BLOCK_BYTES", 1 << 20):
-        quick, careful = (findings(inventory_of(kind, data, {}, Terms())) for kind in (CsvReader, Careful))
-    assert quick == careful, where
+        def explain(self, request: Any) -> list[Fault]:  # noqa: ANN401 (JSON)
+            self.explained += 1
+            return super().explain(request)
+
+    checker = Counting(region=REGION)
+    for number in range(10):
+        whole = WHOLE | {"name": f"job-{number}", "environment": {"A": str(number)}}
+        assert checker.check(whole) == []
+    assert checker.explained == 0
 
 
 def test_what_precedes_an_arn_s_last_slash_is_compared() -> None:
@@ -172,5 +162,5 @@ def test_what_precedes_an_arn_s_last_slash_is_compared() -> None:
     rows = [[cell.replace("{}", str(number)) for cell in COLUMNS.values()] for number in range(40)]
     rows[20][3] = rows[20][3].replace(ACCOUNT, "999988887777")
     data = b"".join(spelled([list(COLUMNS), *rows], ",", "\n", csv.QUOTE_MINIMAL))
-    inventory = inventory_of(CsvReader, data, {}, Terms(foreign_arns="error"))
+    inventory = inventory_of(RequestChecker(region=REGION), data, {}, Terms(foreign_arns="error"))
     assert [(problem.line, problem.column) for problem in inventory.problems] == [(22, 4)]
