@@ -282,7 +282,9 @@ class Service:
     """The sandbox behind both of its doors: calls in memory, and rest-json without a web server."""
 
     def __init__(self) -> None:
-        service = SandboxService(SandboxSettings(per_membership=0, per_account=0), lambda: 1_800_000_000.0)
+        service = SandboxService(
+            SandboxSettings(per_membership=0, per_account=0, starts_per_second=0), lambda: 1_800_000_000.0
+        )
         self.in_memory = MemoryCleanRooms(service)
         self._exchange = Exchange(service, Faults())
 
