@@ -57,7 +57,7 @@ class SlotSettings(_Section):
         default=1.0, gt=0, description="seconds at least between two looks at a membership, or two tries of a full lane"
     )
     max_poll_seconds: float = Field(
-        default=1500.0,
+        default=3600.0,
         gt=0,
         description="seconds at most between two looks at a full membership; a raised quota is found within twice this "
         "by calls that are refused if it was not",

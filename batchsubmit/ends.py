@@ -12,7 +12,7 @@ from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.clock import timestamp
 from batchsubmit.jobs import Finished
 from batchsubmit.recorder import Recorder
-from batchsubmit.slots import Ended, Look, Sighting
+from batchsubmit.slots import Ended, Poll, Sighting
 from batchsubmit.states import JobState, Phase
 
 _OVERLAP = timedelta(minutes=5)
@@ -33,7 +33,7 @@ class Ends:
         self._asked: dict[str, set[str]] = {}
 
     async def record(
-        self, look: Look, ended: Iterable[Ended], sightings: Iterable[Sighting], *, began: datetime
+        self, look: Poll, ended: Iterable[Ended], sightings: Iterable[Sighting], *, began: datetime
     ) -> None:
         """Record the ends of jobs that were watched, and of those that ended unwatched since the last look.
 
@@ -44,7 +44,7 @@ class Ends:
         keys = {each.job.arn: each.job.key for each in ended if each.job.key}
         if ledger.is_shared:
             self._remember(look.membership, seen)
-            seen |= self._unwatched(look, sightings, began) if look.is_whole else {}
+            seen |= self._unwatched(look, sightings, began) if look.lists_all else {}
             others = seen.keys() - keys.keys()
             keys |= await ledger.claims(others) if others else {}
         states = await ledger.states(set(keys.values())) if keys else {}
@@ -59,7 +59,7 @@ class Ends:
         if len(asked) < _MOST_REMEMBERED:
             asked.update(arns)
 
-    def _unwatched(self, look: Look, sightings: Iterable[Sighting], began: datetime) -> dict[str, Sighting]:
+    def _unwatched(self, look: Poll, sightings: Iterable[Sighting], began: datetime) -> dict[str, Sighting]:
         """Give the jobs that have ended since the last look, but for those that were given before."""
         since = self._looked_at.get(look.membership)
         all_ended = [(each.ended_at, each) for each in sightings if each.ended_at is not None]

@@ -18,7 +18,7 @@ from batchsubmit.ledger.claiming import Held
 from batchsubmit.logger import get_logger
 from batchsubmit.lookup import Finding, Found, NotThere, Undecided
 from batchsubmit.slots import RunningJob, Slots, Ticket
-from batchsubmit.slots.durations import JobClass
+from batchsubmit.slots import JobClass
 from batchsubmit.sources.delivery import Delivery
 from batchsubmit.states import Action
 from batchsubmit.stopping import Stop

@@ -14,7 +14,7 @@ from batchsubmit.engine.crew import Crew, Limits
 from batchsubmit.engine.settling import Settler
 from batchsubmit.engine.underway import UnderWay
 from batchsubmit.errors import StoppedError
-from batchsubmit.slots import Look, Slots, Ticket
+from batchsubmit.slots import Poll, Slots, Ticket
 from batchsubmit.sources.delivery import Delivery, Source
 from batchsubmit.states import JobState
 from batchsubmit.stopping import Stop, StopReason
@@ -49,7 +49,7 @@ class Engine:
         return self._doing.undecided
 
     async def run(self, left_unknown: Iterable[JobState] = ()) -> None:
-        """Look up what an earlier run left unknown, and submit until nothing is left or the run stops.
+        """Poll up what an earlier run left unknown, and submit until nothing is left or the run stops.
 
         A lane with unknown jobs waits for their lookup; calls under way are awaited in any case.
         """
@@ -104,10 +104,10 @@ class Engine:
         return delivery
 
     def _begin_looks(self, tasks: asyncio.TaskGroup, now: float) -> None:
-        while (look := self._slots.next_look(now)) is not None:
+        for look in self._slots.due_polls(now):
             tasks.create_task(self._look(look), name=f"look at {look.membership}")
 
-    async def _look(self, look: Look) -> None:
+    async def _look(self, look: Poll) -> None:
         with self._doing.stopping_on_ledger_trouble():
             await self._watcher.look(look, self._doing.ring)
         self._doing.ring()

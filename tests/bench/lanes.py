@@ -15,8 +15,8 @@ from harness import machine
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.jobs import QuotaExceeded
-from batchsubmit.slots import Look, RunningJob, Sighting, Slots, Ticket
-from batchsubmit.slots.durations import Durations, JobClass
+from batchsubmit.slots import Poll, RunningJob, Sighting, Slots, Ticket
+from batchsubmit.slots import Durations, JobClass
 
 KIND = JobClass("model", "ml.m5.large")
 MEMBERSHIP_QUOTA = QuotaExceeded("ServiceQuotaExceededException", "", "jobs per membership", 5.0)
@@ -69,15 +69,15 @@ class Trial:
         ended = Sighting(
             arn=arn, status="ACTIVE", is_running=False, trained_model="model", age_seconds=1800, ran_seconds=1800
         )
-        self.slots.saw(Look(home, (arn,)), [ended], began_at=self.now, now=self.now)
+        self.slots.saw(Poll(home, (arn,)), [ended], began_at=self.now, now=self.now)
 
     def turn(self) -> None:
         """What the engine asks in each of its turns."""
         self.fill(32)
-        look = self.slots.next_look(self.now)
+        look = self.slots.next_poll(self.now)
         if look is not None:
             if self.is_blind:
-                self.slots.could_not_look(look, self.now, for_ever=True)
+                self.slots.could_not_poll(look, self.now, for_ever=True)
             else:
                 self.slots.saw(look, [], began_at=self.now, now=self.now)
         self.slots.wake_at(self.now)

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.jobs import QuotaExceeded
-from batchsubmit.slots import Look, RunningJob, Sighting, Slots, Ticket
-from batchsubmit.slots.durations import Durations, JobClass
+from batchsubmit.slots import Poll, RunningJob, Sighting, Slots, Ticket
+from batchsubmit.slots import Durations, JobClass
 
 NAMES = ("a", "b", "c")
 ELSEWHERE = "elsewhere"
@@ -67,10 +67,10 @@ class ModelService:
         self.jobs[arn] = ModelJob(arn, home, now, now + seconds, is_ours)
         return self.jobs[arn]
 
-    def sightings(self, look: Look, now: float) -> list[Sighting]:
+    def sightings(self, look: Poll, now: float) -> list[Sighting]:
         """What List or Get show."""
         seen = [job for job in self.jobs.values() if job.home == look.membership]
-        if look.is_whole:
+        if look.lists_all:
             shown = [job for job in seen if job.began_at <= now - self.lag]
         else:
             shown = [job for job in seen if job.arn in look.arns]
@@ -119,7 +119,7 @@ class AnyCourse(RuleBasedStateMachine):
         self.now = 0.0
         self.waiting: dict[str, int] = {}
         self.under_way: list[Ticket] = []
-        self.looks: list[tuple[Look, float]] = []
+        self.looks: list[tuple[Poll, float]] = []
 
     # The program
 
@@ -169,7 +169,7 @@ class AnyCourse(RuleBasedStateMachine):
             assert not (lane.budget.has_room and lane.account.budget.has_room)
             assert not lane.budget.may_probe(self.now) or not lane.account.budget.has_room
         if self.waiting and not self.under_way and not self.looks:
-            wake_at, look = self.slots.wake_at(self.now), self.slots.next_look(self.now)
+            wake_at, look = self.slots.wake_at(self.now), self.slots.next_poll(self.now)
             assert wake_at is not None or look is not None
             if look is not None:
                 self.looks.append((look, self.now))
@@ -207,7 +207,7 @@ class AnyCourse(RuleBasedStateMachine):
     @rule()
     def begin_a_look(self) -> None:
         """If one is due."""
-        look = self.slots.next_look(self.now)
+        look = self.slots.next_poll(self.now)
         if look is not None:
             assert all(look.membership != other.membership for other, _ in self.looks)
             self.looks.append((look, self.now))
@@ -218,7 +218,7 @@ class AnyCourse(RuleBasedStateMachine):
         """It shows what there is, or may not."""
         look, began_at = self.looks.pop(0)
         if self.service.is_blind:
-            self.slots.could_not_look(look, self.now, for_ever=True)
+            self.slots.could_not_poll(look, self.now, for_ever=True)
             return
         sightings = self.service.sightings(look, self.now)
         for arn in sorted(self.slots.strangers(look, sightings)):
@@ -227,7 +227,7 @@ class AnyCourse(RuleBasedStateMachine):
         for each in self.slots.saw(look, sightings, began_at=began_at, now=self.now):
             assert self.service.jobs[each.job.arn].ends_at <= self.now
         for arn in self.slots.missing(look, sightings, older_than=LONGEST_POLL, now=self.now):
-            single = Look(look.membership, (arn,))
+            single = Poll(look.membership, (arn,))
             self.slots.saw(single, self.service.sightings(single, self.now), began_at=self.now, now=self.now)
 
     # The world

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.slots.durations import Durations, JobClass, LogNormal, Unlearned, fit
+from batchsubmit.slots import Durations, JobClass, LogNormal, Unlearned, fit
 
 SMALL, LARGE, OTHER = JobClass("one", "small"), JobClass("one", "large"), JobClass("two", "small")
 

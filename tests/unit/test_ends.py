@@ -19,8 +19,8 @@ from batchsubmit.ledger.table import Address, Item, MemoryTable
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.simulation.loop import VirtualClock
-from batchsubmit.slots import Look, Slots
-from batchsubmit.slots.durations import Durations
+from batchsubmit.slots import Poll, Slots
+from batchsubmit.slots import Durations
 from batchsubmit.stopping import Stop
 from batchsubmit.watch import Watcher
 
@@ -92,9 +92,9 @@ class Town:
         return {event.name: event.status for event in events}
 
 
-def look() -> Look:
+def look() -> Poll:
     """At all of a membership."""
-    return Look(MEMBERSHIP)
+    return Poll(MEMBERSHIP)
 
 
 @virtually
@@ -153,7 +153,7 @@ async def test_an_end_that_was_watched_is_not_asked_for_again() -> None:
         [job] = town.service.jobs()
         await watcher.look(look(), bool)
         await town.clock.sleep(RUNS_SECONDS + 1)
-        await watcher.look(Look(MEMBERSHIP, (job.arn,)), bool)
+        await watcher.look(Poll(MEMBERSHIP, (job.arn,)), bool)
         town.table.read.clear()
         await watcher.look(look(), bool)
         await ledger.flush()

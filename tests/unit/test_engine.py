@@ -37,7 +37,7 @@ from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
 from batchsubmit.slots import Slots
-from batchsubmit.slots.durations import Durations
+from batchsubmit.slots import Durations
 from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Terms, take_inventory
 from batchsubmit.sources.manifest import ManifestSource

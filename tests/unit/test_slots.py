@@ -7,8 +7,8 @@ import pytest
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.jobs import QuotaExceeded
-from batchsubmit.slots import Look, RunningJob, Sighting, Slots, Ticket
-from batchsubmit.slots.durations import Durations, JobClass
+from batchsubmit.slots import Poll, RunningJob, Sighting, Slots, Ticket
+from batchsubmit.slots import Durations, JobClass
 
 KIND = JobClass("model", "ml.m5.large")
 MEMBERSHIP = "Pending/in-progress custom model inference jobs per membership"
@@ -64,14 +64,14 @@ def accept_all(slots: Slots, waiting: list[str], now: float = 0.0, most: int = 1
 
 def end(slots: Slots, membership: str, arn: str, now: float) -> None:
     """A job has ended, and a look has shown it."""
-    slots.saw(Look(membership, (arn,)), [sight(arn, is_running=False)], began_at=now, now=now)
+    slots.saw(Poll(membership, (arn,)), [sight(arn, is_running=False)], began_at=now, now=now)
 
 
 def test_nobody_waiting_means_no_call() -> None:
     """And nothing to wake up for."""
     slots = fresh()
     assert slots.next([], 0) is None
-    assert slots.next_look(0) is None
+    assert slots.next_poll(0) is None
     assert slots.wake_at(0) is None
     assert slots.full_lanes() == 0
 
@@ -159,8 +159,8 @@ def test_a_raised_quota_is_found_by_one_call_and_then_used() -> None:
     [probe] = tickets(slots, ["a"], 150)
     assert probe.exceeds
     slots.accepted(probe, job(150), 150)
-    look = slots.next_look(151)
-    assert look == Look("a")
+    look = slots.next_poll(151)
+    assert look == Poll("a")
     slots.saw(look, [sight(f"seen-{n}") for n in range(6)], began_at=151, now=151)
     assert len(accept_all(slots, ["a"], 151, most=20)) == 20
 
@@ -181,13 +181,13 @@ def test_what_others_hold_is_counted_and_their_slots_come_back() -> None:
     [mine] = accept_all(slots, ["a"], most=1)
     slots.refused(tickets(slots, ["a"], most=1)[0], full(2.0), 0)
     assert tickets(slots, ["a"]) == []
-    look = slots.next_look(0)
-    assert look == Look("a")
+    look = slots.next_poll(0)
+    assert look == Poll("a")
     assert slots.strangers(look, [sight(mine[1]), sight("theirs")]) == {"theirs"}
     slots.saw(look, [sight(mine[1]), sight("theirs")], began_at=0, now=0)
     assert slots.running() == 2
     assert slots.running_of_ours() == 1
-    slots.saw(Look("a"), [sight(mine[1]), sight("theirs", is_running=False)], began_at=9, now=9)
+    slots.saw(Poll("a"), [sight(mine[1]), sight("theirs", is_running=False)], began_at=9, now=9)
     assert len(tickets(slots, ["a"], 9)) == 1
 
 
@@ -198,8 +198,8 @@ def test_a_refusal_without_a_name_is_put_down_to_the_quota_that_can_have_been_fu
     ticket = slots.next(["b"], 0)
     assert ticket is not None
     slots.refused(ticket, full(None, None), 0)
-    look = slots.next_look(0)
-    assert look == Look("b")
+    look = slots.next_poll(0)
+    assert look == Poll("b")
     slots.saw(look, [sight(arn) for home, arn in jobs if home == "b"], began_at=0, now=0)
     assert slots.quotas() == {"account": 10}
     assert tickets(slots, ["a", "b", "c"], 1) == []
@@ -219,7 +219,7 @@ def test_a_lowered_quota_is_not_taken_for_a_raised_one() -> None:
     jobs = accept_all(slots, ["a"])
     end(slots, *jobs.pop(), now=1)
     slots.refused(tickets(slots, ["a"], 1)[0], full(2.0), 1)
-    slots.saw(Look("a"), [sight(arn) for _, arn in jobs], began_at=2, now=2)
+    slots.saw(Poll("a"), [sight(arn) for _, arn in jobs], began_at=2, now=2)
     assert slots.quotas()["a"] == 2
     for left in jobs[:2]:
         end(slots, *left, now=3)
@@ -233,23 +233,23 @@ def test_where_nothing_may_be_looked_at_slots_come_back_by_single_tries() -> Non
     slots = fresh()
     accept_all(slots, ["a"], most=5)
     slots.refused(tickets(slots, ["a"], most=1)[0], full(5.0), 0)
-    look = slots.next_look(slots.wake_at(0) or 0)
+    look = slots.next_poll(slots.wake_at(0) or 0)
     assert look is not None
-    slots.could_not_look(look, 1, for_ever=True)
+    slots.could_not_poll(look, 1, for_ever=True)
     assert slots.held_by_others() == []
     wake_at = slots.wake_at(1)
     assert wake_at is not None
     assert len(tickets(slots, ["a"], wake_at)) == 1
-    assert slots.next_look(1e9) is None
-    slots.could_not_look(look, 10, for_ever=False)
-    assert slots.next_look(1e9) == Look("a")
+    assert slots.next_poll(1e9) is None
+    slots.could_not_poll(look, 10, for_ever=False)
+    assert slots.next_poll(1e9) == Poll("a")
 
 
 def test_a_look_that_came_due_meanwhile_is_not_forgotten() -> None:
     """It is due now, and hides none that comes later."""
     slots = fresh(follows=True)
     accept_all(slots, ["a"], most=1)
-    assert slots.next_look(0.5) is None
+    assert slots.next_poll(0.5) is None
     due_at = slots.wake_at(0.5)
     assert due_at is not None
     assert slots.wake_at(due_at + 1) == due_at
@@ -259,8 +259,8 @@ def test_a_look_that_is_under_way_is_not_begun_again() -> None:
     """One looker a membership."""
     slots = fresh(follows=True)
     accept_all(slots, ["a"], most=1)
-    assert slots.next_look(1000) is not None
-    assert slots.next_look(1e6) is None
+    assert slots.next_poll(1000) is not None
+    assert slots.next_poll(1e6) is None
 
 
 def test_without_anybody_waiting_only_followed_jobs_are_looked_at() -> None:
@@ -269,7 +269,7 @@ def test_without_anybody_waiting_only_followed_jobs_are_looked_at() -> None:
         slots = fresh(follows=follows)
         accept_all(slots, ["a"], most=3)
         assert slots.next([], 1) is None
-        assert (slots.next_look(1e6) is not None) is follows
+        assert (slots.next_poll(1e6) is not None) is follows
         assert slots.has_ours_running
 
 
@@ -287,10 +287,10 @@ def test_ours_that_a_whole_look_lacks_are_named_once_they_are_old_enough() -> No
     """List may lag; a Get of single jobs proves nothing of the others."""
     slots = fresh()
     [(home, arn)] = accept_all(slots, ["a"], most=1)
-    assert slots.missing(Look(home), [], older_than=60, now=61) == [arn]
-    assert slots.missing(Look(home), [], older_than=60, now=59) == []
-    assert slots.missing(Look(home, ("x",)), [], older_than=60, now=61) == []
-    slots.saw(Look(home), [], began_at=61, now=61)
+    assert slots.missing(Poll(home), [], older_than=60, now=61) == [arn]
+    assert slots.missing(Poll(home), [], older_than=60, now=59) == []
+    assert slots.missing(Poll(home, ("x",)), [], older_than=60, now=61) == []
+    slots.saw(Poll(home), [], began_at=61, now=61)
     assert slots.running() == 1
 
 
@@ -298,7 +298,7 @@ def test_history_that_a_first_look_shows_is_learned_from() -> None:
     """Jobs of other days tell how long these will take."""
     durations = Durations()
     slots = Slots(SlotSettings(), durations)
-    slots.saw(Look("a"), [sight("old", is_running=False, ran=1234.0)], began_at=0, now=0)
+    slots.saw(Poll("a"), [sight("old", is_running=False, ran=1234.0)], began_at=0, now=0)
     assert durations.times(KIND) == [1234.0]
 
 
@@ -319,7 +319,7 @@ def test_others_are_named_only_after_tries_that_stay_refused() -> None:
         ticket = slots.next(["a"], now)
         assert ticket is not None
         slots.refused(ticket, full(5.0), now)
-        look = slots.next_look(now + 1)
+        look = slots.next_poll(now + 1)
         if look is not None:
             slots.saw(look, [], began_at=now + 1, now=now + 1)
         now = max(now + 1, slots.wake_at(now) or now)
@@ -362,7 +362,7 @@ def test_a_least_poll_above_the_most_is_kept(least: float) -> None:
     """Settings that contradict each other never make a lane spin."""
     slots = fresh(min_poll_seconds=least, max_poll_seconds=1)
     slots.refused(tickets(slots, ["a"], most=1)[0], full(5.0), 0)
-    look = slots.next_look(math.inf)
+    look = slots.next_poll(math.inf)
     assert look is not None
     slots.saw(look, [], began_at=0, now=0)
     wake_at = slots.wake_at(0)
