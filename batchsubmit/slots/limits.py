@@ -17,9 +17,6 @@ _LOWER_FROM = 2
 _CALMER = 8
 """A new row of tries begins at this part of the last one's longest wait: what holds the slots is likely the same."""
 
-_GROWTH = 4
-"""Calls accepted beyond the default quota, for each that is under way beside the first while no limit is known."""
-
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -54,7 +51,6 @@ class Limit:
     doubts: int = 0  # those of them since a slot that was known to be free was refused
     first_refused_at: float = -math.inf
     refused_at: float = -math.inf
-    guessed_at: float = -math.inf  # when a first refusal without a value was taken for a limit
 
     @property
     def bound(self) -> int | None:
@@ -92,7 +88,7 @@ class Limit:
         if self.cap is not None and self.count >= self.cap:
             return math.inf
         if self.value is None:
-            is_careful = self.under_way * _GROWTH <= self.streak - self.default
+            is_careful = self.under_way <= self.streak - self.default
             return -math.inf if self.count < self.default or not self.under_way or is_careful else math.inf
         if self.count < self.usable and not self.is_falling:
             return -math.inf
@@ -126,14 +122,13 @@ class Limit:
 
         `seen_at_start` is what ran when it left.
         """
-        count = max(seen_at_start, self.count)
+        # Without a value nothing is known of the calls under way; each that is accepted makes one more slot usable.
+        count = max(seen_at_start, self.running if value is None else self.count)
         is_news = left_at >= self.refused_at
         self.is_silent, self.streak = value is None, 0
         if value is not None:
             self.value = value
         elif self.value is None:
-            self.value, self.guessed_at = max(count, 1), now
-        elif left_at < self.guessed_at:
             self.value = max(count, 1)
         self.usable = min(count, self.value)
         self.refused_at = now

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from batchsubmit.config import SlotSettings
 from batchsubmit.slots.running import JobClass, RunningJob
 
-_CLOSE = 1 / 36
+_CLOSE = 1 / 38
 """Of the median running time, or of the job's age where it is older: between polls once a job may end, while a slot is
 waited for. It leaves some 1.4 % of a slot's time idle, for some 25 calls a job."""
 
-_COARSE = 1 / 10
-"""The same before nine of ten jobs like it would still run, or where nobody waits for a slot."""
+_COARSE = 1 / 6
+"""The same before one of twenty jobs like it has ended, or where nobody waits for a slot."""
 
-_UNLEARNED = 1 / 8
+_UNLEARNED = 1 / 10
 _UNLEARNED_LEAST = 20
 """Where no job has ended yet, a job is polled again at this part of its age, or so many shortest intervals later."""
 
@@ -64,12 +64,12 @@ class Durations:
         return list(next((times for times in known if len(times) >= _ENOUGH), known[-1]))
 
     def expected(self, kind: JobClass) -> tuple[float, float] | None:
-        """The seconds after which one of ten jobs like this has ended, and half of them; None where none has."""
+        """The seconds after which one of twenty jobs like this has ended, and half of them; None where none has."""
         if kind not in self._expected:
             times = sorted(self.times(kind))
             if not times:
                 return None
-            self._expected[kind] = times[len(times) // 10], times[len(times) // 2]
+            self._expected[kind] = times[len(times) // 20], times[len(times) // 2]
         return self._expected[kind]
 
 

@@ -17,7 +17,7 @@ DEFAULT_PER_MEMBERSHIP = 5
 DEFAULT_PER_ACCOUNT = 10
 """AWS's default quotas (User Guide, "Quotas for Clean Rooms ML"): used at once, before anything is learned."""
 
-_RAISE_INTERVALS = 1.5
+_RAISE_INTERVALS = 1.75
 """A quota may be raised at any time. One call beyond a full limit is made each so many longest poll intervals."""
 
 _REMEMBERED = 64
@@ -162,7 +162,7 @@ class Slots:
         self.runs(ticket.membership, job)
         is_raised = lane.limit.accepted(now, was_try=ticket.tries_lane)
         is_raised |= account.limit.accepted(now, was_try=ticket.tries_account)
-        if is_raised:
+        if is_raised and (ticket.tries_lane or ticket.tries_account):
             account.raise_at = now
 
     def refused(self, ticket: Ticket, refusal: QuotaExceeded, now: float) -> None:
@@ -312,7 +312,7 @@ class Slots:
         account, left_at = lane.account, lane.limit.refused_at
         if lane.suspects_account and lane.limit.running < max(each.limit.running for each in account.lanes):
             lane.limit.set(account.per_membership)
-            ticket = Ticket(lane.membership, 0, 0, left_at)
+            ticket = Ticket(lane.membership, 0, 0, left_at, tries_account=True)
             self._refuse_account(account, ticket, None, now)
         lane.suspects_account = False
 
@@ -436,4 +436,5 @@ def _is_of_account(ticket: Ticket, lane: _Lane, refusal: QuotaExceeded, value: i
     if value is not None and value in {in_lane, in_account} and in_lane != in_account:
         return value == in_account
     bounds = (lane.account.limit.bound, in_account, True), (lane.limit.bound, in_lane, False)
-    return next((answer for bound, count, answer in bounds if bound is not None and count >= bound), None)
+    reached = next((answer for bound, count, answer in bounds if bound is not None and count >= bound), None)
+    return ticket.tries_account if reached is None and ticket.tries_lane != ticket.tries_account else reached
