@@ -43,6 +43,7 @@ class Limit:
     running: int = 0
     under_way: int = 0
     streak: int = 0  # calls accepted since one was refused
+    is_doubtful: bool = False  # whether it was raised by a call for which an end not seen yet may have made room
     is_silent: bool = False  # whether the last refusal had no value
     is_tried: bool = False  # whether a single call is under way
     try_at: float = 0.0
@@ -112,6 +113,7 @@ class Limit:
         if was_try:
             self.refusals, self.try_at = 0, now
         is_raised = self.value is not None and self.running > self.value
+        self.is_doubtful = is_raised or (self.is_doubtful and self.running != self.value)
         if is_raised:
             self.value = self.running
         self.settle()
@@ -128,8 +130,8 @@ class Limit:
         self.is_silent, self.streak = value is None, 0
         if value is not None:
             self.value = value
-        elif self.value is None:
-            self.value = max(count, 1)
+        elif self.value is None or (self.is_doubtful and count < self.value):
+            self.value, self.is_doubtful = max(count, 1), False
         self.usable = min(count, self.value)
         self.refused_at = now
         if count >= self.value:
