@@ -12,8 +12,7 @@ from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.ends import Ends
 from batchsubmit.logger import get_logger
 from batchsubmit.recorder import Recorder
-from batchsubmit.slots import Poll, RunningJob, Sighting, Slots
-from batchsubmit.slots import JobClass
+from batchsubmit.slots import JobClass, Poll, RunningJob, Sighting, Slots
 from batchsubmit.states import Phase
 from batchsubmit.stopping import Stop, StopReason
 

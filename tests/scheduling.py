@@ -25,8 +25,7 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 from batchsubmit.simulation.loop import VirtualClock, VirtualLoop, virtual_loop
-from batchsubmit.slots import Slots
-from batchsubmit.slots import Durations
+from batchsubmit.slots import Durations, Slots
 from batchsubmit.stopping import Stop
 from batchsubmit.submitter import Submitter
 from batchsubmit.watch import Watcher

@@ -15,8 +15,7 @@ from batchsubmit.ledger.claiming import Claims
 from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
-from batchsubmit.slots import Slots
-from batchsubmit.slots import Durations
+from batchsubmit.slots import Durations, Slots
 from batchsubmit.sources.delivery import Source
 from batchsubmit.stopping import Stop
 from batchsubmit.submitter import Submitter

@@ -1,4 +1,4 @@
-"""Who may make the next call, and which poll of the service is due. Pure: it is given what happened and when, and answers.
+"""Who may make the next call, and which poll of the service is due. Pure: values in, answers out.
 
 A membership's jobs form a lane, with a limit of slots inside the account's. `Slots` keeps both, learns the limits from
 refusals, and counts what runs by what polls have seen. It waits for nothing, calls nothing and knows no clock.

@@ -1,4 +1,4 @@
-"""One limit of slots, of a membership or of the account around it: what is known of it, and when a call may be made. Pure.
+"""One limit of slots, of a membership or of the account around it: its value, and when a call may be made. Pure.
 
 A quota is known by the settings, by Service Quotas or by what it has refused; what runs, by polls. Below `usable` calls
 are free. Between that and the limit, slots are held by what no poll shows (jobs of others elsewhere, or a service that
@@ -32,7 +32,7 @@ class Held:
 
 @dataclass(slots=True, kw_only=True)
 class Limit:
-    """The slots of one scope. Up to `default`, AWS's own quota, they are used without care while nothing was refused."""
+    """The slots of one scope. Up to `default`, AWS's own quota, they are used freely while nothing was refused."""
 
     default: int
     min_wait: float

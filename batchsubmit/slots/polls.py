@@ -87,8 +87,7 @@ def next_get_at(job: RunningJob, durations: Durations, settings: SlotSettings, *
     else:
         early, median = expected
         coarse, close = (max(median, age) * part for part in (_COARSE, _CLOSE))
-        if closely:
-            wait = close if age >= early else min(coarse, max(early - age, close))
-        else:
-            wait = coarse
+        wait = coarse if not closely or age < early else close
+        if closely and age < early:
+            wait = min(coarse, max(early - age, close))
     return job.seen_at + max(min(wait, most), least)

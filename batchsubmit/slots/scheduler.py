@@ -96,7 +96,7 @@ class _Lane:
 
 
 class Slots:
-    """All lanes of one run; times are monotonic seconds. With `follows`, our jobs are polled to their end in any case."""
+    """All lanes of one run; times are monotonic seconds. With `follows`, our jobs are always polled to their end."""
 
     def __init__(
         self,

@@ -13,8 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.jobs import QuotaExceeded
-from batchsubmit.slots import Poll, RunningJob, Sighting, Slots, Ticket
-from batchsubmit.slots import Durations, JobClass
+from batchsubmit.slots import Durations, JobClass, Poll, RunningJob, Sighting, Slots, Ticket
 
 NAMES = ("a", "b", "c")
 ELSEWHERE = "elsewhere"

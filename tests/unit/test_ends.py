@@ -19,8 +19,7 @@ from batchsubmit.ledger.table import Address, Item, MemoryTable
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.simulation.loop import VirtualClock
-from batchsubmit.slots import Poll, Slots
-from batchsubmit.slots import Durations
+from batchsubmit.slots import Durations, Poll, Slots
 from batchsubmit.stopping import Stop
 from batchsubmit.watch import Watcher
 

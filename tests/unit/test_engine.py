@@ -36,8 +36,7 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
-from batchsubmit.slots import Slots
-from batchsubmit.slots import Durations
+from batchsubmit.slots import Durations, Slots
 from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Terms, take_inventory
 from batchsubmit.sources.manifest import ManifestSource

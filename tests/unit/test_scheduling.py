@@ -20,7 +20,7 @@ both_kinds = pytest.mark.parametrize("tells_quota", [True, False], ids=["told", 
 
 @both_kinds
 def test_two_hundred_jobs_take_hardly_longer_than_the_best_schedule(*, tells_quota: bool) -> None:
-    """Half an hour each, log-normal: at most 1.02 of the oracle, 0.05 refused Starts and 30 calls of all kinds a job."""
+    """Half an hour each, log-normal: at most 1.02 of the oracle, 0.05 refused Starts and 30 calls in all a job."""
     done = world([A, B] * 100, DEFAULTS, tells_quota=tells_quota, **QUOTAS)
     assert done.makespan <= 1.02 * done.oracle(**QUOTAS)
     assert done.refused <= 0.05 * 200

@@ -7,8 +7,7 @@ import pytest
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.jobs import QuotaExceeded
-from batchsubmit.slots import Poll, RunningJob, Sighting, Slots, Ticket
-from batchsubmit.slots import Durations, JobClass
+from batchsubmit.slots import Durations, JobClass, Poll, RunningJob, Sighting, Slots, Ticket
 
 KIND = JobClass("model", "ml.m5.large")
 MEMBERSHIP = "Pending/in-progress custom model inference jobs per membership"

@@ -19,8 +19,7 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.simulation.loop import VirtualClock
-from batchsubmit.slots import Slots
-from batchsubmit.slots import Durations
+from batchsubmit.slots import Durations, Slots
 from batchsubmit.stopping import Stop, StopReason
 from batchsubmit.submitter import Submitter
 from batchsubmit.watch import Watcher
