@@ -1,6 +1,6 @@
-"""Looks at the jobs that run: carries out the looks that `slots` asks for, and tells `ends` what they show.
+"""Looks at the jobs that run: carries out the polls that `slots` asks for, and tells `ends` what they show.
 
-When to look, and what follows for the slots, is decided in `slots`; here stand the calls.
+When to poll, and what follows for the slots, is decided in `slots`; here stand the calls.
 """
 
 import asyncio
@@ -42,24 +42,24 @@ class Watcher:
         job = RunningJob(arn=state.arn, key=key, kind=kind, began_at=now - age, seen_at=now - age)
         self._slots.runs(state.membership, job)
 
-    async def look(self, look: Poll, seen: Callable[[], None]) -> None:
-        """Carry out one look; `seen` is called as soon as freed slots can be used.
+    async def poll(self, poll: Poll, seen: Callable[[], None]) -> None:
+        """Carry out one poll; `seen` is called as soon as freed slots can be used.
 
         Raises StoppedError where the ledger can no longer be relied on.
         """
         clock = self._recorder.clock
         began, began_at = clock.now(), clock.monotonic()
         try:
-            sightings = await self._sightings(look)
+            sightings = await self._sightings(poll)
         except ReadError as exc:
-            self._could_not_poll(look, exc)
+            self._could_not_poll(poll, exc)
             seen()
             return
-        self._recognise(self._slots.strangers(look, sightings))
+        self._recognise(self._slots.strangers(poll, sightings))
         now = clock.monotonic()
-        ended = self._slots.saw(look, sightings, began_at=began_at, now=now)
+        ended = self._slots.saw(poll, sightings, began_at=began_at, now=now)
         seen()
-        await self._ends.record(look, ended, sightings, began=began)
+        await self._ends.record(poll, ended, sightings, began=began)
 
     def _recognise(self, strangers: set[str]) -> None:
         """Tell jobs that an earlier run of this ledger started from those of others."""
@@ -67,13 +67,13 @@ class Watcher:
         for key in book.claims(strangers).values() if strangers else ():
             self.follow(key)
 
-    async def _sightings(self, look: Poll) -> list[Sighting]:
+    async def _sightings(self, poll: Poll) -> list[Sighting]:
         """Make the calls. Raises ReadError."""
         now = self._recorder.clock.now
-        if look.lists_all:
-            return [_from_summary(job, now()) for job in await self._catalog.jobs(look.membership)]
+        if poll.lists_all:
+            return [_from_summary(job, now()) for job in await self._catalog.jobs(poll.membership)]
         answers = await asyncio.gather(
-            *(self._details(look.membership, arn) for arn in look.arns), return_exceptions=True
+            *(self._details(poll.membership, arn) for arn in poll.arns), return_exceptions=True
         )
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -90,12 +90,12 @@ class Watcher:
             self._slots.gone(membership, arn)
             return None
 
-    def _could_not_poll(self, look: Poll, exc: ReadError) -> None:
+    def _could_not_poll(self, poll: Poll, exc: ReadError) -> None:
         if self.follows:
             reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
             self._stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
-        get_logger().warning("slots.unseen", membership=look.membership, reason=str(exc))
-        self._slots.could_not_poll(look, self._recorder.clock.monotonic(), for_ever=exc.is_forbidden)
+        get_logger().warning("slots.unseen", membership=poll.membership, reason=str(exc))
+        self._slots.could_not_poll(poll, self._recorder.clock.monotonic(), for_ever=exc.is_forbidden)
 
 
 def _from_summary(job: JobSummary, now: datetime) -> Sighting:

@@ -1,7 +1,7 @@
 """Begins what may begin: takes jobs from the source lane by lane, and keeps as many calls under way as may be.
 
-It decides nothing about a single job (`carrying` sees it through), nor about who goes next and when to look (`slots`
-does), nor what a look has seen (`watch` does); it ends when nothing is left or the run is asked to stop.
+It decides nothing about a single job (`carrying` sees it through), nor about who goes next and when to poll (`slots`
+does), nor what a poll has seen (`watch` does); it ends when nothing is left or the run is asked to stop.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class Engine:
                 # One moment for all questions of a turn: what came due between two of them would be overlooked.
                 now = self._clock.monotonic()
                 self._begin_calls(tasks, now)
-                self._begin_looks(tasks, now)
+                self._begin_polls(tasks, now)
                 await self._wait_for_change(now)
 
     @property
@@ -103,17 +103,17 @@ class Engine:
             self._slots.ended(ticket)
         return delivery
 
-    def _begin_looks(self, tasks: asyncio.TaskGroup, now: float) -> None:
-        for look in self._slots.due_polls(now):
-            tasks.create_task(self._look(look), name=f"look at {look.membership}")
+    def _begin_polls(self, tasks: asyncio.TaskGroup, now: float) -> None:
+        for poll in self._slots.due_polls(now):
+            tasks.create_task(self._poll(poll), name=f"poll {poll.membership}")
 
-    async def _look(self, look: Poll) -> None:
+    async def _poll(self, poll: Poll) -> None:
         with self._doing.stopping_on_ledger_trouble():
-            await self._watcher.look(look, self._doing.ring)
+            await self._watcher.poll(poll, self._doing.ring)
         self._doing.ring()
 
     async def _wait_for_change(self, now: float) -> None:
-        """Sleep until a call ends, a look or a try comes due, or the run is asked to stop."""
+        """Sleep until a call ends, a poll or a try comes due, or the run is asked to stop."""
         if self._is_over:
             return
         wake_at = self._slots.wake_at(now)

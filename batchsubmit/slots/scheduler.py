@@ -419,9 +419,9 @@ def _share(account: _Account, value: int) -> None:
     """One membership's quota is every membership's, until one of them shows otherwise."""
     was, account.per_membership = account.per_membership, value
     for lane in account.lanes:
-        if was != value and lane.limit.value in {None, was}:
+        is_as_it_was = lane.limit.value == lane.limit.usable == was  # what was refused since is kept
+        if was != value and (lane.limit.value is None or is_as_it_was):
             lane.limit.set(value)
-            lane.limit.settle()
 
 
 def _is_of_account(ticket: Ticket, lane: _Lane, refusal: QuotaExceeded, value: int | None) -> bool | None:

@@ -91,7 +91,7 @@ class Town:
         return {event.name: event.status for event in events}
 
 
-def look() -> Poll:
+def whole() -> Poll:
     """At all of a membership."""
     return Poll(MEMBERSHIP)
 
@@ -105,10 +105,10 @@ async def test_a_worker_records_the_ends_of_jobs_that_another_started() -> None:
         await MemoryCleanRooms(town.service).start(job_named("stranger"))
     async with town.ledger("second") as second:
         watcher = town.watcher(second)
-        await watcher.look(look(), bool)
+        await watcher.poll(whole(), bool)
         await town.submit(second, job_named("late"))
         await town.clock.sleep(RUNS_SECONDS + 1)
-        await watcher.look(look(), bool)
+        await watcher.poll(whole(), bool)
         await second.flush()
     assert town.finished() == {"a": "ACTIVE", "bad": "CREATE_FAILED", "late": "ACTIVE"}
 
@@ -121,8 +121,8 @@ async def test_an_end_that_came_while_nobody_looked_is_recorded_by_the_first_loo
         await town.submit(first, job_named("a"))
     await town.clock.sleep(10 * RUNS_SECONDS)
     async with town.ledger("second") as second, town.ledger("third") as third:
-        await town.watcher(second).look(look(), bool)
-        await town.watcher(third).look(look(), bool)
+        await town.watcher(second).look(whole(), bool)
+        await town.watcher(third).look(whole(), bool)
     assert town.finished() == {"a": "ACTIVE"}
 
 
@@ -133,10 +133,10 @@ async def test_ends_are_recorded_where_our_clock_is_ahead() -> None:
     async with town.ledger("first") as first, town.ledger("second") as second:
         watcher = town.watcher(second)
         for name in "abc":
-            await watcher.look(look(), bool)
+            await watcher.poll(whole(), bool)
             await town.submit(first, job_named(name))
             await town.clock.sleep(RUNS_SECONDS + 1)
-        await watcher.look(look(), bool)
+        await watcher.poll(whole(), bool)
         await second.flush()
     assert town.finished() == {"a": "ACTIVE", "b": "ACTIVE", "c": "ACTIVE"}
 
@@ -147,14 +147,14 @@ async def test_an_end_that_was_watched_is_not_asked_for_again() -> None:
     town = Town()
     async with town.ledger("first") as ledger:
         watcher = town.watcher(ledger)
-        await watcher.look(look(), bool)
+        await watcher.poll(whole(), bool)
         await town.submit(ledger, job_named("a"))
         [job] = town.service.jobs()
-        await watcher.look(look(), bool)
+        await watcher.poll(whole(), bool)
         await town.clock.sleep(RUNS_SECONDS + 1)
-        await watcher.look(Poll(MEMBERSHIP, (job.arn,)), bool)
+        await watcher.poll(Poll(MEMBERSHIP, (job.arn,)), bool)
         town.table.read.clear()
-        await watcher.look(look(), bool)
+        await watcher.poll(whole(), bool)
         await ledger.flush()
     assert town.finished() == {"a": "ACTIVE"}
     assert not town.table.read
@@ -170,13 +170,13 @@ async def test_looks_ask_the_table_once_for_each_end_and_not_for_what_is_old() -
             await MemoryCleanRooms(town.service).start(job)
         await town.clock.sleep(RUNS_SECONDS + 1)
         watcher = town.watcher(ledger)
-        await watcher.look(look(), bool)
+        await watcher.poll(whole(), bool)
         assert len(town.table.read) == 200
         await town.submit(ledger, job_named("new"))
         await town.clock.sleep(RUNS_SECONDS + 1)
         town.table.read.clear()
         for _ in range(50):
-            await watcher.look(look(), bool)
+            await watcher.poll(whole(), bool)
             await town.clock.sleep(timedelta(minutes=1).total_seconds())
         await ledger.flush()
     assert town.finished() == {"new": "ACTIVE"}

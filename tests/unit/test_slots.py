@@ -411,3 +411,16 @@ def test_a_silent_refusal_of_the_account_below_a_guess_does_not_turn_into_a_voll
             slots.saw(poll, [sight(arn) for home, arn in jobs if home == poll.membership], began_at=now, now=now)
         now += 0.5
     assert calls <= 12
+
+
+def test_values_that_contradict_each_other_make_no_lane_forget_what_was_refused() -> None:
+    """Two memberships are told different quotas in turn, while all their slots are taken by jobs that nobody sees."""
+    slots = fresh()
+    calls = 0
+    for turn in range(200):
+        ticket = slots.next(["a", "b"], 0)
+        if ticket is None:
+            break
+        calls += 1
+        slots.refused(ticket, full(5.0 + turn % 2), 0)
+    assert calls <= 10
