@@ -20,15 +20,12 @@ from batchsubmit.stopping import Stop, StopReason
 class Watcher:
     """One run's eyes. With `follows`, what cannot be seen stops the run; else slots are found by tries instead."""
 
-    def __init__(
-        self, *, catalog: Catalog, recorder: Recorder, slots: Slots, stop: Stop, settle_seconds: float, follows: bool
-    ) -> None:
+    def __init__(self, *, catalog: Catalog, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
         self._catalog = catalog
         self._recorder = recorder
         self._slots = slots
         self._stop = stop
         self._ends = Ends(catalog, recorder)
-        self._settle_seconds = settle_seconds
         self.follows = follows
 
     def follow(self, key: str) -> None:

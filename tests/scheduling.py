@@ -217,7 +217,6 @@ class World:
             recorder=recorder,
             slots=self.slots,
             stop=stop,
-            settle_seconds=60,
             follows=self._follows,
         )
         submitter = Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop, concurrency=32)

@@ -127,7 +127,6 @@ class Machinery:
                 recorder=recorder,
                 slots=slots,
                 stop=stop,
-                settle_seconds=settings.lookup.settle_seconds,
                 follows=follows,
             ),
             claims=Claims(recorder.ledger, retry_failed=self._retry_failed),

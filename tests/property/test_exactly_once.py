@@ -182,7 +182,6 @@ class Process:
                     recorder=recorder,
                     slots=slots,
                     stop=stop,
-                    settle_seconds=SETTLE_SECONDS,
                     follows=False,
                 ),
             ),

@@ -68,7 +68,6 @@ class Town:
             recorder=Recorder(ledger, self.clock),
             slots=Slots(SlotSettings(), Durations(), follows=False),
             stop=stop,
-            settle_seconds=20,
             follows=False,
         )
 
@@ -121,8 +120,8 @@ async def test_an_end_that_came_while_nobody_looked_is_recorded_by_the_first_loo
         await town.submit(first, job_named("a"))
     await town.clock.sleep(10 * RUNS_SECONDS)
     async with town.ledger("second") as second, town.ledger("third") as third:
-        await town.watcher(second).look(whole(), bool)
-        await town.watcher(third).look(whole(), bool)
+        await town.watcher(second).poll(whole(), bool)
+        await town.watcher(third).poll(whole(), bool)
     assert town.finished() == {"a": "ACTIVE"}
 
 

@@ -114,7 +114,6 @@ class Works:
                     recorder=recorder,
                     slots=slots,
                     stop=self.stop,
-                    settle_seconds=0.02,
                     follows=self.follows,
                 ),
             ),

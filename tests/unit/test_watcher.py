@@ -49,7 +49,6 @@ class Watch:
             recorder=self.recorder,
             slots=self.slots,
             stop=self.stop,
-            settle_seconds=20,
             follows=follows,
         )
 
