@@ -55,12 +55,12 @@ class SlotSettings(_Section):
     per_membership: int = Field(default=0, ge=0, description="slots of a membership, 0 to learn them")
     per_account: int = Field(default=0, ge=0, description="slots of an account, 0 to learn them")
     min_poll_seconds: float = Field(
-        default=1.0, gt=0, description="seconds at least between two looks at a membership, or two tries of a full lane"
+        default=1.0, gt=0, description="seconds at least between two polls of a membership, or two tries of a full lane"
     )
     max_poll_seconds: float = Field(
-        default=1500.0,
+        default=3600.0,
         gt=0,
-        description="seconds at most between two looks at a full membership; a raised quota is found within twice this "
+        description="seconds at most between two polls of a full membership; a raised quota is found within twice this "
         "by calls that are refused if it was not",
     )
     service_quotas: bool = Field(

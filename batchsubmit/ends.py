@@ -1,8 +1,8 @@
-"""Writes down which jobs have ended, as looks show it: those of this run, and on a shared ledger those of all others.
+"""Writes down which jobs have ended, as polls show it: those of this run, and on a shared ledger those of all others.
 
-A fleet's workers each see a part: the one that started a job may be gone by the time it ends, and whoever looks next
-finds it ended among the jobs of others. Whose it is, the ledger is asked by ARN, once for each that a look newly shows.
-When to look is decided in `slots`.
+A fleet's workers each see a part: the one that started a job may be gone by the time it ends, and whoever polls next
+finds it ended among the jobs of others. Whose it is, the ledger is asked by ARN, once for each that a poll newly shows.
+When to poll is decided in `slots`.
 """
 
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.clock import timestamp
 from batchsubmit.jobs import Finished
 from batchsubmit.recorder import Recorder
-from batchsubmit.slots import Ended, Look, Sighting
+from batchsubmit.slots import Ended, Poll, Sighting
 from batchsubmit.states import JobState, Phase
 
 _OVERLAP = timedelta(minutes=5)
-"""How much further back than its last one a look considers: clocks differ, and List lags."""
+"""How much further back than its last one a poll considers: clocks differ, and List lags."""
 
 _FIRST_MOST = 200
-"""Of what ended before the first look, only the latest: no more jobs can have ended unseen than there are slots."""
+"""Of what ended before the first poll, only the latest: no more jobs can have ended unseen than there are slots."""
 
 
 class Ends:
@@ -31,17 +31,17 @@ class Ends:
         self._looked_at: dict[str, datetime] = {}
 
     async def record(
-        self, look: Look, ended: Iterable[Ended], sightings: Iterable[Sighting], *, began: datetime
+        self, poll: Poll, ended: Iterable[Ended], sightings: Iterable[Sighting], *, began: datetime
     ) -> None:
-        """Record the ends of jobs that were watched, and of those that ended unwatched since the last look.
+        """Record the ends of jobs that were watched, and of those that ended unwatched since the last poll.
 
-        `began` is the time of the look. Raises StoppedError where the ledger can no longer be relied on.
+        `began` is the time of the poll. Raises StoppedError where the ledger can no longer be relied on.
         """
         ledger = self._recorder.ledger
         seen = {each.job.arn: each.sighting for each in ended}
         keys = {each.job.arn: each.job.key for each in ended if each.job.key}
         if ledger.is_shared:
-            seen = (self._unwatched(look, sightings, began) if look.is_whole else {}) | seen
+            seen = (self._unwatched(poll, sightings, began) if poll.lists_all else {}) | seen
             others = seen.keys() - keys.keys()
             keys |= await ledger.claims(others) if others else {}
         states = await ledger.states(set(keys.values())) if keys else {}
@@ -50,14 +50,14 @@ class Ends:
             if state is not None and state.phase is Phase.SUBMITTED and state.arn == arn:
                 await self._record(state, seen[arn])
 
-    def _unwatched(self, look: Look, sightings: Iterable[Sighting], began: datetime) -> dict[str, Sighting]:
-        """Give the jobs that have ended since the last look."""
-        since = self._looked_at.get(look.membership)
+    def _unwatched(self, poll: Poll, sightings: Iterable[Sighting], began: datetime) -> dict[str, Sighting]:
+        """Give the jobs that have ended since the last poll."""
+        since = self._looked_at.get(poll.membership)
         all_ended = [(each.ended_at, each) for each in sightings if each.ended_at is not None]
         if not all_ended:
             return {}
         # By the service's clock where that is behind ours, or what ends next would seem to be old news.
-        self._looked_at[look.membership] = min(began, max(at for at, _ in all_ended))
+        self._looked_at[poll.membership] = min(began, max(at for at, _ in all_ended))
         if since is None:
             all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
         return {each.arn: each for at, each in all_ended if since is None or at >= since - _OVERLAP}

@@ -1,8 +1,9 @@
-"""Looks at the jobs that run: carries out the looks that `slots` asks for, and tells `ends` what they show.
+"""Looks at the jobs that run: carries out the polls that `slots` asks for, and tells `ends` what they show.
 
-When to look, and what follows for the slots, is decided in `slots`; here stand the calls.
+When to poll, and what follows for the slots, is decided in `slots`; here stand the calls.
 """
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
@@ -11,8 +12,7 @@ from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.ends import Ends
 from batchsubmit.logger import get_logger
 from batchsubmit.recorder import Recorder
-from batchsubmit.slots import Look, RunningJob, Sighting, Slots
-from batchsubmit.slots.durations import JobClass
+from batchsubmit.slots import JobClass, Poll, RunningJob, Sighting, Slots
 from batchsubmit.states import Phase
 from batchsubmit.stopping import Stop, StopReason
 
@@ -20,15 +20,12 @@ from batchsubmit.stopping import Stop, StopReason
 class Watcher:
     """One run's eyes. With `follows`, what cannot be seen stops the run; else slots are found by tries instead."""
 
-    def __init__(
-        self, *, catalog: Catalog, recorder: Recorder, slots: Slots, stop: Stop, settle_seconds: float, follows: bool
-    ) -> None:
+    def __init__(self, *, catalog: Catalog, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
         self._catalog = catalog
         self._recorder = recorder
         self._slots = slots
         self._stop = stop
         self._ends = Ends(catalog, recorder)
-        self._settle_seconds = settle_seconds
         self.follows = follows
 
     def follow(self, key: str) -> None:
@@ -42,28 +39,24 @@ class Watcher:
         job = RunningJob(arn=state.arn, key=key, kind=kind, began_at=now - age, seen_at=now - age)
         self._slots.runs(state.membership, job)
 
-    async def look(self, look: Look, seen: Callable[[], None]) -> None:
-        """Carry out one look; `seen` is called as soon as freed slots can be used.
+    async def poll(self, poll: Poll, seen: Callable[[], None]) -> None:
+        """Carry out one poll; `seen` is called as soon as freed slots can be used.
 
         Raises StoppedError where the ledger can no longer be relied on.
         """
         clock = self._recorder.clock
         began, began_at = clock.now(), clock.monotonic()
         try:
-            sightings = await self._sightings(look)
+            sightings = await self._sightings(poll)
         except ReadError as exc:
-            self._could_not_look(look, exc)
+            self._could_not_poll(poll, exc)
             seen()
             return
-        self._recognise(self._slots.strangers(look, sightings))
+        self._recognise(self._slots.strangers(poll, sightings))
         now = clock.monotonic()
-        ended = self._slots.saw(look, sightings, began_at=began_at, now=now)
-        missing = self._slots.missing(look, sightings, older_than=self._settle_seconds, now=now)
+        ended = self._slots.saw(poll, sightings, began_at=began_at, now=now)
         seen()
-        await self._ends.record(look, ended, sightings, began=began)
-        for arn in missing:
-            await self._search(look.membership, arn)
-            seen()
+        await self._ends.record(poll, ended, sightings, began=began)
 
     def _recognise(self, strangers: set[str]) -> None:
         """Tell jobs that an earlier run of this ledger started from those of others."""
@@ -71,17 +64,18 @@ class Watcher:
         for key in book.claims(strangers).values() if strangers else ():
             self.follow(key)
 
-    async def _sightings(self, look: Look) -> list[Sighting]:
+    async def _sightings(self, poll: Poll) -> list[Sighting]:
         """Make the calls. Raises ReadError."""
         now = self._recorder.clock.now
-        if look.is_whole:
-            return [_from_summary(job, now()) for job in await self._catalog.jobs(look.membership)]
-        found = []
-        for arn in look.arns:
-            details = await self._details(look.membership, arn)
-            if details is not None:
-                found.append(_from_details(details, now()))
-        return found
+        if poll.lists_all:
+            return [_from_summary(job, now()) for job in await self._catalog.jobs(poll.membership)]
+        answers = await asyncio.gather(
+            *(self._details(poll.membership, arn) for arn in poll.arns), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [_from_details(answer, now()) for answer in answers if isinstance(answer, JobDetails)]
 
     async def _details(self, membership: str, arn: str) -> JobDetails | None:
         """Read a job; None, and its slot given back, where the service knows no such job. Raises ReadError."""
@@ -93,24 +87,12 @@ class Watcher:
             self._slots.gone(membership, arn)
             return None
 
-    async def _search(self, membership: str, arn: str) -> None:
-        """Ask for a job that List should show and does not."""
-        look = Look(membership, (arn,))
-        try:
-            sightings = await self._sightings(look)
-        except ReadError:
-            return
-        clock = self._recorder.clock
-        now = clock.monotonic()
-        ended = self._slots.saw(look, sightings, began_at=now, now=now)
-        await self._ends.record(look, ended, sightings, began=clock.now())
-
-    def _could_not_look(self, look: Look, exc: ReadError) -> None:
+    def _could_not_poll(self, poll: Poll, exc: ReadError) -> None:
         if self.follows:
             reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
             self._stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
-        get_logger().warning("slots.unseen", membership=look.membership, reason=str(exc))
-        self._slots.could_not_look(look, self._recorder.clock.monotonic(), for_ever=exc.is_forbidden)
+        get_logger().warning("slots.unseen", membership=poll.membership, reason=str(exc))
+        self._slots.could_not_poll(poll, self._recorder.clock.monotonic(), for_ever=exc.is_forbidden)
 
 
 def _from_summary(job: JobSummary, now: datetime) -> Sighting:

@@ -25,8 +25,7 @@ from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
-from batchsubmit.slots import Slots
-from batchsubmit.slots.durations import Durations
+from batchsubmit.slots import Durations, Slots
 from batchsubmit.stopping import Stop
 from batchsubmit.submitter import Submitter
 from batchsubmit.watch import Watcher
@@ -218,7 +217,6 @@ class World:
             recorder=recorder,
             slots=self.slots,
             stop=stop,
-            settle_seconds=60,
             follows=self._follows,
         )
         submitter = Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop, concurrency=32)

@@ -19,8 +19,7 @@ from batchsubmit.ledger.claiming import Held
 from batchsubmit.logger import get_logger
 from batchsubmit.lookup import Finding, Found, NotThere, Undecided
 from batchsubmit.remedies import forbidden_words
-from batchsubmit.slots import RunningJob, Slots, Ticket
-from batchsubmit.slots.durations import JobClass
+from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
 from batchsubmit.sources.delivery import Delivery
 from batchsubmit.states import Action
 from batchsubmit.stopping import Stop, StopReason

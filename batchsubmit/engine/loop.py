@@ -1,7 +1,7 @@
 """Begins what may begin: takes jobs from the source lane by lane, and keeps as many calls under way as may be.
 
-It decides nothing about a single job (`carrying` sees it through), nor about who goes next and when to look (`slots`
-does), nor what a look has seen (`watch` does); it ends when nothing is left or the run is asked to stop.
+It decides nothing about a single job (`carrying` sees it through), nor about who goes next and when to poll (`slots`
+does), nor what a poll has seen (`watch` does); it ends when nothing is left or the run is asked to stop.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from batchsubmit.engine.refusals import Holds
 from batchsubmit.engine.settling import Settler
 from batchsubmit.engine.underway import UnderWay
 from batchsubmit.errors import StoppedError
-from batchsubmit.slots import Look, Slots, Ticket
+from batchsubmit.slots import Poll, Slots, Ticket
 from batchsubmit.sources.delivery import Delivery, Source
 from batchsubmit.states import JobState
 from batchsubmit.stopping import Stop, StopReason
@@ -64,7 +64,7 @@ class Engine:
         return self._inputs.unfinished if self._inputs else {}
 
     async def run(self, left_unknown: Iterable[JobState] = ()) -> None:
-        """Look up what an earlier run left unknown, and submit until nothing is left or the run stops.
+        """Poll up what an earlier run left unknown, and submit until nothing is left or the run stops.
 
         A lane with unknown jobs waits for their lookup; calls under way are awaited in any case.
         """
@@ -78,7 +78,7 @@ class Engine:
                 # One moment for all questions of a turn: what came due between two of them would be overlooked.
                 now = self._clock.monotonic()
                 self._begin_calls(tasks, now)
-                self._begin_looks(tasks, now)
+                self._begin_polls(tasks, now)
                 await self._wait_for_change(now)
         await self._carrier.settle_at_end()
         self._stop_where_held()
@@ -148,17 +148,17 @@ class Engine:
             self._slots.ended(ticket)
         return delivery
 
-    def _begin_looks(self, tasks: asyncio.TaskGroup, now: float) -> None:
-        while (look := self._slots.next_look(now)) is not None:
-            tasks.create_task(self._look(look), name=f"look at {look.membership}")
+    def _begin_polls(self, tasks: asyncio.TaskGroup, now: float) -> None:
+        for poll in self._slots.due_polls(now):
+            tasks.create_task(self._poll(poll), name=f"poll {poll.membership}")
 
-    async def _look(self, look: Look) -> None:
+    async def _poll(self, poll: Poll) -> None:
         with self._doing.stopping_on_ledger_trouble():
-            await self._watcher.look(look, self._doing.ring)
+            await self._watcher.poll(poll, self._doing.ring)
         self._doing.ring()
 
     async def _wait_for_change(self, now: float) -> None:
-        """Sleep until a call ends, a look or a try comes due, or the run is asked to stop."""
+        """Sleep until a call ends, a poll or a try comes due, or the run is asked to stop."""
         if self._is_over:
             return
         moments = (self._slots.wake_at(now), self._holds.wake_at(self._source.waiting(), now))

@@ -16,8 +16,7 @@ from batchsubmit.ledger.claiming import Claims
 from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
-from batchsubmit.slots import Slots
-from batchsubmit.slots.durations import Durations
+from batchsubmit.slots import Durations, Slots
 from batchsubmit.sources.delivery import Source
 from batchsubmit.stopping import Stop
 from batchsubmit.submitter import Submitter
@@ -141,7 +140,6 @@ class Machinery:
                 recorder=recorder,
                 slots=slots,
                 stop=stop,
-                settle_seconds=settings.lookup.settle_seconds,
                 follows=follows,
             ),
             claims=Claims(recorder.ledger, retry_failed=self._retry_failed),

@@ -1,13 +1,12 @@
-"""Who may make the next call, and when the service is looked at. Pure: it is told what happened and when, and answers.
+"""Who may make the next call, and which poll of the service is due. Pure: values in, answers out.
 
-A membership's jobs form a lane, with a budget of slots inside the account's. `Slots` keeps both, learns their limits
-from refusals, and counts what runs by what looks have seen. It waits for nothing, calls nothing and knows no clock.
+A membership's jobs form a lane, with a limit of slots inside the account's. `Slots` keeps both, learns the limits from
+refusals, and counts what runs by what polls have seen. It waits for nothing, calls nothing and knows no clock.
 """
 
-from batchsubmit.slots.lane import Ticket
-from batchsubmit.slots.looks import Look
-from batchsubmit.slots.others import Held
-from batchsubmit.slots.roster import Ended, RunningJob, Sighting
-from batchsubmit.slots.scheduler import Slots
+from batchsubmit.slots.limits import Held
+from batchsubmit.slots.polls import Durations, Poll
+from batchsubmit.slots.running import Ended, JobClass, RunningJob, Sighting
+from batchsubmit.slots.scheduler import Slots, Ticket
 
-__all__ = ["Ended", "Held", "Look", "RunningJob", "Sighting", "Slots", "Ticket"]
+__all__ = ["Durations", "Ended", "Held", "JobClass", "Poll", "RunningJob", "Sighting", "Slots", "Ticket"]

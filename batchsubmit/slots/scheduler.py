@@ -1,37 +1,102 @@
-"""All lanes of a run: told what was asked for, answered and seen, it says who may call and what to look at. Pure.
+"""All lanes of a run: given what was asked for, answered and seen, it says who may call and what to poll. Pure.
 
-Here only the lanes are kept; whose turn it is stands in `turns`, what answers teach in `lessons`, which look is due in
-`agenda`.
+When one limit lets a call through stands in `limits`, when a job is polled in `polls`.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.jobs import QuotaExceeded
-from batchsubmit.slots.agenda import Agenda
-from batchsubmit.slots.budget import Budget
-from batchsubmit.slots.durations import Durations, JobClass
-from batchsubmit.slots.lane import Account, Lane, Ticket
-from batchsubmit.slots.lessons import learn_accepted, learn_counted, learn_quiet, learn_refused
-from batchsubmit.slots.looks import PAGE_SIZE, Look
-from batchsubmit.slots.others import Held, held_by_others
-from batchsubmit.slots.roster import Ended, RunningJob, Sighting
-from batchsubmit.slots.turns import Turns
+from batchsubmit.slots.limits import Held, Limit
+from batchsubmit.slots.polls import Durations, Poll, next_get_at
+from batchsubmit.slots.running import Ended, JobClass, RunningJob, RunningJobs, Sighting
 
-LIKELY_PER_MEMBERSHIP = 5
-LIKELY_PER_ACCOUNT = 10
+DEFAULT_PER_MEMBERSHIP = 5
+DEFAULT_PER_ACCOUNT = 10
 """AWS's default quotas L-0F77DDDB and L-249F4B83 ("Quotas for Clean Rooms ML"), used before anything is learned."""
 
-_RAISE_PROBE_INTERVALS = 1.5
+_RAISE_INTERVALS = 1.75
 """A quota may be raised at any time. One call beyond a full limit is made each so many longest poll intervals."""
 
 _REMEMBERED = 64
 """Jobs of a lane that are remembered as running while no limit is known, and so nothing depends on their number."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Leave to make one call in a lane, and what ran when it was given, in the lane and in the account.
+
+    A call that tries a slot of the lane or the account that may not be free is a single one.
+    """
+
+    membership: str
+    in_lane: int
+    in_account: int
+    left_at: float
+    tries_lane: bool = False
+    tries_account: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Account:
+    """The lanes of one account. Beyond its limits a call is made at `raise_at`, to see whether they were raised."""
+
+    limit: Limit
+    raise_at: float
+    per_membership: int | None
+    lanes: "list[_Lane]" = field(default_factory=list)
+    waiting: "dict[str, _Lane]" = field(default_factory=dict)
+
+    def opens_at(self) -> float:
+        """When the next call may be made by a lane that has room."""
+        return self.limit.opens_at(self.raise_at) if self.waiting else math.inf
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether some of what runs here cannot be seen."""
+        return any(lane.is_blind for lane in self.lanes)
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """The jobs of one membership: whether some wait, and which run."""
+
+    membership: str
+    limit: Limit
+    account: _Account
+    priority: int
+    running: RunningJobs = field(default_factory=RunningJobs)
+    turn: int = 0
+    is_polled: bool = False
+    wants_list: bool = False
+    suspects_account: bool = False
+    polled_at: float = -math.inf
+    listed_at: float = -math.inf
+    blind_until: float = -math.inf
+    get_at: float | None = None  # when the next Get is due, as long as nothing here changes
+    was_wanted: bool = False
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether what runs here cannot be seen."""
+        return self.blind_until > -math.inf
+
+    def opens_at(self) -> float:
+        """When the next call may be made here, if the account has room."""
+        return self.limit.opens_at(self.account.raise_at)
+
+    def count(self) -> None:
+        """Bring the limits in line with what runs."""
+        change, self.get_at = len(self.running) - self.limit.running, None
+        for limit in (self.limit, self.account.limit):
+            limit.running += change
+            limit.settle()
+
+
 class Slots:
-    """All lanes of one run; times are monotonic seconds. With `follows`, jobs are watched to their end in any case."""
+    """All lanes of one run; times are monotonic seconds. With `follows`, our jobs are always polled to their end."""
 
     def __init__(
         self,
@@ -45,204 +110,331 @@ class Slots:
         self._durations = durations
         self._account_of = account_of
         self._follows = follows
-        self._lanes: dict[str, Lane] = {}
-        self._accounts: dict[str, Account] = {}
-        self._raise_interval = _RAISE_PROBE_INTERVALS * settings.max_poll_seconds
-        self._agenda = Agenda(settings, durations, follows=follows)
-        self._turns = Turns(self._lane, raise_interval=self._raise_interval, heard=self._agenda.refresh)
-        self._told: tuple[int | None, int | None, float] = (None, None, math.inf)
-        self._running = 0
-        self._ours = 0
+        self._lanes: dict[str, _Lane] = {}
+        self._accounts: dict[str, _Account] = {}
+        self._turns = 0
+        self._raise_interval = _RAISE_INTERVALS * settings.max_poll_seconds
+        self._known: tuple[int | None, int | None, float] = (None, None, math.inf)
         self.refused_by: dict[str, float | None] = {}  # the quotas that refused a call: the service's name, its value
 
-    # Who goes next, and what became of a call
+    # Who goes next, and what the call brought
 
     def next(self, waiting: Collection[str], now: float) -> Ticket | None:
-        """Choose the lane of the next call among the memberships that have jobs waiting, if one may be made."""
-        ticket = self._turns.next(waiting, now)
-        if ticket is not None:
-            self._agenda.refresh(self._lane(ticket.membership))
+        """Choose the lane of the next call among the memberships that have jobs waiting, if one may be made.
+
+        Lanes with room come before those whose slots are only tried; then it goes by priority, by the fewest slots,
+        and by the longest wait for a turn.
+        """
+        self._note_waiting(waiting)
+        best, first = None, None
+        for account in self._accounts.values():
+            around = account.opens_at()
+            for lane in account.waiting.values() if around <= now else ():
+                own = lane.opens_at()
+                rank = (max(around, own) > -math.inf, own > -math.inf, -lane.priority, lane.limit.count, lane.turn)
+                if own <= now and (first is None or rank < first):
+                    best, first = lane, rank
+        return None if best is None else self._ticket(best, now)
+
+    def _note_waiting(self, waiting: Iterable[str]) -> None:
+        for account in self._accounts.values():
+            account.waiting = {}
+        for lane in map(self._lane, waiting):
+            lane.account.waiting[lane.membership] = lane
+
+    def _ticket(self, lane: _Lane, now: float) -> Ticket:
+        account = lane.account
+        tries = [each.opens_at() > -math.inf for each in (lane, account)]
+        ticket = Ticket(lane.membership, lane.limit.running, account.limit.running, now, *tries)
+        for limit, is_try in zip((lane.limit, account.limit), tries, strict=True):
+            if is_try and limit.value is not None and limit.count >= limit.value:
+                account.raise_at = now + self._raise_interval
+            limit.is_tried |= is_try
+            limit.under_way += 1
+        self._turns += 1
+        lane.turn = self._turns
         return ticket
 
     def accepted(self, ticket: Ticket, job: RunningJob, now: float) -> None:
         """A call was accepted: the job holds a slot from now on."""
-        lane = self._turns.returned(ticket)
+        lane = self._returned(ticket)
+        account = lane.account
         self.runs(ticket.membership, job)
-        learn_accepted(lane, ticket, now)
-        self._changed(lane, with_others=lane.account.budget.is_exceeded)
+        is_raised = lane.limit.accepted(now, was_try=ticket.tries_lane)
+        is_raised |= account.limit.accepted(now, was_try=ticket.tries_account)
+        if is_raised and (ticket.tries_lane or ticket.tries_account):
+            account.raise_at = now
 
     def refused(self, ticket: Ticket, refusal: QuotaExceeded, now: float) -> None:
         """The quota refused a call."""
         self.refused_by[refusal.quota_name or ""] = refusal.quota_value
-        lane = self._turns.returned(ticket)
+        lane = self._returned(ticket)
         account = lane.account
-        concerns_all = learn_refused(lane, ticket, refusal, now)
-        if not (ticket.probes_lane or ticket.probes_account):
+        value = None if refusal.quota_value is None else max(int(refusal.quota_value), 0)
+        is_of_account = _is_of_account(ticket, lane, refusal, value)
+        if is_of_account:
+            self._refuse_account(account, ticket, value, now)
+            return
+        lane.suspects_account = is_of_account is None and value is None and not lane.is_blind
+        is_explained = lane.limit.refused(
+            value, seen_at_start=ticket.in_lane, left_at=ticket.left_at, was_try=ticket.tries_lane, now=now
+        )
+        if is_explained:
             account.raise_at = now + self._raise_interval
-        lane.planned = None
-        self._changed(lane, with_others=concerns_all)
+        lane.wants_list = not lane.is_blind and (lane.suspects_account or not is_explained)
+        if value is not None:
+            _share(account, value)
+
+    def _refuse_account(self, account: _Account, ticket: Ticket, value: int | None, now: float) -> None:
+        if account.limit.refused(
+            value, seen_at_start=ticket.in_account, left_at=ticket.left_at, was_try=ticket.tries_account, now=now
+        ):
+            account.raise_at = now + self._raise_interval
+            return
+        for lane in account.lanes:
+            lane.wants_list |= lane.listed_at == -math.inf
 
     def ended(self, ticket: Ticket) -> None:
         """A call ended in a way that says nothing of the slots."""
-        self._changed(self._turns.returned(ticket))
+        self._returned(ticket)
+
+    def _returned(self, ticket: Ticket) -> _Lane:
+        lane = self._lane(ticket.membership)
+        for limit, was_try in ((lane.limit, ticket.tries_lane), (lane.account.limit, ticket.tries_account)):
+            limit.under_way -= 1
+            limit.is_tried &= not was_try
+        return lane
 
     def runs(self, membership: str, job: RunningJob) -> None:
         """A job is known to run: just accepted, found by a lookup, or left by an earlier run."""
         lane = self._lane(membership)
         if lane.is_blind:
             return
-        lane.roster.add(job)
-        if lane.budget.bound is None and lane.account.budget.bound is None and not self._follows:
-            lane.roster.keep_latest(_REMEMBERED)
-        self._count(lane)
+        is_unlimited = lane.limit.bound is None and lane.account.limit.bound is None
+        lane.running.add(job, most=_REMEMBERED if is_unlimited and not self._follows else None)
+        lane.count()
 
     def told(self, *, per_membership: int | None, per_account: int | None, now: float) -> None:
-        """The service has told its quotas in advance; they may be raised or lowered later like any other."""
-        self._told = per_membership, per_account, now + self._raise_interval
+        """Service Quotas has named the quotas; they may be raised or lowered later like any other."""
+        self._known = per_membership, per_account, now + self._raise_interval
 
-    # When to look, and what was seen
+    # When to poll, and what was seen
 
-    def next_look(self, now: float) -> Look | None:
-        """Give a look that is due, if there is one; it counts as begun."""
-        return self._agenda.next_look(now)
+    def due_polls(self, now: float) -> list[Poll]:
+        """Give the polls that are due; they count as begun."""
+        return [self._poll(lane, now) for at, lane in list(self._polls()) if at <= now]
 
     def wake_at(self, now: float) -> float | None:
-        """When a look or a single try comes due next. To be asked after `next` and `next_look`, of the same moment."""
-        moments = (self._agenda.wake_at(now), self._turns.wake_at(now))
-        return min((each for each in moments if each is not None), default=None)
+        """When a poll or a single try comes due next. To be asked after `next` and `due_polls`, of the same moment.
 
-    def strangers(self, look: Look, sightings: Iterable[Sighting]) -> set[str]:
+        A try that is due already waits for something else than time.
+        """
+        moments = [at for at, _ in self._polls()]
+        for account in self._accounts.values():
+            around = account.opens_at()
+            if around > now:
+                moments.append(around)
+            else:
+                moments += [at for lane in account.waiting.values() if (at := lane.opens_at()) > now]
+        first = min(moments, default=math.inf)
+        return first if first < math.inf else None
+
+    def _polls(self) -> Iterator[tuple[float, _Lane]]:
+        """When lanes are polled next: those in which something runs, or may run, and that are not polled just now."""
+        for account in self._accounts.values():
+            is_full = account.limit.is_full
+            for lane in account.lanes:
+                if not lane.is_polled and (lane.limit.running or lane.wants_list or lane.is_blind):
+                    is_wanted = lane.membership in account.waiting and lane.limit.is_full
+                    yield self._poll_at(lane, is_wanted=bool(account.waiting) if is_full else is_wanted), lane
+
+    def _poll_at(self, lane: _Lane, *, is_wanted: bool) -> float:
+        """When a lane is polled next; `is_wanted` says whether a slot that is freed in it would be used at once."""
+        if lane.is_blind:
+            return lane.blind_until if is_wanted else math.inf
+        least = lane.polled_at + self._settings.min_poll_seconds
+        if lane.wants_list:
+            return least
+        if not (is_wanted or (self._follows and lane.running.ours)):
+            return math.inf
+        if lane.get_at is None or lane.was_wanted != is_wanted:
+            lane.get_at = min(self._get_at(job, closely=is_wanted) for job in lane.running)
+            lane.was_wanted = is_wanted
+        return max(min(self._list_at(lane), lane.get_at), least)
+
+    def _list_at(self, lane: _Lane) -> float:
+        """Jobs of others are looked for at the start, where a refusal asks for it, and rarely otherwise."""
+        return -math.inf if lane.wants_list or lane.is_blind else lane.listed_at + self._settings.max_poll_seconds
+
+    def _get_at(self, job: RunningJob, *, closely: bool) -> float:
+        return next_get_at(job, self._durations, self._settings, closely=closely)
+
+    def _poll(self, lane: _Lane, now: float) -> Poll:
+        """Begin a poll: a List, or a Get of each job that is due or would be when the lane may be polled again."""
+        lane.is_polled = True
+        if self._list_at(lane) <= now:
+            return Poll(lane.membership)
+        until = now + self._settings.min_poll_seconds
+        due = [job.arn for job in lane.running if self._get_at(job, closely=lane.was_wanted) <= until]
+        return Poll(lane.membership, tuple(due))
+
+    def strangers(self, poll: Poll, sightings: Iterable[Sighting]) -> set[str]:
         """ARNs of running jobs that were not known to run."""
-        known = {job.arn for job in self._lane(look.membership).roster}
-        return {each.arn for each in sightings if each.is_running and each.arn not in known}
+        running = self._lane(poll.membership).running
+        return {each.arn for each in sightings if each.is_running and each.arn not in running}
 
-    def saw(self, look: Look, sightings: Collection[Sighting], *, began_at: float, now: float) -> list[Ended]:
-        """Take in what a look has seen; give the jobs that have ended."""
-        lane = self._lane(look.membership)
-        is_first = lane.looked_at == -math.inf
-        lane.is_looking, lane.looked_at, lane.blind_until = False, began_at, -math.inf
-        ended = lane.roster.saw(sightings, began_at=began_at, now=now, is_whole=look.is_whole)
-        self._learn(ended, sightings if is_first and look.is_whole else ())
-        self._count(lane)
-        concerns_all = False
-        if look.is_whole:
-            lane.pages = -(-len(sightings) // PAGE_SIZE) or 1
-            concerns_all = learn_counted(lane, began_at=began_at, now=now)
-        lane.account.budget.settle()
-        self._changed(lane, with_others=concerns_all)
+    def saw(self, poll: Poll, sightings: Collection[Sighting], *, began_at: float, now: float) -> list[Ended]:
+        """Take in what a poll has seen; give the jobs that have ended."""
+        lane = self._lane(poll.membership)
+        is_first_list = poll.lists_all and lane.listed_at == -math.inf
+        lane.is_polled, lane.polled_at, lane.blind_until = False, began_at, -math.inf
+        ended = lane.running.saw(sightings, began_at=began_at, now=now, lists_all=poll.lists_all)
+        self._learn(ended, sightings if is_first_list else ())
+        lane.count()
+        if poll.lists_all:
+            lane.listed_at = began_at
+            lane.wants_list &= began_at < lane.limit.refused_at
+            self._resolve_suspicion(lane, now)
+            lane.limit.listed(began_at)
         return ended
 
-    def _learn(self, ended: Iterable[Ended], others: Iterable[Sighting]) -> None:
-        """Learn from jobs that were watched to their end, and from the history that a first look shows."""
+    def _learn(self, ended: Iterable[Ended], history: Iterable[Sighting]) -> None:
+        """Learn from jobs that were polled to their end, and from the history that a first List shows."""
         for each in ended:
             self._durations.learn(each.job.kind, each.sighting.ran_seconds)
-        watched = {each.job.arn for each in ended}
-        for seen in others:
-            if seen.status == "ACTIVE" and seen.arn not in watched:
+        known = {each.job.arn for each in ended}
+        for seen in history:
+            if seen.status == "ACTIVE" and seen.arn not in known:
                 self._durations.learn(JobClass(seen.trained_model), seen.ran_seconds)
 
-    def missing(self, look: Look, sightings: Iterable[Sighting], *, older_than: float, now: float) -> list[str]:
-        """ARNs of ours that a whole look should have shown, but has not."""
-        if not look.is_whole:
-            return []
-        shown = (each.arn for each in sightings)
-        return self._lane(look.membership).roster.missing(shown, older_than=older_than, now=now)
+    def _resolve_suspicion(self, lane: _Lane, now: float) -> None:
+        """A refusal named no quota: where other lanes run more than this one, it was the account that was full."""
+        account, left_at = lane.account, lane.limit.refused_at
+        if lane.suspects_account and lane.limit.running < max(each.limit.running for each in account.lanes):
+            lane.limit.set(account.per_membership)
+            ticket = Ticket(lane.membership, 0, 0, left_at, tries_account=True)
+            self._refuse_account(account, ticket, None, now)
+        lane.suspects_account = False
 
     def gone(self, membership: str, arn: str) -> None:
         """The service does not know this job: it holds no slot."""
         lane = self._lane(membership)
-        lane.roster.discard(arn)
-        self._count(lane)
-
-    def could_not_look(self, look: Look, now: float, *, for_ever: bool) -> None:
-        """The service does not tell: for now, or from now on, the lane's slots come back by single tries."""
-        lane = self._lane(look.membership)
-        lane.is_looking, lane.wants_count, lane.looked_at = False, False, now
-        lane.blind_until = math.inf if for_ever else now + self._settings.max_poll_seconds
-        lane.roster.clear()
-        self._count(lane)
-        lane.budget.lost_sight(now)
-        lane.account.budget.lost_sight(now)
-        self._changed(lane)
-
-    def _count(self, lane: Lane) -> None:
-        """Bring all counts in line with a lane's roster."""
-        running, ours = lane.budget.running, lane.ours
+        lane.running.discard(arn)
         lane.count()
-        self._running += lane.budget.running - running
-        self._ours += lane.ours - ours
-        self._changed(lane)
 
-    def _changed(self, lane: Lane, *, with_others: bool = False) -> None:
-        learn_quiet(lane.account)
-        for each in lane.account.lanes if with_others else (lane,):
-            each.planned = None if with_others else each.planned
-            self._turns.refresh(each)
-            self._agenda.refresh(each)
+    def could_not_poll(self, poll: Poll, now: float, *, for_ever: bool) -> None:
+        """The service does not tell: for now, or from now on, the lane's slots come back by single tries."""
+        lane = self._lane(poll.membership)
+        lane.is_polled, lane.wants_list, lane.polled_at = False, False, now
+        lane.blind_until = math.inf if for_ever else now + self._settings.max_poll_seconds
+        lane.running.clear()
+        lane.count()
+        for limit in (lane.limit, lane.account.limit):
+            limit.lost_sight(now)
 
     # What people are shown
 
     def full_lanes(self) -> int:
         """How many memberships have jobs that wait for a slot."""
-        return self._turns.full_lanes()
+        full = 0
+        for account in self._accounts.values():
+            is_full = account.opens_at() > -math.inf
+            full += sum(is_full or lane.opens_at() > -math.inf for lane in account.waiting.values())
+        return full
 
     def held_by_others(self) -> list[Held]:
-        """The quotas that others seem to use, so that jobs wait though little or nothing is seen to run."""
-        return list(held_by_others(self._accounts.values()))
+        """The quotas that others seem to use, so that jobs wait though little or nothing is seen to run.
+
+        Where nothing can be polled it may as well be jobs of ours: nobody is named.
+        """
+        scopes: list[tuple[str, Limit]] = []
+        for account in self._accounts.values():
+            scopes += [(name, lane.limit) for name, lane in account.waiting.items() if not lane.is_blind]
+            scopes += [("", account.limit)] if account.waiting and not account.is_blind else []
+        return [Held(name, limit.held, limit.bound or 0) for name, limit in scopes if limit.is_held_by_others]
 
     def running(self) -> int:
-        """Jobs that are known to run, of whomever."""
-        return self._running
+        """Jobs that are known to run, also those of others."""
+        return sum(len(lane.running) for lane in self._lanes.values())
 
     @property
     def has_ours_running(self) -> bool:
         """Whether any job of this ledger is known to run."""
-        return self._ours > 0
+        return any(lane.running.ours for lane in self._lanes.values())
 
     def running_of_ours(self) -> int:
         """Jobs of this ledger that are known to run."""
-        return self._ours
+        return sum(lane.running.ours for lane in self._lanes.values())
 
     def quotas(self) -> dict[str, int]:
         """The limits known by now: `account`, and of each membership its own."""
-        known = {lane.membership: lane.budget.bound for lane in self._lanes.values()}
-        known |= {f"account{' ' + name if name else ''}": each.budget.bound for name, each in self._accounts.items()}
+        known = {lane.membership: lane.limit.bound for lane in self._lanes.values()}
+        known |= {f"account{' ' + name if name else ''}": each.limit.bound for name, each in self._accounts.items()}
         return {name: bound for name, bound in known.items() if bound is not None}
 
     def usage(self) -> dict[str, tuple[int, int | None]]:
         """Of each membership the slots that are taken, and how many there are, where that is known."""
-        return {lane.membership: (lane.budget.taken, lane.budget.bound) for lane in self._lanes.values()}
+        return {lane.membership: _usage(lane.limit) for lane in self._lanes.values()}
 
     def account_usage(self) -> tuple[int, int | None]:
         """The same of the account; of several, their sum, and no limit."""
-        budgets = [each.budget for each in self._accounts.values()]
-        bound = budgets[0].bound if len(budgets) == 1 else None
-        return sum(each.taken for each in budgets), bound
+        used = [_usage(each.limit) for each in self._accounts.values()]
+        return sum(taken for taken, _ in used), used[0][1] if len(used) == 1 else None
 
     # Lanes come into being when they are first named
 
-    def _lane(self, membership: str) -> Lane:
+    def _lane(self, membership: str) -> _Lane:
         lane = self._lanes.get(membership)
         if lane is None:
             account = self._account(self._account_of(membership))
-            budget = self._budget(LIKELY_PER_MEMBERSHIP, self._settings.per_membership)
-            budget.limit = account.per_membership
+            limit = self._limit(DEFAULT_PER_MEMBERSHIP, self._settings.per_membership, account.per_membership)
             priority = self._settings.priorities.get(membership, 0)
-            lane = self._lanes[membership] = Lane(membership, budget, account, priority)
+            lane = self._lanes[membership] = _Lane(membership, limit, account, priority)
             account.lanes.append(lane)
         return lane
 
-    def _account(self, name: str) -> Account:
+    def _account(self, name: str) -> _Account:
         if name not in self._accounts:
-            account = Account(name, self._budget(LIKELY_PER_ACCOUNT, self._settings.per_account))
-            account.per_membership, account.budget.limit, account.raise_at = self._told
-            self._accounts[name] = account
+            per_membership, per_account, raise_at = self._known
+            limit = self._limit(DEFAULT_PER_ACCOUNT, self._settings.per_account, per_account)
+            self._accounts[name] = _Account(limit, raise_at, per_membership)
         return self._accounts[name]
 
-    def _budget(self, likely: int, cap: int) -> Budget:
-        return Budget(
-            likely=likely,
+    def _limit(self, default: int, cap: int, value: int | None) -> Limit:
+        limit = Limit(
+            default=default,
             cap=cap or None,
-            min_poll_seconds=self._settings.min_poll_seconds,
-            max_poll_seconds=self._settings.max_poll_seconds,
+            min_wait=self._settings.min_poll_seconds,
+            max_wait=self._settings.max_poll_seconds,
         )
+        limit.set(value)
+        return limit
+
+
+def _usage(limit: Limit) -> tuple[int, int | None]:
+    return limit.count + limit.held, limit.bound
+
+
+def _share(account: _Account, value: int) -> None:
+    """One membership's quota is every membership's, until one of them shows otherwise."""
+    was, account.per_membership = account.per_membership, value
+    for lane in account.lanes:
+        is_as_it_was = lane.limit.value == lane.limit.usable == was  # what was refused since is kept
+        if was != value and (lane.limit.value is None or is_as_it_was):
+            lane.limit.set(value)
+
+
+def _is_of_account(ticket: Ticket, lane: _Lane, refusal: QuotaExceeded, value: int | None) -> bool | None:
+    """Tell which quota refused: by its name or words, else by which of the two can have been full.
+
+    Where neither tells (None), it is taken for the lane's own, which holds up no other, until the lane has been listed.
+    """
+    words = (refusal.quota_name or refusal.message).lower()
+    if ("account" in words) != ("membership" in words):
+        return "account" in words
+    in_lane, in_account = max(ticket.in_lane, lane.limit.count), max(ticket.in_account, lane.account.limit.count)
+    if value is not None and value in {in_lane, in_account} and in_lane != in_account:
+        return value == in_account
+    bounds = (lane.account.limit.bound, in_account, True), (lane.limit.bound, in_lane, False)
+    reached = next((answer for bound, count, answer in bounds if bound is not None and count >= bound), None)
+    return ticket.tries_account if reached is None and ticket.tries_lane != ticket.tries_account else reached

@@ -34,6 +34,7 @@ WORKERS = 32
 START = "StartTrainedModelInferenceJob"
 SETTINGS = {
     "rate__max_per_second": 0,
+    "rate__reads_per_second": 0,
     "slots__min_poll_seconds": 0.02,
     "slots__max_poll_seconds": 5,
 }

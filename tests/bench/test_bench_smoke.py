@@ -28,7 +28,6 @@ SCRIPTS = (
     "startup.py",
     "report.py",
     "slots.py",
-    "lanes.py",
     "forecast.py",
     "fleet.py",
     "worker_memory.py",

@@ -45,8 +45,7 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker, canonical
-from batchsubmit.slots import Slots
-from batchsubmit.slots.durations import Durations
+from batchsubmit.slots import Durations, Slots
 from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Terms, take_inventory
 from batchsubmit.sources.manifest import ManifestSource
@@ -187,7 +186,6 @@ class Process:
                     recorder=recorder,
                     slots=slots,
                     stop=stop,
-                    settle_seconds=SETTLE_SECONDS,
                     follows=False,
                 ),
             ),

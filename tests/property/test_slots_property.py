@@ -13,8 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.jobs import QuotaExceeded
-from batchsubmit.slots import Look, RunningJob, Sighting, Slots, Ticket
-from batchsubmit.slots.durations import Durations, JobClass
+from batchsubmit.slots import Durations, JobClass, Poll, RunningJob, Sighting, Slots, Ticket
 
 NAMES = ("a", "b", "c")
 ELSEWHERE = "elsewhere"
@@ -35,7 +34,7 @@ class ModelJob:
 
 
 class ModelService:
-    """Who really runs, and what that means for a call or a look."""
+    """Who really runs, and what that means for a call or a poll."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, ModelJob] = {}
@@ -67,13 +66,13 @@ class ModelService:
         self.jobs[arn] = ModelJob(arn, home, now, now + seconds, is_ours)
         return self.jobs[arn]
 
-    def sightings(self, look: Look, now: float) -> list[Sighting]:
+    def sightings(self, poll: Poll, now: float) -> list[Sighting]:
         """What List or Get show."""
-        seen = [job for job in self.jobs.values() if job.home == look.membership]
-        if look.is_whole:
+        seen = [job for job in self.jobs.values() if job.home == poll.membership]
+        if poll.lists_all:
             shown = [job for job in seen if job.began_at <= now - self.lag]
         else:
-            shown = [job for job in seen if job.arn in look.arns]
+            shown = [job for job in seen if job.arn in poll.arns]
         return [_sighting(job, now) for job in shown]
 
 
@@ -104,6 +103,7 @@ class AnyCourse(RuleBasedStateMachine):
         self, per_membership: int, per_account: int, *, follows: bool, tells_value: bool, tells_name: bool
     ) -> None:
         """With a user's word on the quotas or without."""
+        self.per_membership, self.per_account = per_membership, per_account
         self.slots = Slots(
             SlotSettings(
                 per_membership=per_membership,
@@ -119,7 +119,7 @@ class AnyCourse(RuleBasedStateMachine):
         self.now = 0.0
         self.waiting: dict[str, int] = {}
         self.under_way: list[Ticket] = []
-        self.looks: list[tuple[Look, float]] = []
+        self.polls: list[tuple[Poll, float]] = []
 
     # The program
 
@@ -136,6 +136,7 @@ class AnyCourse(RuleBasedStateMachine):
                 return
 
     def _begin_one(self) -> bool:
+        self.usage, self.account_usage = self.slots.usage(), self.slots.account_usage()
         ticket = self.slots.next(self.waiting.keys(), self.now)
         if ticket is None:
             self._nobody_idles_in_vain()
@@ -150,29 +151,33 @@ class AnyCourse(RuleBasedStateMachine):
 
     def _keeps_known_limits(self, ticket: Ticket) -> None:
         """Beyond a limit there are only single tries, and never beyond the user's word."""
-        lane = self.slots._lane(ticket.membership)
-        for budget, is_tried in ((lane.budget, ticket.probes_lane), (lane.account.budget, ticket.probes_account)):
-            assert budget.cap is None or budget.running + budget.under_way <= max(budget.cap, budget.running)
-            if not (is_tried or ticket.exceeds):
-                assert budget.bound is None or budget.taken <= budget.bound
-        for tried in ("probes_lane", "probes_account"):
-            if getattr(ticket, tried):
-                scope = [
-                    each for each in self.under_way if tried == "probes_account" or each.membership == ticket.membership
-                ]
-                assert not any(getattr(each, tried) for each in scope)
+        home, before = ticket.membership, self.usage
+        scopes = [
+            (before.get(home, (0, None)), self.per_membership, ticket.tries_lane, self._tries("tries_lane", home)),
+            (self.account_usage, self.per_account, ticket.tries_account, self._tries("tries_account")),
+        ]
+        for (taken, bound), cap, is_try, others in scopes:
+            assert is_try or bound is None or taken < bound
+            assert not cap or is_try or taken < cap
+            assert not (is_try and others)
+        held, around = self.slots.usage()[home][0], self.slots.account_usage()[0]
+        assert not self.per_membership or not ticket.tries_lane or held <= self.per_membership
+        assert not self.per_account or not ticket.tries_account or around <= self.per_account
+
+    def _tries(self, kind: str, home: str | None = None) -> int:
+        return sum(getattr(each, kind) and home in {None, each.membership} for each in self.under_way)
 
     def _nobody_idles_in_vain(self) -> None:
-        """Found by going through all lanes, which the program itself never does."""
+        """A lane that waits has no room, or its account has none; and somebody will wake."""
+        taken, bound = self.slots.account_usage()
         for home in self.waiting:
-            lane = self.slots._lane(home)
-            assert not (lane.budget.has_room and lane.account.budget.has_room)
-            assert not lane.budget.may_probe(self.now) or not lane.account.budget.has_room
-        if self.waiting and not self.under_way and not self.looks:
-            wake_at, look = self.slots.wake_at(self.now), self.slots.next_look(self.now)
-            assert wake_at is not None or look is not None
-            if look is not None:
-                self.looks.append((look, self.now))
+            lane_taken, lane_bound = self.slots.usage()[home]
+            has_room = lane_bound is not None and bound is not None and lane_taken < lane_bound and taken < bound
+            assert not has_room or not self.service.tells_value
+        if self.waiting and not self.under_way and not self.polls:
+            wake_at, polls = self.slots.wake_at(self.now), self.slots.due_polls(self.now)
+            assert wake_at is not None or polls
+            self.polls += [(poll, self.now) for poll in polls]
 
     @precondition(lambda self: self.under_way)
     @rule(data=st.data(), seconds=st.floats(0.1, LONGEST_JOB))
@@ -205,30 +210,26 @@ class AnyCourse(RuleBasedStateMachine):
                 self.slots.runs(ticket.membership, self._known(job))
 
     @rule()
-    def begin_a_look(self) -> None:
-        """If one is due."""
-        look = self.slots.next_look(self.now)
-        if look is not None:
-            assert all(look.membership != other.membership for other, _ in self.looks)
-            self.looks.append((look, self.now))
+    def begin_polls(self) -> None:
+        """Those that are due."""
+        for poll in self.slots.due_polls(self.now):
+            assert all(poll.membership != other.membership for other, _ in self.polls)
+            self.polls.append((poll, self.now))
 
-    @precondition(lambda self: self.looks)
+    @precondition(lambda self: self.polls)
     @rule()
-    def a_look_ends(self) -> None:
+    def a_poll_ends(self) -> None:
         """It shows what there is, or may not."""
-        look, began_at = self.looks.pop(0)
+        poll, began_at = self.polls.pop(0)
         if self.service.is_blind:
-            self.slots.could_not_look(look, self.now, for_ever=True)
+            self.slots.could_not_poll(poll, self.now, for_ever=True)
             return
-        sightings = self.service.sightings(look, self.now)
-        for arn in sorted(self.slots.strangers(look, sightings)):
+        sightings = self.service.sightings(poll, self.now)
+        for arn in sorted(self.slots.strangers(poll, sightings)):
             if self.service.jobs[arn].is_ours:
-                self.slots.runs(look.membership, self._known(self.service.jobs[arn]))
-        for each in self.slots.saw(look, sightings, began_at=began_at, now=self.now):
+                self.slots.runs(poll.membership, self._known(self.service.jobs[arn]))
+        for each in self.slots.saw(poll, sightings, began_at=began_at, now=self.now):
             assert self.service.jobs[each.job.arn].ends_at <= self.now
-        for arn in self.slots.missing(look, sightings, older_than=LONGEST_POLL, now=self.now):
-            single = Look(look.membership, (arn,))
-            self.slots.saw(single, self.service.sightings(single, self.now), began_at=self.now, now=self.now)
 
     # The world
 
@@ -255,7 +256,7 @@ class AnyCourse(RuleBasedStateMachine):
         self.service.lag = lag
 
     @rule(is_blind=st.booleans())
-    def looking_is_forbidden_or_not(self, *, is_blind: bool) -> None:
+    def polling_is_forbidden_or_not(self, *, is_blind: bool) -> None:
         """The role changes."""
         self.service.is_blind = is_blind
 
@@ -266,17 +267,11 @@ class AnyCourse(RuleBasedStateMachine):
         """What is counted is what is there."""
         if not hasattr(self, "slots"):
             return
-        lanes = self.slots._lanes.values()
-        for account in self.slots._accounts.values():
-            assert account.budget.running == sum(lane.budget.running for lane in account.lanes)
-            assert account.budget.under_way == len(self.under_way)
-            assert account.waiting == sum(lane.is_waiting for lane in account.lanes)
-        for lane in lanes:
-            assert lane.budget.running == len(lane.roster)
-            assert lane.budget.under_way == sum(each.membership == lane.membership for each in self.under_way)
-            assert lane.budget.hidden >= 0
-        assert self.slots.running() == sum(len(lane.roster) for lane in lanes)
-        assert self.slots.running_of_ours() == sum(bool(job.key) for lane in lanes for job in lane.roster)
+        usage, running = self.slots.usage(), self.slots.running()
+        assert sum(taken for taken, _ in usage.values()) >= running + len(self.under_way)
+        assert self.slots.account_usage()[0] >= running + len(self.under_way)
+        assert self.slots.running_of_ours() <= running
+        assert self.slots.has_ours_running == (self.slots.running_of_ours() > 0)
 
     def teardown(self) -> None:
         """Left alone, all that waits is submitted, in not much more time than that takes on the slots there are."""
@@ -291,10 +286,10 @@ class AnyCourse(RuleBasedStateMachine):
                 calls += 1
             while self.under_way:
                 self._answer(0, 10.0)
-            while self.looks:
-                self.a_look_ends()
-            self.begin_a_look()
-            if not self.looks:
+            while self.polls:
+                self.a_poll_ends()
+            self.begin_polls()
+            if not self.polls:
                 self._jump()
         assert calls < 40 * (waiting + 12)
 

@@ -20,7 +20,7 @@ from batchsubmit.config import Settings, load_settings, setting_names
 from batchsubmit.jobs import Event
 from batchsubmit.report.rows import COLUMNS
 from batchsubmit.sandbox.slots import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
-from batchsubmit.slots.scheduler import LIKELY_PER_ACCOUNT, LIKELY_PER_MEMBERSHIP
+from batchsubmit.slots.scheduler import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,12 +50,12 @@ def test_the_quotas_are_those_that_are_refused_by_with_their_codes_and_defaults(
     section = _section("### What AWS documents, and what is assumed").split("\n### ", 1)[0]
     rows = re.findall(r"^\| `(Pending.+?)` \| (\d+) \| `(L-\w+)` \|$", section, re.MULTILINE)
     assert rows == [
-        (MEMBERSHIP_QUOTA, str(LIKELY_PER_MEMBERSHIP), "L-0F77DDDB"),
-        (ACCOUNT_QUOTA, str(LIKELY_PER_ACCOUNT), "L-249F4B83"),
+        (MEMBERSHIP_QUOTA, str(DEFAULT_PER_MEMBERSHIP), "L-0F77DDDB"),
+        (ACCOUNT_QUOTA, str(DEFAULT_PER_ACCOUNT), "L-249F4B83"),
     ]
     assert set(re.findall(r"L-[0-9A-F]{8}", README)) == {code for _, _, code in rows}
     told = [{"QuotaName": name, "Value": float(value)} for name, value, _ in rows]
-    assert quotas_in(told) == Quotas(per_membership=LIKELY_PER_MEMBERSHIP, per_account=LIKELY_PER_ACCOUNT)
+    assert quotas_in(told) == Quotas(per_membership=DEFAULT_PER_MEMBERSHIP, per_account=DEFAULT_PER_ACCOUNT)
 
 
 def test_what_is_said_of_the_payer_and_of_list_is_in_the_service_models() -> None:

@@ -19,8 +19,7 @@ from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, Item, MemoryTable
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.slots import Look, Slots
-from batchsubmit.slots.durations import Durations
+from batchsubmit.slots import Durations, Poll, Slots
 from batchsubmit.stopping import Stop
 from batchsubmit.watch import Watcher
 
@@ -69,7 +68,6 @@ class Town:
             recorder=Recorder(ledger, self.clock),
             slots=Slots(SlotSettings(), Durations(), follows=False),
             stop=stop,
-            settle_seconds=20,
             follows=False,
         )
 
@@ -92,9 +90,9 @@ class Town:
         return {event.name: event.status for event in events}
 
 
-def look() -> Look:
+def whole() -> Poll:
     """At all of a membership."""
-    return Look(MEMBERSHIP)
+    return Poll(MEMBERSHIP)
 
 
 @virtually
@@ -106,10 +104,10 @@ async def test_a_worker_records_the_ends_of_jobs_that_another_started() -> None:
         await MemoryCleanRooms(town.service).start(job_named("stranger"))
     async with town.ledger("second") as second:
         watcher = town.watcher(second)
-        await watcher.look(look(), bool)
+        await watcher.poll(whole(), bool)
         await town.submit(second, job_named("late"))
         await town.clock.sleep(RUNS_SECONDS + 1)
-        await watcher.look(look(), bool)
+        await watcher.poll(whole(), bool)
         await second.flush()
     assert town.finished() == {"a": "ACTIVE", "bad": "CREATE_FAILED", "late": "ACTIVE"}
 
@@ -122,8 +120,8 @@ async def test_an_end_that_came_while_nobody_looked_is_recorded_by_the_first_loo
         await town.submit(first, job_named("a"))
     await town.clock.sleep(10 * RUNS_SECONDS)
     async with town.ledger("second") as second, town.ledger("third") as third:
-        await town.watcher(second).look(look(), bool)
-        await town.watcher(third).look(look(), bool)
+        await town.watcher(second).poll(whole(), bool)
+        await town.watcher(third).poll(whole(), bool)
     assert town.finished() == {"a": "ACTIVE"}
 
 
@@ -134,10 +132,10 @@ async def test_ends_are_recorded_where_our_clock_is_ahead() -> None:
     async with town.ledger("first") as first, town.ledger("second") as second:
         watcher = town.watcher(second)
         for name in "abc":
-            await watcher.look(look(), bool)
+            await watcher.poll(whole(), bool)
             await town.submit(first, job_named(name))
             await town.clock.sleep(RUNS_SECONDS + 1)
-        await watcher.look(look(), bool)
+        await watcher.poll(whole(), bool)
         await second.flush()
     assert town.finished() == {"a": "ACTIVE", "b": "ACTIVE", "c": "ACTIVE"}
 
@@ -152,14 +150,14 @@ async def test_looks_do_not_ask_the_table_for_what_ended_long_ago() -> None:
             await MemoryCleanRooms(town.service).start(job)
         await town.clock.sleep(RUNS_SECONDS + 1)
         watcher = town.watcher(ledger)
-        await watcher.look(look(), bool)
+        await watcher.poll(whole(), bool)
         assert len(town.table.read) == 200
         await town.clock.sleep(timedelta(minutes=10).total_seconds())
         await town.submit(ledger, job_named("new"))
         await town.clock.sleep(RUNS_SECONDS + 1)
         town.table.read.clear()
         for _ in range(50):
-            await watcher.look(look(), bool)
+            await watcher.poll(whole(), bool)
             await town.clock.sleep(timedelta(minutes=1).total_seconds())
         await ledger.flush()
     assert town.finished() == {"new": "ACTIVE"}

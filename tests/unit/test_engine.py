@@ -38,8 +38,7 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
-from batchsubmit.slots import Slots
-from batchsubmit.slots.durations import Durations
+from batchsubmit.slots import Durations, Slots
 from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Terms, take_inventory
 from batchsubmit.sources.manifest import ManifestSource
@@ -120,7 +119,6 @@ class Works:
                     recorder=recorder,
                     slots=slots,
                     stop=self.stop,
-                    settle_seconds=0.02,
                     follows=self.follows,
                 ),
             ),

@@ -1,4 +1,4 @@
-"""Which membership may call next, what answers teach, and which look is due."""
+"""Which membership may call next, what answers teach, and which poll is due."""
 
 import itertools
 import math
@@ -7,8 +7,7 @@ import pytest
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.jobs import QuotaExceeded
-from batchsubmit.slots import Look, RunningJob, Sighting, Slots, Ticket
-from batchsubmit.slots.durations import Durations, JobClass
+from batchsubmit.slots import Durations, JobClass, Poll, RunningJob, Sighting, Slots, Ticket
 
 KIND = JobClass("model", "ml.m5.large")
 MEMBERSHIP = "Pending/in-progress custom model inference jobs per membership"
@@ -17,7 +16,7 @@ NUMBERS = itertools.count()
 
 
 def fresh(*, follows: bool = False, **settings: object) -> Slots:
-    """Nothing learned; looks and tries of 1 to 100 seconds."""
+    """Nothing learned; polls and tries of 1 to 100 seconds."""
     values = {"min_poll_seconds": 1, "max_poll_seconds": 100} | settings
     return Slots(SlotSettings.model_validate(values), Durations(), follows=follows)
 
@@ -34,7 +33,7 @@ def job(now: float = 0.0, *, ours: bool = True) -> RunningJob:
 
 
 def sight(arn: str, *, is_running: bool = True, ran: float = 10.0) -> Sighting:
-    """A job as a look shows it."""
+    """A job as a poll shows it."""
     status = "CREATE_IN_PROGRESS" if is_running else "ACTIVE"
     return Sighting(
         arn=arn, status=status, is_running=is_running, trained_model="model", age_seconds=ran, ran_seconds=ran
@@ -63,15 +62,20 @@ def accept_all(slots: Slots, waiting: list[str], now: float = 0.0, most: int = 1
 
 
 def end(slots: Slots, membership: str, arn: str, now: float) -> None:
-    """A job has ended, and a look has shown it."""
-    slots.saw(Look(membership, (arn,)), [sight(arn, is_running=False)], began_at=now, now=now)
+    """A job has ended, and a poll has shown it."""
+    slots.saw(Poll(membership, (arn,)), [sight(arn, is_running=False)], began_at=now, now=now)
+
+
+def first_poll(slots: Slots, now: float) -> Poll | None:
+    """The poll that is due, where one is."""
+    return next(iter(slots.due_polls(now)), None)
 
 
 def test_nobody_waiting_means_no_call() -> None:
     """And nothing to wake up for."""
     slots = fresh()
     assert slots.next([], 0) is None
-    assert slots.next_look(0) is None
+    assert first_poll(slots, 0) is None
     assert slots.wake_at(0) is None
     assert slots.full_lanes() == 0
 
@@ -145,8 +149,8 @@ def test_quotas_that_were_told_in_advance_cost_no_refusal_and_may_still_be_raise
     slots.told(per_membership=3, per_account=4, now=0)
     assert len(accept_all(slots, ["a", "b"])) == 4
     assert slots.quotas() == {"a": 3, "b": 3, "account": 4}
-    assert tickets(slots, ["a", "b"], 149) == []
-    assert len(tickets(slots, ["a", "b"], 150)) == 1
+    assert tickets(slots, ["a", "b"], 174) == []
+    assert len(tickets(slots, ["a", "b"], 175)) == 1
 
 
 def test_a_raised_quota_is_found_by_one_call_and_then_used() -> None:
@@ -154,15 +158,11 @@ def test_a_raised_quota_is_found_by_one_call_and_then_used() -> None:
     slots = fresh()
     accept_all(slots, ["a"], most=5)
     slots.refused(tickets(slots, ["a"], most=1)[0], full(5.0), 0)
-    assert tickets(slots, ["a"], 149) == []
+    assert tickets(slots, ["a"], 174) == []
     assert slots.wake_at(0) is not None
-    [probe] = tickets(slots, ["a"], 150)
-    assert probe.exceeds
-    slots.accepted(probe, job(150), 150)
-    look = slots.next_look(151)
-    assert look == Look("a")
-    slots.saw(look, [sight(f"seen-{n}") for n in range(6)], began_at=151, now=151)
-    assert len(accept_all(slots, ["a"], 151, most=20)) == 20
+    [probe] = tickets(slots, ["a"], 175)
+    slots.accepted(probe, job(175), 175)
+    assert len(accept_all(slots, ["a"], 176, most=20)) == 20
 
 
 def test_a_probe_that_is_refused_teaches_nothing_new_and_is_not_repeated_soon() -> None:
@@ -170,9 +170,9 @@ def test_a_probe_that_is_refused_teaches_nothing_new_and_is_not_repeated_soon() 
     slots = fresh()
     accept_all(slots, ["a"], most=5)
     slots.refused(tickets(slots, ["a"], most=1)[0], full(5.0), 0)
-    slots.refused(tickets(slots, ["a"], 150)[0], full(5.0), 150)
-    assert tickets(slots, ["a"], 299) == []
-    assert len(tickets(slots, ["a"], 300)) == 1
+    slots.refused(tickets(slots, ["a"], 175)[0], full(5.0), 175)
+    assert tickets(slots, ["a"], 349) == []
+    assert len(tickets(slots, ["a"], 350)) == 1
 
 
 def test_what_others_hold_is_counted_and_their_slots_come_back() -> None:
@@ -181,13 +181,13 @@ def test_what_others_hold_is_counted_and_their_slots_come_back() -> None:
     [mine] = accept_all(slots, ["a"], most=1)
     slots.refused(tickets(slots, ["a"], most=1)[0], full(2.0), 0)
     assert tickets(slots, ["a"]) == []
-    look = slots.next_look(0)
-    assert look == Look("a")
-    assert slots.strangers(look, [sight(mine[1]), sight("theirs")]) == {"theirs"}
-    slots.saw(look, [sight(mine[1]), sight("theirs")], began_at=0, now=0)
+    poll = first_poll(slots, 0)
+    assert poll == Poll("a")
+    assert slots.strangers(poll, [sight(mine[1]), sight("theirs")]) == {"theirs"}
+    slots.saw(poll, [sight(mine[1]), sight("theirs")], began_at=0, now=0)
     assert slots.running() == 2
     assert slots.running_of_ours() == 1
-    slots.saw(Look("a"), [sight(mine[1]), sight("theirs", is_running=False)], began_at=9, now=9)
+    slots.saw(Poll("a"), [sight(mine[1]), sight("theirs", is_running=False)], began_at=9, now=9)
     assert len(tickets(slots, ["a"], 9)) == 1
 
 
@@ -198,9 +198,9 @@ def test_a_refusal_without_a_name_is_put_down_to_the_quota_that_can_have_been_fu
     ticket = slots.next(["b"], 0)
     assert ticket is not None
     slots.refused(ticket, full(None, None), 0)
-    look = slots.next_look(0)
-    assert look == Look("b")
-    slots.saw(look, [sight(arn) for home, arn in jobs if home == "b"], began_at=0, now=0)
+    poll = first_poll(slots, 0)
+    assert poll == Poll("b")
+    slots.saw(poll, [sight(arn) for home, arn in jobs if home == "b"], began_at=0, now=0)
     assert slots.quotas() == {"account": 10}
     assert tickets(slots, ["a", "b", "c"], 1) == []
 
@@ -219,7 +219,7 @@ def test_a_lowered_quota_is_not_taken_for_a_raised_one() -> None:
     jobs = accept_all(slots, ["a"])
     end(slots, *jobs.pop(), now=1)
     slots.refused(tickets(slots, ["a"], 1)[0], full(2.0), 1)
-    slots.saw(Look("a"), [sight(arn) for _, arn in jobs], began_at=2, now=2)
+    slots.saw(Poll("a"), [sight(arn) for _, arn in jobs], began_at=2, now=2)
     assert slots.quotas()["a"] == 2
     for left in jobs[:2]:
         end(slots, *left, now=3)
@@ -228,48 +228,50 @@ def test_a_lowered_quota_is_not_taken_for_a_raised_one() -> None:
     assert len(tickets(slots, ["a"], 4)) == 1
 
 
-def test_where_nothing_may_be_looked_at_slots_come_back_by_single_tries() -> None:
-    """No look is ever due again; with one that may work later, it is."""
+def test_where_nothing_may_be_polled_slots_come_back_by_single_tries() -> None:
+    """No poll is ever due again; with one that may work later, it is."""
     slots = fresh()
     accept_all(slots, ["a"], most=5)
     slots.refused(tickets(slots, ["a"], most=1)[0], full(5.0), 0)
-    look = slots.next_look(slots.wake_at(0) or 0)
-    assert look is not None
-    slots.could_not_look(look, 1, for_ever=True)
+    poll = first_poll(slots, slots.wake_at(0) or 0)
+    assert poll is not None
+    slots.could_not_poll(poll, 1, for_ever=True)
     assert slots.held_by_others() == []
     wake_at = slots.wake_at(1)
     assert wake_at is not None
     assert len(tickets(slots, ["a"], wake_at)) == 1
-    assert slots.next_look(1e9) is None
-    slots.could_not_look(look, 10, for_ever=False)
-    assert slots.next_look(1e9) == Look("a")
+    assert first_poll(slots, 1e9) is None
+    slots.could_not_poll(poll, 10, for_ever=False)
+    assert first_poll(slots, 1e9) == Poll("a")
 
 
-def test_a_look_that_came_due_meanwhile_is_not_forgotten() -> None:
+def test_a_poll_that_came_due_meanwhile_is_not_forgotten() -> None:
     """It is due now, and hides none that comes later."""
     slots = fresh(follows=True)
-    accept_all(slots, ["a"], most=1)
-    assert slots.next_look(0.5) is None
+    [(_, arn)] = accept_all(slots, ["a"], most=1)
+    assert first_poll(slots, 0) == Poll("a")
+    slots.saw(Poll("a"), [sight(arn)], began_at=0, now=0)
+    assert first_poll(slots, 0.5) is None
     due_at = slots.wake_at(0.5)
     assert due_at is not None
     assert slots.wake_at(due_at + 1) == due_at
 
 
-def test_a_look_that_is_under_way_is_not_begun_again() -> None:
-    """One looker a membership."""
+def test_a_poll_that_is_under_way_is_not_begun_again() -> None:
+    """One poll a membership at a time."""
     slots = fresh(follows=True)
     accept_all(slots, ["a"], most=1)
-    assert slots.next_look(1000) is not None
-    assert slots.next_look(1e6) is None
+    assert first_poll(slots, 1000) is not None
+    assert first_poll(slots, 1e6) is None
 
 
-def test_without_anybody_waiting_only_followed_jobs_are_looked_at() -> None:
+def test_without_anybody_waiting_only_followed_jobs_are_polled() -> None:
     """A run that does not wait for ends makes no needless call."""
     for follows in (False, True):
         slots = fresh(follows=follows)
         accept_all(slots, ["a"], most=3)
         assert slots.next([], 1) is None
-        assert (slots.next_look(1e6) is not None) is follows
+        assert (first_poll(slots, 1e6) is not None) is follows
         assert slots.has_ours_running
 
 
@@ -283,22 +285,21 @@ def test_a_job_that_the_service_does_not_know_holds_no_slot() -> None:
     assert not slots.has_ours_running
 
 
-def test_ours_that_a_whole_look_lacks_are_named_once_they_are_old_enough() -> None:
-    """List may lag; a Get of single jobs proves nothing of the others."""
-    slots = fresh()
-    [(home, arn)] = accept_all(slots, ["a"], most=1)
-    assert slots.missing(Look(home), [], older_than=60, now=61) == [arn]
-    assert slots.missing(Look(home), [], older_than=60, now=59) == []
-    assert slots.missing(Look(home, ("x",)), [], older_than=60, now=61) == []
-    slots.saw(Look(home), [], began_at=61, now=61)
-    assert slots.running() == 1
+def test_ours_that_a_list_lacks_hold_their_slots_until_they_are_asked_for() -> None:
+    """List may lag; others' jobs that it lacks have ended."""
+    slots = fresh(per_membership=3)
+    [(_, arn)] = accept_all(slots, ["a"], most=1)
+    slots.saw(Poll("a"), [sight(arn), sight("theirs")], began_at=5, now=5)
+    assert slots.running() == 2
+    slots.saw(Poll("a"), [], began_at=61, now=61)
+    assert slots.running() == slots.running_of_ours() == 1
 
 
-def test_history_that_a_first_look_shows_is_learned_from() -> None:
+def test_history_that_a_first_list_shows_is_learned_from() -> None:
     """Jobs of other days tell how long these will take."""
     durations = Durations()
     slots = Slots(SlotSettings(), durations)
-    slots.saw(Look("a"), [sight("old", is_running=False, ran=1234.0)], began_at=0, now=0)
+    slots.saw(Poll("a"), [sight("old", is_running=False, ran=1234.0)], began_at=0, now=0)
     assert durations.times(KIND) == [1234.0]
 
 
@@ -319,9 +320,9 @@ def test_others_are_named_only_after_tries_that_stay_refused() -> None:
         ticket = slots.next(["a"], now)
         assert ticket is not None
         slots.refused(ticket, full(5.0), now)
-        look = slots.next_look(now + 1)
-        if look is not None:
-            slots.saw(look, [], began_at=now + 1, now=now + 1)
+        poll = first_poll(slots, now + 1)
+        if poll is not None:
+            slots.saw(poll, [], began_at=now + 1, now=now + 1)
         now = max(now + 1, slots.wake_at(now) or now)
     [held] = slots.held_by_others()
     assert (str(held), held.membership) == ("5 of 5", "a")
@@ -362,9 +363,64 @@ def test_a_least_poll_above_the_most_is_kept(least: float) -> None:
     """Settings that contradict each other never make a lane spin."""
     slots = fresh(min_poll_seconds=least, max_poll_seconds=1)
     slots.refused(tickets(slots, ["a"], most=1)[0], full(5.0), 0)
-    look = slots.next_look(math.inf)
-    assert look is not None
-    slots.saw(look, [], began_at=0, now=0)
+    poll = first_poll(slots, math.inf)
+    assert poll is not None
+    slots.saw(poll, [], began_at=0, now=0)
     wake_at = slots.wake_at(0)
     assert wake_at is not None
     assert wake_at >= least
+
+
+def test_running_jobs_are_asked_for_rarely_at_first_and_closely_near_their_end() -> None:
+    """By a Get of those alone that are due, at a small part of how long such jobs run."""
+    durations = Durations()
+    for seconds in [1750.0, 1800.0, 1850.0] * 10:
+        durations.learn(KIND, seconds)
+    slots = Slots(SlotSettings(per_membership=2, max_poll_seconds=1e5), durations)
+    (_, first), (_, second) = accept_all(slots, ["a"])
+    assert tickets(slots, ["a"]) == []
+    slots.saw(*listed(slots, first, second), began_at=0, now=0)
+    early = slots.wake_at(0)
+    assert early == 300
+    slots.saw(Poll("a", (first,)), [sight(first)], began_at=1760, now=1760)
+    assert slots.due_polls(1761) == [Poll("a", (second,))]
+    slots.saw(Poll("a", (second,)), [sight(second)], began_at=1761, now=1761)
+    late = slots.wake_at(1761)
+    assert late is not None
+    assert late - 1760 < early / 5
+
+
+def listed(slots: Slots, *arns: str) -> tuple[Poll, list[Sighting]]:
+    """The List that is due at the start, and what it shows."""
+    [poll] = slots.due_polls(0)
+    assert poll == Poll("a")
+    return poll, [sight(arn, ran=0) for arn in arns]
+
+
+def test_a_silent_refusal_of_the_account_below_a_guess_does_not_turn_into_a_volley() -> None:
+    """An end that was not seen yet made the account seem larger than it is: single tries at growing intervals."""
+    slots = fresh()
+    jobs = accept_all(slots, list("abcdef"), most=10)
+    calls, now = 0, 0.0
+    while now < 90:
+        ticket = slots.next(list("abcdef"), now)
+        if ticket is not None:
+            calls += 1
+            slots.refused(ticket, full(None, None), now)
+        for poll in slots.due_polls(now):
+            slots.saw(poll, [sight(arn) for home, arn in jobs if home == poll.membership], began_at=now, now=now)
+        now += 0.5
+    assert calls <= 12
+
+
+def test_values_that_contradict_each_other_make_no_lane_forget_what_was_refused() -> None:
+    """Two memberships are told different quotas in turn, while all their slots are taken by jobs that nobody sees."""
+    slots = fresh()
+    calls = 0
+    for turn in range(200):
+        ticket = slots.next(["a", "b"], 0)
+        if ticket is None:
+            break
+        calls += 1
+        slots.refused(ticket, full(5.0 + turn % 2), 0)
+    assert calls <= 10

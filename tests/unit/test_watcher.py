@@ -19,8 +19,7 @@ from batchsubmit.observers.tally import Tally
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.slots import Slots
-from batchsubmit.slots.durations import Durations
+from batchsubmit.slots import Durations, Slots
 from batchsubmit.stopping import Stop, StopReason
 from batchsubmit.submitter import Submitter
 from batchsubmit.watch import Watcher
@@ -50,7 +49,6 @@ class Watch:
             recorder=self.recorder,
             slots=self.slots,
             stop=self.stop,
-            settle_seconds=20,
             follows=follows,
         )
 
