@@ -135,6 +135,7 @@ async def carry_out(
     """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
     run, settings = undertaking.run, undertaking.settings
     options, ledger, stop, index = run.options, run.ledger, run.stop, run.inventory.index
+    settings = _at_the_sandbox_s_pace(settings, options.sandbox_job_seconds) if options.sandbox else settings
     prospect = Prospect.of(index, ledger.book, retry_failed=options.retry_failed)
     await run.begin(undertaking.spooled, prospect.work(undertaking.reader, index), settings)
     open_source = partial(ManifestSource, undertaking.reader, index, batch=options.batch)
@@ -178,6 +179,12 @@ async def _open_service(options: SubmitOptions, settings: Settings, region: str)
             sandbox_url=url,
         )
         yield await stack.enter_async_context(access)
+
+
+def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:
+    """Poll jobs of seconds more often than AWS's, which take minutes at least."""
+    least = min(settings.slots.min_poll_seconds, max(job_seconds / 50, 0.01))
+    return settings.model_copy(update={"slots": settings.slots.model_copy(update={"min_poll_seconds": least})})
 
 
 def _path(options: SubmitOptions) -> Location:

@@ -156,13 +156,15 @@ class _AcrossRows:
         """Compare a row with those before it, and take it into the index where nothing is wrong; gives what is."""
         if row.problems:
             if self._terms.keep_invalid:
-                return row.problems  # it is left out, and so in nobody's way
+                return row.problems  # it is left out, so its name is free for another row
             return (*row.problems, *self._foreign(row, "error"), *self._compare(row, is_good=False)[1])
         arns = _arns(row.request)
         is_usual = arns in self._usual
         problems = () if is_usual else (*self._foreign(row, "error"), *self._check_region(row))
         if row.variables:
             problems += self._check_priority(row)
+        if problems and self._terms.keep_invalid:
+            return problems
         ordinal, repeated = self._compare(row, is_good=not problems)
         problems += repeated
         if not problems:

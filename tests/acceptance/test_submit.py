@@ -159,7 +159,7 @@ def test_too_many_failures_stop_the_run(submitting: Program, sandbox: Sandbox) -
     assert ended.status == 3
     assert "--max-failures" in ended.stderr
     assert ended.summary["stop_reason"] == "failures"
-    assert 6 <= ended.summary["failed"] <= 8
+    assert 6 <= ended.summary["failed"] <= 5 + 2 * 2  # two jobs in progress for each call at once
     assert ended.summary["left"] == 100 - ended.summary["failed"]
     sandbox.disturb()
     assert submitting.run("submit", MANIFEST).status == 1
