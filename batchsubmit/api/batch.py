@@ -25,8 +25,8 @@ from batchsubmit.ledger.location import parse_location
 from batchsubmit.logger import get_logger
 from batchsubmit.observers.logs import LogObserver
 from batchsubmit.report.summary import Summary
-from batchsubmit.sources import Spooled
 from batchsubmit.sources.requests import LABEL, Requests, open_requests
+from batchsubmit.sources.spool import Spooled
 from batchsubmit.stopping import Stop, StopReason
 
 

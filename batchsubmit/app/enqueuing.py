@@ -19,11 +19,11 @@ from batchsubmit.errors import ManifestError, StoppedError
 from batchsubmit.exits import EXIT_DONE, EXIT_STOPPED
 from batchsubmit.jobs import Job
 from batchsubmit.schema import RowWarning
-from batchsubmit.sources import Problem, Reader
 from batchsubmit.sources.alike import Alike
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.index import job_at
 from batchsubmit.sources.inventory import Inventory, Terms
+from batchsubmit.sources.rows import Problem, Reader
 from batchsubmit.sources.sqs.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE
 from batchsubmit.sources.sqs.outgoing import Outgoing, batches, text_attributes
 from batchsubmit.sources.sqs.queue import Queue

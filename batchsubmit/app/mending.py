@@ -18,8 +18,10 @@ from batchsubmit.handover.batchid import placeholders_at
 from batchsubmit.report.chronicle import Chronicle
 from batchsubmit.report.history import RunSpan
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources import Reader, Spooled, open_manifest, open_reader
 from batchsubmit.sources.inventory import Terms, take_inventory
+from batchsubmit.sources.open import open_reader
+from batchsubmit.sources.rows import Reader
+from batchsubmit.sources.spool import Spooled, open_manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,9 +38,9 @@ from batchsubmit.forecast import (
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.reading import read_ledger
 from batchsubmit.schema import RowWarning
-from batchsubmit.sources import Reader
 from batchsubmit.sources.checked import open_checked_manifest
 from batchsubmit.sources.inventory import Inventory, Terms
+from batchsubmit.sources.rows import Reader
 from batchsubmit.standing.overwritten import IN_THE_LEDGER, Place, ledger_places, overwriting
 from batchsubmit.standing.prospect import Prospect
 

@@ -21,8 +21,8 @@ from batchsubmit.ledger.location import Location
 from batchsubmit.observers.logs import bind_run
 from batchsubmit.observers.tally import Tally
 from batchsubmit.report.summary import Summary, UnknownJob
-from batchsubmit.sources import Spooled
 from batchsubmit.sources.inventory import Inventory
+from batchsubmit.sources.spool import Spooled
 from batchsubmit.standing.account import Standing
 from batchsubmit.states import Action, JobState, Phase, decide, end_words
 from batchsubmit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason

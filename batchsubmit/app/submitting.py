@@ -27,10 +27,11 @@ from batchsubmit.observers import Observer
 from batchsubmit.report.summary import Summary
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.schema import RowWarning
-from batchsubmit.sources import Reader, Spooled, open_manifest
 from batchsubmit.sources.checked import check_manifest
 from batchsubmit.sources.inventory import Inventory, Terms
 from batchsubmit.sources.manifest import ManifestSource
+from batchsubmit.sources.rows import Reader
+from batchsubmit.sources.spool import Spooled, open_manifest
 from batchsubmit.standing.overwritten import ledger_warnings
 from batchsubmit.standing.prospect import Prospect
 from batchsubmit.states import Action

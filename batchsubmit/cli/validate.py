@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchsubmit.config import Settings
-    from batchsubmit.sources import Problem
     from batchsubmit.sources.inventory import Inventory, Terms
+    from batchsubmit.sources.rows import Problem
 
 
 @click.command(

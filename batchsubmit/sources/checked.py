@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from batchsubmit.config import Settings
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources import Problem, Reader, Spooled, open_manifest, open_reader
 from batchsubmit.sources.inventory import Inventory, Terms, take_inventory
+from batchsubmit.sources.open import open_reader
+from batchsubmit.sources.rows import Problem, Reader
+from batchsubmit.sources.spool import Spooled, open_manifest
 
 
 @asynccontextmanager

@@ -14,10 +14,9 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import JobRejected, job_digest, key_text, results_place
 from batchsubmit.schema import RowWarning
 from batchsubmit.schema.arns import account_of_membership, foreign_arns
-from batchsubmit.sources import Problem, Reader, Row
 from batchsubmit.sources.alike import Alike
 from batchsubmit.sources.index import Index
-from batchsubmit.sources.rows import PRIORITY
+from batchsubmit.sources.rows import PRIORITY, Problem, Reader, Row
 
 MAX_PROBLEMS = 100
 _REMEMBERED_ARNS = 4096

@@ -10,8 +10,8 @@ from typing import Any
 
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import Job
-from batchsubmit.sources import Reader
 from batchsubmit.sources.index import Index, job_at
+from batchsubmit.sources.rows import Reader
 from batchsubmit.states import Action
 
 

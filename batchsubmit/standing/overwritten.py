@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator
 from batchsubmit.book import Book
 from batchsubmit.jobs import results_place
 from batchsubmit.schema import RowWarning
-from batchsubmit.sources import Reader
 from batchsubmit.sources.alike import row_warning
 from batchsubmit.sources.index import Index
+from batchsubmit.sources.rows import Reader
 from batchsubmit.standing.prospect import Prospect
 from batchsubmit.states import UNDECIDED, Phase
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from batchsubmit.book import Book
 from batchsubmit.jobs import Share
-from batchsubmit.sources import Reader
 from batchsubmit.sources.index import Index
+from batchsubmit.sources.rows import Reader
 from batchsubmit.states import UNDECIDED, Phase
 
 _ROWS_READ = 600

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from strategies import CsvManifest, csv_manifests, valid_requests
 
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources import Reader, Row, Spooled, open_reader
+from batchsubmit.sources.open import open_reader
+from batchsubmit.sources.rows import Reader, Row
+from batchsubmit.sources.spool import Spooled
 
 
 def reader_of(data: bytes, manifest_format: str = "csv", defaults: dict[str, Any] | None = None) -> Reader:

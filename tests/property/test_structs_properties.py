@@ -10,8 +10,9 @@ from strategies import ACCOUNT, MEMBERSHIP, REGION, any_requests, arn, minimal_r
 from test_validator_agrees import ODD_REQUESTS, WHOLE
 
 from batchsubmit.schema import Fault, RequestChecker, canonical, without_nulls
-from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Inventory, Terms, take_inventory
+from batchsubmit.sources.open import open_reader
+from batchsubmit.sources.spool import Spooled
 
 OTHER = "fedcba98-7654-3210-fedc-ba9876543210"
 COLUMNS = {

@@ -41,9 +41,10 @@ from batchsubmit.sandbox.wire import Answer, Call
 from batchsubmit.schema import Fault, RequestChecker, without_nulls
 from batchsubmit.schema.checker import MOST_TAGS, OWN_PREFIX
 from batchsubmit.schema.model import Integer, ListOf, MapOf, Shape, Structure, Text, request_shape
-from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.index import job_at
 from batchsubmit.sources.inventory import Terms, take_inventory
+from batchsubmit.sources.open import open_reader
+from batchsubmit.sources.spool import Spooled
 
 OTHER_REGION = "us-gov-west-1"
 OTHER_ACCOUNT = "999988887777"

@@ -8,7 +8,9 @@ from strategies import ACCOUNT, MEMBERSHIP, arn, minimal_request
 
 from batchsubmit.errors import UsageError
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources import Reader, Spooled, open_reader
+from batchsubmit.sources.open import open_reader
+from batchsubmit.sources.rows import Reader
+from batchsubmit.sources.spool import Spooled
 
 CELLS = {
     "membershipIdentifier": MEMBERSHIP,

@@ -39,9 +39,10 @@ from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
 from batchsubmit.slots import Durations, Slots
-from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Terms, take_inventory
 from batchsubmit.sources.manifest import ManifestSource
+from batchsubmit.sources.open import open_reader
+from batchsubmit.sources.spool import Spooled
 from batchsubmit.states import Phase, decide
 from batchsubmit.stopping import Stop, StopReason
 from batchsubmit.submitter import Submitter

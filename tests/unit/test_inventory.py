@@ -12,9 +12,11 @@ from strategies import ACCOUNT, MEMBERSHIP, REGION, arn
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import JobRejected
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources import Reader, Spooled, open_reader
 from batchsubmit.sources.index import job_at
 from batchsubmit.sources.inventory import MAX_PROBLEMS, Inventory, Terms, take_inventory
+from batchsubmit.sources.open import open_reader
+from batchsubmit.sources.rows import Reader
+from batchsubmit.sources.spool import Spooled
 
 ACCOUNTLESS = "999988887777"
 

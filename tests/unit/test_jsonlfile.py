@@ -8,7 +8,9 @@ import pytest
 from strategies import minimal_request
 
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources import Reader, Spooled, open_reader
+from batchsubmit.sources.open import open_reader
+from batchsubmit.sources.rows import Reader
+from batchsubmit.sources.spool import Spooled
 
 
 def reader_of(data: bytes | str, defaults: dict[str, Any] | None = None) -> Reader:

@@ -11,9 +11,10 @@ from strategies import MEMBERSHIP
 
 from batchsubmit.errors import StoppedError
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources import Spooled, open_reader
 from batchsubmit.sources.inventory import Inventory, Terms, take_inventory
 from batchsubmit.sources.manifest import ManifestSource
+from batchsubmit.sources.open import open_reader
+from batchsubmit.sources.spool import Spooled
 from batchsubmit.states import Action
 
 ROWS = [

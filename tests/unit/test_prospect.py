@@ -9,8 +9,8 @@ from strategies import MEMBERSHIP
 from batchsubmit.book import Book
 from batchsubmit.jobs import Intent, JobEvent, JobRejected, Submitted, job_digest, key_text
 from batchsubmit.schema import canonical
-from batchsubmit.sources import Reader, Row
 from batchsubmit.sources.index import Index
+from batchsubmit.sources.rows import Reader, Row
 from batchsubmit.standing.prospect import Prospect
 
 AT = "2026-11-23T00:00:00.000000Z"

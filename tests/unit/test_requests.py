@@ -9,7 +9,7 @@ from conftest import request_named
 
 from batchsubmit.errors import ManifestError
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources import open_reader
+from batchsubmit.sources.open import open_reader
 from batchsubmit.sources.requests import open_requests
 
 
