@@ -18,7 +18,8 @@ from virtual import SlowLedger, Wire
 from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
-from batchsubmit.engine import Crew, Engine, Limits
+from batchsubmit.engine.crew import Crew, Limits
+from batchsubmit.engine.loop import Engine
 from batchsubmit.jobs import Finished, Job
 from batchsubmit.ledger.claiming import Claims
 from batchsubmit.lookup import Lookup

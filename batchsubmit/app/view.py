@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.counting import counted
-from batchsubmit.engine import Engine
+from batchsubmit.engine.loop import Engine
 from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import Progress
 from batchsubmit.ledger.location import Location

@@ -6,7 +6,7 @@ It only looks: at engine, slots, queue and ledger, whenever somebody asks.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from batchsubmit.engine import Engine
+from batchsubmit.engine.loop import Engine
 from batchsubmit.observers.readings import LaneReading, Readings
 from batchsubmit.observers.tally import Tally
 from batchsubmit.pacing import RateGate

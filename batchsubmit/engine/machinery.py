@@ -10,8 +10,9 @@ from batchsubmit.cleanrooms import JobsApi, ResourcesApi
 from batchsubmit.cleanrooms.catalog import Catalog, Resources
 from batchsubmit.cleanrooms.quotas import Quotas
 from batchsubmit.config import RateSettings, Settings
-from batchsubmit.engine import Crew, Engine, Limits
+from batchsubmit.engine.crew import Crew, Limits
 from batchsubmit.engine.inputs import Inputs
+from batchsubmit.engine.loop import Engine
 from batchsubmit.ledger.claiming import Claims
 from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies

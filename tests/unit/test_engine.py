@@ -15,7 +15,8 @@ from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
-from batchsubmit.engine import Crew, Engine, Limits
+from batchsubmit.engine.crew import Crew, Limits
+from batchsubmit.engine.loop import Engine
 from batchsubmit.errors import StoppedError
 from batchsubmit.jobs import (
     Absent,

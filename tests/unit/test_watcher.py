@@ -11,7 +11,8 @@ from virtual import SlowLedger, running_loop, virtually
 from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
-from batchsubmit.engine import Crew, Engine, Limits
+from batchsubmit.engine.crew import Crew, Limits
+from batchsubmit.engine.loop import Engine
 from batchsubmit.jobs import Accepted, Denied, Finished, Job, Outcome, Rejected, Submitted, Uncertain
 from batchsubmit.ledger.claiming import Claims
 from batchsubmit.lookup import Lookup
