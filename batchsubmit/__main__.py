@@ -1,6 +1,6 @@
 """`python -m batchsubmit`."""
 
-from batchsubmit.cli import main
+from batchsubmit.cli.main import main
 
 if __name__ == "__main__":
     main()

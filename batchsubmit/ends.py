@@ -8,12 +8,12 @@ When to poll is decided in `slots`.
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from batchsubmit.cleanrooms.catalog import Catalog, ReadError
+from batchsubmit.cleanrooms.reads import Catalog, ReadError
 from batchsubmit.clock import timestamp
-from batchsubmit.jobs import Finished
-from batchsubmit.recorder import Recorder
+from batchsubmit.core.jobs import Finished
+from batchsubmit.core.states import JobState, Phase
 from batchsubmit.slots import Ended, Poll, Sighting
-from batchsubmit.states import JobState, Phase
+from batchsubmit.submit.recorder import Recorder
 
 _OVERLAP = timedelta(minutes=5)
 """How much further back than its last one a poll considers: clocks differ, and List lags."""

@@ -17,7 +17,7 @@ from random import Random
 from statistics import NormalDist, fmean
 from typing import NamedTuple
 
-from batchsubmit.jobs import Entry, Finished, Intent, JobRejected, RunEnded, RunStarted, Submitted
+from batchsubmit.core.jobs import Entry, Finished, Intent, JobRejected, RunEnded, RunStarted, Submitted
 
 _FUTURES = 200
 _COVERAGE = (0.1, 0.5, 0.9)

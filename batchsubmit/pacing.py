@@ -16,7 +16,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_
 from tenacity import wait_random_exponential as full_jitter
 
 from batchsubmit.config import RetrySettings
-from batchsubmit.jobs import Conflicted, NotSent, Throttled
+from batchsubmit.core.jobs import Conflicted, NotSent, Throttled
 
 BURST = 3
 """Calls that may leave at once after a pause, whatever the rate: AWS documents it for StartTrainedModelInferenceJob

@@ -23,7 +23,7 @@ import structlog
 from local_aws import ministack, moto
 from strategies import ACCOUNT, MEMBERSHIP, REGION, arn, minimal_request
 
-from batchsubmit.jobs import Job, job_digest, key_text
+from batchsubmit.core.jobs import Job, job_digest, key_text
 from batchsubmit.schema import canonical
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("batchsubmit")

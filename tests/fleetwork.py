@@ -1,7 +1,7 @@
 """What the tests of the shared ledger have in common: events, a table's content, workers with clocks of their own."""
 
-from batchsubmit.jobs import Event, Intent, Submitted
-from batchsubmit.ledger.rows import JOB, RUNS
+from batchsubmit.core.jobs import Event, Intent, Submitted
+from batchsubmit.ledger.items import JOB, RUNS
 from batchsubmit.ledger.scan import job_events, run_events
 from batchsubmit.ledger.table import MemoryTable
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from simulation.loop import EPOCH
 
+from batchsubmit.queue.message import Message
+from batchsubmit.queue.send import Outgoing
+from batchsubmit.queue.settings import Terms
 from batchsubmit.sources.sqs.custody import LIMIT_SECONDS, Extension
-from batchsubmit.sources.sqs.message import Message
-from batchsubmit.sources.sqs.outgoing import Outgoing
-from batchsubmit.sources.sqs.terms import Terms
 
 
 @dataclass(slots=True, eq=False)

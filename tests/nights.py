@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsubmit.clock import timestamp
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     Absent,
     Event,
     Finished,
@@ -24,7 +24,7 @@ from batchsubmit.jobs import (
     job_digest,
     key_text,
 )
-from batchsubmit.ledger.lines import encode_line
+from batchsubmit.ledger.codec import encode_line
 
 BEGIN = datetime(2026, 11, 22, 22, tzinfo=UTC)
 MEMBERSHIPS = tuple(f"{digit * 8}-{digit * 4}-4{digit * 3}-8{digit * 3}-{digit * 12}" for digit in "1357")

@@ -14,9 +14,9 @@ from browser import open_browser
 from nights import BEGIN, MEMBERSHIPS, Night
 
 from batchsubmit.clock import timestamp
-from batchsubmit.jobs import Event, JobRejected, RunEnded, Submitted
-from batchsubmit.report.chronicle import Chronicle
+from batchsubmit.core.jobs import Event, JobRejected, RunEnded, Submitted
 from batchsubmit.report.page import Setting, page_parts
+from batchsubmit.report.timeline import Chronicle
 
 PICTURE = Path(__file__).parents[1] / "configs" / "report.png"
 ROWS = 300

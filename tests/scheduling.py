@@ -15,21 +15,21 @@ from conftest import job_named
 from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual import SlowLedger, Wire
 
-from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.cleanrooms.reads import Catalog
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
+from batchsubmit.core.jobs import Finished, Job
 from batchsubmit.engine.crew import Crew, Limits
-from batchsubmit.engine.loop import Engine
-from batchsubmit.jobs import Finished, Job
-from batchsubmit.ledger.claiming import Claims
-from batchsubmit.lookup import Lookup
+from batchsubmit.ledger.claims import Claims
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
-from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 from batchsubmit.slots import Durations, Slots
-from batchsubmit.stopping import Stop
-from batchsubmit.submitter import Submitter
-from batchsubmit.watch import Watcher
+from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.lookup import Lookup
+from batchsubmit.submit.poller import Watcher
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop
+from batchsubmit.submit.submitter import Submitter
 
 START = "StartTrainedModelInferenceJob"
 LIST = "ListTrainedModelInferenceJobs"

@@ -11,10 +11,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from simulation.loop import VirtualLoop, virtual_loop
 
-from batchsubmit.book import Book
-from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi
+from batchsubmit.cleanrooms.api import JobDetails, JobPage, JobsApi
+from batchsubmit.core.jobs import Event, Job, Outcome
+from batchsubmit.core.ledger_state import Book
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Event, Job, Outcome
 from batchsubmit.ledger.sole import SoleWriter
 
 _Result = TypeVar("_Result")

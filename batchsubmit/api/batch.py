@@ -16,18 +16,18 @@ from batchsubmit.api.blocking import run_blocking
 from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeWatch, Submitted, Unknown
 from batchsubmit.app.bounds import deadline_in, failure_limit_in
 from batchsubmit.app.run import SubmitOptions
-from batchsubmit.app.submitting import carry_out, open_undertaking, region_of_run
+from batchsubmit.app.submit import carry_out, open_undertaking, region_of_run
 from batchsubmit.config import Settings, load_settings
 from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.handover.batchid import placeholders_at
 from batchsubmit.ledger.location import parse_location
-from batchsubmit.logger import get_logger
+from batchsubmit.log import get_logger
+from batchsubmit.manifest.file import Spooled
 from batchsubmit.observers.logs import LogObserver
+from batchsubmit.outputs.templates import placeholders_at
 from batchsubmit.report.summary import Summary
 from batchsubmit.sources.requests import LABEL, Requests, open_requests
-from batchsubmit.sources.spool import Spooled
-from batchsubmit.stopping import Stop, StopReason
+from batchsubmit.submit.stopping import Stop, StopReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

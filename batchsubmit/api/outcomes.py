@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
-from batchsubmit import jobs
-from batchsubmit.book import Book
-from batchsubmit.sources.inventory import InvalidRow
-from batchsubmit.states import Action, JobState, Phase, decide
+from batchsubmit.core import jobs
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import Action, JobState, Phase, decide
+from batchsubmit.manifest.check import InvalidRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,8 @@
 from datetime import datetime
 
 from batchsubmit.config import SubmitSettings
-from batchsubmit.handover.batchid import zone_named
-from batchsubmit.stopping import NO_LIMIT, FailureLimit, parse_deadline
+from batchsubmit.outputs.templates import zone_named
+from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, parse_deadline
 
 
 def failure_limit_in(settings: SubmitSettings) -> FailureLimit:

@@ -12,8 +12,8 @@ from batchsubmit.observers.readings import Readings
 from batchsubmit.probes import Conditions
 
 if TYPE_CHECKING:
+    from batchsubmit.health.server import ProbeServer
     from batchsubmit.observers.metrics import Metrics
-    from batchsubmit.probes.server import ProbeServer
 
 
 def make_metrics(read: Callable[[], Readings]) -> "Metrics | None":
@@ -36,7 +36,7 @@ async def serving_probes(
     if not settings.metrics_port:
         yield None
         return
-    from batchsubmit.probes.server import ProbeServer  # noqa: PLC0415 (aiohttp.web takes a tenth of a second)
+    from batchsubmit.health.server import ProbeServer  # noqa: PLC0415 (aiohttp.web takes a tenth of a second)
 
     exposition = metrics.exposition if metrics else None
     async with ProbeServer(

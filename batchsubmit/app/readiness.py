@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from batchsubmit.cleanrooms import CREATING_STATUSES, Input, Resource, ResourcesApi
-from batchsubmit.cleanrooms.catalog import ReadError, Resources
+from batchsubmit.cleanrooms.api import CREATING_STATUSES, Input, Resource, ResourcesApi
+from batchsubmit.cleanrooms.reads import ReadError, Resources
 from batchsubmit.config import RetrySettings
+from batchsubmit.core.jobs import Forbidden, NotSent, Outcome, Rejected, Uncertain
 from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Forbidden, NotSent, Outcome, Rejected, Uncertain
 
 MOST_CHECKED = 1_000
 """Models and channels that are read; a manifest with a channel a row has too many for a look before the run."""

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
+from batchsubmit.core.jobs import RunEnded, RunStarted, Share
+from batchsubmit.core.states import Action, JobState, Phase, decide, end_words
 from batchsubmit.counting import counted
-from batchsubmit.jobs import RunEnded, RunStarted, Share
-from batchsubmit.ledger import Ledger
+from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.location import Location
+from batchsubmit.manifest.check import Inventory
+from batchsubmit.manifest.file import Spooled
+from batchsubmit.observers.counts import Tally
 from batchsubmit.observers.logs import bind_run
-from batchsubmit.observers.tally import Tally
 from batchsubmit.report.summary import Summary, UnknownJob
-from batchsubmit.sources.inventory import Inventory
-from batchsubmit.sources.spool import Spooled
 from batchsubmit.standing.account import Standing
-from batchsubmit.states import Action, JobState, Phase, decide, end_words
-from batchsubmit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
+from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
 
 if TYPE_CHECKING:
     from batchsubmit.schema import RowWarning

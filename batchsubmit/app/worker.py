@@ -8,34 +8,34 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from batchsubmit.app.grace import Grace
 from batchsubmit.app.health import make_metrics, serving_probes
-from batchsubmit.app.shift import LedgerBooks, Shift, ShiftSummary
-from batchsubmit.app.submitting import refuse_rehearsal_mix
-from batchsubmit.app.vigil import Station, Vigil
+from batchsubmit.app.shutdown import Grace
+from batchsubmit.app.submit import refuse_rehearsal_mix
+from batchsubmit.app.worker_run import LedgerBooks, Shift, ShiftSummary
+from batchsubmit.app.worker_status import Station, Vigil
 from batchsubmit.aws import resolve_region
-from batchsubmit.book import Book
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import Quotas, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.engine.machinery import Gates, Machinery, Surroundings
+from batchsubmit.core.ledger_state import Book
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.location import Location
-from batchsubmit.ledger.opening import open_for_writing, owner_name
+from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
-from batchsubmit.observers import Observer
+from batchsubmit.manifest.defaults import Defaults
+from batchsubmit.observers.base import Observer
 from batchsubmit.observers.logs import bind_worker
-from batchsubmit.recorder import Recorder
+from batchsubmit.queue.client import LONG_POLL_SECONDS, region_of
+from batchsubmit.queue.message import Judge
+from batchsubmit.queue.open import Served, make_site
+from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.defaults import Defaults
-from batchsubmit.sources.sqs.message import Judge
-from batchsubmit.sources.sqs.queue import LONG_POLL_SECONDS, region_of
 from batchsubmit.sources.sqs.served import open_served
-from batchsubmit.sources.sqs.site import Served, make_site
-from batchsubmit.sources.sqs.source import SqsSource
-from batchsubmit.stopping import Stop, StopReason, stop_on_signals
+from batchsubmit.submit.build import Gates, Machinery, Surroundings
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

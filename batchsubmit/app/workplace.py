@@ -6,18 +6,18 @@ It decides nothing; what the machinery learned is handed to the run, which accou
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from batchsubmit.app.progress import Display, View, expecting
 from batchsubmit.app.run import Run
-from batchsubmit.app.view import Display, View, expecting
 from batchsubmit.cleanrooms.client import CleanRooms
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.engine.machinery import Gates, Machinery, Surroundings
+from batchsubmit.core.source import Source
+from batchsubmit.core.states import JobState
 from batchsubmit.ledger.location import Location
-from batchsubmit.observers import Observer
+from batchsubmit.observers.base import Observer
 from batchsubmit.pacing import RateGate
-from batchsubmit.recorder import Recorder
-from batchsubmit.sources.delivery import Source
-from batchsubmit.states import JobState
+from batchsubmit.submit.build import Gates, Machinery, Surroundings
+from batchsubmit.submit.recorder import Recorder
 
 
 @dataclass(frozen=True, slots=True)

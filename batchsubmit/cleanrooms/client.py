@@ -15,8 +15,8 @@ from aiobotocore.session import AioSession
 from botocore import exceptions as aws
 
 from batchsubmit.aws import NO_CREDENTIALS, open_client
-from batchsubmit.cleanrooms import JobDetails, JobPage, Resource
-from batchsubmit.cleanrooms.answers import (
+from batchsubmit.cleanrooms.api import JobDetails, JobPage, Resource
+from batchsubmit.cleanrooms.responses import (
     read_details,
     read_page,
     read_refusal,
@@ -25,8 +25,8 @@ from batchsubmit.cleanrooms.answers import (
     read_start,
 )
 from batchsubmit.config import AwsSettings
+from batchsubmit.core.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Outcome, Uncertain
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Outcome, Uncertain
 
 _NOT_SENT = (aws.ConnectTimeoutError, aws.ProxyConnectionError, aws.SSLError)
 

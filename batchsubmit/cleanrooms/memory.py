@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from batchsubmit.cleanrooms import JobDetails, JobPage, JobSummary, Resource
-from batchsubmit.cleanrooms.answers import read_details, read_refusal, read_resource, read_start, read_summary
-from batchsubmit.jobs import KEY_TAG, Accepted, Job, Outcome
+from batchsubmit.cleanrooms.api import JobDetails, JobPage, JobSummary, Resource
+from batchsubmit.cleanrooms.responses import read_details, read_refusal, read_resource, read_start, read_summary
+from batchsubmit.core.jobs import KEY_TAG, Accepted, Job, Outcome
 from batchsubmit.sandbox import Refusal, SandboxService
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from batchsubmit.aws import open_client
 from batchsubmit.config import AwsSettings
-from batchsubmit.logger import get_logger
+from batchsubmit.log import get_logger
 
 _SERVICE_CODE = "cleanrooms-ml"
 _WORDS = ("inference job",)

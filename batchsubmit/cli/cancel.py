@@ -14,12 +14,12 @@ from batchsubmit.cli.options import LEDGER, config_option, json_option, read_set
 from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.exits import EXIT_STOPPED
-from batchsubmit.printable import printable
+from batchsubmit.text import printable
 
 if TYPE_CHECKING:
-    from batchsubmit.app.recall import Choice, Recall, Survey
+    from batchsubmit.app.cancel import Choice, Recall, Survey
+    from batchsubmit.core.states import JobState
     from batchsubmit.ledger.location import Location
-    from batchsubmit.states import JobState
 
 _NAMES_SHOWN = 10
 
@@ -54,7 +54,7 @@ def cancel(ledger: "Location", config: Path | None, *, as_json: bool, rate: floa
     Jobs of others, in the same memberships too, are never touched. A run that still submits must be ended first;
     of a table end all of them, for nobody checks.
     """
-    from batchsubmit.app.recall import Choice, recall, survey  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.app.cancel import Choice, recall, survey  # noqa: PLC0415 (help is fast without)
 
     if not (how["yes"] or how["dry_run"] or sys.stdin.isatty()):
         raise UsageError("there is no terminal to ask at: give --yes to cancel, or --dry-run to see what would be")

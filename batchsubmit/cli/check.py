@@ -35,7 +35,7 @@ def check_option(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _ask(probe: str, config: Path | None) -> int:
-    from batchsubmit.probes.check import ask, probe_url  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.health.check import ask, probe_url  # noqa: PLC0415 (help is fast without)
 
     try:
         settings = read_settings(config).worker

@@ -20,7 +20,7 @@ from batchsubmit.counting import agreeing, counted
 from batchsubmit.errors import StoppedError
 
 if TYPE_CHECKING:
-    from batchsubmit.app.enqueuing import EnqueueOptions, EnqueueSummary
+    from batchsubmit.app.enqueue import EnqueueOptions, EnqueueSummary
     from batchsubmit.config import Settings
 
 
@@ -71,10 +71,10 @@ def enqueue(
     """
     from datetime import UTC, datetime  # noqa: PLC0415
 
-    from batchsubmit.app.enqueuing import EnqueueOptions  # noqa: PLC0415
+    from batchsubmit.app.enqueue import EnqueueOptions  # noqa: PLC0415
     from batchsubmit.app.worker import queue_and_region  # noqa: PLC0415
-    from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.handover.batchid import expand, placeholders_at  # noqa: PLC0415
+    from batchsubmit.cli.logs import configure_logging  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.outputs.templates import expand, placeholders_at  # noqa: PLC0415
 
     settings = read_settings(config, worker={"queue_url": queue_url})
     configure_logging(settings.log)
@@ -101,7 +101,7 @@ def enqueue(
 
 
 async def _run(options: "EnqueueOptions", settings: "Settings") -> "EnqueueSummary":
-    from batchsubmit.app.enqueuing import enqueue as send  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.app.enqueue import enqueue as send  # noqa: PLC0415 (help is fast without)
 
     with telling_problems():
         return await send(options, settings)

@@ -11,16 +11,16 @@ import click
 
 from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import LEDGER, config_option, read_settings
-from batchsubmit.cli.writing import FORMATS, format_of, inputs_of, read_chronicle, write_export
+from batchsubmit.cli.output import FORMATS, format_of, inputs_of, read_chronicle, write_export
 from batchsubmit.counting import agreeing, counted
 from batchsubmit.errors import UsageError
 from batchsubmit.exits import EXIT_FAILED
 
 if TYPE_CHECKING:
-    from batchsubmit.app.mending import Mending
+    from batchsubmit.app.failed_rows import Mending
     from batchsubmit.config import Settings
     from batchsubmit.ledger.location import Location
-    from batchsubmit.report.chronicle import Chronicle
+    from batchsubmit.report.timeline import Chronicle
 
 _MOST_NAMED = 10
 
@@ -87,8 +87,8 @@ def export(
 
 
 def _print_table(ledger: "Location", as_format: str) -> None:
+    from batchsubmit.report.export import FORMATS as WRITERS  # noqa: PLC0415
     from batchsubmit.report.rows import export_rows  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.report.tables import FORMATS as WRITERS  # noqa: PLC0415
 
     WRITERS[as_format](sys.stdout.buffer, export_rows(read_chronicle(ledger)))
     sys.stdout.buffer.flush()
@@ -100,7 +100,7 @@ def _opened(output: Path | None, *inputs: "Location | str") -> Iterator[BinaryIO
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    from batchsubmit.handover.saving import saving  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.outputs.files import saving  # noqa: PLC0415 (help is fast without)
 
     with saving(output, inputs=inputs_of(*inputs)) as file:
         yield file
@@ -122,7 +122,7 @@ async def _write_failed(
     batch: str | None,
     settings: "Settings",
 ) -> "Mending":
-    from batchsubmit.app.mending import failed_rows  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.app.failed_rows import failed_rows  # noqa: PLC0415 (help is fast without)
 
     async with failed_rows(chronicle, manifest, settings, batch=batch) as mending:
         if mending.rows:

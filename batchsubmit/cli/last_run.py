@@ -5,13 +5,13 @@ Without it a person sees forty jobs, and not that sixty more were never begun. R
 
 from typing import TYPE_CHECKING
 
-from batchsubmit.printable import printable
+from batchsubmit.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batchsubmit.book import Book
-    from batchsubmit.jobs import RunStarted
+    from batchsubmit.core.jobs import RunStarted
+    from batchsubmit.core.ledger_state import Book
 
 
 def last_run_words(book: "Book") -> "Iterator[str]":

@@ -97,7 +97,7 @@ def import_file(file: Path, table: "Location", config: Path | None, *, as_json: 
 @json_option
 def export_table(table: "Location", file: Path, config: Path | None, *, as_json: bool) -> int:
     """Write the events of TABLE into a new ledger FILE, by time and each job's in their order, checksums and all."""
-    from batchsubmit.ledger.reading import read_ledger  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.ledger.read import read_ledger  # noqa: PLC0415 (help is fast without)
     from batchsubmit.ledger.transfer import export_events  # noqa: PLC0415
 
     location = _table(table)

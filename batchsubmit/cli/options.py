@@ -11,7 +11,7 @@ import click
 
 from batchsubmit.errors import BatchsubmitError, ManifestError, UsageError
 from batchsubmit.exits import exit_status
-from batchsubmit.printable import printable
+from batchsubmit.text import printable
 
 if TYPE_CHECKING:
     from batchsubmit.config import Settings

@@ -22,7 +22,7 @@ from batchsubmit.cli.options import (
 from batchsubmit.exits import EXIT_FAILED
 
 if TYPE_CHECKING:
-    from batchsubmit.app.planning import Estimate, Plan
+    from batchsubmit.app.plan import Estimate, Plan
     from batchsubmit.app.readiness import Readiness
     from batchsubmit.app.run import SubmitOptions
     from batchsubmit.config import Settings
@@ -81,8 +81,8 @@ def plan(
     Starts no job and writes nothing, also while a run has the ledger. Exit status 2 where the manifest is wrong, and
     with --online 1 where a trained model or channel is not ready.
     """
-    from batchsubmit.app.planning import PlanOptions  # noqa: PLC0415
-    from batchsubmit.app.planning import plan as make_plan  # noqa: PLC0415
+    from batchsubmit.app.plan import PlanOptions  # noqa: PLC0415
+    from batchsubmit.app.plan import plan as make_plan  # noqa: PLC0415
     from batchsubmit.cli.plan_words import whole_plan  # noqa: PLC0415 (help is fast without)
     from batchsubmit.ledger.location import parse_location  # noqa: PLC0415
 
@@ -103,7 +103,7 @@ def plan(
 
 def _as_submit(config: Path | None, given: dict[str, Any]) -> "tuple[SubmitOptions, Settings]":
     """Read what `submit` would be asked for by these options and settings; what follows a run is no business here."""
-    from batchsubmit.cli.night import read_request  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.cli.request import read_request  # noqa: PLC0415 (help is fast without)
     from batchsubmit.config import NightSettings  # noqa: PLC0415
 
     settings = read_settings(config, submit={name: given[name] for name in ("ledger", "batch_id")})

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from batchsubmit.app.planning import Estimate, Plan
+from batchsubmit.app.plan import Estimate, Plan
 from batchsubmit.counting import counted
 from batchsubmit.forecast import lasting
-from batchsubmit.standing.prospect import LaneProspect
+from batchsubmit.manifest.progress import LaneProspect
 
 _MOST_LISTED = 20
 _HEADS = ("membership", "rows", "submitted", "failed", "unknown", "to do", "slots", "running")

@@ -8,7 +8,7 @@ import click
 
 from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import LEDGER, json_option
-from batchsubmit.cli.writing import write_report
+from batchsubmit.cli.output import write_report
 
 if TYPE_CHECKING:
     from batchsubmit.ledger.location import Location

@@ -25,7 +25,7 @@ SUMMARIES = {
 }
 """What `--help` says of each command, in the order in which a person meets them."""
 
-_MODULES = {"schema": "export_schema"}
+_MODULES: dict[str, str] = {}
 """Where a command's module is not called like the command."""
 
 

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchsubmit.advice import codes_words
 from batchsubmit.cli.last_run import has_died, last_run_words
 from batchsubmit.cli.manual import manual
 from batchsubmit.cli.options import LEDGER, json_option, region_for
+from batchsubmit.core.states import LOG_GROUP
 from batchsubmit.counting import counted
 from batchsubmit.errors import UsageError
-from batchsubmit.printable import printable
-from batchsubmit.remedies import codes_words
-from batchsubmit.states import LOG_GROUP
+from batchsubmit.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from batchsubmit.book import Book
+    from batchsubmit.core.ledger_state import Book
+    from batchsubmit.core.states import JobState
     from batchsubmit.ledger.location import Location
     from batchsubmit.report.live import Feed, Live
-    from batchsubmit.states import JobState
 
 _MOST_LISTED = 20
 _REFRESH_SECONDS = 1.0
@@ -81,7 +81,7 @@ def status(ledger: "Location", *, watching: bool, interval: float, as_json: bool
 
 
 def _read(ledger: "Location") -> "Book":
-    from batchsubmit.ledger.reading import fold_ledger  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.ledger.read import fold_ledger  # noqa: PLC0415 (help is fast without)
 
     return fold_ledger(ledger, region=region_for(ledger))
 
@@ -89,7 +89,7 @@ def _read(ledger: "Location") -> "Book":
 def _watch(ledger: "Location", interval: float, *, as_json: bool) -> "Book":
     from rich.console import Console  # noqa: PLC0415 (help is fast without)
 
-    from batchsubmit.observers.watching import watch  # noqa: PLC0415
+    from batchsubmit.observers.live import watch  # noqa: PLC0415
 
     feed, refresh = _feed(ledger, interval)
     console = Console(stderr=as_json)
@@ -123,7 +123,7 @@ def _has_died(live: "Live") -> bool:
 
 def _kinds(book: "Book") -> "dict[str, tuple[list[JobState], Callable[[JobState], str]]]":
     """What a person has to look at, each with how its reason reads."""
-    from batchsubmit.states import UNDECIDED, Phase, end_words  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.core.states import UNDECIDED, Phase, end_words  # noqa: PLC0415 (help is fast without)
 
     return {
         "unknown": (

@@ -18,19 +18,19 @@ from batchsubmit.cli.options import (
     wait_for_inputs_option,
 )
 from batchsubmit.errors import BatchsubmitError, StoppedError
-from batchsubmit.printable import printable
+from batchsubmit.text import printable
 
 if TYPE_CHECKING:
-    from batchsubmit.app.afterwards import Afterwards, Deeds, Writer
+    from batchsubmit.app.after_run import Afterwards, Deeds, Writer
     from batchsubmit.app.run import SubmitOptions
-    from batchsubmit.app.submitting import Approve
+    from batchsubmit.app.submit import Approve
     from batchsubmit.config import Settings
     from batchsubmit.report.summary import Summary
 
 
 def _writers() -> "dict[str, Writer]":
     """What `--report` and `--export` are written by."""
-    from batchsubmit.cli.writing import write_export, write_report  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.cli.output import write_export, write_report  # noqa: PLC0415 (help is fast without)
 
     return {"report": write_report, "export": write_export}
 
@@ -113,9 +113,9 @@ def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tu
     """
     from datetime import UTC, datetime  # noqa: PLC0415 (help is fast without)
 
-    from batchsubmit.cli.asking import NotAgreedError, ask_to_go_on, only_warn, somebody_is_there  # noqa: PLC0415
-    from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415
-    from batchsubmit.cli.night import read_request  # noqa: PLC0415
+    from batchsubmit.cli.confirm import NotAgreedError, ask_to_go_on, only_warn, somebody_is_there  # noqa: PLC0415
+    from batchsubmit.cli.logs import configure_logging  # noqa: PLC0415
+    from batchsubmit.cli.request import read_request  # noqa: PLC0415
 
     settings = read_settings(
         config,
@@ -147,7 +147,7 @@ _IN_NIGHT = ("report", "export", "upload", "upload_overwrite")
 async def _run(options: "SubmitOptions", settings: "Settings", approve: "Approve | None") -> "Summary":
     from rich.console import Console  # noqa: PLC0415 (help is fast without)
 
-    from batchsubmit.app.submitting import submit as submit_manifest  # noqa: PLC0415
+    from batchsubmit.app.submit import submit as submit_manifest  # noqa: PLC0415
     from batchsubmit.observers.logs import LogObserver  # noqa: PLC0415
     from batchsubmit.observers.progress import showing  # noqa: PLC0415
 
@@ -164,13 +164,13 @@ async def _run(options: "SubmitOptions", settings: "Settings", approve: "Approve
 
 def _conclude(summary: "Summary", settings: "Settings", after: "Afterwards", *, as_json: bool) -> int:
     """Tell how the run ended, do what follows it, and choose the exit status."""
-    from batchsubmit.cli.words import closing_words, headline  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.cli.summary import closing_words, headline  # noqa: PLC0415 (help is fast without)
 
     for line in closing_words(summary):
         click.echo(line, err=True)
     told, status = summary.as_dict(), summary.exit_status
     if not after.is_nothing:
-        from batchsubmit.app.afterwards import follow_up  # noqa: PLC0415 (half a second that few need)
+        from batchsubmit.app.after_run import follow_up  # noqa: PLC0415 (half a second that few need)
 
         deeds = asyncio.run(follow_up(summary, headline(summary), _in_region(after, settings)))
         _tell_deeds(deeds)
@@ -196,7 +196,7 @@ def _tell_of_failure(
     """Nobody sits beside a nightly run: an overlapping start or a bad manifest must be heard of as well."""
     if not after.targets:
         return
-    from batchsubmit.app.afterwards import tell_of_failure  # noqa: PLC0415 (half a second that few need)
+    from batchsubmit.app.after_run import tell_of_failure  # noqa: PLC0415 (half a second that few need)
 
     telling = tell_of_failure(error, _in_region(after, settings), batch=options.batch, manifest=options.manifest)
     for problem in asyncio.run(telling):

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchsubmit.config import Settings
-    from batchsubmit.sources.inventory import Inventory, Terms
-    from batchsubmit.sources.rows import Problem
+    from batchsubmit.manifest.check import Inventory, Terms
+    from batchsubmit.manifest.rows import Problem
 
 
 @click.command(
@@ -90,8 +90,8 @@ def _tell_programs(manifest: str, settings: "Settings", terms: "Terms") -> "Inve
 def _terms(settings: "Settings", *, allow_duplicates: bool) -> "Terms":
     from datetime import UTC, datetime  # noqa: PLC0415 (help is fast without)
 
-    from batchsubmit.handover.batchid import expand, placeholders_at  # noqa: PLC0415
-    from batchsubmit.sources.inventory import Terms  # noqa: PLC0415
+    from batchsubmit.manifest.check import Terms  # noqa: PLC0415
+    from batchsubmit.outputs.templates import expand, placeholders_at  # noqa: PLC0415
 
     moment = placeholders_at(datetime.now(UTC), settings.submit)
     batch = expand(settings.submit.batch_id, moment, what="--batch-id")

@@ -15,7 +15,7 @@ from batchsubmit.counting import counted
 from batchsubmit.exits import EXIT_FAILED, EXIT_LEDGER
 
 if TYPE_CHECKING:
-    from batchsubmit.app.inspection import Inspection
+    from batchsubmit.app.verify import Inspection
     from batchsubmit.ledger.location import Location
 
 
@@ -66,7 +66,7 @@ def verify(ledger: "Location", config: Path | None, *, as_json: bool, **how: Any
 
     While a run writes to LEDGER, its calls under way are not judged, and nothing can be repaired.
     """
-    from batchsubmit.app.inspection import InspectOptions, inspect  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.app.verify import InspectOptions, inspect  # noqa: PLC0415 (help is fast without)
 
     if how["offline"] and how["repair"]:
         raise click.UsageError("--repair needs the service: leave out --offline, or --repair")

@@ -14,7 +14,7 @@ from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError
 
 if TYPE_CHECKING:
-    from batchsubmit.app.shift import ShiftSummary
+    from batchsubmit.app.worker_run import ShiftSummary
     from batchsubmit.config import Settings
     from batchsubmit.ledger.location import Location
 
@@ -62,7 +62,7 @@ def worker(
     A message is deleted once its job is submitted or failed and the ledger has that. At the end the calls under way are
     awaited and recorded, and all other messages are handed back to the queue.
     """
-    from batchsubmit.cli.logging import configure_logging  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.cli.logs import configure_logging  # noqa: PLC0415 (help is fast without)
 
     settings = read_settings(config, worker={"queue_url": queue_url}, submit={"wait_for_inputs": wait_for_inputs})
     configure_logging(settings.log)
@@ -101,7 +101,7 @@ async def _run(ledger: "Location", batch: str, settings: "Settings") -> "ShiftSu
 
 
 def _tell(summary: "ShiftSummary", *, as_json: bool) -> int:
-    from batchsubmit.cli.words import held_words, others_words  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.cli.summary import held_words, others_words  # noqa: PLC0415 (help is fast without)
 
     counts = summary.queue_counts
     received = counted(counts["received"], "message")

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from batchsubmit.engine.inputs import Inputs
-from batchsubmit.ledger.claiming import Claims
-from batchsubmit.lookup import Lookup
-from batchsubmit.submitter import Submitter
-from batchsubmit.watch import Watcher
+from batchsubmit.ledger.claims import Claims
+from batchsubmit.submit.inputs import Inputs
+from batchsubmit.submit.lookup import Lookup
+from batchsubmit.submit.poller import Watcher
+from batchsubmit.submit.submitter import Submitter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

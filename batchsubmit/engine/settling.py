@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from batchsubmit.engine.carrying import Carrier
+from batchsubmit.core.source import Source
+from batchsubmit.core.states import Action, JobState
 from batchsubmit.engine.crew import Crew, Limits
-from batchsubmit.engine.underway import UnderWay
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger import Taken
-from batchsubmit.ledger.claiming import Held
-from batchsubmit.lookup import Finding, Found, NotThere, Undecided
-from batchsubmit.sources.delivery import Source
-from batchsubmit.states import Action, JobState
-from batchsubmit.stopping import Stop, StopReason
+from batchsubmit.ledger.base import Taken
+from batchsubmit.ledger.claims import Held
+from batchsubmit.submit.in_progress import UnderWay
+from batchsubmit.submit.job_run import Carrier
+from batchsubmit.submit.lookup import Finding, Found, NotThere, Undecided
+from batchsubmit.submit.stopping import Stop, StopReason
 
 
 class Settler:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.book import Book
+from batchsubmit.core.jobs import Event, Intent, RunEnded
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Event, Intent, RunEnded
-from batchsubmit.ledger.lines import encode_line
+from batchsubmit.ledger.codec import encode_line
 from batchsubmit.ledger.sole import SoleWriter
 from batchsubmit.ledger.storage import LedgerFile
-from batchsubmit.states import JobState
 
 
 @dataclass(frozen=True, slots=True)

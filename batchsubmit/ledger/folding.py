@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from batchsubmit.book import Book
+from batchsubmit.core.jobs import Event
+from batchsubmit.core.ledger_state import Book
 from batchsubmit.errors import LedgerError
-from batchsubmit.jobs import Event
-from batchsubmit.ledger.lines import LineDamagedError, decode_line
+from batchsubmit.ledger.codec import LineDamagedError, decode_line
 
 
 def read_book(path: Path) -> Book:

@@ -3,7 +3,7 @@
 import fcntl
 from pathlib import Path
 
-from batchsubmit.book import Book
+from batchsubmit.core.ledger_state import Book
 
 
 def holding_run(path: Path, book: Book) -> str:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 from batchsubmit.clock import Clock
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.ledger import Taken
-from batchsubmit.ledger.rows import session_address
+from batchsubmit.ledger.base import Taken
+from batchsubmit.ledger.items import session_address
 from batchsubmit.ledger.table import Change, ConflictError, Table
 
 _RENEWALS_PER_LEASE = 6

@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable
 
-from batchsubmit.book import Book
-from batchsubmit.jobs import Event
-from batchsubmit.ledger.lines import encode_line
+from batchsubmit.core.jobs import Event
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.ledger.codec import encode_line
 from batchsubmit.ledger.sole import SoleWriter
 
 

@@ -10,8 +10,8 @@ from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.creation import create_table
 from batchsubmit.ledger.dynamodb import DynamoTable, MissingTableError, open_dynamodb, open_table
 from batchsubmit.ledger.location import TableLocation
-from batchsubmit.ledger.opening import check_format
-from batchsubmit.ledger.reading import read_ledger
+from batchsubmit.ledger.open import check_format
+from batchsubmit.ledger.read import read_ledger
 from batchsubmit.ledger.transfer import Imported, import_events
 
 

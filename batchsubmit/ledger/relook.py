@@ -5,9 +5,9 @@ A table has no order of time to read on from, so every poll begins anew.
 
 from collections.abc import Iterable, Iterator
 
-from batchsubmit.jobs import Event, RunEnded, RunStarted
+from batchsubmit.core.jobs import Event, RunEnded, RunStarted
 from batchsubmit.ledger.location import TableLocation
-from batchsubmit.ledger.reading import read_ledger
+from batchsubmit.ledger.read import read_ledger
 
 
 class Relook:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from contextlib import suppress
 
+from batchsubmit.core.jobs import RunEnded, RunStarted
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import RunEnded, RunStarted
-from batchsubmit.ledger.rows import FORMAT, TABLE_ADDRESS, line_of, read_run, run_address
+from batchsubmit.ledger.items import FORMAT, TABLE_ADDRESS, line_of, read_run, run_address
 from batchsubmit.ledger.table import Change, ConflictError, Table
 
 

@@ -12,11 +12,11 @@ from botocore.config import Config
 from botocore.session import Session
 
 from batchsubmit.aws import USER_AGENT
+from batchsubmit.core.jobs import Event, RunEnded, RunStarted
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.jobs import Event, RunEnded, RunStarted
 from batchsubmit.ledger.attributes import read_item, write_address
-from batchsubmit.ledger.lines import LineDamagedError, decode_line
-from batchsubmit.ledger.rows import JOB, RUNS, JobRow, page_address, read_run
+from batchsubmit.ledger.codec import LineDamagedError, decode_line
+from batchsubmit.ledger.items import JOB, RUNS, JobRow, page_address, read_run
 from batchsubmit.ledger.table import Address, Item
 
 ReadItem = Callable[[Address], Item | None]

@@ -9,17 +9,17 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 
-from batchsubmit.book import Book
 from batchsubmit.clock import Clock
+from batchsubmit.core.jobs import Event, Intent, RunEnded, RunStarted
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Event, Intent, RunEnded, RunStarted
-from batchsubmit.ledger import Claim, Mine, Taken
-from batchsubmit.ledger.hand import Entry, Hand, JobEntry
+from batchsubmit.ledger.base import Claim, Mine, Taken
+from batchsubmit.ledger.items import JobRow, arn_address, job_address, to_own
+from batchsubmit.ledger.job_writer import Entry, Hand, JobEntry
 from batchsubmit.ledger.leases import LeaseTerms, Session, Watch, keep_renewing, seconds_awake_and_asleep
-from batchsubmit.ledger.rows import JobRow, arn_address, job_address, to_own
 from batchsubmit.ledger.runs import Runs
 from batchsubmit.ledger.table import ConflictError, Table
-from batchsubmit.states import JobState
 
 _CLAIM_TRIES = 5
 _ASK_AGAIN_SECONDS = 1.0

@@ -5,9 +5,9 @@ They still keep two tasks of that process off one job, as when a queue delivers 
 
 from collections.abc import Collection, Iterable
 
-from batchsubmit.book import Book
-from batchsubmit.ledger import Claim, Mine, Taken
-from batchsubmit.states import JobState
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import JobState
+from batchsubmit.ledger.base import Claim, Mine, Taken
 
 _ASK_AGAIN_SECONDS = 1.0
 

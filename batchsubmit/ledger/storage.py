@@ -12,12 +12,12 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from batchsubmit.book import Book
+from batchsubmit.core.jobs import Event
+from batchsubmit.core.ledger_state import Book
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.jobs import Event
+from batchsubmit.ledger.codec import LineDamagedError, decode_line
 from batchsubmit.ledger.descriptors import beside, open_regular, write_all
 from batchsubmit.ledger.folding import read_book
-from batchsubmit.ledger.lines import LineDamagedError, decode_line
 
 _FALLOC_FL_KEEP_SIZE = 1
 _COPY_BYTES = 1 << 20

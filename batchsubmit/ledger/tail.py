@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from batchsubmit.core.jobs import Event
 from batchsubmit.errors import LedgerError
-from batchsubmit.jobs import Event
-from batchsubmit.ledger.lines import LineDamagedError, decode_line
+from batchsubmit.ledger.codec import LineDamagedError, decode_line
 
 
 class Tail:

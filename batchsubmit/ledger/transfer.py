@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from itertools import count, groupby, islice
 from pathlib import Path
 
+from batchsubmit.core.jobs import Duplicate, Event, JobEvent, RunEnded, RunStarted, Submitted
 from batchsubmit.errors import LedgerError, UsageError
-from batchsubmit.jobs import Duplicate, Event, JobEvent, RunEnded, RunStarted, Submitted
+from batchsubmit.ledger.codec import decode_line, encode_line
 from batchsubmit.ledger.descriptors import sync_folder
-from batchsubmit.ledger.hand import claim_arn, write_page
-from batchsubmit.ledger.lines import decode_line, encode_line
-from batchsubmit.ledger.rows import JobRow, job_address, line_of, to_append
+from batchsubmit.ledger.items import JobRow, job_address, line_of, to_append
+from batchsubmit.ledger.job_writer import claim_arn, write_page
 from batchsubmit.ledger.runs import Runs
 from batchsubmit.ledger.sorting import Keyed, sort_lines
 from batchsubmit.ledger.table import ConflictError, Table

@@ -2,8 +2,18 @@
 
 import structlog
 
-from batchsubmit.jobs import Absent, Duplicate, Finished, Intent, JobEvent, JobRejected, Refused, Submitted, Unknown
-from batchsubmit.logger import get_logger
+from batchsubmit.core.jobs import (
+    Absent,
+    Duplicate,
+    Finished,
+    Intent,
+    JobEvent,
+    JobRejected,
+    Refused,
+    Submitted,
+    Unknown,
+)
+from batchsubmit.log import get_logger
 
 
 def bind_run(run: str) -> None:

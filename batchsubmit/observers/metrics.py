@@ -11,7 +11,17 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info, Proce
 from prometheus_client.exposition import choose_encoder
 
 from batchsubmit import __version__
-from batchsubmit.jobs import Absent, Duplicate, Finished, Intent, JobEvent, JobRejected, Refused, Submitted, Unknown
+from batchsubmit.core.jobs import (
+    Absent,
+    Duplicate,
+    Finished,
+    Intent,
+    JobEvent,
+    JobRejected,
+    Refused,
+    Submitted,
+    Unknown,
+)
 from batchsubmit.observers.readings import Readings
 from batchsubmit.observers.state import State
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from batchsubmit.report.amounts import time_step
 from batchsubmit.report.history import History, LearnedQuota
+from batchsubmit.report.units import time_step
 
 _POINTS = 160
 _MOST_BARS = 48

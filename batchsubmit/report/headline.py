@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from batchsubmit.counting import counted
-from batchsubmit.report.amounts import date_and_time, duration
-from batchsubmit.report.figures import Fate, Figures
 from batchsubmit.report.outlook import Outlook
+from batchsubmit.report.stats import Fate, Figures
+from batchsubmit.report.units import date_and_time, duration
 
 STOPS = {
     "signal": "somebody stopped it",

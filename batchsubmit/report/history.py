@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from batchsubmit.jobs import RunEnded, RunStarted
+from batchsubmit.core.jobs import RunEnded, RunStarted
+from batchsubmit.core.states import UNDECIDED, JobState, Phase
 from batchsubmit.report.waits import Cause
-from batchsubmit.states import UNDECIDED, JobState, Phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

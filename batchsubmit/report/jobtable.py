@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from batchsubmit.report.figures import Fate, model_name
 from batchsubmit.report.history import History
 from batchsubmit.report.rows import reason_of
+from batchsubmit.report.stats import Fate, model_name
 from batchsubmit.report.waits import Cause
 
 MOST_LISTED = 150_000

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from batchsubmit.book import Book
+from batchsubmit.core.jobs import Event, Finished, JobEvent, JobRejected, RunEnded, RunStarted, Submitted
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import JobState, Phase, end_words
 from batchsubmit.forecast import Progress
-from batchsubmit.jobs import Event, Finished, JobEvent, JobRejected, RunEnded, RunStarted, Submitted
-from batchsubmit.states import JobState, Phase, end_words
 
 _RATE_WINDOW = timedelta(minutes=10)
 _LEAST_WINDOW = timedelta(seconds=10)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from batchsubmit.report.chronicle import Chronicle
+from batchsubmit.report.timeline import Chronicle
 
 _RECENT_SHARE = 1 / 3
 _LEAST_ACCEPTED = 10

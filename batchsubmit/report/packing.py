@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from batchsubmit.states import JobState, Phase
+from batchsubmit.core.states import JobState, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable

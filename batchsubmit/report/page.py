@@ -15,11 +15,12 @@ from typing import Any
 from markupsafe import Markup
 
 from batchsubmit import __version__
-from batchsubmit.report import amounts, figurecharts
-from batchsubmit.report.chronicle import Chronicle
-from batchsubmit.report.figures import Fate, Figures, spreads
+from batchsubmit.report import figure_charts as figurecharts
+from batchsubmit.report import units as amounts
 from batchsubmit.report.headline import asked, has_alarm, headline
 from batchsubmit.report.jobtable import JobTable
+from batchsubmit.report.stats import Fate, Figures, spreads
+from batchsubmit.report.timeline import Chronicle
 
 _MOST_REASONS = 60
 _MOST_MEMBERSHIPS = 50

@@ -6,10 +6,10 @@ Times are Unix seconds here; each format writes them in its own way.
 from collections.abc import Iterator
 from enum import StrEnum
 
-from batchsubmit.report.chronicle import Chronicle
+from batchsubmit.core.states import Phase
 from batchsubmit.report.history import History
+from batchsubmit.report.timeline import Chronicle
 from batchsubmit.report.waits import Cause
-from batchsubmit.states import Phase
 
 Value = str | int | float | None | tuple[str, ...]
 ROWS_AT_ONCE = 10_000

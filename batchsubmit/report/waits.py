@@ -25,7 +25,7 @@ from typing import Final
 
 import msgspec
 
-from batchsubmit.jobs import RefusalCause, Refused
+from batchsubmit.core.jobs import RefusalCause, Refused
 
 DEFAULT_PER_MEMBERSHIP: Final = 5
 DEFAULT_PER_ACCOUNT: Final = 10

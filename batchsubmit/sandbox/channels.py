@@ -6,9 +6,9 @@ It must not know jobs. They came into being when the sandbox began, or as long b
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
-from batchsubmit.sandbox.models import Creation
 from batchsubmit.sandbox.records import collaboration, timestamp
 from batchsubmit.sandbox.refusals import Refusal
+from batchsubmit.sandbox.resources import Creation
 from batchsubmit.sandbox.settings import SandboxSettings
 
 _ALGORITHM: Final = "/configured-model-algorithm-association/sandbox"

@@ -8,13 +8,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from batchsubmit.sandbox.calls import ACCEPTED
 from batchsubmit.sandbox.faults import AFTER, Drawn, Fault, Faults
-from batchsubmit.sandbox.form import Form
+from batchsubmit.sandbox.http import Answer, Call, Routes, answer_of, answer_of_refusal
+from batchsubmit.sandbox.quotas import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
 from batchsubmit.sandbox.refusals import Refusal, over_quota
 from batchsubmit.sandbox.service import Reply, Request, SandboxService
-from batchsubmit.sandbox.slots import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
-from batchsubmit.sandbox.tally import ACCEPTED
-from batchsubmit.sandbox.wire import Answer, Call, Routes, answer_of, answer_of_refusal
+from batchsubmit.sandbox.validation import Form
 
 UNKNOWN_OPERATION: Final = "unknown"
 CUT: Final = "cut"

@@ -17,9 +17,9 @@ from aiohttp import web
 from batchsubmit.sandbox.admin import PREFIX, Admin
 from batchsubmit.sandbox.exchange import Exchange
 from batchsubmit.sandbox.faults import FaultPlan, Faults
+from batchsubmit.sandbox.http import Answer, Call
 from batchsubmit.sandbox.service import SandboxService
 from batchsubmit.sandbox.settings import SandboxSettings
-from batchsubmit.sandbox.wire import Answer, Call
 
 LOOPBACK: Final = "127.0.0.1"
 _LONGEST_LINE: Final = 64 * 1024  # an ARN of 2048 characters, encoded, beside a nextToken

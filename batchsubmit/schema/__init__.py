@@ -7,8 +7,8 @@ from batchsubmit.schema.canonical import canonical, without_nulls
 from batchsubmit.schema.checker import RequestChecker
 from batchsubmit.schema.columns import Column, columns
 from batchsubmit.schema.faults import Fault, RowWarning
-from batchsubmit.schema.jsonschema import json_schema
-from batchsubmit.schema.jsontext import JsonError, read_json
+from batchsubmit.schema.json_schema import json_schema
+from batchsubmit.schema.json_text import JsonError, read_json
 
 __all__ = [
     "Column",

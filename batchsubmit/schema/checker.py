@@ -17,7 +17,7 @@ from batchsubmit.schema.checks import (
 )
 from batchsubmit.schema.faults import Fault
 from batchsubmit.schema.model import MapOf, request_shape
-from batchsubmit.schema.structs import TAGS, recurring_texts, request_type
+from batchsubmit.schema.types import TAGS, recurring_texts, request_type
 
 # The rules of tags stand in the model only as prose, in the documentation of the `tags` member: "Maximum number of
 # tags per resource - 50"; "Do not use aws:, AWS:, or any upper or lowercase combination of such as a prefix for

@@ -8,7 +8,7 @@ from batchsubmit.schema.checker import MOST_TAGS
 from batchsubmit.schema.checks import ranged_integer
 from batchsubmit.schema.faults import ranged
 from batchsubmit.schema.model import Integer, ListOf, MapOf, Opaque, Shape, Structure, Text, request_shape
-from batchsubmit.schema.structs import TAGS
+from batchsubmit.schema.types import TAGS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from batchsubmit.schema.checks import required_leaves
 from batchsubmit.schema.faults import nearest
-from batchsubmit.schema.jsontext import read_json
+from batchsubmit.schema.json_text import read_json
 from batchsubmit.schema.model import Integer, ListOf, MapOf, Shape, Structure, Text, request_shape
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,3}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.jobs import QuotaExceeded
+from batchsubmit.core.jobs import QuotaExceeded
 from batchsubmit.slots.limits import Held, Limit
 from batchsubmit.slots.polls import Durations, Poll, next_get_at
 from batchsubmit.slots.running import Ended, JobClass, RunningJob, RunningJobs, Sighting

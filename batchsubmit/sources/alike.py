@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from batchsubmit.manifest.rows import Problem
 from batchsubmit.schema import RowWarning
-from batchsubmit.sources.rows import Problem
 
 SHOWN_OF_A_KIND = 3
 MOST_KINDS = 20

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from batchsubmit.config import Settings
+from batchsubmit.manifest.check import Inventory, Terms, take_inventory
+from batchsubmit.manifest.file import Spooled, open_manifest
+from batchsubmit.manifest.rows import Problem, Reader
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.inventory import Inventory, Terms, take_inventory
 from batchsubmit.sources.open import open_reader
-from batchsubmit.sources.rows import Problem, Reader
-from batchsubmit.sources.spool import Spooled, open_manifest
 
 
 @asynccontextmanager

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from batchsubmit.manifest.csv_reader import CsvReader
+from batchsubmit.manifest.defaults import Defaults
+from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.jsonl_reader import JsonlReader
+from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.csvfile import CsvReader
-from batchsubmit.sources.defaults import Defaults
-from batchsubmit.sources.jsonlfile import JsonlReader
-from batchsubmit.sources.rows import Reader
-from batchsubmit.sources.spool import Spooled
 
 
 def open_reader(

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from typing import Any, BinaryIO, TypeAlias, cast
 
 from batchsubmit.errors import ManifestError
-from batchsubmit.sources.rows import Problem
-from batchsubmit.sources.spool import Spooled
+from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.rows import Problem
 
 LABEL = "requests"
 _MOST_PROBLEMS = 100

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from batchsubmit.book import Book
-from batchsubmit.sources.index import Index
-from batchsubmit.states import UNDECIDED, Phase
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import UNDECIDED, Phase
+from batchsubmit.manifest.index import Index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from batchsubmit.book import Book
 from batchsubmit.config import Settings
+from batchsubmit.core.jobs import Job
+from batchsubmit.core.ledger_state import Book
 from batchsubmit.counting import counted
-from batchsubmit.handover.batchid import placeholders_at
-from batchsubmit.jobs import Job
+from batchsubmit.manifest.check import Terms
+from batchsubmit.manifest.index import job_at
+from batchsubmit.outputs.templates import placeholders_at
 from batchsubmit.sources.checked import open_checked_manifest
-from batchsubmit.sources.index import job_at
-from batchsubmit.sources.inventory import Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,14 @@ Within one manifest that is an error (`sources.inventory`). With jobs of another
 
 from collections.abc import Collection, Iterator
 
-from batchsubmit.book import Book
-from batchsubmit.jobs import results_place
+from batchsubmit.core.jobs import results_place
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import UNDECIDED, Phase
+from batchsubmit.manifest.index import Index
+from batchsubmit.manifest.progress import Prospect
+from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RowWarning
 from batchsubmit.sources.alike import row_warning
-from batchsubmit.sources.index import Index
-from batchsubmit.sources.rows import Reader
-from batchsubmit.standing.prospect import Prospect
-from batchsubmit.states import UNDECIDED, Phase
 
 Place = tuple[str, str, str]
 """Membership, trained model and name, as of `jobs.results_place`."""

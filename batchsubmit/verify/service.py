@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
-from batchsubmit.book import Book
-from batchsubmit.cleanrooms import JobDetails, JobSummary
-from batchsubmit.cleanrooms.catalog import Catalog, ReadError
-from batchsubmit.jobs import KEY_TAG, Duplicate, JobEvent, Stamp, Submitted
+from batchsubmit.cleanrooms.api import JobDetails, JobSummary
+from batchsubmit.cleanrooms.reads import Catalog, ReadError
+from batchsubmit.core.jobs import KEY_TAG, Duplicate, JobEvent, Stamp, Submitted
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import UNDECIDED, JobState, Phase
 from batchsubmit.standing.newrows import NewRows
-from batchsubmit.states import UNDECIDED, JobState, Phase
 
 _AROUND_RUNS = timedelta(minutes=15)
 """A job created earlier than this before the ledger's first event is no run's of this ledger. One created later than

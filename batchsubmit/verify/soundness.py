@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from batchsubmit.book import Book
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
     Event,
@@ -18,7 +17,8 @@ from batchsubmit.jobs import (
     Submitted,
     Unknown,
 )
-from batchsubmit.states import UNDECIDED, JobState, Phase
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import UNDECIDED, JobState, Phase
 
 _HAS_ARN = frozenset({Phase.SUBMITTED, Phase.FINISHED})
 

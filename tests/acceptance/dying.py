@@ -17,9 +17,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import batchsubmit.app.submitting  # noqa: F401 (imported before the forks, not in each)
+import batchsubmit.app.submit  # noqa: F401 (imported before the forks, not in each)
 from batchsubmit.cleanrooms.client import CleanRooms
-from batchsubmit.cli import main
+from batchsubmit.cli.main import main
 from batchsubmit.ledger.storage import LedgerFile
 
 STANDARD_STREAMS = (0, 1, 2)

@@ -19,7 +19,7 @@ import pytest
 from conftest import CONSOLE_SCRIPT, Sandbox, csv_text
 from strategies import REGION
 
-from batchsubmit.jobs import Submitted
+from batchsubmit.core.jobs import Submitted
 from batchsubmit.ledger.folding import read_events
 
 LAUNCHER = Path(__file__).with_name("dying.py")

@@ -24,8 +24,8 @@ from conftest import (
 from strategies import MEMBERSHIP
 
 from batchsubmit.clock import timestamp
-from batchsubmit.jobs import KEY_TAG, Absent, Event, Intent, Job, RunEnded, RunStarted, Submitted
-from batchsubmit.ledger.lines import decode_line, encode_line
+from batchsubmit.core.jobs import KEY_TAG, Absent, Event, Intent, Job, RunEnded, RunStarted, Submitted
+from batchsubmit.ledger.codec import decode_line, encode_line
 
 LEDGER = "jobs.ledger.jsonl"
 CLEAN, WRONG, USAGE, STOPPED, UNSOUND = range(5)

@@ -11,12 +11,12 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, job_named
 from strategies import MEMBERSHIP, REGION, arn
 
-from batchsubmit.cleanrooms import RUNNING_STATUSES, JobDetails, JobPage, JobsApi, Resource, ResourcesApi
-from batchsubmit.cleanrooms.answers import read_refusal
+from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobPage, JobsApi, Resource, ResourcesApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.cleanrooms.responses import read_refusal
 from batchsubmit.config import AwsSettings
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     KEY_TAG,
     Accepted,
     Conflicted,

@@ -12,20 +12,20 @@ from fleetwork import AT, events_in, intent, submitted
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.jobs import Duplicate, Event, Refused, RunEnded, RunStarted
-from batchsubmit.ledger import Ledger, Mine, Taken
+from batchsubmit.core.jobs import Duplicate, Event, Refused, RunEnded, RunStarted
+from batchsubmit.core.states import Phase
+from batchsubmit.ledger.base import Ledger, Mine, Taken
+from batchsubmit.ledger.codec import decode_line
 from batchsubmit.ledger.creation import create_table
 from batchsubmit.ledger.dynamodb import open_dynamodb
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.lines import decode_line
 from batchsubmit.ledger.location import TableLocation
 from batchsubmit.ledger.memory import MemoryLedger
-from batchsubmit.ledger.opening import open_for_writing
-from batchsubmit.ledger.reading import read_ledger
+from batchsubmit.ledger.open import open_for_writing
+from batchsubmit.ledger.read import read_ledger
 from batchsubmit.ledger.shared import open_shared
 from batchsubmit.ledger.table import MemoryTable
-from batchsubmit.states import Phase
 
 Lines: TypeAlias = Callable[[], list[Event]]
 OpenOne: TypeAlias = Callable[[Path], AbstractAsyncContextManager[tuple[Ledger, Lines]]]

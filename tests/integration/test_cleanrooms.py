@@ -16,8 +16,7 @@ from wires import http, wire
 
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.config import AwsSettings
-from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     Accepted,
     Conflicted,
     Denied,
@@ -28,6 +27,7 @@ from batchsubmit.jobs import (
     Throttled,
     Uncertain,
 )
+from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.sandbox import Fault, FaultPlan, SandboxServer, SandboxService, SandboxSettings, ScriptedFault
 
 JOB = job_named("a")

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from conftest import Program, Sandbox, csv_text, finish
 
+from batchsubmit.core.jobs import Event, Intent, RunEnded, RunStarted, Submitted
+from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.jobs import Event, Intent, RunEnded, RunStarted, Submitted
+from batchsubmit.ledger.codec import decode_line, encode_line
 from batchsubmit.ledger.file import FileLedger, open_ledger
-from batchsubmit.ledger.lines import decode_line, encode_line
 from batchsubmit.ledger.storage import LedgerFile
-from batchsubmit.states import Phase
 
 AT = "2026-11-23T00:00:00.000000Z"
 
@@ -259,8 +259,8 @@ def test_a_deleted_ledger_stops_the_program_and_can_be_put_back(submitting: Prog
 HOLD = """
 import sys
 from pathlib import Path
-from batchsubmit.jobs import RunStarted
-from batchsubmit.ledger.lines import encode_line
+from batchsubmit.core.jobs import RunStarted
+from batchsubmit.ledger.codec import encode_line
 from batchsubmit.ledger.storage import LedgerFile
 file = LedgerFile(Path(sys.argv[1]))
 file.open()

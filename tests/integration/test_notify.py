@@ -10,7 +10,7 @@ from moto.server import ThreadedMotoServer
 from webhook import Hook, listening
 
 from batchsubmit.handover.notices import SIGNATURE_HEADER, Topic, Webhook, notice, signature
-from batchsubmit.handover.notify import notify
+from batchsubmit.outputs.notify import notify
 
 BODY = notice(at="", exit_status=3, headline="Stopped", batch="n-1", manifest="jobs.csv", problems=["ü"])
 SECRET = "0123456789abcdef"

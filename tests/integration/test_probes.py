@@ -20,15 +20,15 @@ from batchsubmit.cli.check import check_option
 from batchsubmit.cli.options import config_option
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import WorkerSettings
+from batchsubmit.core.jobs import Intent, Submitted
 from batchsubmit.errors import UsageError
-from batchsubmit.jobs import Intent, Submitted
+from batchsubmit.health.check import ask, check
+from batchsubmit.health.server import ProbeServer
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.observers.readings import LaneReading, Readings
-from batchsubmit.probes.check import ask, check
-from batchsubmit.probes.server import ProbeServer
 from batchsubmit.probes.vitals import Contact
-from batchsubmit.recorder import Recorder
+from batchsubmit.submit.recorder import Recorder
 
 
 def fetch(url: str, accept: str = "*/*") -> tuple[int, str, str]:

@@ -9,8 +9,8 @@ import pytest
 from browser import Page, find_chromium, open_browser
 from nights import HOSTILE, Night
 
-from batchsubmit.report.chronicle import Chronicle
 from batchsubmit.report.page import Setting, page_parts
+from batchsubmit.report.timeline import Chronicle
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium on this machine")
 

@@ -6,7 +6,7 @@ import pytest
 from conftest import Program, Sandbox, csv_text
 
 from batchsubmit.app.run import SubmitOptions
-from batchsubmit.app.submitting import submit
+from batchsubmit.app.submit import submit
 from batchsubmit.config import load_settings
 from batchsubmit.errors import UsageError
 from batchsubmit.report.summary import Summary

@@ -16,16 +16,16 @@ from botocore.session import Session
 from fleetwork import intent, submitted
 
 from batchsubmit.clock import SystemClock
+from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger import LostJobError, Mine, Taken
+from batchsubmit.ledger.base import LostJobError, Mine, Taken
 from batchsubmit.ledger.creation import create_table
 from batchsubmit.ledger.dynamodb import DynamoTable, MissingTableError, may_pass, open_dynamodb, open_table
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.location import TableLocation
-from batchsubmit.ledger.reading import fold_ledger
+from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, Change
-from batchsubmit.states import Phase
 
 REGION = "us-east-1"
 QUICK = LeaseTerms(lease_seconds=1.0, call_seconds=0.2)

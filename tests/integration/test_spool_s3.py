@@ -8,7 +8,7 @@ from aiobotocore.session import get_session
 from moto.server import ThreadedMotoServer
 
 from batchsubmit.errors import UsageError
-from batchsubmit.sources.spool import open_manifest
+from batchsubmit.manifest.file import open_manifest
 
 CONTENT = b"name,tags.a\n" + b"job,1\n" * 2_000_000
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from conftest import job_named
 
+from batchsubmit.core.jobs import JobRejected
 from batchsubmit.errors import LedgerError
-from batchsubmit.jobs import JobRejected
+from batchsubmit.ledger.codec import encode_line
 from batchsubmit.ledger.file import open_ledger
-from batchsubmit.ledger.lines import encode_line
 from batchsubmit.ledger.tail import Tail
 
 LINES = [

@@ -11,10 +11,10 @@ from aiobotocore.session import get_session
 from conftest import job_named
 from moto.server import ThreadedMotoServer
 
+from batchsubmit.core.jobs import JobRejected
 from batchsubmit.errors import UsageError
-from batchsubmit.handover.uploads import BYTES, SHA256, Destination, Origin, Uploaded, UploadError, _Uploader, upload
-from batchsubmit.jobs import JobRejected
-from batchsubmit.ledger.lines import encode_line
+from batchsubmit.ledger.codec import encode_line
+from batchsubmit.outputs.upload import BYTES, SHA256, Destination, Origin, Uploaded, UploadError, _Uploader, upload
 
 REGION = "us-east-1"
 LINES = [

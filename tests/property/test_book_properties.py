@@ -5,8 +5,7 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.book import Book
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
     Finished,
@@ -18,7 +17,8 @@ from batchsubmit.jobs import (
     Unknown,
     key_text,
 )
-from batchsubmit.states import UNDECIDED, JobState, Phase, fold
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
 
 KEYS = [
     *(key_text(bytes([number]) * 16) for number in range(3)),

@@ -21,12 +21,10 @@ from simulation.loop import VirtualClock, VirtualLoop, end_all
 from strategies import MEMBERSHIP
 from virtual import SlowLedger, Wire
 
-from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.cleanrooms.reads import Catalog
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
-from batchsubmit.engine.crew import Crew, Limits
-from batchsubmit.engine.loop import Engine
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     Conflicted,
     Denied,
     Forbidden,
@@ -40,21 +38,23 @@ from batchsubmit.jobs import (
     Throttled,
     Uncertain,
 )
-from batchsubmit.ledger.claiming import Claims
-from batchsubmit.lookup import Lookup
+from batchsubmit.core.states import Phase, decide
+from batchsubmit.engine.crew import Crew, Limits
+from batchsubmit.ledger.claims import Claims
+from batchsubmit.manifest.check import Terms, take_inventory
+from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
-from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker, canonical
 from batchsubmit.slots import Durations, Slots
-from batchsubmit.sources.inventory import Terms, take_inventory
-from batchsubmit.sources.manifest import ManifestSource
 from batchsubmit.sources.open import open_reader
-from batchsubmit.sources.spool import Spooled
-from batchsubmit.states import Phase, decide
-from batchsubmit.stopping import Stop, StopReason
-from batchsubmit.submitter import Submitter
-from batchsubmit.watch import Watcher
+from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.lookup import Lookup
+from batchsubmit.submit.poller import Watcher
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.submit.submitter import Submitter
 
 pytestmark = pytest.mark.timeout(900)  # a failure takes its time to be made small; else it is seconds
 

@@ -16,13 +16,13 @@ from fleetwork import AT, events_in, intent, submitted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchsubmit.core.jobs import Absent, Intent, Refused, Submitted, Unknown
+from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Absent, Intent, Refused, Submitted, Unknown
-from batchsubmit.ledger import LostJobError, Mine, Taken
+from batchsubmit.ledger.base import LostJobError, Mine, Taken
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, Change, ConflictError, Item, MemoryTable
-from batchsubmit.states import Action, decide
 from batchsubmit.verify.soundness import Audit
 
 KEY = "k"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.jobs import QuotaExceeded
+from batchsubmit.core.jobs import QuotaExceeded
 from batchsubmit.slots import Durations, JobClass, Poll, RunningJob, Sighting, Slots, Ticket
 
 NAMES = ("a", "b", "c")

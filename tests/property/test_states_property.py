@@ -5,9 +5,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.book import Book
-from batchsubmit.jobs import Absent, Finished, Intent, JobEvent, JobRejected, Refused, Submitted, Unknown
-from batchsubmit.states import UNDECIDED, Action, JobState, Phase, decide, fold
+from batchsubmit.core.jobs import Absent, Finished, Intent, JobEvent, JobRejected, Refused, Submitted, Unknown
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import UNDECIDED, Action, JobState, Phase, decide, fold
 
 JOB = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 

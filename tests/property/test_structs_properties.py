@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from strategies import ACCOUNT, MEMBERSHIP, REGION, any_requests, arn, minimal_request, valid_requests
 from test_validator_agrees import ODD_REQUESTS, WHOLE
 
+from batchsubmit.manifest.check import Inventory, Terms, take_inventory
+from batchsubmit.manifest.file import Spooled
 from batchsubmit.schema import Fault, RequestChecker, canonical, without_nulls
-from batchsubmit.sources.inventory import Inventory, Terms, take_inventory
 from batchsubmit.sources.open import open_reader
-from batchsubmit.sources.spool import Spooled
 
 OTHER = "fedcba98-7654-3210-fedc-ba9876543210"
 COLUMNS = {

@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from batchsubmit.book import Book
-from batchsubmit.cleanrooms import JobDetails, JobPage, JobsApi
+from batchsubmit.cleanrooms.api import JobDetails, JobPage, JobsApi
 from batchsubmit.config import Settings
-from batchsubmit.engine.machinery import Gates, Machinery, Surroundings
-from batchsubmit.jobs import Event, Job, Outcome
+from batchsubmit.core.jobs import Event, Job, Outcome
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.source import Source
 from batchsubmit.ledger.sole import SoleWriter
 from batchsubmit.pacing import Pace, RateGate
-from batchsubmit.recorder import Recorder
-from batchsubmit.sources.delivery import Source
-from batchsubmit.stopping import Stop
+from batchsubmit.submit.build import Gates, Machinery, Surroundings
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop
 from simulation.loop import VirtualClock
 
 _Result = TypeVar("_Result")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from batchsubmit.jobs import Job
+from batchsubmit.core.jobs import Job
 
 _PREFIX: Final = "simulated-"
 _DATA: Final = {"mlInputChannelArn": "simulated"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from webhook import Hook, listening
 
-from batchsubmit.app.afterwards import Afterwards, Deeds, follow_up, tell_of_failure
+from batchsubmit.app.after_run import Afterwards, Deeds, follow_up, tell_of_failure
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.handover.notices import Webhook
 from batchsubmit.report.summary import Summary

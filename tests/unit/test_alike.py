@@ -1,7 +1,7 @@
 """Problems sorted by kind: each is read once, and all are counted."""
 
+from batchsubmit.manifest.rows import Problem
 from batchsubmit.sources.alike import MOST_KINDS, Alike
-from batchsubmit.sources.rows import Problem
 
 
 def problem(line: int, wrong: str, path: str = "name") -> Problem:

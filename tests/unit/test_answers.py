@@ -8,7 +8,7 @@ from conftest import job_arn, job_named
 from strategies import MEMBERSHIP
 
 from batchsubmit.aws import THROTTLING_CODES
-from batchsubmit.cleanrooms.answers import (
+from batchsubmit.cleanrooms.responses import (
     TRANSIENT_CODES,
     read_details,
     read_page,
@@ -16,7 +16,7 @@ from batchsubmit.cleanrooms.answers import (
     read_retry_after,
     read_start,
 )
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     Accepted,
     Conflicted,
     Denied,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from batchsubmit.config import SubmitSettings
 from batchsubmit.errors import UsageError
-from batchsubmit.handover.batchid import expand, expand_path, placeholders, placeholders_at, zone_named
+from batchsubmit.outputs.templates import expand, expand_path, placeholders, placeholders_at, zone_named
 
 BERLIN = zone_named("Europe/Berlin")
 NOON = time(12)

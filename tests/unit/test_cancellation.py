@@ -15,24 +15,24 @@ from conftest import job_named
 from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual import SlowLedger, Wire
 
-from batchsubmit.book import Book
-from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.cleanrooms.reads import Catalog
 from batchsubmit.clock import Clock, SystemClock
 from batchsubmit.config import LookupSettings, RetrySettings
+from batchsubmit.core.jobs import Conflicted, Job, Outcome, Throttled, Uncertain
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import UNDECIDED, JobState, Phase
 from batchsubmit.errors import LedgerError
-from batchsubmit.jobs import Conflicted, Job, Outcome, Throttled, Uncertain
-from batchsubmit.ledger import Ledger
+from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.ledger.folding import read_book
 from batchsubmit.ledger.storage import LedgerFile
-from batchsubmit.lookup import Lookup
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
-from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.states import UNDECIDED, JobState, Phase
-from batchsubmit.stopping import Stop
-from batchsubmit.submitter import Submitter
+from batchsubmit.submit.lookup import Lookup
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop
+from batchsubmit.submit.submitter import Submitter
 
 JOB = job_named("a")
 FREE = SandboxSettings(per_membership=0, per_account=0, seed=1)

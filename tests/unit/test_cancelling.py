@@ -8,17 +8,17 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.cancelling import Canceller, Ends, Standing, chosen, look, standing
-from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.cleanrooms.reads import Catalog
 from batchsubmit.config import RetrySettings, SlotSettings
-from batchsubmit.jobs import Accepted, Conflicted, Denied, Finished, NotSent, Throttled, Uncertain
+from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Finished, NotSent, Throttled, Uncertain
+from batchsubmit.core.states import JobState, Phase
 from batchsubmit.ledger.memory import MemoryLedger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
-from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.states import JobState, Phase
-from batchsubmit.stopping import Stop, StopReason
+from batchsubmit.submit.cancel import Canceller, Ends, Standing, chosen, look, standing
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop, StopReason
 
 CANCEL = "CancelTrainedModelInferenceJob"
 

@@ -6,10 +6,10 @@ import pytest
 from conftest import FakeClock, job_named
 from strategies import MEMBERSHIP, arn
 
-from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.cleanrooms.reads import Catalog, ReadError
 from batchsubmit.config import RetrySettings
-from batchsubmit.jobs import Denied, NotSent, Outcome, Rejected, Throttled, Uncertain
+from batchsubmit.core.jobs import Denied, NotSent, Outcome, Rejected, Throttled, Uncertain
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 
 LIST = "ListTrainedModelInferenceJobs"

@@ -4,12 +4,12 @@ import msgspec
 import pytest
 from nights import MEMBERSHIPS, Night, Story
 
-from batchsubmit.book import Book
-from batchsubmit.jobs import Duplicate, Unrecognised
-from batchsubmit.report.chronicle import Chronicle
+from batchsubmit.core.jobs import Duplicate, Unrecognised
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import Phase
 from batchsubmit.report.history import History
+from batchsubmit.report.timeline import Chronicle
 from batchsubmit.report.waits import Cause
-from batchsubmit.states import Phase
 
 
 def told(story: Story) -> dict[str, History]:

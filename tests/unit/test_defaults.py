@@ -6,8 +6,8 @@ import pytest
 from strategies import minimal_request
 
 from batchsubmit.errors import UsageError
+from batchsubmit.manifest.defaults import Defaults, complete, parse_template
 from batchsubmit.schema import Fault, RequestChecker, canonical
-from batchsubmit.sources.defaults import Defaults, complete, parse_template
 
 CHECKER = RequestChecker()
 

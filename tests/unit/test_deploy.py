@@ -25,8 +25,8 @@ from deployed import (
 )
 
 from batchsubmit import __version__
-from batchsubmit.app.grace import LAST_SECONDS
-from batchsubmit.cli import commands
+from batchsubmit.app.shutdown import LAST_SECONDS
+from batchsubmit.cli.main import commands
 from batchsubmit.config import Settings, load_settings
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.observers.readings import LaneReading, Readings

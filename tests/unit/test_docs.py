@@ -14,12 +14,12 @@ from settings_table import HEAD, settings_table
 
 from batchsubmit import exits
 from batchsubmit.cleanrooms.quotas import Quotas, quotas_in
-from batchsubmit.cli import commands
+from batchsubmit.cli.main import commands
 from batchsubmit.cli.manual import manual
 from batchsubmit.config import Settings, load_settings, setting_names
-from batchsubmit.jobs import Event
+from batchsubmit.core.jobs import Event
 from batchsubmit.report.rows import COLUMNS
-from batchsubmit.sandbox.slots import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
+from batchsubmit.sandbox.quotas import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
 from batchsubmit.slots.scheduler import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from batchsubmit.jobs import Absent, Finished, Intent, JobRejected, Refused, Stamp, Submitted, Unknown
+from batchsubmit.core.jobs import Absent, Finished, Intent, JobRejected, Refused, Stamp, Submitted, Unknown
 from batchsubmit.observers.metrics import MOST_CODES, Metrics
 from batchsubmit.observers.readings import LaneReading, Readings
 from batchsubmit.observers.state import MOST_LANES

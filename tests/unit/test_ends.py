@@ -10,18 +10,18 @@ from simulation.loop import VirtualClock
 from strategies import MEMBERSHIP
 from virtual import running_loop, virtually
 
-from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import MemoryCleanRooms
+from batchsubmit.cleanrooms.reads import Catalog
 from batchsubmit.config import RetrySettings, SlotSettings
-from batchsubmit.jobs import Accepted, Finished, Intent, Job, Submitted
+from batchsubmit.core.jobs import Accepted, Finished, Intent, Job, Submitted
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, Item, MemoryTable
-from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.slots import Durations, Poll, Slots
-from batchsubmit.stopping import Stop
-from batchsubmit.watch import Watcher
+from batchsubmit.submit.poller import Watcher
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop
 
 RUNS_SECONDS = 60
 

@@ -11,14 +11,11 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, job_named, request_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.cleanrooms.reads import Catalog
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
-from batchsubmit.engine.crew import Crew, Limits
-from batchsubmit.engine.loop import Engine
-from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     Absent,
     Denied,
     Event,
@@ -32,22 +29,25 @@ from batchsubmit.jobs import (
     Submitted,
     Uncertain,
 )
-from batchsubmit.ledger.claiming import Claims
+from batchsubmit.core.states import Phase, decide
+from batchsubmit.engine.crew import Crew, Limits
+from batchsubmit.errors import StoppedError
+from batchsubmit.ledger.claims import Claims
 from batchsubmit.ledger.memory import MemoryLedger
-from batchsubmit.lookup import Lookup
+from batchsubmit.manifest.check import Terms, take_inventory
+from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
-from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
 from batchsubmit.slots import Durations, Slots
-from batchsubmit.sources.inventory import Terms, take_inventory
-from batchsubmit.sources.manifest import ManifestSource
 from batchsubmit.sources.open import open_reader
-from batchsubmit.sources.spool import Spooled
-from batchsubmit.states import Phase, decide
-from batchsubmit.stopping import Stop, StopReason
-from batchsubmit.submitter import Submitter
-from batchsubmit.watch import Watcher
+from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.lookup import Lookup
+from batchsubmit.submit.poller import Watcher
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.submit.submitter import Submitter
 
 FREE = SandboxSettings(per_membership=0, per_account=0, job_seconds=3600)
 START = "StartTrainedModelInferenceJob"

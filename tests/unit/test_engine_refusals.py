@@ -4,8 +4,8 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, job_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.engine.refusals import Denials, Holds, quota_words
-from batchsubmit.jobs import OtherQuotaExceeded
+from batchsubmit.core.jobs import OtherQuotaExceeded
+from batchsubmit.submit.refusals import Denials, Holds, quota_words
 
 SPENT = OtherQuotaExceeded("ServiceQuotaExceededException", "", "Data access budget", 0)
 

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from batchsubmit.clock import timestamp
+from batchsubmit.core.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Share, Submitted
 from batchsubmit.forecast import Finish, Kind, Lane, Progress, Quotas, Times, Word, forecast, lanes_of
-from batchsubmit.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Share, Submitted
 
 BEGIN = datetime(2026, 11, 23, tzinfo=UTC)
 KIND = Kind("model", "ml.m5.xlarge")

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from virtual import virtually
 
-from batchsubmit.app.grace import LAST_SECONDS, Grace
+from batchsubmit.app.shutdown import LAST_SECONDS, Grace
 from batchsubmit.errors import StoppedError
-from batchsubmit.stopping import Stop, StopReason
+from batchsubmit.submit.stopping import Stop, StopReason
 
 
 def now() -> float:

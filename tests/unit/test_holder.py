@@ -6,7 +6,7 @@ import pytest
 from conftest import EPOCH
 
 from batchsubmit.clock import timestamp
-from batchsubmit.jobs import RunEnded, RunStarted
+from batchsubmit.core.jobs import RunEnded, RunStarted
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.ledger.folding import read_book
 from batchsubmit.ledger.holder import holding_run

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from conftest import FakeClock, job_named
 from strategies import arn
 
-from batchsubmit.cleanrooms.catalog import Resources
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.cleanrooms.reads import Resources
 from batchsubmit.config import RetrySettings, SlotSettings
-from batchsubmit.engine.inputs import Inputs
-from batchsubmit.engine.underway import UnderWay
-from batchsubmit.jobs import Job, Outcome, Uncertain
+from batchsubmit.core.jobs import Job, Outcome, Uncertain
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.stopping import Stop, StopReason
+from batchsubmit.submit.in_progress import UnderWay
+from batchsubmit.submit.inputs import Inputs
+from batchsubmit.submit.stopping import Stop, StopReason
 
 MODEL, CHANNEL = arn("trained-model", "one"), arn("ml-input-channel")
 

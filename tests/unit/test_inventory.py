@@ -9,14 +9,14 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, request_named
 from strategies import ACCOUNT, MEMBERSHIP, REGION, arn
 
+from batchsubmit.core.jobs import JobRejected
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import JobRejected
+from batchsubmit.manifest.check import MAX_PROBLEMS, Inventory, Terms, take_inventory
+from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.index import job_at
+from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.index import job_at
-from batchsubmit.sources.inventory import MAX_PROBLEMS, Inventory, Terms, take_inventory
 from batchsubmit.sources.open import open_reader
-from batchsubmit.sources.rows import Reader
-from batchsubmit.sources.spool import Spooled
 
 ACCOUNTLESS = "999988887777"
 

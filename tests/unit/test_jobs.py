@@ -7,7 +7,7 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, job_named, request_named
 from strategies import arn
 
-from batchsubmit.jobs import job_digest, key_text, results_place
+from batchsubmit.core.jobs import job_digest, key_text, results_place
 
 
 def test_a_key_is_26_lower_case_characters_that_a_tag_can_carry() -> None:

@@ -5,9 +5,9 @@ import socket
 import subprocess
 import sys
 
-from batchsubmit.book import Book
 from batchsubmit.cli.last_run import last_run_words
-from batchsubmit.jobs import RunEnded, RunStarted
+from batchsubmit.core.jobs import RunEnded, RunStarted
+from batchsubmit.core.ledger_state import Book
 
 AT = "2026-11-23T16:00:00.000000Z"
 

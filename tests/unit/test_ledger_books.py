@@ -7,13 +7,13 @@ import pytest
 from conftest import FakeClock
 from fleetwork import AT, events_in, intent, submitted
 
-from batchsubmit.app.shift import LedgerBooks
-from batchsubmit.jobs import JobRejected
+from batchsubmit.app.worker_run import LedgerBooks
+from batchsubmit.core.jobs import JobRejected
+from batchsubmit.core.states import Action
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import MemoryTable
-from batchsubmit.recorder import Recorder
-from batchsubmit.states import Action
+from batchsubmit.submit.recorder import Recorder
 
 POISON = JobRejected(at=AT, job="p", membership="", name="", code="NotJson", message="message p: no JSON", attempt=0)
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from strategies import MEMBERSHIP
 
 from batchsubmit.clock import timestamp
-from batchsubmit.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Submitted, Unknown
-from batchsubmit.observers.watching import picture, sentence, slots, watch
+from batchsubmit.core.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Submitted, Unknown
+from batchsubmit.observers.live import picture, sentence, slots, watch
 from batchsubmit.report.live import Lane, Live
 
 

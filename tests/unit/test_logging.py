@@ -10,9 +10,9 @@ import pytest
 import structlog
 from conftest import job_arn, job_named
 
-from batchsubmit.cli.logging import configure_logging
+from batchsubmit.cli.logs import configure_logging
 from batchsubmit.config import LogSettings
-from batchsubmit.jobs import Submitted
+from batchsubmit.core.jobs import Submitted
 from batchsubmit.observers.logs import LogObserver, bind_run, bind_worker
 
 JOB = job_named("one")

@@ -11,12 +11,11 @@ from conftest import OTHER_MEMBERSHIP, job_arn, job_named
 from simulation.loop import EPOCH, VirtualClock
 from virtual import running_loop, virtually
 
-from batchsubmit.cleanrooms import JobDetails, JobPage
-from batchsubmit.cleanrooms.catalog import Catalog
+from batchsubmit.cleanrooms.api import JobDetails, JobPage
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.cleanrooms.reads import Catalog
 from batchsubmit.config import LookupSettings, RetrySettings
-from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     KEY_TAG,
     Absent,
     Accepted,
@@ -33,12 +32,13 @@ from batchsubmit.jobs import (
     Uncertain,
     Unknown,
 )
+from batchsubmit.core.states import Phase
+from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.memory import MemoryLedger
-from batchsubmit.lookup import Finding, Found, Lookup, NotThere, Undecided
-from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.states import Phase
-from batchsubmit.stopping import Stop, StopReason
+from batchsubmit.submit.lookup import Finding, Found, Lookup, NotThere, Undecided
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop, StopReason
 
 LIST, GET = "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
 SETTLE_SECONDS = 10.0

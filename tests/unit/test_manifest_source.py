@@ -9,13 +9,13 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, request_named
 from strategies import MEMBERSHIP
 
+from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
+from batchsubmit.manifest.check import Inventory, Terms, take_inventory
+from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.inventory import Inventory, Terms, take_inventory
-from batchsubmit.sources.manifest import ManifestSource
 from batchsubmit.sources.open import open_reader
-from batchsubmit.sources.spool import Spooled
-from batchsubmit.states import Action
 
 ROWS = [
     request_named("a"),

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
     Finished,

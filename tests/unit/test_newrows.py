@@ -6,11 +6,11 @@ import pytest
 from conftest import CSV_HEADER, EPOCH, OTHER_MEMBERSHIP, csv_text, job_named, request_named, write_jsonl
 from strategies import MEMBERSHIP, REGION, arn
 
-from batchsubmit.book import Book
 from batchsubmit.clock import timestamp
 from batchsubmit.config import Settings
+from batchsubmit.core.jobs import RunStarted, Submitted, job_digest, key_text
+from batchsubmit.core.ledger_state import Book
 from batchsubmit.errors import UsageError
-from batchsubmit.jobs import RunStarted, Submitted, job_digest, key_text
 from batchsubmit.schema import canonical
 from batchsubmit.standing.newrows import NewRow, NewRows, read_new_rows
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from batchsubmit.app.afterwards import Afterwards
+from batchsubmit.app.after_run import Afterwards
 from batchsubmit.app.run import SubmitOptions
-from batchsubmit.cli.night import read_request
+from batchsubmit.cli.request import read_request
 from batchsubmit.config import load_settings
 from batchsubmit.errors import UsageError
 from batchsubmit.handover.notices import Topic, Webhook
-from batchsubmit.handover.uploads import Destination
+from batchsubmit.outputs.upload import Destination
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EVENING = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)

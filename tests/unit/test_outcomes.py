@@ -2,9 +2,9 @@
 
 from conftest import job_arn, job_named
 
-from batchsubmit import jobs
 from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeWatch, Submitted, Unknown
-from batchsubmit.book import Book
+from batchsubmit.core import jobs
+from batchsubmit.core.ledger_state import Book
 
 AT = "2026-11-23T00:00:00.000000Z"
 ONE, TWO, OTHER = job_named("one"), job_named("two"), job_named("other")

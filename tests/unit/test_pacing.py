@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from batchsubmit.config import RetrySettings
-from batchsubmit.jobs import Accepted, Conflicted, NotSent, Outcome, QuotaExceeded, Rejected, Throttled, Uncertain
+from batchsubmit.core.jobs import Accepted, Conflicted, NotSent, Outcome, QuotaExceeded, Rejected, Throttled, Uncertain
 from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
 
 THROTTLED = Throttled("ThrottlingException", "")

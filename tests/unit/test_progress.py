@@ -8,9 +8,9 @@ import pytest
 from conftest import FakeClock
 from rich.console import Console
 
-from batchsubmit.jobs import Finished, Intent, JobEvent, JobRejected, RefusalCause, Refused, Submitted, Unknown
+from batchsubmit.core.jobs import Finished, Intent, JobEvent, JobRejected, RefusalCause, Refused, Submitted, Unknown
+from batchsubmit.observers.counts import Tally
 from batchsubmit.observers.progress import Meter, elapsed, showing
-from batchsubmit.observers.tally import Tally
 
 
 @dataclass

@@ -6,12 +6,12 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, job_arn, request_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.book import Book
-from batchsubmit.jobs import Intent, JobEvent, JobRejected, Submitted, job_digest, key_text
+from batchsubmit.core.jobs import Intent, JobEvent, JobRejected, Submitted, job_digest, key_text
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.manifest.index import Index
+from batchsubmit.manifest.progress import Prospect
+from batchsubmit.manifest.rows import Reader, Row
 from batchsubmit.schema import canonical
-from batchsubmit.sources.index import Index
-from batchsubmit.sources.rows import Reader, Row
-from batchsubmit.standing.prospect import Prospect
 
 AT = "2026-11-23T00:00:00.000000Z"
 

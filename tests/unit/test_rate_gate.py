@@ -12,7 +12,7 @@ from virtual import running_loop, virtually
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings
-from batchsubmit.jobs import Accepted, Throttled
+from batchsubmit.core.jobs import Accepted, Throttled
 from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 

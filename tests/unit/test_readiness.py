@@ -6,11 +6,11 @@ import pytest
 from strategies import MEMBERSHIP, arn
 
 from batchsubmit.app.readiness import MOST_CHECKED, Readier
-from batchsubmit.cleanrooms import Input
+from batchsubmit.cleanrooms.api import Input
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings
+from batchsubmit.core.jobs import Denied, Forbidden, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import Denied, Forbidden, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 
 MODEL = Input("trained model", MEMBERSHIP, arn("trained-model"))

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from nights import Story, write_story
 
+from batchsubmit.core.jobs import Unrecognised
 from batchsubmit.errors import LedgerError, UsageError
-from batchsubmit.jobs import Unrecognised
-from batchsubmit.ledger.lines import LineDamagedError, decode_entry
-from batchsubmit.ledger.reading import read_entries
+from batchsubmit.ledger.codec import LineDamagedError, decode_entry
+from batchsubmit.ledger.read import read_entries
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from nights import Story
 
-from batchsubmit.jobs import Event, RunEnded, RunStarted
+from batchsubmit.core.jobs import Event, RunEnded, RunStarted
 from batchsubmit.ledger.relook import as_told
 
 

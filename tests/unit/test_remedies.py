@@ -2,8 +2,8 @@
 
 import pytest
 
-from batchsubmit.jobs import Denied, Forbidden, RefusalCause
-from batchsubmit.remedies import POLICY, denied_action, forbidden_words, quota_words
+from batchsubmit.advice import POLICY, denied_action, forbidden_words, quota_words
+from batchsubmit.core.jobs import Denied, Forbidden, RefusalCause
 
 START = "StartTrainedModelInferenceJob"
 

@@ -5,14 +5,14 @@ from datetime import timedelta
 import pytest
 from nights import BEGIN, MEMBERSHIPS, Night, Story
 
-from batchsubmit.jobs import Share
-from batchsubmit.report.amounts import duration, number_ticks, share, time_ticks
-from batchsubmit.report.chronicle import Chronicle
+from batchsubmit.core.jobs import Share
 from batchsubmit.report.course import bars, grid, mean_running, peak_running, quota_steps, used_slot_seconds
-from batchsubmit.report.figures import Fate, Figures, spreads
 from batchsubmit.report.headline import STOPS, asked, headline
 from batchsubmit.report.history import LearnedQuota
-from batchsubmit.stopping import StopReason
+from batchsubmit.report.stats import Fate, Figures, spreads
+from batchsubmit.report.timeline import Chronicle
+from batchsubmit.report.units import duration, number_ticks, share, time_ticks
+from batchsubmit.submit.stopping import StopReason
 
 START = BEGIN.timestamp()
 

@@ -11,10 +11,10 @@ from itertools import pairwise
 import pytest
 from nights import HOSTILE, Night, Story
 
-from batchsubmit.jobs import Unrecognised
+from batchsubmit.core.jobs import Unrecognised
 from batchsubmit.report import jobtable
-from batchsubmit.report.chronicle import Chronicle
 from batchsubmit.report.page import Setting, page_parts
+from batchsubmit.report.timeline import Chronicle
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 

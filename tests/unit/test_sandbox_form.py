@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.sandbox.form import Form
+from batchsubmit.sandbox.http import Call, Routes
 from batchsubmit.sandbox.operations import OPERATIONS
 from batchsubmit.sandbox.refusals import Refusal
-from batchsubmit.sandbox.wire import Call, Routes
+from batchsubmit.sandbox.validation import Form
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
 OTHER = "99999999-2222-3333-4444-555555555555"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batchsubmit.errors import UsageError
-from batchsubmit.handover.saving import saving
+from batchsubmit.outputs.files import saving
 
 
 def test_a_file_takes_its_place_at_the_end(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from batchsubmit.cleanrooms.memory import Disturbance
 from batchsubmit.config import SlotSettings
-from batchsubmit.jobs import Denied
+from batchsubmit.core.jobs import Denied
 
 DEFAULTS = SlotSettings()
 TEN_MINUTES = SlotSettings(max_poll_seconds=10 * MINUTE)

@@ -9,14 +9,14 @@ import pytest
 from conftest import FakeClock
 from fleetwork import AT, events_in, intent, submitted
 
+from batchsubmit.core.jobs import Absent, Finished, JobRejected, Refused, Submitted, Unknown
+from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.jobs import Absent, Finished, JobRejected, Refused, Submitted, Unknown
-from batchsubmit.ledger import ClaimedArnError, LostJobError, Mine, Taken
+from batchsubmit.ledger.base import ClaimedArnError, LostJobError, Mine, Taken
+from batchsubmit.ledger.items import PAGE_CHARACTERS, session_address
 from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.rows import PAGE_CHARACTERS, session_address
 from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, Change, MemoryTable
-from batchsubmit.states import Phase
 from batchsubmit.verify.soundness import Audit
 
 TERMS = LeaseTerms(lease_seconds=12, call_seconds=4)

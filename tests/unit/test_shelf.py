@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from batchsubmit.cli import commands
+from batchsubmit.cli.main import commands
 from batchsubmit.cli.shelf import SUMMARIES, Shelf
 
 HEAVY = ("asyncio", "pydantic", "botocore", "aiohttp", "rich", "structlog", "msgspec", "json", "batchsubmit.config")

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.jobs import QuotaExceeded
+from batchsubmit.core.jobs import QuotaExceeded
 from batchsubmit.slots import Durations, JobClass, Poll, RunningJob, Sighting, Slots, Ticket
 
 KIND = JobClass("model", "ml.m5.large")

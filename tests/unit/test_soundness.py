@@ -4,7 +4,7 @@ import pytest
 from conftest import EPOCH, job_arn, job_named
 
 from batchsubmit.clock import timestamp
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
     Event,
@@ -19,7 +19,7 @@ from batchsubmit.jobs import (
     Submitted,
     Unknown,
 )
-from batchsubmit.states import Phase
+from batchsubmit.core.states import Phase
 from batchsubmit.verify.soundness import Audit
 
 AT = timestamp(EPOCH)

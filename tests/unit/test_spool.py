@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batchsubmit.errors import UsageError
-from batchsubmit.sources.spool import open_manifest, physical_lines
+from batchsubmit.manifest.file import open_manifest, physical_lines
 
 CONTENT = b"name,tags.a\njob,1\n"
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.sources.sqs.handback import delay_seconds, give_up, put_back
-from batchsubmit.sources.sqs.message import Message
-from batchsubmit.sources.sqs.outgoing import BATCH_BYTES, Outgoing, batches, text_attributes
-from batchsubmit.sources.sqs.terms import Terms, advice, overdue
+from batchsubmit.queue.acks import delay_seconds, give_up, put_back
+from batchsubmit.queue.message import Message
+from batchsubmit.queue.send import BATCH_BYTES, Outgoing, batches, text_attributes
+from batchsubmit.queue.settings import Terms, advice, overdue
 
 DAY = 86_400
 TWO_WEEKS = 14 * DAY

@@ -9,9 +9,9 @@ from conftest import job_named, request_named
 from hypothesis import given
 from strategies import JSON_VALUES, REGION
 
-from batchsubmit.jobs import job_digest, key_text
+from batchsubmit.core.jobs import job_digest, key_text
+from batchsubmit.queue.message import MOST_BYTES, Judge, Judgement, Message, Nothing, Pointer, Poison, Request
 from batchsubmit.schema import RequestChecker, canonical
-from batchsubmit.sources.sqs.message import MOST_BYTES, Judge, Judgement, Message, Nothing, Pointer, Poison, Request
 
 REQUEST = request_named("one")
 CHECKER = RequestChecker(region=REGION)

@@ -9,7 +9,7 @@ from batchsubmit.sources.sqs.counters import QueueCounters
 from batchsubmit.sources.sqs.removal import Removal
 
 if TYPE_CHECKING:
-    from batchsubmit.sources.sqs.queue import Queue
+    from batchsubmit.queue.client import Queue
 
 
 class HalfFailing(MemorySqs):

@@ -15,18 +15,18 @@ from strategies import MEMBERSHIP, REGION
 from virtual import running_loop, virtually
 
 from batchsubmit.config import Settings, WorkerSettings
-from batchsubmit.jobs import JobRejected
+from batchsubmit.core.jobs import JobRejected
+from batchsubmit.core.states import Action
+from batchsubmit.queue.message import Judge
+from batchsubmit.queue.open import Served, make_site
+from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 from batchsubmit.sources.sqs.counters import QueueCounters
-from batchsubmit.sources.sqs.message import Judge
-from batchsubmit.sources.sqs.site import Served, make_site
-from batchsubmit.sources.sqs.source import SqsSource
-from batchsubmit.states import Action
 
 if TYPE_CHECKING:
+    from batchsubmit.core.source import Delivery
     from batchsubmit.errors import StoppedError
-    from batchsubmit.sources.delivery import Delivery
-    from batchsubmit.sources.sqs.queue import Queue
+    from batchsubmit.queue.client import Queue
 
 HOUR = 3600.0
 DAY = 24 * HOUR

@@ -2,8 +2,7 @@
 
 import pytest
 
-from batchsubmit.book import Book
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
     Finished,
@@ -16,7 +15,8 @@ from batchsubmit.jobs import (
     Submitted,
     Unknown,
 )
-from batchsubmit.states import UNDECIDED, Action, JobState, Phase, decide, fold
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import UNDECIDED, Action, JobState, Phase, decide, fold
 
 JOB = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 INTENT = Intent(**JOB, attempt=1, trained_model="model")

@@ -10,8 +10,8 @@ import pytest
 from conftest import EPOCH, FakeClock
 
 from batchsubmit.errors import UsageError
-from batchsubmit.handover.batchid import zone_named
-from batchsubmit.stopping import (
+from batchsubmit.outputs.templates import zone_named
+from batchsubmit.submit.stopping import (
     NO_LIMIT,
     FailureLimit,
     Stop,

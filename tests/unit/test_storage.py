@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from batchsubmit.core.jobs import Event, Intent, RunEnded, RunStarted, Submitted
+from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.jobs import Event, Intent, RunEnded, RunStarted, Submitted
+from batchsubmit.ledger.codec import decode_line, encode_line
 from batchsubmit.ledger.folding import read_book
-from batchsubmit.ledger.lines import decode_line, encode_line
 from batchsubmit.ledger.storage import LedgerFile
-from batchsubmit.states import Phase
 
 AT = "2026-11-23T00:00:00.000000Z"
 STARTED = RunStarted(

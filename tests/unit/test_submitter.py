@@ -7,11 +7,10 @@ import pytest
 from conftest import FakeClock, job_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.cleanrooms import JobDetails, JobPage
+from batchsubmit.cleanrooms.api import JobDetails, JobPage
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings
-from batchsubmit.errors import StoppedError
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     KEY_TAG,
     Accepted,
     Conflicted,
@@ -33,14 +32,15 @@ from batchsubmit.jobs import (
     Uncertain,
     Unknown,
 )
-from batchsubmit.ledger import LostJobError
+from batchsubmit.errors import StoppedError
+from batchsubmit.ledger.base import LostJobError
 from batchsubmit.ledger.memory import MemoryLedger
-from batchsubmit.observers.tally import Tally
+from batchsubmit.observers.counts import Tally
 from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
-from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.stopping import Stop, StopReason
-from batchsubmit.submitter import GivenUp, Submitter, Withdrawn
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.submit.submitter import GivenUp, Submitter, Withdrawn
 
 JOB = job_named("a")
 THROTTLED = Throttled("ThrottlingException", "Rate exceeded")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from nights import BEGIN, HOSTILE, Night, Story
 
 from batchsubmit.errors import UsageError
-from batchsubmit.report.chronicle import Chronicle
+from batchsubmit.report.export import FORMATS, guarded, unguarded, write_csv, write_jsonl, write_parquet
 from batchsubmit.report.rows import COLUMNS, Kind, export_rows
-from batchsubmit.report.tables import FORMATS, guarded, unguarded, write_csv, write_jsonl, write_parquet
+from batchsubmit.report.timeline import Chronicle
 from batchsubmit.report.waits import Cause
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from fleetwork import AT, events_in, intent, submitted
 
+from batchsubmit.core.jobs import EarlierRejected, Event, Refused, RunEnded, RunStarted
+from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, UsageError
-from batchsubmit.jobs import EarlierRejected, Event, Refused, RunEnded, RunStarted
+from batchsubmit.ledger.items import job_address
 from batchsubmit.ledger.location import TableLocation, parse_location
-from batchsubmit.ledger.reading import read_ledger
-from batchsubmit.ledger.rows import job_address
+from batchsubmit.ledger.read import read_ledger
 from batchsubmit.ledger.sorting import sort_lines
 from batchsubmit.ledger.table import Change, MemoryTable
 from batchsubmit.ledger.transfer import export_events, import_events
-from batchsubmit.states import Phase
 from batchsubmit.verify.soundness import Audit
 
 STARTED = RunStarted(at=AT, run="r", batch="", manifest="m", manifest_sha256="", version="1", holder="h")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batchsubmit.remedies import CANCEL_POLICY, POLICY, QUOTA_REQUEST
+from batchsubmit.advice import CANCEL_POLICY, POLICY, QUOTA_REQUEST
 
 ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Troubleshooting\n", 1)[1].split("\n## ", 1)[0]

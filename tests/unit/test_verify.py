@@ -7,11 +7,11 @@ import pytest
 from conftest import EPOCH, OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.cleanrooms.catalog import Catalog, ReadError
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.cleanrooms.reads import Catalog, ReadError
 from batchsubmit.clock import timestamp
 from batchsubmit.config import RetrySettings
-from batchsubmit.jobs import (
+from batchsubmit.core.jobs import (
     KEY_TAG,
     Accepted,
     Denied,
@@ -30,11 +30,11 @@ from batchsubmit.jobs import (
     Uncertain,
     Unknown,
 )
+from batchsubmit.core.states import Action, decide
 from batchsubmit.ledger.memory import MemoryLedger
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.standing.newrows import NewRow, NewRows
-from batchsubmit.states import Action, decide
 from batchsubmit.verify.service import Discrepancy, Kind, Known, Verifier, unexplained
 from batchsubmit.verify.soundness import Audit
 

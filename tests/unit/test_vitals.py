@@ -2,8 +2,8 @@
 
 from conftest import FakeClock
 
+from batchsubmit.health.check import probe_url
 from batchsubmit.probes import unmet
-from batchsubmit.probes.check import probe_url
 from batchsubmit.probes.vitals import Contact, Pulse
 
 

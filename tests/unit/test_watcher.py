@@ -8,22 +8,22 @@ from scheduling import MemorySource
 from simulation.loop import VirtualClock
 from virtual import SlowLedger, running_loop, virtually
 
-from batchsubmit.cleanrooms.catalog import Catalog
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
+from batchsubmit.cleanrooms.reads import Catalog
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
+from batchsubmit.core.jobs import Accepted, Denied, Finished, Job, Outcome, Rejected, Submitted, Uncertain
 from batchsubmit.engine.crew import Crew, Limits
-from batchsubmit.engine.loop import Engine
-from batchsubmit.jobs import Accepted, Denied, Finished, Job, Outcome, Rejected, Submitted, Uncertain
-from batchsubmit.ledger.claiming import Claims
-from batchsubmit.lookup import Lookup
-from batchsubmit.observers.tally import Tally
+from batchsubmit.ledger.claims import Claims
+from batchsubmit.observers.counts import Tally
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
-from batchsubmit.recorder import Recorder
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.slots import Durations, Slots
-from batchsubmit.stopping import Stop, StopReason
-from batchsubmit.submitter import Submitter
-from batchsubmit.watch import Watcher
+from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.lookup import Lookup
+from batchsubmit.submit.poller import Watcher
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.submit.submitter import Submitter
 
 LIST, GET = "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
 

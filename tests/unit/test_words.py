@@ -3,7 +3,7 @@
 import pytest
 from test_summary import summary
 
-from batchsubmit.cli.words import closing_words
+from batchsubmit.cli.summary import closing_words
 from batchsubmit.report.summary import UnknownJob
 
 

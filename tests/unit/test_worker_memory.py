@@ -18,29 +18,29 @@ from strategies import REGION
 from test_sqs_source import body
 from virtual import running_loop, virtually
 
-from batchsubmit.app.shift import LedgerBooks
+from batchsubmit.app.worker_run import LedgerBooks
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RateSettings, Settings, WorkerSettings
-from batchsubmit.engine.machinery import Gates, Machinery, Surroundings
-from batchsubmit.jobs import Uncertain
+from batchsubmit.core.jobs import Uncertain
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import open_shared
 from batchsubmit.ledger.table import MemoryTable
+from batchsubmit.observers.counts import Tally
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.observers.readings import Readings
-from batchsubmit.observers.tally import Tally
 from batchsubmit.pacing import Pace, RateGate
-from batchsubmit.recorder import Recorder
+from batchsubmit.queue.message import Judge
+from batchsubmit.queue.open import Served, make_site
+from batchsubmit.queue.source import SqsSource
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
 from batchsubmit.sources.sqs.counters import QueueCounters
-from batchsubmit.sources.sqs.message import Judge
-from batchsubmit.sources.sqs.site import Served, make_site
-from batchsubmit.sources.sqs.source import SqsSource
-from batchsubmit.stopping import Stop, StopReason
+from batchsubmit.submit.build import Gates, Machinery, Surroundings
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop, StopReason
 
 if TYPE_CHECKING:
-    from batchsubmit.sources.sqs.queue import Queue
+    from batchsubmit.queue.client import Queue
 
 OUTSIDE = (
     MemorySqs,

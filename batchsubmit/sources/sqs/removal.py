@@ -8,9 +8,9 @@ from collections import deque
 
 import structlog
 
+from batchsubmit.queue.client import Queue
+from batchsubmit.queue.send import MOST_ENTRIES
 from batchsubmit.sources.sqs.counters import QueueCounters
-from batchsubmit.sources.sqs.outgoing import MOST_ENTRIES
-from batchsubmit.sources.sqs.queue import Queue
 from batchsubmit.sources.sqs.trouble import QueueBusyError, QueueError
 
 _MOST_TRIES = 5

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 
 from batchsubmit.config import Settings
 from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.queue.client import Queue, open_queue
+from batchsubmit.queue.open import Served
+from batchsubmit.queue.settings import Terms, advice
 from batchsubmit.sources.sqs.counters import QueueCounters
-from batchsubmit.sources.sqs.queue import Queue, open_queue
-from batchsubmit.sources.sqs.site import Served
-from batchsubmit.sources.sqs.terms import Terms, advice
 from batchsubmit.sources.sqs.trouble import QueueBusyError, QueueError, QueueGoneError
 
 

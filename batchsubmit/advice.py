@@ -1,0 +1,61 @@
+"""What a person can do about a refusal of the service: the IAM action to allow, the quota to raise. Pure words.
+
+Which refusal is which is decided in `cleanrooms.answers`; nothing is decided here.
+"""
+
+import re
+from collections.abc import Mapping
+
+from batchsubmit.core.jobs import Denied, Forbidden, RefusalCause
+from batchsubmit.text import printable
+
+POLICY = "configs/deploy/iam-submit.json"
+CANCEL_POLICY = "configs/deploy/iam-cancel.json"
+"""The policies that allow all that `submit` and `cancel` call, one action a line."""
+
+QUOTA_SERVICE = "cleanrooms-ml"
+"""The service's code in Service Quotas."""
+
+_ACTION = re.compile(r"not authorized to perform:? ([\w-]+:\w+)")
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+
+
+def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
+    """Say what was refused and how to mend it; the service's own words come first."""
+    said = f"{operation}: {refusal.code}: {refusal.message}".rstrip(": ")
+    if refusal.cause is RefusalCause.DENIED:
+        return f"{said}. Allow {denied_action(operation, refusal.message)}, a line of {policy(operation)}"
+    if refusal.cause is RefusalCause.WRONG_ENDPOINT:
+        return said  # and it asks for the endpoint itself
+    if refusal.code in _EXPIRED:
+        return f"{said}. The credentials have expired: renew them (aws sso login, or a new session of the role)"
+    return f"{said}. The credentials are not accepted: aws sts get-caller-identity shows whose they are"
+
+
+def policy(operation: str) -> str:
+    """The example policy that has an operation."""
+    return CANCEL_POLICY if operation.startswith("Cancel") else POLICY
+
+
+def denied_action(operation: str, message: str) -> str:
+    """The IAM action that is missing: the one that the service names (a Start may lack TagResource), or the call's."""
+    named = _ACTION.search(message)
+    return named[1] if named else f"{QUOTA_SERVICE}:{operation}"
+
+
+QUOTA_REQUEST = (
+    f"aws service-quotas request-service-quota-increase --service-code {QUOTA_SERVICE} --quota-code CODE "
+    "--desired-value N, with L-0F77DDDB for a membership and L-249F4B83 for an account"
+)
+"""How to ask for more slots; the codes stand in AWS's "Quotas for Clean Rooms ML"."""
+
+
+def codes_words(codes: Mapping[str, int]) -> str:
+    """Say how many jobs ended badly for which code, the most frequent first."""
+    return printable(", ".join(f"{code} {count:,}" for code, count in sorted(codes.items(), key=lambda pair: -pair[1])))
+
+
+def quota_words(name: str, limit: float | None) -> str:
+    """Say which quota it is, by the service's own name where it told one, and how high."""
+    quota = f"the quota {name!r}" if name else "the quota of jobs pending or running at once"
+    return quota if limit is None else f"{quota} of {limit:g}"

@@ -1,0 +1,214 @@
+"""Assembly: opens manifest, ledger, sandbox and client, puts the engine together, and lets it run.
+
+Nothing is decided here that a smaller module could decide, and nothing is printed.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from batchsubmit.app.progress import Display
+from batchsubmit.app.run import Run, SubmitOptions
+from batchsubmit.app.workplace import Workplace
+from batchsubmit.aws import resolve_region
+from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
+from batchsubmit.cleanrooms.quotas import read_quotas
+from batchsubmit.clock import SystemClock
+from batchsubmit.config import Settings
+from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.states import Action
+from batchsubmit.errors import ManifestError, StoppedError, UsageError
+from batchsubmit.ledger.location import Location
+from batchsubmit.ledger.open import open_for_writing
+from batchsubmit.manifest.check import Inventory, Terms
+from batchsubmit.manifest.file import Spooled, open_manifest
+from batchsubmit.manifest.progress import Prospect
+from batchsubmit.manifest.rows import Reader
+from batchsubmit.manifest.source import ManifestSource
+from batchsubmit.observers.base import Observer
+from batchsubmit.report.summary import Summary
+from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
+from batchsubmit.schema import RowWarning
+from batchsubmit.sources.checked import check_manifest
+from batchsubmit.standing.overwritten import ledger_warnings
+from batchsubmit.submit.stopping import Stop, stop_at, stop_on_signals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undertaking:
+    """A manifest that was checked and a ledger that is ours: all that is needed but the service."""
+
+    run: Run
+    spooled: Spooled
+    reader: Reader
+    settings: Settings
+    region: str
+    path: Location
+
+
+Approve = Callable[[Undertaking], Awaitable[None]]
+"""Looks at what is about to be sent; raises StoppedError where it is not to be."""
+
+
+async def submit(
+    options: SubmitOptions,
+    settings: Settings,
+    *,
+    observers: Sequence[Observer] = (),
+    display: Display = nullcontext,
+    approve: Approve | None = None,
+) -> Summary:
+    """Submit every job of a manifest that the ledger does not know to be submitted; signals end it in good order.
+
+    `approve` is asked once everything is checked and the ledger is ours, before anything is written or sent.
+
+    Raises ManifestError (problems in rows; nothing was sent), UsageError, LedgerError, StoppedError.
+    """
+    stop = Stop()
+    task = asyncio.current_task()
+    region = region_of_run(options, settings)
+    with stop_on_signals(stop, at_once=lambda: task.cancel() if task else None):
+        async with (
+            open_manifest(options.manifest, region=region) as spooled,
+            open_undertaking(spooled, options, settings, region=region, stop=stop) as undertaking,
+        ):
+            if approve is not None:
+                await _approved(undertaking, approve)
+            return await carry_out(undertaking, observers=observers, display=display)
+
+
+async def _approved(undertaking: Undertaking, approve: Approve) -> None:
+    """Go on where it is approved; else leave no ledger behind that was not there before."""
+    try:
+        await approve(undertaking)
+    except StoppedError:
+        path = undertaking.path
+        if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
+            path.unlink()
+        raise
+
+
+def region_of_run(options: SubmitOptions, settings: Settings) -> str | None:
+    """Find the region; None where only the manifest tells it, in a rehearsal. Raises UsageError."""
+    region = settings.aws.region if options.sandbox else resolve_region(settings.aws)
+    if not (region or options.sandbox):
+        raise UsageError("no AWS region: set AWS_REGION, or region under [aws] in the settings")
+    return region
+
+
+@asynccontextmanager
+async def open_undertaking(
+    spooled: Spooled, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
+) -> AsyncIterator[Undertaking]:
+    """Check a manifest and open its ledger. Raises ManifestError, UsageError, LedgerError, StoppedError."""
+    terms = Terms(
+        batch=options.batch,
+        allow_duplicates=options.allow_duplicates,
+        keep_invalid=options.skip_invalid,
+        moment=options.moment,
+    )
+    reader, inventory = await check_manifest(
+        spooled, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
+    )
+    if inventory.problems and not (options.skip_invalid and inventory.is_readable):
+        raise ManifestError(options.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
+    path, region = _path(options), region or inventory.region
+    async with open_for_writing(path, settings, region=region) as ledger:
+        await ledger.recall(inventory.index)
+        refuse_rehearsal_mix(ledger.book, path, sandbox=options.sandbox)
+        run = Run(options=options, ledger=ledger, stop=stop, inventory=inventory)
+        names = partial(_name_warnings, reader, inventory, ledger.book, options)
+        run.warnings = (*inventory.warnings, *await asyncio.to_thread(names))
+        yield Undertaking(run=run, spooled=spooled, reader=reader, settings=settings, region=region, path=path)
+
+
+def _name_warnings(reader: Reader, inventory: Inventory, book: Book, options: SubmitOptions) -> list[RowWarning]:
+    return list(ledger_warnings(reader, inventory.index, book, retry_failed=options.retry_failed))
+
+
+async def carry_out(
+    undertaking: Undertaking, *, observers: Sequence[Observer] = (), display: Display = nullcontext
+) -> Summary:
+    """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
+    run, settings = undertaking.run, undertaking.settings
+    options, ledger, stop, index = run.options, run.ledger, run.stop, run.inventory.index
+    settings = _at_the_sandbox_s_pace(settings, options.sandbox_job_seconds) if options.sandbox else settings
+    prospect = Prospect.of(index, ledger.book, retry_failed=options.retry_failed)
+    await run.begin(undertaking.spooled, prospect.work(undertaking.reader, index), settings)
+    open_source = partial(ManifestSource, undertaking.reader, index, batch=options.batch)
+    source = open_source(decision=run.decide)
+    if source.waiting_jobs() or ledger.book.undecided() or run.must_follow:
+        with stop_at(options.deadline, stop, SystemClock()):
+            async with _open_service(options, settings, undertaking.region) as api:
+                workplace = Workplace.of(run, settings, api, observers, display, undertaking.path)
+                if settings.slots.service_quotas and not options.sandbox:
+                    workplace.machinery.quotas = await read_quotas(settings.aws, region=undertaking.region)
+                if options.canary and source.waiting_jobs():
+                    await _send_canaries(workplace, open_source)
+                    source = open_source(decision=run.decide)
+                if not stop.requested:
+                    await workplace.work_off(source, ledger.book.undecided(), index if options.wait else None)
+    return await run.end(undertaking.path)
+
+
+async def _send_canaries(workplace: Workplace, open_source: Callable[..., ManifestSource]) -> None:
+    """Send the first rows alone and follow them to their end; the run stops unless that is a good one."""
+    run = workplace.run
+    first = set(run.canaries())
+    source = open_source(decision=lambda key: run.decide(key) if key in first else Action.NOTHING)
+    await workplace.work_off(source, [each for each in run.ledger.book.undecided() if each.job in first], first)
+    if not run.stop.requested:
+        run.judge_canaries()
+
+
+@asynccontextmanager
+async def _open_service(options: SubmitOptions, settings: Settings, region: str) -> AsyncIterator[CleanRooms]:
+    """Open a client on the service, or on a sandbox that lives as long."""
+    async with AsyncExitStack() as stack:
+        url = None
+        if options.sandbox:
+            url = await stack.enter_async_context(open_sandbox(options.sandbox_job_seconds))
+        access = open_cleanrooms(
+            settings.aws,
+            region=region,
+            concurrency=settings.submit.concurrency,
+            tag_jobs=settings.submit.tag_jobs,
+            sandbox_url=url,
+        )
+        yield await stack.enter_async_context(access)
+
+
+def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:
+    """Poll jobs of seconds more often than AWS's, which take minutes at least."""
+    least = min(settings.slots.min_poll_seconds, max(job_seconds / 50, 0.01))
+    return settings.model_copy(update={"slots": settings.slots.model_copy(update={"min_poll_seconds": least})})
+
+
+def _path(options: SubmitOptions) -> Location:
+    return options.ledger or default_ledger(options.manifest)
+
+
+def default_ledger(manifest: str) -> Path:
+    """The ledger of a manifest for which none is named: `<stem>.ledger.jsonl` in the current folder."""
+    name = manifest.rstrip("/").rsplit("/", 1)[-1]
+    stem = "stdin" if name in {"", "-"} else name.removesuffix(".gz")
+    return Path(f"{Path(stem).stem}.ledger.jsonl")
+
+
+def refuse_rehearsal_mix(book: Book, path: Location, *, sandbox: bool) -> None:
+    """Keep a rehearsal's ledger from making a real run believe that its jobs are submitted, and the other way round."""
+    if any(run.sandbox != sandbox for run in book.runs):
+        was, now = ("the real service", "the sandbox") if sandbox else ("the sandbox", "the real service")
+        raise UsageError(f"the ledger {path} was written against {was}; give the run on {now} another --ledger")
+
+
+@asynccontextmanager
+async def open_sandbox(job_seconds: float) -> AsyncIterator[str]:
+    """Start a local Clean Rooms ML in this process; gives its URL."""
+    settings = SandboxSettings(job_seconds=job_seconds)
+    async with SandboxServer(SandboxService(settings, time.time), None) as server:
+        yield server.url

@@ -1,0 +1,169 @@
+"""Reads of the service that succeed or say why not: whole lists page by page, single jobs, trained models and channels.
+
+What List and Get answer is untrusted input: throttled, empty in the middle, with a token that expires. Whoever needs
+to know (`follow`, and the lookup of unknown jobs) gets a whole answer or a `ReadError`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
+from tenacity import wait_random_exponential as full_jitter
+
+from batchsubmit.advice import forbidden_words
+from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, JobsApi, JobSummary, Resource, ResourcesApi
+from batchsubmit.config import RetrySettings
+from batchsubmit.core.jobs import Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
+from batchsubmit.pacing import RateGate
+
+_Answer = TypeVar("_Answer")
+
+_TRIES = 8
+"""Reads cost nothing but time: tried oftener than a Start, but not for ever."""
+
+
+class ReadError(Exception):
+    """The service did not tell, and trying on would not help. `outcome` is what it said instead."""
+
+    def __init__(self, operation: str, outcome: Outcome) -> None:
+        super().__init__(_words(operation, outcome))
+        self.operation = operation
+        self.outcome = outcome
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether the role may not make this call."""
+        return isinstance(self.outcome, Denied | Forbidden)
+
+    @property
+    def is_not_found(self) -> bool:
+        """Whether the service says that there is no such job."""
+        return isinstance(self.outcome, Rejected) and self.outcome.code == "ResourceNotFoundException"
+
+
+def _words(operation: str, outcome: Outcome) -> str:
+    return forbidden_words(operation, outcome) if isinstance(outcome, Denied | Forbidden) else f"{operation}: {outcome}"
+
+
+class _Reads:
+    """Makes reads at their own rate, each again where that may help."""
+
+    def __init__(
+        self,
+        settings: RetrySettings,
+        *,
+        gate: RateGate | None,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._gate = gate
+        self._sleep = sleep
+        self._retrying = AsyncRetrying(
+            retry=retry_if_result(lambda answer: isinstance(answer, Throttled | Uncertain | NotSent)),
+            wait=full_jitter(multiplier=settings.base_seconds, max=settings.cap_seconds),
+            stop=stop_after_attempt(_TRIES),
+            sleep=sleep,
+            retry_error_callback=_last_answer,
+        )
+
+    async def _read(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        answer: _Answer = await self._retrying(partial(self._paced, call))
+        return answer
+
+    async def _paced(self, read: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Make one call at the rate of reads, which throttling of reads slows down; Start calls have their own.
+
+        An answer that says when to come again is given no earlier.
+        """
+        if self._gate is not None:
+            await self._gate.admit()
+        loop = asyncio.get_running_loop()
+        sent_at = loop.time()
+        answer = await read()
+        is_throttled = isinstance(answer, Throttled | Uncertain) and answer.is_throttling
+        if self._gate is not None and is_throttled:
+            self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
+        elif self._gate is not None:
+            self._gate.pace.succeeded(sent_at=sent_at, now=loop.time())
+        if isinstance(answer, Throttled | Uncertain) and answer.retry_after_seconds:
+            await self._sleep(answer.retry_after_seconds)
+        return answer
+
+
+class Catalog(_Reads):
+    """The jobs on the service."""
+
+    def __init__(
+        self,
+        api: JobsApi,
+        settings: RetrySettings,
+        *,
+        gate: RateGate | None = None,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        super().__init__(settings, gate=gate, sleep=sleep)
+        self._api = api
+
+    async def jobs(self, membership: str, *, trained_model: str | None = None) -> list[JobSummary]:
+        """Read all jobs of a membership, each once. Raises ReadError."""
+        for _ in range(_TRIES):
+            found: dict[str, JobSummary] = {}
+            token: str | None = None
+            while True:
+                page = await self._page(membership, trained_model, token)
+                if page is None:
+                    break  # the token expired: what was read may have moved, so begin again
+                found.update((job.arn, job) for job in page.jobs)
+                if page.next_token is None:
+                    return list(found.values())
+                token = page.next_token
+        raise ReadError("ListTrainedModelInferenceJobs", Uncertain("its page tokens expire before they are used"))
+
+    async def _page(self, membership: str, trained_model: str | None, token: str | None) -> JobPage | None:
+        answer: JobPage | Outcome = await self._read(
+            partial(self._api.list_page, membership, trained_model=trained_model, token=token)
+        )
+        if isinstance(answer, JobPage):
+            return answer
+        if token is not None and isinstance(answer, Rejected):
+            return None
+        raise ReadError("ListTrainedModelInferenceJobs", answer)
+
+    async def details(self, membership: str, arn: str) -> JobDetails:
+        """Read all about one job. Raises ReadError."""
+        answer: JobDetails | Outcome = await self._read(partial(self._api.get, membership, arn))
+        if isinstance(answer, JobDetails):
+            return answer
+        raise ReadError("GetTrainedModelInferenceJob", answer)
+
+
+class Resources(_Reads):
+    """The trained models and ML input channels on the service."""
+
+    def __init__(
+        self,
+        api: ResourcesApi,
+        settings: RetrySettings,
+        *,
+        gate: RateGate | None = None,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        super().__init__(settings, gate=gate, sleep=sleep)
+        self._api = api
+
+    async def get(self, wanted: Input) -> Resource:
+        """Read one. Raises ReadError."""
+        if wanted.kind == "channel":
+            operation, call = "GetMLInputChannel", partial(self._api.channel, wanted.membership, wanted.arn)
+        else:
+            version = wanted.version or None
+            operation, call = "GetTrainedModel", partial(self._api.model, wanted.membership, wanted.arn, version)
+        answer: Resource | Outcome = await self._read(call)
+        if isinstance(answer, Resource):
+            return answer
+        raise ReadError(operation, answer)
+
+
+def _last_answer(state: RetryCallState) -> object:
+    return state.outcome.result() if state.outcome else None

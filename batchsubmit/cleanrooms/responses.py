@@ -1,0 +1,239 @@
+"""What an answer of the service means: acceptance, pages, details, and which refusal is which. Pure.
+
+Whether an error means "not accepted" or "nobody knows" is decided here, from status, code and members alone, and for
+both sides of the seam.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from batchsubmit.aws import THROTTLING_CODES
+from batchsubmit.cleanrooms.api import JobDetails, JobPage, JobSummary, Resource
+from batchsubmit.core.jobs import (
+    Accepted,
+    Conflicted,
+    Denied,
+    Forbidden,
+    Job,
+    OtherQuotaExceeded,
+    Outcome,
+    QuotaExceeded,
+    RefusalCause,
+    Rejected,
+    Throttled,
+    Uncertain,
+)
+
+TRANSIENT_CODES = frozenset(
+    {
+        # botocore's own list (botocore.retries.standard), and what AWS's common errors say of a call cut off midway.
+        "PriorRequestNotComplete",
+        "RequestAborted",
+        "RequestAbortedException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+    }
+)
+"""The call may have been accepted before it was cut off."""
+
+# The following are without the `Exception` that some services add.
+_DENIAL_CODES = frozenset({"AccessDenied", "NotAuthorized"})
+_CALLER_CODES = frozenset(
+    {
+        "AuthFailure",
+        "ExpiredToken",
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignature",
+        "InvalidToken",
+        "MissingAuthenticationToken",
+        "NotSignedUp",
+        "OptInRequired",
+        "RequestExpired",
+        "RequestInTheFuture",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "SubscriptionRequired",
+        "TokenRefreshRequired",
+        "UnrecognizedClient",
+    }
+)
+_WRONG_ENDPOINT_CODES = frozenset(
+    {
+        "InvalidAction",
+        "MalformedHttpRequest",
+        "MalformedQueryString",
+        "MissingAction",
+        "Serialization",
+        "UnknownOperation",
+        "UnsupportedOperation",
+        "UnsupportedProtocol",
+    }
+)
+_OF_CALLER = frozenset({401, 407})
+_NO_SUCH_PATH = frozenset({404, 405})
+_SLOT_QUOTA = re.compile(r"inference[ _-]job|inferencejobs|L-0F77DDDB|L-249F4B83", re.IGNORECASE)
+"""AWS's names are "Pending/in-progress custom model inference jobs per membership" and "... per account"."""
+
+MOST_RETRY_AFTER_SECONDS = 60.0
+"""`Retry-After` is followed up to here; more would let one odd answer hold a run up for hours."""
+_LONGEST_DETAILS = 500
+
+_REQUEST_MEMBERS = frozenset(
+    {
+        "membershipIdentifier",
+        "name",
+        "trainedModelArn",
+        "trainedModelVersionIdentifier",
+        "configuredModelAlgorithmAssociationArn",
+        "resourceConfig",
+        "outputConfiguration",
+        "dataSource",
+        "description",
+        "containerExecutionParameters",
+        "environment",
+        "kmsKeyArn",
+        "mlModelInferencePayerAccountId",
+    }
+)
+
+
+def read_start(job: Job, answer: Mapping[str, Any]) -> Outcome:
+    """Trust an ARN only where it looks like one of this membership."""
+    arn = answer.get("trainedModelInferenceJobArn")
+    if isinstance(arn, str) and f":membership/{job.membership}/trained-model-inference-job/" in arn:
+        return Accepted(arn)
+    return Uncertain("the answer has no ARN of this membership's job")
+
+
+def read_page(answer: Mapping[str, Any]) -> JobPage:
+    """Read a page of List. Raises KeyError where a member is missing."""
+    jobs = map(read_summary, answer["trainedModelInferenceJobs"])
+    return JobPage(jobs=tuple(jobs), next_token=answer.get("nextToken") or None)
+
+
+def read_summary(job: Mapping[str, Any]) -> JobSummary:
+    """Read one job of such a page. Raises KeyError where a member is missing."""
+    return JobSummary(
+        arn=job["trainedModelInferenceJobArn"],
+        name=job["name"],
+        status=job["status"],
+        created_at=job["createTime"],
+        updated_at=job.get("updateTime"),
+        trained_model=job.get("trainedModelArn", ""),
+    )
+
+
+def read_details(answer: Mapping[str, Any]) -> JobDetails:
+    """Read an answer of Get. Raises KeyError where a member is missing."""
+    said = answer.get("statusDetails", {})
+    return JobDetails(
+        arn=answer["trainedModelInferenceJobArn"],
+        status=answer["status"],
+        code=said.get("statusCode", ""),
+        message=said.get("message", ""),
+        logs="; ".join(filter(None, (_unpublished(answer, "logs"), _unpublished(answer, "metrics")))),
+        tags=answer.get("tags", {}),
+        request={name: value for name, value in answer.items() if name in _REQUEST_MEMBERS},
+        created_at=answer.get("createTime"),
+        updated_at=answer.get("updateTime"),
+    )
+
+
+def _unpublished(answer: Mapping[str, Any], kind: str) -> str:
+    """Say that a job's logs or metrics did not reach CloudWatch, and why; empty where they did, or nothing is said."""
+    status = answer.get(f"{kind}Status", "PUBLISH_SUCCEEDED")
+    if status == "PUBLISH_SUCCEEDED":
+        return ""
+    return f"{kind} {status}: {answer.get(f'{kind}StatusDetails', '')}".rstrip(": ")[:_LONGEST_DETAILS]
+
+
+def read_resource(arn: str, answer: Mapping[str, Any]) -> Resource:
+    """Read an answer about a trained model or a channel. Raises KeyError where its status is missing.
+
+    That a channel's retentionInDays count from its createTime is an assumption; no page says so.
+    """
+    said, days = answer.get("statusDetails", {}), answer.get("retentionInDays")
+    budgets = answer.get("privacyBudgets", {}).get("accessBudgets", ())
+    return Resource(
+        arn=arn,
+        status=answer["status"],
+        message=": ".join(filter(None, (said.get("statusCode"), said.get("message")))),
+        kept_until=None if days is None else answer["createTime"] + timedelta(days=days),
+        budgets={each["resourceArn"]: each["aggregateRemainingBudget"] for each in budgets},
+    )
+
+
+def read_refusal(
+    status: int, code: str, message: str, members: Mapping[str, Any], *, retry_after_seconds: float = 0.0
+) -> Outcome:
+    """Translate an answer with an error status: the one place where it is decided what an answer means.
+
+    What may follow acceptance comes first, then codes before statuses, since throttling comes as 400 and as 429.
+    """
+    is_throttling = code in THROTTLING_CODES or status == 429
+    is_error = 300 <= status < 500 and status != 408
+    if code in TRANSIENT_CODES or not is_error:
+        reason = f"{status}{'' if _is_no_code(code) else f' {code}'}: {message or 'no message'}"
+        return Uncertain(reason, retry_after_seconds, is_throttling)
+    if is_throttling:
+        return Throttled(code, message, retry_after_seconds)
+    if code == "ServiceQuotaExceededException" or status == 402:
+        return _over_quota(code, message, members)
+    if code == "ConflictException" or status == 409:
+        return Conflicted(code, message)
+    return _of_caller_or_row(status, code, message)
+
+
+def _of_caller_or_row(status: int, code: str, message: str) -> Outcome:
+    """Tell what stops every job from what is about this one."""
+    word = code.removesuffix("Exception")
+    if _is_no_code(code) or _is_elsewhere(status, word):
+        words = f"{message or 'no message'}; is the endpoint Clean Rooms ML?"
+        return Forbidden(code or str(status), words, RefusalCause.WRONG_ENDPOINT)
+    if word in _CALLER_CODES or status in _OF_CALLER:
+        return Forbidden(code, message)
+    return Denied(code, message) if word in _DENIAL_CODES or status == 403 else Rejected(code, message)
+
+
+def _is_elsewhere(status: int, word: str) -> bool:
+    """Whether an answer is one that Clean Rooms ML does not give to a request that it knows."""
+    return status < 400 or word in _WRONG_ENDPOINT_CODES or (status in _NO_SUCH_PATH and word != "ResourceNotFound")
+
+
+def _is_no_code(code: str) -> bool:
+    """Whether an error names no AWS error (botocore gives the status): a proxy, a load balancer, or another service."""
+    return code.isdigit() or not code
+
+
+def _over_quota(code: str, message: str, members: Mapping[str, Any]) -> Outcome:
+    """Tell slots from any other quota: where the service names none, it is taken for slots."""
+    name, value = members.get("quotaName"), _as_number(members.get("quotaValue"))
+    if not (isinstance(name, str) and name):
+        return QuotaExceeded(code, message, None, value)
+    kind = QuotaExceeded if _SLOT_QUOTA.search(name) else OtherQuotaExceeded
+    return kind(code, message, name, value)
+
+
+def read_retry_after(headers: Mapping[str, str], now: datetime) -> float:
+    """Read the seconds to wait from `Retry-After`, a number or a date; 0 where it is absent or unreadable."""
+    said = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(said) if said.isascii() and said.isdigit() else _seconds_until(said, headers, now)
+    except (TypeError, ValueError):
+        return 0.0
+    return min(max(seconds, 0.0), MOST_RETRY_AFTER_SECONDS)
+
+
+def _seconds_until(date: str, headers: Mapping[str, str], now: datetime) -> float:
+    """Count by the service's own clock where its answer has the time. Raises ValueError, TypeError."""
+    answered = headers.get("date")
+    return (parsedate_to_datetime(date) - (parsedate_to_datetime(answered) if answered else now)).total_seconds()
+
+
+def _as_number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

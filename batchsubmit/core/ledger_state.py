@@ -1,0 +1,117 @@
+"""All jobs of one ledger by key: the fold of its events, kept up to date as they are written. Pure.
+
+A million jobs as objects take a gigabyte. Here each that is decided is a short byte string, and what many jobs share
+(membership, model, codes) is kept once.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+import msgspec
+from msgspec.structs import replace
+
+from batchsubmit.core.jobs import Event, RunEnded, RunStarted
+from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
+
+_Packed = tuple[int, str, str, str, str]
+"""The number of what is shared, then the job's own: name, time, message and the last part of its ARN."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Packed).decode
+
+
+class Book:
+    """Where every job of a ledger stands, and its runs.
+
+    What jobs share is never forgotten: where jobs come and go for ever, let the book pack none.
+    """
+
+    def __init__(self, *, packs: bool = True) -> None:
+        self._packs = packs
+        self._jobs: dict[str, JobState | bytes] = {}
+        self._undecided: dict[str, None] = {}
+        self._shared: list[JobState] = []
+        self._numbers: dict[JobState, int] = {}
+        self.runs: list[RunStarted] = []
+        self.last_end: RunEnded | None = None
+
+    def apply(self, event: Event) -> None:
+        """Take in one event of the ledger."""
+        if isinstance(event, RunStarted):
+            self.runs.append(event)
+            self.last_end = None
+        elif isinstance(event, RunEnded):
+            self.last_end = event
+        else:
+            self._put(event.job, fold(self.get(event.job), event))
+
+    def get(self, key: str) -> JobState | None:
+        """What is known of the job with this key."""
+        kept = self._jobs.get(key)
+        return self._unpacked(key, kept) if isinstance(kept, bytes) else kept
+
+    def restore(self, key: str, state: JobState | None) -> None:
+        """Put a job back as it was before an intent that could not be written, and so led to no call."""
+        if state is not None:
+            self._put(key, state)
+        else:
+            self._jobs.pop(key, None)
+            self._undecided.pop(key, None)
+
+    def _put(self, key: str, state: JobState) -> None:
+        if state.phase in UNDECIDED:
+            self._undecided[key] = None
+            self._jobs[key] = state
+        else:
+            self._undecided.pop(key, None)
+            self._jobs[key] = self._packed(state) if self._packs and not state.duplicates else state
+
+    def undecided(self) -> list[JobState]:
+        """Jobs that the service may have or not."""
+        return [state for key in self._undecided if (state := self.get(key)) is not None]
+
+    def claims(self, arns: Collection[str]) -> dict[str, str]:
+        """Which of these ARNs the ledger already knows, and whose they are (ARN to key)."""
+        claimed: dict[str, str] = {}
+        last_parts = tuple({arn.rpartition("/")[2].encode() for arn in arns})
+        for key, kept in self._jobs.items() if arns else ():
+            # The last part of the ARN is the end of a packed job.
+            if isinstance(kept, bytes) and not kept.endswith(last_parts):
+                continue
+            state = self._unpacked(key, kept) if isinstance(kept, bytes) else kept
+            claimed |= {arn: key for arn in (state.arn, *state.duplicates) if arn in arns}
+        return claimed
+
+    def __iter__(self) -> Iterator[JobState]:
+        for key, kept in list(self._jobs.items()):
+            yield self._unpacked(key, kept) if isinstance(kept, bytes) else kept
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._jobs
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def counts(self) -> Counter[Phase]:
+        """How many jobs stand where."""
+        return Counter(state.phase for state in self)
+
+    def account(self) -> dict[str, int]:
+        """How many jobs stand where, as people count: those that have finished are among the submitted."""
+        counts = self.counts()
+        counts[Phase.SUBMITTED] += counts[Phase.FINISHED]
+        return {str(phase): count for phase, count in sorted(counts.items()) if count}
+
+    def _packed(self, state: JobState) -> bytes:
+        head, slash, last_part = state.arn.rpartition("/")
+        shared = replace(state, job="", name="", since="", message="", arn=head + slash)
+        number = self._numbers.setdefault(shared, len(self._shared))
+        if number == len(self._shared):
+            self._shared.append(shared)
+        return _encode((number, state.name, state.since, state.message, last_part))
+
+    def _unpacked(self, key: str, packed: bytes) -> JobState:
+        number, name, since, message, last_part = _decode(packed)
+        shared = self._shared[number]
+        state: JobState = replace(shared, job=key, name=name, since=since, message=message, arn=shared.arn + last_part)
+        return state

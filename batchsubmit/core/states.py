@@ -1,0 +1,146 @@
+"""Where each job stands, read off the ledger's events, and what that allows. Pure.
+
+`fold` is the only reading of the events: a run, `status` and every later report see a job the same way. All jobs of a
+ledger are in a `book.Book`.
+"""
+
+from enum import StrEnum
+from typing import assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from batchsubmit.core.jobs import (
+    Absent,
+    Duplicate,
+    Finished,
+    Intent,
+    JobEvent,
+    JobRejected,
+    Refused,
+    Stamp,
+    Submitted,
+    Unknown,
+)
+
+LOG_GROUP = "/aws/cleanroomsml/TrainedModelInferenceJobs"
+"""Where the logs of a job's container arrive in CloudWatch (User Guide, "Receiving model logs and metrics")."""
+
+
+class Phase(StrEnum):
+    """The last thing that is known of a job."""
+
+    INTENT = "intent"  # a call may have left: as unknown as UNKNOWN, only nobody lived to say so
+    UNKNOWN = "unknown"
+    REFUSED = "refused"
+    ABSENT = "absent"
+    SUBMITTED = "submitted"
+    FAILED = "failed"
+    FINISHED = "finished"
+
+
+UNDECIDED = frozenset({Phase.INTENT, Phase.UNKNOWN})
+"""The job may run on the service or not: it is looked up, never sent again blindly."""
+
+
+class Action(StrEnum):
+    """What a run may do with a job."""
+
+    SUBMIT = "submit"
+    LOOK_UP = "look_up"
+    NOTHING = "nothing"
+    LEAVE_FAILED = "leave_failed"
+
+
+class JobState(msgspec.Struct, frozen=True, kw_only=True):
+    """One job, as the ledger knows it.
+
+    `attempt` is the number of the last one, `since` the time of its intent; `doubts` counts the attempts whose fate
+    had to be looked up and that were not found; `duplicates` are ARNs that run beside `arn`. `code`, `message` and
+    `logs` are those of the last event that has them.
+    """
+
+    job: str
+    membership: str
+    name: str
+    phase: Phase
+    attempt: int = 0
+    since: str = ""
+    trained_model: str = ""
+    arn: str = ""
+    code: str = ""
+    message: str = ""
+    status: str = ""
+    logs: str = ""
+    doubts: int = 0
+    duplicates: tuple[str, ...] = ()
+
+    def stamp(self, at: str) -> Stamp:
+        """Begin an event of this job."""
+        return {"at": at, "job": self.job, "membership": self.membership, "name": self.name}
+
+    @property
+    def bad_end(self) -> str:
+        """The code of a job that ran to a bad end, or its status where the service gave none; else empty."""
+        return self.code or self.status if self.phase is Phase.FINISHED and self.status != "ACTIVE" else ""
+
+
+def end_words(end: JobState | Finished) -> str:
+    """Say how a job ended badly: status, code, message, and what keeps its logs from being read."""
+    said = ": ".join(filter(None, (end.status, end.code, end.message)))
+    return f"{said} ({end.logs})" if end.logs else said
+
+
+def fold(state: JobState | None, event: JobEvent) -> JobState:
+    """Add one event to what is known of its job."""
+    before = state or JobState(job=event.job, membership=event.membership, name=event.name, phase=Phase.REFUSED)
+    match event:
+        case Intent():
+            return replace(
+                before,
+                phase=Phase.INTENT,
+                attempt=event.attempt,
+                since=event.at,
+                trained_model=event.trained_model,
+            )
+        case Submitted():
+            return replace(before, phase=Phase.SUBMITTED, attempt=event.attempt, arn=event.arn)
+        case Refused():
+            return replace(before, phase=Phase.REFUSED, attempt=event.attempt, code=event.code)
+        case Unknown():
+            return replace(before, phase=Phase.UNKNOWN, attempt=event.attempt, message=event.reason)
+        case Absent():
+            return replace(before, phase=Phase.ABSENT, attempt=event.attempt, doubts=before.doubts + 1)
+        case Duplicate():
+            return replace(before, duplicates=(*before.duplicates, event.arn))
+        case JobRejected():
+            return replace(before, phase=Phase.FAILED, attempt=event.attempt, code=event.code, message=event.message)
+        case Finished():
+            return replace(
+                before,
+                phase=Phase.FINISHED,
+                arn=event.arn,
+                status=event.status,
+                code=event.code,
+                message=event.message,
+                logs=event.logs,
+            )
+        case _:
+            assert_never(event)
+
+
+def decide(state: JobState | None, *, retry_failed: bool = False) -> Action:
+    """Say what a run may do with a job that stands so."""
+    if state is None:
+        return Action.SUBMIT
+    match state.phase:
+        case Phase.REFUSED | Phase.ABSENT:
+            return Action.SUBMIT
+        case Phase.INTENT | Phase.UNKNOWN:
+            return Action.LOOK_UP
+        case Phase.FAILED:
+            return Action.SUBMIT if retry_failed else Action.LEAVE_FAILED
+        case Phase.SUBMITTED | Phase.FINISHED:
+            return Action.NOTHING
+        case _:
+            assert_never(state.phase)

@@ -1,0 +1,1 @@
+"""The health of a worker over HTTP, and the check of it."""

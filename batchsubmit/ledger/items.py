@@ -1,0 +1,222 @@
+"""How a job, a run, a claimed ARN and a worker's session stand in the table, and what one job's write is. Pure.
+
+A job is one item: its folded state, its owner, and the lines of its events. Past a few kilobytes the older lines move
+to pages, items of their own that never change: a page's name says which lines it holds, so whoever writes it, and how
+often, writes the same. A page counts once the job's item lists it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import msgspec
+
+from batchsubmit.core.jobs import (
+    Duplicate,
+    Event,
+    Finished,
+    Intent,
+    JobEvent,
+    JobRejected,
+    RunEnded,
+    RunStarted,
+    Submitted,
+    Unknown,
+)
+from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
+from batchsubmit.errors import StoppedError
+from batchsubmit.ledger.codec import decode_line, encode_line
+from batchsubmit.ledger.table import Address, Change, Item, Value
+
+PAGE_CHARACTERS = 16_384
+"""Lines of a job's own item before they move to a page. DynamoDB bills a write by the item's size and refuses an item
+above 400 KB; an ordinary job ends with about 1 KB."""
+
+_LONGEST_TEXT = 8_192
+JOB = "job"
+"""The sort key of a job's own item, which no other item has."""
+
+DECIDED = frozenset({Phase.SUBMITTED, Phase.FINISHED, Phase.FAILED})
+HAS_ARN = frozenset({Phase.SUBMITTED, Phase.FINISHED})
+
+_encode_state = msgspec.json.Encoder().encode
+_state_decoder = msgspec.json.Decoder(JobState)
+
+
+def job_address(key: str) -> Address:
+    """Where a job stands."""
+    return Address(f"job#{key}", JOB)
+
+
+def page_address(key: str, start: int, end: int) -> Address:
+    """Where a job's lines from `start` up to `end` stand."""
+    return Address(f"job#{key}", f"lines#{start:08d}-{end:08d}")
+
+
+def arn_address(arn: str) -> Address:
+    """Where it stands whose an ARN is."""
+    return Address(f"arn#{arn}", "arn")
+
+
+def session_address(owner: str) -> Address:
+    """Where a worker's lease stands."""
+    return Address(f"session#{owner}", "session")
+
+
+def run_address(started: RunStarted) -> Address:
+    """Where a run's two lines stand; all runs in one partition, in the order of their beginning."""
+    return Address(RUNS, f"{started.at}#{started.run}")
+
+
+RUNS = "runs"
+TABLE_ADDRESS = Address("ledger", "ledger")
+"""What is true of the whole table: its format, and its first run, against the service or a sandbox like all others."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """A job's item. `pages` are the ends of its pages, `lines` what came after the last of them."""
+
+    key: str
+    version: int = 0
+    owner: str = ""
+    state: JobState | None = None
+    pages: tuple[int, ...] = ()
+    lines: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, key: str, item: Item | None) -> "JobRow":
+        """Take an item apart; none is a job that nobody ever claimed."""
+        if item is None:
+            return cls(key=key)
+        raw: Any = item
+        state = raw.get("state")
+        return cls(
+            key=key,
+            version=int(raw["version"]),
+            owner=str(raw.get("owner", "")),
+            state=None if state is None else _read_state(key, state),
+            pages=tuple(map(int, raw.get("pages", ()))),
+            lines=tuple(raw.get("lines", ())),
+        )
+
+    @property
+    def count(self) -> int:
+        """How many events the job has."""
+        return (self.pages[-1] if self.pages else 0) + len(self.lines)
+
+    @property
+    def has_arn(self) -> bool:
+        """Whether the job is submitted: nobody needs to own it any more."""
+        return self.state is not None and self.state.phase in HAS_ARN
+
+    def has(self, lines: Sequence[str], at: int) -> bool:
+        """Whether the lines from `at` on are these."""
+        start = at - (self.count - len(self.lines))
+        return start >= 0 and self.lines[start : start + len(lines)] == tuple(lines)
+
+    def full_page(self) -> Address | None:
+        """The address of the page that the lines are to move to, where they are many."""
+        if sum(map(len, self.lines)) < PAGE_CHARACTERS:
+            return None
+        return page_address(self.key, self.count - len(self.lines), self.count)
+
+
+def _read_state(key: str, text: str) -> JobState:
+    try:
+        return _state_decoder.decode(text)
+    except msgspec.MsgspecError as exc:
+        raise StoppedError(f"job {key} in the table was written by a version that this one cannot read: {exc}") from exc
+
+
+Write: TypeAlias = tuple[Change, JobRow]
+"""A change of a job's item, and the row that it leads to."""
+
+
+def to_own(row: JobRow, owner: str) -> Write:
+    """Make a job this owner's."""
+    return Change(set={"owner": owner}), replace(row, version=row.version + 1, owner=owner)
+
+
+def to_append(row: JobRow, events: Sequence[JobEvent], *, is_leaving: bool = False) -> Write:
+    """Add events to a job, and take its owner away where it leaves, or is decided and needs none.
+
+    The row's lines must stand in a page already if `full_page` names one.
+    """
+    state, lines = row.state, [line_of(event) for event in events]
+    for event in events:
+        state = fold(state, event)
+    moves = bool(lines) and row.full_page() is not None
+    written: dict[str, Value] = {}
+    if events and state is not None:
+        written = {"phase": str(state.phase), "state": _encode_state(_bounded(state)).decode()}
+    pages = (*row.pages, row.count) if moves else row.pages
+    if moves:
+        written |= {"pages": list(pages), "lines": lines}
+    is_free = is_leaving or (state is not None and bool(events) and state.phase in DECIDED)
+    change = Change(
+        set=written,
+        append={"lines": lines} if lines and not moves else {},
+        remove=("owner",) if is_free and row.owner else (),
+    )
+    after = replace(
+        row,
+        version=row.version + 1,
+        owner="" if is_free else row.owner,
+        state=state,
+        pages=pages,
+        lines=tuple(lines) if moves else (*row.lines, *lines),
+    )
+    return change, after
+
+
+def may_append(row: JobRow, event: JobEvent, owner: str) -> bool:
+    """Whether a worker that is (or was) the owner may still add this event.
+
+    An intent needs ownership: it leads to a call. What the service proved is written down by whoever learned it.
+    """
+    if row.owner == owner and owner:
+        return True
+    match event:
+        case Intent():
+            return False
+        case Finished() | Duplicate():
+            return row.has_arn
+        case Submitted():
+            state = row.state
+            return state is not None and state.phase in UNDECIDED and state.attempt == event.attempt
+        case _:
+            return not row.owner and not row.has_arn
+
+
+def line_of(event: Event) -> str:
+    """An event's line, checksum and all, with texts that no item could hold cut short."""
+    match event:
+        case JobRejected() | Finished() if len(event.message) > _LONGEST_TEXT:
+            event = msgspec.structs.replace(event, message=_cut(event.message))
+        case Unknown() if len(event.reason) > _LONGEST_TEXT:
+            event = msgspec.structs.replace(event, reason=_cut(event.reason))
+        case _:
+            pass
+    return encode_line(event).decode().removesuffix("\n")
+
+
+def events_of(lines: Sequence[str]) -> list[Event]:
+    """Read lines back. Raises LineDamagedError."""
+    return [decode_line(line.encode()) for line in lines]
+
+
+def read_run(item: Item) -> list[RunStarted | RunEnded]:
+    """The lines of a run's item: its beginning, and its end if it has come."""
+    lines = [str(item[name]) for name in ("started", "ended") if name in item]
+    return [event for event in events_of(lines) if isinstance(event, RunStarted | RunEnded)]
+
+
+def _bounded(state: JobState) -> JobState:
+    return msgspec.structs.replace(state, message=_cut(state.message)) if len(state.message) > _LONGEST_TEXT else state
+
+
+def _cut(text: str) -> str:
+    return f"{text[:_LONGEST_TEXT]} … ({len(text):,} characters)"

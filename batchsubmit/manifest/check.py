@@ -1,0 +1,282 @@
+"""The first pass over a manifest: every row checked, and the good ones indexed so that any can be read again.
+
+What concerns two rows at once is checked here: a name used twice for one membership and trained model (the service
+would overwrite one job's results with the other's), identical rows, and memberships that seem to be in two accounts.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchsubmit.config import ForeignArns
+from batchsubmit.core.jobs import JobRejected, job_digest, key_text, results_place
+from batchsubmit.errors import StoppedError
+from batchsubmit.manifest.index import Index
+from batchsubmit.manifest.rows import PRIORITY, Problem, Reader, Row
+from batchsubmit.schema import RowWarning
+from batchsubmit.schema.arns import account_of_membership, foreign_arns
+from batchsubmit.sources.alike import Alike
+
+MAX_PROBLEMS = 100
+_REMEMBERED_ARNS = 4096
+_PRIORITY_TEXT = re.compile(r"[+-]?[0-9]{1,6}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a manifest is checked for: the batch its keys belong to, and what is let pass.
+
+    With `keep_invalid` the bad rows themselves are kept, for the ledger. `moment` has the values of the place-holders
+    `{date}` and `{time}` in defaults.
+    """
+
+    batch: str = ""
+    allow_duplicates: bool = False
+    keep_invalid: bool = False
+    foreign_arns: ForeignArns = "warn"
+    moment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def run(self) -> dict[str, str]:
+        """The place-holders of defaults that are the same in all rows."""
+        return {**self.moment, "batch": self.batch}
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRow:
+    """A row that cannot be sent, as the ledger may record it."""
+
+    key: str
+    membership: str
+    name: str
+    problems: tuple[Problem, ...]
+
+    def failed(self, at: str) -> JobRejected:
+        """The ledger's record of it."""
+        return JobRejected(
+            at=at,
+            job=self.key,
+            membership=self.membership,
+            name=self.name,
+            code="InvalidRow",
+            message="; ".join(map(str, self.problems)),
+            attempt=0,
+        )
+
+
+@dataclass(slots=True)
+class Inventory:
+    """What the first pass found. `problems` holds the first hundred; `alike` and `problem_count` count all.
+
+    `warned` has what is odd about rows that may be sent.
+
+    Where the header is wrong the manifest is not readable, and none of its rows may be sent.
+    """
+
+    index: Index = field(default_factory=Index)
+    region: str = ""
+    accounts: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    problem_count: int = 0
+    alike: Alike = field(default_factory=Alike)
+    warned: Alike = field(default_factory=Alike)
+    invalid_count: int = 0
+    invalid: list[InvalidRow] = field(default_factory=list)
+    is_readable: bool = True
+
+    @property
+    def row_count(self) -> int:
+        """Rows of the manifest, good or not."""
+        return len(self.index) + self.invalid_count
+
+    def account_of(self, membership: str) -> str:
+        """The account of a membership; where its rows do not name it, that of another: all are the caller's."""
+        return self.accounts.get(membership) or next(iter(self.accounts.values()), "")
+
+    @property
+    def warnings(self) -> tuple[RowWarning, ...]:
+        """What may not be meant, each kind once."""
+        return self.warned.warnings()
+
+    def refuse(self, row: Row, problems: tuple[Problem, ...], terms: Terms) -> None:
+        """Note what is wrong with a row."""
+        self.invalid_count += 1
+        self.problem_count += len(problems)
+        self.problems.extend(problems[: MAX_PROBLEMS - len(self.problems)])
+        for problem in problems:
+            self.alike.add(problem)
+        if terms.keep_invalid:
+            self.invalid.append(_invalid_row(row, problems, terms.batch))
+
+
+def take_inventory(
+    reader: Reader,
+    terms: Terms,
+    *,
+    is_stopped: Callable[[], bool] = lambda: False,
+    found: Callable[[Problem], object] = lambda _: None,
+) -> Inventory:
+    """Read and check a whole manifest. Each problem goes to `found` as it is met.
+
+    Raises StoppedError once `is_stopped`.
+    """
+    inventory = Inventory(is_readable=reader.has_sound_header)
+    across = _AcrossRows(reader, inventory, terms)
+    inventory.accounts = across.accounts
+    for row in reader.rows():
+        if is_stopped():
+            raise StoppedError("stopped while the manifest was being checked; nothing was sent")
+        problems = across.add(row)
+        if problems:
+            inventory.refuse(row, problems, terms)
+            for problem in problems:
+                found(problem)
+    inventory.region = across.region
+    return inventory
+
+
+class _AcrossRows:
+    """The checks that concern more than one row. Rows with problems of their own are compared as far as they go."""
+
+    def __init__(self, reader: Reader, inventory: Inventory, terms: Terms) -> None:
+        self._reader = reader
+        self._index = inventory.index
+        self._warned = inventory.warned
+        self._terms = terms
+        self._names: dict[int, int] = {}  # hashes, since a million names as texts would take 200 MB
+        self._bad_rows: list[tuple[int, int]] = []
+        self._repeats: dict[int, int] = {}
+        self._usual: set[tuple[str | None, ...]] = set()
+        self.accounts: dict[str, str] = {}
+        self.region = ""
+
+    def add(self, row: Row) -> tuple[Problem, ...]:
+        """Compare a row with those before it, and take it into the index where nothing is wrong; gives what is."""
+        if row.problems:
+            if self._terms.keep_invalid:
+                return row.problems  # it is left out, so its name is free for another row
+            return (*row.problems, *self._foreign(row, "error"), *self._compare(row, is_good=False)[1])
+        arns = _arns(row.request)
+        is_usual = arns in self._usual
+        problems = () if is_usual else (*self._foreign(row, "error"), *self._check_region(row))
+        if row.variables:
+            problems += self._check_priority(row)
+        if problems and self._terms.keep_invalid:
+            return problems
+        ordinal, repeated = self._compare(row, is_good=not problems)
+        problems += repeated
+        if not problems:
+            if not is_usual:
+                self._learn(row, arns)
+            self._accept(row, ordinal)
+        return problems
+
+    def _foreign(self, row: Row, handling: ForeignArns) -> tuple[Problem, ...]:
+        """Name what is of another membership or account, where the terms say that it is handled so."""
+        if self._terms.foreign_arns != handling:
+            return ()
+        account = self.accounts.get(_text(row.request, "membershipIdentifier"), "")
+        faults = foreign_arns(row.request, account)
+        return tuple(self._reader.problem(row, fault.path, fault.wrong, fault.right) for fault in faults)
+
+    def _number(self, row: Row, *, is_good: bool) -> int:
+        """What a row is called among the names: its number in the index where it will come there, else below 0."""
+        if is_good:
+            return len(self._index)
+        self._bad_rows.append((row.offset, row.line))
+        return -len(self._bad_rows)
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """The offset and the line of a row by that number."""
+        if number < 0:
+            return self._bad_rows[-number - 1]
+        return self._index.offsets[number], self._index.lines[number]
+
+    def _check_region(self, row: Row) -> tuple[Problem, ...]:
+        """One region a run."""
+        region = row.request["trainedModelArn"].split(":")[3]
+        if region == (self.region or region):
+            return ()
+        wrong = f"region {region}, but the rows above are in {self.region}"
+        return (self._reader.problem(row, "trainedModelArn", wrong, "a run serves one region: split the manifest"),)
+
+    def _check_priority(self, row: Row) -> tuple[Problem, ...]:
+        """A whole number, where there is one."""
+        given = row.variables.get(PRIORITY, "0")
+        if _PRIORITY_TEXT.fullmatch(given.strip()):
+            return ()
+        wrong, right = f"priority {given!r} is no whole number", "write one up to six digits, such as 10 or -1"
+        return (self._reader.problem(row, f"var.{PRIORITY}", wrong, right),)
+
+    def _compare(self, row: Row, *, is_good: bool) -> tuple[int, tuple[Problem, ...]]:
+        """Compare a row with the earlier one whose results go to the same place: how many are alike, what is wrong."""
+        place = results_place(row.request)
+        if place is None:
+            return 0, ()
+        hashed = hash(place)
+        number = self._names.get(hashed)
+        if number is None:
+            self._names[hashed] = self._number(row, is_good=is_good)
+            return 0, ()
+        offset, line = self._place(number)
+        earlier = self._reader.row_at(offset, line).request
+        if results_place(earlier) != place:
+            return 0, ()  # two places with one hash
+        if earlier != row.request:
+            wrong = f"the name {place[-1]!r} is used on line {line} too, for the same membership and trained model"
+            right = "give each job a name of its own: the service would overwrite one's results with the other's"
+            return 0, (self._reader.problem(row, "name", wrong, right),)
+        if not self._terms.allow_duplicates:
+            wrong = f"the row is identical to line {line}"
+            right = (
+                "remove it, or give --allow-duplicates to run the job again (under one name: results are overwritten)"
+            )
+            return 0, (self._reader.problem(row, "name", wrong, right),)
+        self._repeats[number] = self._repeats.get(number, 0) + 1
+        return self._repeats[number], ()
+
+    def _learn(self, row: Row, arns: tuple[str | None, ...]) -> None:
+        """Keep what a good row's ARNs say; where nothing is odd about them, they need not be looked at again."""
+        warnings = self._foreign(row, "warn")
+        for warning in warnings:
+            self._warned.add(warning)
+        self.region = row.request["trainedModelArn"].split(":")[3]
+        account = account_of_membership(row.request)
+        if account:
+            self.accounts.setdefault(row.request["membershipIdentifier"], account)
+        if not warnings:
+            if len(self._usual) >= _REMEMBERED_ARNS:
+                self._usual.clear()
+            self._usual.add(arns)
+
+    def _accept(self, row: Row, ordinal: int) -> None:
+        digest = job_digest(row.spelled, batch=self._terms.batch, ordinal=ordinal)
+        priority = int(row.variables.get(PRIORITY, "0")) if row.variables else 0
+        self._index.add(row, row.request["membershipIdentifier"], digest, ordinal, priority=priority)
+
+
+def _arns(request: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """What decides of a good row whether its region, membership and account are those of the others."""
+    return (
+        request["membershipIdentifier"],
+        request["trainedModelArn"],
+        request["dataSource"]["mlInputChannelArn"],
+        request.get("configuredModelAlgorithmAssociationArn"),
+    )
+
+
+def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> InvalidRow:
+    """Name a bad row by its place and content, so that the mended row is another job."""
+    identity = f"invalid row {row.line}: {row.request!r}".encode(errors="backslashreplace")
+    return InvalidRow(
+        key=key_text(job_digest(identity, batch=batch)),
+        membership=_text(row.request, "membershipIdentifier"),
+        name=_text(row.request, "name"),
+        problems=problems,
+    )
+
+
+def _text(request: Mapping[str, Any], member: str) -> str:
+    value = request.get(member, "")
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,122 @@
+"""The syntax of CSV: records of cells, each with the line and the byte where it begins.
+
+What the columns mean is not known here. A record that breaks the syntax is given with what is wrong with it, and
+reading goes on at the line after its first, so that one stray quote does not hide the rest of the file.
+"""
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from batchsubmit.manifest.file import MOST_LINE_BYTES, LineTooLongError, physical_lines
+
+_BLOCK_BYTES = 1 << 18
+_MOST_CELL_CHARACTERS = 1 << 22  # the largest map, as JSON with every character escaped, has about 2.5 million
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with a record's syntax, and in which cell, counted from 1."""
+
+    cell: int
+    wrong: str
+    right: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenRecord:
+    """A record whose cells cannot be trusted; `cells` is what could be read."""
+
+    cells: list[str]
+    flaws: tuple[Flaw, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _BadByte:
+    stands_for: str  # what the text holds in its place
+    wrong: str
+
+
+class _Text:
+    """Lines as text for `csv.reader`, remembering where they stand; a bad byte does not end the reading."""
+
+    def __init__(self, lines: Iterator[bytes], offset: int, line: int) -> None:
+        self._lines = lines
+        self.offset = offset
+        self.line = line
+        self.bad_bytes: list[_BadByte] = []
+
+    def __iter__(self) -> "_Text":
+        return self
+
+    def __next__(self) -> str:
+        raw = next(self._lines)
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as exc:
+            text = raw.decode(errors="replace")
+            self._note("\ufffd", exc.start, f"0x{raw[exc.start]:02x}, is not UTF-8")
+        if "\0" in text:
+            self._note("\0", raw.index(0), "is NUL")
+        self.offset += len(raw)
+        self.line += 1
+        return text
+
+    def _note(self, stands_for: str, index: int, wrong: str) -> None:
+        comma = "," if wrong.startswith("0x") else ""
+        self.bad_bytes.append(_BadByte(stands_for, f"byte {index + 1} of line {self.line}{comma} {wrong}"))
+
+
+def read_records(
+    file: BinaryIO, delimiter: str, offset: int, line: int, *, block_bytes: int = _BLOCK_BYTES
+) -> Iterator[tuple[int, int, list[str] | BrokenRecord]]:
+    """Yield (line, offset, cells) from a record's first byte on. A line without text gives no or blank cells."""
+    # The module's limit is one for the whole process; a larger one harms nobody.
+    csv.field_size_limit(max(csv.field_size_limit(), _MOST_CELL_CHARACTERS))
+    while True:
+        text = _Text(physical_lines(file, offset, block_bytes=block_bytes), offset, line)
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        try:
+            while True:
+                offset, line = text.offset, text.line
+                cells = next(reader, None)
+                if cells is None:
+                    return
+                if text.bad_bytes:
+                    yield line, offset, _with_bad_bytes(cells, text.bad_bytes)
+                    text.bad_bytes = []
+                else:
+                    yield line, offset, cells
+        except csv.Error as exc:
+            first_line = next(physical_lines(file, offset, block_bytes=block_bytes))
+            yield line, offset, _broken(first_line.decode(errors="replace"), delimiter, str(exc))
+            offset += len(first_line)
+            line += 1
+        except LineTooLongError:
+            wrong = f"the line, or one that a quoted cell goes on in, has more than {MOST_LINE_BYTES:,} bytes"
+            yield line, offset, BrokenRecord([], (Flaw(1, wrong, "write one row a line"),))
+            return
+
+
+def _with_bad_bytes(cells: list[str], bad_bytes: list[_BadByte]) -> BrokenRecord:
+    right = "save the file as UTF-8"
+    return BrokenRecord(cells, tuple(Flaw(_cell_with(cells, bad.stands_for), bad.wrong, right) for bad in bad_bytes))
+
+
+def _cell_with(cells: list[str], text: str) -> int:
+    return next((number for number, cell in enumerate(cells, 1) if text in cell), 1)
+
+
+def _broken(first_line: str, delimiter: str, reason: str) -> BrokenRecord:
+    # Well-formed cells from the left; the one after them is where the trouble begins.
+    well_formed = re.compile(rf'(?:"(?:[^"]|"")*"|[^"{delimiter}][^{delimiter}]*)?{delimiter}')
+    cell, end = 1, 0
+    while found := well_formed.match(first_line, end):
+        cell, end = cell + 1, found.end()
+    if "limit" in reason or "unexpected end" in reason:
+        flaw = Flaw(cell, "a quote opens this cell and none closes it", "close it, and double a quote within a cell")
+    else:
+        flaw = Flaw(cell, "a quote stands within a quoted cell", 'double it, as in "say ""hello"""')
+    return BrokenRecord([], (flaw,))

@@ -1,0 +1,120 @@
+"""JSONL manifests: one request a line, as the API takes it.
+
+A further member `var`, an object of texts, or members `var.NAME` hold the row's variables. Blank lines are skipped.
+"""
+
+import codecs
+from collections.abc import Iterator
+from typing import Any
+
+from batchsubmit.manifest.defaults import Defaults, complete
+from batchsubmit.manifest.file import MOST_LINE_BYTES, LineTooLongError, Spooled, physical_lines
+from batchsubmit.manifest.rows import Problem, Row
+from batchsubmit.schema import Fault, JsonError, RequestChecker, read_json, without_nulls
+from batchsubmit.schema.faults import below, described
+
+_ONE_ROW_BYTES = 1 << 12
+_VARIABLE_PREFIX = "var."
+
+
+class JsonlReader:
+    """Reads a JSONL manifest."""
+
+    def __init__(self, spooled: Spooled, *, defaults: Defaults, checker: RequestChecker) -> None:
+        self._spooled = spooled
+        self._defaults = defaults
+        self._checker = checker
+
+    def rows(self) -> Iterator[Row]:
+        """Read every row, in order."""
+        line, offset = 1, 0
+        try:
+            for raw in physical_lines(self._spooled.file, 0):
+                if not raw.removeprefix(codecs.BOM_UTF8 if line == 1 else b"").isspace():
+                    yield self._row(raw, offset, line)
+                line += 1
+                offset += len(raw)
+        except LineTooLongError:
+            problem = self._problem(line, 1, f"has more than {MOST_LINE_BYTES:,} bytes", "write one request a line")
+            yield Row(line, offset, {}, {}, (problem,))
+
+    def row_at(self, offset: int, line: int) -> Row:
+        """Read one row again."""
+        lines = physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES)
+        return self._row(next(lines, b""), offset, line)
+
+    def request_at(self, offset: int, line: int) -> dict[str, Any] | None:
+        """Read the request of one row again, without checking it; None where it cannot be read."""
+        del line
+        raw = next(physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES), b"")
+        try:
+            request = _parse(raw.removeprefix(codecs.BOM_UTF8) if offset == 0 else raw)
+        except JsonError:
+            return None
+        variables, faults = take_variables(request)
+        if faults or self._defaults.fill(request, variables):
+            return None
+        return without_nulls(request) if b"null" in raw else request
+
+    @property
+    def has_sound_header(self) -> bool:
+        """Each line names its own members."""
+        return True
+
+    def problem(self, row: Row, path: str, wrong: str, right: str) -> Problem:
+        """Make a problem of what a caller found wrong with a row."""
+        return self._problem(row.line, 1, wrong, right, path)
+
+    def _row(self, raw: bytes, offset: int, line: int) -> Row:
+        try:
+            request = _parse(raw.removeprefix(codecs.BOM_UTF8) if offset == 0 else raw)
+        except JsonError as exc:
+            return Row(line, offset, {}, {}, (self._problem(line, exc.column, exc.wrong, exc.right),))
+        variables, faults = take_variables(request)
+        wrong, spelled = complete(request, variables, self._defaults, self._checker)
+        faults += wrong
+        if faults:
+            problems = tuple(self._problem(line, 1, fault.wrong, fault.right, fault.path) for fault in faults)
+            return Row(line, offset, request, variables, problems)
+        return Row(line, offset, without_nulls(request) if b"null" in raw else request, variables, (), spelled)
+
+    def _problem(self, line: int, column: int, wrong: str, right: str, path: str = "") -> Problem:
+        return Problem(label=self._spooled.label, line=line, column=column, path=path, wrong=wrong, right=right)
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    try:
+        text = raw.decode().rstrip("\r\n")
+    except UnicodeDecodeError as exc:
+        column = len(raw[: exc.start].decode()) + 1
+        wrong = f"byte {exc.start + 1} of the line, 0x{raw[exc.start]:02x}, is not UTF-8"
+        raise JsonError(column, wrong, "save the file as UTF-8") from exc
+    value = read_json(text)
+    if not isinstance(value, dict):
+        raise JsonError(1, f"is {described(value)}, not an object", 'write one request a line, {"name": …}')
+    return value
+
+
+def take_variables(request: dict[str, Any]) -> tuple[dict[str, str], list[Fault]]:
+    """Move the variables out of a line's members."""
+    variables: dict[str, str] = {}
+    faults: list[Fault] = []
+    nested = request.pop("var", None)
+    if isinstance(nested, dict):
+        given = list(nested.items())
+    else:
+        given = []
+        if nested is not None:
+            faults.append(Fault(path="var", wrong=f"is {described(nested)}", right="must be an object of texts"))
+    dotted = [name for name in request if name.startswith(_VARIABLE_PREFIX)]
+    given += [(name.removeprefix(_VARIABLE_PREFIX), request.pop(name)) for name in dotted]
+    for name, value in given:
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            faults += below(f"var.{name}", [Fault(path="", wrong=f"is {described(value)}", right="must be text")])
+        elif name in variables:
+            faults += below(f"var.{name}", [Fault(path="", wrong="is given twice", right="keep one of them")])
+        else:
+            variables[name] = value
+    return variables, faults

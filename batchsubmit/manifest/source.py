@@ -1,0 +1,153 @@
+"""A checked manifest as a source: its rows by membership, each read again when its turn comes.
+
+Only row numbers are kept, so the order of the manifest does not matter: every lane has its jobs from the start.
+"""
+
+from array import array
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any
+
+from batchsubmit.core.jobs import Job
+from batchsubmit.core.states import Action
+from batchsubmit.errors import StoppedError
+from batchsubmit.manifest.index import Index, job_at
+from batchsubmit.manifest.rows import Reader
+
+
+class ManifestSource:
+    """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        index: Index,
+        *,
+        batch: str,
+        decision: Callable[[str], Action],
+    ) -> None:
+        self._reader = reader
+        self._index = index
+        self._batch = batch
+        self._lanes: dict[str, _Lane] = {}
+        self._held: dict[str, int] = {}
+        lanes = [_Lane() for _ in index.memberships]
+        append = [lane.rows.append for lane in lanes]
+        for number, key in enumerate(index):
+            action = decision(key)
+            if action is Action.SUBMIT:
+                append[index.membership_numbers[number]](number)
+            elif action is Action.LOOK_UP:
+                self._held[key] = number
+        if index.priorities:
+            for lane in lanes:
+                by_priority = sorted(lane.rows, key=lambda number: -index.priorities.get(number, 0))
+                lane.rows = array("Q", by_priority)
+        self._count = sum(len(lane.rows) for lane in lanes)
+        self._lanes |= {name: lane for name, lane in zip(index.memberships, lanes, strict=True) if lane.rows}
+
+    def waiting(self) -> Collection[str]:
+        """The memberships whose rows are not all taken."""
+        return self._lanes.keys()
+
+    @property
+    def is_open(self) -> bool:
+        """A file has all its jobs from the start."""
+        return False
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Nothing ever comes that was not there."""
+
+    def waiting_jobs(self) -> int:
+        """Rows not taken, or released."""
+        return self._count
+
+    def take(self, membership: str) -> "ManifestDelivery":
+        """Read the next row of a membership. Raises StoppedError where the manifest changed since it was checked."""
+        lane = self._lanes[membership]
+        number = lane.released.pop() if lane.released else lane.next()
+        try:
+            job = self._read(number)
+        except StoppedError:
+            lane.released.append(number)
+            raise
+        self._count -= 1
+        if lane.is_empty:
+            del self._lanes[membership]
+        return ManifestDelivery(self, job, number)
+
+    def _read(self, number: int) -> Job:
+        job = job_at(self._reader, self._index, number, batch=self._batch)
+        if job is None:
+            raise StoppedError(
+                f"the manifest changed while it was being submitted, at line {self._index.lines[number]}; "
+                "nothing is lost: run the same command again to go on with the new one"
+            )
+        return job
+
+    def request_of(self, key: str) -> Mapping[str, Any] | None:
+        """Read the request of a row that was held back; None for a job whose row the manifest no longer has."""
+        return self._read(self._held[key]).request if key in self._held else None
+
+    def reinstate(self, key: str) -> None:
+        """Put a row that was held back at the head of its lane; a job without a row has nothing to send."""
+        if key in self._held:
+            number = self._held.pop(key)
+            self.put_back(self._index.membership(number), number)
+
+    def put_back(self, membership: str, number: int) -> None:
+        """Take a job back, to be handed out before the others of its lane."""
+        self._lanes.setdefault(membership, _Lane()).released.append(number)
+        self._count += 1
+
+
+class ManifestDelivery:
+    """One row's job. A file need not be told that a job is done: the ledger knows."""
+
+    def __init__(self, source: ManifestSource, job: Job, number: int) -> None:
+        self.job = job
+        self._source = source
+        self._number = number
+
+    def done(self) -> None:
+        """Nothing to do for a file."""
+
+    def failed(self) -> None:
+        """Nothing to do for a file."""
+
+    def released(self) -> None:
+        """Back to the head of the lane."""
+        self._source.put_back(self.job.membership, self._number)
+
+    def held(self) -> None:
+        """Back to the head of the lane, which nobody takes from for a while."""
+        self.released()
+
+    def denied(self, code: str, message: str) -> bool:
+        """A file has no place for such jobs."""
+        del code, message
+        return False
+
+    def put_aside(self) -> Callable[[], None]:
+        """Keep the number only: very many rows may wait for one channel."""
+        return partial(self._source.put_back, self.job.membership, self._number)
+
+    def left_unknown(self) -> None:
+        """Nothing to do for a file: the next run looks the job up."""
+
+
+class _Lane:
+    """Row numbers still to be handed out, in order; those handed back come first."""
+
+    def __init__(self) -> None:
+        self.rows = array("I")
+        self.released: list[int] = []
+        self._taken = 0
+
+    def next(self) -> int:
+        self._taken += 1
+        return self.rows[self._taken - 1]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.released and self._taken == len(self.rows)

@@ -1,0 +1,1 @@
+"""What a run leaves behind beside the ledger: files, copies in S3, notices."""

@@ -1,0 +1,178 @@
+"""One SQS queue: receive, delete, hide, send, and its attributes. Here botocore's exceptions end.
+
+Each method is one call, repeated with growing jittered waits while SQS is busy or out of reach. Batches say which of
+their entries failed. Nothing here knows what a message means.
+"""
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay
+from tenacity import wait_random_exponential as full_jitter
+
+from batchsubmit.aws import open_client
+from batchsubmit.config import AwsSettings
+from batchsubmit.errors import UsageError
+from batchsubmit.queue.message import Message
+from batchsubmit.queue.send import Outgoing
+from batchsubmit.queue.settings import Terms
+from batchsubmit.sources.sqs.counters import QueueCounters
+from batchsubmit.sources.sqs.custody import Extension
+from batchsubmit.sources.sqs.trouble import QueueBusyError, explain
+
+LONG_POLL_SECONDS = 20
+_PATIENCE_SECONDS = 60.0
+_LONGEST_PAUSE_SECONDS = 5.0
+_URL = re.compile(r"https?://[^/]+(/.*)?/[\w.-]+")
+_REGION_IN_URL = re.compile(r"https://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.amazonaws\.com")
+_SYSTEM_ATTRIBUTES = ["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId"]
+
+
+class Queue:
+    """A queue by its URL. `on_call` is told of each call, `on_answer` of what its answer lacked, if anything."""
+
+    def __init__(self, client: Any, url: str, counters: QueueCounters) -> None:  # noqa: ANN401 (made at run time)
+        self._client = client
+        self.url = url
+        self._counters = counters
+        self.on_call: Callable[[], None] = lambda: None
+        self.on_answer: Callable[[str], None] = lambda _trouble: None
+        self._log = structlog.get_logger("batchsubmit").bind(queue=url)
+
+    async def terms(self) -> Terms:
+        """Read the queue's settings and backlog. Raises QueueError."""
+        answer = await self._call("GetQueueAttributes", AttributeNames=["All"])
+        return Terms.read(answer.get("Attributes", {}))
+
+    async def receive(
+        self, count: int, *, visibility_seconds: int, wait_seconds: int, is_over: Callable[[], bool]
+    ) -> list[Message]:
+        """Wait for messages with one long poll. It is repeated without end while SQS is busy, until `is_over`.
+
+        Never cancel it: a poll whose client has gone still takes messages and hides them. Raises QueueError.
+        """
+        answer = await self._call(
+            "ReceiveMessage",
+            is_over,
+            MaxNumberOfMessages=count,
+            VisibilityTimeout=visibility_seconds,
+            WaitTimeSeconds=wait_seconds,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=_SYSTEM_ATTRIBUTES,
+        )
+        self._counters.polls += 1
+        return [_message(each) for each in answer.get("Messages", ())]
+
+    async def delete(self, receipts: Sequence[str]) -> list[str | None]:
+        """Delete up to ten messages; gives for each the code of its failure, or None. Raises QueueError."""
+        entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(receipts)]
+        return await self._batch("DeleteMessageBatch", entries)
+
+    async def hide(self, extensions: Sequence[Extension]) -> list[str | None]:
+        """Change the visibility of up to ten messages; gives for each the code of its failure, or None."""
+        entries = [
+            {"Id": str(number), "ReceiptHandle": each.receipt, "VisibilityTimeout": each.seconds}
+            for number, each in enumerate(extensions)
+        ]
+        return await self._batch("ChangeMessageVisibilityBatch", entries)
+
+    async def send(self, messages: Sequence[Outgoing]) -> list[str | None]:
+        """Send up to ten messages; gives for each the code of its failure, or None. Raises QueueError."""
+        is_fifo = self.url.endswith(".fifo")  # SQS requires that suffix of a FIFO queue, and allows no dot elsewhere
+        entries = [each.entry(number, is_fifo=is_fifo) for number, each in enumerate(messages)]
+        return await self._batch("SendMessageBatch", entries)
+
+    async def dead_letter_queue(self, arn: str) -> "Queue":
+        """Find the queue of an ARN. Raises QueueError."""
+        account, name = arn.split(":")[4:6]
+        answer = await self._call_without_url("GetQueueUrl", QueueName=name, QueueOwnerAWSAccountId=account)
+        return Queue(self._client, str(answer["QueueUrl"]), self._counters)
+
+    async def _batch(self, operation: str, entries: Iterable[Mapping[str, Any]]) -> list[str | None]:
+        listed = list(entries)
+        answer = await self._call(operation, Entries=listed)
+        failures: list[str | None] = [None] * len(listed)
+        for each in answer.get("Failed", ()):
+            failures[int(each["Id"])] = str(each.get("Code", "unknown"))
+        return failures
+
+    async def _call(self, operation: str, is_over: Callable[[], bool] | None = None, **given: Any) -> dict[str, Any]:  # noqa: ANN401
+        return await self._call_without_url(operation, is_over, QueueUrl=self.url, **given)
+
+    async def _call_without_url(
+        self,
+        operation: str,
+        is_over: Callable[[], bool] | None = None,
+        **given: Any,  # noqa: ANN401 (the operation's own members)
+    ) -> dict[str, Any]:
+        give_up: Callable[[RetryCallState], bool] = (
+            stop_after_delay(_PATIENCE_SECONDS) if is_over is None else lambda _: is_over()
+        )
+        policy = AsyncRetrying(
+            retry=retry_if_exception_type(QueueBusyError),
+            wait=full_jitter(multiplier=0.2, max=_LONGEST_PAUSE_SECONDS),
+            stop=give_up,
+            before_sleep=self._count,
+            reraise=True,
+        )
+        answer: dict[str, Any] = await policy(partial(self._call_once, operation, given))
+        return answer
+
+    async def _call_once(self, operation: str, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 (botocore's dicts)
+        self.on_call()
+        method = getattr(self._client, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower())
+        try:
+            answer = await method(**given)
+        except Exception as exc:
+            self.on_answer(f"{operation}: {type(exc).__name__}")
+            explained = explain(exc, operation, self.url)
+            if explained is exc:
+                raise
+            raise explained from exc
+        self.on_answer("")
+        return answer
+
+    def _count(self, state: RetryCallState) -> None:
+        exc = state.outcome.exception() if state.outcome else None
+        is_throttling = isinstance(exc, QueueBusyError) and exc.is_throttling
+        self._counters.throttled += is_throttling
+        self._counters.unanswered += not is_throttling
+        self._log.warning("queue.busy", attempt=state.attempt_number, reason=str(exc), throttled=is_throttling)
+
+
+def _message(raw: Mapping[str, Any]) -> Message:
+    system, attributes = raw.get("Attributes", {}), raw.get("MessageAttributes", {})
+    return Message(
+        id=raw["MessageId"],
+        receipt=raw["ReceiptHandle"],
+        body=raw["Body"],
+        attributes={name: each["StringValue"] for name, each in attributes.items() if "StringValue" in each},
+        wire_attributes=attributes,
+        receives=int(system.get("ApproximateReceiveCount", 1)),
+        sent_at=int(system.get("SentTimestamp", 0)) / 1000,
+        group=system.get("MessageGroupId", ""),
+    )
+
+
+def region_of(url: str) -> str | None:
+    """Read the region off a queue's URL, where AWS's own host names it."""
+    found = _REGION_IN_URL.match(url)
+    return (found[1] or found[2]) if found else None
+
+
+@asynccontextmanager
+async def open_queue(url: str, settings: AwsSettings, *, region: str, counters: QueueCounters) -> AsyncIterator[Queue]:
+    """Open a client on a queue. Raises UsageError where the URL or the AWS configuration is wrong."""
+    if not _URL.fullmatch(url):
+        raise UsageError(f"{url}: is no queue URL; it looks like https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
+    async with open_client(
+        "sqs",
+        region=region_of(url) or region,
+        # A long poll is answered after its own time, however short the user's patience with other calls is.
+        timeouts=(settings.connect_timeout_seconds, max(settings.read_timeout_seconds, LONG_POLL_SECONDS + 10)),
+    ) as client:
+        yield Queue(client, url, counters)

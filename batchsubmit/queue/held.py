@@ -1,0 +1,153 @@
+"""The jobs that this worker has in hand, by key and by lane, and the messages that stand for them. No I/O.
+
+A job may have several messages (a redelivery under a new receipt, a second producer of the same body): all of them are
+kept with the one job, and all are deleted once it is decided.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import islice
+
+from batchsubmit.core.jobs import Job
+from batchsubmit.queue.message import Message, Poison
+from batchsubmit.sources.sqs.custody import Custody
+
+
+class Place(StrEnum):
+    """Where a holding is."""
+
+    WAITING = "waiting"  # in its lane
+    TAKEN = "taken"  # with the engine
+    HELD_BACK = "held_back"  # somebody else of this process has the job; what became of it is looked at again
+    UNKNOWN = "unknown"  # nobody can tell now what became of the job: it goes back for a long while
+    OVER_QUOTA = "over_quota"  # a quota that is not one of slots refused the job: the same
+    DENIED = "denied"  # the service denied the job: to the dead-letter queue
+    NOT_READY = "not_ready"  # its trained model or channel is still being created: the same, for longer each time
+    EXPANDED = "expanded"  # a manifest whose jobs are being submitted
+    GONE = "gone"
+
+
+_SET_ASIDE = frozenset({Place.UNKNOWN, Place.OVER_QUOTA, Place.NOT_READY})
+"""The job can be neither sent nor decided now: its messages go back for long."""
+
+
+@dataclass(slots=True, eq=False)
+class Holding:
+    """One job, or one manifest, with its messages by id."""
+
+    key: str
+    lane: str
+    job: Job | None
+    place: Place = Place.WAITING
+    messages: dict[str, Message] = field(default_factory=dict)
+    poison: Poison | None = None
+
+
+class Stock:
+    """All holdings of a worker."""
+
+    def __init__(self, custody: Custody) -> None:
+        self.custody = custody
+        self.lanes: dict[str, deque[Holding]] = {}
+        self._by_key: dict[str, Holding] = {}
+        self._by_message: dict[str, Holding] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Holding]:
+        return iter(list(self._by_key.values()))
+
+    def get(self, key: str) -> Holding | None:
+        """What is held under this key."""
+        return self._by_key.get(key)
+
+    def of_message(self, message: str) -> Holding | None:
+        """What a message stands for."""
+        return self._by_message.get(message)
+
+    def held_back(self) -> list[Holding]:
+        """Those whose fate is to be found out."""
+        return [each for each in self._by_key.values() if each.place is Place.HELD_BACK]
+
+    def set_aside(self) -> list[Holding]:
+        """Those that can be neither sent nor decided now."""
+        return [each for each in self._by_key.values() if each.place in _SET_ASIDE]
+
+    def denied(self) -> list[Holding]:
+        """Those that the service denied."""
+        return [each for each in self._by_key.values() if each.place is Place.DENIED]
+
+    def waiting(self) -> dict[str, int]:
+        """How many jobs of each lane wait."""
+        return {lane: len(holdings) for lane, holdings in self.lanes.items()}
+
+    def take_in(self, holding: Holding, message: Message, at: float) -> None:
+        """Add a message to what it stands for, in hand already or new."""
+        self._by_key.setdefault(holding.key, holding)
+        holding.messages[message.id] = message
+        self._by_message[message.id] = holding
+        self.custody.receive(message.id, message.receipt, at)
+
+    def shelve(self, holding: Holding, *, first: bool = False) -> None:
+        """Put a job into its lane, at the end or at the head."""
+        holding.place = Place.WAITING
+        lane = self.lanes.setdefault(holding.lane, deque())
+        if first:
+            lane.appendleft(holding)
+        else:
+            lane.append(holding)
+        self._count += 1
+
+    def next(self, lane: str) -> Holding:
+        """Take the first job of a lane."""
+        holding = self.lanes[lane].popleft()
+        self._left(holding.lane)
+        holding.place = Place.TAKEN
+        return holding
+
+    def unshelve(self, holding: Holding) -> None:
+        """Take a job out of its lane, wherever it stands there."""
+        if holding.place is Place.WAITING:
+            self.lanes[holding.lane].remove(holding)
+            self._left(holding.lane)
+
+    def last_of_fullest(self, count: int) -> list[Holding]:
+        """Give up to so many jobs from the end of the lane in which most wait."""
+        fullest = max(self.lanes.values(), key=len, default=deque())
+        return list(islice(reversed(fullest), count))
+
+    def _left(self, lane: str) -> None:
+        self._count -= 1
+        if not self.lanes[lane]:
+            del self.lanes[lane]
+
+    def drop(self, holding: Holding) -> list[Message]:
+        """Let go of a job; gives its messages, with which something is still to be done."""
+        self.unshelve(holding)
+        holding.place = Place.GONE
+        self._by_key.pop(holding.key, None)
+        messages = list(holding.messages.values())
+        self._forget(messages)
+        holding.messages.clear()
+        return messages
+
+    def lose(self, message: str) -> Message | None:
+        """Let go of one message; a job that waits and has no other goes with it, one that is under way stays."""
+        holding = self._by_message.get(message)
+        if holding is None:
+            self.custody.let_go(message)
+            return None
+        lost = holding.messages.pop(message)
+        self._forget([lost])
+        if not holding.messages and holding.place in {Place.WAITING, Place.HELD_BACK}:
+            self.drop(holding)
+        return lost
+
+    def _forget(self, messages: Iterable[Message]) -> None:
+        for each in messages:
+            self._by_message.pop(each.id, None)
+            self.custody.let_go(each.id)

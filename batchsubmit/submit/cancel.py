@@ -1,0 +1,208 @@
+"""Cancels jobs on the service, and only those that it is given: paced, repeated where safe, and recorded at their end.
+
+Unlike a start a cancellation may be repeated, so an unclear answer is looked at and tried again. It knows neither the
+terminal nor which jobs to choose beyond `chosen`.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import TypeAlias
+
+from batchsubmit.advice import forbidden_words
+from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobsApi
+from batchsubmit.cleanrooms.reads import Catalog, ReadError
+from batchsubmit.clock import timestamp
+from batchsubmit.config import SlotSettings
+from batchsubmit.core.jobs import (
+    Accepted,
+    Conflicted,
+    Denied,
+    Finished,
+    Forbidden,
+    NotSent,
+    Outcome,
+    Throttled,
+    Uncertain,
+)
+from batchsubmit.core.states import JobState, Phase
+from batchsubmit.pacing import RateGate, RetryPolicies
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop, StopReason
+
+OPERATION = "CancelTrainedModelInferenceJob"
+_CALLS_AT_ONCE = 8
+_CANCELLING = frozenset({"CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
+
+
+class Standing(StrEnum):
+    """Where a job stands on the service, as far as a cancellation cares."""
+
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class _Withdrawn:
+    """No call was made, because the run is stopping."""
+
+
+_Result: TypeAlias = Outcome | _Withdrawn
+
+
+def chosen(states: Iterable[JobState], *, memberships: Collection[str], names: Sequence[str]) -> list[JobState]:
+    """The submitted jobs of these memberships (none named: of all) whose names fit one of the globs (none: any)."""
+    return [
+        state
+        for state in states
+        if state.phase is Phase.SUBMITTED
+        and (not memberships or state.membership in memberships)
+        and (not names or any(fnmatchcase(state.name, glob) for glob in names))
+    ]
+
+
+def standing(status: str) -> Standing:
+    """Sort a status of the service."""
+    if status in _CANCELLING:
+        return Standing.CANCELLING
+    return Standing.RUNNING if status in RUNNING_STATUSES else Standing.ENDED
+
+
+async def look(catalog: Catalog, states: Iterable[JobState]) -> dict[Standing, list[JobState]]:
+    """Ask the service where these jobs stand; one that List does not show (yet) is asked for by its ARN.
+
+    A job that the service does not have at all is left out. Raises ReadError.
+    """
+    lanes: dict[str, list[JobState]] = {}
+    for state in states:
+        lanes.setdefault(state.membership, []).append(state)
+    found: dict[Standing, list[JobState]] = {each: [] for each in Standing}
+    for membership in sorted(lanes):
+        listed = {job.arn: job.status for job in await catalog.jobs(membership)}
+        for state in lanes[membership]:
+            status = listed.get(state.arn) or await _status(catalog, state)
+            if status:
+                found[standing(status)].append(state)
+    return found
+
+
+async def _status(catalog: Catalog, state: JobState) -> str:
+    try:
+        return (await catalog.details(state.membership, state.arn)).status
+    except ReadError as exc:
+        if exc.is_not_found:
+            return ""
+        raise
+
+
+class Canceller:
+    """Asks the service to end jobs; `refused` has those that it will not end, with its words."""
+
+    def __init__(self, *, api: JobsApi, catalog: Catalog, gate: RateGate, policies: RetryPolicies, stop: Stop) -> None:
+        self._api = api
+        self._catalog = catalog
+        self._gate = gate
+        self._policies = policies
+        self._stop = stop
+        self._at_once = asyncio.Semaphore(_CALLS_AT_ONCE)
+        self.asked: list[JobState] = []
+        self.refused: dict[str, str] = {}
+
+    async def cancel(self, states: Iterable[JobState]) -> None:
+        """Call for each job; return once every call is answered, or the run is asked to stop."""
+        async with asyncio.TaskGroup() as calling:
+            for state in states:
+                calling.create_task(self._cancel(state), name=f"cancel {state.job}")
+
+    async def _cancel(self, state: JobState) -> None:
+        async with self._at_once:
+            result = await self._policies.run(partial(self._call, state))
+        match result:
+            case Accepted():
+                self.asked.append(state)
+            case Forbidden() | Denied():
+                self._stop.request(StopReason.CREDENTIALS, forbidden_words(OPERATION, result))
+            case NotSent():
+                self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
+            case _Withdrawn() | Throttled():
+                return
+            case Uncertain():
+                self.refused[state.job] = result.reason
+            case _:
+                self.refused[state.job] = f"{result.code}: {result.message}"
+
+    async def _call(self, state: JobState) -> _Result:
+        if self._stop.requested or not await self._gate.admit():
+            return _Withdrawn()
+        loop = asyncio.get_running_loop()
+        sent_at = loop.time()
+        outcome = await self._api.cancel(state.membership, state.arn)
+        if isinstance(outcome, Throttled | Uncertain):
+            if outcome.is_throttling:
+                self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
+            await self._stop.pause(outcome.retry_after_seconds)
+        elif isinstance(outcome, Accepted):
+            self._gate.pace.succeeded(sent_at=sent_at, now=loop.time())
+        if isinstance(outcome, Conflicted | Uncertain):
+            return await self._after_doubt(state, outcome)
+        return outcome
+
+    async def _after_doubt(self, state: JobState, outcome: Conflicted | Uncertain) -> Outcome:
+        """Look at a job whose call brought a conflict or no answer: what no longer runs on is well."""
+        try:
+            status = await _status(self._catalog, state)
+        except ReadError as exc:
+            return exc.outcome
+        if standing(status) is not Standing.RUNNING:
+            return Accepted(state.arn)
+        if isinstance(outcome, Conflicted):
+            return outcome
+        return Conflicted("NoAnswer", outcome.reason)  # as a conflict it is tried again, a bounded number of times
+
+
+class Ends:
+    """Waits until cancelled jobs have ended, and writes down how. It looks at those jobs, and at nothing else."""
+
+    def __init__(self, *, catalog: Catalog, recorder: Recorder, slots: SlotSettings, stop: Stop) -> None:
+        self._catalog = catalog
+        self._recorder = recorder
+        self._slots = slots
+        self._stop = stop
+
+    async def record(self, states: Sequence[JobState]) -> None:
+        """Return once each is recorded, or the run is asked to stop; looks that bring nothing get rarer."""
+        pause = self._slots.min_poll_seconds
+        left = list(states)
+        while left and not self._stop.requested:
+            try:
+                waiting = [state for state in left if not await self._has_ended(state)]
+            except ReadError as exc:
+                reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
+                self._stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
+                return
+            pause = self._slots.min_poll_seconds if len(waiting) < len(left) else pause * 2
+            left = waiting
+            if left:
+                await self._stop.pause(min(pause, self._slots.max_poll_seconds))
+
+    async def _has_ended(self, state: JobState) -> bool:
+        details = await self._catalog.details(state.membership, state.arn)
+        if details.status in RUNNING_STATUSES:
+            return False
+        has_run = details.status == "ACTIVE"
+        await self._recorder.record(
+            Finished(
+                **state.stamp(self._recorder.now()),
+                arn=state.arn,
+                status=details.status,
+                code="" if has_run else details.code,
+                message="" if has_run else details.message,
+                logs="" if has_run else details.logs,
+                ended=timestamp(details.updated_at) if details.updated_at else "",
+            )
+        )
+        return True

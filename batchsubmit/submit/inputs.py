@@ -1,0 +1,155 @@
+"""Lets jobs wait for a trained model or a channel that is still being created (`submit.wait_for_inputs`).
+
+An input is looked up when the first of its jobs is taken. While it is being created its jobs are kept aside, and their
+lanes go on with others; a message goes back to its queue instead. What the service does not show (another member's
+model, a read that is not allowed) is left to the Start call.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from batchsubmit.cleanrooms.api import CREATING_STATUSES, Input, Resource, inputs_of
+from batchsubmit.cleanrooms.reads import ReadError, Resources
+from batchsubmit.clock import Clock
+from batchsubmit.config import SlotSettings
+from batchsubmit.core.jobs import Job, Rejected
+from batchsubmit.core.source import Delivery
+from batchsubmit.log import get_logger
+from batchsubmit.submit.in_progress import UnderWay
+from batchsubmit.submit.stopping import Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_UNUSABLE = frozenset(
+    {"CREATE_FAILED", "INACTIVE", "DELETE_PENDING", "DELETE_IN_PROGRESS", "CANCEL_PENDING", "CANCEL_IN_PROGRESS"}
+)
+"""That a job on one of these can never run is an assumption; of all others, the service's answer decides."""
+
+_MOST_PAUSE_SECONDS = 60.0
+_BELIEVED_SECONDS = 600.0
+"""For so long an input that was ready is not looked at again; a worker lives longer than that."""
+
+_MOST_KNOWN = 10_000
+_MOST_FIRST_LOOKS = 8
+_MOST_POLLED = 200
+_MOST_ASIDE = 200_000
+"""Bounds on what is kept. Where one is reached, no job is taken until an input is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was seen of an input (None: the service does not tell), and until when that is believed."""
+
+    resource: Resource | None
+    until: float
+
+
+class Inputs:
+    """What one run knows of the inputs of its jobs, and the jobs that wait for them."""
+
+    def __init__(self, resources: Resources, *, settings: SlotSettings, clock: Clock, stop: Stop) -> None:
+        self._resources = resources
+        self._least_pause = settings.min_poll_seconds
+        self._most_pause = min(settings.max_poll_seconds, _MOST_PAUSE_SECONDS)
+        self._clock = clock
+        self._stop = stop
+        self._known: dict[Input, _Known] = {}
+        self._first_looks: dict[Input, list[Delivery]] = {}
+        self._aside: dict[Input, list[Callable[[], None]]] = {}
+        self.unfinished: dict[str, str] = {}
+        """The status of the inputs that jobs still waited for when the run was stopped."""
+
+    def __repr__(self) -> str:
+        return f"<Inputs {len(self._known)} known, jobs wait for {len(self._aside)}>"
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more job may turn out to wait."""
+        return (
+            len(self._first_looks) < _MOST_FIRST_LOOKS
+            and len(self._aside) < _MOST_POLLED
+            and sum(map(len, self._aside.values())) < _MOST_ASIDE
+        )
+
+    def refusal(self, job: Job) -> Rejected | None:
+        """Say why a job can never run, where that is known of an input of its."""
+        for each in inputs_of(job.request):
+            known = self._known.get(each)
+            if known is not None and known.resource is not None and known.resource.status in _UNUSABLE:
+                words = f"{each} is {known.resource.status}: {known.resource.message}"
+                return Rejected("InputUnusable", words.rstrip(": "))
+        return None
+
+    def keep(self, delivery: Delivery, tasks: asyncio.TaskGroup, doing: UnderWay) -> bool:
+        """Keep a job that has to wait, and see to it that it is taken again in time; False where it need not wait."""
+        for each in inputs_of(delivery.job.request):
+            known = self._known.get(each)
+            if known is None or known.until <= self._clock.monotonic():
+                self._look_first(each, delivery, tasks, doing)
+                return True
+            if self._being_created(each):
+                self._put_aside(each, delivery, tasks, doing)
+                return True
+        return False
+
+    def _look_first(self, wanted: Input, delivery: Delivery, tasks: asyncio.TaskGroup, doing: UnderWay) -> None:
+        waiting = self._first_looks.setdefault(wanted, [])
+        waiting.append(delivery)
+        if len(waiting) == 1:
+            tasks.create_task(self._first_look(wanted, doing), name=f"look at {wanted}")
+
+    async def _first_look(self, wanted: Input, doing: UnderWay) -> None:
+        with doing.looking_up():
+            await self._look(wanted)
+            for delivery in reversed(self._first_looks.pop(wanted)):
+                delivery.released()
+
+    def _put_aside(self, wanted: Input, delivery: Delivery, tasks: asyncio.TaskGroup, doing: UnderWay) -> None:
+        release = delivery.put_aside()
+        if release is None:
+            return
+        waiting = self._aside.setdefault(wanted, [])
+        waiting.append(release)
+        if len(waiting) == 1:
+            tasks.create_task(self._poll(wanted, doing), name=f"wait for {wanted}")
+
+    async def _poll(self, wanted: Input, doing: UnderWay) -> None:
+        """Look at an input at growing intervals until it is no longer being created, then let its jobs go on."""
+        pause = self._least_pause
+        with doing.looking_up():
+            while (resource := self._being_created(wanted)) is not None:
+                await self._stop.pause(pause)
+                if self._stop.requested:
+                    self.unfinished[str(wanted)] = resource.status
+                    break
+                pause = min(pause * 2, self._most_pause)
+                await self._look(wanted)
+            for release in reversed(self._aside.pop(wanted)):
+                release()
+
+    def _being_created(self, wanted: Input) -> Resource | None:
+        known = self._known.get(wanted)
+        is_creating = known is not None and known.resource is not None and known.resource.status in CREATING_STATUSES
+        return known.resource if known is not None and is_creating else None
+
+    async def _look(self, wanted: Input) -> None:
+        """Learn where an input stands. A look that fails for a while does not end a wait."""
+        before = self._known.get(wanted)
+        try:
+            resource: Resource | None = await self._resources.get(wanted)
+        except ReadError as exc:
+            resource = None if exc.is_forbidden or exc.is_not_found else self._being_created(wanted)
+            get_logger().info("input.unseen", input=str(wanted), reason=str(exc))
+        if resource is not None and resource.status != "ACTIVE" and (before is None or before.resource != resource):
+            get_logger().warning("input.not_ready", input=str(wanted), status=resource.status)
+        self._remember(wanted, resource)
+
+    def _remember(self, wanted: Input, resource: Resource | None) -> None:
+        now = self._clock.monotonic()
+        if len(self._known) >= _MOST_KNOWN:
+            kept = {each: known for each, known in self._known.items() if known.until > now or each in self._aside}
+            self._known = kept
+        is_good = resource is None or resource.status not in CREATING_STATUSES | _UNUSABLE
+        self._known[wanted] = _Known(resource, now + (_BELIEVED_SECONDS if is_good else self._most_pause))

@@ -1,0 +1,257 @@
+"""One delivery, from the moment it is taken in hand until its source, the slots and the ledger know what became of it.
+
+It does not know when a call may begin (`loop` does) nor how one is made (`submitter` does).
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, assert_never
+
+from batchsubmit.advice import forbidden_words
+from batchsubmit.clock import Clock
+from batchsubmit.core.jobs import Accepted, Denied, Job, OtherQuotaExceeded, QuotaExceeded, Rejected, Uncertain
+from batchsubmit.core.source import Delivery
+from batchsubmit.core.states import Action
+from batchsubmit.engine.crew import Crew, Limits
+from batchsubmit.ledger.base import Taken
+from batchsubmit.ledger.claims import Held
+from batchsubmit.log import get_logger
+from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
+from batchsubmit.submit.in_progress import UnderWay
+from batchsubmit.submit.lookup import Finding, Found, NotThere, Undecided
+from batchsubmit.submit.refusals import Denials, Holds, quota_words
+from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.submit.submitter import GivenUp, Submission, Withdrawn
+
+
+class Carrier:
+    """Sees deliveries through, any number at a time."""
+
+    def __init__(
+        self,
+        *,
+        crew: Crew,
+        slots: Slots,
+        stop: Stop,
+        clock: Clock,
+        limits: Limits,
+        under_way: UnderWay,
+        holds: Holds,
+    ) -> None:
+        self._crew = crew
+        self._slots = slots
+        self._stop = stop
+        self._clock = clock
+        self._limits = limits
+        self._under_way = under_way
+        self._holds = holds
+        self.denials = Denials[tuple[Delivery, Denied]]()
+        self._unanswered: Counter[str] = Counter()
+        self._held_by_others: set[str] = set()
+
+    async def carry(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
+        """Claim a job, see it through, and let it go."""
+        key, held = delivery.job.key, await self.claim(delivery.job.key)
+        if held == Held(Action.SUBMIT):
+            with self.letting_go(key):
+                await self._submit(delivery, ticket, tasks)
+            return
+        with self._under_way.out_of_hand():
+            self._slots.ended(ticket)
+            self._holds.passed(ticket.membership)
+        if isinstance(held, Held):
+            with self.letting_go(key):
+                await self._leave_or_look_up(delivery, held.action, tasks)
+        else:
+            await self._come_back_later(delivery, held)
+
+    async def claim(self, key: str) -> Held | Taken | None:
+        """Take a job in hand; None where the ledger cannot be relied on, and the run stops."""
+        held: Held | Taken | None = None
+        with self._under_way.stopping_on_ledger_trouble():
+            held = await self._crew.claims.take(key)
+        return held  # noqa: RET504 (mypy does not see that the block above may be left early)
+
+    @contextmanager
+    def letting_go(self, key: str) -> Iterator[None]:
+        """Give a job out of hand at the end, decided or not."""
+        try:
+            yield
+        finally:
+            self._crew.claims.let_go(key)
+
+    async def find(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
+        """Ask the service what became of a call without an answer."""
+        finding: Finding = Undecided("the ledger cannot be written")
+        with self._under_way.looking_up(), self._under_way.stopping_on_ledger_trouble():
+            finding = await self._crew.lookup.resolve(key, request, tasks)
+        return finding  # noqa: RET504 (the same)
+
+    async def _leave_or_look_up(self, delivery: Delivery, action: Action, tasks: asyncio.TaskGroup) -> None:
+        """Deal with a job that another run has dealt with since the source looked."""
+        if action is not Action.LOOK_UP:
+            self._under_way.undecided.pop(delivery.job.key, None)
+        match action:
+            case Action.NOTHING:
+                self._crew.watcher.follow(delivery.job.key)
+                delivery.done()
+            case Action.LEAVE_FAILED:
+                delivery.failed()
+            case _:
+                await self._look_up(delivery, tasks)
+
+    async def _come_back_later(self, delivery: Delivery, taken: Taken | None) -> None:
+        """Give a job that another run has in hand back to its lane after a while."""
+        with self._under_way.looking_up():
+            await self._stop.pause(taken.retry_after_seconds if taken else 0)
+            delivery.released()
+
+    async def _submit(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
+        """Submit a job in hand, and tell slots and source what became of it."""
+        submission: Submission = Withdrawn()
+        with self._under_way.out_of_hand(), self._under_way.stopping_on_ledger_trouble():
+            submission = await self._submitted(delivery.job)
+        if isinstance(submission, Accepted | GivenUp):
+            self._unanswered.pop(delivery.job.key, None)
+        if not isinstance(submission, Accepted | OtherQuotaExceeded):
+            self._holds.passed(delivery.job.membership)
+        match submission:
+            case Accepted(arn):
+                now = self._clock.monotonic()
+                self._slots.accepted(ticket, _running(delivery.job, arn, now), now)
+                self._holds.accepted(delivery.job.membership)
+                delivery.done()
+                await self._settle_denials()
+            case GivenUp():
+                self._slots.ended(ticket)
+                delivery.failed()
+            case Uncertain():
+                self._slots.ended(ticket)
+                await self._look_up(delivery, tasks)
+            case QuotaExceeded():
+                self._slots.refused(ticket, submission, self._clock.monotonic())
+                self._tell_of_others()
+                delivery.released()
+            case OtherQuotaExceeded():
+                self._slots.ended(ticket)
+                self._hold(delivery.job.membership, submission)
+                delivery.held()
+            case Denied():
+                self._slots.ended(ticket)
+                await self._denied(delivery, submission)
+            case Withdrawn():
+                self._slots.ended(ticket)
+                delivery.released()
+            case _:
+                assert_never(submission)
+
+    def _hold(self, membership: str, refusal: OtherQuotaExceeded) -> None:
+        """Let a lane rest, and say so."""
+        seconds = self._holds.refused(membership, refusal, self._clock.monotonic())
+        if seconds is not None:
+            log = get_logger()
+            log.warning("lane.held", membership=membership, quota=quota_words(refusal), next_try_seconds=seconds)
+
+    async def _denied(self, delivery: Delivery, refusal: Denied) -> None:
+        """Decide about a denied job, or keep it until it is known whether the caller may start any."""
+        if delivery.denied(refusal.code, refusal.message):
+            return
+        if self.denials.is_about_rows or self._limits.is_endless:
+            await self._reject(delivery, refusal)
+        else:
+            self.denials.add(delivery.job, (delivery, refusal))
+
+    async def _settle_denials(self) -> None:
+        """A job was accepted: those that were denied are so for their own sake."""
+        self.denials.is_about_rows = True
+        await self._reject_kept()
+
+    async def _reject_kept(self) -> None:
+        for delivery, refusal in self.denials.take():
+            if await self.claim(delivery.job.key) == Held(Action.SUBMIT):
+                with self.letting_go(delivery.job.key):
+                    await self._reject(delivery, refusal)
+            else:
+                delivery.released()
+
+    async def _reject(self, delivery: Delivery, refusal: Rejected | Denied) -> None:
+        """Record that a job in hand failed for good, unless another worker has it by now."""
+        with self._under_way.stopping_on_ledger_trouble():
+            is_ours = await self._crew.submitter.fail(delivery.job, refusal)
+            (delivery.failed if is_ours else delivery.released)()
+
+    def stop_for_denials(self) -> None:
+        """Stop the run: everything is denied. The jobs are as new as before."""
+        kept = self.denials.take()
+        for delivery, _ in kept:
+            delivery.released()
+        said = forbidden_words("StartTrainedModelInferenceJob", kept[-1][1])
+        words = f"all of {len(kept)} jobs were denied and none was accepted; none is recorded as failed. {said}"
+        self._stop.request(StopReason.DENIED, words)
+
+    async def settle_at_end(self) -> None:
+        """Decide, when nothing else is left, about the jobs that were denied; those of a run that stops are left."""
+        if self.denials.is_everything and not self._stop.requested:
+            self.stop_for_denials()
+        if not self._stop.requested:
+            await self._reject_kept()
+        for delivery, _ in self.denials.take():
+            delivery.released()
+
+    async def _submitted(self, job: Job) -> Submission:
+        """Make the attempts, unless an input of the job is known to be one that can not be used."""
+        submitter, inputs = self._crew.submitter, self._crew.inputs
+        refusal = inputs.refusal(job) if inputs else None
+        if refusal is None:
+            return await submitter.submit(job)
+        return GivenUp() if await submitter.fail(job, refusal) else Withdrawn()
+
+    def _tell_of_others(self) -> None:
+        """Log once that others seem to use a quota up, and again only after it was otherwise."""
+        held = {each.membership: str(each) for each in self._slots.held_by_others()}
+        for membership in held.keys() - self._held_by_others:
+            log = get_logger()
+            log.warning("slots.held_by_others", membership=membership or None, slots=held[membership])
+        self._held_by_others = set(held)
+
+    async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
+        """Find out what became of a call without an answer, and go on from there."""
+        job = delivery.job
+        finding = await self.find(job.key, job.request, tasks)
+        if not isinstance(finding, Undecided):
+            self._under_way.undecided.pop(job.key, None)
+        match finding:
+            case Found(arn):
+                self._unanswered.pop(job.key, None)
+                self._slots.runs(job.membership, _running(job, arn, self._clock.monotonic()))
+                delivery.done()
+                await self._settle_denials()
+            case NotThere():
+                await self._try_again(delivery)
+            case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
+                self._crew.claims.send_again(job.key)
+                await self._try_again(delivery)
+            case Undecided(is_lost=True):
+                delivery.released()  # another worker has it: ask that one, in a while, what became of it
+            case Undecided(reason):
+                self._under_way.undecided[job.key] = reason
+                delivery.left_unknown()
+
+    async def _try_again(self, delivery: Delivery) -> None:
+        """Hand a job back, unless its calls have brought no answer too often already."""
+        job = delivery.job
+        self._unanswered[job.key] += 1
+        if self._unanswered[job.key] < self._limits.max_attempts:
+            delivery.released()
+            return
+        del self._unanswered[job.key]
+        message = f"{self._limits.max_attempts} calls brought no answer, and none of them was accepted"
+        await self._reject(delivery, Rejected("NoAnswer", message))
+
+
+def _running(job: Job, arn: str, now: float) -> RunningJob:
+    """A job that was accepted just now, as the slots know it."""
+    kind = JobClass(job.trained_model, job.instance_type)
+    return RunningJob(arn=arn, key=job.key, kind=kind, began_at=now, seen_at=now)

@@ -1,0 +1,276 @@
+"""Unknown to known: finds out on the service whether an attempt whose answer nobody saw was accepted.
+
+All unknown jobs of one membership and model share one pass through List. A job is ours where its tag carries our key
+or, untagged, where it has everything that we asked for and no other job of the ledger claims it. Only a pass that
+began after the settle time is over may say that a job is not there. The settle time is measured by this process's
+monotonic clock from the moment it learned of the doubt, so that no step of the wall clock can shorten it.
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+from batchsubmit.cleanrooms.api import JobDetails, JobSummary
+from batchsubmit.cleanrooms.reads import Catalog, ReadError
+from batchsubmit.config import LookupSettings
+from batchsubmit.core.jobs import KEY_TAG, Absent, Duplicate, JobEvent, Submitted
+from batchsubmit.core.states import UNDECIDED, JobState, Phase
+from batchsubmit.errors import StoppedError
+from batchsubmit.ledger.base import ClaimedArnError, LostJobError
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop
+
+CLOCK_SKEW = timedelta(hours=2)
+"""How far an intent's time may be ahead of the service's. AWS refuses calls signed a quarter of an hour off, but the
+clock may have been set between the intent and the call; an hour's step, and room. It only saves Get calls."""
+
+_PASSES_PER_SETTLE_TIME = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The service has the job; the ledger says so now."""
+
+    arn: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotThere:
+    """The service has no such job; it may be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """The service does not tell, or the run is stopping, or the job was lost to another worker: it stays unknown."""
+
+    reason: str
+    is_lost: bool = False
+
+
+Finding: TypeAlias = Found | NotThere | Undecided
+
+
+@dataclass(slots=True, eq=False)
+class _Case:
+    """One unknown job under investigation. `request` is None where only the ledger still knows of it.
+
+    The last pass found it ambiguous where an untagged job of its name cannot be compared, contested where one could as
+    well be that of an identical row.
+    """
+
+    state: JobState
+    request: Mapping[str, Any] | None
+    settled_at: float
+    finding: asyncio.Future[Finding]
+    matches: list[JobSummary] = field(default_factory=list)
+    is_ambiguous: bool = False
+    is_contested: bool = False
+
+
+class Lookup:
+    """Resolves unknown jobs, those of one membership and model together."""
+
+    def __init__(self, *, catalog: Catalog, recorder: Recorder, settings: LookupSettings, stop: Stop) -> None:
+        self._catalog = catalog
+        self._recorder = recorder
+        self._settle_seconds = settings.settle_seconds
+        self._stop = stop
+        self._groups: dict[tuple[str, str], list[_Case]] = {}
+
+    async def resolve(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
+        """Find out what became of a job's last attempt, and record it. The search runs among `tasks`.
+
+        `request` is what the attempt asked for, where that is still known.
+
+        Raises StoppedError where the ledger can no longer be relied on.
+        """
+        state = self._recorder.ledger.book.get(key)
+        if state is None or state.phase not in UNDECIDED:
+            return Undecided("the ledger does not know of an attempt")
+        now = self._recorder.clock.monotonic()
+        case = _Case(state, request, now + self._settle_seconds, asyncio.get_running_loop().create_future())
+        place = (state.membership, state.trained_model)
+        group = self._groups.setdefault(place, [])
+        group.append(case)
+        if len(group) == 1:
+            tasks.create_task(self._investigate(place), name=f"look up {state.membership}")
+        return await case.finding
+
+    async def _investigate(self, place: tuple[str, str]) -> None:
+        """Pass after pass, until the group has no open case; a case that joins meanwhile is taken along."""
+        clock = self._recorder.clock
+        group = self._groups[place]
+        try:
+            while group:
+                began = clock.monotonic()
+                await self._pass(place, list(group), began)
+                group[:] = [case for case in group if not case.finding.done()]
+                if group:
+                    await self._stop.pause(self._until_next_pass(group, began))
+                if self._stop.requested:
+                    group[:] = _close(group, Undecided("the run stopped before the lookup was over"))
+        except StoppedError as exc:
+            for case in group:
+                if not case.finding.done():
+                    case.finding.set_exception(StoppedError(str(exc)))
+        finally:
+            del self._groups[place]
+
+    def _until_next_pass(self, group: list[_Case], began: float) -> float:
+        """Some looks while the settle time runs, and one right after it; never more than half of the time looking."""
+        now = self._recorder.clock.monotonic()
+        next_due = min(case.settled_at for case in group) - now
+        regular = max(self._settle_seconds / _PASSES_PER_SETTLE_TIME, now - began)
+        return max(min(regular, next_due) if next_due > 0 else regular, 0.01)
+
+    async def _pass(self, place: tuple[str, str], cases: list[_Case], began: float) -> None:
+        """Read the list once and decide every case that it decides."""
+        membership, trained_model = place
+        try:
+            listed = await self._catalog.jobs(membership, trained_model=trained_model or None)
+            await self._find_matches(membership, listed, cases)
+        except ReadError as exc:
+            _close(cases, Undecided(str(exc)))
+            return
+        await self._drop_what_was_claimed_meanwhile(cases)
+        for case in cases:
+            if case.matches:
+                await self._record_found(case)
+            elif began < case.settled_at or case.is_contested:
+                continue
+            elif case.is_ambiguous:
+                _close([case], Undecided("an untagged job has its name, and the manifest no longer has its row"))
+            else:
+                await self._record_absent(case)
+        await self._record_duplicates(cases)
+
+    async def _find_matches(self, membership: str, listed: list[JobSummary], cases: list[_Case]) -> None:
+        """Give each case the jobs that are its own, oldest first. Raises ReadError."""
+        names = {case.state.name for case in cases}
+        named = sorted((job for job in listed if job.name in names), key=lambda job: (job.created_at, job.arn))
+        claims = await self._recorder.ledger.claims({job.arn for job in named})
+        details: dict[str, JobDetails | None] = {}
+        for case in cases:
+            case.matches, case.is_ambiguous, case.is_contested = [], False, False
+            for job in named:
+                is_claimed = claims.get(job.arn, case.state.job) != case.state.job
+                if is_claimed or job.name != case.state.name or job.created_at < _earliest(case.state):
+                    continue
+                if job.arn not in details:
+                    details[job.arn] = await self._details(membership, job.arn)
+                self._compare(case, job, details[job.arn], cases, claims)
+
+    async def _details(self, membership: str, arn: str) -> JobDetails | None:
+        """Read a job; None where it was deleted since it was listed. Raises ReadError."""
+        try:
+            return await self._catalog.details(membership, arn)
+        except ReadError as exc:
+            if exc.is_not_found:
+                return None
+            raise
+
+    def _compare(
+        self,
+        case: _Case,
+        job: JobSummary,
+        details: JobDetails | None,
+        cases: Collection[_Case],
+        claims: dict[str, str],
+    ) -> None:
+        """Take a job of the right name as the case's own, if it is."""
+        if details is None:
+            return
+        if KEY_TAG in details.tags:
+            if details.tags[KEY_TAG] == case.state.job:
+                case.matches.append(job)
+        elif case.request is None:
+            case.is_ambiguous = True
+        elif not case.matches and _is_what_was_asked(case.request, details.request):
+            # Untagged jobs of identical rows look alike: one for each case, and none while a call that is under way
+            # may have made it.
+            case.is_contested = self._has_sibling_under_way(case.state, cases)
+            if not case.is_contested:
+                case.matches.append(job)
+                claims[job.arn] = case.state.job
+
+    async def _drop_what_was_claimed_meanwhile(self, cases: Collection[_Case]) -> None:
+        """Look at the ledger again: while the service was read, another job's own answer may have come."""
+        claims = await self._recorder.ledger.claims({job.arn for case in cases for job in case.matches})
+        for case in cases:
+            owned = [job for job in case.matches if claims.get(job.arn, case.state.job) == case.state.job]
+            case.is_contested |= len(owned) < len(case.matches)
+            case.matches = owned
+
+    def _has_sibling_under_way(self, state: JobState, cases: Collection[_Case]) -> bool:
+        looked_up = {case.state.job for case in cases}
+        return any(
+            other.phase is Phase.INTENT
+            and (other.name, other.membership, other.trained_model)
+            == (state.name, state.membership, state.trained_model)
+            and other.job not in looked_up
+            for other in self._recorder.ledger.book.undecided()
+        )
+
+    async def _record_found(self, case: _Case) -> None:
+        state, arn = case.state, case.matches[0].arn
+        submitted = Submitted(**state.stamp(self._recorder.now()), arn=arn, attempt=state.attempt, via="lookup")
+        await self._record(case, submitted, Found(arn))
+
+    async def _record_absent(self, case: _Case) -> None:
+        absent = Absent(**case.state.stamp(self._recorder.now()), attempt=case.state.attempt)
+        await self._record(case, absent, NotThere())
+
+    async def _record(self, case: _Case, event: JobEvent, finding: Finding) -> None:
+        """Write a finding down, unless other workers of a shared ledger know better by now."""
+        try:
+            await self._recorder.record(event)
+        except ClaimedArnError:
+            return  # an identical, untagged job of another worker has it: the next pass looks for one more
+        except LostJobError as exc:
+            finding = Undecided(str(exc), is_lost=True)
+        case.finding.set_result(finding)
+
+    async def _record_duplicates(self, cases: list[_Case]) -> None:
+        for case in cases:
+            for job in case.matches[1:]:
+                duplicate = Duplicate(**case.state.stamp(self._recorder.now()), arn=job.arn, of=case.matches[0].arn)
+                with suppress(ClaimedArnError, LostJobError):
+                    await self._recorder.record(duplicate)
+
+
+def _close(cases: list[_Case], finding: Finding) -> list[_Case]:
+    """End cases with one finding; none is left open."""
+    for case in cases:
+        if not case.finding.done():
+            case.finding.set_result(finding)
+    return []
+
+
+def _earliest(state: JobState) -> datetime:
+    """When the service can have created the job at the earliest."""
+    return datetime.fromisoformat(state.since) - CLOCK_SKEW
+
+
+_NEVER_FILLED_IN = ("description", "environment")
+"""Members that only a user sets. Others the service may fill in where a request leaves them out."""
+
+
+def _is_what_was_asked(asked: Mapping[str, Any], has: Mapping[str, Any]) -> bool:
+    """Whether a job has all that a request asked for, and nothing of the user's beyond it. Tags are no part."""
+    own = {name: value for name, value in asked.items() if name != "tags"}
+    return _has_all_of(own, has) and all(
+        (asked.get(name) or None) == (has.get(name) or None) for name in _NEVER_FILLED_IN
+    )
+
+
+def _has_all_of(asked: Any, has: Any) -> bool:  # noqa: ANN401 (JSON)
+    if isinstance(asked, Mapping):
+        return isinstance(has, Mapping) and all(
+            name in has and _has_all_of(value, has[name]) for name, value in asked.items()
+        )
+    if isinstance(asked, list):
+        return isinstance(has, list) and len(asked) == len(has) and all(map(_has_all_of, asked, has))
+    return bool(asked == has)

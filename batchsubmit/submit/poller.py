@@ -1,0 +1,128 @@
+"""Looks at the jobs that run: carries out the polls that `slots` asks for, and tells `ends` what they show.
+
+When to poll, and what follows for the slots, is decided in `slots`; here stand the calls.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobSummary
+from batchsubmit.cleanrooms.reads import Catalog, ReadError
+from batchsubmit.core.states import Phase
+from batchsubmit.ends import Ends
+from batchsubmit.log import get_logger
+from batchsubmit.slots import JobClass, Poll, RunningJob, Sighting, Slots
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop, StopReason
+
+
+class Watcher:
+    """One run's eyes. With `follows`, what cannot be seen stops the run; else slots are found by tries instead."""
+
+    def __init__(self, *, catalog: Catalog, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
+        self._catalog = catalog
+        self._recorder = recorder
+        self._slots = slots
+        self._stop = stop
+        self._ends = Ends(catalog, recorder)
+        self.follows = follows
+
+    def follow(self, key: str) -> None:
+        """Watch a job that the ledger knows to be submitted, and not to have ended; others are none of our business."""
+        state = self._recorder.ledger.book.get(key)
+        if state is None or state.phase is not Phase.SUBMITTED:
+            return
+        clock = self._recorder.clock
+        now, age = clock.monotonic(), _age(datetime.fromisoformat(state.since), clock.now()) if state.since else 0.0
+        kind = JobClass(state.trained_model)
+        job = RunningJob(arn=state.arn, key=key, kind=kind, began_at=now - age, seen_at=now - age)
+        self._slots.runs(state.membership, job)
+
+    async def poll(self, poll: Poll, seen: Callable[[], None]) -> None:
+        """Carry out one poll; `seen` is called as soon as freed slots can be used.
+
+        Raises StoppedError where the ledger can no longer be relied on.
+        """
+        clock = self._recorder.clock
+        began, began_at = clock.now(), clock.monotonic()
+        try:
+            sightings = await self._sightings(poll)
+        except ReadError as exc:
+            self._could_not_poll(poll, exc)
+            seen()
+            return
+        self._recognise(self._slots.strangers(poll, sightings))
+        now = clock.monotonic()
+        ended = self._slots.saw(poll, sightings, began_at=began_at, now=now)
+        seen()
+        await self._ends.record(poll, ended, sightings, began=began)
+
+    def _recognise(self, strangers: set[str]) -> None:
+        """Tell jobs that an earlier run of this ledger started from those of others."""
+        book = self._recorder.ledger.book
+        for key in book.claims(strangers).values() if strangers else ():
+            self.follow(key)
+
+    async def _sightings(self, poll: Poll) -> list[Sighting]:
+        """Make the calls. Raises ReadError."""
+        now = self._recorder.clock.now
+        if poll.lists_all:
+            return [_from_summary(job, now()) for job in await self._catalog.jobs(poll.membership)]
+        answers = await asyncio.gather(
+            *(self._details(poll.membership, arn) for arn in poll.arns), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [_from_details(answer, now()) for answer in answers if isinstance(answer, JobDetails)]
+
+    async def _details(self, membership: str, arn: str) -> JobDetails | None:
+        """Read a job; None, and its slot given back, where the service knows no such job. Raises ReadError."""
+        try:
+            return await self._catalog.details(membership, arn)
+        except ReadError as exc:
+            if not exc.is_not_found:
+                raise
+            self._slots.gone(membership, arn)
+            return None
+
+    def _could_not_poll(self, poll: Poll, exc: ReadError) -> None:
+        if self.follows:
+            reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
+            self._stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
+        get_logger().warning("slots.unseen", membership=poll.membership, reason=str(exc))
+        self._slots.could_not_poll(poll, self._recorder.clock.monotonic(), for_ever=exc.is_forbidden)
+
+
+def _from_summary(job: JobSummary, now: datetime) -> Sighting:
+    is_running = job.status in RUNNING_STATUSES
+    ended_at = None if is_running else job.updated_at
+    return Sighting(
+        arn=job.arn,
+        status=job.status,
+        is_running=is_running,
+        trained_model=job.trained_model,
+        age_seconds=_age(job.created_at, now),
+        ran_seconds=_age(job.created_at, ended_at or now),
+        ended_at=ended_at,
+    )
+
+
+def _from_details(job: JobDetails, now: datetime) -> Sighting:
+    is_running = job.status in RUNNING_STATUSES
+    ended_at = None if is_running else job.updated_at
+    return Sighting(
+        arn=job.arn,
+        status=job.status,
+        is_running=is_running,
+        trained_model=str(job.request.get("trainedModelArn", "")),
+        age_seconds=_age(job.created_at or now, now),
+        ran_seconds=_age(job.created_at or now, ended_at or now),
+        ended_at=ended_at,
+    )
+
+
+def _age(since: datetime, until: datetime) -> float:
+    """Seconds, not fewer than none: the two times may be of different clocks."""
+    return max((until - since).total_seconds(), 0.0)

@@ -1,0 +1,49 @@
+"""Writes down what happened, then tells those who watch: the ledger is first, and the observers hold nothing up."""
+
+from collections.abc import Sequence
+
+from batchsubmit.clock import Clock, timestamp
+from batchsubmit.core.jobs import JobEvent
+from batchsubmit.ledger.base import Ledger
+from batchsubmit.observers.base import Observer
+
+
+class Recorder:
+    """One run's pen."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, observers: Sequence[Observer] = ()) -> None:
+        self.ledger = ledger
+        self.clock = clock
+        self._observers = observers
+
+    async def record(self, event: JobEvent) -> None:
+        """Write an event down and wait until the disk has it.
+
+        The ledger takes the event before anything is awaited, so a caller that is cancelled here loses nothing.
+        Raises StoppedError where the ledger can no longer be relied on.
+        """
+        began = self.clock.monotonic()
+        durable = self.ledger.put(event)
+        await durable
+        took = self.clock.monotonic() - began
+        for observer in self._observers:
+            observer.ledger_took(took)
+        self._tell(event)
+
+    def note(self, event: JobEvent) -> None:
+        """Write an event down that nothing waits for."""
+        self.ledger.note(event)
+        self._tell(event)
+
+    def rate_cut(self, per_second: float) -> None:
+        """Tell that the service throttles; the ledger has no use for it."""
+        for observer in self._observers:
+            observer.rate_cut(per_second)
+
+    def now(self) -> str:
+        """The time for an event's `at`."""
+        return timestamp(self.clock.now())
+
+    def _tell(self, event: JobEvent) -> None:
+        for observer in self._observers:
+            observer.saw(event)

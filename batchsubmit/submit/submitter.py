@@ -1,0 +1,207 @@
+"""One job, from its intent to its outcome: intent on the disk, through the rate gate, one call, outcome on the disk.
+
+It knows neither where jobs come from nor who goes next. What an answer means is decided in `cleanrooms`, how long to
+wait before the next try in `pacing`; here stands what is done about it.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias, assert_never
+
+from batchsubmit.advice import forbidden_words
+from batchsubmit.cleanrooms.api import JobsApi
+from batchsubmit.core.jobs import (
+    Accepted,
+    Conflicted,
+    Denied,
+    Forbidden,
+    Intent,
+    Job,
+    JobRejected,
+    NotSent,
+    OtherQuotaExceeded,
+    Outcome,
+    QuotaExceeded,
+    RefusalCause,
+    Refused,
+    Rejected,
+    Submitted,
+    Throttled,
+    Uncertain,
+    Unknown,
+)
+from batchsubmit.ledger.base import ClaimedArnError, LostJobError
+from batchsubmit.pacing import AtOnce, RateGate, RetryPolicies
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import Stop, StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The run is stopping, or others have the job now: nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """The job failed for good, and the ledger says why."""
+
+
+Submission: TypeAlias = Accepted | QuotaExceeded | OtherQuotaExceeded | Denied | Uncertain | GivenUp | Withdrawn
+"""What became of a job that was to be submitted."""
+
+_Result: TypeAlias = Outcome | Withdrawn
+
+_REASONS = {
+    RefusalCause.CALLER: StopReason.CREDENTIALS,
+    RefusalCause.WRONG_ENDPOINT: StopReason.UNREACHABLE,
+}
+
+
+class Submitter:
+    """Makes the attempts of a job and writes down what came of each; no more than `concurrency` calls at once."""
+
+    def __init__(
+        self,
+        *,
+        api: JobsApi,
+        recorder: Recorder,
+        gate: RateGate,
+        policies: RetryPolicies,
+        stop: Stop,
+        concurrency: int,
+    ) -> None:
+        self._api = api
+        self._recorder = recorder
+        self._gate = gate
+        self._policies = policies
+        self._stop = stop
+        self._at_once = AtOnce(concurrency)
+        self._not_before = -math.inf
+        stop.on_request(self._at_once.close)
+
+    async def submit(self, job: Job) -> Submission:
+        """Try to submit a job until it is decided, a slot is missing, or the run stops.
+
+        Raises StoppedError where the ledger can no longer be relied on.
+        """
+        result = await self._policies.run(partial(self._attempt, job))
+        match result:
+            case Accepted() | Uncertain() | QuotaExceeded() | OtherQuotaExceeded() | Denied() | Withdrawn():
+                return result
+            case Rejected() | Conflicted():
+                return GivenUp() if await self.fail(job, result) else Withdrawn()
+            case Forbidden():
+                self._stop.request(_REASONS[result.cause], forbidden_words("StartTrainedModelInferenceJob", result))
+                return Withdrawn()
+            case NotSent():
+                self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
+                return Withdrawn()
+            case Throttled():
+                return Withdrawn()
+            case _:
+                assert_never(result)
+
+    async def _attempt(self, job: Job) -> _Result:
+        """Make one call, between an intent and its outcome in the ledger."""
+        if self._stop.requested:
+            return Withdrawn()
+        attempt = self._last_attempt(job) + 1
+        intent = Intent(
+            **job.stamp(self._recorder.now()),
+            attempt=attempt,
+            trained_model=job.trained_model,
+            instance_type=job.instance_type,
+        )
+        try:
+            await self._recorder.record(intent)
+        except LostJobError:
+            return Withdrawn()
+        outcome = await self._call(job)
+        if outcome is None:
+            self._recorder.note(self._refused(job, attempt, "Withdrawn", RefusalCause.WITHDRAWN))
+            return Withdrawn()
+        if isinstance(outcome, Conflicted) and self._has_doubts(job):
+            # The conflict may be with our own earlier attempt, which the lookup missed: look again before trying on.
+            outcome = Uncertain(f"{outcome.code} after an attempt without an answer: {outcome.message}")
+        try:
+            return await self._recorded(job, attempt, outcome)
+        except LostJobError:
+            return Withdrawn()  # whoever took the job over looks it up, and finds what this call brought
+
+    async def _call(self, job: Job) -> Outcome | None:
+        """Make the call when its turn comes; None where it may not be made any more."""
+        async with self._at_once:
+            # Asked after all waits: meanwhile another worker may have taken a shared ledger's job over.
+            if not await self._may_call() or not self._recorder.ledger.holds(job.key):
+                return None
+            sent_at = self._recorder.clock.monotonic()
+            outcome = await self._api.start(job)
+        self._adapt_rate(outcome, sent_at)
+        return outcome
+
+    async def _may_call(self) -> bool:
+        """Wait for the gate, and as long as the service's last `Retry-After` says; False where the run is stopping."""
+        while await self._gate.admit():
+            wait = self._not_before - self._recorder.clock.monotonic()
+            if wait <= 0:
+                return True
+            await self._stop.pause(wait)
+        return False
+
+    async def _recorded(self, job: Job, attempt: int, outcome: Outcome) -> Outcome:
+        try:
+            await self._record_outcome(job, attempt, outcome)
+        except ClaimedArnError as exc:
+            # Identical, untagged jobs are one another's: a lookup elsewhere has taken this one for such a job.
+            outcome = Uncertain(str(exc))
+            await self._record_outcome(job, attempt, outcome)
+        return outcome
+
+    def _adapt_rate(self, outcome: Outcome, sent_at: float) -> None:
+        now = self._recorder.clock.monotonic()
+        if isinstance(outcome, Accepted):
+            self._gate.pace.succeeded(sent_at=sent_at, now=now)
+        if not isinstance(outcome, Throttled | Uncertain):
+            return
+        if outcome.retry_after_seconds:
+            self._not_before = max(self._not_before, now + outcome.retry_after_seconds)
+        if outcome.is_throttling and self._gate.pace.throttled(sent_at=sent_at, now=now):
+            self._recorder.rate_cut(self._gate.pace.per_second)
+
+    async def _record_outcome(self, job: Job, attempt: int, outcome: Outcome) -> None:
+        """Write down what the call brought. The event is taken at once, so that a cancelled task loses nothing."""
+        match outcome:
+            case Accepted():
+                submitted = Submitted(**job.stamp(self._recorder.now()), arn=outcome.arn, attempt=attempt, via="start")
+                await self._recorder.record(submitted)
+            case Uncertain():
+                unknown = Unknown(**job.stamp(self._recorder.now()), reason=outcome.reason, attempt=attempt)
+                await self._recorder.record(unknown)
+            case _:
+                self._recorder.note(self._refused(job, attempt, outcome.code, outcome.cause))
+
+    async def fail(self, job: Job, outcome: Rejected | Conflicted | Denied) -> bool:
+        """Record that a job failed for good; False where another worker has it by now, and will find out itself."""
+        failed = JobRejected(
+            **job.stamp(self._recorder.now()),
+            code=outcome.code,
+            message=outcome.message,
+            attempt=self._last_attempt(job),
+        )
+        try:
+            await self._recorder.record(failed)
+        except LostJobError:
+            return False
+        return True
+
+    def _refused(self, job: Job, attempt: int, code: str, cause: RefusalCause) -> Refused:
+        return Refused(**job.stamp(self._recorder.now()), code=code, cause=cause, attempt=attempt)
+
+    def _has_doubts(self, job: Job) -> bool:
+        state = self._recorder.ledger.book.get(job.key)
+        return state is not None and state.doubts > 0
+
+    def _last_attempt(self, job: Job) -> int:
+        state = self._recorder.ledger.book.get(job.key)
+        return state.attempt if state else 0
