@@ -12,10 +12,10 @@ from typing import Any
 
 from simulation.loop import EPOCH
 
+from batchsubmit.queue.held import LIMIT_SECONDS, Extension
 from batchsubmit.queue.message import Message
 from batchsubmit.queue.send import Outgoing
 from batchsubmit.queue.settings import Terms
-from batchsubmit.sources.sqs.custody import LIMIT_SECONDS, Extension
 
 
 @dataclass(slots=True, eq=False)

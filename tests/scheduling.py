@@ -19,12 +19,12 @@ from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import Catalog
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Finished, Job
-from batchsubmit.engine.crew import Crew, Limits
 from batchsubmit.ledger.claims import Claims
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 from batchsubmit.slots import Durations, Slots
 from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.job_run import Crew, Limits
 from batchsubmit.submit.lookup import Lookup
 from batchsubmit.submit.poller import Watcher
 from batchsubmit.submit.recorder import Recorder

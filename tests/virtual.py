@@ -15,7 +15,7 @@ from batchsubmit.cleanrooms.api import JobDetails, JobPage, JobsApi
 from batchsubmit.core.jobs import Event, Job, Outcome
 from batchsubmit.core.ledger_state import Book
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.sole import SoleWriter
+from batchsubmit.ledger.file import SoleWriter
 
 _Result = TypeVar("_Result")
 _Arguments = ParamSpec("_Arguments")

@@ -5,29 +5,59 @@ printed, and no exit status. How a command line says such things it must not kno
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
-from batchsubmit.api.blocking import run_blocking
 from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeWatch, Submitted, Unknown
-from batchsubmit.app.bounds import deadline_in, failure_limit_in
 from batchsubmit.app.run import SubmitOptions
-from batchsubmit.app.submit import carry_out, open_undertaking, region_of_run
+from batchsubmit.app.submit import carry_out, deadline_in, failure_limit_in, open_undertaking, region_of_run
 from batchsubmit.config import Settings, load_settings
-from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.location import parse_location
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.file import Spooled
-from batchsubmit.observers.logs import LogObserver
+from batchsubmit.manifest.jsonl_reader import LABEL, Requests, open_requests
+from batchsubmit.observers.base import LogObserver
 from batchsubmit.outputs.templates import placeholders_at
 from batchsubmit.report.summary import Summary
-from batchsubmit.sources.requests import LABEL, Requests, open_requests
 from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.text import counted
+
+Result = TypeVar("Result")
+
+
+def run_blocking(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run it; where the caller is interrupted meanwhile, cancel it and wait until it has ended in good order."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    return _run_beside(work)
+
+
+def _run_beside(work: Coroutine[Any, Any, Result]) -> Result:
+    began: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
+
+    async def main() -> Result:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (a coroutine always runs in a task)
+        began.set_result((asyncio.get_running_loop(), task))
+        return await work
+
+    with ThreadPoolExecutor(1, thread_name_prefix="batchsubmit") as pool:
+        result = pool.submit(asyncio.run, main())
+        try:
+            return result.result()
+        except BaseException:
+            if not result.done():  # it is the wait that was interrupted, not the work that failed
+                loop, task = began.result()
+                loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

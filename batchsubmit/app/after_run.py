@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from batchsubmit.clock import timestamp
-from batchsubmit.errors import BatchsubmitError
-from batchsubmit.exits import EXIT_STOPPED, exit_status
+from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, exit_status
 from batchsubmit.forecast import Progress
-from batchsubmit.handover.notices import Target, notice
 from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.read import read_ledger
-from batchsubmit.outputs.notify import notify
+from batchsubmit.outputs.notify import Target, notice, notify
 from batchsubmit.outputs.upload import Destination, upload
 from batchsubmit.report.summary import Summary
 

@@ -17,8 +17,7 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import Book
 from batchsubmit.core.states import JobState
-from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.exits import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
+from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, StoppedError, UsageError
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.open import open_for_writing

@@ -16,21 +16,17 @@ from typing import Any
 
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Job
-from batchsubmit.errors import ManifestError, StoppedError
-from batchsubmit.exits import EXIT_DONE, EXIT_STOPPED
-from batchsubmit.manifest.check import Inventory, Terms
+from batchsubmit.errors import EXIT_DONE, EXIT_STOPPED, ManifestError, StoppedError
+from batchsubmit.manifest.check import Inventory, Terms, open_checked_manifest
 from batchsubmit.manifest.index import job_at
-from batchsubmit.manifest.rows import Problem, Reader
-from batchsubmit.queue.client import Queue
+from batchsubmit.manifest.rows import Alike, Problem, Reader
+from batchsubmit.queue.client import Queue, QueueBusyError
 from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE
+from batchsubmit.queue.open import open_served
 from batchsubmit.queue.send import Outgoing, batches, text_attributes
 from batchsubmit.queue.sent import SentJobs, open_sent
 from batchsubmit.queue.settings import Terms as QueueTerms
 from batchsubmit.schema import RowWarning
-from batchsubmit.sources.alike import Alike
-from batchsubmit.sources.checked import open_checked_manifest
-from batchsubmit.sources.sqs.served import open_served
-from batchsubmit.sources.sqs.trouble import QueueBusyError
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
 _CONCURRENCY = 8

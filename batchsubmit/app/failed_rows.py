@@ -14,14 +14,12 @@ from typing import BinaryIO
 from batchsubmit.aws import resolve_region
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
-from batchsubmit.manifest.check import Terms, take_inventory
+from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import Spooled, open_manifest
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.outputs.templates import placeholders_at
-from batchsubmit.report.history import RunSpan
-from batchsubmit.report.timeline import Chronicle
+from batchsubmit.report.timeline import Chronicle, RunSpan
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.open import open_reader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

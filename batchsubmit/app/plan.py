@@ -37,12 +37,10 @@ from batchsubmit.forecast import (
 )
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.read import read_ledger
-from batchsubmit.manifest.check import Inventory, Terms
-from batchsubmit.manifest.progress import Prospect
+from batchsubmit.manifest.check import Inventory, Terms, open_checked_manifest
+from batchsubmit.manifest.progress import IN_THE_LEDGER, Place, Prospect, ledger_places, overwriting
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RowWarning
-from batchsubmit.sources.checked import open_checked_manifest
-from batchsubmit.standing.overwritten import IN_THE_LEDGER, Place, ledger_places, overwriting
 
 _RAISED = (2, 5)
 """How much more slots a plan looks at beside those there are."""

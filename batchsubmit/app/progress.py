@@ -8,16 +8,16 @@ from pathlib import Path
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.core.source import Source
-from batchsubmit.counting import counted
 from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import Progress
 from batchsubmit.ledger.location import Location
-from batchsubmit.ledger.tail import Tail
+from batchsubmit.ledger.read import Tail
 from batchsubmit.observers.counts import Tally
 from batchsubmit.pacing import RateGate
 from batchsubmit.slots import Slots
 from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.stopping import Stop
+from batchsubmit.text import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

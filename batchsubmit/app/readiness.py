@@ -13,8 +13,8 @@ from batchsubmit.cleanrooms.api import CREATING_STATUSES, Input, Resource, Resou
 from batchsubmit.cleanrooms.reads import ReadError, Resources
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Forbidden, NotSent, Outcome, Rejected, Uncertain
-from batchsubmit.counting import counted
 from batchsubmit.errors import StoppedError
+from batchsubmit.text import counted
 
 MOST_CHECKED = 1_000
 """Models and channels that are read; a manifest with a channel a row has too many for a look before the run."""

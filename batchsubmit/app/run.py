@@ -16,16 +16,16 @@ from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
 from batchsubmit.core.states import Action, JobState, Phase, decide, end_words
-from batchsubmit.counting import counted
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.location import Location
 from batchsubmit.manifest.check import Inventory
 from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.progress import Standing
+from batchsubmit.observers.base import bind_run
 from batchsubmit.observers.counts import Tally
-from batchsubmit.observers.logs import bind_run
 from batchsubmit.report.summary import Summary, UnknownJob
-from batchsubmit.standing.account import Standing
 from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
+from batchsubmit.text import counted
 
 if TYPE_CHECKING:
     from batchsubmit.schema import RowWarning

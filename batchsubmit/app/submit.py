@@ -5,37 +5,105 @@ Nothing is decided here that a smaller module could decide, and nothing is print
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.progress import Display
+from batchsubmit.app.progress import Display, View, expecting
 from batchsubmit.app.run import Run, SubmitOptions
-from batchsubmit.app.workplace import Workplace
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.clock import SystemClock
-from batchsubmit.config import Settings
+from batchsubmit.config import Settings, SubmitSettings
 from batchsubmit.core.ledger_state import Book
-from batchsubmit.core.states import Action
+from batchsubmit.core.source import Source
+from batchsubmit.core.states import Action, JobState
 from batchsubmit.errors import ManifestError, StoppedError, UsageError
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.open import open_for_writing
-from batchsubmit.manifest.check import Inventory, Terms
+from batchsubmit.manifest.check import Inventory, Terms, check_manifest
 from batchsubmit.manifest.file import Spooled, open_manifest
-from batchsubmit.manifest.progress import Prospect
+from batchsubmit.manifest.progress import Prospect, ledger_warnings
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import Observer
+from batchsubmit.outputs.templates import zone_named
+from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.schema import RowWarning
-from batchsubmit.sources.checked import check_manifest
-from batchsubmit.standing.overwritten import ledger_warnings
-from batchsubmit.submit.stopping import Stop, stop_at, stop_on_signals
+from batchsubmit.submit.build import Gates, Machinery, Surroundings
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, parse_deadline, stop_at, stop_on_signals
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """One run's machinery."""
+
+    run: Run
+    machinery: Machinery
+    gate: RateGate
+    display: Display
+    path: Location
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        settings: Settings,
+        api: CleanRooms,
+        observers: Sequence[Observer],
+        display: Display,
+        path: Location,
+    ) -> "Workplace":
+        """Set up the machinery as the run was asked to work."""
+        around = Surroundings(
+            settings=settings,
+            api=api,
+            recorder=Recorder(run.ledger, SystemClock(), (run.tally, *observers)),
+            stop=run.stop,
+            gates=Gates.of(settings.rate, run.stop),
+            resources=api,
+        )
+        options = run.options
+        machinery = Machinery(around, retry_failed=options.retry_failed, resubmit_unknown=options.resubmit_unknown)
+        return cls(run, machinery, around.gates.starts, display, path)
+
+    async def work_off(self, source: Source, left_unknown: Iterable[JobState], followed: Iterable[str] | None) -> None:
+        """Look up what is unknown, send what the source has, and see the jobs of these keys, if any, to their end."""
+        run = self.run
+        works = self.machinery.around(
+            source,
+            account_of=run.inventory.account_of,
+            follows=followed is not None,
+        )
+        slots, engine = works.slots, works.engine
+        to_do = source.waiting_jobs()
+        view = View(
+            to_do=to_do,
+            tally=run.tally,
+            stop=run.stop,
+            source=source,
+            slots=slots,
+            engine=engine,
+            gate=self.gate,
+            expected=expecting(self.path),
+        )
+        for key in followed or ():
+            works.watcher.follow(key)
+        with self.display(view):
+            await engine.run(left_unknown)
+        run.undecided |= engine.undecided
+        run.waits_for |= engine.waits_for
+        run.quotas = slots.quotas()
+        run.refused_by |= slots.refused_by
+        run.held |= engine.held_lanes()
+        run.held_by_others = {held.membership or "account": str(held) for held in slots.held_by_others()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,3 +280,16 @@ async def open_sandbox(job_seconds: float) -> AsyncIterator[str]:
     settings = SandboxSettings(job_seconds=job_seconds)
     async with SandboxServer(SandboxService(settings, time.time), None) as server:
         yield server.url
+
+
+def failure_limit_in(settings: SubmitSettings) -> FailureLimit:
+    """Read `max_failures`. Raises UsageError."""
+    return FailureLimit.parse(settings.max_failures) if settings.max_failures is not None else NO_LIMIT
+
+
+def deadline_in(settings: SubmitSettings, now: datetime) -> datetime | None:
+    """Read `deadline` in `time_zone`, or in local time; `now` is any aware moment. Raises UsageError."""
+    if settings.deadline is None:
+        return None
+    zone = zone_named(settings.time_zone) if settings.time_zone else None
+    return parse_deadline(settings.deadline, now.astimezone(zone) if zone else now.astimezone().replace(tzinfo=None))

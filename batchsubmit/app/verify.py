@@ -11,14 +11,13 @@ from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import Book
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.ledger.holder import holding_run
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import read_ledger
+from batchsubmit.ledger.storage import holding_run
+from batchsubmit.manifest.progress import NewRows, read_new_rows
 from batchsubmit.pacing import Pace, RateGate
-from batchsubmit.standing.newrows import NewRows, read_new_rows
-from batchsubmit.verify.service import Comparison, Discrepancy, Known, Verifier, unexplained
-from batchsubmit.verify.soundness import Audit
+from batchsubmit.verify import Audit, Comparison, Discrepancy, Known, Verifier, unexplained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from batchsubmit.app.health import make_metrics, serving_probes
 from batchsubmit.app.shutdown import Grace
 from batchsubmit.app.submit import refuse_rehearsal_mix
 from batchsubmit.app.worker_run import LedgerBooks, Shift, ShiftSummary
-from batchsubmit.app.worker_status import Station, Vigil
+from batchsubmit.app.worker_status import Station, Vigil, make_metrics, serving_probes
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import Quotas, read_quotas
@@ -25,14 +24,12 @@ from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.manifest.defaults import Defaults
-from batchsubmit.observers.base import Observer
-from batchsubmit.observers.logs import bind_worker
+from batchsubmit.observers.base import Observer, bind_worker
 from batchsubmit.queue.client import LONG_POLL_SECONDS, region_of
 from batchsubmit.queue.message import Judge
-from batchsubmit.queue.open import Served, make_site
+from batchsubmit.queue.open import Served, make_site, open_served
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.sqs.served import open_served
 from batchsubmit.submit.build import Gates, Machinery, Surroundings
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals

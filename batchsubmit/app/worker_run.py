@@ -13,12 +13,12 @@ from batchsubmit import __version__
 from batchsubmit.clock import SystemClock
 from batchsubmit.core.jobs import JobRejected, RunEnded, RunStarted
 from batchsubmit.core.states import Action, decide
-from batchsubmit.exits import EXIT_DONE, EXIT_STOPPED
+from batchsubmit.errors import EXIT_DONE, EXIT_STOPPED
 from batchsubmit.ledger.base import LostJobError, Mine
 from batchsubmit.log import get_logger
+from batchsubmit.observers.base import bind_run
 from batchsubmit.observers.counts import Tally
-from batchsubmit.observers.logs import bind_run
-from batchsubmit.sources.sqs.counters import QueueCounters
+from batchsubmit.queue.client import QueueCounters
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 

@@ -3,20 +3,102 @@
 It only looks: at engine, slots, queue and ledger, whenever somebody asks.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from batchsubmit.config import WorkerSettings
+from batchsubmit.health.server import Conditions
+from batchsubmit.observers.base import LaneReading, Readings
 from batchsubmit.observers.counts import Tally
-from batchsubmit.observers.readings import LaneReading, Readings
 from batchsubmit.pacing import RateGate
-from batchsubmit.probes import Conditions
-from batchsubmit.probes.vitals import Contact, Pulse
-from batchsubmit.queue.client import Queue
+from batchsubmit.queue.client import Queue, QueueCounters
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.slots import Slots
-from batchsubmit.sources.sqs.counters import QueueCounters
 from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.stopping import Stop
+
+if TYPE_CHECKING:
+    from batchsubmit.health.server import ProbeServer
+    from batchsubmit.observers.metrics import Metrics
+
+
+def make_metrics(read: Callable[[], Readings]) -> "Metrics | None":
+    """Make an observer that counts for Prometheus; None where the extra `metrics` is not installed."""
+    try:
+        from batchsubmit.observers.metrics import Metrics  # noqa: PLC0415 (an extra)
+    except ModuleNotFoundError:
+        return None
+    return Metrics(read)
+
+
+@asynccontextmanager
+async def serving_probes(
+    settings: WorkerSettings, *, live: Conditions, ready: Conditions, metrics: "Metrics | None"
+) -> "AsyncIterator[ProbeServer | None]":
+    """Serve probes and metrics where the settings say, for as long as the context lasts; nothing with port 0.
+
+    Raises UsageError where the port is taken.
+    """
+    if not settings.metrics_port:
+        yield None
+        return
+    from batchsubmit.health.server import ProbeServer  # noqa: PLC0415 (aiohttp.web takes a tenth of a second)
+
+    exposition = metrics.exposition if metrics else None
+    async with ProbeServer(
+        live=live, ready=ready, metrics=exposition, host=settings.metrics_host, port=settings.metrics_port
+    ) as server:
+        yield server
+
+
+class Pulse:
+    """A loop that must come round: it beats at each turn, and is stalled when it has not for too long.
+
+    A loop that has ended in good order rests: it is not missed while the worker drains.
+    """
+
+    def __init__(self, within_seconds: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._within_seconds = within_seconds
+        self._monotonic = monotonic
+        self._beat_at = monotonic()
+        self._rests = False
+
+    def beat(self) -> None:
+        """Come round."""
+        self._beat_at = self._monotonic()
+
+    def rest(self) -> None:
+        """Be missed no more."""
+        self._rests = True
+
+    def trouble(self) -> str:
+        """Say that the loop is stalled, if it is."""
+        silent = self._monotonic() - self._beat_at
+        if self._rests or silent <= self._within_seconds:
+            return ""
+        return f"no progress for {silent:.0f} s, allowed are {self._within_seconds:.0f} s"
+
+
+class Contact:
+    """A service that must be reached: unknown at first, then as the last call on it went."""
+
+    def __init__(self) -> None:
+        self._trouble = "not reached yet"
+
+    def made(self) -> None:
+        """A call was answered."""
+        self._trouble = ""
+
+    def lost(self, reason: str) -> None:
+        """A call failed, for this reason."""
+        self._trouble = reason or "lost"
+
+    def trouble(self) -> str:
+        """Say what the last call lacked, if anything."""
+        return self._trouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchsubmit.cli.manual import manual
+from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
-from batchsubmit.counting import counted
-from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.exits import EXIT_STOPPED
-from batchsubmit.text import printable
+from batchsubmit.errors import EXIT_STOPPED, StoppedError, UsageError
+from batchsubmit.text import counted, printable
 
 if TYPE_CHECKING:
     from batchsubmit.app.cancel import Choice, Recall, Survey

@@ -29,7 +29,7 @@ def somebody_is_there() -> bool:
 async def ask_to_go_on(undertaking: "Undertaking") -> None:
     """Show the plan in short and wait for a yes; where nothing is to do, nothing is asked. Raises NotAgreedError."""
     from batchsubmit.app.plan import plan_of  # noqa: PLC0415
-    from batchsubmit.cli.plan_words import short_plan  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.cli.plan import short_plan  # noqa: PLC0415 (help is fast without)
 
     plan = await plan_of(undertaking)
     if not plan.prospect.to_do:

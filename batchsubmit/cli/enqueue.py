@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchsubmit.cli.manual import manual
+from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
     config_option,
@@ -16,8 +16,8 @@ from batchsubmit.cli.options import (
     tell_warnings,
     telling_problems,
 )
-from batchsubmit.counting import agreeing, counted
 from batchsubmit.errors import StoppedError
+from batchsubmit.text import agreeing, counted
 
 if TYPE_CHECKING:
     from batchsubmit.app.enqueue import EnqueueOptions, EnqueueSummary

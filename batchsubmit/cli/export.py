@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from batchsubmit.cli.manual import manual
+from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, read_settings
 from batchsubmit.cli.output import FORMATS, format_of, inputs_of, read_chronicle, write_export
-from batchsubmit.counting import agreeing, counted
-from batchsubmit.errors import UsageError
-from batchsubmit.exits import EXIT_FAILED
+from batchsubmit.errors import EXIT_FAILED, UsageError
+from batchsubmit.text import agreeing, counted
 
 if TYPE_CHECKING:
     from batchsubmit.app.failed_rows import Mending
@@ -88,7 +87,7 @@ def export(
 
 def _print_table(ledger: "Location", as_format: str) -> None:
     from batchsubmit.report.export import FORMATS as WRITERS  # noqa: PLC0415
-    from batchsubmit.report.rows import export_rows  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.report.export import export_rows  # noqa: PLC0415 (help is fast without)
 
     WRITERS[as_format](sys.stdout.buffer, export_rows(read_chronicle(ledger)))
     sys.stdout.buffer.flush()

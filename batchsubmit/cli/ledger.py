@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchsubmit.cli.manual import manual
+from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings, region_for
-from batchsubmit.counting import counted
 from batchsubmit.errors import UsageError
+from batchsubmit.text import counted
 
 if TYPE_CHECKING:
     from batchsubmit.ledger.location import Location, TableLocation
@@ -50,7 +50,7 @@ def ledger() -> None:
 def create_table(table: str, config: Path | None, *, as_json: bool) -> int:
     """Make TABLE, billed by request, and wait until it can be used as --ledger dynamodb://TABLE."""
     from batchsubmit.ledger.location import parse_location  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.ledger.moving import make_table  # noqa: PLC0415
+    from batchsubmit.ledger.transfer import make_table  # noqa: PLC0415
 
     location = _table(parse_location(table if "://" in table else f"dynamodb://{table}"))
     asyncio.run(make_table(location, region_for(location, config)))
@@ -76,7 +76,7 @@ def import_file(file: Path, table: "Location", config: Path | None, *, as_json: 
 
     What the table has already is left alone. Let the runs on the file end first.
     """
-    from batchsubmit.ledger.moving import move_in  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.ledger.transfer import move_in  # noqa: PLC0415 (help is fast without)
 
     settings, location = read_settings(config), _table(table)
     done = asyncio.run(move_in(file, location, settings, region_for(location, config)))

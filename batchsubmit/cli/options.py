@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from batchsubmit.errors import BatchsubmitError, ManifestError, UsageError
-from batchsubmit.exits import exit_status
+from batchsubmit.errors import BatchsubmitError, ManifestError, UsageError, exit_status
 from batchsubmit.text import printable
 
 if TYPE_CHECKING:

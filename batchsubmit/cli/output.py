@@ -61,7 +61,7 @@ def write_export(ledger: "Location", output: Path, as_format: str | None = None)
     """
     from batchsubmit.outputs.files import saving  # noqa: PLC0415
     from batchsubmit.report.export import FORMATS as WRITERS  # noqa: PLC0415
-    from batchsubmit.report.rows import export_rows  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.report.export import export_rows  # noqa: PLC0415 (help is fast without)
 
     chronicle = read_chronicle(ledger)
     with saving(output, inputs=inputs_of(ledger)) as file:

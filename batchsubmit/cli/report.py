@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchsubmit.cli.manual import manual
+from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, json_option
 from batchsubmit.cli.output import write_report
 

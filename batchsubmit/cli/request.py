@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from batchsubmit.app.after_run import Afterwards, Writer
-from batchsubmit.app.bounds import deadline_in, failure_limit_in
 from batchsubmit.app.run import SubmitOptions
+from batchsubmit.app.submit import deadline_in, failure_limit_in
 from batchsubmit.config import NightSettings, Settings
 from batchsubmit.errors import UsageError
-from batchsubmit.handover.notices import read_target
 from batchsubmit.ledger.location import TableLocation, parse_location
+from batchsubmit.outputs.notify import read_target
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at
 from batchsubmit.outputs.upload import Destination
 

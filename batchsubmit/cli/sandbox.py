@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from batchsubmit.cli.manual import manual
+from batchsubmit.cli.main import manual
 
 
 @click.command(

@@ -6,7 +6,7 @@ from textwrap import wrap
 
 import click
 
-from batchsubmit.cli.manual import manual
+from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import json_option
 
 _INDENT = "    "

@@ -8,21 +8,56 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchsubmit.advice import codes_words
-from batchsubmit.cli.last_run import has_died, last_run_words
-from batchsubmit.cli.manual import manual
+from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, json_option, region_for
 from batchsubmit.core.states import LOG_GROUP
-from batchsubmit.counting import counted
 from batchsubmit.errors import UsageError
-from batchsubmit.text import printable
+from batchsubmit.text import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from batchsubmit.core.jobs import RunStarted
     from batchsubmit.core.ledger_state import Book
     from batchsubmit.core.states import JobState
     from batchsubmit.ledger.location import Location
     from batchsubmit.report.live import Feed, Live
+
+
+def last_run_words(book: "Book") -> "Iterator[str]":
+    """Say what a person should know of the last run; nothing where it has ended with nothing left."""
+    if not book.runs:
+        return
+    run, end = book.runs[-1], book.last_end
+    if end is None:
+        to_do = f", {run.to_do:,} of its {run.rows:,} rows to do when it began" if run.rows else ""
+        if has_died(run):
+            yield f"the last run has died ({printable(run.holder)}){to_do}: run the same command again to go on"
+        else:
+            yield f"the last run is under way ({printable(run.holder)}){to_do}"
+    elif left := end.counts.get("left", 0):
+        why = f" ({printable(end.reason)})" if end.reason else ""
+        rows = end.counts.get("rows", 0)
+        yield f"the last run ended{why} with {left:,} of its {rows:,} rows left: run the same command again to go on"
+
+
+def has_died(run: "RunStarted") -> bool:
+    """Whether the process that had the ledger is gone; one on another machine is believed to live."""
+    import os  # noqa: PLC0415 (help is fast without)
+    import re  # noqa: PLC0415
+    import socket  # noqa: PLC0415
+
+    holder = re.fullmatch(r"process (\d+) on (.+)", run.holder)
+    if holder is None or holder[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(holder[1]), 0)  # signal 0 is none: it only asks whether there is such a process
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
 
 _MOST_LISTED = 20
 _REFRESH_SECONDS = 1.0
@@ -107,12 +142,12 @@ def _watch(ledger: "Location", interval: float, *, as_json: bool) -> "Book":
 def _feed(ledger: "Location", interval: float) -> "tuple[Feed, float]":
     """What a ledger's events come from, and how often a terminal is kept up to date: each look at a table is dear."""
     if isinstance(ledger, Path):
-        from batchsubmit.ledger.likeness import require_likeness  # noqa: PLC0415 (help is fast without)
-        from batchsubmit.ledger.tail import Tail  # noqa: PLC0415 (help is fast without)
+        from batchsubmit.ledger.codec import require_likeness  # noqa: PLC0415 (help is fast without)
+        from batchsubmit.ledger.read import Tail  # noqa: PLC0415 (help is fast without)
 
         require_likeness(ledger)
         return Tail(ledger), min(interval, _REFRESH_SECONDS)
-    from batchsubmit.ledger.relook import Relook  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.ledger.read import Relook  # noqa: PLC0415 (help is fast without)
 
     return Relook(ledger, region_for(ledger)), interval
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchsubmit.cli.manual import manual
+from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
     config_option,
@@ -148,7 +148,7 @@ async def _run(options: "SubmitOptions", settings: "Settings", approve: "Approve
     from rich.console import Console  # noqa: PLC0415 (help is fast without)
 
     from batchsubmit.app.submit import submit as submit_manifest  # noqa: PLC0415
-    from batchsubmit.observers.logs import LogObserver  # noqa: PLC0415
+    from batchsubmit.observers.base import LogObserver  # noqa: PLC0415
     from batchsubmit.observers.progress import showing  # noqa: PLC0415
 
     console = Console(stderr=True)

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from batchsubmit.advice import QUOTA_REQUEST, codes_words, quota_words
 from batchsubmit.core.states import LOG_GROUP
-from batchsubmit.counting import agreeing, counted
 from batchsubmit.report.summary import Summary
-from batchsubmit.text import printable
+from batchsubmit.text import agreeing, counted, printable
 
 _MOST_UNKNOWN = 10
 _BOUND_BY_QUOTA = frozenset({"", "deadline"})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchsubmit.cli.manual import manual
+from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
     config_option,
@@ -17,8 +17,8 @@ from batchsubmit.cli.options import (
     read_settings,
     tell_warnings,
 )
-from batchsubmit.counting import counted
-from batchsubmit.exits import EXIT_USAGE
+from batchsubmit.errors import EXIT_USAGE
+from batchsubmit.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +102,7 @@ async def _take(
     manifest: str, settings: "Settings", terms: "Terms", found: "Callable[[Problem], object]"
 ) -> "Inventory":
     from batchsubmit.aws import resolve_region  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.sources.checked import open_checked_manifest  # noqa: PLC0415
+    from batchsubmit.manifest.check import open_checked_manifest  # noqa: PLC0415
 
     checked = open_checked_manifest(manifest, settings, region=resolve_region(settings.aws), terms=terms, found=found)
     async with checked as (_, _, inventory):

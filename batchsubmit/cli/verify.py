@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchsubmit.cli.manual import manual
+from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
-from batchsubmit.counting import counted
-from batchsubmit.exits import EXIT_FAILED, EXIT_LEDGER
+from batchsubmit.errors import EXIT_FAILED, EXIT_LEDGER
+from batchsubmit.text import counted
 
 if TYPE_CHECKING:
     from batchsubmit.app.verify import Inspection

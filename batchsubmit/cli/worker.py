@@ -2,21 +2,63 @@
 
 import asyncio
 import json
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchsubmit.cli.check import check_option
-from batchsubmit.cli.manual import manual
+from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings, wait_for_inputs_option
-from batchsubmit.counting import counted
-from batchsubmit.errors import StoppedError
+from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError, StoppedError
+from batchsubmit.text import counted
 
 if TYPE_CHECKING:
     from batchsubmit.app.worker_run import ShiftSummary
     from batchsubmit.config import Settings
     from batchsubmit.ledger.location import Location
+
+
+_PROBES = {"live": "livez", "ready": "readyz"}
+
+
+def check_option(command: Callable[..., int]) -> Callable[..., int]:
+    """Add `--check [live|ready]`: with it, the command does nothing but ask, and exits 0 (well) or 1.
+
+    The command must have `--config`. Docker keeps every other status for itself, so all trouble is a 1.
+    """
+
+    @wraps(command)
+    def asking_first(*args: Any, check: str | None, **given: Any) -> int:  # noqa: ANN401 (click's)
+        return command(*args, **given) if check is None else _ask(check, given.get("config"))
+
+    option = click.option(
+        "--check",
+        is_flag=False,
+        flag_value="live",
+        type=click.Choice(sorted(_PROBES)),
+        help="Only ask the worker of this machine whether it is live (or ready): exit 0 if it is, else 1.",
+    )
+    return option(asking_first)
+
+
+def _ask(probe: str, config: Path | None) -> int:
+    from batchsubmit.health.check import ask, probe_url  # noqa: PLC0415 (help is fast without)
+
+    try:
+        settings = read_settings(config).worker
+    except BatchsubmitError as exc:
+        return _print_conditions(str(exc), EXIT_FAILED)
+    if not settings.metrics_port:
+        return _print_conditions("worker.metrics_port is 0: the worker has no probes to ask", EXIT_FAILED)
+    answer = ask(probe_url(settings.metrics_host, settings.metrics_port, _PROBES[probe]))
+    return _print_conditions(answer.words, EXIT_DONE if answer.is_well else EXIT_FAILED)
+
+
+def _print_conditions(words: str, status: int) -> int:
+    click.echo(words, err=True)
+    return status
 
 
 @click.command(
@@ -94,7 +136,7 @@ def _advise(word: str) -> None:
 
 async def _run(ledger: "Location", batch: str, settings: "Settings") -> "ShiftSummary":
     from batchsubmit.app.worker import WorkerOptions, work  # noqa: PLC0415
-    from batchsubmit.observers.logs import LogObserver  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.observers.base import LogObserver  # noqa: PLC0415 (help is fast without)
 
     options = WorkerOptions(ledger=ledger, batch=batch)
     return await work(options, settings, observers=[LogObserver()], advise=_advise)

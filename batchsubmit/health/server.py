@@ -4,13 +4,24 @@ It runs on the worker's own event loop on purpose: a loop that no longer turns a
 authenticated and nothing can be changed through it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Self, TypeAlias
 
 from aiohttp import web
 
 from batchsubmit.errors import UsageError
-from batchsubmit.probes import Conditions, unmet
+
+Condition: TypeAlias = Callable[[], str]
+"""Says in a few words why it is not met, or nothing where it is. It must not wait: it is asked in a probe."""
+
+Conditions: TypeAlias = Mapping[str, Condition]
+
+
+def unmet(conditions: Conditions) -> dict[str, str]:
+    """What is lacking, by name."""
+    reasons = ((name, condition()) for name, condition in conditions.items())
+    return {name: reason for name, reason in reasons if reason}
+
 
 Exposition: TypeAlias = Callable[[str], tuple[bytes, str]]
 """Metrics for an Accept header, and their content type (`observers.metrics.Metrics.exposition`)."""

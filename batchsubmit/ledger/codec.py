@@ -7,11 +7,13 @@ editor changed. It is no protection against somebody who forges them.
 
 import zlib
 from binascii import b2a_base64
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 
 from batchsubmit.core.jobs import Entry, Event, Unrecognised
+from batchsubmit.errors import UsageError
 
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
@@ -81,3 +83,22 @@ def _unrecognised(line: bytes, reason: Exception) -> Unrecognised:
     if not (isinstance(kind, str) and isinstance(at, str)) or kind in _KINDS:
         raise LineDamagedError(f"it is not an event this version knows ({reason})") from reason
     return Unrecognised(at, members)
+
+
+_FIRST_BYTES = b'{"event":"'
+
+
+def require_likeness(path: Path) -> None:
+    """Refuse a manifest or a report that was named by mistake. Raises UsageError."""
+    if not path.is_file():
+        return  # whoever opens it says why it cannot be
+    try:
+        with path.open("rb") as file:
+            first = file.read(len(_FIRST_BYTES))
+    except OSError:
+        return
+    if not _FIRST_BYTES.startswith(first):
+        raise UsageError(
+            f"{path} is no ledger: its first line is no event. A ledger is what submit writes, by default "
+            "<manifest stem>.ledger.jsonl in the current folder"
+        )

@@ -16,7 +16,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay
 from tenacity import wait_random_exponential as full_jitter
 
 from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, open_client
-from batchsubmit.errors import StoppedError
+from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.attributes import read_item, update, write_address
 from batchsubmit.ledger.table import Address, Change, ConflictError, Item
 
@@ -166,3 +166,39 @@ def open_dynamodb(*, region: str | None, concurrency: int) -> AbstractAsyncConte
         timeouts=(_CONNECT_TIMEOUT_SECONDS, _READ_TIMEOUT_SECONDS),
         connections=concurrency,
     )
+
+
+_LONGEST_CREATION_SECONDS = 300.0
+_LOOK_SECONDS = 0.5
+_KEYS = (("pk", "HASH"), ("sk", "RANGE"))
+
+
+async def create_table(
+    client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
+    name: str,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Make a table, billed by request, and wait until it can be used.
+
+    Raises UsageError where there is one of that name already, StoppedError where DynamoDB makes none.
+    """
+    try:
+        await client.create_table(
+            TableName=name,
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key, _ in _KEYS],
+            KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in _KEYS],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        for _ in range(round(_LONGEST_CREATION_SECONDS / _LOOK_SECONDS)):
+            answer = await client.describe_table(TableName=name)
+            if answer["Table"]["TableStatus"] == "ACTIVE":
+                return
+            await sleep(_LOOK_SECONDS)
+    except aws.ClientError as exc:
+        if exc.response.get("Error", {}).get("Code") == "ResourceInUseException":
+            raise UsageError(f"there is a DynamoDB table {name} already; it is left as it is") from exc
+        raise StoppedError(f"the table {name} cannot be made: {exc}") from exc
+    except aws.BotoCoreError as exc:
+        raise StoppedError(f"the table {name} cannot be made: {exc}") from exc
+    raise StoppedError(f"the table {name} was not ready within {_LONGEST_CREATION_SECONDS:.0f} s; look at it later")

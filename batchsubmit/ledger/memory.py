@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from batchsubmit.core.jobs import Event
 from batchsubmit.core.ledger_state import Book
 from batchsubmit.ledger.codec import encode_line
-from batchsubmit.ledger.sole import SoleWriter
+from batchsubmit.ledger.file import SoleWriter
 
 
 class MemoryLedger(SoleWriter):

@@ -10,10 +10,10 @@ from pathlib import Path
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.errors import LedgerError, UsageError
+from batchsubmit.ledger.codec import require_likeness
 from batchsubmit.ledger.file import FileLedger, open_ledger
 from batchsubmit.ledger.items import FORMAT, TABLE_ADDRESS
 from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.likeness import require_likeness
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import Change, ConflictError, Table

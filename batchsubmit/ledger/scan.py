@@ -3,9 +3,12 @@
 Every read is consistent, so each job's events are whole and in order as of the moment at which its item was read.
 """
 
+import heapq
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
-from typing import Any
+from contextlib import ExitStack
+from itertools import islice, pairwise
+from typing import IO, Any, TypeAlias
 
 from botocore import exceptions as aws
 from botocore.config import Config
@@ -106,3 +109,40 @@ def _paged_lines(row: JobRow, get: ReadItem, name: str) -> Iterator[list[str]]:
         if not isinstance(lines, list):
             raise LedgerError(f"the ledger dynamodb://{name} lacks events {start + 1} to {end} of job {row.key}")
         yield [str(line) for line in lines]
+
+
+LINES_A_RUN = 200_000
+"""About a hundred megabytes of ledger lines."""
+
+Keyed: TypeAlias = tuple[str, int, bytes]
+"""What to sort by, first text, then number; and the line, without its newline."""
+
+
+def sort_lines(lines: Iterable[Keyed], *, lines_a_run: int = LINES_A_RUN) -> Iterator[Keyed]:
+    """Yield the lines in the order of their keys; those with equal keys in the order in which they came."""
+    coming = iter(lines)
+    with ExitStack() as stack:
+        runs: list[IO[bytes]] = []
+        while run := sorted(islice(coming, lines_a_run), key=_key):
+            if len(run) < lines_a_run and not runs:
+                yield from run
+                return
+            runs.append(_spill(run, stack))
+        yield from heapq.merge(*map(_read_run, runs), key=_key)
+
+
+def _key(line: Keyed) -> tuple[str, int]:
+    return line[:2]
+
+
+def _spill(run: Iterable[Keyed], stack: ExitStack) -> IO[bytes]:
+    file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (the stack closes it)
+    file.writelines(b"%s\t%d\t%s\n" % (text.encode(), number, line) for text, number, line in run)
+    file.seek(0)
+    return file
+
+
+def _read_run(file: IO[bytes]) -> Iterator[Keyed]:
+    for line in file:
+        text, number, rest = line.removesuffix(b"\n").split(b"\t", 2)
+        yield text.decode(), int(number), rest

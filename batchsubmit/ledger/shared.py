@@ -15,10 +15,9 @@ from batchsubmit.core.ledger_state import Book
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import Claim, Mine, Taken
-from batchsubmit.ledger.items import JobRow, arn_address, job_address, to_own
+from batchsubmit.ledger.items import JobRow, Runs, arn_address, job_address, to_own
 from batchsubmit.ledger.job_writer import Entry, Hand, JobEntry
 from batchsubmit.ledger.leases import LeaseTerms, Session, Watch, keep_renewing, seconds_awake_and_asleep
-from batchsubmit.ledger.runs import Runs
 from batchsubmit.ledger.table import ConflictError, Table
 
 _CLAIM_TRIES = 5

@@ -9,15 +9,53 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from batchsubmit.core.jobs import Event
 from batchsubmit.core.ledger_state import Book
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.codec import LineDamagedError, decode_line
-from batchsubmit.ledger.descriptors import beside, open_regular, write_all
-from batchsubmit.ledger.folding import read_book
+from batchsubmit.ledger.read import read_book
+
+
+def beside(path: Path, why: str) -> Path:
+    """Name a file beside the ledger for what must not be lost."""
+    return path.with_name(f"{path.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+
+
+def open_regular(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+    """Open a regular file to append to; the name of a new one is durable. Raises UsageError."""
+    created = not path.exists()
+    try:
+        fd = os.open(path, flags | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    except OSError as exc:
+        raise UsageError(f"the ledger {path} cannot be opened for writing: {exc.strerror}") from exc
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise UsageError(f"the ledger {path} is not a regular file; give --ledger a file's path")
+    if created:
+        sync_folder(path.parent)
+    return fd
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new file's name durable, not only its content."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it, in as many steps as the system takes."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
 
 _FALLOC_FL_KEEP_SIZE = 1
 _COPY_BYTES = 1 << 20
@@ -199,3 +237,20 @@ def _holder(path: Path) -> str:
         return "another process"
     run = book.runs[-1]
     return f"run {run.run} ({run.holder}, since {run.at})"
+
+
+def holding_run(path: Path, book: Book) -> str:
+    """Name the run that has the ledger and writes to it; empty where none does. `book` was just read from the file.
+
+    The lock is asked for only where the last run has no end, and shared, so that it is given back before a run that
+    starts at the same moment is likely to meet it. Raises OSError.
+    """
+    if not book.runs or book.last_end is not None:
+        return ""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            run = book.runs[-1]
+            return f"run {run.run} ({run.holder}, since {run.at})"
+    return ""

@@ -5,20 +5,26 @@ gets the others; one of which it tells another story is refused. An export is wh
 """
 
 import asyncio
+import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, groupby, islice
 from pathlib import Path
 
+from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Duplicate, Event, JobEvent, RunEnded, RunStarted, Submitted
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.codec import decode_line, encode_line
-from batchsubmit.ledger.descriptors import sync_folder
-from batchsubmit.ledger.items import JobRow, job_address, line_of, to_append
+from batchsubmit.ledger.dynamodb import DynamoTable, MissingTableError, create_table, open_dynamodb, open_table
+from batchsubmit.ledger.items import JobRow, Runs, job_address, line_of, to_append
 from batchsubmit.ledger.job_writer import claim_arn, write_page
-from batchsubmit.ledger.runs import Runs
-from batchsubmit.ledger.sorting import Keyed, sort_lines
+from batchsubmit.ledger.location import TableLocation
+from batchsubmit.ledger.open import check_format
+from batchsubmit.ledger.read import read_ledger
+from batchsubmit.ledger.scan import Keyed, sort_lines
+from batchsubmit.ledger.storage import sync_folder
 from batchsubmit.ledger.table import ConflictError, Table
 
 _JOBS_AT_ONCE = 32
@@ -148,3 +154,34 @@ def _by_time(events: Iterable[Event]) -> Iterator[Keyed]:
             is_run = isinstance(event, RunStarted | RunEnded)
             latest = event.at if is_run else max(latest, event.at)
             yield latest, next(number), encode_line(event).removesuffix(b"\n")
+
+
+async def make_table(location: TableLocation, region: str | None) -> None:
+    """Make a table and mark it as a ledger. Raises UsageError, StoppedError."""
+    async with open_dynamodb(region=region, concurrency=1) as client:
+        await create_table(client, location.table)
+        await check_format(DynamoTable(client, location.table), str(location))
+
+
+async def move_in(file: Path, location: TableLocation, settings: Settings, region: str | None) -> Imported:
+    """Write a file's events into a table. Raises UsageError, LedgerError, StoppedError."""
+    with _at_rest(file):
+        async with open_table(location.table, region=region, concurrency=settings.submit.concurrency) as table:
+            try:
+                await check_format(table, str(location))
+            except MissingTableError as exc:
+                raise UsageError(str(exc)) from exc
+            return await import_events(read_ledger(file), table)
+
+
+@contextmanager
+def _at_rest(file: Path) -> Iterator[None]:
+    """Keep runs off a file while it is read: what they wrote meanwhile would be missing in the table."""
+    try:
+        with file.open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            yield
+    except BlockingIOError:
+        raise LedgerError(f"a run writes to {file}; wait for it to end, then import it") from None
+    except OSError as exc:
+        raise UsageError(f"the ledger {file} cannot be read: {exc.strerror}") from exc

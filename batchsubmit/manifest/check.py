@@ -4,19 +4,24 @@ What concerns two rows at once is checked here: a name used twice for one member
 would overwrite one job's results with the other's), identical rows, and memberships that seem to be in two accounts.
 """
 
+import asyncio
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from batchsubmit.config import ForeignArns
+from batchsubmit.config import ForeignArns, Settings
 from batchsubmit.core.jobs import JobRejected, job_digest, key_text, results_place
 from batchsubmit.errors import StoppedError
+from batchsubmit.manifest.csv_reader import CsvReader
+from batchsubmit.manifest.defaults import Defaults
+from batchsubmit.manifest.file import Spooled, open_manifest
 from batchsubmit.manifest.index import Index
-from batchsubmit.manifest.rows import PRIORITY, Problem, Reader, Row
-from batchsubmit.schema import RowWarning
+from batchsubmit.manifest.jsonl_reader import JsonlReader
+from batchsubmit.manifest.rows import PRIORITY, Alike, Problem, Reader, Row
+from batchsubmit.schema import RequestChecker, RowWarning
 from batchsubmit.schema.arns import account_of_membership, foreign_arns
-from batchsubmit.sources.alike import Alike
 
 MAX_PROBLEMS = 100
 _REMEMBERED_ARNS = 4096
@@ -280,3 +285,49 @@ def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> Invalid
 def _text(request: Mapping[str, Any], member: str) -> str:
     value = request.get(member, "")
     return value if isinstance(value, str) else ""
+
+
+def open_reader(
+    spooled: Spooled, *, defaults: Mapping[str, Any], checker: RequestChecker, run: Mapping[str, str] | None = None
+) -> Reader:
+    """Make the reader for a manifest's format; `run` has its place-holders. Raises UsageError for wrong defaults."""
+    reader = CsvReader if spooled.format == "csv" else JsonlReader
+    return reader(spooled, defaults=Defaults(defaults, checker, run or {}), checker=checker)
+
+
+@asynccontextmanager
+async def open_checked_manifest(
+    manifest: str,
+    settings: Settings,
+    *,
+    region: str | None,
+    terms: Terms,
+    is_stopped: Callable[[], bool] = lambda: False,
+    found: Callable[[Problem], object] = lambda _: None,
+) -> AsyncIterator[tuple[Spooled, Reader, Inventory]]:
+    """Open a manifest and check all of it. Raises UsageError, StoppedError.
+
+    Problems of rows are counted in the inventory; each goes to `found`, in another thread.
+    """
+    async with open_manifest(manifest, region=region) as spooled:
+        reader, inventory = await check_manifest(
+            spooled, settings, region=region, terms=terms, is_stopped=is_stopped, found=found
+        )
+        yield spooled, reader, inventory
+
+
+async def check_manifest(
+    spooled: Spooled,
+    settings: Settings,
+    *,
+    region: str | None,
+    terms: Terms,
+    is_stopped: Callable[[], bool] = lambda: False,
+    found: Callable[[Problem], object] = lambda _: None,
+) -> tuple[Reader, Inventory]:
+    """Check all of a manifest that is open. Raises UsageError, StoppedError; problems of rows are in the inventory."""
+    checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
+    terms = replace(terms, foreign_arns=settings.checks.foreign_arns)
+    reader = open_reader(spooled, defaults=settings.defaults, checker=checker, run=terms.run)
+    inventory = await asyncio.to_thread(take_inventory, reader, terms, is_stopped=is_stopped, found=found)
+    return reader, inventory

@@ -15,8 +15,8 @@ from typing import Any
 from batchsubmit.errors import UsageError
 from batchsubmit.schema import Fault, JsonError, RequestChecker
 from batchsubmit.schema.checks import MISSING
+from batchsubmit.schema.columns import Place, find_place
 from batchsubmit.schema.model import MapOf
-from batchsubmit.schema.places import Place, find_place
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([\w.:/-]+)\}|[{}]")
 

@@ -2,13 +2,20 @@
 
 from array import array
 from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from batchsubmit.core.jobs import Share
+from batchsubmit.config import Settings
+from batchsubmit.core.jobs import Job, Share, results_place
 from batchsubmit.core.ledger_state import Book
 from batchsubmit.core.states import UNDECIDED, Phase
-from batchsubmit.manifest.index import Index
-from batchsubmit.manifest.rows import Reader
+from batchsubmit.manifest.check import Terms, open_checked_manifest
+from batchsubmit.manifest.index import Index, job_at
+from batchsubmit.manifest.rows import Reader, row_warning
+from batchsubmit.outputs.templates import placeholders_at
+from batchsubmit.schema import RowWarning
+from batchsubmit.text import counted
 
 _ROWS_READ = 600
 _KINDS_TOLD = 20
@@ -89,3 +96,129 @@ class Prospect:
                 left, rows = left - jobs, rows - seen
                 shares.append(Share(lane.membership, model, instance, jobs))
         return tuple(shares)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Counts of rows; `finished` and `finished_well` are among the submitted. `bad_ends` counts the others by code."""
+
+    submitted: int
+    finished: int
+    finished_well: int
+    failed: int
+    unknown: int
+    left: int
+    bad_ends: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, index: Index, book: Book) -> "Standing":
+        """Look every row up."""
+        phases: Counter[Phase] = Counter()
+        bad_ends: Counter[str] = Counter()
+        for state in map(book.get, index) if len(book) else ():
+            if state is not None:
+                phases[state.phase] += 1
+                if state.bad_end:
+                    bad_ends[state.bad_end] += 1
+        submitted, failed = phases[Phase.SUBMITTED] + phases[Phase.FINISHED], phases[Phase.FAILED]
+        unknown = sum(phases[phase] for phase in UNDECIDED)
+        return cls(
+            submitted=submitted,
+            finished=phases[Phase.FINISHED],
+            finished_well=phases[Phase.FINISHED] - bad_ends.total(),
+            failed=failed,
+            unknown=unknown,
+            left=len(index) - submitted - failed - unknown,
+            bad_ends=bad_ends,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRow:
+    """Where a row's job belongs; its key covers both."""
+
+    membership: str
+    name: str
+    trained_model: str
+
+
+def _row(job: Job) -> NewRow:
+    return NewRow(membership=job.membership, name=job.name, trained_model=job.trained_model)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRows:
+    """Rows by key. Where `trouble` says why not all of them are known, a key that is not here may still be a row's."""
+
+    by_key: Mapping[str, NewRow] = field(default_factory=dict)
+    region: str = ""
+    trouble: str = ""
+
+
+async def read_new_rows(manifest: str, settings: Settings, book: Book, *, batch: str, region: str | None) -> NewRows:
+    """Read a manifest as the last run did, and leave out what the ledger knows. Raises UsageError, StoppedError."""
+    moment = placeholders_at(datetime.fromisoformat(book.runs[-1].at), settings.submit) if book.runs else {}
+    terms = Terms(batch=batch, allow_duplicates=True, keep_invalid=True, moment=moment)
+    async with open_checked_manifest(manifest, settings, region=region, terms=terms) as (spooled, reader, inventory):
+        index = inventory.index
+        jobs = (job_at(reader, index, number, batch=batch) for number, key in enumerate(index) if book.get(key) is None)
+        by_key = {job.key: _row(job) for job in jobs if job is not None}
+        trouble = ""
+        if inventory.problem_count:
+            trouble = (
+                f"{spooled.label} has problems in {counted(inventory.invalid_count, 'row')} under these settings: "
+                "give the --config of its submit"
+            )
+        return NewRows(by_key=by_key, region=inventory.region, trouble=trouble)
+
+
+Place = tuple[str, str, str]
+"""Membership, trained model and name, as of `jobs.results_place`."""
+
+IN_THE_LEDGER = "was submitted before, as another job of this ledger"
+_HAS_RESULTS = {*UNDECIDED, Phase.SUBMITTED, Phase.FINISHED}
+_RIGHT = (
+    "the results of the earlier job are overwritten (they go to <S3 path>/<collaboration id>/<trained model name>/"
+    "<caller account>/<job name>); {batch} or {date} in the name's default keeps them apart"
+)
+
+
+def ledger_places(index: Index, book: Book) -> set[Place]:
+    """Where the results go of jobs that a ledger has and these rows are not: of other batches, or of changed rows.
+
+    Of a table, a run knows its own rows alone, and finds none.
+    """
+    if not len(book) or sum(key in book for key in index) == len(book):
+        return set()
+    own = set(index)
+    return {
+        (state.membership, state.trained_model, state.name)
+        for state in book
+        if state.job not in own and state.phase in _HAS_RESULTS and state.status in {"", "ACTIVE"}
+    }
+
+
+def ledger_warnings(reader: Reader, index: Index, book: Book, *, retry_failed: bool) -> Iterator[RowWarning]:
+    """Warn of rows to be sent that share a place with another job of the ledger; reads them again where some may."""
+    places = ledger_places(index, book)
+    if places:
+        prospect = Prospect.of(index, book, retry_failed=retry_failed)
+        yield from overwriting(reader, index, prospect, places, IN_THE_LEDGER)
+
+
+def overwriting(
+    reader: Reader, index: Index, prospect: Prospect, places: Collection[Place], wrong: str
+) -> Iterator[RowWarning]:
+    """Warn of the rows to be sent whose results go to one of these places; `wrong` says whose they are."""
+    numbers = sorted(number for lane in prospect.lanes.values() for number in lane.rows_to_do) if places else ()
+    found = [number for number in numbers if _place_of(reader, index, number) in places]
+    if found:
+        row = reader.row_at(index.offsets[found[0]], index.lines[found[0]])
+        name = row.request.get("name")
+        words = f"{name!r} with this trained model {wrong}"
+        yield row_warning(reader.problem(row, "name", words, _RIGHT), len(found))
+
+
+def _place_of(reader: Reader, index: Index, number: int) -> Place | None:
+    request = reader.request_at(index.offsets[number], index.lines[number])
+    return None if request is None else results_place(request)

@@ -1,8 +1,23 @@
 """Those who watch a run: logs, progress, metrics. They are told after the ledger and can hold nothing up."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from batchsubmit.core.jobs import JobEvent
+import structlog
+
+from batchsubmit.core.jobs import (
+    Absent,
+    Duplicate,
+    Finished,
+    Intent,
+    JobEvent,
+    JobRejected,
+    Refused,
+    Submitted,
+    Unknown,
+)
+from batchsubmit.log import get_logger
 
 
 class Observer(Protocol):
@@ -19,3 +34,81 @@ class Observer(Protocol):
     def ledger_took(self, seconds: float) -> None:
         """An event that somebody waits for took this long to become durable."""
         ...
+
+
+def bind_run(run: str) -> None:
+    """Put the run's name into every line that this task and those it starts log from now on."""
+    structlog.contextvars.bind_contextvars(run=run)
+
+
+def bind_worker(worker: str) -> None:
+    """Put a worker's name into every line that this task and those it starts log from now on."""
+    structlog.contextvars.bind_contextvars(worker=worker)
+
+
+class LogObserver:
+    """One log line an event; ordinary ones at `info` and `debug`, those that want a person's eye at `warning`."""
+
+    def __init__(self) -> None:
+        # Bound once: what get_logger gives makes itself anew at each call, whether its line is wanted or not.
+        self._log = get_logger().bind()
+
+    def saw(self, event: JobEvent) -> None:
+        """Log an event of a job."""
+        log, job = self._log, {"job": event.job, "membership": event.membership}
+        match event:
+            case Intent():
+                log.debug("job.intent", **job, attempt=event.attempt)
+            case Submitted():
+                log.info("job.submitted", **job, attempt=event.attempt, arn=event.arn, via=event.via)
+            case Refused():
+                log.debug("job.refused", **job, attempt=event.attempt, code=event.code, cause=event.cause)
+            case Unknown():
+                log.warning("job.unknown", **job, attempt=event.attempt, reason=event.reason)
+            case Absent():
+                log.info("job.absent", **job, attempt=event.attempt)
+            case Duplicate():
+                log.error("job.duplicate", **job, arn=event.arn, of=event.of)
+            case JobRejected():
+                log.warning("job.failed", **job, attempt=event.attempt, code=event.code, message=event.message)
+            case Finished():
+                log.info("job.finished", **job, arn=event.arn, status=event.status, code=event.code)
+
+    def rate_cut(self, per_second: float) -> None:
+        """Log that the service throttles."""
+        self._log.warning("rate.cut", calls_per_second=round(per_second, 3))
+
+    def ledger_took(self, seconds: float) -> None:
+        """Take no notice: a line for each write would tell nothing that the metrics do not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneReading:
+    """One membership: jobs that wait, slots that are taken (ours and others'), and the quota where it is known."""
+
+    membership: str
+    waiting: int
+    slots_used: int
+    slots_known: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """The state of a worker. A None has no series: what is not known is not shown as zero.
+
+    `messages` and `queue_failures` count since the worker began, by words of ours of which there are a few.
+    """
+
+    lanes: tuple[LaneReading, ...] = ()
+    account_slots_used: int | None = None
+    account_slots_known: int | None = None
+    rate_per_second: float = 0.0
+    calls_under_way: int = 0
+    jobs_unknown: int = 0
+    jobs_undecided: int = 0
+    messages_held: int = 0
+    oldest_message_age_seconds: float | None = None
+    is_draining: bool = False
+    queue_polls: int = 0
+    messages: Mapping[str, int] = field(default_factory=dict)
+    queue_failures: Mapping[str, int] = field(default_factory=dict)

@@ -9,10 +9,9 @@ from rich.live import Live as Screen
 from rich.table import Table
 from rich.text import Text
 
-from batchsubmit.counting import counted
 from batchsubmit.observers.progress import elapsed
 from batchsubmit.report.live import Failure, Feed, Lane, Live
-from batchsubmit.text import printable
+from batchsubmit.text import counted, printable
 
 _LANES_SHOWN = 20
 

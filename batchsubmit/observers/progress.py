@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batchsubmit.counting import counted
+from batchsubmit.text import counted
 
 _REFRESH_SECONDS = 0.2
 _LINE_SECONDS = 30.0

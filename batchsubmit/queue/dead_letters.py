@@ -2,14 +2,11 @@
 
 import structlog
 
-from batchsubmit.queue.acks import HandBack, Return, delay_seconds
-from batchsubmit.queue.client import Queue
+from batchsubmit.queue.acks import HandBack, Removal, Return, delay_seconds
+from batchsubmit.queue.client import Queue, QueueBusyError, QueueCounters, QueueError
 from batchsubmit.queue.ledger import Books
 from batchsubmit.queue.message import Message, Poison
 from batchsubmit.queue.send import Outgoing, text_attributes
-from batchsubmit.sources.sqs.counters import QueueCounters
-from batchsubmit.sources.sqs.removal import Removal
-from batchsubmit.sources.sqs.trouble import QueueBusyError, QueueError
 
 _MOST_ATTRIBUTES = 10
 _MOST_REMEMBERED = 10_000

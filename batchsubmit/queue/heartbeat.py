@@ -13,14 +13,13 @@ import structlog
 
 from batchsubmit.core.states import Action
 from batchsubmit.queue.acks import delay_seconds, put_back
-from batchsubmit.queue.held import Holding, Place
+from batchsubmit.queue.client import QueueBusyError
+from batchsubmit.queue.held import Extension, Holding, Place
 from batchsubmit.queue.manifest_message import Expansion
 from batchsubmit.queue.message import Message
 from batchsubmit.queue.open import Site
 from batchsubmit.queue.send import MOST_ENTRIES
 from batchsubmit.queue.settings import overdue
-from batchsubmit.sources.sqs.custody import Extension
-from batchsubmit.sources.sqs.trouble import QueueBusyError
 
 _GONE_CODES = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue"})
 _MOST_RECHECK_SECONDS = 5.0

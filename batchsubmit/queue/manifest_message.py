@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from batchsubmit.config import Settings
 from batchsubmit.core.states import Action
-from batchsubmit.counting import counted
 from batchsubmit.errors import UsageError
 from batchsubmit.log import get_logger
-from batchsubmit.manifest.check import Inventory, Terms
+from batchsubmit.manifest.check import Inventory, Terms, open_checked_manifest
 from batchsubmit.manifest.file import FetchError
 from batchsubmit.manifest.source import ManifestDelivery, ManifestSource
 from batchsubmit.queue.ledger import Books
 from batchsubmit.queue.message import Pointer, Poison
-from batchsubmit.sources.checked import open_checked_manifest
+from batchsubmit.text import counted
 
 if TYPE_CHECKING:
     from batchsubmit.manifest.index import Index

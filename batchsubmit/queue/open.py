@@ -1,18 +1,18 @@
 """What the parts of one queue source share, put together."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
-from batchsubmit.queue.acks import HandBack
-from batchsubmit.queue.client import Queue
+from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.queue.acks import HandBack, Removal
+from batchsubmit.queue.client import Queue, QueueBusyError, QueueCounters, QueueError, QueueGoneError, open_queue
 from batchsubmit.queue.dead_letters import PoisonDesk
-from batchsubmit.queue.held import Stock
+from batchsubmit.queue.held import Custody, Stock
 from batchsubmit.queue.ledger import Books
-from batchsubmit.queue.settings import Terms
-from batchsubmit.sources.sqs.counters import QueueCounters
-from batchsubmit.sources.sqs.custody import Custody
-from batchsubmit.sources.sqs.removal import Removal
+from batchsubmit.queue.settings import Terms, advice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,3 +68,40 @@ def make_site(served: Served, settings: Settings, *, region: str, books: Books, 
         hand_back=hand_back,
         poison=poison,
     )
+
+
+@asynccontextmanager
+async def open_served(url: str, settings: Settings, *, region: str) -> AsyncIterator[tuple[Served, list[str]]]:
+    """Open a queue; gives it with the advice on its settings.
+
+    Raises UsageError where there is no such queue, StoppedError where it cannot be reached or used.
+    """
+    counters = QueueCounters()
+    async with open_queue(url, settings.aws, region=region, counters=counters) as queue:
+        try:
+            terms = await queue.terms()
+        except QueueGoneError as exc:
+            raise UsageError(str(exc)) from exc
+        except QueueBusyError as exc:
+            raise StoppedError(f"the queue cannot be reached: {exc}") from exc
+        dead_letters, words = await _dead_letters(queue, terms)
+        dead_terms = await dead_letters.terms() if dead_letters is not None else None
+        visibility = settings.worker.visibility_timeout_seconds
+        words += advice(terms, visibility_seconds=visibility, dead_letter=dead_terms)
+        yield Served(queue=queue, terms=terms, dead_letters=dead_letters, counters=counters), words
+
+
+async def _dead_letters(queue: Queue, terms: Terms) -> tuple[Queue | None, list[str]]:
+    """Find the dead-letter queue; without it poison is left to the redrive policy."""
+    if not terms.dead_letter_arn:
+        return None, []
+    try:
+        found = await queue.dead_letter_queue(terms.dead_letter_arn)
+        await found.terms()
+    except (QueueBusyError, QueueError) as exc:
+        word = (
+            f"the dead-letter queue {terms.dead_letter_arn} cannot be reached ({exc}); messages that can never work "
+            "are left to the redrive policy"
+        )
+        return None, [word]
+    return found, []

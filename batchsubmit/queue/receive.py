@@ -13,12 +13,12 @@ import structlog
 from batchsubmit.core.states import Action
 from batchsubmit.manifest.file import FetchError
 from batchsubmit.queue.acks import Return, delay_seconds, give_up, is_old, put_back
+from batchsubmit.queue.client import QueueBusyError
 from batchsubmit.queue.held import Holding, Place
 from batchsubmit.queue.manifest_message import Expansion, expand
 from batchsubmit.queue.message import Judge, Message, Nothing, Pointer, Poison, Request
 from batchsubmit.queue.open import Site
 from batchsubmit.queue.send import MOST_ENTRIES
-from batchsubmit.sources.sqs.trouble import QueueBusyError
 
 _SEARCH_SECONDS = 5.0
 """How often ten messages are exchanged while as many are held as may be: 0.4 calls a second beside the heartbeat."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from batchsubmit.report.history import History, LearnedQuota
+from batchsubmit.report.timeline import History, LearnedQuota
 from batchsubmit.report.units import time_step
 
 _POINTS = 160

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, field
 
 from batchsubmit.core.states import LOG_GROUP
-from batchsubmit.report.history import History
-from batchsubmit.report.rows import reason_of
+from batchsubmit.report.export import reason_of
+from batchsubmit.report.timeline import History
 
 _VARYING = re.compile(
     r"arn:[^\s,;)'\"]+"  # ARNs

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from batchsubmit.counting import counted
 from batchsubmit.report import charts
 from batchsubmit.report.course import Lane, bars, grid, mean_running, peak_running, quota_steps
-from batchsubmit.report.outlook import Outlook
-from batchsubmit.report.stats import Fate, Figures, SlotUse, Spread
+from batchsubmit.report.stats import Fate, Figures, Outlook, SlotUse, Spread
 from batchsubmit.report.units import date_and_time, duration, number_ticks, share, time_ticks, time_unit
 from batchsubmit.report.waits import Cause
+from batchsubmit.text import counted
 
 _MOST_LAYERS = 5
 _MOST_BOXES = 12

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchsubmit.counting import counted
-from batchsubmit.report.outlook import Outlook
-from batchsubmit.report.stats import Fate, Figures
+from batchsubmit.report.stats import Fate, Figures, Outlook
 from batchsubmit.report.units import date_and_time, duration
+from batchsubmit.text import counted
 
 STOPS = {
     "signal": "somebody stopped it",

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from batchsubmit.exits import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
+from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 from batchsubmit.schema import RowWarning
 
 

@@ -6,7 +6,10 @@ told, so that a million fit in memory.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Self
+from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import msgspec
 
@@ -24,10 +27,8 @@ from batchsubmit.core.jobs import (
     Unknown,
     Unrecognised,
 )
-from batchsubmit.core.states import JobState, Phase, fold
+from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
 from batchsubmit.forecast import Progress
-from batchsubmit.report.history import History, LearnedQuota, RunSpan, moment
-from batchsubmit.report.packing import Packer
 from batchsubmit.report.waits import (
     Cause,
     LaneLog,
@@ -38,6 +39,111 @@ from batchsubmit.report.waits import (
     pending_after,
     refusal_cause,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """One job. Times are Unix seconds; `finished_at` is the service's, or else when a run saw the end."""
+
+    state: JobState
+    run: int
+    via: str
+    first_intent_at: float | None
+    accepted_at: float | None
+    finished_at: float | None
+    waited: dict[Cause, float]
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the job may run on the service or not."""
+        return self.state.phase in UNDECIDED
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it could not be submitted, or ran to a bad end."""
+        return self.state.phase is Phase.FAILED or (
+            self.state.phase is Phase.FINISHED and self.state.status != "ACTIVE"
+        )
+
+    @property
+    def seconds(self) -> float | None:
+        """From acceptance to the end as it was seen."""
+        if self.accepted_at is None or self.finished_at is None:
+            return None
+        return max(self.finished_at - self.accepted_at, 0.0)
+
+
+@dataclass(slots=True)
+class RunSpan:
+    """One run: its first line, its last one if it lived to write it, and the time of its last event."""
+
+    started: RunStarted
+    began_at: float
+    last_at: float
+    ended: RunEnded | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedQuota:
+    """A quota that a run learned: from then on at most `limit` jobs of a membership, or of the account (empty)."""
+
+    at: float
+    membership: str
+    limit: int
+
+
+def moment(at: str) -> float:
+    """Unix seconds of an event's `at`."""
+    return datetime.fromisoformat(at).timestamp()
+
+
+_FIELDS = JobState.__struct_fields__
+_values = attrgetter(*_FIELDS)
+_REPEATED = tuple(_FIELDS.index(name) for name in ("membership", "trained_model", "code"))
+_ARN, _PHASE, _DUPLICATES = (_FIELDS.index(name) for name in ("arn", "phase", "duplicates"))
+
+_Extra = TypeVar("_Extra")
+
+
+class Packer(Generic[_Extra]):
+    """Packs a job's state with one more value of a msgspec type, and back."""
+
+    def __init__(self, extra: type[_Extra]) -> None:
+        self._texts: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode: Callable[[bytes], tuple[list[Any], _Extra]]
+        self._decode = msgspec.msgpack.Decoder(tuple[list[Any], extra]).decode  # type: ignore[valid-type]
+
+    def pack(self, state: JobState, extra: _Extra) -> bytes:
+        """Write both as bytes."""
+        values: list[Any] = list(_values(state))
+        for index in _REPEATED:
+            values[index] = self._number(values[index])
+        head, slash, tail = values[_ARN].rpartition("/")
+        values[_ARN] = (self._number(head + slash), tail)
+        return self._encode((values, extra))
+
+    def unpack(self, packed: bytes) -> tuple[JobState, _Extra]:
+        """Read both again."""
+        values, extra = self._decode(packed)
+        for index in _REPEATED:
+            values[index] = self._texts[values[index]]
+        head, tail = values[_ARN]
+        values[_ARN] = self._texts[head] + tail
+        values[_PHASE] = Phase(values[_PHASE])
+        values[_DUPLICATES] = tuple(values[_DUPLICATES])
+        return JobState(**dict(zip(_FIELDS, values, strict=True))), extra
+
+    def _number(self, text: str) -> int:
+        number = self._numbers.setdefault(text, len(self._texts))
+        if number == len(self._texts):
+            self._texts.append(text)
+        return number
+
 
 _DECIDED = frozenset({Phase.SUBMITTED, Phase.FAILED, Phase.FINISHED})
 

@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from batchsubmit.sandbox.faults import FaultPlan, Faults
-from batchsubmit.sandbox.operations import START
 from batchsubmit.sandbox.records import JobRecord, timestamp
+from batchsubmit.sandbox.refusals import START
 from batchsubmit.sandbox.service import SandboxService
 
 PREFIX: Final = "/_sandbox/"

@@ -12,7 +12,7 @@ from enum import StrEnum
 from random import Random
 from typing import Any, Final, Self
 
-from batchsubmit.sandbox.operations import LIST, OPERATIONS, START
+from batchsubmit.sandbox.refusals import LIST, OPERATIONS, START
 
 ANY_OPERATION: Final = "*"
 _ROUNDING: Final = 1e-9

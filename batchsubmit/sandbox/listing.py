@@ -5,8 +5,9 @@ It must not know the jobs, only the id of the last one shown.
 
 import base64
 import json
-from collections.abc import Mapping
-from typing import Any
+from bisect import bisect_right, insort
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from batchsubmit.sandbox.refusals import Refusal
 
@@ -39,3 +40,31 @@ def read(token: str | None, query: list[Any]) -> str:
     except (ValueError, TypeError, RecursionError):
         pass
     raise Refusal("ValidationException", "nextToken is not valid for this request.")
+
+
+_PREFIXES: Final = tuple(f"{number:02x}" for number in range(256))
+
+
+class OrderedIndex:
+    """Ids that begin with two lower-case hexadecimal digits, kept in order."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, list[str]] = {}
+
+    def add(self, job_id: str) -> None:
+        """Put an id in its place."""
+        bucket = self._buckets.get(job_id[:2])
+        if bucket is None:
+            self._buckets[job_id[:2]] = [job_id]
+        else:
+            insort(bucket, job_id)
+
+    def after(self, last: str) -> Iterator[str]:
+        """Go through the ids behind `last`, which need not be there; behind "" are all."""
+        for prefix in _PREFIXES:
+            if prefix < last[:2]:
+                continue
+            bucket = self._buckets.get(prefix, [])
+            begin = bisect_right(bucket, last) if prefix == last[:2] else 0
+            for position in range(begin, len(bucket)):
+                yield bucket[position]

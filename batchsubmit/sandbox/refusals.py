@@ -73,3 +73,16 @@ def invalid(*problems: str) -> Refusal:
 def problem(where: str, constraint: str) -> str:
     """Return one problem of a request in AWS's words. The value itself is left out: it may be private."""
     return f"Value at '{where}' failed to satisfy constraint: {constraint}"
+
+
+START: Final = "StartTrainedModelInferenceJob"
+GET: Final = "GetTrainedModelInferenceJob"
+LIST: Final = "ListTrainedModelInferenceJobs"
+CANCEL: Final = "CancelTrainedModelInferenceJob"
+GET_MODEL: Final = "GetTrainedModel"
+GET_CHANNEL: Final = "GetMLInputChannel"
+TAG: Final = "TagResource"
+UNTAG: Final = "UntagResource"
+LIST_TAGS: Final = "ListTagsForResource"
+
+OPERATIONS: Final = (START, GET, LIST, CANCEL, GET_MODEL, GET_CHANNEL, TAG, UNTAG, LIST_TAGS)

@@ -14,16 +14,28 @@ from typing import Any, Final, TypeAlias
 
 from batchsubmit.sandbox import listing as paging
 from batchsubmit.sandbox.calls import ACCEPTED, Tally
-from batchsubmit.sandbox.channels import Channels
-from batchsubmit.sandbox.index import OrderedIndex
-from batchsubmit.sandbox.lifecycle import Lifecycle
-from batchsubmit.sandbox.operations import CANCEL, GET, GET_CHANNEL, GET_MODEL, LIST, LIST_TAGS, START, TAG, UNTAG
+from batchsubmit.sandbox.listing import OrderedIndex
 from batchsubmit.sandbox.quotas import Slots
-from batchsubmit.sandbox.records import CANCELLING, STARTING, JobRecord, new_id, pack
-from batchsubmit.sandbox.refusals import Refusal, bare_quota, denied, invalid, over_quota
-from batchsubmit.sandbox.resources import Creation, Models
+from batchsubmit.sandbox.records import CANCELLING, STARTING, JobRecord, Lifecycle, new_id, pack
+from batchsubmit.sandbox.refusals import (
+    CANCEL,
+    GET,
+    GET_CHANNEL,
+    GET_MODEL,
+    LIST,
+    LIST_TAGS,
+    START,
+    TAG,
+    UNTAG,
+    Refusal,
+    bare_quota,
+    denied,
+    invalid,
+    over_quota,
+)
+from batchsubmit.sandbox.resources import Channels, Creation, Models
 from batchsubmit.sandbox.settings import SandboxSettings
-from batchsubmit.sandbox.tags import merged, tag_problems, without
+from batchsubmit.sandbox.validation import merged, tag_problems, without
 
 Request: TypeAlias = Mapping[str, Any]
 Reply: TypeAlias = dict[str, Any]

@@ -7,15 +7,133 @@ does not know.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache, lru_cache
 from typing import Any, Final, TypeAlias
 
 from botocore.loaders import Loader
 
-from batchsubmit.sandbox.operations import OPERATIONS, START, TAG
-from batchsubmit.sandbox.patterns import compiled
-from batchsubmit.sandbox.refusals import invalid, problem
-from batchsubmit.sandbox.rules import start_problems
-from batchsubmit.sandbox.tags import tag_problems
+from batchsubmit.sandbox.refusals import OPERATIONS, START, TAG, invalid, problem
+
+_ASTRAL: Final = "\\U00010000-\\U0010FFFF"
+_ASTRAL_SPELLINGS: Final = re.compile(r"\\uD800\\uDBFF-\\uDC00\\uDFFF|\\uD800\\uDC00-\\uDBFF\\uDFFF", re.IGNORECASE)
+_SURROGATE_PAIR: Final = re.compile(r"\\u(D[89AB][0-9A-F]{2})\\u(D[C-F][0-9A-F]{2})", re.IGNORECASE)
+_SPELLED_SURROGATE: Final = re.compile(r"\\uD[89A-F][0-9A-F]{2}", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"\\.|&&|.", re.DOTALL)
+_LINE_ENDS: Final = r"\n\r\x85\u2028\u2029"
+_NOT_A_LINE_END: Final = f"[^{_LINE_ENDS}]"
+_END: Final = r"(?=(?:\r\n|(?<!\r)\n|[\r\x85\u2028\u2029])?\Z)"
+_OTHER_IN_PYTHON: Final = frozenset(rf"\{letter}" for letter in "pPQEhHRXGZzABebk")
+
+
+@lru_cache(maxsize=256)
+def compiled(java: str) -> re.Pattern[str]:
+    """Return a pattern of the model, to be used with `fullmatch`; `ValueError` if it is beyond us."""
+    return re.compile(_translated(_code_points(java)), re.ASCII)
+
+
+def _code_points(java: str) -> str:
+    """Spell surrogate pairs as the characters they stand for."""
+    spelled = _SURROGATE_PAIR.sub(_joined, _ASTRAL_SPELLINGS.sub(lambda _: _ASTRAL, java))
+    if _SPELLED_SURROGATE.search(spelled):
+        raise ValueError(f"lone surrogate in the pattern {java}")
+    return spelled
+
+
+def _joined(pair: re.Match[str]) -> str:
+    high, low = (int(half, 16) for half in pair.groups())
+    return f"\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08X}"
+
+
+def _translated(java: str) -> str:
+    python, in_class = [], False
+    for piece in _TOKEN.findall(java):
+        if piece in _OTHER_IN_PYTHON or (in_class and piece in ("[", "&&")):
+            raise ValueError(f"cannot read {piece} in the pattern {java}")
+        if not in_class and piece == ".":
+            python.append(_NOT_A_LINE_END)
+        elif not in_class and piece == "$":
+            python.append(_END)
+        else:
+            python.append(piece)
+        in_class = piece == "[" or (in_class and piece != "]")
+    return "".join(python)
+
+
+MOST_TAGS: Final = 50
+_RESERVED: Final = "aws:"
+
+
+def tag_problems(tags: Iterable[str]) -> list[str]:
+    """Return what is wrong with the keys of a resource's tags, as AWS documents it."""
+    keys = list(tags)
+    problems = [
+        problem("tags", f"Tag key {key!r} must not begin with 'aws:' in any case")
+        for key in keys
+        if key[: len(_RESERVED)].lower() == _RESERVED
+    ]
+    if len(keys) - len(problems) > MOST_TAGS:
+        problems.append(problem("tags", f"A resource must have at most {MOST_TAGS} tags"))
+    return problems
+
+
+def merged(tags: Mapping[str, str] | None, more: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags with more of them, the new value where a key was there already."""
+    return {**(tags or {}), **more}
+
+
+def without(tags: Mapping[str, str] | None, keys: Iterable[str]) -> dict[str, str]:
+    """Return the tags without some keys; those that are not there do not matter."""
+    gone = frozenset(keys)
+    return {key: value for key, value in (tags or {}).items() if key not in gone}
+
+
+def start_problems(request: Mapping[str, Any], region: str | None) -> list[str]:
+    """Return the contradictions in a request; `region` is the one the call was signed for, if it was."""
+    arns = _arns(request)
+    return [
+        *_partition_problems(arns | _kms_arn(request), region),
+        *_region_problems(arns | _kms_arn(request), region),
+        *tag_problems(request.get("tags") or {}),
+    ]
+
+
+def _arns(request: Mapping[str, Any]) -> dict[str, str]:
+    arns = {
+        "trainedModelArn": request["trainedModelArn"],
+        "configuredModelAlgorithmAssociationArn": request.get("configuredModelAlgorithmAssociationArn"),
+        "dataSource.mlInputChannelArn": request["dataSource"]["mlInputChannelArn"],
+    }
+    return {where: arn for where, arn in arns.items() if arn is not None}
+
+
+def _kms_arn(request: Mapping[str, Any]) -> dict[str, str]:
+    return {"kmsKeyArn": request["kmsKeyArn"]} if request.get("kmsKeyArn") is not None else {}
+
+
+def _partition_problems(arns: Mapping[str, str], signed_for: str | None) -> list[str]:
+    partition = (signed_for and _partition_of(signed_for)) or arns["trainedModelArn"].split(":")[1]
+    return [
+        problem(where, f"Partition in the ARN must be {partition}")
+        for where, arn in arns.items()
+        if arn.split(":")[1] != partition
+    ]
+
+
+@cache
+def _partition_of(region: str) -> str | None:
+    """Find a region's partition among those that botocore ships."""
+    partitions = Loader().load_data("partitions")["partitions"]
+    return next((each["id"] for each in partitions if re.match(each["regionRegex"], region)), None)
+
+
+def _region_problems(arns: Mapping[str, str], signed_for: str | None) -> list[str]:
+    region = signed_for or arns["trainedModelArn"].split(":")[3]
+    return [
+        problem(where, f"Region in the ARN must be {region}")
+        for where, arn in arns.items()
+        if arn.split(":")[3] != region
+    ]
+
 
 Check: TypeAlias = Callable[[object, str], list[str]]
 """Takes a value and where it stands, returns its problems."""

@@ -3,12 +3,11 @@
 Values in, values out. It reads botocore's model file and knows nothing else of AWS, of manifests or of jobs.
 """
 
-from batchsubmit.schema.canonical import canonical, without_nulls
 from batchsubmit.schema.checker import RequestChecker
 from batchsubmit.schema.columns import Column, columns
 from batchsubmit.schema.faults import Fault, RowWarning
 from batchsubmit.schema.json_schema import json_schema
-from batchsubmit.schema.json_text import JsonError, read_json
+from batchsubmit.schema.json_text import JsonError, canonical, read_json, without_nulls
 
 __all__ = [
     "Column",

@@ -5,10 +5,9 @@ its time: `structs` has the quick test, and only what that does not pass comes h
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
-from batchsubmit.schema.arnparts import arn_mend
 from batchsubmit.schema.faults import (
     Fault,
     below,
@@ -22,6 +21,36 @@ from batchsubmit.schema.faults import (
 )
 from batchsubmit.schema.model import Integer, ListOf, MapOf, Opaque, Shape, Structure, Text
 from batchsubmit.schema.patterns import UntranslatablePatternError, matcher
+
+_PARTS = ("prefix", "partition", "service", "region", "account", "resource")
+_IN_RESOURCE = ("resource type", "membership id", "resource type in the membership", "name or id")
+
+
+def arn_mend(pattern: str, value: str) -> str:
+    """Name the first part that departs from the pattern; empty where none does by itself."""
+    wanted, given = pattern.split(":", len(_PARTS) - 1), value.split(":", len(_PARTS) - 1)
+    if len(wanted) != len(_PARTS):
+        return ""
+    if len(given) != len(_PARTS):
+        return "an ARN has six parts between colons, arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE"
+    wrong = _first_wrong(_PARTS[:-1], wanted, given)
+    if wrong:
+        return wrong
+    wanted, given = (text.split("/", len(_IN_RESOURCE) - 1) for text in (wanted[-1], given[-1]))
+    if len(wanted) != len(_IN_RESOURCE):
+        return ""
+    if len(given) != len(_IN_RESOURCE):
+        return f"its resource must be as in membership/ID/{wanted[2]}/NAME"
+    return _first_wrong(_IN_RESOURCE, wanted, given)
+
+
+def _first_wrong(names: Sequence[str], wanted: Sequence[str], given: Sequence[str]) -> str:
+    for name, want, have in zip(names, wanted, given, strict=False):
+        if not re.fullmatch(want, have, re.ASCII):
+            is_word = re.fullmatch(r"[a-z-]+", want)
+            return f"its {name}, {shown(have)}, must {'be' if is_word else 'match'} {want}"
+    return ""
+
 
 Check = Callable[[Any], tuple[Fault, ...]]
 

@@ -5,7 +5,10 @@ The standard library's parser, since msgspec keeps the last of two equal keys wi
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, NoReturn
+
+import msgspec
 
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 
@@ -96,3 +99,22 @@ def _refuse_lone_surrogates(text: str) -> None:
 
 def _half(at: int) -> JsonError:
     return JsonError(at + 1, "holds half of a surrogate pair", "write the whole character")
+
+
+def canonical(request: Mapping[str, Any]) -> bytes:
+    """Spell a request as JSON: sorted keys, no white space, UTF-8. Its nulls are dropped already."""
+    return msgspec.json.encode(request, order="sorted")
+
+
+def without_nulls(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop the null members of a valid request, which count as absent; lists and maps have none."""
+    return {name: _without_nulls(value) for name, value in request.items() if value is not None}
+
+
+def _without_nulls(value: object) -> object:
+    match value:
+        case Mapping():
+            return without_nulls(value)
+        case list():
+            return [_without_nulls(item) for item in value]
+    return value

@@ -11,12 +11,12 @@ from batchsubmit.cleanrooms.quotas import Quotas
 from batchsubmit.cleanrooms.reads import Catalog, Resources
 from batchsubmit.config import RateSettings, Settings
 from batchsubmit.core.source import Source
-from batchsubmit.engine.crew import Crew, Limits
 from batchsubmit.ledger.claims import Claims
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.slots import Durations, Slots
 from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.inputs import Inputs
+from batchsubmit.submit.job_run import Crew, Limits
 from batchsubmit.submit.lookup import Lookup
 from batchsubmit.submit.poller import Watcher
 from batchsubmit.submit.recorder import Recorder

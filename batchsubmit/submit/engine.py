@@ -12,12 +12,10 @@ from contextlib import suppress
 from batchsubmit.clock import Clock
 from batchsubmit.core.source import Delivery, Source
 from batchsubmit.core.states import JobState
-from batchsubmit.engine.crew import Crew, Limits
-from batchsubmit.engine.settling import Settler
 from batchsubmit.errors import StoppedError
 from batchsubmit.slots import Poll, Slots, Ticket
 from batchsubmit.submit.in_progress import UnderWay
-from batchsubmit.submit.job_run import Carrier
+from batchsubmit.submit.job_run import Carrier, Crew, Limits, Settler
 from batchsubmit.submit.refusals import Holds
 from batchsubmit.submit.stopping import Stop, StopReason
 

@@ -7,23 +7,53 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from batchsubmit.advice import forbidden_words
 from batchsubmit.clock import Clock
 from batchsubmit.core.jobs import Accepted, Denied, Job, OtherQuotaExceeded, QuotaExceeded, Rejected, Uncertain
-from batchsubmit.core.source import Delivery
-from batchsubmit.core.states import Action
-from batchsubmit.engine.crew import Crew, Limits
+from batchsubmit.core.source import Delivery, Source
+from batchsubmit.core.states import Action, JobState
+from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import Taken
-from batchsubmit.ledger.claims import Held
+from batchsubmit.ledger.claims import Claims, Held
 from batchsubmit.log import get_logger
 from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
 from batchsubmit.submit.in_progress import UnderWay
-from batchsubmit.submit.lookup import Finding, Found, NotThere, Undecided
+from batchsubmit.submit.inputs import Inputs
+from batchsubmit.submit.lookup import Finding, Found, Lookup, NotThere, Undecided
+from batchsubmit.submit.poller import Watcher
 from batchsubmit.submit.refusals import Denials, Holds, quota_words
 from batchsubmit.submit.stopping import Stop, StopReason
-from batchsubmit.submit.submitter import GivenUp, Submission, Withdrawn
+from batchsubmit.submit.submitter import GivenUp, Submission, Submitter, Withdrawn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How far an engine goes: jobs in hand at once, tries of a job whose calls bring no answer, a user's word.
+
+    A lane that a quota holds is tried again after `first_hold_seconds`, then ever more rarely. A source that
+    `is_endless` does not stop for jobs that the service denies.
+    """
+
+    in_hand: int
+    max_attempts: int
+    resubmit_unknown: bool = False
+    is_endless: bool = False
+    first_hold_seconds: float = 30.0
+    most_hold_seconds: float = 1500.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """Those who do the work of an engine, each one part of it."""
+
+    submitter: Submitter
+    lookup: Lookup
+    watcher: Watcher
+    claims: Claims
+    inputs: Inputs | None = None
 
 
 class Carrier:
@@ -255,3 +285,59 @@ def _running(job: Job, arn: str, now: float) -> RunningJob:
     """A job that was accepted just now, as the slots know it."""
     kind = JobClass(job.trained_model, job.instance_type)
     return RunningJob(arn=arn, key=job.key, kind=kind, began_at=now, seen_at=now)
+
+
+class Settler:
+    """Settles what was left unknown; what is not there goes back to the source."""
+
+    def __init__(
+        self, *, source: Source, crew: Crew, carrier: Carrier, stop: Stop, limits: Limits, under_way: UnderWay
+    ) -> None:
+        self._source = source
+        self._crew = crew
+        self._carrier = carrier
+        self._stop = stop
+        self._limits = limits
+        self._under_way = under_way
+
+    async def settle(self, state: JobState, tasks: asyncio.TaskGroup) -> None:
+        """Look a job up and let its lane go on. The lane was blocked for it before."""
+        request = self._request_of(state.job)
+        held = await self._carrier.claim(state.job)
+        while isinstance(held, Taken) and not self._stop.requested:
+            await self._stop.pause(held.retry_after_seconds)
+            held = await self._carrier.claim(state.job)
+        if isinstance(held, Held):
+            with self._carrier.letting_go(state.job):
+                await self._settle_in_hand(state.job, held.action, request, tasks)
+        else:
+            reason = f"in the hands of {held.by}" if held else "the ledger cannot be relied on"
+            self._under_way.undecided[state.job] = reason
+        self._under_way.unblock(state.membership)
+
+    def _request_of(self, key: str) -> Mapping[str, Any] | None:
+        try:
+            return self._source.request_of(key)
+        except StoppedError as exc:
+            self._stop.request(StopReason.MANIFEST, str(exc))
+            return None
+
+    async def _settle_in_hand(
+        self, key: str, action: Action, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup
+    ) -> None:
+        finding: Finding = NotThere()
+        if action is Action.LOOK_UP:
+            finding = await self._carrier.find(key, request, tasks)
+        elif action is not Action.SUBMIT:
+            self._crew.watcher.follow(key)
+            return
+        match finding:
+            case Found():
+                self._crew.watcher.follow(key)
+            case NotThere():
+                self._source.reinstate(key)
+            case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
+                self._crew.claims.send_again(key)
+                self._source.reinstate(key)
+            case Undecided(reason):
+                self._under_way.undecided[key] = reason

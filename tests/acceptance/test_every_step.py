@@ -20,7 +20,7 @@ from conftest import CONSOLE_SCRIPT, Sandbox, csv_text
 from strategies import REGION
 
 from batchsubmit.core.jobs import Submitted
-from batchsubmit.ledger.folding import read_events
+from batchsubmit.ledger.read import read_events
 
 LAUNCHER = Path(__file__).with_name("dying.py")
 SIDE_BY_SIDE = 4

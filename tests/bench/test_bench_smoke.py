@@ -14,8 +14,7 @@ from waiting import Waiting
 from workload import MinimalServer, minimal_server, sandbox, write_manifest
 
 from batchsubmit.config import Settings
-from batchsubmit.manifest.check import Terms
-from batchsubmit.sources.checked import open_checked_manifest
+from batchsubmit.manifest.check import Terms, open_checked_manifest
 
 SCRIPTS = (
     "throughput.py",

@@ -68,8 +68,7 @@ def measure(rows: int, runs: int, folder: str | None = None, *, warm_ups: int = 
 
 def print_profile(rows: int, folder: str | None) -> None:
     from batchsubmit.config import Settings  # noqa: PLC0415 (only the profile runs in this process)
-    from batchsubmit.manifest.check import Terms  # noqa: PLC0415
-    from batchsubmit.sources.checked import open_checked_manifest  # noqa: PLC0415
+    from batchsubmit.manifest.check import Terms, open_checked_manifest  # noqa: PLC0415
 
     profile = cProfile.Profile()
 

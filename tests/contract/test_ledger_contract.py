@@ -16,8 +16,7 @@ from batchsubmit.core.jobs import Duplicate, Event, Refused, RunEnded, RunStarte
 from batchsubmit.core.states import Phase
 from batchsubmit.ledger.base import Ledger, Mine, Taken
 from batchsubmit.ledger.codec import decode_line
-from batchsubmit.ledger.creation import create_table
-from batchsubmit.ledger.dynamodb import open_dynamodb
+from batchsubmit.ledger.dynamodb import create_table, open_dynamodb
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.location import TableLocation

@@ -7,8 +7,7 @@ from itertools import count
 
 import pytest
 
-from batchsubmit.ledger.creation import create_table
-from batchsubmit.ledger.dynamodb import open_dynamodb, open_table
+from batchsubmit.ledger.dynamodb import create_table, open_dynamodb, open_table
 from batchsubmit.ledger.table import Address, Change, ConflictError, MemoryTable, Table
 
 HERE = Address("job#a", "job")

@@ -9,8 +9,7 @@ from aiobotocore.session import get_session
 from moto.server import ThreadedMotoServer
 from webhook import Hook, listening
 
-from batchsubmit.handover.notices import SIGNATURE_HEADER, Topic, Webhook, notice, signature
-from batchsubmit.outputs.notify import notify
+from batchsubmit.outputs.notify import SIGNATURE_HEADER, Topic, Webhook, notice, notify, signature
 
 BODY = notice(at="", exit_status=3, headline="Stopped", batch="n-1", manifest="jobs.csv", problems=["ü"])
 SECRET = "0123456789abcdef"

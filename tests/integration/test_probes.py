@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from conftest import job_arn, job_named
 from prometheus_client.parser import text_string_to_metric_families
 
-from batchsubmit.app.health import make_metrics, serving_probes
-from batchsubmit.cli.check import check_option
+from batchsubmit.app.worker_status import Contact, make_metrics, serving_probes
 from batchsubmit.cli.options import config_option
+from batchsubmit.cli.worker import check_option
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import WorkerSettings
 from batchsubmit.core.jobs import Intent, Submitted
@@ -25,9 +25,8 @@ from batchsubmit.errors import UsageError
 from batchsubmit.health.check import ask, check
 from batchsubmit.health.server import ProbeServer
 from batchsubmit.ledger.file import open_ledger
+from batchsubmit.observers.base import LaneReading, Readings
 from batchsubmit.observers.metrics import Metrics
-from batchsubmit.observers.readings import LaneReading, Readings
-from batchsubmit.probes.vitals import Contact
 from batchsubmit.submit.recorder import Recorder
 
 

@@ -31,7 +31,7 @@ from batchsubmit.sandbox import (
     ScriptedFault,
     serve,
 )
-from batchsubmit.sandbox.operations import GET, LIST, START
+from batchsubmit.sandbox.refusals import GET, LIST, START
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
 SCOPE = f"arn:aws:cleanrooms-ml:us-east-1:123456789012:membership/{MEMBERSHIP}"

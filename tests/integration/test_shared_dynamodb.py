@@ -19,8 +19,14 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError, Mine, Taken
-from batchsubmit.ledger.creation import create_table
-from batchsubmit.ledger.dynamodb import DynamoTable, MissingTableError, may_pass, open_dynamodb, open_table
+from batchsubmit.ledger.dynamodb import (
+    DynamoTable,
+    MissingTableError,
+    create_table,
+    may_pass,
+    open_dynamodb,
+    open_table,
+)
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.location import TableLocation
 from batchsubmit.ledger.read import fold_ledger

@@ -9,7 +9,7 @@ from batchsubmit.core.jobs import JobRejected
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.codec import encode_line
 from batchsubmit.ledger.file import open_ledger
-from batchsubmit.ledger.tail import Tail
+from batchsubmit.ledger.read import Tail
 
 LINES = [
     encode_line(JobRejected(**job_named(f"job-{number}").stamp("now"), code="x", message="y", attempt=1))

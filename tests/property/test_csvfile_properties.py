@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import CsvManifest, csv_manifests, valid_requests
 
+from batchsubmit.manifest.check import open_reader
 from batchsubmit.manifest.file import Spooled
 from batchsubmit.manifest.rows import Reader, Row
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.open import open_reader
 
 
 def reader_of(data: bytes, manifest_format: str = "csv", defaults: dict[str, Any] | None = None) -> Reader:

@@ -39,17 +39,16 @@ from batchsubmit.core.jobs import (
     Uncertain,
 )
 from batchsubmit.core.states import Phase, decide
-from batchsubmit.engine.crew import Crew, Limits
 from batchsubmit.ledger.claims import Claims
-from batchsubmit.manifest.check import Terms, take_inventory
+from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import Spooled
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker, canonical
 from batchsubmit.slots import Durations, Slots
-from batchsubmit.sources.open import open_reader
 from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.job_run import Crew, Limits
 from batchsubmit.submit.lookup import Lookup
 from batchsubmit.submit.poller import Watcher
 from batchsubmit.submit.recorder import Recorder

@@ -23,7 +23,7 @@ from batchsubmit.ledger.base import LostJobError, Mine, Taken
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, Change, ConflictError, Item, MemoryTable
-from batchsubmit.verify.soundness import Audit
+from batchsubmit.verify import Audit
 
 KEY = "k"
 TERMS = LeaseTerms(lease_seconds=12, call_seconds=4)

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from strategies import ACCOUNT, MEMBERSHIP, REGION, any_requests, arn, minimal_request, valid_requests
 from test_validator_agrees import ODD_REQUESTS, WHOLE
 
-from batchsubmit.manifest.check import Inventory, Terms, take_inventory
+from batchsubmit.manifest.check import Inventory, Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import Spooled
 from batchsubmit.schema import Fault, RequestChecker, canonical, without_nulls
-from batchsubmit.sources.open import open_reader
 
 OTHER = "fedcba98-7654-3210-fedc-ba9876543210"
 COLUMNS = {

@@ -33,18 +33,17 @@ from strategies import (
 
 from batchsubmit.cleanrooms.memory import MemoryCleanRooms
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Job
-from batchsubmit.manifest.check import Terms, take_inventory
+from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import Spooled
 from batchsubmit.manifest.index import job_at
 from batchsubmit.sandbox import Faults, SandboxService, SandboxSettings
 from batchsubmit.sandbox.exchange import Exchange
 from batchsubmit.sandbox.http import Answer, Call
-from batchsubmit.sandbox.operations import START
+from batchsubmit.sandbox.refusals import START
 from batchsubmit.sandbox.validation import Form
 from batchsubmit.schema import Fault, RequestChecker, without_nulls
 from batchsubmit.schema.checker import MOST_TAGS, OWN_PREFIX
 from batchsubmit.schema.model import Integer, ListOf, MapOf, Shape, Structure, Text, request_shape
-from batchsubmit.sources.open import open_reader
 
 OTHER_REGION = "us-gov-west-1"
 OTHER_ACCOUNT = "999988887777"

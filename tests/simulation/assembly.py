@@ -9,7 +9,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Event, Job, Outcome
 from batchsubmit.core.ledger_state import Book
 from batchsubmit.core.source import Source
-from batchsubmit.ledger.sole import SoleWriter
+from batchsubmit.ledger.file import SoleWriter
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.submit.build import Gates, Machinery, Surroundings
 from batchsubmit.submit.recorder import Recorder

@@ -9,7 +9,7 @@ from webhook import Hook, listening
 
 from batchsubmit.app.after_run import Afterwards, Deeds, follow_up, tell_of_failure
 from batchsubmit.errors import LedgerError, UsageError
-from batchsubmit.handover.notices import Webhook
+from batchsubmit.outputs.notify import Webhook
 from batchsubmit.report.summary import Summary
 
 COUNTS = [field.name for field in fields(Summary) if field.type is int]

@@ -1,7 +1,6 @@
 """Problems sorted by kind: each is read once, and all are counted."""
 
-from batchsubmit.manifest.rows import Problem
-from batchsubmit.sources.alike import MOST_KINDS, Alike
+from batchsubmit.manifest.rows import MOST_KINDS, Alike, Problem
 
 
 def problem(line: int, wrong: str, path: str = "name") -> Problem:

@@ -25,7 +25,7 @@ from batchsubmit.core.states import UNDECIDED, JobState, Phase
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.file import open_ledger
-from batchsubmit.ledger.folding import read_book
+from batchsubmit.ledger.read import read_book
 from batchsubmit.ledger.storage import LedgerFile
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings

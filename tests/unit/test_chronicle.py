@@ -7,8 +7,7 @@ from nights import MEMBERSHIPS, Night, Story
 from batchsubmit.core.jobs import Duplicate, Unrecognised
 from batchsubmit.core.ledger_state import Book
 from batchsubmit.core.states import Phase
-from batchsubmit.report.history import History
-from batchsubmit.report.timeline import Chronicle
+from batchsubmit.report.timeline import Chronicle, History
 from batchsubmit.report.waits import Cause
 
 

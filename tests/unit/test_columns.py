@@ -3,7 +3,7 @@
 import pytest
 
 from batchsubmit.schema import columns
-from batchsubmit.schema.places import find_place, nearest_name
+from batchsubmit.schema.columns import find_place, nearest_name
 
 
 def test_each_leaf_of_the_request_is_a_column() -> None:

@@ -7,10 +7,10 @@ import pytest
 from strategies import ACCOUNT, MEMBERSHIP, arn, minimal_request
 
 from batchsubmit.errors import UsageError
+from batchsubmit.manifest.check import open_reader
 from batchsubmit.manifest.file import Spooled
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.open import open_reader
 
 CELLS = {
     "membershipIdentifier": MEMBERSHIP,

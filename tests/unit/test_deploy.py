@@ -28,8 +28,8 @@ from batchsubmit import __version__
 from batchsubmit.app.shutdown import LAST_SECONDS
 from batchsubmit.cli.main import commands
 from batchsubmit.config import Settings, load_settings
+from batchsubmit.observers.base import LaneReading, Readings
 from batchsubmit.observers.metrics import Metrics
-from batchsubmit.observers.readings import LaneReading, Readings
 
 TO_CUT_OFF_SECONDS = 5
 """From the moment at which nothing more is waited for to the end of the process."""

@@ -12,13 +12,12 @@ import pytest
 from botocore.session import Session
 from settings_table import HEAD, settings_table
 
-from batchsubmit import exits
+from batchsubmit import errors as exits
 from batchsubmit.cleanrooms.quotas import Quotas, quotas_in
-from batchsubmit.cli.main import commands
-from batchsubmit.cli.manual import manual
+from batchsubmit.cli.main import commands, manual
 from batchsubmit.config import Settings, load_settings, setting_names
 from batchsubmit.core.jobs import Event
-from batchsubmit.report.rows import COLUMNS
+from batchsubmit.report.export import COLUMNS
 from batchsubmit.sandbox.quotas import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
 from batchsubmit.slots.scheduler import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from batchsubmit.core.jobs import Absent, Finished, Intent, JobRejected, Refused, Stamp, Submitted, Unknown
-from batchsubmit.observers.metrics import MOST_CODES, Metrics
-from batchsubmit.observers.readings import LaneReading, Readings
-from batchsubmit.observers.state import MOST_LANES
+from batchsubmit.observers.base import LaneReading, Readings
+from batchsubmit.observers.metrics import MOST_CODES, MOST_LANES, Metrics
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("\n### Metrics\n", 1)[1].split("\n## ", 1)[0]

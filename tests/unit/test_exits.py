@@ -2,8 +2,19 @@
 
 import pytest
 
-from batchsubmit.errors import BatchsubmitError, LedgerError, ManifestError, StoppedError, UsageError
-from batchsubmit.exits import EXIT_DONE, EXIT_FAILED, EXIT_LEDGER, EXIT_STOPPED, EXIT_USAGE, exit_status
+from batchsubmit.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_LEDGER,
+    EXIT_STOPPED,
+    EXIT_USAGE,
+    BatchsubmitError,
+    LedgerError,
+    ManifestError,
+    StoppedError,
+    UsageError,
+    exit_status,
+)
 
 
 def test_the_numbers_are_those_of_the_readme() -> None:

@@ -8,8 +8,8 @@ from conftest import EPOCH
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import RunEnded, RunStarted
 from batchsubmit.ledger.file import open_ledger
-from batchsubmit.ledger.folding import read_book
-from batchsubmit.ledger.holder import holding_run
+from batchsubmit.ledger.read import read_book
+from batchsubmit.ledger.storage import holding_run
 
 AT = timestamp(EPOCH)
 STARTED = RunStarted(

@@ -11,12 +11,11 @@ from strategies import ACCOUNT, MEMBERSHIP, REGION, arn
 
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.errors import StoppedError
-from batchsubmit.manifest.check import MAX_PROBLEMS, Inventory, Terms, take_inventory
+from batchsubmit.manifest.check import MAX_PROBLEMS, Inventory, Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import Spooled
 from batchsubmit.manifest.index import job_at
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.open import open_reader
 
 ACCOUNTLESS = "999988887777"
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from strategies import minimal_request
 
+from batchsubmit.manifest.check import open_reader
 from batchsubmit.manifest.file import Spooled
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.open import open_reader
 
 
 def reader_of(data: bytes | str, defaults: dict[str, Any] | None = None) -> Reader:

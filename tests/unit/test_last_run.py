@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 
-from batchsubmit.cli.last_run import last_run_words
+from batchsubmit.cli.status import last_run_words
 from batchsubmit.core.jobs import RunEnded, RunStarted
 from batchsubmit.core.ledger_state import Book
 

@@ -13,7 +13,7 @@ from conftest import job_arn, job_named
 from batchsubmit.cli.logs import configure_logging
 from batchsubmit.config import LogSettings
 from batchsubmit.core.jobs import Submitted
-from batchsubmit.observers.logs import LogObserver, bind_run, bind_worker
+from batchsubmit.observers.base import LogObserver, bind_run, bind_worker
 
 JOB = job_named("one")
 EVENT = Submitted(**JOB.stamp("2026-11-23T00:00:00.000000Z"), arn=job_arn("one"), attempt=1, via="start")

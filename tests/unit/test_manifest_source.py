@@ -11,11 +11,10 @@ from strategies import MEMBERSHIP
 
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
-from batchsubmit.manifest.check import Inventory, Terms, take_inventory
+from batchsubmit.manifest.check import Inventory, Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import Spooled
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.open import open_reader
 
 ROWS = [
     request_named("a"),

@@ -15,9 +15,8 @@ from batchsubmit.core.jobs import (
     Submitted,
     Unknown,
 )
-from batchsubmit.observers.metrics import MOST_CODES, Metrics
-from batchsubmit.observers.readings import LaneReading, Readings
-from batchsubmit.observers.state import MOST_LANES
+from batchsubmit.observers.base import LaneReading, Readings
+from batchsubmit.observers.metrics import MOST_CODES, MOST_LANES, Metrics
 
 STAMP: Stamp = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 INTENT = Intent(**STAMP, attempt=1, trained_model="t")

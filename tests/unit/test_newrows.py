@@ -11,8 +11,8 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunStarted, Submitted, job_digest, key_text
 from batchsubmit.core.ledger_state import Book
 from batchsubmit.errors import UsageError
+from batchsubmit.manifest.progress import NewRow, NewRows, read_new_rows
 from batchsubmit.schema import canonical
-from batchsubmit.standing.newrows import NewRow, NewRows, read_new_rows
 
 
 async def new_rows(manifest: Path, book: Book | None = None, *, batch: str = "") -> NewRows:

@@ -12,7 +12,7 @@ from batchsubmit.app.run import SubmitOptions
 from batchsubmit.cli.request import read_request
 from batchsubmit.config import load_settings
 from batchsubmit.errors import UsageError
-from batchsubmit.handover.notices import Topic, Webhook
+from batchsubmit.outputs.notify import Topic, Webhook
 from batchsubmit.outputs.upload import Destination
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batchsubmit.errors import UsageError
-from batchsubmit.handover.notices import Topic, Webhook, notice, read_target, signature, subject
+from batchsubmit.outputs.notify import Topic, Webhook, notice, read_target, signature, subject
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 ARN = "arn:aws:sns:eu-central-1:123456789012:nights"

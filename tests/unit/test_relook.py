@@ -3,7 +3,7 @@
 from nights import Story
 
 from batchsubmit.core.jobs import Event, RunEnded, RunStarted
-from batchsubmit.ledger.relook import as_told
+from batchsubmit.ledger.read import as_told
 
 
 def told(story: Story) -> list[str]:

@@ -8,9 +8,8 @@ from nights import BEGIN, MEMBERSHIPS, Night, Story
 from batchsubmit.core.jobs import Share
 from batchsubmit.report.course import bars, grid, mean_running, peak_running, quota_steps, used_slot_seconds
 from batchsubmit.report.headline import STOPS, asked, headline
-from batchsubmit.report.history import LearnedQuota
 from batchsubmit.report.stats import Fate, Figures, spreads
-from batchsubmit.report.timeline import Chronicle
+from batchsubmit.report.timeline import Chronicle, LearnedQuota
 from batchsubmit.report.units import duration, number_ticks, share, time_ticks
 from batchsubmit.submit.stopping import StopReason
 

@@ -12,7 +12,7 @@ import pytest
 from nights import HOSTILE, Night, Story
 
 from batchsubmit.core.jobs import Unrecognised
-from batchsubmit.report import jobtable
+from batchsubmit.report import page as jobtable
 from batchsubmit.report.page import Setting, page_parts
 from batchsubmit.report.timeline import Chronicle
 

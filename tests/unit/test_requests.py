@@ -8,9 +8,9 @@ import pytest
 from conftest import request_named
 
 from batchsubmit.errors import ManifestError
+from batchsubmit.manifest.check import open_reader
+from batchsubmit.manifest.jsonl_reader import open_requests
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.open import open_reader
-from batchsubmit.sources.requests import open_requests
 
 
 async def later() -> AsyncIterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from batchsubmit.sandbox import Fault, FaultPlan, Faults, SandboxService, Sandbo
 from batchsubmit.sandbox.admin import Admin
 from batchsubmit.sandbox.exchange import Exchange
 from batchsubmit.sandbox.http import Answer, Call
-from batchsubmit.sandbox.operations import LIST, START
+from batchsubmit.sandbox.refusals import LIST, START
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
 SCOPE = f"arn:aws:cleanrooms-ml:us-east-1:123456789012:membership/{MEMBERSHIP}"

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from batchsubmit.sandbox import Fault, FaultPlan, Faults, ScriptedFault
-from batchsubmit.sandbox.operations import GET, LIST, START
+from batchsubmit.sandbox.refusals import GET, LIST, START
 
 
 def met(faults: Faults, operation: str = START, name: str | None = None, *, has_token: bool = False) -> Fault:

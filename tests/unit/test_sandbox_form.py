@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsubmit.sandbox.http import Call, Routes
-from batchsubmit.sandbox.operations import OPERATIONS
-from batchsubmit.sandbox.refusals import Refusal
+from batchsubmit.sandbox.refusals import OPERATIONS, Refusal
 from batchsubmit.sandbox.validation import Form
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"

@@ -5,7 +5,7 @@ import re
 import pytest
 from botocore.loaders import Loader
 
-from batchsubmit.sandbox.patterns import compiled
+from batchsubmit.sandbox.validation import compiled
 
 NAME = r"(?!\s*$)[\u0020-\uD7FF\uE000-\uFFFD\uD800\uDBFF-\uDC00\uDFFF\t]*"
 OTHER_SPELLING = r"[\u0020-\uD7FF\uE000-\uFFFD\uD800\uDC00-\uDBFF\uDFFF\t]*"

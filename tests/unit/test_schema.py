@@ -278,6 +278,6 @@ def test_pairs_of_surrogate_escapes_are_one_character() -> None:
 
 def test_importing_the_schema_loads_no_client() -> None:
     """Half a second that `batchsubmit schema` and `validate` should not pay."""
-    program = "import sys, batchsubmit.schema, batchsubmit.sources\n"
+    program = "import sys, batchsubmit.schema, batchsubmit.manifest.check\n"
     program += "print([m for m in ('aiobotocore', 'botocore.session', 'aiohttp') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -17,7 +17,7 @@ from batchsubmit.ledger.items import PAGE_CHARACTERS, session_address
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, Change, MemoryTable
-from batchsubmit.verify.soundness import Audit
+from batchsubmit.verify import Audit
 
 TERMS = LeaseTerms(lease_seconds=12, call_seconds=4)
 MEMBERS = {"at": AT, "job": "a", "membership": "m", "name": "n"}

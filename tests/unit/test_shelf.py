@@ -7,8 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from batchsubmit.cli.main import commands
-from batchsubmit.cli.shelf import SUMMARIES, Shelf
+from batchsubmit.cli.main import SUMMARIES, Shelf, commands
 
 HEAVY = ("asyncio", "pydantic", "botocore", "aiohttp", "rich", "structlog", "msgspec", "json", "batchsubmit.config")
 
@@ -51,7 +50,7 @@ def test_a_command_can_be_added_and_taken_away() -> None:
 def test_help_and_version_import_nothing_heavy(option: str) -> None:
     """What makes them start at once; the times themselves are in tests/bench/startup.py."""
     code = (
-        "import sys; from batchsubmit.cli import commands; commands.main([sys.argv[1]], standalone_mode=False); "
+        "import sys; from batchsubmit.cli.main import commands; commands.main([sys.argv[1]], standalone_mode=False); "
         "print('|', *sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, check=True)

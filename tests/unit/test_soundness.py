@@ -20,7 +20,7 @@ from batchsubmit.core.jobs import (
     Unknown,
 )
 from batchsubmit.core.states import Phase
-from batchsubmit.verify.soundness import Audit
+from batchsubmit.verify import Audit
 
 AT = timestamp(EPOCH)
 STARTED = RunStarted(at=AT, run="r", batch="", manifest="m.csv", manifest_sha256="0", version="0", holder="process 7")

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.sources.sqs.custody import LIMIT_SECONDS, Custody, Extension
+from batchsubmit.queue.held import LIMIT_SECONDS, Custody, Extension
 
 
 def test_a_message_is_extended_once_a_third_of_its_time_is_left() -> None:

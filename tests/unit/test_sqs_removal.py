@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, cast
 from memory_sqs import MemorySqs
 from virtual import virtually
 
-from batchsubmit.sources.sqs.counters import QueueCounters
-from batchsubmit.sources.sqs.removal import Removal
+from batchsubmit.queue.acks import Removal
+from batchsubmit.queue.client import QueueCounters
 
 if TYPE_CHECKING:
     from batchsubmit.queue.client import Queue

@@ -17,11 +17,11 @@ from virtual import running_loop, virtually
 from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
+from batchsubmit.queue.client import QueueCounters
 from batchsubmit.queue.message import Judge
 from batchsubmit.queue.open import Served, make_site
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.sqs.counters import QueueCounters
 
 if TYPE_CHECKING:
     from batchsubmit.core.source import Delivery

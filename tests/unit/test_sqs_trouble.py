@@ -7,13 +7,7 @@ import aiohttp
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
-from batchsubmit.sources.sqs.trouble import (
-    QueueBusyError,
-    QueueDeniedError,
-    QueueError,
-    QueueGoneError,
-    explain,
-)
+from batchsubmit.queue.client import QueueBusyError, QueueDeniedError, QueueError, QueueGoneError, explain
 
 
 def refused(code: str, message: str = "", status: int = 400, date: str = "") -> Exception:

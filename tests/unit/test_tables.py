@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 from nights import BEGIN, HOSTILE, Night, Story
 
 from batchsubmit.errors import UsageError
-from batchsubmit.report.export import FORMATS, guarded, unguarded, write_csv, write_jsonl, write_parquet
-from batchsubmit.report.rows import COLUMNS, Kind, export_rows
+from batchsubmit.report.export import (
+    COLUMNS,
+    FORMATS,
+    Kind,
+    export_rows,
+    guarded,
+    unguarded,
+    write_csv,
+    write_jsonl,
+    write_parquet,
+)
 from batchsubmit.report.timeline import Chronicle
 from batchsubmit.report.waits import Cause
 

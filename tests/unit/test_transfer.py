@@ -12,10 +12,10 @@ from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.items import job_address
 from batchsubmit.ledger.location import TableLocation, parse_location
 from batchsubmit.ledger.read import read_ledger
-from batchsubmit.ledger.sorting import sort_lines
+from batchsubmit.ledger.scan import sort_lines
 from batchsubmit.ledger.table import Change, MemoryTable
 from batchsubmit.ledger.transfer import export_events, import_events
-from batchsubmit.verify.soundness import Audit
+from batchsubmit.verify import Audit
 
 STARTED = RunStarted(at=AT, run="r", batch="", manifest="m", manifest_sha256="", version="1", holder="h")
 ENDED = RunEnded(at=AT, run="r", exit_status=0, reason="", counts={})

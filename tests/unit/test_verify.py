@@ -32,11 +32,10 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.core.states import Action, decide
 from batchsubmit.ledger.memory import MemoryLedger
+from batchsubmit.manifest.progress import NewRow, NewRows
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.standing.newrows import NewRow, NewRows
-from batchsubmit.verify.service import Discrepancy, Kind, Known, Verifier, unexplained
-from batchsubmit.verify.soundness import Audit
+from batchsubmit.verify import Audit, Discrepancy, Kind, Known, Verifier, unexplained
 
 LIST, GET = "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
 FORBIDDEN = Denied("AccessDeniedException", "not authorized")

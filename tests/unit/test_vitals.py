@@ -2,9 +2,9 @@
 
 from conftest import FakeClock
 
+from batchsubmit.app.worker_status import Contact, Pulse
 from batchsubmit.health.check import probe_url
-from batchsubmit.probes import unmet
-from batchsubmit.probes.vitals import Contact, Pulse
+from batchsubmit.health.server import unmet
 
 
 async def test_a_pulse_is_missed_after_its_time_and_no_sooner(clock: FakeClock) -> None:

@@ -12,13 +12,13 @@ from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import Catalog
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Denied, Finished, Job, Outcome, Rejected, Submitted, Uncertain
-from batchsubmit.engine.crew import Crew, Limits
 from batchsubmit.ledger.claims import Claims
 from batchsubmit.observers.counts import Tally
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.slots import Durations, Slots
 from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.job_run import Crew, Limits
 from batchsubmit.submit.lookup import Lookup
 from batchsubmit.submit.poller import Watcher
 from batchsubmit.submit.recorder import Recorder

@@ -25,16 +25,16 @@ from batchsubmit.core.jobs import Uncertain
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import open_shared
 from batchsubmit.ledger.table import MemoryTable
+from batchsubmit.observers.base import Readings
 from batchsubmit.observers.counts import Tally
 from batchsubmit.observers.metrics import Metrics
-from batchsubmit.observers.readings import Readings
 from batchsubmit.pacing import Pace, RateGate
+from batchsubmit.queue.client import QueueCounters
 from batchsubmit.queue.message import Judge
 from batchsubmit.queue.open import Served, make_site
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
-from batchsubmit.sources.sqs.counters import QueueCounters
 from batchsubmit.submit.build import Gates, Machinery, Surroundings
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason

@@ -1,1 +1,0 @@
-"""Where jobs come from: manifests and the queue."""

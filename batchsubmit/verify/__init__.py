@@ -1,1 +1,0 @@
-"""A ledger against itself (`soundness`) and against the service (`service`)."""
