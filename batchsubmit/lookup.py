@@ -208,7 +208,8 @@ class Lookup:
         looked_up = {case.state.job for case in cases}
         return any(
             other.phase is Phase.INTENT
-            and (other.name, other.membership) == (state.name, state.membership)
+            and (other.name, other.membership, other.trained_model)
+            == (state.name, state.membership, state.trained_model)
             and other.job not in looked_up
             for other in self._recorder.ledger.book.undecided()
         )

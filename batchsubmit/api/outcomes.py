@@ -16,7 +16,7 @@ from batchsubmit.states import Action, JobState, Phase, decide
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """The job by its key in the ledger, its membership and its name, which is its own in the membership.
+    """The job by its key in the ledger, its membership and its name, its own among those of the trained model there.
 
     `earlier` says that the ledger knew it already, or that another run which shares the ledger did it.
     """

@@ -88,7 +88,12 @@ def partition_of(region: str) -> str | None:
 
 def account_of_membership(request: Mapping[str, Any]) -> str:
     """The account of the request's membership, by the first ARN that is of this membership; empty where none is."""
-    return next((arn.account for arn in _named(request, _MODEL, _CHANNEL, _ASSOCIATION) if _is_own(arn, request)), "")
+    own = f":membership/{request.get(_MEMBERSHIP)}/"
+    for path in (_MODEL, _CHANNEL, _ASSOCIATION):
+        value = _value(request, path)
+        if isinstance(value, str) and own in value and (arn := _Arn.read(path, value)):
+            return arn.account
+    return ""
 
 
 def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Fault]:
@@ -96,28 +101,23 @@ def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Faul
 
     `account` is the membership's, where other requests tell it.
     """
-    if not _UUID.fullmatch(str(request.get(_MEMBERSHIP))):
+    membership = str(request.get(_MEMBERSHIP))
+    account = account or account_of_membership(request)
+    own = f":{account}:membership/{membership}/"
+    for path in (_MODEL, _CHANNEL):
+        value = _value(request, path)
+        if isinstance(value, str) and own not in value and _UUID.fullmatch(membership):
+            yield from _foreign(path, value, membership, account)
+
+
+def _foreign(path: tuple[str, ...], value: str, membership: str, account: str) -> Iterator[Fault]:
+    arn = _Arn.read(path, value)
+    if arn is None or not arn.membership:
         return  # has its own fault already
-    expected = account or account_of_membership(request)
-    for arn in _named(request, _MODEL, _CHANNEL):
-        if not _is_own(arn, request):
-            wrong = f"is of another membership, {arn.membership!r}"
-        elif arn.account != expected:
-            wrong = f"is of another account, {arn.account!r}, than its membership is elsewhere, {expected!r}"
-        else:
-            continue
-        yield Fault(path=arn.path, wrong=wrong, right="correct the ARN, unless you mean another member's")
-
-
-def _named(request: Mapping[str, Any], *paths: tuple[str, ...]) -> Iterator[_Arn]:
-    for path in paths:
-        arn = _Arn.read(path, _value(request, path))
-        if arn is not None and arn.membership:
-            yield arn
-
-
-def _is_own(arn: _Arn, request: Mapping[str, Any]) -> bool:
-    return arn.membership == request.get(_MEMBERSHIP)
+    wrong = f"is of another account, {arn.account!r}, than its membership is elsewhere, {account!r}"
+    if arn.membership != membership:
+        wrong = f"is of another membership, {arn.membership!r}"
+    yield Fault(path=arn.path, wrong=wrong, right="correct the ARN, unless you mean another member's")
 
 
 def is_arn(shape: Text) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +181,34 @@ def test_the_python_api_names_jobs_like_the_command(
 
 
 def test_verify_and_failed_rows_know_rows_that_were_named_by_date(submitting: Program, sandbox: Sandbox) -> None:
-    """By the date of the ledger's run, not of today."""
-    sandbox.configure(job_seconds=0.0, failing_names=[])
+    """The keys are those of the ledger's run."""
+    date = datetime.now(timezone(timedelta(hours=-12))).date()
+    sandbox.configure(job_seconds=0.0, failing_names=[f"b-{date}"])
     write_unnamed(submitting, "a", "b")
     environment = {"BATCHSUBMIT_SUBMIT__TIME_ZONE": ONE_DAY}
-    assert submitting.run("submit", "jobs.csv", "--config", "names.toml", "--wait", **environment).status == 0
-    ended = submitting.run("verify", LEDGER, "--config", "names.toml", "--json", **environment)
-    assert ended.status == 0, ended.stderr
+    assert submitting.run("submit", "jobs.csv", "--config", "names.toml", "--wait", **environment).status == 1
+    checked = submitting.run("verify", LEDGER, "--config", "names.toml", "--json", **environment)
+    assert checked.status == 0, checked.stderr
+    options = ("--failed-manifest", "jobs.csv", "--config", "names.toml", "--output", "failed.csv")
+    exported = submitting.run("export", LEDGER, *options, **environment)
+    assert exported.status == 0, exported.stderr
+    [_, row] = (submitting.folder / "failed.csv").read_text().splitlines()
+    assert row.startswith("b,")
+
+
+def test_a_manifest_that_a_message_points_to_has_the_same_rules(
+    working: Program, aws: LocalAws, sandbox: Sandbox
+) -> None:
+    """One name for two models, a default with the message's batch; a name twice for one model is a dead letter."""
+    queue = aws.make_queue()
+    unnamed = [{**in_virginia(request_named("?", model=model)), "name": None} for model in ("one", "two")]
+    twice = [in_virginia(request_named("x")), in_virginia(request_named("x", description="y"))]
+    for key, rows in (("good.jsonl", unnamed), ("bad.jsonl", twice)):
+        aws.put_object("names", key, "".join(json.dumps(each) + "\n" for each in rows))
+        queue.put({"manifest": f"s3://names/{key}", "batch": "night"})
+    (working.folder / "worker.toml").write_text('[defaults]\nname = "job-{batch}"\n')
+    with serving(working, queue, "--config", "worker.toml") as process:
+        until(lambda: len(sandbox.names()) == 2 and queue.dead is not None and queue.dead.size() == 1)
+        process.terminate()
+        assert finish(process).status == 0
+    assert sandbox.names() == ["job-night", "job-night"]

@@ -10,7 +10,7 @@ from batchsubmit.book import Book
 from batchsubmit.clock import timestamp
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
-from batchsubmit.jobs import Submitted, job_digest, key_text
+from batchsubmit.jobs import RunStarted, Submitted, job_digest, key_text
 from batchsubmit.schema import canonical
 from batchsubmit.standing.newrows import NewRow, NewRows, read_new_rows
 
@@ -45,6 +45,21 @@ async def test_what_the_ledger_knows_is_not_new(tmp_path: Path) -> None:
     book.apply(Submitted(**known.stamp(timestamp(EPOCH)), arn="arn", attempt=1, via="start"))
     rows = await new_rows(write_jsonl(tmp_path / "jobs.jsonl", map(request_named, "ab")), book)
     assert set(rows.by_key) == {job_named("b").key}
+
+
+async def test_rows_that_are_named_by_date_have_the_date_of_the_last_run(tmp_path: Path) -> None:
+    """Not that of the day on which somebody looks."""
+    unnamed = {member: value for member, value in request_named("?").items() if member != "name"}
+    manifest = write_jsonl(tmp_path / "jobs.jsonl", [unnamed])
+    settings = Settings(defaults={"name": "a-{date}"})
+    book = Book()
+    book.apply(
+        RunStarted(
+            at=timestamp(EPOCH), run="r", batch="", manifest="jobs.jsonl", manifest_sha256="", version="", holder=""
+        )
+    )
+    rows = await read_new_rows(str(manifest), settings, book, batch="", region=REGION)
+    assert set(rows.by_key) == {job_named(f"a-{EPOCH:%Y-%m-%d}").key}
 
 
 async def test_rows_that_repeat_are_jobs_of_their_own(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ async def expand(pointer: Pointer, settings: Settings, *, region: str, books: Bo
             if inventory.problems:
                 return Poison("InvalidManifest", _told(inventory))
             for warning in inventory.warnings:
-                get_logger().warning("checks.foreign_arn", reason=str(warning))
+                get_logger().warning("checks.warning", reason=str(warning))
             actions = dict(zip(inventory.index, await books.standing(list(inventory.index)), strict=True))
             for key, action in actions.items():
                 if action is Action.LOOK_UP:

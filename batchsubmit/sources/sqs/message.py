@@ -115,7 +115,7 @@ class Judge:
         kind = f"{fault.path} {fault.wrong.partition(',')[0]}"
         if kind not in self._warned:
             self._warned.add(kind)
-            get_logger().warning("checks.foreign_arn", reason=str(fault))
+            get_logger().warning("checks.warning", reason=str(fault))
 
     def judge(self, message: Message) -> Judgement:
         """Say what a message asks for."""
