@@ -152,28 +152,26 @@ class _AcrossRows:
         self._names: dict[int, int] = {}  # hashes, since a million names as texts would take 200 MB
         self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
-        self._usual: set[tuple[str | None, ...]] = set()
+        self._usual: set[tuple[str | None, ...] | None] = set()
         self.accounts: dict[str, str] = {}
         self.region = ""
 
     def add(self, row: Row) -> tuple[Problem, ...]:
         """Compare a row with those before it, and take it into the index where nothing is wrong; gives what is."""
-        if row.problems:
-            if self._terms.keep_invalid:
-                return row.problems  # it is left out, so its name is free for another row
-            return (*row.problems, *self._foreign(row, "error"), *self._compare(row, is_good=False)[1])
-        arns = _arns(row.request)
+        arns = None if row.problems else _arns(row.request)
         is_usual = arns in self._usual
-        problems = () if is_usual else (*self._foreign(row, "error"), *self._check_region(row))
-        if row.variables:
+        problems = row.problems if is_usual else (*row.problems, *self._foreign(row, "error"))
+        if not (is_usual or row.problems):
+            problems += self._check_region(row)
+        if row.variables and not row.problems:
             problems += self._check_priority(row)
         if problems and self._terms.keep_invalid:
-            return problems
+            return problems  # it is left out, so its name is free for another row
         ordinal, repeated = self._compare(row, is_good=not problems)
         problems += repeated
         if not problems:
             if not is_usual:
-                self._learn(row, arns)
+                self._learn(row)
             self._accept(row, ordinal)
         return problems
 
@@ -241,7 +239,7 @@ class _AcrossRows:
         self._repeats[number] = self._repeats.get(number, 0) + 1
         return self._repeats[number], ()
 
-    def _learn(self, row: Row, arns: tuple[str | None, ...]) -> None:
+    def _learn(self, row: Row) -> None:
         """Keep what a good row's ARNs say; where nothing is odd about them, they need not be looked at again."""
         warnings = self._foreign(row, "warn")
         for warning in warnings:
@@ -253,7 +251,7 @@ class _AcrossRows:
         if not warnings:
             if len(self._usual) >= _REMEMBERED_ARNS:
                 self._usual.clear()
-            self._usual.add(arns)
+            self._usual.add(_arns(row.request))
 
     def _accept(self, row: Row, ordinal: int) -> None:
         digest = job_digest(row.spelled, batch=self._terms.batch, ordinal=ordinal)

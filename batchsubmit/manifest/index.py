@@ -1,5 +1,7 @@
 """The good rows of a checked manifest: numbers and digests, not requests, so that a million rows take 32 MB.
 
+A run that goes through their keys takes 85 MB more.
+
 Any row can be read again by its number; its digest then proves that it is the row that was checked.
 """
 
@@ -23,6 +25,7 @@ class Index:
         self.memberships: list[str] = []
         self._numbers: dict[str, int] = {}
         self._digests = bytearray()
+        self._keys: list[str] = []
         self._ordinals: dict[int, int] = {}
         self.priorities: dict[int, int] = {}
 
@@ -53,8 +56,10 @@ class Index:
         return key_text(self.digest(number))
 
     def __iter__(self) -> Iterator[str]:
-        """Give the keys of all rows, in order of the manifest."""
-        return map(self.key, range(len(self)))
+        """Give the keys of all rows, in order of the manifest. From the first time on, they are kept."""
+        for begin in range(DIGEST_BYTES * len(self._keys), len(self._digests), DIGEST_BYTES):
+            self._keys.append(key_text(self._digests[begin : begin + DIGEST_BYTES]))
+        return iter(self._keys)
 
     def ordinal(self, number: int) -> int:
         """How many identical rows stand before this one."""

@@ -1,18 +1,16 @@
-"""Memory and time as manifests grow: `validate`, `submit` and a rerun over few rows and over many.
+"""Memory and time as manifests grow: `validate`, `submit` and a resumed run over few rows and over many.
 
     .venv/bin/python tests/bench/growth.py [--few N] [--many N] [--runs N] [--folder FOLDER] [commands ...]
 
-Commands are `validate`, `first`, `submit`, `rerun` and `resume` (all by default). `peak MB` is the largest resident
+Commands are `validate`, `first`, `submit` and `resume` (all by default). `peak MB` is the largest resident
 memory of the process as the kernel accounts for it, `net µs/row` the time of the process less that of the same command
 on one row (in the same round), over its rows: what grows with the manifest, without imports and connections. `net CPU
 µs/row` is the same of its CPU time, which says more where the machine has other work.
 
 `first` is the time from the start of `submit` to its first call as the server sees it (it is ended then), and how much
 longer that is than `validate` right before. `submit` runs against the minimal server with quotas and rate off; a
-million rows take it ten minutes. `rerun` has a ledger in which every job of the manifest is submitted, finds nothing to
-do, and is compared with a process that reads that ledger with msgspec, line by line, into nothing. `resume` is the same
-where the ledger does not prove that nothing is left, because the last run was killed after its last job: every row and
-every job is read.
+million rows take it ten minutes. `resume` is `first` for a ledger in which all jobs but the last row's are submitted,
+by a run that was killed: `over validate` is how many times as long as `validate` it takes.
 """
 
 import argparse
@@ -27,18 +25,9 @@ from pathlib import Path
 from harness import Figures, Ratio, alternate, machine, print_figures, print_ratios
 from workload import PROGRAM, MinimalServer, minimal_server, surroundings, write_manifest, write_submitted_ledger
 
-COMMANDS = ("validate", "first", "submit", "rerun", "resume")
-READS_A_LEDGER = ("rerun", "resume")
+COMMANDS = ("validate", "first", "submit", "resume")
+_LOOK_SECONDS = 0.05  # the server tells when the call came; to ask more often would take a core from the program
 NET = {"net µs/row": "s", "net CPU µs/row": "CPU s"}
-_READ_BY_MSGSPEC = """
-import msgspec, sys
-class Nothing(msgspec.Struct):
-    pass
-decode = msgspec.json.Decoder(Nothing).decode
-with open(sys.argv[1], "rb") as file:
-    for line in file:
-        decode(line)
-"""
 
 
 def watch(command: Sequence[str], environment: dict[str, str]) -> Figures:
@@ -68,7 +57,6 @@ class Growth:
         self._submitted = folder / f"{rows}.submitted.jsonl"
         self._server = server
         self._environment = surroundings(server.url)
-        self._cut_bytes = 0
 
     def validate(self) -> Figures:
         """Check the manifest."""
@@ -76,45 +64,32 @@ class Growth:
 
     def first(self) -> Figures:
         """Check the manifest, then submit it until the first call is there."""
-        validated = self.validate()["s"]
-        self._server.reset()
         self._ledger.unlink(missing_ok=True)
+        validated, first = self.validate()["s"], self._first_call(self._ledger)
+        return {"s": first, "s more than validate": first - validated}
+
+    def resume(self) -> Figures:
+        """Check the manifest, then go on with it after a run that was killed before its last job."""
+        write_submitted_ledger(self._submitted, self._rows - 1)
+        validated, first = self.validate()["s"], self._first_call(self._submitted)
+        return {"s": first, "over validate": first / validated}
+
+    def _first_call(self, ledger: Path) -> float:
+        self._server.reset()
         began = time.monotonic()
-        with subprocess.Popen(
-            self._submission(self._ledger), env=self._environment, stderr=subprocess.DEVNULL
-        ) as process:
+        with subprocess.Popen(self._submission(ledger), env=self._environment, stderr=subprocess.DEVNULL) as process:
             while not (times := self._server.times()):
                 if process.poll() is not None:
                     raise RuntimeError("the program made no call")
+                time.sleep(_LOOK_SECONDS)
             process.terminate()
-        return {"s": times[0] - began, "s more than validate": times[0] - began - validated}
+        return times[0] - began
 
     def submit(self) -> Figures:
         """Submit all of it."""
         self._ledger.unlink(missing_ok=True)
-        figures = self._submit(self._ledger)
+        figures = watch(self._submission(self._ledger), self._environment)
         return {**figures, "ledger bytes/job": self._ledger.stat().st_size / self._rows}
-
-    def rerun(self) -> Figures:
-        """Submit it again, after a run that came to its end."""
-        if not self._submitted.exists():
-            self.resume()
-        return self._submit(self._submitted)
-
-    def resume(self) -> Figures:
-        """Submit it again, after a run that was killed."""
-        if not self._submitted.exists():
-            write_submitted_ledger(self._submitted, self._rows)
-            self._cut_bytes = self._submitted.stat().st_size
-        os.truncate(self._submitted, self._cut_bytes)
-        return self._submit(self._submitted)
-
-    def read_ledger(self) -> Figures:
-        """Read the ledger into nothing."""
-        return watch([sys.executable, "-c", _READ_BY_MSGSPEC, str(self._submitted)], self._environment)
-
-    def _submit(self, ledger: Path) -> Figures:
-        return watch(self._submission(ledger), self._environment)
 
     def _submission(self, ledger: Path) -> list[str]:
         return [*PROGRAM, "submit", str(self._manifest), "--rate", "0", "--ledger", str(ledger), "--yes"]
@@ -128,8 +103,6 @@ def measure(
         alternatives: dict[str, Callable[[], Figures]] = {}
         for command in commands:
             alternatives |= {_name(command, rows): getattr(each, command) for rows, each in manifests.items()}
-            if command in READS_A_LEDGER:
-                alternatives[f"msgspec, {many:,} jobs"] = manifests[many].read_ledger
         measured = alternate(alternatives, runs=runs, warm_ups=warm_ups)
     for command in commands:
         starts = measured[_name(command, 1)]
@@ -165,8 +138,6 @@ def main() -> None:
     for command in commands:
         few, many = (_name(command, rows) for rows in (options.few, options.many))
         ratios = [Ratio(net, many, few) for net in NET if net in measured[few][0]]
-        if command in READS_A_LEDGER:
-            ratios.append(Ratio("s", many, f"msgspec, {options.many:,} jobs"))
         print_ratios(measured, ratios)
         if "peak MB" not in measured[few][0]:
             continue

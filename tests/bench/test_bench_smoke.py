@@ -11,7 +11,7 @@ from rate import refused_by_bucket
 from slots import best_makespan
 from throughput import Bench
 from waiting import Waiting
-from workload import MinimalServer, minimal_server, sandbox, write_manifest
+from workload import minimal_server, sandbox, write_manifest
 
 from batchsubmit.config import Settings
 from batchsubmit.manifest.check import Terms, open_checked_manifest
@@ -63,18 +63,12 @@ def test_the_program_submits_the_manifest_to_the_minimal_server(tmp_path: Path) 
         assert server.times() == []
 
 
-def test_a_rerun_finds_nothing_to_do(tmp_path: Path) -> None:
-    """The ledger that it is measured on is one of the program's own."""
-    growth = Growth(tmp_path, MinimalServer("http://127.0.0.1:9"), 20)
-    assert growth.rerun()["peak MB"] > 10
-    assert growth.read_ledger()["s"] > 0
-    assert growth.validate()["peak MB"] > 10
-
-
 def test_the_first_call_of_a_run_is_seen(tmp_path: Path) -> None:
     """And the run is ended then."""
     with minimal_server() as server:
-        assert Growth(tmp_path, server, 200).first()["s"] > 0
+        growth = Growth(tmp_path, server, 200)
+        assert growth.first()["s"] > 0
+        assert growth.resume()["over validate"] > 0
 
 
 def test_jobs_wait_where_their_own_or_others_hold_all_slots(tmp_path: Path) -> None:
