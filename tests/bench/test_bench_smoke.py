@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from growth import Growth
 from harness import Ratio, alternate, print_ratios
-from lanes import microseconds_a_job
 from rate import refused_by_bucket
 from slots import best_makespan
 from throughput import Bench
@@ -90,12 +89,6 @@ def test_the_manifest_has_no_problem(tmp_path: Path) -> None:
             return [*inventory.problems]
 
     assert asyncio.run(problems()) == []
-
-
-@pytest.mark.parametrize("kind", ["unlimited", "full", "scarce", "blind"])
-def test_the_scheduler_serves_jobs_of_any_kind(kind: str) -> None:
-    """All that were asked for, in a time that can be told."""
-    assert microseconds_a_job(kind, lanes=3, jobs=20) > 0
 
 
 def test_the_best_schedule_fills_each_slot_at_once() -> None:
