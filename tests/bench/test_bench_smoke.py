@@ -3,7 +3,6 @@
 import asyncio
 from pathlib import Path
 
-import pytest
 from growth import Growth
 from harness import Ratio, alternate, print_ratios
 from rate import refused_by_bucket
