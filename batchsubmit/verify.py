@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TypeAlias, assert_never
 
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
-from batchsubmit.cleanrooms.reads import Catalog, ReadError
+from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.core.jobs import (
     KEY_TAG,
     Absent,
@@ -29,7 +29,7 @@ from batchsubmit.core.jobs import (
     Submitted,
     Unknown,
 )
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, JobState, Phase
 from batchsubmit.manifest.progress import NewRows
 
@@ -103,7 +103,7 @@ _Seen: TypeAlias = tuple[JobSummary, JobDetails]
 class Verifier:
     """Compares a book with the service."""
 
-    def __init__(self, book: Book, catalog: Catalog, known: Known, *, now: str) -> None:
+    def __init__(self, book: LedgerState, catalog: JobReads, known: Known, *, now: str) -> None:
         self._book = book
         self._catalog = catalog
         self._known = known
@@ -221,7 +221,7 @@ class Verifier:
                 raise
 
 
-def unexplained(found: Sequence[Discrepancy], newer: Book) -> list[Discrepancy]:
+def unexplained(found: Sequence[Discrepancy], newer: LedgerState) -> list[Discrepancy]:
     """Leave out what a run under way had in hand meanwhile, as the ledger says that was read after the service.
 
     An intent is on the disk before its call leaves: a job that the newer ledger does not know is not that run's.
@@ -261,7 +261,7 @@ class Audit:
     """
 
     unit: str = "line"
-    book: Book = field(default_factory=Book)
+    book: LedgerState = field(default_factory=LedgerState)
     faults: list[str] = field(default_factory=list)
     _owners: dict[str, str] = field(default_factory=dict)
 

@@ -16,7 +16,7 @@ from nights import BEGIN, MEMBERSHIPS, Night
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import Event, JobRejected, RunEnded, Submitted
 from batchsubmit.report.page import Setting, page_parts
-from batchsubmit.report.timeline import Chronicle
+from batchsubmit.report.timeline import TimelineBuilder
 
 PICTURE = Path(__file__).parents[1] / "configs" / "report.png"
 ROWS = 300
@@ -61,7 +61,7 @@ def main() -> None:
     setting = Setting(ledger="nightly.ledger.jsonl", made_at=(DEADLINE + timedelta(seconds=2)).timestamp())
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "night.html"
-        page.write_text("".join(page_parts(Chronicle.of(night()), setting)), encoding="utf-8")
+        page.write_text("".join(page_parts(TimelineBuilder.of(night()), setting)), encoding="utf-8")
         PICTURE.write_bytes(asyncio.run(photograph(page)))
 
 

@@ -16,7 +16,7 @@ from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual import SlowLedger, Wire
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import Catalog
+from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Finished, Job
 from batchsubmit.ledger.claims import Claims
@@ -24,9 +24,9 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 from batchsubmit.slots import Durations, Slots
 from batchsubmit.submit.engine import Engine
-from batchsubmit.submit.job_run import Crew, Limits
+from batchsubmit.submit.job_run import EngineParts, Limits
 from batchsubmit.submit.lookup import Lookup
-from batchsubmit.submit.poller import Watcher
+from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop
 from batchsubmit.submit.submitter import Submitter
@@ -208,12 +208,12 @@ class World:
         stop, clock = self.stop, self.clock
         api = Wire(MemoryCleanRooms(self.service, disturb=self._disturbed), seconds=0.05)
         recorder = Recorder(self.ledger, clock)
-        catalog = Catalog(api, RETRY, sleep=stop.pause)
+        catalog = JobReads(api, RETRY, sleep=stop.pause)
         self.slots = Slots(self._slot_settings, Durations(), follows=self._follows)
         gate = RateGate(Pace(0), monotonic=clock.monotonic)
         policies = RetryPolicies(RETRY, sleep=stop.pause)
         lookup = Lookup(catalog=catalog, recorder=recorder, settings=LookupSettings(), stop=stop)
-        watcher = Watcher(
+        watcher = Poller(
             catalog=catalog,
             recorder=recorder,
             slots=self.slots,
@@ -223,7 +223,7 @@ class World:
         submitter = Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop, concurrency=32)
         return Engine(
             source=source,
-            crew=Crew(submitter=submitter, lookup=lookup, watcher=watcher, claims=Claims(self.ledger)),
+            engine_parts=EngineParts(submitter=submitter, lookup=lookup, watcher=watcher, claims=Claims(self.ledger)),
             slots=self.slots,
             stop=stop,
             clock=clock,

@@ -13,7 +13,7 @@ from simulation.loop import VirtualLoop, virtual_loop
 
 from batchsubmit.cleanrooms.api import JobDetails, JobPage, JobsApi
 from batchsubmit.core.jobs import Event, Job, Outcome
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.file import SoleWriter
 
@@ -25,7 +25,7 @@ class SlowLedger(SoleWriter):
     """A ledger whose disk takes its time: what is not durable yet may be lost with the process, from its end on."""
 
     def __init__(self, events: Iterable[Event] = (), *, write_seconds: float = 0.004) -> None:
-        super().__init__(Book())
+        super().__init__(LedgerState())
         self.events = list(events)
         for event in self.events:
             self.book.apply(event)

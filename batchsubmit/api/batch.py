@@ -20,7 +20,7 @@ from batchsubmit.config import Settings, load_settings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.location import parse_location
 from batchsubmit.log import get_logger
-from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.jsonl_reader import LABEL, Requests, open_requests
 from batchsubmit.observers.base import LogObserver
 from batchsubmit.outputs.templates import placeholders_at
@@ -190,13 +190,13 @@ class Batch:
 class _Submission:
     """One run, in a task of its own, so that it goes on whether or not its outcomes are read."""
 
-    def __init__(self, spooled: Spooled, options: SubmitOptions, settings: Settings) -> None:
+    def __init__(self, spooled: ManifestFile, options: SubmitOptions, settings: Settings) -> None:
         self._stop = Stop()
         self._told: asyncio.Queue[Outcome | None] = asyncio.Queue()
         # No TaskGroup: it would cancel calls under way, and wrap what the caller's own code raises.
         self._task = asyncio.create_task(self._run(spooled, options, settings), name="submit requests")
 
-    async def _run(self, spooled: Spooled, options: SubmitOptions, settings: Settings) -> Summary:
+    async def _run(self, spooled: ManifestFile, options: SubmitOptions, settings: Settings) -> Summary:
         try:
             watch = OutcomeWatch(self._told.put_nowait, follows=options.wait)
             region = region_of_run(options, settings)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
 from batchsubmit.core import jobs
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, JobState, Phase, decide
 from batchsubmit.manifest.check import InvalidRow
 
@@ -76,7 +76,7 @@ class OutcomeWatch:
         self._undecided: dict[str, None] = {}
         self._running: dict[str, None] = {}
 
-    def begin(self, keys: Iterable[str], book: Book, *, retry_failed: bool) -> None:
+    def begin(self, keys: Iterable[str], book: LedgerState, *, retry_failed: bool) -> None:
         """Tell what the ledger has of these jobs, and wait for the others."""
         for key in keys:
             state = book.get(key)
@@ -85,7 +85,7 @@ class OutcomeWatch:
             else:
                 self._undecided[key] = None
 
-    def tell_invalid(self, rows: Iterable[InvalidRow], book: Book) -> None:
+    def tell_invalid(self, rows: Iterable[InvalidRow], book: LedgerState) -> None:
         """Tell the requests that are left out because they are wrong, and recorded as failed."""
         for row in rows:
             said = row.failed(at="")
@@ -100,7 +100,7 @@ class OutcomeWatch:
                 )
             )
 
-    def end(self, book: Book, reasons: Mapping[str, str]) -> None:
+    def end(self, book: LedgerState, reasons: Mapping[str, str]) -> None:
         """Tell what no event of this run told: what others did, and (with the reasons why) what is still unknown."""
         for key in (*self._running, *self._undecided):
             state = book.get(key)

@@ -25,7 +25,7 @@ Writer = Callable[[Location, Path], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Afterwards:
+class AfterRun:
     """What is to be done when the run has ended. Files are written in the order given; `report` is one of them."""
 
     files: tuple[tuple[Path, Writer], ...] = ()
@@ -66,7 +66,7 @@ class Deeds:
         }
 
 
-async def follow_up(summary: Summary, headline: str, after: Afterwards) -> Deeds:
+async def follow_up(summary: Summary, headline: str, after: AfterRun) -> Deeds:
     """Do what is asked for after a run that came to an end."""
     deeds = Deeds()
     ledger = parse_location(summary.ledger)
@@ -100,7 +100,7 @@ async def follow_up(summary: Summary, headline: str, after: Afterwards) -> Deeds
     return deeds
 
 
-def _expected(ledger: Location, after: Afterwards) -> dict[str, float | str] | None:
+def _expected(ledger: Location, after: AfterRun) -> dict[str, float | str] | None:
     """When all will be done, were what is left sent at once; None where that is not known, or nothing runs."""
     progress, now = Progress(), datetime.now(UTC)
     try:
@@ -112,7 +112,7 @@ def _expected(ledger: Location, after: Afterwards) -> dict[str, float | str] | N
     return finish.as_dict(now) if finish and finish.seconds else None
 
 
-async def tell_of_failure(error: BatchsubmitError, after: Afterwards, *, batch: str, manifest: str) -> list[str]:
+async def tell_of_failure(error: BatchsubmitError, after: AfterRun, *, batch: str, manifest: str) -> list[str]:
     """Tell of a run that did not come about or broke off; give a sentence for each notice that did not arrive."""
     body = notice(
         at=timestamp(datetime.now(UTC)),
@@ -125,7 +125,7 @@ async def tell_of_failure(error: BatchsubmitError, after: Afterwards, *, batch: 
     return await _tell(body, after)
 
 
-async def _tell(body: dict[str, Any], after: Afterwards) -> list[str]:
+async def _tell(body: dict[str, Any], after: AfterRun) -> list[str]:
     return await notify(after.targets, body, secret=after.secret, timeout_seconds=after.notify_timeout_seconds)
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import JobsApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
-from batchsubmit.cleanrooms.reads import Catalog, ReadError
+from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, StoppedError, UsageError
 from batchsubmit.ledger.base import Ledger
@@ -103,7 +103,7 @@ async def recall(choice: Choice, settings: Settings, agreed: Survey, *, wait: bo
     async with _open(choice.ledger, settings) as ledger, _service(targets, settings) as api:
         await ledger.recall(state.job for state in targets)
         with stop_on_signals(stop, at_once=lambda: task.cancel() if task else None):
-            catalog = Catalog(api, settings.retry, sleep=stop.pause)
+            catalog = JobReads(api, settings.retry, sleep=stop.pause)
             gate = RateGate(Pace(settings.rate.max_per_second))
             stop.on_request(gate.close)
             policies = RetryPolicies(settings.retry, sleep=stop.pause)
@@ -135,7 +135,7 @@ def _account(location: Location, ledger: Ledger, canceller: Canceller, agreed: S
 
 
 @asynccontextmanager
-async def _read(location: Location, settings: Settings) -> AsyncIterator[Book]:
+async def _read(location: Location, settings: Settings) -> AsyncIterator[LedgerState]:
     """Give all jobs of a ledger. A file is locked meanwhile; a table is read beside whoever works on it."""
     if isinstance(location, Path):
         async with _open(location, settings) as ledger:
@@ -156,7 +156,7 @@ async def _open(location: Location, settings: Settings) -> AsyncIterator[Ledger]
         yield ledger
 
 
-def _refuse_rehearsal(book: Book, location: Location) -> None:
+def _refuse_rehearsal(book: LedgerState, location: Location) -> None:
     if any(run.sandbox for run in book.runs):
         raise UsageError(f"the ledger {location} was written against the sandbox of a run, which ended with it")
 
@@ -179,6 +179,6 @@ async def _service(states: Sequence[JobState], settings: Settings) -> AsyncItera
 
 async def _look(api: JobsApi, states: Sequence[JobState], settings: Settings) -> dict[Standing, list[JobState]]:
     try:
-        return await look(Catalog(api, settings.retry, sleep=asyncio.sleep), states)
+        return await look(JobReads(api, settings.retry, sleep=asyncio.sleep), states)
     except ReadError as exc:
         raise StoppedError(f"the service does not tell which jobs run; nothing was cancelled: {exc}") from exc

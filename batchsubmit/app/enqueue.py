@@ -17,9 +17,9 @@ from typing import Any
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Job
 from batchsubmit.errors import EXIT_DONE, EXIT_STOPPED, ManifestError, StoppedError
-from batchsubmit.manifest.check import Inventory, Terms, open_checked_manifest
+from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
 from batchsubmit.manifest.index import job_at
-from batchsubmit.manifest.rows import Alike, Problem, Reader
+from batchsubmit.manifest.rows import Problem, ProblemGroups, Reader
 from batchsubmit.queue.client import Queue, QueueBusyError
 from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE
 from batchsubmit.queue.open import open_served
@@ -92,7 +92,7 @@ async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary
         rows = _Rows(reader, inventory, options.batch)
         problems = inventory.problems or await asyncio.to_thread(rows.too_large, served.terms)
         if problems:
-            alike = inventory.alike if inventory.problems else Alike.of(problems)
+            alike = inventory.alike if inventory.problems else ProblemGroups.of(problems)
             count = max(inventory.problem_count, len(problems))
             raise ManifestError(options.manifest, problems, count, alike.lines())
         sent = stack.enter_context(open_sent(path, options.url))
@@ -122,7 +122,7 @@ def default_progress(manifest: str) -> Path:
 class _Rows:
     """The rows of a checked manifest as messages."""
 
-    def __init__(self, reader: Reader, inventory: Inventory, batch: str) -> None:
+    def __init__(self, reader: Reader, inventory: CheckedManifest, batch: str) -> None:
         self._reader = reader
         self._index = inventory.index
         self._batch = batch

@@ -15,15 +15,15 @@ from batchsubmit.aws import resolve_region
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
-from batchsubmit.manifest.file import Spooled, open_manifest
+from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.outputs.templates import placeholders_at
-from batchsubmit.report.timeline import Chronicle, RunSpan
+from batchsubmit.report.timeline import RunSpan, TimelineBuilder
 from batchsubmit.schema import RequestChecker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mending:
+class FailedRows:
     """What there is to mend: how many rows, and the failed jobs (key to name) without a row in the manifest.
 
     `has_changed`: the manifest is not the one that the ledger's run was given. `parts` is the new manifest.
@@ -38,8 +38,8 @@ class Mending:
 
 @asynccontextmanager
 async def failed_rows(
-    chronicle: Chronicle, manifest: str, settings: Settings, *, batch: str | None = None
-) -> AsyncIterator[Mending]:
+    chronicle: TimelineBuilder, manifest: str, settings: Settings, *, batch: str | None = None
+) -> AsyncIterator[FailedRows]:
     """Find the rows of the failed jobs of one batch: a named one, or the manifest's last.
 
     Raises UsageError where the manifest or its header cannot be read.
@@ -56,7 +56,7 @@ async def failed_rows(
         failed = _failed_jobs(chronicle, batch)
         lines = await asyncio.to_thread(_lines_of, reader, failed, terms)
         kept = set(lines.values())
-        yield Mending(
+        yield FailedRows(
             batch=batch,
             rows=len(kept),
             parts=_parts(spooled.file, reader, kept),
@@ -65,7 +65,7 @@ async def failed_rows(
         )
 
 
-def _run_of(chronicle: Chronicle, spooled: Spooled) -> RunSpan | None:
+def _run_of(chronicle: TimelineBuilder, spooled: ManifestFile) -> RunSpan | None:
     """The last run over this very manifest; else over one of its name; else the last of all."""
     runs = list(reversed(chronicle.runs))
     same = [run for run in runs if run.started.manifest_sha256 == spooled.sha256]
@@ -73,14 +73,14 @@ def _run_of(chronicle: Chronicle, spooled: Spooled) -> RunSpan | None:
     return next(iter([*same, *named, *runs]), None)
 
 
-def _region_of(chronicle: Chronicle) -> str | None:
+def _region_of(chronicle: TimelineBuilder) -> str | None:
     """The region in the first trained model's ARN."""
     models = (history.state.trained_model for history in chronicle.histories())
     parts = next(filter(None, models), "").split(":")
     return parts[3] if len(parts) > 3 else None
 
 
-def _failed_jobs(chronicle: Chronicle, batch: str) -> dict[str, str]:
+def _failed_jobs(chronicle: TimelineBuilder, batch: str) -> dict[str, str]:
     return {
         history.state.job: history.state.name
         for history in chronicle.histories()

@@ -11,16 +11,16 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.readiness import Readier, Readiness, warnings_of
+from batchsubmit.app.readiness import InputCheck, Readiness, warnings_of
 from batchsubmit.app.run import SubmitOptions
-from batchsubmit.app.submit import Undertaking, default_ledger, refuse_rehearsal_mix
+from batchsubmit.app.submit import CheckedRun, default_ledger, refuse_rehearsal_mix
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import RUNNING_STATUSES, Input, inputs_of
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
-from batchsubmit.cleanrooms.reads import Catalog, ReadError
+from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import ManifestError, StoppedError, UsageError
 from batchsubmit.forecast import (
     NOTHING_KNOWN,
@@ -37,7 +37,7 @@ from batchsubmit.forecast import (
 )
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.read import read_ledger
-from batchsubmit.manifest.check import Inventory, Terms, open_checked_manifest
+from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
 from batchsubmit.manifest.progress import IN_THE_LEDGER, Place, Prospect, ledger_places, overwriting
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RowWarning
@@ -156,7 +156,7 @@ async def plan(options: PlanOptions, settings: Settings) -> Plan:
         return await planner.make(path, book, own, times, with_what_ifs=True)
 
 
-async def plan_of(undertaking: Undertaking) -> Plan:
+async def plan_of(undertaking: CheckedRun) -> Plan:
     """Say in short what a run that is about to begin would do. Its manifest is checked, and is not read again."""
     options, path = PlanOptions.of(undertaking.run.options), undertaking.path
     own, book = await asyncio.to_thread(read_history, path, sandbox=options.sandbox, region=undertaking.region)
@@ -168,7 +168,7 @@ async def plan_of(undertaking: Undertaking) -> Plan:
 class Planner:
     """One plan in the making."""
 
-    def __init__(self, options: PlanOptions, settings: Settings, *, reader: Reader, inventory: Inventory) -> None:
+    def __init__(self, options: PlanOptions, settings: Settings, *, reader: Reader, inventory: CheckedManifest) -> None:
         self._options = options
         self._settings = settings
         self._reader = reader
@@ -176,7 +176,9 @@ class Planner:
         self._now = SystemClock().now()
         self._listed: set[Place] = set()
 
-    async def make(self, path: Location, book: Book, own: Progress, times: Times, *, with_what_ifs: bool) -> Plan:
+    async def make(
+        self, path: Location, book: LedgerState, own: Progress, times: Times, *, with_what_ifs: bool
+    ) -> Plan:
         """Bring rows, ledger, service and estimate together."""
         index = self._inventory.index
         prospect = Prospect.of(index, book, retry_failed=self._options.retry_failed)
@@ -209,7 +211,7 @@ class Planner:
             warnings=tuple(await asyncio.to_thread(self._warnings, prospect, book)),
         )
 
-    def _warnings(self, prospect: Prospect, book: Book) -> list[RowWarning]:
+    def _warnings(self, prospect: Prospect, book: LedgerState) -> list[RowWarning]:
         """Say of which jobs, in the ledger or listed by the service, the rows would overwrite the results."""
         inventory, places = self._inventory, ledger_places(self._inventory.index, book)
         find = partial(overwriting, self._reader, inventory.index, prospect)
@@ -262,12 +264,12 @@ class Planner:
         )
         async with access as api:
             running = await self._running(api, prospect)
-            return running, await Readier(api, self._settings.retry).check(
+            return running, await InputCheck(api, self._settings.retry).check(
                 wanted, waits=self._settings.submit.wait_for_inputs
             )
 
     async def _running(self, api: CleanRooms, prospect: Prospect) -> dict[str, list[tuple[Kind, float]]]:
-        catalog = Catalog(api, self._settings.retry, sleep=asyncio.sleep)
+        catalog = JobReads(api, self._settings.retry, sleep=asyncio.sleep)
         found = {}
         for membership in prospect.lanes:
             try:
@@ -305,12 +307,12 @@ def slots_of(lanes: Mapping[str, Lane], quotas: Quotas) -> int:
     return sum(min(number * quotas.of_lane, quotas.per_account) for number in by_account.values())
 
 
-def read_history(location: Location, *, sandbox: bool, region: str | None) -> tuple[Progress, Book]:
+def read_history(location: Location, *, sandbox: bool, region: str | None) -> tuple[Progress, LedgerState]:
     """Read one ledger, also while a run writes to it; a file that is not there is empty.
 
     Raises UsageError where it cannot be read or is of a rehearsal and the plan is not, LedgerError where it is damaged.
     """
-    progress, book = Progress(), Book()
+    progress, book = Progress(), LedgerState()
     if not isinstance(location, Path) or location.exists():
         for event in read_ledger(location, region=region):
             book.apply(event)

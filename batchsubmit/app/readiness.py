@@ -38,7 +38,7 @@ class Readiness:
         return self.checked == sum(each.status == "ACTIVE" for each in self.found.values())
 
 
-class Readier:
+class InputCheck:
     """Checks inputs, some at a time."""
 
     def __init__(

@@ -18,8 +18,8 @@ from batchsubmit.core.jobs import RunEnded, RunStarted, Share
 from batchsubmit.core.states import Action, JobState, Phase, decide, end_words
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.location import Location
-from batchsubmit.manifest.check import Inventory
-from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.check import CheckedManifest
+from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.progress import Standing
 from batchsubmit.observers.base import bind_run
 from batchsubmit.observers.counts import Tally
@@ -56,7 +56,7 @@ class SubmitOptions:
 class Run:
     """What one run is accountable for. Others fill in warnings, what is undecided, quotas and who holds them."""
 
-    def __init__(self, *, options: SubmitOptions, ledger: Ledger, stop: Stop, inventory: Inventory) -> None:
+    def __init__(self, *, options: SubmitOptions, ledger: Ledger, stop: Stop, inventory: CheckedManifest) -> None:
         self.options = options
         self.ledger = ledger
         self.stop = stop
@@ -74,7 +74,9 @@ class Run:
         self.held: dict[str, str] = {}
         self.before = Standing.of(inventory.index, ledger.book)
 
-    async def begin(self, spooled: Spooled, work: tuple[Share, ...] = (), settings: Settings | None = None) -> None:
+    async def begin(
+        self, spooled: ManifestFile, work: tuple[Share, ...] = (), settings: Settings | None = None
+    ) -> None:
         """Write the run's first line, with the work that is to be done, then the rows that cannot be sent."""
         self._began_at = self._clock.monotonic()  # somebody may have been asked before, and thought about it
         started = RunStarted(

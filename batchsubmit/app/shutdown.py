@@ -18,7 +18,7 @@ LAST_SECONDS = 10.0
 _CUT_AGAIN_SECONDS = 0.5
 
 
-class Grace:
+class ShutdownGrace:
     """Begins when the run is asked to stop, for whatever reason."""
 
     def __init__(self, stop: Stop, seconds: float) -> None:

@@ -19,14 +19,14 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, SubmitSettings
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.source import Source
 from batchsubmit.core.states import Action, JobState
 from batchsubmit.errors import ManifestError, StoppedError, UsageError
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.open import open_for_writing
-from batchsubmit.manifest.check import Inventory, Terms, check_manifest
-from batchsubmit.manifest.file import Spooled, open_manifest
+from batchsubmit.manifest.check import CheckedManifest, Terms, check_manifest
+from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.progress import Prospect, ledger_warnings
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.manifest.source import ManifestSource
@@ -36,17 +36,17 @@ from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.schema import RowWarning
-from batchsubmit.submit.build import Gates, Machinery, Surroundings
+from batchsubmit.submit.build import EngineBuilder, EngineContext, RateGates
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, parse_deadline, stop_at, stop_on_signals
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class RunEngine:
     """One run's machinery."""
 
     run: Run
-    machinery: Machinery
+    machinery: EngineBuilder
     gate: RateGate
     display: Display
     path: Location
@@ -60,18 +60,18 @@ class Workplace:
         observers: Sequence[Observer],
         display: Display,
         path: Location,
-    ) -> "Workplace":
+    ) -> "RunEngine":
         """Set up the machinery as the run was asked to work."""
-        around = Surroundings(
+        around = EngineContext(
             settings=settings,
             api=api,
             recorder=Recorder(run.ledger, SystemClock(), (run.tally, *observers)),
             stop=run.stop,
-            gates=Gates.of(settings.rate, run.stop),
+            gates=RateGates.of(settings.rate, run.stop),
             resources=api,
         )
         options = run.options
-        machinery = Machinery(around, retry_failed=options.retry_failed, resubmit_unknown=options.resubmit_unknown)
+        machinery = EngineBuilder(around, retry_failed=options.retry_failed, resubmit_unknown=options.resubmit_unknown)
         return cls(run, machinery, around.gates.starts, display, path)
 
     async def work_off(self, source: Source, left_unknown: Iterable[JobState], followed: Iterable[str] | None) -> None:
@@ -107,18 +107,18 @@ class Workplace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Undertaking:
+class CheckedRun:
     """A manifest that was checked and a ledger that is ours: all that is needed but the service."""
 
     run: Run
-    spooled: Spooled
+    spooled: ManifestFile
     reader: Reader
     settings: Settings
     region: str
     path: Location
 
 
-Approve = Callable[[Undertaking], Awaitable[None]]
+Approve = Callable[[CheckedRun], Awaitable[None]]
 """Looks at what is about to be sent; raises StoppedError where it is not to be."""
 
 
@@ -149,7 +149,7 @@ async def submit(
             return await carry_out(undertaking, observers=observers, display=display)
 
 
-async def _approved(undertaking: Undertaking, approve: Approve) -> None:
+async def _approved(undertaking: CheckedRun, approve: Approve) -> None:
     """Go on where it is approved; else leave no ledger behind that was not there before."""
     try:
         await approve(undertaking)
@@ -170,8 +170,8 @@ def region_of_run(options: SubmitOptions, settings: Settings) -> str | None:
 
 @asynccontextmanager
 async def open_undertaking(
-    spooled: Spooled, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
-) -> AsyncIterator[Undertaking]:
+    spooled: ManifestFile, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
+) -> AsyncIterator[CheckedRun]:
     """Check a manifest and open its ledger. Raises ManifestError, UsageError, LedgerError, StoppedError."""
     terms = Terms(
         batch=options.batch,
@@ -191,15 +191,17 @@ async def open_undertaking(
         run = Run(options=options, ledger=ledger, stop=stop, inventory=inventory)
         names = partial(_name_warnings, reader, inventory, ledger.book, options)
         run.warnings = (*inventory.warnings, *await asyncio.to_thread(names))
-        yield Undertaking(run=run, spooled=spooled, reader=reader, settings=settings, region=region, path=path)
+        yield CheckedRun(run=run, spooled=spooled, reader=reader, settings=settings, region=region, path=path)
 
 
-def _name_warnings(reader: Reader, inventory: Inventory, book: Book, options: SubmitOptions) -> list[RowWarning]:
+def _name_warnings(
+    reader: Reader, inventory: CheckedManifest, book: LedgerState, options: SubmitOptions
+) -> list[RowWarning]:
     return list(ledger_warnings(reader, inventory.index, book, retry_failed=options.retry_failed))
 
 
 async def carry_out(
-    undertaking: Undertaking, *, observers: Sequence[Observer] = (), display: Display = nullcontext
+    undertaking: CheckedRun, *, observers: Sequence[Observer] = (), display: Display = nullcontext
 ) -> Summary:
     """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
     run, settings = undertaking.run, undertaking.settings
@@ -212,7 +214,7 @@ async def carry_out(
     if source.waiting_jobs() or ledger.book.undecided() or run.must_follow:
         with stop_at(options.deadline, stop, SystemClock()):
             async with _open_service(options, settings, undertaking.region) as api:
-                workplace = Workplace.of(run, settings, api, observers, display, undertaking.path)
+                workplace = RunEngine.of(run, settings, api, observers, display, undertaking.path)
                 if settings.slots.service_quotas and not options.sandbox:
                     workplace.machinery.quotas = await read_quotas(settings.aws, region=undertaking.region)
                 if options.canary and source.waiting_jobs():
@@ -223,7 +225,7 @@ async def carry_out(
     return await run.end(undertaking.path)
 
 
-async def _send_canaries(workplace: Workplace, open_source: Callable[..., ManifestSource]) -> None:
+async def _send_canaries(workplace: RunEngine, open_source: Callable[..., ManifestSource]) -> None:
     """Send the first rows alone and follow them to their end; the run stops unless that is a good one."""
     run = workplace.run
     first = set(run.canaries())
@@ -267,7 +269,7 @@ def default_ledger(manifest: str) -> Path:
     return Path(f"{Path(stem).stem}.ledger.jsonl")
 
 
-def refuse_rehearsal_mix(book: Book, path: Location, *, sandbox: bool) -> None:
+def refuse_rehearsal_mix(book: LedgerState, path: Location, *, sandbox: bool) -> None:
     """Keep a rehearsal's ledger from making a real run believe that its jobs are submitted, and the other way round."""
     if any(run.sandbox != sandbox for run in book.runs):
         was, now = ("the real service", "the sandbox") if sandbox else ("the sandbox", "the real service")

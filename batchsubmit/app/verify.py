@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cleanrooms.reads import Catalog, ReadError
+from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.open import open_for_writing
@@ -21,7 +21,7 @@ from batchsubmit.verify import Audit, Comparison, Discrepancy, Known, Verifier, 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InspectOptions:
+class VerifyOptions:
     """What one `verify` was asked to do. `manifest` and `batch` are those of the ledger's last run where not given."""
 
     others: Sequence[Location] = ()
@@ -32,7 +32,7 @@ class InspectOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
+class Verification:
     """What was found: faults of the file by line, and discrepancies with the service, repaired ones among them.
 
     `active_run` writes to the ledger meanwhile, and has `under_way` jobs that were not judged. `later` jobs came after
@@ -68,17 +68,17 @@ class _Reading:
     active_run: str
 
     @property
-    def book(self) -> Book:
+    def book(self) -> LedgerState:
         return self.audit.book
 
 
-async def inspect(path: Location, settings: Settings, options: InspectOptions) -> Inspection:
+async def inspect(path: Location, settings: Settings, options: VerifyOptions) -> Verification:
     """Check a ledger. Raises UsageError, LedgerError (damaged lines), StoppedError (the service does not tell)."""
     region = resolve_region(settings.aws)
     reading = await asyncio.to_thread(_read, path, region)
     if options.repair and reading.active_run:
         raise LedgerError(f"the ledger {path} is in use by {reading.active_run}; wait for it to end, then repair")
-    inspection = Inspection(
+    inspection = Verification(
         jobs=len(reading.book),
         faults=reading.audit.faults,
         discrepancies=[],
@@ -132,7 +132,7 @@ async def _compare(
     )
     async with access as api:
         reads = RateGate(Pace(settings.rate.reads_per_second))
-        catalog = Catalog(api, settings.retry, gate=reads, sleep=asyncio.sleep)
+        catalog = JobReads(api, settings.retry, gate=reads, sleep=asyncio.sleep)
         verifier = Verifier(reading.book, catalog, known, now=now)
         try:
             return await verifier.compare((first, now if reading.book.last_end is None else last))
@@ -140,7 +140,7 @@ async def _compare(
             raise StoppedError(f"the ledger {path} could not be held against the service: {exc}") from exc
 
 
-async def _new_rows(book: Book, settings: Settings, options: InspectOptions) -> NewRows:
+async def _new_rows(book: LedgerState, settings: Settings, options: VerifyOptions) -> NewRows:
     """Read the manifest that was given, or the one that the ledger names, if it is still there."""
     last = book.runs[-1] if book.runs else None
     named = last.manifest if last else ""
@@ -180,7 +180,7 @@ def _audit(path: Location, region: str | None) -> tuple[Audit, tuple[str, str] |
     return audit, (first, last) if first else None
 
 
-def _region_of(book: Book) -> str:
+def _region_of(book: LedgerState) -> str:
     """The region in the ARN of the first job's trained model; empty where there is none."""
     model = next((state.trained_model for state in book if state.trained_model), "")
     return (model.split(":") + [""] * 4)[3]
@@ -190,7 +190,7 @@ def _no_region() -> str:
     raise UsageError("no AWS region: set AWS_REGION, or region under [aws] in the settings")
 
 
-async def _repair(path: Location, settings: Settings, found: Sequence[Discrepancy], judged: Book) -> int:
+async def _repair(path: Location, settings: Settings, found: Sequence[Discrepancy], judged: LedgerState) -> int:
     """Append what the service proves. Raises LedgerError where a run has the ledger."""
     proven = [each.repair for each in found if each.repair is not None]
     if not proven:

@@ -8,16 +8,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from batchsubmit.app.shutdown import Grace
+from batchsubmit.app.shutdown import ShutdownGrace
 from batchsubmit.app.submit import refuse_rehearsal_mix
-from batchsubmit.app.worker_run import LedgerBooks, Shift, ShiftSummary
-from batchsubmit.app.worker_status import Station, Vigil, make_metrics, serving_probes
+from batchsubmit.app.worker_run import LedgerBooks, WorkerRun, WorkerSummary
+from batchsubmit.app.worker_status import WorkerParts, WorkerStatus, make_metrics, serving_probes
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import Quotas, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.location import Location
@@ -26,11 +26,11 @@ from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import Observer, bind_worker
 from batchsubmit.queue.client import LONG_POLL_SECONDS, region_of
-from batchsubmit.queue.message import Judge
-from batchsubmit.queue.open import Served, make_site, open_served
+from batchsubmit.queue.message import MessageReader
+from batchsubmit.queue.open import ReachedQueue, make_parts, open_served
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
-from batchsubmit.submit.build import Gates, Machinery, Surroundings
+from batchsubmit.submit.build import EngineBuilder, EngineContext, RateGates
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
 
@@ -49,7 +49,7 @@ async def work(
     *,
     observers: Sequence[Observer] = (),
     advise: Callable[[str], None] = lambda _: None,
-) -> ShiftSummary:
+) -> WorkerSummary:
     """Submit the jobs of a queue until SIGTERM, or until something stops every job.
 
     `advise` is told where the queue's settings do not fit. Raises UsageError, LedgerError, StoppedError.
@@ -58,7 +58,7 @@ async def work(
     task = asyncio.current_task()
     url, region = queue_and_region(settings)
     Defaults(settings.defaults, RequestChecker()).refuse_moment()
-    grace = Grace(stop, settings.worker.grace_seconds)
+    grace = ShutdownGrace(stop, settings.worker.grace_seconds)
     async with grace.for_everything(), AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
         served, words = await stack.enter_async_context(open_served(url, settings, region=region))
@@ -66,28 +66,28 @@ async def work(
             advise(word)
         bind_worker(owner_name())
         ledger = await stack.enter_async_context(_open_ledger(options, settings, region, stop))
-        shift = Shift(queue=url, ledger_name=str(options.ledger), stop=stop, sandbox=False)
-        vigil = _vigil(served, settings, shift)
-        metrics = make_metrics(vigil.read)
-        recorder = Recorder(ledger, SystemClock(), (shift.tally, *observers, *([metrics] if metrics else [])))
-        ready = vigil.ready(lambda: ledger.trouble)
-        probes = serving_probes(settings.worker, live=vigil.live(), ready=ready, metrics=metrics)
+        worker_run = WorkerRun(queue=url, ledger_name=str(options.ledger), stop=stop, sandbox=False)
+        worker_status = _worker_status(served, settings, worker_run)
+        metrics = make_metrics(worker_status.read)
+        recorder = Recorder(ledger, SystemClock(), (worker_run.tally, *observers, *([metrics] if metrics else [])))
+        ready = worker_status.ready(lambda: ledger.trouble)
+        probes = serving_probes(settings.worker, live=worker_status.live(), ready=ready, metrics=metrics)
         await stack.enter_async_context(probes)
         api = await stack.enter_async_context(_open_service(settings, region))
-        await shift.begin(recorder, options.batch)
-        shop = _Shop(
+        await worker_run.begin(recorder, options.batch)
+        shop = _WorkerContext(
             served=served,
             settings=settings,
             region=region,
             batch=options.batch,
             recorder=recorder,
             stop=stop,
-            vigil=vigil,
-            shift=shift,
+            worker_status=worker_status,
+            worker_run=worker_run,
             grace=grace,
         )
         await _serve(shop, api)
-        return await shift.end(recorder, served.counters)
+        return await worker_run.end(recorder, served.counters)
 
 
 @asynccontextmanager
@@ -111,10 +111,14 @@ def _open_service(settings: Settings, region: str) -> AbstractAsyncContextManage
     )
 
 
-def _vigil(served: Served, settings: Settings, shift: Shift) -> Vigil:
+def _worker_status(served: ReachedQueue, settings: Settings, worker_run: WorkerRun) -> WorkerStatus:
     patience = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
-    return Vigil(
-        queue=served.queue, counters=served.counters, tally=shift.tally, stop=shift.stop, within_seconds=patience
+    return WorkerStatus(
+        queue=served.queue,
+        counters=served.counters,
+        tally=worker_run.tally,
+        stop=worker_run.stop,
+        within_seconds=patience,
     )
 
 
@@ -143,13 +147,15 @@ def queue_and_region(settings: Settings) -> tuple[str, str]:
     return url, region
 
 
-async def _serve(shop: "_Shop", api: CleanRooms) -> None:
+async def _serve(shop: "_WorkerContext", api: CleanRooms) -> None:
     """Run the engine on the queue."""
     settings, stop, recorder = shop.settings, shop.stop, shop.recorder
     checker = RequestChecker(region=shop.region, own_tag=settings.submit.tag_jobs)
-    judge = Judge(checker, defaults=settings.defaults, batch=shop.batch, foreign_arns=settings.checks.foreign_arns)
+    judge = MessageReader(
+        checker, defaults=settings.defaults, batch=shop.batch, foreign_arns=settings.checks.foreign_arns
+    )
     books = LedgerBooks(recorder)
-    site = make_site(shop.served, settings, region=shop.region, books=books, clock=recorder.clock)
+    site = make_parts(shop.served, settings, region=shop.region, books=books, clock=recorder.clock)
 
     def give_up(exc: StoppedError) -> None:
         stop.request(StopReason.QUEUE, str(exc))
@@ -157,49 +163,49 @@ async def _serve(shop: "_Shop", api: CleanRooms) -> None:
     quotas = await read_quotas(settings.aws, region=shop.region) if settings.slots.service_quotas else Quotas()
     async with SqsSource.open(site, judge, give_up) as source:
         stop.on_request(source.close)
-        shop.vigil.station = station = _station(source, shop, api, quotas)
+        shop.worker_status.station = station = _station(source, shop, api, quotas)
 
         def cut_short() -> None:
-            shop.shift.cut_short(shop.grace.seconds, calls=station.engine.under_way)
+            shop.worker_run.cut_short(shop.grace.seconds, calls=station.engine.under_way)
 
         async with shop.grace.for_what_is_under_way(cut_short):
             await station.engine.run(recorder.ledger.book.undecided())
-        shop.shift.held = station.engine.held_lanes()
+        shop.worker_run.held = station.engine.held_lanes()
         held = station.slots.held_by_others()
-        shop.shift.held_by_others = {each.membership or "account": str(each) for each in held}
+        shop.worker_run.held_by_others = {each.membership or "account": str(each) for each in held}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Shop:
+class _WorkerContext:
     """What the machinery of one worker is made of."""
 
-    served: Served
+    served: ReachedQueue
     settings: Settings
     region: str
     batch: str
     recorder: Recorder
     stop: Stop
-    vigil: Vigil
-    shift: Shift
-    grace: Grace
+    worker_status: WorkerStatus
+    worker_run: WorkerRun
+    grace: ShutdownGrace
 
 
-def _station(source: SqsSource, shop: _Shop, api: CleanRooms, quotas: Quotas) -> Station:
+def _station(source: SqsSource, shop: _WorkerContext, api: CleanRooms, quotas: Quotas) -> WorkerParts:
     """Put the engine together."""
     settings, stop, recorder = shop.settings, shop.stop, shop.recorder
-    gates = Gates.of(settings.rate, stop)
-    around = Surroundings(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates, resources=api)
-    machinery = Machinery(around, is_endless=True)
+    gates = RateGates.of(settings.rate, stop)
+    around = EngineContext(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates, resources=api)
+    machinery = EngineBuilder(around, is_endless=True)
     machinery.quotas = quotas
 
     def account_of(membership: str) -> str:
         return source.account_of(membership) or _account_in(recorder.ledger.book, membership)
 
     works = machinery.around(source, account_of=account_of)
-    return Station(source=source, engine=works.engine, slots=works.slots, gate=gates.starts)
+    return WorkerParts(source=source, engine=works.engine, slots=works.slots, gate=gates.starts)
 
 
-def _account_in(book: Book, membership: str) -> str:
+def _account_in(book: LedgerState, membership: str) -> str:
     """Read a membership's account off what the ledger knows of it."""
     models = (state.trained_model for state in book if state.membership == membership)
     return next((model.split(":")[4] for model in models if f":membership/{membership}/" in model), "")

@@ -24,7 +24,7 @@ from batchsubmit.submit.stopping import Stop, StopReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShiftSummary:
+class WorkerSummary:
     """One worker's life in numbers. `queue_*` are of messages, the others of jobs."""
 
     run: str
@@ -54,7 +54,7 @@ class ShiftSummary:
         return {**asdict(self), "exit_status": self.exit_status}
 
 
-class Shift:
+class WorkerRun:
     """What one worker is accountable for."""
 
     def __init__(self, *, queue: str, ledger_name: str, stop: Stop, sandbox: bool) -> None:
@@ -94,9 +94,9 @@ class Shift:
         )
         await recorder.ledger.put(started)
 
-    async def end(self, recorder: Recorder, counters: QueueCounters) -> ShiftSummary:
+    async def end(self, recorder: Recorder, counters: QueueCounters) -> WorkerSummary:
         """Write the last line, and account."""
-        summary = ShiftSummary(
+        summary = WorkerSummary(
             run=self.id,
             queue=self._queue,
             ledger=self._ledger_name,

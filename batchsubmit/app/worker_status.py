@@ -102,7 +102,7 @@ class Contact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Station:
+class WorkerParts:
     """The parts of a worker at work."""
 
     source: SqsSource
@@ -111,13 +111,13 @@ class Station:
     gate: RateGate
 
 
-class Vigil:
+class WorkerStatus:
     """A worker's readings and conditions; `station` comes when the engine stands."""
 
     def __init__(
         self, *, queue: Queue, counters: QueueCounters, tally: Tally, stop: Stop, within_seconds: float
     ) -> None:
-        self.station: Station | None = None
+        self.station: WorkerParts | None = None
         self._counters = counters
         self._tally = tally
         self._stop = stop
@@ -186,7 +186,7 @@ _MESSAGE_COUNTS = (
 _FAILURE_COUNTS = ("throttled", "unanswered", "delete_failures", "extension_failures")
 
 
-def _lanes(station: Station) -> tuple[LaneReading, ...]:
+def _lanes(station: WorkerParts) -> tuple[LaneReading, ...]:
     waiting, usage = station.source.waiting_by_lane(), station.slots.usage()
     return tuple(
         LaneReading(membership=each, waiting=waiting.get(each, 0), slots_used=used, slots_known=known)

@@ -91,7 +91,7 @@ class _Reads:
         return answer
 
 
-class Catalog(_Reads):
+class JobReads(_Reads):
     """The jobs on the service."""
 
     def __init__(

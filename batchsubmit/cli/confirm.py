@@ -10,7 +10,7 @@ from batchsubmit.cli.options import tell_warnings
 from batchsubmit.errors import StoppedError
 
 if TYPE_CHECKING:
-    from batchsubmit.app.submit import Undertaking
+    from batchsubmit.app.submit import CheckedRun
     from batchsubmit.submit.stopping import Stop
 
 _QUESTION = "Go on? [y/N]: "
@@ -26,7 +26,7 @@ def somebody_is_there() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-async def ask_to_go_on(undertaking: "Undertaking") -> None:
+async def ask_to_go_on(undertaking: "CheckedRun") -> None:
     """Show the plan in short and wait for a yes; where nothing is to do, nothing is asked. Raises NotAgreedError."""
     from batchsubmit.app.plan import plan_of  # noqa: PLC0415
     from batchsubmit.cli.plan import short_plan  # noqa: PLC0415 (help is fast without)
@@ -41,7 +41,7 @@ async def ask_to_go_on(undertaking: "Undertaking") -> None:
         raise NotAgreedError("as you say; nothing was sent")
 
 
-async def only_warn(undertaking: "Undertaking") -> None:
+async def only_warn(undertaking: "CheckedRun") -> None:
     """Say what may not be meant, and go on."""
     tell_warnings(undertaking.run.warnings)
 

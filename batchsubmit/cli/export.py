@@ -16,10 +16,10 @@ from batchsubmit.errors import EXIT_FAILED, UsageError
 from batchsubmit.text import agreeing, counted
 
 if TYPE_CHECKING:
-    from batchsubmit.app.failed_rows import Mending
+    from batchsubmit.app.failed_rows import FailedRows
     from batchsubmit.config import Settings
     from batchsubmit.ledger.location import Location
-    from batchsubmit.report.timeline import Chronicle
+    from batchsubmit.report.timeline import TimelineBuilder
 
 _MOST_NAMED = 10
 
@@ -114,13 +114,13 @@ def _mend(ledger: "Location", manifest: str, output: Path | None, batch: str | N
 
 
 async def _write_failed(
-    chronicle: "Chronicle",
+    chronicle: "TimelineBuilder",
     ledger: "Location",
     manifest: str,
     output: Path | None,
     batch: str | None,
     settings: "Settings",
-) -> "Mending":
+) -> "FailedRows":
     from batchsubmit.app.failed_rows import failed_rows  # noqa: PLC0415 (help is fast without)
 
     async with failed_rows(chronicle, manifest, settings, batch=batch) as mending:
@@ -130,7 +130,7 @@ async def _write_failed(
         return mending
 
 
-def _words(mending: "Mending", ledger: "Location", manifest: str, output: Path | None) -> Iterator[str]:
+def _words(mending: "FailedRows", ledger: "Location", manifest: str, output: Path | None) -> Iterator[str]:
     of_batch = f" of batch {mending.batch}" if mending.batch else ""
     if mending.has_changed:
         yield f"{manifest} is not the file that {ledger} was written from (its SHA-256 differs): rows go by their keys"

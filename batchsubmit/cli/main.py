@@ -32,7 +32,7 @@ SUMMARIES = {
 """What `--help` says of each command, in the order in which a person meets them."""
 
 
-class Shelf(MutableMapping[str, click.Command]):
+class Commands(MutableMapping[str, click.Command]):
     """The commands; the first look at one imports its module."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Shelf(MutableMapping[str, click.Command]):
         return len({*SUMMARIES, *self._added})
 
 
-class ShelfGroup(click.Group):
+class CommandGroup(click.Group):
     """A group over a shelf: its help is printed from the summaries, and loads no command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -93,8 +93,8 @@ def manual(*examples: tuple[str, str], exits: dict[int, str] | None = None, more
 
 
 @click.group(
-    cls=ShelfGroup,
-    commands=Shelf(),
+    cls=CommandGroup,
+    commands=Commands(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=manual(
         ("check a manifest; no call is made", "batchsubmit validate jobs.csv"),

@@ -10,7 +10,7 @@ from batchsubmit.cli.options import region_for
 
 if TYPE_CHECKING:
     from batchsubmit.ledger.location import Location
-    from batchsubmit.report.timeline import Chronicle
+    from batchsubmit.report.timeline import TimelineBuilder
 
 FORMATS = ("csv", "jsonl", "parquet")
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
@@ -21,16 +21,16 @@ def format_of(path: Path | None) -> str:
     return _SUFFIXES.get(path.suffix.lower() if path else "", "csv")
 
 
-def read_chronicle(ledger: "Location", note: Callable[[str], object] = lambda _: None) -> "Chronicle":
+def read_chronicle(ledger: "Location", note: Callable[[str], object] = lambda _: None) -> "TimelineBuilder":
     """Read a whole ledger; people and `note` are told what had to be left out. Raises UsageError, LedgerError."""
     from batchsubmit.ledger.read import read_entries  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.report.timeline import Chronicle  # noqa: PLC0415
+    from batchsubmit.report.timeline import TimelineBuilder  # noqa: PLC0415
 
     def warn(words: str) -> None:
         note(words)
         click.echo(f"{ledger}: {words}", err=True)
 
-    return Chronicle.of(read_entries(ledger, region=region_for(ledger), warn=warn))
+    return TimelineBuilder.of(read_entries(ledger, region=region_for(ledger), warn=warn))
 
 
 def inputs_of(*locations: "Location | str") -> list[Path]:

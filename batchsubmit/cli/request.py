@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from batchsubmit.app.after_run import Afterwards, Writer
+from batchsubmit.app.after_run import AfterRun, Writer
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submit import deadline_in, failure_limit_in
 from batchsubmit.config import NightSettings, Settings
@@ -20,7 +20,7 @@ _FLAGS = ("manifest", "sandbox", "sandbox_job_seconds", "canary", "skip_invalid"
 
 def read_request(
     given: Mapping[str, Any], settings: Settings, now: datetime, writers: Mapping[str, Writer]
-) -> tuple[SubmitOptions, Afterwards]:
+) -> tuple[SubmitOptions, AfterRun]:
     """Say what is to be run and what follows it; `now` is any aware moment. Raises UsageError."""
     chosen = settings.submit
     values = placeholders_at(now, chosen)
@@ -46,7 +46,7 @@ def read_request(
 
 def _afterwards(
     night: NightSettings, path: Callable[[str, str], str], writers: Mapping[str, Writer], *, rehearsing: bool
-) -> Afterwards:
+) -> AfterRun:
     """Read what follows the run. A rehearsal writes files, but its ledger must not go where a real one belongs."""
     asked = {"report": night.report, "export": night.export}
     files = {what: Path(path(text, f"--{what}")) for what, text in asked.items() if text}
@@ -55,7 +55,7 @@ def _afterwards(
             raise UsageError(f"--{what}: this version cannot write it")
     destination = Destination.parse(path(night.upload, "--upload")) if night.upload else None
     targets = tuple(read_target(text) for text in night.notify)
-    return Afterwards(
+    return AfterRun(
         files=tuple((file, writers[what]) for what, file in files.items()),
         report=files.get("report"),
         destination=None if rehearsing else destination,

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from batchsubmit.core.jobs import RunStarted
-    from batchsubmit.core.ledger_state import Book
+    from batchsubmit.core.ledger_state import LedgerState
     from batchsubmit.core.states import JobState
     from batchsubmit.ledger.location import Location
     from batchsubmit.report.live import Feed, Live
 
 
-def last_run_words(book: "Book") -> "Iterator[str]":
+def last_run_words(book: "LedgerState") -> "Iterator[str]":
     """Say what a person should know of the last run; nothing where it has ended with nothing left."""
     if not book.runs:
         return
@@ -115,13 +115,13 @@ def status(ledger: "Location", *, watching: bool, interval: float, as_json: bool
     return 0
 
 
-def _read(ledger: "Location") -> "Book":
+def _read(ledger: "Location") -> "LedgerState":
     from batchsubmit.ledger.read import fold_ledger  # noqa: PLC0415 (help is fast without)
 
     return fold_ledger(ledger, region=region_for(ledger))
 
 
-def _watch(ledger: "Location", interval: float, *, as_json: bool) -> "Book":
+def _watch(ledger: "Location", interval: float, *, as_json: bool) -> "LedgerState":
     from rich.console import Console  # noqa: PLC0415 (help is fast without)
 
     from batchsubmit.observers.live import watch  # noqa: PLC0415
@@ -147,16 +147,16 @@ def _feed(ledger: "Location", interval: float) -> "tuple[Feed, float]":
 
         require_likeness(ledger)
         return Tail(ledger), min(interval, _REFRESH_SECONDS)
-    from batchsubmit.ledger.read import Relook  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.ledger.read import TableFollower  # noqa: PLC0415 (help is fast without)
 
-    return Relook(ledger, region_for(ledger)), interval
+    return TableFollower(ledger, region_for(ledger)), interval
 
 
 def _has_died(live: "Live") -> bool:
     return live.run is not None and has_died(live.run)
 
 
-def _kinds(book: "Book") -> "dict[str, tuple[list[JobState], Callable[[JobState], str]]]":
+def _kinds(book: "LedgerState") -> "dict[str, tuple[list[JobState], Callable[[JobState], str]]]":
     """What a person has to look at, each with how its reason reads."""
     from batchsubmit.core.states import UNDECIDED, Phase, end_words  # noqa: PLC0415 (help is fast without)
 
@@ -176,7 +176,7 @@ def _kinds(book: "Book") -> "dict[str, tuple[list[JobState], Callable[[JobState]
     }
 
 
-def _print(ledger: "Location", book: "Book") -> None:
+def _print(ledger: "Location", book: "LedgerState") -> None:
     click.echo(f"{ledger}: {counted(len(book), 'job')} in {counted(len(book.runs), 'run')}")
     for words, count in _standings(book.account()):
         click.echo(f"  {count:>9,} {words}")
@@ -202,7 +202,7 @@ def _standings(account: dict[str, int]) -> "Iterator[tuple[str, int]]":
             yield "of these seen to end", finished
 
 
-def _as_dict(ledger: "Location", book: "Book") -> dict[str, Any]:
+def _as_dict(ledger: "Location", book: "LedgerState") -> dict[str, Any]:
     kinds = _kinds(book)
     return {
         "ledger": str(ledger),

@@ -21,7 +21,7 @@ from batchsubmit.errors import BatchsubmitError, StoppedError
 from batchsubmit.text import printable
 
 if TYPE_CHECKING:
-    from batchsubmit.app.after_run import Afterwards, Deeds, Writer
+    from batchsubmit.app.after_run import AfterRun, Deeds, Writer
     from batchsubmit.app.run import SubmitOptions
     from batchsubmit.app.submit import Approve
     from batchsubmit.config import Settings
@@ -162,7 +162,7 @@ async def _run(options: "SubmitOptions", settings: "Settings", approve: "Approve
         )
 
 
-def _conclude(summary: "Summary", settings: "Settings", after: "Afterwards", *, as_json: bool) -> int:
+def _conclude(summary: "Summary", settings: "Settings", after: "AfterRun", *, as_json: bool) -> int:
     """Tell how the run ended, do what follows it, and choose the exit status."""
     from batchsubmit.cli.summary import closing_words, headline  # noqa: PLC0415 (help is fast without)
 
@@ -191,7 +191,7 @@ def _tell_deeds(deeds: "Deeds") -> None:
 
 
 def _tell_of_failure(
-    error: BatchsubmitError, options: "SubmitOptions", settings: "Settings", after: "Afterwards"
+    error: BatchsubmitError, options: "SubmitOptions", settings: "Settings", after: "AfterRun"
 ) -> None:
     """Nobody sits beside a nightly run: an overlapping start or a bad manifest must be heard of as well."""
     if not after.targets:
@@ -203,7 +203,7 @@ def _tell_of_failure(
         click.echo(f"  problem: {problem}", err=True)
 
 
-def _in_region(after: "Afterwards", settings: "Settings") -> "Afterwards":
+def _in_region(after: "AfterRun", settings: "Settings") -> "AfterRun":
     from dataclasses import replace  # noqa: PLC0415 (help is fast without)
 
     from batchsubmit.aws import resolve_region  # noqa: PLC0415

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchsubmit.config import Settings
-    from batchsubmit.manifest.check import Inventory, Terms
+    from batchsubmit.manifest.check import CheckedManifest, Terms
     from batchsubmit.manifest.rows import Problem
 
 
@@ -67,7 +67,7 @@ _MANY = 20
 """Problems that a person still reads one by one."""
 
 
-def _tell_programs(manifest: str, settings: "Settings", terms: "Terms") -> "Inventory":
+def _tell_programs(manifest: str, settings: "Settings", terms: "Terms") -> "CheckedManifest":
     """Print one object, begun only when all is read: however many problems there are, they wait in a file."""
     import shutil  # noqa: PLC0415 (help is fast without)
     import tempfile  # noqa: PLC0415
@@ -100,7 +100,7 @@ def _terms(settings: "Settings", *, allow_duplicates: bool) -> "Terms":
 
 async def _take(
     manifest: str, settings: "Settings", terms: "Terms", found: "Callable[[Problem], object]"
-) -> "Inventory":
+) -> "CheckedManifest":
     from batchsubmit.aws import resolve_region  # noqa: PLC0415 (help is fast without)
     from batchsubmit.manifest.check import open_checked_manifest  # noqa: PLC0415
 
@@ -109,7 +109,7 @@ async def _take(
         return inventory
 
 
-def _verdict(manifest: str, inventory: "Inventory") -> str:
+def _verdict(manifest: str, inventory: "CheckedManifest") -> str:
     if inventory.problem_count:
         rows = (
             f" in {inventory.invalid_count:,} of {counted(inventory.row_count, 'row')}" if inventory.is_readable else ""
@@ -121,7 +121,7 @@ def _verdict(manifest: str, inventory: "Inventory") -> str:
     return f"{manifest}: {jobs} in {counted(len(inventory.index.memberships), 'membership')}, all valid"
 
 
-def _counts_as_dict(manifest: str, inventory: "Inventory") -> dict[str, object]:
+def _counts_as_dict(manifest: str, inventory: "CheckedManifest") -> dict[str, object]:
     return {
         "manifest": manifest,
         "rows": inventory.row_count,

@@ -15,7 +15,7 @@ from batchsubmit.errors import EXIT_FAILED, EXIT_LEDGER
 from batchsubmit.text import counted
 
 if TYPE_CHECKING:
-    from batchsubmit.app.verify import Inspection
+    from batchsubmit.app.verify import Verification
     from batchsubmit.ledger.location import Location
 
 
@@ -66,11 +66,11 @@ def verify(ledger: "Location", config: Path | None, *, as_json: bool, **how: Any
 
     While a run writes to LEDGER, its calls under way are not judged, and nothing can be repaired.
     """
-    from batchsubmit.app.verify import InspectOptions, inspect  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.app.verify import VerifyOptions, inspect  # noqa: PLC0415 (help is fast without)
 
     if how["offline"] and how["repair"]:
         raise click.UsageError("--repair needs the service: leave out --offline, or --repair")
-    inspection = asyncio.run(inspect(ledger, read_settings(config), InspectOptions(**how)))
+    inspection = asyncio.run(inspect(ledger, read_settings(config), VerifyOptions(**how)))
     if as_json:
         click.echo(json.dumps(_as_dict(ledger, inspection)))
     else:
@@ -85,7 +85,7 @@ def verify(ledger: "Location", config: Path | None, *, as_json: bool, **how: Any
     return 0 if inspection.is_clean else EXIT_FAILED
 
 
-def _words(ledger: "Location", inspection: "Inspection") -> Iterator[str]:
+def _words(ledger: "Location", inspection: "Verification") -> Iterator[str]:
     yield _verdict(ledger, inspection)
     if inspection.active_run:
         yield (
@@ -105,7 +105,7 @@ def _words(ledger: "Location", inspection: "Inspection") -> Iterator[str]:
         yield f"  next: batchsubmit verify {ledger} --repair records what the service proves"
 
 
-def _verdict(ledger: "Location", inspection: "Inspection") -> str:
+def _verdict(ledger: "Location", inspection: "Verification") -> str:
     against = "itself" if inspection.is_offline else "itself and the service"
     if not (inspection.faults or inspection.discrepancies):
         return f"{ledger}: {counted(inspection.jobs, 'job')}, sound against {against}"
@@ -116,7 +116,7 @@ def _verdict(ledger: "Location", inspection: "Inspection") -> str:
     return f"{ledger}: {counted(inspection.jobs, 'job')}, {wrong:,} wrong against {against}{of_kinds}{repaired}"
 
 
-def _as_dict(ledger: "Location", inspection: "Inspection") -> dict[str, Any]:
+def _as_dict(ledger: "Location", inspection: "Verification") -> dict[str, Any]:
     return {
         "ledger": str(ledger),
         "jobs": inspection.jobs,

@@ -15,7 +15,7 @@ from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError, Stopped
 from batchsubmit.text import counted
 
 if TYPE_CHECKING:
-    from batchsubmit.app.worker_run import ShiftSummary
+    from batchsubmit.app.worker_run import WorkerSummary
     from batchsubmit.config import Settings
     from batchsubmit.ledger.location import Location
 
@@ -134,7 +134,7 @@ def _advise(word: str) -> None:
     click.echo(f"batchsubmit: {word}", err=True)
 
 
-async def _run(ledger: "Location", batch: str, settings: "Settings") -> "ShiftSummary":
+async def _run(ledger: "Location", batch: str, settings: "Settings") -> "WorkerSummary":
     from batchsubmit.app.worker import WorkerOptions, work  # noqa: PLC0415
     from batchsubmit.observers.base import LogObserver  # noqa: PLC0415 (help is fast without)
 
@@ -142,7 +142,7 @@ async def _run(ledger: "Location", batch: str, settings: "Settings") -> "ShiftSu
     return await work(options, settings, observers=[LogObserver()], advise=_advise)
 
 
-def _tell(summary: "ShiftSummary", *, as_json: bool) -> int:
+def _tell(summary: "WorkerSummary", *, as_json: bool) -> int:
     from batchsubmit.cli.summary import held_words, others_words  # noqa: PLC0415 (help is fast without)
 
     counts = summary.queue_counts

@@ -20,7 +20,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Packed).decode
 
 
-class Book:
+class LedgerState:
     """Where every job of a ledger stands, and its runs.
 
     What jobs share is never forgotten: where jobs come and go for ever, let the book pack none.

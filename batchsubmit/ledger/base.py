@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from batchsubmit.core.jobs import Event
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError
 
@@ -55,7 +55,7 @@ class Ledger(Protocol):
         ...
 
     @property
-    def book(self) -> Book:
+    def book(self) -> LedgerState:
         """The fold of the events, those under way to the disk included; of a shared ledger, of the jobs in hand."""
         ...
 

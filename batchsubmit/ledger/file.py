@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from batchsubmit.core.jobs import Event, Intent, RunEnded
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import Claim, Mine, Taken
@@ -27,7 +27,7 @@ class SoleWriter:
 
     is_shared = False
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: LedgerState) -> None:
         self.book = book
         self._in_hand: set[str] = set()
 
@@ -71,7 +71,7 @@ class _Entry:
 class FileLedger(SoleWriter):
     """Records events in a file; use `open_ledger`, which also closes it."""
 
-    def __init__(self, file: LedgerFile, book: Book) -> None:
+    def __init__(self, file: LedgerFile, book: LedgerState) -> None:
         super().__init__(book)
         self._file = file
         self._gathering: list[_Entry] = []
@@ -185,7 +185,7 @@ async def open_ledger(path: Path, *, concurrency: int = 32) -> AsyncIterator[Fil
         yield ledger
 
 
-async def _open_in_thread(file: LedgerFile) -> Book:
+async def _open_in_thread(file: LedgerFile) -> LedgerState:
     """Open a file in a thread, which cannot be cancelled: what it opens for nobody is closed once it has."""
     opened = asyncio.get_running_loop().run_in_executor(None, file.open)
     try:
@@ -195,14 +195,14 @@ async def _open_in_thread(file: LedgerFile) -> Book:
         raise
 
 
-def _close_unused(file: LedgerFile, opened: "asyncio.Future[Book]") -> None:
+def _close_unused(file: LedgerFile, opened: "asyncio.Future[LedgerState]") -> None:
     if not opened.cancelled():
         opened.exception()  # nobody wants to hear of it any more
     file.close()
 
 
 @asynccontextmanager
-async def _writing(file: LedgerFile, book: Book) -> AsyncIterator[FileLedger]:
+async def _writing(file: LedgerFile, book: LedgerState) -> AsyncIterator[FileLedger]:
     ledger = FileLedger(file, book)
     writer = asyncio.create_task(ledger.write_groups(), name="ledger writer")
     try:

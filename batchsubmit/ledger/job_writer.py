@@ -43,7 +43,7 @@ Refusal: TypeAlias = tuple[JobEntry, StoppedError]
 
 
 @dataclass(slots=True, eq=False)
-class Hand:
+class JobWriter:
     """What this worker knows of one job. `row` is None until it was read; `pending` is not yet on its way."""
 
     key: str

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 
 from batchsubmit.core.jobs import Event
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.ledger.codec import encode_line
 from batchsubmit.ledger.file import SoleWriter
 
@@ -12,7 +12,7 @@ class MemoryLedger(SoleWriter):
     """Keeps the events in a list; `lines()` is what the file would hold."""
 
     def __init__(self) -> None:
-        super().__init__(Book())
+        super().__init__(LedgerState())
         self.events: list[Event] = []
 
     def put(self, event: Event) -> Awaitable[None]:

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batchsubmit.core.jobs import Entry, Event, RunEnded, RunStarted
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.codec import LineDamagedError, decode_entry, decode_line, require_likeness
 from batchsubmit.ledger.location import Location, TableLocation
 
 
-def read_book(path: Path) -> Book:
+def read_book(path: Path) -> LedgerState:
     """Fold all whole lines of a ledger.
 
     Raises LedgerError with the number of the first damaged line.
     """
     with path.open("rb") as file:
-        book = Book()
+        book = LedgerState()
         for event in read_events(file, path):
             book.apply(event)
     return book
@@ -65,9 +65,9 @@ def read_ledger(location: Location, *, region: str | None = None) -> Iterator[Ev
         raise UsageError(f"the ledger {location} cannot be read: {exc.strerror}") from exc
 
 
-def fold_ledger(location: Location, *, region: str | None = None) -> Book:
+def fold_ledger(location: Location, *, region: str | None = None) -> LedgerState:
     """Where all jobs of a ledger stand. Raises as `read_ledger` does."""
-    book = Book()
+    book = LedgerState()
     for event in read_ledger(location, region=region):
         book.apply(event)
     return book
@@ -164,7 +164,7 @@ class Tail:
             yield event
 
 
-class Relook:
+class TableFollower:
     """The feed (see `report.live`) of a table."""
 
     def __init__(self, location: TableLocation, region: str | None) -> None:

@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager, suppress
 
 from batchsubmit.clock import Clock
 from batchsubmit.core.jobs import Event, Intent, RunEnded, RunStarted
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import Claim, Mine, Taken
 from batchsubmit.ledger.items import JobRow, Runs, arn_address, job_address, to_own
-from batchsubmit.ledger.job_writer import Entry, Hand, JobEntry
+from batchsubmit.ledger.job_writer import Entry, JobEntry, JobWriter
 from batchsubmit.ledger.leases import LeaseTerms, Session, Watch, keep_renewing, seconds_awake_and_asleep
 from batchsubmit.ledger.table import ConflictError, Table
 
@@ -34,12 +34,12 @@ class SharedLedger:
     is_shared = True
 
     def __init__(self, table: Table, session: Session, watch: Watch, *, keeps_all: bool = False) -> None:
-        self.book = Book(packs=keeps_all)
+        self.book = LedgerState(packs=keeps_all)
         self._table = table
         self._session = session
         self._watch = watch
         self._keeps_all = keeps_all
-        self._hands: dict[str, Hand] = {}
+        self._hands: dict[str, JobWriter] = {}
         self._writers: set[asyncio.Task[None]] = set()
         self._runs = Runs(table)
         self.failure: StoppedError | None = None
@@ -67,7 +67,7 @@ class SharedLedger:
             hand = self._hands.get(key)
         if hand is not None:
             return Taken("this worker", _ASK_AGAIN_SECONDS)
-        hand = self._hands[key] = Hand(key, self._session.owner, is_claimed=True)
+        hand = self._hands[key] = JobWriter(key, self._session.owner, is_claimed=True)
         claim: Claim | None = None
         try:
             claim = await self._take(hand)
@@ -82,7 +82,7 @@ class SharedLedger:
                     self.let_go(key)
         return claim
 
-    async def _take(self, hand: Hand) -> Claim:
+    async def _take(self, hand: JobWriter) -> Claim:
         row = JobRow(key=hand.key)
         for _ in range(_CLAIM_TRIES):
             change, after = to_own(row, hand.owner)
@@ -161,14 +161,14 @@ class SharedLedger:
         if not hand.is_claimed:
             self._start_writer(hand)
 
-    def _gather(self, entry: JobEntry) -> Hand:
+    def _gather(self, entry: JobEntry) -> JobWriter:
         key = entry.event.job
-        hand = self._hands.setdefault(key, Hand(key, self._session.owner, is_leaving=True))
+        hand = self._hands.setdefault(key, JobWriter(key, self._session.owner, is_leaving=True))
         hand.pending.append(entry)
         self.book.apply(entry.event)
         return hand
 
-    def _start_writer(self, hand: Hand) -> None:
+    def _start_writer(self, hand: JobWriter) -> None:
         if hand.writer is None:
             hand.writer = asyncio.create_task(self._write(hand), name=f"ledger {hand.key}")
             self._track(hand.writer)
@@ -177,7 +177,7 @@ class SharedLedger:
         self._writers.add(writer)
         writer.add_done_callback(self._writers.discard)
 
-    async def _write(self, hand: Hand) -> None:
+    async def _write(self, hand: JobWriter) -> None:
         """Write what is pending for a job until nothing is; then forget the job if it was let go."""
         try:
             while hand.has_work:
@@ -190,7 +190,7 @@ class SharedLedger:
                 if not self._keeps_all:
                     self.book.restore(hand.key, None)
 
-    async def _write_batch(self, hand: Hand, batch: list[JobEntry]) -> None:
+    async def _write_batch(self, hand: JobWriter, batch: list[JobEntry]) -> None:
         try:
             refused = await hand.write(self._table, batch)
         except StoppedError as exc:
@@ -202,7 +202,7 @@ class SharedLedger:
         for entry, error in refused:
             entry.settle(error)
 
-    def _restore(self, hand: Hand, refused: list[JobEntry]) -> None:
+    def _restore(self, hand: JobWriter, refused: list[JobEntry]) -> None:
         """Let the book say what the table says; but of a table out of reach, take back intents alone.
 
         An intent that was not written leads to no call. What a call brought is true also where it cannot be written.

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from batchsubmit.core.jobs import Event
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.codec import LineDamagedError, decode_line
 from batchsubmit.ledger.read import read_book
@@ -78,7 +78,7 @@ class LedgerFile:
     def __repr__(self) -> str:
         return f"<LedgerFile {self.path} {self._broken or self.displaced or ('open' if self._fd >= 0 else 'closed')}>"
 
-    def open(self) -> Book:
+    def open(self) -> LedgerState:
         """Lock the file, creating it if need be, and read it; cut off and keep aside a torn last line.
 
         Raises UsageError where the file cannot be opened, LedgerError where it is in use or damaged.
@@ -239,7 +239,7 @@ def _holder(path: Path) -> str:
     return f"run {run.run} ({run.holder}, since {run.at})"
 
 
-def holding_run(path: Path, book: Book) -> str:
+def holding_run(path: Path, book: LedgerState) -> str:
     """Name the run that has the ledger and writes to it; empty where none does. `book` was just read from the file.
 
     The lock is asked for only where the last run has no end, and shared, so that it is given back before a run that

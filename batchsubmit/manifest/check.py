@@ -16,10 +16,10 @@ from batchsubmit.core.jobs import JobRejected, job_digest, key_text, results_pla
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.csv_reader import CsvReader
 from batchsubmit.manifest.defaults import Defaults
-from batchsubmit.manifest.file import Spooled, open_manifest
+from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.jsonl_reader import JsonlReader
-from batchsubmit.manifest.rows import PRIORITY, Alike, Problem, Reader, Row
+from batchsubmit.manifest.rows import PRIORITY, Problem, ProblemGroups, Reader, Row
 from batchsubmit.schema import RequestChecker, RowWarning
 from batchsubmit.schema.arns import account_of_membership, foreign_arns
 
@@ -71,7 +71,7 @@ class InvalidRow:
 
 
 @dataclass(slots=True)
-class Inventory:
+class CheckedManifest:
     """What the first pass found. `problems` holds the first hundred; `alike` and `problem_count` count all.
 
     `warned` has what is odd about rows that may be sent.
@@ -84,8 +84,8 @@ class Inventory:
     accounts: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
-    alike: Alike = field(default_factory=Alike)
-    warned: Alike = field(default_factory=Alike)
+    alike: ProblemGroups = field(default_factory=ProblemGroups)
+    warned: ProblemGroups = field(default_factory=ProblemGroups)
     invalid_count: int = 0
     invalid: list[InvalidRow] = field(default_factory=list)
     is_readable: bool = True
@@ -121,12 +121,12 @@ def take_inventory(
     *,
     is_stopped: Callable[[], bool] = lambda: False,
     found: Callable[[Problem], object] = lambda _: None,
-) -> Inventory:
+) -> CheckedManifest:
     """Read and check a whole manifest. Each problem goes to `found` as it is met.
 
     Raises StoppedError once `is_stopped`.
     """
-    inventory = Inventory(is_readable=reader.has_sound_header)
+    inventory = CheckedManifest(is_readable=reader.has_sound_header)
     across = _AcrossRows(reader, inventory, terms)
     inventory.accounts = across.accounts
     for row in reader.rows():
@@ -144,7 +144,7 @@ def take_inventory(
 class _AcrossRows:
     """The checks that concern more than one row. Rows with problems of their own are compared as far as they go."""
 
-    def __init__(self, reader: Reader, inventory: Inventory, terms: Terms) -> None:
+    def __init__(self, reader: Reader, inventory: CheckedManifest, terms: Terms) -> None:
         self._reader = reader
         self._index = inventory.index
         self._warned = inventory.warned
@@ -286,7 +286,7 @@ def _text(request: Mapping[str, Any], member: str) -> str:
 
 
 def open_reader(
-    spooled: Spooled, *, defaults: Mapping[str, Any], checker: RequestChecker, run: Mapping[str, str] | None = None
+    spooled: ManifestFile, *, defaults: Mapping[str, Any], checker: RequestChecker, run: Mapping[str, str] | None = None
 ) -> Reader:
     """Make the reader for a manifest's format; `run` has its place-holders. Raises UsageError for wrong defaults."""
     reader = CsvReader if spooled.format == "csv" else JsonlReader
@@ -302,7 +302,7 @@ async def open_checked_manifest(
     terms: Terms,
     is_stopped: Callable[[], bool] = lambda: False,
     found: Callable[[Problem], object] = lambda _: None,
-) -> AsyncIterator[tuple[Spooled, Reader, Inventory]]:
+) -> AsyncIterator[tuple[ManifestFile, Reader, CheckedManifest]]:
     """Open a manifest and check all of it. Raises UsageError, StoppedError.
 
     Problems of rows are counted in the inventory; each goes to `found`, in another thread.
@@ -315,14 +315,14 @@ async def open_checked_manifest(
 
 
 async def check_manifest(
-    spooled: Spooled,
+    spooled: ManifestFile,
     settings: Settings,
     *,
     region: str | None,
     terms: Terms,
     is_stopped: Callable[[], bool] = lambda: False,
     found: Callable[[Problem], object] = lambda _: None,
-) -> tuple[Reader, Inventory]:
+) -> tuple[Reader, CheckedManifest]:
     """Check all of a manifest that is open. Raises UsageError, StoppedError; problems of rows are in the inventory."""
     checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
     terms = replace(terms, foreign_arns=settings.checks.foreign_arns)

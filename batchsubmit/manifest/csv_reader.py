@@ -16,7 +16,7 @@ from batchsubmit.errors import UsageError
 from batchsubmit.manifest.csv_columns import Header
 from batchsubmit.manifest.csv_syntax import BrokenRecord, Flaw, read_records
 from batchsubmit.manifest.defaults import Defaults, complete
-from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Problem, Row
 from batchsubmit.schema import Fault, RequestChecker, without_nulls
 from batchsubmit.schema.checks import MISSING
@@ -39,7 +39,7 @@ class _Layout:
 class CsvReader:
     """Reads a CSV manifest."""
 
-    def __init__(self, spooled: Spooled, *, defaults: Defaults, checker: RequestChecker) -> None:
+    def __init__(self, spooled: ManifestFile, *, defaults: Defaults, checker: RequestChecker) -> None:
         self._spooled = spooled
         self._defaults = defaults
         self._checker = checker

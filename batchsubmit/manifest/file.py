@@ -49,7 +49,7 @@ _S3_REASONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spooled:
+class ManifestFile:
     """A local, seekable, uncompressed manifest; `sha256` is of these bytes, `label` is how messages call it."""
 
     label: str
@@ -67,7 +67,7 @@ class LineTooLongError(Exception):
 
 
 @asynccontextmanager
-async def open_manifest(location: str, *, region: str | None = None) -> AsyncIterator[Spooled]:
+async def open_manifest(location: str, *, region: str | None = None) -> AsyncIterator[ManifestFile]:
     """Open a path, `-` for standard input or `s3://bucket/key`. Raises `UsageError`."""
     label = "stdin" if location == "-" else location
     with ExitStack() as stack:
@@ -81,7 +81,7 @@ async def open_manifest(location: str, *, region: str | None = None) -> AsyncIte
                 digest.update(chunk)
             file.seek(0)
         kind, sha256 = _format(location, head), digest.hexdigest()
-        yield Spooled(label=label, format=kind, sha256=sha256, file=file)
+        yield ManifestFile(label=label, format=kind, sha256=sha256, file=file)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 from batchsubmit.errors import ManifestError
 from batchsubmit.manifest.defaults import Defaults, complete
-from batchsubmit.manifest.file import MOST_LINE_BYTES, LineTooLongError, Spooled, physical_lines
+from batchsubmit.manifest.file import MOST_LINE_BYTES, LineTooLongError, ManifestFile, physical_lines
 from batchsubmit.manifest.rows import Problem, Row
 from batchsubmit.schema import Fault, JsonError, RequestChecker, read_json, without_nulls
 from batchsubmit.schema.faults import below, described
@@ -26,7 +26,7 @@ _VARIABLE_PREFIX = "var."
 class JsonlReader:
     """Reads a JSONL manifest."""
 
-    def __init__(self, spooled: Spooled, *, defaults: Defaults, checker: RequestChecker) -> None:
+    def __init__(self, spooled: ManifestFile, *, defaults: Defaults, checker: RequestChecker) -> None:
         self._spooled = spooled
         self._defaults = defaults
         self._checker = checker
@@ -134,7 +134,7 @@ Requests: TypeAlias = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, A
 
 
 @asynccontextmanager
-async def open_requests(requests: Requests) -> AsyncIterator[Spooled]:
+async def open_requests(requests: Requests) -> AsyncIterator[ManifestFile]:
     """Read all requests into a file without a name. Raises ManifestError where one is no JSON."""
     with tempfile.TemporaryFile(prefix="batchsubmit-") as temporary:
         file, digest = cast("BinaryIO", temporary), hashlib.sha256()
@@ -152,7 +152,7 @@ async def open_requests(requests: Requests) -> AsyncIterator[Spooled]:
         if problems:
             raise ManifestError(LABEL, problems[:_MOST_PROBLEMS], len(problems))
         file.seek(0)
-        yield Spooled(label=LABEL, format="jsonl", sha256=digest.hexdigest(), file=file)
+        yield ManifestFile(label=LABEL, format="jsonl", sha256=digest.hexdigest(), file=file)
 
 
 async def _each(requests: Requests) -> AsyncIterator[object]:

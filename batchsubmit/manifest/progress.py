@@ -8,7 +8,7 @@ from datetime import datetime
 
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Job, Share, results_place
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, Phase
 from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.index import Index, job_at
@@ -50,7 +50,7 @@ class Prospect:
     unknown_elsewhere: int
 
     @classmethod
-    def of(cls, index: Index, book: Book, *, retry_failed: bool = False) -> "Prospect":
+    def of(cls, index: Index, book: LedgerState, *, retry_failed: bool = False) -> "Prospect":
         """Look every row up in the ledger's book."""
         lanes = {membership: LaneProspect(membership=membership) for membership in index.memberships}
         for number, key in enumerate(index):
@@ -111,7 +111,7 @@ class Standing:
     bad_ends: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, index: Index, book: Book) -> "Standing":
+    def of(cls, index: Index, book: LedgerState) -> "Standing":
         """Look every row up."""
         phases: Counter[Phase] = Counter()
         bad_ends: Counter[str] = Counter()
@@ -155,7 +155,9 @@ class NewRows:
     trouble: str = ""
 
 
-async def read_new_rows(manifest: str, settings: Settings, book: Book, *, batch: str, region: str | None) -> NewRows:
+async def read_new_rows(
+    manifest: str, settings: Settings, book: LedgerState, *, batch: str, region: str | None
+) -> NewRows:
     """Read a manifest as the last run did, and leave out what the ledger knows. Raises UsageError, StoppedError."""
     moment = placeholders_at(datetime.fromisoformat(book.runs[-1].at), settings.submit) if book.runs else {}
     terms = Terms(batch=batch, allow_duplicates=True, keep_invalid=True, moment=moment)
@@ -183,7 +185,7 @@ _RIGHT = (
 )
 
 
-def ledger_places(index: Index, book: Book) -> set[Place]:
+def ledger_places(index: Index, book: LedgerState) -> set[Place]:
     """Where the results go of jobs that a ledger has and these rows are not: of other batches, or of changed rows.
 
     Of a table, a run knows its own rows alone, and finds none.
@@ -198,7 +200,7 @@ def ledger_places(index: Index, book: Book) -> set[Place]:
     }
 
 
-def ledger_warnings(reader: Reader, index: Index, book: Book, *, retry_failed: bool) -> Iterator[RowWarning]:
+def ledger_warnings(reader: Reader, index: Index, book: LedgerState, *, retry_failed: bool) -> Iterator[RowWarning]:
     """Warn of rows to be sent that share a place with another job of the ledger; reads them again where some may."""
     places = ledger_places(index, book)
     if places:

@@ -99,7 +99,7 @@ class Kind:
 
 
 @dataclass(slots=True)
-class Alike:
+class ProblemGroups:
     """The kinds of problem that a manifest has, in the order in which they are met.
 
     Beyond `MOST_KINDS` kinds, problems are only counted, so that no manifest fills the memory.
@@ -109,7 +109,7 @@ class Alike:
     others: int = 0
 
     @classmethod
-    def of(cls, problems: Iterable[Problem]) -> "Alike":
+    def of(cls, problems: Iterable[Problem]) -> "ProblemGroups":
         """Sort problems by kind."""
         alike = cls()
         for problem in problems:

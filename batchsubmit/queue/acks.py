@@ -25,7 +25,7 @@ _GONE_CODES = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue"})
 """The receipt is of an earlier delivery and has expired: the message is to be had again, or is deleted already."""
 
 
-class Removal:
+class MessageDeletes:
     """The messages that are to be deleted, and the loop that does it."""
 
     def __init__(self, queue: Queue, counters: QueueCounters) -> None:
@@ -127,10 +127,10 @@ def is_old(message: Message, terms: Terms, now: float) -> bool:
     return message.sent_at > 0 and now - message.sent_at > last
 
 
-class HandBack:
+class MessageReturns:
     """Carries the returns out."""
 
-    def __init__(self, queue: Queue, removal: Removal, counters: QueueCounters, visibility_seconds: int) -> None:
+    def __init__(self, queue: Queue, removal: MessageDeletes, counters: QueueCounters, visibility_seconds: int) -> None:
         self._queue = queue
         self._renewal_seconds = min(_VISIBILITIES_AWAY * visibility_seconds, _MOST_DELAY_SECONDS)
         self._removal = removal

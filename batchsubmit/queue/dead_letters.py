@@ -2,9 +2,9 @@
 
 import structlog
 
-from batchsubmit.queue.acks import HandBack, Removal, Return, delay_seconds
+from batchsubmit.queue.acks import MessageDeletes, MessageReturns, Return, delay_seconds
 from batchsubmit.queue.client import Queue, QueueBusyError, QueueCounters, QueueError
-from batchsubmit.queue.ledger import Books
+from batchsubmit.queue.ledger import QueueLedger
 from batchsubmit.queue.message import Message, Poison
 from batchsubmit.queue.send import Outgoing, text_attributes
 
@@ -14,16 +14,16 @@ _MOST_REASON_CHARACTERS = 256
 _LONGEST_ABSENCE_SECONDS = 12 * 3600 - 600
 
 
-class PoisonDesk:
+class DeadLetterMover:
     """Disposes of poison. `dead_letters` is None where no dead-letter queue is configured or to be reached."""
 
     def __init__(
         self,
         *,
         dead_letters: Queue | None,
-        books: Books,
-        hand_back: HandBack,
-        removal: Removal,
+        books: QueueLedger,
+        hand_back: MessageReturns,
+        removal: MessageDeletes,
         counters: QueueCounters,
         visibility_seconds: int,
     ) -> None:

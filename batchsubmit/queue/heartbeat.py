@@ -14,10 +14,10 @@ import structlog
 from batchsubmit.core.states import Action
 from batchsubmit.queue.acks import delay_seconds, put_back
 from batchsubmit.queue.client import QueueBusyError
-from batchsubmit.queue.held import Extension, Holding, Place
-from batchsubmit.queue.manifest_message import Expansion
+from batchsubmit.queue.held import Extension, HeldJob, Place
+from batchsubmit.queue.manifest_message import ManifestMessage
 from batchsubmit.queue.message import Message
-from batchsubmit.queue.open import Site
+from batchsubmit.queue.open import QueueParts
 from batchsubmit.queue.send import MOST_ENTRIES
 from batchsubmit.queue.settings import overdue
 
@@ -32,10 +32,10 @@ _WHY = {
 }
 
 
-class Keeper:
+class Heartbeat:
     """Watches over one stock."""
 
-    def __init__(self, site: Site, expansions: dict[str, Expansion]) -> None:
+    def __init__(self, site: QueueParts, expansions: dict[str, ManifestMessage]) -> None:
         self._site = site
         self._stock = site.stock
         self._expansions = expansions
@@ -52,7 +52,7 @@ class Keeper:
         self._closing = True
         self._wake.set()
 
-    async def run(self, on_decided: Callable[[Holding], Awaitable[None]], on_ready: Callable[[Holding], None]) -> None:
+    async def run(self, on_decided: Callable[[HeldJob], Awaitable[None]], on_ready: Callable[[HeldJob], None]) -> None:
         """Keep, until closed.
 
         `on_decided` takes a holding whose job turned out to be decided, `on_ready` one whose job may be sent.
@@ -164,7 +164,7 @@ class Keeper:
         return max(first, most)
 
     async def _recheck(
-        self, on_decided: Callable[[Holding], Awaitable[None]], on_ready: Callable[[Holding], None]
+        self, on_decided: Callable[[HeldJob], Awaitable[None]], on_ready: Callable[[HeldJob], None]
     ) -> None:
         """Look again at jobs that somebody else had in hand, and at manifests whose rows are all taken."""
         held_back = self._stock.held_back()
@@ -195,7 +195,7 @@ class Keeper:
 class _BacklogWatch:
     """Warns now and then where the backlog outlasts the queue's retention. An idle worker has none to look at."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: QueueParts) -> None:
         self._site = site
         self._looked_at = site.clock.monotonic()
         self._deleted = site.counters.deleted

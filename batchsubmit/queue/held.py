@@ -38,7 +38,7 @@ class _Held:
     hidden_until: float
 
 
-class Custody:
+class HeldMessages:
     """The messages that this worker has received and not let go of."""
 
     def __init__(self, visibility_seconds: int, *, limit_seconds: float = LIMIT_SECONDS) -> None:
@@ -117,7 +117,7 @@ _SET_ASIDE = frozenset({Place.UNKNOWN, Place.OVER_QUOTA, Place.NOT_READY})
 
 
 @dataclass(slots=True, eq=False)
-class Holding:
+class HeldJob:
     """One job, or one manifest, with its messages by id."""
 
     key: str
@@ -128,39 +128,39 @@ class Holding:
     poison: Poison | None = None
 
 
-class Stock:
+class HeldJobs:
     """All holdings of a worker."""
 
-    def __init__(self, custody: Custody) -> None:
+    def __init__(self, custody: HeldMessages) -> None:
         self.custody = custody
-        self.lanes: dict[str, deque[Holding]] = {}
-        self._by_key: dict[str, Holding] = {}
-        self._by_message: dict[str, Holding] = {}
+        self.lanes: dict[str, deque[HeldJob]] = {}
+        self._by_key: dict[str, HeldJob] = {}
+        self._by_message: dict[str, HeldJob] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Holding]:
+    def __iter__(self) -> Iterator[HeldJob]:
         return iter(list(self._by_key.values()))
 
-    def get(self, key: str) -> Holding | None:
+    def get(self, key: str) -> HeldJob | None:
         """What is held under this key."""
         return self._by_key.get(key)
 
-    def of_message(self, message: str) -> Holding | None:
+    def of_message(self, message: str) -> HeldJob | None:
         """What a message stands for."""
         return self._by_message.get(message)
 
-    def held_back(self) -> list[Holding]:
+    def held_back(self) -> list[HeldJob]:
         """Those whose fate is to be found out."""
         return [each for each in self._by_key.values() if each.place is Place.HELD_BACK]
 
-    def set_aside(self) -> list[Holding]:
+    def set_aside(self) -> list[HeldJob]:
         """Those that can be neither sent nor decided now."""
         return [each for each in self._by_key.values() if each.place in _SET_ASIDE]
 
-    def denied(self) -> list[Holding]:
+    def denied(self) -> list[HeldJob]:
         """Those that the service denied."""
         return [each for each in self._by_key.values() if each.place is Place.DENIED]
 
@@ -168,14 +168,14 @@ class Stock:
         """How many jobs of each lane wait."""
         return {lane: len(holdings) for lane, holdings in self.lanes.items()}
 
-    def take_in(self, holding: Holding, message: Message, at: float) -> None:
+    def take_in(self, holding: HeldJob, message: Message, at: float) -> None:
         """Add a message to what it stands for, in hand already or new."""
         self._by_key.setdefault(holding.key, holding)
         holding.messages[message.id] = message
         self._by_message[message.id] = holding
         self.custody.receive(message.id, message.receipt, at)
 
-    def shelve(self, holding: Holding, *, first: bool = False) -> None:
+    def shelve(self, holding: HeldJob, *, first: bool = False) -> None:
         """Put a job into its lane, at the end or at the head."""
         holding.place = Place.WAITING
         lane = self.lanes.setdefault(holding.lane, deque())
@@ -185,20 +185,20 @@ class Stock:
             lane.append(holding)
         self._count += 1
 
-    def next(self, lane: str) -> Holding:
+    def next(self, lane: str) -> HeldJob:
         """Take the first job of a lane."""
         holding = self.lanes[lane].popleft()
         self._left(holding.lane)
         holding.place = Place.TAKEN
         return holding
 
-    def unshelve(self, holding: Holding) -> None:
+    def unshelve(self, holding: HeldJob) -> None:
         """Take a job out of its lane, wherever it stands there."""
         if holding.place is Place.WAITING:
             self.lanes[holding.lane].remove(holding)
             self._left(holding.lane)
 
-    def last_of_fullest(self, count: int) -> list[Holding]:
+    def last_of_fullest(self, count: int) -> list[HeldJob]:
         """Give up to so many jobs from the end of the lane in which most wait."""
         fullest = max(self.lanes.values(), key=len, default=deque())
         return list(islice(reversed(fullest), count))
@@ -208,7 +208,7 @@ class Stock:
         if not self.lanes[lane]:
             del self.lanes[lane]
 
-    def drop(self, holding: Holding) -> list[Message]:
+    def drop(self, holding: HeldJob) -> list[Message]:
         """Let go of a job; gives its messages, with which something is still to be done."""
         self.unshelve(holding)
         holding.place = Place.GONE

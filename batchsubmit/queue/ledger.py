@@ -7,7 +7,7 @@ from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
 
 
-class Books(Protocol):
+class QueueLedger(Protocol):
     """The ledger, as far as messages are concerned."""
 
     async def standing(self, keys: Sequence[str]) -> Sequence[Action]:

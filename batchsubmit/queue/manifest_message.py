@@ -8,10 +8,10 @@ from batchsubmit.config import Settings
 from batchsubmit.core.states import Action
 from batchsubmit.errors import UsageError
 from batchsubmit.log import get_logger
-from batchsubmit.manifest.check import Inventory, Terms, open_checked_manifest
+from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
 from batchsubmit.manifest.file import FetchError
 from batchsubmit.manifest.source import ManifestDelivery, ManifestSource
-from batchsubmit.queue.ledger import Books
+from batchsubmit.queue.ledger import QueueLedger
 from batchsubmit.queue.message import Pointer, Poison
 from batchsubmit.text import counted
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})
 
 
-class Expansion:
+class ManifestMessage:
     """Manifests that were opened because of one pointer; close it when its jobs are decided."""
 
     def __init__(self, key: str) -> None:
@@ -37,7 +37,7 @@ class Expansion:
         """Take over what is open, to close it."""
         self._stack = stack
 
-    def add(self, source: ManifestSource, inventory: Inventory) -> None:
+    def add(self, source: ManifestSource, inventory: CheckedManifest) -> None:
         """Take in one manifest."""
         self._sources.append((source, inventory.index))
         self.accounts |= inventory.accounts
@@ -72,7 +72,7 @@ class Expansion:
         """Whether rows are still to be taken or under way."""
         return bool(self.under_way or self.waiting_jobs())
 
-    async def is_decided(self, books: Books) -> bool:
+    async def is_decided(self, books: QueueLedger) -> bool:
         """Whether every job is durably decided. Those that were found to be so once are not asked for again."""
         if self.is_busy:
             return False
@@ -88,13 +88,13 @@ class Expansion:
         await self._stack.aclose()
 
 
-async def expand(pointer: Pointer, settings: Settings, *, region: str, books: Books) -> Expansion | Poison:
+async def expand(pointer: Pointer, settings: Settings, *, region: str, books: QueueLedger) -> ManifestMessage | Poison:
     """Open the manifests of a pointer.
 
     Raises FetchError where S3 does not give one now, StoppedError where the ledger can no longer be relied on.
     """
     async with AsyncExitStack() as stack:
-        expansion = Expansion(pointer.key)
+        expansion = ManifestMessage(pointer.key)
         for location in pointer.locations:
             checked = open_checked_manifest(location, settings, region=region, terms=Terms(batch=pointer.batch))
             try:
@@ -117,6 +117,6 @@ async def expand(pointer: Pointer, settings: Settings, *, region: str, books: Bo
         return expansion
 
 
-def _told(inventory: Inventory) -> str:
+def _told(inventory: CheckedManifest) -> str:
     more = inventory.problem_count - 1
     return f"{inventory.problems[0]}" + (f"; and {counted(more, 'more problem')}" if more else "")

@@ -169,7 +169,7 @@ class Poison:
 Judgement: TypeAlias = Request | Pointer | Nothing | Poison
 
 
-class Judge:
+class MessageReader:
     """Reads messages. `batch` is for those that name none. Raises UsageError where the defaults cannot be right."""
 
     def __init__(

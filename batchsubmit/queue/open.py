@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.queue.acks import HandBack, Removal
+from batchsubmit.queue.acks import MessageDeletes, MessageReturns
 from batchsubmit.queue.client import Queue, QueueBusyError, QueueCounters, QueueError, QueueGoneError, open_queue
-from batchsubmit.queue.dead_letters import PoisonDesk
-from batchsubmit.queue.held import Custody, Stock
-from batchsubmit.queue.ledger import Books
+from batchsubmit.queue.dead_letters import DeadLetterMover
+from batchsubmit.queue.held import HeldJobs, HeldMessages
+from batchsubmit.queue.ledger import QueueLedger
 from batchsubmit.queue.settings import Terms, advice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
+class ReachedQueue:
     """A queue that was found to exist: its settings, and its dead-letter queue where that can be reached."""
 
     queue: Queue
@@ -26,28 +26,30 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class QueueParts:
     """The collaborators of intake, keeper and source."""
 
     queue: Queue
     terms: Terms
     settings: Settings
     region: str
-    books: Books
+    books: QueueLedger
     clock: Clock
     counters: QueueCounters
-    stock: Stock
-    removal: Removal
-    hand_back: HandBack
-    poison: PoisonDesk
+    stock: HeldJobs
+    removal: MessageDeletes
+    hand_back: MessageReturns
+    poison: DeadLetterMover
 
 
-def make_site(served: Served, settings: Settings, *, region: str, books: Books, clock: Clock) -> Site:
+def make_parts(
+    served: ReachedQueue, settings: Settings, *, region: str, books: QueueLedger, clock: Clock
+) -> QueueParts:
     """Put the parts together."""
     visibility = settings.worker.visibility_timeout_seconds
-    removal = Removal(served.queue, served.counters)
-    hand_back = HandBack(served.queue, removal, served.counters, visibility)
-    poison = PoisonDesk(
+    removal = MessageDeletes(served.queue, served.counters)
+    hand_back = MessageReturns(served.queue, removal, served.counters, visibility)
+    poison = DeadLetterMover(
         dead_letters=served.dead_letters,
         books=books,
         hand_back=hand_back,
@@ -55,7 +57,7 @@ def make_site(served: Served, settings: Settings, *, region: str, books: Books, 
         counters=served.counters,
         visibility_seconds=visibility,
     )
-    return Site(
+    return QueueParts(
         queue=served.queue,
         terms=served.terms,
         settings=settings,
@@ -63,7 +65,7 @@ def make_site(served: Served, settings: Settings, *, region: str, books: Books, 
         books=books,
         clock=clock,
         counters=served.counters,
-        stock=Stock(Custody(visibility)),
+        stock=HeldJobs(HeldMessages(visibility)),
         removal=removal,
         hand_back=hand_back,
         poison=poison,
@@ -71,7 +73,7 @@ def make_site(served: Served, settings: Settings, *, region: str, books: Books, 
 
 
 @asynccontextmanager
-async def open_served(url: str, settings: Settings, *, region: str) -> AsyncIterator[tuple[Served, list[str]]]:
+async def open_served(url: str, settings: Settings, *, region: str) -> AsyncIterator[tuple[ReachedQueue, list[str]]]:
     """Open a queue; gives it with the advice on its settings.
 
     Raises UsageError where there is no such queue, StoppedError where it cannot be reached or used.
@@ -88,7 +90,7 @@ async def open_served(url: str, settings: Settings, *, region: str) -> AsyncIter
         dead_terms = await dead_letters.terms() if dead_letters is not None else None
         visibility = settings.worker.visibility_timeout_seconds
         words += advice(terms, visibility_seconds=visibility, dead_letter=dead_terms)
-        yield Served(queue=queue, terms=terms, dead_letters=dead_letters, counters=counters), words
+        yield ReachedQueue(queue=queue, terms=terms, dead_letters=dead_letters, counters=counters), words
 
 
 async def _dead_letters(queue: Queue, terms: Terms) -> tuple[Queue | None, list[str]]:

@@ -14,21 +14,25 @@ from batchsubmit.core.states import Action
 from batchsubmit.manifest.file import FetchError
 from batchsubmit.queue.acks import Return, delay_seconds, give_up, is_old, put_back
 from batchsubmit.queue.client import QueueBusyError
-from batchsubmit.queue.held import Holding, Place
-from batchsubmit.queue.manifest_message import Expansion, expand
-from batchsubmit.queue.message import Judge, Message, Nothing, Pointer, Poison, Request
-from batchsubmit.queue.open import Site
+from batchsubmit.queue.held import HeldJob, Place
+from batchsubmit.queue.manifest_message import ManifestMessage, expand
+from batchsubmit.queue.message import Message, MessageReader, Nothing, Pointer, Poison, Request
+from batchsubmit.queue.open import QueueParts
 from batchsubmit.queue.send import MOST_ENTRIES
 
 _SEARCH_SECONDS = 5.0
 """How often ten messages are exchanged while as many are held as may be: 0.4 calls a second beside the heartbeat."""
 
 
-class Intake:
+class Receiver:
     """The receiving loop. `on_change` is called when there is something to take or to look up."""
 
     def __init__(
-        self, site: Site, judge: Judge, expansions: dict[str, Expansion], on_change: Callable[[], None]
+        self,
+        site: QueueParts,
+        judge: MessageReader,
+        expansions: dict[str, ManifestMessage],
+        on_change: Callable[[], None],
     ) -> None:
         self._site = site
         self._judge = judge
@@ -132,7 +136,7 @@ class Intake:
             self._log.info("message.recognised", job=job.key, message=message.id)
             site.removal.add(message.receipt)
             return None
-        holding = Holding(job.key, job.membership, job)
+        holding = HeldJob(job.key, job.membership, job)
         if action is Action.LOOK_UP:
             site.stock.shelve(holding, first=True)  # its slot, if the service has it, is taken already: find out soon
         elif site.hand_back.may_renew and is_old(message, site.terms, site.clock.now().timestamp()):
@@ -145,7 +149,7 @@ class Intake:
     async def _open(self, pointer: Pointer, message: Message, at: float) -> None:
         """Open the manifests of a pointer, or add the message to those that are open."""
         site = self._site
-        holding = site.stock.get(pointer.key) or Holding(pointer.key, "", None, Place.EXPANDED)
+        holding = site.stock.get(pointer.key) or HeldJob(pointer.key, "", None, Place.EXPANDED)
         site.stock.take_in(holding, message, at)
         former = self._expansions.get(pointer.key)
         if former is not None and former.is_busy:

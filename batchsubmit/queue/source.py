@@ -12,27 +12,27 @@ from batchsubmit.core.jobs import Job
 from batchsubmit.core.source import Delivery
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
-from batchsubmit.queue.heartbeat import Keeper
-from batchsubmit.queue.held import Holding, Place
-from batchsubmit.queue.manifest_message import Expansion
-from batchsubmit.queue.message import Judge, Poison
-from batchsubmit.queue.open import Site
-from batchsubmit.queue.receive import Intake
+from batchsubmit.queue.heartbeat import Heartbeat
+from batchsubmit.queue.held import HeldJob, Place
+from batchsubmit.queue.manifest_message import ManifestMessage
+from batchsubmit.queue.message import MessageReader, Poison
+from batchsubmit.queue.open import QueueParts
+from batchsubmit.queue.receive import Receiver
 from batchsubmit.schema.arns import account_of_membership
 
 
 class SqsSource:
     """Hands out the jobs of a queue; use `open`, which also drains it."""
 
-    def __init__(self, site: Site, judge: Judge, on_trouble: Callable[[StoppedError], None]) -> None:
+    def __init__(self, site: QueueParts, judge: MessageReader, on_trouble: Callable[[StoppedError], None]) -> None:
         self._site = site
         self._stock = site.stock
         self._on_trouble = on_trouble
         self._listeners: list[Callable[[], None]] = []
         self._taken: set[str] = set()
-        self._expansions: dict[str, Expansion] = {}
-        self._intake = Intake(site, judge, self._expansions, self._changed)
-        self._keeper = Keeper(site, self._expansions)
+        self._expansions: dict[str, ManifestMessage] = {}
+        self._intake = Receiver(site, judge, self._expansions, self._changed)
+        self._keeper = Heartbeat(site, self._expansions)
 
     def __repr__(self) -> str:
         return f"<SqsSource {self.waiting_jobs()} waiting, {len(self._taken)} taken, {len(self._stock.custody)} held>"
@@ -40,7 +40,7 @@ class SqsSource:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, site: Site, judge: Judge, on_trouble: Callable[[StoppedError], None]
+        cls, site: QueueParts, judge: MessageReader, on_trouble: Callable[[StoppedError], None]
     ) -> AsyncIterator["SqsSource"]:
         """Begin to receive; at the end await the poll under way, hand back what was not taken and delete what is done.
 
@@ -180,17 +180,17 @@ class SqsSource:
         for expansion in self._expansions.values():
             expansion.reinstate(key)
 
-    def _ready(self, holding: Holding) -> None:
+    def _ready(self, holding: HeldJob) -> None:
         if holding.key not in self._taken:
             self._stock.shelve(holding, first=True)
             self._changed()
 
-    async def _finish(self, holding: Holding) -> None:
+    async def _finish(self, holding: HeldJob) -> None:
         """Take leave of a job that somebody else decided."""
         self._site.counters.recognised += holding.job is not None
         self._delete(holding)
 
-    def _delete(self, holding: Holding) -> None:
+    def _delete(self, holding: HeldJob) -> None:
         for message in self._stock.drop(holding):
             self._site.removal.add(message.receipt)
 
@@ -202,19 +202,19 @@ class SqsSource:
             self._delete(holding)
         self._intake.wake()
 
-    def put_back(self, holding: Holding) -> None:
+    def put_back(self, holding: HeldJob) -> None:
         """A job that was taken goes back to the head of its lane."""
         self._taken.discard(holding.key)
         self._stock.shelve(holding, first=True)
 
-    def set_aside(self, holding: Holding, place: Place) -> None:
+    def set_aside(self, holding: HeldJob, place: Place) -> None:
         """A job that was taken can be neither sent nor decided now: its messages go back for long, or with all."""
         self._taken.discard(holding.key)
         if not self._intake.is_closing:
             holding.place = place
             self._keeper.wake()
 
-    def dead_letter(self, holding: Holding, code: str, message: str) -> None:
+    def dead_letter(self, holding: HeldJob, code: str, message: str) -> None:
         """The service denied a job that was taken: its messages go to the dead-letter queue, or back for long."""
         self._taken.discard(holding.key)
         job = holding.job
@@ -231,7 +231,7 @@ class SqsSource:
 class _MessageDelivery:
     """The job of one message, or of several."""
 
-    def __init__(self, source: SqsSource, holding: Holding, job: Job) -> None:
+    def __init__(self, source: SqsSource, holding: HeldJob, job: Job) -> None:
         self.job = job
         self._source = source
         self._holding = holding
@@ -269,7 +269,7 @@ class _MessageDelivery:
 class _RowDelivery:
     """The job of one row of a manifest that a message points to."""
 
-    def __init__(self, source: SqsSource, expansion: Expansion, row: Delivery) -> None:
+    def __init__(self, source: SqsSource, expansion: ManifestMessage, row: Delivery) -> None:
         self.job = row.job
         self._source = source
         self._expansion = expansion

@@ -20,7 +20,7 @@ import msgspec
 from batchsubmit.clock import timestamp
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import UsageError
-from batchsubmit.report.timeline import Chronicle, History
+from batchsubmit.report.timeline import History, TimelineBuilder
 from batchsubmit.report.waits import Cause
 
 Value = str | int | float | None | tuple[str, ...]
@@ -63,7 +63,7 @@ _CODE_COUNTS = frozenset({Phase.FAILED, Phase.REFUSED, Phase.FINISHED})
 _MESSAGE_COUNTS = frozenset({Phase.FAILED, Phase.FINISHED, Phase.UNKNOWN})
 
 
-def export_rows(chronicle: Chronicle) -> Iterator[tuple[Value, ...]]:
+def export_rows(chronicle: TimelineBuilder) -> Iterator[tuple[Value, ...]]:
     """Give each job's values, in the order of `COLUMNS`."""
     for history in chronicle.histories():
         yield _row(history, chronicle.batch_of(history))

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from batchsubmit.core.jobs import Event, Finished, JobEvent, JobRejected, RunEnded, RunStarted, Submitted
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState, Phase, end_words
 from batchsubmit.forecast import Progress
 
@@ -63,7 +63,7 @@ class Live:
     """The fold of a ledger, with the counts and rates that a person beside a run looks for."""
 
     def __init__(self) -> None:
-        self.book = Book()
+        self.book = LedgerState()
         self.progress = Progress()
         self.failures: deque[Failure] = deque(maxlen=_FAILURES_KEPT)
         self.failure_count = 0

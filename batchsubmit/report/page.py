@@ -23,7 +23,7 @@ from batchsubmit.report import units as amounts
 from batchsubmit.report.export import reason_of
 from batchsubmit.report.headline import asked, has_alarm, headline
 from batchsubmit.report.stats import Fate, Figures, model_name, spreads
-from batchsubmit.report.timeline import Chronicle, History
+from batchsubmit.report.timeline import History, TimelineBuilder
 from batchsubmit.report.waits import Cause
 
 MOST_LISTED = 150_000
@@ -132,7 +132,7 @@ class Setting:
     remarks: tuple[str, ...] = ()
 
 
-def page_parts(chronicle: Chronicle, setting: Setting) -> Iterator[str]:
+def page_parts(chronicle: TimelineBuilder, setting: Setting) -> Iterator[str]:
     """Write the page, part by part."""
     return make_page(chronicle, setting).parts()
 
@@ -167,7 +167,7 @@ class Page:
         }
 
 
-def make_page(chronicle: Chronicle, setting: Setting) -> Page:
+def make_page(chronicle: TimelineBuilder, setting: Setting) -> Page:
     """Gather all that a page has."""
     return Page(_context(chronicle, setting))
 
@@ -191,7 +191,7 @@ def _rendered(context: dict[str, Any]) -> Iterator[str]:
     yield from environment.get_template("page.html.j2").generate(context)
 
 
-def _context(chronicle: Chronicle, setting: Setting) -> dict[str, Any]:
+def _context(chronicle: TimelineBuilder, setting: Setting) -> dict[str, Any]:
     begin = chronicle.runs[0].began_at if chronicle.runs else setting.made_at
     end = max(chronicle.last_at or begin, begin)
     figures, table = Figures(chronicle), JobTable(begin)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from batchsubmit.core.states import Phase
 from batchsubmit.report.course import Course, peak_running, quota_steps, used_slot_seconds
 from batchsubmit.report.failures import Reasons
-from batchsubmit.report.timeline import Chronicle, History
+from batchsubmit.report.timeline import History, TimelineBuilder
 from batchsubmit.report.waits import Cause
 
 _RECENT_SHARE = 1 / 3
@@ -37,7 +37,7 @@ class Outlook:
 
 
 def outlook(
-    chronicle: Chronicle,
+    chronicle: TimelineBuilder,
     *,
     decided: int,
     waiting: int,
@@ -64,7 +64,7 @@ def outlook(
     )
 
 
-def _left_over(chronicle: Chronicle, decided: int, waiting: int) -> tuple[int, bool]:
+def _left_over(chronicle: TimelineBuilder, decided: int, waiting: int) -> tuple[int, bool]:
     """The last run says it at its end; while it runs, and after a crash, the manifest's rows do."""
     if not chronicle.runs:
         return waiting, False
@@ -147,7 +147,7 @@ class SlotUse:
 class Figures:
     """Gathers job by job with `add`; then everything may be read, `outlook` and `slot_use` too."""
 
-    chronicle: Chronicle
+    chronicle: TimelineBuilder
     fates: Counter[Fate] = field(default_factory=Counter)
     by_membership: dict[str, Counter[Fate]] = field(default_factory=dict)
     course: Course = field(default_factory=Course)

@@ -164,7 +164,7 @@ class _Track(msgspec.Struct, array_like=True, gc=False):
 _Record = bytes | tuple[JobState, _Track]
 
 
-class Chronicle:
+class TimelineBuilder:
     """All that a ledger tells: its jobs in the order of their first event, its runs, the quotas they learned."""
 
     def __init__(self) -> None:

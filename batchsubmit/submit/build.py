@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from batchsubmit.cleanrooms.api import JobsApi, ResourcesApi
 from batchsubmit.cleanrooms.quotas import Quotas
-from batchsubmit.cleanrooms.reads import Catalog, Resources
+from batchsubmit.cleanrooms.reads import JobReads, Resources
 from batchsubmit.config import RateSettings, Settings
 from batchsubmit.core.source import Source
 from batchsubmit.ledger.claims import Claims
@@ -16,9 +16,9 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.slots import Durations, Slots
 from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.inputs import Inputs
-from batchsubmit.submit.job_run import Crew, Limits
+from batchsubmit.submit.job_run import EngineParts, Limits
 from batchsubmit.submit.lookup import Lookup
-from batchsubmit.submit.poller import Watcher
+from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop
 from batchsubmit.submit.submitter import Submitter
@@ -32,14 +32,14 @@ disk, before its call or after. On a disk that takes its time that is a sixth mo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gates:
+class RateGates:
     """The pace of the calls that start jobs, and that of reads, each with its own throttling."""
 
     starts: RateGate
     reads: RateGate
 
     @classmethod
-    def of(cls, rate: RateSettings, stop: Stop) -> "Gates":
+    def of(cls, rate: RateSettings, stop: Stop) -> "RateGates":
         """Make the gates of a run; nobody waits at them once it is asked to stop."""
         starts = RateGate(Pace(rate.max_per_second))
         reads = RateGate(Pace(rate.reads_per_second, least_per_second=_LEAST_READS_PER_SECOND))
@@ -49,7 +49,7 @@ class Gates:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class EngineContext:
     """What machinery is built into: nothing of it ends with one source.
 
     Without `resources`, no job waits for its inputs.
@@ -59,20 +59,20 @@ class Surroundings:
     api: JobsApi
     recorder: Recorder
     stop: Stop
-    gates: Gates
+    gates: RateGates
     resources: ResourcesApi | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Works:
+class BuiltEngine:
     """The machinery around one source; `engine.run` sets it going."""
 
     slots: Slots
-    watcher: Watcher
+    watcher: Poller
     engine: Engine
 
 
-class Machinery:
+class EngineBuilder:
     """Builds works. What is learned of the service's pace and of jobs' running times is kept between them.
 
     `quotas` are what Service Quotas told, if it was asked.
@@ -80,7 +80,7 @@ class Machinery:
 
     def __init__(
         self,
-        surroundings: Surroundings,
+        surroundings: EngineContext,
         *,
         retry_failed: bool = False,
         resubmit_unknown: bool = False,
@@ -91,7 +91,7 @@ class Machinery:
         self._retry_failed = retry_failed
         self._durations = Durations()
         settings, stop = surroundings.settings, surroundings.stop
-        self._catalog = Catalog(surroundings.api, settings.retry, gate=surroundings.gates.reads, sleep=stop.pause)
+        self._catalog = JobReads(surroundings.api, settings.retry, gate=surroundings.gates.reads, sleep=stop.pause)
         self._limits = Limits(
             in_hand=_JOBS_A_CALL * settings.submit.concurrency,
             max_attempts=settings.retry.max_attempts,
@@ -101,22 +101,22 @@ class Machinery:
             most_hold_seconds=settings.slots.max_poll_seconds,
         )
 
-    def around(self, source: Source, *, account_of: Callable[[str], str], follows: bool = False) -> Works:
+    def around(self, source: Source, *, account_of: Callable[[str], str], follows: bool = False) -> BuiltEngine:
         """Build the works for a source; `account_of` tells a membership's account ("" where it is not known).
 
         Those that follow go on until the last job of ours has ended.
         """
         slots = self._slots(account_of, follows=follows)
-        crew = self._crew(slots, follows=follows)
+        engine_parts = self._engine_parts(slots, follows=follows)
         engine = Engine(
             source=source,
-            crew=crew,
+            engine_parts=engine_parts,
             slots=slots,
             stop=self._around.stop,
             clock=self._around.recorder.clock,
             limits=self._limits,
         )
-        return Works(slots=slots, watcher=crew.watcher, engine=engine)
+        return BuiltEngine(slots=slots, watcher=engine_parts.watcher, engine=engine)
 
     def _slots(self, account_of: Callable[[str], str], *, follows: bool) -> Slots:
         slots = Slots(self._around.settings.slots, self._durations, account_of=account_of, follows=follows)
@@ -124,9 +124,9 @@ class Machinery:
         slots.told(per_membership=told.per_membership, per_account=told.per_account, now=now)
         return slots
 
-    def _crew(self, slots: Slots, *, follows: bool) -> Crew:
+    def _engine_parts(self, slots: Slots, *, follows: bool) -> EngineParts:
         settings, recorder, stop = self._around.settings, self._around.recorder, self._around.stop
-        return Crew(
+        return EngineParts(
             submitter=Submitter(
                 api=self._around.api,
                 recorder=recorder,
@@ -136,7 +136,7 @@ class Machinery:
                 concurrency=settings.submit.concurrency,
             ),
             lookup=Lookup(catalog=self._catalog, recorder=recorder, settings=settings.lookup, stop=stop),
-            watcher=Watcher(
+            watcher=Poller(
                 catalog=self._catalog,
                 recorder=recorder,
                 slots=slots,

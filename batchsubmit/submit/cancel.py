@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from batchsubmit.advice import forbidden_words
 from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobsApi
-from batchsubmit.cleanrooms.reads import Catalog, ReadError
+from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import timestamp
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import (
@@ -72,7 +72,7 @@ def standing(status: str) -> Standing:
     return Standing.RUNNING if status in RUNNING_STATUSES else Standing.ENDED
 
 
-async def look(catalog: Catalog, states: Iterable[JobState]) -> dict[Standing, list[JobState]]:
+async def look(catalog: JobReads, states: Iterable[JobState]) -> dict[Standing, list[JobState]]:
     """Ask the service where these jobs stand; one that List does not show (yet) is asked for by its ARN.
 
     A job that the service does not have at all is left out. Raises ReadError.
@@ -90,7 +90,7 @@ async def look(catalog: Catalog, states: Iterable[JobState]) -> dict[Standing, l
     return found
 
 
-async def _status(catalog: Catalog, state: JobState) -> str:
+async def _status(catalog: JobReads, state: JobState) -> str:
     try:
         return (await catalog.details(state.membership, state.arn)).status
     except ReadError as exc:
@@ -102,7 +102,7 @@ async def _status(catalog: Catalog, state: JobState) -> str:
 class Canceller:
     """Asks the service to end jobs; `refused` has those that it will not end, with its words."""
 
-    def __init__(self, *, api: JobsApi, catalog: Catalog, gate: RateGate, policies: RetryPolicies, stop: Stop) -> None:
+    def __init__(self, *, api: JobsApi, catalog: JobReads, gate: RateGate, policies: RetryPolicies, stop: Stop) -> None:
         self._api = api
         self._catalog = catalog
         self._gate = gate
@@ -167,7 +167,7 @@ class Canceller:
 class Ends:
     """Waits until cancelled jobs have ended, and writes down how. It looks at those jobs, and at nothing else."""
 
-    def __init__(self, *, catalog: Catalog, recorder: Recorder, slots: SlotSettings, stop: Stop) -> None:
+    def __init__(self, *, catalog: JobReads, recorder: Recorder, slots: SlotSettings, stop: Stop) -> None:
         self._catalog = catalog
         self._recorder = recorder
         self._slots = slots

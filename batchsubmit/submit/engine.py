@@ -14,8 +14,8 @@ from batchsubmit.core.source import Delivery, Source
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError
 from batchsubmit.slots import Poll, Slots, Ticket
-from batchsubmit.submit.in_progress import UnderWay
-from batchsubmit.submit.job_run import Carrier, Crew, Limits, Settler
+from batchsubmit.submit.in_progress import InProgress
+from batchsubmit.submit.job_run import EngineParts, JobRunner, Limits, UnknownJobs
 from batchsubmit.submit.refusals import Holds
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -23,21 +23,31 @@ from batchsubmit.submit.stopping import Stop, StopReason
 class Engine:
     """One run over one source."""
 
-    def __init__(self, *, source: Source, crew: Crew, slots: Slots, stop: Stop, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self, *, source: Source, engine_parts: EngineParts, slots: Slots, stop: Stop, clock: Clock, limits: Limits
+    ) -> None:
         self._source = source
-        self._watcher = crew.watcher
-        self._inputs = crew.inputs
+        self._watcher = engine_parts.watcher
+        self._inputs = engine_parts.inputs
         self._slots = slots
         self._stop = stop
         self._clock = clock
         self._most_in_hand = limits.in_hand
-        self._doing = doing = UnderWay(stop)
+        self._doing = doing = InProgress(stop)
         self._holds = Holds(first_seconds=limits.first_hold_seconds, most_seconds=limits.most_hold_seconds)
-        carrier = Carrier(
-            crew=crew, slots=slots, stop=stop, clock=clock, limits=limits, under_way=doing, holds=self._holds
+        carrier = JobRunner(
+            engine_parts=engine_parts,
+            slots=slots,
+            stop=stop,
+            clock=clock,
+            limits=limits,
+            under_way=doing,
+            holds=self._holds,
         )
         self._carrier = carrier
-        self._settler = Settler(source=source, crew=crew, carrier=carrier, stop=stop, limits=limits, under_way=doing)
+        self._settler = UnknownJobs(
+            source=source, engine_parts=engine_parts, carrier=carrier, stop=stop, limits=limits, under_way=doing
+        )
 
     def __repr__(self) -> str:
         return f"<Engine {self.under_way} under way, {self._source.waiting_jobs()} waiting, {self._stop!r}>"

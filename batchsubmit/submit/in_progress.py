@@ -9,7 +9,7 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.submit.stopping import Stop, StopReason
 
 
-class UnderWay:
+class InProgress:
     """Counts of what goes on; `undecided` is the reason by key for jobs that stay unknown."""
 
     def __init__(self, stop: Stop) -> None:

@@ -16,7 +16,7 @@ from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import Job, Rejected
 from batchsubmit.core.source import Delivery
 from batchsubmit.log import get_logger
-from batchsubmit.submit.in_progress import UnderWay
+from batchsubmit.submit.in_progress import InProgress
 from batchsubmit.submit.stopping import Stop
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Inputs:
                 return Rejected("InputUnusable", words.rstrip(": "))
         return None
 
-    def keep(self, delivery: Delivery, tasks: asyncio.TaskGroup, doing: UnderWay) -> bool:
+    def keep(self, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> bool:
         """Keep a job that has to wait, and see to it that it is taken again in time; False where it need not wait."""
         for each in inputs_of(delivery.job.request):
             known = self._known.get(each)
@@ -94,19 +94,19 @@ class Inputs:
                 return True
         return False
 
-    def _look_first(self, wanted: Input, delivery: Delivery, tasks: asyncio.TaskGroup, doing: UnderWay) -> None:
+    def _look_first(self, wanted: Input, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> None:
         waiting = self._first_looks.setdefault(wanted, [])
         waiting.append(delivery)
         if len(waiting) == 1:
             tasks.create_task(self._first_look(wanted, doing), name=f"look at {wanted}")
 
-    async def _first_look(self, wanted: Input, doing: UnderWay) -> None:
+    async def _first_look(self, wanted: Input, doing: InProgress) -> None:
         with doing.looking_up():
             await self._look(wanted)
             for delivery in reversed(self._first_looks.pop(wanted)):
                 delivery.released()
 
-    def _put_aside(self, wanted: Input, delivery: Delivery, tasks: asyncio.TaskGroup, doing: UnderWay) -> None:
+    def _put_aside(self, wanted: Input, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> None:
         release = delivery.put_aside()
         if release is None:
             return
@@ -115,7 +115,7 @@ class Inputs:
         if len(waiting) == 1:
             tasks.create_task(self._poll(wanted, doing), name=f"wait for {wanted}")
 
-    async def _poll(self, wanted: Input, doing: UnderWay) -> None:
+    async def _poll(self, wanted: Input, doing: InProgress) -> None:
         """Look at an input at growing intervals until it is no longer being created, then let its jobs go on."""
         pause = self._least_pause
         with doing.looking_up():

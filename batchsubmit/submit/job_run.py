@@ -20,10 +20,10 @@ from batchsubmit.ledger.base import Taken
 from batchsubmit.ledger.claims import Claims, Held
 from batchsubmit.log import get_logger
 from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
-from batchsubmit.submit.in_progress import UnderWay
+from batchsubmit.submit.in_progress import InProgress
 from batchsubmit.submit.inputs import Inputs
 from batchsubmit.submit.lookup import Finding, Found, Lookup, NotThere, Undecided
-from batchsubmit.submit.poller import Watcher
+from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.refusals import Denials, Holds, quota_words
 from batchsubmit.submit.stopping import Stop, StopReason
 from batchsubmit.submit.submitter import GivenUp, Submission, Submitter, Withdrawn
@@ -46,31 +46,31 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crew:
+class EngineParts:
     """Those who do the work of an engine, each one part of it."""
 
     submitter: Submitter
     lookup: Lookup
-    watcher: Watcher
+    watcher: Poller
     claims: Claims
     inputs: Inputs | None = None
 
 
-class Carrier:
+class JobRunner:
     """Sees deliveries through, any number at a time."""
 
     def __init__(
         self,
         *,
-        crew: Crew,
+        engine_parts: EngineParts,
         slots: Slots,
         stop: Stop,
         clock: Clock,
         limits: Limits,
-        under_way: UnderWay,
+        under_way: InProgress,
         holds: Holds,
     ) -> None:
-        self._crew = crew
+        self._engine_parts = engine_parts
         self._slots = slots
         self._stop = stop
         self._clock = clock
@@ -101,7 +101,7 @@ class Carrier:
         """Take a job in hand; None where the ledger cannot be relied on, and the run stops."""
         held: Held | Taken | None = None
         with self._under_way.stopping_on_ledger_trouble():
-            held = await self._crew.claims.take(key)
+            held = await self._engine_parts.claims.take(key)
         return held  # noqa: RET504 (mypy does not see that the block above may be left early)
 
     @contextmanager
@@ -110,13 +110,13 @@ class Carrier:
         try:
             yield
         finally:
-            self._crew.claims.let_go(key)
+            self._engine_parts.claims.let_go(key)
 
     async def find(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
         """Ask the service what became of a call without an answer."""
         finding: Finding = Undecided("the ledger cannot be written")
         with self._under_way.looking_up(), self._under_way.stopping_on_ledger_trouble():
-            finding = await self._crew.lookup.resolve(key, request, tasks)
+            finding = await self._engine_parts.lookup.resolve(key, request, tasks)
         return finding  # noqa: RET504 (the same)
 
     async def _leave_or_look_up(self, delivery: Delivery, action: Action, tasks: asyncio.TaskGroup) -> None:
@@ -125,7 +125,7 @@ class Carrier:
             self._under_way.undecided.pop(delivery.job.key, None)
         match action:
             case Action.NOTHING:
-                self._crew.watcher.follow(delivery.job.key)
+                self._engine_parts.watcher.follow(delivery.job.key)
                 delivery.done()
             case Action.LEAVE_FAILED:
                 delivery.failed()
@@ -209,7 +209,7 @@ class Carrier:
     async def _reject(self, delivery: Delivery, refusal: Rejected | Denied) -> None:
         """Record that a job in hand failed for good, unless another worker has it by now."""
         with self._under_way.stopping_on_ledger_trouble():
-            is_ours = await self._crew.submitter.fail(delivery.job, refusal)
+            is_ours = await self._engine_parts.submitter.fail(delivery.job, refusal)
             (delivery.failed if is_ours else delivery.released)()
 
     def stop_for_denials(self) -> None:
@@ -232,7 +232,7 @@ class Carrier:
 
     async def _submitted(self, job: Job) -> Submission:
         """Make the attempts, unless an input of the job is known to be one that can not be used."""
-        submitter, inputs = self._crew.submitter, self._crew.inputs
+        submitter, inputs = self._engine_parts.submitter, self._engine_parts.inputs
         refusal = inputs.refusal(job) if inputs else None
         if refusal is None:
             return await submitter.submit(job)
@@ -261,7 +261,7 @@ class Carrier:
             case NotThere():
                 await self._try_again(delivery)
             case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
-                self._crew.claims.send_again(job.key)
+                self._engine_parts.claims.send_again(job.key)
                 await self._try_again(delivery)
             case Undecided(is_lost=True):
                 delivery.released()  # another worker has it: ask that one, in a while, what became of it
@@ -287,14 +287,21 @@ def _running(job: Job, arn: str, now: float) -> RunningJob:
     return RunningJob(arn=arn, key=job.key, kind=kind, began_at=now, seen_at=now)
 
 
-class Settler:
+class UnknownJobs:
     """Settles what was left unknown; what is not there goes back to the source."""
 
     def __init__(
-        self, *, source: Source, crew: Crew, carrier: Carrier, stop: Stop, limits: Limits, under_way: UnderWay
+        self,
+        *,
+        source: Source,
+        engine_parts: EngineParts,
+        carrier: JobRunner,
+        stop: Stop,
+        limits: Limits,
+        under_way: InProgress,
     ) -> None:
         self._source = source
-        self._crew = crew
+        self._engine_parts = engine_parts
         self._carrier = carrier
         self._stop = stop
         self._limits = limits
@@ -329,15 +336,15 @@ class Settler:
         if action is Action.LOOK_UP:
             finding = await self._carrier.find(key, request, tasks)
         elif action is not Action.SUBMIT:
-            self._crew.watcher.follow(key)
+            self._engine_parts.watcher.follow(key)
             return
         match finding:
             case Found():
-                self._crew.watcher.follow(key)
+                self._engine_parts.watcher.follow(key)
             case NotThere():
                 self._source.reinstate(key)
             case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
-                self._crew.claims.send_again(key)
+                self._engine_parts.claims.send_again(key)
                 self._source.reinstate(key)
             case Undecided(reason):
                 self._under_way.undecided[key] = reason

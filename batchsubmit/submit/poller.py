@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobSummary
-from batchsubmit.cleanrooms.reads import Catalog, ReadError
+from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import Finished
 from batchsubmit.core.states import JobState, Phase
@@ -27,7 +27,7 @@ _FIRST_MOST = 200
 class Ends:
     """One run's record of ends."""
 
-    def __init__(self, catalog: Catalog, recorder: Recorder) -> None:
+    def __init__(self, catalog: JobReads, recorder: Recorder) -> None:
         self._catalog = catalog
         self._recorder = recorder
         self._looked_at: dict[str, datetime] = {}
@@ -86,10 +86,10 @@ class Ends:
         )
 
 
-class Watcher:
+class Poller:
     """One run's eyes. With `follows`, what cannot be seen stops the run; else slots are found by tries instead."""
 
-    def __init__(self, *, catalog: Catalog, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
+    def __init__(self, *, catalog: JobReads, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
         self._catalog = catalog
         self._recorder = recorder
         self._slots = slots

@@ -203,7 +203,7 @@ def sweep(jobs: int, seed: int, folder: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class QueueParts:
     """What the speed is measured on, each server a process."""
 
     table: LocalAws
@@ -212,12 +212,12 @@ class Site:
     folder: Path
 
 
-def speed(workers: int, jobs: int, site: Site) -> dict[str, float]:
+def speed(workers: int, jobs: int, site: QueueParts) -> dict[str, float]:
     """Let so many workers empty a queue; gives jobs a second, and what workers and table use of a core for a job."""
     site.service.reset()
-    with fleet(site.table, site.queues.url, site.service.url, site.folder, site.queues) as crew:
-        processes = [crew.begin() for _ in range(workers)]
-        crew.queue.put(*(request(number) for number in range(jobs)), DelaySeconds=START_SECONDS)
+    with fleet(site.table, site.queues.url, site.service.url, site.folder, site.queues) as program:
+        processes = [program.begin() for _ in range(workers)]
+        program.queue.put(*(request(number) for number in range(jobs)), DelaySeconds=START_SECONDS)
         until(lambda: len(site.service.times()) > 0)
         pids = [site.table.pid, *(each.pid for each in processes)]
         before = list(map(_cpu_seconds, pids))
@@ -242,10 +242,14 @@ def idle(folder: Path) -> None:
     """Let a worker wait at an empty queue, and print what that costs."""
     port = free_port()
     usual = {"wait_seconds": 20, "visibility_timeout_seconds": 300, "metrics_port": port}
-    with local_aws(folder) as aws, minimal_server() as service, fleet(aws, aws.url, service.url, folder) as crew:
-        crew.environment |= {f"BATCHSUBMIT_WORKER__{name.upper()}": str(value) for name, value in usual.items()}
-        crew.environment |= {"BATCHSUBMIT_LEDGER__LEASE_SECONDS": "120"}
-        worker = crew.begin()
+    with (
+        local_aws(folder) as aws,
+        minimal_server() as service,
+        fleet(aws, aws.url, service.url, folder) as program,
+    ):
+        program.environment |= {f"BATCHSUBMIT_WORKER__{name.upper()}": str(value) for name, value in usual.items()}
+        program.environment |= {"BATCHSUBMIT_LEDGER__LEASE_SECONDS": "120"}
+        worker = program.begin()
         time.sleep(START_SECONDS)
         used, polls = _cpu_seconds(worker.pid), _polls(port)
         time.sleep(IDLE_SECONDS)
@@ -274,7 +278,7 @@ def measure_speed(jobs: int, runs: int, folder: Path) -> None:
         local_aws(folder, script=QUICK_MINISTACK) as queues,
         minimal_server() as service,
     ):
-        site = Site(table, queues, service, folder)
+        site = QueueParts(table, queues, service, folder)
         crews = {f"{size} worker{'s' if size > 1 else ''}": size for size in (1, 2, 4)}
         alternatives = {name: lambda size=size: speed(size, jobs, site) for name, size in crews.items()}
         measured = alternate(alternatives, runs=runs, warm_ups=1)

@@ -10,7 +10,7 @@ from browser import Page, find_chromium, open_browser
 from nights import HOSTILE, Night
 
 from batchsubmit.report.page import Setting, page_parts
-from batchsubmit.report.timeline import Chronicle
+from batchsubmit.report.timeline import TimelineBuilder
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium on this machine")
 
@@ -21,7 +21,7 @@ NAMES = f"{ROWS}.map((row) => row.querySelector('th button').textContent)"
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a night with some of everything."""
-    chronicle = Chronicle.of(Night(jobs=600, hostile=HOSTILE, rows=640).events())
+    chronicle = TimelineBuilder.of(Night(jobs=600, hostile=HOSTILE, rows=640).events())
     setting = Setting(ledger="night.ledger.jsonl", made_at=(chronicle.last_at or 0) + 3600)
     target = tmp_path_factory.mktemp("report") / "night.html"
     target.write_text("".join(page_parts(chronicle, setting)), encoding="utf-8")

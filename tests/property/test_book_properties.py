@@ -17,7 +17,7 @@ from batchsubmit.core.jobs import (
     Unknown,
     key_text,
 )
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
 
 KEYS = [
@@ -66,7 +66,7 @@ def events(draw: st.DrawFn) -> JobEvent:
 @given(st.lists(events(), max_size=40))
 def test_a_book_is_the_fold_of_its_events(history: list[JobEvent]) -> None:
     """Every job, every field, whatever can be packed and whatever cannot."""
-    book, plain = Book(), dict[str, JobState]()
+    book, plain = LedgerState(), dict[str, JobState]()
     for event in history:
         book.apply(event)
         plain[event.job] = fold(plain.get(event.job), event)
@@ -85,7 +85,7 @@ def test_a_book_is_the_fold_of_its_events(history: list[JobEvent]) -> None:
 @given(st.lists(events(), min_size=1, max_size=20), st.integers(0, 19))
 def test_an_intent_that_was_not_written_is_taken_back(history: list[JobEvent], at: int) -> None:
     """The job stands as it did before, packed or not, or is unknown again."""
-    book = Book()
+    book = LedgerState()
     for event in history:
         book.apply(event)
     job = history[at % len(history)].job
@@ -119,7 +119,7 @@ def test_a_packed_state_keeps_every_field() -> None:
         "duplicates": (),
     }
     assert set(values) == set(JobState.__struct_fields__)
-    state, book = JobState(**values), Book()
+    state, book = JobState(**values), LedgerState()
     book.restore(state.job, state)
     assert book.get(state.job) == state
 
@@ -130,7 +130,7 @@ def test_an_arn_is_kept_letter_for_letter() -> None:
         state = JobState(
             job=KEYS[0], membership="m", name="n", phase=Phase.SUBMITTED, attempt=1, since=TIMES[1], arn=arn
         )
-        book = Book()
+        book = LedgerState()
         book.restore(state.job, state)
         assert book.get(state.job) == state
 
@@ -138,7 +138,7 @@ def test_an_arn_is_kept_letter_for_letter() -> None:
 def test_a_decided_job_takes_little_memory() -> None:
     """A million of them must fit beside all else; as objects they would take a gigabyte."""
     tracemalloc.start()
-    book = Book()
+    book = LedgerState()
     for number in range(10_000):
         job = {"at": TIMES[0], "job": key_text(number.to_bytes(16, "big")), "membership": "m", "name": f"job-{number}"}
         book.apply(Intent(**job, attempt=1, trained_model="model"))

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from strategies import CsvManifest, csv_manifests, valid_requests
 
 from batchsubmit.manifest.check import open_reader
-from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader, Row
 from batchsubmit.schema import RequestChecker
 
 
 def reader_of(data: bytes, manifest_format: str = "csv", defaults: dict[str, Any] | None = None) -> Reader:
     """A reader over bytes."""
-    spooled = Spooled(label="m", format=manifest_format, sha256="", file=io.BytesIO(data))  # type: ignore[arg-type]
+    spooled = ManifestFile(label="m", format=manifest_format, sha256="", file=io.BytesIO(data))  # type: ignore[arg-type]
     return open_reader(spooled, defaults=defaults or {}, checker=RequestChecker())
 
 

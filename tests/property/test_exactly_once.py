@@ -22,7 +22,7 @@ from strategies import MEMBERSHIP
 from virtual import SlowLedger, Wire
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import Catalog
+from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.core.jobs import (
     Conflicted,
@@ -41,16 +41,16 @@ from batchsubmit.core.jobs import (
 from batchsubmit.core.states import Phase, decide
 from batchsubmit.ledger.claims import Claims
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
-from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker, canonical
 from batchsubmit.slots import Durations, Slots
 from batchsubmit.submit.engine import Engine
-from batchsubmit.submit.job_run import Crew, Limits
+from batchsubmit.submit.job_run import EngineParts, Limits
 from batchsubmit.submit.lookup import Lookup
-from batchsubmit.submit.poller import Watcher
+from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 from batchsubmit.submit.submitter import Submitter
@@ -154,7 +154,7 @@ class Process:
     async def _run(self, world: "ExactlyOnce", *, retry_failed: bool) -> None:
         ledger, stop, clock = world.ledger, self.stop, world.clock
         text = "".join(json.dumps(row) + "\n" for row in world.rows)
-        spooled = Spooled(label="jobs.jsonl", format="jsonl", sha256="0", file=io.BytesIO(text.encode()))
+        spooled = ManifestFile(label="jobs.jsonl", format="jsonl", sha256="0", file=io.BytesIO(text.encode()))
         reader = open_reader(spooled, defaults={}, checker=CHECKER)
         inventory = take_inventory(reader, Terms(allow_duplicates=True))
         assert not inventory.problems
@@ -162,7 +162,7 @@ class Process:
         gate = RateGate(SteadyPace(0), monotonic=clock.monotonic)
         stop.on_request(gate.close)
         policies = RetryPolicies(RETRY, sleep=stop.pause)
-        catalog = Catalog(self.wire, RETRY, sleep=stop.pause)
+        catalog = JobReads(self.wire, RETRY, sleep=stop.pause)
         slots = Slots(SlotSettings(min_poll_seconds=0.5, max_poll_seconds=2), Durations())
         engine = Engine(
             source=ManifestSource(
@@ -171,7 +171,7 @@ class Process:
                 batch="",
                 decision=lambda key: decide(ledger.book.get(key), retry_failed=retry_failed),
             ),
-            crew=Crew(
+            engine_parts=EngineParts(
                 submitter=Submitter(
                     api=self.wire, recorder=recorder, gate=gate, policies=policies, stop=stop, concurrency=32
                 ),
@@ -182,7 +182,7 @@ class Process:
                     stop=stop,
                 ),
                 claims=Claims(ledger, retry_failed=retry_failed),
-                watcher=Watcher(
+                watcher=Poller(
                     catalog=catalog,
                     recorder=recorder,
                     slots=slots,

@@ -214,12 +214,12 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def trouble(world: World, crew: dict[str, "asyncio.Task[None]"]) -> None:
+async def trouble(world: World, workers: dict[str, "asyncio.Task[None]"]) -> None:
     """One thing happens."""
     kind = world.choose(12)
     open_ones = [each for each in world.pending if world.moves(each.worker)]
     if kind == 0 and len(world.dead) < 3:
-        world.dead.add(list(crew)[world.choose(len(crew))])
+        world.dead.add(list(workers)[world.choose(len(workers))])
     elif kind == 1 and world.late:
         with suppress(ConflictError):
             await world.late.pop(world.choose(len(world.late)))()
@@ -248,19 +248,19 @@ async def calm(world: World) -> None:
 
 async def play(world: World) -> None:
     """Trouble for a while, with new workers for those that ended; then calm until all is done."""
-    crew: dict[str, asyncio.Task[None]] = {}
+    workers: dict[str, asyncio.Task[None]] = {}
 
     def hire() -> None:
-        living = [name for name, task in crew.items() if name not in world.dead and not task.done()]
+        living = [name for name, task in workers.items() if name not in world.dead and not task.done()]
         for _ in range(2 - len(living)):
-            name = f"w{len(crew)}"
-            crew[name] = asyncio.create_task(work(world, name, 1000.0 * world.choose(3)), name=name)
+            name = f"w{len(workers)}"
+            workers[name] = asyncio.create_task(work(world, name, 1000.0 * world.choose(3)), name=name)
 
     try:
         for _ in range(world.choose(100) + 10):
             hire()
             await settle()
-            await trouble(world, crew)
+            await trouble(world, workers)
             await settle()
             assert world.jobs() <= 1, "two jobs run"
         for _ in range(120):

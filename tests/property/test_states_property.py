@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsubmit.core.jobs import Absent, Finished, Intent, JobEvent, JobRejected, Refused, Submitted, Unknown
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, Action, JobState, Phase, decide, fold
 
 JOB = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
@@ -80,7 +80,7 @@ def test_an_attempt_number_and_an_arn_are_never_forgotten(events: list[JobEvent]
 @given(st.lists(lives(), max_size=6), st.randoms(use_true_random=False))
 def test_jobs_do_not_touch_one_another(all_lives: list[list[JobEvent]], random: Random) -> None:
     """However their events are interleaved in the ledger."""
-    book = Book()
+    book = LedgerState()
     left = {str(number): list(life) for number, life in enumerate(all_lives)}
     while left:
         key = random.choice(sorted(left))

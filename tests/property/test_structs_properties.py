@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from strategies import ACCOUNT, MEMBERSHIP, REGION, any_requests, arn, minimal_request, valid_requests
 from test_validator_agrees import ODD_REQUESTS, WHOLE
 
-from batchsubmit.manifest.check import Inventory, Terms, open_reader, take_inventory
-from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.check import CheckedManifest, Terms, open_reader, take_inventory
+from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.schema import Fault, RequestChecker, canonical, without_nulls
 
 OTHER = "fedcba98-7654-3210-fedc-ba9876543210"
@@ -66,13 +66,13 @@ def test_one_request_is_judged_alike(request: dict[str, Any], own_tag: bool) -> 
     assert spelled is None or spelled == canonical(without_nulls(request))
 
 
-def inventory_of(checker: RequestChecker, data: bytes, defaults: dict[str, Any], terms: Terms) -> Inventory:
+def inventory_of(checker: RequestChecker, data: bytes, defaults: dict[str, Any], terms: Terms) -> CheckedManifest:
     """What the first pass finds."""
-    spooled = Spooled(label="m", format="csv", sha256="", file=io.BytesIO(data))
+    spooled = ManifestFile(label="m", format="csv", sha256="", file=io.BytesIO(data))
     return take_inventory(open_reader(spooled, defaults=defaults, checker=checker), terms)
 
 
-def findings(inventory: Inventory) -> tuple[object, ...]:
+def findings(inventory: CheckedManifest) -> tuple[object, ...]:
     """All that is known after the first pass."""
     index = inventory.index
     return (

@@ -34,7 +34,7 @@ from strategies import (
 from batchsubmit.cleanrooms.memory import MemoryCleanRooms
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Job
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
-from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.index import job_at
 from batchsubmit.sandbox import Faults, SandboxService, SandboxSettings
 from batchsubmit.sandbox.exchange import Exchange
@@ -303,7 +303,7 @@ def _model() -> ServiceModel:
 
 def _assert_accepted(data: bytes, manifest_format: str) -> int:
     """Submit every row of a manifest that the inventory lets pass; returns their number."""
-    spooled = Spooled(label="m", format=manifest_format, sha256="", file=io.BytesIO(data))  # type: ignore[arg-type]
+    spooled = ManifestFile(label="m", format=manifest_format, sha256="", file=io.BytesIO(data))  # type: ignore[arg-type]
     reader = open_reader(spooled, defaults={}, checker=CHECKERS[None, True])
     index = take_inventory(reader, Terms(allow_duplicates=True)).index
     service = Service()

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 from batchsubmit.cleanrooms.api import JobDetails, JobPage, JobsApi
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Event, Job, Outcome
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.source import Source
 from batchsubmit.ledger.file import SoleWriter
 from batchsubmit.pacing import Pace, RateGate
-from batchsubmit.submit.build import Gates, Machinery, Surroundings
+from batchsubmit.submit.build import EngineBuilder, EngineContext, RateGates
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop
 from simulation.loop import VirtualClock
@@ -25,20 +25,20 @@ def assemble(
     """Put a run together; what is returned submits the whole source."""
     stop = Stop()
     rate = settings.rate
-    gates = Gates(
+    gates = RateGates(
         starts=RateGate(Pace(rate.max_per_second), monotonic=clock.monotonic),
         reads=RateGate(Pace(rate.reads_per_second), monotonic=clock.monotonic),
     )
     recorder = Recorder(ForgetfulLedger(), clock)
-    around = Surroundings(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates)
-    return Machinery(around).around(source, account_of=account_of).engine.run()
+    around = EngineContext(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates)
+    return EngineBuilder(around).around(source, account_of=account_of).engine.run()
 
 
 class ForgetfulLedger(SoleWriter):
     """A ledger without a disk that keeps where each job stands, and no events: a simulation never reads them again."""
 
     def __init__(self) -> None:
-        super().__init__(Book())
+        super().__init__(LedgerState())
 
     def put(self, event: Event) -> Awaitable[None]:
         """Take an event in."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from webhook import Hook, listening
 
-from batchsubmit.app.after_run import Afterwards, Deeds, follow_up, tell_of_failure
+from batchsubmit.app.after_run import AfterRun, Deeds, follow_up, tell_of_failure
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.outputs.notify import Webhook
 from batchsubmit.report.summary import Summary
@@ -54,7 +54,7 @@ def ledger(tmp_path: Path) -> Path:
 async def test_files_are_written_in_folders_that_need_not_be_there(ledger: Path, hook: Hook) -> None:
     """And named in the notice."""
     page, table = ledger.parent / "out" / "deep" / "n.html", ledger.parent / "out" / "n.csv"
-    after = Afterwards(files=((page, copy), (table, copy)), report=page, targets=(Webhook(hook.url),))
+    after = AfterRun(files=((page, copy), (table, copy)), report=page, targets=(Webhook(hook.url),))
     deeds = await follow_up(summary(ledger, rows=1, submitted=1), "1 of 1 jobs submitted", after)
     assert deeds == Deeds(written=[page, table])
     assert page.read_text() == table.read_text() == "from ledger"
@@ -67,7 +67,7 @@ async def test_files_are_written_in_folders_that_need_not_be_there(ledger: Path,
 async def test_a_file_that_cannot_be_written_keeps_nothing_else_from_being_done(ledger: Path, hook: Hook) -> None:
     """The run is one to be repeated, and the notice says why."""
     paths = [ledger.parent / name for name in ("a", "b", "c")]
-    after = Afterwards(
+    after = AfterRun(
         files=tuple(zip(paths, (full, stubborn, copy), strict=True)), report=paths[0], targets=(Webhook(hook.url),)
     )
     deeds = await follow_up(summary(ledger), "Nothing to do", after)
@@ -90,7 +90,7 @@ def test_what_remains_to_be_done_outranks_what_failed(of_run: int, problems: lis
 
 async def test_a_run_that_did_not_come_about_is_told_with_its_exit_status(hook: Hook) -> None:
     """And nothing else is done."""
-    after = Afterwards(files=((Path("never"), full),), targets=(Webhook(hook.url),))
+    after = AfterRun(files=((Path("never"), full),), targets=(Webhook(hook.url),))
     for error, status in ((LedgerError("in use"), 4), (UsageError("wrong"), 2)):
         assert await tell_of_failure(error, after, batch="n-1", manifest="jobs.csv") == []
         assert (hook.bodies[-1]["exit_status"], hook.bodies[-1]["reason"]) == (status, str(error))
@@ -98,5 +98,5 @@ async def test_a_run_that_did_not_come_about_is_told_with_its_exit_status(hook: 
 
 def test_nothing_asked_is_nothing_done() -> None:
     """Then nothing is imported either."""
-    assert Afterwards().is_nothing
-    assert not Afterwards(files=((Path("x"), copy),)).is_nothing
+    assert AfterRun().is_nothing
+    assert not AfterRun(files=((Path("x"), copy),)).is_nothing

@@ -16,11 +16,11 @@ from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual import SlowLedger, Wire
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import Catalog
+from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.clock import Clock, SystemClock
 from batchsubmit.config import LookupSettings, RetrySettings
 from batchsubmit.core.jobs import Conflicted, Job, Outcome, Throttled, Uncertain
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, JobState, Phase
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.base import Ledger
@@ -61,7 +61,7 @@ class World:
     async def submission_and_lookup(self) -> object:
         """Submit the job, and look it up where its answer is lost."""
         await self.submission()
-        catalog = Catalog(self.wire, RETRY, sleep=self.stop.pause)
+        catalog = JobReads(self.wire, RETRY, sleep=self.stop.pause)
         recorder = Recorder(self.ledger, self.clock)
         settings = LookupSettings(settle_seconds=0.05)
         lookup = Lookup(catalog=catalog, recorder=recorder, settings=settings, stop=self.stop)
@@ -350,7 +350,7 @@ async def test_a_ledger_whose_opening_is_cancelled_is_not_left_locked(
     path, reads, may_read = tmp_path / "ledger.jsonl", threading.Event(), threading.Event()
     opening = LedgerFile.open
 
-    def slow(self: LedgerFile) -> Book:
+    def slow(self: LedgerFile) -> LedgerState:
         book = opening(self)
         reads.set()
         assert may_read.wait(PATIENCE_SECONDS)

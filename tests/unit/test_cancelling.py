@@ -9,7 +9,7 @@ from conftest import OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
 from strategies import MEMBERSHIP
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import Catalog
+from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Finished, NotSent, Throttled, Uncertain
 from batchsubmit.core.states import JobState, Phase
@@ -79,7 +79,7 @@ class Bench:
         self.stop = Stop()
         self.api = MemoryCleanRooms(self.service, disturb=self._disturb)
         retry = RetrySettings(max_attempts=3, base_seconds=0.001, cap_seconds=0.001)
-        self.catalog = Catalog(self.api, retry, sleep=asyncio.sleep)
+        self.catalog = JobReads(self.api, retry, sleep=asyncio.sleep)
         self.canceller = Canceller(
             api=self.api,
             catalog=self.catalog,

@@ -7,7 +7,7 @@ from conftest import FakeClock, job_named
 from strategies import MEMBERSHIP, arn
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import Catalog, ReadError
+from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Denied, NotSent, Outcome, Rejected, Throttled, Uncertain
 from batchsubmit.sandbox import SandboxService, SandboxSettings
@@ -18,7 +18,7 @@ FORBIDDEN = Denied("AccessDeniedException", "not authorized")
 EXPIRED = Rejected("ValidationException", "nextToken is expired.")
 
 
-class Shelf:
+class Commands:
     """A service with jobs, read through a catalog; `script` disturbs the reads in their order."""
 
     def __init__(self, clock: FakeClock) -> None:
@@ -26,7 +26,7 @@ class Shelf:
         self.reads = 0
         service = SandboxService(SandboxSettings(per_membership=0, per_account=0), time.time)
         self.api = MemoryCleanRooms(service, disturb=self._disturb)
-        self.catalog = Catalog(self.api, RetrySettings(base_seconds=1, cap_seconds=2), sleep=clock.sleep)
+        self.catalog = JobReads(self.api, RetrySettings(base_seconds=1, cap_seconds=2), sleep=clock.sleep)
 
     def _disturb(self, operation: str, _name: str) -> Disturbance | None:
         if operation.startswith("Start"):
@@ -44,13 +44,13 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(clock: FakeClock) -> Shelf:
+def shelf(clock: FakeClock) -> Commands:
     """An empty one."""
-    return Shelf(clock)
+    return Commands(clock)
 
 
 @pytest.mark.parametrize("count", [0, 1, 100, 101, 250])
-async def test_all_pages_are_read_and_each_job_comes_once(shelf: Shelf, count: int) -> None:
+async def test_all_pages_are_read_and_each_job_comes_once(shelf: Commands, count: int) -> None:
     """Pages hold a hundred."""
     names = await shelf.fill(count)
     listed = await shelf.catalog.jobs(MEMBERSHIP)
@@ -58,7 +58,7 @@ async def test_all_pages_are_read_and_each_job_comes_once(shelf: Shelf, count: i
     assert len({job.arn for job in listed}) == count
 
 
-async def test_a_list_may_be_of_one_model(shelf: Shelf) -> None:
+async def test_a_list_may_be_of_one_model(shelf: Commands) -> None:
     """The lookup asks for no more than it needs."""
     await shelf.fill(2)
     await shelf.api.start(job_named("other", model="two"))
@@ -67,7 +67,7 @@ async def test_a_list_may_be_of_one_model(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("trouble", [THROTTLED, Uncertain("500"), NotSent("ConnectTimeout", "")])
-async def test_a_read_that_fails_is_tried_again(shelf: Shelf, clock: FakeClock, trouble: Outcome) -> None:
+async def test_a_read_that_fails_is_tried_again(shelf: Commands, clock: FakeClock, trouble: Outcome) -> None:
     """Reads cost nothing but time."""
     names = await shelf.fill(150)
     shelf.script = [trouble, trouble, None, trouble]
@@ -75,7 +75,7 @@ async def test_a_read_that_fails_is_tried_again(shelf: Shelf, clock: FakeClock, 
     assert len(clock.slept) == 3
 
 
-async def test_a_token_that_expires_begins_the_list_again(shelf: Shelf) -> None:
+async def test_a_token_that_expires_begins_the_list_again(shelf: Commands) -> None:
     """What was read may have moved meanwhile."""
     names = await shelf.fill(150)
     shelf.script = [None, EXPIRED]
@@ -83,7 +83,7 @@ async def test_a_token_that_expires_begins_the_list_again(shelf: Shelf) -> None:
     assert shelf.reads == 4
 
 
-async def test_tokens_that_always_expire_end_in_an_error(shelf: Shelf) -> None:
+async def test_tokens_that_always_expire_end_in_an_error(shelf: Commands) -> None:
     """Half a list is none."""
     await shelf.fill(150)
     shelf.script = [None, EXPIRED] * 100
@@ -93,7 +93,7 @@ async def test_tokens_that_always_expire_end_in_an_error(shelf: Shelf) -> None:
     assert shelf.reads < 40
 
 
-async def test_a_role_that_may_not_list_is_told_at_once(shelf: Shelf) -> None:
+async def test_a_role_that_may_not_list_is_told_at_once(shelf: Commands) -> None:
     """Trying on would not help."""
     shelf.script = [FORBIDDEN] * 9
     with pytest.raises(ReadError) as caught:
@@ -104,7 +104,7 @@ async def test_a_role_that_may_not_list_is_told_at_once(shelf: Shelf) -> None:
     assert shelf.reads == 1
 
 
-async def test_trouble_that_lasts_ends_in_an_error(shelf: Shelf) -> None:
+async def test_trouble_that_lasts_ends_in_an_error(shelf: Commands) -> None:
     """After a bounded number of tries."""
     shelf.script = [THROTTLED] * 999
     with pytest.raises(ReadError) as caught:
@@ -113,7 +113,7 @@ async def test_trouble_that_lasts_ends_in_an_error(shelf: Shelf) -> None:
     assert 1 < shelf.reads < 20
 
 
-async def test_details_are_those_of_the_job(shelf: Shelf) -> None:
+async def test_details_are_those_of_the_job(shelf: Commands) -> None:
     """Its tags and its request, as it was started."""
     job = job_named("a", description="d")
     await shelf.api.start(job)
@@ -125,7 +125,7 @@ async def test_details_are_those_of_the_job(shelf: Shelf) -> None:
     assert details.request == job.request
 
 
-async def test_a_job_that_is_not_there_is_told_from_a_service_that_does_not_answer(shelf: Shelf) -> None:
+async def test_a_job_that_is_not_there_is_told_from_a_service_that_does_not_answer(shelf: Commands) -> None:
     """Only the first proves anything."""
     with pytest.raises(ReadError) as caught:
         await shelf.catalog.details(MEMBERSHIP, arn("trained-model-inference-job", "nothing"))

@@ -8,7 +8,7 @@ from strategies import ACCOUNT, MEMBERSHIP, arn, minimal_request
 
 from batchsubmit.errors import UsageError
 from batchsubmit.manifest.check import open_reader
-from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RequestChecker
 
@@ -25,7 +25,7 @@ CELLS = {
 def reader_of(data: bytes | str, defaults: dict[str, Any] | None = None) -> Reader:
     """A reader over a manifest's content."""
     file = io.BytesIO(data.encode() if isinstance(data, str) else data)
-    spooled = Spooled(label="jobs.csv", format="csv", sha256="", file=file)
+    spooled = ManifestFile(label="jobs.csv", format="csv", sha256="", file=file)
     return open_reader(spooled, defaults=defaults or {}, checker=RequestChecker())
 
 

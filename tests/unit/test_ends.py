@@ -11,7 +11,7 @@ from strategies import MEMBERSHIP
 from virtual import running_loop, virtually
 
 from batchsubmit.cleanrooms.memory import MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import Catalog
+from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Finished, Intent, Job, Submitted
 from batchsubmit.ledger.leases import LeaseTerms
@@ -19,7 +19,7 @@ from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, Item, MemoryTable
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.slots import Durations, Poll, Slots
-from batchsubmit.submit.poller import Watcher
+from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop
 
@@ -60,11 +60,11 @@ class Town:
         terms = LeaseTerms(lease_seconds=1e4)
         return open_shared(self.table, name, name, clock=self.clock, terms=terms, seconds=self.clock.monotonic)
 
-    def watcher(self, ledger: SharedLedger) -> Watcher:
+    def watcher(self, ledger: SharedLedger) -> Poller:
         """A worker's eyes."""
         stop = Stop()
-        return Watcher(
-            catalog=Catalog(MemoryCleanRooms(self.service), RetrySettings(), sleep=stop.pause),
+        return Poller(
+            catalog=JobReads(MemoryCleanRooms(self.service), RetrySettings(), sleep=stop.pause),
             recorder=Recorder(ledger, self.clock),
             slots=Slots(SlotSettings(), Durations(), follows=False),
             stop=stop,

@@ -12,7 +12,7 @@ from conftest import OTHER_MEMBERSHIP, job_named, request_named
 from strategies import MEMBERSHIP
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import Catalog
+from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.core.jobs import (
@@ -34,16 +34,16 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.claims import Claims
 from batchsubmit.ledger.memory import MemoryLedger
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
-from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
 from batchsubmit.slots import Durations, Slots
 from batchsubmit.submit.engine import Engine
-from batchsubmit.submit.job_run import Crew, Limits
+from batchsubmit.submit.job_run import EngineParts, Limits
 from batchsubmit.submit.lookup import Lookup
-from batchsubmit.submit.poller import Watcher
+from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 from batchsubmit.submit.submitter import Submitter
@@ -71,7 +71,7 @@ class CountingApi(MemoryCleanRooms):
         return await super().start(job)
 
 
-class Works:
+class BuiltEngine:
     """An engine with everything around it in memory; run it as often as needed on the one ledger."""
 
     def __init__(self, settings: SandboxSettings = FREE, *, concurrency: int = 8) -> None:
@@ -88,7 +88,7 @@ class Works:
         """Submit these rows."""
         self.stop = Stop()
         text = "".join(json.dumps(each) + "\n" for each in requests)
-        spooled = Spooled(label="jobs.jsonl", format="jsonl", sha256="0", file=io.BytesIO(text.encode()))
+        spooled = ManifestFile(label="jobs.jsonl", format="jsonl", sha256="0", file=io.BytesIO(text.encode()))
         reader = open_reader(spooled, defaults={}, checker=RequestChecker())
         index = take_inventory(reader, Terms()).index
         assert len(index) == text.count("\n")
@@ -98,11 +98,11 @@ class Works:
         recorder = Recorder(self.ledger, clock)
         gate = RateGate(Pace(0))
         self.stop.on_request(gate.close)
-        catalog = Catalog(self.api, retry, sleep=self.stop.pause)
+        catalog = JobReads(self.api, retry, sleep=self.stop.pause)
         slots = Slots(SlotSettings(min_poll_seconds=0.01, max_poll_seconds=0.02), Durations())
         engine = Engine(
             source=ManifestSource(reader, index, batch="", decision=lambda key: decide(self.ledger.book.get(key))),
-            crew=Crew(
+            engine_parts=EngineParts(
                 submitter=Submitter(
                     api=self.api,
                     recorder=recorder,
@@ -115,7 +115,7 @@ class Works:
                     catalog=catalog, recorder=recorder, settings=LookupSettings(settle_seconds=0.02), stop=self.stop
                 ),
                 claims=Claims(self.ledger),
-                watcher=Watcher(
+                watcher=Poller(
                     catalog=catalog,
                     recorder=recorder,
                     slots=slots,
@@ -163,7 +163,7 @@ def names(requests: Iterable[Mapping[str, Any]]) -> list[str]:
 
 async def test_every_job_is_submitted_exactly_once() -> None:
     """And the ledger has the service's own ARNs."""
-    works = Works()
+    works = BuiltEngine()
     await works.run(rows(100))
     assert sorted(works.on_service) == names(rows(100))
     assert works.arns_agree
@@ -171,7 +171,7 @@ async def test_every_job_is_submitted_exactly_once() -> None:
 
 async def test_a_second_run_makes_no_call() -> None:
     """The ledger knows."""
-    works = Works()
+    works = BuiltEngine()
     await works.run(rows(10))
     works.starts.clear()
     await works.run(rows(10))
@@ -180,21 +180,21 @@ async def test_a_second_run_makes_no_call() -> None:
 
 async def test_an_empty_source_ends_at_once() -> None:
     """There is nothing to do."""
-    works = Works()
+    works = BuiltEngine()
     await works.run([])
     assert works.ledger.events == []
 
 
 async def test_no_more_calls_are_under_way_than_allowed_and_they_are_used() -> None:
     """Once the lane is open."""
-    works = Works(concurrency=5)
+    works = BuiltEngine(concurrency=5)
     await works.run(rows(100))
     assert works.api.most_under_way == 5
 
 
 async def test_jobs_wait_for_slots_and_all_get_one() -> None:
     """Refused calls cost nothing but the call."""
-    works = Works(SandboxSettings(per_membership=2, per_account=3, pending_seconds=0, job_seconds=0.02))
+    works = BuiltEngine(SandboxSettings(per_membership=2, per_account=3, pending_seconds=0, job_seconds=0.02))
     both = rows(10) + rows(10, OTHER_MEMBERSHIP, "other")
     await works.run(both)
     assert sorted(works.on_service) == names(both)
@@ -204,7 +204,7 @@ async def test_jobs_wait_for_slots_and_all_get_one() -> None:
 
 async def test_a_full_membership_does_not_hold_up_another() -> None:
     """Its jobs all go through while the first waits for ever."""
-    works = Works(SandboxSettings(per_membership=0, per_account=0, job_seconds=3600))
+    works = BuiltEngine(SandboxSettings(per_membership=0, per_account=0, job_seconds=3600))
     words = "inference jobs per membership"
     quota = Disturbance(QuotaExceeded("ServiceQuotaExceededException", "", quota_name=words, quota_value=25.0))
     stuck = rows(3)
@@ -218,7 +218,7 @@ async def test_a_full_membership_does_not_hold_up_another() -> None:
 
 async def test_a_job_that_can_never_work_fails_alone() -> None:
     """The others go on."""
-    works = Works()
+    works = BuiltEngine()
     works.disturbances["job-3"] = [Disturbance(Rejected("ValidationException", "no"))]
     await works.run(rows(10))
     assert sorted(works.on_service) == names(row for row in rows(10) if row["name"] != "job-3")
@@ -229,7 +229,7 @@ async def test_a_job_that_can_never_work_fails_alone() -> None:
 @pytest.mark.parametrize("took_effect", [False, True])
 async def test_a_lost_answer_is_looked_up_and_the_job_runs_once(took_effect: bool) -> None:
     """Found, or not there and sent again."""
-    works = Works()
+    works = BuiltEngine()
     works.disturbances["job-3"] = [Disturbance(Uncertain("read time-out"), took_effect=took_effect)]
     await works.run(rows(10))
     assert sorted(works.on_service) == names(rows(10))
@@ -239,7 +239,7 @@ async def test_a_lost_answer_is_looked_up_and_the_job_runs_once(took_effect: boo
 
 async def test_a_job_whose_calls_never_bring_an_answer_fails_in_the_end() -> None:
     """It is not tried for ever."""
-    works = Works()
+    works = BuiltEngine()
     works.disturbances["job-0"] = [Disturbance(Uncertain("500"))] * 99
     await works.run(rows(1))
     assert works.starts == ["job-0"] * 3
@@ -248,7 +248,7 @@ async def test_a_job_whose_calls_never_bring_an_answer_fails_in_the_end() -> Non
 
 async def test_an_undecidable_job_stays_unknown_and_is_never_sent_again() -> None:
     """Where List may not be called; unless the user says so."""
-    works = Works()
+    works = BuiltEngine()
     forbidden = Disturbance(Denied("AccessDeniedException", "no"))
     works.disturbances["job-0"] = [Disturbance(Uncertain("500"), took_effect=True)]
     works.disturbances["ListTrainedModelInferenceJobs"] = [forbidden] * 9
@@ -266,7 +266,7 @@ async def test_an_undecidable_job_stays_unknown_and_is_never_sent_again() -> Non
 @pytest.mark.parametrize("was_accepted", [False, True])
 async def test_what_a_dead_run_left_is_looked_up_before_anything_new_of_its_lane(was_accepted: bool) -> None:
     """It runs once, whether or not it had been accepted. Other lanes do not wait."""
-    works = Works()
+    works = BuiltEngine()
     if was_accepted:
         await works.run(rows(1))
         left, works.ledger = works.ledger, MemoryLedger()
@@ -305,7 +305,7 @@ def intent_of(request: Mapping[str, Any]) -> Intent:
 
 async def test_a_stop_lets_no_new_call_begin_and_awaits_those_under_way() -> None:
     """Whatever was accepted is in the ledger."""
-    works = Works(concurrency=4)
+    works = BuiltEngine(concurrency=4)
     works.stop_after = 5
     await works.run(rows(100))
     assert 5 <= len(works.starts) <= 5 + 4
@@ -318,7 +318,7 @@ async def test_a_stop_lets_no_new_call_begin_and_awaits_those_under_way() -> Non
 
 async def test_refused_credentials_stop_the_run_and_burn_no_job() -> None:
     """All the others are as new as before."""
-    works = Works(concurrency=1)
+    works = BuiltEngine(concurrency=1)
     works.disturbances["job-1"] = [Disturbance(Forbidden("ExpiredTokenException", "expired"))]
     await works.run(rows(50))
     assert works.stop.reason is StopReason.CREDENTIALS
@@ -333,7 +333,7 @@ SPENT = Disturbance(OtherQuotaExceeded("ServiceQuotaExceededException", "", "Dat
 
 async def test_jobs_that_are_denied_first_are_rejected_once_another_is_accepted() -> None:
     """The answers of those before it said nothing of the caller."""
-    works = Works(concurrency=1)
+    works = BuiltEngine(concurrency=1)
     for number in range(15):
         works.disturbances[f"job-{number}"] = [DENIED]
     await works.run(rows(16))
@@ -343,7 +343,7 @@ async def test_jobs_that_are_denied_first_are_rejected_once_another_is_accepted(
 
 async def test_an_acceptance_under_way_decides_before_a_run_stops_for_denials() -> None:
     """Five denials of two memberships are back while the first call is still on the wire."""
-    works = Works(concurrency=8)
+    works = BuiltEngine(concurrency=8)
     for number in range(1, 8):
         works.disturbances |= {f"job-{number}": [DENIED], f"other-{number}": [DENIED]}
     works.slow = "job-0"
@@ -354,7 +354,7 @@ async def test_an_acceptance_under_way_decides_before_a_run_stops_for_denials() 
 
 async def test_a_run_that_stops_leaves_denied_jobs_as_new_as_before() -> None:
     """Two lanes, nothing accepted: it is rather the caller."""
-    works = Works(concurrency=1)
+    works = BuiltEngine(concurrency=1)
     works.disturbances |= {"job-0": [DENIED], "other-0": [DENIED]}
     await works.run([*rows(1), *rows(1, OTHER_MEMBERSHIP, "other")])
     assert works.stop.reason is StopReason.DENIED
@@ -364,7 +364,7 @@ async def test_a_run_that_stops_leaves_denied_jobs_as_new_as_before() -> None:
 
 async def test_a_source_without_end_does_not_stop_for_denials() -> None:
     """Each job is decided at once."""
-    works = Works(concurrency=1)
+    works = BuiltEngine(concurrency=1)
     for number in range(30):
         works.disturbances[f"job-{number}"] = [DENIED]
     await works.run(rows(30), is_endless=True)
@@ -374,7 +374,7 @@ async def test_a_source_without_end_does_not_stop_for_denials() -> None:
 
 async def test_a_held_lane_touches_no_other_and_spends_no_attempts() -> None:
     """One call, then no other while the wait lasts; the run ends when only its jobs are left."""
-    works = Works(concurrency=1)
+    works = BuiltEngine(concurrency=1)
     works.disturbances |= {f"other-{number}": [SPENT] * 99 for number in range(5)}
     engine = await works.run([*rows(5, OTHER_MEMBERSHIP, "other"), *rows(20)], first_hold_seconds=60.0)
     assert works.stop.reason is StopReason.HELD
@@ -394,7 +394,7 @@ async def test_a_ledger_that_fails_stops_the_run_before_another_call() -> None:
                 raise StoppedError("No space left on device")
             return super().put(event)
 
-    works = Works(concurrency=3)
+    works = BuiltEngine(concurrency=3)
     works.ledger = FillingLedger()
     await works.run(rows(50))
     assert works.stop.reason is StopReason.LEDGER

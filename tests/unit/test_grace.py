@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from virtual import virtually
 
-from batchsubmit.app.shutdown import LAST_SECONDS, Grace
+from batchsubmit.app.shutdown import LAST_SECONDS, ShutdownGrace
 from batchsubmit.errors import StoppedError
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -25,7 +25,7 @@ async def test_what_ends_within_the_grace_is_awaited() -> None:
     """However long it ran before the stop."""
     stop, over = Stop(), []
     stop_after(stop, 1000)
-    async with Grace(stop, 60).for_what_is_under_way(lambda: over.append(now())):
+    async with ShutdownGrace(stop, 60).for_what_is_under_way(lambda: over.append(now())):
         await asyncio.sleep(1059)
     await asyncio.sleep(100)
     assert not over
@@ -36,7 +36,7 @@ async def test_what_is_under_way_when_the_grace_is_over_is_given_up_and_the_rest
     """Its own clean-up runs; the task itself is not cancelled any more."""
     stop, told = Stop(), []
     stop_after(stop, 10)
-    async with Grace(stop, 60).for_what_is_under_way(lambda: told.append(("over", now()))):
+    async with ShutdownGrace(stop, 60).for_what_is_under_way(lambda: told.append(("over", now()))):
         try:
             await asyncio.sleep(5000)
         finally:
@@ -49,7 +49,7 @@ async def test_what_is_under_way_when_the_grace_is_over_is_given_up_and_the_rest
 async def test_a_stop_after_the_end_of_what_was_under_way_cuts_nothing() -> None:
     """As where the queue's own trouble ended the engine."""
     stop, over = Stop(), []
-    async with Grace(stop, 1).for_what_is_under_way(lambda: over.append(now())):
+    async with ShutdownGrace(stop, 1).for_what_is_under_way(lambda: over.append(now())):
         pass
     stop.request(StopReason.SIGNAL, "SIGTERM")
     await asyncio.sleep(100)
@@ -60,7 +60,7 @@ async def test_a_stop_after_the_end_of_what_was_under_way_cuts_nothing() -> None
 async def test_a_time_out_of_what_is_under_way_is_not_taken_for_the_grace_s_end() -> None:
     """It is somebody's error."""
     with pytest.raises(TimeoutError):
-        async with Grace(Stop(), 1).for_what_is_under_way(bool):
+        async with ShutdownGrace(Stop(), 1).for_what_is_under_way(bool):
             raise TimeoutError
 
 
@@ -79,7 +79,7 @@ async def test_the_end_comes_although_one_clean_up_after_the_other_hangs() -> No
                 await hang(levels - 1)
 
     with pytest.raises(StoppedError, match="grace of 60 s was over"):
-        async with Grace(stop, 60).for_everything():
+        async with ShutdownGrace(stop, 60).for_everything():
             await hang(3)
     assert len(hung) == 4
     assert hung[0] == 60 + LAST_SECONDS
@@ -92,7 +92,7 @@ async def test_an_end_in_time_is_left_alone() -> None:
     """No cut comes after it."""
     stop = Stop()
     stop.request(StopReason.SIGNAL, "SIGTERM")
-    async with Grace(stop, 60).for_everything():
+    async with ShutdownGrace(stop, 60).for_everything():
         await asyncio.sleep(60)
     await asyncio.sleep(60)
 
@@ -102,7 +102,7 @@ async def test_a_second_signal_is_not_taken_for_the_grace_s_end() -> None:
     """It ends everything at once, as a cancellation."""
 
     async def end_at_once() -> None:
-        async with Grace(Stop(), 60).for_everything():
+        async with ShutdownGrace(Stop(), 60).for_everything():
             await asyncio.sleep(1000)
 
     task = asyncio.create_task(end_at_once())

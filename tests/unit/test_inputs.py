@@ -11,7 +11,7 @@ from batchsubmit.cleanrooms.reads import Resources
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Job, Outcome, Uncertain
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.in_progress import UnderWay
+from batchsubmit.submit.in_progress import InProgress
 from batchsubmit.submit.inputs import Inputs
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -66,7 +66,7 @@ class Bench:
         api = MemoryCleanRooms(self.service, disturb=lambda *_: Disturbance(self.spoiled) if self.spoiled else None)
         resources = Resources(api, RetrySettings(), sleep=clock.sleep)
         self.inputs = Inputs(resources, settings=SlotSettings(), clock=clock, stop=self.stop)
-        self.doing = UnderWay(self.stop)
+        self.doing = InProgress(self.stop)
 
     def keep(self, tasks: asyncio.TaskGroup, *names: str, away: bool = False, model: str = "one") -> list[bool]:
         """Take jobs of these names; says of each whether it has to wait."""

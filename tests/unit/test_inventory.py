@@ -11,8 +11,8 @@ from strategies import ACCOUNT, MEMBERSHIP, REGION, arn
 
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.errors import StoppedError
-from batchsubmit.manifest.check import MAX_PROBLEMS, Inventory, Terms, open_reader, take_inventory
-from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.check import MAX_PROBLEMS, CheckedManifest, Terms, open_reader, take_inventory
+from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.index import job_at
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RequestChecker
@@ -23,11 +23,11 @@ ACCOUNTLESS = "999988887777"
 def reader_of(requests: Iterable[Mapping[str, Any] | str]) -> Reader:
     """A reader over a JSONL manifest in memory."""
     text = "".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in requests)
-    spooled = Spooled(label="jobs.jsonl", format="jsonl", sha256="0", file=io.BytesIO(text.encode()))
+    spooled = ManifestFile(label="jobs.jsonl", format="jsonl", sha256="0", file=io.BytesIO(text.encode()))
     return open_reader(spooled, defaults={}, checker=RequestChecker())
 
 
-def inventory_of(*requests: Mapping[str, Any] | str, **terms: Any) -> Inventory:  # noqa: ANN401 (those of Terms)
+def inventory_of(*requests: Mapping[str, Any] | str, **terms: Any) -> CheckedManifest:  # noqa: ANN401 (those of Terms)
     """What the first pass finds in these rows."""
     return take_inventory(reader_of(requests), Terms(**terms))
 

@@ -8,7 +8,7 @@ import pytest
 from strategies import minimal_request
 
 from batchsubmit.manifest.check import open_reader
-from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RequestChecker
 
@@ -16,7 +16,7 @@ from batchsubmit.schema import RequestChecker
 def reader_of(data: bytes | str, defaults: dict[str, Any] | None = None) -> Reader:
     """A reader over a manifest's content."""
     file = io.BytesIO(data.encode() if isinstance(data, str) else data)
-    spooled = Spooled(label="jobs.jsonl", format="jsonl", sha256="", file=file)
+    spooled = ManifestFile(label="jobs.jsonl", format="jsonl", sha256="", file=file)
     return open_reader(spooled, defaults=defaults or {}, checker=RequestChecker())
 
 

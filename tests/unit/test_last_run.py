@@ -7,14 +7,14 @@ import sys
 
 from batchsubmit.cli.status import last_run_words
 from batchsubmit.core.jobs import RunEnded, RunStarted
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 
 AT = "2026-11-23T16:00:00.000000Z"
 
 
 def words(holder: str, end: RunEnded | None = None) -> list[str]:
     """What is said of a run of this process, with that end."""
-    book = Book()
+    book = LedgerState()
     book.apply(
         RunStarted(
             at=AT,
@@ -47,7 +47,7 @@ def test_a_run_that_was_stopped_says_what_is_left() -> None:
 def test_a_run_that_left_nothing_needs_no_word() -> None:
     """Nothing is said where nothing is to be done."""
     assert words("process 1 on elsewhere", ended(left=0)) == []
-    assert list(last_run_words(Book())) == []
+    assert list(last_run_words(LedgerState())) == []
 
 
 def test_a_run_of_a_living_process_is_under_way() -> None:

@@ -13,7 +13,7 @@ from virtual import running_loop, virtually
 
 from batchsubmit.cleanrooms.api import JobDetails, JobPage
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import Catalog
+from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.config import LookupSettings, RetrySettings
 from batchsubmit.core.jobs import (
     KEY_TAG,
@@ -102,7 +102,7 @@ class Desk:
         """Write to this ledger from now on."""
         self.ledger = ledger
         recorder = Recorder(ledger, self.clock)
-        catalog = Catalog(self.api, RetrySettings(base_seconds=0.01, cap_seconds=0.05), sleep=self.stop.pause)
+        catalog = JobReads(self.api, RetrySettings(base_seconds=0.01, cap_seconds=0.05), sleep=self.stop.pause)
         settings = LookupSettings(settle_seconds=SETTLE_SECONDS)
         self.lookup = Lookup(catalog=catalog, recorder=recorder, settings=settings, stop=self.stop)
 

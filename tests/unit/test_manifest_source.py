@@ -11,8 +11,8 @@ from strategies import MEMBERSHIP
 
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
-from batchsubmit.manifest.check import Inventory, Terms, open_reader, take_inventory
-from batchsubmit.manifest.file import Spooled
+from batchsubmit.manifest.check import CheckedManifest, Terms, open_reader, take_inventory
+from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.schema import RequestChecker
 
@@ -31,7 +31,7 @@ def source_of(
     """A source over the four rows, and their keys."""
     file = file or io.BytesIO()
     file.write("".join(json.dumps(row) + "\n" for row in ROWS).encode())
-    spooled = Spooled(label="jobs.jsonl", format="jsonl", sha256="0", file=file)
+    spooled = ManifestFile(label="jobs.jsonl", format="jsonl", sha256="0", file=file)
     reader = open_reader(spooled, defaults={}, checker=RequestChecker())
     index = take_inventory(reader, Terms()).index
     return ManifestSource(reader, index, batch="", decision=decision), list(index)
@@ -114,7 +114,7 @@ def test_a_row_to_be_looked_up_is_held_back_until_it_is_reinstated() -> None:
     assert taken(source, MEMBERSHIP) == ["b", "a", "c"]
 
 
-def inventory_of(rows: list[tuple[str, str]]) -> tuple[Inventory, ManifestSource]:
+def inventory_of(rows: list[tuple[str, str]]) -> tuple[CheckedManifest, ManifestSource]:
     """A CSV manifest of names and priorities, checked, and its source."""
     request = request_named("x")
     columns = ["name", "var.priority", "membershipIdentifier", "trainedModelArn", "resourceConfig", "dataSource"]
@@ -126,7 +126,7 @@ def inventory_of(rows: list[tuple[str, str]]) -> tuple[Inventory, ManifestSource
     shared += [json.dumps(request[name]) for name in columns[4:]]
     for name, priority in rows:
         write([name, priority, *shared])
-    spooled = Spooled(label="jobs.csv", format="csv", sha256="0", file=io.BytesIO(text.getvalue().encode()))
+    spooled = ManifestFile(label="jobs.csv", format="csv", sha256="0", file=io.BytesIO(text.getvalue().encode()))
     reader = open_reader(spooled, defaults={}, checker=RequestChecker())
     inventory = take_inventory(reader, Terms())
     return inventory, ManifestSource(reader, inventory.index, batch="", decision=lambda _: Action.SUBMIT)

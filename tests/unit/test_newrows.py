@@ -9,15 +9,15 @@ from strategies import MEMBERSHIP, REGION, arn
 from batchsubmit.clock import timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunStarted, Submitted, job_digest, key_text
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import UsageError
 from batchsubmit.manifest.progress import NewRow, NewRows, read_new_rows
 from batchsubmit.schema import canonical
 
 
-async def new_rows(manifest: Path, book: Book | None = None, *, batch: str = "") -> NewRows:
+async def new_rows(manifest: Path, book: LedgerState | None = None, *, batch: str = "") -> NewRows:
     """Read them under the default settings."""
-    return await read_new_rows(str(manifest), Settings(), book or Book(), batch=batch, region=REGION)
+    return await read_new_rows(str(manifest), Settings(), book or LedgerState(), batch=batch, region=REGION)
 
 
 async def test_rows_have_the_keys_that_a_run_gives_them(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ async def test_rows_have_the_keys_that_a_run_gives_them(tmp_path: Path) -> None:
 
 async def test_what_the_ledger_knows_is_not_new(tmp_path: Path) -> None:
     """Only the others can have been lost."""
-    book = Book()
+    book = LedgerState()
     known = job_named("a")
     book.apply(Submitted(**known.stamp(timestamp(EPOCH)), arn="arn", attempt=1, via="start"))
     rows = await new_rows(write_jsonl(tmp_path / "jobs.jsonl", map(request_named, "ab")), book)
@@ -52,7 +52,7 @@ async def test_rows_that_are_named_by_date_have_the_date_of_the_last_run(tmp_pat
     unnamed = {member: value for member, value in request_named("?").items() if member != "name"}
     manifest = write_jsonl(tmp_path / "jobs.jsonl", [unnamed])
     settings = Settings(defaults={"name": "a-{date}"})
-    book = Book()
+    book = LedgerState()
     book.apply(
         RunStarted(
             at=timestamp(EPOCH), run="r", batch="", manifest="jobs.jsonl", manifest_sha256="", version="", holder=""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batchsubmit.app.after_run import Afterwards
+from batchsubmit.app.after_run import AfterRun
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.cli.request import read_request
 from batchsubmit.config import load_settings
@@ -36,7 +36,7 @@ def write(ledger: Path, path: Path) -> None:
 
 def read(
     now: datetime = EVENING, *, config: Path | None = None, sandbox: bool = False, **flags: dict[str, Any]
-) -> tuple[SubmitOptions, Afterwards]:
+) -> tuple[SubmitOptions, AfterRun]:
     """Read a request with these settings."""
     return read_request(
         {**GIVEN, "sandbox": sandbox}, load_settings(config, flags), now, {"report": write, "export": write}

@@ -4,7 +4,7 @@ from conftest import job_arn, job_named
 
 from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeWatch, Submitted, Unknown
 from batchsubmit.core import jobs
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 
 AT = "2026-11-23T00:00:00.000000Z"
 ONE, TWO, OTHER = job_named("one"), job_named("two"), job_named("other")
@@ -14,9 +14,9 @@ INTENT = jobs.Intent(**TWO.stamp(AT), attempt=1, trained_model=TWO.trained_model
 FAILED = jobs.JobRejected(**TWO.stamp(AT), code="ValidationException", message="no", attempt=1)
 
 
-def book_of(*events: jobs.JobEvent) -> Book:
+def book_of(*events: jobs.JobEvent) -> LedgerState:
     """What a ledger of these events knows."""
-    book = Book()
+    book = LedgerState()
     for event in events:
         book.apply(event)
     return book

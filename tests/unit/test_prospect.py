@@ -7,7 +7,7 @@ from conftest import OTHER_MEMBERSHIP, job_arn, request_named
 from strategies import MEMBERSHIP
 
 from batchsubmit.core.jobs import Intent, JobEvent, JobRejected, Submitted, job_digest, key_text
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.progress import Prospect
 from batchsubmit.manifest.rows import Reader, Row
@@ -28,9 +28,9 @@ def rows(**homes: str) -> tuple[Index, dict[str, str]]:
     return index, keys
 
 
-def book_of(*events: JobEvent) -> Book:
+def book_of(*events: JobEvent) -> LedgerState:
     """A ledger's book."""
-    book = Book()
+    book = LedgerState()
     for event in events:
         book.apply(event)
     return book
@@ -77,7 +77,7 @@ class ModelsInTurn:
 def test_work_is_counted_by_kind_over_evenly_spread_rows_and_leaves_no_lane_out() -> None:
     """Nine hundred rows, and one of another membership: all of them are in one share."""
     index, _ = rows(**{f"a{number}": MEMBERSHIP for number in range(900)}, lonely=OTHER_MEMBERSHIP)
-    work = Prospect.of(index, Book()).work(cast("Reader", ModelsInTurn()), index)
+    work = Prospect.of(index, LedgerState()).work(cast("Reader", ModelsInTurn()), index)
     lonely = next(share for share in work if share.membership == OTHER_MEMBERSHIP)
     assert (lonely.jobs, lonely.instance_type) == (1, "large")
     here = {share.trained_model: share.jobs for share in work if share.membership == MEMBERSHIP}

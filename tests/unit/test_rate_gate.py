@@ -144,11 +144,11 @@ def work_together(workers: int, seed: int) -> list[Worker]:
         async def work() -> list[Worker]:
             free = SandboxSettings(per_membership=0, per_account=0, seed=seed)
             service = SandboxService(free, VirtualClock(loop).service_time)
-            crew = [Worker(service, number) for number in range(workers)]
+            engine_parts = [Worker(service, number) for number in range(workers)]
             with suppress(TimeoutError):
                 async with asyncio.timeout(WATCHED_SECONDS):
-                    await asyncio.gather(*(worker.work() for worker in crew))
-            return crew
+                    await asyncio.gather(*(worker.work() for worker in engine_parts))
+            return engine_parts
 
         return loop.run_until_complete(work())
 

@@ -5,7 +5,7 @@ import time
 import pytest
 from strategies import MEMBERSHIP, arn
 
-from batchsubmit.app.readiness import MOST_CHECKED, Readier
+from batchsubmit.app.readiness import MOST_CHECKED, InputCheck
 from batchsubmit.cleanrooms.api import Input
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings
@@ -17,7 +17,7 @@ MODEL = Input("trained model", MEMBERSHIP, arn("trained-model"))
 CHANNEL = Input("channel", MEMBERSHIP, arn("ml-input-channel"))
 
 
-def readier(*outcomes: Outcome, **settings: object) -> Readier:
+def readier(*outcomes: Outcome, **settings: object) -> InputCheck:
     """One on a sandbox that first answers with these."""
     left = list(outcomes)
 
@@ -29,7 +29,7 @@ def readier(*outcomes: Outcome, **settings: object) -> Readier:
         del seconds
 
     service = SandboxService(SandboxSettings().changed(settings), time.time)
-    return Readier(MemoryCleanRooms(service, disturb=disturb), RetrySettings(max_attempts=3), sleep=sleep)
+    return InputCheck(MemoryCleanRooms(service, disturb=disturb), RetrySettings(max_attempts=3), sleep=sleep)
 
 
 async def test_what_is_active_is_no_problem_and_is_asked_for_once() -> None:

@@ -9,7 +9,7 @@ from batchsubmit.core.jobs import Share
 from batchsubmit.report.course import bars, grid, mean_running, peak_running, quota_steps, used_slot_seconds
 from batchsubmit.report.headline import STOPS, asked, headline
 from batchsubmit.report.stats import Fate, Figures, spreads
-from batchsubmit.report.timeline import Chronicle, LearnedQuota
+from batchsubmit.report.timeline import LearnedQuota, TimelineBuilder
 from batchsubmit.report.units import duration, number_ticks, share, time_ticks
 from batchsubmit.submit.stopping import StopReason
 
@@ -18,7 +18,7 @@ START = BEGIN.timestamp()
 
 def figures_of(story: Story) -> Figures:
     """The figures of a story."""
-    figures = Figures(Chronicle.of(story.events))
+    figures = Figures(TimelineBuilder.of(story.events))
     for history in figures.chronicle.histories():
         figures.add(history)
     return figures
@@ -68,7 +68,7 @@ def test_running_jobs_are_averaged_between_two_moments(story: Story) -> None:
 
 def test_averages_add_up_to_what_was_used_however_fine_the_grid() -> None:
     """No slot's second is lost or counted twice."""
-    figures = Figures(Chronicle.of(Night(jobs=500).events()))
+    figures = Figures(TimelineBuilder.of(Night(jobs=500).events()))
     for history in figures.chronicle.histories():
         figures.add(history)
     last = figures.chronicle.last_at or 0.0

@@ -14,7 +14,7 @@ from nights import HOSTILE, Night, Story
 from batchsubmit.core.jobs import Unrecognised
 from batchsubmit.report import page as jobtable
 from batchsubmit.report.page import Setting, page_parts
-from batchsubmit.report.timeline import Chronicle
+from batchsubmit.report.timeline import TimelineBuilder
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 
@@ -60,7 +60,7 @@ class Outline(HTMLParser):
 
 def page_of(events: object, *remarks: str) -> str:
     """The page over these events."""
-    chronicle = Chronicle.of(events)  # type: ignore[arg-type]
+    chronicle = TimelineBuilder.of(events)  # type: ignore[arg-type]
     made_at = (chronicle.last_at or 0.0) + 3600
     return "".join(page_parts(chronicle, Setting(ledger="jobs.ledger.jsonl", made_at=made_at, remarks=remarks)))
 
@@ -171,7 +171,7 @@ def test_every_table_has_a_caption_and_scoped_headers(page: str) -> None:
 
 def test_the_table_s_data_is_all_jobs_as_the_ledger_has_them() -> None:
     """Key, name, ARN, times, waits: enough to find any."""
-    chronicle = Chronicle.of(Night(jobs=300).events())
+    chronicle = TimelineBuilder.of(Night(jobs=300).events())
     data = data_of(page_of(Night(jobs=300).events()))
     columns, texts = data["columns"], data["texts"]
     for row, history in enumerate(chronicle.histories()):

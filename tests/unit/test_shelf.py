@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from batchsubmit.cli.main import SUMMARIES, Shelf, commands
+from batchsubmit.cli.main import SUMMARIES, Commands, commands
 
 HEAVY = ("asyncio", "pydantic", "botocore", "aiohttp", "rich", "structlog", "msgspec", "json", "batchsubmit.config")
 
@@ -30,7 +30,7 @@ def test_the_help_lists_every_command_in_the_shelf_s_order() -> None:
 def test_an_unknown_command_is_refused_with_the_one_that_is_meant() -> None:
     """As click words it; nothing is imported for it."""
     with pytest.raises(KeyError):
-        Shelf()["no_such"]
+        Commands()["no_such"]
     ended = CliRunner().invoke(commands, ["statsu"])
     assert ended.exit_code == 2
     assert "No such command 'statsu'" in ended.output
@@ -38,7 +38,7 @@ def test_an_unknown_command_is_refused_with_the_one_that_is_meant() -> None:
 
 def test_a_command_can_be_added_and_taken_away() -> None:
     """The shelf is the mapping that click takes it for."""
-    shelf = Shelf()
+    shelf = Commands()
     shelf["extra"] = click.Command("extra")
     assert "extra" in list(shelf)
     assert len(shelf) == len(SUMMARIES) + 1

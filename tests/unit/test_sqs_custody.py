@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.queue.held import LIMIT_SECONDS, Custody, Extension
+from batchsubmit.queue.held import LIMIT_SECONDS, Extension, HeldMessages
 
 
 def test_a_message_is_extended_once_a_third_of_its_time_is_left() -> None:
     """And then again as long after."""
-    custody = Custody(300)
+    custody = HeldMessages(300)
     custody.receive("a", "receipt", 0)
     assert custody.due(199) == []
     assert custody.wake_at() == 200
@@ -20,7 +20,7 @@ def test_a_message_is_extended_once_a_third_of_its_time_is_left() -> None:
 
 def test_messages_that_are_nearly_due_are_extended_with_the_first() -> None:
     """One call carries ten: what came one by one is not extended one by one."""
-    custody = Custody(300)
+    custody = HeldMessages(300)
     for number in range(10):
         custody.receive(str(number), "receipt", 10 * number)
     assert len(custody.due(199)) == 0
@@ -29,7 +29,7 @@ def test_messages_that_are_nearly_due_are_extended_with_the_first() -> None:
 
 def test_the_limit_ends_it_in_time() -> None:
     """Nothing is extended beyond twelve hours, and what waits goes back before."""
-    custody = Custody(300)
+    custody = HeldMessages(300)
     custody.receive("a", "receipt", 0)
     now = 0.0
     while not custody.ending(now):
@@ -44,7 +44,7 @@ def test_the_limit_ends_it_in_time() -> None:
 
 def test_a_new_delivery_s_receipt_replaces_the_old_one() -> None:
     """An extension of the old one that comes late says nothing of the new one."""
-    custody = Custody(300)
+    custody = HeldMessages(300)
     custody.receive("a", "old", 0)
     custody.receive("a", "new", 1000)
     custody.extended(Extension("a", "old", 300), 5000)
@@ -57,7 +57,7 @@ def test_a_new_delivery_s_receipt_replaces_the_old_one() -> None:
 @given(st.integers(1, 43_200), st.floats(0, 1e6), st.lists(st.floats(0.01, 5000), max_size=50))
 def test_no_extension_ever_passes_the_limit(visibility: int, began: float, steps: list[float]) -> None:
     """Whenever one looks, and however rarely."""
-    custody = Custody(visibility)
+    custody = HeldMessages(visibility)
     custody.receive("a", "receipt", began)
     now = began
     for step in steps:

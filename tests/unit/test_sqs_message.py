@@ -10,7 +10,7 @@ from hypothesis import given
 from strategies import JSON_VALUES, REGION
 
 from batchsubmit.core.jobs import job_digest, key_text
-from batchsubmit.queue.message import MOST_BYTES, Judge, Judgement, Message, Nothing, Pointer, Poison, Request
+from batchsubmit.queue.message import MOST_BYTES, Judgement, Message, MessageReader, Nothing, Pointer, Poison, Request
 from batchsubmit.schema import RequestChecker, canonical
 
 REQUEST = request_named("one")
@@ -31,7 +31,7 @@ def judged(
     defaults: Mapping[str, Any] | None = None,
 ) -> Judgement:
     """What a body asks for."""
-    return Judge(CHECKER, defaults=defaults or {}, batch=batch).judge(message(body, **(attributes or {})))
+    return MessageReader(CHECKER, defaults=defaults or {}, batch=batch).judge(message(body, **(attributes or {})))
 
 
 def key(body: object, attributes: Mapping[str, str] | None = None, *, batch: str = "") -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 from memory_sqs import MemorySqs
 from virtual import virtually
 
-from batchsubmit.queue.acks import Removal
+from batchsubmit.queue.acks import MessageDeletes
 from batchsubmit.queue.client import QueueCounters
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def test_what_fails_is_deleted_again_and_what_never_works_is_given_up() -> None:
     @virtually
     async def run() -> None:
         sqs, counters = HalfFailing(), QueueCounters()
-        removal = Removal(cast("Queue", sqs), counters)
+        removal = MessageDeletes(cast("Queue", sqs), counters)
         for number in range(25):
             sqs.put(str(number))
         for _ in range(3):

@@ -18,8 +18,8 @@ from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
 from batchsubmit.queue.client import QueueCounters
-from batchsubmit.queue.message import Judge
-from batchsubmit.queue.open import Served, make_site
+from batchsubmit.queue.message import MessageReader
+from batchsubmit.queue.open import ReachedQueue, make_parts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 
@@ -60,7 +60,7 @@ class MemoryBooks:
         return "2026-11-23T00:00:00.000000Z"
 
 
-class Site:
+class QueueParts:
     """A source on a queue in memory, and an engine of few lines: so many slots a membership, each job holds one."""
 
     def __init__(
@@ -87,15 +87,15 @@ class Site:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[SqsSource]:
         """Serve the queue."""
-        served = Served(
+        served = ReachedQueue(
             queue=cast("Queue", self.sqs),
             terms=await self.sqs.terms(),
             dead_letters=cast("Queue | None", self.sqs.dead),
             counters=self.counters,
         )
         clock = VirtualClock(running_loop())
-        site = make_site(served, self._settings, region=REGION, books=self.books, clock=clock)
-        judge = Judge(RequestChecker(region=REGION), defaults={})
+        site = make_parts(served, self._settings, region=REGION, books=self.books, clock=clock)
+        judge = MessageReader(RequestChecker(region=REGION), defaults={})
         async with SqsSource.open(site, judge, self.troubles.append) as source, asyncio.TaskGroup() as tasks:
             self._source, self._tasks = source, tasks
             source.listen(self._fill)
@@ -130,7 +130,7 @@ class Site:
 
     async def leave_unknown(self, *names: str) -> None:
         """Put messages on the queue whose jobs a worker that died left open."""
-        judge = Judge(RequestChecker(region=REGION), defaults={})
+        judge = MessageReader(RequestChecker(region=REGION), defaults={})
         for name in names:
             self.sqs.put(body(name))
             judged = judge.judge(await _first(self.sqs, name))
@@ -162,7 +162,7 @@ def test_days_of_waiting_lead_nothing_to_the_dead_letter_queue(receives: int, vi
         sqs = MemorySqs(most_receives=receives, dead=MemorySqs())
         for number in range(150):
             sqs.put(body(f"job-{number}"))
-        site = Site(sqs, slots={MEMBERSHIP: 5}, job_seconds=HOUR, visibility=visibility)
+        site = QueueParts(sqs, slots={MEMBERSHIP: 5}, job_seconds=HOUR, visibility=visibility)
         async with site.serving():
             await site.until(lambda: len(site.submitted) == 150, within=1.3 * DAY)
             await site.until(lambda: not sqs.messages, within=HOUR)
@@ -184,7 +184,7 @@ def test_a_backlog_longer_than_the_retention_is_kept_by_sending_it_anew() -> Non
         sqs = MemorySqs(retention_seconds=int(DAY), dead=MemorySqs())
         for number in range(40):
             sqs.put(body(f"job-{number}"))
-        site = Site(sqs, slots={MEMBERSHIP: 1}, job_seconds=HOUR)
+        site = QueueParts(sqs, slots={MEMBERSHIP: 1}, job_seconds=HOUR)
         async with site.serving():
             await site.until(lambda: len(site.submitted) == 40, within=2 * DAY)
         assert not sqs.expired
@@ -204,7 +204,7 @@ def test_a_full_lane_holds_up_no_other_however_many_messages_stand_before(most_h
             sqs.put(body(f"job-{number}"))
         sqs.put(body("other", OTHER_MEMBERSHIP))
         slots = {MEMBERSHIP: 5, OTHER_MEMBERSHIP: 5}
-        site = Site(sqs, slots=slots, job_seconds=10 * HOUR, most_held=most_held)
+        site = QueueParts(sqs, slots=slots, job_seconds=10 * HOUR, most_held=most_held)
         async with site.serving() as source:
             await site.until(lambda: "other" in site.submitted, within=200)
             assert source.held <= most_held
@@ -221,7 +221,7 @@ def test_an_hour_with_full_lanes_spends_no_receive_and_few_calls() -> None:
         sqs = MemorySqs(most_receives=3, dead=MemorySqs())
         for number in range(5000):
             sqs.put(body(f"job-{number}", OTHER_MEMBERSHIP if number % 2 else MEMBERSHIP))
-        site = Site(sqs, slots={}, job_seconds=DAY, most_held=5001)
+        site = QueueParts(sqs, slots={}, job_seconds=DAY, most_held=5001)
         async with site.serving() as source:
             await site.until(lambda: source.held == 5000, within=HOUR)
             calls = sqs.calls
@@ -244,7 +244,7 @@ def test_a_wait_of_days_spends_no_receive() -> None:
         sqs = MemorySqs(most_receives=2, dead=MemorySqs())
         for number in range(30):
             sqs.put(body(f"job-{number}"))
-        site = Site(sqs, slots={}, job_seconds=DAY)
+        site = QueueParts(sqs, slots={}, job_seconds=DAY)
         async with site.serving() as source:
             await asyncio.sleep(3 * DAY)
             assert source.held == 30
@@ -262,7 +262,7 @@ def test_what_a_bound_of_held_messages_put_back_spends_few_receives() -> None:
         sqs = MemorySqs()
         for number in range(300):
             sqs.put(body(f"job-{number}"))
-        site = Site(sqs, slots={MEMBERSHIP: 1}, job_seconds=DAY, most_held=100)
+        site = QueueParts(sqs, slots={MEMBERSHIP: 1}, job_seconds=DAY, most_held=100)
         async with site.serving() as source:
             await asyncio.sleep(6 * HOUR)
             assert 90 <= source.held <= 100
@@ -281,7 +281,7 @@ def test_a_freed_slot_is_filled_from_what_is_held() -> None:
         for number in range(200):
             sqs.put(body(f"job-{number}"))
         slots = {MEMBERSHIP: 0}
-        site = Site(sqs, slots=slots, job_seconds=1)
+        site = QueueParts(sqs, slots=slots, job_seconds=1)
         async with site.serving():
             await asyncio.sleep(3 * HOUR)
             slots[MEMBERSHIP] = 200
@@ -296,7 +296,7 @@ def test_an_idle_source_polls_once_a_long_poll_and_does_nothing_else() -> None:
 
     @virtually
     async def run() -> None:
-        site = Site(MemorySqs(), slots={}, job_seconds=1)
+        site = QueueParts(MemorySqs(), slots={}, job_seconds=1)
         async with site.serving():
             await asyncio.sleep(DAY)
         assert site.sqs.polls == pytest.approx(DAY / 20, abs=2)
@@ -310,7 +310,7 @@ def test_a_job_whose_fate_is_unknown_is_handed_out_to_be_looked_up() -> None:
     @virtually
     async def run() -> None:
         sqs = MemorySqs()
-        site = Site(sqs, slots={MEMBERSHIP: 1}, job_seconds=10)
+        site = QueueParts(sqs, slots={MEMBERSHIP: 1}, job_seconds=10)
         await site.leave_unknown("found", "absent")
         sqs.put(body("other"))
         site.lookups |= {"found": Action.NOTHING, "absent": Action.SUBMIT}
@@ -331,7 +331,7 @@ def test_a_job_that_no_lookup_decides_goes_back_for_long_and_never_to_the_dead_l
     @virtually
     async def run() -> None:
         sqs = MemorySqs(most_receives=receives, dead=MemorySqs())
-        site = Site(sqs, slots={MEMBERSHIP: 1}, job_seconds=10, visibility=visibility)
+        site = QueueParts(sqs, slots={MEMBERSHIP: 1}, job_seconds=10, visibility=visibility)
         await site.leave_unknown("unknown")
         sqs.put(body("other"))
         async with site.serving() as source:
@@ -355,7 +355,7 @@ def test_what_no_lookup_decided_is_to_be_had_at_once_when_its_worker_ends() -> N
     @virtually
     async def run() -> None:
         sqs = MemorySqs()
-        site = Site(sqs, slots={MEMBERSHIP: 1}, job_seconds=10)
+        site = QueueParts(sqs, slots={MEMBERSHIP: 1}, job_seconds=10)
         await site.leave_unknown("unknown")
         async with site.serving():
             await site.until(lambda: site.counters.undecided == 1, within=HOUR)
@@ -378,7 +378,7 @@ def test_poison_is_moved_once_and_a_redelivery_of_it_is_not_moved_again() -> Non
     @virtually
     async def run() -> None:
         sqs = MemorySqs(dead=MemorySqs())
-        site = Site(sqs, slots={}, job_seconds=1)
+        site = QueueParts(sqs, slots={}, job_seconds=1)
         sqs.put("no JSON")
         sqs.put(body("job").replace("ml.m5.large", "ml.none"))
         async with site.serving():
@@ -398,11 +398,11 @@ def test_poison_that_another_worker_wrote_down_is_moved_after_a_while() -> None:
     @virtually
     async def run() -> None:
         sqs = MemorySqs(dead=MemorySqs())
-        site = Site(sqs, slots={}, job_seconds=1)
+        site = QueueParts(sqs, slots={}, job_seconds=1)
         sqs.put("no JSON")
         async with site.serving():
             await site.until(lambda: not sqs.messages, within=HOUR)
-        again = Site(sqs, slots={}, job_seconds=1)
+        again = QueueParts(sqs, slots={}, job_seconds=1)
         again.books = site.books
         sqs.messages.clear()
         sqs._numbers = iter(range(9))

@@ -15,7 +15,7 @@ from batchsubmit.core.jobs import (
     Submitted,
     Unknown,
 )
-from batchsubmit.core.ledger_state import Book
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, Action, JobState, Phase, decide, fold
 
 JOB = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
@@ -103,7 +103,7 @@ def test_a_duplicate_changes_nothing_but_is_remembered() -> None:
     duplicate = Duplicate(**JOB, arn="second", of="arn")
     state = state_after(INTENT, SUBMITTED, duplicate)
     assert (state.phase, state.arn, state.duplicates) == (Phase.SUBMITTED, "arn", ("second",))
-    book = Book()
+    book = LedgerState()
     for event in (INTENT, SUBMITTED, duplicate):
         book.apply(event)
     assert book.claims({"arn", "second", "third"}) == {"arn": "k", "second": "k"}
@@ -111,7 +111,7 @@ def test_a_duplicate_changes_nothing_but_is_remembered() -> None:
 
 def test_a_book_counts_jobs_by_phase_and_knows_who_has_the_ledger() -> None:
     """A run that has not ended is the one that holds it."""
-    book = Book()
+    book = LedgerState()
     started = RunStarted(
         at=JOB["at"], run="r", batch="", manifest="m.csv", manifest_sha256="0", version="0", holder="process 1"
     )

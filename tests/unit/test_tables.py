@@ -23,18 +23,18 @@ from batchsubmit.report.export import (
     write_jsonl,
     write_parquet,
 )
-from batchsubmit.report.timeline import Chronicle
+from batchsubmit.report.timeline import TimelineBuilder
 from batchsubmit.report.waits import Cause
 
 
-def as_csv(chronicle: Chronicle) -> list[dict[str, str]]:
+def as_csv(chronicle: TimelineBuilder) -> list[dict[str, str]]:
     """The rows of the CSV export."""
     file = io.BytesIO()
     write_csv(file, export_rows(chronicle))
     return list(csv.DictReader(io.StringIO(file.getvalue().decode(), newline="")))
 
 
-def as_jsonl(chronicle: Chronicle) -> list[dict[str, object]]:
+def as_jsonl(chronicle: TimelineBuilder) -> list[dict[str, object]]:
     """The rows of the JSONL export."""
     file = io.BytesIO()
     write_jsonl(file, export_rows(chronicle))
@@ -42,9 +42,9 @@ def as_jsonl(chronicle: Chronicle) -> list[dict[str, object]]:
 
 
 @pytest.fixture
-def chronicle() -> Chronicle:
+def chronicle() -> TimelineBuilder:
     """A night with some of everything."""
-    return Chronicle.of(Night(jobs=200, hostile=HOSTILE, until_seconds=30_000).events())
+    return TimelineBuilder.of(Night(jobs=200, hostile=HOSTILE, until_seconds=30_000).events())
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_guarding_can_be_undone(text: str) -> None:
     assert not guarded(text).strip().startswith(("=", "+", "-", "@"))
 
 
-def test_each_format_has_every_job_once_in_the_same_order(chronicle: Chronicle) -> None:
+def test_each_format_has_every_job_once_in_the_same_order(chronicle: TimelineBuilder) -> None:
     """With all columns."""
     keys = [history.state.job for history in chronicle.histories()]
     from_csv, from_jsonl = as_csv(chronicle), as_jsonl(chronicle)
@@ -78,7 +78,7 @@ def test_each_format_has_every_job_once_in_the_same_order(chronicle: Chronicle) 
     assert list(from_csv[0]) == list(from_jsonl[0]) == list(COLUMNS)
 
 
-def test_csv_and_jsonl_say_the_same(chronicle: Chronicle) -> None:
+def test_csv_and_jsonl_say_the_same(chronicle: TimelineBuilder) -> None:
     """Hostile names included."""
     for cells, members in zip(as_csv(chronicle), as_jsonl(chronicle), strict=True):
         for name, kind in COLUMNS.items():
@@ -102,7 +102,7 @@ def test_a_job_s_row_tells_its_story() -> None:
     story.intent(30, "a", 2)
     story.accepted(30.5, "a", 2)
     story.finished(90.5, "a", "CREATE_FAILED", "out of memory")
-    (row,) = as_jsonl(Chronicle.of(story.events))
+    (row,) = as_jsonl(TimelineBuilder.of(story.events))
     assert row["first_intent_at"] == "2026-11-22T22:00:00.000000Z"
     assert row["accepted_at"] == "2026-11-22T22:00:30.500000Z"
     assert row["seconds_running"] == 60
@@ -117,13 +117,13 @@ def test_what_did_not_happen_is_null_or_empty() -> None:
     story = Story()
     story.run(0)
     story.failed(1, "a", "InvalidRow", "=no")
-    (row,), (cells,) = as_jsonl(Chronicle.of(story.events)), as_csv(Chronicle.of(story.events))
+    (row,), (cells,) = as_jsonl(TimelineBuilder.of(story.events)), as_csv(TimelineBuilder.of(story.events))
     assert row["first_intent_at"] is None
     assert row["seconds_running"] is None
     assert (cells["first_intent_at"], cells["seconds_running"], cells["message"]) == ("", "", "'=no")
 
 
-def test_parquet_has_the_same_rows_with_types(chronicle: Chronicle) -> None:
+def test_parquet_has_the_same_rows_with_types(chronicle: TimelineBuilder) -> None:
     """Times are timestamps, absent ones null."""
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     file = io.BytesIO()

@@ -9,7 +9,7 @@ from simulation.loop import VirtualClock
 from virtual import SlowLedger, running_loop, virtually
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import Catalog
+from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Denied, Finished, Job, Outcome, Rejected, Submitted, Uncertain
 from batchsubmit.ledger.claims import Claims
@@ -18,9 +18,9 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.slots import Durations, Slots
 from batchsubmit.submit.engine import Engine
-from batchsubmit.submit.job_run import Crew, Limits
+from batchsubmit.submit.job_run import EngineParts, Limits
 from batchsubmit.submit.lookup import Lookup
-from batchsubmit.submit.poller import Watcher
+from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 from batchsubmit.submit.submitter import Submitter
@@ -44,8 +44,8 @@ class Watch:
         self.tally = Tally()
         self.recorder = Recorder(self.ledger, self.clock, [self.tally])
         self.slots = Slots(SlotSettings(min_poll_seconds=1, max_poll_seconds=8), Durations(), follows=follows)
-        self.catalog = Catalog(self.api, RetrySettings(), sleep=self.stop.pause)
-        self.watcher = Watcher(
+        self.catalog = JobReads(self.api, RetrySettings(), sleep=self.stop.pause)
+        self.watcher = Poller(
             catalog=self.catalog,
             recorder=self.recorder,
             slots=self.slots,
@@ -73,7 +73,7 @@ class Watch:
         policies = RetryPolicies(RetrySettings(), sleep=self.stop.pause)
         engine = Engine(
             source=MemorySource(waiting),
-            crew=Crew(
+            engine_parts=EngineParts(
                 submitter=Submitter(
                     api=self.api,
                     recorder=self.recorder,

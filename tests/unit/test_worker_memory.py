@@ -30,12 +30,12 @@ from batchsubmit.observers.counts import Tally
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.queue.client import QueueCounters
-from batchsubmit.queue.message import Judge
-from batchsubmit.queue.open import Served, make_site
+from batchsubmit.queue.message import MessageReader
+from batchsubmit.queue.open import ReachedQueue, make_parts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
-from batchsubmit.submit.build import Gates, Machinery, Surroundings
+from batchsubmit.submit.build import EngineBuilder, EngineContext, RateGates
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -79,7 +79,7 @@ def _inside(thing: object) -> Iterator[object]:
     yield from gc.get_referents(thing)
 
 
-class Works:
+class BuiltEngine:
     """A worker at a queue in memory; every seventh call brings no answer, and is looked up."""
 
     def __init__(self) -> None:
@@ -107,15 +107,19 @@ class Works:
         async with opening as ledger:
             metrics = Metrics(Readings)
             recorder = Recorder(ledger, self.clock, [metrics, Tally()])
-            served = Served(
+            served = ReachedQueue(
                 queue=cast("Queue", self.sqs), terms=await self.sqs.terms(), dead_letters=None, counters=QueueCounters()
             )
-            site = make_site(served, settings, region=REGION, books=LedgerBooks(recorder), clock=self.clock)
+            site = make_parts(served, settings, region=REGION, books=LedgerBooks(recorder), clock=self.clock)
             api = MemoryCleanRooms(self.service, disturb=self._disturb)
             monotonic = self.clock.monotonic
-            gates = Gates(starts=RateGate(Pace(0), monotonic=monotonic), reads=RateGate(Pace(0), monotonic=monotonic))
-            machinery = Machinery(Surroundings(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates))
-            judge = Judge(RequestChecker(region=REGION), defaults={})
+            gates = RateGates(
+                starts=RateGate(Pace(0), monotonic=monotonic), reads=RateGate(Pace(0), monotonic=monotonic)
+            )
+            machinery = EngineBuilder(
+                EngineContext(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates)
+            )
+            judge = MessageReader(RequestChecker(region=REGION), defaults={})
             async with SqsSource.open(site, judge, print) as source:
                 stop.on_request(source.close)
                 works = machinery.around(source, account_of=source.account_of)
@@ -138,7 +142,7 @@ class Works:
 @virtually
 async def test_a_worker_s_parts_are_as_large_after_many_jobs_as_after_few() -> None:
     """Ledger, queue, slots, lookups, metrics: what a message or a job leaves behind is less than a byte."""
-    works = Works()
+    works = BuiltEngine()
     async with works.at_work() as parts:
         await works.submit(300)
         before = reachable_bytes(*parts)
