@@ -1,4 +1,4 @@
-"""The sandbox's back door under `/_sandbox/`, to look behind the service and to change it while it runs.
+"""The sandbox's own calls under `/_sandbox/`: read what the service has, and change it while it runs.
 
 | call | body or query | what it does |
 | --- | --- | --- |
@@ -8,7 +8,7 @@
 | `PUT /_sandbox/settings` | members of `SandboxSettings` | changes those settings |
 | `PUT /_sandbox/quotas` | `per_membership`, `per_account` | changes the quotas |
 | `PUT /_sandbox/faults` | members of `FaultPlan` | replaces the faults; `{}` for none |
-| `POST /_sandbox/reset` | | forgets jobs, tags, counts, and begins the faults anew |
+| `POST /_sandbox/reset` | | forgets jobs, tags and counts, and begins the faults again |
 
 It must not know a web server.
 """
@@ -38,14 +38,14 @@ class AdminAnswer:
 
 
 class Admin:
-    """What the back door does."""
+    """Answers the calls under `/_sandbox/`."""
 
     def __init__(self, service: SandboxService, faults: Faults) -> None:
         self._service = service
         self._faults = faults
 
     def answer(self, method: str, path: str, query: str, body: bytes) -> AdminAnswer:
-        """Answer one call; 400 says what does not fit, 404 that there is no such call."""
+        """Answer one call: 400 where something does not fit, 404 where there is no such call."""
         try:
             match method, path.removeprefix(PREFIX):
                 case "GET", name:
@@ -83,7 +83,7 @@ class Admin:
         return _no_such_call("PUT", PREFIX + name)
 
     def stats(self) -> dict[str, Any]:
-        """Return what happened so far."""
+        """Return what has happened so far."""
         tally, slots = self._service.tally, self._service.slots
         injected: dict[str, dict[str, int]] = {}
         for (operation, fault), number in self._faults.injected.items():
@@ -128,7 +128,7 @@ def _shown(job: JobRecord, *, with_request: bool) -> dict[str, Any]:
         "status": job.status.value,
         "createTime": timestamp(job.created_at),
         "updateTime": timestamp(job.updated_at),
-        "tags": job.tags or {},
+        "tags": job.tags,
     }
     return shown | {"request": job.request()} if with_request else shown
 

@@ -1,7 +1,7 @@
 """One accepted job: what was asked for, where it stands, and the two ways the service shows it.
 
-Values only: it must not know why or when a job changes. The request is kept as JSON, because a million of
-them as objects would take gigabytes.
+It must not know requests over HTTP, quotas or faults. A request is kept as JSON, because a million of them as objects
+would take gigabytes.
 """
 
 import json
@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -46,8 +45,10 @@ DETAILS: Final[Mapping[Status, tuple[str, str]]] = {
     Status.CANCEL_FAILED: ("INTERNAL_ERROR", "The inference job could not be cancelled (sandbox)."),
 }
 
-_KEPT_APART: Final = frozenset({"membershipIdentifier", "name", "trainedModelArn", "tags"})
 _SUMMARIZED: Final = (
+    "membershipIdentifier",
+    "name",
+    "trainedModelArn",
     "configuredModelAlgorithmAssociationArn",
     "trainedModelVersionIdentifier",
     "outputConfiguration",
@@ -67,21 +68,20 @@ class JobRecord:
     name: str
     model: str
     version: str | None
-    tags: dict[str, str] | None
+    tags: dict[str, str]
     packed: bytes
+    """The request as JSON, without its tags."""
     created_at: float
     updated_at: float
     status: Status = Status.CREATE_PENDING
     run_seconds: float = 0.0
     fails: bool = False
     failure_message: str = ""
-    """Stands in the place of the usual message where the job fails."""
+    """The message of a job that fails, instead of the usual one."""
     unpublished: str = ""
     """Why the job's logs and metrics are not published; empty where they are."""
     generation: int = 0
     """Counts the changes of plan, so that a transition planned before a cancellation is known to be void."""
-    summarized: tuple[int, dict[str, object]] | None = None
-    """The latest summary and its generation: a List shows hundreds of jobs that have not changed since the last one."""
 
     @property
     def arn(self) -> str:
@@ -90,59 +90,43 @@ class JobRecord:
 
     def request(self) -> dict[str, object]:
         """Return the accepted request, with the tags as they are now."""
-        request: dict[str, object] = {
-            "membershipIdentifier": self.membership,
-            "name": self.name,
-            "trainedModelArn": self.model,
-            **json.loads(self.packed),
-        }
+        request: dict[str, object] = json.loads(self.packed)
         return request | {"tags": dict(self.tags)} if self.tags else request
 
     def summary(self) -> dict[str, object]:
-        """Return the job as List shows it; not to be changed."""
-        if self.summarized is None or self.summarized[0] != self.generation:
-            self.summarized = (self.generation, self._summary())
-        return self.summarized[1]
-
-    def _summary(self) -> dict[str, object]:
+        """Return the job as List shows it."""
         request = json.loads(self.packed)
         shown = {name: request[name] for name in _SUMMARIZED if name in request}
-        return {
-            **shown,
-            "trainedModelInferenceJobArn": self.arn,
-            "membershipIdentifier": self.membership,
-            "trainedModelArn": self.model,
-            "collaborationIdentifier": collaboration(self.membership),
-            "name": self.name,
-            **self._standing(),
-        }
+        collaboration_id = collaboration(self.membership)
+        return shown | {"collaborationIdentifier": collaboration_id} | self._progress()
 
     def detail(self) -> dict[str, object]:
         """Return the job as Get shows it."""
-        shown = {**self.request(), "trainedModelInferenceJobArn": self.arn, **self._standing()}
+        shown = self.request() | self._progress()
         if self.status in DETAILS:
             code, message = DETAILS[self.status]
             shown["statusDetails"] = {"statusCode": code, "message": self.failure_message or message}
         return shown
 
-    def _standing(self) -> dict[str, object]:
-        standing: dict[str, object] = {
+    def _progress(self) -> dict[str, object]:
+        shown: dict[str, object] = {
+            "trainedModelInferenceJobArn": self.arn,
             "status": self.status.value,
             "createTime": timestamp(self.created_at),
             "updateTime": timestamp(self.updated_at),
         }
         if self.status in ENDED_BY_ITSELF:
             published = "PUBLISH_FAILED" if self.unpublished else "PUBLISH_SUCCEEDED"
-            standing |= {"metricsStatus": published, "logsStatus": published}
+            shown |= {"metricsStatus": published, "logsStatus": published}
             if self.unpublished:
-                standing |= {"metricsStatusDetails": self.unpublished, "logsStatusDetails": self.unpublished}
-        return standing
+                shown |= {"metricsStatusDetails": self.unpublished, "logsStatusDetails": self.unpublished}
+        return shown
 
 
 def pack(request: Mapping[str, object]) -> bytes:
-    """Return what of a request has no field of its own in the record."""
-    rest = {name: value for name, value in request.items() if name not in _KEPT_APART and value is not None}
-    return json.dumps(rest, ensure_ascii=False, separators=(",", ":")).encode()
+    """Write a request as JSON, without its tags and nulls."""
+    kept = {name: value for name, value in request.items() if name != "tags" and value is not None}
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def timestamp(seconds: float) -> str:
@@ -150,14 +134,6 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def new_id(random: Random) -> str:
-    """Return a random UUID; `uuid.UUID` itself would cost as much as the rest of an acceptance."""
-    digits = f"{random.getrandbits(128):032x}"
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
-
-
-@lru_cache(maxsize=10_000)
 def collaboration(membership: str) -> str:
     """Return the collaboration a membership belongs to: made up, and always the same."""
     return str(uuid5(NAMESPACE_URL, membership))
@@ -178,7 +154,7 @@ class Lifecycle:
         self.statuses: Counter[Status] = Counter()
 
     def begin(self, job: JobRecord) -> None:
-        """Plan a new job's run. Its fate is drawn now, so that a seed repeats it whenever it is looked at."""
+        """Plan a new job's run. How it ends is drawn now, so that a seed repeats it whenever it is looked at."""
         settings = self.settings
         self.statuses[job.status] += 1
         job.run_seconds = self._run_seconds(job.name) if self._run_seconds else self._draw_seconds()
@@ -189,7 +165,7 @@ class Lifecycle:
         self._plan(job, job.created_at + settings.pending_seconds)
 
     def cancel(self, job: JobRecord, now: float) -> None:
-        """Turn a pending or running job around."""
+        """Begin to cancel a pending or running job."""
         job.fails = self._random.random() < self.settings.cancel_failure_probability
         self._enter(job, Status.CANCEL_PENDING, now)
         self._plan(job, now + self.settings.cancel_pending_seconds)

@@ -1,10 +1,22 @@
-"""How the sandbox says no: the codes of Clean Rooms ML and of AWS in front of it, with their HTTP status.
+"""The operations of the sandbox, and its refusals: the codes of Clean Rooms ML and of AWS, with their HTTP status.
 
 It must not know what is refused, or why.
 """
 
 from collections.abc import Mapping
 from typing import Final
+
+START: Final = "StartTrainedModelInferenceJob"
+GET: Final = "GetTrainedModelInferenceJob"
+LIST: Final = "ListTrainedModelInferenceJobs"
+CANCEL: Final = "CancelTrainedModelInferenceJob"
+GET_MODEL: Final = "GetTrainedModel"
+GET_CHANNEL: Final = "GetMLInputChannel"
+TAG: Final = "TagResource"
+UNTAG: Final = "UntagResource"
+LIST_TAGS: Final = "ListTagsForResource"
+
+OPERATIONS: Final = (START, GET, LIST, CANCEL, GET_MODEL, GET_CHANNEL, TAG, UNTAG, LIST_TAGS)
 
 STATUS_CODES: Final[Mapping[str, int]] = {
     "AccessDeniedException": 403,
@@ -31,7 +43,7 @@ STATUS_CODES: Final[Mapping[str, int]] = {
 
 
 class Refusal(Exception):  # noqa: N818 - an answer of the service, not a fault of this program
-    """The service's own no: its error code, its words and the further members of its error shape."""
+    """The service refuses a call: its error code, its message and the further members of its error shape."""
 
     def __init__(self, code: str, message: str, members: Mapping[str, object] | None = None) -> None:
         super().__init__(f"{code}: {message}")
@@ -43,6 +55,10 @@ class Refusal(Exception):  # noqa: N818 - an answer of the service, not a fault 
     def body(self) -> dict[str, object]:
         """Return the JSON object that stands in the answer."""
         return {"message": self.message, **self.members}
+
+
+MEMBERSHIP_QUOTA: Final = "Pending/in-progress custom model inference jobs per membership"  # L-0F77DDDB
+ACCOUNT_QUOTA: Final = "Pending/in-progress custom model inference jobs per account"  # L-249F4B83
 
 
 def over_quota(name: str, value: int) -> Refusal:
@@ -73,16 +89,3 @@ def invalid(*problems: str) -> Refusal:
 def problem(where: str, constraint: str) -> str:
     """Return one problem of a request in AWS's words. The value itself is left out: it may be private."""
     return f"Value at '{where}' failed to satisfy constraint: {constraint}"
-
-
-START: Final = "StartTrainedModelInferenceJob"
-GET: Final = "GetTrainedModelInferenceJob"
-LIST: Final = "ListTrainedModelInferenceJobs"
-CANCEL: Final = "CancelTrainedModelInferenceJob"
-GET_MODEL: Final = "GetTrainedModel"
-GET_CHANNEL: Final = "GetMLInputChannel"
-TAG: Final = "TagResource"
-UNTAG: Final = "UntagResource"
-LIST_TAGS: Final = "ListTagsForResource"
-
-OPERATIONS: Final = (START, GET, LIST, CANCEL, GET_MODEL, GET_CHANNEL, TAG, UNTAG, LIST_TAGS)

@@ -1,6 +1,6 @@
-"""The sandbox over HTTP: a thin shell around `exchange` and `admin`, on loopback unless told otherwise.
+"""The sandbox over HTTP: a thin web server around `http` and `admin`, on loopback by default.
 
-It must not decide anything: it reads a request whole, asks, waits as long as told and writes the answer.
+It must not decide anything: it reads a whole request, waits for the answer's delay and writes the answer.
 Nothing is authenticated, so it belongs on no public interface.
 """
 
@@ -15,9 +15,8 @@ from uuid import uuid4
 from aiohttp import web
 
 from batchsubmit.sandbox.admin import PREFIX, Admin
-from batchsubmit.sandbox.exchange import Exchange
 from batchsubmit.sandbox.faults import FaultPlan, Faults
-from batchsubmit.sandbox.http import Answer, Call
+from batchsubmit.sandbox.http import Call, Exchange, HttpAnswer
 from batchsubmit.sandbox.service import SandboxService
 from batchsubmit.sandbox.settings import SandboxSettings
 
@@ -97,14 +96,14 @@ async def serve(
     port: int = 0,
     on_ready: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve a sandbox in real time until cancelled; `on_ready` hears its URL once it listens."""
+    """Serve a sandbox in real time until cancelled; `on_ready` is called with its URL once it listens."""
     service = SandboxService(settings, time.time)
     async with SandboxServer(service, Faults(faults), host=host, port=port) as server:
         on_ready(server.url)
         await asyncio.Event().wait()
 
 
-def _response(answer: Answer) -> web.Response:
+def _response(answer: HttpAnswer) -> web.Response:
     headers = {"x-amzn-requestid": str(uuid4()), "Content-Type": "application/json"}
     if answer.error_code:
         headers["x-amzn-errortype"] = answer.error_code
@@ -113,7 +112,7 @@ def _response(answer: Answer) -> web.Response:
     return web.Response(status=answer.status_code, body=answer.body, headers=headers)
 
 
-async def _cut(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+async def _cut(request: web.BaseRequest, answer: HttpAnswer) -> web.StreamResponse:
     """Break the connection off, after half of the answer if there is one."""
     response = web.StreamResponse(status=answer.status_code)
     if answer.body:

@@ -1,29 +1,31 @@
 """Clean Rooms ML's inference jobs as a pure state machine: requests in, answers or a `Refusal` out.
 
-It must not know HTTP, asyncio, files, validation of shapes (`form`) or injected faults (`faults`). The time
-comes from the clock it is given, so a test or a simulation moves it by hand. Requests are dicts in the API's
-own member names, as `form` lets them through, members of the URI included.
+It must not know HTTP, asyncio, files, the shapes of requests (`validation`) or injected faults (`faults`). The time
+comes from the clock it is given, so a test or a simulation moves it by hand. Requests are dicts in the API's own member
+names, members of the URI included, and valid.
 """
 
+import base64
+import json
+from bisect import bisect_right, insort
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice
 from math import inf
 from random import Random
-from sys import intern
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
-from batchsubmit.sandbox import listing as paging
-from batchsubmit.sandbox.calls import ACCEPTED, Tally
-from batchsubmit.sandbox.listing import OrderedIndex
-from batchsubmit.sandbox.quotas import Slots
-from batchsubmit.sandbox.records import CANCELLING, STARTING, JobRecord, Lifecycle, new_id, pack
+from batchsubmit.sandbox.records import CANCELLING, STARTING, JobRecord, Lifecycle, pack
 from batchsubmit.sandbox.refusals import (
+    ACCOUNT_QUOTA,
     CANCEL,
     GET,
     GET_CHANNEL,
     GET_MODEL,
     LIST,
     LIST_TAGS,
+    MEMBERSHIP_QUOTA,
     START,
     TAG,
     UNTAG,
@@ -33,19 +35,77 @@ from batchsubmit.sandbox.refusals import (
     invalid,
     over_quota,
 )
-from batchsubmit.sandbox.resources import Channels, Creation, Models
+from batchsubmit.sandbox.resources import CHANNEL, MODEL, SandboxResources
 from batchsubmit.sandbox.settings import SandboxSettings
-from batchsubmit.sandbox.validation import merged, tag_problems, without
+from batchsubmit.sandbox.validation import tag_problems
 
 Request: TypeAlias = Mapping[str, Any]
 Reply: TypeAlias = dict[str, Any]
 Clock: TypeAlias = Callable[[], float]
 """Returns Unix seconds."""
 
+ACCEPTED: Final = "accepted"
 PAGE_SIZE: Final = 100
 _JOB_PATH: Final = "/trained-model-inference-job/"
 _CALLER: Final = "123456789012"
 """The account of memberships whose requests name resources of others alone."""
+
+
+class CallCounts:
+    """Calls by operation and outcome. An outcome is `accepted`, an error code, or `cut` for no answer."""
+
+    def __init__(self) -> None:
+        self._outcomes: Counter[tuple[str, str]] = Counter()
+
+    def count(self, operation: str, outcome: str) -> None:
+        """Count one call."""
+        self._outcomes[operation, outcome] += 1
+
+    def received(self, operation: str) -> int:
+        """Return how many calls of an operation came."""
+        return sum(self.outcomes(operation).values())
+
+    def accepted(self, operation: str) -> int:
+        """Return how many of them took effect, answered or not."""
+        return self._outcomes[operation, ACCEPTED]
+
+    def refused(self, operation: str) -> dict[str, int]:
+        """Return how many were refused, by code."""
+        return {code: number for code, number in self.outcomes(operation).items() if code != ACCEPTED}
+
+    def by_operation(self) -> dict[str, dict[str, int]]:
+        """Return all counts."""
+        return {operation: self.outcomes(operation) for operation, _ in self._outcomes}
+
+    def outcomes(self, operation: str) -> dict[str, int]:
+        """Return the counts of one operation by outcome."""
+        return {outcome: number for (called, outcome), number in self._outcomes.items() if called == operation}
+
+
+class SlotCounts:
+    """Counts of held slots, kept as jobs come and go, with the most that were ever held at once."""
+
+    def __init__(self) -> None:
+        self.by_membership: Counter[str] = Counter()
+        self.by_account: Counter[str] = Counter()
+        self.most_by_membership: Counter[str] = Counter()
+        self.most_by_account: Counter[str] = Counter()
+
+    def take(self, membership: str, account: str, *, per_membership: int, per_account: int) -> None:
+        """Take one slot or raise the refusal. A quota of 0 is none."""
+        if per_membership and self.by_membership[membership] >= per_membership:
+            raise over_quota(MEMBERSHIP_QUOTA, per_membership)
+        if per_account and self.by_account[account] >= per_account:
+            raise over_quota(ACCOUNT_QUOTA, per_account)
+        self.by_membership[membership] += 1
+        self.by_account[account] += 1
+        self.most_by_membership |= self.by_membership
+        self.most_by_account |= self.by_account
+
+    def release(self, membership: str, account: str) -> None:
+        """Give one slot back."""
+        self.by_membership[membership] -= 1
+        self.by_account[account] -= 1
 
 
 class _TokenBucket:
@@ -82,18 +142,15 @@ class SandboxService:
         """Forget every job, tag and count; the settings stay."""
         self._random = Random(self._settings.seed)  # noqa: S311 - ids, not secrets
         self._jobs: dict[str, JobRecord] = {}
-        self._indexes: dict[tuple[str, str | None], OrderedIndex] = {}
+        self._ids: dict[str, list[str]] = {}  # by membership, sorted
         self._other_tags: dict[str, dict[str, str]] = {}
         self._accounts: dict[str, str] = {}
         self._lifecycle = Lifecycle(self._settings, self._run_seconds)
         self._latest = 0.0
-        self._creation = Creation(self._now)
-        self._creation.set(self._settings.creating_seconds)
-        self._models = Models(self._settings, self._creation)
-        self._channels = Channels(self._settings, self._creation)
+        self._resources = SandboxResources(self._settings, self._now)
         self._serials = count()
-        self.slots = Slots()
-        self.tally = Tally()
+        self.slots = SlotCounts()
+        self.tally = CallCounts()
         self._buckets = {operation: _TokenBucket() for operation in (START, GET, LIST)}
         self._operations: Mapping[str, Callable[[Request], Reply]] = {
             START: self.start,
@@ -113,9 +170,9 @@ class SandboxService:
         return self._settings
 
     def configure(self, settings: SandboxSettings) -> None:
-        """Change the settings from now on: running jobs keep the fate and the duration they have."""
-        self._settings = self._lifecycle.settings = self._models.settings = self._channels.settings = settings
-        self._creation.set(settings.creating_seconds)
+        """Change the settings from now on: running jobs keep the end and the duration they have."""
+        self._settings = self._lifecycle.settings = settings
+        self._resources.configure(settings)
 
     def call(self, operation: str, request: Request) -> Reply:
         """Carry out an operation by its name and count it; raises `Refusal`."""
@@ -128,7 +185,7 @@ class SandboxService:
         return reply
 
     def throttle(self, operation: str) -> None:
-        """Let a call of an operation through or raise `Refusal`; what stands before the service asks this first."""
+        """Let a call of an operation through or raise `Refusal`: asked before `call`, and only over HTTP."""
         settings = self._settings
         if operation == START:
             per_second, burst = settings.starts_per_second, float(settings.start_burst)
@@ -141,10 +198,10 @@ class SandboxService:
     def start(self, request: Request) -> Reply:
         """StartTrainedModelInferenceJob."""
         now = self._advance()
-        model, membership = intern(request["trainedModelArn"]), intern(request["membershipIdentifier"])
+        model, membership = request["trainedModelArn"], request["membershipIdentifier"]
         self._require_permission(request)
-        self._models.require_active(model)
-        self._channels.require_active(request["dataSource"]["mlInputChannelArn"])
+        self._resources.require_active(MODEL, model)
+        self._resources.require_active(CHANNEL, request["dataSource"]["mlInputChannelArn"])
         account = self._account(request)
         settings = self._settings
         if membership in settings.other_quotas:
@@ -156,14 +213,14 @@ class SandboxService:
         except Refusal as refusal:
             raise (refusal if settings.tells_quota else bare_quota()) from None
         job = JobRecord(
-            job_id=new_id(self._random),
-            arn_prefix=intern(f"{model.rsplit(':', 2)[0]}:{account}:membership/{membership}{_JOB_PATH}"),
+            job_id=str(UUID(int=self._random.getrandbits(128), version=4)),
+            arn_prefix=f"{model.rsplit(':', 2)[0]}:{account}:membership/{membership}{_JOB_PATH}",
             membership=membership,
             account=account,
             name=request["name"],
             model=model,
             version=request.get("trainedModelVersionIdentifier"),
-            tags={intern(key): value for key, value in (request.get("tags") or {}).items()} or None,
+            tags=dict(request.get("tags") or {}),
             packed=pack(request),
             created_at=now,
             updated_at=now,
@@ -191,13 +248,12 @@ class SandboxService:
     def list(self, request: Request, *, empty: bool = False) -> Reply:
         """ListTrainedModelInferenceJobs; an `empty` page goes no further, as the real service may answer."""
         now = self._advance()
-        query = paging.query_of(request)
-        last = paging.read(request.get("nextToken"), query)
+        last = _last_listed(request)
         limit = 0 if empty else request.get("maxResults") or PAGE_SIZE
         page = list(islice(self._listed(request, last, now), limit + 1))
         reply: Reply = {"trainedModelInferenceJobs": [job.summary() for job in page[:limit]]}
         if empty or len(page) > limit:
-            reply["nextToken"] = paging.write(next(self._serials), page[limit - 1].job_id if limit else last, query)
+            reply["nextToken"] = _token(next(self._serials), page[limit - 1].job_id if limit else last, request)
         return reply
 
     def cancel(self, request: Request) -> Reply:
@@ -213,20 +269,17 @@ class SandboxService:
     def get_model(self, request: Request) -> Reply:
         """GetTrainedModel."""
         arn = request["trainedModelArn"]
-        shown = self._models.detail(arn, request["membershipIdentifier"], request.get("versionIdentifier"))
-        tags = self._other_tags.get(arn)
-        return shown | {"tags": dict(tags)} if tags else shown
+        shown = self._resources.model(arn, request["membershipIdentifier"], request.get("versionIdentifier"))
+        return self._with_tags(arn, shown)
 
     def get_channel(self, request: Request) -> Reply:
         """GetMLInputChannel."""
         arn = request["mlInputChannelArn"]
-        shown = self._channels.detail(arn, request["membershipIdentifier"])
-        tags = self._other_tags.get(arn)
-        return shown | {"tags": dict(tags)} if tags else shown
+        return self._with_tags(arn, self._resources.channel(arn, request["membershipIdentifier"]))
 
     def tag(self, request: Request) -> Reply:
         """TagResource."""
-        tags = merged(self._tags_of(request["resourceArn"]), request["tags"])
+        tags = self._tags_of(request["resourceArn"]) | request["tags"]
         if problems := tag_problems(tags):
             raise invalid(*problems)
         self._set_tags(request["resourceArn"], tags)
@@ -234,8 +287,9 @@ class SandboxService:
 
     def untag(self, request: Request) -> Reply:
         """UntagResource."""
-        tags = without(self._tags_of(request["resourceArn"]), request["tagKeys"])
-        self._set_tags(request["resourceArn"], tags)
+        tags = self._tags_of(request["resourceArn"])
+        left = {key: value for key, value in tags.items() if key not in request["tagKeys"]}
+        self._set_tags(request["resourceArn"], left)
         return {}
 
     def list_tags(self, request: Request) -> Reply:
@@ -270,10 +324,10 @@ class SandboxService:
 
     def _account(self, request: Request) -> str:
         """Tell a membership's account by an ARN of its own; the service knows it by the caller."""
-        membership = intern(request["membershipIdentifier"])
+        membership = request["membershipIdentifier"]
         for arn in (request["trainedModelArn"], request["dataSource"]["mlInputChannelArn"]):
             if f":membership/{membership}/" in arn:
-                self._accounts[membership] = intern(arn.split(":", 5)[4])
+                self._accounts[membership] = arn.split(":", 5)[4]
                 break
         return self._accounts.get(membership, _CALLER)
 
@@ -282,17 +336,16 @@ class SandboxService:
 
     def _keep(self, job: JobRecord) -> None:
         self._jobs[job.job_id] = job
-        for model in (None, job.model):
-            self._indexes.setdefault((job.membership, model), OrderedIndex()).add(job.job_id)
+        insort(self._ids.setdefault(job.membership, []), job.job_id)
         self._lifecycle.begin(job)
 
     def _listed(self, request: Request, last: str, now: float) -> Iterator[JobRecord]:
-        index = self._indexes.get((request["membershipIdentifier"], request.get("trainedModelArn")))
-        version = request.get("trainedModelVersionIdentifier")
+        ids = self._ids.get(request["membershipIdentifier"], [])
+        model, version = request.get("trainedModelArn"), request.get("trainedModelVersionIdentifier")
         visible_before = now - self._settings.list_lag_seconds
-        for job_id in index.after(last) if index else ():
-            job = self._jobs[job_id]
-            if job.created_at <= visible_before and version in (None, job.version):
+        for position in range(bisect_right(ids, last), len(ids)):
+            job = self._jobs[ids[position]]
+            if job.created_at <= visible_before and model in (None, job.model) and version in (None, job.version):
                 yield job
 
     def _find(self, request: Request) -> JobRecord:
@@ -309,15 +362,50 @@ class SandboxService:
     def _tags_of(self, arn: str) -> dict[str, str]:
         job = self._job(arn)
         if job is not None:
-            return job.tags or {}
+            return job.tags
         if _JOB_PATH in arn:
             raise Refusal("ResourceNotFoundException", f"Inference job {arn} was not found.")
-        self._models.require(arn)
+        self._resources.require(MODEL, arn)
         return self._other_tags.get(arn, {})
 
     def _set_tags(self, arn: str, tags: dict[str, str]) -> None:
         job = self._job(arn)
         if job is not None:
-            job.tags = tags or None
+            job.tags = tags
         else:
             self._other_tags[arn] = tags
+
+    def _with_tags(self, arn: str, shown: Reply) -> Reply:
+        tags = self._other_tags.get(arn)
+        return shown | {"tags": dict(tags)} if tags else shown
+
+
+def _query_of(request: Request) -> list[Any]:
+    """Return what a `nextToken` is bound to: the membership and the filters."""
+    return [
+        request["membershipIdentifier"],
+        request.get("trainedModelArn"),
+        request.get("trainedModelVersionIdentifier"),
+    ]
+
+
+def _token(serial: int, last: str, request: Request) -> str:
+    """Return the token of the page behind the job `last`, opaque to the caller.
+
+    `serial` makes every token another one: botocore's paginators take a token seen twice for an endless loop.
+    """
+    return base64.urlsafe_b64encode(json.dumps([serial, last, *_query_of(request)]).encode()).decode()
+
+
+def _last_listed(request: Request) -> str:
+    """Return the id that a page begins behind; without a token it is empty."""
+    token: str | None = request.get("nextToken")
+    if token is None:
+        return ""
+    try:
+        _, last, *bound_to = json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
+        if bound_to == _query_of(request) and isinstance(last, str):
+            return last
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise Refusal("ValidationException", "nextToken is not valid for this request.")

@@ -1,8 +1,10 @@
-"""What the sandbox is told: quotas, durations, failures. Values only; it must not know who uses them."""
+"""The settings of the sandbox: quotas, durations, failures. Values only; it must not know who uses them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Self
+
+import msgspec
 
 _NEVER_NEGATIVE = ("per_", "job_", "cancel_", "pending_", "list_", "start", "reads_")
 
@@ -81,38 +83,12 @@ class SandboxSettings:
                 raise ValueError(f"{item.name} must not be negative")
 
     def changed(self, changes: Mapping[str, object]) -> Self:
-        """Return these settings with the changes of a JSON object; `ValueError` names what does not fit."""
-        known = {item.name: item for item in fields(self)}
-        values: dict[str, object] = {}
-        for name, value in changes.items():
+        """Return these settings with the changes of a JSON object. Raises ValueError that says what does not fit."""
+        known = [item.name for item in fields(self)]
+        for name in changes:
             if name not in known:
                 raise ValueError(f"unknown setting {name!r}; known are {', '.join(known)}")
-            values[name] = _fitting(name, value, getattr(self, name))
-        return replace(self, **values)  # type: ignore[arg-type]  # each was just held against its field
-
-
-_MAPS_OF_NUMBERS = frozenset({"creating_seconds", "access_budgets"})
-
-
-def _fits_map(name: str, value: Mapping[str, object]) -> bool:
-    kind = int | float if name in _MAPS_OF_NUMBERS else str
-    return all(isinstance(item, kind) and not isinstance(item, bool) for item in value.values())
-
-
-def _fitting(name: str, value: object, current: object) -> object:
-    match current:
-        case str() if isinstance(value, str):
-            return value
-        case frozenset() if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return frozenset(value)
-        case Mapping() if isinstance(value, dict) and _fits_map(name, value):
-            return value
-        case float() if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        case bool() if isinstance(value, bool):
-            return value
-        case int() | None if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    if name == "seed" and value is None:
-        return value
-    raise ValueError(f"{name} cannot be {value!r}")
+        try:
+            return msgspec.convert({**asdict(self), **changes}, type(self))
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from error

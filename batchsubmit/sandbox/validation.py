@@ -6,7 +6,7 @@ does not know.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -27,7 +27,7 @@ _OTHER_IN_PYTHON: Final = frozenset(rf"\{letter}" for letter in "pPQEhHRXGZzABeb
 
 @lru_cache(maxsize=256)
 def compiled(java: str) -> re.Pattern[str]:
-    """Return a pattern of the model, to be used with `fullmatch`; `ValueError` if it is beyond us."""
+    """Return a pattern of the model, to be used with `fullmatch`; `ValueError` if this cannot read it."""
     return re.compile(_translated(_code_points(java)), re.ASCII)
 
 
@@ -61,6 +61,131 @@ def _translated(java: str) -> str:
 
 MOST_TAGS: Final = 50
 _RESERVED: Final = "aws:"
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_NOT_NULL: Final = "Member must not be null"
+
+Shape: TypeAlias = Mapping[str, Any]
+
+
+class RequestValidator:
+    """Checks the requests of all operations against the service model."""
+
+    def __init__(self) -> None:
+        model = Loader().load_service_model("cleanroomsml", "service-2")
+        self.shapes: Mapping[str, Shape] = model["shapes"]
+        self.operations: Mapping[str, Shape] = {name: model["operations"][name] for name in OPERATIONS}
+
+    def input_members(self, operation: str) -> Mapping[str, Shape]:
+        """Return the members of an operation's request, as the model has them."""
+        members: Mapping[str, Shape] = self._input(operation)["members"]
+        return members
+
+    def problems(self, operation: str, request: object, region: str | None = None) -> list[str]:
+        """Return everything wrong with a request; `region` is the one the call was signed for."""
+        problems = list(self._problems(self._input(operation), request, ""))
+        if problems or not isinstance(request, dict):
+            return problems
+        if operation == START:
+            return [*_arn_problems(request, region), *tag_problems(request.get("tags") or {})]
+        return tag_problems(request["tags"]) if operation == TAG else []
+
+    def require(self, operation: str, request: object, region: str | None = None) -> None:
+        """Raise the refusal of a request that is wrong."""
+        if problems := self.problems(operation, request, region):
+            raise invalid(*problems)
+
+    def _input(self, operation: str) -> Shape:
+        return self.shapes[self.operations[operation]["input"]["shape"]]
+
+    def _problems(self, shape: Shape, value: object, where: str) -> Iterator[str]:
+        match shape["type"]:
+            case "structure":
+                yield from self._structure(shape, value, where)
+            case "list":
+                yield from self._list(shape, value, where)
+            case "map":
+                yield from self._map(shape, value, where)
+            case "string":
+                yield from _string(shape, value, where)
+            case "integer":
+                yield from _integer(shape, value, where)
+            case other:
+                raise ValueError(f"the sandbox cannot check {where}, of type {other}")
+
+    def _structure(self, shape: Shape, value: object, where: str) -> Iterator[str]:
+        if not isinstance(value, dict):
+            yield problem(where, "Member must be an object")
+            return
+        for name in shape.get("required", ()):
+            if value.get(name) is None:
+                yield problem(_at(where, name), _NOT_NULL)
+        for name, item in value.items():
+            if name not in shape["members"]:
+                yield problem(_at(where, name), "Member is not known")
+            elif item is not None:  # AWS reads a null member as an absent one
+                yield from self._problems(self._shape(shape["members"][name]), item, _at(where, name))
+
+    def _list(self, shape: Shape, value: object, where: str) -> Iterator[str]:
+        if not isinstance(value, list):
+            yield problem(where, "Member must be a list")
+            return
+        yield from _length(shape, len(value), where)
+        for position, item in enumerate(value, 1):
+            yield from self._item(shape["member"], item, _at(where, f"{position}.member"))
+
+    def _map(self, shape: Shape, value: object, where: str) -> Iterator[str]:
+        if not isinstance(value, dict):
+            yield problem(where, "Member must be an object")
+            return
+        yield from _length(shape, len(value), where)
+        for key, item in value.items():
+            yield from self._problems(self._shape(shape["key"]), key, _at(where, "key"))
+            yield from self._item(shape["value"], item, _at(where, "value"))
+
+    def _item(self, reference: Shape, item: object, where: str) -> Iterator[str]:
+        if item is None:
+            yield problem(where, _NOT_NULL)
+        else:
+            yield from self._problems(self._shape(reference), item, where)
+
+    def _shape(self, reference: Shape) -> Shape:
+        return self.shapes[reference["shape"]]
+
+
+def _string(shape: Shape, value: object, where: str) -> Iterator[str]:
+    if not isinstance(value, str):
+        yield problem(where, "Member must be a string")
+        return
+    if not value.isascii() and _LONE_SURROGATE.search(value):
+        yield problem(where, "Member must be valid Unicode")
+        return
+    yield from _length(shape, len(value), where)
+    if "pattern" in shape and not compiled(shape["pattern"]).fullmatch(value):
+        yield problem(where, f"Member must satisfy regular expression pattern: {shape['pattern']}")
+    if "enum" in shape and value not in shape["enum"]:
+        yield problem(where, f"Member must satisfy enum value set: [{', '.join(shape['enum'])}]")
+
+
+def _integer(shape: Shape, value: object, where: str) -> Iterator[str]:
+    least, most = shape.get("min"), shape.get("max")
+    if not isinstance(value, int) or isinstance(value, bool):
+        yield problem(where, "Member must be an integer")
+    elif least is not None and value < least:
+        yield problem(where, f"Member must have value greater than or equal to {least}")
+    elif most is not None and value > most:
+        yield problem(where, f"Member must have value less than or equal to {most}")
+
+
+def _length(shape: Shape, length: int, where: str) -> Iterator[str]:
+    least, most = shape.get("min", 0), shape.get("max")
+    if length < least:
+        yield problem(where, f"Member must have length greater than or equal to {least}")
+    elif most is not None and length > most:
+        yield problem(where, f"Member must have length less than or equal to {most}")
+
+
+def _at(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
 
 
 def tag_problems(tags: Iterable[str]) -> list[str]:
@@ -76,46 +201,23 @@ def tag_problems(tags: Iterable[str]) -> list[str]:
     return problems
 
 
-def merged(tags: Mapping[str, str] | None, more: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags with more of them, the new value where a key was there already."""
-    return {**(tags or {}), **more}
-
-
-def without(tags: Mapping[str, str] | None, keys: Iterable[str]) -> dict[str, str]:
-    """Return the tags without some keys; those that are not there do not matter."""
-    gone = frozenset(keys)
-    return {key: value for key, value in (tags or {}).items() if key not in gone}
-
-
-def start_problems(request: Mapping[str, Any], region: str | None) -> list[str]:
-    """Return the contradictions in a request; `region` is the one the call was signed for, if it was."""
-    arns = _arns(request)
-    return [
-        *_partition_problems(arns | _kms_arn(request), region),
-        *_region_problems(arns | _kms_arn(request), region),
-        *tag_problems(request.get("tags") or {}),
-    ]
-
-
-def _arns(request: Mapping[str, Any]) -> dict[str, str]:
+def _arn_problems(request: Mapping[str, Any], signed_for: str | None) -> list[str]:
+    """Hold the ARNs of a Start against the region the call was signed for, else against the model's."""
+    model: str = request["trainedModelArn"]
     arns = {
-        "trainedModelArn": request["trainedModelArn"],
+        "trainedModelArn": model,
         "configuredModelAlgorithmAssociationArn": request.get("configuredModelAlgorithmAssociationArn"),
         "dataSource.mlInputChannelArn": request["dataSource"]["mlInputChannelArn"],
+        "kmsKeyArn": request.get("kmsKeyArn"),
     }
-    return {where: arn for where, arn in arns.items() if arn is not None}
-
-
-def _kms_arn(request: Mapping[str, Any]) -> dict[str, str]:
-    return {"kmsKeyArn": request["kmsKeyArn"]} if request.get("kmsKeyArn") is not None else {}
-
-
-def _partition_problems(arns: Mapping[str, str], signed_for: str | None) -> list[str]:
-    partition = (signed_for and _partition_of(signed_for)) or arns["trainedModelArn"].split(":")[1]
+    _, partition, _, region, _ = model.split(":", 4)
+    partition = (signed_for and _partition_of(signed_for)) or partition
+    expected = {1: ("Partition", partition), 3: ("Region", signed_for or region)}
     return [
-        problem(where, f"Partition in the ARN must be {partition}")
+        problem(where, f"{what} in the ARN must be {right}")
+        for part, (what, right) in expected.items()
         for where, arn in arns.items()
-        if arn.split(":")[1] != partition
+        if arn is not None and arn.split(":")[part] != right
     ]
 
 
@@ -124,175 +226,3 @@ def _partition_of(region: str) -> str | None:
     """Find a region's partition among those that botocore ships."""
     partitions = Loader().load_data("partitions")["partitions"]
     return next((each["id"] for each in partitions if re.match(each["regionRegex"], region)), None)
-
-
-def _region_problems(arns: Mapping[str, str], signed_for: str | None) -> list[str]:
-    region = signed_for or arns["trainedModelArn"].split(":")[3]
-    return [
-        problem(where, f"Region in the ARN must be {region}")
-        for where, arn in arns.items()
-        if arn.split(":")[3] != region
-    ]
-
-
-Check: TypeAlias = Callable[[object, str], list[str]]
-"""Takes a value and where it stands, returns its problems."""
-Shapes: TypeAlias = Mapping[str, Mapping[str, Any]]
-
-_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_NOT_NULL: Final = "Member must not be null"
-
-
-class Form:
-    """The checks of all operations, compiled once."""
-
-    def __init__(self) -> None:
-        model = Loader().load_service_model("cleanroomsml", "service-2")
-        self.shapes: Shapes = model["shapes"]
-        self.operations: Mapping[str, Mapping[str, Any]] = {name: model["operations"][name] for name in OPERATIONS}
-        self._checks = {
-            name: _check_of(self.shapes, operation["input"]["shape"]) for name, operation in self.operations.items()
-        }
-
-    def input_members(self, operation: str) -> Mapping[str, Mapping[str, Any]]:
-        """Return the members of an operation's request, as the model has them."""
-        members: Mapping[str, Mapping[str, Any]] = self.shapes[self.operations[operation]["input"]["shape"]]["members"]
-        return members
-
-    def problems(self, operation: str, request: object, region: str | None = None) -> list[str]:
-        """Return everything wrong with a request; `region` is the one the call was signed for."""
-        problems = self._checks[operation](request, "")
-        if problems or not isinstance(request, dict):
-            return problems
-        if operation == START:
-            return start_problems(request, region)
-        if operation == TAG:
-            return tag_problems(request["tags"])
-        return []
-
-    def require(self, operation: str, request: object, region: str | None = None) -> None:
-        """Raise the refusal of a request that is wrong."""
-        if problems := self.problems(operation, request, region):
-            raise invalid(*problems)
-
-
-def _check_of(shapes: Shapes, name: str) -> Check:
-    shape = shapes[name]
-    match shape["type"]:
-        case "structure":
-            return _structure(
-                shape, {member: _check_of(shapes, ref["shape"]) for member, ref in shape["members"].items()}
-            )
-        case "list":
-            return _list(shape, _check_of(shapes, shape["member"]["shape"]))
-        case "map":
-            return _map(shape, _check_of(shapes, shape["key"]["shape"]), _check_of(shapes, shape["value"]["shape"]))
-        case "string":
-            return _string(shape)
-        case "integer":
-            return _integer(shape)
-    raise ValueError(f"the sandbox cannot check {name}, of type {shape['type']}")
-
-
-def _structure(shape: Mapping[str, Any], checks: Mapping[str, Check]) -> Check:
-    required = tuple(shape.get("required", ()))
-
-    def check(value: object, where: str) -> list[str]:
-        if not isinstance(value, dict):
-            return [problem(where, "Member must be an object")]
-        problems = [problem(_at(where, name), _NOT_NULL) for name in required if value.get(name) is None]
-        for name, item in value.items():
-            if name not in checks:
-                problems.append(problem(_at(where, name), "Member is not known"))
-            elif item is not None:  # AWS reads a null member as an absent one
-                problems += checks[name](item, _at(where, name))
-        return problems
-
-    return check
-
-
-def _list(shape: Mapping[str, Any], check_item: Check) -> Check:
-    check_length = _length(shape)
-
-    def check(value: object, where: str) -> list[str]:
-        if not isinstance(value, list):
-            return [problem(where, "Member must be a list")]
-        problems = check_length(len(value), where)
-        for position, item in enumerate(value, 1):
-            item_at = _at(where, f"{position}.member")
-            problems += [problem(item_at, _NOT_NULL)] if item is None else check_item(item, item_at)
-        return problems
-
-    return check
-
-
-def _map(shape: Mapping[str, Any], check_key: Check, check_value: Check) -> Check:
-    check_length = _length(shape)
-
-    def check(value: object, where: str) -> list[str]:
-        if not isinstance(value, dict):
-            return [problem(where, "Member must be an object")]
-        problems = check_length(len(value), where)
-        for key, item in value.items():
-            problems += check_key(key, _at(where, "key"))
-            item_at = _at(where, "value")
-            problems += [problem(item_at, _NOT_NULL)] if item is None else check_value(item, item_at)
-        return problems
-
-    return check
-
-
-def _string(shape: Mapping[str, Any]) -> Check:
-    check_length = _length(shape)
-    pattern = compiled(shape["pattern"]) if "pattern" in shape else None
-    allowed = frozenset(shape.get("enum", ()))
-
-    def check(value: object, where: str) -> list[str]:
-        if not isinstance(value, str):
-            return [problem(where, "Member must be a string")]
-        if not value.isascii() and _LONE_SURROGATE.search(value):
-            return [problem(where, "Member must be valid Unicode")]
-        problems = check_length(len(value), where)
-        if pattern and not pattern.fullmatch(value):
-            problems.append(problem(where, f"Member must satisfy regular expression pattern: {shape['pattern']}"))
-        if allowed and value not in allowed:
-            problems.append(problem(where, f"Member must satisfy enum value set: {_in_brackets(shape['enum'])}"))
-        return problems
-
-    return check
-
-
-def _integer(shape: Mapping[str, Any]) -> Check:
-    least, most = shape.get("min"), shape.get("max")
-
-    def check(value: object, where: str) -> list[str]:
-        if not isinstance(value, int) or isinstance(value, bool):
-            return [problem(where, "Member must be an integer")]
-        if least is not None and value < least:
-            return [problem(where, f"Member must have value greater than or equal to {least}")]
-        if most is not None and value > most:
-            return [problem(where, f"Member must have value less than or equal to {most}")]
-        return []
-
-    return check
-
-
-def _length(shape: Mapping[str, Any]) -> Callable[[int, str], list[str]]:
-    least, most = shape.get("min", 0), shape.get("max")
-
-    def check(length: int, where: str) -> list[str]:
-        if length < least:
-            return [problem(where, f"Member must have length greater than or equal to {least}")]
-        if most is not None and length > most:
-            return [problem(where, f"Member must have length less than or equal to {most}")]
-        return []
-
-    return check
-
-
-def _at(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else name
-
-
-def _in_brackets(values: Iterable[str]) -> str:
-    return f"[{', '.join(values)}]"

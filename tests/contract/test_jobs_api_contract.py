@@ -29,8 +29,8 @@ from batchsubmit.core.jobs import (
     Uncertain,
 )
 from batchsubmit.sandbox import (
-    Fault,
     FaultPlan,
+    InjectedFault,
     SandboxServer,
     SandboxService,
     SandboxSettings,
@@ -43,34 +43,34 @@ START, LIST, GET = "StartTrainedModelInferenceJob", "ListTrainedModelInferenceJo
 CANCEL = "CancelTrainedModelInferenceJob"
 
 REFUSALS = {
-    Fault.QUOTA_BARE: (402, "ServiceQuotaExceededException", QuotaExceeded),
-    Fault.THROTTLED: (429, "ThrottlingException", Throttled),
-    Fault.TOO_MANY_REQUESTS: (429, "TooManyRequestsException", Throttled),
-    Fault.THROTTLING_400: (400, "Throttling", Throttled),
-    Fault.REQUEST_LIMIT: (503, "RequestLimitExceeded", Uncertain),
-    Fault.SLOW_DOWN: (503, "SlowDown", Uncertain),
-    Fault.CONFLICT: (409, "ConflictException", Conflicted),
-    Fault.VALIDATION: (400, "ValidationException", Rejected),
-    Fault.NOT_FOUND: (404, "ResourceNotFoundException", Rejected),
-    Fault.ACCESS_DENIED: (403, "AccessDeniedException", Denied),
-    Fault.EXPIRED_TOKEN: (403, "ExpiredTokenException", Forbidden),
-    Fault.UNRECOGNIZED_CLIENT: (403, "UnrecognizedClientException", Forbidden),
-    Fault.SUBSCRIPTION_REQUIRED: (403, "SubscriptionRequiredException", Forbidden),
-    Fault.UNKNOWN_OPERATION: (404, "UnknownOperationException", Forbidden),
-    Fault.ERROR_BEFORE: (500, "InternalServerException", Uncertain),
-    Fault.UNAVAILABLE: (503, "ServiceUnavailable", Uncertain),
+    InjectedFault.QUOTA_BARE: (402, "ServiceQuotaExceededException", QuotaExceeded),
+    InjectedFault.THROTTLED: (429, "ThrottlingException", Throttled),
+    InjectedFault.TOO_MANY_REQUESTS: (429, "TooManyRequestsException", Throttled),
+    InjectedFault.THROTTLING_400: (400, "Throttling", Throttled),
+    InjectedFault.REQUEST_LIMIT: (503, "RequestLimitExceeded", Uncertain),
+    InjectedFault.SLOW_DOWN: (503, "SlowDown", Uncertain),
+    InjectedFault.CONFLICT: (409, "ConflictException", Conflicted),
+    InjectedFault.VALIDATION: (400, "ValidationException", Rejected),
+    InjectedFault.NOT_FOUND: (404, "ResourceNotFoundException", Rejected),
+    InjectedFault.ACCESS_DENIED: (403, "AccessDeniedException", Denied),
+    InjectedFault.EXPIRED_TOKEN: (403, "ExpiredTokenException", Forbidden),
+    InjectedFault.UNRECOGNIZED_CLIENT: (403, "UnrecognizedClientException", Forbidden),
+    InjectedFault.SUBSCRIPTION_REQUIRED: (403, "SubscriptionRequiredException", Forbidden),
+    InjectedFault.UNKNOWN_OPERATION: (404, "UnknownOperationException", Forbidden),
+    InjectedFault.ERROR_BEFORE: (500, "InternalServerException", Uncertain),
+    InjectedFault.UNAVAILABLE: (503, "ServiceUnavailable", Uncertain),
 }
 LOST = [
-    Fault.ERROR_AFTER,
-    Fault.SLOW_DOWN_AFTER,
-    Fault.ABORTED_AFTER,
-    Fault.TIMEOUT_AFTER,
-    Fault.TIMEOUT_EXCEPTION_AFTER,
-    Fault.LOST_AFTER,
-    Fault.RESET_AFTER,
-    Fault.TRUNCATED,
-    Fault.UNREADABLE,
-    Fault.NO_ARN,
+    InjectedFault.ERROR_AFTER,
+    InjectedFault.SLOW_DOWN_AFTER,
+    InjectedFault.ABORTED_AFTER,
+    InjectedFault.TIMEOUT_AFTER,
+    InjectedFault.TIMEOUT_EXCEPTION_AFTER,
+    InjectedFault.LOST_AFTER,
+    InjectedFault.RESET_AFTER,
+    InjectedFault.TRUNCATED,
+    InjectedFault.UNREADABLE,
+    InjectedFault.NO_ARN,
 ]
 
 
@@ -84,7 +84,7 @@ class Side:
 
     api: "BothApis"
     service: SandboxService
-    inject: Callable[[Fault, str], None]
+    inject: Callable[[InjectedFault, str], None]
 
     @property
     def names(self) -> list[str]:
@@ -101,7 +101,7 @@ async def over_http(service: SandboxService, *, tag_jobs: bool = True) -> AsyncI
         )
         async with creating as api:
 
-            def inject(fault: Fault, operation: str) -> None:
+            def inject(fault: InjectedFault, operation: str) -> None:
                 server.faults.configure(FaultPlan(script=(ScriptedFault(fault=fault, operation=operation),)))
 
             yield Side(api, service, inject)
@@ -110,7 +110,7 @@ async def over_http(service: SandboxService, *, tag_jobs: bool = True) -> AsyncI
 @asynccontextmanager
 async def in_memory(service: SandboxService, *, tag_jobs: bool = True) -> AsyncIterator[Side]:
     """The in-memory side."""
-    planned: dict[str, Fault] = {}
+    planned: dict[str, InjectedFault] = {}
 
     def disturb(operation: str, name: str) -> Disturbance | None:
         fault = planned.pop(operation, None)
@@ -121,7 +121,7 @@ async def in_memory(service: SandboxService, *, tag_jobs: bool = True) -> AsyncI
             return Disturbance(read_refusal(status, code, "injected", {}))
         return Disturbance(Uncertain(fault), took_effect=True)
 
-    def inject(fault: Fault, operation: str) -> None:
+    def inject(fault: InjectedFault, operation: str) -> None:
         planned[operation] = fault
 
     yield Side(MemoryCleanRooms(service, tag_jobs=tag_jobs, disturb=disturb), service, inject)
@@ -164,7 +164,7 @@ async def test_tags_can_be_switched_off(opening: Callable[..., AbstractAsyncCont
 
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=str)
-async def test_a_refusal_is_told_by_what_can_be_done_about_it(side: Side, fault: Fault) -> None:
+async def test_a_refusal_is_told_by_what_can_be_done_about_it(side: Side, fault: InjectedFault) -> None:
     """And nothing was started."""
     _, code, kind = REFUSALS[fault]
     side.inject(fault, START)
@@ -176,7 +176,7 @@ async def test_a_refusal_is_told_by_what_can_be_done_about_it(side: Side, fault:
 
 
 @pytest.mark.parametrize("fault", LOST, ids=str)
-async def test_a_lost_answer_is_uncertain_and_the_job_runs(side: Side, fault: Fault) -> None:
+async def test_a_lost_answer_is_uncertain_and_the_job_runs(side: Side, fault: InjectedFault) -> None:
     """Nobody may take it for a refusal, nor for a call that never left."""
     side.inject(fault, START)
     outcome = await side.api.start(job_named("a"))
@@ -259,9 +259,11 @@ async def test_an_empty_membership_is_an_empty_page(side: Side) -> None:
     assert await side.api.list_page(MEMBERSHIP) == JobPage(jobs=(), next_token=None)
 
 
-@pytest.mark.parametrize("fault", [Fault.THROTTLED, Fault.ACCESS_DENIED, Fault.ERROR_BEFORE], ids=str)
+@pytest.mark.parametrize(
+    "fault", [InjectedFault.THROTTLED, InjectedFault.ACCESS_DENIED, InjectedFault.ERROR_BEFORE], ids=str
+)
 @pytest.mark.parametrize("operation", [LIST, GET])
-async def test_a_read_that_is_refused_is_told_like_a_start(side: Side, fault: Fault, operation: str) -> None:
+async def test_a_read_that_is_refused_is_told_like_a_start(side: Side, fault: InjectedFault, operation: str) -> None:
     """The same table."""
     accepted = await side.api.start(job_named("a"))
     assert isinstance(accepted, Accepted)
@@ -337,8 +339,10 @@ async def test_cancelling_a_job_that_is_not_there_is_rejected_as_not_found(side:
     assert outcome.code == "ResourceNotFoundException"
 
 
-@pytest.mark.parametrize("fault", [Fault.THROTTLED, Fault.ACCESS_DENIED, Fault.ERROR_BEFORE], ids=str)
-async def test_a_cancellation_that_is_refused_is_told_like_a_start(side: Side, fault: Fault) -> None:
+@pytest.mark.parametrize(
+    "fault", [InjectedFault.THROTTLED, InjectedFault.ACCESS_DENIED, InjectedFault.ERROR_BEFORE], ids=str
+)
+async def test_a_cancellation_that_is_refused_is_told_like_a_start(side: Side, fault: InjectedFault) -> None:
     """The same table, and the job runs on."""
     arn_of_job = await started(side)
     side.inject(fault, CANCEL)
@@ -389,7 +393,7 @@ async def test_what_is_still_being_created_is_not_ready_until_then(side: Side) -
 
 
 @pytest.mark.parametrize("fault", REFUSALS)
-async def test_models_and_channels_that_cannot_be_read_say_why(side: Side, fault: Fault) -> None:
+async def test_models_and_channels_that_cannot_be_read_say_why(side: Side, fault: InjectedFault) -> None:
     """Trouble is an outcome here as well."""
     side.inject(fault, "GetTrainedModel")
     assert isinstance(await side.api.model(MEMBERSHIP, arn("trained-model")), REFUSALS[fault][2])

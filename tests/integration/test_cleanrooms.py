@@ -28,7 +28,7 @@ from batchsubmit.core.jobs import (
     Uncertain,
 )
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.sandbox import Fault, FaultPlan, SandboxServer, SandboxService, SandboxSettings, ScriptedFault
+from batchsubmit.sandbox import FaultPlan, InjectedFault, SandboxServer, SandboxService, SandboxSettings, ScriptedFault
 
 JOB = job_named("a")
 START = "StartTrainedModelInferenceJob"
@@ -51,33 +51,33 @@ async def client_of(
 @pytest.mark.parametrize(
     ("fault", "kind", "is_accepted"),
     [
-        (Fault.NONE, Accepted, True),
-        (Fault.QUOTA, QuotaExceeded, False),
-        (Fault.QUOTA_ACCOUNT, QuotaExceeded, False),
-        (Fault.QUOTA_BARE, QuotaExceeded, False),
-        (Fault.THROTTLED, Throttled, False),
-        (Fault.THROTTLING_400, Throttled, False),
-        (Fault.REQUEST_LIMIT, Uncertain, False),
-        (Fault.ACCESS_DENIED, Denied, False),
-        (Fault.EXPIRED_TOKEN, Forbidden, False),
-        (Fault.ERROR_BEFORE, Uncertain, False),
-        (Fault.UNAVAILABLE, Uncertain, False),
-        (Fault.CUT_BEFORE, Uncertain, False),
-        (Fault.STALL, Uncertain, False),
-        (Fault.ERROR_AFTER, Uncertain, True),
-        (Fault.ABORTED_AFTER, Uncertain, True),
-        (Fault.TIMEOUT_AFTER, Uncertain, True),
-        (Fault.LOST_AFTER, Uncertain, True),
-        (Fault.RESET_AFTER, Uncertain, True),
-        (Fault.TRUNCATED, Uncertain, True),
-        (Fault.SLOW_ANSWER, Uncertain, True),
-        (Fault.UNREADABLE, Uncertain, True),
-        (Fault.NO_ARN, Uncertain, True),
+        (InjectedFault.NONE, Accepted, True),
+        (InjectedFault.QUOTA, QuotaExceeded, False),
+        (InjectedFault.QUOTA_ACCOUNT, QuotaExceeded, False),
+        (InjectedFault.QUOTA_BARE, QuotaExceeded, False),
+        (InjectedFault.THROTTLED, Throttled, False),
+        (InjectedFault.THROTTLING_400, Throttled, False),
+        (InjectedFault.REQUEST_LIMIT, Uncertain, False),
+        (InjectedFault.ACCESS_DENIED, Denied, False),
+        (InjectedFault.EXPIRED_TOKEN, Forbidden, False),
+        (InjectedFault.ERROR_BEFORE, Uncertain, False),
+        (InjectedFault.UNAVAILABLE, Uncertain, False),
+        (InjectedFault.CUT_BEFORE, Uncertain, False),
+        (InjectedFault.STALL, Uncertain, False),
+        (InjectedFault.ERROR_AFTER, Uncertain, True),
+        (InjectedFault.ABORTED_AFTER, Uncertain, True),
+        (InjectedFault.TIMEOUT_AFTER, Uncertain, True),
+        (InjectedFault.LOST_AFTER, Uncertain, True),
+        (InjectedFault.RESET_AFTER, Uncertain, True),
+        (InjectedFault.TRUNCATED, Uncertain, True),
+        (InjectedFault.SLOW_ANSWER, Uncertain, True),
+        (InjectedFault.UNREADABLE, Uncertain, True),
+        (InjectedFault.NO_ARN, Uncertain, True),
     ],
     ids=str,
 )
 async def test_every_fault_is_one_request_and_its_outcome(
-    monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[Outcome], is_accepted: bool
+    monkeypatch: pytest.MonkeyPatch, fault: InjectedFault, kind: type[Outcome], is_accepted: bool
 ) -> None:
     """The client repeats nothing by itself: each repeat might start another paid job."""
     service = SandboxService(FREE, time.time)
@@ -93,7 +93,7 @@ async def test_a_slow_acceptance_after_the_time_out_is_uncertain(monkeypatch: py
     """The job comes to be though nobody waits for it any more."""
     service = SandboxService(FREE, time.time)
     async with SandboxServer(service) as server, client_of(server.url, monkeypatch) as client:
-        server.faults.configure(FaultPlan(script=(ScriptedFault(fault=Fault.SLOW_ACCEPTANCE, seconds=0.6),)))
+        server.faults.configure(FaultPlan(script=(ScriptedFault(fault=InjectedFault.SLOW_ACCEPTANCE, seconds=0.6),)))
         assert isinstance(await client.start(JOB), Uncertain)
 
 
@@ -101,7 +101,13 @@ async def test_calls_work_again_after_a_broken_connection(monkeypatch: pytest.Mo
     """The connection is not used again."""
     service = SandboxService(FREE, time.time)
     async with SandboxServer(service) as server, client_of(server.url, monkeypatch) as client:
-        faults = (Fault.NONE, Fault.RESET_AFTER, Fault.NONE, Fault.LOST_AFTER, Fault.NONE)
+        faults = (
+            InjectedFault.NONE,
+            InjectedFault.RESET_AFTER,
+            InjectedFault.NONE,
+            InjectedFault.LOST_AFTER,
+            InjectedFault.NONE,
+        )
         server.faults.configure(FaultPlan(script=tuple(ScriptedFault(fault=fault) for fault in faults)))
         outcomes = [type(await client.start(job_named(str(number)))) for number in range(5)]
     assert outcomes == [Accepted, Uncertain, Accepted, Uncertain, Accepted]

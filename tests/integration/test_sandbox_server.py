@@ -23,8 +23,8 @@ from botocore.exceptions import (
 )
 
 from batchsubmit.sandbox import (
-    Fault,
     FaultPlan,
+    InjectedFault,
     SandboxServer,
     SandboxService,
     SandboxSettings,
@@ -159,15 +159,15 @@ async def test_a_call_signed_for_another_region_is_refused() -> None:
 @pytest.mark.parametrize(
     ("fault", "exception"),
     [
-        (Fault.QUOTA_BARE, "ServiceQuotaExceededException"),
-        (Fault.THROTTLED, "ThrottlingException"),
-        (Fault.CONFLICT, "ConflictException"),
-        (Fault.ACCESS_DENIED, "AccessDeniedException"),
-        (Fault.VALIDATION, "ValidationException"),
-        (Fault.NOT_FOUND, "ResourceNotFoundException"),
+        (InjectedFault.QUOTA_BARE, "ServiceQuotaExceededException"),
+        (InjectedFault.THROTTLED, "ThrottlingException"),
+        (InjectedFault.CONFLICT, "ConflictException"),
+        (InjectedFault.ACCESS_DENIED, "AccessDeniedException"),
+        (InjectedFault.VALIDATION, "ValidationException"),
+        (InjectedFault.NOT_FOUND, "ResourceNotFoundException"),
     ],
 )
-async def test_modelled_errors_become_modelled_exceptions(fault: Fault, exception: str) -> None:
+async def test_modelled_errors_become_modelled_exceptions(fault: InjectedFault, exception: str) -> None:
     """As they do with AWS."""
     async with sandbox(ScriptedFault(fault=fault)) as (server, client):
         with pytest.raises(getattr(client.exceptions, exception)) as caught:
@@ -179,18 +179,18 @@ async def test_modelled_errors_become_modelled_exceptions(fault: Fault, exceptio
 @pytest.mark.parametrize(
     ("fault", "code", "accepted"),
     [
-        (Fault.TOO_MANY_REQUESTS, "TooManyRequestsException", 0),
-        (Fault.THROTTLING_400, "Throttling", 0),
-        (Fault.REQUEST_LIMIT, "RequestLimitExceeded", 0),
-        (Fault.SLOW_DOWN, "SlowDown", 0),
-        (Fault.EXPIRED_TOKEN, "ExpiredTokenException", 0),
-        (Fault.UNRECOGNIZED_CLIENT, "UnrecognizedClientException", 0),
-        (Fault.ERROR_BEFORE, "InternalServerException", 0),
-        (Fault.UNAVAILABLE, "ServiceUnavailable", 0),
-        (Fault.ERROR_AFTER, "InternalServerException", 1),
+        (InjectedFault.TOO_MANY_REQUESTS, "TooManyRequestsException", 0),
+        (InjectedFault.THROTTLING_400, "Throttling", 0),
+        (InjectedFault.REQUEST_LIMIT, "RequestLimitExceeded", 0),
+        (InjectedFault.SLOW_DOWN, "SlowDown", 0),
+        (InjectedFault.EXPIRED_TOKEN, "ExpiredTokenException", 0),
+        (InjectedFault.UNRECOGNIZED_CLIENT, "UnrecognizedClientException", 0),
+        (InjectedFault.ERROR_BEFORE, "InternalServerException", 0),
+        (InjectedFault.UNAVAILABLE, "ServiceUnavailable", 0),
+        (InjectedFault.ERROR_AFTER, "InternalServerException", 1),
     ],
 )
-async def test_other_errors_have_their_codes(fault: Fault, code: str, accepted: int) -> None:
+async def test_other_errors_have_their_codes(fault: InjectedFault, code: str, accepted: int) -> None:
     """The code comes through; the job is there or not."""
     async with sandbox(ScriptedFault(fault=fault)) as (server, client):
         with pytest.raises(ClientError) as caught:
@@ -199,8 +199,10 @@ async def test_other_errors_have_their_codes(fault: Fault, code: str, accepted: 
         assert len(server.service.jobs()) == accepted
 
 
-@pytest.mark.parametrize(("fault", "accepted"), [(Fault.CUT_BEFORE, 0), (Fault.LOST_AFTER, 1), (Fault.TRUNCATED, 1)])
-async def test_a_cut_connection_is_seen_as_one(fault: Fault, accepted: int) -> None:
+@pytest.mark.parametrize(
+    ("fault", "accepted"), [(InjectedFault.CUT_BEFORE, 0), (InjectedFault.LOST_AFTER, 1), (InjectedFault.TRUNCATED, 1)]
+)
+async def test_a_cut_connection_is_seen_as_one(fault: InjectedFault, accepted: int) -> None:
     """And the next call opens another."""
     async with sandbox(ScriptedFault(fault=fault)) as (server, client):
         with pytest.raises((ConnectionClosedError, HTTPClientError)):
@@ -211,15 +213,18 @@ async def test_a_cut_connection_is_seen_as_one(fault: Fault, accepted: int) -> N
 
 async def test_a_reset_connection_looks_like_a_failed_connect() -> None:
     """The trap: aiobotocore says EndpointConnectionError, and yet the job was accepted."""
-    async with sandbox(ScriptedFault(fault=Fault.RESET_AFTER)) as (server, client):
+    async with sandbox(ScriptedFault(fault=InjectedFault.RESET_AFTER)) as (server, client):
         with pytest.raises(EndpointConnectionError) as caught:
             await client.start_trained_model_inference_job(**request())
         assert not isinstance(caught.value.__context__, aiohttp.ClientConnectorError)
         assert len(server.service.jobs()) == 1
 
 
-@pytest.mark.parametrize(("fault", "accepted"), [(Fault.SLOW_ANSWER, 1), (Fault.SLOW_ACCEPTANCE, 0), (Fault.STALL, 0)])
-async def test_a_slow_answer_runs_into_the_read_timeout(fault: Fault, accepted: int) -> None:
+@pytest.mark.parametrize(
+    ("fault", "accepted"),
+    [(InjectedFault.SLOW_ANSWER, 1), (InjectedFault.SLOW_ACCEPTANCE, 0), (InjectedFault.STALL, 0)],
+)
+async def test_a_slow_answer_runs_into_the_read_timeout(fault: InjectedFault, accepted: int) -> None:
     """Accepted at once, later or never; closing the server does not wait for it."""
     async with sandbox(ScriptedFault(fault=fault, seconds=LONG), read_timeout=0.2) as (server, client):
         with pytest.raises(ReadTimeoutError):
@@ -227,16 +232,16 @@ async def test_a_slow_answer_runs_into_the_read_timeout(fault: Fault, accepted: 
         assert len(server.service.jobs()) == accepted
 
 
-@pytest.mark.parametrize("fault", [Fault.SLOW_ACCEPTANCE, Fault.SLOW_ANSWER])
-async def test_a_patient_caller_gets_the_answer(fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [InjectedFault.SLOW_ACCEPTANCE, InjectedFault.SLOW_ANSWER])
+async def test_a_patient_caller_gets_the_answer(fault: InjectedFault) -> None:
     """Slow is not lost."""
     async with sandbox(ScriptedFault(fault=fault, seconds=0.01)) as (server, client):
         answer = await client.start_trained_model_inference_job(**request())
         assert answer["trainedModelInferenceJobArn"] == server.service.jobs()[0].arn
 
 
-@pytest.mark.parametrize("fault", [Fault.UNREADABLE, Fault.NO_ARN])
-async def test_an_unreadable_answer_has_no_arn(fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [InjectedFault.UNREADABLE, InjectedFault.NO_ARN])
+async def test_an_unreadable_answer_has_no_arn(fault: InjectedFault) -> None:
     """To botocore both are an answer; the job is there."""
     async with sandbox(ScriptedFault(fault=fault)) as (server, client):
         answer = await client.start_trained_model_inference_job(**request())
@@ -248,8 +253,8 @@ async def test_an_unreadable_answer_has_no_arn(fault: Fault) -> None:
 async def test_reading_can_be_forbidden_or_throttled(operation: str) -> None:
     """List and Get have their own entries."""
     script = (
-        ScriptedFault(fault=Fault.ACCESS_DENIED, operation=operation),
-        ScriptedFault(fault=Fault.THROTTLED, operation=operation),
+        ScriptedFault(fault=InjectedFault.ACCESS_DENIED, operation=operation),
+        ScriptedFault(fault=InjectedFault.THROTTLED, operation=operation),
     )
     async with sandbox(*script) as (_, client):
         arn = (await client.start_trained_model_inference_job(**request()))["trainedModelInferenceJobArn"]
@@ -270,8 +275,8 @@ async def test_reading_can_be_forbidden_or_throttled(operation: str) -> None:
 
 async def test_a_paginator_goes_on_over_an_empty_page() -> None:
     """The page has a token, so it is not the last."""
-    empty = ScriptedFault(fault=Fault.EMPTY_PAGE, operation=LIST)
-    script = (ScriptedFault(fault=Fault.NONE, operation=LIST), empty)
+    empty = ScriptedFault(fault=InjectedFault.EMPTY_PAGE, operation=LIST)
+    script = (ScriptedFault(fault=InjectedFault.NONE, operation=LIST), empty)
     async with sandbox(*script) as (_, client):
         for _ in range(3):
             await client.start_trained_model_inference_job(**request())
@@ -316,7 +321,7 @@ async def test_what_aws_does_not_know_is_404_as_with_aws() -> None:
 
 async def test_the_back_door_lists_every_accepted_job() -> None:
     """As JSON lines, in the order of acceptance, lost answers included."""
-    async with sandbox(ScriptedFault(fault=Fault.ERROR_AFTER)) as (server, client):
+    async with sandbox(ScriptedFault(fault=InjectedFault.ERROR_AFTER)) as (server, client):
         with pytest.raises(ClientError):
             await client.start_trained_model_inference_job(**request("one", tags={"a": "b"}))
         await client.start_trained_model_inference_job(**request("two"))
@@ -335,7 +340,7 @@ async def test_the_back_door_lists_every_accepted_job() -> None:
 async def test_serve_tells_where_it_listens_and_stops_when_cancelled() -> None:
     """A real sandbox with real time, until it is cancelled."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    plan = FaultPlan(script=(ScriptedFault(fault=Fault.CONFLICT, operation=START),))
+    plan = FaultPlan(script=(ScriptedFault(fault=InjectedFault.CONFLICT, operation=START),))
     task = asyncio.create_task(serve(SETTINGS, plan, on_ready=ready.set_result))
     url = await ready
     async with aiohttp.ClientSession() as session:

@@ -37,10 +37,9 @@ from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.index import job_at
 from batchsubmit.sandbox import Faults, SandboxService, SandboxSettings
-from batchsubmit.sandbox.exchange import Exchange
-from batchsubmit.sandbox.http import Answer, Call
+from batchsubmit.sandbox.http import Call, Exchange, HttpAnswer
 from batchsubmit.sandbox.refusals import START
-from batchsubmit.sandbox.validation import Form
+from batchsubmit.sandbox.validation import RequestValidator
 from batchsubmit.schema import Fault, RequestChecker, without_nulls
 from batchsubmit.schema.checker import MOST_TAGS, OWN_PREFIX
 from batchsubmit.schema.model import Integer, ListOf, MapOf, Shape, Structure, Text, request_shape
@@ -49,7 +48,7 @@ OTHER_REGION = "us-gov-west-1"
 OTHER_ACCOUNT = "999988887777"
 OTHER_MEMBERSHIP = "fedcba98-7654-3210-fedc-ba9876543210"
 KEY = "a" * 26
-FORM = Form()
+VALIDATOR = RequestValidator()
 REGIONS: list[str | None] = [None, REGION, OTHER_REGION]
 CHECKERS = {
     (region, own_tag): RequestChecker(region=region, own_tag=own_tag) for region in REGIONS for own_tag in (False, True)
@@ -229,11 +228,11 @@ def assert_alike(request: dict[str, Any], circumstances: tuple[str | None, bool]
     region, own_tag = circumstances
     faults = CHECKERS[circumstances].check(request)
     if not faults:
-        assert FORM.problems(START, request, region) == []
+        assert VALIDATOR.problems(START, request, region) == []
         leaving = without_nulls(request)
-        assert FORM.problems(START, _tagged(leaving) if own_tag else leaving, region) == []
+        assert VALIDATOR.problems(START, _tagged(leaving) if own_tag else leaving, region) == []
     elif not any(map(_is_ours, faults)):
-        assert FORM.problems(START, _tagged(request) if own_tag else request, region), faults
+        assert VALIDATOR.problems(START, _tagged(request) if own_tag else request, region), faults
     return not faults
 
 
@@ -256,7 +255,7 @@ def test_what_passes_is_accepted_and_what_the_sandbox_refuses_is_refused(
 @settings(max_examples=100, deadline=None)
 def test_both_refuse_what_is_no_request(value: Any) -> None:  # noqa: ANN401 (JSON)
     """Not even the outermost object may be taken for granted."""
-    assert bool(CHECKERS[None, True].check(value)) == bool(FORM.problems(START, value)) is True
+    assert bool(CHECKERS[None, True].check(value)) == bool(VALIDATOR.problems(START, value)) is True
 
 
 @pytest.mark.parametrize(("path", "shape"), PLACES, ids=[".".join(map(str, path)) for path, _ in PLACES])
@@ -288,7 +287,7 @@ class Service:
         self.in_memory = MemoryCleanRooms(service)
         self._exchange = Exchange(service, Faults())
 
-    def start(self, job: Job) -> Answer:
+    def start(self, job: Job) -> HttpAnswer:
         """Put a job on the wire as botocore would, and let the sandbox judge it."""
         operation = _model().operation_model(START)
         wire = create_serializer("rest-json").serialize_to_request(_tagged(dict(job.request)), operation)

@@ -18,7 +18,7 @@ from batchsubmit.cli.main import commands, manual
 from batchsubmit.config import Settings, load_settings, setting_names
 from batchsubmit.core.jobs import Event
 from batchsubmit.report.export import COLUMNS
-from batchsubmit.sandbox.quotas import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
+from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
 from batchsubmit.slots.scheduler import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 
 ROOT = Path(__file__).parents[2]

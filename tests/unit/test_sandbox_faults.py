@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
-from batchsubmit.sandbox import Fault, FaultPlan, Faults, ScriptedFault
+from batchsubmit.sandbox import FaultPlan, Faults, InjectedFault, ScriptedFault
 from batchsubmit.sandbox.refusals import GET, LIST, START
 
 
-def met(faults: Faults, operation: str = START, name: str | None = None, *, has_token: bool = False) -> Fault:
+def met(faults: Faults, operation: str = START, name: str | None = None, *, has_token: bool = False) -> InjectedFault:
     """Return the fault that meets a call, and spend it."""
     drawn = faults.draw(operation, name, has_token=has_token)
     faults.spend(operation, drawn)
@@ -18,19 +18,25 @@ def met(faults: Faults, operation: str = START, name: str | None = None, *, has_
 def test_without_a_plan_nothing_goes_wrong() -> None:
     """Every call passes and nothing is counted."""
     faults = Faults()
-    assert met(faults) is Fault.NONE
+    assert met(faults) is InjectedFault.NONE
     assert not faults.injected
 
 
 def test_a_script_is_used_up_in_its_order() -> None:
     """`none` lets a call pass on the way to the next entry."""
     script = (
-        ScriptedFault(fault=Fault.THROTTLED, times=2),
-        ScriptedFault(fault=Fault.NONE),
-        ScriptedFault(fault=Fault.LOST_AFTER),
+        ScriptedFault(fault=InjectedFault.THROTTLED, times=2),
+        ScriptedFault(fault=InjectedFault.NONE),
+        ScriptedFault(fault=InjectedFault.LOST_AFTER),
     )
     faults = Faults(FaultPlan(script=script))
-    expected = [Fault.THROTTLED, Fault.THROTTLED, Fault.NONE, Fault.LOST_AFTER, Fault.NONE]
+    expected = [
+        InjectedFault.THROTTLED,
+        InjectedFault.THROTTLED,
+        InjectedFault.NONE,
+        InjectedFault.LOST_AFTER,
+        InjectedFault.NONE,
+    ]
     assert [met(faults) for _ in expected] == expected
     assert faults.unspent() == []
     assert faults.injected == {(START, "throttled"): 2, (START, "lost_after"): 1}
@@ -39,27 +45,27 @@ def test_a_script_is_used_up_in_its_order() -> None:
 def test_an_entry_waits_for_its_operation_and_its_job() -> None:
     """Other calls pass it by."""
     script = (
-        ScriptedFault(fault=Fault.CONFLICT, name="b"),
-        ScriptedFault(fault=Fault.ERROR_BEFORE, operation=GET),
+        ScriptedFault(fault=InjectedFault.CONFLICT, name="b"),
+        ScriptedFault(fault=InjectedFault.ERROR_BEFORE, operation=GET),
     )
     faults = Faults(FaultPlan(script=script))
-    assert met(faults, START, "a") is Fault.NONE
-    assert met(faults, GET, "b") is Fault.ERROR_BEFORE
-    assert met(faults, START, "b") is Fault.CONFLICT
+    assert met(faults, START, "a") is InjectedFault.NONE
+    assert met(faults, GET, "b") is InjectedFault.ERROR_BEFORE
+    assert met(faults, START, "b") is InjectedFault.CONFLICT
 
 
 def test_any_operation_is_a_star() -> None:
     """In a script and among the probabilities, where an operation's own come first."""
-    faults = Faults(FaultPlan(script=(ScriptedFault(fault=Fault.SLOW_DOWN, operation="*"),)))
-    assert met(faults, LIST) is Fault.SLOW_DOWN
-    faults = Faults(FaultPlan(probabilities={"*": {Fault.SLOW_DOWN: 1}, GET: {}}))
-    assert met(faults, LIST) is Fault.SLOW_DOWN
-    assert met(faults, GET) is Fault.NONE
+    faults = Faults(FaultPlan(script=(ScriptedFault(fault=InjectedFault.SLOW_DOWN, operation="*"),)))
+    assert met(faults, LIST) is InjectedFault.SLOW_DOWN
+    faults = Faults(FaultPlan(probabilities={"*": {InjectedFault.SLOW_DOWN: 1}, GET: {}}))
+    assert met(faults, LIST) is InjectedFault.SLOW_DOWN
+    assert met(faults, GET) is InjectedFault.NONE
 
 
 def test_a_drawn_fault_is_not_spent_before_it_is_said_so() -> None:
     """A call that the service refuses leaves the script as it was."""
-    faults = Faults(FaultPlan(script=(ScriptedFault(fault=Fault.LOST_AFTER),)))
+    faults = Faults(FaultPlan(script=(ScriptedFault(fault=InjectedFault.LOST_AFTER),)))
     assert faults.draw(START, None) == faults.draw(START, None)
     assert len(faults.unspent()) == 1
 
@@ -67,32 +73,32 @@ def test_a_drawn_fault_is_not_spent_before_it_is_said_so() -> None:
 def test_an_expired_token_meets_only_a_call_with_one() -> None:
     """And an empty page only List."""
     script = (
-        ScriptedFault(fault=Fault.EXPIRED_NEXT_TOKEN, operation=LIST),
-        ScriptedFault(fault=Fault.EMPTY_PAGE, operation="*"),
+        ScriptedFault(fault=InjectedFault.EXPIRED_NEXT_TOKEN, operation=LIST),
+        ScriptedFault(fault=InjectedFault.EMPTY_PAGE, operation="*"),
     )
     faults = Faults(FaultPlan(script=script))
-    assert met(faults, START) is Fault.NONE
-    assert met(faults, LIST) is Fault.EMPTY_PAGE
-    assert met(faults, LIST, has_token=True) is Fault.EXPIRED_NEXT_TOKEN
-    by_chance = Faults(FaultPlan(probabilities={"*": {Fault.EXPIRED_NEXT_TOKEN: 1}}))
-    assert met(by_chance, LIST) is Fault.NONE
+    assert met(faults, START) is InjectedFault.NONE
+    assert met(faults, LIST) is InjectedFault.EMPTY_PAGE
+    assert met(faults, LIST, has_token=True) is InjectedFault.EXPIRED_NEXT_TOKEN
+    by_chance = Faults(FaultPlan(probabilities={"*": {InjectedFault.EXPIRED_NEXT_TOKEN: 1}}))
+    assert met(by_chance, LIST) is InjectedFault.NONE
 
 
 def test_probabilities_are_kept_and_a_seed_repeats_them() -> None:
     """A fifth throttled, a tenth lost, the same ones twice."""
-    plan = FaultPlan(probabilities={START: {Fault.THROTTLED: 0.2, Fault.LOST_AFTER: 0.1}}, seed=1)
+    plan = FaultPlan(probabilities={START: {InjectedFault.THROTTLED: 0.2, InjectedFault.LOST_AFTER: 0.1}}, seed=1)
     faults = Faults(plan)
     drawn = [met(faults) for _ in range(5000)]
     counts = Counter(drawn)
-    assert 850 < counts[Fault.THROTTLED] < 1150
-    assert 400 < counts[Fault.LOST_AFTER] < 600
+    assert 850 < counts[InjectedFault.THROTTLED] < 1150
+    assert 400 < counts[InjectedFault.LOST_AFTER] < 600
     faults.configure(plan)
     assert [met(faults) for _ in range(5000)] == drawn
 
 
 def test_slow_faults_take_their_own_time_or_the_plans() -> None:
     """In seconds."""
-    script = (ScriptedFault(fault=Fault.SLOW_ANSWER, seconds=0.5), ScriptedFault(fault=Fault.STALL))
+    script = (ScriptedFault(fault=InjectedFault.SLOW_ANSWER, seconds=0.5), ScriptedFault(fault=InjectedFault.STALL))
     faults = Faults(FaultPlan(script=script, slow_seconds=7))
     for seconds in (0.5, 7):
         drawn = faults.draw(START, None)
@@ -110,8 +116,10 @@ def test_a_plan_is_read_from_json() -> None:
             "seed": 3,
         }
     )
-    entry = ScriptedFault(fault=Fault.STALL, name="a", times=2, seconds=1)
-    assert plan == FaultPlan(probabilities={LIST: {Fault.THROTTLED: 0.5}}, script=(entry,), slow_seconds=2, seed=3)
+    entry = ScriptedFault(fault=InjectedFault.STALL, name="a", times=2, seconds=1)
+    assert plan == FaultPlan(
+        probabilities={LIST: {InjectedFault.THROTTLED: 0.5}}, script=(entry,), slow_seconds=2, seed=3
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
-from batchsubmit.sandbox.quotas import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
+from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
 OTHER_MEMBERSHIP = "99999999-2222-3333-4444-555555555555"

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from batchsubmit.sandbox.http import Call, Routes
 from batchsubmit.sandbox.refusals import OPERATIONS, Refusal
-from batchsubmit.sandbox.validation import Form
+from batchsubmit.sandbox.validation import RequestValidator
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
 OTHER = "99999999-2222-3333-4444-555555555555"
 SCOPE = f"arn:aws:cleanrooms-ml:us-east-1:123456789012:membership/{MEMBERSHIP}"
 START = "StartTrainedModelInferenceJob"
 PATH = f"/memberships/{MEMBERSHIP}/trained-model-inference-jobs"
-FORM = Form()
-ROUTES = Routes(FORM)
+VALIDATOR = RequestValidator()
+ROUTES = Routes(VALIDATOR)
 FULL: dict[str, Any] = {
     "membershipIdentifier": MEMBERSHIP,
     "name": "job",
@@ -54,7 +54,7 @@ def changed(where: str, value: object) -> dict[str, Any]:
 
 def problems(where: str, value: object) -> list[str]:
     """Return the problems of a request with one change."""
-    return FORM.problems(START, changed(where, value))
+    return VALIDATOR.problems(START, changed(where, value))
 
 
 GOOD: list[tuple[str, object]] = [
@@ -167,7 +167,7 @@ def test_what_aws_would_not_take_is_named(where: str, value: object, said: str) 
     assert all(problem.startswith("Value at '") for problem in found)
 
 
-@pytest.mark.parametrize("where", list(FORM.shapes[f"{START}Request"]["required"]))
+@pytest.mark.parametrize("where", list(VALIDATOR.shapes[f"{START}Request"]["required"]))
 def test_every_required_member_is_required(where: str) -> None:
     """As the model has them."""
     assert len(problems(where, MISSING)) == 1
@@ -186,7 +186,7 @@ def test_all_problems_are_in_one_message_without_the_values() -> None:
     """In the words AWS puts around them; a value may be private."""
     request = changed("name", "secret\n") | {"description": 7}
     with pytest.raises(Refusal) as caught:
-        FORM.require(START, request)
+        VALIDATOR.require(START, request)
     assert caught.value.code == "ValidationException"
     assert caught.value.message.startswith("2 validation errors detected: Value at ")
     assert "secret" not in caught.value.message
@@ -194,8 +194,8 @@ def test_all_problems_are_in_one_message_without_the_values() -> None:
 
 def test_the_region_of_the_signature_is_the_one_that_counts() -> None:
     """A call signed for another region does not reach these ARNs."""
-    assert FORM.problems(START, FULL, "us-east-1") == []
-    assert len(FORM.problems(START, FULL, "eu-west-1")) == 4
+    assert VALIDATOR.problems(START, FULL, "us-east-1") == []
+    assert len(VALIDATOR.problems(START, FULL, "eu-west-1")) == 4
 
 
 def test_the_region_is_read_from_the_authorization_header() -> None:
@@ -208,7 +208,7 @@ def test_the_region_is_read_from_the_authorization_header() -> None:
 def test_tag_resource_has_the_rules_for_tags_too() -> None:
     """Reserved keys are reserved there as well."""
     request = {"resourceArn": FULL["trainedModelArn"], "tags": {"AWS:a": ""}}
-    assert len(FORM.problems("TagResource", request)) == 1
+    assert len(VALIDATOR.problems("TagResource", request)) == 1
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_lone_surrogates_written_as_escapes_are_found() -> None:
         body = json.dumps({name: FULL[name] for name in FULL if name != "membershipIdentifier"})
         body = body.replace('"job"', f'"{text}"')
         operation, request = ROUTES.read(Call(method="POST", path=PATH, body=body.encode()))
-        assert (FORM.problems(operation, request) == []) is fine
+        assert (VALIDATOR.problems(operation, request) == []) is fine
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_lone_surrogates_written_as_escapes_are_found() -> None:
 def test_a_wrong_query_is_refused(query: str, said: str) -> None:
     """List's members come as text and are held against their shapes."""
     with pytest.raises(Refusal, match=said):
-        FORM.require(*ROUTES.read(Call(method="GET", path=PATH, query=query)))
+        VALIDATOR.require(*ROUTES.read(Call(method="GET", path=PATH, query=query)))
 
 
 def test_a_query_is_read() -> None:
@@ -290,18 +290,18 @@ JSON = st.recursive(
 @given(operation=st.sampled_from(OPERATIONS), request=JSON)
 def test_arbitrary_json_never_crashes_the_form(operation: str, request: object) -> None:
     """It has problems or none, and says so in text."""
-    assert all(isinstance(problem, str) for problem in FORM.problems(operation, request))
+    assert all(isinstance(problem, str) for problem in VALIDATOR.problems(operation, request))
 
 
 @given(member=st.sampled_from(list(FULL)), value=JSON)
 def test_a_request_with_one_member_of_anything_never_crashes_the_form(member: str, value: object) -> None:
     """The rules between members come only after the shapes have passed."""
-    assert isinstance(FORM.problems(START, FULL | {member: value}), list)
+    assert isinstance(VALIDATOR.problems(START, FULL | {member: value}), list)
 
 
 @given(body=st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_arbitrary_bodies_are_read_or_refused(body: bytes) -> None:
     """Nothing else comes out."""
     with pytest.raises(Refusal) as caught:  # none of these names a membership's model
-        FORM.require(*ROUTES.read(Call(method="POST", path=PATH, body=body)))
+        VALIDATOR.require(*ROUTES.read(Call(method="POST", path=PATH, body=body)))
     assert caught.value.status_code == 400

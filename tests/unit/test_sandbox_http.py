@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from batchsubmit.sandbox import Fault, FaultPlan, Faults, SandboxService, SandboxSettings, ScriptedFault
+from batchsubmit.sandbox import FaultPlan, Faults, InjectedFault, SandboxService, SandboxSettings, ScriptedFault
 from batchsubmit.sandbox.admin import Admin
-from batchsubmit.sandbox.exchange import Exchange
-from batchsubmit.sandbox.http import Answer, Call
+from batchsubmit.sandbox.http import Call, Exchange, HttpAnswer
 from batchsubmit.sandbox.refusals import LIST, START
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
@@ -34,11 +33,11 @@ class Wire:
         self.exchange = Exchange(self.service, self.faults)
         self.admin = Admin(self.service, self.faults)
 
-    def start(self, **more: Any) -> Answer:  # noqa: ANN401
+    def start(self, **more: Any) -> HttpAnswer:  # noqa: ANN401
         """Make a Start call."""
         return self.exchange.answer(Call(method="POST", path=PATH, body=json.dumps(BODY | more).encode()))
 
-    def list(self, query: str = "") -> Answer:
+    def list(self, query: str = "") -> HttpAnswer:
         """Make a List call."""
         return self.exchange.answer(Call(method="GET", path=PATH, query=query))
 
@@ -50,29 +49,29 @@ class Wire:
 
 
 BEFORE = [
-    (Fault.QUOTA, 402, "ServiceQuotaExceededException"),
-    (Fault.QUOTA_ACCOUNT, 402, "ServiceQuotaExceededException"),
-    (Fault.QUOTA_BARE, 402, "ServiceQuotaExceededException"),
-    (Fault.THROTTLED, 429, "ThrottlingException"),
-    (Fault.TOO_MANY_REQUESTS, 429, "TooManyRequestsException"),
-    (Fault.THROTTLING_400, 400, "Throttling"),
-    (Fault.REQUEST_LIMIT, 503, "RequestLimitExceeded"),
-    (Fault.SLOW_DOWN, 503, "SlowDown"),
-    (Fault.CONFLICT, 409, "ConflictException"),
-    (Fault.VALIDATION, 400, "ValidationException"),
-    (Fault.NOT_FOUND, 404, "ResourceNotFoundException"),
-    (Fault.ACCESS_DENIED, 403, "AccessDeniedException"),
-    (Fault.EXPIRED_TOKEN, 403, "ExpiredTokenException"),
-    (Fault.UNRECOGNIZED_CLIENT, 403, "UnrecognizedClientException"),
-    (Fault.SUBSCRIPTION_REQUIRED, 403, "SubscriptionRequiredException"),
-    (Fault.UNKNOWN_OPERATION, 404, "UnknownOperationException"),
-    (Fault.ERROR_BEFORE, 500, "InternalServerException"),
-    (Fault.UNAVAILABLE, 503, "ServiceUnavailable"),
+    (InjectedFault.QUOTA, 402, "ServiceQuotaExceededException"),
+    (InjectedFault.QUOTA_ACCOUNT, 402, "ServiceQuotaExceededException"),
+    (InjectedFault.QUOTA_BARE, 402, "ServiceQuotaExceededException"),
+    (InjectedFault.THROTTLED, 429, "ThrottlingException"),
+    (InjectedFault.TOO_MANY_REQUESTS, 429, "TooManyRequestsException"),
+    (InjectedFault.THROTTLING_400, 400, "Throttling"),
+    (InjectedFault.REQUEST_LIMIT, 503, "RequestLimitExceeded"),
+    (InjectedFault.SLOW_DOWN, 503, "SlowDown"),
+    (InjectedFault.CONFLICT, 409, "ConflictException"),
+    (InjectedFault.VALIDATION, 400, "ValidationException"),
+    (InjectedFault.NOT_FOUND, 404, "ResourceNotFoundException"),
+    (InjectedFault.ACCESS_DENIED, 403, "AccessDeniedException"),
+    (InjectedFault.EXPIRED_TOKEN, 403, "ExpiredTokenException"),
+    (InjectedFault.UNRECOGNIZED_CLIENT, 403, "UnrecognizedClientException"),
+    (InjectedFault.SUBSCRIPTION_REQUIRED, 403, "SubscriptionRequiredException"),
+    (InjectedFault.UNKNOWN_OPERATION, 404, "UnknownOperationException"),
+    (InjectedFault.ERROR_BEFORE, 500, "InternalServerException"),
+    (InjectedFault.UNAVAILABLE, 503, "ServiceUnavailable"),
 ]
 
 
 @pytest.mark.parametrize(("fault", "status_code", "code"), BEFORE)
-def test_a_fault_before_acceptance_leaves_no_job(fault: Fault, status_code: int, code: str) -> None:
+def test_a_fault_before_acceptance_leaves_no_job(fault: InjectedFault, status_code: int, code: str) -> None:
     """The next call goes through."""
     wire = Wire(ScriptedFault(fault=fault))
     answer = wire.start()
@@ -85,20 +84,20 @@ def test_a_fault_before_acceptance_leaves_no_job(fault: Fault, status_code: int,
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault.ERROR_AFTER,
-        Fault.SLOW_DOWN_AFTER,
-        Fault.ABORTED_AFTER,
-        Fault.TIMEOUT_AFTER,
-        Fault.TIMEOUT_EXCEPTION_AFTER,
-        Fault.LOST_AFTER,
-        Fault.RESET_AFTER,
-        Fault.TRUNCATED,
-        Fault.SLOW_ANSWER,
-        Fault.UNREADABLE,
-        Fault.NO_ARN,
+        InjectedFault.ERROR_AFTER,
+        InjectedFault.SLOW_DOWN_AFTER,
+        InjectedFault.ABORTED_AFTER,
+        InjectedFault.TIMEOUT_AFTER,
+        InjectedFault.TIMEOUT_EXCEPTION_AFTER,
+        InjectedFault.LOST_AFTER,
+        InjectedFault.RESET_AFTER,
+        InjectedFault.TRUNCATED,
+        InjectedFault.SLOW_ANSWER,
+        InjectedFault.UNREADABLE,
+        InjectedFault.NO_ARN,
     ],
 )
-def test_a_fault_after_acceptance_leaves_a_job(fault: Fault) -> None:
+def test_a_fault_after_acceptance_leaves_a_job(fault: InjectedFault) -> None:
     """And no answer that tells its ARN at once."""
     wire = Wire(ScriptedFault(fault=fault))
     answer = wire.start()
@@ -109,9 +108,15 @@ def test_a_fault_after_acceptance_leaves_a_job(fault: Fault) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"), [(Fault.THROTTLED, "3"), (Fault.SLOW_DOWN, "3"), (Fault.SLOW_DOWN_AFTER, "3"), (Fault.QUOTA, "")]
+    ("fault", "said"),
+    [
+        (InjectedFault.THROTTLED, "3"),
+        (InjectedFault.SLOW_DOWN, "3"),
+        (InjectedFault.SLOW_DOWN_AFTER, "3"),
+        (InjectedFault.QUOTA, ""),
+    ],
 )
-def test_a_429_and_a_503_say_when_to_come_again(fault: Fault, said: str) -> None:
+def test_a_429_and_a_503_say_when_to_come_again(fault: InjectedFault, said: str) -> None:
     """Where the plan of faults has a `Retry-After`; other answers never do."""
     wire = Wire(ScriptedFault(fault=fault))
     plan = FaultPlan(script=(ScriptedFault(fault=fault),), retry_after="3")
@@ -121,7 +126,9 @@ def test_a_429_and_a_503_say_when_to_come_again(fault: Fault, said: str) -> None
 
 def test_a_fault_after_acceptance_is_kept_for_a_call_that_is_accepted() -> None:
     """A refusal for want of a slot goes out as it is."""
-    wire = Wire(ScriptedFault(fault=Fault.NONE), ScriptedFault(fault=Fault.LOST_AFTER), per_membership=1)
+    wire = Wire(
+        ScriptedFault(fault=InjectedFault.NONE), ScriptedFault(fault=InjectedFault.LOST_AFTER), per_membership=1
+    )
     wire.start()
     assert wire.start().status_code == 402
     wire.service.configure(SandboxSettings(per_membership=2))
@@ -130,26 +137,26 @@ def test_a_fault_after_acceptance_is_kept_for_a_call_that_is_accepted() -> None:
 
 def test_invalid_calls_meet_no_fault() -> None:
     """The script is kept for the ones that could work."""
-    wire = Wire(ScriptedFault(fault=Fault.CONFLICT))
+    wire = Wire(ScriptedFault(fault=InjectedFault.CONFLICT))
     assert wire.start(name="").error_code == "ValidationException"
     assert wire.start().error_code == "ConflictException"
 
 
-@pytest.mark.parametrize("fault", [Fault.CUT_BEFORE, Fault.STALL])
-def test_a_cut_before_acceptance_leaves_no_job(fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [InjectedFault.CUT_BEFORE, InjectedFault.STALL])
+def test_a_cut_before_acceptance_leaves_no_job(fault: InjectedFault) -> None:
     """At once, or after a while."""
     wire = Wire(ScriptedFault(fault=fault, seconds=3))
     answer = wire.start()
     assert answer.cut
     assert not answer.body
-    assert answer.delay_seconds == (3 if fault is Fault.STALL else 0)
+    assert answer.delay_seconds == (3 if fault is InjectedFault.STALL else 0)
     assert wire.service.jobs() == ()
     assert wire.service.tally.refused(START) == {"cut": 1}
 
 
 def test_a_slow_acceptance_happens_only_after_its_time() -> None:
     """Whoever gave up waiting has a job nevertheless."""
-    wire = Wire(ScriptedFault(fault=Fault.SLOW_ACCEPTANCE, seconds=3))
+    wire = Wire(ScriptedFault(fault=InjectedFault.SLOW_ACCEPTANCE, seconds=3))
     answer = wire.start()
     assert answer.delay_seconds == 3
     assert wire.service.jobs() == ()
@@ -160,7 +167,7 @@ def test_a_slow_acceptance_happens_only_after_its_time() -> None:
 
 def test_a_script_can_name_the_job_of_a_get() -> None:
     """The ARN stands for its name."""
-    wire = Wire(ScriptedFault(fault=Fault.THROTTLED, operation="*", name="b"))
+    wire = Wire(ScriptedFault(fault=InjectedFault.THROTTLED, operation="*", name="b"))
     arn = json.loads(wire.start().body)["trainedModelInferenceJobArn"]
     get = Call(method="GET", path=f"{PATH}/{arn.replace('/', '%2F')}")
     assert wire.exchange.answer(get).status_code == 200
@@ -169,8 +176,8 @@ def test_a_script_can_name_the_job_of_a_get() -> None:
 
 def test_an_empty_page_goes_on_where_it_was() -> None:
     """First, or in the middle: no job is lost or shown twice."""
-    empty = ScriptedFault(fault=Fault.EMPTY_PAGE, operation=LIST)
-    wire = Wire(empty, ScriptedFault(fault=Fault.NONE, operation=LIST), empty)
+    empty = ScriptedFault(fault=InjectedFault.EMPTY_PAGE, operation=LIST)
+    wire = Wire(empty, ScriptedFault(fault=InjectedFault.NONE, operation=LIST), empty)
     for _ in range(3):
         wire.start()
     sizes, arns, query = [], set(), "maxResults=1"
@@ -185,7 +192,7 @@ def test_an_empty_page_goes_on_where_it_was() -> None:
 
 def test_an_expired_token_is_refused_and_the_first_page_is_not() -> None:
     """ValidationException, as for any wrong token."""
-    wire = Wire(ScriptedFault(fault=Fault.EXPIRED_NEXT_TOKEN, operation=LIST))
+    wire = Wire(ScriptedFault(fault=InjectedFault.EXPIRED_NEXT_TOKEN, operation=LIST))
     wire.start()
     wire.start()
     token = json.loads(wire.list("maxResults=1").body)["nextToken"].replace("=", "%3D")
@@ -226,7 +233,7 @@ def test_the_back_door_says_what_does_not_fit(method: str, name: str, members: o
 
 def test_the_back_door_tells_what_happened_and_forgets_it() -> None:
     """Calls by outcome, faults, statuses, slots."""
-    wire = Wire(ScriptedFault(fault=Fault.THROTTLED), ScriptedFault(fault=Fault.CONFLICT))
+    wire = Wire(ScriptedFault(fault=InjectedFault.THROTTLED), ScriptedFault(fault=InjectedFault.CONFLICT))
     wire.start()
     wire.administer("PUT", "faults", {"script": [{"fault": "error_after"}]})
     wire.start()
@@ -247,7 +254,7 @@ def test_the_back_door_tells_what_happened_and_forgets_it() -> None:
     assert (stats["accepted"], stats["unspent_faults"], stats["calls"]) == (0, 1, {})
 
 
-def codes(answers: Iterable[Answer]) -> list[str]:
+def codes(answers: Iterable[HttpAnswer]) -> list[str]:
     """Their error codes, empty for those that were accepted."""
     return [answer.error_code or "" for answer in answers]
 
@@ -294,7 +301,9 @@ def test_a_reset_fills_the_buckets() -> None:
 
 def test_a_throttled_call_spends_no_fault() -> None:
     """It never reaches the service."""
-    wire = Wire(ScriptedFault(fault=Fault.NONE, times=3), ScriptedFault(fault=Fault.CONFLICT), per_membership=0)
+    wire = Wire(
+        ScriptedFault(fault=InjectedFault.NONE, times=3), ScriptedFault(fault=InjectedFault.CONFLICT), per_membership=0
+    )
     assert codes(wire.start() for _ in range(4))[-1] == "ThrottlingException"
     wire.now += 1
     assert codes([wire.start()]) == ["ConflictException"]
