@@ -3,10 +3,9 @@
 Values in, values out. It reads botocore's model file and knows nothing else of AWS, of manifests or of jobs.
 """
 
-from batchsubmit.schema.checker import RequestChecker
-from batchsubmit.schema.columns import Column, columns
+from batchsubmit.schema.checks import RequestChecker
+from batchsubmit.schema.columns import Column, columns, json_schema
 from batchsubmit.schema.faults import Fault, RowWarning
-from batchsubmit.schema.json_schema import json_schema
 from batchsubmit.schema.json_text import JsonError, canonical, read_json, without_nulls
 
 __all__ = [

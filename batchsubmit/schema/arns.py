@@ -7,40 +7,39 @@ those of another membership or account, and a setting says what follows.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from botocore.loaders import Loader
 
-from batchsubmit.schema.checks import pattern_test
 from batchsubmit.schema.faults import Fault
 from batchsubmit.schema.model import Shape, Structure, Text
+from batchsubmit.schema.patterns import lenient_matcher
 
-_ARN = re.compile(r"arn:([^:]*):[^:]*:([^:]*):([^:]*):(?:membership/([^/]*)/)?")
+_ARN = re.compile(r"arn:([^:]*):[^:]*:([^:]*):([^:]*):(?:membership/([^/]*)/)?(.*)", re.DOTALL)
 _UUID = re.compile(r"[0-9a-f-]{36}", re.ASCII)
 _MEMBERSHIP = "membershipIdentifier"
 _MODEL = ("trainedModelArn",)
 _CHANNEL = ("dataSource", "mlInputChannelArn")
 _ASSOCIATION = ("configuredModelAlgorithmAssociationArn",)
 
+Path: TypeAlias = tuple[str, ...]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Arn:
-    path: str
+
+class Arn(NamedTuple):
+    """An ARN taken apart; `membership` is None where it is none of Clean Rooms ML, `resource` is what follows."""
+
     partition: str
     region: str
     account: str
-    membership: str | None  # None: no ARN of Clean Rooms ML
+    membership: str | None
+    resource: str
 
-    @classmethod
-    def read(cls, path: tuple[str, ...], value: object) -> "_Arn | None":
-        """Take an ARN apart; None where it is none."""
-        found = _ARN.match(value) if isinstance(value, str) else None
-        if found is None:
-            return None
-        partition, region, account, membership = found.groups()
-        return cls(path=".".join(path), partition=partition, region=region, account=account, membership=membership)
+
+def parse_arn(value: object) -> Arn | None:
+    """Take an ARN apart; None where it is none."""
+    found = _ARN.fullmatch(value) if isinstance(value, str) else None
+    return Arn(*found.groups()) if found else None
 
 
 class ArnCheck:
@@ -49,34 +48,30 @@ class ArnCheck:
     def __init__(self, shape: Structure, region: str | None) -> None:
         self._region = region
         self._partition = partition_of(region) if region else None
-        self._places = [(path, pattern_test(text)) for path, text in _arn_members(shape, ())]
+        self._members = [(path, lenient_matcher(text.pattern)) for path, text in _arn_members(shape, ())]
 
-    def __call__(self, request: Mapping[str, Any]) -> tuple[Fault, ...]:
+    def __call__(self, request: Mapping[str, Any]) -> list[Fault]:
         """Find what the ARNs of a request contradict; ill-formed ones are left to their own checks."""
-        values = tuple(_value(request, path) for path, _ in self._places)
-        return tuple(self._faults(list(self._arns(values))))
+        arns = [
+            (".".join(path), arn)
+            for path, matches in self._members
+            if (arn := parse_arn(value := _value(request, path))) and isinstance(value, str) and matches(value)
+        ]
+        return [fault for path, arn in arns for fault in self._faults(path, arn, *arns[0])]
 
-    def _arns(self, values: tuple[Any, ...]) -> Iterator[_Arn]:
-        for (path, matches), value in zip(self._places, values, strict=True):
-            if isinstance(value, str) and matches(value) and (arn := _Arn.read(path, value)):
-                yield arn
-
-    def _faults(self, arns: list[_Arn]) -> Iterator[Fault]:
-        for arn in arns:
-            if self._region and arn.region != self._region:
-                right = f"must be in the client's region, {self._region}; or set AWS_REGION={arn.region}"
-                yield Fault(path=arn.path, wrong=f"is in region {arn.region}", right=right)
-            elif self._partition and arn.partition != self._partition:
-                right = f"must be in the partition of {self._region}, {self._partition}"
-                yield Fault(path=arn.path, wrong=f"is in partition {arn.partition}", right=right)
-            if not self._region and arn.region != arns[0].region:
-                yield _unlike(arn, "region", arn.region, arns[0].region, arns[0].path)
-            if not self._partition and arn.partition != arns[0].partition:
-                yield _unlike(arn, "partition", arn.partition, arns[0].partition, arns[0].path)
-
-
-def _unlike(arn: _Arn, what: str, has: str, expected: str, model_path: str) -> Fault:
-    return Fault(path=arn.path, wrong=f"is in {what} {has}", right=f"must be in {what} {expected}, as {model_path} is")
+    def _faults(self, path: str, arn: Arn, model_path: str, model: Arn) -> Iterator[Fault]:
+        if self._region and arn.region != self._region:
+            right = f"must be in the client's region, {self._region}; or set AWS_REGION={arn.region}"
+            yield Fault(path=path, wrong=f"is in region {arn.region}", right=right)
+        elif self._partition and arn.partition != self._partition:
+            right = f"must be in the partition of {self._region}, {self._partition}"
+            yield Fault(path=path, wrong=f"is in partition {arn.partition}", right=right)
+        if not self._region and arn.region != model.region:
+            right = f"must be in region {model.region}, as {model_path} is"
+            yield Fault(path=path, wrong=f"is in region {arn.region}", right=right)
+        if not self._partition and arn.partition != model.partition:
+            right = f"must be in partition {model.partition}, as {model_path} is"
+            yield Fault(path=path, wrong=f"is in partition {arn.partition}", right=right)
 
 
 @cache
@@ -91,7 +86,7 @@ def account_of_membership(request: Mapping[str, Any]) -> str:
     own = f":membership/{request.get(_MEMBERSHIP)}/"
     for path in (_MODEL, _CHANNEL, _ASSOCIATION):
         value = _value(request, path)
-        if isinstance(value, str) and own in value and (arn := _Arn.read(path, value)):
+        if isinstance(value, str) and own in value and (arn := parse_arn(value)):
             return arn.account
     return ""
 
@@ -99,7 +94,7 @@ def account_of_membership(request: Mapping[str, Any]) -> str:
 def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Fault]:
     """Find trained model and channel of another membership, or of another account than the membership is in.
 
-    `account` is the membership's, where other requests tell it.
+    `account` is the membership's, where another request has it.
     """
     membership = str(request.get(_MEMBERSHIP))
     account = account or account_of_membership(request)
@@ -110,31 +105,26 @@ def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Faul
             yield from _foreign(path, value, membership, account)
 
 
-def _foreign(path: tuple[str, ...], value: str, membership: str, account: str) -> Iterator[Fault]:
-    arn = _Arn.read(path, value)
+def _foreign(path: Path, value: str, membership: str, account: str) -> Iterator[Fault]:
+    arn = parse_arn(value)
     if arn is None or not arn.membership:
         return  # has its own fault already
     wrong = f"is of another account, {arn.account!r}, than its membership is elsewhere, {account!r}"
     if arn.membership != membership:
         wrong = f"is of another membership, {arn.membership!r}"
-    yield Fault(path=arn.path, wrong=wrong, right="correct the ARN, unless you mean another member's")
+    yield Fault(path=".".join(path), wrong=wrong, right="correct the ARN, unless you mean another member's")
 
 
-def is_arn(shape: Text) -> bool:
-    """Whether a text is an ARN, of which other members' ARNs must agree with what precedes the last slash."""
-    return (shape.pattern or "").startswith("arn:")
-
-
-def _arn_members(shape: Shape, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Text]]:
+def _arn_members(shape: Shape, path: Path) -> Iterator[tuple[Path, Text]]:
     match shape:
-        case Text() if is_arn(shape):
+        case Text(pattern=str() as pattern) if pattern.startswith("arn:"):
             yield path, shape
         case Structure():
             for name, member in shape.members.items():
                 yield from _arn_members(member, (*path, name))
 
 
-def _value(request: Mapping[str, Any], path: tuple[str, ...]) -> object:
+def _value(request: Mapping[str, Any], path: Path) -> object:
     value: object = request.get(path[0])
     for name in path[1:]:
         value = value.get(name) if isinstance(value, dict) else None

@@ -1,47 +1,259 @@
-"""Shapes compiled to functions that find faults.
+"""The check of a whole request: the model's rules, the rules of tags, and what the ARNs say.
 
-A check takes any value and returns its faults, with paths relative to it; the empty tuple is the good news. It may take
-its time: `structs` has the quick test, and only what that does not pass comes here.
+A good request is found by the types of `model`. Only one that does not pass comes to the checks that explain, which
+walk its shape and may take their time. The faults of a value have paths relative to it.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, assert_never
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
 
-from batchsubmit.schema.faults import (
-    Fault,
-    below,
-    described,
-    listed,
-    nearest,
-    printable,
-    ranged,
-    shown,
-    spoken,
+import msgspec
+
+from batchsubmit.schema.arns import ArnCheck
+from batchsubmit.schema.faults import Fault, below, described, listed, printable, ranged, shown, spoken
+from batchsubmit.schema.model import (
+    TAGS,
+    Integer,
+    ListOf,
+    MapOf,
+    Shape,
+    Structure,
+    Text,
+    recurring_texts,
+    request_shape,
+    request_type,
 )
-from batchsubmit.schema.model import Integer, ListOf, MapOf, Opaque, Shape, Structure, Text
-from batchsubmit.schema.patterns import UntranslatablePatternError, matcher
+from batchsubmit.schema.patterns import lenient_matcher
+from batchsubmit.text import nearest
 
-_PARTS = ("prefix", "partition", "service", "region", "account", "resource")
-_IN_RESOURCE = ("resource type", "membership id", "resource type in the membership", "name or id")
+# The rules of tags stand in the model only as prose, in the documentation of the `tags` member: "Maximum number of
+# tags per resource - 50"; "Do not use aws:, AWS:, or any upper or lowercase combination of such as a prefix for
+# keys"; "Tags with only the key prefix of aws do not count against your tags per resource limit". The model's own
+# maximum, 200, leaves room for those.
+MOST_TAGS = 50
+AWS_PREFIX = "aws:"
+OWN_PREFIX = "batchsubmit:"
+MISSING = "is missing"
+
+_RESERVED_TAG_KEYS = f"[aA][wW][sS]:|{OWN_PREFIX}"
+_REMEMBERED_TEXTS = 4096
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_FEW_CHOICES = 6
+_ARN_PARTS = ("prefix", "partition", "service", "region", "account", "resource")
+_RESOURCE_PARTS = ("resource type", "membership id", "resource type in the membership", "name or id")
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def arn_mend(pattern: str, value: str) -> str:
-    """Name the first part that departs from the pattern; empty where none does by itself."""
-    wanted, given = pattern.split(":", len(_PARTS) - 1), value.split(":", len(_PARTS) - 1)
-    if len(wanted) != len(_PARTS):
+class RequestChecker:
+    """Finds every fault of a request. That there is none is tested quickly, by the types of `model`.
+
+    `region` is the client's, when known. `own_tag`: the job will also carry our own tag, which takes one of the 50.
+    Not for several threads at once: it remembers what it has found good.
+    """
+
+    def __init__(self, *, region: str | None = None, own_tag: bool = True) -> None:
+        self._shape = request_shape()
+        self._own_tag = own_tag
+        self._arns = ArnCheck(self._shape, region)
+        self._type = request_type(MOST_TAGS - own_tag, _RESERVED_TAG_KEYS)
+        self._recurring = attrgetter(*recurring_texts())
+        self._good_texts: set[tuple[str | None, ...]] = set()
+
+    def check(self, request: Mapping[str, Any]) -> list[Fault]:
+        """Every fault of the request; an empty list means that it is valid."""
+        return [] if self.spelled(request) is not None else self.explain(request)
+
+    def spelled(self, request: Mapping[str, Any]) -> bytes | None:
+        """Give the canonical spelling of a good request, without its nulls; None where something is wrong."""
+        try:
+            typed = msgspec.convert(request, self._type)
+            spelled = _encode(typed)
+        except (msgspec.ValidationError, UnicodeEncodeError):  # the latter where a text holds half a character
+            return None
+        texts = self._recurring(typed)
+        if texts not in self._good_texts:
+            pairs = zip(recurring_texts().values(), texts, strict=True)
+            if any(text is not None and _text_fault(shape, text, "") for shape, text in pairs) or self._arns(request):
+                return None
+            if len(self._good_texts) >= _REMEMBERED_TEXTS:
+                self._good_texts.clear()
+            self._good_texts.add(texts)
+        return spelled
+
+    def explain(self, request: Mapping[str, Any]) -> list[Fault]:
+        """Give the same without the quick test."""
+        faults = self._faults(request)
+        return [*faults, *self._arns(request)] if isinstance(request, Mapping) else faults
+
+    def check_part(self, part: Mapping[str, Any]) -> list[Fault]:
+        """Find the faults of some members of a request, whatever else it still lacks."""
+        return [fault for fault in self._faults(part) if fault.wrong is not MISSING]
+
+    def _faults(self, request: object) -> list[Fault]:
+        faults = list(_faults(self._shape, request, ""))
+        tags = request.get(TAGS) if isinstance(request, Mapping) else None
+        return [*faults, *below(TAGS, self._tag_faults(tags))] if isinstance(tags, Mapping) else faults
+
+    def _tag_faults(self, tags: Mapping[str, Any]) -> Iterator[Fault]:
+        keys = [str(key) for key in tags]
+        for key in keys:
+            if key.lower().startswith(AWS_PREFIX):
+                yield from below(key, [_reserved(key[: len(AWS_PREFIX)], "reserved for AWS")])
+            elif key.startswith(OWN_PREFIX):
+                yield from below(key, [_reserved(OWN_PREFIX, "batchsubmit's own")])
+        most = MOST_TAGS - self._own_tag
+        count = sum(not key.lower().startswith(AWS_PREFIX) for key in keys)
+        if count > most:
+            why = ", for batchsubmit adds one to find its jobs again" if self._own_tag else ""
+            yield Fault(path="", wrong=f"has {count:,} tags", right=f"at most {most} are possible{why}")
+
+
+def _reserved(prefix: str, whose: str) -> Fault:
+    return Fault(path="", wrong=f"the prefix {prefix!r} is {whose}", right="choose another key")
+
+
+def _faults(shape: Shape, value: object, name: str, *, secret: bool = False) -> Iterator[Fault]:
+    """Find the faults of a value; `name` is how messages call it, and a `secret` value is never quoted in one."""
+    match shape:
+        case Text():
+            if not isinstance(value, str):
+                yield _mistyped(value, "text")
+            elif fault := _text_fault(shape, value, name, secret=secret):
+                yield fault
+        case Integer():
+            yield from _integer_faults(shape, value)
+        case Structure():
+            yield from _structure_faults(shape, value, secret=secret)
+        case ListOf():
+            yield from _list_faults(shape, value, name, secret=secret)
+        case MapOf():
+            yield from _map_faults(shape, value)
+
+
+def _structure_faults(shape: Structure, value: object, *, secret: bool) -> Iterator[Fault]:
+    """Check named members; a null member counts as absent."""
+    if not isinstance(value, Mapping):
+        yield _mistyped(value, "an object")
+        return
+    for name, item in value.items():
+        member = shape.members.get(name)
+        if member is None:
+            yield _unknown_member(str(name), shape)
+        elif item is not None:
+            yield from below(name, _faults(member, item, name, secret=secret))
+    for name, member in shape.members.items():
+        if name in shape.required and value.get(name) is None:
+            # The leaves that it must bring, since those are what one writes.
+            yield from (Fault(path=path, wrong=MISSING, right="is required") for path in required_leaves(member, name))
+
+
+def _unknown_member(name: str, shape: Structure) -> Fault:
+    near = nearest(name, shape.members)
+    right = f"did you mean {near!r}?" if near else f"known are {listed(sorted(shape.members))}"
+    return Fault(path=printable(name), wrong="is not a member of the request", right=right)
+
+
+def required_leaves(shape: Shape, path: str) -> list[str]:
+    """List the paths that must be given for a required member at `path`."""
+    leaves: list[str] = []
+    match shape:
+        case Structure():
+            for name, member in shape.members.items():
+                if name in shape.required:
+                    leaves += required_leaves(member, f"{path}.{name}")
+        case ListOf() if shape.least:
+            leaves = required_leaves(shape.item, f"{path}.0")
+    return leaves or [path]
+
+
+def _list_faults(shape: ListOf, value: object, name: str, *, secret: bool) -> Iterator[Fault]:
+    if not isinstance(value, list | tuple):
+        yield _mistyped(value, "a list")
+        return
+    yield from _count_faults(shape, len(value), "in the list")
+    for index, item in enumerate(value):
+        yield from below(str(index), _faults(shape.item, item, name, secret=secret))
+
+
+def _map_faults(shape: MapOf, value: object) -> Iterator[Fault]:
+    """Check a map; its values are the user's own and are never quoted."""
+    if not isinstance(value, Mapping):
+        yield _mistyped(value, "an object")
+        return
+    yield from _count_faults(shape, len(value), "in the map")
+    for key, item in value.items():
+        yield from below(str(key), _faults(shape.key, key, "key"))
+        yield from below(str(key), _faults(shape.value, item, "value", secret=True))
+
+
+def _count_faults(shape: ListOf | MapOf, count: int, where: str) -> Iterator[Fault]:
+    if count < (shape.least or 0) or (shape.most is not None and count > shape.most):
+        entries = "entry" if count == 1 else "entries"
+        right = f"must be {ranged(shape.least or 0, shape.most)} {where}"
+        yield Fault(path="", wrong=f"has {count:,} {entries}", right=right)
+
+
+def _text_fault(shape: Text, value: str, name: str, *, secret: bool = False) -> Fault | None:
+    """Find the first fault of a text."""
+    if not value.isascii() and _LONE_SURROGATE.search(value):
+        wrong, right = "holds half of a surrogate pair", "write the whole character"
+    elif shape.choices:
+        if value in shape.choices:
+            return None
+        wrong, right = f"is not {spoken(name)}", _choice_hint(shape.choices, value)
+    elif not value and shape.least:
+        return Fault(path="", wrong="is empty", right=f"must have {_characters(shape)}")
+    elif not lenient_matcher(shape.pattern)(value):
+        wrong, right = "does not match", _pattern_hint(str(shape.pattern), value, secret=secret)
+    elif len(value) < (shape.least or 0) or (shape.most is not None and len(value) > shape.most):
+        wrong, right = f"has {len(value):,} characters", f"must have {_characters(shape)}"
+    else:
+        return None
+    subject = "the value" if secret else shown(value)
+    return Fault(path="", wrong=f"{'the key ' if name == 'key' else ''}{subject} {wrong}", right=right)
+
+
+def _characters(shape: Text) -> str:
+    return f"{ranged(shape.least, shape.most)} characters"
+
+
+def _choice_hint(choices: Sequence[str], value: str) -> str:
+    if near := nearest(value, choices):
+        return f"did you mean {near!r}?"
+    if len(choices) <= _FEW_CHOICES:
+        return f"must be {listed(choices)}"
+    return f"must be one of {len(choices)}, such as {min(choices, key=len)!r}"
+
+
+def _pattern_hint(pattern: str, value: str, *, secret: bool) -> str:
+    """Say what would make a text match its pattern."""
+    matches = lenient_matcher(pattern)
+    if value != value.strip() and matches(value.strip()):
+        return "remove the white space around it"
+    if not secret and value != value.lower() and matches(value.lower()):
+        return f"write it in lower case, {shown(value.lower())}"
+    in_short = _arn_hint(pattern, value) if pattern.startswith("arn:") and not secret else ""
+    return in_short or f"must match {pattern}"
+
+
+def _arn_hint(pattern: str, value: str) -> str:
+    """Name the first part of an ARN that departs from the pattern; empty where none does by itself."""
+    wanted, given = pattern.split(":", len(_ARN_PARTS) - 1), value.split(":", len(_ARN_PARTS) - 1)
+    if len(wanted) != len(_ARN_PARTS):
         return ""
-    if len(given) != len(_PARTS):
+    if len(given) != len(_ARN_PARTS):
         return "an ARN has six parts between colons, arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE"
-    wrong = _first_wrong(_PARTS[:-1], wanted, given)
-    if wrong:
+    if wrong := _first_wrong(_ARN_PARTS[:-1], wanted, given):
         return wrong
-    wanted, given = (text.split("/", len(_IN_RESOURCE) - 1) for text in (wanted[-1], given[-1]))
-    if len(wanted) != len(_IN_RESOURCE):
+    wanted, given = (text.split("/", len(_RESOURCE_PARTS) - 1) for text in (wanted[-1], given[-1]))
+    if len(wanted) != len(_RESOURCE_PARTS):
         return ""
-    if len(given) != len(_IN_RESOURCE):
+    if len(given) != len(_RESOURCE_PARTS):
         return f"its resource must be as in membership/ID/{wanted[2]}/NAME"
-    return _first_wrong(_IN_RESOURCE, wanted, given)
+    return _first_wrong(_RESOURCE_PARTS, wanted, given)
 
 
 def _first_wrong(names: Sequence[str], wanted: Sequence[str], given: Sequence[str]) -> str:
@@ -52,133 +264,19 @@ def _first_wrong(names: Sequence[str], wanted: Sequence[str], given: Sequence[st
     return ""
 
 
-Check = Callable[[Any], tuple[Fault, ...]]
-
-MISSING = "is missing"
-
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_FEW_CHOICES = 6
-
-
-def compile_check(shape: Shape, name: str, *, secret: bool = False) -> Check:
-    """Compile a shape; `name` is how messages call it, and a `secret` value is never quoted in one."""
-    match shape:
-        case Text():
-            return compile_text(shape, name, secret=secret)
-        case Integer():
-            return _compile_integer(shape)
-        case Structure():
-            return compile_structure(
-                shape,
-                {key: compile_check(member, key, secret=secret) for key, member in shape.members.items()},
-            )
-        case ListOf():
-            return _compile_list(shape, name, secret=secret)
-        case MapOf():
-            return compile_map(shape, compile_text(shape.key, "key"))
-        case Opaque():
-            return lambda _: ()
-    assert_never(shape)
-
-
-def compile_text(
-    shape: Text, name: str, *, secret: bool = False, rule: Callable[[str], Fault | None] | None = None
-) -> Check:
-    """Compile the check of a string; `rule` is asked after the shape's own bounds."""
-    judge = _Judge(shape, name, secret=secret)
-
-    def check(value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
-        if not isinstance(value, str):
-            return (_mistyped(value, "text"),)
-        fault = judge(value) or (rule(value) if rule else None)
-        return (fault,) if fault else ()
-
-    return check
-
-
-class _Judge:
-    """Finds the first fault of a string, slowly."""
-
-    def __init__(self, shape: Text, name: str, *, secret: bool) -> None:
-        self._shape = shape
-        self._name = name
-        self._secret = secret
-        self._choices = frozenset(shape.choices)
-        self._matches = pattern_test(shape)
-
-    def __call__(self, value: str) -> Fault | None:
-        if not value.isascii() and _LONE_SURROGATE.search(value):
-            return self._fault(value, "holds half of a surrogate pair", "write the whole character")
-        if self._choices:
-            return None if value in self._choices else self._unknown(value)
-        if not value and self._shape.least:
-            return Fault(path="", wrong="is empty", right=f"must have {self._bounds()}")
-        if not self._matches(value):
-            return self._fault(value, "does not match", self._mend(value))
-        if len(value) < (self._shape.least or 0) or (self._shape.most is not None and len(value) > self._shape.most):
-            return self._fault(value, f"has {len(value):,} characters", f"must have {self._bounds()}")
-        return None
-
-    def _fault(self, value: str, wrong: str, right: str) -> Fault:
-        subject = "the value" if self._secret else shown(value)
-        return Fault(path="", wrong=f"{'the key ' if self._name == 'key' else ''}{subject} {wrong}", right=right)
-
-    def _unknown(self, value: str) -> Fault:
-        choices = self._shape.choices
-        near = nearest(value, choices)
-        if near:
-            right = f"did you mean {near!r}?"
-        elif len(choices) <= _FEW_CHOICES:
-            right = f"must be {listed(choices)}"
-        else:
-            right = f"must be one of {len(choices)}, such as {min(choices, key=len)!r}"
-        return self._fault(value, f"is not {spoken(self._name)}", right)
-
-    def _bounds(self) -> str:
-        return f"{ranged(self._shape.least, self._shape.most)} characters"
-
-    def _mend(self, value: str) -> str:
-        if value != value.strip() and self._matches(value.strip()):
-            return "remove the white space around it"
-        if not self._secret and value != value.lower() and self._matches(value.lower()):
-            return f"write it in lower case, {shown(value.lower())}"
-        pattern = str(self._shape.pattern)
-        in_short = arn_mend(pattern, value) if pattern.startswith("arn:") and not self._secret else ""
-        return in_short or f"must match {pattern}"
-
-
-def pattern_test(shape: Text) -> Callable[[str], object]:
-    """Make a function that tells whether a text matches the shape's pattern."""
-    if shape.pattern is None:
-        return lambda _: True
-    try:
-        return matcher(shape.pattern)
-    except UntranslatablePatternError:
-        # A later botocore may bring one. The service still checks it; to refuse every row here would help nobody.
-        return lambda _: True
-
-
-def _compile_integer(shape: Integer) -> Check:
+def _integer_faults(shape: Integer, value: object) -> Iterator[Fault]:
     least = shape.least if shape.least is not None else -(2**63)
     most = shape.most if shape.most is not None else 2**63 - 1
-
-    def check(value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
-        if type(value) is not int:
-            return (_no_integer(value, least, most),)
-        if least <= value <= most:
-            return ()
-        return (Fault(path="", wrong=f"is {_number(value)}", right=f"must be {ranged_integer(shape)}"),)
-
-    return check
+    if type(value) is not int:
+        yield _no_integer(value, least, most)
+    elif not least <= value <= most:
+        number = f"{value}" if value.bit_length() <= 64 else f"a number of {value.bit_length():,} bits"
+        yield Fault(path="", wrong=f"is {number}", right=f"must be {ranged_integer(shape)}")
 
 
 def ranged_integer(shape: Integer) -> str:
     """Put an integer's bounds in words."""
     return ranged(shape.least, shape.most) or "of 64 bits"
-
-
-def _number(value: int) -> str:
-    return f"{value}" if value.bit_length() <= 64 else f"a number of {value.bit_length():,} bits"
 
 
 def _no_integer(value: object, least: int, most: int) -> Fault:
@@ -200,96 +298,6 @@ def _integer_meant(value: object) -> int | None:
     return int(number) if number is not None and number.is_integer() else None
 
 
-def compile_structure(shape: Structure, members: Mapping[str, Check]) -> Check:
-    """Compile the check of named members; a null member counts as absent."""
-    required = tuple(name for name in shape.members if name in shape.required)
-
-    def check(value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
-        if not isinstance(value, Mapping):
-            return (_mistyped(value, "an object"),)
-        faults: tuple[Fault, ...] = ()
-        for name, item in value.items():
-            member = members.get(name)
-            if member is None:
-                faults += (_unknown_member(str(name), shape),)
-            elif item is not None and (found := member(item)):
-                faults += below(name, found)
-        for name in required:
-            if name not in value or value[name] is None:
-                faults += missing(name, shape.members[name])
-        return faults
-
-    return check
-
-
-def missing(name: str, shape: Shape) -> tuple[Fault, ...]:
-    """Report an absent member by the leaves that it must bring, since those are what one writes."""
-    return tuple(Fault(path=path, wrong=MISSING, right="is required") for path in required_leaves(shape, name))
-
-
-def required_leaves(shape: Shape, path: str) -> list[str]:
-    """List the paths that must be given for a required member at `path`."""
-    leaves: list[str] = []
-    match shape:
-        case Structure():
-            for name, member in shape.members.items():
-                if name in shape.required:
-                    leaves += required_leaves(member, f"{path}.{name}")
-        case ListOf() if shape.least:
-            leaves = required_leaves(shape.item, f"{path}.0")
-    return leaves or [path]
-
-
-def _unknown_member(name: str, shape: Structure) -> Fault:
-    near = nearest(name, shape.members)
-    right = f"did you mean {near!r}?" if near else f"known are {listed(sorted(shape.members))}"
-    return Fault(path=printable(name), wrong="is not a member of the request", right=right)
-
-
-def _compile_list(shape: ListOf, name: str, *, secret: bool) -> Check:
-    item_check = compile_check(shape.item, name, secret=secret)
-    least, most = shape.least or 0, shape.most
-
-    def check(value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
-        if not isinstance(value, list | tuple):
-            return (_mistyped(value, "a list"),)
-        faults: tuple[Fault, ...] = ()
-        if len(value) < least or (most is not None and len(value) > most):
-            faults = (_miscounted(len(value), least, most, "in the list"),)
-        for index, item in enumerate(value):
-            if found := item_check(item):
-                faults += below(str(index), found)
-        return faults
-
-    return check
-
-
-def compile_map(shape: MapOf, key_check: Check) -> Check:
-    """Compile the check of a map; its values are the user's own and are never quoted."""
-    value_check = compile_check(shape.value, "value", secret=True)
-    least, most = shape.least or 0, shape.most
-
-    def check(value: Any) -> tuple[Fault, ...]:  # noqa: ANN401 - a row may hold anything
-        if not isinstance(value, Mapping):
-            return (_mistyped(value, "an object"),)
-        faults: tuple[Fault, ...] = ()
-        if len(value) < least or (most is not None and len(value) > most):
-            faults = (_miscounted(len(value), least, most, "in the map"),)
-        for key, item in value.items():
-            if found := key_check(key) + value_check(item):
-                faults += below(str(key), found)
-        return faults
-
-    return check
-
-
-def _miscounted(count: int, least: int, most: int | None, where: str) -> Fault:
-    entries = "entry" if count == 1 else "entries"
-    return Fault(path="", wrong=f"has {count:,} {entries}", right=f"must be {ranged(least, most)} {where}")
-
-
 def _mistyped(value: object, expected: str) -> Fault:
-    right = f"must be {expected}"
-    if value is None:
-        right += ", or be left out"
+    right = f"must be {expected}" + (", or be left out" if value is None else "")
     return Fault(path="", wrong=f"is {described(value)}", right=right)

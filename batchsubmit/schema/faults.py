@@ -1,10 +1,10 @@
 """What is wrong with a request, in words for the person who wrote it."""
 
-import difflib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+
+from batchsubmit import text
 
 _SHOWN_CHARACTERS = 80
 
@@ -24,7 +24,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowWarning:
-    """What is allowed and may not be meant, said once for all rows that it concerns.
+    """Something allowed that may be a mistake, reported once for all rows that have it.
 
     `label`, `line` and `column` are the place of the first of them, `count` is how many there are.
     """
@@ -42,16 +42,15 @@ class RowWarning:
         return f"{self.label}:{self.line}:{self.column}: {self.path}: {self.wrong}; {self.right}{rows}"
 
 
-def below(name: str, faults: Iterable[Fault]) -> tuple[Fault, ...]:
+def below(name: str, faults: Iterable[Fault]) -> Iterator[Fault]:
     """Turn the faults of a member into faults of what holds it."""
     step = printable(name)
-    return tuple(replace(fault, path=f"{step}.{fault.path}" if fault.path else step) for fault in faults)
+    return (replace(fault, path=f"{step}.{fault.path}" if fault.path else step) for fault in faults)
 
 
 def printable(name: str) -> str:
-    """Make a name fit for a message: keys may hold anything, a terminal may not be sent anything."""
-    plain = name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
-    return _shortened(plain)
+    """Make a name safe and short for a message: a key may hold anything."""
+    return _shortened(text.printable(name))
 
 
 def shown(value: str) -> str:
@@ -75,20 +74,8 @@ def described(value: object) -> str:
     return "an object"
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
-
-
-def nearest(word: str, known: Collection[str]) -> str | None:
-    """Find the known word that was probably meant, if one is near."""
-    return _nearest(_shortened(word), tuple(known))
-
-
-@lru_cache(maxsize=1024)  # a mistake is seldom made in one row only
-def _nearest(word: str, known: tuple[str, ...]) -> str | None:
-    folded = {candidate.casefold(): candidate for candidate in known}
-    near = difflib.get_close_matches(word.strip().casefold(), folded, n=1)
-    return folded[near[0]] if near else None
+def _shortened(long: str) -> str:
+    return long if len(long) <= _SHOWN_CHARACTERS else f"{long[: _SHOWN_CHARACTERS - 1]}…"
 
 
 def listed(words: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from functools import cache
 _TERMINATORS = r"\n\r\u0085\u2028\u2029"
 _END = r"(?![\s\S])"  # `$` and `\Z` mean different things in the two languages, this does not
 _BEFORE_FINAL_TERMINATOR = rf"(?=(?:\r\n|[\r\u0085\u2028\u2029]){_END}|(?<!\r)\n{_END}|{_END})"
+_ANYTHING = r"[\s\S]*"
 _EVERY_ASTRAL = "\U00010000-\U0010ffff"
 
 _CLASSES = {
@@ -39,8 +40,20 @@ class UntranslatablePatternError(ValueError):
 
 
 def matcher(java: str) -> Callable[[str], object]:
-    """Make a function that is true for a text that matches as a whole."""
+    """Make a function that is true for a text that matches as a whole. Raises `UntranslatablePatternError`."""
     return re.compile(portable(java)).fullmatch
+
+
+@cache
+def lenient_matcher(java: str | None) -> Callable[[str], object]:
+    """Make the same for a pattern that may be absent, or unknown to us: then every text matches.
+
+    A later botocore may bring such a pattern. The service still checks it; to refuse every row here would help nobody.
+    """
+    try:
+        return matcher(java or _ANYTHING)
+    except UntranslatablePatternError:
+        return matcher(_ANYTHING)
 
 
 @cache

@@ -41,7 +41,7 @@ from batchsubmit.sandbox.http import Call, Exchange, HttpAnswer
 from batchsubmit.sandbox.refusals import START
 from batchsubmit.sandbox.validation import RequestValidator
 from batchsubmit.schema import Fault, RequestChecker, without_nulls
-from batchsubmit.schema.checker import MOST_TAGS, OWN_PREFIX
+from batchsubmit.schema.checks import MOST_TAGS, OWN_PREFIX
 from batchsubmit.schema.model import Integer, ListOf, MapOf, Shape, Structure, Text, request_shape
 
 OTHER_REGION = "us-gov-west-1"
