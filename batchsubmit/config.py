@@ -6,7 +6,6 @@ AWS itself is not configured here but where every AWS program finds it: `AWS_*`,
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from pydantic_settings import (
 )
 
 from batchsubmit.errors import UsageError
+from batchsubmit.text import nearest
 
 ENV_PREFIX = "BATCHSUBMIT_"
 
@@ -310,8 +310,8 @@ def _check_key(where: str, path: tuple[str, ...]) -> None:
     name = ".".join(path)
     if name in known or path[0] == "defaults":
         return
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+    near = nearest(name, known)
+    hint = f"did you mean {near}?" if near else f"known are {', '.join(sorted(known))}"
     raise UsageError(f"{where}: there is no setting {name}; {hint}")
 
 

@@ -23,6 +23,7 @@ from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.schema.arns import region_in
 from batchsubmit.submit.cancel import Canceller, Ends, Standing, chosen, look
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, stop_on_signals
@@ -164,7 +165,7 @@ def _refuse_rehearsal(book: LedgerState, location: Location) -> None:
 @asynccontextmanager
 async def _service(states: Sequence[JobState], settings: Settings) -> AsyncIterator[JobsApi]:
     """Open a client in the region that the jobs' own ARNs name."""
-    regions = {state.arn.split(":")[3] for state in states}
+    regions = {region_in(state.arn) for state in states}
     if len(regions) > 1:
         raise UsageError(f"the jobs are in several regions ({', '.join(sorted(regions))}): choose by --membership")
     access = open_cleanrooms(

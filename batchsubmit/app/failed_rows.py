@@ -20,6 +20,7 @@ from batchsubmit.manifest.rows import Reader
 from batchsubmit.outputs.templates import placeholders_at
 from batchsubmit.report.timeline import RunSpan, TimelineBuilder
 from batchsubmit.schema import RequestChecker
+from batchsubmit.schema.arns import region_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +77,7 @@ def _run_of(chronicle: TimelineBuilder, spooled: ManifestFile) -> RunSpan | None
 def _region_of(chronicle: TimelineBuilder) -> str | None:
     """The region in the first trained model's ARN."""
     models = (history.state.trained_model for history in chronicle.histories())
-    parts = next(filter(None, models), "").split(":")
-    return parts[3] if len(parts) > 3 else None
+    return region_in(next(filter(None, models), "")) or None
 
 
 def _failed_jobs(chronicle: TimelineBuilder, batch: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from batchsubmit.ledger.read import read_ledger
 from batchsubmit.ledger.storage import holding_run
 from batchsubmit.manifest.progress import NewRows, read_new_rows
 from batchsubmit.pacing import Pace, RateGate
+from batchsubmit.schema.arns import region_in
 from batchsubmit.verify import Audit, Comparison, Discrepancy, Known, Verifier, unexplained
 
 
@@ -183,7 +184,7 @@ def _audit(path: Location, region: str | None) -> tuple[Audit, tuple[str, str] |
 def _region_of(book: LedgerState) -> str:
     """The region in the ARN of the first job's trained model; empty where there is none."""
     model = next((state.trained_model for state in book if state.trained_model), "")
-    return (model.split(":") + [""] * 4)[3]
+    return region_in(model)
 
 
 def _no_region() -> str:

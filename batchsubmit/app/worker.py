@@ -30,6 +30,7 @@ from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.open import ReachedQueue, make_parts, open_served
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
+from batchsubmit.schema.arns import account_in
 from batchsubmit.submit.build import EngineBuilder, EngineContext, RateGates
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
@@ -208,4 +209,4 @@ def _station(source: SqsSource, shop: _WorkerContext, api: CleanRooms, quotas: Q
 def _account_in(book: LedgerState, membership: str) -> str:
     """Read a membership's account off what the ledger knows of it."""
     models = (state.trained_model for state in book if state.membership == membership)
-    return next((model.split(":")[4] for model in models if f":membership/{membership}/" in model), "")
+    return next((account_in(model) for model in models if f":membership/{membership}/" in model), "")

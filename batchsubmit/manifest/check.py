@@ -21,7 +21,7 @@ from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.jsonl_reader import JsonlReader
 from batchsubmit.manifest.rows import PRIORITY, Problem, ProblemGroups, Reader, Row
 from batchsubmit.schema import RequestChecker, RowWarning
-from batchsubmit.schema.arns import account_of_membership, foreign_arns
+from batchsubmit.schema.arns import account_of_membership, foreign_arns, region_in
 
 MAX_PROBLEMS = 100
 _REMEMBERED_ARNS = 4096
@@ -198,7 +198,7 @@ class _AcrossRows:
 
     def _check_region(self, row: Row) -> tuple[Problem, ...]:
         """One region a run."""
-        region = row.request["trainedModelArn"].split(":")[3]
+        region = region_in(row.request["trainedModelArn"])
         if region == (self.region or region):
             return ()
         wrong = f"region {region}, but the rows above are in {self.region}"
@@ -244,7 +244,7 @@ class _AcrossRows:
         warnings = self._foreign(row, "warn")
         for warning in warnings:
             self._warned.add(warning)
-        self.region = row.request["trainedModelArn"].split(":")[3]
+        self.region = region_in(row.request["trainedModelArn"])
         account = account_of_membership(row.request)
         if account:
             self.accounts.setdefault(row.request["membershipIdentifier"], account)

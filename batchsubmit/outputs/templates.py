@@ -7,11 +7,11 @@ jobs have the same keys. Without that, a restart after midnight would be a new b
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta, tzinfo
-from difflib import get_close_matches
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from batchsubmit.config import SubmitSettings
 from batchsubmit.errors import UsageError
+from batchsubmit.text import nearest
 
 MIDNIGHT = time(0)
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -47,8 +47,8 @@ def expand(template: str, values: Mapping[str, str], *, what: str) -> str:
             return values[name]
         if name is None:
             raise UsageError(f"{what} {template!r}: a brace without its other half; write {{{{ or }}}} for a brace")
-        near = get_close_matches(name, values, n=1)
-        hint = f"did you mean {{{near[0]}}}?" if near else f"known are {_listed(values)}"
+        near = nearest(name, values)
+        hint = f"did you mean {{{near}}}?" if near else f"known are {_listed(values)}"
         raise UsageError(f"{what} {template!r}: there is no place-holder {{{name}}}; {hint}")
 
     return _PIECE.sub(value, template)

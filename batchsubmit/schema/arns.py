@@ -42,6 +42,18 @@ def parse_arn(value: object) -> Arn | None:
     return Arn(*found.groups()) if found else None
 
 
+def region_in(arn: str) -> str:
+    """The region in an ARN; empty where it has none."""
+    parsed = parse_arn(arn)
+    return parsed.region if parsed else ""
+
+
+def account_in(arn: str) -> str:
+    """The account in an ARN; empty where it has none."""
+    parsed = parse_arn(arn)
+    return parsed.account if parsed else ""
+
+
 class ArnCheck:
     """Compares region and partition of a request's ARNs with the client's; where that is not known, with each other."""
 

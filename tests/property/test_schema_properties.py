@@ -42,7 +42,7 @@ def test_json_schema_and_checks_agree(request: dict[str, Any]) -> None:
     if any(value is None or isinstance(value, float) for value in _leaves(request)) or "var" in request:
         return  # null members and 1.0 as an integer are JSON Schema's own business
     is_valid = jsonschema.Draft202012Validator(_anchored(json_schema())).is_valid(request)
-    assert is_valid == (not checker._structure(request))
+    assert is_valid == (not checker._faults(request))
 
 
 @given(valid_requests(), st.randoms())
