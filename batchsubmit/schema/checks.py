@@ -86,7 +86,9 @@ class RequestChecker:
     def explain(self, request: Mapping[str, Any]) -> list[Fault]:
         """Give the same without the quick test."""
         faults = self._faults(request)
-        return [*faults, *self._arns(request)] if isinstance(request, Mapping) else faults
+        if isinstance(request, Mapping):  # a row may hold any JSON value
+            faults += self._arns(request)
+        return faults
 
     def check_part(self, part: Mapping[str, Any]) -> list[Fault]:
         """Find the faults of some members of a request, whatever else it still lacks."""
