@@ -11,7 +11,7 @@ from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.ledger.location import Location
+from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.ledger.storage import holding_run
@@ -196,9 +196,9 @@ async def _repair(path: Location, settings: Settings, found: Sequence[Discrepanc
     if not proven:
         return 0
     async with open_for_writing(path, settings, region=resolve_region(settings.aws)) as ledger:
-        await ledger.recall(event.job for event in proven)
+        await ledger.load(event.job for event in proven)
         # A run that ended since, or a last line that lacked but its newline, may have said so before us.
-        still_true = [event for event in proven if ledger.book.get(event.job) == judged.get(event.job)]
+        still_true = [event for event in proven if ledger.state.get(event.job) == judged.get(event.job)]
         for event in still_true:
             await ledger.put(event)
     return len(still_true)

@@ -16,7 +16,7 @@ from batchsubmit.text import counted
 
 if TYPE_CHECKING:
     from batchsubmit.app.verify import Verification
-    from batchsubmit.ledger.location import Location
+    from batchsubmit.ledger.base import Location
 
 
 @click.command(

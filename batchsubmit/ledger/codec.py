@@ -42,7 +42,7 @@ def decode_line(line: bytes) -> Event:
     try:
         return _decoder.decode(whole)  # the checksum is no field, and skipped
     except msgspec.MsgspecError as exc:
-        raise LineDamagedError(f"it is not an event this version knows ({exc})") from exc
+        raise _damaged(exc) from exc
 
 
 def decode_entry(line: bytes) -> Entry:
@@ -57,8 +57,12 @@ def decode_entry(line: bytes) -> Entry:
         return _unrecognised(whole, exc)
 
 
+def _damaged(reason: Exception) -> LineDamagedError:
+    return LineDamagedError(f"it is not an event this version knows ({reason})")
+
+
 def _checked(line: bytes) -> bytes:
-    """Give a line with its newline, if its checksum fits."""
+    """Return a line with its newline, if its checksum fits."""
     whole = line if line.endswith(b"\n") else line + b"\n"
     tail = _tail(memoryview(whole)[:-_TAIL_LENGTH])
     if not whole.endswith(tail) and not whole.endswith(_earlier_tail(memoryview(whole)[:-_EARLIER_TAIL_LENGTH])):
@@ -81,17 +85,17 @@ def _unrecognised(line: bytes, reason: Exception) -> Unrecognised:
         members = {}
     kind, at = members.get("event"), members.get("at")
     if not (isinstance(kind, str) and isinstance(at, str)) or kind in _KINDS:
-        raise LineDamagedError(f"it is not an event this version knows ({reason})") from reason
+        raise _damaged(reason) from reason
     return Unrecognised(at, members)
 
 
 _FIRST_BYTES = b'{"event":"'
 
 
-def require_likeness(path: Path) -> None:
+def require_ledger(path: Path) -> None:
     """Refuse a manifest or a report that was named by mistake. Raises UsageError."""
     if not path.is_file():
-        return  # whoever opens it says why it cannot be
+        return  # opening it says why it cannot be
     try:
         with path.open("rb") as file:
             first = file.read(len(_FIRST_BYTES))

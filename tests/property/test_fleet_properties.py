@@ -178,7 +178,7 @@ async def work(world: World, worker: str, offset: float) -> None:
                                 await look_up(world, ledger, attempt)
                             else:
                                 await submit(world, ledger, worker, attempt + 1)
-                        ledger.let_go(KEY)
+                        ledger.release(KEY)
 
 
 async def submit(world: World, ledger: SharedLedger, worker: str, attempt: int) -> None:

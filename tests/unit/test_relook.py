@@ -3,7 +3,7 @@
 from nights import Story
 
 from batchsubmit.core.jobs import Event, RunEnded, RunStarted
-from batchsubmit.ledger.read import as_told
+from batchsubmit.ledger.read import by_time
 
 
 def told(story: Story) -> list[str]:
@@ -11,7 +11,7 @@ def told(story: Story) -> list[str]:
     events: list[Event] = sorted(story.events, key=lambda event: not isinstance(event, RunStarted | RunEnded))
     return [
         f"{type(event).__name__} {event.run if isinstance(event, RunStarted | RunEnded) else event.name}"
-        for event in as_told(events)
+        for event in by_time(events)
     ]
 
 

@@ -114,7 +114,7 @@ async def test_a_worker_that_wakes_up_may_not_go_on(pair: Pair) -> None:
     """Neither with its jobs nor, once it knows, with new ones."""
     await pair.first.claim("b")
     await pair.take_over()
-    with pytest.raises(LostJobError, match="in the hands of second"):
+    with pytest.raises(LostJobError, match="claimed by second"):
         await pair.first.put(intent("a", attempt=2))
     assert [type(event).__name__ for event in events_in(pair.fleet.table)] == ["Intent"]
     assert not pair.first.holds("a")
@@ -126,7 +126,7 @@ async def test_what_a_woken_worker_learned_is_written_down_all_the_same(pair: Pa
     await pair.first.put(submitted("a"))
     with pytest.raises(LostJobError):
         await pair.second.put(Absent(**MEMBERS, attempt=1))
-    pair.second.let_go("a")
+    pair.second.release("a")
     claim = await pair.second.claim("a")
     assert isinstance(claim, Mine)
     assert claim.state is not None
@@ -194,7 +194,7 @@ async def test_one_end_is_written_once_whoever_sees_it(fleet: Fleet) -> None:
         await first.claim("a")
         await first.put(intent("a"))
         await first.put(submitted("a"))
-        first.let_go("a")
+        first.release("a")
         await first.flush()
         first.note(ended)
         second.note(ended)
@@ -242,7 +242,7 @@ async def test_one_arn_is_one_jobs(fleet: Fleet) -> None:
             await first.put(submitted("a", arn="arn"))
         assert caught.value.owner == "b"
         await first.put(Unknown(**MEMBERS, reason="r", attempt=1))
-        state = first.book.get("a")
+        state = first.state.get("a")
         assert state is not None
         assert (state.phase, state.arn) == (Phase.UNKNOWN, "")
 
@@ -255,10 +255,10 @@ async def test_only_jobs_in_hand_are_kept_in_memory(fleet: Fleet) -> None:
             await first.claim(key)
             await first.put(intent(key))
             await first.put(submitted(key))
-            first.let_go(key)
+            first.release(key)
         await first.flush()
-        assert len(first.book) == 0
-        assert repr(first).startswith("<SharedLedger 0 jobs in hand")
+        assert len(first.state) == 0
+        assert repr(first).startswith("<SharedLedger 0 jobs claimed")
 
 
 async def test_a_batch_keeps_all_it_saw(fleet: Fleet) -> None:
@@ -268,12 +268,12 @@ async def test_a_batch_keeps_all_it_saw(fleet: Fleet) -> None:
         await first.put(intent("a"))
         await first.put(submitted("a"))
     async with fleet.worker("second", keeps_all=True) as second:
-        await second.recall(["a", "b"])
+        await second.load(["a", "b"])
         await second.claim("b")
         await second.put(intent("b"))
-        second.let_go("b")
+        second.release("b")
         await second.flush()
-        assert second.book.counts() == {Phase.SUBMITTED: 1, Phase.INTENT: 1}
+        assert second.state.counts() == {Phase.SUBMITTED: 1, Phase.INTENT: 1}
 
 
 async def test_a_job_with_many_events_moves_them_to_pages(fleet: Fleet) -> None:

@@ -31,7 +31,7 @@ from batchsubmit.core.jobs import (
     Unknown,
 )
 from batchsubmit.core.states import Action, decide
-from batchsubmit.ledger.memory import MemoryLedger
+from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.manifest.progress import NewRow, NewRows
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
@@ -100,7 +100,7 @@ class Bench:
         api = MemoryCleanRooms(self.service, disturb=self._disturb)
         catalog = JobReads(api, RetrySettings(), gate=Unpaced(Pace(0)), sleep=self.clock.sleep)
         known = Known(rows=rows or NewRows(), others=others, tag_jobs=tag_jobs)
-        verifier = Verifier(self.ledger.book, catalog, known, now=self.now())
+        verifier = Verifier(self.ledger.state, catalog, known, now=self.now())
         compared = await verifier.compare((timestamp(EPOCH), timestamp(EPOCH + timedelta(minutes=1))))
         self.later = compared.later
         return compared.discrepancies
@@ -396,7 +396,7 @@ async def test_a_job_with_a_row_s_key_is_adopted_whenever_it_started(bench: Benc
     assert (found.kind, found.arn) == (Kind.ORPHAN, arn)
     assert found.repair == Submitted(**B.stamp(bench.now()), arn=arn, attempt=0, via="lookup")
     bench.repair([found])
-    assert decide(bench.ledger.book.get(B.key)) is Action.NOTHING
+    assert decide(bench.ledger.state.get(B.key)) is Action.NOTHING
     assert await bench.compare() == []
     assert bench.faults() == []
 
@@ -501,7 +501,7 @@ async def test_what_a_run_has_under_way_is_explained_by_its_ledger(bench: Bench)
     found = await bench.compare()
     assert len(found) == 4
     bench.submit(B, arn)
-    assert [each.name for each in unexplained(found, bench.ledger.book)] == ["foreign"]
+    assert [each.name for each in unexplained(found, bench.ledger.state)] == ["foreign"]
 
 
 async def test_a_run_under_way_explains_no_ghost_and_no_duplicate(bench: Bench) -> None:
@@ -510,5 +510,5 @@ async def test_a_run_under_way_explains_no_ghost_and_no_duplicate(bench: Bench) 
     await bench.start(A)
     bench.service.call("TagResource", {"resourceArn": gone, "tags": {KEY_TAG: "someone-else-s"}})
     found = await bench.compare()
-    assert unexplained(found, bench.ledger.book) == found
+    assert unexplained(found, bench.ledger.state) == found
     assert {each.kind for each in found} == {Kind.DUPLICATE, Kind.WRONG_KEY}
