@@ -215,7 +215,7 @@ class SharedLedger:
         error: StoppedError | None = None
         try:
             if not await self._runs.write(pending.event):
-                error = StoppedError(f"run {pending.event.run} is in the ledger already, or never began")
+                error = StoppedError(f"run {pending.event.run} stands in the ledger already")
         except StoppedError as exc:
             error = StoppedError(str(exc))
         self.failure = error or self.failure

@@ -279,10 +279,7 @@ async def play(world: World) -> None:
 def hold_sound(world: World) -> None:
     """The events make sense in their order, and say what is true."""
     events = events_in(world.table)
-    audit = Audit()
-    for number, event in enumerate(events, start=1):
-        audit.read(number, event)
-    assert not audit.faults
+    assert not Audit(events).faults
     assert sum(isinstance(event, Submitted) for event in events) == 1
     attempts = [event.attempt for event in events if isinstance(event, Intent)]
     assert attempts == sorted(set(attempts))

@@ -32,11 +32,9 @@ async def test_what_was_imported_is_what_is_exported(tmp_path: Path) -> None:
     assert export_events(events_in(table), tmp_path / "out.jsonl") == 6
     back = list(read_ledger(tmp_path / "out.jsonl"))
     assert sorted(map(repr, back)) == sorted(map(repr, story()))
-    audit = Audit()
-    for number, event in enumerate(back):
-        audit.read(number, event)
+    audit = Audit(back)
     assert not audit.faults
-    assert audit.book.counts() == {Phase.SUBMITTED: 2}
+    assert audit.state.counts() == {Phase.SUBMITTED: 2}
 
 
 async def test_an_earlier_versions_ledger_is_copied_as_it_stands(tmp_path: Path) -> None:
