@@ -36,13 +36,12 @@ def encode_line(event: Event) -> bytes:
 def decode_line(line: bytes) -> Event:
     """Read one line, with or without its newline.
 
-    Raises LineDamagedError for a line whose checksum or form is wrong.
+    Raises LineDamagedError for a line whose checksum or form is wrong, or of a kind that only later versions know.
     """
-    whole = _checked(line)
-    try:
-        return _decoder.decode(whole)  # the checksum is no field, and skipped
-    except msgspec.MsgspecError as exc:
-        raise _damaged(exc) from exc
+    entry = decode_entry(line)
+    if isinstance(entry, Unrecognised):
+        raise LineDamagedError(f"it is not an event this version knows ({entry.members['event']})")
+    return entry
 
 
 def decode_entry(line: bytes) -> Entry:
@@ -52,13 +51,9 @@ def decode_entry(line: bytes) -> Entry:
     """
     whole = _checked(line)
     try:
-        return _decoder.decode(whole)
+        return _decoder.decode(whole)  # the checksum is no field, and skipped
     except msgspec.MsgspecError as exc:
         return _unrecognised(whole, exc)
-
-
-def _damaged(reason: Exception) -> LineDamagedError:
-    return LineDamagedError(f"it is not an event this version knows ({reason})")
 
 
 def _checked(line: bytes) -> bytes:
@@ -85,7 +80,7 @@ def _unrecognised(line: bytes, reason: Exception) -> Unrecognised:
         members = {}
     kind, at = members.get("event"), members.get("at")
     if not (isinstance(kind, str) and isinstance(at, str)) or kind in _KINDS:
-        raise _damaged(reason) from reason
+        raise LineDamagedError(f"it is not an event this version knows ({reason})") from reason
     return Unrecognised(at, members)
 
 

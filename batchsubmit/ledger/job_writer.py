@@ -132,23 +132,25 @@ async def _with_arns(table: Table, batch: list[PendingOfJob], refused: list[Refu
     """Claim the ARNs that the events name, before the events; leave out those that other jobs have."""
     kept: list[PendingOfJob] = []
     for each in batch:
-        event = each.event
-        other = await claim_arn(table, event.arn, event.job) if isinstance(event, Submitted | Duplicate) else ""
-        if other and isinstance(event, Submitted | Duplicate):
-            refused.append((each, ClaimedArnError(event.arn, other)))
+        try:
+            await claim_arn(table, each.event)
+        except ClaimedArnError as exc:
+            refused.append((each, exc))
         else:
             kept.append(each)
     return kept
 
 
-async def claim_arn(table: Table, arn: str, key: str) -> str:
-    """Write down which job has an ARN; return the other job that has it already, if one has."""
+async def claim_arn(table: Table, event: JobEvent) -> None:
+    """Write down whose the ARN is that an event names, if it names one. Raises ClaimedArnError."""
+    if not isinstance(event, Submitted | Duplicate):
+        return
     try:
-        await table.write(arn_address(arn), 0, Change(set={"job": key}))
+        await table.write(arn_address(event.arn), 0, Change(set={"job": event.job}))
     except ConflictError as exc:
         owner = str(exc.item["job"]) if exc.item else ""
-        return "" if owner == key else owner
-    return ""
+        if owner not in {"", event.job}:
+            raise ClaimedArnError(event.arn, owner) from exc
 
 
 async def write_page(table: Table, row: JobRow) -> None:

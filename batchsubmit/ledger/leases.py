@@ -48,7 +48,7 @@ class LeaseTerms:
 
 
 def seconds_awake_and_asleep() -> float:
-    """Seconds that also pass while the machine is suspended, where the system can tell."""
+    """Seconds that also pass while the machine is suspended, where the system counts them."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()

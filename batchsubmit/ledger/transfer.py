@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Duplicate, Event, JobEvent, RunEnded, RunStarted, Submitted
+from batchsubmit.core.jobs import Event, JobEvent, RunEnded, RunStarted
 from batchsubmit.errors import LedgerError, UsageError
-from batchsubmit.ledger.base import TableLocation
+from batchsubmit.ledger.base import ClaimedArnError, TableLocation
 from batchsubmit.ledger.codec import encode_line
 from batchsubmit.ledger.dynamodb import DynamoTable, create_table, open_dynamodb, open_table
 from batchsubmit.ledger.items import JobRow, Runs, check_format, events_of, job_address, line_of, to_append
@@ -56,15 +56,11 @@ async def import_events(events: Iterable[Event], table: Table) -> Imported:
 
 async def _import_job(key: str, lines: Sequence[str], table: Table) -> bool:
     """Write what the table lacks of a job; say whether that was anything."""
-    row, tries = JobRow(key=key), 0
-    written = False
+    row, written, tries = JobRow(key=key), False, 0
     while tries < _TRIES:
         _refuse_contradiction(row, lines)
-        events = [
-            event
-            for event in events_of(lines[row.count : row.count + _EVENTS_A_WRITE])
-            if not isinstance(event, RunStarted | RunEnded)
-        ]
+        some = events_of(lines[row.count : row.count + _EVENTS_A_WRITE])
+        events = [event for event in some if not isinstance(event, RunStarted | RunEnded)]
         if not events:
             return written
         try:
@@ -75,11 +71,11 @@ async def _import_job(key: str, lines: Sequence[str], table: Table) -> bool:
 
 
 async def _append(row: JobRow, events: Sequence[JobEvent], table: Table) -> JobRow:
-    for event in events:
-        if isinstance(event, Submitted | Duplicate):
-            other = await claim_arn(table, event.arn, event.job)
-            if other:
-                raise LedgerError(f"the table has {event.arn} as that of job {other}, the file as that of {event.job}")
+    try:
+        for event in events:
+            await claim_arn(table, event)
+    except ClaimedArnError as exc:
+        raise LedgerError(f"the table has {exc.arn} as that of job {exc.owner}, the file as that of {row.key}") from exc
     await write_page(table, row)
     change, after = to_append(row, events)
     await table.write(job_address(row.key), row.version, change)

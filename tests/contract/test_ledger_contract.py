@@ -93,7 +93,7 @@ async def test_what_was_put_is_durable_once_it_was_awaited(opened: tuple[Ledger,
     assert lines() == [intent("a"), submitted("a")]
 
 
-async def test_the_book_has_an_event_at_once(opened: tuple[Ledger, Lines]) -> None:
+async def test_the_state_has_an_event_at_once(opened: tuple[Ledger, Lines]) -> None:
     """So that two tasks never decide on different knowledge."""
     ledger, _ = opened
     await ledger.claim("a")
@@ -184,7 +184,7 @@ async def test_runs_begin_and_end_in_the_ledger(opened: tuple[Ledger, Lines]) ->
     assert ledger.state.last_end == ended
 
 
-async def test_a_job_in_hand_is_nobody_elses(opened: tuple[Ledger, Lines]) -> None:
+async def test_a_claimed_job_is_nobody_elses(opened: tuple[Ledger, Lines]) -> None:
     """Not even of another task of the same process, as when a queue delivers a message twice."""
     ledger, _ = opened
     assert await ledger.claim("a") == Mine(None)
@@ -195,7 +195,7 @@ async def test_a_job_in_hand_is_nobody_elses(opened: tuple[Ledger, Lines]) -> No
 
 
 async def test_a_claim_tells_where_the_job_stands(opened: tuple[Ledger, Lines]) -> None:
-    """What was put before it was let go counts, waited for or not."""
+    """What was put before it was released counts, waited for or not."""
     ledger, _ = opened
     await ledger.claim("a")
     await ledger.put(intent("a"))

@@ -54,7 +54,7 @@ class Fleet:
 
 @dataclass
 class Pair:
-    """Two workers, the first of which has a job in hand that may have been sent."""
+    """Two workers, the first of which has claimed a job that may have been sent."""
 
     fleet: Fleet
     first: SharedLedger
@@ -176,7 +176,7 @@ async def test_a_missed_renewal_is_trouble_until_one_arrives(pair: Pair) -> None
 
 
 async def test_a_lost_lease_is_told_also_to_a_worker_that_has_nothing_to_do() -> None:
-    """It need not wait for its next claim to learn that it must be started anew."""
+    """It need not wait for its next claim to learn that it must be started again."""
     table, clock, told = MemoryTable(), FakeClock(), asyncio.Event()
     opening = open_shared(table, "w", "process 1", clock=clock, terms=TERMS, seconds=clock.monotonic)
     async with opening as ledger:
@@ -224,7 +224,7 @@ async def test_the_jobs_of_a_worker_that_ended_well_are_free_at_once(fleet: Flee
 
 
 async def test_an_intent_needs_a_claim(fleet: Fleet) -> None:
-    """Nobody may send what he did not take in hand."""
+    """Nobody may send a job that he did not claim."""
     async with fleet.worker("first") as first:
         with pytest.raises(LostJobError, match="was not claimed"):
             await first.put(intent("a"))
@@ -232,7 +232,7 @@ async def test_an_intent_needs_a_claim(fleet: Fleet) -> None:
 
 
 async def test_one_arn_is_one_jobs(fleet: Fleet) -> None:
-    """A second one is told whose it is, and may then be unknown."""
+    """The second one learns whose it is, and may then be unknown."""
     async with fleet.worker("first") as first, fleet.worker("second") as second:
         for ledger, key in ((first, "a"), (second, "b")):
             await ledger.claim(key)
@@ -247,7 +247,7 @@ async def test_one_arn_is_one_jobs(fleet: Fleet) -> None:
         assert (state.phase, state.arn) == (Phase.UNKNOWN, "")
 
 
-async def test_only_jobs_in_hand_are_kept_in_memory(fleet: Fleet) -> None:
+async def test_only_claimed_jobs_are_kept_in_memory(fleet: Fleet) -> None:
     """A worker runs for ever."""
     async with fleet.worker("first") as first:
         for number in range(50):
@@ -262,7 +262,7 @@ async def test_only_jobs_in_hand_are_kept_in_memory(fleet: Fleet) -> None:
 
 
 async def test_a_batch_keeps_all_it_saw(fleet: Fleet) -> None:
-    """It accounts for every row, also those that it only recalled."""
+    """It accounts for every row, also those that it only loaded."""
     async with fleet.worker("first") as first:
         await first.claim("a")
         await first.put(intent("a"))

@@ -164,7 +164,7 @@ def test_two_jobs_of_one_arn_are_told_at_the_second() -> None:
     assert fault == f"line 4: b: its ARN {arn} is already that of job {job_named('a').key}"
 
 
-def test_the_audit_s_book_is_that_of_any_reader() -> None:
-    """What is held against the service afterwards is the fold of all lines."""
+def test_the_audit_s_state_is_that_of_any_reader() -> None:
+    """What is compared with the service afterwards is the fold of all lines."""
     audit = Audit((intent("a"), submitted("a"), intent("b")))
     assert {state.name: state.phase for state in audit.state} == {"a": Phase.SUBMITTED, "b": Phase.INTENT}

@@ -87,8 +87,8 @@ async def test_a_file_that_contradicts_the_table_is_refused() -> None:
     assert events_in(table) == [intent("a")]
 
 
-async def test_a_job_in_somebodys_hands_is_not_imported() -> None:
-    """What he does with it would be overtaken."""
+async def test_a_claimed_job_is_not_imported() -> None:
+    """What its worker does with it would be overtaken."""
     table = MemoryTable()
     await table.write(job_address("a"), 0, Change(set={"owner": "w1"}))
     with pytest.raises(LedgerError, match="claimed by w1"):
