@@ -19,7 +19,7 @@ from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Finished, Job
-from batchsubmit.ledger.claims import Claims
+from batchsubmit.ledger.base import Claims
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 from batchsubmit.slots import Durations, Slots

@@ -15,7 +15,7 @@ from batchsubmit.cleanrooms.api import JobDetails, JobPage, JobsApi
 from batchsubmit.core.jobs import Event, Job, Outcome
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.file import SoleWriter
+from batchsubmit.ledger.base import SoleWriter
 
 _Result = TypeVar("_Result")
 _Arguments = ParamSpec("_Arguments")
@@ -28,7 +28,7 @@ class SlowLedger(SoleWriter):
         super().__init__(LedgerState())
         self.events = list(events)
         for event in self.events:
-            self.book.apply(event)
+            self.state.apply(event)
         self.durable = len(self.events)
         self._write_seconds = write_seconds
         self._waiting: list[asyncio.Future[None]] = []
@@ -47,7 +47,7 @@ class SlowLedger(SoleWriter):
         if self._is_dead:
             raise StoppedError("the process is dead")
         self.events.append(event)
-        self.book.apply(event)
+        self.state.apply(event)
         if not self._writing:
             self._write_a_group()
 

@@ -18,7 +18,7 @@ from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submit import carry_out, deadline_in, failure_limit_in, open_undertaking, region_of_run
 from batchsubmit.config import Settings, load_settings
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.ledger.location import parse_location
+from batchsubmit.ledger.base import parse_location
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.jsonl_reader import LABEL, Requests, open_requests
@@ -205,10 +205,10 @@ class _Submission:
                 run = undertaking.run
                 for warning in run.warnings:
                     get_logger().warning("checks.warning", reason=str(warning))
-                watch.begin(run.inventory.index, run.ledger.book, retry_failed=options.retry_failed)
-                watch.tell_invalid(run.inventory.invalid, run.ledger.book)
+                watch.begin(run.inventory.index, run.ledger.state, retry_failed=options.retry_failed)
+                watch.tell_invalid(run.inventory.invalid, run.ledger.state)
                 summary = await carry_out(undertaking, observers=[LogObserver(), watch])
-                watch.end(run.ledger.book, run.undecided)
+                watch.end(run.ledger.state, run.undecided)
             return summary
         finally:
             self._told.put_nowait(None)

@@ -14,7 +14,7 @@ from typing import Any
 from batchsubmit.clock import timestamp
 from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, exit_status
 from batchsubmit.forecast import Progress
-from batchsubmit.ledger.location import Location, parse_location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.outputs.notify import Target, notice, notify
 from batchsubmit.outputs.upload import Destination, upload

@@ -18,8 +18,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, StoppedError, UsageError
-from batchsubmit.ledger.base import Ledger
-from batchsubmit.ledger.location import Location
+from batchsubmit.ledger.base import Ledger, Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
@@ -102,7 +101,7 @@ async def recall(choice: Choice, settings: Settings, agreed: Survey, *, wait: bo
     task = asyncio.current_task()
     targets = [*agreed.running, *agreed.cancelling]
     async with _open(choice.ledger, settings) as ledger, _service(targets, settings) as api:
-        await ledger.recall(state.job for state in targets)
+        await ledger.load(state.job for state in targets)
         with stop_on_signals(stop, at_once=lambda: task.cancel() if task else None):
             catalog = JobReads(api, settings.retry, sleep=stop.pause)
             gate = RateGate(Pace(settings.rate.max_per_second))
@@ -119,7 +118,7 @@ async def recall(choice: Choice, settings: Settings, agreed: Survey, *, wait: bo
 
 def _account(location: Location, ledger: Ledger, canceller: Canceller, agreed: Survey, stop: Stop) -> Recall:
     asked = [*canceller.asked, *agreed.cancelling]
-    after = [ledger.book.get(state.job) or state for state in asked]
+    after = [ledger.state.get(state.job) or state for state in asked]
     failed = [(state, f"{state.status}: {state.message}") for state in after if state.status == "CANCEL_FAILED"]
     cancelled = sum(state.status == CANCELLED_STATUS for state in after)
     under_way = sum(not state.status for state in after)
@@ -140,7 +139,7 @@ async def _read(location: Location, settings: Settings) -> AsyncIterator[LedgerS
     """Give all jobs of a ledger. A file is locked meanwhile; a table is read beside whoever works on it."""
     if isinstance(location, Path):
         async with _open(location, settings) as ledger:
-            yield ledger.book
+            yield ledger.state
         return
     book = await asyncio.to_thread(fold_ledger, location, region=resolve_region(settings.aws))
     _refuse_rehearsal(book, location)
@@ -153,7 +152,7 @@ async def _open(location: Location, settings: Settings) -> AsyncIterator[Ledger]
     if isinstance(location, Path) and not location.is_file():
         raise UsageError(f"the ledger {location} cannot be read: there is no such file")
     async with open_for_writing(location, settings, region=resolve_region(settings.aws)) as ledger:
-        _refuse_rehearsal(ledger.book, location)
+        _refuse_rehearsal(ledger.state, location)
         yield ledger
 
 

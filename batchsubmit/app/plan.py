@@ -35,7 +35,7 @@ from batchsubmit.forecast import (
     lanes_of,
     lasting,
 )
-from batchsubmit.ledger.location import Location
+from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
 from batchsubmit.manifest.progress import IN_THE_LEDGER, Place, Prospect, ledger_places, overwriting

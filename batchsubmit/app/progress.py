@@ -10,7 +10,7 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.core.source import Source
 from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import Progress
-from batchsubmit.ledger.location import Location
+from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import Tail
 from batchsubmit.observers.counts import Tally
 from batchsubmit.pacing import RateGate

@@ -4,7 +4,6 @@ It sends nothing; `app` puts the machinery together that does.
 """
 
 import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,8 +15,8 @@ from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
 from batchsubmit.core.states import Action, JobState, Phase, decide, end_words
-from batchsubmit.ledger.base import Ledger
-from batchsubmit.ledger.location import Location
+from batchsubmit.ledger.base import Ledger, Location
+from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.progress import Standing
@@ -72,7 +71,7 @@ class Run:
         self.held_by_others: dict[str, str] = {}
         self.warnings: tuple[RowWarning, ...] = ()
         self.held: dict[str, str] = {}
-        self.before = Standing.of(inventory.index, ledger.book)
+        self.before = Standing.of(inventory.index, ledger.state)
 
     async def begin(
         self, spooled: ManifestFile, work: tuple[Share, ...] = (), settings: Settings | None = None
@@ -86,7 +85,7 @@ class Run:
             manifest=spooled.label,
             manifest_sha256=spooled.sha256,
             version=__version__,
-            holder=f"process {os.getpid()} on {socket.gethostname()}",
+            holder=process_name(),
             sandbox=self.options.sandbox,
             to_do=self.before.left + self.before.unknown + (self.before.failed if self.options.retry_failed else 0),
             rows=self.inventory.row_count,
@@ -98,7 +97,7 @@ class Run:
         bind_run(self._id)
         await self.ledger.put(started)
         for row in self.inventory.invalid:
-            if self.ledger.book.get(row.key) is None:
+            if self.ledger.state.get(row.key) is None:
                 self.ledger.note(row.failed(self._now()))
 
     @property
@@ -108,7 +107,7 @@ class Run:
 
     def decide(self, key: str) -> Action:
         """Say what is to be done about a row's job."""
-        return decide(self.ledger.book.get(key), retry_failed=self.options.retry_failed)
+        return decide(self.ledger.state.get(key), retry_failed=self.options.retry_failed)
 
     def canaries(self) -> list[str]:
         """The keys of the first rows, those that must finish well before the rest is sent."""
@@ -116,7 +115,7 @@ class Run:
 
     def judge_canaries(self) -> None:
         """Stop the run unless all canaries have finished well."""
-        states = [self.ledger.book.get(key) for key in self.canaries()]
+        states = [self.ledger.state.get(key) for key in self.canaries()]
         bad = [state for state in states if state is not None and _is_bad(state)]
         if bad:
             why = end_words(bad[0]) if bad[0].bad_end else f"{bad[0].code}: {bad[0].message}"
@@ -138,8 +137,8 @@ class Run:
 
     async def end(self, path: Location) -> Summary:
         """Account for every row and write the run's last line."""
-        after = Standing.of(self.inventory.index, self.ledger.book)
-        unknown = self.ledger.book.undecided()
+        after = Standing.of(self.inventory.index, self.ledger.state)
+        unknown = self.ledger.state.undecided()
         failed_before = 0 if self.options.retry_failed else self.before.failed
         summary = Summary(
             run=self._id,

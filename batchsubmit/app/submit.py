@@ -23,7 +23,7 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.source import Source
 from batchsubmit.core.states import Action, JobState
 from batchsubmit.errors import ManifestError, StoppedError, UsageError
-from batchsubmit.ledger.location import Location
+from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.manifest.check import CheckedManifest, Terms, check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest
@@ -186,10 +186,10 @@ async def open_undertaking(
         raise ManifestError(options.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
     path, region = _path(options), region or inventory.region
     async with open_for_writing(path, settings, region=region) as ledger:
-        await ledger.recall(inventory.index)
-        refuse_rehearsal_mix(ledger.book, path, sandbox=options.sandbox)
+        await ledger.load(inventory.index)
+        refuse_rehearsal_mix(ledger.state, path, sandbox=options.sandbox)
         run = Run(options=options, ledger=ledger, stop=stop, inventory=inventory)
-        names = partial(_name_warnings, reader, inventory, ledger.book, options)
+        names = partial(_name_warnings, reader, inventory, ledger.state, options)
         run.warnings = (*inventory.warnings, *await asyncio.to_thread(names))
         yield CheckedRun(run=run, spooled=spooled, reader=reader, settings=settings, region=region, path=path)
 
@@ -207,11 +207,11 @@ async def carry_out(
     run, settings = undertaking.run, undertaking.settings
     options, ledger, stop, index = run.options, run.ledger, run.stop, run.inventory.index
     settings = _at_the_sandbox_s_pace(settings, options.sandbox_job_seconds) if options.sandbox else settings
-    prospect = Prospect.of(index, ledger.book, retry_failed=options.retry_failed)
+    prospect = Prospect.of(index, ledger.state, retry_failed=options.retry_failed)
     await run.begin(undertaking.spooled, prospect.work(undertaking.reader, index), settings)
     open_source = partial(ManifestSource, undertaking.reader, index, batch=options.batch)
     source = open_source(decision=run.decide)
-    if source.waiting_jobs() or ledger.book.undecided() or run.must_follow:
+    if source.waiting_jobs() or ledger.state.undecided() or run.must_follow:
         with stop_at(options.deadline, stop, SystemClock()):
             async with _open_service(options, settings, undertaking.region) as api:
                 workplace = RunEngine.of(run, settings, api, observers, display, undertaking.path)
@@ -221,7 +221,7 @@ async def carry_out(
                     await _send_canaries(workplace, open_source)
                     source = open_source(decision=run.decide)
                 if not stop.requested:
-                    await workplace.work_off(source, ledger.book.undecided(), index if options.wait else None)
+                    await workplace.work_off(source, ledger.state.undecided(), index if options.wait else None)
     return await run.end(undertaking.path)
 
 
@@ -230,7 +230,7 @@ async def _send_canaries(workplace: RunEngine, open_source: Callable[..., Manife
     run = workplace.run
     first = set(run.canaries())
     source = open_source(decision=lambda key: run.decide(key) if key in first else Action.NOTHING)
-    await workplace.work_off(source, [each for each in run.ledger.book.undecided() if each.job in first], first)
+    await workplace.work_off(source, [each for each in run.ledger.state.undecided() if each.job in first], first)
     if not run.stop.requested:
         run.judge_canaries()
 

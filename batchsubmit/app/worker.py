@@ -19,8 +19,8 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.file import FileLedger
-from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.manifest.defaults import Defaults
@@ -97,7 +97,7 @@ async def _open_ledger(
 ) -> AsyncIterator[FileLedger | SharedLedger]:
     """Open a ledger of the service's, which ends the worker where it is lost."""
     async with open_for_writing(options.ledger, settings, region=region, keeps_all=False) as ledger:
-        refuse_rehearsal_mix(ledger.book, options.ledger, sandbox=False)
+        refuse_rehearsal_mix(ledger.state, options.ledger, sandbox=False)
         if isinstance(ledger, SharedLedger):
             ledger.on_loss = lambda exc: stop.request(StopReason.LEDGER, str(exc))
         yield ledger
@@ -170,7 +170,7 @@ async def _serve(shop: "_WorkerContext", api: CleanRooms) -> None:
             shop.worker_run.cut_short(shop.grace.seconds, calls=station.engine.under_way)
 
         async with shop.grace.for_what_is_under_way(cut_short):
-            await station.engine.run(recorder.ledger.book.undecided())
+            await station.engine.run(recorder.ledger.state.undecided())
         shop.worker_run.held = station.engine.held_lanes()
         held = station.slots.held_by_others()
         shop.worker_run.held_by_others = {each.membership or "account": str(each) for each in held}
@@ -200,7 +200,7 @@ def _station(source: SqsSource, shop: _WorkerContext, api: CleanRooms, quotas: Q
     machinery.quotas = quotas
 
     def account_of(membership: str) -> str:
-        return source.account_of(membership) or _account_in(recorder.ledger.book, membership)
+        return source.account_of(membership) or _account_in(recorder.ledger.state, membership)
 
     works = machinery.around(source, account_of=account_of)
     return WorkerParts(source=source, engine=works.engine, slots=works.slots, gate=gates.starts)

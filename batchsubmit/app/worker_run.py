@@ -4,7 +4,6 @@ A queue has no end, so there is no account of every row as `run` has it; what co
 """
 
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from batchsubmit.core.jobs import JobRejected, RunEnded, RunStarted
 from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import EXIT_DONE, EXIT_STOPPED
 from batchsubmit.ledger.base import LostJobError, Mine
+from batchsubmit.ledger.open import process_name
 from batchsubmit.log import get_logger
 from batchsubmit.observers.base import bind_run
 from batchsubmit.observers.counts import Tally
@@ -89,7 +89,7 @@ class WorkerRun:
             manifest=self._queue,
             manifest_sha256="",
             version=__version__,
-            holder=f"process {os.getpid()} on {socket.gethostname()}",
+            holder=process_name(),
             sandbox=self._sandbox,
         )
         await recorder.ledger.put(started)
@@ -139,7 +139,7 @@ class LedgerBooks:
 
     def standing_now(self, key: str) -> Action:
         """Say the same of one."""
-        return decide(self._recorder.ledger.book.get(key))
+        return decide(self._recorder.ledger.state.get(key))
 
     async def record(self, event: JobRejected) -> bool:
         """Write down that a message can never work, unless that is done, or is being done by somebody else."""
@@ -153,7 +153,7 @@ class LedgerBooks:
         except LostJobError:
             return False
         finally:
-            self._recorder.ledger.let_go(event.job)
+            self._recorder.ledger.release(event.job)
         return True
 
     def now(self) -> str:

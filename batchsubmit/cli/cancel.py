@@ -17,7 +17,7 @@ from batchsubmit.text import counted, printable
 if TYPE_CHECKING:
     from batchsubmit.app.cancel import Choice, Recall, Survey
     from batchsubmit.core.states import JobState
-    from batchsubmit.ledger.location import Location
+    from batchsubmit.ledger.base import Location
 
 _NAMES_SHOWN = 10
 

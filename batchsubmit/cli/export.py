@@ -18,7 +18,7 @@ from batchsubmit.text import agreeing, counted
 if TYPE_CHECKING:
     from batchsubmit.app.failed_rows import FailedRows
     from batchsubmit.config import Settings
-    from batchsubmit.ledger.location import Location
+    from batchsubmit.ledger.base import Location
     from batchsubmit.report.timeline import TimelineBuilder
 
 _MOST_NAMED = 10

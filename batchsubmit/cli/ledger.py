@@ -13,14 +13,14 @@ from batchsubmit.errors import UsageError
 from batchsubmit.text import counted
 
 if TYPE_CHECKING:
-    from batchsubmit.ledger.location import Location, TableLocation
+    from batchsubmit.ledger.base import Location, TableLocation
 
 _EXITS = {
     0: "done, or there was nothing to do",
     1: "",
     2: "usage or settings wrong, or there is no such table or file",
     3: "DynamoDB does not answer, or workers are at the table: run it again",
-    4: "the ledger is in use or damaged, or the two tell different stories",
+    4: "the ledger is in use or damaged, or the two contradict each other",
 }
 
 
@@ -49,7 +49,7 @@ def ledger() -> None:
 @json_option
 def create_table(table: str, config: Path | None, *, as_json: bool) -> int:
     """Make TABLE, billed by request, and wait until it can be used as --ledger dynamodb://TABLE."""
-    from batchsubmit.ledger.location import parse_location  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.ledger.base import parse_location  # noqa: PLC0415 (help is fast without)
     from batchsubmit.ledger.transfer import make_table  # noqa: PLC0415
 
     location = _table(parse_location(table if "://" in table else f"dynamodb://{table}"))
@@ -76,10 +76,10 @@ def import_file(file: Path, table: "Location", config: Path | None, *, as_json: 
 
     What the table has already is left alone. Let the runs on the file end first.
     """
-    from batchsubmit.ledger.transfer import move_in  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.ledger.transfer import import_file as write_into_table  # noqa: PLC0415 (help is fast without)
 
     settings, location = read_settings(config), _table(table)
-    done = asyncio.run(move_in(file, location, settings, region_for(location, config)))
+    done = asyncio.run(write_into_table(file, location, settings, region_for(location, config)))
     click.echo(f"{location}: {counted(done.written, 'job')} written, {done.known:,} had nothing new", err=True)
     if as_json:
         click.echo(json.dumps({"ledger": str(location), "written": done.written, "known": done.known}))

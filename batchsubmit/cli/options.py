@@ -14,7 +14,7 @@ from batchsubmit.text import printable
 
 if TYPE_CHECKING:
     from batchsubmit.config import Settings
-    from batchsubmit.ledger.location import Location
+    from batchsubmit.ledger.base import Location
     from batchsubmit.schema import RowWarning
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -27,7 +27,7 @@ class _LedgerType(click.ParamType["Location"]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Location":  # noqa: ANN401
         """Tell one from the other."""
-        from batchsubmit.ledger.location import parse_location  # noqa: PLC0415 (help is fast without)
+        from batchsubmit.ledger.base import parse_location  # noqa: PLC0415 (help is fast without)
 
         if not isinstance(value, str):
             return cast("Location", value)

@@ -9,7 +9,7 @@ import click
 from batchsubmit.cli.options import region_for
 
 if TYPE_CHECKING:
-    from batchsubmit.ledger.location import Location
+    from batchsubmit.ledger.base import Location
     from batchsubmit.report.timeline import TimelineBuilder
 
 FORMATS = ("csv", "jsonl", "parquet")

@@ -209,7 +209,7 @@ def plan(
     """
     from batchsubmit.app.plan import PlanOptions  # noqa: PLC0415
     from batchsubmit.app.plan import plan as make_plan  # noqa: PLC0415
-    from batchsubmit.ledger.location import parse_location  # noqa: PLC0415
+    from batchsubmit.ledger.base import parse_location  # noqa: PLC0415
 
     asked, settings = _as_submit(config, given)
     ledgers = tuple(map(parse_location, history))

@@ -11,7 +11,7 @@ from batchsubmit.cli.options import LEDGER, json_option
 from batchsubmit.cli.output import write_report
 
 if TYPE_CHECKING:
-    from batchsubmit.ledger.location import Location
+    from batchsubmit.ledger.base import Location
 
 _LEDGER_SUFFIXES = (".jsonl", ".ledger")
 

@@ -10,7 +10,7 @@ from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submit import deadline_in, failure_limit_in
 from batchsubmit.config import NightSettings, Settings
 from batchsubmit.errors import UsageError
-from batchsubmit.ledger.location import TableLocation, parse_location
+from batchsubmit.ledger.base import TableLocation, parse_location
 from batchsubmit.outputs.notify import read_target
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at
 from batchsubmit.outputs.upload import Destination

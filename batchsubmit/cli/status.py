@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from batchsubmit.core.jobs import RunStarted
     from batchsubmit.core.ledger_state import LedgerState
     from batchsubmit.core.states import JobState
-    from batchsubmit.ledger.location import Location
+    from batchsubmit.ledger.base import Location
     from batchsubmit.report.live import Feed, Live
 
 
@@ -142,10 +142,10 @@ def _watch(ledger: "Location", interval: float, *, as_json: bool) -> "LedgerStat
 def _feed(ledger: "Location", interval: float) -> "tuple[Feed, float]":
     """What a ledger's events come from, and how often a terminal is kept up to date: each look at a table is dear."""
     if isinstance(ledger, Path):
-        from batchsubmit.ledger.codec import require_likeness  # noqa: PLC0415 (help is fast without)
+        from batchsubmit.ledger.codec import require_ledger  # noqa: PLC0415 (help is fast without)
         from batchsubmit.ledger.read import Tail  # noqa: PLC0415 (help is fast without)
 
-        require_likeness(ledger)
+        require_ledger(ledger)
         return Tail(ledger), min(interval, _REFRESH_SECONDS)
     from batchsubmit.ledger.read import TableFollower  # noqa: PLC0415 (help is fast without)
 

@@ -16,7 +16,7 @@ from batchsubmit.text import counted
 
 if TYPE_CHECKING:
     from batchsubmit.app.verify import Verification
-    from batchsubmit.ledger.location import Location
+    from batchsubmit.ledger.base import Location
 
 
 @click.command(
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
             0: "nothing is wrong, or all of it was repaired",
             1: "the service says otherwise",
             2: "usage or settings wrong",
-            3: "the service does not tell: run it again",
+            3: "the service does not answer: run it again",
             4: "the file is damaged or unsound, or in use (--repair)",
         },
     )
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     multiple=True,
     type=LEDGER,
     metavar="LEDGER",
-    help="Another ledger that answers for jobs in the same memberships; may be repeated.",
+    help="Another ledger with jobs in the same memberships; may be repeated.",
 )
 @click.option(
     "--manifest",
     default="",
     metavar="MANIFEST",
-    help="The manifest whose rows tell lost jobs from another ledger's.  [default: that of the ledger's last run]",
+    help="The manifest, to know lost jobs from another ledger's.  [default: that of the ledger's last run]",
 )
 @click.option("--batch-id", "batch", metavar="TEXT", help="Its batch id.  [default: that of the ledger's last run]")
 @click.option("--offline", is_flag=True, help="Check the ledger alone; no call is made.")
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 def verify(ledger: "Location", config: Path | None, *, as_json: bool, **how: Any) -> int:  # noqa: ANN401 (click's)
-    """Hold LEDGER against itself and against the service: ghosts, orphans, duplicates, unknown jobs.
+    """Check LEDGER in itself and against the service: ghosts, orphans, duplicates, unknown jobs.
 
     Exit status 0 only where nothing is wrong or all of it was repaired, 1 where the service says otherwise, 4 where the
     file itself is unsound.
@@ -66,77 +66,68 @@ def verify(ledger: "Location", config: Path | None, *, as_json: bool, **how: Any
 
     While a run writes to LEDGER, its calls under way are not judged, and nothing can be repaired.
     """
-    from batchsubmit.app.verify import VerifyOptions, inspect  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.app.verify import inspect  # noqa: PLC0415 (help is fast without)
 
     if how["offline"] and how["repair"]:
         raise click.UsageError("--repair needs the service: leave out --offline, or --repair")
-    inspection = asyncio.run(inspect(ledger, read_settings(config), VerifyOptions(**how)))
+    found = asyncio.run(inspect(ledger, read_settings(config), **how))
     if as_json:
-        click.echo(json.dumps(_as_dict(ledger, inspection)))
+        click.echo(json.dumps(_as_dict(ledger, found)))
     else:
-        for fault in inspection.faults:
-            click.echo(f"{ledger}: {fault}")
-        for discrepancy in inspection.discrepancies:
-            click.echo(str(discrepancy))
-    for line in _words(ledger, inspection):
-        click.echo(line, err=True)
-    if inspection.faults:
+        for line in (*(f"{ledger}: {fault}" for fault in found.faults), *map(str, found.discrepancies)):
+            click.echo(line)
+    click.echo(_verdict(ledger, found, "itself" if how["offline"] else "itself and the service"), err=True)
+    for line in _advice(ledger, found):
+        click.echo(f"  {line}", err=True)
+    if found.faults:
         return EXIT_LEDGER
-    return 0 if inspection.is_clean else EXIT_FAILED
+    return 0 if found.is_clean else EXIT_FAILED
 
 
-def _words(ledger: "Location", inspection: "Verification") -> Iterator[str]:
-    yield _verdict(ledger, inspection)
-    if inspection.active_run:
+def _verdict(ledger: "Location", found: "Verification", against: str) -> str:
+    if not (found.faults or found.discrepancies):
+        return f"{ledger}: {counted(found.jobs, 'job')}, sound against {against}"
+    wrong = len(found.faults) + len(found.discrepancies)
+    kinds = Counter(str(each.kind).replace("_", " ") for each in found.discrepancies)
+    of_kinds = f" ({', '.join(f'{count:,} {kind}' for kind, count in kinds.items())})" if kinds else ""
+    repaired = f", {found.repaired:,} repaired" if found.repaired else ""
+    return f"{ledger}: {counted(found.jobs, 'job')}, {wrong:,} wrong against {against}{of_kinds}{repaired}"
+
+
+def _advice(ledger: "Location", found: "Verification") -> Iterator[str]:
+    if found.active_run:
         yield (
-            f"  in use by {inspection.active_run}: {counted(inspection.under_way, 'job')} under way not judged; "
+            f"in use by {found.active_run}: {counted(found.under_way, 'job')} under way not judged; "
             "verify again when it has ended"
         )
-    if inspection.later:
+    if found.later:
         yield (
-            f"  {counted(inspection.later, 'job')} started after the ledger's last line not judged: of other ledgers, "
+            f"{counted(found.later, 'job')} started after the ledger's last line not judged: of other ledgers, "
             "or lost from this one if it was restored from a copy"
         )
-    if inspection.manifest_trouble and (inspection.later or inspection.discrepancies or inspection.is_repair):
-        yield f"  the manifest's rows are not known: {inspection.manifest_trouble}"
-    if not inspection.is_repair and any(each.kind == "orphan" and not each.repair for each in inspection.discrepancies):
-        yield "  where another ledger started the orphans, name it: --known-ledger LEDGER"
-    if not inspection.is_repair and any(each.repair for each in inspection.discrepancies):
-        yield f"  next: batchsubmit verify {ledger} --repair records what the service proves"
+    if found.manifest_trouble and (found.later or found.discrepancies or found.is_repair):
+        yield f"the manifest's rows are not known: {found.manifest_trouble}"
+    if found.is_repair:
+        return
+    if any(each.kind == "orphan" and not each.repair for each in found.discrepancies):
+        yield "where another ledger started the orphans, name it: --known-ledger LEDGER"
+    if any(each.repair for each in found.discrepancies):
+        yield f"next: batchsubmit verify {ledger} --repair records what the service proves"
 
 
-def _verdict(ledger: "Location", inspection: "Verification") -> str:
-    against = "itself" if inspection.is_offline else "itself and the service"
-    if not (inspection.faults or inspection.discrepancies):
-        return f"{ledger}: {counted(inspection.jobs, 'job')}, sound against {against}"
-    wrong = len(inspection.faults) + len(inspection.discrepancies)
-    kinds = Counter(str(each.kind).replace("_", " ") for each in inspection.discrepancies)
-    of_kinds = f" ({', '.join(f'{count:,} {kind}' for kind, count in kinds.items())})" if kinds else ""
-    repaired = f", {inspection.repaired:,} repaired" if inspection.repaired else ""
-    return f"{ledger}: {counted(inspection.jobs, 'job')}, {wrong:,} wrong against {against}{of_kinds}{repaired}"
-
-
-def _as_dict(ledger: "Location", inspection: "Verification") -> dict[str, Any]:
+def _as_dict(ledger: "Location", found: "Verification") -> dict[str, Any]:
+    counts = ("jobs", "faults", "repaired", "active_run", "under_way", "later", "manifest_trouble")
+    texts = ("job", "membership", "name", "arn", "detail")
     return {
         "ledger": str(ledger),
-        "jobs": inspection.jobs,
-        "clean": inspection.is_clean,
-        "faults": inspection.faults,
-        "repaired": inspection.repaired,
-        "active_run": inspection.active_run,
-        "under_way": inspection.under_way,
-        "later": inspection.later,
-        "manifest_trouble": inspection.manifest_trouble,
+        "clean": found.is_clean,
+        **{name: getattr(found, name) for name in counts},
         "discrepancies": [
             {
                 "kind": str(each.kind),
-                "job": each.job,
-                "membership": each.membership,
-                "name": each.name,
-                "arn": each.arn,
-                "detail": each.detail,
+                **{name: getattr(each, name) for name in texts},
                 "repairable": each.repair is not None,
             }
-            for each in inspection.discrepancies
+            for each in found.discrepancies
         ],
     }

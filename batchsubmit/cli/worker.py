@@ -17,7 +17,7 @@ from batchsubmit.text import counted
 if TYPE_CHECKING:
     from batchsubmit.app.worker_run import WorkerSummary
     from batchsubmit.config import Settings
-    from batchsubmit.ledger.location import Location
+    from batchsubmit.ledger.base import Location
 
 
 _PROBES = {"live": "livez", "ready": "readyz"}

@@ -5,7 +5,7 @@ A million jobs as objects take a gigabyte. Here each that is decided is a short 
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 from msgspec.structs import replace
@@ -21,9 +21,9 @@ _decode = msgspec.msgpack.Decoder(_Packed).decode
 
 
 class LedgerState:
-    """Where every job of a ledger stands, and its runs.
+    """The state of every job of a ledger, and its runs.
 
-    What jobs share is never forgotten: where jobs come and go for ever, let the book pack none.
+    What jobs share is never forgotten. A worker, whose jobs come and go without end, packs none.
     """
 
     def __init__(self, *, packs: bool = True) -> None:
@@ -35,8 +35,21 @@ class LedgerState:
         self.runs: list[RunStarted] = []
         self.last_end: RunEnded | None = None
 
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> "LedgerState":
+        """Fold all events of a ledger."""
+        state = cls()
+        for event in events:
+            state.apply(event)
+        return state
+
+    @property
+    def open_run(self) -> RunStarted | None:
+        """The last run, if it has not ended: it writes to the ledger, or died."""
+        return self.runs[-1] if self.runs and self.last_end is None else None
+
     def apply(self, event: Event) -> None:
-        """Take in one event of the ledger."""
+        """Add one event of the ledger."""
         if isinstance(event, RunStarted):
             self.runs.append(event)
             self.last_end = None
@@ -51,7 +64,7 @@ class LedgerState:
         return self._unpacked(key, kept) if isinstance(kept, bytes) else kept
 
     def restore(self, key: str, state: JobState | None) -> None:
-        """Put a job back as it was before an intent that could not be written, and so led to no call."""
+        """Set what is known of a job; with None, forget it. An intent that could not be written is undone so."""
         if state is not None:
             self._put(key, state)
         else:
@@ -71,7 +84,7 @@ class LedgerState:
         return [state for key in self._undecided if (state := self.get(key)) is not None]
 
     def claims(self, arns: Collection[str]) -> dict[str, str]:
-        """Which of these ARNs the ledger already knows, and whose they are (ARN to key)."""
+        """Which of these ARNs the ledger knows, and the keys of their jobs (ARN to key)."""
         claimed: dict[str, str] = {}
         last_parts = tuple({arn.rpartition("/")[2].encode() for arn in arns})
         for key, kept in self._jobs.items() if arns else ():
@@ -93,11 +106,11 @@ class LedgerState:
         return len(self._jobs)
 
     def counts(self) -> Counter[Phase]:
-        """How many jobs stand where."""
+        """How many jobs are in each phase."""
         return Counter(state.phase for state in self)
 
     def account(self) -> dict[str, int]:
-        """How many jobs stand where, as people count: those that have finished are among the submitted."""
+        """The same as people count: the finished jobs are among the submitted."""
         counts = self.counts()
         counts[Phase.SUBMITTED] += counts[Phase.FINISHED]
         return {str(phase): count for phase, count in sorted(counts.items()) if count}

@@ -1,7 +1,7 @@
 """Where each job stands, read off the ledger's events, and what that allows. Pure.
 
 `fold` is the only reading of the events: a run, `status` and every later report see a job the same way. All jobs of a
-ledger are in a `book.Book`.
+ledger are in a `ledger_state.LedgerState`.
 """
 
 from enum import StrEnum

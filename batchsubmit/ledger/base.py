@@ -1,30 +1,61 @@
 """The ledger: what was about to happen and what happened, written down before anybody relies on it.
 
 `Ledger` is the seam. `file.FileLedger` is the real side of one writer, `shared.SharedLedger` that of a fleet, on a
-DynamoDB table; `memory.MemoryLedger` is for tests and simulations. All pass the same contract tests. The ledger knows
-nothing of Clean Rooms ML, pace or slots.
+DynamoDB table; `MemoryLedger`, here, is for tests and simulations. All pass the same contract tests. The ledger knows
+nothing of Clean Rooms ML, pace or slots, and this module loads nothing of AWS.
 """
 
+import re
 from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from batchsubmit.core.jobs import Event
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import JobState
-from batchsubmit.errors import StoppedError
+from batchsubmit.core.states import Action, JobState, decide
+from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.ledger.codec import encode_line
+
+_SCHEME = "dynamodb://"
+_TABLE_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
+_ASK_AGAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TableLocation:
+    """A DynamoDB table in the region and account that AWS is configured for."""
+
+    table: str
+
+    def __str__(self) -> str:
+        return f"{_SCHEME}{self.table}"
+
+
+Location: TypeAlias = Path | TableLocation
+"""What `--ledger` names: a file, or a table."""
+
+
+def parse_location(text: str) -> Location:
+    """Read what `--ledger` says. Raises UsageError."""
+    if "://" not in text:
+        return Path(text)
+    name = text.removeprefix(_SCHEME)
+    if name == text or not _TABLE_NAME.fullmatch(name):
+        raise UsageError(f"{text} names no ledger: give a file's path, or dynamodb:// and a table's name")
+    return TableLocation(name)
 
 
 @dataclass(frozen=True, slots=True)
 class Mine:
-    """The job is in our hands until it is let go; from `state`, `states.decide` says what may be done with it."""
+    """The job is ours until it is released; from `state`, `states.decide` says what may be done with it."""
 
     state: JobState | None
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Somebody else has the job in hand, or another task of this process; ask again after a while."""
+    """Another worker, or another task of this process, has the job; ask again after a while."""
 
     by: str
     retry_after_seconds: float
@@ -34,7 +65,7 @@ Claim: TypeAlias = Mine | Taken
 
 
 class LostJobError(StoppedError):
-    """The job is in the hands of another worker now, which looks up what this one left open: it must not be sent."""
+    """Another worker has the job now, and looks up what this one left open: it must not be sent."""
 
 
 class ClaimedArnError(StoppedError):
@@ -47,43 +78,43 @@ class ClaimedArnError(StoppedError):
 
 
 class Ledger(Protocol):
-    """An append-only record of events. Each job has one writer at a time: whoever claimed it."""
+    """An append-only record of events. Each job has one writer at a time: the one that claimed it."""
 
     @property
     def is_shared(self) -> bool:
-        """Whether others write to it as well, so that it has jobs which the book does not know."""
+        """Whether others write to it as well, so that it has jobs which `state` does not know."""
         ...
 
     @property
-    def book(self) -> LedgerState:
-        """The fold of the events, those under way to the disk included; of a shared ledger, of the jobs in hand."""
+    def state(self) -> LedgerState:
+        """The fold of the events, those being written included; of a shared ledger, of the claimed jobs."""
         ...
 
     async def claim(self, key: str) -> Claim:
-        """Take a job in hand, before its first event is put.
+        """Claim a job, before its first event is put.
 
         Raises StoppedError where the ledger can no longer be relied on.
         """
         ...
 
     def holds(self, key: str) -> bool:
-        """Whether a claimed job is certainly still ours. To be asked right before a call: afterwards it is too late."""
+        """Whether a claimed job is certainly still ours. Ask right before a call: afterwards it is too late."""
         ...
 
-    def let_go(self, key: str) -> None:
+    def release(self, key: str) -> None:
         """Give up a job, decided or not; what was put and noted of it is still written."""
         ...
 
-    async def recall(self, keys: Iterable[str]) -> None:
-        """Bring what is known of these jobs into the book, without claiming them."""
+    async def load(self, keys: Iterable[str]) -> None:
+        """Read what the ledger has of these jobs into `state`, without claiming them."""
         ...
 
     async def states(self, keys: Collection[str]) -> dict[str, JobState]:
-        """Where these jobs stand, as far as they are known, without claiming them or bringing them into the book."""
+        """Read these jobs, as far as the ledger has them, without claiming them or keeping them in `state`."""
         ...
 
     async def claims(self, arns: Collection[str]) -> dict[str, str]:
-        """Which of these ARNs the ledger already knows, and whose they are (ARN to key)."""
+        """Which of these ARNs the ledger knows, and the keys of their jobs (ARN to key)."""
         ...
 
     def put(self, event: Event) -> Awaitable[None]:
@@ -96,5 +127,98 @@ class Ledger(Protocol):
         ...
 
     def note(self, event: Event) -> None:
-        """Record an event that nothing waits for; it becomes durable with the next of its job that somebody does."""
+        """Record an event that nothing waits for; it becomes durable with the next awaited event of its job."""
         ...
+
+
+class Claims:
+    """Claims jobs for a run, and decides about each by its state once it is claimed.
+
+    On a shared ledger, what the source knew of a job may be old by then.
+    """
+
+    def __init__(self, ledger: Ledger, *, retry_failed: bool = False) -> None:
+        self._ledger = ledger
+        self._retry_failed = retry_failed
+        self._to_send_again: set[str] = set()
+
+    async def take(self, key: str) -> Action | Taken:
+        """Claim a job; give what to do with it. Raises StoppedError where the ledger can no longer be relied on."""
+        match await self._ledger.claim(key):
+            case Mine(state):
+                action = decide(state, retry_failed=self._retry_failed)
+                is_resent = action is Action.LOOK_UP and key in self._to_send_again
+                return Action.SUBMIT if is_resent else action
+            case taken:
+                return taken
+
+    def release(self, key: str) -> None:
+        """Give up a job, decided or not."""
+        self._ledger.release(key)
+
+    def send_again(self, key: str) -> None:
+        """Let an unknown job be sent again, as the user asked."""
+        self._to_send_again.add(key)
+
+
+class SoleWriter:
+    """The part of a `Ledger` that claims jobs, where nobody else writes to it."""
+
+    is_shared = False
+
+    def __init__(self, state: LedgerState) -> None:
+        self.state = state
+        self._claimed: set[str] = set()
+
+    async def claim(self, key: str) -> Claim:
+        """Claim a job."""
+        if key in self._claimed:
+            return Taken("this run", _ASK_AGAIN_SECONDS)
+        self._claimed.add(key)
+        return Mine(self.state.get(key))
+
+    def holds(self, key: str) -> bool:
+        """Nobody else writes here."""
+        del key
+        return True
+
+    def release(self, key: str) -> None:
+        """Give up a job."""
+        self._claimed.discard(key)
+
+    async def load(self, keys: Iterable[str]) -> None:
+        """Do nothing: all jobs are in `state`."""
+
+    async def states(self, keys: Collection[str]) -> dict[str, JobState]:
+        """Read these jobs."""
+        return {key: state for key in keys if (state := self.state.get(key)) is not None}
+
+    async def claims(self, arns: Collection[str]) -> dict[str, str]:
+        """Which of these ARNs the ledger knows, and the keys of their jobs."""
+        return self.state.claims(arns)
+
+
+class MemoryLedger(SoleWriter):
+    """A ledger in memory, for tests and simulations; `lines()` is what the file would hold."""
+
+    def __init__(self) -> None:
+        super().__init__(LedgerState())
+        self.events: list[Event] = []
+
+    def put(self, event: Event) -> Awaitable[None]:
+        """Record an event; it is as durable as memory is, at once."""
+        self.note(event)
+        return _nothing()
+
+    def note(self, event: Event) -> None:
+        """Record an event."""
+        self.events.append(event)
+        self.state.apply(event)
+
+    def lines(self) -> bytes:
+        """Encode the events as a ledger file."""
+        return b"".join(map(encode_line, self.events))
+
+
+async def _nothing() -> None:
+    """Resolve at once."""

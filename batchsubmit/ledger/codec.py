@@ -36,13 +36,12 @@ def encode_line(event: Event) -> bytes:
 def decode_line(line: bytes) -> Event:
     """Read one line, with or without its newline.
 
-    Raises LineDamagedError for a line whose checksum or form is wrong.
+    Raises LineDamagedError for a line whose checksum or form is wrong, or of a kind that only later versions know.
     """
-    whole = _checked(line)
-    try:
-        return _decoder.decode(whole)  # the checksum is no field, and skipped
-    except msgspec.MsgspecError as exc:
-        raise LineDamagedError(f"it is not an event this version knows ({exc})") from exc
+    entry = decode_entry(line)
+    if isinstance(entry, Unrecognised):
+        raise LineDamagedError(f"it is not an event this version knows ({entry.members['event']})")
+    return entry
 
 
 def decode_entry(line: bytes) -> Entry:
@@ -52,13 +51,13 @@ def decode_entry(line: bytes) -> Entry:
     """
     whole = _checked(line)
     try:
-        return _decoder.decode(whole)
+        return _decoder.decode(whole)  # the checksum is no field, and skipped
     except msgspec.MsgspecError as exc:
         return _unrecognised(whole, exc)
 
 
 def _checked(line: bytes) -> bytes:
-    """Give a line with its newline, if its checksum fits."""
+    """Return a line with its newline, if its checksum fits."""
     whole = line if line.endswith(b"\n") else line + b"\n"
     tail = _tail(memoryview(whole)[:-_TAIL_LENGTH])
     if not whole.endswith(tail) and not whole.endswith(_earlier_tail(memoryview(whole)[:-_EARLIER_TAIL_LENGTH])):
@@ -88,10 +87,10 @@ def _unrecognised(line: bytes, reason: Exception) -> Unrecognised:
 _FIRST_BYTES = b'{"event":"'
 
 
-def require_likeness(path: Path) -> None:
+def require_ledger(path: Path) -> None:
     """Refuse a manifest or a report that was named by mistake. Raises UsageError."""
     if not path.is_file():
-        return  # whoever opens it says why it cannot be
+        return  # opening it says why it cannot be
     try:
         with path.open("rb") as file:
             first = file.read(len(_FIRST_BYTES))

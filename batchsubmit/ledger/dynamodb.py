@@ -1,7 +1,7 @@
 """The real side of `Table`: a DynamoDB table through aiobotocore, and the boundary at which botocore's errors end.
 
-Reads are consistent. Whatever may pass (throttling, conflicts, 5xx, time-outs) is tried again with jitter: a write
-names the version it follows and carries a token of its own, so that one whose answer was lost is recognised when its
+Reads are consistent. What may pass (throttling, conflicts, 5xx, time-outs) is tried again with jitter: a write names
+the version it follows and carries a token of its own, so that one whose answer was lost is recognised when its
 repetition meets a conflict with itself.
 """
 
@@ -17,8 +17,7 @@ from tenacity import wait_random_exponential as full_jitter
 
 from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, open_client
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.ledger.attributes import read_item, update, write_address
-from batchsubmit.ledger.table import Address, Change, ConflictError, Item
+from batchsubmit.ledger.table import Address, Change, ConflictError, Item, MissingTableError, Value
 
 GIVE_UP_SECONDS = 60.0
 """How long trouble may last before the run stops. A partition of DynamoDB fails over within seconds."""
@@ -39,7 +38,62 @@ PASSING = THROTTLING_CODES | {
 }
 """Error codes that say no more than: not now."""
 
+_ADDRESS = frozenset({"pk", "sk", "write"})
 _Operation: TypeAlias = Callable[..., Awaitable[Mapping[str, Any]]]
+
+
+def write_address(address: Address) -> dict[str, Any]:
+    """An item's key, as DynamoDB takes it."""
+    return {"pk": {"S": address.pk}, "sk": {"S": address.sk}}
+
+
+def read_item(attributes: Mapping[str, Any]) -> Item:
+    """Read an item, without its key and the token of its last write."""
+    return {name: _read(value) for name, value in attributes.items() if name not in _ADDRESS}
+
+
+def _read(attribute: Mapping[str, Any]) -> Any:  # noqa: ANN401 (as it was written)
+    ((kind, value),) = attribute.items()
+    match kind:
+        case "N":
+            return int(value)
+        case "L":
+            return [_read(each) for each in value]
+        case _:
+            return value
+
+
+def _write(value: Value) -> dict[str, Any]:
+    match value:
+        case bool():
+            return {"BOOL": value}
+        case int():
+            return {"N": str(value)}
+        case str():
+            return {"S": value}
+        case _:
+            return {"L": [_write(each) for each in value]}
+
+
+def _update(table: str, address: Address, follows: int, change: Change, token: str) -> dict[str, Any]:
+    """Make the one UpdateItem that applies a change to the version it follows, and to no other."""
+    values: dict[str, Value] = {"version": follows + 1, "write": token, **change.set}
+    sets = [f"#{name} = :{name}" for name in values]
+    sets += [f"#{name} = list_append(if_not_exists(#{name}, :none), :{name})" for name in change.append]
+    removes = [f"#{name}" for name in change.remove]
+    values |= change.append
+    names = {f"#{name}": name for name in (*values, *change.remove)} | ({} if follows else {"#pk": "pk"})
+    values |= {"none": []} if change.append else {}
+    values |= {"follows": follows} if follows else {}
+    return {
+        "TableName": table,
+        "Key": write_address(address),
+        "UpdateExpression": f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removes)}" if removes else ""),
+        "ConditionExpression": "#version = :follows" if follows else "attribute_not_exists(#pk)",
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": {f":{name}": _write(value) for name, value in values.items()},
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
 
 
 class DynamoTable:
@@ -94,7 +148,7 @@ class DynamoTable:
     async def write(self, address: Address, follows: int, change: Change) -> None:
         """Change an item that has this version. Raises ConflictError, StoppedError."""
         token = secrets.token_hex(8)
-        request = update(self.name, address, follows, change, token)
+        request = _update(self.name, address, follows, change, token)
         try:
             await self._call(self._client.update_item, address.pk, **request)
         except aws.ClientError as exc:
@@ -127,12 +181,8 @@ class DynamoTable:
             )
         return StoppedError(
             f"the ledger dynamodb://{self.name} does not take {subject}: {exc}; no call was made after that. "
-            "Mend it and run the same command again"
+            "Fix that and run the same command again"
         )
-
-
-class MissingTableError(StoppedError):
-    """There is no such table, or not any more."""
 
 
 def may_pass(exc: BaseException) -> bool:
@@ -196,7 +246,7 @@ async def create_table(
                 return
             await sleep(_LOOK_SECONDS)
     except aws.ClientError as exc:
-        if exc.response.get("Error", {}).get("Code") == "ResourceInUseException":
+        if _code(exc) == "ResourceInUseException":
             raise UsageError(f"there is a DynamoDB table {name} already; it is left as it is") from exc
         raise StoppedError(f"the table {name} cannot be made: {exc}") from exc
     except aws.BotoCoreError as exc:

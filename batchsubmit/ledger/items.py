@@ -1,11 +1,11 @@
-"""How a job, a run, a claimed ARN and a worker's session stand in the table, and what one job's write is. Pure.
+"""The items of the table: jobs, runs, claimed ARNs, sessions of workers, and what one job's write is.
 
 A job is one item: its folded state, its owner, and the lines of its events. Past a few kilobytes the older lines move
-to pages, items of their own that never change: a page's name says which lines it holds, so whoever writes it, and how
-often, writes the same. A page counts once the job's item lists it.
+to pages, items of their own that never change: a page's name says which lines it holds, so every writer of it writes
+the same. A page counts once the job's item lists it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -25,9 +25,9 @@ from batchsubmit.core.jobs import (
     Unknown,
 )
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
-from batchsubmit.errors import StoppedError
+from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.codec import decode_line, encode_line
-from batchsubmit.ledger.table import Address, Change, ConflictError, Item, Table, Value
+from batchsubmit.ledger.table import Address, Change, ConflictError, Item, MissingTableError, Table, Value, version_of
 
 PAGE_CHARACTERS = 16_384
 """Lines of a job's own item before they move to a page. DynamoDB bills a write by the item's size and refuses an item
@@ -37,43 +37,38 @@ _LONGEST_TEXT = 8_192
 JOB = "job"
 """The sort key of a job's own item, which no other item has."""
 
-DECIDED = frozenset({Phase.SUBMITTED, Phase.FINISHED, Phase.FAILED})
-HAS_ARN = frozenset({Phase.SUBMITTED, Phase.FINISHED})
+_DECIDED = frozenset({Phase.SUBMITTED, Phase.FINISHED, Phase.FAILED})
+_HAS_ARN = frozenset({Phase.SUBMITTED, Phase.FINISHED})
 
 _encode_state = msgspec.json.Encoder().encode
 _state_decoder = msgspec.json.Decoder(JobState)
-
-
-def job_address(key: str) -> Address:
-    """Where a job stands."""
-    return Address(f"job#{key}", JOB)
-
-
-def page_address(key: str, start: int, end: int) -> Address:
-    """Where a job's lines from `start` up to `end` stand."""
-    return Address(f"job#{key}", f"lines#{start:08d}-{end:08d}")
-
-
-def arn_address(arn: str) -> Address:
-    """Where it stands whose an ARN is."""
-    return Address(f"arn#{arn}", "arn")
-
-
-def session_address(owner: str) -> Address:
-    """Where a worker's lease stands."""
-    return Address(f"session#{owner}", "session")
-
-
-def run_address(started: RunStarted) -> Address:
-    """Where a run's two lines stand; all runs in one partition, in the order of their beginning."""
-    return Address(RUNS, f"{started.at}#{started.run}")
 
 
 RUNS = "runs"
 TABLE_ADDRESS = Address("ledger", "ledger")
 """What is true of the whole table: its format, and its first run, against the service or a sandbox like all others."""
 
-FORMAT = 1
+_FORMAT = 1
+
+
+def job_address(key: str) -> Address:
+    """The address of a job."""
+    return Address(f"job#{key}", JOB)
+
+
+def page_address(key: str, start: int, end: int) -> Address:
+    """The address of a job's lines from `start` up to `end`."""
+    return Address(f"job#{key}", f"lines#{start:08d}-{end:08d}")
+
+
+def arn_address(arn: str) -> Address:
+    """The address of an ARN, whose item has its job."""
+    return Address(f"arn#{arn}", "arn")
+
+
+def session_address(owner: str) -> Address:
+    """The address of a worker's lease."""
+    return Address(f"session#{owner}", "session")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,17 +84,16 @@ class JobRow:
 
     @classmethod
     def read(cls, key: str, item: Item | None) -> "JobRow":
-        """Take an item apart; none is a job that nobody ever claimed."""
+        """Read an item; none is a job that nobody ever claimed."""
         if item is None:
             return cls(key=key)
         raw: Any = item
-        state = raw.get("state")
         return cls(
             key=key,
-            version=int(raw["version"]),
-            owner=str(raw.get("owner", "")),
-            state=None if state is None else _read_state(key, state),
-            pages=tuple(map(int, raw.get("pages", ()))),
+            version=version_of(item),
+            owner=raw.get("owner", ""),
+            state=_read_state(key, raw["state"]) if "state" in raw else None,
+            pages=tuple(raw.get("pages", ())),
             lines=tuple(raw.get("lines", ())),
         )
 
@@ -110,8 +104,8 @@ class JobRow:
 
     @property
     def has_arn(self) -> bool:
-        """Whether the job is submitted: nobody needs to own it any more."""
-        return self.state is not None and self.state.phase in HAS_ARN
+        """Whether the job is submitted, and needs no owner any more."""
+        return self.state is not None and self.state.phase in _HAS_ARN
 
     def has(self, lines: Sequence[str], at: int) -> bool:
         """Whether the lines from `at` on are these."""
@@ -119,7 +113,7 @@ class JobRow:
         return start >= 0 and self.lines[start : start + len(lines)] == tuple(lines)
 
     def full_page(self) -> Address | None:
-        """The address of the page that the lines are to move to, where they are many."""
+        """The address of the page that the lines are to move to, if they are many."""
         if sum(map(len, self.lines)) < PAGE_CHARACTERS:
             return None
         return page_address(self.key, self.count - len(self.lines), self.count)
@@ -133,7 +127,7 @@ def _read_state(key: str, text: str) -> JobState:
 
 
 Write: TypeAlias = tuple[Change, JobRow]
-"""A change of a job's item, and the row that it leads to."""
+"""A change of a job's item, and the row after it."""
 
 
 def to_own(row: JobRow, owner: str) -> Write:
@@ -144,22 +138,22 @@ def to_own(row: JobRow, owner: str) -> Write:
 def to_append(row: JobRow, events: Sequence[JobEvent], *, is_leaving: bool = False) -> Write:
     """Add events to a job, and take its owner away where it leaves, or is decided and needs none.
 
-    The row's lines must stand in a page already if `full_page` names one.
+    The row's lines must be in a page already if `full_page` names one.
     """
-    state, lines = row.state, [line_of(event) for event in events]
+    state, lines = row.state, tuple(map(line_of, events))
     for event in events:
         state = fold(state, event)
     moves = bool(lines) and row.full_page() is not None
-    written: dict[str, Value] = {}
-    if events and state is not None:
-        written = {"phase": str(state.phase), "state": _encode_state(_bounded(state)).decode()}
+    is_free = is_leaving or (bool(lines) and state is not None and state.phase in _DECIDED)
     pages = (*row.pages, row.count) if moves else row.pages
+    written: dict[str, Value] = {}
+    if lines and state is not None:
+        written = {"phase": str(state.phase), "state": _encode_state(_bounded(state)).decode()}
     if moves:
-        written |= {"pages": list(pages), "lines": lines}
-    is_free = is_leaving or (state is not None and bool(events) and state.phase in DECIDED)
+        written |= {"pages": list(pages), "lines": list(lines)}
     change = Change(
         set=written,
-        append={"lines": lines} if lines and not moves else {},
+        append={"lines": list(lines)} if lines and not moves else {},
         remove=("owner",) if is_free and row.owner else (),
     )
     after = replace(
@@ -168,7 +162,7 @@ def to_append(row: JobRow, events: Sequence[JobEvent], *, is_leaving: bool = Fal
         owner="" if is_free else row.owner,
         state=state,
         pages=pages,
-        lines=tuple(lines) if moves else (*row.lines, *lines),
+        lines=lines if moves else (*row.lines, *lines),
     )
     return change, after
 
@@ -176,7 +170,7 @@ def to_append(row: JobRow, events: Sequence[JobEvent], *, is_leaving: bool = Fal
 def may_append(row: JobRow, event: JobEvent, owner: str) -> bool:
     """Whether a worker that is (or was) the owner may still add this event.
 
-    An intent needs ownership: it leads to a call. What the service proved is written down by whoever learned it.
+    An intent needs ownership: it leads to a call. What the service proved, any worker may write down.
     """
     if row.owner == owner and owner:
         return True
@@ -205,7 +199,7 @@ def line_of(event: Event) -> str:
 
 
 def events_of(lines: Sequence[str]) -> list[Event]:
-    """Read lines back. Raises LineDamagedError."""
+    """Decode lines. Raises LineDamagedError."""
     return [decode_line(line.encode()) for line in lines]
 
 
@@ -224,35 +218,26 @@ def _cut(text: str) -> str:
 
 
 class Runs:
-    """Writes the beginning and the end of this process's run."""
+    """Writes the beginnings and ends of runs, each in one item of the partition `RUNS`, by its beginning."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
         self._current: RunStarted | None = None
 
-    async def write(self, event: RunStarted | RunEnded) -> None:
-        """Write a run's beginning, or the end of the run that was begun last. Raises StoppedError."""
+    async def write(self, event: RunStarted | RunEnded) -> bool:
+        """Write a run's beginning, or the end of the run that was begun last; False where it is there already."""
         if isinstance(event, RunStarted):
             self._current = event
             await self._mark_first(event)
-        if self._current is None:
-            raise StoppedError(f"run {event.run} ended without a beginning")
+        run = self._current
+        if run is None or run.run != event.run:
+            return False
         name, follows = ("started", 0) if isinstance(event, RunStarted) else ("ended", 1)
         try:
-            await self._table.write(run_address(self._current), follows, Change(set={name: line_of(event)}))
-        except ConflictError as exc:
-            raise StoppedError(f"run {event.run} stands in the ledger already") from exc
-
-    async def import_all(self, events: Iterable[RunStarted | RunEnded]) -> None:
-        """Write the runs of another ledger, as far as they are not there. Raises StoppedError."""
-        for event in events:
-            if isinstance(event, RunStarted):
-                self._current = event
-                await self._mark_first(event)
-            if self._current is not None and event.run == self._current.run:
-                name, follows = ("started", 0) if isinstance(event, RunStarted) else ("ended", 1)
-                with suppress(ConflictError):
-                    await self._table.write(run_address(self._current), follows, Change(set={name: line_of(event)}))
+            await self._table.write(Address(RUNS, f"{run.at}#{run.run}"), follows, Change(set={name: line_of(event)}))
+        except ConflictError:
+            return False
+        return True
 
     async def first(self) -> RunStarted | None:
         """The run that was begun first."""
@@ -265,8 +250,24 @@ class Runs:
         item = await self._table.get(TABLE_ADDRESS)
         if item is not None and "started" in item:
             return
-        change = Change(set={"format": FORMAT, "started": line_of(started)})
-        try:
-            await self._table.write(TABLE_ADDRESS, int(str(item["version"])) if item else 0, change)
-        except ConflictError:
+        change = Change(set={"format": _FORMAT, "started": line_of(started)})
+        with suppress(ConflictError):
+            await self._table.write(TABLE_ADDRESS, version_of(item), change)
+
+
+async def check_format(table: Table, name: str) -> None:
+    """Mark a new table as a ledger.
+
+    Raises UsageError where there is no such table, LedgerError for one that this version does not understand.
+    """
+    try:
+        item = await table.get(TABLE_ADDRESS)
+        if item is None:
+            await table.write(TABLE_ADDRESS, 0, Change(set={"format": _FORMAT}))
             return
+    except MissingTableError as exc:
+        raise UsageError(str(exc)) from exc
+    except ConflictError as exc:
+        item = exc.item
+    if item is not None and item.get("format") != _FORMAT:
+        raise LedgerError(f"the ledger {name} was made by another version of batchsubmit; update this one")

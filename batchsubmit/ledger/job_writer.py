@@ -1,6 +1,6 @@
-"""One job in the hands of a worker: its events on their way into the table, in order, one write at a time.
+"""Writes one job's events into the table, in order, one write at a time.
 
-It decides what a write that met a conflict means; whose turn it is and who waits is decided in `shared`.
+It decides what a write that met a conflict means; when to write is decided in `shared`.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from batchsubmit.core.states import JobState, Phase, fold
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
 from batchsubmit.ledger.items import JobRow, arn_address, job_address, line_of, may_append, to_append
-from batchsubmit.ledger.table import Address, Change, ConflictError, Table
+from batchsubmit.ledger.table import Change, ConflictError, Table
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,14 +22,14 @@ E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Entry(Generic[E_co]):
-    """An event, and who waits for it."""
+class Pending(Generic[E_co]):
+    """An event that is to be written, and the future of the task that waits for it."""
 
     event: E_co
     durable: "asyncio.Future[None] | None" = None
 
-    def settle(self, error: StoppedError | None = None) -> None:
-        """Tell whoever waits."""
+    def resolve(self, error: StoppedError | None = None) -> None:
+        """Answer the task that waits."""
         if self.durable is None or self.durable.done():
             return
         if error is None:
@@ -38,8 +38,8 @@ class Entry(Generic[E_co]):
             self.durable.set_exception(error)
 
 
-JobEntry: TypeAlias = Entry[JobEvent]
-Refusal: TypeAlias = tuple[JobEntry, StoppedError]
+PendingOfJob: TypeAlias = Pending[JobEvent]
+Refusal: TypeAlias = tuple[PendingOfJob, StoppedError]
 
 
 @dataclass(slots=True, eq=False)
@@ -49,8 +49,8 @@ class JobWriter:
     key: str
     owner: str
     row: JobRow | None = None
-    pending: list[JobEntry] = field(default_factory=list)
-    writer: "asyncio.Task[None] | None" = None
+    pending: list[PendingOfJob] = field(default_factory=list)
+    task: "asyncio.Task[None] | None" = None
     is_claimed: bool = False
     is_leaving: bool = False
 
@@ -61,18 +61,18 @@ class JobWriter:
 
     @property
     def has_work(self) -> bool:
-        """Whether something is to be written, be it only that we let go."""
+        """Whether something is to be written, if only that the job is released."""
         return bool(self.pending) or (self.is_leaving and (self.row is None or self.is_owned))
 
     def state(self) -> JobState | None:
-        """Where the job stands with what is pending."""
+        """The job's state with what is pending."""
         state = self.row.state if self.row else None
-        for entry in self.pending:
-            state = fold(state, entry.event)
+        for each in self.pending:
+            state = fold(state, each.event)
         return state
 
-    async def write(self, table: Table, batch: list[JobEntry]) -> list[Refusal]:
-        """Write a batch of events, or as many of them as are still ours to write; give the others.
+    async def write(self, table: Table, batch: list[PendingOfJob]) -> list[Refusal]:
+        """Write a batch of events, or those of them that are still ours to write; return the others.
 
         Raises StoppedError.
         """
@@ -80,8 +80,8 @@ class JobWriter:
             self.row = JobRow.read(self.key, await table.get(job_address(self.key)))
         refused: list[Refusal] = []
         while True:
-            batch = _sift(self.row, batch, self.owner, refused)
-            batch = await self._with_arns(table, batch, refused)
+            batch = self._allowed(self.row, batch, refused)
+            batch = await _with_arns(table, batch, refused)
             is_leaving = self.is_leaving and not self.pending and self.is_owned
             if not (batch or is_leaving):
                 return refused
@@ -90,75 +90,78 @@ class JobWriter:
             except ConflictError as exc:
                 batch = self._after_conflict(self.row, exc, batch, refused)
             else:
-                _settle(batch)
+                _confirm(batch)
                 return refused
 
-    async def _append(self, table: Table, row: JobRow, batch: list[JobEntry], *, is_leaving: bool) -> None:
-        page = row.full_page() if batch else None
-        if page is not None:
-            await write_page(table, page, row.lines)
-        change, after = to_append(row, [entry.event for entry in batch], is_leaving=is_leaving)
+    def _allowed(self, row: JobRow, batch: Sequence[PendingOfJob], refused: list[Refusal]) -> list[PendingOfJob]:
+        """Keep the events that may follow what the table has."""
+        kept: list[PendingOfJob] = []
+        for each in batch:
+            if _has_end(row, each.event):
+                each.resolve()  # several workers saw the same end
+            elif may_append(row, each.event, self.owner):
+                kept.append(each)
+            else:
+                owner = f"claimed by {row.owner}" if row.owner else "nobody's; it was not claimed, or is decided"
+                refused.append((each, LostJobError(f"job {row.key} is {owner}; {_what_is_lost(each.event)}")))
+        return kept
+
+    async def _append(self, table: Table, row: JobRow, batch: list[PendingOfJob], *, is_leaving: bool) -> None:
+        if batch:
+            await write_page(table, row)
+        change, after = to_append(row, [each.event for each in batch], is_leaving=is_leaving)
         await table.write(job_address(self.key), row.version, change)
         self.row = after
 
     def _after_conflict(
-        self, before: JobRow, exc: ConflictError, batch: list[JobEntry], refused: list[Refusal]
-    ) -> list[JobEntry]:
-        """Take in what the table has instead; give what is still to be written of the batch."""
+        self, before: JobRow, exc: ConflictError, batch: list[PendingOfJob], refused: list[Refusal]
+    ) -> list[PendingOfJob]:
+        """Read what the table has instead; return what is still to be written of the batch."""
         self.row = JobRow.read(self.key, exc.item)
-        if not self.row.has([line_of(entry.event) for entry in batch], before.count):
+        if not self.row.has([line_of(each.event) for each in batch], before.count):
             return batch
         # Our own write had arrived, its answer had not, and others have written since.
         lost = LostJobError(f"job {self.key} was taken over by {self.row.owner or 'another worker'}")
-        taken = [entry for entry in batch if isinstance(entry.event, Intent) and not self.is_owned]
-        refused += [(entry, lost) for entry in taken]
-        _settle([entry for entry in batch if entry not in taken])
+        taken = [each for each in batch if isinstance(each.event, Intent) and not self.is_owned]
+        refused += [(each, lost) for each in taken]
+        _confirm([each for each in batch if each not in taken])
         return []
 
-    async def _with_arns(self, table: Table, batch: list[JobEntry], refused: list[Refusal]) -> list[JobEntry]:
-        """Claim the ARNs that the events name, before the events; leave out those that other jobs have."""
-        kept: list[JobEntry] = []
-        for entry in batch:
-            event = entry.event
-            if isinstance(event, Submitted | Duplicate):
-                other = await claim_arn(table, event.arn, event.job)
-                if other:
-                    refused.append((entry, ClaimedArnError(event.arn, other)))
-                    continue
-            kept.append(entry)
-        return kept
+
+async def _with_arns(table: Table, batch: list[PendingOfJob], refused: list[Refusal]) -> list[PendingOfJob]:
+    """Claim the ARNs that the events name, before the events; leave out those that other jobs have."""
+    kept: list[PendingOfJob] = []
+    for each in batch:
+        try:
+            await claim_arn(table, each.event)
+        except ClaimedArnError as exc:
+            refused.append((each, exc))
+        else:
+            kept.append(each)
+    return kept
 
 
-async def claim_arn(table: Table, arn: str, key: str) -> str:
-    """Write down whose an ARN is; give the other job that has it already, if one has."""
+async def claim_arn(table: Table, event: JobEvent) -> None:
+    """Write down whose the ARN is that an event names, if it names one. Raises ClaimedArnError."""
+    if not isinstance(event, Submitted | Duplicate):
+        return
     try:
-        await table.write(arn_address(arn), 0, Change(set={"job": key}))
+        await table.write(arn_address(event.arn), 0, Change(set={"job": event.job}))
     except ConflictError as exc:
         owner = str(exc.item["job"]) if exc.item else ""
-        return "" if owner == key else owner
-    return ""
+        if owner not in {"", event.job}:
+            raise ClaimedArnError(event.arn, owner) from exc
 
 
-async def write_page(table: Table, page: Address, lines: Sequence[str]) -> None:
-    """Write a page, if nobody has: it can have no other content."""
+async def write_page(table: Table, row: JobRow) -> None:
+    """Move a job's lines to a page, where they are many. The page may be there: it can have no other content."""
+    page = row.full_page()
+    if page is None:
+        return
     try:
-        await table.write(page, 0, Change(set={"lines": list(lines)}))
+        await table.write(page, 0, Change(set={"lines": list(row.lines)}))
     except ConflictError:
         return
-
-
-def _sift(row: JobRow, batch: Sequence[JobEntry], owner: str, refused: list[Refusal]) -> list[JobEntry]:
-    """Keep the events that may follow what the table has."""
-    kept: list[JobEntry] = []
-    for entry in batch:
-        if _has_end(row, entry.event):
-            entry.settle()  # several workers saw the same end
-        elif may_append(row, entry.event, owner):
-            kept.append(entry)
-        else:
-            where = f"in the hands of {row.owner}" if row.owner else "nobody's; it was not claimed, or is decided"
-            refused.append((entry, LostJobError(f"job {row.key} is {where}; {_what_is_lost(entry.event)}")))
-    return kept
 
 
 def _has_end(row: JobRow, event: JobEvent) -> bool:
@@ -176,6 +179,6 @@ def _what_is_lost(event: JobEvent) -> str:
     return f"its event {type(event).__name__} was not written down"
 
 
-def _settle(batch: Sequence[JobEntry]) -> None:
-    for entry in batch:
-        entry.settle()
+def _confirm(batch: Sequence[PendingOfJob]) -> None:
+    for each in batch:
+        each.resolve()

@@ -1,7 +1,7 @@
-"""Who is alive: a worker's own lease, and its judgement of the leases of others.
+"""Which workers are alive: a worker's own lease, and what it sees of the leases of others.
 
-A lease is one item of a worker, the session, whose version the worker keeps counting up; all jobs that name the worker
-as owner live by it. No two clocks are compared. A worker that sees another's version stand still for as long as that
+A lease is one item of a worker, the session, whose version the worker keeps counting up; it covers all jobs that name
+the worker as owner. No two clocks are compared. A worker that sees another's version unchanged for as long as that
 lease says, by its own clock, ends the session with a compare-and-swap, and only then takes jobs over. The other
 cannot count up an ended session, and begins no call in the time that a call may take before its lease is over: so its
 calls have ended too when the first job is taken.
@@ -9,18 +9,17 @@ calls have ended too when the first job is taken.
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from batchsubmit.clock import Clock
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import Taken
 from batchsubmit.ledger.items import session_address
-from batchsubmit.ledger.table import Change, ConflictError, Table
+from batchsubmit.ledger.table import Change, ConflictError, Item, Table, version_of
 
 _RENEWALS_PER_LEASE = 6
 _MISSED_RENEWALS = 2.5
-"""So many renewals without an answer are trouble that somebody should see; one that comes late is not."""
+"""So many renewals without an answer are reported as trouble; one that comes late is not."""
 
 _LEAST_SENDING_SHARE = 0.25
 """The part of a lease in which calls may begin: less would leave no time for a renewal that must be repeated."""
@@ -34,7 +33,7 @@ class LeaseTerms:
     call_seconds: float = 70.0
 
     def __post_init__(self) -> None:
-        """Refuse terms under which a call could outlive its lease."""
+        """Refuse terms under which a call could outlast its lease."""
         least = self.call_seconds / (1 - _LEAST_SENDING_SHARE)
         if self.lease_seconds < least:
             raise UsageError(
@@ -49,7 +48,7 @@ class LeaseTerms:
 
 
 def seconds_awake_and_asleep() -> float:
-    """Seconds that also pass while the machine is suspended, where the system can tell."""
+    """Seconds that also pass while the machine is suspended, where the system counts them."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
@@ -58,14 +57,7 @@ def seconds_awake_and_asleep() -> float:
 class Session:
     """This worker's own lease."""
 
-    def __init__(
-        self,
-        table: Table,
-        owner: str,
-        terms: LeaseTerms,
-        *,
-        seconds: Callable[[], float] = seconds_awake_and_asleep,
-    ) -> None:
+    def __init__(self, table: Table, owner: str, terms: LeaseTerms, *, seconds: Callable[[], float]) -> None:
         self.owner = owner
         self.terms = terms
         self._table = table
@@ -96,7 +88,7 @@ class Session:
         return f"the lease of {self.terms.lease_seconds:g} s was last renewed {silent:.0f} s ago"
 
     async def begin(self, holder: str) -> None:
-        """Write the session down. `holder` tells people who it is."""
+        """Write the session down. `holder` names the process for people."""
         await self._count_up(Change(set={"holder": holder, "lease_ms": round(self.terms.lease_seconds * 1000)}))
 
     async def renew(self) -> None:
@@ -104,7 +96,7 @@ class Session:
         await self._count_up(Change())
 
     async def end(self) -> None:
-        """Free whatever this worker still owns, at once."""
+        """Free all that this worker still owns, at once."""
         if self.loss is None and self._version:
             await self._count_up(Change(set={"ended": self.owner}))
             self.loss = StoppedError(f"worker {self.owner} has ended")
@@ -119,70 +111,51 @@ class Session:
                 break
             except ConflictError as exc:
                 if exc.item is None or "ended" in exc.item:
-                    self.loss = self._lost_to("nobody knows whom" if exc.item is None else str(exc.item["ended"]))
+                    self.loss = self._lost_to(exc.item)
                     raise self.loss from exc
                 # Nobody but us counts up: an earlier renewal, given up for want of an answer, has arrived after all.
-                self._version = int(str(exc.item["version"]))
+                self._version = version_of(exc.item)
         self._version += 1
         self._renewed_at = before
 
-    def _lost_to(self, by: str) -> StoppedError:
+    def _lost_to(self, item: Item | None) -> StoppedError:
+        by = "an unknown worker" if item is None else item["ended"]
         return StoppedError(
             f"worker {self.owner} was silent for longer than its lease of {self.terms.lease_seconds:g} s, and its jobs "
             f"were given up by {by}; start it again"
         )
 
 
-async def keep_renewing(
-    session: Session, clock: Clock, renewed: Callable[[], None], lost: Callable[[StoppedError], None]
-) -> None:
-    """Renew a lease until it is lost. A table that does not answer is asked again: its trouble may pass in time."""
-    while session.loss is None:
-        await clock.sleep(session.terms.renewal_seconds)
-        with suppress(StoppedError):
-            await session.renew()
-            renewed()
-    lost(session.loss)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sighting:
-    version: int
-    since: float
-
-
-class Watch:
-    """What this worker has seen of the leases of others."""
+class OtherLeases:
+    """What this worker has seen of the leases of others: the version of each, and when it was first seen."""
 
     def __init__(self, table: Table, owner: str, clock: Clock) -> None:
         self._table = table
         self._owner = owner
         self._clock = clock
-        self._sightings: dict[str, _Sighting] = {}
+        self._seen: dict[str, tuple[int, float]] = {}
 
-    async def judge(self, other: str) -> Taken | None:
-        """Say until when to wait for another worker; None where it is dead, ended for good, and its jobs are free."""
+    async def check(self, other: str) -> Taken | None:
+        """Say how long to wait for another worker; None where it has ended, or is dead, and its jobs are free."""
         item = await self._table.get(session_address(other))
-        now = self._clock.monotonic()
         if item is None or "ended" in item:
-            self._sightings.pop(other, None)
+            self._seen.pop(other, None)
             return None
-        version, lease_seconds = int(str(item["version"])), int(str(item["lease_ms"])) / 1000
-        seen = self._sightings.get(other)
-        if seen is None or seen.version != version:
-            seen = self._sightings[other] = _Sighting(version, now)
-        left = seen.since + lease_seconds - now
+        now, version, lease_seconds = self._clock.monotonic(), version_of(item), int(str(item["lease_ms"])) / 1000
+        if self._seen.get(other, (version, 0.0))[0] != version:
+            del self._seen[other]
+        _, since = self._seen.setdefault(other, (version, now))
+        left = since + lease_seconds - now
         if left > 0:
             return Taken(f"{other} ({item['holder']})", left)
-        return await self._end(other, seen, lease_seconds)
+        return await self._end(other, version, lease_seconds)
 
-    async def _end(self, other: str, seen: _Sighting, lease_seconds: float) -> Taken | None:
-        """End a silent session; it may have woken up in this very moment."""
+    async def _end(self, other: str, version: int, lease_seconds: float) -> Taken | None:
+        """End a silent session; it may be renewed at this very moment."""
+        self._seen.pop(other, None)
         try:
-            await self._table.write(session_address(other), seen.version, Change(set={"ended": self._owner}))
+            await self._table.write(session_address(other), version, Change(set={"ended": self._owner}))
         except ConflictError as exc:
-            self._sightings[other] = replace(seen, version=-1)
             if exc.item is not None and "ended" not in exc.item:
                 return Taken(other, lease_seconds)
-        self._sightings.pop(other, None)
         return None

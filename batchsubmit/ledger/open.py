@@ -1,58 +1,57 @@
-"""Opens a ledger for writing wherever it is: assembly of file or table, client, lease."""
+"""Opens a ledger for writing wherever it is: a file, or a table with its client and lease."""
 
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.errors import LedgerError, UsageError
-from batchsubmit.ledger.codec import require_likeness
+from batchsubmit.ledger.base import Location, TableLocation
+from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.ledger.file import FileLedger, open_ledger
-from batchsubmit.ledger.items import FORMAT, TABLE_ADDRESS
-from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.location import Location
-from batchsubmit.ledger.shared import SharedLedger, open_shared
-from batchsubmit.ledger.table import Change, ConflictError, Table
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from batchsubmit.ledger.shared import SharedLedger
+
+
+def open_for_writing(
+    location: Location, settings: Settings, *, region: str | None = None, keeps_all: bool = True
+) -> "AbstractAsyncContextManager[FileLedger | SharedLedger]":
+    """Open a ledger; at the end, write out what is left and give it back.
+
+    Of a table, `keeps_all` says whether `state` keeps jobs that were released: a batch accounts for all of its rows, a
+    worker that runs for ever does not. Raises UsageError, LedgerError, StoppedError.
+    """
+    if isinstance(location, Path):
+        require_ledger(location)
+        return open_ledger(location, concurrency=settings.submit.concurrency)
+    return _open_on_table(location, settings, region, keeps_all=keeps_all)
 
 
 @asynccontextmanager
-async def open_for_writing(
-    location: Location, settings: Settings, *, region: str | None = None, keeps_all: bool = True
-) -> AsyncIterator[FileLedger | SharedLedger]:
-    """Open a ledger; at the end, write out what is left and give it back.
+async def _open_on_table(
+    location: TableLocation, settings: Settings, region: str | None, *, keeps_all: bool
+) -> "AsyncIterator[SharedLedger]":
+    # A run with a file needs nothing of this, and botocore and its kin take half a second.
+    from batchsubmit.ledger.dynamodb import open_table  # noqa: PLC0415
+    from batchsubmit.ledger.items import check_format  # noqa: PLC0415
+    from batchsubmit.ledger.leases import LeaseTerms  # noqa: PLC0415
+    from batchsubmit.ledger.shared import open_shared  # noqa: PLC0415
 
-    Of a table, `keeps_all` says whether the book keeps jobs that were let go: a batch accounts for all of its rows, a
-    worker that runs for ever does not. Raises UsageError, LedgerError, StoppedError.
-    """
-    concurrency = settings.submit.concurrency
-    async with AsyncExitStack() as stack:
-        if isinstance(location, Path):
-            require_likeness(location)
-            yield await stack.enter_async_context(open_ledger(location, concurrency=concurrency))
-            return
-        # aiobotocore takes half a second, which a run with a file would spend for nothing.
-        from batchsubmit.ledger.dynamodb import MissingTableError, open_table  # noqa: PLC0415
-
-        terms = lease_terms(settings)
-        opening = open_table(location.table, region=region, concurrency=concurrency)
-        table = await stack.enter_async_context(opening)
-        try:
-            await check_format(table, str(location))
-        except MissingTableError as exc:
-            raise UsageError(str(exc)) from exc
-        shared = open_shared(table, owner_name(), _holder(), clock=SystemClock(), terms=terms, keeps_all=keeps_all)
-        ledger = await stack.enter_async_context(shared)
-        await ledger.recall_first_run()
-        yield ledger
-
-
-def lease_terms(settings: Settings) -> LeaseTerms:
-    """How long a lease is, and how long a call may take. Raises UsageError."""
-    return LeaseTerms(lease_seconds=settings.ledger.lease_seconds, call_seconds=settings.aws.call_seconds)
+    terms = LeaseTerms(lease_seconds=settings.ledger.lease_seconds, call_seconds=settings.aws.call_seconds)
+    async with open_table(location.table, region=region, concurrency=settings.submit.concurrency) as table:
+        await check_format(table, str(location))
+        opening = open_shared(
+            table, owner_name(), process_name(), clock=SystemClock(), terms=terms, keeps_all=keeps_all
+        )
+        async with opening as ledger:
+            await ledger.load_first_run()
+            yield ledger
 
 
 def owner_name() -> str:
@@ -60,17 +59,6 @@ def owner_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _holder() -> str:
+def process_name() -> str:
+    """Name this process for people who look for the holder of a ledger."""
     return f"process {os.getpid()} on {socket.gethostname()}"
-
-
-async def check_format(table: Table, name: str) -> None:
-    """Mark a new table as a ledger, and refuse one that this version does not understand. Raises LedgerError."""
-    item = await table.get(TABLE_ADDRESS)
-    if item is None:
-        try:
-            await table.write(TABLE_ADDRESS, 0, Change(set={"format": FORMAT}))
-        except ConflictError as exc:
-            item = exc.item
-    if item is not None and item.get("format") != FORMAT:
-        raise LedgerError(f"the ledger {name} was made by another version of batchsubmit; update this one")

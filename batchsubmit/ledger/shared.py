@@ -1,8 +1,8 @@
 """The ledger of a fleet: the `Ledger` that several workers share, over a table.
 
 A job is claimed by compare-and-swap before its first event. Its events are written one write at a time in the
-background, those that gather meanwhile together; a worker has in memory only the jobs in its hands. What a dead worker
-left open is taken over once its lease is over (`leases`), and then stands as any unknown job does: to be looked up.
+background, those that gather meanwhile together; a worker has in memory only the jobs that it has claimed. What a dead
+worker left open is taken over once its lease is over (`leases`), and is then unknown like any other: to be looked up.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import Claim, Mine, Taken
 from batchsubmit.ledger.items import JobRow, Runs, arn_address, job_address, to_own
-from batchsubmit.ledger.job_writer import Entry, JobEntry, JobWriter
-from batchsubmit.ledger.leases import LeaseTerms, Session, Watch, keep_renewing, seconds_awake_and_asleep
+from batchsubmit.ledger.job_writer import JobWriter, Pending, PendingOfJob
+from batchsubmit.ledger.leases import LeaseTerms, OtherLeases, Session, seconds_awake_and_asleep
 from batchsubmit.ledger.table import ConflictError, Table
 
 _CLAIM_TRIES = 5
@@ -28,25 +28,26 @@ _KEYS_A_READ = 1_000
 class SharedLedger:
     """Records events in a table; use `open_shared`, which also ends the session.
 
-    `on_loss` is called when another worker has ended the session: nothing more can be begun, only ended.
+    `on_loss` is called when another worker has ended the session: nothing more can be begun, only ended. `failure`
+    says why the table can no longer be relied on, if it cannot.
     """
 
     is_shared = True
 
-    def __init__(self, table: Table, session: Session, watch: Watch, *, keeps_all: bool = False) -> None:
-        self.book = LedgerState(packs=keeps_all)
+    def __init__(self, table: Table, session: Session, others: OtherLeases, *, keeps_all: bool = False) -> None:
+        self.state = LedgerState(packs=keeps_all)
         self._table = table
         self._session = session
-        self._watch = watch
+        self._others = others
         self._keeps_all = keeps_all
-        self._hands: dict[str, JobWriter] = {}
-        self._writers: set[asyncio.Task[None]] = set()
+        self._jobs: dict[str, JobWriter] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._runs = Runs(table)
         self.failure: StoppedError | None = None
         self.on_loss: Callable[[StoppedError], None] = lambda _: None
 
     def __repr__(self) -> str:
-        return f"<SharedLedger {len(self._hands)} jobs in hand, {self._session!r}>"
+        return f"<SharedLedger {len(self._jobs)} jobs claimed, {self._session!r}>"
 
     @property
     def owner(self) -> str:
@@ -59,97 +60,97 @@ class SharedLedger:
         return str(self.failure or "") or self._session.trouble
 
     async def claim(self, key: str) -> Claim:
-        """Take a job in hand, from a dead worker if need be."""
+        """Claim a job, from a dead worker if need be."""
         self._require_reliance()
-        hand = self._hands.get(key)
-        if hand is not None and hand.writer is not None and not hand.is_claimed:
-            await asyncio.wait([hand.writer])
-            hand = self._hands.get(key)
-        if hand is not None:
+        job = self._jobs.get(key)
+        if job is not None and job.task is not None and not job.is_claimed:
+            await asyncio.wait([job.task])
+            job = self._jobs.get(key)
+        if job is not None:
             return Taken("this worker", _ASK_AGAIN_SECONDS)
-        hand = self._hands[key] = JobWriter(key, self._session.owner, is_claimed=True)
+        job = self._jobs[key] = JobWriter(key, self._session.owner, is_claimed=True)
         claim: Claim | None = None
         try:
-            claim = await self._take(hand)
+            claim = await self._take(job)
         finally:
             match claim:
                 case Mine(state):
-                    self.book.restore(key, state)
+                    self.state.restore(key, state)
                 case Taken():
-                    del self._hands[key]
+                    del self._jobs[key]
                 case None:  # cancelled, or the table does not answer: the claim may have arrived all the same
-                    hand.row = None
-                    self.let_go(key)
+                    job.row = None
+                    self.release(key)
         return claim
 
-    async def _take(self, hand: JobWriter) -> Claim:
-        row = JobRow(key=hand.key)
+    async def _take(self, job: JobWriter) -> Claim:
+        row = JobRow(key=job.key)
         for _ in range(_CLAIM_TRIES):
-            change, after = to_own(row, hand.owner)
+            change, after = to_own(row, job.owner)
             try:
-                await self._table.write(job_address(hand.key), row.version, change)
+                await self._table.write(job_address(job.key), row.version, change)
             except ConflictError as exc:
-                row = JobRow.read(hand.key, exc.item)
+                row = JobRow.read(job.key, exc.item)
             else:
-                hand.row = after
+                job.row = after
                 return Mine(after.state)
             if row.has_arn:
-                hand.row = row
+                job.row = row
                 return Mine(row.state)
-            if row.owner not in {"", hand.owner}:
-                taken = await self._watch.judge(row.owner)
+            if row.owner not in {"", job.owner}:
+                taken = await self._others.check(row.owner)
                 if taken is not None:
                     return taken
         return Taken("several workers at this moment", _ASK_AGAIN_SECONDS)
 
     def holds(self, key: str) -> bool:
         """Whether a call for this job may begin now."""
-        hand = self._hands.get(key)
-        return hand is not None and hand.is_owned and self._session.may_send
+        job = self._jobs.get(key)
+        return job is not None and job.is_owned and self._session.may_send
 
-    def let_go(self, key: str) -> None:
+    def release(self, key: str) -> None:
         """Give up a job; the next worker may have it as soon as that is written."""
-        hand = self._hands.get(key)
-        if hand is not None:
-            hand.is_claimed, hand.is_leaving = False, True
-            self._start_writer(hand)
+        job = self._jobs.get(key)
+        if job is not None:
+            job.is_claimed, job.is_leaving = False, True
+            self._start_writing(job)
 
-    async def recall(self, keys: Iterable[str]) -> None:
-        """Bring what the table knows of these jobs into the book."""
+    async def load(self, keys: Iterable[str]) -> None:
+        """Read what the table has of these jobs into `state`."""
         async for key, state in self._read(keys):
-            self.book.restore(key, state)
+            self.state.restore(key, state)
 
     async def states(self, keys: Collection[str]) -> dict[str, JobState]:
-        """Where these jobs stand: by the book those in hand, by the table all others."""
+        """Read these jobs: the claimed ones from `state`, all others from the table."""
         found = {key: state async for key, state in self._read(keys) if state is not None}
-        return found | {key: state for key in keys if (state := self.book.get(key)) is not None}
+        return found | {key: state for key in keys if (state := self.state.get(key)) is not None}
 
     async def _read(self, keys: Iterable[str]) -> AsyncIterator[tuple[str, JobState | None]]:
-        """Read from the table what it has of these jobs, but for those in hand, of which the book knows more."""
-        wanted = [key for key in keys if key not in self._hands]
+        """Read jobs from the table, but for the claimed ones, of which `state` knows more."""
+        wanted = [key for key in keys if key not in self._jobs]
         for start in range(0, len(wanted), _KEYS_A_READ):
             addresses = {job_address(key): key for key in wanted[start : start + _KEYS_A_READ]}
             for address, item in (await self._table.get_many(addresses)).items():
                 key = addresses[address]
-                if key not in self._hands:
+                if key not in self._jobs:
                     yield key, JobRow.read(key, item).state
 
     async def claims(self, arns: Collection[str]) -> dict[str, str]:
-        """Whose these ARNs are, by the table and by what is on its way there."""
+        """Which of these ARNs the table has, or are on their way there, and the keys of their jobs."""
         addresses = {arn_address(arn): arn for arn in arns}
         found = await self._table.get_many(addresses)
-        return self.book.claims(arns) | {addresses[address]: str(item["job"]) for address, item in found.items()}
+        return self.state.claims(arns) | {addresses[address]: str(item["job"]) for address, item in found.items()}
 
     def put(self, event: Event) -> Awaitable[None]:
         """Record an event; the returned future resolves once the table has it."""
         durable = asyncio.get_running_loop().create_future()
         if isinstance(event, RunStarted | RunEnded):
-            self.book.apply(event)
-            self._track(asyncio.create_task(self._write_run(Entry(event, durable)), name="ledger run"))
+            self.state.apply(event)
+            self._track(asyncio.create_task(self._write_run(Pending(event, durable)), name="ledger run"))
             return durable
         if isinstance(event, Intent):
             self._require_reliance()
-        self._start_writer(self._gather(Entry(event, durable)))
+        self._start_writing(self._gather(Pending(event, durable)))
         return durable
 
     def note(self, event: Event) -> None:
@@ -157,95 +158,96 @@ class SharedLedger:
         if isinstance(event, RunStarted | RunEnded):
             self.put(event)
             return
-        hand = self._gather(Entry(event))
-        if not hand.is_claimed:
-            self._start_writer(hand)
+        job = self._gather(Pending(event))
+        if not job.is_claimed:
+            self._start_writing(job)
 
-    def _gather(self, entry: JobEntry) -> JobWriter:
-        key = entry.event.job
-        hand = self._hands.setdefault(key, JobWriter(key, self._session.owner, is_leaving=True))
-        hand.pending.append(entry)
-        self.book.apply(entry.event)
-        return hand
+    def _gather(self, pending: PendingOfJob) -> JobWriter:
+        key = pending.event.job
+        job = self._jobs.setdefault(key, JobWriter(key, self._session.owner, is_leaving=True))
+        job.pending.append(pending)
+        self.state.apply(pending.event)
+        return job
 
-    def _start_writer(self, hand: JobWriter) -> None:
-        if hand.writer is None:
-            hand.writer = asyncio.create_task(self._write(hand), name=f"ledger {hand.key}")
-            self._track(hand.writer)
+    def _start_writing(self, job: JobWriter) -> None:
+        if job.task is None:
+            job.task = asyncio.create_task(self._write(job), name=f"ledger {job.key}")
+            self._track(job.task)
 
-    def _track(self, writer: asyncio.Task[None]) -> None:
-        self._writers.add(writer)
-        writer.add_done_callback(self._writers.discard)
+    def _track(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _write(self, hand: JobWriter) -> None:
-        """Write what is pending for a job until nothing is; then forget the job if it was let go."""
+    async def _write(self, job: JobWriter) -> None:
+        """Write what is pending for a job until nothing is; then forget the job if it was released."""
         try:
-            while hand.has_work:
-                batch, hand.pending = hand.pending, []
-                await self._write_batch(hand, batch)
+            while job.has_work:
+                batch, job.pending = job.pending, []
+                await self._write_batch(job, batch)
         finally:
-            hand.writer = None
-            if not hand.is_claimed:
-                self._hands.pop(hand.key, None)
+            job.task = None
+            if not job.is_claimed:
+                self._jobs.pop(job.key, None)
                 if not self._keeps_all:
-                    self.book.restore(hand.key, None)
+                    self.state.restore(job.key, None)
 
-    async def _write_batch(self, hand: JobWriter, batch: list[JobEntry]) -> None:
+    async def _write_batch(self, job: JobWriter, batch: list[PendingOfJob]) -> None:
         try:
-            refused = await hand.write(self._table, batch)
+            refused = await job.write(self._table, batch)
         except StoppedError as exc:
             self.failure = exc
-            refused = [(entry, StoppedError(str(exc))) for entry in batch]
-            hand.is_leaving = False  # not tried again: with the session's end the job is free
-        if refused:
-            self._restore(hand, [entry for entry, _ in refused])
-        for entry, error in refused:
-            entry.settle(error)
-
-    def _restore(self, hand: JobWriter, refused: list[JobEntry]) -> None:
-        """Let the book say what the table says; but of a table out of reach, take back intents alone.
-
-        An intent that was not written leads to no call. What a call brought is true also where it cannot be written.
-        """
-        if self.failure is None or any(isinstance(entry.event, Intent) for entry in refused):
-            self.book.restore(hand.key, hand.state())
+            refused = [(each, StoppedError(str(exc))) for each in batch]
+            job.is_leaving = False  # not tried again: with the session's end the job is free
+        # An intent that was not written leads to no call: it is undone. What a call brought is true also where the
+        # table is out of reach; else the table knows better.
+        if refused and (self.failure is None or any(isinstance(each.event, Intent) for each, _ in refused)):
+            self.state.restore(job.key, job.state())
+        for each, error in refused:
+            each.resolve(error)
 
     def _require_reliance(self) -> None:
-        if self.failure is not None:
-            raise StoppedError(str(self.failure))
-        if self._session.loss is not None:
-            raise StoppedError(str(self._session.loss))
+        reason = self.failure or self._session.loss
+        if reason is not None:
+            raise StoppedError(str(reason))
 
-    async def _write_run(self, entry: Entry[RunStarted | RunEnded]) -> None:
+    async def _write_run(self, pending: Pending[RunStarted | RunEnded]) -> None:
         """Write a run's beginning or end."""
         error: StoppedError | None = None
         try:
-            await self._runs.write(entry.event)
+            if not await self._runs.write(pending.event):
+                error = StoppedError(f"run {pending.event.run} stands in the ledger already")
         except StoppedError as exc:
-            self.failure, error = exc, StoppedError(str(exc))
-        entry.settle(error)
+            error = StoppedError(str(exc))
+        self.failure = error or self.failure
+        pending.resolve(error)
 
-    async def recall_first_run(self) -> None:
-        """Bring the table's first run into the book, which says what all of them are made against."""
+    async def load_first_run(self) -> None:
+        """Read the table's first run into `state`; it says what all of them are made against."""
         first = await self._runs.first()
         if first is not None:
-            self.book.apply(first)
+            self.state.apply(first)
 
-    def write_what_is_noted(self) -> None:
-        """Start writing the events that nobody waits for."""
-        for hand in list(self._hands.values()):
-            if hand.pending:
-                self._start_writer(hand)
+    def write_noted(self) -> None:
+        """Start writing the events that nothing waits for."""
+        for job in list(self._jobs.values()):
+            if job.pending:
+                self._start_writing(job)
 
-    def tell_of_loss(self, exc: StoppedError) -> None:
-        """Another worker has ended the session."""
-        self.on_loss(exc)
+    async def keep_lease(self, clock: Clock) -> None:
+        """Renew the lease until it is lost. A table that does not answer is asked again: its trouble may pass."""
+        session = self._session
+        while session.loss is None:
+            await clock.sleep(session.terms.renewal_seconds)
+            with suppress(StoppedError):
+                await session.renew()
+                self.write_noted()
+        self.on_loss(session.loss)
 
     async def flush(self) -> None:
         """Wait until all that was put or noted is written, or cannot be."""
-        self.write_what_is_noted()
-        while self._writers:
-            await asyncio.wait(self._writers)
+        self.write_noted()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
 
 @asynccontextmanager
@@ -261,13 +263,12 @@ async def open_shared(
 ) -> AsyncIterator[SharedLedger]:
     """Begin a session on a table, and renew it until the end; then write out what is left and end it.
 
-    With `keeps_all` the book keeps jobs that were let go. Raises StoppedError.
+    With `keeps_all`, `state` keeps jobs that were released. Raises StoppedError.
     """
     session = Session(table, owner, terms, seconds=seconds)
     await session.begin(holder)
-    ledger = SharedLedger(table, session, Watch(table, owner, clock), keeps_all=keeps_all)
-    renewals = keep_renewing(session, clock, ledger.write_what_is_noted, ledger.tell_of_loss)
-    renewing = asyncio.create_task(renewals, name=f"lease of {owner}")
+    ledger = SharedLedger(table, session, OtherLeases(table, owner, clock), keeps_all=keeps_all)
+    renewing = asyncio.create_task(ledger.keep_lease(clock), name=f"lease of {owner}")
     try:
         yield ledger
     finally:

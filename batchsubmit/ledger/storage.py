@@ -1,4 +1,4 @@
-"""The ledger's file on the disk: locked, read, mended at its torn end, and appended to. Blocking, no asyncio.
+"""The ledger's file on the disk: locked, read, its torn end cut off, and appended to. Blocking, no asyncio.
 
 What must hold here: `append` returns only when the bytes are on the disk; a failed `fsync` is never tried again (the
 kernel may have dropped the pages it could not write, so a second one would lie); room for the outcomes of calls under
@@ -10,27 +10,29 @@ import errno
 import fcntl
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from batchsubmit.core.jobs import Event
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.codec import LineDamagedError, decode_line
-from batchsubmit.ledger.read import read_book
+from batchsubmit.ledger.read import open_to_read, read_events
 
 
-def beside(path: Path, why: str) -> Path:
+def _beside(path: Path, why: str) -> Path:
     """Name a file beside the ledger for what must not be lost."""
     return path.with_name(f"{path.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
 
 
-def open_regular(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+def _open_regular(path: Path) -> int:
     """Open a regular file to append to; the name of a new one is durable. Raises UsageError."""
     created = not path.exists()
     try:
-        fd = os.open(path, flags | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
     except OSError as exc:
         raise UsageError(f"the ledger {path} cannot be opened for writing: {exc.strerror}") from exc
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -50,11 +52,47 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes) -> None:
     """Write all of it, in as many steps as the system takes."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def lock(fd: int, *, is_shared: bool = False) -> bool:
+    """Take the ledger's lock, or say that a run has it. It goes with the file descriptor, however the process ends."""
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def lock_holder(state: LedgerState) -> str:
+    """Name the run that has a locked ledger, from its own first line."""
+    run = state.open_run
+    return f"run {run.run} ({run.holder}, since {run.at})" if run else "another process"
+
+
+def holding_run(path: Path, state: LedgerState) -> str:
+    """Name the run that has the ledger and writes to it; empty where none does. `state` was just read from the file.
+
+    The lock is asked for only where the last run has no end, and shared, so that it is given back before a run that
+    starts at the same moment is likely to meet it. Raises OSError.
+    """
+    if state.open_run is None:
+        return ""
+    with path.open("rb") as file:
+        return "" if lock(file.fileno(), is_shared=True) else lock_holder(state)
+
+
+@contextmanager
+def keep_runs_off(path: Path) -> Iterator[BinaryIO]:
+    """Read a file to which no run writes meanwhile. Raises UsageError, LedgerError where one does."""
+    with open_to_read(path) as file:
+        if not lock(file.fileno(), is_shared=True):
+            raise LedgerError(f"a run writes to {path}; wait for it to end, then import it")
+        yield file
 
 
 _FALLOC_FL_KEEP_SIZE = 1
@@ -64,7 +102,7 @@ _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class LedgerFile:
-    """One ledger file, open and locked from `open` to `close`. `displaced` tells where its lines are not, and why."""
+    """One ledger file, open and locked from `open` to `close`. `displaced` says why its lines are elsewhere."""
 
     def __init__(self, path: Path, *, headroom_bytes: int = 1 << 16) -> None:
         self.path = path
@@ -83,28 +121,35 @@ class LedgerFile:
 
         Raises UsageError where the file cannot be opened, LedgerError where it is in use or damaged.
         """
-        self._fd = open_regular(self.path)
+        self._fd = _open_regular(self.path)
         try:
             self._lock()
-            book = read_book(self.path)
-            for event in self._mend_tail():
-                book.apply(event)
+            state = self._read()
+            for event in self._close_last_line():
+                state.apply(event)
         except BaseException:
             self.close()
             raise
-        return book
+        return state
 
     def _lock(self) -> None:
+        self._is_ours = lock(self._fd)
+        if self._is_ours:
+            return
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LedgerError(
-                f"the ledger {self.path} is in use by {_holder(self.path)}; wait for it to end, "
-                "or give this run another --ledger"
-            ) from None
-        self._is_ours = True
+            state = self._read()
+        except (LedgerError, OSError):
+            state = LedgerState()
+        raise LedgerError(
+            f"the ledger {self.path} is in use by {lock_holder(state)}; wait for it to end, "
+            "or give this run another --ledger"
+        )
 
-    def _mend_tail(self) -> list[Event]:
+    def _read(self) -> LedgerState:
+        with self.path.open("rb") as file:
+            return LedgerState.of(read_events(file, self.path))
+
+    def _close_last_line(self) -> list[Event]:
         """Cut off a torn last line; one that lacks no more than its newline is true, and stays."""
         self._size = size = os.fstat(self._fd).st_size
         tail = self._after_last_newline(size)
@@ -113,7 +158,7 @@ class LedgerFile:
         try:
             event = decode_line(tail)
         except LineDamagedError:
-            beside(self.path, "torn").write_bytes(tail)
+            _beside(self.path, "torn").write_bytes(tail)
             self._size = size - len(tail)
             os.ftruncate(self._fd, self._size)
             os.fsync(self._fd)
@@ -132,9 +177,9 @@ class LedgerFile:
         """Make sure that these bytes, which lead to calls, and the outcomes that follow them can be written.
 
         Raises StoppedError on a full disk, and where somebody deleted or replaced the file. A file system that cannot
-        reserve is taken at its word.
+        reserve is trusted.
         """
-        self._keep_up_with_the_name()
+        self._check_name()
         if self.displaced:
             raise StoppedError(self.displaced)
         libc = ctypes.CDLL(None, use_errno=True)
@@ -154,9 +199,9 @@ class LedgerFile:
         """
         if self._broken:
             raise StoppedError(self._broken)
-        self._keep_up_with_the_name()
+        self._check_name()
         try:
-            write_all(self._fd, data)
+            _write_all(self._fd, data)
         except OSError as exc:
             with suppress(OSError):
                 os.ftruncate(self._fd, self._size)
@@ -169,10 +214,10 @@ class LedgerFile:
             self._broken = str(error)
             raise error from exc
 
-    def _keep_up_with_the_name(self) -> None:
+    def _check_name(self) -> None:
         """Notice that the file was deleted or replaced, and save what it held, and what follows, beside it.
 
-        What was cut off from the file itself nobody can save.
+        What was cut off from the file itself is lost.
         """
         try:
             named = self.path.stat()
@@ -186,7 +231,7 @@ class LedgerFile:
                     "command again, or they are submitted once more"
                 )
             return
-        aside = beside(self.path, "rescued")
+        aside = _beside(self.path, "rescued")
         what = "replaced" if named else "deleted"
         self.displaced = (
             f"the ledger {self.path} was {what} while this run wrote to it; no call was made after that, and all that "
@@ -202,10 +247,10 @@ class LedgerFile:
 
     def _move_to(self, aside: Path) -> None:
         """Copy the whole file and write on there."""
-        fd = open_regular(aside)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fd = _open_regular(aside)
+        lock(fd)
         for start in range(0, self._size, _COPY_BYTES):
-            write_all(fd, os.pread(self._fd, min(_COPY_BYTES, self._size - start), start))
+            _write_all(fd, os.pread(self._fd, min(_COPY_BYTES, self._size - start), start))
         os.fsync(fd)
         os.close(self._fd)
         self._fd, self.path = fd, aside
@@ -213,7 +258,7 @@ class LedgerFile:
     def _stopped(self, exc: OSError) -> StoppedError:
         return StoppedError(
             f"the ledger {self.path} cannot be written: {exc.strerror}; no call was made after that. "
-            "Mend it and run the same command again"
+            "Fix that and run the same command again"
         )
 
     def close(self) -> None:
@@ -225,32 +270,3 @@ class LedgerFile:
                 os.ftruncate(self._fd, os.fstat(self._fd).st_size)
         os.close(self._fd)
         self._fd, self._is_ours = -1, False
-
-
-def _holder(path: Path) -> str:
-    """Name the run that holds the lock, from its own first line."""
-    try:
-        book = read_book(path)
-    except (LedgerError, OSError):
-        return "another process"
-    if not book.runs or book.last_end is not None:
-        return "another process"
-    run = book.runs[-1]
-    return f"run {run.run} ({run.holder}, since {run.at})"
-
-
-def holding_run(path: Path, book: LedgerState) -> str:
-    """Name the run that has the ledger and writes to it; empty where none does. `book` was just read from the file.
-
-    The lock is asked for only where the last run has no end, and shared, so that it is given back before a run that
-    starts at the same moment is likely to meet it. Raises OSError.
-    """
-    if not book.runs or book.last_end is not None:
-        return ""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            run = book.runs[-1]
-            return f"run {run.run} ({run.holder}, since {run.at})"
-    return ""

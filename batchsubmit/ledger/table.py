@@ -8,9 +8,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
+from batchsubmit.errors import StoppedError
+
 Value: TypeAlias = str | int | bool | list[str] | list[int]
 Item: TypeAlias = dict[str, Value]
 """The attributes of one item, without its address. `version` counts its writes and is the table's own."""
+
+
+def version_of(item: Item | None) -> int:
+    """The version that a write to this item follows; 0 where there is none."""
+    return int(str(item["version"])) if item else 0
 
 
 class Address(NamedTuple):
@@ -37,8 +44,12 @@ class ConflictError(Exception):
         self.item = item
 
 
+class MissingTableError(StoppedError):
+    """There is no such table, or not any more."""
+
+
 class Table(Protocol):
-    """Versioned items. Raises StoppedError where the table can no longer be relied on."""
+    """Versioned items. All raise StoppedError where the table can no longer be relied on."""
 
     async def get(self, address: Address) -> Item | None:
         """Read an item as it is now."""
@@ -74,7 +85,7 @@ class MemoryTable:
     async def write(self, address: Address, follows: int, change: Change) -> None:
         """Change an item that has this version."""
         item = self.items.get(address)
-        if follows != (0 if item is None else item["version"]):
+        if follows != version_of(item):
             raise ConflictError(address, None if item is None else dict(item))
         after: Item = dict(item or {}) | dict(change.set)
         for name, values in change.append.items():

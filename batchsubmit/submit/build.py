@@ -11,7 +11,7 @@ from batchsubmit.cleanrooms.quotas import Quotas
 from batchsubmit.cleanrooms.reads import JobReads, Resources
 from batchsubmit.config import RateSettings, Settings
 from batchsubmit.core.source import Source
-from batchsubmit.ledger.claims import Claims
+from batchsubmit.ledger.base import Claims
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.slots import Durations, Slots
 from batchsubmit.submit.engine import Engine

@@ -16,8 +16,7 @@ from batchsubmit.core.jobs import Accepted, Denied, Job, OtherQuotaExceeded, Quo
 from batchsubmit.core.source import Delivery, Source
 from batchsubmit.core.states import Action, JobState
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import Taken
-from batchsubmit.ledger.claims import Claims, Held
+from batchsubmit.ledger.base import Claims, Taken
 from batchsubmit.log import get_logger
 from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
 from batchsubmit.submit.in_progress import InProgress
@@ -84,22 +83,22 @@ class JobRunner:
     async def carry(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """Claim a job, see it through, and let it go."""
         key, held = delivery.job.key, await self.claim(delivery.job.key)
-        if held == Held(Action.SUBMIT):
+        if held is Action.SUBMIT:
             with self.letting_go(key):
                 await self._submit(delivery, ticket, tasks)
             return
         with self._under_way.out_of_hand():
             self._slots.ended(ticket)
             self._holds.passed(ticket.membership)
-        if isinstance(held, Held):
+        if isinstance(held, Action):
             with self.letting_go(key):
-                await self._leave_or_look_up(delivery, held.action, tasks)
+                await self._leave_or_look_up(delivery, held, tasks)
         else:
             await self._come_back_later(delivery, held)
 
-    async def claim(self, key: str) -> Held | Taken | None:
+    async def claim(self, key: str) -> Action | Taken | None:
         """Take a job in hand; None where the ledger cannot be relied on, and the run stops."""
-        held: Held | Taken | None = None
+        held: Action | Taken | None = None
         with self._under_way.stopping_on_ledger_trouble():
             held = await self._engine_parts.claims.take(key)
         return held  # noqa: RET504 (mypy does not see that the block above may be left early)
@@ -110,7 +109,7 @@ class JobRunner:
         try:
             yield
         finally:
-            self._engine_parts.claims.let_go(key)
+            self._engine_parts.claims.release(key)
 
     async def find(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
         """Ask the service what became of a call without an answer."""
@@ -200,7 +199,7 @@ class JobRunner:
 
     async def _reject_kept(self) -> None:
         for delivery, refusal in self.denials.take():
-            if await self.claim(delivery.job.key) == Held(Action.SUBMIT):
+            if await self.claim(delivery.job.key) is Action.SUBMIT:
                 with self.letting_go(delivery.job.key):
                     await self._reject(delivery, refusal)
             else:
@@ -314,9 +313,9 @@ class UnknownJobs:
         while isinstance(held, Taken) and not self._stop.requested:
             await self._stop.pause(held.retry_after_seconds)
             held = await self._carrier.claim(state.job)
-        if isinstance(held, Held):
+        if isinstance(held, Action):
             with self._carrier.letting_go(state.job):
-                await self._settle_in_hand(state.job, held.action, request, tasks)
+                await self._settle_in_hand(state.job, held, request, tasks)
         else:
             reason = f"in the hands of {held.by}" if held else "the ledger cannot be relied on"
             self._under_way.undecided[state.job] = reason

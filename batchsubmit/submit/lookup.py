@@ -87,7 +87,7 @@ class Lookup:
 
         Raises StoppedError where the ledger can no longer be relied on.
         """
-        state = self._recorder.ledger.book.get(key)
+        state = self._recorder.ledger.state.get(key)
         if state is None or state.phase not in UNDECIDED:
             return Undecided("the ledger does not know of an attempt")
         now = self._recorder.clock.monotonic()
@@ -211,7 +211,7 @@ class Lookup:
             and (other.name, other.membership, other.trained_model)
             == (state.name, state.membership, state.trained_model)
             and other.job not in looked_up
-            for other in self._recorder.ledger.book.undecided()
+            for other in self._recorder.ledger.state.undecided()
         )
 
     async def _record_found(self, case: _Case) -> None:

@@ -99,7 +99,7 @@ class Poller:
 
     def follow(self, key: str) -> None:
         """Watch a job that the ledger knows to be submitted, and not to have ended; others are none of our business."""
-        state = self._recorder.ledger.book.get(key)
+        state = self._recorder.ledger.state.get(key)
         if state is None or state.phase is not Phase.SUBMITTED:
             return
         clock = self._recorder.clock
@@ -129,7 +129,7 @@ class Poller:
 
     def _recognise(self, strangers: set[str]) -> None:
         """Tell jobs that an earlier run of this ledger started from those of others."""
-        book = self._recorder.ledger.book
+        book = self._recorder.ledger.state
         for key in book.claims(strangers).values() if strangers else ():
             self.follow(key)
 

@@ -199,9 +199,9 @@ class Submitter:
         return Refused(**job.stamp(self._recorder.now()), code=code, cause=cause, attempt=attempt)
 
     def _has_doubts(self, job: Job) -> bool:
-        state = self._recorder.ledger.book.get(job.key)
+        state = self._recorder.ledger.state.get(job.key)
         return state is not None and state.doubts > 0
 
     def _last_attempt(self, job: Job) -> int:
-        state = self._recorder.ledger.book.get(job.key)
+        state = self._recorder.ledger.state.get(job.key)
         return state.attempt if state else 0

@@ -380,7 +380,7 @@ def test_a_service_that_does_not_tell_is_no_verdict(done: Program, sandbox: Sand
     ended = done.run("verify", LEDGER, "--repair")
     assert ended.status == STOPPED
     assert ended.stdout == ""
-    assert f"the ledger {LEDGER} could not be held against the service: {GET}" in ended.stderr
+    assert f"the ledger {LEDGER} could not be compared with the service: {GET}" in ended.stderr
     assert "AccessDenied" in ended.stderr
 
 

@@ -14,13 +14,11 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Duplicate, Event, Refused, RunEnded, RunStarted
 from batchsubmit.core.states import Phase
-from batchsubmit.ledger.base import Ledger, Mine, Taken
+from batchsubmit.ledger.base import Ledger, MemoryLedger, Mine, TableLocation, Taken
 from batchsubmit.ledger.codec import decode_line
 from batchsubmit.ledger.dynamodb import create_table, open_dynamodb
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.location import TableLocation
-from batchsubmit.ledger.memory import MemoryLedger
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.ledger.shared import open_shared
@@ -95,17 +93,17 @@ async def test_what_was_put_is_durable_once_it_was_awaited(opened: tuple[Ledger,
     assert lines() == [intent("a"), submitted("a")]
 
 
-async def test_the_book_has_an_event_at_once(opened: tuple[Ledger, Lines]) -> None:
+async def test_the_state_has_an_event_at_once(opened: tuple[Ledger, Lines]) -> None:
     """So that two tasks never decide on different knowledge."""
     ledger, _ = opened
     await ledger.claim("a")
     waiting = ledger.put(intent("a"))
-    state = ledger.book.get("a")
+    state = ledger.state.get("a")
     assert state is not None
     assert state.phase is Phase.INTENT
     await waiting
     ledger.note(submitted("a"))
-    state = ledger.book.get("a")
+    state = ledger.state.get("a")
     assert state is not None
     assert state.phase is Phase.SUBMITTED
 
@@ -182,34 +180,34 @@ async def test_runs_begin_and_end_in_the_ledger(opened: tuple[Ledger, Lines]) ->
     await ledger.put(started)
     await ledger.put(ended)
     assert lines() == [started, ended]
-    assert ledger.book.runs == [started]
-    assert ledger.book.last_end == ended
+    assert ledger.state.runs == [started]
+    assert ledger.state.last_end == ended
 
 
-async def test_a_job_in_hand_is_nobody_elses(opened: tuple[Ledger, Lines]) -> None:
+async def test_a_claimed_job_is_nobody_elses(opened: tuple[Ledger, Lines]) -> None:
     """Not even of another task of the same process, as when a queue delivers a message twice."""
     ledger, _ = opened
     assert await ledger.claim("a") == Mine(None)
     assert ledger.holds("a")
     assert isinstance(await ledger.claim("a"), Taken)
-    ledger.let_go("a")
+    ledger.release("a")
     assert await ledger.claim("a") == Mine(None)
 
 
 async def test_a_claim_tells_where_the_job_stands(opened: tuple[Ledger, Lines]) -> None:
-    """What was put before it was let go counts, waited for or not."""
+    """What was put before it was released counts, waited for or not."""
     ledger, _ = opened
     await ledger.claim("a")
     await ledger.put(intent("a"))
     ledger.note(Refused(at=AT, job="a", membership="m", name="n", code="c", attempt=1))
-    ledger.let_go("a")
+    ledger.release("a")
     claim = await ledger.claim("a")
     assert isinstance(claim, Mine)
     assert claim.state is not None
     assert claim.state.phase is Phase.REFUSED
     await ledger.put(intent("a", attempt=2))
     await ledger.put(submitted("a", attempt=2))
-    ledger.let_go("a")
+    ledger.release("a")
     claim = await ledger.claim("a")
     assert isinstance(claim, Mine)
     assert claim.state is not None
@@ -242,7 +240,7 @@ async def test_many_tasks_may_write_at_once(opened: tuple[Ledger, Lines]) -> Non
     assert len(events) == 400
     for number in range(200):
         assert own(str(number), events) == [intent(str(number)), submitted(str(number))]
-    assert ledger.book.counts() == {Phase.SUBMITTED: 200}
+    assert ledger.state.counts() == {Phase.SUBMITTED: 200}
 
 
 async def test_a_file_is_whole_when_it_is_closed_and_is_read_back(tmp_path: Path) -> None:
@@ -252,7 +250,7 @@ async def test_a_file_is_whole_when_it_is_closed_and_is_read_back(tmp_path: Path
         await ledger.put(intent("a"))
         ledger.note(submitted("a"))
     async with open_ledger(path) as ledger:
-        assert ledger.book.counts() == {Phase.SUBMITTED: 1}
+        assert ledger.state.counts() == {Phase.SUBMITTED: 1}
     assert decoded(path.read_bytes()) == [intent("a"), submitted("a")]
 
 

@@ -18,20 +18,18 @@ from fleetwork import intent, submitted
 from batchsubmit.clock import SystemClock
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import LostJobError, Mine, Taken
+from batchsubmit.ledger.base import LostJobError, Mine, TableLocation, Taken
 from batchsubmit.ledger.dynamodb import (
     DynamoTable,
-    MissingTableError,
     create_table,
     may_pass,
     open_dynamodb,
     open_table,
 )
 from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.location import TableLocation
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.shared import SharedLedger, open_shared
-from batchsubmit.ledger.table import Address, Change
+from batchsubmit.ledger.table import Address, Change, MissingTableError
 
 REGION = "us-east-1"
 QUICK = LeaseTerms(lease_seconds=1.0, call_seconds=0.2)
@@ -174,7 +172,7 @@ async def test_workers_that_claim_the_same_jobs_never_share_one(proxy: Proxy) ->
                 if ledger.holds(key):
                     done[key] += 1
                     await ledger.put(submitted(key))
-            ledger.let_go(key)
+            ledger.release(key)
 
     async with new_table() as table, AsyncExitStack() as stack:
         ledgers = [await stack.enter_async_context(worker(table, f"w{number}")) for number in range(4)]

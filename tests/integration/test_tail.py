@@ -118,5 +118,5 @@ async def test_a_reader_takes_no_lock(ledger: Path) -> None:
     looking = tail.poll()
     next(looking)
     async with open_ledger(ledger) as writer:
-        assert len(writer.book) == 2
+        assert len(writer.state) == 2
     assert len(list(looking)) == 1

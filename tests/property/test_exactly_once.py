@@ -39,7 +39,7 @@ from batchsubmit.core.jobs import (
     Uncertain,
 )
 from batchsubmit.core.states import Phase, decide
-from batchsubmit.ledger.claims import Claims
+from batchsubmit.ledger.base import Claims
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.source import ManifestSource
@@ -169,7 +169,7 @@ class Process:
                 reader,
                 inventory.index,
                 batch="",
-                decision=lambda key: decide(ledger.book.get(key), retry_failed=retry_failed),
+                decision=lambda key: decide(ledger.state.get(key), retry_failed=retry_failed),
             ),
             engine_parts=EngineParts(
                 submitter=Submitter(
@@ -195,7 +195,7 @@ class Process:
             clock=clock,
             limits=Limits(in_hand=4, max_attempts=RETRY.max_attempts),
         )
-        await engine.run(ledger.book.undecided())
+        await engine.run(ledger.state.undecided())
 
     @property
     def is_over(self) -> bool:
@@ -350,7 +350,7 @@ class ExactlyOnce(RuleBasedStateMachine):
     def _settle_accounts(self) -> None:
         self.no_job_runs_twice()
         assert Counter(self.service.request_of.values()) == Counter(map(canonical, self.rows))
-        assert all(state.phase in {Phase.SUBMITTED, Phase.FINISHED} for state in self.ledger.book)
+        assert all(state.phase in {Phase.SUBMITTED, Phase.FINISHED} for state in self.ledger.state)
         recorded = [event.arn for event in self.ledger.events if isinstance(event, Submitted)]
         assert sorted(recorded) == sorted(self.service.key_of)
 

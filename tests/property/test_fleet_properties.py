@@ -178,7 +178,7 @@ async def work(world: World, worker: str, offset: float) -> None:
                                 await look_up(world, ledger, attempt)
                             else:
                                 await submit(world, ledger, worker, attempt + 1)
-                        ledger.let_go(KEY)
+                        ledger.release(KEY)
 
 
 async def submit(world: World, ledger: SharedLedger, worker: str, attempt: int) -> None:
@@ -279,10 +279,7 @@ async def play(world: World) -> None:
 def hold_sound(world: World) -> None:
     """The events make sense in their order, and say what is true."""
     events = events_in(world.table)
-    audit = Audit()
-    for number, event in enumerate(events, start=1):
-        audit.read(number, event)
-    assert not audit.faults
+    assert not Audit(events).faults
     assert sum(isinstance(event, Submitted) for event in events) == 1
     attempts = [event.attempt for event in events if isinstance(event, Intent)]
     assert attempts == sorted(set(attempts))

@@ -9,7 +9,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Event, Job, Outcome
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.source import Source
-from batchsubmit.ledger.file import SoleWriter
+from batchsubmit.ledger.base import SoleWriter
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.submit.build import EngineBuilder, EngineContext, RateGates
 from batchsubmit.submit.recorder import Recorder
@@ -42,12 +42,12 @@ class ForgetfulLedger(SoleWriter):
 
     def put(self, event: Event) -> Awaitable[None]:
         """Take an event in."""
-        self.book.apply(event)
+        self.state.apply(event)
         return _nothing()
 
     def note(self, event: Event) -> None:
         """Take an event in."""
-        self.book.apply(event)
+        self.state.apply(event)
 
 
 async def _nothing() -> None:

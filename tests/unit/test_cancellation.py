@@ -25,7 +25,7 @@ from batchsubmit.core.states import UNDECIDED, JobState, Phase
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.file import open_ledger
-from batchsubmit.ledger.read import read_book
+from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.storage import LedgerFile
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
@@ -72,7 +72,7 @@ class World:
     def state(self) -> JobState | None:
         """Where the ledger has the job, once all is written."""
         assert self.ledger.durable == len(self.ledger.events)
-        return self.ledger.book.get(JOB.key)
+        return self.ledger.state.get(JOB.key)
 
 
 def submitter(api: Any, ledger: Ledger, clock: Clock, stop: Stop, gate: RateGate | None = None) -> Submitter:  # noqa: ANN401 (a JobsApi)
@@ -172,7 +172,7 @@ def test_a_process_killed_at_any_moment_leaves_at_least_the_intent_of_what_was_a
             task.cancel()
             loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
             loop.run_until_complete(asyncio.sleep(1))
-            state = found.book.get(JOB.key)
+            state = found.state.get(JOB.key)
             assert len(world.service.jobs()) <= (state is not None)
             if state is not None and state.phase is Phase.SUBMITTED:
                 assert [job.arn for job in world.service.jobs()] == [state.arn]
@@ -236,7 +236,7 @@ async def _cancelled(task: "asyncio.Task[object]") -> None:
 def _found(path: Path) -> JobState | None:
     """What the next run finds."""
     assert path.read_bytes().endswith(b"\n")
-    return read_book(path).get(JOB.key)
+    return fold_ledger(path).get(JOB.key)
 
 
 async def test_cancelled_while_the_file_takes_the_intent_no_call_is_made(tmp_path: Path, disk: HeldDisk) -> None:
@@ -262,7 +262,7 @@ async def test_cancelled_at_the_rate_gate_no_call_is_made(tmp_path: Path) -> Non
         api, gate, clock = AnsweringApi(), RateGate(Pace(0.01)), SystemClock()
         assert await gate.admit()
         task = asyncio.ensure_future(submitter(api, ledger, clock, Stop(), gate).submit(JOB))
-        while ledger.book.get(JOB.key) is None:  # noqa: ASYNC110 (a deadline stands around it)
+        while ledger.state.get(JOB.key) is None:  # noqa: ASYNC110 (a deadline stands around it)
             await asyncio.sleep(0)
         await _cancelled(task)
         gate.close()

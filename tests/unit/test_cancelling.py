@@ -13,7 +13,7 @@ from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Finished, NotSent, Throttled, Uncertain
 from batchsubmit.core.states import JobState, Phase
-from batchsubmit.ledger.memory import MemoryLedger
+from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.submit.cancel import Canceller, Ends, Standing, chosen, look, standing

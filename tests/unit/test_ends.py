@@ -80,7 +80,7 @@ class Town:
             outcome = await MemoryCleanRooms(self.service).start(job)
             assert isinstance(outcome, Accepted)
             await ledger.put(Submitted(**stamp, arn=outcome.arn, attempt=1, via="start"))
-            ledger.let_go(job.key)
+            ledger.release(job.key)
         await ledger.flush()
 
     def finished(self) -> dict[str, str]:

@@ -31,8 +31,7 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.core.states import Phase, decide
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.claims import Claims
-from batchsubmit.ledger.memory import MemoryLedger
+from batchsubmit.ledger.base import Claims, MemoryLedger
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.source import ManifestSource
@@ -101,7 +100,7 @@ class BuiltEngine:
         catalog = JobReads(self.api, retry, sleep=self.stop.pause)
         slots = Slots(SlotSettings(min_poll_seconds=0.01, max_poll_seconds=0.02), Durations())
         engine = Engine(
-            source=ManifestSource(reader, index, batch="", decision=lambda key: decide(self.ledger.book.get(key))),
+            source=ManifestSource(reader, index, batch="", decision=lambda key: decide(self.ledger.state.get(key))),
             engine_parts=EngineParts(
                 submitter=Submitter(
                     api=self.api,
@@ -128,7 +127,7 @@ class BuiltEngine:
             clock=clock,
             limits=Limits(in_hand=self.concurrency, max_attempts=3, **limits),
         )
-        await asyncio.wait_for(engine.run(self.ledger.book.undecided()), 20)
+        await asyncio.wait_for(engine.run(self.ledger.state.undecided()), 20)
         return engine
 
     def _disturb(self, operation: str, name: str) -> Disturbance | None:
@@ -199,7 +198,7 @@ async def test_jobs_wait_for_slots_and_all_get_one() -> None:
     await works.run(both)
     assert sorted(works.on_service) == names(both)
     assert works.arns_agree
-    assert all(state.phase in {Phase.SUBMITTED, Phase.FINISHED} for state in works.ledger.book)
+    assert all(state.phase in {Phase.SUBMITTED, Phase.FINISHED} for state in works.ledger.state)
 
 
 async def test_a_full_membership_does_not_hold_up_another() -> None:
@@ -222,7 +221,7 @@ async def test_a_job_that_can_never_work_fails_alone() -> None:
     works.disturbances["job-3"] = [Disturbance(Rejected("ValidationException", "no"))]
     await works.run(rows(10))
     assert sorted(works.on_service) == names(row for row in rows(10) if row["name"] != "job-3")
-    assert works.ledger.book.counts() == {Phase.SUBMITTED: 9, Phase.FAILED: 1}
+    assert works.ledger.state.counts() == {Phase.SUBMITTED: 9, Phase.FAILED: 1}
     assert not works.stop.requested
 
 
@@ -243,7 +242,7 @@ async def test_a_job_whose_calls_never_bring_an_answer_fails_in_the_end() -> Non
     works.disturbances["job-0"] = [Disturbance(Uncertain("500"))] * 99
     await works.run(rows(1))
     assert works.starts == ["job-0"] * 3
-    assert works.ledger.book.counts() == {Phase.FAILED: 1}
+    assert works.ledger.state.counts() == {Phase.FAILED: 1}
 
 
 async def test_an_undecidable_job_stays_unknown_and_is_never_sent_again() -> None:
@@ -254,7 +253,7 @@ async def test_an_undecidable_job_stays_unknown_and_is_never_sent_again() -> Non
     works.disturbances["ListTrainedModelInferenceJobs"] = [forbidden] * 9
     engine = await works.run(rows(3))
     assert works.starts.count("job-0") == 1
-    assert works.ledger.book.counts() == {Phase.SUBMITTED: 2, Phase.UNKNOWN: 1}
+    assert works.ledger.state.counts() == {Phase.SUBMITTED: 2, Phase.UNKNOWN: 1}
     [reason] = engine.undecided.values()
     assert "AccessDenied" in reason
     await works.run(rows(3))
@@ -310,7 +309,7 @@ async def test_a_stop_lets_no_new_call_begin_and_awaits_those_under_way() -> Non
     await works.run(rows(100))
     assert 5 <= len(works.starts) <= 5 + 4
     assert works.arns_agree
-    assert not works.ledger.book.undecided()
+    assert not works.ledger.state.undecided()
     works.stop_after = None
     await works.run(rows(100))
     assert sorted(works.on_service) == names(rows(100))
@@ -338,7 +337,7 @@ async def test_jobs_that_are_denied_first_are_rejected_once_another_is_accepted(
         works.disturbances[f"job-{number}"] = [DENIED]
     await works.run(rows(16))
     assert not works.stop.requested
-    assert works.ledger.book.counts() == {Phase.FAILED: 15, Phase.SUBMITTED: 1}
+    assert works.ledger.state.counts() == {Phase.FAILED: 15, Phase.SUBMITTED: 1}
 
 
 async def test_an_acceptance_under_way_decides_before_a_run_stops_for_denials() -> None:
@@ -349,7 +348,7 @@ async def test_an_acceptance_under_way_decides_before_a_run_stops_for_denials() 
     works.slow = "job-0"
     await works.run([*rows(8), *rows(8, OTHER_MEMBERSHIP, "other")[1:]])
     assert not works.stop.requested
-    assert works.ledger.book.counts() == {Phase.FAILED: 14, Phase.SUBMITTED: 1}
+    assert works.ledger.state.counts() == {Phase.FAILED: 14, Phase.SUBMITTED: 1}
 
 
 async def test_a_run_that_stops_leaves_denied_jobs_as_new_as_before() -> None:
@@ -359,7 +358,7 @@ async def test_a_run_that_stops_leaves_denied_jobs_as_new_as_before() -> None:
     await works.run([*rows(1), *rows(1, OTHER_MEMBERSHIP, "other")])
     assert works.stop.reason is StopReason.DENIED
     assert "all of 2 jobs were denied" in works.stop.message
-    assert works.ledger.book.counts() == {Phase.REFUSED: 2}
+    assert works.ledger.state.counts() == {Phase.REFUSED: 2}
 
 
 async def test_a_source_without_end_does_not_stop_for_denials() -> None:
@@ -369,7 +368,7 @@ async def test_a_source_without_end_does_not_stop_for_denials() -> None:
         works.disturbances[f"job-{number}"] = [DENIED]
     await works.run(rows(30), is_endless=True)
     assert not works.stop.requested
-    assert works.ledger.book.counts() == {Phase.FAILED: 30}
+    assert works.ledger.state.counts() == {Phase.FAILED: 30}
 
 
 async def test_a_held_lane_touches_no_other_and_spends_no_attempts() -> None:

@@ -8,7 +8,7 @@ from conftest import EPOCH
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import RunEnded, RunStarted
 from batchsubmit.ledger.file import open_ledger
-from batchsubmit.ledger.read import read_book
+from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.storage import holding_run
 
 AT = timestamp(EPOCH)
@@ -28,16 +28,16 @@ async def test_a_run_that_writes_is_named(path: Path) -> None:
     """By its own first line."""
     async with open_ledger(path) as ledger:
         await ledger.put(STARTED)
-        assert holding_run(path, read_book(path)) == f"run run-1 (process 7 on host, since {AT})"
+        assert holding_run(path, fold_ledger(path)) == f"run run-1 (process 7 on host, since {AT})"
 
 
 async def test_a_run_that_died_holds_nothing(path: Path) -> None:
     """It has no last line, but the lock went with it; asking leaves the ledger to the next run."""
     async with open_ledger(path) as ledger:
         await ledger.put(STARTED)
-    assert holding_run(path, read_book(path)) == ""
+    assert holding_run(path, fold_ledger(path)) == ""
     async with open_ledger(path) as ledger:
-        assert len(ledger.book.runs) == 1
+        assert len(ledger.state.runs) == 1
 
 
 async def test_a_run_that_ended_is_not_asked_for_its_lock(path: Path) -> None:
@@ -45,4 +45,4 @@ async def test_a_run_that_ended_is_not_asked_for_its_lock(path: Path) -> None:
     async with open_ledger(path) as ledger:
         await ledger.put(STARTED)
         await ledger.put(ENDED)
-        assert holding_run(path, read_book(path)) == ""
+        assert holding_run(path, fold_ledger(path)) == ""

@@ -14,7 +14,6 @@ MAY_BE_SMALL = {
     "batchsubmit.__main__": "an entry point",
     "batchsubmit.cli.report": "a command",
     "batchsubmit.health.check": "the side of a seam that loads no server",
-    "batchsubmit.ledger.memory": "the in-memory side of a seam",
 }
 
 

@@ -53,7 +53,7 @@ async def test_what_another_worker_decided_is_recognised_and_not_kept(table: Mem
         await ledger.put(intent("done"))
         await ledger.put(submitted("done"))
         assert await second.standing(["done", "new"]) == [Action.NOTHING, Action.SUBMIT]
-        assert other.book.get("done") is None
+        assert other.state.get("done") is None
 
 
 async def test_what_was_left_open_is_to_be_looked_up_whoever_left_it(table: MemoryTable, clock: FakeClock) -> None:

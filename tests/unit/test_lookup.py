@@ -34,7 +34,7 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.memory import MemoryLedger
+from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.submit.lookup import Finding, Found, Lookup, NotThere, Undecided
 from batchsubmit.submit.recorder import Recorder
@@ -141,7 +141,7 @@ class Desk:
 
     def phase(self, job: Job = JOB) -> Phase:
         """Where the ledger has a job."""
-        state = self.ledger.book.get(job.key)
+        state = self.ledger.state.get(job.key)
         assert state is not None
         return state.phase
 
@@ -412,7 +412,7 @@ async def test_of_several_matches_the_oldest_is_ours_and_the_others_are_duplicat
     duplicates = [event for event in desk.events(Duplicate) if isinstance(event, Duplicate)]
     assert [event.arn for event in duplicates] == arns[1:]
     assert {event.of for event in duplicates} == {arns[0]}
-    state = desk.ledger.book.get(JOB.key)
+    state = desk.ledger.state.get(JOB.key)
     assert state is not None
     assert (state.arn, state.duplicates) == (arns[0], tuple(arns[1:]))
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from nights import Story, write_story
 
-from batchsubmit.core.jobs import Unrecognised
+from batchsubmit.core.jobs import Event, RunEnded, RunStarted, Unrecognised
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.codec import LineDamagedError, decode_entry
-from batchsubmit.ledger.read import read_entries
+from batchsubmit.ledger.read import by_time, read_entries
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_torn_or_damaged_last_line_is_left_out_with_a_word(ledger: Path, tail:
     assert words[0].startswith("line 5, the last one")
 
 
-def test_damage_in_the_middle_is_told_with_its_line(ledger: Path) -> None:
+def test_damage_in_the_middle_is_reported_with_its_line(ledger: Path) -> None:
     """A report over half a ledger would be a lie."""
     lines = ledger.read_bytes().splitlines(keepends=True)
     ledger.write_bytes(b"".join([lines[0], lines[1].replace(b'"a"', b'"b"'), *lines[2:]]))
@@ -76,3 +76,38 @@ def test_a_ledger_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
         list(read_entries(tmp_path / "none"))
     with pytest.raises(UsageError, match=r"cannot be read"):
         list(read_entries(tmp_path))
+
+
+def ordered(story: Story) -> list[str]:
+    """The story's events, in the table's order and then by time, each as its kind and its run or job."""
+    events: list[Event] = sorted(story.events, key=lambda event: not isinstance(event, RunStarted | RunEnded))
+    return [
+        f"{type(event).__name__} {event.run if isinstance(event, RunStarted | RunEnded) else event.name}"
+        for event in by_time(events)
+    ]
+
+
+def test_without_a_run_under_way_time_is_the_order() -> None:
+    """Runs and jobs as they came."""
+    story = Story()
+    story.run(0, "r1")
+    story.intent(1, "a")
+    story.end(2, "r1")
+    story.intent(3, "b")
+    assert ordered(story) == ["RunStarted r1", "Intent a", "RunEnded r1", "Intent b"]
+
+
+def test_the_last_run_under_way_is_the_one_that_is_shown() -> None:
+    """The end of another that began later does not end it, and what was done since counts for it."""
+    story = Story()
+    story.run(0, "dead")
+    story.intent(1, "a")
+    story.run(2, "open")
+    story.run(3, "short")
+    story.intent(4, "b")
+    story.end(5, "short")
+    story.intent(6, "c")
+    runs = [words for words in ordered(story) if words.startswith("Run")]
+    assert runs[-1] == "RunStarted open"
+    assert ordered(story)[-2:] == ["Intent b", "Intent c"]
+    assert ordered(story).index("Intent a") < ordered(story).index("RunStarted open") < ordered(story).index("Intent b")

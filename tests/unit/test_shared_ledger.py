@@ -54,7 +54,7 @@ class Fleet:
 
 @dataclass
 class Pair:
-    """Two workers, the first of which has a job in hand that may have been sent."""
+    """Two workers, the first of which has claimed a job that may have been sent."""
 
     fleet: Fleet
     first: SharedLedger
@@ -114,7 +114,7 @@ async def test_a_worker_that_wakes_up_may_not_go_on(pair: Pair) -> None:
     """Neither with its jobs nor, once it knows, with new ones."""
     await pair.first.claim("b")
     await pair.take_over()
-    with pytest.raises(LostJobError, match="in the hands of second"):
+    with pytest.raises(LostJobError, match="claimed by second"):
         await pair.first.put(intent("a", attempt=2))
     assert [type(event).__name__ for event in events_in(pair.fleet.table)] == ["Intent"]
     assert not pair.first.holds("a")
@@ -126,7 +126,7 @@ async def test_what_a_woken_worker_learned_is_written_down_all_the_same(pair: Pa
     await pair.first.put(submitted("a"))
     with pytest.raises(LostJobError):
         await pair.second.put(Absent(**MEMBERS, attempt=1))
-    pair.second.let_go("a")
+    pair.second.release("a")
     claim = await pair.second.claim("a")
     assert isinstance(claim, Mine)
     assert claim.state is not None
@@ -176,7 +176,7 @@ async def test_a_missed_renewal_is_trouble_until_one_arrives(pair: Pair) -> None
 
 
 async def test_a_lost_lease_is_told_also_to_a_worker_that_has_nothing_to_do() -> None:
-    """It need not wait for its next claim to learn that it must be started anew."""
+    """It need not wait for its next claim to learn that it must be started again."""
     table, clock, told = MemoryTable(), FakeClock(), asyncio.Event()
     opening = open_shared(table, "w", "process 1", clock=clock, terms=TERMS, seconds=clock.monotonic)
     async with opening as ledger:
@@ -194,7 +194,7 @@ async def test_one_end_is_written_once_whoever_sees_it(fleet: Fleet) -> None:
         await first.claim("a")
         await first.put(intent("a"))
         await first.put(submitted("a"))
-        first.let_go("a")
+        first.release("a")
         await first.flush()
         first.note(ended)
         second.note(ended)
@@ -224,7 +224,7 @@ async def test_the_jobs_of_a_worker_that_ended_well_are_free_at_once(fleet: Flee
 
 
 async def test_an_intent_needs_a_claim(fleet: Fleet) -> None:
-    """Nobody may send what he did not take in hand."""
+    """Nobody may send a job that he did not claim."""
     async with fleet.worker("first") as first:
         with pytest.raises(LostJobError, match="was not claimed"):
             await first.put(intent("a"))
@@ -232,7 +232,7 @@ async def test_an_intent_needs_a_claim(fleet: Fleet) -> None:
 
 
 async def test_one_arn_is_one_jobs(fleet: Fleet) -> None:
-    """A second one is told whose it is, and may then be unknown."""
+    """The second one learns whose it is, and may then be unknown."""
     async with fleet.worker("first") as first, fleet.worker("second") as second:
         for ledger, key in ((first, "a"), (second, "b")):
             await ledger.claim(key)
@@ -242,12 +242,12 @@ async def test_one_arn_is_one_jobs(fleet: Fleet) -> None:
             await first.put(submitted("a", arn="arn"))
         assert caught.value.owner == "b"
         await first.put(Unknown(**MEMBERS, reason="r", attempt=1))
-        state = first.book.get("a")
+        state = first.state.get("a")
         assert state is not None
         assert (state.phase, state.arn) == (Phase.UNKNOWN, "")
 
 
-async def test_only_jobs_in_hand_are_kept_in_memory(fleet: Fleet) -> None:
+async def test_only_claimed_jobs_are_kept_in_memory(fleet: Fleet) -> None:
     """A worker runs for ever."""
     async with fleet.worker("first") as first:
         for number in range(50):
@@ -255,25 +255,25 @@ async def test_only_jobs_in_hand_are_kept_in_memory(fleet: Fleet) -> None:
             await first.claim(key)
             await first.put(intent(key))
             await first.put(submitted(key))
-            first.let_go(key)
+            first.release(key)
         await first.flush()
-        assert len(first.book) == 0
-        assert repr(first).startswith("<SharedLedger 0 jobs in hand")
+        assert len(first.state) == 0
+        assert repr(first).startswith("<SharedLedger 0 jobs claimed")
 
 
 async def test_a_batch_keeps_all_it_saw(fleet: Fleet) -> None:
-    """It accounts for every row, also those that it only recalled."""
+    """It accounts for every row, also those that it only loaded."""
     async with fleet.worker("first") as first:
         await first.claim("a")
         await first.put(intent("a"))
         await first.put(submitted("a"))
     async with fleet.worker("second", keeps_all=True) as second:
-        await second.recall(["a", "b"])
+        await second.load(["a", "b"])
         await second.claim("b")
         await second.put(intent("b"))
-        second.let_go("b")
+        second.release("b")
         await second.flush()
-        assert second.book.counts() == {Phase.SUBMITTED: 1, Phase.INTENT: 1}
+        assert second.state.counts() == {Phase.SUBMITTED: 1, Phase.INTENT: 1}
 
 
 async def test_a_job_with_many_events_moves_them_to_pages(fleet: Fleet) -> None:
@@ -288,10 +288,7 @@ async def test_a_job_with_many_events_moves_them_to_pages(fleet: Fleet) -> None:
     assert len(str(fleet.table.items[Address("job#a", "job")])) < 2 * PAGE_CHARACTERS
     events = events_in(fleet.table)
     assert len(events) == 600
-    audit = Audit()
-    for number, event in enumerate(events):
-        audit.read(number, event)
-    assert not audit.faults
+    assert not Audit(events).faults
     assert [event.attempt for event in events] == sorted(event.attempt for event in events)
 
 

@@ -74,10 +74,7 @@ def finished(name: str = "a") -> Finished:
 
 def faults_of(*events: Event) -> list[str]:
     """What an audit of these lines finds."""
-    audit = Audit()
-    for number, event in enumerate(events, start=1):
-        audit.read(number, event)
-    return audit.faults
+    return Audit(events).faults
 
 
 SOUND: dict[str, list[JobEvent]] = {
@@ -167,9 +164,7 @@ def test_two_jobs_of_one_arn_are_told_at_the_second() -> None:
     assert fault == f"line 4: b: its ARN {arn} is already that of job {job_named('a').key}"
 
 
-def test_the_audit_s_book_is_that_of_any_reader() -> None:
-    """What is held against the service afterwards is the fold of all lines."""
-    audit = Audit()
-    for number, event in enumerate((intent("a"), submitted("a"), intent("b")), start=1):
-        audit.read(number, event)
-    assert {state.name: state.phase for state in audit.book} == {"a": Phase.SUBMITTED, "b": Phase.INTENT}
+def test_the_audit_s_state_is_that_of_any_reader() -> None:
+    """What is compared with the service afterwards is the fold of all lines."""
+    audit = Audit((intent("a"), submitted("a"), intent("b")))
+    assert {state.name: state.phase for state in audit.state} == {"a": Phase.SUBMITTED, "b": Phase.INTENT}

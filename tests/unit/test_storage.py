@@ -11,7 +11,7 @@ from batchsubmit.core.jobs import Event, Intent, RunEnded, RunStarted, Submitted
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.codec import decode_line, encode_line
-from batchsubmit.ledger.read import read_book
+from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.storage import LedgerFile
 
 AT = "2026-11-23T00:00:00.000000Z"
@@ -304,7 +304,7 @@ def test_a_ledger_can_be_read_while_another_writes_to_it(path: Path) -> None:
     file = LedgerFile(path)
     file.open()
     file.append(lines(intent("a")) + encode_line(submitted("a"))[:30])
-    assert [state.phase for state in read_book(path)] == [Phase.INTENT]
+    assert [state.phase for state in fold_ledger(path)] == [Phase.INTENT]
     file.close()
 
 

@@ -33,8 +33,7 @@ from batchsubmit.core.jobs import (
     Unknown,
 )
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import LostJobError
-from batchsubmit.ledger.memory import MemoryLedger
+from batchsubmit.ledger.base import LostJobError, MemoryLedger
 from batchsubmit.observers.counts import Tally
 from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings

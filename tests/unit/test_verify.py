@@ -31,11 +31,11 @@ from batchsubmit.core.jobs import (
     Unknown,
 )
 from batchsubmit.core.states import Action, decide
-from batchsubmit.ledger.memory import MemoryLedger
+from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.manifest.progress import NewRow, NewRows
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.verify import Audit, Discrepancy, Kind, Known, Verifier, unexplained
+from batchsubmit.verify import Audit, Discrepancy, Known, Mismatch, Verifier, unexplained
 
 LIST, GET = "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
 FORBIDDEN = Denied("AccessDeniedException", "not authorized")
@@ -100,13 +100,13 @@ class Bench:
         api = MemoryCleanRooms(self.service, disturb=self._disturb)
         catalog = JobReads(api, RetrySettings(), gate=Unpaced(Pace(0)), sleep=self.clock.sleep)
         known = Known(rows=rows or NewRows(), others=others, tag_jobs=tag_jobs)
-        verifier = Verifier(self.ledger.book, catalog, known, now=self.now())
+        verifier = Verifier(self.ledger.state, catalog, known, now=self.now())
         compared = await verifier.compare((timestamp(EPOCH), timestamp(EPOCH + timedelta(minutes=1))))
         self.later = compared.later
         return compared.discrepancies
 
     async def kinds(self, *, others: Collection[str] = ()) -> list[tuple[str, str, str]]:
-        """Kind, name and ARN of all that is wrong."""
+        """Mismatch, name and ARN of all that is wrong."""
         return [(str(each.kind), each.name, each.arn) for each in await self.compare(others=others)]
 
     def repair(self, found: Collection[Discrepancy]) -> None:
@@ -117,10 +117,7 @@ class Bench:
 
     def faults(self) -> list[str]:
         """What the ledger's own lines have wrong."""
-        audit = Audit()
-        for number, event in enumerate(self.ledger.events, start=1):
-            audit.read(number, event)
-        return audit.faults
+        return Audit(self.ledger.events).faults
 
     def now(self) -> str:
         """As a ledger writes it."""
@@ -153,7 +150,7 @@ async def test_an_arn_that_the_service_does_not_know_is_a_ghost(bench: Bench) ->
     await bench.accept(A)
     bench.submit(B, job_arn("nowhere"))
     [found] = await bench.compare()
-    assert (found.kind, found.job, found.arn, found.repair) == (Kind.GHOST, B.key, job_arn("nowhere"), None)
+    assert (found.kind, found.job, found.arn, found.repair) == (Mismatch.GHOST, B.key, job_arn("nowhere"), None)
     assert str(found) == f"ghost: b in membership {MEMBERSHIP}: {job_arn('nowhere')}"
 
 
@@ -169,7 +166,7 @@ async def test_an_arn_with_another_key_is_told(bench: Bench) -> None:
     [arn] = await bench.accept(A)
     bench.retag(arn, B.key)
     [found] = await bench.compare()
-    assert (found.kind, found.job, found.arn, found.repair) == (Kind.WRONG_KEY, A.key, arn, None)
+    assert (found.kind, found.job, found.arn, found.repair) == (Mismatch.WRONG_KEY, A.key, arn, None)
 
 
 async def test_an_untagged_job_is_taken_at_the_ledger_s_word(bench: Bench) -> None:
@@ -184,7 +181,7 @@ async def test_an_untagged_job_that_nobody_claims_is_nobody_s(bench: Bench) -> N
     await bench.start(A, tagged=False)
     await bench.start(job_named("a console user's"), tagged=False)
     [found] = await bench.compare()
-    assert (found.kind, found.arn, found.repair) == (Kind.UNKNOWN, "", None)
+    assert (found.kind, found.arn, found.repair) == (Mismatch.UNKNOWN, "", None)
 
 
 async def test_a_job_with_a_key_that_the_ledger_never_had_is_an_orphan(bench: Bench) -> None:
@@ -192,7 +189,7 @@ async def test_a_job_with_a_key_that_the_ledger_never_had_is_an_orphan(bench: Be
     await bench.accept(A)
     arn = await bench.start(B)
     [found] = await bench.compare()
-    assert (found.kind, found.job, found.name, found.arn) == (Kind.ORPHAN, B.key, "b", arn)
+    assert (found.kind, found.job, found.name, found.arn) == (Mismatch.ORPHAN, B.key, "b", arn)
     assert found.repair is None
 
 
@@ -229,7 +226,7 @@ async def test_an_orphan_of_a_call_that_the_ledger_knows_is_proven_submitted(
     if (event := after_intent(bench.now())) is not None:
         bench.ledger.note(event)
     found = await bench.compare()
-    assert [(each.kind, each.arn) for each in found] == [(Kind.ORPHAN, arn)]
+    assert [(each.kind, each.arn) for each in found] == [(Mismatch.ORPHAN, arn)]
     assert found[0].repair == Submitted(**A.stamp(bench.now()), arn=arn, attempt=1, via="lookup")
     bench.repair(found)
     assert await bench.compare() == []
@@ -241,7 +238,7 @@ async def test_a_second_job_with_the_key_of_a_submitted_one_is_a_duplicate(bench
     [arn] = await bench.accept(A)
     others = sorted([await bench.start(A), await bench.start(A)])
     found = await bench.compare()
-    assert [(each.kind, each.arn) for each in found] == [(Kind.DUPLICATE, other) for other in others]
+    assert [(each.kind, each.arn) for each in found] == [(Mismatch.DUPLICATE, other) for other in others]
     assert [each.repair for each in found] == [Duplicate(**A.stamp(bench.now()), arn=other, of=arn) for other in others]
     bench.repair(found)
     assert await bench.compare() == []
@@ -255,7 +252,10 @@ async def test_two_jobs_of_one_unknown_call_are_an_orphan_and_its_duplicate(benc
     bench.clock.seconds += 5
     second = await bench.start(A)
     found = await bench.compare()
-    assert [(each.kind, each.arn) for each in found] == [(Kind.ORPHAN, first), (Kind.DUPLICATE, second)]
+    assert [(each.kind, each.arn) for each in found] == [
+        (Mismatch.ORPHAN, first),
+        (Mismatch.DUPLICATE, second),
+    ]
     assert found[1].repair == Duplicate(**A.stamp(bench.now()), arn=second, of=first)
     bench.repair(found)
     assert await bench.compare() == []
@@ -269,8 +269,8 @@ async def test_an_unknown_job_that_the_service_does_not_show_stays_unknown(bench
     bench.ledger.note(Unknown(**B.stamp(bench.now()), reason="read time-out", attempt=1))
     found = await bench.compare()
     assert [(each.kind, each.name, each.repair) for each in found] == [
-        (Kind.UNKNOWN, "a", None),
-        (Kind.UNKNOWN, "b", None),
+        (Mismatch.UNKNOWN, "a", None),
+        (Mismatch.UNKNOWN, "b", None),
     ]
     assert "no such job" not in str(found[0])
     assert str(found[0]).endswith("so far; the next submit looks it up")
@@ -393,10 +393,10 @@ async def test_a_job_with_a_row_s_key_is_adopted_whenever_it_started(bench: Benc
     bench.clock.seconds = minutes * 60
     arn = await bench.start(B)
     [found] = await bench.compare(rows=ROWS)
-    assert (found.kind, found.arn) == (Kind.ORPHAN, arn)
+    assert (found.kind, found.arn) == (Mismatch.ORPHAN, arn)
     assert found.repair == Submitted(**B.stamp(bench.now()), arn=arn, attempt=0, via="lookup")
     bench.repair([found])
-    assert decide(bench.ledger.book.get(B.key)) is Action.NOTHING
+    assert decide(bench.ledger.state.get(B.key)) is Action.NOTHING
     assert await bench.compare() == []
     assert bench.faults() == []
 
@@ -415,7 +415,10 @@ async def test_two_jobs_of_one_lost_row_are_adopted_with_the_younger_as_duplicat
     bench.clock.seconds += 5
     second = await bench.start(B)
     found = await bench.compare(rows=ROWS)
-    assert [(each.kind, each.arn) for each in found] == [(Kind.ORPHAN, first), (Kind.DUPLICATE, second)]
+    assert [(each.kind, each.arn) for each in found] == [
+        (Mismatch.ORPHAN, first),
+        (Mismatch.DUPLICATE, second),
+    ]
     bench.repair(found)
     assert await bench.compare() == []
     assert bench.faults() == []
@@ -428,7 +431,7 @@ async def test_a_membership_that_only_rows_are_in_is_read_too(bench: Bench) -> N
     arn = await bench.start(far)
     rows = NewRows(by_key={far.key: NewRow(membership=OTHER_MEMBERSHIP, name="far", trained_model=far.trained_model)})
     [found] = await bench.compare(rows=rows)
-    assert (found.kind, found.membership, found.arn) == (Kind.ORPHAN, OTHER_MEMBERSHIP, arn)
+    assert (found.kind, found.membership, found.arn) == (Mismatch.ORPHAN, OTHER_MEMBERSHIP, arn)
     assert found.repair is not None
 
 
@@ -476,7 +479,7 @@ async def test_an_untagged_job_with_a_row_s_name_is_told_where_ours_carry_no_tag
     arn = await bench.start(B, tagged=False)
     assert await bench.compare(rows=ROWS) == []
     [found] = await bench.compare(rows=ROWS, tag_jobs=False)
-    assert (found.kind, found.job, found.arn, found.repair) == (Kind.ORPHAN, B.key, arn, None)
+    assert (found.kind, found.job, found.arn, found.repair) == (Mismatch.ORPHAN, B.key, arn, None)
     assert await bench.compare(rows=ROWS, tag_jobs=False, others={arn}) == []
 
 
@@ -501,7 +504,7 @@ async def test_what_a_run_has_under_way_is_explained_by_its_ledger(bench: Bench)
     found = await bench.compare()
     assert len(found) == 4
     bench.submit(B, arn)
-    assert [each.name for each in unexplained(found, bench.ledger.book)] == ["foreign"]
+    assert [each.name for each in unexplained(found, bench.ledger.state)] == ["foreign"]
 
 
 async def test_a_run_under_way_explains_no_ghost_and_no_duplicate(bench: Bench) -> None:
@@ -510,5 +513,5 @@ async def test_a_run_under_way_explains_no_ghost_and_no_duplicate(bench: Bench) 
     await bench.start(A)
     bench.service.call("TagResource", {"resourceArn": gone, "tags": {KEY_TAG: "someone-else-s"}})
     found = await bench.compare()
-    assert unexplained(found, bench.ledger.book) == found
-    assert {each.kind for each in found} == {Kind.DUPLICATE, Kind.WRONG_KEY}
+    assert unexplained(found, bench.ledger.state) == found
+    assert {each.kind for each in found} == {Mismatch.DUPLICATE, Mismatch.WRONG_KEY}

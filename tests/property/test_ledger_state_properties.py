@@ -1,4 +1,4 @@
-"""A book that packs decided jobs says of each job what the plain fold of its events says."""
+"""A ledger state that packs decided jobs says of each job what the plain fold of its events says."""
 
 import tracemalloc
 
@@ -64,20 +64,20 @@ def events(draw: st.DrawFn) -> JobEvent:
 
 
 @given(st.lists(events(), max_size=40))
-def test_a_book_is_the_fold_of_its_events(history: list[JobEvent]) -> None:
+def test_a_state_is_the_fold_of_its_events(history: list[JobEvent]) -> None:
     """Every job, every field, whatever can be packed and whatever cannot."""
-    book, plain = LedgerState(), dict[str, JobState]()
+    ledger, plain = LedgerState(), dict[str, JobState]()
     for event in history:
-        book.apply(event)
+        ledger.apply(event)
         plain[event.job] = fold(plain.get(event.job), event)
-    assert {key: book.get(key) for key in KEYS} == {key: plain.get(key) for key in KEYS}
-    assert {state.job: state for state in book} == plain
-    assert len(book) == len(plain)
-    assert book.counts() == {phase: sum(s.phase is phase for s in plain.values()) for phase in book.counts()}
-    assert sum(book.counts().values()) == len(plain)
-    assert {state.job for state in book.undecided()} == {s.job for s in plain.values() if s.phase in UNDECIDED}
+    assert {key: ledger.get(key) for key in KEYS} == {key: plain.get(key) for key in KEYS}
+    assert {state.job: state for state in ledger} == plain
+    assert len(ledger) == len(plain)
+    assert ledger.counts() == {phase: sum(s.phase is phase for s in plain.values()) for phase in ledger.counts()}
+    assert sum(ledger.counts().values()) == len(plain)
+    assert {state.job for state in ledger.undecided()} == {s.job for s in plain.values() if s.phase in UNDECIDED}
     claimed = {arn for state in plain.values() for arn in (state.arn, *state.duplicates)} & set(ARNS) - {""}
-    claims = book.claims(set(ARNS) - {""})
+    claims = ledger.claims(set(ARNS) - {""})
     assert claims.keys() == claimed
     assert all(arn in (plain[key].arn, *plain[key].duplicates) for arn, key in claims.items())
 
@@ -85,19 +85,19 @@ def test_a_book_is_the_fold_of_its_events(history: list[JobEvent]) -> None:
 @given(st.lists(events(), min_size=1, max_size=20), st.integers(0, 19))
 def test_an_intent_that_was_not_written_is_taken_back(history: list[JobEvent], at: int) -> None:
     """The job stands as it did before, packed or not, or is unknown again."""
-    book = LedgerState()
+    ledger = LedgerState()
     for event in history:
-        book.apply(event)
+        ledger.apply(event)
     job = history[at % len(history)].job
-    before = book.get(job)
+    before = ledger.get(job)
     intent = Intent(at=TIMES[0], job=job, membership="m", name="n", attempt=9, trained_model="model")
-    book.apply(intent)
-    assert book.get(job) != before
-    book.restore(job, before)
-    assert book.get(job) == before
-    book.restore(job, None)
-    assert book.get(job) is None
-    assert job not in {state.job for state in book}
+    ledger.apply(intent)
+    assert ledger.get(job) != before
+    ledger.restore(job, before)
+    assert ledger.get(job) == before
+    ledger.restore(job, None)
+    assert ledger.get(job) is None
+    assert job not in {state.job for state in ledger}
 
 
 def test_a_packed_state_keeps_every_field() -> None:
@@ -119,9 +119,9 @@ def test_a_packed_state_keeps_every_field() -> None:
         "duplicates": (),
     }
     assert set(values) == set(JobState.__struct_fields__)
-    state, book = JobState(**values), LedgerState()
-    book.restore(state.job, state)
-    assert book.get(state.job) == state
+    state, ledger = JobState(**values), LedgerState()
+    ledger.restore(state.job, state)
+    assert ledger.get(state.job) == state
 
 
 def test_an_arn_is_kept_letter_for_letter() -> None:
@@ -130,20 +130,20 @@ def test_an_arn_is_kept_letter_for_letter() -> None:
         state = JobState(
             job=KEYS[0], membership="m", name="n", phase=Phase.SUBMITTED, attempt=1, since=TIMES[1], arn=arn
         )
-        book = LedgerState()
-        book.restore(state.job, state)
-        assert book.get(state.job) == state
+        ledger = LedgerState()
+        ledger.restore(state.job, state)
+        assert ledger.get(state.job) == state
 
 
 def test_a_decided_job_takes_little_memory() -> None:
     """A million of them must fit beside all else; as objects they would take a gigabyte."""
     tracemalloc.start()
-    book = LedgerState()
+    ledger = LedgerState()
     for number in range(10_000):
         job = {"at": TIMES[0], "job": key_text(number.to_bytes(16, "big")), "membership": "m", "name": f"job-{number}"}
-        book.apply(Intent(**job, attempt=1, trained_model="model"))
-        book.apply(Submitted(**job, arn=f"arn:x/{number:08}{UUID[8:]}", attempt=1, via="start"))
+        ledger.apply(Intent(**job, attempt=1, trained_model="model"))
+        ledger.apply(Submitted(**job, arn=f"arn:x/{number:08}{UUID[8:]}", attempt=1, via="start"))
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(book) == 10_000
+    assert len(ledger) == 10_000
     assert taken < 10_000 * 320
