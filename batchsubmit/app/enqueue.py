@@ -163,7 +163,6 @@ class _Rows:
             body=json.dumps(job.request, separators=(",", ":")),
             attributes=text_attributes(**{KEY_ATTRIBUTE: job.key, BATCH_ATTRIBUTE: self._batch}),
             group=job.membership,
-            deduplication=job.key,
         )
 
 

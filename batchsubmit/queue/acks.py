@@ -20,6 +20,7 @@ from batchsubmit.config import WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
 from batchsubmit.queue.client import (
+    GONE_CODES,
     MOST_ENTRIES,
     Outgoing,
     QueueBusyError,
@@ -36,9 +37,6 @@ from batchsubmit.queue.settings import QueueAttributes
 
 _MOST_TRIES = 5
 _PAUSE_SECONDS = 0.2
-_GONE_CODES = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue"})
-"""The receipt is of an earlier delivery and has expired: the message is delivered again, or is deleted already."""
-
 _CONCURRENCY = 8
 _MOST_DELAY_SECONDS = 900
 """SQS: a new message is delayed by no more than this."""
@@ -162,7 +160,7 @@ class Acks:
         for (receipt, tries), code in zip(batch, failures, strict=True):
             if code is None:
                 self._counters.deleted += 1
-            elif code in _GONE_CODES or tries == _MOST_TRIES:
+            elif code in GONE_CODES or tries == _MOST_TRIES:
                 self._give_up(1, code)
             else:
                 self._log.info("queue.delete_again", code=code, attempt=tries)
@@ -175,14 +173,14 @@ class Acks:
         self._counters.delete_failures += count
         self._log.warning("queue.delete_failed", messages=count, reason=reason)
 
-    def should_renew(self, message: Message) -> bool:
-        """Whether a message is to be sent again before it is held: the queue would soon drop it."""
+    def is_aged(self, message: Message) -> bool:
+        """Whether the queue would soon drop a message that can be sent again."""
         return self._may_renew and is_old(message, self._attributes, self._now())
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
 
-    async def renew_at_limit(self, messages: Iterable[Message]) -> None:
+    async def renew(self, messages: Iterable[Message]) -> None:
         """Send messages again that cannot be held any longer, or make them visible. Raises QueueError.
 
         A FIFO queue would put a new message behind its group, so there it costs a receive instead.
@@ -305,15 +303,8 @@ def _dead_letter(message: Message, letter: DeadLetter) -> Outgoing:
 
 
 def _outgoing(message: Message, attributes: Any, *, delay: int = 0) -> Outgoing:  # noqa: ANN401 (SQS's dicts)
-    """The same message again. A FIFO queue needs another deduplication id, else SQS drops it as a repetition."""
-    return Outgoing(
-        id=message.id,
-        body=message.body,
-        attributes=attributes,
-        delay_seconds=delay,
-        group=message.group,
-        deduplication=message.id,
-    )
+    """The same message again. On a FIFO queue its id is the deduplication id: SQS drops a repetition of the old one."""
+    return Outgoing(id=message.id, body=message.body, attributes=attributes, delay_seconds=delay, group=message.group)
 
 
 def _remember(memory: dict[str, Any], message: str, value: object) -> None:

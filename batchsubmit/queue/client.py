@@ -5,8 +5,7 @@ of their entries failed. Nothing here knows what a message means.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,9 +18,8 @@ from botocore import exceptions as aws
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay
 from tenacity import wait_random_exponential as full_jitter
 
-from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, open_client
-from batchsubmit.config import AwsSettings
-from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES
+from batchsubmit.errors import StoppedError
 from batchsubmit.queue.message import Message
 from batchsubmit.queue.settings import QueueAttributes
 
@@ -132,20 +130,22 @@ class QueueCounters:
 
 
 MOST_ENTRIES = 10
+GONE_CODES = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue"})
+"""The receipt is of an earlier delivery and has expired: the message is delivered again, or is deleted already."""
+
 BATCH_BYTES = 1 << 18
 """256 KiB: what every SQS takes. Queues of 2025 and later take 1 MiB, which saves no calls at the size of a request."""
 
 LONG_POLL_SECONDS = 20
 _PATIENCE_SECONDS = 60.0
 _LONGEST_PAUSE_SECONDS = 5.0
-_URL = re.compile(r"https?://[^/]+(/.*)?/[\w.-]+")
 _REGION_IN_URL = re.compile(r"https://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.amazonaws\.com")
 _SYSTEM_ATTRIBUTES = ["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """One message to be sent; `id` is the caller's own name for it.
+    """One message to be sent; `id` is its deduplication id.
 
     The group goes to queues of both kinds: it orders a FIFO queue, and makes a standard one fair (Amazon SQS Developer
     Guide, "Amazon SQS fair queues").
@@ -156,7 +156,6 @@ class Outgoing:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     delay_seconds: int = 0
     group: str = ""
-    deduplication: str = ""
 
     @property
     def size(self) -> int:
@@ -175,7 +174,7 @@ class Outgoing:
         if self.group:
             entry["MessageGroupId"] = self.group
         if is_fifo:
-            entry["MessageDeduplicationId"] = self.deduplication
+            entry["MessageDeduplicationId"] = self.id
         elif self.delay_seconds:
             entry["DelaySeconds"] = self.delay_seconds
         return entry
@@ -346,17 +345,3 @@ class ReachedQueue:
     attributes: QueueAttributes
     dead_letters: Queue | None
     counters: QueueCounters
-
-
-@asynccontextmanager
-async def open_queue(url: str, settings: AwsSettings, *, region: str, counters: QueueCounters) -> AsyncIterator[Queue]:
-    """Open a client on a queue. Raises UsageError where the URL or the AWS configuration is wrong."""
-    if not _URL.fullmatch(url):
-        raise UsageError(f"{url}: is no queue URL; it looks like https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
-    async with open_client(
-        "sqs",
-        region=region_of(url) or region,
-        # A long poll is answered after its own time, however short the user's patience with other calls is.
-        timeouts=(settings.connect_timeout_seconds, max(settings.read_timeout_seconds, LONG_POLL_SECONDS + 10)),
-    ) as client:
-        yield Queue(client, url, counters)

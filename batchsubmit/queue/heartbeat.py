@@ -11,14 +11,12 @@ from contextlib import suppress
 import structlog
 
 from batchsubmit.core.states import Action
-from batchsubmit.queue.client import QueueBusyError, tens
+from batchsubmit.queue.client import GONE_CODES, QueueBusyError, tens
 from batchsubmit.queue.held import HeldJob, HeldMessage, HeldStatus
 from batchsubmit.queue.open import QueueParts
 from batchsubmit.queue.settings import overdue
 
-_GONE_CODES = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue"})
-_MOST_RECHECK_SECONDS = 5.0
-_LEAST_PAUSE_SECONDS = 0.1
+_MOST_PAUSE_SECONDS = 5.0
 _BACKLOG_SECONDS = 300.0
 _RETURNED = {
     HeldStatus.UNKNOWN: "message.undecided",
@@ -38,7 +36,8 @@ class Heartbeat:
         self._on_change = on_change
         self._wake = asyncio.Event()
         self._closing = False
-        self._recheck_seconds = min(_MOST_RECHECK_SECONDS, parts.held.visibility_seconds / 4)
+        # Messages are extended when a third of their time is left: half of that third is soon enough.
+        self._pause_seconds = min(_MOST_PAUSE_SECONDS, parts.held.visibility_seconds / 6)
         self._recheck_at = 0.0
         self._backlog_at = parts.clock.monotonic()
         self._deleted = parts.counters.deleted
@@ -58,21 +57,17 @@ class Heartbeat:
         while not self._closing:
             self._wake.clear()  # a wake from here on is for the next turn
             await self._extend()
-            await self._return_at_limit()
             await self._return_undecided()
+            await self._renew_ending()
             await self._recheck()
             await self._check_backlog()
             await self._pause()
 
     async def _pause(self) -> None:
-        """Sleep until something is due; without anything held, until something is received."""
-        due_at = self._held.next_due()
-        if self._parts.manifests or self._held.with_status(HeldStatus.DUPLICATE):
-            due_at = min(self._recheck_at, self._recheck_at if due_at is None else due_at)
-        wait = None if due_at is None else max(due_at - self._parts.clock.monotonic(), _LEAST_PAUSE_SECONDS)
+        """Sleep for a while; without anything held, until something is received."""
         if not self._closing:
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(self._pause_seconds if len(self._held) or self._parts.manifests else None):
                     await self._wake.wait()
 
     async def _extend(self) -> None:
@@ -91,21 +86,21 @@ class Heartbeat:
             if code is None:
                 counters.extended += 1
                 held.hidden_until = at + seconds
-            elif code in _GONE_CODES:
+            elif code in GONE_CODES:
                 counters.lost += 1
                 self._held.lose(held)
                 self._log.warning("message.lost", message=held.message.id, code=code)
             else:
                 counters.extension_failures += 1
 
-    async def _return_at_limit(self) -> None:
-        """Send again what waits and can hardly be held longer; what is under way stays to its end."""
-        ending = self._held.at_limit(self._parts.clock.monotonic())
+    async def _renew_ending(self) -> None:
+        """Send again what waits and can hardly be held or kept longer; what is under way stays to its end."""
+        ending = self._held.ending(self._parts.clock.monotonic(), self._acks.is_aged)
         if ending:
             self._log.info("queue.limit_reached", messages=len(ending))
             for each in ending:
                 self._held.lose(each)
-            await self._acks.renew_at_limit([each.message for each in ending])
+            await self._acks.renew([each.message for each in ending])
 
     async def _return_undecided(self) -> None:
         """Return for long what can be neither sent nor decided now: it is tried again when it comes again.
@@ -134,7 +129,7 @@ class Heartbeat:
             if job.status is HeldStatus.DUPLICATE:
                 self._go_on(job, action)
         await self._recheck_manifests()
-        self._recheck_at = self._parts.clock.monotonic() + self._recheck_seconds
+        self._recheck_at = self._parts.clock.monotonic() + self._pause_seconds
 
     def _go_on(self, job: HeldJob, action: Action) -> None:
         if action not in {Action.SUBMIT, Action.LOOK_UP}:

@@ -5,6 +5,7 @@ kept with the one job, and all are deleted once it is decided.
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
@@ -156,21 +157,14 @@ class HeldJobs:
         timed = ((each, int(min(self.visibility_seconds, most))) for each, most in allowed)
         return [(each, seconds) for each, seconds in timed if seconds >= 1 and now + seconds > each.hidden_until]
 
-    def at_limit(self, now: float) -> list[HeldMessage]:
-        """Give the messages that waiting jobs should hand back now, since they can hardly be held any longer.
+    def ending(self, now: float, is_aged: Callable[[Message], bool]) -> list[HeldMessage]:
+        """Give the messages that can hardly be held any longer, or that the queue would soon drop.
 
         Those of a job that is with the engine are kept to its end, and counted until SQS may deliver them again.
         """
-        ending = [each for each in self._messages.values() if now >= each.received_at + LIMIT_SECONDS - self._margin]
+        limit = LIMIT_SECONDS - self._margin
+        ending = [each for each in self._messages.values() if now >= each.received_at + limit or is_aged(each.message)]
         for each in ending:
             if each.job.status is HeldStatus.TAKEN and now >= each.received_at + LIMIT_SECONDS:
                 del self._messages[each.message.id]
         return [each for each in ending if each.job.status is not HeldStatus.TAKEN]
-
-    def next_due(self) -> float | None:
-        """When something is due next, if anything is held."""
-        return min(map(self._due_at, self._messages.values()), default=None)
-
-    def _due_at(self, held: HeldMessage) -> float:
-        extend_at = held.hidden_until - self.visibility_seconds * _LEAST_LEFT
-        return min(extend_at, held.received_at + LIMIT_SECONDS - self._margin)

@@ -1,32 +1,39 @@
 """Opens a queue, and puts together the parts that one queue source is made of."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from batchsubmit.aws import open_client
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.queue.acks import Acks, QueueLedger
 from batchsubmit.queue.client import (
+    LONG_POLL_SECONDS,
     Queue,
     QueueBusyError,
     QueueCounters,
     QueueError,
     QueueGoneError,
     ReachedQueue,
-    open_queue,
+    region_of,
 )
 from batchsubmit.queue.held import HeldJobs
 from batchsubmit.queue.manifest_message import ManifestMessage
 from batchsubmit.queue.settings import QueueAttributes, advice
+
+_URL = re.compile(r"https?://[^/]+(/.*)?/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueParts:
     """What receiver, heartbeat and source share; `manifests` are those whose rows are being submitted, by key."""
 
-    reached: ReachedQueue
+    queue: Queue
+    attributes: QueueAttributes
+    counters: QueueCounters
     settings: Settings
     region: str
     ledger: QueueLedger
@@ -35,23 +42,15 @@ class QueueParts:
     acks: Acks
     manifests: dict[str, ManifestMessage] = field(default_factory=dict)
 
-    @property
-    def queue(self) -> Queue:
-        """The queue itself."""
-        return self.reached.queue
-
-    @property
-    def counters(self) -> QueueCounters:
-        """Its counters."""
-        return self.reached.counters
-
 
 def make_parts(
     reached: ReachedQueue, settings: Settings, *, region: str, ledger: QueueLedger, clock: Clock
 ) -> QueueParts:
     """Put the parts together."""
     return QueueParts(
-        reached=reached,
+        queue=reached.queue,
+        attributes=reached.attributes,
+        counters=reached.counters,
         settings=settings,
         region=region,
         ledger=ledger,
@@ -65,36 +64,41 @@ def make_parts(
 async def open_reached(url: str, settings: Settings, *, region: str) -> AsyncIterator[tuple[ReachedQueue, list[str]]]:
     """Open a queue; gives it with the advice on its settings.
 
-    Raises UsageError where there is no such queue, StoppedError where it cannot be reached or used.
+    Raises UsageError where URL or AWS configuration are wrong or there is no such queue, StoppedError where it cannot
+    be reached or used.
     """
-    counters = QueueCounters()
-    async with open_queue(url, settings.aws, region=region, counters=counters) as queue:
+    if not _URL.fullmatch(url):
+        raise UsageError(f"{url}: is no queue URL; it looks like https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
+    aws = settings.aws
+    # A long poll is answered after its own time, however short the user's patience with other calls is.
+    timeouts = (aws.connect_timeout_seconds, max(aws.read_timeout_seconds, LONG_POLL_SECONDS + 10))
+    async with open_client("sqs", region=region_of(url) or region, timeouts=timeouts) as client:
+        counters = QueueCounters()
+        queue = Queue(client, url, counters)
         try:
             attributes = await queue.attributes()
         except QueueGoneError as exc:
             raise UsageError(str(exc)) from exc
         except QueueBusyError as exc:
             raise StoppedError(f"the queue cannot be reached: {exc}") from exc
-        dead_letters = await _reach_dead_letters(queue, attributes)
-        words = [dead_letters] if isinstance(dead_letters, str) else []
-        visibility = settings.worker.visibility_timeout_seconds
-        found, its_attributes = (None, None) if isinstance(dead_letters, str) else dead_letters
-        words += advice(attributes, visibility_seconds=visibility, dead_letters=its_attributes)
-        yield ReachedQueue(queue=queue, attributes=attributes, dead_letters=found, counters=counters), words
+        dead_letters, words = await _reach_dead_letters(queue, attributes, settings.worker.visibility_timeout_seconds)
+        yield ReachedQueue(queue=queue, attributes=attributes, dead_letters=dead_letters, counters=counters), words
 
 
 async def _reach_dead_letters(
-    queue: Queue, attributes: QueueAttributes
-) -> tuple[Queue | None, QueueAttributes | None] | str:
-    """Find the dead-letter queue, if one is configured; gives a sentence where it cannot be reached."""
-    arn = attributes.dead_letter_arn
-    if not arn:
-        return None, None
-    try:
-        found = await queue.dead_letter_queue(arn)
-        return found, await found.attributes()
-    except (QueueBusyError, QueueError) as exc:
-        return (
-            f"the dead-letter queue {arn} cannot be reached ({exc}); messages that can never work are left to the "
-            "redrive policy"
-        )
+    queue: Queue, attributes: QueueAttributes, visibility_seconds: int
+) -> tuple[Queue | None, list[str]]:
+    """Find the dead-letter queue, if one is configured; gives it with the advice on both queues' settings."""
+    found, its_attributes, words = None, None, []
+    if attributes.dead_letter_arn:
+        try:
+            found = await queue.dead_letter_queue(attributes.dead_letter_arn)
+            its_attributes = await found.attributes()
+        except (QueueBusyError, QueueError) as exc:
+            found = None
+            words.append(
+                f"the dead-letter queue {attributes.dead_letter_arn} cannot be reached ({exc}); messages that can "
+                "never work are left to the redrive policy"
+            )
+    words += advice(attributes, visibility_seconds=visibility_seconds, dead_letters=its_attributes)
+    return found, words

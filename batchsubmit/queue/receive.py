@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import structlog
 
+from batchsubmit.core.jobs import Job
 from batchsubmit.core.states import Action
 from batchsubmit.manifest.file import FetchError
-from batchsubmit.queue.acks import Return
 from batchsubmit.queue.client import MOST_ENTRIES, QueueBusyError
 from batchsubmit.queue.held import HeldJob, HeldStatus
 from batchsubmit.queue.manifest_message import ManifestMessage, open_manifests
@@ -64,7 +64,7 @@ class Receiver:
             async with asyncio.timeout(_EXCHANGE_SECONDS):
                 await self._wake.wait()
         except TimeoutError:
-            if not self._parts.reached.attributes.is_fifo:  # a message that goes back there blocks all of its group
+            if not self._parts.attributes.is_fifo:  # a message that goes back there blocks all of its group
                 jobs = self._held.last_of_fullest(MOST_ENTRIES)
                 await self._acks.hide([each for job in jobs for each in self._held.drop(job)], longest=False)
 
@@ -102,17 +102,13 @@ class Receiver:
                 case Nothing():
                     self._acks.delete(message)
         actions = await self._parts.ledger.actions([request.job.key for _, request in requests])
-        aged = [
-            Return(message, 0, renew=True)
-            for (message, request), action in zip(requests, actions, strict=True)
-            if not self._place(message, request, action, at)
-        ]
-        await self._acks.give_back(aged)
+        for (message, request), action in zip(requests, actions, strict=True):
+            self._place(message, request.job, action, at)
         self._on_change()
 
-    def _place(self, message: Message, request: Request, action: Action, at: float) -> bool:
-        """Hold a job, or acknowledge one that is decided; False where the message is to be sent again instead."""
-        job, held = request.job, self._held.get(request.job.key)
+    def _place(self, message: Message, job: Job, action: Action, at: float) -> None:
+        """Hold a job, or acknowledge one that is decided."""
+        held = self._held.get(job.key)
         if held is not None:
             self._parts.counters.copies += message.id not in held.messages
             self._held.add(held, message, at)
@@ -120,14 +116,11 @@ class Receiver:
             self._parts.counters.recognised += 1
             self._log.info("message.recognised", job=job.key, message=message.id)
             self._acks.delete(message)
-        elif action is Action.SUBMIT and self._acks.should_renew(message):
-            return False
         else:
             held = HeldJob(job.key, job.membership, job)
             self._held.add(held, message, at)
             # Where the service has a job that is to be looked up, its slot is taken already: find out soon.
             self._held.put_in_lane(held, first=action is Action.LOOK_UP)
-        return True
 
     async def _open(self, pointer: Pointer, message: Message, at: float) -> None:
         """Open the manifests of a pointer, or hold its message with those of the manifests that are open."""

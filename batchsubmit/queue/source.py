@@ -11,6 +11,7 @@ from batchsubmit.core.jobs import Job
 from batchsubmit.core.source import Delivery
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
+from batchsubmit.manifest.source import ManifestDelivery
 from batchsubmit.queue.heartbeat import Heartbeat
 from batchsubmit.queue.held import HeldJob, HeldStatus
 from batchsubmit.queue.manifest_message import ManifestMessage
@@ -217,7 +218,7 @@ class _MessageDelivery:
 class _RowDelivery:
     """The job of one row of a manifest that a message points to."""
 
-    def __init__(self, source: SqsSource, manifest: ManifestMessage, row: Delivery) -> None:
+    def __init__(self, source: SqsSource, manifest: ManifestMessage, row: ManifestDelivery) -> None:
         self.job = row.job
         self._source = source
         self._manifest = manifest
@@ -225,20 +226,15 @@ class _RowDelivery:
 
     def done(self) -> None:
         """The manifest's message is deleted once all rows are decided."""
-        self._row.done()
-        self._end()
-        self._source.decided(self.job.key)
+        self._end(self._row.done)
 
     def failed(self) -> None:
         """The same."""
-        self._row.failed()
-        self._end()
-        self._source.decided(self.job.key)
+        self._end(self._row.failed)
 
     def released(self) -> None:
         """Back to the head of its lane."""
-        self._row.released()
-        self._end()
+        self._end(self._row.released)
 
     def held(self) -> None:
         """Back to the head of its lane, which is not taken from for a while."""
@@ -252,20 +248,14 @@ class _RowDelivery:
     def put_aside(self) -> Callable[[], None]:
         """Keep the row; the manifest's message is held meanwhile."""
         put_back = self._row.put_aside()
-
-        def release() -> None:
-            if put_back is not None:
-                put_back()
-            self._end()
-
-        return release
+        return lambda: self._end(put_back)
 
     def left_unknown(self) -> None:
         """The manifest's message goes back for a long while, once its other rows are decided."""
-        self._row.left_unknown()
         self._manifest.has_unknown = True
-        self._end()
+        self._end(self._row.left_unknown)
 
-    def _end(self) -> None:
+    def _end(self, report: Callable[[], None]) -> None:
+        report()
         self._manifest.under_way -= 1
         self._source.let_go(self.job.key)

@@ -27,6 +27,11 @@ def due(held: HeldJobs, now: float) -> list[tuple[str, str, int]]:
     return [(each.message.id, each.message.receipt, seconds) for each, seconds in held.due(now)]
 
 
+def never(_: Message) -> bool:
+    """No message is aged."""
+    return False
+
+
 def extend(held: HeldJobs, now: float) -> list[int]:
     """Extend what is due; gives the seconds."""
     found = held.due(now)
@@ -39,7 +44,6 @@ def test_a_message_is_extended_once_a_third_of_its_time_is_left() -> None:
     """And then again as long after."""
     held = holding(300, "a")
     assert due(held, 199) == []
-    assert held.next_due() == 200
     assert due(held, 200) == [("a", "receipt", 300)]
     extend(held, 200)
     assert due(held, 399) == []
@@ -57,10 +61,18 @@ def test_the_limit_ends_it_in_time() -> None:
     """Nothing is extended beyond twelve hours, and what waits goes back before."""
     held = holding(300, "a")
     now = 0.0
-    while not held.at_limit(now):
+    while not held.ending(now, never):
         assert all(now + seconds <= LIMIT_SECONDS for seconds in extend(held, now))
         now += 60
     assert LIMIT_SECONDS - 300 <= now < LIMIT_SECONDS - 60
+
+
+def test_a_message_that_the_queue_would_soon_drop_is_not_held_on() -> None:
+    """Unless its job is with the engine, which ends it."""
+    held = holding(300, "old", "taken", "young")
+    job = held.next("m")
+    ending = held.ending(1, lambda message: message.id != "young")
+    assert (job.key, [each.message.id for each in ending]) == ("old", ["taken"])
 
 
 def test_what_is_with_the_engine_at_the_limit_is_kept_to_its_end() -> None:
@@ -68,9 +80,9 @@ def test_what_is_with_the_engine_at_the_limit_is_kept_to_its_end() -> None:
     held = holding(300, "a")
     job = held.next("m")
     assert job.status is HeldStatus.TAKEN
-    assert held.at_limit(LIMIT_SECONDS - 1) == []
+    assert held.ending(LIMIT_SECONDS - 1, never) == []
     assert len(held) == 1
-    assert held.at_limit(LIMIT_SECONDS) == []
+    assert held.ending(LIMIT_SECONDS, never) == []
     assert len(held) == 0
     assert [each.id for each in held.drop(job)] == ["a"]
 
@@ -87,7 +99,6 @@ def test_a_new_delivery_s_receipt_replaces_the_old_one() -> None:
     assert due(held, 1200) == [("a", "new", 300)]
     held.drop(job)
     assert len(held) == 0
-    assert held.next_due() is None
 
 
 @given(st.integers(1, 43_200), st.floats(0, 1e6), st.lists(st.floats(0.01, 5000), max_size=50))

@@ -83,11 +83,11 @@ def test_attributes_count_towards_the_size() -> None:
 
 def test_each_kind_of_queue_gets_the_members_that_it_takes() -> None:
     """The group goes to both; a deduplication id to FIFO queues only, a delay to standard ones only."""
-    message = Outgoing(id="1", body="b", group="g", deduplication="d", delay_seconds=9)
+    message = Outgoing(id="d", body="b", group="g", delay_seconds=9)
     common = {"Id": "0", "MessageBody": "b", "MessageGroupId": "g"}
     assert message.entry(0, is_fifo=False) == {**common, "DelaySeconds": 9}
     assert message.entry(0, is_fifo=True) == {**common, "MessageDeduplicationId": "d"}
-    assert Outgoing(id="1", body="b", deduplication="d").entry(0, is_fifo=False) == {"Id": "0", "MessageBody": "b"}
+    assert Outgoing(id="1", body="b").entry(0, is_fifo=False) == {"Id": "0", "MessageBody": "b"}
 
 
 def test_settings_are_read_from_a_queue_s_attributes() -> None:
