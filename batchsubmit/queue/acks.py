@@ -106,9 +106,12 @@ def hand_back(message: Message, *, queue: QueueAttributes, now: float) -> Return
 
 def is_old(message: Message, queue: QueueAttributes, now: float) -> bool:
     """Whether the queue might drop a message before it can have been held for as long as SQS allows."""
+    return 0 < message.sent_at < _old_before(queue, now)
+
+
+def _old_before(queue: QueueAttributes, now: float) -> float:
     kept = queue.retention_seconds
-    last = max(kept / 2, min(_AGED * kept, kept - LIMIT_SECONDS - _LEEWAY_SECONDS))
-    return message.sent_at > 0 and now - message.sent_at > last
+    return now - max(kept / 2, min(_AGED * kept, kept - LIMIT_SECONDS - _LEEWAY_SECONDS))
 
 
 class Acks:
@@ -173,9 +176,9 @@ class Acks:
         self._counters.delete_failures += count
         self._log.warning("queue.delete_failed", messages=count, reason=reason)
 
-    def is_aged(self, message: Message) -> bool:
-        """Whether the queue would soon drop a message that can be sent again."""
-        return self._may_renew and is_old(message, self._attributes, self._now())
+    def renews_before(self) -> float:
+        """Messages that were sent before this Unix time are to be sent again: the queue would soon drop them."""
+        return _old_before(self._attributes, self._now()) if self._may_renew else 0.0
 
     def _now(self) -> float:
         return self._clock.now().timestamp()

@@ -95,7 +95,7 @@ class Heartbeat:
 
     async def _renew_ending(self) -> None:
         """Send again what waits and can hardly be held or kept longer; what is under way stays to its end."""
-        ending = self._held.ending(self._parts.clock.monotonic(), self._acks.is_aged)
+        ending = self._held.ending(self._parts.clock.monotonic(), sent_before=self._acks.renews_before())
         if ending:
             self._log.info("queue.limit_reached", messages=len(ending))
             for each in ending:

@@ -5,7 +5,6 @@ kept with the one job, and all are deleted once it is decided.
 """
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
@@ -157,13 +156,17 @@ class HeldJobs:
         timed = ((each, int(min(self.visibility_seconds, most))) for each, most in allowed)
         return [(each, seconds) for each, seconds in timed if seconds >= 1 and now + seconds > each.hidden_until]
 
-    def ending(self, now: float, is_aged: Callable[[Message], bool]) -> list[HeldMessage]:
-        """Give the messages that can hardly be held any longer, or that the queue would soon drop.
+    def ending(self, now: float, *, sent_before: float) -> list[HeldMessage]:
+        """Give the messages that can hardly be held any longer, or that were sent before this Unix time.
 
         Those of a job that is with the engine are kept to its end, and counted until SQS may deliver them again.
         """
         limit = LIMIT_SECONDS - self._margin
-        ending = [each for each in self._messages.values() if now >= each.received_at + limit or is_aged(each.message)]
+        ending = [
+            each
+            for each in self._messages.values()
+            if now >= each.received_at + limit or 0 < each.message.sent_at < sent_before
+        ]
         for each in ending:
             if each.job.status is HeldStatus.TAKEN and now >= each.received_at + LIMIT_SECONDS:
                 del self._messages[each.message.id]

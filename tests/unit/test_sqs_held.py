@@ -27,11 +27,6 @@ def due(held: HeldJobs, now: float) -> list[tuple[str, str, int]]:
     return [(each.message.id, each.message.receipt, seconds) for each, seconds in held.due(now)]
 
 
-def never(_: Message) -> bool:
-    """No message is aged."""
-    return False
-
-
 def extend(held: HeldJobs, now: float) -> list[int]:
     """Extend what is due; gives the seconds."""
     found = held.due(now)
@@ -61,7 +56,7 @@ def test_the_limit_ends_it_in_time() -> None:
     """Nothing is extended beyond twelve hours, and what waits goes back before."""
     held = holding(300, "a")
     now = 0.0
-    while not held.ending(now, never):
+    while not held.ending(now, sent_before=0):
         assert all(now + seconds <= LIMIT_SECONDS for seconds in extend(held, now))
         now += 60
     assert LIMIT_SECONDS - 300 <= now < LIMIT_SECONDS - 60
@@ -69,10 +64,13 @@ def test_the_limit_ends_it_in_time() -> None:
 
 def test_a_message_that_the_queue_would_soon_drop_is_not_held_on() -> None:
     """Unless its job is with the engine, which ends it."""
-    held = holding(300, "old", "taken", "young")
-    job = held.next("m")
-    ending = held.ending(1, lambda message: message.id != "young")
-    assert (job.key, [each.message.id for each in ending]) == ("old", ["taken"])
+    held = holding(300)
+    for sent_at in (1, 2, 3):
+        job = HeldJob(f"sent at {sent_at}", lane="m")
+        held.add(job, Message(id=job.key, receipt="r", body="{}", sent_at=sent_at), 0)
+        held.put_in_lane(job)
+    held.next("m")
+    assert [each.message.id for each in held.ending(1, sent_before=3)] == ["sent at 2"]
 
 
 def test_what_is_with_the_engine_at_the_limit_is_kept_to_its_end() -> None:
@@ -80,9 +78,9 @@ def test_what_is_with_the_engine_at_the_limit_is_kept_to_its_end() -> None:
     held = holding(300, "a")
     job = held.next("m")
     assert job.status is HeldStatus.TAKEN
-    assert held.ending(LIMIT_SECONDS - 1, never) == []
+    assert held.ending(LIMIT_SECONDS - 1, sent_before=0) == []
     assert len(held) == 1
-    assert held.ending(LIMIT_SECONDS, never) == []
+    assert held.ending(LIMIT_SECONDS, sent_before=0) == []
     assert len(held) == 0
     assert [each.id for each in held.drop(job)] == ["a"]
 
