@@ -1,6 +1,6 @@
 """An SQS queue in memory, on the loop's clock: visibility, the 12-hour limit, receive counts, redrive and retention.
 
-Its methods are those of `sources.sqs.queue.Queue`, so that days of waiting can be tested in virtual time.
+Its methods are those of `queue.client.Queue`, so that days of waiting can be tested in virtual time.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from typing import Any
 
 from simulation.loop import EPOCH
 
-from batchsubmit.queue.held import LIMIT_SECONDS, Extension
+from batchsubmit.queue.client import Outgoing
+from batchsubmit.queue.held import LIMIT_SECONDS
 from batchsubmit.queue.message import Message
-from batchsubmit.queue.send import Outgoing
-from batchsubmit.queue.settings import Terms
+from batchsubmit.queue.settings import QueueAttributes
 
 
 @dataclass(slots=True, eq=False)
@@ -54,10 +54,10 @@ class MemorySqs:
         self.messages[name] = _Stored(name, body, attributes or {}, now, now + delay)
         self._arrived.set()
 
-    async def terms(self) -> Terms:
+    async def attributes(self) -> QueueAttributes:
         """Its settings."""
         arn = "arn:aws:sqs:us-east-1:111122223333:dead" if self.dead else ""
-        return Terms(
+        return QueueAttributes(
             retention_seconds=self.retention_seconds,
             most_receives=self.most_receives,
             dead_letter_arn=arn,
@@ -128,19 +128,19 @@ class MemorySqs:
         del self.messages[stored.id]
         return None
 
-    async def hide(self, extensions: Sequence[Extension]) -> list[str | None]:
+    async def hide(self, receipts: Sequence[tuple[str, int]]) -> list[str | None]:
         """Change the visibility of a batch."""
-        assert 0 < len(extensions) <= 10
+        assert 0 < len(receipts) <= 10
         self.calls += 1
-        return [self._hide(each) for each in extensions]
+        return [self._hide(receipt, seconds) for receipt, seconds in receipts]
 
-    def _hide(self, extension: Extension) -> str | None:
-        stored = self._by_receipt(extension.receipt)
+    def _hide(self, receipt: str, seconds: int) -> str | None:
+        stored = self._by_receipt(receipt)
         if stored is None or stored.visible_at <= _now():
             return "MessageNotInflight"
-        if _now() + extension.seconds > stored.received_at + LIMIT_SECONDS:
+        if _now() + seconds > stored.received_at + LIMIT_SECONDS:
             return "InvalidParameterValue"
-        stored.visible_at = _now() + extension.seconds
+        stored.visible_at = _now() + seconds
         self._arrived.set()
         return None
 

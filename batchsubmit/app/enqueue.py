@@ -20,12 +20,11 @@ from batchsubmit.errors import EXIT_DONE, EXIT_STOPPED, ManifestError, StoppedEr
 from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
 from batchsubmit.manifest.index import job_at
 from batchsubmit.manifest.rows import Problem, ProblemGroups, Reader
-from batchsubmit.queue.client import Queue, QueueBusyError
+from batchsubmit.queue.client import Outgoing, Queue, QueueBusyError, batches, text_attributes
 from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE
-from batchsubmit.queue.open import open_served
-from batchsubmit.queue.send import Outgoing, batches, text_attributes
+from batchsubmit.queue.open import open_reached
 from batchsubmit.queue.sent import SentJobs, open_sent
-from batchsubmit.queue.settings import Terms as QueueTerms
+from batchsubmit.queue.settings import QueueAttributes
 from batchsubmit.schema import RowWarning
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
@@ -88,9 +87,9 @@ async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary
             options.manifest, settings, region=options.region, terms=terms, is_stopped=lambda: stop.requested
         )
         _, reader, inventory = await stack.enter_async_context(checked)
-        served, _ = await stack.enter_async_context(open_served(options.url, settings, region=options.region))
+        served, _ = await stack.enter_async_context(open_reached(options.url, settings, region=options.region))
         rows = _Rows(reader, inventory, options.batch)
-        problems = inventory.problems or await asyncio.to_thread(rows.too_large, served.terms)
+        problems = inventory.problems or await asyncio.to_thread(rows.too_large, served.attributes)
         if problems:
             alike = inventory.alike if inventory.problems else ProblemGroups.of(problems)
             count = max(inventory.problem_count, len(problems))
@@ -133,7 +132,7 @@ class _Rows:
             if key not in sent:
                 yield self._message(self._job(number))
 
-    def too_large(self, terms: QueueTerms) -> list[Problem]:
+    def too_large(self, terms: QueueAttributes) -> list[Problem]:
         """Find the rows that are larger than the queue takes."""
         return [
             self._problem(number, size, terms.most_bytes)
@@ -164,7 +163,6 @@ class _Rows:
             body=json.dumps(job.request, separators=(",", ":")),
             attributes=text_attributes(**{KEY_ATTRIBUTE: job.key, BATCH_ATTRIBUTE: self._batch}),
             group=job.membership,
-            deduplication=job.key,
         )
 
 

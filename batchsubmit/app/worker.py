@@ -25,9 +25,9 @@ from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import Observer, bind_worker
-from batchsubmit.queue.client import LONG_POLL_SECONDS, region_of
+from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, region_of
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import ReachedQueue, make_parts, open_served
+from batchsubmit.queue.open import make_parts, open_reached
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 from batchsubmit.schema.arns import account_in
@@ -62,7 +62,7 @@ async def work(
     grace = ShutdownGrace(stop, settings.worker.grace_seconds)
     async with grace.for_everything(), AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
-        served, words = await stack.enter_async_context(open_served(url, settings, region=region))
+        served, words = await stack.enter_async_context(open_reached(url, settings, region=region))
         for word in words:
             advise(word)
         bind_worker(owner_name())
@@ -127,7 +127,7 @@ async def check(settings: Settings) -> list[str]:
     """Look whether the queue can be used; gives the advice on its settings. Raises UsageError, StoppedError."""
     url, region = queue_and_region(settings)
     Defaults(settings.defaults, RequestChecker()).refuse_moment()
-    async with open_served(url, settings, region=region) as (_, words):
+    async with open_reached(url, settings, region=region) as (_, words):
         return words
 
 
@@ -156,7 +156,7 @@ async def _serve(shop: "_WorkerContext", api: CleanRooms) -> None:
         checker, defaults=settings.defaults, batch=shop.batch, foreign_arns=settings.checks.foreign_arns
     )
     books = LedgerBooks(recorder)
-    site = make_parts(shop.served, settings, region=shop.region, books=books, clock=recorder.clock)
+    site = make_parts(shop.served, settings, region=shop.region, ledger=books, clock=recorder.clock)
 
     def give_up(exc: StoppedError) -> None:
         stop.request(StopReason.QUEUE, str(exc))

@@ -132,12 +132,12 @@ class LedgerBooks:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    async def standing(self, keys: Sequence[str]) -> Sequence[Action]:
+    async def actions(self, keys: Sequence[str]) -> Sequence[Action]:
         """Say for each key what may be done with the job."""
         states = await self._recorder.ledger.states(keys)
         return [decide(states.get(key)) for key in keys]
 
-    def standing_now(self, key: str) -> Action:
+    def action_now(self, key: str) -> Action:
         """Say the same of one."""
         return decide(self._recorder.ledger.state.get(key))
 

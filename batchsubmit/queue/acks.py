@@ -1,102 +1,86 @@
-"""Returns messages to their queue: visible at once, hidden for a while, or sent again in place of the old one.
+"""Ends what was received: deletes messages, returns them to their queue, or moves them to the dead-letter queue.
 
-Each receive counts towards `maxReceiveCount`, whatever came of it. So a message that has spent half of its receives, or
+A message is deleted only once the ledger has its job's decision durably; that is for the callers to see to.
+
+Each receive counts towards `maxReceiveCount`, whatever it led to. So a message that has spent half of its receives, or
 most of its time in the queue, is sent again as a new message before the old one is deleted. Both have one key: a crash
 between the two makes a redelivery, not a second job.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from typing import Any, Protocol
 
 import structlog
 
-from batchsubmit.queue.client import Queue, QueueBusyError, QueueCounters, QueueDeniedError, QueueError
-from batchsubmit.queue.held import LIMIT_SECONDS, Extension
-from batchsubmit.queue.message import Message
-from batchsubmit.queue.send import MOST_ENTRIES, Outgoing, batches
-from batchsubmit.queue.settings import Terms
+from batchsubmit.clock import Clock
+from batchsubmit.config import WorkerSettings
+from batchsubmit.core.jobs import JobRejected
+from batchsubmit.core.states import Action
+from batchsubmit.queue.client import (
+    GONE_CODES,
+    MOST_ENTRIES,
+    Outgoing,
+    QueueBusyError,
+    QueueDeniedError,
+    QueueError,
+    ReachedQueue,
+    batches,
+    tens,
+    text_attributes,
+)
+from batchsubmit.queue.held import LIMIT_SECONDS
+from batchsubmit.queue.message import DeadLetter, Message
+from batchsubmit.queue.settings import QueueAttributes
 
 _MOST_TRIES = 5
 _PAUSE_SECONDS = 0.2
-_GONE_CODES = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue"})
-"""The receipt is of an earlier delivery and has expired: the message is to be had again, or is deleted already."""
-
-
-class MessageDeletes:
-    """The messages that are to be deleted, and the loop that does it."""
-
-    def __init__(self, queue: Queue, counters: QueueCounters) -> None:
-        self._queue = queue
-        self._counters = counters
-        self._waiting: deque[tuple[str, int]] = deque()
-        self._wake = asyncio.Event()
-        self._closing = False
-        self._log = structlog.get_logger("batchsubmit").bind(queue=queue.url)
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def add(self, receipt: str) -> None:
-        """Delete a message soon."""
-        self._waiting.append((receipt, 1))
-        self._wake.set()
-
-    def close(self) -> None:
-        """Let `run` end once nothing is left."""
-        self._closing = True
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Delete batch after batch; what gathers during one makes the next."""
-        while not (self._closing and not self._waiting):
-            await self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(MOST_ENTRIES, len(self._waiting)))]
-                await self._delete(batch)
-
-    async def _delete(self, batch: list[tuple[str, int]]) -> None:
-        try:
-            failures = await self._queue.delete([receipt for receipt, _ in batch])
-        except (QueueBusyError, QueueError) as exc:
-            self._give_up(len(batch), str(exc))
-            return
-        again = False
-        for (receipt, tries), code in zip(batch, failures, strict=True):
-            if code is None:
-                self._counters.deleted += 1
-            elif code in _GONE_CODES or tries == _MOST_TRIES:
-                self._give_up(1, code)
-            else:
-                self._log.info("queue.delete_again", code=code, attempt=tries)
-                self._waiting.append((receipt, tries + 1))
-                again = True
-        if again:
-            await asyncio.sleep(_PAUSE_SECONDS)
-
-    def _give_up(self, count: int, reason: str) -> None:
-        self._counters.delete_failures += count
-        self._log.warning("queue.delete_failed", messages=count, reason=reason)
-
-
-_MOST_DELAY_SECONDS = 900
-"""SQS's bound of what a new message may be delayed by."""
-
 _CONCURRENCY = 8
-_VISIBILITIES_AWAY = 10
+_MOST_DELAY_SECONDS = 900
+"""SQS: a new message is delayed by no more than this."""
+
+_VISIBILITIES_DELAYED = 10
 """A renewed message counts no receives, so its delay cannot grow with them."""
 
-_MOST_REMEMBERED = 10_000
 _AGED = 0.75
 _LEEWAY_SECONDS = 3600
+_LONGEST_HIDDEN_SECONDS = LIMIT_SECONDS - 600
+_MOST_REMEMBERED = 10_000
+_MOST_ATTRIBUTES = 10
+_MOST_REASON_CHARACTERS = 256
+
+
+class QueueLedger(Protocol):
+    """The ledger, as far as messages are concerned."""
+
+    async def actions(self, keys: Sequence[str]) -> Sequence[Action]:
+        """Decide for each key what may be done with the job, by what is durable. Raises StoppedError.
+
+        What is to be looked up goes to the engine too, which claims the job first: another worker may have it.
+        """
+        ...
+
+    def action_now(self, key: str) -> Action:
+        """Decide the same of one key, by what is known in this process."""
+        ...
+
+    async def record(self, event: JobRejected) -> bool:
+        """Write down that a message can never work, and wait until that is durable; False where another worker has.
+
+        Raises StoppedError.
+        """
+        ...
+
+    def now(self) -> str:
+        """The time for an event's `at`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """Hide a message for so many seconds, or, where it is to be renewed, send it again with that delay."""
+    """Hide a message for so many seconds or, where it is to be renewed, send it again with a delay."""
 
     message: Message
     seconds: int
@@ -104,72 +88,149 @@ class Return:
 
 
 def delay_seconds(message: Message, *, first: int, most: int) -> int:
-    """How long a message that has no use now should be hidden: twice as long after each receive."""
+    """How long a message that is of no use now is hidden: twice as long after each receive."""
     return int(max(1, min(most, first * 2 ** min(message.receives - 1, 30))))
 
 
-def put_back(message: Message, seconds: int, *, terms: Terms, now: float) -> Return:
+def put_back(message: Message, seconds: int, *, queue: QueueAttributes, now: float) -> Return:
     """Return a message that cannot be held here. `now` is Unix time, as the message's own."""
-    spent = terms.most_receives is not None and message.receives > terms.most_receives // 2
-    return Return(message, seconds, renew=spent or is_old(message, terms, now))
+    spent = queue.most_receives is not None and message.receives > queue.most_receives // 2
+    return Return(message, seconds, renew=spent or is_old(message, queue, now))
 
 
-def give_up(message: Message, *, terms: Terms, now: float) -> Return:
-    """Make a message visible at once, as a worker does that ends; renewed only where its last receive was this one."""
-    last = terms.most_receives is not None and message.receives >= terms.most_receives
-    return Return(message, 0, renew=last or is_old(message, terms, now))
+def hand_back(message: Message, *, queue: QueueAttributes, now: float) -> Return:
+    """Make a message visible at once, as a worker that ends does; renew it only where this receive was its last."""
+    last = queue.most_receives is not None and message.receives >= queue.most_receives
+    return Return(message, 0, renew=last or is_old(message, queue, now))
 
 
-def is_old(message: Message, terms: Terms, now: float) -> bool:
+def is_old(message: Message, queue: QueueAttributes, now: float) -> bool:
     """Whether the queue might drop a message before it can have been held for as long as SQS allows."""
-    kept = terms.retention_seconds
-    last = max(kept / 2, min(_AGED * kept, kept - LIMIT_SECONDS - _LEEWAY_SECONDS))
-    return message.sent_at > 0 and now - message.sent_at > last
+    return 0 < message.sent_at < _old_before(queue, now)
 
 
-class MessageReturns:
-    """Carries the returns out."""
+def _old_before(queue: QueueAttributes, now: float) -> float:
+    kept = queue.retention_seconds
+    return now - max(kept / 2, min(_AGED * kept, kept - LIMIT_SECONDS - _LEEWAY_SECONDS))
 
-    def __init__(self, queue: Queue, removal: MessageDeletes, counters: QueueCounters, visibility_seconds: int) -> None:
-        self._queue = queue
-        self._renewal_seconds = min(_VISIBILITIES_AWAY * visibility_seconds, _MOST_DELAY_SECONDS)
-        self._removal = removal
-        self._counters = counters
-        self._log = structlog.get_logger("batchsubmit").bind(queue=queue.url)
-        self.may_renew = True
-        self._aside: dict[str, tuple[Message, float]] = {}
 
-    async def set_aside(self, returns: Iterable[Return], now: float) -> None:
-        """Hide messages for long, and remember them until `received`. `now` is monotonic. Raises QueueError."""
-        listed = list(returns)
-        for each in listed:
-            if not (each.renew and self.may_renew):
-                self._aside[each.message.id] = each.message, now + each.seconds
-        while len(self._aside) > _MOST_REMEMBERED:
-            del self._aside[next(iter(self._aside))]
-        await self.send(listed)
+class Acks:
+    """Deletes, returns and dead-letters; `run` is the loop that deletes."""
 
-    def received(self, message: str) -> None:
-        """A message was delivered again: its old receipt is no longer of use."""
-        self._aside.pop(message, None)
+    def __init__(self, reached: ReachedQueue, settings: WorkerSettings, ledger: QueueLedger, clock: Clock) -> None:
+        self._queue = reached.queue
+        self._attributes = reached.attributes
+        self._dead_letters = reached.dead_letters
+        self._counters = reached.counters
+        self._ledger = ledger
+        self._clock = clock
+        self._visibility = settings.visibility_timeout_seconds
+        self._longest = max(self._visibility, settings.max_delay_seconds)
+        self._may_renew = True
+        self._deletes: deque[tuple[str, int]] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._hidden: dict[str, tuple[Message, float]] = {}
+        self._moved: dict[str, None] = {}
+        self._recorded_by_others: dict[str, None] = {}
+        self._log = structlog.get_logger("batchsubmit").bind(queue=reached.queue.url)
 
-    def set_aside_until_after(self, now: float) -> list[Message]:
-        """Give the messages that are still hidden, and forget them: a worker that ends makes them visible."""
-        hidden = [message for message, until in self._aside.values() if until > now]
-        self._aside.clear()
-        return hidden
+    def delete(self, message: Message) -> None:
+        """Delete a message soon."""
+        self._deletes.append((message.receipt, 1))
+        self._wake.set()
 
-    async def send(self, returns: Sequence[Return]) -> None:
-        """Send all of these back. A message that cannot be reached comes back by itself. Raises QueueError."""
-        refused = await self._renew([each for each in returns if each.renew])
-        hidden = _tens([*refused, *(each for each in returns if not each.renew)])
-        while some := list(islice(hidden, _CONCURRENCY)):
-            await asyncio.gather(*map(self._hide, some))
+    def close(self) -> None:
+        """Let `run` end once nothing is left to delete."""
+        self._closing = True
+        self._wake.set()
 
-    async def _hide(self, batch: list[Return]) -> None:
-        extensions = [Extension(each.message.id, each.message.receipt, each.seconds) for each in batch]
+    async def run(self) -> None:
+        """Delete batch after batch; what gathers during one makes the next."""
+        while not (self._closing and not self._deletes):
+            await self._wake.wait()
+            self._wake.clear()
+            while self._deletes:
+                await self._delete([self._deletes.popleft() for _ in range(min(MOST_ENTRIES, len(self._deletes)))])
+
+    async def _delete(self, batch: list[tuple[str, int]]) -> None:
         try:
-            failures = await self._queue.hide(extensions)
+            failures = await self._queue.delete([receipt for receipt, _ in batch])
+        except (QueueBusyError, QueueError) as exc:
+            self._give_up(len(batch), str(exc))
+            return
+        again = []
+        for (receipt, tries), code in zip(batch, failures, strict=True):
+            if code is None:
+                self._counters.deleted += 1
+            elif code in GONE_CODES or tries == _MOST_TRIES:
+                self._give_up(1, code)
+            else:
+                self._log.info("queue.delete_again", code=code, attempt=tries)
+                again.append((receipt, tries + 1))
+        if again:
+            self._deletes.extend(again)
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _give_up(self, count: int, reason: str) -> None:
+        self._counters.delete_failures += count
+        self._log.warning("queue.delete_failed", messages=count, reason=reason)
+
+    def renews_before(self) -> float:
+        """Messages that were sent before this Unix time are to be sent again: the queue would soon drop them."""
+        return _old_before(self._attributes, self._now()) if self._may_renew else 0.0
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    async def renew(self, messages: Iterable[Message]) -> None:
+        """Send messages again that cannot be held any longer, or make them visible. Raises QueueError.
+
+        A FIFO queue would put a new message behind its group, so there it costs a receive instead.
+        """
+        returns = [put_back(each, 0, queue=self._attributes, now=self._now()) for each in messages]
+        renew_all = not self._attributes.is_fifo
+        await self.give_back([Return(each.message, 0, renew=renew_all or each.renew) for each in returns])
+
+    async def hide(self, messages: Iterable[Message], *, longest: bool) -> int:
+        """Return messages for later: for the longest delay, or for longer after each receive. Gives the most seconds.
+
+        They are remembered until `received`, to be made visible when this worker ends. Raises QueueError.
+        """
+        first = self._longest if longest else self._visibility
+        timed = [(each, delay_seconds(each, first=first, most=self._longest)) for each in messages]
+        returns = [put_back(each, seconds, queue=self._attributes, now=self._now()) for each, seconds in timed]
+        for each in returns:
+            if not (each.renew and self._may_renew):
+                _remember(self._hidden, each.message.id, (each.message, self._clock.monotonic() + each.seconds))
+        await self.give_back(returns)
+        return max((each.seconds for each in returns), default=0)
+
+    def received(self, message: Message) -> None:
+        """Forget the old receipt of a message that was delivered again."""
+        self._hidden.pop(message.id, None)
+
+    async def hand_back(self, messages: Iterable[Message]) -> None:
+        """Make messages visible at once, so that others may have them. Raises QueueError."""
+        now = self._now()
+        await self.give_back([hand_back(each, queue=self._attributes, now=now) for each in messages])
+
+    async def hand_back_hidden(self) -> None:
+        """Make visible what is still hidden of what `hide` returned. Raises QueueError."""
+        now, hidden = self._clock.monotonic(), list(self._hidden.values())
+        self._hidden.clear()
+        await self.hand_back(message for message, until in hidden if until > now)
+
+    async def give_back(self, returns: Sequence[Return]) -> None:
+        """Carry returns out. A message that cannot be reached comes back by itself. Raises QueueError."""
+        refused = await self._renew([each for each in returns if each.renew])
+        hidden = list(tens([*refused, *(each for each in returns if not each.renew)]))
+        for start in range(0, len(hidden), _CONCURRENCY):
+            await asyncio.gather(*map(self._hide, hidden[start : start + _CONCURRENCY]))
+
+    async def _hide(self, batch: Sequence[Return]) -> None:
+        try:
+            failures = await self._queue.hide([(each.message.receipt, each.seconds) for each in batch])
         except QueueBusyError as exc:
             self._log.warning("queue.hand_back_failed", messages=len(batch), reason=str(exc))
             return
@@ -178,40 +239,79 @@ class MessageReturns:
 
     async def _renew(self, returns: list[Return]) -> list[Return]:
         """Send messages again, then delete the old ones; gives those that could not be sent."""
-        if not self.may_renew:
-            return returns
         by_id = {each.message.id: each for each in returns}
         refused: list[Return] = []
-        for batch in batches(map(self._anew, returns)):
-            try:
-                failures = await self._queue.send(batch)
-            except QueueDeniedError as exc:
-                self.may_renew = False
-                self._log.warning("queue.renewal_denied", reason=str(exc))
-                failures = ["AccessDenied"] * len(batch)
-            except QueueBusyError as exc:
-                failures = [str(exc)] * len(batch)
-            for sent, code in zip(batch, failures, strict=True):
+        for batch in batches(map(self._copy, returns)):
+            for sent, code in zip(batch, await self._send(batch), strict=True):
                 if code is None:
                     self._counters.renewed += 1
-                    self._removal.add(by_id[sent.id].message.receipt)
+                    self.delete(by_id[sent.id].message)
                 else:
                     refused.append(by_id[sent.id])
         return refused
 
-    def _anew(self, each: Return) -> Outgoing:
-        """The same message again. A FIFO queue needs another deduplication id, else SQS drops it as a repetition."""
-        return Outgoing(
-            id=each.message.id,
-            body=each.message.body,
-            attributes=each.message.wire_attributes,
-            delay_seconds=self._renewal_seconds if each.seconds else 0,
-            group=each.message.group,
-            deduplication=each.message.id,
-        )
+    async def _send(self, batch: list[Outgoing]) -> Sequence[str | None]:
+        if not self._may_renew:
+            return ["AccessDenied"] * len(batch)
+        try:
+            return await self._queue.send(batch)
+        except QueueDeniedError as exc:
+            self._may_renew = False
+            self._log.warning("queue.renewal_denied", reason=str(exc))
+            return ["AccessDenied"] * len(batch)
+        except QueueBusyError as exc:
+            return [str(exc)] * len(batch)
+
+    def _copy(self, each: Return) -> Outgoing:
+        delay = min(_VISIBILITIES_DELAYED * self._visibility, _MOST_DELAY_SECONDS) if each.seconds else 0
+        return _outgoing(each.message, each.message.wire_attributes, delay=delay)
+
+    async def dead_letter(self, message: Message, letter: DeadLetter) -> None:
+        """Record and move a message that can never work. Raises StoppedError where the ledger cannot be written."""
+        if message.id in self._moved:
+            self.delete(message)
+            return
+        if await self._ledger.record(letter.rejected(message, self._ledger.now())):
+            self._counters.poisoned += 1
+            self._log.warning("message.poison", message=message.id, code=letter.code)
+        elif message.id not in self._recorded_by_others:
+            # Another worker, or an earlier run, wrote it down and is moving it or died before: wait and see.
+            _remember(self._recorded_by_others, message.id, None)
+            await self.give_back([Return(message, self._visibility)])
+            return
+        await self._move(message, letter)
+
+    async def _move(self, message: Message, letter: DeadLetter) -> None:
+        if self._dead_letters is not None:
+            try:
+                (failure,) = await self._dead_letters.send([_dead_letter(message, letter)])
+            except (QueueBusyError, QueueError) as exc:
+                failure = str(exc)
+            if failure is None:
+                _remember(self._moved, message.id, None)
+                self._counters.moved += 1
+                self.delete(message)
+                return
+            self._log.warning("message.not_moved", message=message.id, reason=failure)
+        # Left to the redrive policy, if there is one; without one it is seen ever less often.
+        seconds = delay_seconds(message, first=self._visibility, most=_LONGEST_HIDDEN_SECONDS)
+        await self.give_back([Return(message, seconds)])
 
 
-def _tens(returns: list[Return]) -> Iterator[list[Return]]:
-    rest = iter(returns)
-    while batch := list(islice(rest, MOST_ENTRIES)):
-        yield batch
+def _dead_letter(message: Message, letter: DeadLetter) -> Outgoing:
+    reason = f"{letter.code}: {letter.reason}".encode("ascii", "backslashreplace").decode()
+    own = text_attributes(batchsubmit_reason="".join(filter(str.isprintable, reason))[:_MOST_REASON_CHARACTERS])
+    attributes = dict(message.wire_attributes)
+    return _outgoing(message, {**own, **attributes} if len(attributes) < _MOST_ATTRIBUTES else attributes)
+
+
+def _outgoing(message: Message, attributes: Any, *, delay: int = 0) -> Outgoing:  # noqa: ANN401 (SQS's dicts)
+    """The same message again. On a FIFO queue its id is the deduplication id: SQS drops a repetition of the old one."""
+    return Outgoing(id=message.id, body=message.body, attributes=attributes, delay_seconds=delay, group=message.group)
+
+
+def _remember(memory: dict[str, Any], message: str, value: object) -> None:
+    """Remember a message, and forget the oldest of too many."""
+    memory[message] = value
+    while len(memory) > _MOST_REMEMBERED:
+        del memory[next(iter(memory))]

@@ -1,17 +1,16 @@
-"""One SQS queue: receive, delete, hide, send, and its attributes. Here botocore's exceptions end.
+"""One SQS queue: receive, delete, hide, send, and its attributes. botocore's exceptions end here.
 
-Each method is one call, repeated with growing jittered waits while SQS is busy or out of reach. Batches say which of
-their entries failed. Nothing here knows what a message means.
+Each method is one call, repeated with growing jittered waits while SQS is busy or cannot be reached. Batches say which
+of their entries failed. Nothing here knows what a message means.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import structlog
@@ -19,13 +18,12 @@ from botocore import exceptions as aws
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay
 from tenacity import wait_random_exponential as full_jitter
 
-from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, open_client
-from batchsubmit.config import AwsSettings
-from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.queue.held import Extension
+from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES
+from batchsubmit.errors import StoppedError
 from batchsubmit.queue.message import Message
-from batchsubmit.queue.send import Outgoing
-from batchsubmit.queue.settings import Terms
+from batchsubmit.queue.settings import QueueAttributes
+
+T = TypeVar("T")
 
 
 class QueueError(StoppedError):
@@ -41,7 +39,7 @@ class QueueDeniedError(QueueError):
 
 
 class QueueBusyError(Exception):
-    """Not now: throttled, out of reach, or its own trouble. `is_throttling` where we call too often."""
+    """SQS cannot answer now. `is_throttling` where we call too often."""
 
     def __init__(self, message: str, *, is_throttling: bool = False) -> None:
         super().__init__(message)
@@ -64,7 +62,7 @@ _SKEW_WORDS = ("expired", "not yet current", "skew")
 
 
 def explain(exc: Exception, operation: str, url: str) -> Exception:
-    """Say what a failed call means; what is not known to be final is tried again."""
+    """Turn the exception of a failed call into one of ours; what is not known to be final is tried again."""
     match exc:
         case aws.ClientError():
             return _explain_refusal(exc, operation, url)
@@ -98,9 +96,9 @@ def _explain_refusal(exc: aws.ClientError, operation: str, url: str) -> Exceptio
 
 def _clock_words(response: dict[str, Any]) -> str:
     """Say how far off our clock is, by the time in SQS's answer."""
-    told = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
     try:
-        ahead = (datetime.now(UTC) - parsedate_to_datetime(told)).total_seconds()
+        ahead = (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()
     except (TypeError, ValueError):
         return "this machine's clock is wrong by more than AWS accepts; set it"
     return f"this machine's clock is {abs(ahead):,.0f} seconds {'ahead' if ahead > 0 else 'behind'}; set it"
@@ -112,17 +110,17 @@ class QueueCounters:
 
     polls: int = 0  # ReceiveMessage calls that were answered
     received: int = 0
-    redelivered: int = 0  # received more than once, by whomever
-    copies: int = 0  # another message for a job that is in hand already
+    redelivered: int = 0  # received more than once, by any worker
+    copies: int = 0  # another message for a job that is held already
     recognised: int = 0  # acknowledged without a call: the ledger knew the job
-    poisoned: int = 0
-    moved: int = 0  # poison sent to the dead-letter queue by us
+    poisoned: int = 0  # can never work
+    moved: int = 0  # sent to the dead-letter queue by us
     extended: int = 0
     extension_failures: int = 0
     lost: int = 0  # hidden no longer, or deleted by another
     handed_back: int = 0
-    renewed: int = 0  # sent anew in place of one with too few receives or too little time left
-    undecided: int = 0  # handed back for long, since nobody could tell what became of the job
+    renewed: int = 0  # sent again in place of one with too few receives or too little time left
+    undecided: int = 0  # handed back for long, since no lookup could decide whether the job was submitted
     over_quota: int = 0  # handed back for long, since a quota that is not one of slots refused the job
     deleted: int = 0
     delete_failures: int = 0  # given up after several tries; each is delivered again and then recognised
@@ -131,29 +129,105 @@ class QueueCounters:
     unanswered: int = 0  # calls without an answer, or with a 5xx
 
 
+MOST_ENTRIES = 10
+GONE_CODES = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue"})
+"""The receipt is of an earlier delivery and has expired: the message is delivered again, or is deleted already."""
+
+BATCH_BYTES = 1 << 18
+"""256 KiB: what every SQS takes. Queues of 2025 and later take 1 MiB, which saves no calls at the size of a request."""
+
 LONG_POLL_SECONDS = 20
 _PATIENCE_SECONDS = 60.0
 _LONGEST_PAUSE_SECONDS = 5.0
-_URL = re.compile(r"https?://[^/]+(/.*)?/[\w.-]+")
 _REGION_IN_URL = re.compile(r"https://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.amazonaws\.com")
 _SYSTEM_ATTRIBUTES = ["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One message to be sent; `id` is its deduplication id.
+
+    The group goes to queues of both kinds: it orders a FIFO queue, and makes a standard one fair (Amazon SQS Developer
+    Guide, "Amazon SQS fair queues").
+    """
+
+    id: str
+    body: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    delay_seconds: int = 0
+    group: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes as SQS counts them: body, and name, type and value of each attribute."""
+        return len(self.body.encode()) + sum(map(_attribute_size, self.attributes.items()))
+
+    def entry(self, number: int, *, is_fifo: bool) -> dict[str, Any]:
+        """Spell it as an entry of SendMessageBatch.
+
+        A standard queue takes no deduplication id, a FIFO queue no delay of a single message (Amazon SQS API Reference,
+        SendMessageBatchRequestEntry).
+        """
+        entry: dict[str, Any] = {"Id": str(number), "MessageBody": self.body}
+        if self.attributes:
+            entry["MessageAttributes"] = dict(self.attributes)
+        if self.group:
+            entry["MessageGroupId"] = self.group
+        if is_fifo:
+            entry["MessageDeduplicationId"] = self.id
+        elif self.delay_seconds:
+            entry["DelaySeconds"] = self.delay_seconds
+        return entry
+
+
+def _attribute_size(item: tuple[str, Mapping[str, Any]]) -> int:
+    name, value = item
+    content = value.get("StringValue", value.get("BinaryValue", ""))
+    raw = content.encode() if isinstance(content, str) else content
+    return len(name.encode()) + len(value.get("DataType", "String").encode()) + len(raw)
+
+
+def text_attributes(**given: str) -> dict[str, Any]:
+    """Spell texts as message attributes, with `-` for `_` in their names; an empty text is no attribute for SQS."""
+    return {
+        name.replace("_", "-"): {"DataType": "String", "StringValue": value} for name, value in given.items() if value
+    }
+
+
+def batches(messages: Iterable[Outgoing], *, most_bytes: int = BATCH_BYTES) -> Iterator[list[Outgoing]]:
+    """Cut messages into batches, in order; one that is too large alone makes a batch of its own."""
+    batch: list[Outgoing] = []
+    size = 0
+    for message in messages:
+        if batch and (len(batch) == MOST_ENTRIES or size + message.size > most_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += message.size
+    if batch:
+        yield batch
+
+
+def tens(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut into batches of what SQS takes at once."""
+    return (items[start : start + MOST_ENTRIES] for start in range(0, len(items), MOST_ENTRIES))
+
+
 class Queue:
-    """A queue by its URL. `on_call` is told of each call, `on_answer` of what its answer lacked, if anything."""
+    """A queue by its URL. `on_call` is called before each call, `on_answer` after it, with the error if it failed."""
 
     def __init__(self, client: Any, url: str, counters: QueueCounters) -> None:  # noqa: ANN401 (made at run time)
         self._client = client
         self.url = url
         self._counters = counters
         self.on_call: Callable[[], None] = lambda: None
-        self.on_answer: Callable[[str], None] = lambda _trouble: None
+        self.on_answer: Callable[[str], None] = lambda _error: None
         self._log = structlog.get_logger("batchsubmit").bind(queue=url)
 
-    async def terms(self) -> Terms:
+    async def attributes(self) -> QueueAttributes:
         """Read the queue's settings and backlog. Raises QueueError."""
-        answer = await self._call("GetQueueAttributes", AttributeNames=["All"])
-        return Terms.read(answer.get("Attributes", {}))
+        answer = await self._call("GetQueueAttributes", QueueUrl=self.url, AttributeNames=["All"])
+        return QueueAttributes.read(answer.get("Attributes", {}))
 
     async def receive(
         self, count: int, *, visibility_seconds: int, wait_seconds: int, is_over: Callable[[], bool]
@@ -165,6 +239,7 @@ class Queue:
         answer = await self._call(
             "ReceiveMessage",
             is_over,
+            QueueUrl=self.url,
             MaxNumberOfMessages=count,
             VisibilityTimeout=visibility_seconds,
             WaitTimeSeconds=wait_seconds,
@@ -179,11 +254,11 @@ class Queue:
         entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(receipts)]
         return await self._batch("DeleteMessageBatch", entries)
 
-    async def hide(self, extensions: Sequence[Extension]) -> list[str | None]:
-        """Change the visibility of up to ten messages; gives for each the code of its failure, or None."""
+    async def hide(self, receipts: Sequence[tuple[str, int]]) -> list[str | None]:
+        """Hide up to ten messages for so many seconds from now on; gives for each the code of its failure, or None."""
         entries = [
-            {"Id": str(number), "ReceiptHandle": each.receipt, "VisibilityTimeout": each.seconds}
-            for number, each in enumerate(extensions)
+            {"Id": str(number), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
+            for number, (receipt, seconds) in enumerate(receipts)
         ]
         return await self._batch("ChangeMessageVisibilityBatch", entries)
 
@@ -196,26 +271,17 @@ class Queue:
     async def dead_letter_queue(self, arn: str) -> "Queue":
         """Find the queue of an ARN. Raises QueueError."""
         account, name = arn.split(":")[4:6]
-        answer = await self._call_without_url("GetQueueUrl", QueueName=name, QueueOwnerAWSAccountId=account)
+        answer = await self._call("GetQueueUrl", QueueName=name, QueueOwnerAWSAccountId=account)
         return Queue(self._client, str(answer["QueueUrl"]), self._counters)
 
-    async def _batch(self, operation: str, entries: Iterable[Mapping[str, Any]]) -> list[str | None]:
-        listed = list(entries)
-        answer = await self._call(operation, Entries=listed)
-        failures: list[str | None] = [None] * len(listed)
+    async def _batch(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> list[str | None]:
+        answer = await self._call(operation, QueueUrl=self.url, Entries=entries)
+        failures: list[str | None] = [None] * len(entries)
         for each in answer.get("Failed", ()):
             failures[int(each["Id"])] = str(each.get("Code", "unknown"))
         return failures
 
-    async def _call(self, operation: str, is_over: Callable[[], bool] | None = None, **given: Any) -> dict[str, Any]:  # noqa: ANN401
-        return await self._call_without_url(operation, is_over, QueueUrl=self.url, **given)
-
-    async def _call_without_url(
-        self,
-        operation: str,
-        is_over: Callable[[], bool] | None = None,
-        **given: Any,  # noqa: ANN401 (the operation's own members)
-    ) -> dict[str, Any]:
+    async def _call(self, operation: str, is_over: Callable[[], bool] | None = None, **given: Any) -> dict[str, Any]:  # noqa: ANN401 (the operation's own members)
         give_up: Callable[[RetryCallState], bool] = (
             stop_after_delay(_PATIENCE_SECONDS) if is_over is None else lambda _: is_over()
         )
@@ -271,15 +337,11 @@ def region_of(url: str) -> str | None:
     return (found[1] or found[2]) if found else None
 
 
-@asynccontextmanager
-async def open_queue(url: str, settings: AwsSettings, *, region: str, counters: QueueCounters) -> AsyncIterator[Queue]:
-    """Open a client on a queue. Raises UsageError where the URL or the AWS configuration is wrong."""
-    if not _URL.fullmatch(url):
-        raise UsageError(f"{url}: is no queue URL; it looks like https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
-    async with open_client(
-        "sqs",
-        region=region_of(url) or region,
-        # A long poll is answered after its own time, however short the user's patience with other calls is.
-        timeouts=(settings.connect_timeout_seconds, max(settings.read_timeout_seconds, LONG_POLL_SECONDS + 10)),
-    ) as client:
-        yield Queue(client, url, counters)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachedQueue:
+    """A queue that was found to exist, and its dead-letter queue where that can be reached."""
+
+    queue: Queue
+    attributes: QueueAttributes
+    dead_letters: Queue | None
+    counters: QueueCounters

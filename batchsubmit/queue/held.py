@@ -1,20 +1,20 @@
-"""The jobs that this worker has in hand, by key and by lane, and the messages that stand for them. No I/O.
+"""The jobs that this worker holds, by key and by lane, and the messages that ask for them. No I/O.
 
-A job may have several messages (a redelivery under a new receipt, a second producer of the same body): all of them are
+A job may have several messages (a redelivery with a new receipt, a second producer of the same body). All of them are
 kept with the one job, and all are deleted once it is decided.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 
 from batchsubmit.core.jobs import Job
-from batchsubmit.queue.message import Message, Poison
+from batchsubmit.queue.message import DeadLetter, Message
 
 LIMIT_SECONDS = 12 * 3600
-"""SQS: no receive hides a message for longer than this, however often it is extended."""
+"""SQS: one receive hides a message for no longer than this, however often it is extended (Amazon SQS Developer Guide,
+"Amazon SQS visibility timeout")."""
 
 _LEAST_LEFT = 1 / 3
 _LEFT = 1 / 2
@@ -22,98 +22,18 @@ _LEFT = 1 / 2
 5,000 messages held for 300 s are some three calls a second."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
-    """Hide a message for so many seconds from now on."""
-
-    id: str
-    receipt: str
-    seconds: int
-
-
-@dataclass(slots=True)
-class _Held:
-    receipt: str
-    received_at: float
-    hidden_until: float
-
-
-class HeldMessages:
-    """The messages that this worker has received and not let go of."""
-
-    def __init__(self, visibility_seconds: int, *, limit_seconds: float = LIMIT_SECONDS) -> None:
-        self.visibility_seconds = visibility_seconds
-        self._limit = limit_seconds
-        self._margin = min(float(visibility_seconds), limit_seconds / 10)
-        self._held: dict[str, _Held] = {}
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def __contains__(self, message: str) -> bool:
-        return message in self._held
-
-    def receive(self, message: str, receipt: str, at: float) -> None:
-        """Take a message, or its newest delivery, whose receipt is the one that counts."""
-        self._held[message] = _Held(receipt, at, at + self.visibility_seconds)
-
-    def let_go(self, message: str) -> None:
-        """Hold a message no longer."""
-        self._held.pop(message, None)
-
-    def due(self, now: float) -> list[Extension]:
-        """Give the messages to hide for longer, with the seconds that the limit still allows."""
-        extensions: list[Extension] = []
-        least = self.visibility_seconds * _LEAST_LEFT
-        if all(held.hidden_until - now > least for held in self._held.values()):
-            return extensions
-        for message, held in self._held.items():
-            if held.hidden_until - now > self.visibility_seconds * _LEFT:
-                continue
-            seconds = int(min(self.visibility_seconds, held.received_at + self._limit - now))
-            if seconds >= 1 and now + seconds > held.hidden_until:
-                extensions.append(Extension(message, held.receipt, seconds))
-        return extensions
-
-    def extended(self, extension: Extension, at: float) -> None:
-        """SQS hides a message for longer, from this moment on."""
-        held = self._held.get(extension.id)
-        if held is not None and held.receipt == extension.receipt:
-            held.hidden_until = at + extension.seconds
-
-    def ending(self, now: float) -> Collection[str]:
-        """Give the messages that cannot be held for much longer: those that wait should go back now."""
-        return [each for each, held in self._held.items() if now >= held.received_at + self._limit - self._margin]
-
-    def is_over(self, message: str, now: float) -> bool:
-        """Whether a message's limit has passed, so that SQS may deliver it again at any moment."""
-        held = self._held.get(message)
-        return held is None or now >= held.received_at + self._limit
-
-    def wake_at(self) -> float | None:
-        """When something is due next, if anything is held."""
-        left = self.visibility_seconds * _LEAST_LEFT
-        limit = self._limit - self._margin
-        times = (min(held.hidden_until - left, held.received_at + limit) for held in self._held.values())
-        return min(times, default=None)
-
-
-class Place(StrEnum):
-    """Where a holding is."""
+class HeldStatus(StrEnum):
+    """Where a job that is held stands."""
 
     WAITING = "waiting"  # in its lane
     TAKEN = "taken"  # with the engine
-    HELD_BACK = "held_back"  # somebody else of this process has the job; what became of it is looked at again
-    UNKNOWN = "unknown"  # nobody can tell now what became of the job: it goes back for a long while
-    OVER_QUOTA = "over_quota"  # a quota that is not one of slots refused the job: the same
-    DENIED = "denied"  # the service denied the job: to the dead-letter queue
-    NOT_READY = "not_ready"  # its trained model or channel is still being created: the same, for longer each time
-    EXPANDED = "expanded"  # a manifest whose jobs are being submitted
-    GONE = "gone"
-
-
-_SET_ASIDE = frozenset({Place.UNKNOWN, Place.OVER_QUOTA, Place.NOT_READY})
-"""The job can be neither sent nor decided now: its messages go back for long."""
+    DUPLICATE = "duplicate"  # taken by another of our rows, or decided: the heartbeat asks the ledger again
+    UNKNOWN = "unknown"  # no lookup could decide whether it was submitted
+    OVER_QUOTA = "over_quota"  # a quota that is not one of slots refused it
+    NOT_READY = "not_ready"  # its trained model or channel is still being created
+    DENIED = "denied"  # the service denied it: to the dead-letter queue
+    MANIFEST = "manifest"  # a manifest whose jobs are being submitted
+    DROPPED = "dropped"
 
 
 @dataclass(slots=True, eq=False)
@@ -121,116 +41,133 @@ class HeldJob:
     """One job, or one manifest, with its messages by id."""
 
     key: str
-    lane: str
-    job: Job | None
-    place: Place = Place.WAITING
+    lane: str = ""
+    job: Job | None = None
+    status: HeldStatus = HeldStatus.WAITING
     messages: dict[str, Message] = field(default_factory=dict)
-    poison: Poison | None = None
+    denial: DeadLetter | None = None
+
+
+@dataclass(slots=True, eq=False)
+class HeldMessage:
+    """One delivery of a message; times are monotonic seconds."""
+
+    message: Message
+    job: HeldJob
+    received_at: float
+    hidden_until: float
 
 
 class HeldJobs:
-    """All holdings of a worker."""
+    """All that a worker holds; the length is the number of messages."""
 
-    def __init__(self, custody: HeldMessages) -> None:
-        self.custody = custody
+    def __init__(self, visibility_seconds: int) -> None:
+        self.visibility_seconds = visibility_seconds
+        self._margin = min(float(visibility_seconds), LIMIT_SECONDS / 10)
         self.lanes: dict[str, deque[HeldJob]] = {}
-        self._by_key: dict[str, HeldJob] = {}
-        self._by_message: dict[str, HeldJob] = {}
-        self._count = 0
+        self.taken: set[str] = set()
+        """The keys of all jobs that the engine has, rows of manifests included."""
+        self._jobs: dict[str, HeldJob] = {}
+        self._messages: dict[str, HeldMessage] = {}
 
     def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[HeldJob]:
-        return iter(list(self._by_key.values()))
+        return len(self._messages)
 
     def get(self, key: str) -> HeldJob | None:
-        """What is held under this key."""
-        return self._by_key.get(key)
+        """Find the job of this key."""
+        return self._jobs.get(key)
 
-    def of_message(self, message: str) -> HeldJob | None:
-        """What a message stands for."""
-        return self._by_message.get(message)
+    def jobs(self) -> list[HeldJob]:
+        """List all jobs and manifests."""
+        return list(self._jobs.values())
 
-    def held_back(self) -> list[HeldJob]:
-        """Those whose fate is to be found out."""
-        return [each for each in self._by_key.values() if each.place is Place.HELD_BACK]
+    def with_status(self, *statuses: HeldStatus) -> list[HeldJob]:
+        """List the jobs that stand so."""
+        return [each for each in self._jobs.values() if each.status in statuses]
 
-    def set_aside(self) -> list[HeldJob]:
-        """Those that can be neither sent nor decided now."""
-        return [each for each in self._by_key.values() if each.place in _SET_ASIDE]
+    def waiting_jobs(self) -> int:
+        """Count the jobs in lanes."""
+        return sum(map(len, self.lanes.values()))
 
-    def denied(self) -> list[HeldJob]:
-        """Those that the service denied."""
-        return [each for each in self._by_key.values() if each.place is Place.DENIED]
+    def oldest_sent_at(self) -> float | None:
+        """When the oldest message was sent, in Unix time."""
+        return min((each.message.sent_at for each in self._messages.values()), default=None)
 
-    def waiting(self) -> dict[str, int]:
-        """How many jobs of each lane wait."""
-        return {lane: len(holdings) for lane, holdings in self.lanes.items()}
+    def add(self, job: HeldJob, message: Message, at: float) -> None:
+        """Hold a message, or its newest delivery, whose receipt is the one that counts."""
+        self._jobs.setdefault(job.key, job)
+        job.messages[message.id] = message
+        self._messages[message.id] = HeldMessage(message, job, at, at + self.visibility_seconds)
 
-    def take_in(self, holding: HeldJob, message: Message, at: float) -> None:
-        """Add a message to what it stands for, in hand already or new."""
-        self._by_key.setdefault(holding.key, holding)
-        holding.messages[message.id] = message
-        self._by_message[message.id] = holding
-        self.custody.receive(message.id, message.receipt, at)
-
-    def shelve(self, holding: HeldJob, *, first: bool = False) -> None:
-        """Put a job into its lane, at the end or at the head."""
-        holding.place = Place.WAITING
-        lane = self.lanes.setdefault(holding.lane, deque())
+    def put_in_lane(self, job: HeldJob, *, first: bool = False) -> None:
+        """Let a job wait in its lane, at the end or at the head."""
+        job.status = HeldStatus.WAITING
+        lane = self.lanes.setdefault(job.lane, deque())
         if first:
-            lane.appendleft(holding)
+            lane.appendleft(job)
         else:
-            lane.append(holding)
-        self._count += 1
+            lane.append(job)
 
     def next(self, lane: str) -> HeldJob:
         """Take the first job of a lane."""
-        holding = self.lanes[lane].popleft()
-        self._left(holding.lane)
-        holding.place = Place.TAKEN
-        return holding
-
-    def unshelve(self, holding: HeldJob) -> None:
-        """Take a job out of its lane, wherever it stands there."""
-        if holding.place is Place.WAITING:
-            self.lanes[holding.lane].remove(holding)
-            self._left(holding.lane)
+        job = self.lanes[lane][0]
+        self._leave_lane(job)
+        job.status = HeldStatus.TAKEN
+        return job
 
     def last_of_fullest(self, count: int) -> list[HeldJob]:
         """Give up to so many jobs from the end of the lane in which most wait."""
         fullest = max(self.lanes.values(), key=len, default=deque())
         return list(islice(reversed(fullest), count))
 
-    def _left(self, lane: str) -> None:
-        self._count -= 1
-        if not self.lanes[lane]:
-            del self.lanes[lane]
+    def _leave_lane(self, job: HeldJob) -> None:
+        self.lanes[job.lane].remove(job)
+        if not self.lanes[job.lane]:
+            del self.lanes[job.lane]
 
-    def drop(self, holding: HeldJob) -> list[Message]:
-        """Let go of a job; gives its messages, with which something is still to be done."""
-        self.unshelve(holding)
-        holding.place = Place.GONE
-        self._by_key.pop(holding.key, None)
-        messages = list(holding.messages.values())
-        self._forget(messages)
-        holding.messages.clear()
+    def drop(self, job: HeldJob) -> list[Message]:
+        """Hold a job no longer; gives its messages, which are still to be deleted or returned."""
+        if job.status is HeldStatus.WAITING:
+            self._leave_lane(job)
+        job.status = HeldStatus.DROPPED
+        self._jobs.pop(job.key, None)
+        messages = list(job.messages.values())
+        for each in messages:
+            self._messages.pop(each.id, None)
+        job.messages.clear()
         return messages
 
-    def lose(self, message: str) -> Message | None:
-        """Let go of one message; a job that waits and has no other goes with it, one that is under way stays."""
-        holding = self._by_message.get(message)
-        if holding is None:
-            self.custody.let_go(message)
-            return None
-        lost = holding.messages.pop(message)
-        self._forget([lost])
-        if not holding.messages and holding.place in {Place.WAITING, Place.HELD_BACK}:
-            self.drop(holding)
-        return lost
+    def lose(self, held: HeldMessage) -> None:
+        """Hold a message no longer; a job without another goes with it, unless it is with the engine."""
+        job, message = held.job, held.message
+        if self._messages.get(message.id) is not held:
+            return  # delivered again meanwhile
+        del self._messages[message.id]
+        job.messages.pop(message.id, None)
+        if not job.messages and job.status in {HeldStatus.WAITING, HeldStatus.DUPLICATE}:
+            self.drop(job)
 
-    def _forget(self, messages: Iterable[Message]) -> None:
-        for each in messages:
-            self._by_message.pop(each.id, None)
-            self.custody.let_go(each.id)
+    def due(self, now: float) -> list[tuple[HeldMessage, int]]:
+        """Give the messages to hide for longer, with the seconds that the limit still allows."""
+        if all(each.hidden_until - now > self.visibility_seconds * _LEAST_LEFT for each in self._messages.values()):
+            return []
+        soon = [each for each in self._messages.values() if each.hidden_until - now <= self.visibility_seconds * _LEFT]
+        allowed = ((each, each.received_at + LIMIT_SECONDS - now) for each in soon)
+        timed = ((each, int(min(self.visibility_seconds, most))) for each, most in allowed)
+        return [(each, seconds) for each, seconds in timed if seconds >= 1 and now + seconds > each.hidden_until]
+
+    def ending(self, now: float, *, sent_before: float) -> list[HeldMessage]:
+        """Give the messages that can hardly be held any longer, or that were sent before this Unix time.
+
+        Those of a job that is with the engine are kept to its end, and counted until SQS may deliver them again.
+        """
+        limit = LIMIT_SECONDS - self._margin
+        ending = [
+            each
+            for each in self._messages.values()
+            if now >= each.received_at + limit or 0 < each.message.sent_at < sent_before
+        ]
+        for each in ending:
+            if each.job.status is HeldStatus.TAKEN and now >= each.received_at + LIMIT_SECONDS:
+                del self._messages[each.message.id]
+        return [each for each in ending if each.job.status is not HeldStatus.TAKEN]

@@ -1,4 +1,4 @@
-"""What a message asks for: a job, the jobs of a manifest, nothing, or something that can never work. Pure.
+"""Reads what a message asks for: a job, the jobs of a manifest, nothing, or something that can never work. Pure.
 
 The body is the request as the API takes it; defaults fill what it lacks. `{"request": {…}, "batch": "…"}` names a
 batch, `{"manifest": "s3://…"}` a manifest. A job's key travels as a message attribute or is computed, so that a
@@ -102,7 +102,7 @@ MOST_BYTES = 1 << 20
 """SQS's own limit of a message; what is larger came from something that is not SQS."""
 
 _KEY = re.compile(r"[a-z2-7]{26,32}")
-_MOST_TOLD = 5
+_MOST_LISTED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ class Pointer:
 
     @property
     def key(self) -> str:
-        """The same for each message that points there."""
+        """The key under which it is held: the same for each message that points there."""
         return f"manifest {self.batch!r} {' '.join(self.locations)}"
 
 
@@ -145,19 +145,19 @@ class Nothing:
 
 
 @dataclass(frozen=True, slots=True)
-class Poison:
-    """The message can never work."""
+class DeadLetter:
+    """The message can never work: to the dead-letter queue, with this reason."""
 
     code: str
     reason: str
     membership: str = ""
     name: str = ""
 
-    def failed(self, message: Message, at: str) -> JobRejected:
-        """The ledger's record of it, under a key of the message's own."""
+    def rejected(self, message: Message, at: str) -> JobRejected:
+        """Make the ledger's record of it, under a key of the message's own."""
         return JobRejected(
             at=at,
-            job=poison_key(message),
+            job=message_key(message),
             membership=self.membership,
             name=self.name,
             code=self.code,
@@ -166,7 +166,7 @@ class Poison:
         )
 
 
-Judgement: TypeAlias = Request | Pointer | Nothing | Poison
+Parsed: TypeAlias = Request | Pointer | Nothing | DeadLetter
 
 
 class MessageReader:
@@ -187,50 +187,52 @@ class MessageReader:
         self._warned: set[str] = set()
 
     def _warn(self, fault: Fault) -> None:
-        """Log what may not be meant, the first time that it is met."""
+        """Log a warning the first time that one of its kind is met."""
         kind = f"{fault.path} {fault.wrong.partition(',')[0]}"
         if kind not in self._warned:
             self._warned.add(kind)
             get_logger().warning("checks.warning", reason=str(fault))
 
-    def judge(self, message: Message) -> Judgement:
-        """Say what a message asks for."""
+    def parse(self, message: Message) -> Parsed:
+        """Find out what a message asks for."""
         size = len(message.body.encode(errors="surrogatepass"))
         if size > MOST_BYTES:
-            return Poison("TooLarge", f"the body has {size:,} bytes; a message has at most {MOST_BYTES:,}")
+            return DeadLetter("TooLarge", f"the body has {size:,} bytes; a message has at most {MOST_BYTES:,}")
         try:
             content = unwrap(read_json(message.body), message.attributes)
         except JsonError as exc:
-            return Poison("NotJson", str(exc))
+            return DeadLetter("NotJson", str(exc))
         if isinstance(content, Objects):
             batch = message.attributes.get(BATCH_ATTRIBUTE, self._batch)
             return Pointer(content.locations, batch) if content.locations else Nothing()
-        return self._judge_value(content.value, content.attributes)
+        return self._parse_value(content.value, content.attributes)
 
-    def _judge_value(self, value: Any, attributes: Mapping[str, str]) -> Judgement:  # noqa: ANN401 (JSON)
+    def _parse_value(self, value: Any, attributes: Mapping[str, str]) -> Parsed:  # noqa: ANN401 (JSON)
         if not isinstance(value, dict):
-            return Poison("InvalidRequest", f"the body is {described(value)}; a message is one request as an object")
+            return DeadLetter(
+                "InvalidRequest", f"the body is {described(value)}; a message is one request as an object"
+            )
         batch = value.get("batch", self._batch)
         if not isinstance(batch, str):
-            return Poison("InvalidRequest", f"batch is {described(batch)}; it must be text")
+            return DeadLetter("InvalidRequest", f"batch is {described(batch)}; it must be text")
         batch = attributes.get(BATCH_ATTRIBUTE, batch)
         if "manifest" in value:
             return _pointer(value, batch)
         if "request" in value:
             if value.keys() - {"request", "batch"} or not isinstance(value["request"], dict):
-                return Poison("InvalidRequest", 'beside "request", an object, only "batch" may stand')
+                return DeadLetter("InvalidRequest", 'beside "request", an object, only "batch" may stand')
             value = value["request"]
-        return self._judge_request(value, batch, attributes)
+        return self._parse_request(value, batch, attributes)
 
-    def _judge_request(self, request: dict[str, Any], batch: str, attributes: Mapping[str, str]) -> Judgement:
+    def _parse_request(self, request: dict[str, Any], batch: str, attributes: Mapping[str, str]) -> Parsed:
         variables, faults = take_variables(request)
         faults += complete(request, variables, self._defaults.of_run({"batch": batch}), self._checker)[0]
         foreign = [] if self._foreign_arns == "allow" else list(foreign_arns(request))
         if self._foreign_arns == "error":
             faults += foreign
         if faults:
-            reason = _told(faults)
-            return Poison("InvalidRequest", reason, _text(request, "membershipIdentifier"), _text(request, "name"))
+            reason = _listed(faults)
+            return DeadLetter("InvalidRequest", reason, _text(request, "membershipIdentifier"), _text(request, "name"))
         for fault in foreign:
             self._warn(fault)
         request = without_nulls(request)
@@ -238,28 +240,28 @@ class MessageReader:
         if key is None:
             key = key_text(job_digest(canonical(request), batch=batch))
         elif not _KEY.fullmatch(key):
-            return Poison("InvalidKey", f"the attribute {KEY_ATTRIBUTE} is no key of batchsubmit's")
+            return DeadLetter("InvalidKey", f"the attribute {KEY_ATTRIBUTE} is no key of batchsubmit's")
         membership, name = request["membershipIdentifier"], request["name"]
         return Request(Job(key=key, membership=membership, name=name, request=request))
 
 
-def poison_key(message: Message) -> str:
-    """Tell a message that is no job by its id: each that was sent is one record, however often it is delivered."""
+def message_key(message: Message) -> str:
+    """Make a key of a message's id: each that was sent is one record, however often it is delivered."""
     return key_text(job_digest(f"message {message.id}".encode()))
 
 
-def _pointer(value: Mapping[str, Any], batch: str) -> Judgement:
+def _pointer(value: Mapping[str, Any], batch: str) -> Parsed:
     location = value["manifest"]
     if value.keys() - {"manifest", "batch"}:
-        return Poison("InvalidPointer", 'beside "manifest" only "batch" may stand')
+        return DeadLetter("InvalidPointer", 'beside "manifest" only "batch" may stand')
     if not isinstance(location, str) or not re.fullmatch(r"s3://[^/]+/.+", location, re.DOTALL):
-        return Poison("InvalidPointer", '"manifest" names no object; write s3://bucket/key')
+        return DeadLetter("InvalidPointer", '"manifest" names no object; write s3://bucket/key')
     return Pointer((location,), batch)
 
 
-def _told(faults: list[Fault]) -> str:
-    more = f"; and {len(faults) - _MOST_TOLD} more" if len(faults) > _MOST_TOLD else ""
-    return "; ".join(map(str, faults[:_MOST_TOLD])) + more
+def _listed(faults: list[Fault]) -> str:
+    more = f"; and {len(faults) - _MOST_LISTED} more" if len(faults) > _MOST_LISTED else ""
+    return "; ".join(map(str, faults[:_MOST_LISTED])) + more
 
 
 def _text(request: Mapping[str, Any], member: str) -> str:

@@ -1,109 +1,104 @@
-"""What the parts of one queue source share, put together."""
+"""Opens a queue, and puts together the parts that one queue source is made of."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from batchsubmit.aws import open_client
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.queue.acks import MessageDeletes, MessageReturns
-from batchsubmit.queue.client import Queue, QueueBusyError, QueueCounters, QueueError, QueueGoneError, open_queue
-from batchsubmit.queue.dead_letters import DeadLetterMover
-from batchsubmit.queue.held import HeldJobs, HeldMessages
-from batchsubmit.queue.ledger import QueueLedger
-from batchsubmit.queue.settings import Terms, advice
+from batchsubmit.queue.acks import Acks, QueueLedger
+from batchsubmit.queue.client import (
+    LONG_POLL_SECONDS,
+    Queue,
+    QueueBusyError,
+    QueueCounters,
+    QueueError,
+    QueueGoneError,
+    ReachedQueue,
+    region_of,
+)
+from batchsubmit.queue.held import HeldJobs
+from batchsubmit.queue.manifest_message import ManifestMessage
+from batchsubmit.queue.settings import QueueAttributes, advice
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReachedQueue:
-    """A queue that was found to exist: its settings, and its dead-letter queue where that can be reached."""
-
-    queue: Queue
-    terms: Terms
-    dead_letters: Queue | None
-    counters: QueueCounters
+_URL = re.compile(r"https?://[^/]+(/.*)?/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueParts:
-    """The collaborators of intake, keeper and source."""
+    """What receiver, heartbeat and source share; `manifests` are those whose rows are being submitted, by key."""
 
     queue: Queue
-    terms: Terms
+    attributes: QueueAttributes
+    counters: QueueCounters
     settings: Settings
     region: str
-    books: QueueLedger
+    ledger: QueueLedger
     clock: Clock
-    counters: QueueCounters
-    stock: HeldJobs
-    removal: MessageDeletes
-    hand_back: MessageReturns
-    poison: DeadLetterMover
+    held: HeldJobs
+    acks: Acks
+    manifests: dict[str, ManifestMessage] = field(default_factory=dict)
 
 
 def make_parts(
-    served: ReachedQueue, settings: Settings, *, region: str, books: QueueLedger, clock: Clock
+    reached: ReachedQueue, settings: Settings, *, region: str, ledger: QueueLedger, clock: Clock
 ) -> QueueParts:
     """Put the parts together."""
-    visibility = settings.worker.visibility_timeout_seconds
-    removal = MessageDeletes(served.queue, served.counters)
-    hand_back = MessageReturns(served.queue, removal, served.counters, visibility)
-    poison = DeadLetterMover(
-        dead_letters=served.dead_letters,
-        books=books,
-        hand_back=hand_back,
-        removal=removal,
-        counters=served.counters,
-        visibility_seconds=visibility,
-    )
     return QueueParts(
-        queue=served.queue,
-        terms=served.terms,
+        queue=reached.queue,
+        attributes=reached.attributes,
+        counters=reached.counters,
         settings=settings,
         region=region,
-        books=books,
+        ledger=ledger,
         clock=clock,
-        counters=served.counters,
-        stock=HeldJobs(HeldMessages(visibility)),
-        removal=removal,
-        hand_back=hand_back,
-        poison=poison,
+        held=HeldJobs(settings.worker.visibility_timeout_seconds),
+        acks=Acks(reached, settings.worker, ledger, clock),
     )
 
 
 @asynccontextmanager
-async def open_served(url: str, settings: Settings, *, region: str) -> AsyncIterator[tuple[ReachedQueue, list[str]]]:
+async def open_reached(url: str, settings: Settings, *, region: str) -> AsyncIterator[tuple[ReachedQueue, list[str]]]:
     """Open a queue; gives it with the advice on its settings.
 
-    Raises UsageError where there is no such queue, StoppedError where it cannot be reached or used.
+    Raises UsageError where URL or AWS configuration are wrong or there is no such queue, StoppedError where it cannot
+    be reached or used.
     """
-    counters = QueueCounters()
-    async with open_queue(url, settings.aws, region=region, counters=counters) as queue:
+    if not _URL.fullmatch(url):
+        raise UsageError(f"{url}: is no queue URL; it looks like https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
+    aws = settings.aws
+    # A long poll is answered after its own time, however short the user's patience with other calls is.
+    timeouts = (aws.connect_timeout_seconds, max(aws.read_timeout_seconds, LONG_POLL_SECONDS + 10))
+    async with open_client("sqs", region=region_of(url) or region, timeouts=timeouts) as client:
+        counters = QueueCounters()
+        queue = Queue(client, url, counters)
         try:
-            terms = await queue.terms()
+            attributes = await queue.attributes()
         except QueueGoneError as exc:
             raise UsageError(str(exc)) from exc
         except QueueBusyError as exc:
             raise StoppedError(f"the queue cannot be reached: {exc}") from exc
-        dead_letters, words = await _dead_letters(queue, terms)
-        dead_terms = await dead_letters.terms() if dead_letters is not None else None
-        visibility = settings.worker.visibility_timeout_seconds
-        words += advice(terms, visibility_seconds=visibility, dead_letter=dead_terms)
-        yield ReachedQueue(queue=queue, terms=terms, dead_letters=dead_letters, counters=counters), words
+        dead_letters, words = await _reach_dead_letters(queue, attributes, settings.worker.visibility_timeout_seconds)
+        yield ReachedQueue(queue=queue, attributes=attributes, dead_letters=dead_letters, counters=counters), words
 
 
-async def _dead_letters(queue: Queue, terms: Terms) -> tuple[Queue | None, list[str]]:
-    """Find the dead-letter queue; without it poison is left to the redrive policy."""
-    if not terms.dead_letter_arn:
-        return None, []
-    try:
-        found = await queue.dead_letter_queue(terms.dead_letter_arn)
-        await found.terms()
-    except (QueueBusyError, QueueError) as exc:
-        word = (
-            f"the dead-letter queue {terms.dead_letter_arn} cannot be reached ({exc}); messages that can never work "
-            "are left to the redrive policy"
-        )
-        return None, [word]
-    return found, []
+async def _reach_dead_letters(
+    queue: Queue, attributes: QueueAttributes, visibility_seconds: int
+) -> tuple[Queue | None, list[str]]:
+    """Find the dead-letter queue, if one is configured; gives it with the advice on both queues' settings."""
+    found, its_attributes, words = None, None, []
+    if attributes.dead_letter_arn:
+        try:
+            found = await queue.dead_letter_queue(attributes.dead_letter_arn)
+            its_attributes = await found.attributes()
+        except (QueueBusyError, QueueError) as exc:
+            found = None
+            words.append(
+                f"the dead-letter queue {attributes.dead_letter_arn} cannot be reached ({exc}); messages that can "
+                "never work are left to the redrive policy"
+            )
+    words += advice(attributes, visibility_seconds=visibility_seconds, dead_letters=its_attributes)
+    return found, words

@@ -10,40 +10,34 @@ from collections.abc import Callable
 
 import structlog
 
+from batchsubmit.core.jobs import Job
 from batchsubmit.core.states import Action
 from batchsubmit.manifest.file import FetchError
-from batchsubmit.queue.acks import Return, delay_seconds, give_up, is_old, put_back
-from batchsubmit.queue.client import QueueBusyError
-from batchsubmit.queue.held import HeldJob, Place
-from batchsubmit.queue.manifest_message import ManifestMessage, expand
-from batchsubmit.queue.message import Message, MessageReader, Nothing, Pointer, Poison, Request
+from batchsubmit.queue.client import MOST_ENTRIES, QueueBusyError
+from batchsubmit.queue.held import HeldJob, HeldStatus
+from batchsubmit.queue.manifest_message import ManifestMessage, open_manifests
+from batchsubmit.queue.message import DeadLetter, Message, MessageReader, Nothing, Pointer, Request
 from batchsubmit.queue.open import QueueParts
-from batchsubmit.queue.send import MOST_ENTRIES
 
-_SEARCH_SECONDS = 5.0
+_EXCHANGE_SECONDS = 5.0
 """How often ten messages are exchanged while as many are held as may be: 0.4 calls a second beside the heartbeat."""
 
 
 class Receiver:
     """The receiving loop. `on_change` is called when there is something to take or to look up."""
 
-    def __init__(
-        self,
-        site: QueueParts,
-        judge: MessageReader,
-        expansions: dict[str, ManifestMessage],
-        on_change: Callable[[], None],
-    ) -> None:
-        self._site = site
-        self._judge = judge
+    def __init__(self, parts: QueueParts, reader: MessageReader, on_change: Callable[[], None]) -> None:
+        self._parts = parts
+        self._held = parts.held
+        self._acks = parts.acks
+        self._reader = reader
         self._on_change = on_change
         self._wake = asyncio.Event()
-        self._expansions = expansions
         self.is_closing = False
-        self._log = structlog.get_logger("batchsubmit").bind(queue=site.queue.url)
+        self._log = structlog.get_logger("batchsubmit").bind(queue=parts.queue.url)
 
     def wake(self) -> None:
-        """A message that was held is gone."""
+        """Look again whether another message may be held."""
         self._wake.set()
 
     def close(self) -> None:
@@ -52,9 +46,9 @@ class Receiver:
         self._wake.set()
 
     async def run(self) -> None:
-        """Receive until closed, then hand back what waits. Raises StoppedError, where queue or ledger give out."""
+        """Receive until closed, then hand back what waits. Raises StoppedError where queue or ledger cannot be used."""
         while not self.is_closing:
-            room = self._site.settings.worker.max_held_messages - len(self._site.stock.custody)
+            room = self._parts.settings.worker.max_held_messages - len(self._held)
             if room > 0:
                 await self._poll(min(room, MOST_ENTRIES))
             else:
@@ -67,118 +61,98 @@ class Receiver:
         if self.is_closing:
             return
         try:
-            async with asyncio.timeout(_SEARCH_SECONDS):
+            async with asyncio.timeout(_EXCHANGE_SECONDS):
                 await self._wake.wait()
         except TimeoutError:
-            site = self._site
-            if not site.terms.is_fifo:  # a message that goes back there stands before all of its group
-                dropped = [site.stock.drop(each) for each in site.stock.last_of_fullest(MOST_ENTRIES)]
-                messages = [each for messages in dropped for each in messages]
-                await site.hand_back.set_aside(map(self._delayed, messages), site.clock.monotonic())
-
-    def _delayed(self, message: Message) -> Return:
-        worker, terms, now = self._site.settings.worker, self._site.terms, self._site.clock.now().timestamp()
-        seconds = delay_seconds(message, first=worker.visibility_timeout_seconds, most=worker.max_delay_seconds)
-        return put_back(message, seconds, terms=terms, now=now)
+            if not self._parts.attributes.is_fifo:  # a message that goes back there blocks all of its group
+                jobs = self._held.last_of_fullest(MOST_ENTRIES)
+                await self._acks.hide([each for job in jobs for each in self._held.drop(job)], longest=False)
 
     async def _poll(self, count: int) -> None:
-        site = self._site
-        began = site.clock.monotonic()
+        parts, worker = self._parts, self._parts.settings.worker
+        began = parts.clock.monotonic()
         try:
-            messages = await site.queue.receive(
+            messages = await parts.queue.receive(
                 count,
-                visibility_seconds=site.settings.worker.visibility_timeout_seconds,
-                wait_seconds=site.settings.worker.wait_seconds,
+                visibility_seconds=worker.visibility_timeout_seconds,
+                wait_seconds=worker.wait_seconds,
                 is_over=lambda: self.is_closing,
             )
         except QueueBusyError:
-            return  # closing: nobody waits for SQS to come round any more
-        site.counters.received += len(messages)
-        site.counters.redelivered += sum(each.receives > 1 for each in messages)
+            return  # closing: there is no need to wait until SQS answers again
+        parts.counters.received += len(messages)
+        parts.counters.redelivered += sum(each.receives > 1 for each in messages)
         if self.is_closing:
-            await self._give_up(messages)
-            return
-        await self._sort(messages, began)
+            await self._acks.hand_back(messages)
+        else:
+            await self._sort(messages, began)
 
     async def _sort(self, messages: list[Message], at: float) -> None:
-        """Give each message its place."""
+        """Put each message where it belongs."""
         requests: list[tuple[Message, Request]] = []
         for message in messages:
-            self._site.hand_back.received(message.id)
-            match self._judge.judge(message):
+            self._acks.received(message)
+            match self._reader.parse(message):
                 case Request() as request:
                     requests.append((message, request))
                 case Pointer() as pointer:
                     await self._open(pointer, message, at)
-                case Poison() as poison:
-                    await self._site.poison.dispose(message, poison)
+                case DeadLetter() as letter:
+                    await self._acks.dead_letter(message, letter)
                 case Nothing():
-                    self._site.removal.add(message.receipt)
-        actions = await self._site.books.standing([request.job.key for _, request in requests])
-        over = [
-            each
-            for (message, request), action in zip(requests, actions, strict=True)
-            if (each := self._place(message, request, action, at)) is not None
-        ]
-        await self._site.hand_back.send(over)
+                    self._acks.delete(message)
+        actions = await self._parts.ledger.actions([request.job.key for _, request in requests])
+        for (message, request), action in zip(requests, actions, strict=True):
+            self._place(message, request.job, action, at)
         self._on_change()
 
-    def _place(self, message: Message, request: Request, action: Action, at: float) -> Return | None:
-        """Put a job where it belongs; gives the message back where the queue would soon drop it."""
-        site, job = self._site, request.job
-        holding = site.stock.get(job.key)
-        if holding is not None:
-            site.counters.copies += message.id not in holding.messages
-            site.stock.take_in(holding, message, at)
-            return None
-        if action in {Action.NOTHING, Action.LEAVE_FAILED}:
-            site.counters.recognised += 1
+    def _place(self, message: Message, job: Job, action: Action, at: float) -> None:
+        """Hold a job, or acknowledge one that is decided."""
+        held = self._held.get(job.key)
+        if held is not None:
+            self._parts.counters.copies += message.id not in held.messages
+            self._held.add(held, message, at)
+        elif action in {Action.NOTHING, Action.LEAVE_FAILED}:
+            self._parts.counters.recognised += 1
             self._log.info("message.recognised", job=job.key, message=message.id)
-            site.removal.add(message.receipt)
-            return None
-        holding = HeldJob(job.key, job.membership, job)
-        if action is Action.LOOK_UP:
-            site.stock.shelve(holding, first=True)  # its slot, if the service has it, is taken already: find out soon
-        elif site.hand_back.may_renew and is_old(message, site.terms, site.clock.now().timestamp()):
-            return Return(message, 0, renew=True)
+            self._acks.delete(message)
         else:
-            site.stock.shelve(holding)
-        site.stock.take_in(holding, message, at)
-        return None
+            held = HeldJob(job.key, job.membership, job)
+            self._held.add(held, message, at)
+            # Where the service has a job that is to be looked up, its slot is taken already: find out soon.
+            self._held.put_in_lane(held, first=action is Action.LOOK_UP)
 
     async def _open(self, pointer: Pointer, message: Message, at: float) -> None:
-        """Open the manifests of a pointer, or add the message to those that are open."""
-        site = self._site
-        holding = site.stock.get(pointer.key) or HeldJob(pointer.key, "", None, Place.EXPANDED)
-        site.stock.take_in(holding, message, at)
-        former = self._expansions.get(pointer.key)
-        if former is not None and former.is_busy:
-            return
-        if former is not None:
-            # Its rows are all taken, and some are not decided: what became of those is looked at again.
-            await self._expansions.pop(pointer.key).close()
+        """Open the manifests of a pointer, or hold its message with those of the manifests that are open."""
+        manifests = self._parts.manifests
+        held = self._held.get(pointer.key) or HeldJob(pointer.key, status=HeldStatus.MANIFEST)
+        self._held.add(held, message, at)
+        if pointer.key in manifests:
+            if manifests[pointer.key].is_busy:
+                return
+            # Its rows are all taken, and some are not decided: they are taken again.
+            await manifests.pop(pointer.key).close()
+        found = await self._fetch(pointer, message)
+        if found is None:
+            await self._acks.hide(self._held.drop(held), longest=False)
+        elif isinstance(found, DeadLetter):
+            for each in self._held.drop(held):
+                await self._acks.dead_letter(each, found)
+        else:
+            manifests[pointer.key] = found
+            self._log.info("manifest.opened", message=message.id, jobs=found.waiting_jobs())
+
+    async def _fetch(self, pointer: Pointer, message: Message) -> ManifestMessage | DeadLetter | None:
+        """Read the manifests; None where S3 does not give one now."""
+        parts = self._parts
         try:
-            found = await expand(pointer, site.settings, region=site.region, books=site.books)
+            return await open_manifests(pointer, parts.settings, region=parts.region, ledger=parts.ledger)
         except FetchError as exc:
             self._log.warning("manifest.not_fetched", message=message.id, reason=str(exc))
-            site.stock.drop(holding)
-            await site.hand_back.send([self._delayed(message)])
-            return
-        if isinstance(found, Poison):
-            site.stock.drop(holding)
-            await site.poison.dispose(message, found)
-            return
-        self._expansions[pointer.key] = found
-        self._log.info("manifest.opened", message=message.id, jobs=found.waiting_jobs())
+            return None
 
     async def hand_back_all(self, *, also_taken: bool = False) -> None:
-        """Make every message visible again, but for those with the engine, so that others may have it at once."""
-        stock = self._site.stock
-        messages = [
-            each for holding in stock if also_taken or holding.place is not Place.TAKEN for each in stock.drop(holding)
-        ]
-        await self._give_up([*messages, *self._site.hand_back.set_aside_until_after(self._site.clock.monotonic())])
-
-    async def _give_up(self, messages: list[Message]) -> None:
-        now = self._site.clock.now().timestamp()
-        await self._site.hand_back.send([give_up(each, terms=self._site.terms, now=now) for each in messages])
+        """Make every message visible again, except those with the engine, so that others may have it at once."""
+        jobs = [each for each in self._held.jobs() if also_taken or each.status is not HeldStatus.TAKEN]
+        await self._acks.hand_back([each for job in jobs for each in self._held.drop(job)])
+        await self._acks.hand_back_hidden()

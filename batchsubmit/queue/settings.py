@@ -11,8 +11,8 @@ _FEWEST_RECEIVES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What GetQueueAttributes tells. `most_receives` is None where no redrive policy counts them."""
+class QueueAttributes:
+    """A queue's settings and backlog. `most_receives` is None where no redrive policy counts receives."""
 
     retention_seconds: int
     most_receives: int | None = None
@@ -22,12 +22,12 @@ class Terms:
     backlog: int = 0
 
     @classmethod
-    def read(cls, attributes: Mapping[str, str]) -> "Terms":
-        """Read the attributes; those that are not there have SQS's defaults."""
-        redrive = _redrive(attributes.get("RedrivePolicy", ""))
+    def read(cls, attributes: Mapping[str, str]) -> "QueueAttributes":
+        """Read the answer of GetQueueAttributes; what is not there has SQS's default."""
+        redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
         return cls(
             retention_seconds=int(attributes.get("MessageRetentionPeriod", 4 * DAY_SECONDS)),
-            most_receives=int(str(redrive["maxReceiveCount"])) if "maxReceiveCount" in redrive else None,
+            most_receives=int(redrive["maxReceiveCount"]) if "maxReceiveCount" in redrive else None,
             dead_letter_arn=str(redrive.get("deadLetterTargetArn", "")),
             is_fifo=attributes.get("FifoQueue") == "true",
             most_bytes=int(attributes.get("MaximumMessageSize", 1 << 18)),
@@ -38,34 +38,28 @@ class Terms:
 _KINDS = ("", "NotVisible", "Delayed")
 
 
-def _redrive(policy: str) -> Mapping[str, object]:
-    try:
-        read = json.loads(policy) if policy else {}
-    except json.JSONDecodeError:
-        return {}
-    return read if isinstance(read, dict) else {}
-
-
-def advice(terms: Terms, *, visibility_seconds: int, dead_letter: Terms | None = None) -> Iterator[str]:
-    """Say where the settings do not fit, and what to set instead."""
-    if not terms.dead_letter_arn:
+def advice(
+    queue: QueueAttributes, *, visibility_seconds: int, dead_letters: QueueAttributes | None = None
+) -> Iterator[str]:
+    """List the settings that do not fit, each with what to set instead."""
+    if not queue.dead_letter_arn:
         yield (
             "the queue has no dead-letter queue: a message that can never work stays in it until its retention is "
             f"over; set a RedrivePolicy with maxReceiveCount {WANTED_RECEIVES}"
         )
-    elif terms.most_receives is not None and terms.most_receives < _FEWEST_RECEIVES:
+    elif queue.most_receives is not None and queue.most_receives < _FEWEST_RECEIVES:
         yield (
-            f"maxReceiveCount is {terms.most_receives}: a job that waits for a slot is received several times, and a "
+            f"maxReceiveCount is {queue.most_receives}: a job that waits for a slot is received several times, and a "
             f"worker that dies spends one receive of each message it held; set it to {WANTED_RECEIVES}"
         )
-    if terms.retention_seconds < WANTED_RETENTION_SECONDS:
+    if queue.retention_seconds < WANTED_RETENTION_SECONDS:
         yield (
-            f"the queue keeps messages for {_days(terms.retention_seconds)}, and jobs that wait longer for a slot are "
+            f"the queue keeps messages for {_days(queue.retention_seconds)}, and jobs that wait longer for a slot are "
             f"lost; set MessageRetentionPeriod to {WANTED_RETENTION_SECONDS} (14 days)"
         )
-    if dead_letter is not None and not terms.is_fifo and dead_letter.retention_seconds < terms.retention_seconds:
+    if dead_letters is not None and not queue.is_fifo and dead_letters.retention_seconds < queue.retention_seconds:
         yield (
-            f"the dead-letter queue keeps messages for {_days(dead_letter.retention_seconds)}, less than the queue "
+            f"the dead-letter queue keeps messages for {_days(dead_letters.retention_seconds)}, less than the queue "
             "itself, and counts from when they were first sent: old ones vanish at once"
         )
     if visibility_seconds < 30:
@@ -76,7 +70,7 @@ def advice(terms: Terms, *, visibility_seconds: int, dead_letter: Terms | None =
 
 
 def overdue(*, backlog: int, decided: int, seconds: float, retention_seconds: int) -> str | None:
-    """Say so where the backlog takes longer than the retention at the throughput of these seconds."""
+    """Warn where, at the throughput of these seconds, the backlog takes longer than the retention."""
     if not (decided and backlog and seconds > 0):
         return None
     needed = backlog * seconds / decided

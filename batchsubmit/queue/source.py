@@ -1,21 +1,21 @@
-"""A queue as a source of jobs: what the engine sees of it. The work is done by `intake`, `keeper` and `removal`.
+"""A queue as a source of jobs: what the engine sees of it. Receiver, heartbeat and acknowledgements do the work.
 
 A message is deleted once its job is decided and the ledger has that on the disk, and not before.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import Any
 
 from batchsubmit.core.jobs import Job
 from batchsubmit.core.source import Delivery
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
+from batchsubmit.manifest.source import ManifestDelivery
 from batchsubmit.queue.heartbeat import Heartbeat
-from batchsubmit.queue.held import HeldJob, Place
+from batchsubmit.queue.held import HeldJob, HeldStatus
 from batchsubmit.queue.manifest_message import ManifestMessage
-from batchsubmit.queue.message import MessageReader, Poison
+from batchsubmit.queue.message import DeadLetter, MessageReader
 from batchsubmit.queue.open import QueueParts
 from batchsubmit.queue.receive import Receiver
 from batchsubmit.schema.arns import account_of_membership
@@ -24,276 +24,220 @@ from batchsubmit.schema.arns import account_of_membership
 class SqsSource:
     """Hands out the jobs of a queue; use `open`, which also drains it."""
 
-    def __init__(self, site: QueueParts, judge: MessageReader, on_trouble: Callable[[StoppedError], None]) -> None:
-        self._site = site
-        self._stock = site.stock
+    def __init__(self, parts: QueueParts, reader: MessageReader, on_trouble: Callable[[StoppedError], None]) -> None:
+        self._parts = parts
+        self._held = parts.held
+        self._manifests = parts.manifests
         self._on_trouble = on_trouble
         self._listeners: list[Callable[[], None]] = []
-        self._taken: set[str] = set()
-        self._expansions: dict[str, ManifestMessage] = {}
-        self._intake = Receiver(site, judge, self._expansions, self._changed)
-        self._keeper = Heartbeat(site, self._expansions)
+        self._receiver = Receiver(parts, reader, self._changed)
+        self._heartbeat = Heartbeat(parts, self._changed)
 
     def __repr__(self) -> str:
-        return f"<SqsSource {self.waiting_jobs()} waiting, {len(self._taken)} taken, {len(self._stock.custody)} held>"
+        return f"<SqsSource {self.waiting_jobs()} waiting, {len(self._held.taken)} taken, {self.held} held>"
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, site: QueueParts, judge: MessageReader, on_trouble: Callable[[StoppedError], None]
+        cls, parts: QueueParts, reader: MessageReader, on_trouble: Callable[[StoppedError], None]
     ) -> AsyncIterator["SqsSource"]:
         """Begin to receive; at the end await the poll under way, hand back what was not taken and delete what is done.
 
-        `on_trouble` is told where queue or ledger can no longer be relied on.
+        `on_trouble` is called where queue or ledger can no longer be relied on.
         """
-        source = cls(site, judge, on_trouble)
+        source = cls(parts, reader, on_trouble)
         async with asyncio.TaskGroup() as tasks:
-            removing = tasks.create_task(site.removal.run(), name="queue removal")
-            receiving = tasks.create_task(source._receive(), name="queue intake")
-            tasks.create_task(source._keep(), name="queue keeper")
+            deleting = tasks.create_task(parts.acks.run(), name="queue deletes")
+            receiving = tasks.create_task(source._receive(), name="queue receiver")
+            tasks.create_task(source._guarded(source._heartbeat.run()), name="queue heartbeat")
             yield source
             source.close()
             await receiving
-            await source._drain()
-            source._keeper.close()
-            site.removal.close()
-            await removing
+            await source._guarded(source._receiver.hand_back_all(also_taken=True))
+            for manifest in source._manifests.values():
+                await manifest.close()
+            source._heartbeat.close()
+            parts.acks.close()
+            await deleting
 
     async def _receive(self) -> None:
-        try:
-            await self._intake.run()
-        except StoppedError as exc:
-            self._on_trouble(exc)
-        finally:
-            self._intake.close()
-            self._changed()
+        await self._guarded(self._receiver.run())
+        self.close()
+        self._changed()
 
-    async def _keep(self) -> None:
+    async def _guarded(self, work: Awaitable[None]) -> None:
         try:
-            await self._keeper.run(self._finish, self._ready)
+            await work
         except StoppedError as exc:
             self._on_trouble(exc)
-
-    async def _drain(self) -> None:
-        try:
-            await self._intake.hand_back_all(also_taken=True)
-        except StoppedError as exc:
-            self._on_trouble(exc)
-        for expansion in self._expansions.values():
-            await expansion.close()
 
     def close(self) -> None:
         """Receive no more; what waits goes back to the queue once the poll under way is over."""
-        self._intake.close()
+        self._receiver.close()
 
     @property
     def is_open(self) -> bool:
         """Whether more jobs may come."""
-        return not self._intake.is_closing
+        return not self._receiver.is_closing
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call this whenever there may be something new to take or to look up."""
         self._listeners.append(callback)
 
     def _changed(self) -> None:
-        self._keeper.wake()
+        self._heartbeat.wake()
         for callback in self._listeners:
             callback()
 
     def waiting(self) -> Collection[str]:
         """The memberships that have a job to take now."""
-        lanes: Collection[str] = self._stock.lanes.keys()
-        for expansion in self._expansions.values():
-            lanes = {*lanes, *expansion.waiting()}
-        return lanes
+        return {*self._held.lanes, *(lane for each in self._manifests.values() for lane in each.waiting())}
 
     def waiting_jobs(self) -> int:
-        """Jobs in hand that were not taken."""
-        return len(self._stock) + sum(each.waiting_jobs() for each in self._expansions.values())
+        """Count the jobs that were received and not taken."""
+        return self._held.waiting_jobs() + sum(each.waiting_jobs() for each in self._manifests.values())
 
-    def oldest_seconds(self) -> float:
-        """For how long the oldest message in hand has been in its queue."""
-        now = self._site.clock.now().timestamp()
-        sent = (message.sent_at for holding in self._stock for message in holding.messages.values())
-        return max(now - min(sent, default=now), 0.0)
+    def oldest_seconds(self) -> float | None:
+        """How long the oldest message that is held has been in its queue."""
+        sent_at = self._held.oldest_sent_at()
+        return None if sent_at is None else max(self._parts.clock.now().timestamp() - sent_at, 0.0)
 
     def account_of(self, membership: str) -> str:
         """The account of a membership that has a job here, by the ARNs that are of the membership."""
-        lane = self._stock.lanes.get(membership)
+        lane = self._held.lanes.get(membership)
         if lane and lane[0].job is not None and (account := account_of_membership(lane[0].job.request)):
             return account
-        found = (each.accounts.get(membership) for each in self._expansions.values())
-        return next(filter(None, found), "")
+        return next(filter(None, (each.accounts.get(membership) for each in self._manifests.values())), "")
 
     @property
     def held(self) -> int:
-        """Messages in hand."""
-        return len(self._stock.custody)
+        """Messages that are held."""
+        return len(self._held)
 
     def waiting_by_lane(self) -> dict[str, int]:
         """How many messages' jobs of each membership wait."""
-        return self._stock.waiting()
-
-    def held_back(self) -> Collection[str]:
-        """The keys of jobs that a message asks for and that another of this worker's messages or rows has in hand."""
-        return [each.key for each in self._stock.held_back()]
+        return {lane: len(jobs) for lane, jobs in self._held.lanes.items()}
 
     def take(self, membership: str) -> Delivery | None:
-        """Take the next job; None where the one whose turn it was needs no call any more. Raises StoppedError."""
-        if membership in self._stock.lanes:
+        """Take the next job; None where the next needs no call any more. Raises StoppedError."""
+        if membership in self._held.lanes:
             return self._take_message(membership)
-        expansion = next(each for each in self._expansions.values() if membership in each.waiting())
-        row = expansion.take(membership)
+        manifest = next(each for each in self._manifests.values() if membership in each.waiting())
+        row = manifest.take(membership)
         if self._may_start(row.job.key):
-            self._taken.add(row.job.key)
-            return _RowDelivery(self, expansion, row)
-        # A message of the same job came first; whether all are decided is looked at when no row is left.
-        expansion.under_way -= 1
+            return _RowDelivery(self, manifest, row)
+        # A message of the same job came first. Whether all are decided is asked when no row is left.
+        manifest.under_way -= 1
         return None
 
     def _take_message(self, membership: str) -> "_MessageDelivery | None":
-        holding = self._stock.next(membership)
-        if self._may_start(holding.key) and holding.job is not None:
-            self._taken.add(holding.key)
-            return _MessageDelivery(self, holding, holding.job)
-        holding.place = Place.HELD_BACK  # the keeper finds out what became of the job
-        self._keeper.wake()
+        held = self._held.next(membership)
+        if held.job is not None and self._may_start(held.key):
+            return _MessageDelivery(self, held, held.job)
+        held.status = HeldStatus.DUPLICATE
+        self._heartbeat.wake()
         return None
 
     def _may_start(self, key: str) -> bool:
-        return key not in self._taken and self._site.books.standing_now(key) in {Action.SUBMIT, Action.LOOK_UP}
+        if key in self._held.taken or self._parts.ledger.action_now(key) not in {Action.SUBMIT, Action.LOOK_UP}:
+            return False
+        self._held.taken.add(key)
+        return True
 
-    def request_of(self, key: str) -> Mapping[str, Any] | None:
-        """Give the request of a job that is held back, if one of the messages in hand has it."""
-        holding = self._stock.get(key)
-        if holding is not None and holding.job is not None:
-            return holding.job.request
-        found = (expansion.request_of(key) for expansion in self._expansions.values())
-        return next((request for request in found if request is not None), None)
+    def request_of(self, key: str) -> None:
+        """Nothing is known of a job whose message was not delivered yet; a delivered one is looked up when taken."""
 
     def reinstate(self, key: str) -> None:
-        """Let a job be taken that was held back; one whose message is not in hand comes with its next delivery."""
-        holding = self._stock.get(key)
-        if holding is not None and holding.place is Place.HELD_BACK:
-            self._ready(holding)
-            return
-        for expansion in self._expansions.values():
-            expansion.reinstate(key)
+        """Nothing to do: its message is delivered again, or asked about again by the heartbeat."""
 
-    def _ready(self, holding: HeldJob) -> None:
-        if holding.key not in self._taken:
-            self._stock.shelve(holding, first=True)
-            self._changed()
+    def decided(self, key: str) -> None:
+        """Delete the messages of a job that was taken and is durably decided."""
+        self._held.taken.discard(key)
+        held = self._held.get(key)
+        for message in self._held.drop(held) if held is not None else ():
+            self._parts.acks.delete(message)
+        self._receiver.wake()
 
-    async def _finish(self, holding: HeldJob) -> None:
-        """Take leave of a job that somebody else decided."""
-        self._site.counters.recognised += holding.job is not None
-        self._delete(holding)
+    def requeue(self, held: HeldJob) -> None:
+        """Put a job that was taken back to the head of its lane."""
+        self._held.taken.discard(held.key)
+        self._held.put_in_lane(held, first=True)
 
-    def _delete(self, holding: HeldJob) -> None:
-        for message in self._stock.drop(holding):
-            self._site.removal.add(message.receipt)
-
-    def decided(self, job: Job) -> None:
-        """A job that was taken is durably decided."""
-        self._taken.discard(job.key)
-        holding = self._stock.get(job.key)
-        if holding is not None:
-            self._delete(holding)
-        self._intake.wake()
-
-    def put_back(self, holding: HeldJob) -> None:
-        """A job that was taken goes back to the head of its lane."""
-        self._taken.discard(holding.key)
-        self._stock.shelve(holding, first=True)
-
-    def set_aside(self, holding: HeldJob, place: Place) -> None:
-        """A job that was taken can be neither sent nor decided now: its messages go back for long, or with all."""
-        self._taken.discard(holding.key)
-        if not self._intake.is_closing:
-            holding.place = place
-            self._keeper.wake()
-
-    def dead_letter(self, holding: HeldJob, code: str, message: str) -> None:
-        """The service denied a job that was taken: its messages go to the dead-letter queue, or back for long."""
-        self._taken.discard(holding.key)
-        job = holding.job
-        if job is not None and not self._intake.is_closing:
-            holding.place, holding.poison = Place.DENIED, Poison(code, message, job.membership, job.name)
-            self._keeper.wake()
+    def set_aside(self, held: HeldJob, status: HeldStatus) -> None:
+        """Let the heartbeat return a job that was taken and can be neither sent nor decided now."""
+        self._held.taken.discard(held.key)
+        if self.is_open:  # else it goes back with all others
+            held.status = status
+            self._heartbeat.wake()
 
     def let_go(self, key: str) -> None:
         """A row that was taken is no longer under way."""
-        self._taken.discard(key)
-        self._keeper.wake()
+        self._held.taken.discard(key)
+        self._heartbeat.wake()
 
 
 class _MessageDelivery:
     """The job of one message, or of several."""
 
-    def __init__(self, source: SqsSource, holding: HeldJob, job: Job) -> None:
+    def __init__(self, source: SqsSource, held: HeldJob, job: Job) -> None:
         self.job = job
         self._source = source
-        self._holding = holding
+        self._held = held
 
     def done(self) -> None:
         """Delete the messages."""
-        self._source.decided(self.job)
+        self._source.decided(self.job.key)
 
     def failed(self) -> None:
         """Delete the messages: the ledger has the failure, and another delivery would change nothing."""
-        self._source.decided(self.job)
+        self._source.decided(self.job.key)
 
     def released(self) -> None:
         """Back to the head of its lane."""
-        self._source.put_back(self._holding)
+        self._source.requeue(self._held)
 
     def held(self) -> None:
         """Back to the queue for a long while."""
-        self._source.set_aside(self._holding, Place.OVER_QUOTA)
+        self._source.set_aside(self._held, HeldStatus.OVER_QUOTA)
 
     def denied(self, code: str, message: str) -> bool:
         """To the dead-letter queue. The ledger has the message as failed, and not the job: moved back, it is tried."""
-        self._source.dead_letter(self._holding, code, message)
+        self._held.denial = DeadLetter(code, message, self.job.membership, self.job.name)
+        self._source.set_aside(self._held, HeldStatus.DENIED)
         return True
 
     def put_aside(self) -> None:
         """Back to the queue, for longer each time."""
-        self._source.set_aside(self._holding, Place.NOT_READY)
+        self._source.set_aside(self._held, HeldStatus.NOT_READY)
 
     def left_unknown(self) -> None:
         """Back to the queue for a long while."""
-        self._source.set_aside(self._holding, Place.UNKNOWN)
+        self._source.set_aside(self._held, HeldStatus.UNKNOWN)
 
 
 class _RowDelivery:
     """The job of one row of a manifest that a message points to."""
 
-    def __init__(self, source: SqsSource, expansion: ManifestMessage, row: Delivery) -> None:
+    def __init__(self, source: SqsSource, manifest: ManifestMessage, row: ManifestDelivery) -> None:
         self.job = row.job
         self._source = source
-        self._expansion = expansion
+        self._manifest = manifest
         self._row = row
 
     def done(self) -> None:
-        """The manifest's message goes once all rows are decided."""
-        self._row.done()
-        self._end()
-        self._source.decided(self.job)
+        """The manifest's message is deleted once all rows are decided."""
+        self._end(self._row.done)
 
     def failed(self) -> None:
         """The same."""
-        self._row.failed()
-        self._end()
-        self._source.decided(self.job)
+        self._end(self._row.failed)
 
     def released(self) -> None:
         """Back to the head of its lane."""
-        self._row.released()
-        self._end()
+        self._end(self._row.released)
 
     def held(self) -> None:
-        """Back to the head of its lane, which nobody takes from for a while."""
+        """Back to the head of its lane, which is not taken from for a while."""
         self.released()
 
     def denied(self, code: str, message: str) -> bool:
@@ -302,22 +246,16 @@ class _RowDelivery:
         return False
 
     def put_aside(self) -> Callable[[], None]:
-        """Keep the row; the manifest's message stays in hand meanwhile."""
+        """Keep the row; the manifest's message is held meanwhile."""
         put_back = self._row.put_aside()
-
-        def release() -> None:
-            if put_back is not None:
-                put_back()
-            self._end()
-
-        return release
+        return lambda: self._end(put_back)
 
     def left_unknown(self) -> None:
         """The manifest's message goes back for a long while, once its other rows are decided."""
-        self._row.left_unknown()
-        self._expansion.has_unknown = True
-        self._end()
+        self._manifest.has_unknown = True
+        self._end(self._row.left_unknown)
 
-    def _end(self) -> None:
-        self._expansion.under_way -= 1
+    def _end(self, report: Callable[[], None]) -> None:
+        report()
+        self._manifest.under_way -= 1
         self._source.let_go(self.job.key)

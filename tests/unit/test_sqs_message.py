@@ -10,7 +10,7 @@ from hypothesis import given
 from strategies import JSON_VALUES, REGION
 
 from batchsubmit.core.jobs import job_digest, key_text
-from batchsubmit.queue.message import MOST_BYTES, Judgement, Message, MessageReader, Nothing, Pointer, Poison, Request
+from batchsubmit.queue.message import MOST_BYTES, DeadLetter, Message, MessageReader, Nothing, Parsed, Pointer, Request
 from batchsubmit.schema import RequestChecker, canonical
 
 REQUEST = request_named("one")
@@ -23,20 +23,20 @@ def message(body: object, **attributes: str) -> Message:
     return Message(id="id-1", receipt="r", body=text, attributes=attributes)
 
 
-def judged(
+def parsed(
     body: object,
     attributes: Mapping[str, str] | None = None,
     *,
     batch: str = "",
     defaults: Mapping[str, Any] | None = None,
-) -> Judgement:
+) -> Parsed:
     """What a body asks for."""
-    return MessageReader(CHECKER, defaults=defaults or {}, batch=batch).judge(message(body, **(attributes or {})))
+    return MessageReader(CHECKER, defaults=defaults or {}, batch=batch).parse(message(body, **(attributes or {})))
 
 
 def key(body: object, attributes: Mapping[str, str] | None = None, *, batch: str = "") -> str:
     """The key of the job that a body asks for."""
-    found = judged(body, attributes, batch=batch)
+    found = parsed(body, attributes, batch=batch)
     assert isinstance(found, Request), found
     assert found.job.request == REQUEST
     return found.job.key
@@ -86,8 +86,8 @@ def test_a_key_that_travels_with_the_message_counts() -> None:
     """Only so is the second of two identical rows another job."""
     other = key_text(job_digest(canonical(REQUEST), ordinal=1))
     assert key(REQUEST, {"batchsubmit-key": other}) == other
-    found = judged(REQUEST, {"batchsubmit-key": "Not A Key"})
-    assert isinstance(found, Poison)
+    found = parsed(REQUEST, {"batchsubmit-key": "Not A Key"})
+    assert isinstance(found, DeadLetter)
     assert found.code == "InvalidKey"
 
 
@@ -118,7 +118,7 @@ def test_sns_attributes_are_the_message_s_own() -> None:
 )
 def test_pointers_to_manifests(body: object, locations: tuple[str, ...]) -> None:
     """Our own, S3's notifications with their encoded keys, EventBridge's with plain ones."""
-    found = judged(body)
+    found = parsed(body)
     assert isinstance(found, Pointer)
     assert found.locations == locations
     assert found.batch == ("night" if "batch" in str(body) else "")
@@ -134,7 +134,7 @@ def test_pointers_to_manifests(body: object, locations: tuple[str, ...]) -> None
 )
 def test_events_that_ask_for_nothing(body: object) -> None:
     """S3 sends a test event when notifications are set up."""
-    assert isinstance(judged(body), Nothing)
+    assert isinstance(parsed(body), Nothing)
 
 
 @pytest.mark.parametrize(
@@ -155,37 +155,37 @@ def test_events_that_ask_for_nothing(body: object) -> None:
         ('"' + "x" * MOST_BYTES + '"', "TooLarge"),
     ],
 )
-def test_poison(body: object, code: str) -> None:
+def test_what_can_never_work_is_a_dead_letter(body: object, code: str) -> None:
     """Each with its reason."""
-    found = judged(body)
-    assert isinstance(found, Poison)
+    found = parsed(body)
+    assert isinstance(found, DeadLetter)
     assert found.code == code
     assert found.reason
 
 
-def test_poison_is_recorded_with_the_message_s_id_and_what_is_known_of_the_job() -> None:
+def test_a_dead_letter_is_recorded_with_the_message_s_id_and_what_is_known_of_the_job() -> None:
     """Under a key of the message, so that a second message of the same body is a second record."""
-    poison = judged({**REQUEST, "resourceConfig": {}})
-    assert isinstance(poison, Poison)
-    failed = poison.failed(message(""), "2026-11-23T00:00:00.000000Z")
-    assert (failed.name, failed.membership) == ("one", REQUEST["membershipIdentifier"])
-    assert failed.message.startswith("message id-1: resourceConfig.instanceType: ")
-    other = poison.failed(Message(id="id-2", receipt="", body=""), "")
-    assert failed.job != other.job
+    letter = parsed({**REQUEST, "resourceConfig": {}})
+    assert isinstance(letter, DeadLetter)
+    rejected = letter.rejected(message(""), "2026-11-23T00:00:00.000000Z")
+    assert (rejected.name, rejected.membership) == ("one", REQUEST["membershipIdentifier"])
+    assert rejected.message.startswith("message id-1: resourceConfig.instanceType: ")
+    other = letter.rejected(Message(id="id-2", receipt="", body=""), "")
+    assert rejected.job != other.job
 
 
 def test_defaults_fill_what_a_message_lacks() -> None:
     """With place-holders, as for rows of a manifest."""
     lacking = {name: value for name, value in REQUEST.items() if name != "name"} | {"var": {"day": "one"}}
-    found = judged(lacking, defaults={"name": "{day}"})
+    found = parsed(lacking, defaults={"name": "{day}"})
     assert isinstance(found, Request)
     assert found.job.request == REQUEST
 
 
 @given(JSON_VALUES)
-def test_no_json_is_more_than_poison(value: object) -> None:
+def test_no_json_is_worse_than_a_dead_letter(value: object) -> None:
     """Nothing that anybody can send is an exception."""
-    assert judged(value)
-    assert judged(event(value))
-    assert judged({"Records": [value, {"s3": value}]})
-    assert judged({**REQUEST, "resourceConfig": value, "var": value})
+    assert parsed(value)
+    assert parsed(event(value))
+    assert parsed({"Records": [value, {"s3": value}]})
+    assert parsed({**REQUEST, "resourceConfig": value, "var": value})

@@ -17,9 +17,9 @@ from virtual import running_loop, virtually
 from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
-from batchsubmit.queue.client import QueueCounters
+from batchsubmit.queue.client import QueueCounters, ReachedQueue
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import ReachedQueue, make_parts
+from batchsubmit.queue.open import make_parts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 
@@ -32,27 +32,27 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 
 
-class MemoryBooks:
+class MemoryLedger:
     """A ledger of what was decided."""
 
     def __init__(self) -> None:
-        self.actions: dict[str, Action] = {}
+        self.decisions: dict[str, Action] = {}
         self.failed: list[JobRejected] = []
 
-    async def standing(self, keys: Sequence[str]) -> Sequence[Action]:
+    async def actions(self, keys: Sequence[str]) -> Sequence[Action]:
         """Say what may be done."""
-        return [self.standing_now(key) for key in keys]
+        return [self.action_now(key) for key in keys]
 
-    def standing_now(self, key: str) -> Action:
+    def action_now(self, key: str) -> Action:
         """Say it of one."""
-        return self.actions.get(key, Action.SUBMIT)
+        return self.decisions.get(key, Action.SUBMIT)
 
     async def record(self, event: JobRejected) -> bool:
         """Take a failure down."""
-        if event.job in self.actions:
+        if event.job in self.decisions:
             return False
         self.failed.append(event)
-        self.actions[event.job] = Action.LEAVE_FAILED
+        self.decisions[event.job] = Action.LEAVE_FAILED
         return True
 
     def now(self) -> str:
@@ -60,7 +60,7 @@ class MemoryBooks:
         return "2026-11-23T00:00:00.000000Z"
 
 
-class QueueParts:
+class QueueWorld:
     """A source on a queue in memory, and an engine of few lines: so many slots a membership, each job holds one."""
 
     def __init__(
@@ -73,7 +73,7 @@ class QueueParts:
         most_held: int = 5000,
     ) -> None:
         self.sqs = sqs
-        self.books = MemoryBooks()
+        self.ledger = MemoryLedger()
         self.counters = QueueCounters()
         self.submitted: list[str] = []
         self.running: Counter[str] = Counter()
@@ -85,18 +85,18 @@ class QueueParts:
         self._settings = Settings(worker=worker)
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[SqsSource]:
-        """Serve the queue."""
-        served = ReachedQueue(
+    async def running_source(self) -> AsyncIterator[SqsSource]:
+        """Let a source work on the queue."""
+        reached = ReachedQueue(
             queue=cast("Queue", self.sqs),
-            terms=await self.sqs.terms(),
+            attributes=await self.sqs.attributes(),
             dead_letters=cast("Queue | None", self.sqs.dead),
             counters=self.counters,
         )
         clock = VirtualClock(running_loop())
-        site = make_parts(served, self._settings, region=REGION, books=self.books, clock=clock)
-        judge = MessageReader(RequestChecker(region=REGION), defaults={})
-        async with SqsSource.open(site, judge, self.troubles.append) as source, asyncio.TaskGroup() as tasks:
+        parts = make_parts(reached, self._settings, region=REGION, ledger=self.ledger, clock=clock)
+        reader = MessageReader(RequestChecker(region=REGION), defaults={})
+        async with SqsSource.open(parts, reader, self.troubles.append) as source, asyncio.TaskGroup() as tasks:
             self._source, self._tasks = source, tasks
             source.listen(self._fill)
             yield source
@@ -110,12 +110,12 @@ class QueueParts:
                 if delivery is None:
                     continue
                 job = delivery.job
-                if self.books.standing_now(job.key) is Action.LOOK_UP:
+                if self.ledger.action_now(job.key) is Action.LOOK_UP:
                     self._look_up(delivery)
                     continue
-                assert self.books.standing_now(job.key) is Action.SUBMIT
+                assert self.ledger.action_now(job.key) is Action.SUBMIT
                 self.submitted.append(job.name)
-                self.books.actions[job.key] = Action.NOTHING
+                self.ledger.decisions[job.key] = Action.NOTHING
                 delivery.done()
                 self.running[lane] += 1
                 self._tasks.create_task(self._run(lane))
@@ -125,16 +125,16 @@ class QueueParts:
         if found is None:
             delivery.left_unknown()
             return
-        self.books.actions[key] = found
+        self.ledger.decisions[key] = found
         (delivery.done if found is Action.NOTHING else delivery.released)()
 
     async def leave_unknown(self, *names: str) -> None:
         """Put messages on the queue whose jobs a worker that died left open."""
-        judge = MessageReader(RequestChecker(region=REGION), defaults={})
+        reader = MessageReader(RequestChecker(region=REGION), defaults={})
         for name in names:
             self.sqs.put(body(name))
-            judged = judge.judge(await _first(self.sqs, name))
-            self.books.actions[judged.job.key] = Action.LOOK_UP  # type: ignore[union-attr]
+            parsed = reader.parse(await _first(self.sqs, name))
+            self.ledger.decisions[parsed.job.key] = Action.LOOK_UP  # type: ignore[union-attr]
 
     async def _run(self, lane: str) -> None:
         await asyncio.sleep(self._job_seconds)
@@ -162,11 +162,11 @@ def test_days_of_waiting_lead_nothing_to_the_dead_letter_queue(receives: int, vi
         sqs = MemorySqs(most_receives=receives, dead=MemorySqs())
         for number in range(150):
             sqs.put(body(f"job-{number}"))
-        site = QueueParts(sqs, slots={MEMBERSHIP: 5}, job_seconds=HOUR, visibility=visibility)
-        async with site.serving():
-            await site.until(lambda: len(site.submitted) == 150, within=1.3 * DAY)
-            await site.until(lambda: not sqs.messages, within=HOUR)
-        assert sorted(site.submitted) == sorted(f"job-{number}" for number in range(150))
+        world = QueueWorld(sqs, slots={MEMBERSHIP: 5}, job_seconds=HOUR, visibility=visibility)
+        async with world.running_source():
+            await world.until(lambda: len(world.submitted) == 150, within=1.3 * DAY)
+            await world.until(lambda: not sqs.messages, within=HOUR)
+        assert sorted(world.submitted) == sorted(f"job-{number}" for number in range(150))
         assert sqs.dead is not None
         assert not sqs.dead.messages
         assert sqs.most_received <= receives
@@ -176,7 +176,7 @@ def test_days_of_waiting_lead_nothing_to_the_dead_letter_queue(receives: int, vi
     run()
 
 
-def test_a_backlog_longer_than_the_retention_is_kept_by_sending_it_anew() -> None:
+def test_a_backlog_longer_than_the_retention_is_kept_by_sending_it_again() -> None:
     """What is renewed in time does not expire."""
 
     @virtually
@@ -184,11 +184,11 @@ def test_a_backlog_longer_than_the_retention_is_kept_by_sending_it_anew() -> Non
         sqs = MemorySqs(retention_seconds=int(DAY), dead=MemorySqs())
         for number in range(40):
             sqs.put(body(f"job-{number}"))
-        site = QueueParts(sqs, slots={MEMBERSHIP: 1}, job_seconds=HOUR)
-        async with site.serving():
-            await site.until(lambda: len(site.submitted) == 40, within=2 * DAY)
+        world = QueueWorld(sqs, slots={MEMBERSHIP: 1}, job_seconds=HOUR)
+        async with world.running_source():
+            await world.until(lambda: len(world.submitted) == 40, within=2 * DAY)
         assert not sqs.expired
-        assert site.counters.renewed
+        assert world.counters.renewed
 
     run()
 
@@ -204,11 +204,11 @@ def test_a_full_lane_holds_up_no_other_however_many_messages_stand_before(most_h
             sqs.put(body(f"job-{number}"))
         sqs.put(body("other", OTHER_MEMBERSHIP))
         slots = {MEMBERSHIP: 5, OTHER_MEMBERSHIP: 5}
-        site = QueueParts(sqs, slots=slots, job_seconds=10 * HOUR, most_held=most_held)
-        async with site.serving() as source:
-            await site.until(lambda: "other" in site.submitted, within=200)
+        world = QueueWorld(sqs, slots=slots, job_seconds=10 * HOUR, most_held=most_held)
+        async with world.running_source() as source:
+            await world.until(lambda: "other" in world.submitted, within=200)
             assert source.held <= most_held
-            await site.until(lambda: len(site.submitted) == 1 + 2 * 5, within=11 * HOUR)
+            await world.until(lambda: len(world.submitted) == 1 + 2 * 5, within=11 * HOUR)
 
     run()
 
@@ -221,9 +221,9 @@ def test_an_hour_with_full_lanes_spends_no_receive_and_few_calls() -> None:
         sqs = MemorySqs(most_receives=3, dead=MemorySqs())
         for number in range(5000):
             sqs.put(body(f"job-{number}", OTHER_MEMBERSHIP if number % 2 else MEMBERSHIP))
-        site = QueueParts(sqs, slots={}, job_seconds=DAY, most_held=5001)
-        async with site.serving() as source:
-            await site.until(lambda: source.held == 5000, within=HOUR)
+        world = QueueWorld(sqs, slots={}, job_seconds=DAY, most_held=5001)
+        async with world.running_source() as source:
+            await world.until(lambda: source.held == 5000, within=HOUR)
             calls = sqs.calls
             await asyncio.sleep(HOUR)
             assert source.held == 5000
@@ -244,12 +244,12 @@ def test_a_wait_of_days_spends_no_receive() -> None:
         sqs = MemorySqs(most_receives=2, dead=MemorySqs())
         for number in range(30):
             sqs.put(body(f"job-{number}"))
-        site = QueueParts(sqs, slots={}, job_seconds=DAY)
-        async with site.serving() as source:
+        world = QueueWorld(sqs, slots={}, job_seconds=DAY)
+        async with world.running_source() as source:
             await asyncio.sleep(3 * DAY)
             assert source.held == 30
             assert sqs.most_received == 1
-            assert 5 * 30 <= site.counters.renewed <= 6 * 30
+            assert 5 * 30 <= world.counters.renewed <= 6 * 30
 
     run()
 
@@ -262,8 +262,8 @@ def test_what_a_bound_of_held_messages_put_back_spends_few_receives() -> None:
         sqs = MemorySqs()
         for number in range(300):
             sqs.put(body(f"job-{number}"))
-        site = QueueParts(sqs, slots={MEMBERSHIP: 1}, job_seconds=DAY, most_held=100)
-        async with site.serving() as source:
+        world = QueueWorld(sqs, slots={MEMBERSHIP: 1}, job_seconds=DAY, most_held=100)
+        async with world.running_source() as source:
             await asyncio.sleep(6 * HOUR)
             assert 90 <= source.held <= 100
             assert sqs.most_received <= 12
@@ -281,12 +281,12 @@ def test_a_freed_slot_is_filled_from_what_is_held() -> None:
         for number in range(200):
             sqs.put(body(f"job-{number}"))
         slots = {MEMBERSHIP: 0}
-        site = QueueParts(sqs, slots=slots, job_seconds=1)
-        async with site.serving():
+        world = QueueWorld(sqs, slots=slots, job_seconds=1)
+        async with world.running_source():
             await asyncio.sleep(3 * HOUR)
             slots[MEMBERSHIP] = 200
-            site._fill()
-            assert len(site.submitted) == 200
+            world._fill()
+            assert len(world.submitted) == 200
 
     run()
 
@@ -296,10 +296,10 @@ def test_an_idle_source_polls_once_a_long_poll_and_does_nothing_else() -> None:
 
     @virtually
     async def run() -> None:
-        site = QueueParts(MemorySqs(), slots={}, job_seconds=1)
-        async with site.serving():
+        world = QueueWorld(MemorySqs(), slots={}, job_seconds=1)
+        async with world.running_source():
             await asyncio.sleep(DAY)
-        assert site.sqs.polls == pytest.approx(DAY / 20, abs=2)
+        assert world.sqs.polls == pytest.approx(DAY / 20, abs=2)
 
     run()
 
@@ -310,14 +310,14 @@ def test_a_job_whose_fate_is_unknown_is_handed_out_to_be_looked_up() -> None:
     @virtually
     async def run() -> None:
         sqs = MemorySqs()
-        site = QueueParts(sqs, slots={MEMBERSHIP: 1}, job_seconds=10)
-        await site.leave_unknown("found", "absent")
+        world = QueueWorld(sqs, slots={MEMBERSHIP: 1}, job_seconds=10)
+        await world.leave_unknown("found", "absent")
         sqs.put(body("other"))
-        site.lookups |= {"found": Action.NOTHING, "absent": Action.SUBMIT}
-        async with site.serving():
-            await site.until(lambda: not sqs.messages, within=200)
-        assert sorted(site.submitted) == ["absent", "other"]
-        assert site.counters.undecided == 0
+        world.lookups |= {"found": Action.NOTHING, "absent": Action.SUBMIT}
+        async with world.running_source():
+            await world.until(lambda: not sqs.messages, within=200)
+        assert sorted(world.submitted) == ["absent", "other"]
+        assert world.counters.undecided == 0
 
     run()
 
@@ -326,25 +326,25 @@ def test_a_job_whose_fate_is_unknown_is_handed_out_to_be_looked_up() -> None:
 def test_a_job_that_no_lookup_decides_goes_back_for_long_and_never_to_the_dead_letters(
     receives: int, visibility: int
 ) -> None:
-    """It is looked up anew each time it comes, so that a role that was mended heals it; others are not held up."""
+    """It is looked up again each time it comes, so that a corrected role is enough; others are not held up."""
 
     @virtually
     async def run() -> None:
         sqs = MemorySqs(most_receives=receives, dead=MemorySqs())
-        site = QueueParts(sqs, slots={MEMBERSHIP: 1}, job_seconds=10, visibility=visibility)
-        await site.leave_unknown("unknown")
+        world = QueueWorld(sqs, slots={MEMBERSHIP: 1}, job_seconds=10, visibility=visibility)
+        await world.leave_unknown("unknown")
         sqs.put(body("other"))
-        async with site.serving() as source:
+        async with world.running_source() as source:
             await asyncio.sleep(2 * DAY)
-            assert site.submitted == ["other"]
+            assert world.submitted == ["other"]
             assert source.held == 0
             assert sqs.dead is not None
             assert not sqs.dead.messages
             assert len(sqs.messages) == 1
-            assert 2 * 24 <= site.counters.undecided <= 2 * 24 * 4 + 2
-            site.lookups["unknown"] = Action.NOTHING
-            await site.until(lambda: not sqs.messages, within=1.1 * HOUR)
-        assert site.submitted == ["other"]
+            assert 2 * 24 <= world.counters.undecided <= 2 * 24 * 4 + 2
+            world.lookups["unknown"] = Action.NOTHING
+            await world.until(lambda: not sqs.messages, within=1.1 * HOUR)
+        assert world.submitted == ["other"]
 
     run()
 
@@ -355,10 +355,10 @@ def test_what_no_lookup_decided_is_to_be_had_at_once_when_its_worker_ends() -> N
     @virtually
     async def run() -> None:
         sqs = MemorySqs()
-        site = QueueParts(sqs, slots={MEMBERSHIP: 1}, job_seconds=10)
-        await site.leave_unknown("unknown")
-        async with site.serving():
-            await site.until(lambda: site.counters.undecided == 1, within=HOUR)
+        world = QueueWorld(sqs, slots={MEMBERSHIP: 1}, job_seconds=10)
+        await world.leave_unknown("unknown")
+        async with world.running_source():
+            await world.until(lambda: world.counters.undecided == 1, within=HOUR)
             (message,) = sqs.messages.values()
             assert message.visible_at > running_loop().time() + HOUR / 2
         assert message.visible_at <= running_loop().time()
@@ -372,47 +372,47 @@ async def _first(sqs: MemorySqs, name: str) -> Any:  # noqa: ANN401 (a message)
     return message
 
 
-def test_poison_is_moved_once_and_a_redelivery_of_it_is_not_moved_again() -> None:
+def test_what_can_never_work_is_moved_once_and_a_redelivery_of_it_is_not_moved_again() -> None:
     """Written down with its message's id."""
 
     @virtually
     async def run() -> None:
         sqs = MemorySqs(dead=MemorySqs())
-        site = QueueParts(sqs, slots={}, job_seconds=1)
+        world = QueueWorld(sqs, slots={}, job_seconds=1)
         sqs.put("no JSON")
         sqs.put(body("job").replace("ml.m5.large", "ml.none"))
-        async with site.serving():
-            await site.until(lambda: not sqs.messages, within=HOUR)
-        assert [each.code for each in site.books.failed] == ["NotJson", "InvalidRequest"]
-        assert "message-0" in site.books.failed[0].message
-        assert site.books.failed[1].name == "job"
+        async with world.running_source():
+            await world.until(lambda: not sqs.messages, within=HOUR)
+        assert [each.code for each in world.ledger.failed] == ["NotJson", "InvalidRequest"]
+        assert "message-0" in world.ledger.failed[0].message
+        assert world.ledger.failed[1].name == "job"
         assert sqs.dead is not None
         assert len(sqs.dead.messages) == 2
 
     run()
 
 
-def test_poison_that_another_worker_wrote_down_is_moved_after_a_while() -> None:
+def test_a_dead_letter_that_another_worker_wrote_down_is_moved_after_a_while() -> None:
     """It died before it could; had it not, the message would not come again."""
 
     @virtually
     async def run() -> None:
         sqs = MemorySqs(dead=MemorySqs())
-        site = QueueParts(sqs, slots={}, job_seconds=1)
+        world = QueueWorld(sqs, slots={}, job_seconds=1)
         sqs.put("no JSON")
-        async with site.serving():
-            await site.until(lambda: not sqs.messages, within=HOUR)
-        again = QueueParts(sqs, slots={}, job_seconds=1)
-        again.books = site.books
+        async with world.running_source():
+            await world.until(lambda: not sqs.messages, within=HOUR)
+        again = QueueWorld(sqs, slots={}, job_seconds=1)
+        again.ledger = world.ledger
         sqs.messages.clear()
         sqs._numbers = iter(range(9))
         sqs.put("no JSON")
-        async with again.serving():
+        async with again.running_source():
             await asyncio.sleep(200)
             assert sqs.dead is not None
             assert len(sqs.dead.messages) == 1
             await again.until(lambda: not sqs.messages, within=HOUR)
         assert len(sqs.dead.messages) == 2
-        assert len(site.books.failed) == 1
+        assert len(world.ledger.failed) == 1
 
     run()

@@ -29,9 +29,9 @@ from batchsubmit.observers.base import Readings
 from batchsubmit.observers.counts import Tally
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.pacing import Pace, RateGate
-from batchsubmit.queue.client import QueueCounters
+from batchsubmit.queue.client import QueueCounters, ReachedQueue
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import ReachedQueue, make_parts
+from batchsubmit.queue.open import make_parts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
@@ -107,10 +107,13 @@ class BuiltEngine:
         async with opening as ledger:
             metrics = Metrics(Readings)
             recorder = Recorder(ledger, self.clock, [metrics, Tally()])
-            served = ReachedQueue(
-                queue=cast("Queue", self.sqs), terms=await self.sqs.terms(), dead_letters=None, counters=QueueCounters()
+            reached = ReachedQueue(
+                queue=cast("Queue", self.sqs),
+                attributes=await self.sqs.attributes(),
+                dead_letters=None,
+                counters=QueueCounters(),
             )
-            site = make_parts(served, settings, region=REGION, books=LedgerBooks(recorder), clock=self.clock)
+            parts = make_parts(reached, settings, region=REGION, ledger=LedgerBooks(recorder), clock=self.clock)
             api = MemoryCleanRooms(self.service, disturb=self._disturb)
             monotonic = self.clock.monotonic
             gates = RateGates(
@@ -119,12 +122,12 @@ class BuiltEngine:
             machinery = EngineBuilder(
                 EngineContext(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates)
             )
-            judge = MessageReader(RequestChecker(region=REGION), defaults={})
-            async with SqsSource.open(site, judge, print) as source:
+            reader = MessageReader(RequestChecker(region=REGION), defaults={})
+            async with SqsSource.open(parts, reader, print) as source:
                 stop.on_request(source.close)
                 works = machinery.around(source, account_of=source.account_of)
                 running = running_loop().create_task(works.engine.run())
-                yield [source, works, machinery, ledger, recorder, metrics, site]
+                yield [source, works, machinery, ledger, recorder, metrics, parts]
                 stop.request(StopReason.SIGNAL, "SIGTERM")
                 await running
 

@@ -3,10 +3,12 @@
 from typing import TYPE_CHECKING, cast
 
 from memory_sqs import MemorySqs
-from virtual import virtually
+from simulation.loop import VirtualClock
+from virtual import running_loop, virtually
 
-from batchsubmit.queue.acks import MessageDeletes
-from batchsubmit.queue.client import QueueCounters
+from batchsubmit.config import WorkerSettings
+from batchsubmit.queue.acks import Acks, QueueLedger
+from batchsubmit.queue.client import QueueCounters, ReachedQueue
 
 if TYPE_CHECKING:
     from batchsubmit.queue.client import Queue
@@ -33,17 +35,18 @@ def test_what_fails_is_deleted_again_and_what_never_works_is_given_up() -> None:
     @virtually
     async def run() -> None:
         sqs, counters = HalfFailing(), QueueCounters()
-        removal = MessageDeletes(cast("Queue", sqs), counters)
+        attributes = await sqs.attributes()
+        reached = ReachedQueue(queue=cast("Queue", sqs), attributes=attributes, dead_letters=None, counters=counters)
+        acks = Acks(reached, WorkerSettings(), cast("QueueLedger", None), VirtualClock(running_loop()))
         for number in range(25):
             sqs.put(str(number))
         for _ in range(3):
             for message in await sqs.receive(10, visibility_seconds=60, wait_seconds=0, is_over=bool):
-                removal.add(message.receipt)
+                acks.delete(message)
                 sqs.never = message.receipt
-        removal.close()
-        await removal.run()
+        acks.close()
+        await acks.run()
         assert [f"{each}/1" for each in sqs.messages] == [sqs.never]
         assert (counters.deleted, counters.delete_failures) == (24, 1)
-        assert len(removal) == 0
 
     run()

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.queue.acks import delay_seconds, give_up, put_back
+from batchsubmit.queue.acks import delay_seconds, hand_back, put_back
+from batchsubmit.queue.client import BATCH_BYTES, Outgoing, batches, text_attributes
 from batchsubmit.queue.message import Message
-from batchsubmit.queue.send import BATCH_BYTES, Outgoing, batches, text_attributes
-from batchsubmit.queue.settings import Terms, advice, overdue
+from batchsubmit.queue.settings import QueueAttributes, advice, overdue
 
 DAY = 86_400
 TWO_WEEKS = 14 * DAY
@@ -20,9 +20,9 @@ def received(receives: int = 1, *, sent_at: float = 1e9, name: str = "m") -> Mes
     return Message(id=name, receipt="r", body="{}", receives=receives, sent_at=sent_at)
 
 
-def terms(most_receives: int | None = 1000, retention_seconds: int = TWO_WEEKS) -> Terms:
+def queue(most_receives: int | None = 1000, retention_seconds: int = TWO_WEEKS) -> QueueAttributes:
     """Settings of a queue."""
-    return Terms(retention_seconds=retention_seconds, most_receives=most_receives, dead_letter_arn="arn")
+    return QueueAttributes(retention_seconds=retention_seconds, most_receives=most_receives, dead_letter_arn="arn")
 
 
 def test_absence_doubles_from_one_receive_to_the_next() -> None:
@@ -47,22 +47,22 @@ def test_absence_doubles_from_one_receive_to_the_next() -> None:
 )
 def test_a_message_that_has_spent_half_of_its_receives_is_renewed(receives: int, most: int | None, renew: bool) -> None:
     """And so never comes near the last of them."""
-    assert put_back(received(receives), 60, terms=terms(most), now=1e9).renew is renew
+    assert put_back(received(receives), 60, queue=queue(most), now=1e9).renew is renew
 
 
 def test_a_worker_that_ends_renews_only_what_would_be_moved_at_its_next_receive() -> None:
     """Anything else is made visible."""
-    assert give_up(received(3), terms=terms(3), now=1e9).renew
-    assert not give_up(received(2), terms=terms(3), now=1e9).renew
-    assert give_up(received(2), terms=terms(3), now=1e9).seconds == 0
+    assert hand_back(received(3), queue=queue(3), now=1e9).renew
+    assert not hand_back(received(2), queue=queue(3), now=1e9).renew
+    assert hand_back(received(2), queue=queue(3), now=1e9).seconds == 0
 
 
 def test_an_old_message_is_renewed_before_the_queue_drops_it() -> None:
     """Whatever it is held for at most still fits in."""
     for days in (2, 4, 14):
-        old = terms(retention_seconds=days * DAY)
-        assert not put_back(received(), 1, terms=old, now=1e9 + DAY / 4).renew
-        assert put_back(received(), 1, terms=old, now=1e9 + days * DAY - 13 * 3600 + 1).renew
+        old = queue(retention_seconds=days * DAY)
+        assert not put_back(received(), 1, queue=old, now=1e9 + DAY / 4).renew
+        assert put_back(received(), 1, queue=old, now=1e9 + days * DAY - 13 * 3600 + 1).renew
 
 
 @given(st.lists(st.integers(0, 60_000), max_size=60))
@@ -83,17 +83,17 @@ def test_attributes_count_towards_the_size() -> None:
 
 def test_each_kind_of_queue_gets_the_members_that_it_takes() -> None:
     """The group goes to both; a deduplication id to FIFO queues only, a delay to standard ones only."""
-    message = Outgoing(id="1", body="b", group="g", deduplication="d", delay_seconds=9)
+    message = Outgoing(id="d", body="b", group="g", delay_seconds=9)
     common = {"Id": "0", "MessageBody": "b", "MessageGroupId": "g"}
     assert message.entry(0, is_fifo=False) == {**common, "DelaySeconds": 9}
     assert message.entry(0, is_fifo=True) == {**common, "MessageDeduplicationId": "d"}
-    assert Outgoing(id="1", body="b", deduplication="d").entry(0, is_fifo=False) == {"Id": "0", "MessageBody": "b"}
+    assert Outgoing(id="1", body="b").entry(0, is_fifo=False) == {"Id": "0", "MessageBody": "b"}
 
 
-def test_terms_are_read_from_a_queue_s_attributes() -> None:
+def test_settings_are_read_from_a_queue_s_attributes() -> None:
     """Numbers come as texts; the redrive policy as JSON with either."""
     policy = {"deadLetterTargetArn": "arn:aws:sqs:us-east-1:1:dead", "maxReceiveCount": "7"}
-    found = Terms.read(
+    found = QueueAttributes.read(
         {
             "MessageRetentionPeriod": "60",
             "RedrivePolicy": json.dumps(policy),
@@ -103,22 +103,22 @@ def test_terms_are_read_from_a_queue_s_attributes() -> None:
         }
     )
     assert (found.retention_seconds, found.most_receives, found.backlog, found.is_fifo) == (60, 7, 7, True)
-    assert Terms.read({}).most_receives is None
+    assert QueueAttributes.read({}).most_receives is None
 
 
 def test_advice_is_given_where_it_is_due_and_only_there() -> None:
     """Each with what to set."""
-    assert list(advice(terms(), visibility_seconds=300, dead_letter=terms())) == []
-    assert "maxReceiveCount" in "".join(advice(terms(3), visibility_seconds=300))
-    assert "MessageRetentionPeriod" in "".join(advice(terms(retention_seconds=DAY), visibility_seconds=300))
-    assert "visibility" in "".join(advice(terms(), visibility_seconds=5))
-    assert "vanish" in "".join(advice(terms(), visibility_seconds=300, dead_letter=terms(retention_seconds=DAY)))
-    without = Terms(retention_seconds=TWO_WEEKS)
+    assert list(advice(queue(), visibility_seconds=300, dead_letters=queue())) == []
+    assert "maxReceiveCount" in "".join(advice(queue(3), visibility_seconds=300))
+    assert "MessageRetentionPeriod" in "".join(advice(queue(retention_seconds=DAY), visibility_seconds=300))
+    assert "visibility" in "".join(advice(queue(), visibility_seconds=5))
+    assert "vanish" in "".join(advice(queue(), visibility_seconds=300, dead_letters=queue(retention_seconds=DAY)))
+    without = QueueAttributes(retention_seconds=TWO_WEEKS)
     assert "no dead-letter queue" in "".join(advice(without, visibility_seconds=300))
 
 
-def test_a_backlog_that_outlasts_the_retention_is_told() -> None:
-    """By the throughput of now; without any, nothing can be told."""
+def test_a_backlog_that_outlasts_the_retention_is_warned_of() -> None:
+    """By the throughput of now; without any, nothing can be said."""
     assert overdue(backlog=1000, decided=10, seconds=3600, retention_seconds=4 * DAY)
     assert overdue(backlog=900, decided=10, seconds=3600, retention_seconds=4 * DAY) is None
     assert overdue(backlog=1000, decided=0, seconds=3600, retention_seconds=1) is None
