@@ -15,7 +15,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeWatch, Submitted, Unknown
 from batchsubmit.app.run import SubmitOptions
-from batchsubmit.app.submit import carry_out, deadline_in, failure_limit_in, open_undertaking, region_of_run
+from batchsubmit.app.submit import deadline_in, execute, failure_limit_in, open_run, region_of_run
 from batchsubmit.config import Settings, load_settings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.location import parse_location
@@ -200,14 +200,12 @@ class _Submission:
         try:
             watch = OutcomeWatch(self._told.put_nowait, follows=options.wait)
             region = region_of_run(options, settings)
-            opening = open_undertaking(spooled, options, settings, region=region, stop=self._stop)
-            async with opening as undertaking:
-                run = undertaking.run
+            async with open_run(spooled, options, settings, region=region, stop=self._stop) as run:
                 for warning in run.warnings:
                     get_logger().warning("checks.warning", reason=str(warning))
                 watch.begin(run.inventory.index, run.ledger.book, retry_failed=options.retry_failed)
                 watch.tell_invalid(run.inventory.invalid, run.ledger.book)
-                summary = await carry_out(undertaking, observers=[LogObserver(), watch])
+                summary = await execute(run, observers=[LogObserver(), watch])
                 watch.end(run.ledger.book, run.undecided)
             return summary
         finally:

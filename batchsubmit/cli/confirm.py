@@ -10,7 +10,7 @@ from batchsubmit.cli.options import tell_warnings
 from batchsubmit.errors import StoppedError
 
 if TYPE_CHECKING:
-    from batchsubmit.app.submit import CheckedRun
+    from batchsubmit.app.run import Run
     from batchsubmit.submit.stopping import Stop
 
 _QUESTION = "Go on? [y/N]: "
@@ -26,24 +26,24 @@ def somebody_is_there() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-async def ask_to_go_on(undertaking: "CheckedRun") -> None:
+async def ask_to_go_on(run: "Run") -> None:
     """Show the plan in short and wait for a yes; where nothing is to do, nothing is asked. Raises NotAgreedError."""
     from batchsubmit.app.plan import plan_of  # noqa: PLC0415
     from batchsubmit.cli.plan import short_plan  # noqa: PLC0415 (help is fast without)
 
-    plan = await plan_of(undertaking)
+    plan = await plan_of(run)
     if not plan.prospect.to_do:
         return
     for line in short_plan(plan):
         click.echo(line, err=True)
     tell_warnings(plan.warnings)
-    if not await _says_yes(undertaking.run.stop):
+    if not await _says_yes(run.stop):
         raise NotAgreedError("as you say; nothing was sent")
 
 
-async def only_warn(undertaking: "CheckedRun") -> None:
+async def only_warn(run: "Run") -> None:
     """Say what may not be meant, and go on."""
-    tell_warnings(undertaking.run.warnings)
+    tell_warnings(run.warnings)
 
 
 async def _says_yes(stop: "Stop") -> bool:

@@ -15,7 +15,7 @@ from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError, Stopped
 from batchsubmit.text import counted
 
 if TYPE_CHECKING:
-    from batchsubmit.app.worker_run import WorkerSummary
+    from batchsubmit.app.worker import WorkerSummary
     from batchsubmit.config import Settings
     from batchsubmit.ledger.location import Location
 
@@ -135,11 +135,10 @@ def _advise(word: str) -> None:
 
 
 async def _run(ledger: "Location", batch: str, settings: "Settings") -> "WorkerSummary":
-    from batchsubmit.app.worker import WorkerOptions, work  # noqa: PLC0415
+    from batchsubmit.app.worker import work  # noqa: PLC0415
     from batchsubmit.observers.base import LogObserver  # noqa: PLC0415 (help is fast without)
 
-    options = WorkerOptions(ledger=ledger, batch=batch)
-    return await work(options, settings, observers=[LogObserver()], advise=_advise)
+    return await work(settings, ledger=ledger, batch=batch, observers=[LogObserver()], advise=_advise)
 
 
 def _tell(summary: "WorkerSummary", *, as_json: bool) -> int:

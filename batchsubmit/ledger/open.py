@@ -44,7 +44,7 @@ async def open_for_writing(
             await check_format(table, str(location))
         except MissingTableError as exc:
             raise UsageError(str(exc)) from exc
-        shared = open_shared(table, owner_name(), _holder(), clock=SystemClock(), terms=terms, keeps_all=keeps_all)
+        shared = open_shared(table, owner_name(), holder_name(), clock=SystemClock(), terms=terms, keeps_all=keeps_all)
         ledger = await stack.enter_async_context(shared)
         await ledger.recall_first_run()
         yield ledger
@@ -60,7 +60,8 @@ def owner_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _holder() -> str:
+def holder_name() -> str:
+    """How a ledger names this process to a person."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
