@@ -20,7 +20,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, decide
-from batchsubmit.errors import EXIT_DONE, EXIT_STOPPED, UsageError
+from batchsubmit.errors import UsageError, status_of_work
 from batchsubmit.ledger.base import LostJobError, Mine
 from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.location import Location
@@ -63,8 +63,7 @@ class WorkerSummary:
     @property
     def exit_status(self) -> int:
         """0 for a worker that was asked to end and ended in its time; anything else stopped it."""
-        is_asked = self.stop_reason in {"", str(StopReason.SIGNAL)}
-        return EXIT_DONE if is_asked and not self.is_cut_short else EXIT_STOPPED
+        return status_of_work(left=self.is_cut_short or self.stop_reason not in {"", str(StopReason.SIGNAL)})
 
     def counts(self) -> dict[str, int]:
         """The counts of jobs alone, as the ledger's last line of a run has them."""
