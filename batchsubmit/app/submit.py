@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from batchsubmit.app.progress import Display, View, expecting
 from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
@@ -23,7 +24,7 @@ from batchsubmit.manifest.check import Terms, check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.progress import Prospect, ledger_warnings
 from batchsubmit.observers.base import Observer
-from batchsubmit.outputs.templates import zone_named
+from batchsubmit.outputs.templates import placeholders_at, zone_named
 from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
@@ -235,14 +236,20 @@ async def open_sandbox(job_seconds: float) -> AsyncIterator[str]:
         yield server.url
 
 
-def failure_limit_in(settings: SubmitSettings) -> FailureLimit:
-    """Read `max_failures`. Raises UsageError."""
-    return FailureLimit.parse(settings.max_failures) if settings.max_failures is not None else NO_LIMIT
+def submit_options(settings: Settings, now: datetime, **given: Any) -> SubmitOptions:  # noqa: ANN401 (its members)
+    """Say what `submit` is asked, by `given` over the settings; `now` is any aware moment. Raises UsageError."""
+    chosen = settings.submit
+    by_settings: dict[str, Any] = {
+        "moment": placeholders_at(now, chosen),
+        "wait": chosen.wait,
+        "failure_limit": FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
+        "deadline": _deadline(chosen, now) if chosen.deadline is not None else None,
+    }
+    return SubmitOptions(**by_settings | given)
 
 
-def deadline_in(settings: SubmitSettings, now: datetime) -> datetime | None:
-    """Read `deadline` in `time_zone`, or in local time; `now` is any aware moment. Raises UsageError."""
-    if settings.deadline is None:
-        return None
+def _deadline(settings: SubmitSettings, now: datetime) -> datetime:
+    """Read `deadline` in `time_zone`, or in local time."""
     zone = zone_named(settings.time_zone) if settings.time_zone else None
-    return parse_deadline(settings.deadline, now.astimezone(zone) if zone else now.astimezone().replace(tzinfo=None))
+    local = now.astimezone(zone) if zone else now.astimezone().replace(tzinfo=None)
+    return parse_deadline(settings.deadline or "", local)

@@ -191,7 +191,7 @@ async def _submit_messages(
             is_endless=True,
         )
         status.shows(source, built)
-        async with grace.for_what_is_under_way(lambda: run.grace_over(built)):
+        async with grace.for_calls(lambda: run.grace_over(built)):
             await built.engine.run(recorder.ledger.book.undecided())
     return built
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from batchsubmit.app.after_run import AfterRun
 from batchsubmit.app.run import SubmitOptions
-from batchsubmit.app.submit import deadline_in, failure_limit_in
+from batchsubmit.app.submit import submit_options
 from batchsubmit.aws import resolve_region
 from batchsubmit.cli.output import write_export, write_report
 from batchsubmit.config import Settings
@@ -17,7 +17,16 @@ from batchsubmit.outputs.notify import read_target
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at
 from batchsubmit.outputs.upload import Destination
 
-_FLAGS = ("manifest", "sandbox", "sandbox_job_seconds", "canary", "skip_invalid", "allow_duplicates", "retry_failed")
+_FLAGS = (
+    "manifest",
+    "sandbox",
+    "sandbox_job_seconds",
+    "canary",
+    "skip_invalid",
+    "allow_duplicates",
+    "retry_failed",
+    "resubmit_unknown",
+)
 
 
 def read_request(given: Mapping[str, Any], settings: Settings, now: datetime) -> tuple[SubmitOptions, AfterRun]:
@@ -29,16 +38,9 @@ def read_request(given: Mapping[str, Any], settings: Settings, now: datetime) ->
     def path(template: str, what: str) -> str:
         return expand_path(template, values, batch=batch, what=what)
 
-    options = SubmitOptions(
-        **{name: given[name] for name in _FLAGS},
-        ledger=parse_location(path(chosen.ledger, "--ledger")) if chosen.ledger else None,
-        batch=batch,
-        moment=values,
-        wait=chosen.wait,
-        resubmit_unknown=given["resubmit_unknown"],
-        failure_limit=failure_limit_in(chosen),
-        deadline=deadline_in(chosen, now),
-    )
+    ledger = parse_location(path(chosen.ledger, "--ledger")) if chosen.ledger else None
+    flags = {name: given[name] for name in _FLAGS}
+    options = submit_options(settings, now, ledger=ledger, batch=batch, **flags)
     if settings.night.upload and isinstance(options.ledger, TableLocation):
         raise UsageError("--upload copies a ledger file; a table is copied by batchsubmit ledger export")
     return options, _after_run(settings, path, rehearsing=options.sandbox)
