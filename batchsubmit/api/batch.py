@@ -102,7 +102,7 @@ async def open_batch(  # noqa: PLR0913 (each an option of the command)
     skip_invalid: bool = False,
     sandbox: bool = False,
 ) -> AsyncIterator["Batch"]:
-    """Open a batch, whose jobs are submitted with `submit`; at the end, calls under way are awaited and recorded.
+    """Open a batch, whose jobs are submitted with `submit`; at the end, calls in progress are awaited and recorded.
 
     `ledger` is a file, or `dynamodb://TABLE`; `batch` is the command's `--batch-id`, taken as it stands. Without
     `settings` they are read from `BATCHSUBMIT_*`, as the command does; `wait` (unset: as in the settings) follows jobs
@@ -112,7 +112,7 @@ async def open_batch(  # noqa: PLR0913 (each an option of the command)
     their own, in their number; `skip_invalid` submits the good requests and records the others as failed. `sandbox`
     rehearses without AWS.
 
-    Leaving the block early, by an exception or a cancellation, sends nothing more and waits for the calls under way,
+    Leaving the block early, by an exception or a cancellation, sends nothing more and waits for the calls in progress,
     no longer than the time-outs of `[aws]` let them take; a second cancellation does not wait, and the next run looks
     up what that left open. Raises UsageError.
     """
@@ -144,7 +144,7 @@ class Batch:
     def __init__(self, options: SubmitOptions, settings: Settings) -> None:
         self._options = options
         self._settings = settings
-        self._under_way: set[_Submission] = set()
+        self._in_progress: set[_Submission] = set()
         self._is_closed = False
         self.summary: Summary | None = None
         """The last call's account in numbers, once its stream has ended."""
@@ -164,19 +164,19 @@ class Batch:
             raise UsageError("the batch is closed: submit within its `async with` block")
         async with open_requests(requests) as spooled:
             submission = _Submission(spooled, self._options, self._settings)
-            self._under_way.add(submission)
+            self._in_progress.add(submission)
             try:
                 async for outcome in submission.outcomes():
                     yield outcome
                 self.summary = submission.conclude()
             finally:
                 await submission.drain()
-                self._under_way.discard(submission)
+                self._in_progress.discard(submission)
 
     async def close(self) -> None:
-        """Stop what is under way, in good order. `open_batch` does this."""
+        """Stop what is in progress, in good order. `open_batch` does this."""
         self._is_closed = True
-        for submission in tuple(self._under_way):
+        for submission in tuple(self._in_progress):
             await submission.drain()
 
 
@@ -186,20 +186,20 @@ class _Submission:
     def __init__(self, spooled: ManifestFile, options: SubmitOptions, settings: Settings) -> None:
         self._stop = Stop()
         self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
-        # No TaskGroup: it would cancel calls under way, and wrap what the caller's own code raises.
+        # No TaskGroup: it would cancel calls in progress, and wrap what the caller's own code raises.
         self._task = asyncio.create_task(self._run(spooled, options, settings), name="submit requests")
 
     async def _run(self, spooled: ManifestFile, options: SubmitOptions, settings: Settings) -> Summary:
         try:
-            watch = OutcomeObserver(self._outcomes.put_nowait, follows=options.wait)
+            observer = OutcomeObserver(self._outcomes.put_nowait, follows=options.wait)
             region = region_of_run(options, settings)
             async with open_run(spooled, options, settings, region=region, stop=self._stop) as run:
                 for warning in run.warnings:
                     get_logger().warning("checks.warning", reason=str(warning))
-                watch.begin(run.inventory.index, run.ledger.book, retry_failed=options.retry_failed)
-                watch.give_invalid(run.inventory.invalid, run.ledger.book)
-                summary = await execute(run, observers=[LogObserver(), watch])
-                watch.end(run.ledger.book, run.undecided)
+                observer.begin(run.inventory.index, run.ledger.book, retry_failed=options.retry_failed)
+                observer.give_invalid(run.inventory.invalid, run.ledger.book)
+                summary = await execute(run, observers=[LogObserver(), observer])
+                observer.end(run.ledger.book, run.undecided)
             return summary
         finally:
             self._outcomes.put_nowait(None)
@@ -219,7 +219,7 @@ class _Submission:
         return summary
 
     async def drain(self) -> None:
-        """Send nothing more and wait for the calls under way; if that is cancelled, end at once."""
+        """Send nothing more and wait for the calls in progress; if that is cancelled, end at once."""
         self._stop.request(StopReason.CANCELLED, "the batch was closed before its end")
         try:
             await asyncio.wait([self._task])

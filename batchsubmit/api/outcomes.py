@@ -80,26 +80,26 @@ class OutcomeObserver:
         self._undecided: dict[str, None] = {}
         self._running: dict[str, None] = {}
 
-    def begin(self, keys: Iterable[str], book: LedgerState, *, retry_failed: bool) -> None:
+    def begin(self, keys: Iterable[str], known: LedgerState, *, retry_failed: bool) -> None:
         """Give what the ledger has of these jobs, and wait for the others."""
         for key in keys:
-            state = book.get(key)
+            state = known.get(key)
             if state is not None and decide(state, retry_failed=retry_failed) in _DECIDED:
                 self._give_state(state, {})
             else:
                 self._undecided[key] = None
 
-    def give_invalid(self, rows: Iterable[InvalidRow], book: LedgerState) -> None:
+    def give_invalid(self, rows: Iterable[InvalidRow], known: LedgerState) -> None:
         """Give the requests that are left out because they are wrong, and recorded as failed."""
         for row in rows:
             event = row.failed(at="")
-            earlier = book.get(row.key) is not None
+            earlier = known.get(row.key) is not None
             self._give(Failed(**_job(event), code=event.code, message=event.message, earlier=earlier))
 
-    def end(self, book: LedgerState, reasons: Mapping[str, str]) -> None:
+    def end(self, known: LedgerState, reasons: Mapping[str, str]) -> None:
         """Give what no event of this run did: what others did, and (with the reasons why) what is still unknown."""
         for key in (*self._running, *self._undecided):
-            state = book.get(key)
+            state = known.get(key)
             if state is not None:
                 self._give_state(state, reasons)
 

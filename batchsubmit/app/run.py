@@ -1,6 +1,6 @@
 """One run of `submit`: what it was asked, its first and last line in the ledger, and its account of every row.
 
-`RunRecord`, which writes the two lines, serves the worker as well. Nothing is sent from here.
+`RunRecord`, which writes the two lines, is the same for a worker. Nothing is sent from here.
 """
 
 import os
@@ -249,9 +249,9 @@ def held_by_others(built: BuiltEngine) -> dict[str, str]:
     return {held.membership or "account": str(held) for held in built.slots.held_by_others()}
 
 
-def refuse_rehearsal_mix(book: LedgerState, path: Location, *, sandbox: bool) -> None:
+def refuse_rehearsal_mix(known: LedgerState, path: Location, *, sandbox: bool) -> None:
     """Keep a rehearsal's ledger from making a real run believe that its jobs are submitted, and the other way round."""
-    if any(run.sandbox != sandbox for run in book.runs):
+    if any(run.sandbox != sandbox for run in known.runs):
         was, now = ("the real service", "the sandbox") if sandbox else ("the sandbox", "the real service")
         raise UsageError(f"the ledger {path} was written against {was}; give the run on {now} another --ledger")
 

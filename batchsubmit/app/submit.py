@@ -116,19 +116,19 @@ async def open_run(
 
 
 def _warnings(run: Run) -> tuple[RowWarning, ...]:
-    index, book = run.inventory.index, run.ledger.book
+    index, known = run.inventory.index, run.ledger.book
     return (
         *run.inventory.warnings,
-        *ledger_warnings(run.reader, index, book, retry_failed=run.options.retry_failed),
+        *ledger_warnings(run.reader, index, known, retry_failed=run.options.retry_failed),
     )
 
 
 async def execute(run: Run, *, observers: Sequence[Observer] = (), display: Display = nullcontext) -> Summary:
     """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
-    index, book = run.inventory.index, run.ledger.book
-    rows = Prospect.of(index, book, retry_failed=run.options.retry_failed)
+    index, known = run.inventory.index, run.ledger.book
+    rows = Prospect.of(index, known, retry_failed=run.options.retry_failed)
     await run.begin(rows.work(run.reader, index))
-    if rows.to_do or book.undecided() or run.must_follow:
+    if rows.to_do or known.undecided() or run.must_follow:
         with stop_at(run.options.deadline, run.stop, SystemClock()):
             async with _open_service(run) as api:
                 await _send(run, api, observers, display)

@@ -246,9 +246,9 @@ def queue_and_region(settings: Settings) -> tuple[str, str]:
     return url, require_region(resolve_region(settings.aws) or region_of(url))
 
 
-def _account_in(book: LedgerState, membership: str) -> str:
+def _account_in(known: LedgerState, membership: str) -> str:
     """Read a membership's account off what the ledger knows of it."""
-    models = (state.trained_model for state in book if state.membership == membership)
+    models = (state.trained_model for state in known if state.membership == membership)
     return next((model.split(":")[4] for model in models if f":membership/{membership}/" in model), "")
 
 

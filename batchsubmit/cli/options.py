@@ -74,7 +74,7 @@ _SENDING = {
         "wait_for_inputs",
     ),
 }
-"""What whoever sends jobs is asked: the option, and the section and key of the setting that it stands for."""
+"""The options of commands that send jobs, each with the section and key of its setting."""
 
 
 def sending_options(command: Callable[..., int]) -> Callable[..., int]:

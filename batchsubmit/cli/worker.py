@@ -74,10 +74,10 @@ def _print_conditions(words: str, status: int) -> int:
         ("any number of them", 'batchsubmit worker --queue-url "$QUEUE_URL" --ledger dynamodb://batchsubmit-jobs'),
         ("is the queue there, and do its settings fit?", 'batchsubmit worker --queue-url "$QUEUE_URL" --check-queue'),
         exits={
-            0: "ended by SIGTERM or Ctrl-C, all in hand recorded or handed back; --check: it is live (or ready)",
+            0: "ended by SIGTERM or Ctrl-C, all is recorded or handed back; --check: it is live (or ready)",
             1: "--check: it is not",
             2: "usage or settings wrong, or there is no such queue",
-            3: "something else ended it: credentials, a queue that was deleted; start it again once that is mended",
+            3: "something else ended it: credentials, a queue that was deleted; fix that and start it again",
         },
     )
 )
@@ -108,8 +108,8 @@ def worker(
 ) -> int:
     """Submit the jobs that come from an SQS queue, until SIGTERM or Ctrl-C.
 
-    A message is deleted once its job is submitted or failed and the ledger has that. At the end the calls under way are
-    awaited and recorded, and all other messages are handed back to the queue.
+    A message is deleted once its job is submitted or failed and the ledger has that. At the end the calls in
+    progress are awaited and recorded, and all other messages are handed back to the queue.
     """
     settings = read_settings(config, sending, worker={"queue_url": queue_url})
     configure_logging(settings.log)

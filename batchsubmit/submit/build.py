@@ -1,4 +1,4 @@
-"""Puts an engine together around a service, a ledger and one source: the same for a manifest, a queue and a test.
+"""Puts an engine together from a service, a ledger and one source: the same for a manifest, a queue and a test.
 
 Nothing is decided here; the settings and the callers say what is to be done.
 """
