@@ -21,7 +21,7 @@ _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 
 
 def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
-    """Say what was refused and how to mend it; the service's own words come first."""
+    """Say what was refused and how to fix it; the service's own words come first."""
     said = f"{operation}: {refusal.code}: {refusal.message}".rstrip(": ")
     if refusal.cause is RefusalCause.DENIED:
         return f"{said}. Allow {denied_action(operation, refusal.message)}, a line of {policy(operation)}"
@@ -47,7 +47,7 @@ QUOTA_REQUEST = (
     f"aws service-quotas request-service-quota-increase --service-code {QUOTA_SERVICE} --quota-code CODE "
     "--desired-value N, with L-0F77DDDB for a membership and L-249F4B83 for an account"
 )
-"""How to ask for more slots; the codes stand in AWS's "Quotas for Clean Rooms ML"."""
+"""How to ask for more slots; the codes are in AWS's "Quotas for Clean Rooms ML"."""
 
 
 def codes_words(codes: Mapping[str, int]) -> str:
@@ -56,6 +56,6 @@ def codes_words(codes: Mapping[str, int]) -> str:
 
 
 def quota_words(name: str, limit: float | None) -> str:
-    """Say which quota it is, by the service's own name where it told one, and how high."""
+    """Say which quota it is, by the service's own name where it gave one, and how high."""
     quota = f"the quota {name!r}" if name else "the quota of jobs pending or running at once"
     return quota if limit is None else f"{quota} of {limit:g}"

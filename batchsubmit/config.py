@@ -69,7 +69,7 @@ class SlotSettings(_Section):
     )
     priorities: dict[str, int] = Field(
         default_factory=dict,
-        description="membership to number: where the account's slots are scarce, higher ones are served first, "
+        description="membership to number: where the account's slots are scarce, higher ones go first, "
         "equal ones (0 where none is given) share fairly",
     )
 
@@ -106,7 +106,7 @@ class ChecksSettings(_Section):
 class SubmitSettings(_Section):
     """How a batch is sent."""
 
-    concurrency: int = Field(default=32, ge=1, le=4096, description="calls under way at once")
+    concurrency: int = Field(default=32, ge=1, le=4096, description="calls in progress at once")
     tag_jobs: bool = Field(
         default=True,
         description="tag each job with batchsubmit:key; false where the role lacks cleanrooms-ml:TagResource",
@@ -142,7 +142,7 @@ class NightSettings(_Section):
         default=None, description="copy ledger, report and export to this s3://bucket/prefix/, {batch} filled in"
     )
     upload_overwrite: bool = Field(default=False, description="overwrite objects that this ledger did not grow from")
-    notify: tuple[str, ...] = Field(default=(), description="tell these of the end: sns:ARN or https://… URLs")
+    notify: tuple[str, ...] = Field(default=(), description="notify these at the end: sns:ARN or https://… URLs")
     webhook_secret: SecretStr | None = Field(
         default=None, min_length=16, description="key of the HMAC that signs webhooks; better in the environment"
     )
@@ -169,7 +169,7 @@ class AwsSettings(_Section):
 
 
 class WorkerSettings(_Section):
-    """The queue that a worker serves, and where it tells how it is."""
+    """The queue of a worker, and where its probes and metrics are."""
 
     queue_url: str | None = Field(default=None, description="URL of the SQS queue")
     visibility_timeout_seconds: int = Field(
@@ -193,8 +193,8 @@ class WorkerSettings(_Section):
         default=100.0,
         gt=0,
         le=86_400,
-        description="seconds after SIGTERM in which the poll and the calls under way may end; what has not ended then "
-        "is given up, to be looked up later; a container's own grace must be 15 s longer",
+        description="seconds after SIGTERM in which the poll and the calls in progress may end; what has not ended "
+        "then is given up, to be looked up later; a container's own grace must be 15 s longer",
     )
 
 

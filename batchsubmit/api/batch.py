@@ -8,14 +8,15 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
-from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeWatch, Submitted, Unknown
+from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeObserver, Submitted, Unknown
 from batchsubmit.app.run import SubmitOptions
-from batchsubmit.app.submit import carry_out, deadline_in, failure_limit_in, open_undertaking, region_of_run
+from batchsubmit.app.submit import execute, open_run, region_of_run, submit_options
 from batchsubmit.config import Settings, load_settings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import parse_location
@@ -23,7 +24,6 @@ from batchsubmit.log import get_logger
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.jsonl_reader import LABEL, Requests, open_requests
 from batchsubmit.observers.base import LogObserver
-from batchsubmit.outputs.templates import placeholders_at
 from batchsubmit.report.summary import Summary
 from batchsubmit.submit.stopping import Stop, StopReason
 from batchsubmit.text import counted
@@ -32,15 +32,10 @@ Result = TypeVar("Result")
 
 
 def run_blocking(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run it; where the caller is interrupted meanwhile, cancel it and wait until it has ended in good order."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    return _run_beside(work)
+    """Run it in a thread, since the caller, a notebook perhaps, may have an event loop of its own.
 
-
-def _run_beside(work: Coroutine[Any, Any, Result]) -> Result:
+    Where the caller is interrupted meanwhile, cancel it and wait until it has ended in good order.
+    """
     began: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
 
     async def main() -> Result:
@@ -50,7 +45,7 @@ def _run_beside(work: Coroutine[Any, Any, Result]) -> Result:
         return await work
 
     with ThreadPoolExecutor(1, thread_name_prefix="batchsubmit") as pool:
-        result = pool.submit(asyncio.run, main())
+        result = pool.submit(copy_context().run, asyncio.run, main())
         try:
             return result.result()
         except BaseException:
@@ -62,7 +57,7 @@ def _run_beside(work: Coroutine[Any, Any, Result]) -> Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What became of the requests of one call: outcomes in the order in which they came, and the run in numbers."""
+    """The outcomes of the requests of one call, in the order in which they came, and the run in numbers."""
 
     outcomes: tuple[Outcome, ...]
     summary: Summary
@@ -107,27 +102,27 @@ async def open_batch(  # noqa: PLR0913 (each an option of the command)
     skip_invalid: bool = False,
     sandbox: bool = False,
 ) -> AsyncIterator["Batch"]:
-    """Open a batch, whose jobs are submitted with `submit`; at the end, calls under way are awaited and recorded.
+    """Open a batch, whose jobs are submitted with `submit`; at the end, calls in progress are awaited and recorded.
 
     `ledger` is a file, or `dynamodb://TABLE`; `batch` is the command's `--batch-id`, taken as it stands. Without
     `settings` they are read from `BATCHSUBMIT_*`, as the command does; `wait` (unset: as in the settings) follows jobs
     to their end; `canary` jobs, the first ones, go alone, and the rest only once all of them have finished well.
-    `retry_failed` tries jobs again that the ledger has as failed, `resubmit_unknown` sends those again of which the
-    service does not tell (one that does run is then paid twice). `allow_duplicates` lets identical requests be jobs of
+    `retry_failed` tries jobs again that the ledger has as failed, `resubmit_unknown` sends those again that the
+    service does not show (one that does run is then paid twice). `allow_duplicates` lets identical requests be jobs of
     their own, in their number; `skip_invalid` submits the good requests and records the others as failed. `sandbox`
     rehearses without AWS.
 
-    Leaving the block early, by an exception or a cancellation, sends nothing more and waits for the calls under way,
+    Leaving the block early, by an exception or a cancellation, sends nothing more and waits for the calls in progress,
     no longer than the time-outs of `[aws]` let them take; a second cancellation does not wait, and the next run looks
     up what that left open. Raises UsageError.
     """
     chosen = settings if settings is not None else load_settings()
-    now = datetime.now(UTC)
-    options = SubmitOptions(
+    options = submit_options(
+        chosen,
+        datetime.now(UTC),
         manifest=LABEL,
         ledger=ledger if isinstance(ledger, Path) else parse_location(ledger),
         batch=batch,
-        moment=placeholders_at(now, chosen.submit),
         sandbox=sandbox,
         wait=chosen.submit.wait if wait is None else wait,
         canary=canary,
@@ -135,8 +130,6 @@ async def open_batch(  # noqa: PLR0913 (each an option of the command)
         resubmit_unknown=resubmit_unknown,
         allow_duplicates=allow_duplicates,
         skip_invalid=skip_invalid,
-        failure_limit=failure_limit_in(chosen.submit),
-        deadline=deadline_in(chosen.submit, now),
     )
     opened = Batch(options, chosen)
     try:
@@ -151,7 +144,7 @@ class Batch:
     def __init__(self, options: SubmitOptions, settings: Settings) -> None:
         self._options = options
         self._settings = settings
-        self._under_way: set[_Submission] = set()
+        self._in_progress: set[_Submission] = set()
         self._is_closed = False
         self.summary: Summary | None = None
         """The last call's account in numbers, once its stream has ended."""
@@ -159,9 +152,9 @@ class Batch:
     async def submit(self, requests: Requests) -> AsyncGenerator[Outcome, None]:
         """Check all requests, then submit those that the ledger does not know to be submitted, each exactly once.
 
-        Requests are as the API takes them, less what the settings' `[defaults]` fill in. Jobs of earlier runs are told
-        first. Nothing waits for whoever reads the stream. Who leaves it before its end stops the run, in good order, at
-        the latest where the batch ends.
+        Requests are as the API takes them, less what the settings' `[defaults]` fill in. Jobs of earlier runs come
+        first. Nothing waits for the reader of the stream. A reader who leaves it before its end stops the run, in good
+        order, at the latest where the batch ends.
 
         Raises ManifestError (`problems` have the number of the request, from 1, as `line`; nothing was sent),
         UsageError, LedgerError (the ledger is in use or damaged), and after all outcomes StoppedError where jobs are
@@ -171,19 +164,19 @@ class Batch:
             raise UsageError("the batch is closed: submit within its `async with` block")
         async with open_requests(requests) as spooled:
             submission = _Submission(spooled, self._options, self._settings)
-            self._under_way.add(submission)
+            self._in_progress.add(submission)
             try:
                 async for outcome in submission.outcomes():
                     yield outcome
                 self.summary = submission.conclude()
             finally:
                 await submission.drain()
-                self._under_way.discard(submission)
+                self._in_progress.discard(submission)
 
     async def close(self) -> None:
-        """Stop what is under way, in good order. `open_batch` does this."""
+        """Stop what is in progress, in good order. `open_batch` does this."""
         self._is_closed = True
-        for submission in tuple(self._under_way):
+        for submission in tuple(self._in_progress):
             await submission.drain()
 
 
@@ -192,30 +185,28 @@ class _Submission:
 
     def __init__(self, spooled: ManifestFile, options: SubmitOptions, settings: Settings) -> None:
         self._stop = Stop()
-        self._told: asyncio.Queue[Outcome | None] = asyncio.Queue()
-        # No TaskGroup: it would cancel calls under way, and wrap what the caller's own code raises.
+        self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        # No TaskGroup: it would cancel calls in progress, and wrap what the caller's own code raises.
         self._task = asyncio.create_task(self._run(spooled, options, settings), name="submit requests")
 
     async def _run(self, spooled: ManifestFile, options: SubmitOptions, settings: Settings) -> Summary:
         try:
-            watch = OutcomeWatch(self._told.put_nowait, follows=options.wait)
+            observer = OutcomeObserver(self._outcomes.put_nowait, follows=options.wait)
             region = region_of_run(options, settings)
-            opening = open_undertaking(spooled, options, settings, region=region, stop=self._stop)
-            async with opening as undertaking:
-                run = undertaking.run
+            async with open_run(spooled, options, settings, region=region, stop=self._stop) as run:
                 for warning in run.warnings:
                     get_logger().warning("checks.warning", reason=str(warning))
-                watch.begin(run.inventory.index, run.ledger.state, retry_failed=options.retry_failed)
-                watch.tell_invalid(run.inventory.invalid, run.ledger.state)
-                summary = await carry_out(undertaking, observers=[LogObserver(), watch])
-                watch.end(run.ledger.state, run.undecided)
+                observer.begin(run.inventory.index, run.ledger.state, retry_failed=options.retry_failed)
+                observer.give_invalid(run.inventory.invalid, run.ledger.state)
+                summary = await execute(run, observers=[LogObserver(), observer])
+                observer.end(run.ledger.state, run.undecided)
             return summary
         finally:
-            self._told.put_nowait(None)
+            self._outcomes.put_nowait(None)
 
     async def outcomes(self) -> AsyncIterator[Outcome]:
         """Give the outcomes until the run has ended, however it did."""
-        while (outcome := await self._told.get()) is not None:
+        while (outcome := await self._outcomes.get()) is not None:
             yield outcome
         await asyncio.wait([self._task])
 
@@ -223,12 +214,12 @@ class _Submission:
         """Account for a run that has ended. Raises what ended it, and StoppedError where jobs are left."""
         summary = self._task.result()
         if summary.stop_reason or summary.left:
-            words = summary.stop_message or "others have the rest in hand"
+            words = summary.stop_message or "other runs have the rest"
             raise StoppedError(f"{words}; {counted(summary.left, 'job')} left: submit the same requests again to go on")
         return summary
 
     async def drain(self) -> None:
-        """Send nothing more and wait for the calls under way; if that is cancelled, end at once."""
+        """Send nothing more and wait for the calls in progress; if that is cancelled, end at once."""
         self._stop.request(StopReason.CANCELLED, "the batch was closed before its end")
         try:
             await asyncio.wait([self._task])
@@ -238,7 +229,7 @@ class _Submission:
             raise
         finally:
             if self._task.done() and not self._task.cancelled():
-                self._task.exception()  # taken note of: who reads the stream has it from `conclude`, others left
+                self._task.exception()  # retrieved: the reader of the stream gets it from `conclude`, others left
 
 
 class Choices(TypedDict, total=False):
@@ -259,7 +250,7 @@ def submit_jobs(requests: Requests, *, ledger: str | Path, **choices: Unpack[Cho
     """Submit requests and wait until each is decided, for callers that are not asynchronous, notebooks included.
 
     Arguments and errors are those of `open_batch` and `Batch.submit`. Where the run ends early, StoppedError is raised
-    instead of a report; the ledger has what was done, and the next call tells it again.
+    instead of a report; the ledger has what was done, and the next call gives it again.
     """
 
     async def work() -> Report:

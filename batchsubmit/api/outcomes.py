@@ -1,12 +1,12 @@
-"""What becomes of jobs, for a program that submits them: one value each, told as it becomes known.
+"""The outcomes of jobs, for a program that submits them: one value each, given as soon as it is known.
 
 Every job has one of `Submitted`, `Failed` and `Unknown`, unless the run stops before; where jobs are followed, a
-`Finished` comes after `Submitted`. It watches the run like any observer, and asks the ledger about the rest.
+`Finished` comes after `Submitted`. `OutcomeObserver` observes the run and asks the ledger about the rest.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, assert_never
+from typing import Any, TypeAlias, assert_never
 
 from batchsubmit.core import jobs
 from batchsubmit.core.ledger_state import LedgerState
@@ -67,99 +67,69 @@ class Unknown(_Outcome):
 Outcome: TypeAlias = Submitted | Finished | Failed | Unknown
 
 
-class OutcomeWatch:
-    """Tells the outcomes of certain jobs; an observer of the run, with a beginning and an end."""
+def _job(of: JobState | jobs.JobEvent) -> dict[str, Any]:
+    return {"key": of.job, "membership": of.membership, "name": of.name}
 
-    def __init__(self, tell: Callable[[Outcome], None], *, follows: bool) -> None:
-        self._tell = tell
+
+class OutcomeObserver:
+    """Gives the outcomes of certain jobs to `give`; an observer of the run, with a beginning and an end."""
+
+    def __init__(self, give: Callable[[Outcome], None], *, follows: bool) -> None:
+        self._give = give
         self._follows = follows
         self._undecided: dict[str, None] = {}
         self._running: dict[str, None] = {}
 
-    def begin(self, keys: Iterable[str], book: LedgerState, *, retry_failed: bool) -> None:
-        """Tell what the ledger has of these jobs, and wait for the others."""
+    def begin(self, keys: Iterable[str], known: LedgerState, *, retry_failed: bool) -> None:
+        """Give what the ledger has of these jobs, and wait for the others."""
         for key in keys:
-            state = book.get(key)
-            if state is not None and decide(state, retry_failed=retry_failed) in _SETTLED:
-                self._settle(state, {})
+            state = known.get(key)
+            if state is not None and decide(state, retry_failed=retry_failed) in _DECIDED:
+                self._give_state(state, {})
             else:
                 self._undecided[key] = None
 
-    def tell_invalid(self, rows: Iterable[InvalidRow], book: LedgerState) -> None:
-        """Tell the requests that are left out because they are wrong, and recorded as failed."""
+    def give_invalid(self, rows: Iterable[InvalidRow], known: LedgerState) -> None:
+        """Give the requests that are left out because they are wrong, and recorded as failed."""
         for row in rows:
-            said = row.failed(at="")
-            self._tell(
-                Failed(
-                    key=row.key,
-                    membership=row.membership,
-                    name=row.name,
-                    code=said.code,
-                    message=said.message,
-                    earlier=book.get(row.key) is not None,
-                )
-            )
+            event = row.failed(at="")
+            earlier = known.get(row.key) is not None
+            self._give(Failed(**_job(event), code=event.code, message=event.message, earlier=earlier))
 
-    def end(self, book: LedgerState, reasons: Mapping[str, str]) -> None:
-        """Tell what no event of this run told: what others did, and (with the reasons why) what is still unknown."""
+    def end(self, known: LedgerState, reasons: Mapping[str, str]) -> None:
+        """Give what no event of this run did: what others did, and (with the reasons why) what is still unknown."""
         for key in (*self._running, *self._undecided):
-            state = book.get(key)
+            state = known.get(key)
             if state is not None:
-                self._settle(state, reasons)
+                self._give_state(state, reasons)
 
-    def _settle(self, state: JobState, reasons: Mapping[str, str]) -> None:
-        key, membership, name = state.job, state.membership, state.name
+    def _give_state(self, state: JobState, reasons: Mapping[str, str]) -> None:
         match state.phase:
             case Phase.SUBMITTED | Phase.FINISHED:
-                if key not in self._running:
-                    self._accept(Submitted(key=key, membership=membership, name=name, arn=state.arn, earlier=True))
+                if state.job not in self._running:
+                    self._accept(Submitted(**_job(state), arn=state.arn, earlier=True))
                 if state.phase is Phase.FINISHED:
-                    status, message = state.status, state.message
-                    self._finish(
-                        Finished(
-                            key=key,
-                            membership=membership,
-                            name=name,
-                            arn=state.arn,
-                            status=status,
-                            message=message,
-                            code=state.code,
-                            earlier=True,
-                        )
-                    )
+                    self._finish(state, earlier=True)
             case Phase.FAILED:
-                code, message = state.code, state.message
-                self._tell(Failed(key=key, membership=membership, name=name, code=code, message=message, earlier=True))
+                self._give(Failed(**_job(state), code=state.code, message=state.message, earlier=True))
             case Phase.INTENT | Phase.UNKNOWN:
-                reason = reasons.get(key) or state.message or "a call may have left, and no answer is recorded"
-                self._tell(Unknown(key=key, membership=membership, name=name, reason=reason))
+                reason = reasons.get(state.job) or state.message or "a call may have left, and no answer is recorded"
+                self._give(Unknown(**_job(state), reason=reason))
             case Phase.REFUSED | Phase.ABSENT:
                 pass
             case _:
                 assert_never(state.phase)
 
     def saw(self, event: jobs.JobEvent) -> None:
-        """Tell an event if it decides one of the jobs."""
-        key, membership, name = event.job, event.membership, event.name
+        """Give the outcome, if the event decides one of the jobs."""
         match event:
-            case jobs.Submitted() if key in self._undecided:
-                self._accept(Submitted(key=key, membership=membership, name=name, arn=event.arn))
-            case jobs.JobRejected() if key in self._undecided:
-                del self._undecided[key]
-                code, message = event.code, event.message
-                self._tell(Failed(key=key, membership=membership, name=name, code=code, message=message))
-            case jobs.Finished() if key in self._running:
-                self._finish(
-                    Finished(
-                        key=key,
-                        membership=membership,
-                        name=name,
-                        arn=event.arn,
-                        status=event.status,
-                        message=event.message,
-                        code=event.code,
-                    )
-                )
+            case jobs.Submitted() if event.job in self._undecided:
+                self._accept(Submitted(**_job(event), arn=event.arn))
+            case jobs.JobRejected() if event.job in self._undecided:
+                del self._undecided[event.job]
+                self._give(Failed(**_job(event), code=event.code, message=event.message))
+            case jobs.Finished() if event.job in self._running:
+                self._finish(event)
             case _:
                 pass
 
@@ -167,11 +137,13 @@ class OutcomeWatch:
         self._undecided.pop(outcome.key, None)
         if self._follows:
             self._running[outcome.key] = None
-        self._tell(outcome)
+        self._give(outcome)
 
-    def _finish(self, outcome: Finished) -> None:
-        if self._running.pop(outcome.key, self) is None:
-            self._tell(outcome)
+    def _finish(self, end: JobState | jobs.Finished, *, earlier: bool = False) -> None:
+        if end.job in self._running:
+            del self._running[end.job]
+            ending = {"arn": end.arn, "status": end.status, "message": end.message, "code": end.code}
+            self._give(Finished(**_job(end), **ending, earlier=earlier))
 
     def rate_cut(self, per_second: float) -> None:
         """No job is decided by it."""
@@ -180,4 +152,4 @@ class OutcomeWatch:
         """No job is decided by it."""
 
 
-_SETTLED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})
+_DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})

@@ -17,7 +17,7 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState
-from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, StoppedError, UsageError
+from batchsubmit.errors import StoppedError, UsageError, status_of_work
 from batchsubmit.ledger.base import Ledger, Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import fold_ledger
@@ -68,9 +68,7 @@ class Recall:
     @property
     def exit_status(self) -> int:
         """What remains to be done outranks what failed."""
-        if self.stop_message or self.left:
-            return EXIT_STOPPED
-        return EXIT_FAILED if self.refused else EXIT_DONE
+        return status_of_work(left=self.stop_message or self.left, failed=self.refused)
 
 
 async def survey(choice: Choice, settings: Settings) -> Survey:

@@ -16,7 +16,7 @@ from typing import Any
 
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Job
-from batchsubmit.errors import EXIT_DONE, EXIT_STOPPED, ManifestError, StoppedError
+from batchsubmit.errors import ManifestError, StoppedError, status_of_work
 from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
 from batchsubmit.manifest.index import job_at
 from batchsubmit.manifest.rows import Problem, ProblemGroups, Reader
@@ -64,7 +64,7 @@ class EnqueueSummary:
     @property
     def exit_status(self) -> int:
         """Done, or to be gone on with."""
-        return EXIT_STOPPED if self.left else EXIT_DONE
+        return status_of_work(left=self.left)
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON summary: the same names, and the exit status."""

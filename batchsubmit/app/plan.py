@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from batchsubmit.app.readiness import InputCheck, Readiness, warnings_of
-from batchsubmit.app.run import SubmitOptions
-from batchsubmit.app.submit import CheckedRun, default_ledger, refuse_rehearsal_mix
+from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
+from batchsubmit.app.submit import default_ledger
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import RUNNING_STATUSES, Input, inputs_of
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
@@ -156,13 +156,12 @@ async def plan(options: PlanOptions, settings: Settings) -> Plan:
         return await planner.make(path, book, own, times, with_what_ifs=True)
 
 
-async def plan_of(undertaking: CheckedRun) -> Plan:
+async def plan_of(run: Run) -> Plan:
     """Say in short what a run that is about to begin would do. Its manifest is checked, and is not read again."""
-    options, path = PlanOptions.of(undertaking.run.options), undertaking.path
-    own, book = await asyncio.to_thread(read_history, path, sandbox=options.sandbox, region=undertaking.region)
-    inventory = undertaking.run.inventory
-    planner = Planner(options, undertaking.settings, reader=undertaking.reader, inventory=inventory)
-    return await planner.make(path, book, own, own.times(options.word), with_what_ifs=False)
+    options = PlanOptions.of(run.options)
+    own, book = await asyncio.to_thread(read_history, run.path, sandbox=options.sandbox, region=run.region)
+    planner = Planner(options, run.settings, reader=run.reader, inventory=run.inventory)
+    return await planner.make(run.path, book, own, own.times(options.word), with_what_ifs=False)
 
 
 class Planner:
@@ -253,9 +252,7 @@ class Planner:
         self, prospect: Prospect, wanted: Iterable[Input]
     ) -> tuple[dict[str, list[tuple[Kind, float]]], Readiness]:
         """See on the service who runs and whether what the jobs need is there."""
-        region = resolve_region(self._settings.aws) or self._inventory.region
-        if not region:
-            raise UsageError("no AWS region: set AWS_REGION, or region under [aws] in the settings")
+        region = require_region(resolve_region(self._settings.aws) or self._inventory.region)
         access = open_cleanrooms(
             self._settings.aws,
             region=region,

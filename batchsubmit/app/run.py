@@ -1,28 +1,33 @@
-"""One run's own record: what it was asked, its first and last line in the ledger, and its account of every row.
+"""One run of `submit`: what it was asked, its first and last line in the ledger, and its account of every row.
 
-It sends nothing; `app` puts the machinery together that does.
+`RunRecord`, which writes the two lines, is the same for a worker. Nothing is sent from here.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
+from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, JobState, Phase, decide, end_words
+from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import Ledger, Location
 from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.progress import Standing
+from batchsubmit.manifest.rows import Reader
+from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import bind_run
 from batchsubmit.observers.counts import Tally
 from batchsubmit.report.summary import Summary, UnknownJob
+from batchsubmit.submit.build import BuiltEngine
 from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
 from batchsubmit.text import counted
 
@@ -52,53 +57,95 @@ class SubmitOptions:
     deadline: datetime | None = None
 
 
-class Run:
-    """What one run is accountable for. Others fill in warnings, what is undecided, quotas and who holds them."""
+class RunRecord:
+    """A run's name and time, and its first and last line in the ledger."""
 
-    def __init__(self, *, options: SubmitOptions, ledger: Ledger, stop: Stop, inventory: CheckedManifest) -> None:
-        self.options = options
-        self.ledger = ledger
-        self.stop = stop
-        self.inventory = inventory
+    def __init__(self, ledger: Ledger, stop: Stop) -> None:
+        self._ledger = ledger
+        self._stop = stop
         self._clock = SystemClock()
         self._began_at = self._clock.monotonic()
-        self._id = _run_name(self._clock.now())
-        self.tally = Tally(self._judge_failures)
-        self.undecided: dict[str, str] = {}
-        self.waits_for: dict[str, str] = {}
-        self.quotas: dict[str, int] = {}
-        self.refused_by: dict[str, float | None] = {}
-        self.held_by_others: dict[str, str] = {}
-        self.warnings: tuple[RowWarning, ...] = ()
-        self.held: dict[str, str] = {}
-        self.before = Standing.of(inventory.index, ledger.state)
+        number = next(_numbers)  # a process that imports us may begin several runs within a second
+        self.id = f"{self._clock.now():%Y%m%dT%H%M%SZ}-{os.getpid()}" + (f"-{number}" if number > 1 else "")
 
-    async def begin(
-        self, spooled: ManifestFile, work: tuple[Share, ...] = (), settings: Settings | None = None
-    ) -> None:
+    async def begin(self, **facts: Any) -> None:  # noqa: ANN401 (the members of RunStarted)
+        """Write the first line. The run's time begins here: the user may have been asked before."""
+        self._began_at = self._clock.monotonic()
+        bind_run(self.id)
+        await self._ledger.put(
+            RunStarted(at=self.now(), run=self.id, version=__version__, holder=process_name(), **facts)
+        )
+
+    async def end(self, exit_status: int, counts: dict[str, int], quotas: dict[str, int] | None = None) -> None:
+        """Write the last line, unless the ledger is why the run stopped."""
+        if self._stop.reason is not StopReason.LEDGER:
+            ended = RunEnded(
+                at=self.now(),
+                run=self.id,
+                exit_status=exit_status,
+                reason=str(self._stop.reason or ""),
+                counts=counts,
+                quotas=quotas or {},
+            )
+            await self._ledger.put(ended)
+
+    def now(self) -> str:
+        """The time for an event's `at`."""
+        return timestamp(self._clock.now())
+
+    def seconds(self) -> float:
+        """How long the run has taken."""
+        return round(self._clock.monotonic() - self._began_at, 3)
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A manifest that was checked and a ledger that is ours, and what one run does with them.
+
+    The maps are what the engine reports at its end: see `Summary`, which has the same names.
+    """
+
+    options: SubmitOptions
+    settings: Settings
+    region: str
+    path: Location
+    ledger: Ledger
+    stop: Stop
+    manifest: ManifestFile
+    reader: Reader
+    inventory: CheckedManifest
+    warnings: "tuple[RowWarning, ...]" = ()
+    undecided: dict[str, str] = field(default_factory=dict)
+    waits_for: dict[str, str] = field(default_factory=dict)
+    quotas: dict[str, int] = field(default_factory=dict)
+    refused_by: dict[str, float | None] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+    held_by_others: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Count the rows as the ledger has them now."""
+        self.tally = Tally(self._judge_failures)
+        self.before = Standing.of(self.inventory.index, self.ledger.state)
+        self._record = RunRecord(self.ledger, self.stop)
+
+    async def begin(self, work: tuple[Share, ...]) -> None:
         """Write the run's first line, with the work that is to be done, then the rows that cannot be sent."""
-        self._began_at = self._clock.monotonic()  # somebody may have been asked before, and thought about it
-        started = RunStarted(
-            at=self._now(),
-            run=self._id,
+        before, settings = self.before, self.settings
+        await self._record.begin(
             batch=self.options.batch,
-            manifest=spooled.label,
-            manifest_sha256=spooled.sha256,
-            version=__version__,
-            holder=process_name(),
+            manifest=self.manifest.label,
+            manifest_sha256=self.manifest.sha256,
             sandbox=self.options.sandbox,
-            to_do=self.before.left + self.before.unknown + (self.before.failed if self.options.retry_failed else 0),
+            to_do=before.left + before.unknown + (before.failed if self.options.retry_failed else 0),
             rows=self.inventory.row_count,
             work=work,
-            per_membership=settings.slots.per_membership if settings else 0,
-            per_account=settings.slots.per_account if settings else 0,
-            per_second=settings.rate.max_per_second if settings else 0.0,
+            per_membership=settings.slots.per_membership,
+            per_account=settings.slots.per_account,
+            per_second=settings.rate.max_per_second,
         )
-        bind_run(self._id)
-        await self.ledger.put(started)
         for row in self.inventory.invalid:
             if self.ledger.state.get(row.key) is None:
-                self.ledger.note(row.failed(self._now()))
+                self.ledger.note(row.failed(self._record.now()))
 
     @property
     def must_follow(self) -> bool:
@@ -108,6 +155,14 @@ class Run:
     def decide(self, key: str) -> Action:
         """Say what is to be done about a row's job."""
         return decide(self.ledger.state.get(key), retry_failed=self.options.retry_failed)
+
+    def open_source(self, only: Collection[str] | None = None) -> ManifestSource:
+        """Open the rows that are left to send; `only` these keys, where they are given."""
+
+        def decision(key: str) -> Action:
+            return self.decide(key) if only is None or key in only else Action.NOTHING
+
+        return ManifestSource(self.reader, self.inventory.index, batch=self.options.batch, decision=decision)
 
     def canaries(self) -> list[str]:
         """The keys of the first rows, those that must finish well before the rest is sent."""
@@ -119,12 +174,10 @@ class Run:
         bad = [state for state in states if state is not None and _is_bad(state)]
         if bad:
             why = end_words(bad[0]) if bad[0].bad_end else f"{bad[0].code}: {bad[0].message}"
-            words = (
-                f"{len(bad)} of {counted(len(states), 'canary', 'canaries')} did not finish well; {bad[0].name}: {why}"
-            )
-            self.stop.request(
-                StopReason.CANARY, f"{words}. Mend the rows, or leave --canary out; the rest was not sent"
-            )
+            canaries = counted(len(states), "canary", "canaries")
+            words = f"{len(bad)} of {canaries} did not finish well; {bad[0].name}: {why}"
+            advice = "Fix the rows, or leave --canary out; the rest was not sent"
+            self.stop.request(StopReason.CANARY, f"{words}. {advice}")
         elif not all(state is not None and state.status == "ACTIVE" for state in states):
             self.stop.request(StopReason.CANARY, "the canaries are not known to have finished; the rest was not sent")
 
@@ -135,19 +188,33 @@ class Run:
             words = f"{failed:,} of {counted(decided, 'decided job')} failed, more than --max-failures allows"
             self.stop.request(StopReason.FAILURES, words)
 
-    async def end(self, path: Location) -> Summary:
+    def note_end_of(self, built: BuiltEngine) -> None:
+        """Keep what an engine leaves behind: jobs it could not decide, and the quotas it met."""
+        self.undecided |= built.engine.undecided
+        self.waits_for |= built.engine.waits_for
+        self.held |= built.engine.held_lanes()
+        self.quotas = built.slots.quotas()
+        self.refused_by |= built.slots.refused_by
+        self.held_by_others = held_by_others(built)
+
+    async def end(self) -> Summary:
         """Account for every row and write the run's last line."""
-        after = Standing.of(self.inventory.index, self.ledger.state)
+        summary = self._summary()
+        await self._record.end(summary.exit_status, summary.counts(), self.quotas)
+        return summary
+
+    def _summary(self) -> Summary:
+        before, after = self.before, Standing.of(self.inventory.index, self.ledger.state)
         unknown = self.ledger.state.undecided()
-        failed_before = 0 if self.options.retry_failed else self.before.failed
-        summary = Summary(
-            run=self._id,
+        failed_before = 0 if self.options.retry_failed else before.failed
+        return Summary(
+            run=self._record.id,
             batch=self.options.batch,
             manifest=self.options.manifest,
-            ledger=str(path),
+            ledger=str(self.path),
             rows=self.inventory.row_count,
-            submitted=after.submitted - self.before.submitted,
-            submitted_before=self.before.submitted,
+            submitted=after.submitted - before.submitted,
+            submitted_before=before.submitted,
             failed=after.failed - failed_before,
             failed_before=failed_before,
             invalid=self.inventory.invalid_count,
@@ -159,7 +226,7 @@ class Run:
             bad_ends=dict(after.bad_ends),
             refused_by_quota=self.tally.refused_by_quota,
             throttled=self.tally.throttled,
-            seconds=round(self._clock.monotonic() - self._began_at, 3),
+            seconds=self._record.seconds(),
             is_waited_for=self.options.wait,
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message,
@@ -168,37 +235,31 @@ class Run:
             held=self.held,
             waits_for=self.waits_for,
             refused_by=self.refused_by,
-            unknown_jobs=tuple(
-                UnknownJob(
-                    job=each.job,
-                    membership=each.membership,
-                    name=each.name,
-                    reason=self.undecided.get(each.job) or each.message,
-                )
-                for each in unknown
-            ),
+            unknown_jobs=tuple(map(self._unknown_job, unknown)),
         )
-        if self.stop.reason is not StopReason.LEDGER:
-            await self.ledger.put(
-                RunEnded(
-                    at=self._now(),
-                    run=self._id,
-                    exit_status=summary.exit_status,
-                    reason=summary.stop_reason,
-                    counts=summary.counts(),
-                    quotas=self.quotas,
-                )
-            )
-        return summary
 
-    def _now(self) -> str:
-        return timestamp(self._clock.now())
+    def _unknown_job(self, state: JobState) -> UnknownJob:
+        reason = self.undecided.get(state.job) or state.message
+        return UnknownJob(job=state.job, membership=state.membership, name=state.name, reason=reason)
 
 
-def _run_name(now: datetime) -> str:
-    """Name a run: a process that imports us may begin several within a second."""
-    number = next(_numbers)
-    return f"{now:%Y%m%dT%H%M%SZ}-{os.getpid()}" + (f"-{number}" if number > 1 else "")
+def held_by_others(built: BuiltEngine) -> dict[str, str]:
+    """How much of which quota others seem to use, by membership, or `account`."""
+    return {held.membership or "account": str(held) for held in built.slots.held_by_others()}
+
+
+def refuse_rehearsal_mix(known: LedgerState, path: Location, *, sandbox: bool) -> None:
+    """Keep a rehearsal's ledger from making a real run believe that its jobs are submitted, and the other way round."""
+    if any(run.sandbox != sandbox for run in known.runs):
+        was, now = ("the real service", "the sandbox") if sandbox else ("the sandbox", "the real service")
+        raise UsageError(f"the ledger {path} was written against {was}; give the run on {now} another --ledger")
+
+
+def require_region(region: str | None) -> str:
+    """Give the region, if one was found. Raises UsageError."""
+    if not region:
+        raise UsageError("no AWS region: set AWS_REGION, or region under [aws] in the settings")
+    return region
 
 
 def _is_bad(canary: JobState) -> bool:

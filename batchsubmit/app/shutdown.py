@@ -1,12 +1,12 @@
 """How long a worker that was asked to end may take for it: a container is killed some time after its SIGTERM.
 
-What is cut off here is in order all the same: a call that is given up leaves an open intent, which its next owner looks
-up. Nothing here knows queue, ledger or engine.
+What is cut off here is safe all the same: a call that is given up leaves an open intent, which the worker that takes
+the job next looks up. Nothing here knows queue, ledger or engine.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import copy_context
 
 from batchsubmit.errors import StoppedError
@@ -29,32 +29,21 @@ class ShutdownGrace:
         return f"<Grace {self.seconds:g} s, {self._stop!r}>"
 
     @asynccontextmanager
-    async def for_what_is_under_way(self, on_over: Callable[[], None]) -> AsyncIterator[None]:
-        """Cancel what is inside when the grace is over; `on_over` is told right before."""
+    async def for_calls(self, on_over: Callable[[], None]) -> AsyncIterator[None]:
+        """Cancel the calls inside when the grace is over; `on_over` is called right before."""
         loop, limit = asyncio.get_running_loop(), asyncio.timeout(None)
-        timers: list[asyncio.TimerHandle] = []
-        is_inside = True
-        context = copy_context()  # a signal's own has neither run nor worker for the log
 
         def give_up() -> None:
             on_over()
             limit.reschedule(loop.time())
 
-        def begin() -> None:
-            if is_inside:
-                timers.append(loop.call_later(self.seconds, give_up, context=context))
-
         try:
             async with limit:
-                self._on_stop(begin)
-                yield
+                with self._after_stop(self.seconds, give_up):
+                    yield
         except TimeoutError:
             if not limit.expired():
                 raise
-        finally:
-            is_inside = False
-            for timer in timers:
-                timer.cancel()
 
     @asynccontextmanager
     async def for_everything(self) -> AsyncIterator[None]:
@@ -63,35 +52,48 @@ class ShutdownGrace:
         Raises StoppedError where that was necessary.
         """
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        timers: list[asyncio.TimerHandle] = []
-        cuts = 0
+        cuts: list[asyncio.TimerHandle] = []
 
         def cut() -> None:
-            nonlocal cuts
-            cuts += 1
             if task is not None:
                 task.cancel()
-            timers.append(loop.call_later(_CUT_AGAIN_SECONDS, cut))
+                cuts.append(loop.call_later(_CUT_AGAIN_SECONDS, cut))
 
-        self._on_stop(lambda: timers.append(loop.call_later(self.seconds + LAST_SECONDS, cut)))
         try:
-            yield
+            with self._after_stop(self.seconds + LAST_SECONDS, cut):
+                yield
         except asyncio.CancelledError:
             if not cuts or task is None:
                 raise
-            for _ in range(cuts):
+            for _ in cuts:
                 task.uncancel()
             raise StoppedError(
                 f"the grace of {self.seconds:g} s was over, and {LAST_SECONDS:g} s more were not enough to hand back "
-                "and write down everything: messages in hand show again after their visibility timeout, and what was "
-                "under way is looked up by whoever takes it over"
+                "and write down everything: messages that were held show again after their visibility timeout, and "
+                "the jobs of calls in progress are looked up by the worker that takes them next"
             ) from None
         finally:
-            for timer in timers:
-                timer.cancel()
+            if cuts:
+                cuts[-1].cancel()
 
-    def _on_stop(self, begin: Callable[[], None]) -> None:
+    @contextmanager
+    def _after_stop(self, seconds: float, call: Callable[[], None]) -> Iterator[None]:
+        """Call so many seconds after the stop, unless the block has ended by then."""
+        loop, context = asyncio.get_running_loop(), copy_context()  # a signal's own has neither run nor worker
+        timers: list[asyncio.TimerHandle] = []
+        is_inside = True
+
+        def begin() -> None:
+            if is_inside:
+                timers.append(loop.call_later(seconds, call, context=context))
+
         if self._stop.requested:
             begin()
         else:
             self._stop.on_request(begin)
+        try:
+            yield
+        finally:
+            is_inside = False
+            for timer in timers:
+                timer.cancel()

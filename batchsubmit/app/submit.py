@@ -1,124 +1,39 @@
-"""Assembly: opens manifest, ledger, sandbox and client, puts the engine together, and lets it run.
+"""Assembly of `submit`: opens manifest, ledger, sandbox and client, builds the engine, and runs it.
 
 Nothing is decided here that a smaller module could decide, and nothing is printed.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from batchsubmit.app.progress import Display, View, expecting
-from batchsubmit.app.run import Run, SubmitOptions
+from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
-from batchsubmit.cleanrooms.quotas import read_quotas
+from batchsubmit.cleanrooms.quotas import Quotas, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, SubmitSettings
-from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.source import Source
-from batchsubmit.core.states import Action, JobState
-from batchsubmit.errors import ManifestError, StoppedError, UsageError
-from batchsubmit.ledger.base import Location
+from batchsubmit.errors import ManifestError, StoppedError
 from batchsubmit.ledger.open import open_for_writing
-from batchsubmit.manifest.check import CheckedManifest, Terms, check_manifest
+from batchsubmit.manifest.check import Terms, check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.progress import Prospect, ledger_warnings
-from batchsubmit.manifest.rows import Reader
-from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import Observer
-from batchsubmit.outputs.templates import zone_named
+from batchsubmit.outputs.templates import placeholders_at, zone_named
 from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.schema import RowWarning
-from batchsubmit.submit.build import EngineBuilder, EngineContext, RateGates
+from batchsubmit.submit.build import build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, parse_deadline, stop_at, stop_on_signals
 
-
-@dataclass(frozen=True, slots=True)
-class RunEngine:
-    """One run's machinery."""
-
-    run: Run
-    machinery: EngineBuilder
-    gate: RateGate
-    display: Display
-    path: Location
-
-    @classmethod
-    def of(
-        cls,
-        run: Run,
-        settings: Settings,
-        api: CleanRooms,
-        observers: Sequence[Observer],
-        display: Display,
-        path: Location,
-    ) -> "RunEngine":
-        """Set up the machinery as the run was asked to work."""
-        around = EngineContext(
-            settings=settings,
-            api=api,
-            recorder=Recorder(run.ledger, SystemClock(), (run.tally, *observers)),
-            stop=run.stop,
-            gates=RateGates.of(settings.rate, run.stop),
-            resources=api,
-        )
-        options = run.options
-        machinery = EngineBuilder(around, retry_failed=options.retry_failed, resubmit_unknown=options.resubmit_unknown)
-        return cls(run, machinery, around.gates.starts, display, path)
-
-    async def work_off(self, source: Source, left_unknown: Iterable[JobState], followed: Iterable[str] | None) -> None:
-        """Look up what is unknown, send what the source has, and see the jobs of these keys, if any, to their end."""
-        run = self.run
-        works = self.machinery.around(
-            source,
-            account_of=run.inventory.account_of,
-            follows=followed is not None,
-        )
-        slots, engine = works.slots, works.engine
-        to_do = source.waiting_jobs()
-        view = View(
-            to_do=to_do,
-            tally=run.tally,
-            stop=run.stop,
-            source=source,
-            slots=slots,
-            engine=engine,
-            gate=self.gate,
-            expected=expecting(self.path),
-        )
-        for key in followed or ():
-            works.watcher.follow(key)
-        with self.display(view):
-            await engine.run(left_unknown)
-        run.undecided |= engine.undecided
-        run.waits_for |= engine.waits_for
-        run.quotas = slots.quotas()
-        run.refused_by |= slots.refused_by
-        run.held |= engine.held_lanes()
-        run.held_by_others = {held.membership or "account": str(held) for held in slots.held_by_others()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedRun:
-    """A manifest that was checked and a ledger that is ours: all that is needed but the service."""
-
-    run: Run
-    spooled: ManifestFile
-    reader: Reader
-    settings: Settings
-    region: str
-    path: Location
-
-
-Approve = Callable[[CheckedRun], Awaitable[None]]
+Approve = Callable[[Run], Awaitable[None]]
 """Looks at what is about to be sent; raises StoppedError where it is not to be."""
 
 
@@ -141,37 +56,34 @@ async def submit(
     region = region_of_run(options, settings)
     with stop_on_signals(stop, at_once=lambda: task.cancel() if task else None):
         async with (
-            open_manifest(options.manifest, region=region) as spooled,
-            open_undertaking(spooled, options, settings, region=region, stop=stop) as undertaking,
+            open_manifest(options.manifest, region=region) as manifest,
+            open_run(manifest, options, settings, region=region, stop=stop) as run,
         ):
             if approve is not None:
-                await _approved(undertaking, approve)
-            return await carry_out(undertaking, observers=observers, display=display)
+                await _approved(run, approve)
+            return await execute(run, observers=observers, display=display)
 
 
-async def _approved(undertaking: CheckedRun, approve: Approve) -> None:
+async def _approved(run: Run, approve: Approve) -> None:
     """Go on where it is approved; else leave no ledger behind that was not there before."""
     try:
-        await approve(undertaking)
+        await approve(run)
     except StoppedError:
-        path = undertaking.path
+        path = run.path
         if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
             path.unlink()
         raise
 
 
 def region_of_run(options: SubmitOptions, settings: Settings) -> str | None:
-    """Find the region; None where only the manifest tells it, in a rehearsal. Raises UsageError."""
-    region = settings.aws.region if options.sandbox else resolve_region(settings.aws)
-    if not (region or options.sandbox):
-        raise UsageError("no AWS region: set AWS_REGION, or region under [aws] in the settings")
-    return region
+    """Find the region; None where only the manifest has it, in a rehearsal. Raises UsageError."""
+    return settings.aws.region if options.sandbox else require_region(resolve_region(settings.aws))
 
 
 @asynccontextmanager
-async def open_undertaking(
-    spooled: ManifestFile, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
-) -> AsyncIterator[CheckedRun]:
+async def open_run(
+    manifest: ManifestFile, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
+) -> AsyncIterator[Run]:
     """Check a manifest and open its ledger. Raises ManifestError, UsageError, LedgerError, StoppedError."""
     terms = Terms(
         batch=options.batch,
@@ -180,71 +92,122 @@ async def open_undertaking(
         moment=options.moment,
     )
     reader, inventory = await check_manifest(
-        spooled, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
+        manifest, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
     )
     if inventory.problems and not (options.skip_invalid and inventory.is_readable):
         raise ManifestError(options.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
-    path, region = _path(options), region or inventory.region
+    path, region = options.ledger or default_ledger(options.manifest), region or inventory.region
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.load(inventory.index)
         refuse_rehearsal_mix(ledger.state, path, sandbox=options.sandbox)
-        run = Run(options=options, ledger=ledger, stop=stop, inventory=inventory)
-        names = partial(_name_warnings, reader, inventory, ledger.state, options)
-        run.warnings = (*inventory.warnings, *await asyncio.to_thread(names))
-        yield CheckedRun(run=run, spooled=spooled, reader=reader, settings=settings, region=region, path=path)
+        run = Run(
+            options=options,
+            settings=_at_the_sandbox_s_pace(settings, options.sandbox_job_seconds) if options.sandbox else settings,
+            region=region,
+            path=path,
+            ledger=ledger,
+            stop=stop,
+            manifest=manifest,
+            reader=reader,
+            inventory=inventory,
+        )
+        run.warnings = await asyncio.to_thread(_warnings, run)
+        yield run
 
 
-def _name_warnings(
-    reader: Reader, inventory: CheckedManifest, book: LedgerState, options: SubmitOptions
-) -> list[RowWarning]:
-    return list(ledger_warnings(reader, inventory.index, book, retry_failed=options.retry_failed))
+def _warnings(run: Run) -> tuple[RowWarning, ...]:
+    index, known = run.inventory.index, run.ledger.state
+    return (
+        *run.inventory.warnings,
+        *ledger_warnings(run.reader, index, known, retry_failed=run.options.retry_failed),
+    )
 
 
-async def carry_out(
-    undertaking: CheckedRun, *, observers: Sequence[Observer] = (), display: Display = nullcontext
-) -> Summary:
+async def execute(run: Run, *, observers: Sequence[Observer] = (), display: Display = nullcontext) -> Summary:
     """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
-    run, settings = undertaking.run, undertaking.settings
-    options, ledger, stop, index = run.options, run.ledger, run.stop, run.inventory.index
-    settings = _at_the_sandbox_s_pace(settings, options.sandbox_job_seconds) if options.sandbox else settings
-    prospect = Prospect.of(index, ledger.state, retry_failed=options.retry_failed)
-    await run.begin(undertaking.spooled, prospect.work(undertaking.reader, index), settings)
-    open_source = partial(ManifestSource, undertaking.reader, index, batch=options.batch)
-    source = open_source(decision=run.decide)
-    if source.waiting_jobs() or ledger.state.undecided() or run.must_follow:
-        with stop_at(options.deadline, stop, SystemClock()):
-            async with _open_service(options, settings, undertaking.region) as api:
-                workplace = RunEngine.of(run, settings, api, observers, display, undertaking.path)
-                if settings.slots.service_quotas and not options.sandbox:
-                    workplace.machinery.quotas = await read_quotas(settings.aws, region=undertaking.region)
-                if options.canary and source.waiting_jobs():
-                    await _send_canaries(workplace, open_source)
-                    source = open_source(decision=run.decide)
-                if not stop.requested:
-                    await workplace.work_off(source, ledger.state.undecided(), index if options.wait else None)
-    return await run.end(undertaking.path)
+    index, known = run.inventory.index, run.ledger.state
+    rows = Prospect.of(index, known, retry_failed=run.options.retry_failed)
+    await run.begin(rows.work(run.reader, index))
+    if rows.to_do or known.undecided() or run.must_follow:
+        with stop_at(run.options.deadline, run.stop, SystemClock()):
+            async with _open_service(run) as api:
+                await _send(run, api, observers, display)
+    return await run.end()
 
 
-async def _send_canaries(workplace: RunEngine, open_source: Callable[..., ManifestSource]) -> None:
-    """Send the first rows alone and follow them to their end; the run stops unless that is a good one."""
-    run = workplace.run
-    first = set(run.canaries())
-    source = open_source(decision=lambda key: run.decide(key) if key in first else Action.NOTHING)
-    await workplace.work_off(source, [each for each in run.ledger.state.undecided() if each.job in first], first)
+async def _send(run: Run, api: CleanRooms, observers: Sequence[Observer], display: Display) -> None:
+    """Send the canaries alone, if any, then the rest."""
+    recorder = Recorder(run.ledger, SystemClock(), (run.tally, *observers))
+    asks_quotas = run.settings.slots.service_quotas and not run.options.sandbox
+    quotas = await read_quotas(run.settings.aws, region=run.region) if asks_quotas else Quotas()
+    gate = None
+    if run.options.canary and run.open_source().waiting_jobs():
+        gate = await _run_engine(run, api, recorder, display, quotas=quotas, only=set(run.canaries()))
+        if not run.stop.requested:
+            run.judge_canaries()
     if not run.stop.requested:
-        run.judge_canaries()
+        await _run_engine(run, api, recorder, display, quotas=quotas, gate=gate)
+
+
+async def _run_engine(
+    run: Run,
+    api: CleanRooms,
+    recorder: Recorder,
+    display: Display,
+    *,
+    quotas: Quotas,
+    gate: RateGate | None = None,
+    only: Collection[str] | None = None,
+) -> RateGate:
+    """Look up what is unknown, send what is left and, where that is asked, follow the jobs to their end.
+
+    `only` the jobs with these keys, the canaries, which are followed in any case.
+    """
+    source, follows = run.open_source(only), run.options.wait or only is not None
+    built = build_engine(
+        source,
+        settings=run.settings,
+        api=api,
+        recorder=recorder,
+        stop=run.stop,
+        account_of=run.inventory.account_of,
+        resources=api,
+        quotas=quotas,
+        gate=gate,
+        retry_failed=run.options.retry_failed,
+        resubmit_unknown=run.options.resubmit_unknown,
+        follows=follows,
+    )
+    view = View(
+        to_do=source.waiting_jobs(),
+        tally=run.tally,
+        stop=run.stop,
+        source=source,
+        slots=built.slots,
+        engine=built.engine,
+        gate=built.gate,
+        expected=expecting(run.path),
+    )
+    for key in (run.inventory.index if only is None else only) if follows else ():
+        built.poller.follow(key)
+    unknown = [state for state in run.ledger.state.undecided() if only is None or state.job in only]
+    with display(view):
+        await built.engine.run(unknown)
+    run.note_end_of(built)
+    return built.gate
 
 
 @asynccontextmanager
-async def _open_service(options: SubmitOptions, settings: Settings, region: str) -> AsyncIterator[CleanRooms]:
+async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
     """Open a client on the service, or on a sandbox that lives as long."""
+    settings, options = run.settings, run.options
     async with AsyncExitStack() as stack:
         url = None
         if options.sandbox:
             url = await stack.enter_async_context(open_sandbox(options.sandbox_job_seconds))
         access = open_cleanrooms(
             settings.aws,
-            region=region,
+            region=run.region,
             concurrency=settings.submit.concurrency,
             tag_jobs=settings.submit.tag_jobs,
             sandbox_url=url,
@@ -258,22 +221,11 @@ def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:
     return settings.model_copy(update={"slots": settings.slots.model_copy(update={"min_poll_seconds": least})})
 
 
-def _path(options: SubmitOptions) -> Location:
-    return options.ledger or default_ledger(options.manifest)
-
-
 def default_ledger(manifest: str) -> Path:
     """The ledger of a manifest for which none is named: `<stem>.ledger.jsonl` in the current folder."""
     name = manifest.rstrip("/").rsplit("/", 1)[-1]
     stem = "stdin" if name in {"", "-"} else name.removesuffix(".gz")
     return Path(f"{Path(stem).stem}.ledger.jsonl")
-
-
-def refuse_rehearsal_mix(book: LedgerState, path: Location, *, sandbox: bool) -> None:
-    """Keep a rehearsal's ledger from making a real run believe that its jobs are submitted, and the other way round."""
-    if any(run.sandbox != sandbox for run in book.runs):
-        was, now = ("the real service", "the sandbox") if sandbox else ("the sandbox", "the real service")
-        raise UsageError(f"the ledger {path} was written against {was}; give the run on {now} another --ledger")
 
 
 @asynccontextmanager
@@ -284,14 +236,20 @@ async def open_sandbox(job_seconds: float) -> AsyncIterator[str]:
         yield server.url
 
 
-def failure_limit_in(settings: SubmitSettings) -> FailureLimit:
-    """Read `max_failures`. Raises UsageError."""
-    return FailureLimit.parse(settings.max_failures) if settings.max_failures is not None else NO_LIMIT
+def submit_options(settings: Settings, now: datetime, **given: Any) -> SubmitOptions:  # noqa: ANN401 (its members)
+    """Say what `submit` is asked, by `given` over the settings; `now` is any aware moment. Raises UsageError."""
+    chosen = settings.submit
+    by_settings: dict[str, Any] = {
+        "moment": placeholders_at(now, chosen),
+        "wait": chosen.wait,
+        "failure_limit": FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
+        "deadline": _deadline(chosen, now) if chosen.deadline is not None else None,
+    }
+    return SubmitOptions(**by_settings | given)
 
 
-def deadline_in(settings: SubmitSettings, now: datetime) -> datetime | None:
-    """Read `deadline` in `time_zone`, or in local time; `now` is any aware moment. Raises UsageError."""
-    if settings.deadline is None:
-        return None
+def _deadline(settings: SubmitSettings, now: datetime) -> datetime:
+    """Read `deadline` in `time_zone`, or in local time."""
     zone = zone_named(settings.time_zone) if settings.time_zone else None
-    return parse_deadline(settings.deadline, now.astimezone(zone) if zone else now.astimezone().replace(tzinfo=None))
+    local = now.astimezone(zone) if zone else now.astimezone().replace(tzinfo=None)
+    return parse_deadline(settings.deadline or "", local)

@@ -1,138 +1,238 @@
-"""Assembly of the worker: opens queue, ledger and client, puts the engine together, and lets it run till SIGTERM.
+"""Assembly of `worker`: opens queue, ledger and client, builds the engine, and runs it until SIGTERM.
 
-Nothing is decided here that a smaller module could decide, and nothing is printed.
+A queue has no end, so there is no account of every row as `run` has it; what counts is what this worker did.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from batchsubmit.app.run import RunRecord, held_by_others, refuse_rehearsal_mix, require_region
 from batchsubmit.app.shutdown import ShutdownGrace
-from batchsubmit.app.submit import refuse_rehearsal_mix
-from batchsubmit.app.worker_run import LedgerBooks, WorkerRun, WorkerSummary
-from batchsubmit.app.worker_status import WorkerParts, WorkerStatus, make_metrics, serving_probes
+from batchsubmit.app.worker_status import WorkerStatus, make_metrics, serving_probes
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import Quotas, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
+from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.ledger.base import Location
+from batchsubmit.core.states import Action, decide
+from batchsubmit.errors import UsageError, status_of_work
+from batchsubmit.ledger.base import Location, LostJobError, Mine
 from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
+from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import Observer, bind_worker
+from batchsubmit.observers.counts import Tally
 from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, region_of
 from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.open import make_parts, open_reached
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
-from batchsubmit.schema.arns import account_in
-from batchsubmit.submit.build import EngineBuilder, EngineContext, RateGates
+from batchsubmit.submit.build import BuiltEngine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOptions:
-    """What one worker was asked to do, beside the settings."""
+class WorkerSummary:
+    """One worker's life in numbers. `queue_*` are of messages, the others of jobs."""
 
-    ledger: Location
-    batch: str = ""
+    run: str
+    queue: str
+    ledger: str
+    submitted: int
+    failed: int
+    unknown: int
+    refused_by_quota: int
+    throttled: int
+    seconds: float
+    queue_counts: dict[str, int]
+    held_by_others: dict[str, str] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+    is_cut_short: bool = False
+    stop_reason: str = ""
+    stop_message: str = ""
+
+    @property
+    def exit_status(self) -> int:
+        """0 for a worker that was asked to end and ended in its time; anything else stopped it."""
+        return status_of_work(left=self.is_cut_short or self.stop_reason not in {"", str(StopReason.SIGNAL)})
+
+    def counts(self) -> dict[str, int]:
+        """The counts of jobs alone, as the ledger's last line of a run has them."""
+        return {name: value for name, value in asdict(self).items() if type(value) is int}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON summary: the same names, and the exit status."""
+        return {**asdict(self), "exit_status": self.exit_status}
+
+
+@dataclass(kw_only=True)
+class WorkerRun:
+    """One worker: its queue, its ledger, and what it has done."""
+
+    settings: Settings
+    region: str
+    batch: str
+    path: Location
+    reached: ReachedQueue
+    ledger: FileLedger | SharedLedger
+    stop: Stop
+    tally: Tally = field(default_factory=Tally)
+    cut_short: str = ""
+
+    def grace_over(self, built: BuiltEngine) -> None:
+        """Note that some calls had not ended when the grace was over, and were given up."""
+        seconds, calls = self.settings.worker.grace_seconds, built.engine.under_way
+        log = get_logger()
+        log.warning("worker.grace_over", grace_seconds=seconds, calls_under_way=calls)
+        self.cut_short = (
+            f"; the grace of {seconds:g} s was over, and the calls in progress ({calls}) were given up: "
+            "the worker that takes their jobs next looks them up"
+        )
+
+    def summary(self, record: RunRecord, built: BuiltEngine) -> WorkerSummary:
+        """Account for the worker."""
+        return WorkerSummary(
+            run=record.id,
+            queue=self.settings.worker.queue_url or "",
+            ledger=str(self.path),
+            submitted=self.tally.submitted,
+            failed=self.tally.failed,
+            unknown=self.tally.unknown,
+            refused_by_quota=self.tally.refused_by_quota,
+            throttled=self.tally.throttled,
+            seconds=record.seconds(),
+            queue_counts=asdict(self.reached.counters),
+            held_by_others=held_by_others(built),
+            held=built.engine.held_lanes(),
+            stop_reason=str(self.stop.reason or ""),
+            is_cut_short=bool(self.cut_short),
+            stop_message=self.stop.message + self.cut_short,
+        )
 
 
 async def work(
-    options: WorkerOptions,
     settings: Settings,
     *,
+    ledger: Location,
+    batch: str = "",
     observers: Sequence[Observer] = (),
     advise: Callable[[str], None] = lambda _: None,
 ) -> WorkerSummary:
     """Submit the jobs of a queue until SIGTERM, or until something stops every job.
 
-    `advise` is told where the queue's settings do not fit. Raises UsageError, LedgerError, StoppedError.
+    `advise` gets a sentence for each setting of the queue that does not fit. Raises UsageError, LedgerError,
+    StoppedError.
     """
-    stop = Stop()
-    task = asyncio.current_task()
-    url, region = queue_and_region(settings)
-    Defaults(settings.defaults, RequestChecker()).refuse_moment()
+    stop, task = Stop(), asyncio.current_task()
+    url, region = _checked(settings)
     grace = ShutdownGrace(stop, settings.worker.grace_seconds)
     async with grace.for_everything(), AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
-        served, words = await stack.enter_async_context(open_reached(url, settings, region=region))
+        reached, words = await stack.enter_async_context(open_reached(url, settings, region=region))
         for word in words:
             advise(word)
         bind_worker(owner_name())
-        ledger = await stack.enter_async_context(_open_ledger(options, settings, region, stop))
-        worker_run = WorkerRun(queue=url, ledger_name=str(options.ledger), stop=stop, sandbox=False)
-        worker_status = _worker_status(served, settings, worker_run)
-        metrics = make_metrics(worker_status.read)
-        recorder = Recorder(ledger, SystemClock(), (worker_run.tally, *observers, *([metrics] if metrics else [])))
-        ready = worker_status.ready(lambda: ledger.trouble)
-        probes = serving_probes(settings.worker, live=worker_status.live(), ready=ready, metrics=metrics)
+        opened = await stack.enter_async_context(_open_ledger(ledger, settings, region, stop))
+        run = WorkerRun(
+            settings=settings, region=region, batch=batch, path=ledger, reached=reached, ledger=opened, stop=stop
+        )
+        status = _status_of(run)
+        metrics = make_metrics(status.read)
+        ready = status.ready(lambda: opened.trouble)
+        probes = serving_probes(settings.worker, live=status.live(), ready=ready, metrics=metrics)
         await stack.enter_async_context(probes)
-        api = await stack.enter_async_context(_open_service(settings, region))
-        await worker_run.begin(recorder, options.batch)
-        shop = _WorkerContext(
-            served=served,
-            settings=settings,
+        access = open_cleanrooms(
+            settings.aws,
             region=region,
-            batch=options.batch,
+            concurrency=settings.submit.concurrency,
+            tag_jobs=settings.submit.tag_jobs,
+        )
+        api = await stack.enter_async_context(access)
+        recorder = Recorder(opened, SystemClock(), (run.tally, *observers, *([metrics] if metrics else [])))
+        record = RunRecord(opened, stop)
+        await record.begin(batch=batch, manifest=url, manifest_sha256="", sandbox=False)
+        built = await _submit_messages(run, recorder, api, status, grace)
+        summary = run.summary(record, built)
+        await record.end(summary.exit_status, summary.counts())
+        return summary
+
+
+async def _submit_messages(
+    run: WorkerRun, recorder: Recorder, api: CleanRooms, status: WorkerStatus, grace: ShutdownGrace
+) -> BuiltEngine:
+    """Run the engine on the queue until the worker is asked to stop; then hand back the messages that are left."""
+    settings, stop = run.settings, run.stop
+    checker = RequestChecker(region=run.region, own_tag=settings.submit.tag_jobs)
+    reader = MessageReader(
+        checker, defaults=settings.defaults, batch=run.batch, foreign_arns=settings.checks.foreign_arns
+    )
+    parts = make_parts(run.reached, settings, region=run.region, ledger=WorkerLedger(recorder), clock=recorder.clock)
+    quotas = await read_quotas(settings.aws, region=run.region) if settings.slots.service_quotas else Quotas()
+    async with SqsSource.open(parts, reader, lambda exc: stop.request(StopReason.QUEUE, str(exc))) as source:
+        stop.on_request(source.close)
+        built = build_engine(
+            source,
+            settings=settings,
+            api=api,
             recorder=recorder,
             stop=stop,
-            worker_status=worker_status,
-            worker_run=worker_run,
-            grace=grace,
+            account_of=lambda name: source.account_of(name) or _account_in(recorder.ledger.state, name),
+            resources=api,
+            quotas=quotas,
+            is_endless=True,
         )
-        await _serve(shop, api)
-        return await worker_run.end(recorder, served.counters)
+        status.shows(source, built)
+        async with grace.for_calls(lambda: run.grace_over(built)):
+            await built.engine.run(recorder.ledger.state.undecided())
+    return built
 
 
 @asynccontextmanager
 async def _open_ledger(
-    options: WorkerOptions, settings: Settings, region: str, stop: Stop
+    location: Location, settings: Settings, region: str, stop: Stop
 ) -> AsyncIterator[FileLedger | SharedLedger]:
-    """Open a ledger of the service's, which ends the worker where it is lost."""
-    async with open_for_writing(options.ledger, settings, region=region, keeps_all=False) as ledger:
-        refuse_rehearsal_mix(ledger.state, options.ledger, sandbox=False)
+    """Open a ledger of the real service; one that is lost ends the worker."""
+    async with open_for_writing(location, settings, region=region, keeps_all=False) as ledger:
+        refuse_rehearsal_mix(ledger.state, location, sandbox=False)
         if isinstance(ledger, SharedLedger):
             ledger.on_loss = lambda exc: stop.request(StopReason.LEDGER, str(exc))
         yield ledger
 
 
-def _open_service(settings: Settings, region: str) -> AbstractAsyncContextManager[CleanRooms]:
-    return open_cleanrooms(
-        settings.aws,
-        region=region,
-        concurrency=settings.submit.concurrency,
-        tag_jobs=settings.submit.tag_jobs,
-    )
-
-
-def _worker_status(served: ReachedQueue, settings: Settings, worker_run: WorkerRun) -> WorkerStatus:
-    patience = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
+def _status_of(run: WorkerRun) -> WorkerStatus:
+    aws, worker = run.settings.aws, run.settings.worker
     return WorkerStatus(
-        queue=served.queue,
-        counters=served.counters,
-        tally=worker_run.tally,
-        stop=worker_run.stop,
-        within_seconds=patience,
+        queue=run.reached.queue,
+        counters=run.reached.counters,
+        tally=run.tally,
+        stop=run.stop,
+        within_seconds=LONG_POLL_SECONDS + aws.read_timeout_seconds + worker.visibility_timeout_seconds,
     )
 
 
 async def check(settings: Settings) -> list[str]:
-    """Look whether the queue can be used; gives the advice on its settings. Raises UsageError, StoppedError."""
-    url, region = queue_and_region(settings)
-    Defaults(settings.defaults, RequestChecker()).refuse_moment()
+    """Check whether the queue can be used; gives the advice on its settings. Raises UsageError, StoppedError."""
+    url, region = _checked(settings)
     async with open_reached(url, settings, region=region) as (_, words):
         return words
 
 
+def _checked(settings: Settings) -> tuple[str, str]:
+    found = queue_and_region(settings)
+    Defaults(settings.defaults, RequestChecker()).refuse_moment()
+    return found
+
+
 def queue_and_region(settings: Settings) -> tuple[str, str]:
-    """Find the queue's URL and the region. Raises UsageError."""
+    """Find the queue's URL and the region. Raises UsageError, also where the settings do not fit a queue."""
     worker = settings.worker
     url = worker.queue_url
     if not url:
@@ -142,71 +242,45 @@ def queue_and_region(settings: Settings) -> tuple[str, str]:
             f"worker.grace_seconds is {worker.grace_seconds:g}, and a long poll, which is never cut off, takes "
             f"worker.wait_seconds, {worker.wait_seconds}: set the first to more"
         )
-    region = resolve_region(settings.aws) or region_of(url)
-    if not region:
-        raise UsageError("no AWS region: set AWS_REGION, or region under [aws] in the settings")
-    return url, region
+    return url, require_region(resolve_region(settings.aws) or region_of(url))
 
 
-async def _serve(shop: "_WorkerContext", api: CleanRooms) -> None:
-    """Run the engine on the queue."""
-    settings, stop, recorder = shop.settings, shop.stop, shop.recorder
-    checker = RequestChecker(region=shop.region, own_tag=settings.submit.tag_jobs)
-    judge = MessageReader(
-        checker, defaults=settings.defaults, batch=shop.batch, foreign_arns=settings.checks.foreign_arns
-    )
-    books = LedgerBooks(recorder)
-    site = make_parts(shop.served, settings, region=shop.region, ledger=books, clock=recorder.clock)
-
-    def give_up(exc: StoppedError) -> None:
-        stop.request(StopReason.QUEUE, str(exc))
-
-    quotas = await read_quotas(settings.aws, region=shop.region) if settings.slots.service_quotas else Quotas()
-    async with SqsSource.open(site, judge, give_up) as source:
-        stop.on_request(source.close)
-        shop.worker_status.station = station = _station(source, shop, api, quotas)
-
-        def cut_short() -> None:
-            shop.worker_run.cut_short(shop.grace.seconds, calls=station.engine.under_way)
-
-        async with shop.grace.for_what_is_under_way(cut_short):
-            await station.engine.run(recorder.ledger.state.undecided())
-        shop.worker_run.held = station.engine.held_lanes()
-        held = station.slots.held_by_others()
-        shop.worker_run.held_by_others = {each.membership or "account": str(each) for each in held}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _WorkerContext:
-    """What the machinery of one worker is made of."""
-
-    served: ReachedQueue
-    settings: Settings
-    region: str
-    batch: str
-    recorder: Recorder
-    stop: Stop
-    worker_status: WorkerStatus
-    worker_run: WorkerRun
-    grace: ShutdownGrace
-
-
-def _station(source: SqsSource, shop: _WorkerContext, api: CleanRooms, quotas: Quotas) -> WorkerParts:
-    """Put the engine together."""
-    settings, stop, recorder = shop.settings, shop.stop, shop.recorder
-    gates = RateGates.of(settings.rate, stop)
-    around = EngineContext(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates, resources=api)
-    machinery = EngineBuilder(around, is_endless=True)
-    machinery.quotas = quotas
-
-    def account_of(membership: str) -> str:
-        return source.account_of(membership) or _account_in(recorder.ledger.state, membership)
-
-    works = machinery.around(source, account_of=account_of)
-    return WorkerParts(source=source, engine=works.engine, slots=works.slots, gate=gates.starts)
-
-
-def _account_in(book: LedgerState, membership: str) -> str:
+def _account_in(known: LedgerState, membership: str) -> str:
     """Read a membership's account off what the ledger knows of it."""
-    models = (state.trained_model for state in book if state.membership == membership)
-    return next((account_in(model) for model in models if f":membership/{membership}/" in model), "")
+    models = (state.trained_model for state in known if state.membership == membership)
+    return next((model.split(":")[4] for model in models if f":membership/{membership}/" in model), "")
+
+
+class WorkerLedger:
+    """`queue.ledger.QueueLedger` on a recorder: what the queue asks the ledger."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    async def actions(self, keys: Sequence[str]) -> Sequence[Action]:
+        """Say for each key what may be done with the job."""
+        states = await self._recorder.ledger.states(keys)
+        return [decide(states.get(key)) for key in keys]
+
+    def action_now(self, key: str) -> Action:
+        """Say the same of one key, by what this process knows."""
+        return decide(self._recorder.ledger.state.get(key))
+
+    async def record(self, event: JobRejected) -> bool:
+        """Write down that a message can never work, unless that is done, or another worker is doing it."""
+        claim = await self._recorder.ledger.claim(event.job)
+        if not isinstance(claim, Mine):
+            return False
+        try:
+            if decide(claim.state) is not Action.SUBMIT:
+                return False
+            await self._recorder.record(event)
+        except LostJobError:
+            return False
+        finally:
+            self._recorder.ledger.release(event.job)
+        return True
+
+    def now(self) -> str:
+        """The time for an event's `at`."""
+        return self._recorder.now()

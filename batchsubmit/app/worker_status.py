@@ -6,18 +6,16 @@ It only looks: at engine, slots, queue and ledger, whenever somebody asks.
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batchsubmit.config import WorkerSettings
 from batchsubmit.health.server import Conditions
 from batchsubmit.observers.base import LaneReading, Readings
 from batchsubmit.observers.counts import Tally
-from batchsubmit.pacing import RateGate
 from batchsubmit.queue.client import Queue, QueueCounters
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.slots import Slots
-from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.build import BuiltEngine
 from batchsubmit.submit.stopping import Stop
 
 if TYPE_CHECKING:
@@ -101,23 +99,14 @@ class Contact:
         return self._trouble
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerParts:
-    """The parts of a worker at work."""
-
-    source: SqsSource
-    engine: Engine
-    slots: Slots
-    gate: RateGate
-
-
 class WorkerStatus:
-    """A worker's readings and conditions; `station` comes when the engine stands."""
+    """A worker's readings and conditions; source and engine come once they are built."""
 
     def __init__(
         self, *, queue: Queue, counters: QueueCounters, tally: Tally, stop: Stop, within_seconds: float
     ) -> None:
-        self.station: WorkerParts | None = None
+        self._source: SqsSource | None = None
+        self._built: BuiltEngine | None = None
         self._counters = counters
         self._tally = tally
         self._stop = stop
@@ -126,6 +115,10 @@ class WorkerStatus:
         queue.on_call = self._pulse.beat
         queue.on_answer = self._heard
         stop.on_request(self._pulse.rest)
+
+    def shows(self, source: SqsSource, built: BuiltEngine) -> None:
+        """Read this source and this engine from now on: the worker is ready."""
+        self._source, self._built = source, built
 
     def _heard(self, trouble: str) -> None:
         if trouble:
@@ -142,25 +135,25 @@ class WorkerStatus:
         return {
             "queue": self._contact.trouble,
             "ledger": ledger_trouble,
-            "worker": lambda: "draining" if self._stop.requested else "" if self.station else "starting",
+            "worker": lambda: "draining" if self._stop.requested else "" if self._built else "starting",
         }
 
     def read(self) -> Readings:
         """Look at everything."""
-        station, queue = self.station, self._counters
-        if station is None:
+        source, built, queue = self._source, self._built, self._counters
+        if source is None or built is None:
             return Readings(is_draining=self._stop.requested)
-        used, known = station.slots.account_usage()
+        used, known = built.slots.account_usage()
         return Readings(
-            lanes=_lanes(station),
+            lanes=_lanes(source, built.slots),
             account_slots_used=used,
             account_slots_known=known,
-            rate_per_second=station.gate.pace.per_second,
-            calls_under_way=station.engine.under_way,
+            rate_per_second=built.gate.pace.per_second,
+            calls_under_way=built.engine.under_way,
             jobs_unknown=self._tally.unknown,
-            jobs_undecided=len(station.engine.undecided),
-            messages_held=station.source.held,
-            oldest_message_age_seconds=station.source.oldest_seconds() if station.source.held else None,
+            jobs_undecided=len(built.engine.undecided),
+            messages_held=source.held,
+            oldest_message_age_seconds=source.oldest_seconds() if source.held else None,
             is_draining=self._stop.requested,
             queue_polls=queue.polls,
             messages={name: getattr(queue, name) for name in _MESSAGE_COUNTS},
@@ -186,8 +179,8 @@ _MESSAGE_COUNTS = (
 _FAILURE_COUNTS = ("throttled", "unanswered", "delete_failures", "extension_failures")
 
 
-def _lanes(station: WorkerParts) -> tuple[LaneReading, ...]:
-    waiting, usage = station.source.waiting_by_lane(), station.slots.usage()
+def _lanes(source: SqsSource, slots: Slots) -> tuple[LaneReading, ...]:
+    waiting, usage = source.waiting_by_lane(), slots.usage()
     return tuple(
         LaneReading(membership=each, waiting=waiting.get(each, 0), slots_used=used, slots_known=known)
         for each in sorted(waiting.keys() | usage.keys())

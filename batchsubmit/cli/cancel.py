@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchsubmit.cli.confirm import ask
 from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
+from batchsubmit.cli.options import LEDGER, config_option, json_option, rate_option, read_settings
 from batchsubmit.errors import EXIT_STOPPED, StoppedError, UsageError
+from batchsubmit.submit.stopping import Stop
 from batchsubmit.text import counted, printable
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ _NAMES_SHOWN = 10
 @click.option("--dry-run", is_flag=True, help="Show what would be cancelled, and cancel nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until the cancelled jobs have ended.")
-@click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 1]")
+@rate_option
 @config_option
 @json_option
 def cancel(ledger: "Location", config: Path | None, *, as_json: bool, rate: float | None, **how: Any) -> int:  # noqa: ANN401 (click's)
@@ -64,7 +66,7 @@ def cancel(ledger: "Location", config: Path | None, *, as_json: bool, rate: floa
             click.echo(line, err=True)
         if how["dry_run"] or not (found.running or found.cancelling):
             return _tell_json(as_json, _survey_as_dict(choice, found))
-        if found.running and not (how["yes"] or click.confirm("Cancel them?", err=True)):
+        if found.running and not (how["yes"] or asyncio.run(ask("Cancel them?", Stop()))):
             click.echo("Nothing was cancelled.", err=True)
             return _tell_json(as_json, _survey_as_dict(choice, found), EXIT_STOPPED)
         done = asyncio.run(recall(choice, settings, found, wait=not how["no_wait"]))

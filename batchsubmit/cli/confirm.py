@@ -1,55 +1,50 @@
-"""The one question that is ever asked: whether to go on. Only of a person at a terminal."""
+"""The question whether to go on. Only a person at a terminal is asked."""
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
+from batchsubmit.app.plan import plan_of
+from batchsubmit.app.run import Run
 from batchsubmit.cli.options import tell_warnings
+from batchsubmit.cli.plan import short_plan
 from batchsubmit.errors import StoppedError
+from batchsubmit.submit.stopping import Stop
 
-if TYPE_CHECKING:
-    from batchsubmit.app.submit import CheckedRun
-    from batchsubmit.submit.stopping import Stop
-
-_QUESTION = "Go on? [y/N]: "
 _ANSWERS = {"y": True, "yes": True, "n": False, "no": False, "": False}
 
 
 class NotAgreedError(StoppedError):
-    """As you say; nothing was sent."""
+    """The user said no; nothing was sent."""
 
 
-def somebody_is_there() -> bool:
-    """Whether a person sits at both ends: reads what is asked, and can answer."""
+def is_at_terminal() -> bool:
+    """Whether a person reads what is asked, and can answer."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-async def ask_to_go_on(undertaking: "CheckedRun") -> None:
+async def confirm_plan(run: Run) -> None:
     """Show the plan in short and wait for a yes; where nothing is to do, nothing is asked. Raises NotAgreedError."""
-    from batchsubmit.app.plan import plan_of  # noqa: PLC0415
-    from batchsubmit.cli.plan import short_plan  # noqa: PLC0415 (help is fast without)
-
-    plan = await plan_of(undertaking)
+    plan = await plan_of(run)
     if not plan.prospect.to_do:
         return
     for line in short_plan(plan):
         click.echo(line, err=True)
     tell_warnings(plan.warnings)
-    if not await _says_yes(undertaking.run.stop):
+    if not await ask("Go on?", run.stop):
         raise NotAgreedError("as you say; nothing was sent")
 
 
-async def only_warn(undertaking: "CheckedRun") -> None:
-    """Say what may not be meant, and go on."""
-    tell_warnings(undertaking.run.warnings)
+async def only_warn(run: Run) -> None:
+    """Print the warnings, and go on."""
+    tell_warnings(run.warnings)
 
 
-async def _says_yes(stop: "Stop") -> bool:
-    """Ask until it is answered. The loop goes on meanwhile: a lease is renewed, and Ctrl-C is heard."""
+async def ask(question: str, stop: Stop) -> bool:
+    """Ask until it is answered. The loop goes on meanwhile: a lease is renewed, and Ctrl-C is noticed."""
     while True:
-        click.echo(_QUESTION, nl=False, err=True)
+        click.echo(f"{question} [y/N]: ", nl=False, err=True)
         line = await _line(stop)
         if line is None:
             click.echo(err=True)
@@ -62,7 +57,7 @@ async def _says_yes(stop: "Stop") -> bool:
         click.echo("Answer y or n.", err=True)
 
 
-async def _line(stop: "Stop") -> str | None:
+async def _line(stop: Stop) -> str | None:
     """Read a line of the terminal, which is ready once it is whole; None where the run was asked to stop before."""
     loop, woken = asyncio.get_running_loop(), asyncio.Event()
     stop.on_request(woken.set)

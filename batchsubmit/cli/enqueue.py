@@ -1,6 +1,5 @@
 """`batchsubmit enqueue`."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +11,12 @@ from batchsubmit.cli.options import (
     allow_duplicates_option,
     config_option,
     json_option,
+    queue_url_option,
     read_settings,
+    run_command,
     tell_warnings,
     telling_problems,
 )
-from batchsubmit.errors import StoppedError
 from batchsubmit.text import agreeing, counted
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("manifest")
-@click.option("--queue-url", metavar="URL", help="The SQS queue. [default: worker.queue_url of the settings]")
+@queue_url_option
 @click.option("--batch-id", default="", metavar="TEXT", help="A word for this round of work; part of every job's key.")
 @click.option(
     "--progress",
@@ -89,10 +89,7 @@ def enqueue(
         allow_duplicates=allow_duplicates,
         progress=progress,
     )
-    try:
-        summary = asyncio.run(_run(options, settings))
-    except asyncio.CancelledError:
-        raise StoppedError("ended at once by a second signal; run the same command again to go on") from None
+    summary = run_command(_run(options, settings))
     tell_warnings(summary.warnings)
     click.echo(_words(summary), err=True)
     if as_json:

@@ -1,13 +1,14 @@
 """The commands: the one place that prints to people, catches what was raised, and chooses an exit status.
 
-Each command has a module of its own, which is imported when the command is called (see `shelf`).
+Each command has a module of its own, which is imported when the command is called.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
+from traceback import print_exc
 
 import click
 
@@ -19,12 +20,12 @@ SUMMARIES = {
     "validate": "List every problem of every row of MANIFEST; no call is made.",
     "plan": "Say what submit would do, and when all of it will be done.",
     "enqueue": "Put the jobs of MANIFEST on an SQS queue.",
-    "worker": "Submit the jobs that come from an SQS queue, for ever.",
+    "worker": "Submit the jobs that come from an SQS queue, without end.",
     "status": "Print where the jobs of LEDGER stand; --watch: a live view.",
     "report": "Write LEDGER as one HTML page.",
-    "export": "Write LEDGER as a table, or what failed as a manifest to mend.",
+    "export": "Write LEDGER as a table, or what failed as a manifest to fix.",
     "cancel": "Cancel the running jobs that LEDGER started.",
-    "verify": "Hold LEDGER against itself and against the service.",
+    "verify": "Check LEDGER against itself and against the service.",
     "ledger": "Make the table of a shared ledger; move ledgers in and out.",
     "sandbox": "Serve a local Clean Rooms ML, to rehearse and test against.",
     "schema": "Print the columns of a manifest, or the settings.",
@@ -32,38 +33,27 @@ SUMMARIES = {
 """What `--help` says of each command, in the order in which a person meets them."""
 
 
-class Commands(MutableMapping[str, click.Command]):
-    """The commands; the first look at one imports its module."""
-
-    def __init__(self) -> None:
-        self._added: dict[str, click.Command] = {}
+class Commands(Mapping[str, click.Command]):
+    """The commands by name; the first use of one imports its module."""
 
     def __getitem__(self, name: str) -> click.Command:
-        if name not in self._added:
-            if name not in SUMMARIES:
-                raise KeyError(name)
-            module = import_module(f"batchsubmit.cli.{name}")
-            self._added[name] = getattr(module, name)
-        return self._added[name]
-
-    def __setitem__(self, name: str, command: click.Command) -> None:
-        self._added[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._added[name]
+        if name not in SUMMARIES:
+            raise KeyError(name)
+        command: click.Command = getattr(import_module(f"batchsubmit.cli.{name}"), name)
+        return command
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys((*SUMMARIES, *self._added)))
+        return iter(SUMMARIES)
 
     def __len__(self) -> int:
-        return len({*SUMMARIES, *self._added})
+        return len(SUMMARIES)
 
 
 class CommandGroup(click.Group):
-    """A group over a shelf: its help is printed from the summaries, and loads no command."""
+    """A group whose help is printed from the summaries, and imports no command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Give the names in the shelf's own order."""
+        """Give the names in the order of the summaries."""
         del ctx
         return list(self.commands)
 
@@ -124,12 +114,10 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         status = _explain("interrupted; nothing is lost: run the same command again to go on", EXIT_STOPPED)
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`); Python would complain once more at exit.
+        # The reader of our output has gone (`| head`); Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = EXIT_FAILED
     except Exception:  # noqa: BLE001 (the last resort: a bug must not look like "some jobs failed")
-        from traceback import print_exc  # noqa: PLC0415 (help is fast without)
-
         print_exc()
         status = _explain("a bug in batchsubmit; the ledger has all that was done, and nothing is lost", EXIT_STOPPED)
     # All is written: a Ctrl-C that comes while the interpreter shuts down must not change the exit status.

@@ -1,106 +1,136 @@
-"""Options that several commands share, and the settings that follow from them."""
+"""Options that several commands share, the settings that follow from them, and what commands do alike."""
 
+import asyncio
 import json
-from collections.abc import Callable, Iterable, Iterator
+import shlex
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from batchsubmit.errors import BatchsubmitError, ManifestError, UsageError, exit_status
+from batchsubmit.aws import resolve_region
+from batchsubmit.config import Settings, load_settings
+from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError, UsageError, exit_status
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.text import printable
 
 if TYPE_CHECKING:
-    from batchsubmit.config import Settings
-    from batchsubmit.ledger.base import Location
     from batchsubmit.schema import RowWarning
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
+_Result = TypeVar("_Result")
 
 
-class _LedgerType(click.ParamType["Location"]):
+class _LedgerType(click.ParamType[Location]):
     """Where a ledger is: a file's path, or `dynamodb://TABLE`."""
 
     name = "ledger"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Location":  # noqa: ANN401
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:  # noqa: ANN401
         """Tell one from the other."""
-        from batchsubmit.ledger.base import parse_location  # noqa: PLC0415 (help is fast without)
-
-        if not isinstance(value, str):
-            return cast("Location", value)
         try:
-            return parse_location(value)
+            return parse_location(str(value))
         except UsageError as exc:
             self.fail(str(exc), param, ctx)
 
 
 LEDGER = _LedgerType()
 
+config_option = click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="A TOML file of settings."
+)
+queue_url_option = click.option(
+    "--queue-url", metavar="URL", help="The SQS queue. [default: worker.queue_url of the settings]"
+)
+allow_duplicates_option = click.option(
+    "--allow-duplicates", is_flag=True, help="Let identical rows be jobs of their own, in their number."
+)
+sandbox_job_seconds_option = click.option(
+    "--sandbox-job-seconds",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the sandbox's jobs run.",
+)
+rate_option = click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 1]")
 
-def region_for(location: "Location", config: Path | None = None) -> str | None:
-    """The region of a ledger that is a table; a file needs none, and is read without loading settings."""
-    if isinstance(location, Path):
-        return None
-    from batchsubmit.aws import resolve_region  # noqa: PLC0415 (pydantic takes a quarter of a second)
-
-    return resolve_region(read_settings(config).aws)
-
-
-def config_option(command: _Command) -> _Command:
-    """Add `--config FILE`."""
-    return click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="A TOML file of settings.")(
-        command
-    )
-
-
-def allow_duplicates_option(command: _Command) -> _Command:
-    """Add `--allow-duplicates`."""
-    return click.option(
-        "--allow-duplicates", is_flag=True, help="Let identical rows be jobs of their own, in their number."
-    )(command)
+_SENDING = {
+    "rate": (rate_option, "rate", "max_per_second"),
+    "concurrency": (
+        click.option("--concurrency", type=int, metavar="N", help="Calls in progress at once.  [default: 32]"),
+        "submit",
+        "concurrency",
+    ),
+    "wait_for_inputs": (
+        click.option(
+            "--wait-for-inputs/--no-wait-for-inputs",
+            default=None,
+            help="Let jobs wait whose trained model or ML input channel is still being created.",
+        ),
+        "submit",
+        "wait_for_inputs",
+    ),
+}
+"""The options of commands that send jobs, each with the section and key of its setting."""
 
 
-def wait_for_inputs_option(command: _Command) -> _Command:
-    """Add `--wait-for-inputs`."""
-    return click.option(
-        "--wait-for-inputs/--no-wait-for-inputs",
-        default=None,
-        help="Let jobs wait whose trained model or ML input channel is still being created.",
-    )(command)
+def sending_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of `submit` and `worker`; the command gets them as `sending`, to be given to `read_settings`."""
 
+    @wraps(command)
+    def with_sending(*args: Any, **given: Any) -> int:  # noqa: ANN401 (click's)
+        sending: dict[str, dict[str, Any]] = {}
+        for name, (_, section, key) in _SENDING.items():
+            sending.setdefault(section, {})[key] = given.pop(name)
+        return command(*args, sending=sending, **given)
 
-def sandbox_job_seconds_option(command: _Command) -> _Command:
-    """Add `--sandbox-job-seconds`; `--sandbox` itself means another thing in each command."""
-    return click.option(
-        "--sandbox-job-seconds",
-        type=click.FloatRange(min=0),
-        default=10.0,
-        show_default=True,
-        metavar="SECONDS",
-        help="How long the sandbox's jobs run.",
-    )(command)
+    for option, _, _ in reversed(_SENDING.values()):
+        with_sending = option(with_sending)
+    return with_sending
 
 
 def json_option(command: Callable[..., int]) -> Callable[..., int]:
     """Add `--json`: one object on standard output, also where the command fails."""
 
     @wraps(command)
-    def telling_programs(*args: Any, as_json: bool, **given: Any) -> int:  # noqa: ANN401 (click's)
+    def with_json(*args: Any, as_json: bool, **given: Any) -> int:  # noqa: ANN401 (click's)
         try:
             return command(*args, as_json=as_json, **given)
         except BatchsubmitError as exc:
             if as_json:
-                told: dict[str, object] = {"error": str(exc), "problems": []}
+                content: dict[str, object] = {"error": str(exc), "problems": []}
                 if isinstance(exc, ManifestError):
-                    told = {**told, "problems": list(map(str, exc.problems)), "problem_count": exc.count}
-                click.echo(json.dumps({**told, "exit_status": exit_status(exc)}))
+                    content |= {"problems": list(map(str, exc.problems)), "problem_count": exc.count}
+                click.echo(json.dumps({**content, "exit_status": exit_status(exc)}))
             raise
 
-    option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-    return option(telling_programs)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")(with_json)
+
+
+def read_settings(config: Path | None, *flags: Mapping[str, Mapping[str, Any]], **more: Mapping[str, Any]) -> Settings:
+    """Load the settings under these flags by section; a flag that was not given is None and counts for nothing."""
+    given: dict[str, dict[str, Any]] = {}
+    for sections in (*flags, more):
+        for section, keys in sections.items():
+            known = {key: value for key, value in keys.items() if value is not None}
+            given[section] = given.get(section, {}) | known
+    return load_settings(config, given)
+
+
+def region_for(location: Location, config: Path | None = None) -> str | None:
+    """The region of a ledger that is a table; a file needs none, and its settings are not read."""
+    return None if isinstance(location, Path) else resolve_region(read_settings(config).aws)
+
+
+def run_command(work: Coroutine[Any, Any, _Result], next_step: str = "run the same command again to go on") -> _Result:
+    """Run what a command does. A second signal cuts it off: raises StoppedError."""
+    try:
+        return asyncio.run(work)
+    except asyncio.CancelledError:
+        raise StoppedError(f"ended at once by a second signal; {next_step}") from None
 
 
 @contextmanager
@@ -109,9 +139,9 @@ def telling_problems() -> Iterator[None]:
     try:
         yield
     except ManifestError as exc:
-        for line in exc.told:
+        for line in exc.lines:
             click.echo(line, err=True)
-        if any(line.lstrip().startswith("...") for line in exc.told) and exc.manifest != "-":
+        if any(line.lstrip().startswith("...") for line in exc.lines) and exc.manifest != "-":
             click.echo(f"All {exc.count:,} are listed by: {_validate_command(exc.manifest)}", err=True)
         raise
 
@@ -123,21 +153,9 @@ def tell_warnings(warnings: "Iterable[RowWarning]") -> None:
 
 
 def _validate_command(manifest: str) -> str:
-    """The command that lists every problem of a manifest under the options of the command at hand."""
-    import shlex  # noqa: PLC0415 (help is fast without)
-
+    """The command that lists every problem of a manifest under the options of the running command."""
     given = click.get_current_context().params
     config, batch = given.get("config"), given.get("batch_id")
     options = [*(["--config", str(config)] if config else []), *(["--batch-id", batch] if batch else [])]
     options += ["--allow-duplicates"] if given.get("allow_duplicates") else []
     return shlex.join(["batchsubmit", "validate", manifest, *options])
-
-
-def read_settings(config: Path | None, **flags: dict[str, Any]) -> "Settings":
-    """Load the settings under these flags; a flag that was not given is None and counts for nothing."""
-    from batchsubmit.config import load_settings  # noqa: PLC0415 (pydantic takes a quarter of a second)
-
-    given = {
-        section: {key: value for key, value in keys.items() if value is not None} for section, keys in flags.items()
-    }
-    return load_settings(config, given)

@@ -233,7 +233,7 @@ def _as_submit(config: Path | None, given: dict[str, Any]) -> "tuple[SubmitOptio
 
     settings = read_settings(config, submit={name: given[name] for name in ("ledger", "batch_id")})
     by_day = settings.model_copy(update={"night": NightSettings()})
-    asked, _ = read_request({"canary": 0, "resubmit_unknown": False, **given}, by_day, datetime.now(UTC), {})
+    asked, _ = read_request({"canary": 0, "resubmit_unknown": False, **given}, by_day, datetime.now(UTC))
     return asked, settings
 
 

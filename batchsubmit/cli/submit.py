@@ -2,37 +2,39 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from rich.console import Console
 
+from batchsubmit.app.after_run import AfterRun, Deeds, follow_up, tell_of_failure
+from batchsubmit.app.run import SubmitOptions
+from batchsubmit.app.submit import Approve
+from batchsubmit.app.submit import submit as submit_manifest
+from batchsubmit.cli.confirm import NotAgreedError, confirm_plan, is_at_terminal, only_warn
+from batchsubmit.cli.logs import configure_logging
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
     config_option,
     json_option,
     read_settings,
+    run_command,
     sandbox_job_seconds_option,
+    sending_options,
     telling_problems,
-    wait_for_inputs_option,
 )
-from batchsubmit.errors import BatchsubmitError, StoppedError
+from batchsubmit.cli.request import read_request
+from batchsubmit.cli.summary import closing_words, headline
+from batchsubmit.config import Settings
+from batchsubmit.errors import BatchsubmitError
+from batchsubmit.observers.base import LogObserver
+from batchsubmit.observers.progress import showing
+from batchsubmit.report.summary import Summary
 from batchsubmit.text import printable
-
-if TYPE_CHECKING:
-    from batchsubmit.app.after_run import AfterRun, Deeds, Writer
-    from batchsubmit.app.run import SubmitOptions
-    from batchsubmit.app.submit import Approve
-    from batchsubmit.config import Settings
-    from batchsubmit.report.summary import Summary
-
-
-def _writers() -> "dict[str, Writer]":
-    """What `--report` and `--export` are written by."""
-    from batchsubmit.cli.output import write_export, write_report  # noqa: PLC0415 (help is fast without)
-
-    return {"report": write_report, "export": write_export}
 
 
 @click.command(
@@ -66,7 +68,7 @@ def _writers() -> "dict[str, Writer]":
 @click.option("--sandbox", is_flag=True, help="Rehearse against a local Clean Rooms ML in this process.")
 @sandbox_job_seconds_option
 @click.option("--wait/--no-wait", default=None, help="Follow every job to its end, and exit 1 where one ends badly.")
-@wait_for_inputs_option
+@sending_options
 @click.option(
     "--canary",
     type=click.IntRange(min=0),
@@ -74,8 +76,6 @@ def _writers() -> "dict[str, Writer]":
     metavar="N",
     help="Send the first N rows alone; the rest follows only once all of them have finished well.",
 )
-@click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 1]")
-@click.option("--concurrency", type=int, metavar="N", help="Calls under way at once.  [default: 32]")
 @click.option("--max-failures", metavar="N|N%", help="Stop once more jobs than this have failed.")
 @click.option("--deadline", metavar="TIME", help="Send nothing after this: 06:00, or an RFC 3339 moment.")
 @click.option(
@@ -98,59 +98,53 @@ def _writers() -> "dict[str, Writer]":
 @click.option(
     "--resubmit-unknown",
     is_flag=True,
-    help="Send jobs again whose fate is unknown. A job that does run is then started twice, and paid twice.",
+    help="Send unknown jobs again. A job that does run is then started twice, and paid twice.",
 )
 @click.option("--yes", is_flag=True, help="Ask nothing. Without a terminal nothing is ever asked.")
 @json_option
-def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tuple[str, ...], **given: Any) -> int:  # noqa: ANN401 (click's)
+def submit(
+    config: Path | None,
+    *,
+    as_json: bool,
+    sending: Mapping[str, Mapping[str, Any]],
+    notify: tuple[str, ...],
+    **given: Any,  # noqa: ANN401 (click's)
+) -> int:
     """Submit the jobs of MANIFEST, a CSV or JSONL file: a path, "-" or an s3:// URL.
 
-    Every row is checked before anything is sent. What was submitted stands in the ledger, and a second run goes on
+    Every row is checked before anything is sent. What was submitted is in the ledger, and a second run goes on
     where the first one ended.
 
     In the paths of --ledger, --report, --export and --upload, {batch}, {date} and {time} are filled in. Most options
     may stand in the settings instead; batchsubmit schema --settings lists them.
     """
-    from datetime import UTC, datetime  # noqa: PLC0415 (help is fast without)
-
-    from batchsubmit.cli.confirm import NotAgreedError, ask_to_go_on, only_warn, somebody_is_there  # noqa: PLC0415
-    from batchsubmit.cli.logs import configure_logging  # noqa: PLC0415
-    from batchsubmit.cli.request import read_request  # noqa: PLC0415
-
     settings = read_settings(
         config,
-        rate={"max_per_second": rate},
+        sending,
         submit={name: given[name] for name in _IN_SUBMIT},
         night={**{name: given[name] for name in _IN_NIGHT}, "notify": notify or None},
     )
     configure_logging(settings.log)
-    options, after = read_request(given, settings, datetime.now(UTC), _writers())
-    approve = ask_to_go_on if not given["yes"] and somebody_is_there() else only_warn
+    options, after = read_request(given, settings, datetime.now(UTC))
+    approve = confirm_plan if not given["yes"] and is_at_terminal() else only_warn
     try:
-        summary = asyncio.run(_run(options, settings, approve))
-    except asyncio.CancelledError:
-        raise StoppedError(
-            "ended at once by a second signal; run the same command again to go on, calls cut short are looked up first"
-        ) from None
+        summary = run_command(
+            _run(options, settings, approve),
+            "run the same command again to go on, calls cut short are looked up first",
+        )
     except NotAgreedError:
-        raise  # whoever said so knows: nobody is notified
+        raise  # who said no knows it: nobody is notified
     except BatchsubmitError as exc:
-        _tell_of_failure(exc, options, settings, after)
+        _notify_of_failure(exc, options, after)
         raise
-    return _conclude(summary, settings, after, as_json=as_json)
+    return _conclude(summary, after, as_json=as_json)
 
 
-_IN_SUBMIT = ("concurrency", "batch_id", "ledger", "wait", "max_failures", "deadline", "time_zone", "wait_for_inputs")
+_IN_SUBMIT = ("batch_id", "ledger", "wait", "max_failures", "deadline", "time_zone")
 _IN_NIGHT = ("report", "export", "upload", "upload_overwrite")
 
 
-async def _run(options: "SubmitOptions", settings: "Settings", approve: "Approve | None") -> "Summary":
-    from rich.console import Console  # noqa: PLC0415 (help is fast without)
-
-    from batchsubmit.app.submit import submit as submit_manifest  # noqa: PLC0415
-    from batchsubmit.observers.base import LogObserver  # noqa: PLC0415
-    from batchsubmit.observers.progress import showing  # noqa: PLC0415
-
+async def _run(options: SubmitOptions, settings: Settings, approve: Approve) -> Summary:
     console = Console(stderr=True)
     with telling_problems():
         return await submit_manifest(
@@ -162,50 +156,33 @@ async def _run(options: "SubmitOptions", settings: "Settings", approve: "Approve
         )
 
 
-def _conclude(summary: "Summary", settings: "Settings", after: "AfterRun", *, as_json: bool) -> int:
-    """Tell how the run ended, do what follows it, and choose the exit status."""
-    from batchsubmit.cli.summary import closing_words, headline  # noqa: PLC0415 (help is fast without)
-
+def _conclude(summary: Summary, after: AfterRun, *, as_json: bool) -> int:
+    """Print how the run ended, do what follows it, and choose the exit status."""
     for line in closing_words(summary):
         click.echo(line, err=True)
-    told, status = summary.as_dict(), summary.exit_status
+    content, status = summary.as_dict(), summary.exit_status
     if not after.is_nothing:
-        from batchsubmit.app.after_run import follow_up  # noqa: PLC0415 (half a second that few need)
-
-        deeds = asyncio.run(follow_up(summary, headline(summary), _in_region(after, settings)))
-        _tell_deeds(deeds)
-        status = deeds.exit_status(status)
-        told |= {"afterwards": deeds.as_dict(), "exit_status": status}
+        done = asyncio.run(follow_up(summary, headline(summary), after))
+        _print_done(done)
+        status = done.exit_status(status)
+        content |= {"afterwards": done.as_dict(), "exit_status": status}
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(content))
     return status
 
 
-def _tell_deeds(deeds: "Deeds") -> None:
-    for place in (*deeds.written, *deeds.uploaded):
+def _print_done(done: Deeds) -> None:
+    for place in (*done.written, *done.uploaded):
         click.echo(f"  written: {place}", err=True)
-    for problem in (*deeds.problems, *deeds.untold):
+    for problem in (*done.problems, *done.untold):
         click.echo(f"  problem: {printable(problem)}", err=True)
-    if deeds.problems:
-        click.echo("  next: the ledger is whole; mend that and run the same command again", err=True)
+    if done.problems:
+        click.echo("  next: the ledger is whole; fix that and run the same command again", err=True)
 
 
-def _tell_of_failure(
-    error: BatchsubmitError, options: "SubmitOptions", settings: "Settings", after: "AfterRun"
-) -> None:
-    """Nobody sits beside a nightly run: an overlapping start or a bad manifest must be heard of as well."""
-    if not after.targets:
-        return
-    from batchsubmit.app.after_run import tell_of_failure  # noqa: PLC0415 (half a second that few need)
-
-    telling = tell_of_failure(error, _in_region(after, settings), batch=options.batch, manifest=options.manifest)
-    for problem in asyncio.run(telling):
-        click.echo(f"  problem: {problem}", err=True)
-
-
-def _in_region(after: "AfterRun", settings: "Settings") -> "AfterRun":
-    from dataclasses import replace  # noqa: PLC0415 (help is fast without)
-
-    from batchsubmit.aws import resolve_region  # noqa: PLC0415
-
-    return replace(after, region=resolve_region(settings.aws))
+def _notify_of_failure(error: BatchsubmitError, options: SubmitOptions, after: AfterRun) -> None:
+    """Nobody watches a nightly run: an overlapping start or a bad manifest must be reported as well."""
+    if after.targets:
+        notices = tell_of_failure(error, after, batch=options.batch, manifest=options.manifest)
+        for problem in asyncio.run(notices):
+            click.echo(f"  problem: {problem}", err=True)

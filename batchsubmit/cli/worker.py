@@ -2,23 +2,32 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from batchsubmit.app.worker import WorkerSummary, check, work
+from batchsubmit.cli.logs import configure_logging
 from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings, wait_for_inputs_option
-from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError, StoppedError
+from batchsubmit.cli.options import (
+    LEDGER,
+    config_option,
+    json_option,
+    queue_url_option,
+    read_settings,
+    run_command,
+    sending_options,
+)
+from batchsubmit.cli.summary import held_words, others_words
+from batchsubmit.config import Settings
+from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError
+from batchsubmit.health.check import ask, probe_url
+from batchsubmit.ledger.base import Location
+from batchsubmit.observers.base import LogObserver
 from batchsubmit.text import counted
-
-if TYPE_CHECKING:
-    from batchsubmit.app.worker_run import WorkerSummary
-    from batchsubmit.config import Settings
-    from batchsubmit.ledger.base import Location
-
 
 _PROBES = {"live": "livez", "ready": "readyz"}
 
@@ -44,8 +53,6 @@ def check_option(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _ask(probe: str, config: Path | None) -> int:
-    from batchsubmit.health.check import ask, probe_url  # noqa: PLC0415 (help is fast without)
-
     try:
         settings = read_settings(config).worker
     except BatchsubmitError as exc:
@@ -67,14 +74,14 @@ def _print_conditions(words: str, status: int) -> int:
         ("any number of them", 'batchsubmit worker --queue-url "$QUEUE_URL" --ledger dynamodb://batchsubmit-jobs'),
         ("is the queue there, and do its settings fit?", 'batchsubmit worker --queue-url "$QUEUE_URL" --check-queue'),
         exits={
-            0: "ended by SIGTERM or Ctrl-C, all in hand recorded or handed back; --check: it is live (or ready)",
+            0: "ended by SIGTERM or Ctrl-C, all is recorded or handed back; --check: it is live (or ready)",
             1: "--check: it is not",
             2: "usage or settings wrong, or there is no such queue",
-            3: "something else ended it: credentials, a queue that was deleted; start it again once that is mended",
+            3: "something else ended it: credentials, a queue that was deleted; fix that and start it again",
         },
     )
 )
-@click.option("--queue-url", metavar="URL", help="The SQS queue. [default: worker.queue_url of the settings]")
+@queue_url_option
 @click.option(
     "--ledger",
     type=LEDGER,
@@ -85,43 +92,37 @@ def _print_conditions(words: str, status: int) -> int:
 )
 @click.option("--batch-id", default="", metavar="TEXT", help="The batch of messages that name none.")
 @click.option("--check-queue", is_flag=True, help="Only check the settings and the queue's; nothing is received.")
-@wait_for_inputs_option
+@sending_options
 @check_option
 @config_option
 @json_option
 def worker(
     queue_url: str | None,
-    ledger: "Location",
+    ledger: Location,
     batch_id: str,
     config: Path | None,
     *,
-    wait_for_inputs: bool | None,
+    sending: Mapping[str, Mapping[str, Any]],
     check_queue: bool,
     as_json: bool,
 ) -> int:
     """Submit the jobs that come from an SQS queue, until SIGTERM or Ctrl-C.
 
-    A message is deleted once its job is submitted or failed and the ledger has that. At the end the calls under way are
-    awaited and recorded, and all other messages are handed back to the queue.
+    A message is deleted once its job is submitted or failed and the ledger has that. At the end the calls in
+    progress are awaited and recorded, and all other messages are handed back to the queue.
     """
-    from batchsubmit.cli.logs import configure_logging  # noqa: PLC0415 (help is fast without)
-
-    settings = read_settings(config, worker={"queue_url": queue_url}, submit={"wait_for_inputs": wait_for_inputs})
+    settings = read_settings(config, sending, worker={"queue_url": queue_url})
     configure_logging(settings.log)
     if check_queue:
         return _check(settings, as_json=as_json)
-    try:
-        summary = asyncio.run(_run(ledger, batch_id, settings))
-    except asyncio.CancelledError:
-        raise StoppedError(
-            "ended at once by a second signal; messages in hand are delivered again after their visibility timeout"
-        ) from None
+    summary = run_command(
+        work(settings, ledger=ledger, batch=batch_id, observers=[LogObserver()], advise=_advise),
+        "messages that were held are delivered again after their visibility timeout",
+    )
     return _tell(summary, as_json=as_json)
 
 
-def _check(settings: "Settings", *, as_json: bool) -> int:
-    from batchsubmit.app.worker import check  # noqa: PLC0415 (help is fast without)
-
+def _check(settings: Settings, *, as_json: bool) -> int:
     words = asyncio.run(check(settings))
     for word in words:
         _advise(word)
@@ -134,17 +135,7 @@ def _advise(word: str) -> None:
     click.echo(f"batchsubmit: {word}", err=True)
 
 
-async def _run(ledger: "Location", batch: str, settings: "Settings") -> "WorkerSummary":
-    from batchsubmit.app.worker import WorkerOptions, work  # noqa: PLC0415
-    from batchsubmit.observers.base import LogObserver  # noqa: PLC0415 (help is fast without)
-
-    options = WorkerOptions(ledger=ledger, batch=batch)
-    return await work(options, settings, observers=[LogObserver()], advise=_advise)
-
-
-def _tell(summary: "WorkerSummary", *, as_json: bool) -> int:
-    from batchsubmit.cli.summary import held_words, others_words  # noqa: PLC0415 (help is fast without)
-
+def _tell(summary: WorkerSummary, *, as_json: bool) -> int:
     counts = summary.queue_counts
     received = counted(counts["received"], "message")
     click.echo(

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
+from batchsubmit.errors import status_of_work
 from batchsubmit.schema import RowWarning
 
 
@@ -63,11 +63,10 @@ class Summary:
     @property
     def exit_status(self) -> int:
         """The contract's exit status: what remains to be done outranks what failed."""
-        if self.stop_reason or self.unknown or self.unknown_elsewhere or self.left or self.not_seen_to_end:
-            return EXIT_STOPPED
-        if self.failed or self.failed_before or self.invalid or (self.is_waited_for and self.finished_badly):
-            return EXIT_FAILED
-        return EXIT_DONE
+        return status_of_work(
+            left=self.stop_reason or self.unknown or self.unknown_elsewhere or self.left or self.not_seen_to_end,
+            failed=self.failed or self.failed_before or self.invalid or (self.is_waited_for and self.finished_badly),
+        )
 
     @property
     def not_seen_to_end(self) -> int:

@@ -164,7 +164,7 @@ def test_a_call_that_outlasts_the_grace_is_given_up_and_the_next_worker_looks_it
     assert time.monotonic() - began < 5
     assert ended.status == 3, ended.stderr
     assert ended.summary["is_cut_short"]
-    assert "the grace of 1 s was over, and what was under way (1 calls)" in ended.stderr
+    assert "the grace of 1 s was over, and the calls in progress (1) were given up" in ended.stderr
     (line,) = (json.loads(line) for line in ended.stderr.splitlines() if "worker.grace_over" in line)
     assert line.keys() >= {"run", "worker", "grace_seconds"}
     assert queue.counts() == (5, 0, 0)

@@ -1,4 +1,4 @@
-"""The program's own machinery on a simulated service: only clock, wire and ledger are virtual."""
+"""The program's own engine on a simulated service: only clock, wire and ledger are virtual."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -9,9 +9,8 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Event, Job, Outcome
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.source import Source
-from batchsubmit.ledger.base import SoleWriter
-from batchsubmit.pacing import Pace, RateGate
-from batchsubmit.submit.build import EngineBuilder, EngineContext, RateGates
+from batchsubmit.ledger.file import SoleWriter
+from batchsubmit.submit.build import build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop
 from simulation.loop import VirtualClock
@@ -23,15 +22,9 @@ def assemble(
     settings: Settings, api: JobsApi, source: Source, clock: VirtualClock, account_of: Callable[[str], str]
 ) -> Coroutine[Any, Any, None]:
     """Put a run together; what is returned submits the whole source."""
-    stop = Stop()
-    rate = settings.rate
-    gates = RateGates(
-        starts=RateGate(Pace(rate.max_per_second), monotonic=clock.monotonic),
-        reads=RateGate(Pace(rate.reads_per_second), monotonic=clock.monotonic),
-    )
     recorder = Recorder(ForgetfulLedger(), clock)
-    around = EngineContext(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates)
-    return EngineBuilder(around).around(source, account_of=account_of).engine.run()
+    built = build_engine(source, settings=settings, api=api, recorder=recorder, stop=Stop(), account_of=account_of)
+    return built.engine.run()
 
 
 class ForgetfulLedger(SoleWriter):

@@ -25,7 +25,7 @@ async def test_what_ends_within_the_grace_is_awaited() -> None:
     """However long it ran before the stop."""
     stop, over = Stop(), []
     stop_after(stop, 1000)
-    async with ShutdownGrace(stop, 60).for_what_is_under_way(lambda: over.append(now())):
+    async with ShutdownGrace(stop, 60).for_calls(lambda: over.append(now())):
         await asyncio.sleep(1059)
     await asyncio.sleep(100)
     assert not over
@@ -36,7 +36,7 @@ async def test_what_is_under_way_when_the_grace_is_over_is_given_up_and_the_rest
     """Its own clean-up runs; the task itself is not cancelled any more."""
     stop, told = Stop(), []
     stop_after(stop, 10)
-    async with ShutdownGrace(stop, 60).for_what_is_under_way(lambda: told.append(("over", now()))):
+    async with ShutdownGrace(stop, 60).for_calls(lambda: told.append(("over", now()))):
         try:
             await asyncio.sleep(5000)
         finally:
@@ -49,7 +49,7 @@ async def test_what_is_under_way_when_the_grace_is_over_is_given_up_and_the_rest
 async def test_a_stop_after_the_end_of_what_was_under_way_cuts_nothing() -> None:
     """As where the queue's own trouble ended the engine."""
     stop, over = Stop(), []
-    async with ShutdownGrace(stop, 1).for_what_is_under_way(lambda: over.append(now())):
+    async with ShutdownGrace(stop, 1).for_calls(lambda: over.append(now())):
         pass
     stop.request(StopReason.SIGNAL, "SIGTERM")
     await asyncio.sleep(100)
@@ -60,7 +60,7 @@ async def test_a_stop_after_the_end_of_what_was_under_way_cuts_nothing() -> None
 async def test_a_time_out_of_what_is_under_way_is_not_taken_for_the_grace_s_end() -> None:
     """It is somebody's error."""
     with pytest.raises(TimeoutError):
-        async with ShutdownGrace(Stop(), 1).for_what_is_under_way(bool):
+        async with ShutdownGrace(Stop(), 1).for_calls(bool):
             raise TimeoutError
 
 

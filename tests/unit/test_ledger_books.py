@@ -7,7 +7,7 @@ import pytest
 from conftest import FakeClock
 from fleetwork import AT, events_in, intent, submitted
 
-from batchsubmit.app.worker_run import LedgerBooks
+from batchsubmit.app.worker import WorkerLedger
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
 from batchsubmit.ledger.leases import LeaseTerms
@@ -25,10 +25,10 @@ def table() -> MemoryTable:
 
 
 @asynccontextmanager
-async def worker(table: MemoryTable, name: str, clock: FakeClock) -> AsyncIterator[tuple[SharedLedger, LedgerBooks]]:
+async def worker(table: MemoryTable, name: str, clock: FakeClock) -> AsyncIterator[tuple[SharedLedger, WorkerLedger]]:
     """One worker's ledger, and its queue's view of that."""
     async with open_shared(table, name, name, clock=clock, terms=LeaseTerms()) as ledger:
-        yield ledger, LedgerBooks(Recorder(ledger, clock))
+        yield ledger, WorkerLedger(Recorder(ledger, clock))
 
 
 async def test_poison_is_recorded_by_one_worker_alone(table: MemoryTable, clock: FakeClock) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from batchsubmit.app.after_run import AfterRun
 from batchsubmit.app.run import SubmitOptions
+from batchsubmit.cli.output import write_export, write_report
 from batchsubmit.cli.request import read_request
 from batchsubmit.config import load_settings
 from batchsubmit.errors import UsageError
@@ -30,17 +31,11 @@ GIVEN = {
 TOPIC = "arn:aws:sns:us-east-1:123456789012:nights"
 
 
-def write(ledger: Path, path: Path) -> None:
-    """Stands for a writer."""
-
-
 def read(
     now: datetime = EVENING, *, config: Path | None = None, sandbox: bool = False, **flags: dict[str, Any]
 ) -> tuple[SubmitOptions, AfterRun]:
     """Read a request with these settings."""
-    return read_request(
-        {**GIVEN, "sandbox": sandbox}, load_settings(config, flags), now, {"report": write, "export": write}
-    )
+    return read_request({**GIVEN, "sandbox": sandbox}, load_settings(config, flags), now)
 
 
 def test_nothing_set_is_nothing_asked() -> None:
@@ -108,7 +103,7 @@ def test_what_follows_is_named_after_the_batch() -> None:
         "webhook_secret": "0123456789abcdef",
     }
     _, after = read(submit={"batch_id": "n-{date}"}, night=night)
-    assert after.files == ((Path("out/n-2026-11-23.html"), write), (Path("out/2026-11-23.csv"), write))
+    assert after.files == ((Path("out/n-2026-11-23.html"), write_report), (Path("out/2026-11-23.csv"), write_export))
     assert after.report == Path("out/n-2026-11-23.html")
     assert after.destination == Destination("bucket", "n-2026-11-23/")
     assert after.targets == (Topic(TOPIC, "us-east-1"), Webhook("https://example.com/x"))
@@ -145,12 +140,6 @@ def test_a_mistake_is_found_before_anything_is_sent(section: str, keys: dict[str
     """Also in what only matters at the end of the night."""
     with pytest.raises(UsageError, match=sentence):
         read(**{section: keys})
-
-
-def test_a_report_that_this_version_cannot_write_is_refused_at_once() -> None:
-    """Not at six in the morning."""
-    with pytest.raises(UsageError, match="--report"):
-        read_request(GIVEN, load_settings(None, {"night": {"report": "x.html"}}), EVENING, {})
 
 
 def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

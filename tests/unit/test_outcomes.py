@@ -2,7 +2,7 @@
 
 from conftest import job_arn, job_named
 
-from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeWatch, Submitted, Unknown
+from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeObserver, Submitted, Unknown
 from batchsubmit.core import jobs
 from batchsubmit.core.ledger_state import LedgerState
 
@@ -22,10 +22,10 @@ def book_of(*events: jobs.JobEvent) -> LedgerState:
     return book
 
 
-def watching(*events: jobs.JobEvent, follows: bool = False) -> tuple[OutcomeWatch, list[Outcome]]:
+def watching(*events: jobs.JobEvent, follows: bool = False) -> tuple[OutcomeObserver, list[Outcome]]:
     """Watch jobs one and two over a ledger with these events."""
     told: list[Outcome] = []
-    watch = OutcomeWatch(told.append, follows=follows)
+    watch = OutcomeObserver(told.append, follows=follows)
     watch.begin([ONE.key, TWO.key], book_of(*events), retry_failed=False)
     return watch, told
 

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import click
 import pytest
 from click.testing import CliRunner
 
@@ -34,16 +33,6 @@ def test_an_unknown_command_is_refused_with_the_one_that_is_meant() -> None:
     ended = CliRunner().invoke(commands, ["statsu"])
     assert ended.exit_code == 2
     assert "No such command 'statsu'" in ended.output
-
-
-def test_a_command_can_be_added_and_taken_away() -> None:
-    """The shelf is the mapping that click takes it for."""
-    shelf = Commands()
-    shelf["extra"] = click.Command("extra")
-    assert "extra" in list(shelf)
-    assert len(shelf) == len(SUMMARIES) + 1
-    del shelf["extra"]
-    assert list(shelf) == list(SUMMARIES)
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])

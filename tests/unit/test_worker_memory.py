@@ -18,7 +18,7 @@ from strategies import REGION
 from test_sqs_source import body
 from virtual import running_loop, virtually
 
-from batchsubmit.app.worker_run import LedgerBooks
+from batchsubmit.app.worker import WorkerLedger
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RateSettings, Settings, WorkerSettings
 from batchsubmit.core.jobs import Uncertain
@@ -28,14 +28,14 @@ from batchsubmit.ledger.table import MemoryTable
 from batchsubmit.observers.base import Readings
 from batchsubmit.observers.counts import Tally
 from batchsubmit.observers.metrics import Metrics
-from batchsubmit.pacing import Pace, RateGate
+from batchsubmit.pacing import Pace
 from batchsubmit.queue.client import QueueCounters, ReachedQueue
 from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.open import make_parts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
-from batchsubmit.submit.build import EngineBuilder, EngineContext, RateGates
+from batchsubmit.submit.build import build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -79,7 +79,7 @@ def _inside(thing: object) -> Iterator[object]:
     yield from gc.get_referents(thing)
 
 
-class BuiltEngine:
+class MemoryWorker:
     """A worker at a queue in memory; every seventh call brings no answer, and is looked up."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class BuiltEngine:
     async def at_work(self) -> AsyncIterator[list[object]]:
         """Let it work; gives its parts."""
         settings = Settings(
-            rate=RateSettings(max_per_second=0),
+            rate=RateSettings(max_per_second=0, reads_per_second=0),
             lookup=LookupSettings(settle_seconds=1),
             worker=WorkerSettings(visibility_timeout_seconds=300),
         )
@@ -113,21 +113,21 @@ class BuiltEngine:
                 dead_letters=None,
                 counters=QueueCounters(),
             )
-            parts = make_parts(reached, settings, region=REGION, ledger=LedgerBooks(recorder), clock=self.clock)
+            site = make_parts(reached, settings, region=REGION, ledger=WorkerLedger(recorder), clock=self.clock)
             api = MemoryCleanRooms(self.service, disturb=self._disturb)
-            monotonic = self.clock.monotonic
-            gates = RateGates(
-                starts=RateGate(Pace(0), monotonic=monotonic), reads=RateGate(Pace(0), monotonic=monotonic)
-            )
-            machinery = EngineBuilder(
-                EngineContext(settings=settings, api=api, recorder=recorder, stop=stop, gates=gates)
-            )
             reader = MessageReader(RequestChecker(region=REGION), defaults={})
-            async with SqsSource.open(parts, reader, print) as source:
+            async with SqsSource.open(site, reader, print) as source:
                 stop.on_request(source.close)
-                works = machinery.around(source, account_of=source.account_of)
-                running = running_loop().create_task(works.engine.run())
-                yield [source, works, machinery, ledger, recorder, metrics, parts]
+                built = build_engine(
+                    source,
+                    settings=settings,
+                    api=api,
+                    recorder=recorder,
+                    stop=stop,
+                    account_of=source.account_of,
+                )
+                running = running_loop().create_task(built.engine.run())
+                yield [source, built, ledger, recorder, metrics, site]
                 stop.request(StopReason.SIGNAL, "SIGTERM")
                 await running
 
@@ -145,11 +145,11 @@ class BuiltEngine:
 @virtually
 async def test_a_worker_s_parts_are_as_large_after_many_jobs_as_after_few() -> None:
     """Ledger, queue, slots, lookups, metrics: what a message or a job leaves behind is less than a byte."""
-    works = BuiltEngine()
-    async with works.at_work() as parts:
-        await works.submit(300)
+    worker = MemoryWorker()
+    async with worker.at_work() as parts:
+        await worker.submit(300)
         before = reachable_bytes(*parts)
-        await works.submit(600)
+        await worker.submit(600)
         after = reachable_bytes(*parts)
-    assert len({job.name for job in works.service.jobs()}) == works.sent == 900
+    assert len({job.name for job in worker.service.jobs()}) == worker.sent == 900
     assert after - before < 600
