@@ -1,4 +1,9 @@
-"""Text from outside (names, the service's messages) made safe to show to a person. Pure."""
+"""Words for people: text from outside made safe to show, and numbers, durations and times as they are read. Pure."""
+
+import math
+from datetime import UTC, datetime
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
 def printable(text: str) -> str:
@@ -14,3 +19,34 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def agreeing(number: int, one: str, many: str) -> str:
     """The word that agrees with a number: `was` or `were`."""
     return one if number == 1 else many
+
+
+def duration(seconds: float) -> str:
+    """A duration in its two largest units: 0.4 s, 43 s, 12 min 5 s, 2 h 57 min, 3 d 4 h."""
+    if seconds < 10:
+        return f"{round(seconds, 1):g} s"
+    whole = round(seconds)
+    for unit, name, below, below_name in (
+        (_DAY, "d", _HOUR, "h"),
+        (_HOUR, "h", _MINUTE, "min"),
+        (_MINUTE, "min", 1, "s"),
+    ):
+        if whole >= unit:
+            rest = whole % unit // below
+            return f"{whole // unit:,} {name}" + (f" {rest} {below_name}" if rest else "")
+    return f"{whole} s"
+
+
+def share(part: float, whole: float) -> str:
+    """A percentage that says neither 0 nor 100 where that is not so."""
+    if not whole:
+        return "-"
+    percent = 100 * part / whole
+    if 0 < percent < 1:
+        return "<1 %"
+    return f"{min(round(percent), 99) if part < whole else math.ceil(percent)} %"
+
+
+def date_and_time(at: float) -> str:
+    """A Unix time in UTC: 2026-11-23 06:12:09."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"

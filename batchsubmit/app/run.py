@@ -15,7 +15,7 @@ from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
-from batchsubmit.core.states import Action, JobState, Phase, decide, end_words
+from batchsubmit.core.states import Action, decide, end_words, has_failed, is_good_end
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.location import Location
 from batchsubmit.manifest.check import CheckedManifest
@@ -117,7 +117,7 @@ class Run:
     def judge_canaries(self) -> None:
         """Stop the run unless all canaries have finished well."""
         states = [self.ledger.book.get(key) for key in self.canaries()]
-        bad = [state for state in states if state is not None and _is_bad(state)]
+        bad = [state for state in states if state is not None and has_failed(state)]
         if bad:
             why = end_words(bad[0]) if bad[0].bad_end else f"{bad[0].code}: {bad[0].message}"
             words = (
@@ -126,7 +126,7 @@ class Run:
             self.stop.request(
                 StopReason.CANARY, f"{words}. Mend the rows, or leave --canary out; the rest was not sent"
             )
-        elif not all(state is not None and state.status == "ACTIVE" for state in states):
+        elif not all(state is not None and is_good_end(state.status) for state in states):
             self.stop.request(StopReason.CANARY, "the canaries are not known to have finished; the rest was not sent")
 
     def _judge_failures(self, tally: Tally) -> None:
@@ -200,8 +200,3 @@ def _run_name(now: datetime) -> str:
     """Name a run: a process that imports us may begin several within a second."""
     number = next(_numbers)
     return f"{now:%Y%m%dT%H%M%SZ}-{os.getpid()}" + (f"-{number}" if number > 1 else "")
-
-
-def _is_bad(canary: JobState) -> bool:
-    """Whether a canary failed, on the way to the service or on it."""
-    return canary.phase is Phase.FAILED or (canary.phase is Phase.FINISHED and canary.status != "ACTIVE")

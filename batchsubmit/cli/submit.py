@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 def _writers() -> "dict[str, Writer]":
     """What `--report` and `--export` are written by."""
-    from batchsubmit.cli.output import write_export, write_report  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.cli.export import write_export  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.cli.report import write_report  # noqa: PLC0415
 
     return {"report": write_report, "export": write_export}
 
@@ -164,7 +165,7 @@ async def _run(options: "SubmitOptions", settings: "Settings", approve: "Approve
 
 def _conclude(summary: "Summary", settings: "Settings", after: "AfterRun", *, as_json: bool) -> int:
     """Tell how the run ended, do what follows it, and choose the exit status."""
-    from batchsubmit.cli.summary import closing_words, headline  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.report.summary import closing_words, headline  # noqa: PLC0415 (help is fast without)
 
     for line in closing_words(summary):
         click.echo(line, err=True)

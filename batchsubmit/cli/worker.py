@@ -143,7 +143,7 @@ async def _run(ledger: "Location", batch: str, settings: "Settings") -> "WorkerS
 
 
 def _tell(summary: "WorkerSummary", *, as_json: bool) -> int:
-    from batchsubmit.cli.summary import held_words, others_words  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.report.summary import held_words, others_words  # noqa: PLC0415 (help is fast without)
 
     counts = summary.queue_counts
     received = counted(counts["received"], "message")

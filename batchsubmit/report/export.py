@@ -1,8 +1,8 @@
 """The formats of an export: CSV that no spreadsheet runs, JSONL, Parquet. Each writes rows to an open binary file.
 
 A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@`, or their full-width forms, for a formula, white space
-before it or not; tabs and line ends at a cell's begin have been used to the same end. Names and messages are the words
-of strangers, so such a text gets an apostrophe in front, as does one that begins with an apostrophe: taking one leading
+before it or not; tabs and line ends at a cell's begin have been used to the same end. Names and messages come
+from outside, so such a text gets an apostrophe in front, as does one that begins with an apostrophe: taking one leading
 apostrophe off gives every text back as it was.
 """
 
@@ -18,16 +18,16 @@ from typing import Any, BinaryIO
 import msgspec
 
 from batchsubmit.clock import timestamp
-from batchsubmit.core.states import Phase
 from batchsubmit.errors import UsageError
-from batchsubmit.report.timeline import History, TimelineBuilder
+from batchsubmit.report.stats import reason_of
+from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
 
 Value = str | int | float | None | tuple[str, ...]
 ROWS_AT_ONCE = 10_000
 
 
-class Kind(StrEnum):
+class ColumnKind(StrEnum):
     """What a column holds. Absent texts are empty, absent times and seconds None."""
 
     TEXT = "text"
@@ -37,43 +37,33 @@ class Kind(StrEnum):
     TEXTS = "texts"
 
 
-COLUMNS: dict[str, Kind] = {
-    "job": Kind.TEXT,
-    "batch": Kind.TEXT,
-    "membership": Kind.TEXT,
-    "name": Kind.TEXT,
-    "trained_model": Kind.TEXT,
-    "arn": Kind.TEXT,
-    "state": Kind.TEXT,
-    "status": Kind.TEXT,
-    "attempts": Kind.COUNT,
-    "via": Kind.TEXT,
-    "first_intent_at": Kind.TIME,
-    "accepted_at": Kind.TIME,
-    "finished_at": Kind.TIME,
-    "seconds_running": Kind.SECONDS,
-    **{f"seconds_waited_{cause}": Kind.SECONDS for cause in Cause},
-    "code": Kind.TEXT,
-    "message": Kind.TEXT,
-    "logs": Kind.TEXT,
-    "duplicates": Kind.TEXTS,
+COLUMNS: dict[str, ColumnKind] = {
+    "job": ColumnKind.TEXT,
+    "batch": ColumnKind.TEXT,
+    "membership": ColumnKind.TEXT,
+    "name": ColumnKind.TEXT,
+    "trained_model": ColumnKind.TEXT,
+    "arn": ColumnKind.TEXT,
+    "state": ColumnKind.TEXT,
+    "status": ColumnKind.TEXT,
+    "attempts": ColumnKind.COUNT,
+    "via": ColumnKind.TEXT,
+    "first_intent_at": ColumnKind.TIME,
+    "accepted_at": ColumnKind.TIME,
+    "finished_at": ColumnKind.TIME,
+    "seconds_running": ColumnKind.SECONDS,
+    **{f"seconds_waited_{cause}": ColumnKind.SECONDS for cause in Cause},
+    "code": ColumnKind.TEXT,
+    "message": ColumnKind.TEXT,
+    "logs": ColumnKind.TEXT,
+    "duplicates": ColumnKind.TEXTS,
 }
 
-_CODE_COUNTS = frozenset({Phase.FAILED, Phase.REFUSED, Phase.FINISHED})
-_MESSAGE_COUNTS = frozenset({Phase.FAILED, Phase.FINISHED, Phase.UNKNOWN})
 
-
-def export_rows(chronicle: TimelineBuilder) -> Iterator[tuple[Value, ...]]:
+def export_rows(timeline: Timeline) -> Iterator[tuple[Value, ...]]:
     """Give each job's values, in the order of `COLUMNS`."""
-    for history in chronicle.histories():
-        yield _row(history, chronicle.batch_of(history))
-
-
-def reason_of(history: History) -> tuple[str, str]:
-    """The code and message that still count: those of a refusal are over once the job is accepted."""
-    state = history.state
-    code = state.code if state.phase in _CODE_COUNTS else ""
-    return code, state.message if state.phase in _MESSAGE_COUNTS else ""
+    for history in timeline.histories():
+        yield _row(history, timeline.batch_of(history))
 
 
 def _row(history: History, batch: str) -> tuple[Value, ...]:
@@ -108,7 +98,7 @@ _RISKY = re.compile("[\\s\0]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0']")
 
 def write_csv(file: BinaryIO, rows: Rows) -> int:
     """Write a header and the rows; give their number."""
-    text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="", write_through=False)
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     cells = [_CELLS[kind] for kind in COLUMNS.values()]
@@ -127,7 +117,8 @@ def write_jsonl(file: BinaryIO, rows: Rows) -> int:
     count = 0
     for count, row in enumerate(rows, start=1):  # noqa: B007 (it is the result)
         members = {
-            name: _time(value) if kind is Kind.TIME else value for (name, kind), value in zip(kinds, row, strict=True)
+            name: _time(value) if kind is ColumnKind.TIME else value
+            for (name, kind), value in zip(kinds, row, strict=True)
         }
         file.write(encoder.encode(members) + b"\n")
     return count
@@ -141,11 +132,11 @@ def write_parquet(file: BinaryIO, rows: Rows) -> int:
     except ImportError as exc:
         raise UsageError("Parquet needs pyarrow: pip install 'batchsubmit[parquet]'") from exc
     types = {
-        Kind.TEXT: pa.string(),
-        Kind.COUNT: pa.int64(),
-        Kind.TIME: pa.timestamp("us", tz="UTC"),
-        Kind.SECONDS: pa.float64(),
-        Kind.TEXTS: pa.list_(pa.string()),
+        ColumnKind.TEXT: pa.string(),
+        ColumnKind.COUNT: pa.int64(),
+        ColumnKind.TIME: pa.timestamp("us", tz="UTC"),
+        ColumnKind.SECONDS: pa.float64(),
+        ColumnKind.TEXTS: pa.list_(pa.string()),
     }
     schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
     count = 0
@@ -154,7 +145,7 @@ def write_parquet(file: BinaryIO, rows: Rows) -> int:
             count += len(part)
             columns = zip(*part, strict=True)
             arrays = [
-                pa.array(map(_microseconds, column) if kind is Kind.TIME else column, types[kind])
+                pa.array(map(_microseconds, column) if kind is ColumnKind.TIME else column, types[kind])
                 for kind, column in zip(COLUMNS.values(), columns, strict=True)
             ]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
@@ -173,11 +164,6 @@ def guarded(text: str) -> str:
     return f"'{text}" if _RISKY.match(text) else text
 
 
-def unguarded(text: str) -> str:
-    """Give a guarded text back as it was."""
-    return text.removeprefix("'")
-
-
 def _time(value: Any) -> str | None:  # noqa: ANN401 (a column of times has nothing else)
     return None if value is None else timestamp(datetime.fromtimestamp(value, UTC))
 
@@ -186,12 +172,12 @@ def _microseconds(value: Any) -> int | None:  # noqa: ANN401 (the same)
     return None if value is None else round(value * 1_000_000)
 
 
-_CELLS: dict[Kind, Callable[[Any], object]] = {
-    Kind.TEXT: guarded,
-    Kind.COUNT: str,
-    Kind.TIME: lambda value: _time(value) or "",
-    Kind.SECONDS: lambda value: "" if value is None else value,
-    Kind.TEXTS: lambda values: guarded(" ".join(values)),
+_CELLS: dict[ColumnKind, Callable[[Any], object]] = {
+    ColumnKind.TEXT: guarded,
+    ColumnKind.COUNT: str,
+    ColumnKind.TIME: lambda value: _time(value) or "",
+    ColumnKind.SECONDS: lambda value: "" if value is None else value,
+    ColumnKind.TEXTS: lambda values: guarded(" ".join(values)),
 }
 
 

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from batchsubmit.report.stats import Fate, Figures, Outlook
-from batchsubmit.report.units import date_and_time, duration
-from batchsubmit.text import counted
+from batchsubmit.text import counted, date_and_time, duration
 
 STOPS = {
     "signal": "somebody stopped it",
@@ -35,7 +34,7 @@ class Headline:
 
 def headline(figures: Figures, outlook: Outlook) -> Headline:
     """Say it in one look."""
-    runs = figures.chronicle.runs
+    runs = figures.timeline.runs
     started = runs[-1].started if runs else None
     title = (started.batch or started.manifest.rpartition("/")[2]) if started else "An empty ledger"
     mood, status = _status(figures, outlook)
@@ -54,7 +53,7 @@ def has_alarm(figures: Figures, outlook: Outlook) -> bool:
 
 
 def _status(figures: Figures, outlook: Outlook) -> tuple[str, str]:
-    runs = figures.chronicle.runs
+    runs = figures.timeline.runs
     if has_alarm(figures, outlook):
         return "bad", _under_way(outlook, "Jobs are unknown")
     has_failures = figures.fates[Fate.FAILED] or figures.fates[Fate.BAD]
@@ -97,7 +96,7 @@ def _sentences(figures: Figures, outlook: Outlook) -> Iterator[str]:
 
 
 def _left(figures: Figures, outlook: Outlook) -> Iterator[str]:
-    runs = figures.chronicle.runs
+    runs = figures.timeline.runs
     reason = runs[-1].ended.reason if runs and runs[-1].ended else ""
     if reason:
         yield f"The last run stopped because {STOPS.get(reason, reason)}; the same command goes on."
