@@ -21,8 +21,7 @@ from batchsubmit.ledger.location import Location
 from batchsubmit.manifest.check import CheckedManifest
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.progress import Standing
-from batchsubmit.observers.base import bind_run
-from batchsubmit.observers.counts import Tally
+from batchsubmit.observers.base import RunCounts, bind_run
 from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
 from batchsubmit.text import counted
@@ -64,7 +63,7 @@ class Run:
         self._clock = SystemClock()
         self._began_at = self._clock.monotonic()
         self._id = _run_name(self._clock.now())
-        self.tally = Tally(self._judge_failures)
+        self.tally = RunCounts(self._judge_failures)
         self.undecided: dict[str, str] = {}
         self.waits_for: dict[str, str] = {}
         self.quotas: dict[str, int] = {}
@@ -129,7 +128,7 @@ class Run:
         elif not all(state is not None and is_good_end(state.status) for state in states):
             self.stop.request(StopReason.CANARY, "the canaries are not known to have finished; the rest was not sent")
 
-    def _judge_failures(self, tally: Tally) -> None:
+    def _judge_failures(self, tally: RunCounts) -> None:
         failed = tally.failed + tally.finished_badly
         decided = tally.submitted + tally.failed
         if self.options.failure_limit.is_exceeded(failed=failed, decided=decided):

@@ -16,8 +16,7 @@ from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import EXIT_DONE, EXIT_STOPPED
 from batchsubmit.ledger.base import LostJobError, Mine
 from batchsubmit.log import get_logger
-from batchsubmit.observers.base import bind_run
-from batchsubmit.observers.counts import Tally
+from batchsubmit.observers.base import RunCounts, bind_run
 from batchsubmit.queue.client import QueueCounters
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
@@ -58,7 +57,7 @@ class WorkerRun:
     """What one worker is accountable for."""
 
     def __init__(self, *, queue: str, ledger_name: str, stop: Stop, sandbox: bool) -> None:
-        self.tally = Tally()
+        self.tally = RunCounts()
         self.stop = stop
         self._queue = queue
         self._ledger_name = ledger_name

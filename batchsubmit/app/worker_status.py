@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from batchsubmit.config import WorkerSettings
 from batchsubmit.health.server import Conditions
-from batchsubmit.observers.base import LaneReading, Readings
-from batchsubmit.observers.counts import Tally
+from batchsubmit.observers.base import LaneReading, Readings, RunCounts
 from batchsubmit.pacing import RateGate
 from batchsubmit.queue.client import Queue, QueueCounters
 from batchsubmit.queue.source import SqsSource
@@ -115,7 +114,7 @@ class WorkerStatus:
     """A worker's readings and conditions; `station` comes when the engine stands."""
 
     def __init__(
-        self, *, queue: Queue, counters: QueueCounters, tally: Tally, stop: Stop, within_seconds: float
+        self, *, queue: Queue, counters: QueueCounters, tally: RunCounts, stop: Stop, within_seconds: float
     ) -> None:
         self.station: WorkerParts | None = None
         self._counters = counters

@@ -115,8 +115,8 @@ def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tu
     from datetime import UTC, datetime  # noqa: PLC0415 (help is fast without)
 
     from batchsubmit.cli.confirm import NotAgreedError, ask_to_go_on, only_warn, somebody_is_there  # noqa: PLC0415
-    from batchsubmit.cli.logs import configure_logging  # noqa: PLC0415
     from batchsubmit.cli.request import read_request  # noqa: PLC0415
+    from batchsubmit.log import configure_logging  # noqa: PLC0415
 
     settings = read_settings(
         config,
@@ -124,7 +124,7 @@ def submit(config: Path | None, *, as_json: bool, rate: float | None, notify: tu
         submit={name: given[name] for name in _IN_SUBMIT},
         night={**{name: given[name] for name in _IN_NIGHT}, "notify": notify or None},
     )
-    configure_logging(settings.log)
+    configure_logging(settings.log.format, settings.log.level)
     options, after = read_request(given, settings, datetime.now(UTC), _writers())
     approve = ask_to_go_on if not given["yes"] and somebody_is_there() else only_warn
     try:

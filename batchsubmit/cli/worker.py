@@ -104,10 +104,10 @@ def worker(
     A message is deleted once its job is submitted or failed and the ledger has that. At the end the calls under way are
     awaited and recorded, and all other messages are handed back to the queue.
     """
-    from batchsubmit.cli.logs import configure_logging  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.log import configure_logging  # noqa: PLC0415 (help is fast without)
 
     settings = read_settings(config, worker={"queue_url": queue_url}, submit={"wait_for_inputs": wait_for_inputs})
-    configure_logging(settings.log)
+    configure_logging(settings.log.format, settings.log.level)
     if check_queue:
         return _check(settings, as_json=as_json)
     try:

@@ -59,7 +59,7 @@ class JobTable:
             return
         state = history.state
         head, slash, tail = state.arn.rpartition("/")
-        row = {
+        row: dict[str, Any] = {
             "key": state.job,
             "name": state.name,
             "arn": tail,

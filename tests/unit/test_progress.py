@@ -9,7 +9,7 @@ from conftest import FakeClock
 from rich.console import Console
 
 from batchsubmit.core.jobs import Finished, Intent, JobEvent, JobRejected, RefusalCause, Refused, Submitted, Unknown
-from batchsubmit.observers.counts import Tally
+from batchsubmit.observers.base import RunCounts
 from batchsubmit.observers.progress import Meter, elapsed, showing
 
 
@@ -151,7 +151,7 @@ JOB = {"at": "", "job": "k", "membership": "m", "name": "n"}
 def test_a_tally_counts_each_event_and_judges_after_each_decision() -> None:
     """Intents and refusals decide nothing."""
     judged: list[str] = []
-    tally = Tally(lambda each: judged.append(repr(each)))
+    tally = RunCounts(lambda each: judged.append(repr(each)))
     events: list[JobEvent] = [
         Intent(**JOB, attempt=1, trained_model="m"),
         Refused(**JOB, code="402", cause=RefusalCause.SLOTS, attempt=1),
