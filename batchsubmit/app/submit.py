@@ -5,6 +5,7 @@ Nothing is decided here that a smaller module could decide, and nothing is print
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.progress import Display, View, expecting
 from batchsubmit.app.run import Run, SubmitOptions
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
@@ -25,20 +25,25 @@ from batchsubmit.core.states import Action, JobState
 from batchsubmit.errors import ManifestError, StoppedError, UsageError
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.open import open_for_writing
+from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import CheckedManifest, Terms, check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.progress import Prospect, ledger_warnings
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import Observer
+from batchsubmit.observers.progress import Display, RunProgress, RunReader, expected_finish
 from batchsubmit.outputs.templates import zone_named
 from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.schema import RowWarning
+from batchsubmit.slots import Slots
 from batchsubmit.submit.build import EngineBuilder, EngineContext, RateGates
+from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, parse_deadline, stop_at, stop_on_signals
+from batchsubmit.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +88,12 @@ class RunEngine:
             follows=followed is not None,
         )
         slots, engine = works.slots, works.engine
-        to_do = source.waiting_jobs()
-        view = View(
-            to_do=to_do,
-            tally=run.tally,
-            stop=run.stop,
-            source=source,
-            slots=slots,
-            engine=engine,
-            gate=self.gate,
-            expected=expecting(self.path),
-        )
+        # A table would have to be read as a whole each time.
+        expected = expected_finish(Tail(self.path)) if isinstance(self.path, Path) else lambda: ""
+        reader = RunReader(partial(self._progress, slots, engine, source.waiting_jobs()), expected)
         for key in followed or ():
             works.watcher.follow(key)
-        with self.display(view):
+        with self.display(reader):
             await engine.run(left_unknown)
         run.undecided |= engine.undecided
         run.waits_for |= engine.waits_for
@@ -104,6 +101,23 @@ class RunEngine:
         run.refused_by |= slots.refused_by
         run.held |= engine.held_lanes()
         run.held_by_others = {held.membership or "account": str(held) for held in slots.held_by_others()}
+
+    def _progress(self, slots: Slots, engine: Engine, to_do: int) -> RunProgress:
+        """Read the state of the run for a display."""
+        counts, held = self.run.tally, Counter(engine.held_lanes().values())
+        return RunProgress(
+            to_do=to_do,
+            submitted=counts.submitted,
+            failed=counts.failed + counts.finished_badly,
+            unknown=counts.unknown,
+            in_progress=engine.under_way,
+            # While slots wait for jobs, those wait for the rate.
+            full_lanes=0 if self.gate.is_awaited else slots.full_lanes(),
+            held_by_others=str(max(slots.held_by_others(), key=lambda held: held.slots, default="")),
+            held=", ".join(f"{quota} in {counted(count, 'membership')}" for quota, count in held.items()),
+            running=slots.running_of_ours(),
+            stopping=str(self.run.stop.reason or ""),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from batchsubmit.core.ledger_state import LedgerState
     from batchsubmit.core.states import JobState
     from batchsubmit.ledger.location import Location
-    from batchsubmit.report.live import Feed, Live
+    from batchsubmit.observers.live import Feed, LiveRun
 
 
 def last_run_words(book: "LedgerState") -> "Iterator[str]":
@@ -132,15 +132,16 @@ def _watch(ledger: "Location", interval: float, *, as_json: bool) -> "LedgerStat
         live = watch(feed, console, interval_seconds=interval, refresh_seconds=refresh, has_died=_has_died)
     except KeyboardInterrupt:
         return _read(ledger)
-    if live.run and not live.is_over and (as_json or not isinstance(ledger, Path)):  # of a file, it is printed below
-        click.echo(f"Run {live.run.run} has died ({live.run.holder}): run the same submit again to go on", err=True)
-    elif live.book.last_end:
-        click.echo(f"Run {live.book.last_end.run} ended with exit status {live.book.last_end.exit_status}", err=True)
-    return live.book
+    state, run = live.ledger_state, live.run
+    if run and not live.is_over and (as_json or not isinstance(ledger, Path)):  # of a file, it is printed below
+        click.echo(f"Run {run.run} has died ({run.holder}): run the same submit again to go on", err=True)
+    elif state.last_end:
+        click.echo(f"Run {state.last_end.run} ended with exit status {state.last_end.exit_status}", err=True)
+    return state
 
 
 def _feed(ledger: "Location", interval: float) -> "tuple[Feed, float]":
-    """What a ledger's events come from, and how often a terminal is kept up to date: each look at a table is dear."""
+    """Where a ledger's events come from, and how often a terminal is updated: reading a table costs money and time."""
     if isinstance(ledger, Path):
         from batchsubmit.ledger.codec import require_likeness  # noqa: PLC0415 (help is fast without)
         from batchsubmit.ledger.read import Tail  # noqa: PLC0415 (help is fast without)
@@ -152,7 +153,7 @@ def _feed(ledger: "Location", interval: float) -> "tuple[Feed, float]":
     return TableFollower(ledger, region_for(ledger)), interval
 
 
-def _has_died(live: "Live") -> bool:
+def _has_died(live: "LiveRun") -> bool:
     return live.run is not None and has_died(live.run)
 
 

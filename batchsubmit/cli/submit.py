@@ -158,7 +158,7 @@ async def _run(options: "SubmitOptions", settings: "Settings", approve: "Approve
             options,
             settings,
             observers=[LogObserver()],
-            display=lambda view: showing(view, console),
+            display=lambda run: showing(run, console),
             approve=approve,
         )
 

@@ -112,7 +112,7 @@ def _read_leniently(file: BinaryIO, path: Path, warn: Callable[[str], None]) -> 
 
 
 class Tail:
-    """The feed (see `report.live`) of a ledger file."""
+    """The feed (see `observers.live`) of a ledger file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -165,7 +165,7 @@ class Tail:
 
 
 class TableFollower:
-    """The feed (see `report.live`) of a table."""
+    """The feed (see `observers.live`) of a table."""
 
     def __init__(self, location: TableLocation, region: str | None) -> None:
         self.location = location
