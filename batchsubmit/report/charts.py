@@ -9,7 +9,7 @@ is only scaled down cannot be read on a phone. What a pointer shows is SVG's own
 import math
 import sys
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -23,10 +23,9 @@ from batchsubmit.report.timeline import SlotTimes, grid, mean_running, peak_runn
 from batchsubmit.report.waits import Cause
 from batchsubmit.text import counted, date_and_time, duration, share
 
-Ticks = Sequence[tuple[float, str]]
 _UNWANTED = frozenset({"", "defs", "script", "style", "title"})
 _SVG = "{http://www.w3.org/2000/svg}"
-_WIDE, _NARROW = (980, 280), (400, 260)
+_SIZES = {"wide": (980, 280), "narrow": (400, 260)}
 _FONT_SIZE = 13
 _ROOM_SHARE = 0.02 / 1.04  # pygal widens every plot by 2 % at each end
 _MOST_BARS = 48
@@ -95,7 +94,18 @@ def fates_chart(figures: Figures, outlook: Outlook) -> Chart | None:
     )
     # What is rare is drawn wide enough to be seen; the numbers beside it are exact.
     drawn = [(colour, max(value, total * _LEAST_SHARE), words) for colour, value, words in parts]
-    drawing = both_sizes(shares(drawn), height=36, flush=True)
+    widths = {colour: (width, words) for colour, width, words in drawn}
+    in_order = [widths.get(colour, (0, "")) for colour in range(max(widths) + 1)]
+    drawing = _draw(
+        "HorizontalStackedBar",
+        [[{"value": width, "label": words}] for width, words in in_order],
+        height=36,
+        is_flush=True,
+        range=(0, sum(width for width, _ in in_order)),
+        show_y_labels=False,
+        show_x_labels=False,
+        margin=0,
+    )
     return Chart(drawing=drawing, words=", ".join(words for _, _, words in parts), legend=legend)
 
 
@@ -110,14 +120,15 @@ def running_chart(figures: Figures, slot_use: SlotUse | None, begin: float, end:
     peak = peak_running(figures.lanes)
     top = max(peak, *(limit for _, limit in steps)) if steps else peak
     ticks = number_ticks(top, 5, whole=True)
-    drawing = both_sizes(
-        area_chart(
-            edges,
-            layers,
-            [(at, str(limit)) for at, limit in steps],
-            x=lambda most: time_ticks(begin, end, most),
-            y=[(tick, f"{tick:,.0f}") for tick in ticks],
-        )
+    drawing = _draw(
+        "XY",
+        _areas(edges, layers),
+        # Above the limit's first moment nothing is known, so its line begins there.
+        line=_line([(at, float(limit)) for at, limit in steps], edges[-1]),
+        x=_time_labels(begin, end),
+        y=[(tick, f"{tick:,.0f}") for tick in ticks],
+        show_dots=False,
+        fill=True,
     )
     legend = [Key(colour=len(named) - 1 - index, label=name) for index, (name, _) in enumerate(named)]
     if steps:
@@ -165,12 +176,12 @@ def accepted_chart(acceptances: Sequence[float], begin: float, end: float) -> Ch
     bars = intervals(acceptances, begin, end)
     step = duration(bars[0][1] - bars[0][0])
     busiest, _, most = max(bars, key=lambda bar: bar[2])
-    drawing = both_sizes(
-        histogram(
-            [(*bar, f"{_clock(bar[0])}: {bar[2]:,}") for bar in bars],
-            x=lambda number: time_ticks(bars[0][0], bars[-1][1], number),
-            y=[(tick, f"{tick:,.0f}") for tick in number_ticks(most, 4, whole=True)],
-        )
+    values = [{"value": (count, begin, end), "label": f"{_clock(begin)}: {count:,}"} for begin, end, count in bars]
+    drawing = _draw(
+        "Histogram",
+        [values],
+        x=_time_labels(bars[0][0], bars[-1][1]),
+        y=[(tick, f"{tick:,.0f}") for tick in number_ticks(most, 4, whole=True)],
     )
     words = f"At most {most:,} in {step}, from {_clock(busiest)} on."
     rows = tuple((_clock(at), f"{count:,}") for at, _, count in bars)
@@ -188,18 +199,12 @@ def waits_chart(figures: Figures) -> Chart | None:
     most = costly[0][1].seconds / jobs
     unit, name = time_unit(most)
     ticks = number_ticks(most / unit, 4)
-    drawing = both_sizes(
-        horizontal_bars(
-            [
-                (
-                    str(cause),
-                    waited.seconds / jobs / unit,
-                    f"{_CAUSE_WORDS[cause]}: {duration(waited.seconds / jobs)} a job",
-                )
-                for cause, waited in costly
-            ],
-            y=[(tick, f"{tick:,.10g} {name}" if index else "0") for index, tick in enumerate(ticks)],
-        ),
+    mean = [(cause, waited.seconds / jobs) for cause, waited in reversed(costly)]  # pygal draws upwards
+    drawing = _draw(
+        "HorizontalBar",
+        [[{"value": each / unit, "label": f"{_CAUSE_WORDS[cause]}: {duration(each)} a job"} for cause, each in mean]],
+        x=lambda _: [str(cause) for cause, _ in mean],
+        y=[(tick, f"{tick:,.10g} {name}" if index else "0") for index, tick in enumerate(ticks)],
         height=50 + _ROW_HEIGHT * len(costly),
     )
     cause, waited = costly[0]
@@ -229,18 +234,12 @@ def durations_chart(spreads: Sequence[Spread]) -> Chart | None:
     shown = spreads[:_MOST_BOXES]
     unit, name = time_unit(max(each.most for each in shown))
     ticks = number_ticks(max(each.most for each in shown) / unit, 4)
-    drawing = both_sizes(
-        boxes(
-            [
-                (
-                    each.model,
-                    [value / unit for value in (each.least, each.quarter, each.median, each.three_quarters, each.most)],
-                    _range_words(each),
-                )
-                for each in shown
-            ],
-            y=[(tick, f"{tick:,.10g} {_SHORT_UNITS[name]}" if tick else "0") for tick in ticks],
-        )
+    drawing = _draw(
+        "Box",
+        [_box(each, unit) for each in shown],
+        x=lambda width: [_shortened(each.model, width // 7 // len(shown)) for each in shown],
+        y=[(tick, f"{tick:,.10g} {_SHORT_UNITS[name]}" if tick else "0") for tick in ticks],
+        box_mode="extremes",
     )
     words = (
         "The box holds half of a model's jobs, its line is the median, the whiskers reach the shortest and the longest."
@@ -270,131 +269,52 @@ def _clock(at: float) -> str:
     return date_and_time(at)[5:]
 
 
-def _range_words(spread: Spread) -> str:
+def _box(spread: Spread, unit: int) -> list[Any]:
     half = f"half within {duration(spread.quarter)} and {duration(spread.three_quarters)}"
-    return f"{spread.model}: {half}, median {duration(spread.median)}"
+    words = f"{spread.model}: {half}, median {duration(spread.median)}"
+    numbers = (spread.quarter, spread.median, spread.three_quarters, spread.most)
+    return [{"value": spread.least / unit, "label": words}, *(number / unit for number in numbers)]
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """A drawing's width and height, in the units of its own text."""
-
-    width: int
-    height: int
-
-    @property
-    def is_narrow(self) -> bool:
-        """Whether it is for a phone."""
-        return self.width < 600
+def _time_labels(begin: float, end: float) -> Callable[[int], list[Any]]:
+    return lambda width: [{"value": at, "label": label} for at, label in time_ticks(begin, end, width // 90)]
 
 
-def both_sizes(draw: Callable[[Size], Any], *, height: int | None = None, flush: bool = False) -> Markup:
-    """Draw for a wide page and for a phone; the page shows the one that fits.
+def _draw(
+    kind: str,
+    series: Sequence[Sequence[Any]],
+    *,
+    line: Sequence[tuple[float, float]] = (),
+    x: Callable[[int], Sequence[Any]] = lambda _: (),
+    y: Sequence[tuple[float, str]] = (),
+    height: int | None = None,
+    is_flush: bool = False,
+    **config: Any,  # noqa: ANN401 (pygal has no types)
+) -> Markup:
+    """Draw one of pygal's charts for a wide page and for a phone; the page shows the one that fits.
 
-    `flush` cuts off the room that pygal leaves left and right of what it draws.
+    `x` gives the labels that fit into a width. `is_flush` cuts off the room that pygal leaves left and right.
     """
-    wide, narrow = Size(_WIDE[0], height or _WIDE[1]), Size(_NARROW[0], height or _NARROW[1])
-    return _markup(draw(wide), "wide", wide, flush=flush) + _markup(draw(narrow), "narrow", narrow, flush=flush)
+    if y:
+        config |= {"y_labels": [{"value": value, "label": label} for value, label in y], "range": (0, y[-1][0])}
+    drawings = []
+    for name, (width, usual_height) in _SIZES.items():
+        chart = _new_chart(kind, width=width, height=height or usual_height, x_labels=list(x(width)), **config)
+        for number, values in enumerate(series):
+            chart.add(str(number), list(values))
+        if line:
+            chart.add("limit", list(line), fill=False)
+        drawings.append(_markup(chart, name, width, is_flush=is_flush))
+    return Markup("").join(drawings)
 
 
-def area_chart(
-    edges: Sequence[float], layers: Sequence[Sequence[float]], limit: Ticks, *, x: Callable[[int], Ticks], y: Ticks
-) -> Callable[[Size], Any]:
-    """Layers stacked upon each other over time, and a line above which they cannot go (its steps as (x, value))."""
-
-    def draw(size: Size) -> Any:  # noqa: ANN401 (pygal has no types)
-        chart = _new("XY", size, x(size.width // 90), y, show_dots=False)
-        heights = [0.0] * (len(edges) - 1)
-        outlines = []
-        for layer in layers:
-            heights = [below + value for below, value in zip(heights, layer, strict=True)]
-            outlines.append(list(_steps(edges, heights)))
-        for number, outline in reversed(list(enumerate(outlines))):
-            chart.add(str(number), outline, fill=True)
-        if limit:
-            # Above the limit's first moment nothing is known, so the line begins there.
-            corners = [(at, float(value)) for at, value in limit]
-            chart.add("limit", list(_line(corners, edges[-1])), fill=False)
-        return chart
-
-    return draw
-
-
-def histogram(
-    bars: Sequence[tuple[float, float, float, str]], *, x: Callable[[int], Ticks], y: Ticks
-) -> Callable[[Size], Any]:
-    """Bars over time: begin, end, height, words."""
-
-    def draw(size: Size) -> Any:  # noqa: ANN401
-        chart = _new("Histogram", size, x(size.width // 90), y)
-        chart.add("0", [{"value": (height, begin, end), "label": words} for begin, end, height, words in bars])
-        return chart
-
-    return draw
-
-
-def horizontal_bars(bars: Sequence[tuple[str, float, str]], *, y: Ticks) -> Callable[[Size], Any]:
-    """One bar a line: label, length, words; the first one on top."""
-
-    def draw(size: Size) -> Any:  # noqa: ANN401
-        upwards = list(reversed(bars))
-        chart = _new("HorizontalBar", size, [], y, x_labels=[label for label, _, _ in upwards])
-        chart.add("0", [{"value": value, "label": words} for _, value, words in upwards])
-        return chart
-
-    return draw
-
-
-def shares(parts: Sequence[tuple[int, float, str]]) -> Callable[[Size], Any]:
-    """One bar of everything, cut into parts: colour, size, words."""
-
-    def draw(size: Size) -> Any:  # noqa: ANN401
-        total = sum(value for _, value, _ in parts)
-        chart = _new("HorizontalStackedBar", size, [], [], show_y_labels=False, show_x_labels=False, margin=0)
-        chart.range = (0, total)
-        by_colour = {colour: (value, words) for colour, value, words in parts}
-        for colour in range(max(by_colour) + 1):
-            value, words = by_colour.get(colour, (0, ""))
-            chart.add(str(colour), [{"value": value, "label": words}])
-        return chart
-
-    return draw
-
-
-def boxes(rows: Sequence[tuple[str, Sequence[float], str]], *, y: Ticks) -> Callable[[Size], Any]:
-    """A box and whiskers for each label, from its five numbers; and words."""
-
-    def draw(size: Size) -> Any:  # noqa: ANN401
-        labels = [_shortened(label, 60 // len(rows) if size.is_narrow else 140 // len(rows)) for label, _, _ in rows]
-        chart = _new("Box", size, [], y, x_labels=labels, box_mode="extremes", truncate_label=-1)
-        for label, numbers, words in rows:
-            chart.add(label, [{"value": numbers[0], "label": words}, *numbers[1:]])
-        return chart
-
-    return draw
-
-
-def _new(kind: str, size: Size, x: Ticks, y: Ticks, **config: Any) -> Any:  # noqa: ANN401
+def _new_chart(kind: str, **config: Any) -> Any:  # noqa: ANN401
     pygal = _pygal()
     style = pygal.style.Style(
         label_font_size=_FONT_SIZE, major_label_font_size=_FONT_SIZE, font_family="sans-serif", opacity="1"
     )
-    given = {"x_labels": [{"value": at, "label": label} for at, label in x], **config}
-    chart = getattr(pygal, kind)(
-        width=size.width,
-        height=size.height,
-        style=style,
-        js=[],
-        show_legend=False,
-        no_prefix=True,
-        margin=given.pop("margin", 6),
-        truncate_label=given.pop("truncate_label", -1),
-        **given,
-    )
-    if y:
-        chart.y_labels = [{"value": value, "label": label} for value, label in y]
-        chart.range = (0, y[-1][0])
-    return chart
+    usual = {"js": [], "show_legend": False, "no_prefix": True, "margin": 6, "truncate_label": -1}
+    return getattr(pygal, kind)(style=style, **(usual | config))
 
 
 def _pygal() -> Any:  # noqa: ANN401
@@ -406,35 +326,33 @@ def _pygal() -> Any:  # noqa: ANN401
     return pygal
 
 
-def _steps(edges: Sequence[float], heights: Sequence[float]) -> Iterator[tuple[float, float]]:
-    yield edges[0], 0.0
-    for index, height in enumerate(heights):
-        yield edges[index], height
-        yield edges[index + 1], height
-    yield edges[-1], 0.0
+def _areas(edges: Sequence[float], layers: Sequence[Sequence[float]]) -> list[list[tuple[float, float]]]:
+    """Outlines of layers stacked upon each other over time, the topmost first, for the others are drawn over it."""
+    heights = [0.0] * (len(edges) - 1)
+    outlines = []
+    for layer in layers:
+        heights = [below + value for below, value in zip(heights, layer, strict=True)]
+        tops = [(at, height) for pair, height in zip(pairwise(edges), heights, strict=True) for at in pair]
+        outlines.append([(edges[0], 0.0), *tops, (edges[-1], 0.0)])
+    return outlines[::-1]
 
 
-def _line(corners: Sequence[tuple[float, float]], end: float) -> Iterator[tuple[float, float]]:
-    before: float | None = None
-    for at, value in corners:
-        if before is not None:
-            yield at, before
-        yield at, value
-        before = value
-    if before is not None:
-        yield end, before
+def _line(corners: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
+    """A line in steps through these corners."""
+    moments = [*(at for at, _ in corners), end]
+    return [(at, value) for index, (_, value) in enumerate(corners) for at in moments[index : index + 2]]
 
 
-def _markup(chart: Any, name: str, size: Size, *, flush: bool) -> Markup:  # noqa: ANN401
+def _markup(chart: Any, name: str, width: int, *, is_flush: bool) -> Markup:  # noqa: ANN401
     """Render a chart without what is the page's: styles, scripts, names, comments."""
     root = chart.render_tree()
     _prune(root)
     for attribute in list(root.attrib):
         if attribute != "viewBox":
             del root.attrib[attribute]
-    if flush:
-        room = size.width * _ROOM_SHARE
-        root.attrib["viewBox"] = f"{room:.1f} 0 {size.width - 2 * room:.1f} {size.height}"
+    if is_flush:
+        room, height = width * _ROOM_SHARE, root.attrib["viewBox"].split()[3]
+        root.attrib["viewBox"] = f"{room:.1f} 0 {width - 2 * room:.1f} {height}"
     root.attrib |= {"class": f"chart {name}", "aria-hidden": "true", "focusable": "false"}
     # Trusted: every text in it was escaped by the serialiser, and scripts and styles are gone.
     return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704
