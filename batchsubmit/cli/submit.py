@@ -21,7 +21,7 @@ from batchsubmit.errors import BatchsubmitError, StoppedError
 from batchsubmit.text import printable
 
 if TYPE_CHECKING:
-    from batchsubmit.app.after_run import AfterRun, Deeds, Writer
+    from batchsubmit.app.after_run import AfterRun, AfterRunResult, Writer
     from batchsubmit.app.run import SubmitOptions
     from batchsubmit.app.submit import Approve
     from batchsubmit.config import Settings
@@ -165,7 +165,7 @@ async def _run(options: "SubmitOptions", settings: "Settings", approve: "Approve
 
 def _conclude(summary: "Summary", settings: "Settings", after: "AfterRun", *, as_json: bool) -> int:
     """Tell how the run ended, do what follows it, and choose the exit status."""
-    from batchsubmit.report.summary import closing_words, headline  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.report.summary import closing_words  # noqa: PLC0415 (help is fast without)
 
     for line in closing_words(summary):
         click.echo(line, err=True)
@@ -173,22 +173,22 @@ def _conclude(summary: "Summary", settings: "Settings", after: "AfterRun", *, as
     if not after.is_nothing:
         from batchsubmit.app.after_run import follow_up  # noqa: PLC0415 (half a second that few need)
 
-        deeds = asyncio.run(follow_up(summary, headline(summary), _in_region(after, settings)))
-        _tell_deeds(deeds)
-        status = deeds.exit_status(status)
-        told |= {"afterwards": deeds.as_dict(), "exit_status": status}
+        result = asyncio.run(follow_up(summary, _in_region(after, settings)))
+        _print_result(result)
+        status = result.exit_status(status)
+        told |= {"afterwards": result.as_dict(), "exit_status": status}
     if as_json:
         click.echo(json.dumps(told))
     return status
 
 
-def _tell_deeds(deeds: "Deeds") -> None:
-    for place in (*deeds.written, *deeds.uploaded):
+def _print_result(result: "AfterRunResult") -> None:
+    for place in (*result.written, *result.uploaded):
         click.echo(f"  written: {place}", err=True)
-    for problem in (*deeds.problems, *deeds.untold):
+    for problem in (*result.problems, *result.not_notified):
         click.echo(f"  problem: {printable(problem)}", err=True)
-    if deeds.problems:
-        click.echo("  next: the ledger is whole; mend that and run the same command again", err=True)
+    if result.problems:
+        click.echo("  next: the ledger is whole; fix that and run the same command again", err=True)
 
 
 def _tell_of_failure(
@@ -197,10 +197,10 @@ def _tell_of_failure(
     """Nobody sits beside a nightly run: an overlapping start or a bad manifest must be heard of as well."""
     if not after.targets:
         return
-    from batchsubmit.app.after_run import tell_of_failure  # noqa: PLC0415 (half a second that few need)
+    from batchsubmit.app.after_run import notify_failure  # noqa: PLC0415 (half a second that few need)
 
-    telling = tell_of_failure(error, _in_region(after, settings), batch=options.batch, manifest=options.manifest)
-    for problem in asyncio.run(telling):
+    notifying = notify_failure(error, _in_region(after, settings), batch=options.batch, manifest=options.manifest)
+    for problem in asyncio.run(notifying):
         click.echo(f"  problem: {problem}", err=True)
 
 
