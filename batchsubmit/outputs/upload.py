@@ -1,8 +1,8 @@
 """Copies a ledger and what was made from it to S3, and overwrites nothing but their own earlier states.
 
 A ledger only ever grows. So each object carries, as metadata, the length and SHA-256 of the ledger that it was made
-from, and may be replaced where that is a beginning of the ledger at hand: a resumed night goes on with its own
-objects, and nothing is lost by it. All writes are conditional, so two runs cannot overwrite one another either.
+from, and may be replaced where that is a beginning of the present ledger: a resumed run replaces its own
+earlier objects, and nothing is lost. All writes are conditional, so two runs cannot overwrite one another either.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class Origin:
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> "Origin | None":
-        """Read an object's metadata; None where nobody of us wrote it."""
+        """Read an object's metadata; None where no run wrote it."""
         length, sha256 = metadata.get(BYTES, ""), metadata.get(SHA256, "")
         return cls(int(length), sha256) if length.isdigit() and length.isascii() and sha256 else None
 
@@ -65,12 +65,12 @@ class Destination:
 
 
 class UploadError(Exception):
-    """A file could not be copied; the message says why and how to mend it."""
+    """A file could not be copied; the message says why and how to fix it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploaded:
-    """What became of the files: the URLs that hold them now, and a sentence for each that could not be copied."""
+    """The URLs that hold the files now, and a sentence for each file that could not be copied."""
 
     urls: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ async def upload(
                         urls.append(await uploader.send(path, copy if path is ledger else None))
                     except UploadError as exc:
                         problems.append(str(exc))
-        except Exception as exc:  # noqa: BLE001 (a copy that fails is told, and never worth the run)
+        except Exception as exc:  # noqa: BLE001 (a copy that fails is reported, and does not fail the run)
             problems.append(f"{destination.url('')}: nothing more could be copied: {exc}")
     return Uploaded(urls=tuple(urls), problems=tuple(problems))
 
@@ -131,15 +131,14 @@ class _Uploader:
 
     async def _put(self, path: Path, content: BinaryIO) -> None:
         """Write the object if there is none, or over the one that may be replaced."""
-        condition: dict[str, str] = {"IfNoneMatch": "*"}
+        condition = {"IfNoneMatch": "*"}
         for _ in range(_TRIES):
             if await self._write(path, content, condition):
                 return
-            there = await self._there(path)
-            if there is None:
+            etag, origin = await self._find(path)
+            if not etag:
                 condition = {"IfNoneMatch": "*"}
                 continue
-            etag, origin = there
             if origin == self._origin and not self._overwrite:
                 return
             if not (self._overwrite or await asyncio.to_thread(self._grew_from, origin)):
@@ -168,15 +167,15 @@ class _Uploader:
             raise
         return True
 
-    async def _there(self, path: Path) -> tuple[str, Origin | None] | None:
-        """ETag and origin of the object that is there; None where there is none (any more)."""
+    async def _find(self, path: Path) -> tuple[str, Origin | None]:
+        """ETag and origin of the object; an empty ETag where there is none (any more)."""
         try:
             head = await self._client.head_object(
                 Bucket=self._destination.bucket, Key=self._destination.prefix + path.name
             )
         except Exception as exc:
             if _code(exc) in {"404", "NoSuchKey"}:
-                return None
+                return "", None
             raise
         return head["ETag"], Origin.of(head.get("Metadata", {}))
 
@@ -186,24 +185,15 @@ class _Uploader:
 
 def _snapshot(path: Path, copy: BinaryIO) -> Origin:
     """Copy the whole lines of a ledger, which another run may be writing to again."""
+    copied = length = 0
     with path.open("rb") as file:
         while block := file.read(_COPY_BYTES):
             copy.write(block)
-    length = _after_last_newline(copy)
+            if end := block.rfind(b"\n") + 1:
+                length = copied + end
+            copied += len(block)
     copy.truncate(length)
     return Origin(length, _digest(copy, length))
-
-
-def _after_last_newline(file: BinaryIO) -> int:
-    end = file.seek(0, 2)
-    while end:
-        begin = max(0, end - _COPY_BYTES)
-        file.seek(begin)
-        place = file.read(end - begin).rfind(b"\n")
-        if place >= 0:
-            return begin + place + 1
-        end = begin
-    return 0
 
 
 def _digest(file: BinaryIO, length: int) -> str:
