@@ -9,16 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from batchsubmit.clock import timestamp
 from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, exit_status
 from batchsubmit.forecast import Progress
 from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.read import read_ledger
-from batchsubmit.outputs.notify import Target, notice, notify
+from batchsubmit.outputs.notify import Notice, Target, notice, notify
 from batchsubmit.outputs.upload import Destination, upload
-from batchsubmit.report.summary import Summary, headline
+from batchsubmit.report.summary import Summary, outcome_words
 
 Writer = Callable[[Location, Path], object]
 """Writes something (the path) from a ledger."""
@@ -42,9 +42,10 @@ class AfterRun:
         """Whether nothing is asked for."""
         return not (self.files or self.destination or self.targets)
 
-    async def notify(self, **members: Any) -> list[str]:  # noqa: ANN401 (those of a notice)
+    async def notify(self, **members: Unpack[Notice]) -> list[str]:
         """Send a notice; give a sentence for each target that it did not reach."""
-        body = notice(at=timestamp(datetime.now(UTC)), **members)
+        members["at"] = timestamp(datetime.now(UTC))
+        body = notice(**members)
         return await notify(self.targets, body, secret=self.secret, timeout_seconds=self.notify_timeout_seconds)
 
 
@@ -89,7 +90,7 @@ async def follow_up(summary: Summary, after: AfterRun) -> AfterRunResult:
     if after.targets:
         result.not_notified = await after.notify(
             exit_status=result.exit_status(summary.exit_status),
-            headline=headline(summary),
+            headline=outcome_words(summary),
             batch=summary.batch,
             manifest=summary.manifest,
             ledger=summary.ledger,

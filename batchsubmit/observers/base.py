@@ -31,11 +31,11 @@ class Observer(Protocol):
 
     def rate_cut(self, per_second: float) -> None:
         """The service throttled and the rate is now this."""
-        ...
+        del per_second
 
     def ledger_took(self, seconds: float) -> None:
         """An event took this long to become durable."""
-        ...
+        del seconds
 
 
 def bind_run(run: str) -> None:
@@ -48,7 +48,7 @@ def bind_worker(worker: str) -> None:
     structlog.contextvars.bind_contextvars(worker=worker)
 
 
-class LogObserver:
+class LogObserver(Observer):
     """One log line an event; those that a person should look at are warnings or errors."""
 
     def __init__(self) -> None:
@@ -80,11 +80,8 @@ class LogObserver:
         """Log that the service throttles."""
         self._log.warning("rate.cut", calls_per_second=round(per_second, 3))
 
-    def ledger_took(self, seconds: float) -> None:
-        """Log nothing: the metrics have it."""
 
-
-class RunCounts:
+class RunCounts(Observer):
     """Counts of one run, for the display, the failure limit and the summary.
 
     `on_decided` is called after each job that was decided or finished.
@@ -135,9 +132,6 @@ class RunCounts:
         """Count that the service throttled and the rate was cut."""
         del per_second
         self.throttled += 1
-
-    def ledger_took(self, seconds: float) -> None:
-        """Count nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -144,13 +144,11 @@ class LiveRun:
         self.limits.update((membership, int(limit)) for membership, limit in learned.items())
 
     def _count(self, event: JobEvent) -> None:
-        before = self.ledger_state.get(event.job)
-        self.ledger_state.apply(event)
         self._lanes.setdefault(event.membership)
-        if before is not None:
+        if before := self.ledger_state.get(event.job):
             self._counts[before.membership, _count_of(before)] -= 1
-        after = self.ledger_state.get(event.job)
-        if after is not None:
+        self.ledger_state.apply(event)
+        if after := self.ledger_state.get(event.job):
             self._counts[after.membership, _count_of(after)] += 1
         if isinstance(event, Submitted | JobRejected):
             self._decided += 1
@@ -168,22 +166,18 @@ class LiveRun:
         """The limits of accounts that are known, by their names."""
         return {name: limit for name, limit in self.limits.items() if name.split(" ")[0] == ACCOUNT}
 
-    def last_failures(self, count: int) -> list[Failure]:
-        """The last so many failures, as far as they are kept."""
-        return list(self.failures)[max(0, len(self.failures) - count) :]
-
     def lanes(self) -> Iterator[LaneCounts]:
         """Every membership, in the order of its first event."""
         for membership in self._lanes:
-            running = self._counts[membership, "running"]
-            ended = self._counts[membership, "well"] + self._counts[membership, "badly"]
+            words = ("running", "well", "badly", "failed", "unknown", "calling")
+            running, well, badly, failed, unknown, calling = (self._counts[membership, word] for word in words)
             yield LaneCounts(
                 membership=membership,
-                submitted=running + ended,
+                submitted=running + well + badly,
                 running=running,
-                failed=self._counts[membership, "failed"] + self._counts[membership, "badly"],
-                unknown=self._counts[membership, "unknown"],
-                calling=self._counts[membership, "calling"],
+                failed=failed + badly,
+                unknown=unknown,
+                calling=calling,
                 limit=self.limits.get(membership),
             )
 
@@ -232,10 +226,11 @@ def watch(
     else:
         shown = 0
         for state in _until_over(follower, has_died, interval_seconds):
-            for failure in state.last_failures(state.failure_count - shown):
-                _say(console, f"failed: {words(failure)}")
+            is_new = min(state.failure_count - shown, len(state.failures))
+            for failure in list(state.failures)[len(state.failures) - is_new :]:
+                _print(console, f"failed: {words(failure)}")
             shown = state.failure_count
-            _say(console, sentence(state, datetime.now(UTC)))
+            _print(console, sentence(state, datetime.now(UTC)))
     return follower.state
 
 
@@ -249,26 +244,28 @@ def _until_over(follower: Follower[LiveRun], has_died: Callable[[LiveRun], bool]
         time.sleep(seconds)
 
 
-def _say(console: Console, text: str) -> None:
+def _print(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def sentence(live: LiveRun, now: datetime) -> str:
     """The whole state in one line."""
     lanes = list(live.lanes())
-    parts = [f"{sum(lane.submitted for lane in lanes):,} submitted", f"{live.left:,} left"]
-    for count, word in (
-        (sum(lane.failed for lane in lanes), "failed"),
-        (sum(lane.unknown for lane in lanes), "unknown"),
-        (sum(lane.calling for lane in lanes), "in a call"),
-        (sum(lane.running for lane in lanes), "running"),
-    ):
-        if count:
-            parts.append(f"{count:,} {word}")
-    parts.append(_pace(live.per_second(now)))
-    if words := live.progress.words(now, left=live.left):
-        parts.append(words)
-    return ", ".join(parts)
+    counts = {
+        "failed": sum(lane.failed for lane in lanes),
+        "unknown": sum(lane.unknown for lane in lanes),
+        "in a call": sum(lane.calling for lane in lanes),
+        "running": sum(lane.running for lane in lanes),
+    }
+    per_second = live.per_second(now)
+    parts = [
+        f"{sum(lane.submitted for lane in lanes):,} submitted",
+        f"{live.left:,} left",
+        *(f"{count:,} {word}" for word, count in counts.items() if count),
+        f"{per_second:.1f}/s" if per_second >= 1 else f"{per_second * 60:.1f}/min",
+        live.progress.words(now, left=live.left),
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def picture(live: LiveRun, now: datetime) -> RenderableType:
@@ -281,20 +278,14 @@ def picture(live: LiveRun, now: datetime) -> RenderableType:
         table.add_column(heading, justify="right")
     lanes = sorted(live.lanes(), key=lambda lane: (-lane.running, lane.membership))
     for lane in lanes[:_LANES_SHOWN]:
-        table.add_row(
-            Text(printable(lane.membership)),
-            slots(lane),
-            f"{lane.submitted:,}",
-            f"{lane.failed:,}",
-            f"{lane.unknown:,}",
-        )
+        numbers = (f"{count:,}" for count in (lane.submitted, lane.failed, lane.unknown))
+        table.add_row(Text(printable(lane.membership)), slots(lane), *numbers)
     parts: list[RenderableType] = [Text(sentence(live, now) + began), table]
     if len(lanes) > _LANES_SHOWN:
         parts.append(Text(f"... and {counted(len(lanes) - _LANES_SHOWN, 'more membership')}"))
+    running = sum(lane.running for lane in lanes)
     for name, limit in live.account_limits().items():
-        parts.append(
-            Text(f"{printable(name)}: {counted(limit, 'slot')}, {sum(lane.running for lane in lanes):,} running")
-        )
+        parts.append(Text(f"{printable(name)}: {counted(limit, 'slot')}, {running:,} running"))
     parts += [Text(f"failed: {words(failure)}", style="red") for failure in live.failures]
     return Group(*parts)
 
@@ -309,7 +300,3 @@ def slots(lane: LaneCounts) -> str:
 def words(failure: Failure) -> str:
     """One failure in one line."""
     return printable(f"{failure.at[11:19]} {failure.name} in membership {failure.membership}: {failure.why}")
-
-
-def _pace(per_second: float) -> str:
-    return f"{per_second:.1f}/s" if per_second >= 1 else f"{per_second * 60:.1f}/min"

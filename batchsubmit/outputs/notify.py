@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, NoCredentialsError
@@ -73,39 +73,37 @@ def _is_here(host: str) -> bool:
         return False
 
 
-def notice(  # noqa: PLR0913 (the members of one flat object)
-    *,
-    at: str,
-    exit_status: int,
-    headline: str,
-    batch: str,
-    manifest: str,
-    ledger: str = "",
-    run: str = "",
-    reason: str = "",
-    counts: dict[str, int] | None = None,
-    expected_finish: Mapping[str, float | str] | None = None,
-    report: str = "",
-    uploaded: Sequence[str] = (),
-    problems: Sequence[str] = (),
-) -> dict[str, Any]:
-    """The body, the same members each time; `run` is empty where no run began (an overlapping start, say)."""
-    return {
-        "format": FORMAT_VERSION,
-        "at": at,
-        "run": run,
-        "batch": batch,
-        "exit_status": exit_status,
-        "headline": headline,
-        "reason": reason,
-        "counts": counts or {},
-        "expected_finish": expected_finish,
-        "manifest": manifest,
-        "ledger": ledger,
-        "report": report,
-        "uploaded": list(uploaded),
-        "problems": list(problems),
-    }
+class Notice(TypedDict, total=False):
+    """What a notice says; members that are not given are empty. `run` is empty where no run began."""
+
+    at: str
+    run: str
+    batch: str
+    exit_status: int
+    headline: str
+    reason: str
+    counts: dict[str, int]
+    expected_finish: Mapping[str, float | str] | None
+    manifest: str
+    ledger: str
+    report: str
+    uploaded: Sequence[str]
+    problems: Sequence[str]
+
+
+_EMPTY: dict[str, Any] = {
+    "format": FORMAT_VERSION,
+    **dict.fromkeys(Notice.__annotations__, ""),
+    "counts": {},
+    "expected_finish": None,
+    "uploaded": [],
+    "problems": [],
+}
+
+
+def notice(**given: Unpack[Notice]) -> dict[str, Any]:
+    """The body, the same members each time."""
+    return _EMPTY | given
 
 
 def subject(body: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ apostrophe off gives every text back as it was.
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
@@ -37,58 +37,43 @@ class ColumnKind(StrEnum):
     TEXTS = "texts"
 
 
-COLUMNS: dict[str, ColumnKind] = {
-    "job": ColumnKind.TEXT,
-    "batch": ColumnKind.TEXT,
-    "membership": ColumnKind.TEXT,
-    "name": ColumnKind.TEXT,
-    "trained_model": ColumnKind.TEXT,
-    "arn": ColumnKind.TEXT,
-    "state": ColumnKind.TEXT,
-    "status": ColumnKind.TEXT,
-    "attempts": ColumnKind.COUNT,
-    "via": ColumnKind.TEXT,
-    "first_intent_at": ColumnKind.TIME,
-    "accepted_at": ColumnKind.TIME,
-    "finished_at": ColumnKind.TIME,
-    "seconds_running": ColumnKind.SECONDS,
-    **{f"seconds_waited_{cause}": ColumnKind.SECONDS for cause in Cause},
-    "code": ColumnKind.TEXT,
-    "message": ColumnKind.TEXT,
-    "logs": ColumnKind.TEXT,
-    "duplicates": ColumnKind.TEXTS,
+_ColumnValue = Callable[[History, str], Value]
+"""A column's value for a job and its batch id."""
+
+
+def _waited(cause: Cause) -> _ColumnValue:
+    return lambda job, _: round(job.waited[cause], 3)
+
+
+_TABLE: dict[str, tuple[ColumnKind, _ColumnValue]] = {
+    "job": (ColumnKind.TEXT, lambda job, _: job.state.job),
+    "batch": (ColumnKind.TEXT, lambda _, batch: batch),
+    "membership": (ColumnKind.TEXT, lambda job, _: job.state.membership),
+    "name": (ColumnKind.TEXT, lambda job, _: job.state.name),
+    "trained_model": (ColumnKind.TEXT, lambda job, _: job.state.trained_model),
+    "arn": (ColumnKind.TEXT, lambda job, _: job.state.arn),
+    "state": (ColumnKind.TEXT, lambda job, _: str(job.state.phase)),
+    "status": (ColumnKind.TEXT, lambda job, _: job.state.status),
+    "attempts": (ColumnKind.COUNT, lambda job, _: job.state.attempt),
+    "via": (ColumnKind.TEXT, lambda job, _: job.via),
+    "first_intent_at": (ColumnKind.TIME, lambda job, _: job.first_intent_at),
+    "accepted_at": (ColumnKind.TIME, lambda job, _: job.accepted_at),
+    "finished_at": (ColumnKind.TIME, lambda job, _: job.finished_at),
+    "seconds_running": (ColumnKind.SECONDS, lambda job, _: None if job.seconds is None else round(job.seconds, 3)),
+    **{f"seconds_waited_{cause}": (ColumnKind.SECONDS, _waited(cause)) for cause in Cause},
+    "code": (ColumnKind.TEXT, lambda job, _: reason_of(job)[0]),
+    "message": (ColumnKind.TEXT, lambda job, _: reason_of(job)[1]),
+    "logs": (ColumnKind.TEXT, lambda job, _: job.state.logs),
+    "duplicates": (ColumnKind.TEXTS, lambda job, _: job.state.duplicates),
 }
+COLUMNS = {name: kind for name, (kind, _) in _TABLE.items()}
 
 
 def export_rows(timeline: Timeline) -> Iterator[tuple[Value, ...]]:
     """Give each job's values, in the order of `COLUMNS`."""
     for history in timeline.histories():
-        yield _row(history, timeline.batch_of(history))
-
-
-def _row(history: History, batch: str) -> tuple[Value, ...]:
-    state = history.state
-    seconds = history.seconds
-    return (
-        state.job,
-        batch,
-        state.membership,
-        state.name,
-        state.trained_model,
-        state.arn,
-        str(state.phase),
-        state.status,
-        state.attempt,
-        history.via,
-        history.first_intent_at,
-        history.accepted_at,
-        history.finished_at,
-        None if seconds is None else round(seconds, 3),
-        *(round(history.waited[cause], 3) for cause in Cause),
-        *reason_of(history),
-        state.logs,
-        state.duplicates,
-    )
+        batch = timeline.batch_of(history)
+        yield tuple(value(history, batch) for _, value in _TABLE.values())
 
 
 Rows = Iterable[tuple[Value, ...]]
@@ -141,7 +126,8 @@ def write_parquet(file: BinaryIO, rows: Rows) -> int:
     schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
     count = 0
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        for part in _parts(rows):
+        rest = iter(rows)
+        while part := list(islice(rest, ROWS_AT_ONCE)):
             count += len(part)
             columns = zip(*part, strict=True)
             arrays = [
@@ -152,11 +138,7 @@ def write_parquet(file: BinaryIO, rows: Rows) -> int:
     return count
 
 
-FORMATS: dict[str, Callable[[BinaryIO, Rows], int]] = {
-    "csv": write_csv,
-    "jsonl": write_jsonl,
-    "parquet": write_parquet,
-}
+FORMATS = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet}
 
 
 def guarded(text: str) -> str:
@@ -179,9 +161,3 @@ _CELLS: dict[ColumnKind, Callable[[Any], object]] = {
     ColumnKind.SECONDS: lambda value: "" if value is None else value,
     ColumnKind.TEXTS: lambda values: guarded(" ".join(values)),
 }
-
-
-def _parts(rows: Rows) -> Iterator[Sequence[tuple[Value, ...]]]:
-    rest = iter(rows)
-    while part := list(islice(rest, ROWS_AT_ONCE)):
-        yield part

@@ -66,7 +66,7 @@ class Summary:
     bad_ends: dict[str, int] = field(default_factory=dict)
     """The jobs that finished badly, by the code that AWS gave (their status where it gave none)."""
     refused_by: dict[str, float | None] = field(default_factory=dict)
-    """The quotas that refused calls, by the service's name (empty where it told none), and their values."""
+    """The quotas that refused calls, by the service's name (empty where it gave none), and their values."""
 
     @property
     def exit_status(self) -> int:
@@ -95,13 +95,13 @@ class Summary:
 def closing_words(summary: Summary) -> Iterator[str]:
     """Say what happened, where it stands and what to do next."""
     took = "" if _is_nothing(summary) else f" in {summary.seconds:.1f} s"
-    yield f"{headline(summary)}{took}"
+    yield f"{outcome_words(summary)}{took}"
     yield from _details(summary)
     yield f"  ledger: {summary.ledger}"
     yield from _next_steps(summary)
 
 
-def headline(summary: Summary) -> str:
+def outcome_words(summary: Summary) -> str:
     """The outcome of a run in a few words."""
     jobs = counted(summary.rows, "job")
     if summary.stop_reason:
@@ -111,7 +111,9 @@ def headline(summary: Summary) -> str:
         if not summary.rows:
             return f"Nothing to do: {summary.manifest} has no rows"
         if before == summary.rows:
-            return f"Nothing to do: {_all(before)} submitted before"
+            return (
+                f"Nothing to do: {agreeing(before, 'the only job was', f'all {before:,} jobs were')} submitted before"
+            )
         return f"Nothing to do: {before:,} of {jobs} {agreeing(before, 'was', 'were')} submitted before"
     return f"{summary.submitted:,} of {jobs} submitted"
 
@@ -120,11 +122,8 @@ def _is_nothing(summary: Summary) -> bool:
     return not (summary.stop_reason or summary.submitted or summary.failed or summary.left or summary.unknown)
 
 
-def _all(number: int) -> str:
-    return "the only job was" if number == 1 else f"all {number:,} jobs were"
-
-
 def _details(summary: Summary) -> Iterator[str]:
+    calls, times = agreeing(summary.refused_by_quota, "call", "calls"), agreeing(summary.throttled, "time", "times")
     counts = (
         (summary.submitted_before, "submitted by earlier runs"),
         (summary.failed, "failed"),
@@ -136,24 +135,18 @@ def _details(summary: Summary) -> Iterator[str]:
         (summary.finished_well, "finished well"),
         (summary.finished_badly, f"finished badly: {codes_words(summary.bad_ends)}".rstrip(": ")),
         (summary.not_seen_to_end, "accepted, and not seen to end"),
-        (summary.refused_by_quota, _refused(summary)),
-        (
-            summary.throttled,
-            f"{agreeing(summary.throttled, 'time', 'times')} the service throttled and the rate was cut",
-        ),
+        (summary.refused_by_quota, f"{calls} refused by {_quotas(summary)}, repeated later"),
+        (summary.throttled, f"{times} the service throttled and the rate was cut"),
     )
     for count, words in counts:
         if count:
             yield f"  {count:>9,} {words}"
 
 
-def _quotas(summary: Summary) -> list[str]:
-    return [printable(quota_words(name, limit)) for name, limit in summary.refused_by.items()]
-
-
-def _refused(summary: Summary) -> str:
-    calls = agreeing(summary.refused_by_quota, "call", "calls")
-    return f"{calls} refused by {' and '.join(_quotas(summary)) or 'the quota'}, repeated later"
+def _quotas(summary: Summary) -> str:
+    """The quotas that refused calls."""
+    names = (printable(quota_words(name, limit)) for name, limit in summary.refused_by.items())
+    return " and ".join(names) or "the quota"
 
 
 def others_words(held: Mapping[str, str]) -> Iterator[str]:
@@ -181,8 +174,7 @@ def _next_steps(summary: Summary) -> Iterator[str]:
     if len(summary.unknown_jobs) > _MOST_UNKNOWN:
         yield f"  ... and {len(summary.unknown_jobs) - _MOST_UNKNOWN:,} more; see batchsubmit status {summary.ledger}"
     if summary.refused_by_quota and summary.left and summary.stop_reason in _BOUND_BY_QUOTA:
-        quotas = " and ".join(_quotas(summary)) or "the quota"
-        yield f"  quota: jobs wait because all slots of {quotas} are taken; to ask for more: {QUOTA_REQUEST}"
+        yield f"  quota: jobs wait because all slots of {_quotas(summary)} are taken; to ask for more: {QUOTA_REQUEST}"
     step = _next_step(summary)
     if step:
         yield f"  next: {step}"

@@ -136,7 +136,7 @@ def test_the_last_failures_are_kept_with_their_reasons() -> None:
     story.finish(11, "a", "CREATE_FAILED")
     assert story.live.failure_count == 10
     assert len(story.live.failures) == 5
-    assert [failure.why for failure in story.live.last_failures(2)] == ["ValidationException: no", "CREATE_FAILED: why"]
+    assert [failure.why for failure in story.live.failures][-2:] == ["ValidationException: no", "CREATE_FAILED: why"]
 
 
 def test_the_sentence_says_what_there_is() -> None:
