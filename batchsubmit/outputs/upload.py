@@ -96,27 +96,19 @@ async def upload(
     return Uploaded(urls=tuple(urls), problems=tuple(problems))
 
 
+@dataclass(frozen=True, slots=True)
 class _Uploader:
-    """Puts files under one destination, on behalf of one state of a ledger."""
+    """Puts files under one destination; `ledger` is the copy of the ledger that they were made from."""
 
-    def __init__(
-        self,
-        client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
-        destination: Destination,
-        ledger: BinaryIO,
-        origin: Origin,
-        *,
-        overwrite: bool,
-    ) -> None:
-        self._client = client
-        self._destination = destination
-        self._ledger = ledger
-        self._origin = origin
-        self._overwrite = overwrite
+    client: Any
+    destination: Destination
+    ledger: BinaryIO
+    origin: Origin
+    overwrite: bool
 
     async def send(self, path: Path, content: BinaryIO | None) -> str:
         """Copy one file (its content, where it is open already); give its URL. Raises UploadError."""
-        url = self._destination.url(path.name)
+        url = self.destination.url(path.name)
         try:
             if content is not None:
                 await self._put(path, content)
@@ -139,26 +131,26 @@ class _Uploader:
             if not etag:
                 condition = {"IfNoneMatch": "*"}
                 continue
-            if origin == self._origin and not self._overwrite:
+            if origin == self.origin and not self.overwrite:
                 return
-            if not (self._overwrite or await asyncio.to_thread(self._grew_from, origin)):
+            if not (self.overwrite or await asyncio.to_thread(self._grew_from, origin)):
                 raise UploadError(
-                    f"{self._destination.url(path.name)} holds something that this ledger did not grow from, and was "
+                    f"{self.destination.url(path.name)} holds something that this ledger did not grow from, and was "
                     "not overwritten; give another --upload, or --upload-overwrite to replace it"
                 )
             condition = {"IfMatch": etag}
-        raise UploadError(f"{self._destination.url(path.name)} is being written by another; run the same command again")
+        raise UploadError(f"{self.destination.url(path.name)} is being written by another; run the same command again")
 
     async def _write(self, path: Path, content: BinaryIO, condition: Mapping[str, str]) -> bool:
         """Put the object under a condition; False where that does not hold."""
         content.seek(0)
         try:
-            await self._client.put_object(
-                Bucket=self._destination.bucket,
-                Key=self._destination.prefix + path.name,
+            await self.client.put_object(
+                Bucket=self.destination.bucket,
+                Key=self.destination.prefix + path.name,
                 Body=content,
                 ContentType=_TYPES.get(path.suffix, "application/octet-stream"),
-                Metadata=self._origin.metadata(),
+                Metadata=self.origin.metadata(),
                 **condition,
             )
         except Exception as exc:
@@ -170,8 +162,8 @@ class _Uploader:
     async def _find(self, path: Path) -> tuple[str, Origin | None]:
         """ETag and origin of the object; an empty ETag where there is none (any more)."""
         try:
-            head = await self._client.head_object(
-                Bucket=self._destination.bucket, Key=self._destination.prefix + path.name
+            head = await self.client.head_object(
+                Bucket=self.destination.bucket, Key=self.destination.prefix + path.name
             )
         except Exception as exc:
             if _code(exc) in {"404", "NoSuchKey"}:
@@ -180,7 +172,7 @@ class _Uploader:
         return head["ETag"], Origin.of(head.get("Metadata", {}))
 
     def _grew_from(self, origin: Origin | None) -> bool:
-        return origin is not None and _digest(self._ledger, origin.length) == origin.sha256
+        return origin is not None and _digest(self.ledger, origin.length) == origin.sha256
 
 
 def _snapshot(path: Path, copy: BinaryIO) -> Origin:

@@ -35,17 +35,21 @@ from batchsubmit.report.waits import ANSWER, TURN, Cause, JobWaits, LaneLog, awa
 _POINTS = 160
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class History:
-    """One job. Times are Unix seconds; `finished_at` is the service's, or else when a run saw the end."""
+    """One job. Times are Unix seconds; `finished_at` is the service's, or else when a run saw the end.
+
+    `run` is the number of the run that first wrote of it; `waited` is filled in when the whole ledger is read.
+    """
 
     state: JobState
     run: int
-    via: str
-    first_intent_at: float | None
-    accepted_at: float | None
-    finished_at: float | None
-    waited: dict[Cause, float]
+    via: str = ""
+    first_intent_at: float | None = None
+    accepted_at: float | None = None
+    finished_at: float | None = None
+    waited: dict[Cause, float] = field(default_factory=dict)
+    waits: JobWaits = field(default_factory=JobWaits)
 
     @property
     def is_unknown(self) -> bool:
@@ -84,19 +88,6 @@ class LearnedQuota:
     limit: int
 
 
-@dataclass(slots=True)
-class _Record:
-    """A job while the ledger is read: its state, and what the state does not hold."""
-
-    run: int
-    state: JobState | None = None
-    via: str = ""
-    first_intent_at: float | None = None
-    accepted_at: float | None = None
-    finished_at: float | None = None
-    waits: JobWaits = field(default_factory=JobWaits)
-
-
 class Timeline:
     """A whole ledger: its jobs in the order of their first event, its runs, the quotas they learned."""
 
@@ -105,7 +96,7 @@ class Timeline:
         self.quotas: list[LearnedQuota] = []
         self.last_at: float | None = None
         self.progress = Progress()
-        self._records: dict[str, _Record] = {}
+        self._histories: dict[str, History] = {}
         self._now = 0.0
         self._idle_seconds = 0.0
         self._lanes = LaneLog()
@@ -121,7 +112,7 @@ class Timeline:
         return timeline
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._histories)
 
     def apply(self, event: Entry) -> None:
         """Take in one event. Kinds that this version does not know are ignored, except for a learned quota."""
@@ -145,17 +136,9 @@ class Timeline:
     def histories(self) -> Iterator[History]:
         """Give every job, in the order of first events; may be called again."""
         fastest = 0.0 if math.isinf(self._fastest_call) else self._fastest_call
-        for record in self._records.values():
-            if record.state is not None:
-                yield History(
-                    state=record.state,
-                    run=record.run,
-                    via=record.via,
-                    first_intent_at=record.first_intent_at,
-                    accepted_at=record.accepted_at,
-                    finished_at=record.finished_at,
-                    waited=record.waits.by_cause(self._lanes, record.state.membership, fastest, self._now),
-                )
+        for history in self._histories.values():
+            history.waited = history.waits.by_cause(self._lanes, history.state.membership, fastest, self._now)
+            yield history
 
     def batch_of(self, history: History) -> str:
         """The batch id of the run that first wrote of a job."""
@@ -194,26 +177,29 @@ class Timeline:
             self._learn(at, membership, int(limit))
 
     def _apply_to_job(self, event: JobEvent, at: float) -> None:
-        record = self._records.setdefault(event.job, _Record(run=len(self.runs) - 1))
-        record.state = fold(record.state, event)
-        self._end_wait(record, event, at)
-        record.waits.awaited, record.waits.since = self._note(record, event, at), self._now
+        history = self._histories.get(event.job)
+        if history is None:
+            history = self._histories[event.job] = History(state=fold(None, event), run=len(self.runs) - 1)
+        else:
+            history.state = fold(history.state, event)
+        self._end_wait(history, event, at)
+        history.waits.awaited, history.waits.since = self._note(history, event, at), self._now
 
-    def _end_wait(self, record: _Record, event: JobEvent, at: float) -> None:
+    def _end_wait(self, history: History, event: JobEvent, at: float) -> None:
         """Count the wait that this event ends; that for the first intent began with the first run of the manifest."""
-        if isinstance(event, Intent) and record.first_intent_at is None:
-            record.first_intent_at = at
+        if isinstance(event, Intent) and history.first_intent_at is None:
+            history.first_intent_at = at
             started = self.runs[-1].started if self.runs else None
             began = self._origins.get((started.manifest_sha256, started.batch)) if started else None
             if began is not None:
-                record.waits.turns.append((began, self._now))
+                history.waits.turns.append((began, self._now))
             return
         is_lookup = isinstance(event, Unknown | Absent) or (isinstance(event, Submitted) and event.via != "start")
-        call_seconds = record.waits.end(self._now, has_answer=not is_lookup)
+        call_seconds = history.waits.end(self._now, has_answer=not is_lookup)
         if call_seconds is not None:
             self._fastest_call = min(call_seconds, self._fastest_call)
 
-    def _note(self, record: _Record, event: JobEvent, at: float) -> str:
+    def _note(self, history: History, event: JobEvent, at: float) -> str:
         """Keep what the event says of times and slots; give what the job waits for from now on."""
         match event:
             case Intent():
@@ -228,10 +214,10 @@ class Timeline:
             case Absent():
                 return TURN
             case Submitted():
-                record.via, record.accepted_at = event.via, at
+                history.via, history.accepted_at = event.via, at
                 self._lanes.accepted(event.membership, self._now)
-            case Finished() if record.finished_at is None:
-                record.finished_at = _seconds(event.ended) if event.ended else at
+            case Finished() if history.finished_at is None:
+                history.finished_at = _seconds(event.ended) if event.ended else at
                 self._lanes.finished(event.membership)
         return ""
 
