@@ -28,7 +28,7 @@ _FAILURES_KEPT = 5
 _LANES_SHOWN = 20
 
 ACCOUNT = "account"
-"""What the limit of an account stands under beside those of memberships; an account's name may follow."""
+"""The key of an account's limit beside those of memberships; an account's number may follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,7 @@ class Feed(Protocol):
         ...
 
 
-class Fold(Protocol):
-    """What takes in events one by one."""
-
-    def apply(self, event: Event, /) -> None:
-        """Take in one event."""
-        ...
-
-
-_Folded = TypeVar("_Folded", bound=Fold)
+_Folded = TypeVar("_Folded", "LiveRun", Progress)
 
 
 class Follower(Generic[_Folded]):

@@ -41,7 +41,7 @@ _CAUSE_WORDS = {
     Cause.RETRY: "conflicts and lost connections",
     Cause.LOOKUP: "a lookup (no answer)",
 }
-# What is well stands left in the bar, what needs action right; the number is the colour's.
+# What is well comes first in the bar, what needs action last; the place is the number of the colour.
 _BAR_ORDER = (Fate.WELL, Fate.ACCEPTED, Fate.WAITING, Fate.BAD, Fate.FAILED, Fate.UNKNOWN)
 _FATE_WORDS = {Fate.WAITING: "left to submit", Fate.ACCEPTED: "accepted, no end seen yet"}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -252,16 +252,8 @@ def durations_chart(spreads: Sequence[Spread]) -> Chart | None:
         )
         for each in spreads
     )
-    header = (
-        "trained model",
-        "jobs",
-        "shortest",
-        "a quarter below",
-        "median",
-        "three quarters below",
-        "95 % below",
-        "longest",
-    )
+    spans = ("shortest", "a quarter below", "median", "three quarters below", "95 % below", "longest")
+    header = ("trained model", "jobs", *spans)
     return Chart(drawing=drawing, words=words, header=header, rows=rows)
 
 
@@ -398,7 +390,7 @@ def time_step(span_seconds: float, most: int) -> int:
 
 
 def time_ticks(begin: float, end: float, most: int) -> list[tuple[float, str]]:
-    """Round moments of a span with their labels; the date stands where it is needed."""
+    """Round moments of a span with their labels; with the date where it is needed."""
     step = time_step(max(end - begin, 1), most)
     first = math.ceil(begin / step) * step
     form = (

@@ -201,7 +201,7 @@ class Figures:
     duplicates: int = 0
 
     def add(self, history: History) -> tuple[Fate, int | None]:
-        """Take in one job; give its fate, and the number of its reason where it failed."""
+        """Take in one job; give where it stands, and the number of its reason where it failed."""
         state, fate = history.state, Fate.of(history)
         self.fates[fate] += 1
         self.by_membership.setdefault(state.membership, Counter())[fate] += 1

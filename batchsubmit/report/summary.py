@@ -187,7 +187,7 @@ def _next_step(summary: Summary) -> str:
         return f"run the same command again to go on{looked_up}"
     if summary.unknown_jobs:
         return (
-            "the service does not tell of the unknown jobs. Let the role call "
+            "the lookup of the unknown jobs failed. Let the role call "
             "cleanrooms-ml:ListTrainedModelInferenceJobs and GetTrainedModelInferenceJob and run the same command "
             "again; or look for the names in the console, and send those that do not run there with --resubmit-unknown"
         )
