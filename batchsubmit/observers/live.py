@@ -67,7 +67,15 @@ class Feed(Protocol):
         ...
 
 
-_Folded = TypeVar("_Folded", "LiveRun", Progress)
+class Fold(Protocol):
+    """What takes in events one by one."""
+
+    def apply(self, event: Event, /) -> None:
+        """Take in one event."""
+        ...
+
+
+_Folded = TypeVar("_Folded", bound=Fold)
 
 
 class Follower(Generic[_Folded]):

@@ -77,36 +77,29 @@ def fates_chart(figures: Figures, outlook: Outlook) -> Chart | None:
     """All jobs in one bar."""
     counts = {**figures.fates, Fate.WAITING: outlook.left}
     total = sum(counts.values())
-    parts = [
-        (colour, float(counts[fate]), f"{counts[fate]:,} {_FATE_WORDS.get(fate, fate)}")
-        for colour, fate in enumerate(_BAR_ORDER)
-        if counts.get(fate)
-    ]
-    if not parts:
+    shown = [fate for fate in _BAR_ORDER if counts.get(fate)]
+    if not shown:
         return None
+    labels = {fate: _FATE_WORDS.get(fate, str(fate)) for fate in shown}
+    words = {fate: f"{counts[fate]:,} {label}" for fate, label in labels.items()}
     legend = tuple(
-        Key(
-            colour=colour,
-            label=_FATE_WORDS.get(_BAR_ORDER[colour], str(_BAR_ORDER[colour])),
-            value=f"{int(value):,} · {share(value, total)}",
-        )
-        for colour, value, _ in parts
+        Key(colour=_BAR_ORDER.index(fate), label=label, value=f"{counts[fate]:,} · {share(counts[fate], total)}")
+        for fate, label in labels.items()
     )
     # What is rare is drawn wide enough to be seen; the numbers beside it are exact.
-    drawn = [(colour, max(value, total * _LEAST_SHARE), words) for colour, value, words in parts]
-    widths = {colour: (width, words) for colour, width, words in drawn}
-    in_order = [widths.get(colour, (0, "")) for colour in range(max(widths) + 1)]
+    widths = {fate: max(float(counts[fate]), total * _LEAST_SHARE) for fate in shown}
+    until_last = _BAR_ORDER[: _BAR_ORDER.index(shown[-1]) + 1]
     drawing = _draw(
         "HorizontalStackedBar",
-        [[{"value": width, "label": words}] for width, words in in_order],
+        [[{"value": widths.get(fate, 0), "label": words.get(fate, "")}] for fate in until_last],
         height=36,
         is_flush=True,
-        range=(0, sum(width for width, _ in in_order)),
+        range=(0, sum(widths.values())),
         show_y_labels=False,
         show_x_labels=False,
         margin=0,
     )
-    return Chart(drawing=drawing, words=", ".join(words for _, _, words in parts), legend=legend)
+    return Chart(drawing=drawing, words=", ".join(words.values()), legend=legend)
 
 
 def running_chart(figures: Figures, slot_use: SlotUse | None, begin: float, end: float) -> Chart | None:
