@@ -18,6 +18,7 @@ from statistics import NormalDist, fmean
 from typing import NamedTuple
 
 from batchsubmit.core.jobs import Entry, Finished, Intent, JobRejected, RunEnded, RunStarted, Submitted
+from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 
 _FUTURES = 200
 _COVERAGE = (0.1, 0.5, 0.9)
@@ -72,8 +73,8 @@ class Word:
 class Quotas:
     """Slots of each membership and, around those, of each account: AWS's defaults."""
 
-    per_membership: int = 5
-    per_account: int = 10
+    per_membership: int = DEFAULT_PER_MEMBERSHIP
+    per_account: int = DEFAULT_PER_ACCOUNT
 
     @property
     def of_lane(self) -> int:

@@ -4,7 +4,8 @@ structlog prints to standard output unless it is set up, which a library must no
 """
 
 import logging
-from typing import Any
+import sys
+from typing import Any, TextIO
 
 import structlog
 
@@ -25,3 +26,43 @@ def get_logger() -> Any:  # noqa: ANN401 (structlog's own type, too, is made at 
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+class _StandardError:
+    """Looks up `sys.stderr` at each line, because the progress display replaces it while it is shown."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def configure_logging(log_format: str, level: str) -> None:
+    """Set structlog up for this process: to standard error, as JSON where that is not a terminal."""
+    on_terminal = sys.stderr.isatty()
+    as_json = log_format == "json" or (log_format == "auto" and not on_terminal)
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=on_terminal)
+    )
+    stream: TextIO = _StandardError()  # type: ignore[assignment] # write and flush are all that is called
+    chain: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*chain, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+    )
+    _adopt_library_lines(chain, renderer, stream)
+
+
+def _adopt_library_lines(chain: list[Any], renderer: Any, stream: TextIO) -> None:  # noqa: ANN401 (structlog's)
+    """Write the lines of asyncio, aiohttp and botocore like our own: a log collector reads JSON only."""
+    handler = logging.StreamHandler(stream)
+    processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=chain, processors=processors))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

@@ -1,10 +1,13 @@
-"""Text for a person: made safe to show, numbers with their noun, the word that was probably meant. Pure."""
+"""Words for people: text from outside made safe to show, numbers, durations, the word that was probably meant. Pure."""
 
 import difflib
+import math
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from functools import lru_cache
 
 _COMPARED_CHARACTERS = 80
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
 def printable(text: str) -> str:
@@ -32,3 +35,34 @@ def _nearest(word: str, known: tuple[str, ...]) -> str | None:
     folded = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(word.strip().casefold(), folded, n=1)
     return folded[near[0]] if near else None
+
+
+def duration(seconds: float) -> str:
+    """A duration in its two largest units: 0.4 s, 43 s, 12 min 5 s, 2 h 57 min, 3 d 4 h."""
+    if seconds < 10:
+        return f"{round(seconds, 1):g} s"
+    whole = round(seconds)
+    for unit, name, below, below_name in (
+        (_DAY, "d", _HOUR, "h"),
+        (_HOUR, "h", _MINUTE, "min"),
+        (_MINUTE, "min", 1, "s"),
+    ):
+        if whole >= unit:
+            rest = whole % unit // below
+            return f"{whole // unit:,} {name}" + (f" {rest} {below_name}" if rest else "")
+    return f"{whole} s"
+
+
+def share(part: float, whole: float) -> str:
+    """A percentage that says neither 0 nor 100 where that is not so."""
+    if not whole:
+        return "-"
+    percent = 100 * part / whole
+    if 0 < percent < 1:
+        return "<1 %"
+    return f"{min(round(percent), 99) if part < whole else math.ceil(percent)} %"
+
+
+def date_and_time(at: float) -> str:
+    """A Unix time in UTC: 2026-11-23 06:12:09."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"

@@ -15,8 +15,8 @@ from nights import BEGIN, MEMBERSHIPS, Night
 
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import Event, JobRejected, RunEnded, Submitted
-from batchsubmit.report.page import Setting, page_parts
-from batchsubmit.report.timeline import TimelineBuilder
+from batchsubmit.report.page import make_page
+from batchsubmit.report.timeline import Timeline
 
 PICTURE = Path(__file__).parents[1] / "configs" / "report.png"
 ROWS = 300
@@ -58,11 +58,12 @@ async def photograph(page: Path) -> bytes:
 
 def main() -> None:
     """Write the picture."""
-    setting = Setting(ledger="nightly.ledger.jsonl", made_at=(DEADLINE + timedelta(seconds=2)).timestamp())
+    made_at = (DEADLINE + timedelta(seconds=2)).timestamp()
+    page = make_page(Timeline.of(night()), ledger="nightly.ledger.jsonl", made_at=made_at)
     with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "night.html"
-        page.write_text("".join(page_parts(TimelineBuilder.of(night()), setting)), encoding="utf-8")
-        PICTURE.write_bytes(asyncio.run(photograph(page)))
+        path = Path(folder) / "night.html"
+        path.write_text("".join(page.parts()), encoding="utf-8")
+        PICTURE.write_bytes(asyncio.run(photograph(path)))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, assert_never
 
 from batchsubmit.core import jobs
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import Action, JobState, Phase, decide
+from batchsubmit.core.states import Action, JobState, Phase, decide, is_good_end
 from batchsubmit.manifest.check import InvalidRow
 
 
@@ -46,7 +46,7 @@ class Finished(_Outcome):
     @property
     def is_good(self) -> bool:
         """Whether the job did what it was to do."""
-        return self.status == "ACTIVE"
+        return is_good_end(self.status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.outputs.templates import placeholders_at
-from batchsubmit.report.timeline import RunSpan, TimelineBuilder
+from batchsubmit.report.timeline import RunSpan, Timeline
 from batchsubmit.schema import RequestChecker
 from batchsubmit.schema.arns import region_in
 
@@ -39,22 +39,22 @@ class FailedRows:
 
 @asynccontextmanager
 async def failed_rows(
-    chronicle: TimelineBuilder, manifest: str, settings: Settings, *, batch: str | None = None
+    timeline: Timeline, manifest: str, settings: Settings, *, batch: str | None = None
 ) -> AsyncIterator[FailedRows]:
     """Find the rows of the failed jobs of one batch: a named one, or the manifest's last.
 
     Raises UsageError where the manifest or its header cannot be read.
     """
-    region = resolve_region(settings.aws) or _region_of(chronicle)
+    region = resolve_region(settings.aws) or _region_of(timeline)
     async with open_manifest(manifest, region=region) as spooled:
-        run = _run_of(chronicle, spooled)
+        run = _run_of(timeline, spooled)
         if batch is None:
             batch = run.started.batch if run else ""
         checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
         moment = placeholders_at(datetime.fromisoformat(run.started.at), settings.submit) if run else {}
         terms = Terms(batch=batch, keep_invalid=True, foreign_arns=settings.checks.foreign_arns, moment=moment)
         reader = open_reader(spooled, defaults=settings.defaults, checker=checker, run=terms.run)
-        failed = _failed_jobs(chronicle, batch)
+        failed = _failed_jobs(timeline, batch)
         lines = await asyncio.to_thread(_lines_of, reader, failed, terms)
         kept = set(lines.values())
         yield FailedRows(
@@ -66,25 +66,25 @@ async def failed_rows(
         )
 
 
-def _run_of(chronicle: TimelineBuilder, spooled: ManifestFile) -> RunSpan | None:
+def _run_of(timeline: Timeline, spooled: ManifestFile) -> RunSpan | None:
     """The last run over this very manifest; else over one of its name; else the last of all."""
-    runs = list(reversed(chronicle.runs))
+    runs = list(reversed(timeline.runs))
     same = [run for run in runs if run.started.manifest_sha256 == spooled.sha256]
     named = [run for run in runs if run.started.manifest == spooled.label]
     return next(iter([*same, *named, *runs]), None)
 
 
-def _region_of(chronicle: TimelineBuilder) -> str | None:
+def _region_of(timeline: Timeline) -> str | None:
     """The region in the first trained model's ARN."""
-    models = (history.state.trained_model for history in chronicle.histories())
+    models = (history.state.trained_model for history in timeline.histories())
     return region_in(next(filter(None, models), "")) or None
 
 
-def _failed_jobs(chronicle: TimelineBuilder, batch: str) -> dict[str, str]:
+def _failed_jobs(timeline: Timeline, batch: str) -> dict[str, str]:
     return {
         history.state.job: history.state.name
-        for history in chronicle.histories()
-        if history.has_failed and chronicle.batch_of(history) == batch
+        for history in timeline.histories()
+        if history.has_failed and timeline.batch_of(history) == batch
     }
 
 

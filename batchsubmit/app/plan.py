@@ -21,6 +21,7 @@ from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import LedgerState
+from batchsubmit.core.states import is_good_end
 from batchsubmit.errors import ManifestError, StoppedError, UsageError
 from batchsubmit.forecast import (
     NOTHING_KNOWN,
@@ -276,7 +277,7 @@ class Planner:
             self._listed |= {
                 (membership, job.trained_model, job.name)
                 for job in listed
-                if job.status in {*RUNNING_STATUSES, "ACTIVE"}
+                if job.status in RUNNING_STATUSES or is_good_end(job.status)
             }
             found[membership] = [
                 (Kind(job.trained_model), max((self._now - job.created_at).total_seconds(), 0.0))

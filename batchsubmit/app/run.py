@@ -15,7 +15,7 @@ from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import Action, JobState, Phase, decide, end_words
+from batchsubmit.core.states import Action, JobState, decide, end_words, has_failed, is_good_end
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import Ledger, Location
 from batchsubmit.ledger.open import process_name
@@ -24,8 +24,7 @@ from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.progress import Standing
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.manifest.source import ManifestSource
-from batchsubmit.observers.base import bind_run
-from batchsubmit.observers.counts import Tally
+from batchsubmit.observers.base import RunCounts, bind_run
 from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.submit.build import BuiltEngine
 from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
@@ -124,7 +123,7 @@ class Run:
 
     def __post_init__(self) -> None:
         """Count the rows as the ledger has them now."""
-        self.tally = Tally(self._judge_failures)
+        self.tally = RunCounts(self._judge_failures)
         self.before = Standing.of(self.inventory.index, self.ledger.state)
         self._record = RunRecord(self.ledger, self.stop)
 
@@ -171,17 +170,17 @@ class Run:
     def judge_canaries(self) -> None:
         """Stop the run unless all canaries have finished well."""
         states = [self.ledger.state.get(key) for key in self.canaries()]
-        bad = [state for state in states if state is not None and _is_bad(state)]
+        bad = [state for state in states if state is not None and has_failed(state)]
         if bad:
             why = end_words(bad[0]) if bad[0].bad_end else f"{bad[0].code}: {bad[0].message}"
             canaries = counted(len(states), "canary", "canaries")
             words = f"{len(bad)} of {canaries} did not finish well; {bad[0].name}: {why}"
             advice = "Fix the rows, or leave --canary out; the rest was not sent"
             self.stop.request(StopReason.CANARY, f"{words}. {advice}")
-        elif not all(state is not None and state.status == "ACTIVE" for state in states):
+        elif not all(state is not None and is_good_end(state.status) for state in states):
             self.stop.request(StopReason.CANARY, "the canaries are not known to have finished; the rest was not sent")
 
-    def _judge_failures(self, tally: Tally) -> None:
+    def _judge_failures(self, tally: RunCounts) -> None:
         failed = tally.failed + tally.finished_badly
         decided = tally.submitted + tally.failed
         if self.options.failure_limit.is_exceeded(failed=failed, decided=decided):
@@ -260,8 +259,3 @@ def require_region(region: str | None) -> str:
     if not region:
         raise UsageError("no AWS region: set AWS_REGION, or region under [aws] in the settings")
     return region
-
-
-def _is_bad(canary: JobState) -> bool:
-    """Whether a canary failed, on the way to the service or on it."""
-    return canary.phase is Phase.FAILED or (canary.phase is Phase.FINISHED and canary.status != "ACTIVE")

@@ -5,13 +5,14 @@ Nothing is decided here that a smaller module could decide, and nothing is print
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from batchsubmit.app.progress import Display, View, expecting
 from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
@@ -20,18 +21,21 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, SubmitSettings
 from batchsubmit.errors import ManifestError, StoppedError
 from batchsubmit.ledger.open import open_for_writing
+from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import Terms, check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.progress import Prospect, ledger_warnings
 from batchsubmit.observers.base import Observer
+from batchsubmit.observers.progress import Display, RunProgress, RunReader, expected_finish
 from batchsubmit.outputs.templates import placeholders_at, zone_named
 from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
 from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.schema import RowWarning
-from batchsubmit.submit.build import build_engine
+from batchsubmit.submit.build import BuiltEngine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, parse_deadline, stop_at, stop_on_signals
+from batchsubmit.text import counted
 
 Approve = Callable[[Run], Awaitable[None]]
 """Looks at what is about to be sent; raises StoppedError where it is not to be."""
@@ -178,23 +182,34 @@ async def _run_engine(
         resubmit_unknown=run.options.resubmit_unknown,
         follows=follows,
     )
-    view = View(
-        to_do=source.waiting_jobs(),
-        tally=run.tally,
-        stop=run.stop,
-        source=source,
-        slots=built.slots,
-        engine=built.engine,
-        gate=built.gate,
-        expected=expecting(run.path),
-    )
+    # A table would have to be read as a whole each time.
+    expected = expected_finish(Tail(run.path)) if isinstance(run.path, Path) else lambda: ""
+    reader = RunReader(partial(_progress, run, built, source.waiting_jobs()), expected)
     for key in (run.inventory.index if only is None else only) if follows else ():
         built.poller.follow(key)
     unknown = [state for state in run.ledger.state.undecided() if only is None or state.job in only]
-    with display(view):
+    with display(reader):
         await built.engine.run(unknown)
     run.note_end_of(built)
     return built.gate
+
+
+def _progress(run: Run, built: BuiltEngine, to_do: int) -> RunProgress:
+    """Read the state of the run for a display."""
+    counts, slots, held = run.tally, built.slots, Counter(built.engine.held_lanes().values())
+    return RunProgress(
+        to_do=to_do,
+        submitted=counts.submitted,
+        failed=counts.failed + counts.finished_badly,
+        unknown=counts.unknown,
+        in_progress=built.engine.under_way,
+        # While slots wait for jobs, those wait for the rate.
+        full_lanes=0 if built.gate.is_awaited else slots.full_lanes(),
+        held_by_others=str(max(slots.held_by_others(), key=lambda held: held.slots, default="")),
+        held=", ".join(f"{quota} in {counted(count, 'membership')}" for quota, count in held.items()),
+        running=slots.running_of_ours(),
+        stopping=str(run.stop.reason or ""),
+    )
 
 
 @asynccontextmanager

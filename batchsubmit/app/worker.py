@@ -27,8 +27,7 @@ from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults
-from batchsubmit.observers.base import Observer, bind_worker
-from batchsubmit.observers.counts import Tally
+from batchsubmit.observers.base import Observer, RunCounts, bind_worker
 from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, region_of
 from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.open import make_parts, open_reached
@@ -84,7 +83,7 @@ class WorkerRun:
     reached: ReachedQueue
     ledger: FileLedger | SharedLedger
     stop: Stop
-    tally: Tally = field(default_factory=Tally)
+    tally: RunCounts = field(default_factory=RunCounts)
     cut_short: str = ""
 
     def grace_over(self, built: BuiltEngine) -> None:

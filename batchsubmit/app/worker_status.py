@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from batchsubmit.config import WorkerSettings
 from batchsubmit.health.server import Conditions
-from batchsubmit.observers.base import LaneReading, Readings
-from batchsubmit.observers.counts import Tally
+from batchsubmit.observers.base import LaneReading, Readings, RunCounts
 from batchsubmit.queue.client import Queue, QueueCounters
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.slots import Slots
@@ -103,7 +102,7 @@ class WorkerStatus:
     """A worker's readings and conditions; source and engine come once they are built."""
 
     def __init__(
-        self, *, queue: Queue, counters: QueueCounters, tally: Tally, stop: Stop, within_seconds: float
+        self, *, queue: Queue, counters: QueueCounters, tally: RunCounts, stop: Stop, within_seconds: float
     ) -> None:
         self._source: SqsSource | None = None
         self._built: BuiltEngine | None = None

@@ -73,11 +73,11 @@ def enqueue(
 
     from batchsubmit.app.enqueue import EnqueueOptions  # noqa: PLC0415
     from batchsubmit.app.worker import queue_and_region  # noqa: PLC0415
-    from batchsubmit.cli.logs import configure_logging  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.log import configure_logging  # noqa: PLC0415 (help is fast without)
     from batchsubmit.outputs.templates import expand, placeholders_at  # noqa: PLC0415
 
     settings = read_settings(config, worker={"queue_url": queue_url})
-    configure_logging(settings.log)
+    configure_logging(settings.log.format, settings.log.level)
     moment = placeholders_at(datetime.now(UTC), settings.submit)
     url, region = queue_and_region(settings)
     options = EnqueueOptions(

@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchsubmit.cli.export import files_among, read_timeline
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, json_option
-from batchsubmit.cli.output import write_report
 
 if TYPE_CHECKING:
     from batchsubmit.ledger.base import Location
@@ -45,8 +45,8 @@ def report(ledger: "Location", output: Path | None, *, as_json: bool) -> int:
     is under way. Its path is printed on standard output; with --json, the path, the headline and the figures are.
     """
     output = output or _default_output(str(ledger))
-    told = write_report(ledger, output)
-    click.echo(json.dumps({"page": str(output), **told}) if as_json else output)
+    figures = write_report(ledger, output)
+    click.echo(json.dumps({"page": str(output), **figures}) if as_json else output)
     return 0
 
 
@@ -56,3 +56,19 @@ def _default_output(ledger: str) -> Path:
     for suffix in _LEDGER_SUFFIXES:
         name = name.removesuffix(suffix)
     return Path(f"{name or 'report'}.html")
+
+
+def write_report(ledger: "Location", output: Path) -> dict[str, Any]:
+    """Write the page; give its headline and figures. Raises UsageError, LedgerError."""
+    from batchsubmit.clock import SystemClock  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.outputs.files import saving  # noqa: PLC0415
+    from batchsubmit.report.page import make_page  # noqa: PLC0415
+
+    remarks: list[str] = []
+    timeline = read_timeline(ledger, remarks.append)
+    made_at = SystemClock().now().timestamp()
+    page = make_page(timeline, ledger=str(ledger), made_at=made_at, remarks=tuple(remarks))
+    with saving(output, inputs=files_among(ledger)) as file:
+        for part in page.parts():
+            file.write(part.encode(errors="replace"))
+    return page.as_dict()

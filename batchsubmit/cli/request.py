@@ -9,7 +9,8 @@ from batchsubmit.app.after_run import AfterRun
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submit import submit_options
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.output import write_export, write_report
+from batchsubmit.cli.export import write_export
+from batchsubmit.cli.report import write_report
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import TableLocation, parse_location

@@ -1,6 +1,9 @@
 """`batchsubmit status`."""
 
 import json
+import os
+import re
+import socket
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +13,7 @@ import click
 from batchsubmit.advice import codes_words
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, json_option, region_for
-from batchsubmit.core.states import LOG_GROUP
+from batchsubmit.core.states import LOG_GROUP, UNDECIDED, Phase, end_words
 from batchsubmit.errors import UsageError
 from batchsubmit.text import counted, printable
 
@@ -21,42 +24,7 @@ if TYPE_CHECKING:
     from batchsubmit.core.ledger_state import LedgerState
     from batchsubmit.core.states import JobState
     from batchsubmit.ledger.base import Location
-    from batchsubmit.report.live import Feed, Live
-
-
-def last_run_words(book: "LedgerState") -> "Iterator[str]":
-    """Say what a person should know of the last run; nothing where it has ended with nothing left."""
-    if not book.runs:
-        return
-    run, end = book.runs[-1], book.last_end
-    if end is None:
-        to_do = f", {run.to_do:,} of its {run.rows:,} rows to do when it began" if run.rows else ""
-        if has_died(run):
-            yield f"the last run has died ({printable(run.holder)}){to_do}: run the same command again to go on"
-        else:
-            yield f"the last run is under way ({printable(run.holder)}){to_do}"
-    elif left := end.counts.get("left", 0):
-        why = f" ({printable(end.reason)})" if end.reason else ""
-        rows = end.counts.get("rows", 0)
-        yield f"the last run ended{why} with {left:,} of its {rows:,} rows left: run the same command again to go on"
-
-
-def has_died(run: "RunStarted") -> bool:
-    """Whether the process that had the ledger is gone; one on another machine is believed to live."""
-    import os  # noqa: PLC0415 (help is fast without)
-    import re  # noqa: PLC0415
-    import socket  # noqa: PLC0415
-
-    holder = re.fullmatch(r"process (\d+) on (.+)", run.holder)
-    if holder is None or holder[2] != socket.gethostname():
-        return False
-    try:
-        os.kill(int(holder[1]), 0)  # signal 0 is none: it only asks whether there is such a process
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    from batchsubmit.observers.live import Feed
 
 
 _MOST_LISTED = 20
@@ -105,13 +73,13 @@ def status(ledger: "Location", *, watching: bool, interval: float, as_json: bool
     run.
     """
     try:
-        book = _watch(ledger, interval, as_json=as_json) if watching else _read(ledger)
+        state = _watch(ledger, interval, as_json=as_json) if watching else _read(ledger)
     except OSError as exc:
         raise UsageError(f"the ledger {ledger} cannot be read: {exc.strerror}") from exc
     if as_json:
-        click.echo(json.dumps(_as_dict(ledger, book)))
+        click.echo(json.dumps(_as_dict(ledger, state)))
     else:
-        _print(ledger, book)
+        _print(ledger, state)
     return 0
 
 
@@ -129,86 +97,105 @@ def _watch(ledger: "Location", interval: float, *, as_json: bool) -> "LedgerStat
     feed, refresh = _feed(ledger, interval)
     console = Console(stderr=as_json)
     try:
-        live = watch(feed, console, interval_seconds=interval, refresh_seconds=refresh, has_died=_has_died)
+        live = watch(
+            feed,
+            console,
+            interval_seconds=interval,
+            refresh_seconds=refresh,
+            has_died=lambda live: live.run is not None and has_died(live.run),
+        )
     except KeyboardInterrupt:
         return _read(ledger)
-    if live.run and not live.is_over and (as_json or not isinstance(ledger, Path)):  # of a file, it is printed below
-        click.echo(f"Run {live.run.run} has died ({live.run.holder}): run the same submit again to go on", err=True)
-    elif live.book.last_end:
-        click.echo(f"Run {live.book.last_end.run} ended with exit status {live.book.last_end.exit_status}", err=True)
-    return live.book
+    state, run = live.ledger_state, live.run
+    if run and not live.is_over and (as_json or not isinstance(ledger, Path)):  # of a file, it is printed below
+        click.echo(f"Run {run.run} has died ({run.holder}): run the same submit again to go on", err=True)
+    elif state.last_end:
+        click.echo(f"Run {state.last_end.run} ended with exit status {state.last_end.exit_status}", err=True)
+    return state
 
 
 def _feed(ledger: "Location", interval: float) -> "tuple[Feed, float]":
-    """What a ledger's events come from, and how often a terminal is kept up to date: each look at a table is dear."""
-    if isinstance(ledger, Path):
-        from batchsubmit.ledger.codec import require_ledger  # noqa: PLC0415 (help is fast without)
-        from batchsubmit.ledger.read import Tail  # noqa: PLC0415 (help is fast without)
+    """Where a ledger's events come from, and how often a terminal is updated: each read of a table costs money."""
+    from batchsubmit.ledger.codec import require_ledger  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.ledger.read import TableFollower, Tail  # noqa: PLC0415
 
-        require_ledger(ledger)
-        return Tail(ledger), min(interval, _REFRESH_SECONDS)
-    from batchsubmit.ledger.read import TableFollower  # noqa: PLC0415 (help is fast without)
-
-    return TableFollower(ledger, region_for(ledger)), interval
+    if not isinstance(ledger, Path):
+        return TableFollower(ledger, region_for(ledger)), interval
+    require_ledger(ledger)
+    return Tail(ledger), min(interval, _REFRESH_SECONDS)
 
 
-def _has_died(live: "Live") -> bool:
-    return live.run is not None and has_died(live.run)
+def last_run_words(state: "LedgerState") -> "Iterator[str]":
+    """Say what a person should know of the last run; nothing where it has ended with nothing left."""
+    if not state.runs:
+        return
+    run, end = state.runs[-1], state.last_end
+    if end is None:
+        to_do = f", {run.to_do:,} of its {run.rows:,} rows to do when it began" if run.rows else ""
+        if has_died(run):
+            yield f"the last run has died ({printable(run.holder)}){to_do}: run the same command again to go on"
+        else:
+            yield f"the last run is under way ({printable(run.holder)}){to_do}"
+    elif left := end.counts.get("left", 0):
+        why = f" ({printable(end.reason)})" if end.reason else ""
+        rows = end.counts.get("rows", 0)
+        yield f"the last run ended{why} with {left:,} of its {rows:,} rows left: run the same command again to go on"
 
 
-def _kinds(book: "LedgerState") -> "dict[str, tuple[list[JobState], Callable[[JobState], str]]]":
-    """What a person has to look at, each with how its reason reads."""
-    from batchsubmit.core.states import UNDECIDED, Phase, end_words  # noqa: PLC0415 (help is fast without)
+def has_died(run: "RunStarted") -> bool:
+    """Whether the process that had the ledger is gone; one on another machine is believed to live."""
+    holder = re.fullmatch(r"process (\d+) on (.+)", run.holder)
+    if holder is None or holder[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(holder[1]), 0)  # signal 0 is none: it only asks whether there is such a process
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # there is one, of another user
+    return False
 
+
+def _to_look_at(state: "LedgerState") -> "dict[str, tuple[list[JobState], Callable[[JobState], str]]]":
+    """The jobs that a person has to look at, each kind with how its reason reads."""
     return {
         "unknown": (
-            [state for state in book if state.phase in UNDECIDED],
-            lambda state: state.message or "a call was about to be made",
+            [job for job in state if job.phase in UNDECIDED],
+            lambda job: job.message or "a call was about to be made",
         ),
-        "failed": (
-            [state for state in book if state.phase is Phase.FAILED],
-            lambda state: f"{state.code}: {state.message}",
-        ),
-        "finished badly": (
-            [state for state in book if state.bad_end],
-            end_words,
-        ),
+        "failed": ([job for job in state if job.phase is Phase.FAILED], lambda job: f"{job.code}: {job.message}"),
+        "finished badly": ([job for job in state if job.bad_end], end_words),
     }
 
 
-def _print(ledger: "Location", book: "LedgerState") -> None:
-    click.echo(f"{ledger}: {counted(len(book), 'job')} in {counted(len(book.runs), 'run')}")
-    for words, count in _standings(book.account()):
-        click.echo(f"  {count:>9,} {words}")
-    if isinstance(ledger, Path):  # of a table's many runs, the last to begin tells nothing of the others
-        for line in last_run_words(book):
+def _print(ledger: "Location", state: "LedgerState") -> None:
+    click.echo(f"{ledger}: {counted(len(state), 'job')} in {counted(len(state.runs), 'run')}")
+    counts = state.account()
+    finished = counts.pop("finished", 0)
+    for phase, count in counts.items():
+        click.echo(f"  {count:>9,} {_PHASES.get(phase, phase)}")
+        if phase == "submitted" and finished:
+            click.echo(f"  {finished:>9,} of these seen to end")
+    if isinstance(ledger, Path):  # of a table's many runs, the last to begin says nothing of the others
+        for line in last_run_words(state):
             click.echo(f"  {line}")
-    for word, (states, reason) in _kinds(book).items():
-        for state in states[:_MOST_LISTED]:
-            click.echo(printable(f"{word}: {state.name} in membership {state.membership}: {reason(state)}"))
-        if len(states) > _MOST_LISTED:
-            click.echo(f"... and {len(states) - _MOST_LISTED:,} more {word}")
-    if codes := Counter(state.bad_end for state in book if state.bad_end):
+    for word, (jobs, reason) in _to_look_at(state).items():
+        for job in jobs[:_MOST_LISTED]:
+            click.echo(printable(f"{word}: {job.name} in membership {job.membership}: {reason(job)}"))
+        if len(jobs) > _MOST_LISTED:
+            click.echo(f"... and {len(jobs) - _MOST_LISTED:,} more {word}")
+    if codes := Counter(job.bad_end for job in state if job.bad_end):
         click.echo(f"codes of those that finished badly: {codes_words(codes)}")
         click.echo(f"their logs: CloudWatch log group {LOG_GROUP}")
 
 
-def _standings(account: dict[str, int]) -> "Iterator[tuple[str, int]]":
-    """The counts as they are read: what has finished is a part of what is submitted, and stands under it."""
-    finished = account.pop("finished", 0)
-    for phase, count in account.items():
-        yield _PHASES.get(phase, phase), count
-        if phase == "submitted" and finished:
-            yield "of these seen to end", finished
-
-
-def _as_dict(ledger: "Location", book: "LedgerState") -> dict[str, Any]:
-    kinds = _kinds(book)
+def _as_dict(ledger: "Location", state: "LedgerState") -> dict[str, Any]:
+    kinds = _to_look_at(state)
     return {
         "ledger": str(ledger),
-        "jobs": len(book),
-        "runs": len(book.runs),
-        "counts": book.account(),
+        "jobs": len(state),
+        "runs": len(state.runs),
+        "counts": state.account(),
         "failed": [{**_job(each), "code": each.code, "message": each.message} for each in kinds["failed"][0]],
         "unknown": [{**_job(each), "reason": each.message} for each in kinds["unknown"][0]],
         "finished_badly": [

@@ -10,12 +10,11 @@ from typing import Any
 import click
 from rich.console import Console
 
-from batchsubmit.app.after_run import AfterRun, Deeds, follow_up, tell_of_failure
+from batchsubmit.app.after_run import AfterRun, AfterRunResult, follow_up, notify_failure
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submit import Approve
 from batchsubmit.app.submit import submit as submit_manifest
 from batchsubmit.cli.confirm import NotAgreedError, confirm_plan, is_at_terminal, only_warn
-from batchsubmit.cli.logs import configure_logging
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
@@ -28,12 +27,12 @@ from batchsubmit.cli.options import (
     telling_problems,
 )
 from batchsubmit.cli.request import read_request
-from batchsubmit.cli.summary import closing_words, headline
 from batchsubmit.config import Settings
 from batchsubmit.errors import BatchsubmitError
+from batchsubmit.log import configure_logging
 from batchsubmit.observers.base import LogObserver
 from batchsubmit.observers.progress import showing
-from batchsubmit.report.summary import Summary
+from batchsubmit.report.summary import Summary, closing_words
 from batchsubmit.text import printable
 
 
@@ -124,7 +123,7 @@ def submit(
         submit={name: given[name] for name in _IN_SUBMIT},
         night={**{name: given[name] for name in _IN_NIGHT}, "notify": notify or None},
     )
-    configure_logging(settings.log)
+    configure_logging(settings.log.format, settings.log.level)
     options, after = read_request(given, settings, datetime.now(UTC))
     approve = confirm_plan if not given["yes"] and is_at_terminal() else only_warn
     try:
@@ -151,7 +150,7 @@ async def _run(options: SubmitOptions, settings: Settings, approve: Approve) -> 
             options,
             settings,
             observers=[LogObserver()],
-            display=lambda view: showing(view, console),
+            display=lambda run: showing(run, console),
             approve=approve,
         )
 
@@ -162,7 +161,7 @@ def _conclude(summary: Summary, after: AfterRun, *, as_json: bool) -> int:
         click.echo(line, err=True)
     content, status = summary.as_dict(), summary.exit_status
     if not after.is_nothing:
-        done = asyncio.run(follow_up(summary, headline(summary), after))
+        done = asyncio.run(follow_up(summary, after))
         _print_done(done)
         status = done.exit_status(status)
         content |= {"afterwards": done.as_dict(), "exit_status": status}
@@ -171,10 +170,10 @@ def _conclude(summary: Summary, after: AfterRun, *, as_json: bool) -> int:
     return status
 
 
-def _print_done(done: Deeds) -> None:
+def _print_done(done: AfterRunResult) -> None:
     for place in (*done.written, *done.uploaded):
         click.echo(f"  written: {place}", err=True)
-    for problem in (*done.problems, *done.untold):
+    for problem in (*done.problems, *done.not_notified):
         click.echo(f"  problem: {printable(problem)}", err=True)
     if done.problems:
         click.echo("  next: the ledger is whole; fix that and run the same command again", err=True)
@@ -183,6 +182,6 @@ def _print_done(done: Deeds) -> None:
 def _notify_of_failure(error: BatchsubmitError, options: SubmitOptions, after: AfterRun) -> None:
     """Nobody watches a nightly run: an overlapping start or a bad manifest must be reported as well."""
     if after.targets:
-        notices = tell_of_failure(error, after, batch=options.batch, manifest=options.manifest)
+        notices = notify_failure(error, after, batch=options.batch, manifest=options.manifest)
         for problem in asyncio.run(notices):
             click.echo(f"  problem: {problem}", err=True)

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from batchsubmit.app.worker import WorkerSummary, check, work
-from batchsubmit.cli.logs import configure_logging
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     LEDGER,
@@ -21,12 +20,13 @@ from batchsubmit.cli.options import (
     run_command,
     sending_options,
 )
-from batchsubmit.cli.summary import held_words, others_words
 from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError
 from batchsubmit.health.check import ask, probe_url
 from batchsubmit.ledger.base import Location
+from batchsubmit.log import configure_logging
 from batchsubmit.observers.base import LogObserver
+from batchsubmit.report.summary import held_words, others_words
 from batchsubmit.text import counted
 
 _PROBES = {"live": "livez", "ready": "readyz"}
@@ -112,7 +112,7 @@ def worker(
     progress are awaited and recorded, and all other messages are handed back to the queue.
     """
     settings = read_settings(config, sending, worker={"queue_url": queue_url})
-    configure_logging(settings.log)
+    configure_logging(settings.log.format, settings.log.level)
     if check_queue:
         return _check(settings, as_json=as_json)
     summary = run_command(

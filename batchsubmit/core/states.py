@@ -26,6 +26,10 @@ from batchsubmit.core.jobs import (
 LOG_GROUP = "/aws/cleanroomsml/TrainedModelInferenceJobs"
 """Where the logs of a job's container arrive in CloudWatch (User Guide, "Receiving model logs and metrics")."""
 
+DEFAULT_PER_MEMBERSHIP = 5
+DEFAULT_PER_ACCOUNT = 10
+"""AWS's default quotas L-0F77DDDB and L-249F4B83 of pending or running jobs ("Quotas for Clean Rooms ML")."""
+
 
 class Phase(StrEnum):
     """The last thing that is known of a job."""
@@ -82,7 +86,17 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def bad_end(self) -> str:
         """The code of a job that ran to a bad end, or its status where the service gave none; else empty."""
-        return self.code or self.status if self.phase is Phase.FINISHED and self.status != "ACTIVE" else ""
+        return self.code or self.status if self.phase is Phase.FINISHED and not is_good_end(self.status) else ""
+
+
+def is_good_end(status: str) -> bool:
+    """Whether the service's status of a job says that it finished well."""
+    return status == "ACTIVE"
+
+
+def has_failed(state: JobState) -> bool:
+    """Whether a job could not be submitted, or finished badly."""
+    return state.phase is Phase.FAILED or (state.phase is Phase.FINISHED and not is_good_end(state.status))
 
 
 def end_words(end: JobState | Finished) -> str:

@@ -115,7 +115,7 @@ def read_entries(
 
 
 class Tail:
-    """The feed (see `report.live`) of a ledger file."""
+    """The feed (see `observers.live`) of a ledger file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -159,7 +159,7 @@ class Tail:
 
 
 class TableFollower:
-    """The feed (see `report.live`) of a table."""
+    """The feed (see `observers.live`) of a table."""
 
     def __init__(self, location: TableLocation, region: str | None) -> None:
         self.location = location

@@ -9,7 +9,7 @@ from datetime import datetime
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Job, Share, results_place
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, Phase
+from batchsubmit.core.states import UNDECIDED, Phase, is_good_end
 from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.index import Index, job_at
 from batchsubmit.manifest.rows import Reader, row_warning
@@ -196,7 +196,7 @@ def ledger_places(index: Index, book: LedgerState) -> set[Place]:
     return {
         (state.membership, state.trained_model, state.name)
         for state in book
-        if state.job not in own and state.phase in _HAS_RESULTS and state.status in {"", "ACTIVE"}
+        if state.job not in own and state.phase in _HAS_RESULTS and (not state.status or is_good_end(state.status))
     }
 
 

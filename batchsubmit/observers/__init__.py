@@ -1,1 +1,1 @@
-"""Those who watch a run: logs, progress, metrics. They are told after the ledger and can hold nothing up."""
+"""Observers of a run: logs, counts, progress, metrics. They get each event after the ledger has it."""

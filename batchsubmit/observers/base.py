@@ -1,6 +1,6 @@
-"""Those who watch a run: logs, progress, metrics. They are told after the ledger and can hold nothing up."""
+"""What observers of a run are: logs, counts, metrics. They get each event after the ledger and can hold nothing up."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,15 +13,17 @@ from batchsubmit.core.jobs import (
     Intent,
     JobEvent,
     JobRejected,
+    RefusalCause,
     Refused,
     Submitted,
     Unknown,
 )
+from batchsubmit.core.states import is_good_end
 from batchsubmit.log import get_logger
 
 
 class Observer(Protocol):
-    """Told of every event of a job once the ledger has it, of changes of the rate, and of how long the ledger took."""
+    """Gets every event of a job once the ledger has it, changes of the rate, and how long the ledger took."""
 
     def saw(self, event: JobEvent) -> None:
         """An event of a job was recorded."""
@@ -29,11 +31,11 @@ class Observer(Protocol):
 
     def rate_cut(self, per_second: float) -> None:
         """The service throttled and the rate is now this."""
-        ...
+        del per_second
 
     def ledger_took(self, seconds: float) -> None:
-        """An event that somebody waits for took this long to become durable."""
-        ...
+        """An event took this long to become durable."""
+        del seconds
 
 
 def bind_run(run: str) -> None:
@@ -46,11 +48,11 @@ def bind_worker(worker: str) -> None:
     structlog.contextvars.bind_contextvars(worker=worker)
 
 
-class LogObserver:
-    """One log line an event; ordinary ones at `info` and `debug`, those that want a person's eye at `warning`."""
+class LogObserver(Observer):
+    """One log line an event; those that a person should look at are warnings or errors."""
 
     def __init__(self) -> None:
-        # Bound once: what get_logger gives makes itself anew at each call, whether its line is wanted or not.
+        # Bound once: an unbound logger is set up again at each call, whether its line is wanted or not.
         self._log = get_logger().bind()
 
     def saw(self, event: JobEvent) -> None:
@@ -78,8 +80,58 @@ class LogObserver:
         """Log that the service throttles."""
         self._log.warning("rate.cut", calls_per_second=round(per_second, 3))
 
-    def ledger_took(self, seconds: float) -> None:
-        """Take no notice: a line for each write would tell nothing that the metrics do not."""
+
+class RunCounts(Observer):
+    """Counts of one run, for the display, the failure limit and the summary.
+
+    `on_decided` is called after each job that was decided or finished.
+    """
+
+    def __init__(self, on_decided: Callable[["RunCounts"], None] = lambda _: None) -> None:
+        self.submitted = 0
+        self.failed = 0
+        self._unknown: set[str] = set()
+        self.refused_by_quota = 0
+        self.throttled = 0
+        self.finished_well = 0
+        self.finished_badly = 0
+        self._on_decided = on_decided
+
+    def __repr__(self) -> str:
+        return f"<RunCounts {self.submitted} submitted, {self.failed} failed, {self.unknown} unknown>"
+
+    def saw(self, event: JobEvent) -> None:
+        """Count one event."""
+        match event:
+            case Submitted():
+                self.submitted += 1
+                self._unknown.discard(event.job)
+            case Absent():
+                self._unknown.discard(event.job)
+                return
+            case JobRejected():
+                self.failed += 1
+            case Unknown():
+                self._unknown.add(event.job)
+            case Finished():
+                self.finished_well += is_good_end(event.status)
+                self.finished_badly += not is_good_end(event.status)
+            case Refused():
+                self.refused_by_quota += event.cause == RefusalCause.SLOTS
+                return
+            case _:
+                return
+        self._on_decided(self)
+
+    @property
+    def unknown(self) -> int:
+        """Jobs that are unknown now."""
+        return len(self._unknown)
+
+    def rate_cut(self, per_second: float) -> None:
+        """Count that the service throttled and the rate was cut."""
+        del per_second
+        self.throttled += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +148,7 @@ class LaneReading:
 class Readings:
     """The state of a worker. A None has no series: what is not known is not shown as zero.
 
-    `messages` and `queue_failures` count since the worker began, by words of ours of which there are a few.
+    `messages` and `queue_failures` count since the worker began, by a few words of ours.
     """
 
     lanes: tuple[LaneReading, ...] = ()

@@ -4,8 +4,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.live import Live
@@ -13,7 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batchsubmit.text import counted
+from batchsubmit.errors import LedgerError
+from batchsubmit.forecast import Progress
+from batchsubmit.observers.live import Feed, Follower
+from batchsubmit.text import counted, duration
 
 _REFRESH_SECONDS = 0.2
 _LINE_SECONDS = 30.0
@@ -21,108 +25,102 @@ _ESTIMATE_SECONDS = 5.0
 _RATE_WINDOW_SECONDS = 10.0
 
 
-class Watched(Protocol):
-    """What a display reads of a run."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgress:
+    """A run at one moment, as a display shows it.
 
-    @property
-    def to_do(self) -> int:
-        """Jobs to submit when the run began."""
-        ...
+    `failed` counts jobs that failed on the way to the service or on it; `in_progress` the calls, and tries that wait
+    for their turn; `full_lanes` the memberships whose jobs wait for a slot; `running` submitted jobs that are followed
+    to their end. `held_by_others` is how much of which quota others seem to use while jobs wait for it, like `5 of 5`;
+    `held` names the quotas, not of slots, that hold memberships, like `'Data access budget' of 0 in 1 membership`;
+    `stopping` says why the run ends early; each is empty where there is nothing to say.
+    """
 
-    def submitted(self) -> int:
-        """Jobs submitted by this run."""
-        ...
+    to_do: int
+    submitted: int = 0
+    failed: int = 0
+    unknown: int = 0
+    in_progress: int = 0
+    full_lanes: int = 0
+    held_by_others: str = ""
+    held: str = ""
+    running: int = 0
+    stopping: str = ""
 
-    def failed(self) -> int:
-        """Jobs that failed in this run."""
-        ...
 
-    def unknown(self) -> int:
-        """Jobs whose fate is unknown."""
-        ...
+@dataclass(frozen=True, slots=True)
+class RunReader:
+    """What a display reads: the run at this moment, and when all will be done, in words; the latter blocks."""
 
-    def under_way(self) -> int:
-        """Jobs taken in hand: calls, and tries that wait for their turn."""
-        ...
+    read: Callable[[], RunProgress]
+    expected: Callable[[], str]
 
-    def full_lanes(self) -> int:
-        """Memberships whose jobs wait for a slot."""
-        ...
 
-    def held_by_others(self) -> str:
-        """How much of which quota others seem to use while jobs wait for it, like `5 of 5`; empty where none."""
-        ...
+Display = Callable[[RunReader], AbstractContextManager[object]]
+"""Shows a run while it lasts."""
 
-    def held(self) -> str:
-        """The quotas, not of slots, that hold memberships, like `'Data access budget' of 0 in 1 membership`."""
-        ...
 
-    def running(self) -> int:
-        """Submitted jobs that are being followed to their end."""
-        ...
+def expected_finish(feed: Feed) -> Callable[[], str]:
+    """Give what says when all will be done, in the words of `status --watch`; it reads on in the ledger, and blocks."""
+    follower = Follower(feed, Progress)
 
-    def stopping(self) -> str:
-        """Why the run is ending early; empty where it is not."""
-        ...
+    def words() -> str:
+        try:
+            return follower.update().words(datetime.now(UTC))
+        except (OSError, LedgerError):
+            return ""
 
-    def expected(self) -> str:
-        """When all will be done, in words; empty where that is not known. Blocks, so ask in a thread."""
-        ...
+    return words
 
 
 class Meter:
     """Puts a run's state into words; it remembers the last ten seconds for the rate."""
 
-    def __init__(self, run: Watched, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, run: RunReader, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._run = run
         self._monotonic = monotonic
         self._began = monotonic()
         self.expected = ""
-        self._marks: deque[tuple[float, int]] = deque([(self._began, run.submitted())])
+        self._marks: deque[tuple[float, int]] = deque([(self._began, run.read().submitted)])
 
-    def rate(self) -> float:
+    def rate(self, submitted: int) -> float:
         """Submissions a second over the last ten seconds."""
-        now, count = self._monotonic(), self._run.submitted()
-        self._marks.append((now, count))
+        now = self._monotonic()
+        self._marks.append((now, submitted))
         while len(self._marks) > 2 and now - self._marks[1][0] >= _RATE_WINDOW_SECONDS:
             self._marks.popleft()
         then, before = self._marks[0]
-        return (count - before) / (now - then) if now > then else 0.0
+        return (submitted - before) / (now - then) if now > then else 0.0
 
     def sentence(self) -> str:
         """The whole state in one line."""
-        run = self._run
-        parts = [f"{run.submitted():,} of {run.to_do:,} submitted"]
-        if run.failed():
-            parts.append(f"{run.failed():,} failed")
-        if run.unknown():
-            parts.append(f"{run.unknown():,} unknown")
-        if run.full_lanes():
-            parts.append(f"waiting for quota in {counted(run.full_lanes(), 'membership')}")
-        if run.held_by_others():
-            parts.append(f"the quota looks used by others: {run.held_by_others()}")
-        if run.held():
-            parts.append(f"held by the quota {run.held()}")
-        if run.running():
-            parts.append(f"{counted(run.running(), 'job')} still running")
-        parts.append(f"{self.rate():.1f}/s now")
-        parts.append(f"{elapsed(self._monotonic() - self._began)} elapsed")
-        if self.expected and not run.stopping():
-            parts.append(self.expected)
-        if run.stopping():
-            parts.append(f"stopping ({run.stopping()}), {run.under_way()} under way")
-        return ", ".join(parts)
+        now = self._run.read()
+        parts = (
+            (True, f"{now.submitted:,} of {now.to_do:,} submitted"),
+            (now.failed, f"{now.failed:,} failed"),
+            (now.unknown, f"{now.unknown:,} unknown"),
+            (now.full_lanes, f"waiting for quota in {counted(now.full_lanes, 'membership')}"),
+            (now.held_by_others, f"the quota looks used by others: {now.held_by_others}"),
+            (now.held, f"held by the quota {now.held}"),
+            (now.running, f"{counted(now.running, 'job')} still running"),
+            (True, f"{self.rate(now.submitted):.1f}/s now"),
+            (True, f"{duration(int(self._monotonic() - self._began))} elapsed"),
+            (not now.stopping and self.expected, self.expected),
+            (now.stopping, f"stopping ({now.stopping}), {now.in_progress} in progress"),
+        )
+        return ", ".join(words for is_said, words in parts if is_said)
 
-
-def elapsed(seconds: float) -> str:
-    """Hours, minutes and seconds, as a clock shows them."""
-    minutes, second = divmod(int(seconds), 60)
-    hour, minute = divmod(minutes, 60)
-    return f"{hour}:{minute:02d}:{second:02d}"
+    def picture(self) -> Table:
+        """The same with a bar."""
+        now = self._run.read()
+        grid = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=max(now.to_do, 1), completed=now.submitted + now.failed + now.unknown, width=40)
+        grid.add_row(bar, Text(self.sentence()))
+        return grid
 
 
 @contextmanager
-def showing(run: Watched, console: Console) -> Iterator[None]:
+def showing(run: RunReader, console: Console) -> Iterator[None]:
     """Show a run for as long as the context lasts."""
     meter = Meter(run)
 
@@ -134,24 +132,17 @@ def showing(run: Watched, console: Console) -> Iterator[None]:
             live = Live(console=console, auto_refresh=False, redirect_stdout=False, transient=True)
 
             async def draw() -> None:
-                live.update(_picture(run, meter), refresh=True)
+                live.update(meter.picture(), refresh=True)
 
             with live, _repeating(_REFRESH_SECONDS, draw):
                 yield
         else:
 
-            async def tell() -> None:
+            async def print_line() -> None:
                 console.print(meter.sentence(), highlight=False, soft_wrap=True)
 
-            with _repeating(_LINE_SECONDS, tell):
+            with _repeating(_LINE_SECONDS, print_line):
                 yield
-
-
-def _picture(run: Watched, meter: Meter) -> Table:
-    grid = Table.grid(padding=(0, 1))
-    bar = ProgressBar(total=max(run.to_do, 1), completed=run.submitted() + run.failed() + run.unknown(), width=40)
-    grid.add_row(bar, Text(meter.sentence()))
-    return grid
 
 
 @contextmanager

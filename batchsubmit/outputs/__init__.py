@@ -1,1 +1,1 @@
-"""What a run leaves behind beside the ledger: files, copies in S3, notices."""
+"""What a run leaves beside the ledger: files, copies in S3, notices."""

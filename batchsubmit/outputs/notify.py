@@ -1,6 +1,6 @@
-"""Sends a notice to SNS topics and webhooks. Nothing is raised: what could not be told is returned as a sentence.
+"""Sends a notice to SNS topics and webhooks. Nothing is raised: what could not be sent is returned as a sentence.
 
-A notice is worth one more try and a bounded time, and never the run.
+A notice gets one more try and a bounded time, and never fails the run.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, NoCredentialsError
@@ -73,39 +73,37 @@ def _is_here(host: str) -> bool:
         return False
 
 
-def notice(  # noqa: PLR0913 (the members of one flat object)
-    *,
-    at: str,
-    exit_status: int,
-    headline: str,
-    batch: str,
-    manifest: str,
-    ledger: str = "",
-    run: str = "",
-    reason: str = "",
-    counts: dict[str, int] | None = None,
-    expected_finish: Mapping[str, float | str] | None = None,
-    report: str = "",
-    uploaded: Sequence[str] = (),
-    problems: Sequence[str] = (),
-) -> dict[str, Any]:
-    """The body, the same members each time; `run` is empty where no run came about (an overlapping start, say)."""
-    return {
-        "format": FORMAT_VERSION,
-        "at": at,
-        "run": run,
-        "batch": batch,
-        "exit_status": exit_status,
-        "headline": headline,
-        "reason": reason,
-        "counts": counts or {},
-        "expected_finish": expected_finish,
-        "manifest": manifest,
-        "ledger": ledger,
-        "report": report,
-        "uploaded": list(uploaded),
-        "problems": list(problems),
-    }
+class Notice(TypedDict, total=False):
+    """What a notice says; members that are not given are empty. `run` is empty where no run began."""
+
+    at: str
+    run: str
+    batch: str
+    exit_status: int
+    headline: str
+    reason: str
+    counts: dict[str, int]
+    expected_finish: Mapping[str, float | str] | None
+    manifest: str
+    ledger: str
+    report: str
+    uploaded: Sequence[str]
+    problems: Sequence[str]
+
+
+_EMPTY: dict[str, Any] = {
+    "format": FORMAT_VERSION,
+    **dict.fromkeys(Notice.__annotations__, ""),
+    "counts": {},
+    "expected_finish": None,
+    "uploaded": [],
+    "problems": [],
+}
+
+
+def notice(**given: Unpack[Notice]) -> dict[str, Any]:
+    """The body, the same members each time."""
+    return _EMPTY | given
 
 
 def subject(body: dict[str, Any]) -> str:
@@ -126,23 +124,23 @@ _BETWEEN_TRIES_SECONDS = 1.0
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-class _TryAgainError(Exception):
-    """The other side may take it the next time."""
+class _NotTakenError(Exception):
+    """The other side did not take it; its `status` decides whether another try is worth it."""
 
-
-class _RefusedError(Exception):
-    """The other side will not take it."""
+    def __init__(self, words: str, status: int = 0) -> None:
+        super().__init__(words)
+        self.is_final = status not in _WORTH_ANOTHER_TRY
 
 
 async def notify(
     targets: Sequence[Target], body: dict[str, Any], *, secret: str | None, timeout_seconds: float
 ) -> list[str]:
-    """Tell all targets at once; give a sentence for each that could not be told."""
-    telling = (_tell(target, body, secret, timeout_seconds) for target in targets)
-    return [problem for problem in await asyncio.gather(*telling) if problem]
+    """Notify all targets at once; give a sentence for each that could not be notified."""
+    sending = (_notify(target, body, secret, timeout_seconds) for target in targets)
+    return [problem for problem in await asyncio.gather(*sending) if problem]
 
 
-async def _tell(target: Target, body: dict[str, Any], secret: str | None, timeout_seconds: float) -> str:
+async def _notify(target: Target, body: dict[str, Any], secret: str | None, timeout_seconds: float) -> str:
     why = ""
     for number in range(_TRIES):
         if number:
@@ -153,12 +151,13 @@ async def _tell(target: Target, body: dict[str, Any], secret: str | None, timeou
                     await _publish(target, body)
                 else:
                     await _post(target, body, secret)
-        except _RefusedError as exc:
+        except _NotTakenError as exc:
             why = str(exc)
-            break
+            if exc.is_final:
+                break
         except TimeoutError:
             why = f"no answer within {timeout_seconds:g} seconds"
-        except Exception as exc:  # noqa: BLE001 (whatever it is, a notice is not worth the run)
+        except Exception as exc:  # noqa: BLE001 (no error of a notice may fail the run)
             why = _without_url(exc, target)
         else:
             return ""
@@ -176,10 +175,8 @@ async def _post(webhook: Webhook, body: dict[str, Any], secret: str | None) -> N
         aiohttp.ClientSession(trust_env=True) as session,
         session.post(webhook.url, data=data, headers=headers, allow_redirects=False) as answer,
     ):
-        if answer.status in _WORTH_ANOTHER_TRY:
-            raise _TryAgainError(f"it answered {answer.status}")
         if not 200 <= answer.status < 300:
-            raise _RefusedError(f"it answered {answer.status}")
+            raise _NotTakenError(f"it answered {answer.status}", answer.status)
 
 
 async def _publish(topic: Topic, body: dict[str, Any]) -> None:
@@ -198,9 +195,9 @@ async def _publish(topic: Topic, body: dict[str, Any]) -> None:
         words = f"{error.get('Code')}: {error.get('Message')}"
         if error.get("Code") in {"AuthorizationError", "AuthorizationErrorException", "AccessDenied"}:
             words += "; allow sns:Publish on it"
-        raise (_TryAgainError if status in _WORTH_ANOTHER_TRY else _RefusedError)(words) from exc
+        raise _NotTakenError(words, status) from exc
     except NoCredentialsError as exc:
-        raise _RefusedError("there are no AWS credentials") from exc
+        raise _NotTakenError("there are no AWS credentials") from exc
 
 
 def _without_url(exc: Exception, target: Target) -> str:

@@ -1,6 +1,6 @@
 """Place-holders of a batch id, and of the defaults and paths named after it: `nightly-{date}`, `{batch}.html`. Pure.
 
-A night has one date: with `day_begins` at noon what starts at 22:00 and is started again at 01:00 is one batch, whose
+A nightly run has one date: with `day_begins` at noon, what starts at 22:00 and again at 01:00 is one batch, whose
 jobs have the same keys. Without that, a restart after midnight would be a new batch and send every job a second time.
 """
 
@@ -48,7 +48,8 @@ def expand(template: str, values: Mapping[str, str], *, what: str) -> str:
         if name is None:
             raise UsageError(f"{what} {template!r}: a brace without its other half; write {{{{ or }}}} for a brace")
         near = nearest(name, values)
-        hint = f"did you mean {{{near}}}?" if near else f"known are {_listed(values)}"
+        known = ", ".join(f"{{{each}}}" for each in values)
+        hint = f"did you mean {{{near}}}?" if near else f"known are {known}"
         raise UsageError(f"{what} {template!r}: there is no place-holder {{{name}}}; {hint}")
 
     return _PIECE.sub(value, template)
@@ -72,7 +73,3 @@ def zone_named(name: str) -> tzinfo:
         raise UsageError(
             f"there is no time zone {name!r}; write it as in Europe/Berlin, America/New_York or UTC"
         ) from (None)
-
-
-def _listed(names: Mapping[str, str]) -> str:
-    return ", ".join(f"{{{name}}}" for name in names)

@@ -1,8 +1,8 @@
 """Copies a ledger and what was made from it to S3, and overwrites nothing but their own earlier states.
 
 A ledger only ever grows. So each object carries, as metadata, the length and SHA-256 of the ledger that it was made
-from, and may be replaced where that is a beginning of the ledger at hand: a resumed night goes on with its own
-objects, and nothing is lost by it. All writes are conditional, so two runs cannot overwrite one another either.
+from, and may be replaced where that is a beginning of the present ledger: a resumed run replaces its own
+earlier objects, and nothing is lost. All writes are conditional, so two runs cannot overwrite one another either.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class Origin:
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> "Origin | None":
-        """Read an object's metadata; None where nobody of us wrote it."""
+        """Read an object's metadata; None where no run wrote it."""
         length, sha256 = metadata.get(BYTES, ""), metadata.get(SHA256, "")
         return cls(int(length), sha256) if length.isdigit() and length.isascii() and sha256 else None
 
@@ -65,12 +65,12 @@ class Destination:
 
 
 class UploadError(Exception):
-    """A file could not be copied; the message says why and how to mend it."""
+    """A file could not be copied; the message says why and how to fix it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploaded:
-    """What became of the files: the URLs that hold them now, and a sentence for each that could not be copied."""
+    """The URLs that hold the files now, and a sentence for each file that could not be copied."""
 
     urls: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -91,32 +91,24 @@ async def upload(
                         urls.append(await uploader.send(path, copy if path is ledger else None))
                     except UploadError as exc:
                         problems.append(str(exc))
-        except Exception as exc:  # noqa: BLE001 (a copy that fails is told, and never worth the run)
+        except Exception as exc:  # noqa: BLE001 (a copy that fails is reported, and does not fail the run)
             problems.append(f"{destination.url('')}: nothing more could be copied: {exc}")
     return Uploaded(urls=tuple(urls), problems=tuple(problems))
 
 
+@dataclass(frozen=True, slots=True)
 class _Uploader:
-    """Puts files under one destination, on behalf of one state of a ledger."""
+    """Puts files under one destination; `ledger` is the copy of the ledger that they were made from."""
 
-    def __init__(
-        self,
-        client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
-        destination: Destination,
-        ledger: BinaryIO,
-        origin: Origin,
-        *,
-        overwrite: bool,
-    ) -> None:
-        self._client = client
-        self._destination = destination
-        self._ledger = ledger
-        self._origin = origin
-        self._overwrite = overwrite
+    client: Any
+    destination: Destination
+    ledger: BinaryIO
+    origin: Origin
+    overwrite: bool
 
     async def send(self, path: Path, content: BinaryIO | None) -> str:
         """Copy one file (its content, where it is open already); give its URL. Raises UploadError."""
-        url = self._destination.url(path.name)
+        url = self.destination.url(path.name)
         try:
             if content is not None:
                 await self._put(path, content)
@@ -131,35 +123,34 @@ class _Uploader:
 
     async def _put(self, path: Path, content: BinaryIO) -> None:
         """Write the object if there is none, or over the one that may be replaced."""
-        condition: dict[str, str] = {"IfNoneMatch": "*"}
+        condition = {"IfNoneMatch": "*"}
         for _ in range(_TRIES):
             if await self._write(path, content, condition):
                 return
-            there = await self._there(path)
-            if there is None:
+            etag, origin = await self._find(path)
+            if not etag:
                 condition = {"IfNoneMatch": "*"}
                 continue
-            etag, origin = there
-            if origin == self._origin and not self._overwrite:
+            if origin == self.origin and not self.overwrite:
                 return
-            if not (self._overwrite or await asyncio.to_thread(self._grew_from, origin)):
+            if not (self.overwrite or await asyncio.to_thread(self._grew_from, origin)):
                 raise UploadError(
-                    f"{self._destination.url(path.name)} holds something that this ledger did not grow from, and was "
+                    f"{self.destination.url(path.name)} holds something that this ledger did not grow from, and was "
                     "not overwritten; give another --upload, or --upload-overwrite to replace it"
                 )
             condition = {"IfMatch": etag}
-        raise UploadError(f"{self._destination.url(path.name)} is being written by another; run the same command again")
+        raise UploadError(f"{self.destination.url(path.name)} is being written by another; run the same command again")
 
     async def _write(self, path: Path, content: BinaryIO, condition: Mapping[str, str]) -> bool:
         """Put the object under a condition; False where that does not hold."""
         content.seek(0)
         try:
-            await self._client.put_object(
-                Bucket=self._destination.bucket,
-                Key=self._destination.prefix + path.name,
+            await self.client.put_object(
+                Bucket=self.destination.bucket,
+                Key=self.destination.prefix + path.name,
                 Body=content,
                 ContentType=_TYPES.get(path.suffix, "application/octet-stream"),
-                Metadata=self._origin.metadata(),
+                Metadata=self.origin.metadata(),
                 **condition,
             )
         except Exception as exc:
@@ -168,42 +159,33 @@ class _Uploader:
             raise
         return True
 
-    async def _there(self, path: Path) -> tuple[str, Origin | None] | None:
-        """ETag and origin of the object that is there; None where there is none (any more)."""
+    async def _find(self, path: Path) -> tuple[str, Origin | None]:
+        """ETag and origin of the object; an empty ETag where there is none (any more)."""
         try:
-            head = await self._client.head_object(
-                Bucket=self._destination.bucket, Key=self._destination.prefix + path.name
+            head = await self.client.head_object(
+                Bucket=self.destination.bucket, Key=self.destination.prefix + path.name
             )
         except Exception as exc:
             if _code(exc) in {"404", "NoSuchKey"}:
-                return None
+                return "", None
             raise
         return head["ETag"], Origin.of(head.get("Metadata", {}))
 
     def _grew_from(self, origin: Origin | None) -> bool:
-        return origin is not None and _digest(self._ledger, origin.length) == origin.sha256
+        return origin is not None and _digest(self.ledger, origin.length) == origin.sha256
 
 
 def _snapshot(path: Path, copy: BinaryIO) -> Origin:
     """Copy the whole lines of a ledger, which another run may be writing to again."""
+    copied = length = 0
     with path.open("rb") as file:
         while block := file.read(_COPY_BYTES):
             copy.write(block)
-    length = _after_last_newline(copy)
+            if end := block.rfind(b"\n") + 1:
+                length = copied + end
+            copied += len(block)
     copy.truncate(length)
     return Origin(length, _digest(copy, length))
-
-
-def _after_last_newline(file: BinaryIO) -> int:
-    end = file.seek(0, 2)
-    while end:
-        begin = max(0, end - _COPY_BYTES)
-        file.seek(begin)
-        place = file.read(end - begin).rfind(b"\n")
-        if place >= 0:
-            return begin + place + 1
-        end = begin
-    return 0
 
 
 def _digest(file: BinaryIO, length: int) -> str:

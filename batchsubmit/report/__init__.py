@@ -1,1 +1,1 @@
-"""What a run tells afterwards: the summary now; the page and the exports stand beside it later."""
+"""What is said of a run or a ledger: summary, report page, export."""

@@ -1,11 +1,10 @@
-"""The report's first words: where the batch stands, what failed, what is left and when it would be done. Pure."""
+"""A report's first sentences: where the batch stands, what failed, what is left, when it would be done. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from batchsubmit.report.stats import Fate, Figures, Outlook
-from batchsubmit.report.units import date_and_time, duration
-from batchsubmit.text import counted
+from batchsubmit.text import counted, date_and_time, duration
 
 STOPS = {
     "signal": "somebody stopped it",
@@ -35,7 +34,7 @@ class Headline:
 
 def headline(figures: Figures, outlook: Outlook) -> Headline:
     """Say it in one look."""
-    runs = figures.chronicle.runs
+    runs = figures.timeline.runs
     started = runs[-1].started if runs else None
     title = (started.batch or started.manifest.rpartition("/")[2]) if started else "An empty ledger"
     mood, status = _status(figures, outlook)
@@ -54,23 +53,19 @@ def has_alarm(figures: Figures, outlook: Outlook) -> bool:
 
 
 def _status(figures: Figures, outlook: Outlook) -> tuple[str, str]:
-    runs = figures.chronicle.runs
     if has_alarm(figures, outlook):
-        return "bad", _under_way(outlook, "Jobs are unknown")
-    has_failures = figures.fates[Fate.FAILED] or figures.fates[Fate.BAD]
+        return "bad", "Under way; jobs are unknown" if outlook.is_under_way else "Jobs are unknown"
     if outlook.is_under_way:
         return "open", "Under way"
-    if runs and runs[-1].ended is None:
+    last = figures.timeline.runs[-1] if figures.timeline.runs else None
+    if last and last.ended is None:
         return "mixed", "The last run ended without a word"
-    if runs and runs[-1].ended is not None and runs[-1].ended.reason:
+    if last and last.ended and last.ended.reason:
         return "mixed", "Stopped before the end"
     if outlook.left:
         return "mixed", "Not all is submitted"
+    has_failures = figures.fates[Fate.FAILED] or figures.fates[Fate.BAD]
     return ("mixed", "Done, with failures") if has_failures else ("good", "Done")
-
-
-def _under_way(outlook: Outlook, words: str) -> str:
-    return f"Under way; {words[0].lower()}{words[1:]}" if outlook.is_under_way else words
 
 
 def _sentences(figures: Figures, outlook: Outlook) -> Iterator[str]:
@@ -85,11 +80,8 @@ def _sentences(figures: Figures, outlook: Outlook) -> Iterator[str]:
     least = "" if outlook.is_left_known else "at least "
     yield f"{figures.accepted:,} of {least}{counted(asked(figures, outlook), 'job')} accepted{ended}."
     if fates[Fate.FAILED] or fates[Fate.BAD]:
-        parts = [
-            f"{fates[fate]:,} {words}"
-            for fate, words in ((Fate.FAILED, "could not be submitted"), (Fate.BAD, "ran to a bad end"))
-            if fates[fate]
-        ]
+        words = {Fate.FAILED: "could not be submitted", Fate.BAD: "ran to a bad end"}
+        parts = [f"{fates[fate]:,} {how}" for fate, how in words.items() if fates[fate]]
         yield f"{' and '.join(parts)}, for {_reasons(figures)}."
     else:
         yield "None failed."
@@ -97,7 +89,7 @@ def _sentences(figures: Figures, outlook: Outlook) -> Iterator[str]:
 
 
 def _left(figures: Figures, outlook: Outlook) -> Iterator[str]:
-    runs = figures.chronicle.runs
+    runs = figures.timeline.runs
     reason = runs[-1].ended.reason if runs and runs[-1].ended else ""
     if reason:
         yield f"The last run stopped because {STOPS.get(reason, reason)}; the same command goes on."

@@ -1,6 +1,6 @@
 """All figures of a report, gathered in one pass over the jobs. Pure: what they look like is the page's business."""
 
-from array import array
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
@@ -8,89 +8,41 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from batchsubmit.core.states import Phase
-from batchsubmit.report.course import Course, peak_running, quota_steps, used_slot_seconds
-from batchsubmit.report.failures import Reasons
-from batchsubmit.report.timeline import History, TimelineBuilder
+from batchsubmit.core.states import LOG_GROUP, Phase
+from batchsubmit.report.timeline import History, SlotTimes, Timeline, peak_running, quota_steps, used_slot_seconds
 from batchsubmit.report.waits import Cause
 
 _RECENT_SHARE = 1 / 3
 _LEAST_ACCEPTED = 10
 _SILENT_SECONDS = 900.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
-    """`left` is jobs to be submitted; `is_left_known` is False where the ledger knows only those that it has met.
-
-    `per_hour` is the recent pace of acceptances, None where nothing was accepted or one moment saw it all.
-    The seconds count from `now`, as if a run that ended were started again at once; None where no end was seen yet.
-    """
-
-    left: int
-    is_left_known: bool
-    is_under_way: bool
-    per_hour: float | None
-    seconds_to_submit: float | None
-    seconds_to_finish: float | None
-    now: float
-
-
-def outlook(
-    chronicle: TimelineBuilder,
-    *,
-    decided: int,
-    waiting: int,
-    acceptances: Sequence[float],
-    now: float,
-) -> Outlook:
-    """Look ahead.
-
-    `decided` jobs are accepted, failed or unknown; `waiting` are known and neither; `acceptances` is sorted.
-    """
-    left, is_known = _left_over(chronicle, decided, waiting)
-    last = chronicle.runs[-1] if chronicle.runs else None
-    per_hour = _pace(acceptances, last.began_at, last.last_at) if last else None
-    is_under_way = last is not None and last.ended is None and now - last.last_at < _SILENT_SECONDS
-    finish = chronicle.progress.finish(datetime.fromtimestamp(now, UTC), left=left)
-    return Outlook(
-        left=left,
-        is_left_known=is_known,
-        is_under_way=is_under_way,
-        per_hour=per_hour,
-        seconds_to_submit=finish.sent_seconds if finish and left else None,
-        seconds_to_finish=finish.seconds if finish and finish.seconds else None,
-        now=now,
-    )
-
-
-def _left_over(chronicle: TimelineBuilder, decided: int, waiting: int) -> tuple[int, bool]:
-    """The last run says it at its end; while it runs, and after a crash, the manifest's rows do."""
-    if not chronicle.runs:
-        return waiting, False
-    last = chronicle.runs[-1]
-    if last.ended is not None and "left" in last.ended.counts:
-        return last.ended.counts["left"], True
-    if last.started.rows:
-        return max(last.started.rows - decided, waiting), True
-    return waiting, False
-
-
-def _pace(acceptances: Sequence[float], begin: float, end: float) -> float | None:
-    """Acceptances an hour in the last third of a run; in all of it where those are too few to judge by."""
-    recent = end - (end - begin) * _RECENT_SHARE
-    since = recent if len(acceptances) - bisect_left(acceptances, recent) >= _LEAST_ACCEPTED else begin
-    count = len(acceptances) - bisect_left(acceptances, since)
-    return count / (end - since) * 3600 if count and end > since else None
-
-
 _MOST_UNKNOWN = 500
-SLOW = 0.95
+_SLOW = 0.95
 """Of a hundred jobs so many are quicker than one that is called slow."""
+_MOST_EXAMPLES = 5
+_VARYING = re.compile(
+    r"arn:[^\s,;)'\"]+"  # ARNs
+    r"|\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"  # UUIDs
+    r"|'[^']*'|\"[^\"]*\"|\b(?=\w*\d)[\w.:/-]+"  # quoted names, and words with a digit in them
+)
+_ADVICE = {
+    "InvalidRow": "Fix the rows: batchsubmit export LEDGER --failed-manifest MANIFEST writes them as a manifest.",
+    "ValidationException": "The request is wrong: fix its row and submit it again, which makes it a new job.",
+    "ResourceNotFoundException": "Something that the row names does not exist, in this region and account at least.",
+    "AccessDeniedException": "The role may not use what the row names: allow it, then submit with --retry-failed.",
+    "ConflictException": "The service was busy with something of the same name: submit again with --retry-failed.",
+    "InputUnusable": "The trained model or the channel can not be used: make another and name it in the rows.",
+    "NoAnswer": "None of the calls was accepted, as lookups proved: submit again with --retry-failed.",
+    "CREATE_FAILED": "The job was accepted and failed while it ran: fix its row, or give it another --batch-id. "
+    f"Its container's logs are in the CloudWatch log group {LOG_GROUP}.",
+    "CANCEL_FAILED": "Somebody cancelled the job, and cancelling failed: look at it in the console.",
+    "INACTIVE": "Somebody cancelled the job; another --batch-id submits it again.",
+}
+_CODE_COUNTS = frozenset({Phase.FAILED, Phase.REFUSED, Phase.FINISHED})
+_MESSAGE_COUNTS = frozenset({Phase.FAILED, Phase.FINISHED, Phase.UNKNOWN})
 
 
 class Fate(StrEnum):
-    """Where a job stands, in a reader's words; what needs a hand comes first."""
+    """Where a job stands, in a reader's words; what needs action comes first."""
 
     UNKNOWN = "unknown"
     FAILED = "not submitted"
@@ -115,6 +67,75 @@ class Fate(StrEnum):
                 return cls.WAITING
 
 
+def reason_of(history: History) -> tuple[str, str]:
+    """The code and message that still count: those of a refusal are over once the job is accepted."""
+    state = history.state
+    code = state.code if state.phase in _CODE_COUNTS else ""
+    return code, state.message if state.phase in _MESSAGE_COUNTS else ""
+
+
+@dataclass(slots=True)
+class Reason:
+    """One reason, and how many jobs failed for it. `number` is its place in order of appearance.
+
+    `status` is that of jobs that ran; `logs` says which of their logs did not reach CloudWatch, where AWS says so.
+    """
+
+    number: int
+    code: str
+    message: str
+    status: str
+    logs: str = ""
+    count: int = 0
+    memberships: set[str] = field(default_factory=set)
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the jobs were accepted, and failed while they ran."""
+        return bool(self.status)
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, where that is known."""
+        return _ADVICE.get(self.status or self.code, "")
+
+
+class Reasons:
+    """Groups failed jobs by reason as they come.
+
+    Jobs that finished badly go by the code that AWS gave: it documents that the code is stable and the message is not.
+    Of those that were not accepted, messages that differ only in names, numbers and identifiers are one reason. The
+    first message of each is shown as it was received.
+    """
+
+    def __init__(self) -> None:
+        self._by_words: dict[tuple[str, str], Reason] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_words)
+
+    def add(self, history: History) -> int:
+        """Take in a failed job; give the number of its reason."""
+        state = history.state
+        code, message = reason_of(history)
+        status = state.status if state.bad_end else ""
+        words = (status, state.bad_end) if status else (code, _VARYING.sub("…", message))
+        reason = self._by_words.get(words)
+        if reason is None:
+            reason = self._by_words[words] = Reason(len(self._by_words), state.bad_end or code, message, status)
+        reason.logs = reason.logs or state.logs
+        reason.count += 1
+        reason.memberships.add(state.membership)
+        if len(reason.examples) < _MOST_EXAMPLES:
+            reason.examples.append(state.name)
+        return reason.number
+
+    def most_frequent_first(self) -> list[Reason]:
+        """All reasons."""
+        return sorted(self._by_words.values(), key=lambda reason: (-reason.count, reason.number))
+
+
 @dataclass(slots=True)
 class Waited:
     """What one cause cost: seconds in all, the longest wait of a job, and how many jobs waited for it at all."""
@@ -135,7 +156,7 @@ class Waited:
 class SlotUse:
     """How much of the slots' time was used while there was something to submit.
 
-    `is_learned` is False where no quota stands in the ledger, and the most jobs that ever ran at once serve instead.
+    `is_learned` is False where no quota is in the ledger; then the most jobs that ever ran at once count as the slots.
     """
 
     share: float
@@ -143,65 +164,128 @@ class SlotUse:
     is_learned: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """`left` is jobs to be submitted; `is_left_known` is False where the ledger knows only those that it has met.
+
+    `per_hour` is the recent pace of acceptances, None where nothing was accepted or one moment saw it all.
+    The seconds count from `now`, as if a run that ended were started again at once; None where no end was seen yet.
+    """
+
+    left: int
+    is_left_known: bool
+    is_under_way: bool
+    per_hour: float | None
+    seconds_to_submit: float | None
+    seconds_to_finish: float | None
+    now: float
+
+
 @dataclass(slots=True)
 class Figures:
-    """Gathers job by job with `add`; then everything may be read, `outlook` and `slot_use` too."""
+    """Gathers job by job with `add`; then everything may be read, `outlook` and `slot_use` too.
 
-    chronicle: TimelineBuilder
+    `lanes` is by membership, in the order of their first acceptance.
+    """
+
+    timeline: Timeline
     fates: Counter[Fate] = field(default_factory=Counter)
     by_membership: dict[str, Counter[Fate]] = field(default_factory=dict)
-    course: Course = field(default_factory=Course)
+    lanes: dict[str, SlotTimes] = field(default_factory=dict)
     reasons: Reasons = field(default_factory=Reasons)
     unknown: list[History] = field(default_factory=list)
     waited: dict[Cause, Waited] = field(default_factory=lambda: {cause: Waited() for cause in Cause})
-    durations: dict[str, "array[float]"] = field(default_factory=dict)
+    durations: dict[str, list[float]] = field(default_factory=dict)
     calling: int = 0
     attempts: int = 0
     duplicates: int = 0
 
     def add(self, history: History) -> tuple[Fate, int | None]:
-        """Take in one job; give its fate, and the number of its reason where it failed."""
+        """Take in one job; give where it stands, and the number of its reason where it failed."""
         state, fate = history.state, Fate.of(history)
         self.fates[fate] += 1
         self.by_membership.setdefault(state.membership, Counter())[fate] += 1
-        self.course.add(history)
+        self._add_times(history)
         self.calling += state.phase is Phase.INTENT
         self.attempts += state.attempt
         self.duplicates += len(state.duplicates)
         for cause, seconds in history.waited.items():
             self.waited[cause].add(seconds)
-        if history.seconds is not None:
-            self.durations.setdefault(model_name(state.trained_model), array("d")).append(history.seconds)
         if fate is Fate.UNKNOWN and len(self.unknown) < _MOST_UNKNOWN:
             self.unknown.append(history)
         return fate, self.reasons.add(history) if history.has_failed else None
+
+    def _add_times(self, history: History) -> None:
+        if history.accepted_at is None:
+            return
+        lane = self.lanes.setdefault(history.state.membership, SlotTimes())
+        lane.accepted.append(history.accepted_at)
+        if history.finished_at is not None:
+            lane.finished.append(max(history.finished_at, history.accepted_at))
+        if history.seconds is not None:
+            self.durations.setdefault(model_name(history.state.trained_model), []).append(history.seconds)
 
     @property
     def accepted(self) -> int:
         """Jobs that the service has or had."""
         return self.fates[Fate.ACCEPTED] + self.fates[Fate.WELL] + self.fates[Fate.BAD]
 
-    def outlook(self, acceptances: Sequence[float], now: float) -> Outlook:
+    @property
+    def has_ends(self) -> bool:
+        """Whether any job was seen to end; without --wait none is."""
+        return any(lane.finished for lane in self.lanes.values())
+
+    def acceptances(self) -> list[float]:
+        """All times of acceptance, sorted."""
+        return sorted(at for lane in self.lanes.values() for at in lane.accepted)
+
+    def outlook(self, now: float) -> Outlook:
         """Look ahead."""
-        decided = self.accepted + self.fates[Fate.FAILED] + self.fates[Fate.UNKNOWN]
-        return outlook(
-            self.chronicle,
-            decided=decided,
-            waiting=self.fates[Fate.WAITING],
-            acceptances=acceptances,
+        timeline = self.timeline
+        left, is_known = self._left_over()
+        last = timeline.runs[-1] if timeline.runs else None
+        finish = timeline.progress.finish(datetime.fromtimestamp(now, UTC), left=left)
+        return Outlook(
+            left=left,
+            is_left_known=is_known,
+            is_under_way=last is not None and last.ended is None and now - last.last_at < _SILENT_SECONDS,
+            per_hour=_pace(self.acceptances(), last.began_at, last.last_at) if last else None,
+            seconds_to_submit=finish.sent_seconds if finish and left else None,
+            seconds_to_finish=finish.seconds if finish and finish.seconds else None,
             now=now,
         )
 
-    def slot_use(self, acceptances: Sequence[float]) -> SlotUse | None:
+    def _left_over(self) -> tuple[int, bool]:
+        """The last run says it at its end; while it runs, and after a crash, the manifest's rows do."""
+        waiting = self.fates[Fate.WAITING]
+        if not self.timeline.runs:
+            return waiting, False
+        last = self.timeline.runs[-1]
+        if last.ended is not None and "left" in last.ended.counts:
+            return last.ended.counts["left"], True
+        if last.started.rows:
+            decided = self.accepted + self.fates[Fate.FAILED] + self.fates[Fate.UNKNOWN]
+            return max(last.started.rows - decided, waiting), True
+        return waiting, False
+
+    def slot_use(self) -> SlotUse | None:
         """Judge from the first acceptance to the last: after that there was nothing left to fill slots with."""
-        lanes = self.course.lanes
-        if not self.course.tells_ends or acceptances[-1] <= acceptances[0]:
+        acceptances = self.acceptances()
+        if not self.has_ends or acceptances[-1] <= acceptances[0]:
             return None
         begin, end = acceptances[0], acceptances[-1]
-        steps = quota_steps(self.chronicle.quotas, list(lanes))
-        slots = steps[-1][1] if steps else peak_running(lanes)
-        share = used_slot_seconds(lanes, begin, end) / (slots * (end - begin)) if slots else 0.0
+        steps = quota_steps(self.timeline.quotas, list(self.lanes))
+        slots = steps[-1][1] if steps else peak_running(self.lanes)
+        share = used_slot_seconds(self.lanes, begin, end) / (slots * (end - begin)) if slots else 0.0
         return SlotUse(share=min(share, 1.0), slots=slots, is_learned=bool(steps))
+
+
+def _pace(acceptances: Sequence[float], begin: float, end: float) -> float | None:
+    """Acceptances an hour in the last third of a run; in all of it where those are too few to judge by."""
+    recent = end - (end - begin) * _RECENT_SHARE
+    since = recent if len(acceptances) - bisect_left(acceptances, recent) >= _LEAST_ACCEPTED else begin
+    count = len(acceptances) - bisect_left(acceptances, since)
+    return count / (end - since) * 3600 if count and end > since else None
 
 
 def model_name(arn: str) -> str:
@@ -222,12 +306,27 @@ class Spread:
     most: float
     slow: float
 
+    @classmethod
+    def of(cls, model: str, seconds: Sequence[float]) -> "Spread":
+        """Sum up the running times of one model's jobs."""
+        ordered = sorted(seconds)
+        parts = (0.0, 0.25, 0.5, 0.75, 1.0, _SLOW)
+        least, quarter, median, three_quarters, most, slow = (_quantile(ordered, part) for part in parts)
+        return cls(
+            model=model,
+            jobs=len(ordered),
+            least=least,
+            quarter=quarter,
+            median=median,
+            three_quarters=three_quarters,
+            most=most,
+            slow=slow,
+        )
 
-def spreads(durations: dict[str, "array[float]"]) -> list[Spread]:
+
+def spreads(durations: dict[str, list[float]]) -> list[Spread]:
     """The models with the most jobs first."""
-    return [
-        _spread(model, sorted(seconds)) for model, seconds in sorted(durations.items(), key=lambda item: -len(item[1]))
-    ]
+    return [Spread.of(model, seconds) for model, seconds in sorted(durations.items(), key=lambda item: -len(item[1]))]
 
 
 def _quantile(ordered: Sequence[float], part: float) -> float:
@@ -235,16 +334,3 @@ def _quantile(ordered: Sequence[float], part: float) -> float:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
-
-
-def _spread(model: str, ordered: Sequence[float]) -> Spread:
-    return Spread(
-        model=model,
-        jobs=len(ordered),
-        least=ordered[0],
-        quarter=_quantile(ordered, 0.25),
-        median=_quantile(ordered, 0.5),
-        three_quarters=_quantile(ordered, 0.75),
-        most=ordered[-1],
-        slow=_quantile(ordered, SLOW),
-    )

@@ -1,10 +1,18 @@
-"""The closing account of a run: counts, what is left, what to do next, and the exit status that follows. Pure."""
+"""The end of a run: counts, what is left, the exit status that follows, and the lines that people read. Pure."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from batchsubmit.advice import QUOTA_REQUEST, codes_words, quota_words
+from batchsubmit.core.states import LOG_GROUP
 from batchsubmit.errors import status_of_work
 from batchsubmit.schema import RowWarning
+from batchsubmit.text import agreeing, counted, printable
+
+_MOST_UNKNOWN = 10
+_BOUND_BY_QUOTA = frozenset({"", "deadline"})
+"""Ways to end in which more slots would have helped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +66,7 @@ class Summary:
     bad_ends: dict[str, int] = field(default_factory=dict)
     """The jobs that finished badly, by the code that AWS gave (their status where it gave none)."""
     refused_by: dict[str, float | None] = field(default_factory=dict)
-    """The quotas that refused calls, by the service's name (empty where it told none), and their values."""
+    """The quotas that refused calls, by the service's name (empty where it gave none), and their values."""
 
     @property
     def exit_status(self) -> int:
@@ -81,3 +89,122 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """The JSON summary: the same names, and the exit status."""
         return {**asdict(self), "exit_status": self.exit_status}
+
+
+def closing_words(summary: Summary) -> Iterator[str]:
+    """Say what happened, where it stands and what to do next."""
+    took = "" if _is_nothing(summary) else f" in {summary.seconds:.1f} s"
+    yield f"{outcome_words(summary)}{took}"
+    yield from _details(summary)
+    yield f"  ledger: {summary.ledger}"
+    yield from _next_steps(summary)
+
+
+def outcome_words(summary: Summary) -> str:
+    """The outcome of a run in a few words."""
+    jobs = counted(summary.rows, "job")
+    if summary.stop_reason:
+        return f"Stopped ({summary.stop_reason}): {summary.submitted:,} of {jobs} submitted by this run"
+    if _is_nothing(summary):
+        before = summary.submitted_before
+        if not summary.rows:
+            return f"Nothing to do: {summary.manifest} has no rows"
+        if before == summary.rows:
+            return (
+                f"Nothing to do: {agreeing(before, 'the only job was', f'all {before:,} jobs were')} submitted before"
+            )
+        return f"Nothing to do: {before:,} of {jobs} {agreeing(before, 'was', 'were')} submitted before"
+    return f"{summary.submitted:,} of {jobs} submitted"
+
+
+def _is_nothing(summary: Summary) -> bool:
+    return not (summary.stop_reason or summary.submitted or summary.failed or summary.left or summary.unknown)
+
+
+def _details(summary: Summary) -> Iterator[str]:
+    calls, times = agreeing(summary.refused_by_quota, "call", "calls"), agreeing(summary.throttled, "time", "times")
+    counts = (
+        (summary.submitted_before, "submitted by earlier runs"),
+        (summary.failed, "failed"),
+        (summary.failed_before, "failed in earlier runs"),
+        (summary.invalid, f"invalid {agreeing(summary.invalid, 'row', 'rows')}, recorded as failed"),
+        (summary.unknown, f"unknown: {agreeing(summary.unknown, 'it', 'they')} may or may not run"),
+        (summary.unknown_elsewhere, "unknown of rows that this manifest does not have"),
+        (summary.left, "left to submit"),
+        (summary.finished_well, "finished well"),
+        (summary.finished_badly, f"finished badly: {codes_words(summary.bad_ends)}".rstrip(": ")),
+        (summary.not_seen_to_end, "accepted, and not seen to end"),
+        (summary.refused_by_quota, f"{calls} refused by {_quotas(summary)}, repeated later"),
+        (summary.throttled, f"{times} the service throttled and the rate was cut"),
+    )
+    for count, words in counts:
+        if count:
+            yield f"  {count:>9,} {words}"
+
+
+def _quotas(summary: Summary) -> str:
+    """The quotas that refused calls."""
+    names = (printable(quota_words(name, limit)) for name, limit in summary.refused_by.items())
+    return " and ".join(names) or "the quota"
+
+
+def others_words(held: Mapping[str, str]) -> Iterator[str]:
+    """Name the quotas that others seemed to use up."""
+    for scope, slots in held.items():
+        whose = "the account" if scope == "account" else f"membership {scope}"
+        yield f"  note: the quota of {whose} looked used by others at the end: {slots}"
+
+
+def held_words(held: Mapping[str, str]) -> Iterator[str]:
+    """Name the quotas, not of slots, that hold memberships."""
+    for membership, quota in held.items():
+        yield printable(f"  held: membership {membership} by the quota {quota}; a slot that is freed does not help")
+
+
+def _next_steps(summary: Summary) -> Iterator[str]:
+    if summary.stop_message:
+        yield f"  why: {summary.stop_message}"
+    yield from held_words(summary.held)
+    yield from others_words(summary.held_by_others)
+    for name, status in summary.waits_for.items():
+        yield f"  jobs wait for {name}, which is {status}"
+    for job in summary.unknown_jobs[:_MOST_UNKNOWN]:
+        yield f"  unknown: {job.name} in membership {job.membership} ({job.reason or 'the run ended during its call'})"
+    if len(summary.unknown_jobs) > _MOST_UNKNOWN:
+        yield f"  ... and {len(summary.unknown_jobs) - _MOST_UNKNOWN:,} more; see batchsubmit status {summary.ledger}"
+    if summary.refused_by_quota and summary.left and summary.stop_reason in _BOUND_BY_QUOTA:
+        yield f"  quota: jobs wait because all slots of {_quotas(summary)} are taken; to ask for more: {QUOTA_REQUEST}"
+    step = _next_step(summary)
+    if step:
+        yield f"  next: {step}"
+
+
+def _next_step(summary: Summary) -> str:
+    """What is to be done first; empty where nothing is."""
+    if summary.stop_reason:
+        looked_up = "; the unknown jobs are looked up first" if summary.unknown_jobs else ""
+        return f"run the same command again to go on{looked_up}"
+    if summary.unknown_jobs:
+        return (
+            "the lookup of the unknown jobs failed. Let the role call "
+            "cleanrooms-ml:ListTrainedModelInferenceJobs and GetTrainedModelInferenceJob and run the same command "
+            "again; or look for the names in the console, and send those that do not run there with --resubmit-unknown"
+        )
+    if summary.left:
+        return "run the same command again to go on"
+    if summary.not_seen_to_end:
+        return f"the service shows some jobs no longer; batchsubmit verify {summary.ledger} names them"
+    if summary.failed or summary.failed_before or summary.finished_badly or summary.invalid:
+        logs = f"; CloudWatch log group {LOG_GROUP} has their logs" if summary.finished_badly else ""
+        return f"batchsubmit status {summary.ledger} lists the failures{logs}{_second_try(summary)}"
+    return ""
+
+
+def _second_try(summary: Summary) -> str:
+    """What sends failed jobs again: those that ran already only go out as jobs of another batch."""
+    words = ""
+    if summary.failed or summary.failed_before or summary.invalid:
+        words += "; --retry-failed tries those again that were not accepted"
+    if summary.finished_badly:
+        words += "; export --failed-manifest writes the rows of those that ran badly, for another --batch-id"
+    return words

@@ -1,15 +1,16 @@
-"""The ledger's events as one record a job: where it stands, its timeline, and what it waited for. Pure.
+"""The ledger's events as one record a job: its state, its times, what it waited for; and the jobs that ran over time.
 
-Every report and export reads a ledger through here, in one pass over any iterable of events. Where a job stands is
-`states.fold`'s to say; what the seconds mean is written in `waits`. A decided job is kept packed, about 400 bytes all
-told, so that a million fit in memory.
+Every report and export reads a ledger through here, in one pass over any iterable of events. `states.fold` says where
+a job stands; `waits` says what the seconds mean. Pure: Unix seconds, and what has no end in the ledger counts as
+running until the ledger's last event.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from itertools import pairwise
+from typing import Self
 
 import msgspec
 
@@ -27,34 +28,28 @@ from batchsubmit.core.jobs import (
     Unknown,
     Unrecognised,
 )
-from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
+from batchsubmit.core.states import UNDECIDED, JobState, fold, has_failed
 from batchsubmit.forecast import Progress
-from batchsubmit.report.waits import (
-    Cause,
-    LaneLog,
-    Pending,
-    RunClock,
-    Waits,
-    cause_of,
-    pending_after,
-    refusal_cause,
-)
+from batchsubmit.report.waits import ANSWER, TURN, Cause, JobWaits, LaneLog, awaited_after, refusal_cause
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+_POINTS = 160
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class History:
-    """One job. Times are Unix seconds; `finished_at` is the service's, or else when a run saw the end."""
+    """One job. Times are Unix seconds; `finished_at` is the service's, or else when a run saw the end.
+
+    `run` is the number of the run that first wrote of it; `waited` is filled in when the whole ledger is read.
+    """
 
     state: JobState
     run: int
-    via: str
-    first_intent_at: float | None
-    accepted_at: float | None
-    finished_at: float | None
-    waited: dict[Cause, float]
+    via: str = ""
+    first_intent_at: float | None = None
+    accepted_at: float | None = None
+    finished_at: float | None = None
+    waited: dict[Cause, float] = field(default_factory=dict)
+    waits: JobWaits = field(default_factory=JobWaits)
 
     @property
     def is_unknown(self) -> bool:
@@ -63,10 +58,8 @@ class History:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it could not be submitted, or ran to a bad end."""
-        return self.state.phase is Phase.FAILED or (
-            self.state.phase is Phase.FINISHED and self.state.status != "ACTIVE"
-        )
+        """Whether it could not be submitted, or finished badly."""
+        return has_failed(self.state)
 
     @property
     def seconds(self) -> float | None:
@@ -95,146 +88,66 @@ class LearnedQuota:
     limit: int
 
 
-def moment(at: str) -> float:
-    """Unix seconds of an event's `at`."""
-    return datetime.fromisoformat(at).timestamp()
-
-
-_FIELDS = JobState.__struct_fields__
-_values = attrgetter(*_FIELDS)
-_REPEATED = tuple(_FIELDS.index(name) for name in ("membership", "trained_model", "code"))
-_ARN, _PHASE, _DUPLICATES = (_FIELDS.index(name) for name in ("arn", "phase", "duplicates"))
-
-_Extra = TypeVar("_Extra")
-
-
-class Packer(Generic[_Extra]):
-    """Packs a job's state with one more value of a msgspec type, and back."""
-
-    def __init__(self, extra: type[_Extra]) -> None:
-        self._texts: list[str] = []
-        self._numbers: dict[str, int] = {}
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._decode: Callable[[bytes], tuple[list[Any], _Extra]]
-        self._decode = msgspec.msgpack.Decoder(tuple[list[Any], extra]).decode  # type: ignore[valid-type]
-
-    def pack(self, state: JobState, extra: _Extra) -> bytes:
-        """Write both as bytes."""
-        values: list[Any] = list(_values(state))
-        for index in _REPEATED:
-            values[index] = self._number(values[index])
-        head, slash, tail = values[_ARN].rpartition("/")
-        values[_ARN] = (self._number(head + slash), tail)
-        return self._encode((values, extra))
-
-    def unpack(self, packed: bytes) -> tuple[JobState, _Extra]:
-        """Read both again."""
-        values, extra = self._decode(packed)
-        for index in _REPEATED:
-            values[index] = self._texts[values[index]]
-        head, tail = values[_ARN]
-        values[_ARN] = self._texts[head] + tail
-        values[_PHASE] = Phase(values[_PHASE])
-        values[_DUPLICATES] = tuple(values[_DUPLICATES])
-        return JobState(**dict(zip(_FIELDS, values, strict=True))), extra
-
-    def _number(self, text: str) -> int:
-        number = self._numbers.setdefault(text, len(self._texts))
-        if number == len(self._texts):
-            self._texts.append(text)
-        return number
-
-
-_DECIDED = frozenset({Phase.SUBMITTED, Phase.FAILED, Phase.FINISHED})
-
-
-class _Track(msgspec.Struct, array_like=True, gc=False):
-    """What the state does not hold. `since` is on the run clock."""
-
-    run: int
-    via: str = ""
-    first_intent_at: float | None = None
-    accepted_at: float | None = None
-    finished_at: float | None = None
-    pending: str = ""
-    since: float = 0.0
-    waits: Waits = msgspec.field(default_factory=Waits)
-
-
-_Record = bytes | tuple[JobState, _Track]
-
-
-class TimelineBuilder:
-    """All that a ledger tells: its jobs in the order of their first event, its runs, the quotas they learned."""
+class Timeline:
+    """A whole ledger: its jobs in the order of their first event, its runs, the quotas they learned."""
 
     def __init__(self) -> None:
         self.runs: list[RunSpan] = []
         self.quotas: list[LearnedQuota] = []
         self.last_at: float | None = None
         self.progress = Progress()
-        self._packer = Packer(_Track)
-        self._records: dict[str, _Record] = {}
-        self._clock = RunClock()
+        self._histories: dict[str, History] = {}
         self._now = 0.0
+        self._idle_seconds = 0.0
         self._lanes = LaneLog()
         self._origins: dict[tuple[str, str], float] = {}
-        self._fastest_call = float("inf")
+        self._fastest_call = math.inf
 
     @classmethod
     def of(cls, events: Iterable[Entry]) -> Self:
         """Read all events."""
-        chronicle = cls()
+        timeline = cls()
         for event in events:
-            chronicle.apply(event)
-        return chronicle
+            timeline.apply(event)
+        return timeline
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._histories)
 
     def apply(self, event: Entry) -> None:
-        """Take in one event. Kinds that this version does not know count for nothing, but for a learned quota."""
-        at = moment(event.at)
+        """Take in one event. Kinds that this version does not know are ignored, except for a learned quota."""
+        at = _seconds(event.at)
         self.progress.apply(event)
         if isinstance(event, RunStarted):
             self._begin_run(event, at)
         else:
-            self._now = self._clock.read(at)
-            self._lanes.saw(self._now)
+            self._now = at - self._idle_seconds
+            self._lanes.advance(self._now)
             if isinstance(event, JobEvent):
                 self._apply_to_job(event, at)
             elif isinstance(event, RunEnded):
                 self._end_run(event)
             else:
-                self._recognise(event, at)
+                self._read_quota(event, at)
         self.last_at = at
         if self.runs:
             self.runs[-1].last_at = at
 
     def histories(self) -> Iterator[History]:
         """Give every job, in the order of first events; may be called again."""
-        fastest = 0.0 if self._fastest_call == float("inf") else self._fastest_call
-        for record in self._records.values():
-            state, track = self._open(record)
-            if track.pending and track.pending != Pending.ANSWER:
-                # Counted on a copy: the record itself is still to get its event.
-                track = self._packer.unpack(self._packer.pack(state, track))[1]
-                self._count_wait(track, via_lookup=False)
-            yield History(
-                state=state,
-                run=track.run,
-                via=track.via,
-                first_intent_at=track.first_intent_at,
-                accepted_at=track.accepted_at,
-                finished_at=track.finished_at,
-                waited=track.waits.by_cause(self._lanes, state.membership, fastest),
-            )
+        fastest = 0.0 if math.isinf(self._fastest_call) else self._fastest_call
+        for history in self._histories.values():
+            history.waited = history.waits.by_cause(self._lanes, history.state.membership, fastest, self._now)
+            yield history
 
     def batch_of(self, history: History) -> str:
         """The batch id of the run that first wrote of a job."""
         return self.runs[history.run].started.batch if history.run >= 0 else ""
 
     def _begin_run(self, event: RunStarted, at: float) -> None:
-        self._now = self._clock.resume(at)
+        if self.last_at is not None:
+            self._idle_seconds += max(at - self.last_at, 0.0)
+        self._now = at - self._idle_seconds
         self._lanes.begin_run(self._now)
         self.runs.append(RunSpan(event, at, at))
         if event.manifest_sha256:
@@ -248,7 +161,7 @@ class TimelineBuilder:
         accounts = [limit for name, limit in event.quotas.items() if _is_account(name)]
         learned = {name: limit for name, limit in event.quotas.items() if not _is_account(name)}
         if accounts:
-            learned[""] = sum(accounts)  # all the room there is, where memberships are in several accounts
+            learned[""] = sum(accounts)  # all the slots there are, where memberships are in several accounts
         for membership, limit in learned.items():
             self._learn(run.began_at, membership, limit)
 
@@ -256,7 +169,7 @@ class TimelineBuilder:
         self.quotas.append(LearnedQuota(at, membership, limit))
         self._lanes.learned(membership, limit)
 
-    def _recognise(self, event: object, at: float) -> None:
+    def _read_quota(self, event: object, at: float) -> None:
         """Take a learned quota from an event of any kind that has the form of one."""
         members = event.members if isinstance(event, Unrecognised) else msgspec.to_builtins(event)
         membership, limit = members.get("membership"), members.get("limit")
@@ -264,68 +177,128 @@ class TimelineBuilder:
             self._learn(at, membership, int(limit))
 
     def _apply_to_job(self, event: JobEvent, at: float) -> None:
-        record = self._records.get(event.job)
-        before, track = (None, _Track(run=len(self.runs) - 1)) if record is None else self._open(record)
-        state = fold(before, event)
-        self._follow(track, event, at)
-        is_decided = state.phase in _DECIDED
-        self._records[event.job] = self._packer.pack(state, track) if is_decided else (state, track)
-
-    def _open(self, record: _Record) -> tuple[JobState, _Track]:
-        return self._packer.unpack(record) if isinstance(record, bytes) else record
-
-    def _follow(self, track: _Track, event: JobEvent, at: float) -> None:
-        """Count the wait that this event ends, and note what begins."""
-        membership = event.membership
-        if isinstance(event, Intent) and track.first_intent_at is None:
-            track.first_intent_at = at
-            self._count_queue(track)
+        history = self._histories.get(event.job)
+        if history is None:
+            history = self._histories[event.job] = History(state=fold(None, event), run=len(self.runs) - 1)
         else:
-            unanswered = isinstance(event, Unknown | Absent) or (isinstance(event, Submitted) and event.via != "start")
-            self._count_wait(track, via_lookup=unanswered)
-        pending = Pending.NOTHING
+            history.state = fold(history.state, event)
+        self._end_wait(history, event, at)
+        history.waits.awaited, history.waits.since = self._note(history, event, at), self._now
+
+    def _end_wait(self, history: History, event: JobEvent, at: float) -> None:
+        """Count the wait that this event ends; that for the first intent began with the first run of the manifest."""
+        if isinstance(event, Intent) and history.first_intent_at is None:
+            history.first_intent_at = at
+            started = self.runs[-1].started if self.runs else None
+            began = self._origins.get((started.manifest_sha256, started.batch)) if started else None
+            if began is not None:
+                history.waits.turns.append((began, self._now))
+            return
+        is_lookup = isinstance(event, Unknown | Absent) or (isinstance(event, Submitted) and event.via != "start")
+        call_seconds = history.waits.end(self._now, has_answer=not is_lookup)
+        if call_seconds is not None:
+            self._fastest_call = min(call_seconds, self._fastest_call)
+
+    def _note(self, history: History, event: JobEvent, at: float) -> str:
+        """Keep what the event says of times and slots; give what the job waits for from now on."""
         match event:
             case Intent():
-                pending = Pending.ANSWER
+                return ANSWER
             case Refused():
                 cause = refusal_cause(event)
-                pending = pending_after(cause)
                 if cause == RefusalCause.SLOTS:
-                    self._lanes.refused(membership, self._now)
+                    self._lanes.refused(event.membership, self._now)
+                return awaited_after(cause)
             case Unknown():
-                pending = Pending.LOOKUP
+                return Cause.LOOKUP
             case Absent():
-                pending = Pending.TURN
+                return TURN
             case Submitted():
-                track.via, track.accepted_at = event.via, at
-                self._lanes.accepted(membership, self._now)
-            case Finished() if track.finished_at is None:
-                track.finished_at = moment(event.ended) if event.ended else at
-                self._lanes.finished(membership)
-            case _:
-                pass  # nothing is awaited any more
-        track.pending, track.since = pending, self._now
+                history.via, history.accepted_at = event.via, at
+                self._lanes.accepted(event.membership, self._now)
+            case Finished() if history.finished_at is None:
+                history.finished_at = _seconds(event.ended) if event.ended else at
+                self._lanes.finished(event.membership)
+        return ""
 
-    def _count_queue(self, track: _Track) -> None:
-        """Count the wait from the first run over this manifest to the first intent."""
-        started = self.runs[-1].started if self.runs else None
-        began = self._origins.get((started.manifest_sha256, started.batch)) if started else None
-        if began is not None:
-            track.waits.turns.append((began, self._now))
 
-    def _count_wait(self, track: _Track, *, via_lookup: bool) -> None:
-        pending, seconds = Pending(track.pending), self._now - track.since
-        if pending is Pending.ANSWER and via_lookup:
-            track.waits.add(Cause.LOOKUP, seconds)
-        elif pending is Pending.ANSWER:
-            track.waits.answered(seconds)
-            self._fastest_call = min(self._fastest_call, seconds)
-        elif pending is Pending.TURN:
-            track.waits.turns.append((track.since, self._now))
-        elif cause := cause_of(pending):
-            track.waits.add(cause, seconds)
+def _seconds(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()
 
 
 def _is_account(name: str) -> bool:
     """Whether a quota at a run's end is an account's: `account`, or `account 123456789012` where there are several."""
     return name == "account" or name.startswith("account ")
+
+
+@dataclass(slots=True)
+class SlotTimes:
+    """When the jobs of one membership took and gave back their slots."""
+
+    accepted: list[float] = field(default_factory=list)
+    finished: list[float] = field(default_factory=list)
+
+
+def grid(begin: float, end: float) -> list[float]:
+    """The moments between which running jobs are averaged."""
+    step = max(end - begin, 1.0) / _POINTS
+    return [begin + step * index for index in range(_POINTS + 1)]
+
+
+def mean_running(lane: SlotTimes, edges: Sequence[float]) -> list[float]:
+    """How many jobs of a lane ran, on average, between each two edges."""
+    used = pairwise(_slot_seconds(lane, edges))
+    return [
+        (after - before) / (end - begin) for (before, after), (begin, end) in zip(used, pairwise(edges), strict=True)
+    ]
+
+
+def used_slot_seconds(lanes: Mapping[str, SlotTimes], begin: float, end: float) -> float:
+    """For how long slots were held between two moments, summed over all slots."""
+    pairs = (tuple(_slot_seconds(lane, (begin, end))) for lane in lanes.values())
+    return sum(after - before for before, after in pairs)
+
+
+def _slot_seconds(lane: SlotTimes, moments: Sequence[float]) -> Iterator[float]:
+    """For how long slots were held until each of these moments, in order."""
+    starts, ends = sorted(lane.accepted), sorted(lane.finished)
+    started = ended = 0
+    sum_started = sum_ended = 0.0
+    for moment in moments:
+        while started < len(starts) and starts[started] <= moment:
+            sum_started += starts[started]
+            started += 1
+        while ended < len(ends) and ends[ended] <= moment:
+            sum_ended += ends[ended]
+            ended += 1
+        yield (moment * started - sum_started) - (moment * ended - sum_ended)
+
+
+def peak_running(lanes: Mapping[str, SlotTimes]) -> int:
+    """The most jobs that ran at once, all lanes together."""
+    steps = [(at, 1) for lane in lanes.values() for at in lane.accepted]
+    steps += [(at, -1) for lane in lanes.values() for at in lane.finished]
+    peak = running = 0
+    for _, step in sorted(steps):  # at one moment, ends come before starts
+        running += step
+        peak = max(peak, running)
+    return peak
+
+
+def quota_steps(quotas: Sequence[LearnedQuota], memberships: Sequence[str]) -> list[tuple[float, int]]:
+    """From when on at most how many jobs could run at once, as far as the ledger has learned it.
+
+    The account's quota, or the memberships' together where those are all known and fewer.
+    """
+    known: dict[str, int] = {}
+    steps: list[tuple[float, int]] = []
+    for quota in sorted(quotas, key=lambda each: each.at):
+        known[quota.membership] = quota.limit
+        bounds = [known[""]] if "" in known else []
+        if memberships and all(membership in known for membership in memberships):
+            bounds.append(sum(known[membership] for membership in memberships))
+        if bounds and steps and steps[-1][0] == quota.at:
+            del steps[-1]  # several quotas learned at one moment are one step
+        if bounds and (not steps or steps[-1][1] != min(bounds)):
+            steps.append((quota.at, min(bounds)))
+    return steps

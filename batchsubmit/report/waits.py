@@ -1,18 +1,18 @@
-"""Where a job's time went before the service had it, as far as the ledger tells. Pure.
+"""Where a job's time went before the service had it, as far as the ledger says. Pure.
 
-Seconds are counted on the run clock, which stands still while no run is on: from the last event of a run to the start
-of the next one nobody waits for anything. The causes, and what each is made of:
+Seconds are counted on a run clock that stands still while no run is active: from the last event of a run to the start
+of the next one no job waits for anything. The causes, and what each is made of:
 
 quota       after a refusal by a quota, of slots or not, until the next intent; and before the first intent, the part of
             the wait in which the membership's lane was known to be full
-rate        from an intent to its answer, less the ledger's fastest call (the ledger does not tell when the call left
+rate        from an intent to its answer, less the ledger's fastest call (the ledger does not say when the call left
             the rate gate, so a slow answer counts here too); and before the first intent, the rest of the wait
 throttling  after a refusal by throttling until the next intent
 retry       after any other refusal (a conflict, a call that could not be sent) until the next intent
-lookup      from an intent that got no answer until it was found out what became of it
+lookup      from an intent that got no answer until the lookup decided it
 
 The wait before the first intent begins with the first run over the same manifest and batch. A run without a manifest
-(a worker) does not tell when its jobs began to wait, and none is counted. A lane is known to be full, until its run's
+(a worker) does not say when its jobs began to wait, and none is counted. A lane is known to be full, until its run's
 end, from its first refusal by the quota on, or once as many of its jobs, or of all, are accepted and not seen to end as
 the quota allows: the one that the run or an earlier one learned, else AWS's default, unless more than that ever ran in
 the run. What is still waiting is counted up to the ledger's last event.
@@ -23,12 +23,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-import msgspec
-
 from batchsubmit.core.jobs import RefusalCause, Refused
+from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 
-DEFAULT_PER_MEMBERSHIP: Final = 5
-DEFAULT_PER_ACCOUNT: Final = 10
 _MOST_COUNTED: Final = 10_000
 _EARLIER_CAUSES: Final = (
     ("servicequotaexceeded", RefusalCause.SLOTS),
@@ -41,7 +38,7 @@ _EARLIER_CAUSES: Final = (
     ("throughputexceeded", RefusalCause.THROTTLED),
     ("priorreq", RefusalCause.THROTTLED),
 )
-"""Ledgers of versions before 1.0 have no causes: there the code tells, as it did for those versions."""
+"""Ledgers of versions before 1.0 have no causes: there the code decides, as it did for those versions."""
 
 
 class Cause(StrEnum):
@@ -54,67 +51,15 @@ class Cause(StrEnum):
     LOOKUP = "lookup"
 
 
-class Pending(StrEnum):
-    """What has to come next, for a job that is not decided."""
+ANSWER, TURN = "answer", "turn"
+"""What a job may wait for beside a cause: the answer to its call, and its turn in the lane."""
 
-    NOTHING = ""
-    ANSWER = "answer"
-    TURN = "turn"
-    QUOTA = "quota"
-    THROTTLING = "throttling"
-    RETRY = "retry"
-    LOOKUP = "lookup"
-
-
-_PENDING_AFTER: Final[dict[str, Pending]] = {
-    RefusalCause.SLOTS: Pending.QUOTA,
-    RefusalCause.OTHER_QUOTA: Pending.QUOTA,
-    RefusalCause.THROTTLED: Pending.THROTTLING,
-    RefusalCause.WITHDRAWN: Pending.TURN,
+_AFTER_REFUSAL: Final[dict[str, str]] = {
+    RefusalCause.SLOTS: Cause.QUOTA,
+    RefusalCause.OTHER_QUOTA: Cause.QUOTA,
+    RefusalCause.THROTTLED: Cause.THROTTLING,
+    RefusalCause.WITHDRAWN: TURN,
 }
-_CAUSE_OF: Final = {
-    Pending.QUOTA: Cause.QUOTA,
-    Pending.THROTTLING: Cause.THROTTLING,
-    Pending.RETRY: Cause.RETRY,
-    Pending.LOOKUP: Cause.LOOKUP,
-}
-
-
-class Waits(msgspec.Struct, array_like=True, gc=False):
-    """Seconds waited. `answers` is from intent to answer, over `calls` calls; `turns` are waits in the lane.
-
-    Of those the begin and end are kept, on the run clock: when the lane was full may be known only later.
-    """
-
-    quota: float = 0.0
-    throttling: float = 0.0
-    retry: float = 0.0
-    lookup: float = 0.0
-    answers: float = 0.0
-    calls: int = 0
-    turns: list[tuple[float, float]] = msgspec.field(default_factory=list)
-
-    def add(self, cause: Cause, seconds: float) -> None:
-        """Count seconds towards a cause other than the rate."""
-        setattr(self, cause, getattr(self, cause) + max(seconds, 0.0))
-
-    def answered(self, seconds: float) -> None:
-        """Count one call from its intent to its answer."""
-        self.answers += max(seconds, 0.0)
-        self.calls += 1
-
-    def by_cause(self, lanes: "LaneLog", membership: str, fastest_call_seconds: float) -> dict[Cause, float]:
-        """All causes; of a wait in the lane, what it was full for is the quota's, and the calls are off the rate."""
-        full = sum(lanes.full_seconds(membership, begin, end) for begin, end in self.turns)
-        turns = sum(max(end - begin, 0.0) for begin, end in self.turns)
-        beyond_calls = max(self.answers - self.calls * fastest_call_seconds, 0.0)
-        return {
-            Cause.QUOTA: self.quota + full,
-            Cause.RATE: max(turns - full, 0.0) + beyond_calls,
-            Cause.THROTTLING: self.throttling,
-            Cause.RETRY: self.retry,
-            Cause.LOOKUP: self.lookup,
-        }
 
 
 def refusal_cause(event: Refused) -> str:
@@ -123,47 +68,70 @@ def refusal_cause(event: Refused) -> str:
     return event.cause or next((cause for mark, cause in _EARLIER_CAUSES if mark in word), "")
 
 
-def pending_after(cause: str) -> Pending:
-    """Say what a job waits for after it was refused for this cause."""
-    return _PENDING_AFTER.get(cause, Pending.RETRY)
+def awaited_after(cause: str) -> str:
+    """What a job waits for after it was refused for this cause."""
+    return _AFTER_REFUSAL.get(cause, Cause.RETRY)
 
 
-def cause_of(pending: Pending) -> Cause | None:
-    """Name the cause of a wait; None where it takes more than a name to say (an answer, a turn, nothing)."""
-    return _CAUSE_OF.get(pending)
+@dataclass(slots=True)
+class JobWaits:
+    """What one job waited for. `awaited` is what it waits for now, since `since` on the run clock; empty for nothing.
 
+    Of waits in the lane begin and end are kept: when the lane was full may be known only later.
+    """
 
-class RunClock:
-    """Seconds during which a run was on. It stands still between the last event of one and the start of the next."""
+    awaited: str = ""
+    since: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    answer_seconds: float = 0.0
+    calls: int = 0
+    turns: list[tuple[float, float]] = field(default_factory=list)
 
-    def __init__(self) -> None:
-        self._still_seconds = 0.0
-        self._last_at: float | None = None
+    def end(self, now: float, *, has_answer: bool) -> float | None:
+        """End the present wait; give the seconds of a call that was answered."""
+        seconds = max(now - self.since, 0.0)
+        if self.awaited == ANSWER and has_answer:
+            self.answer_seconds += seconds
+            self.calls += 1
+            return seconds
+        if self.awaited == TURN:
+            self.turns.append((self.since, now))
+        elif self.awaited:
+            cause = Cause.LOOKUP if self.awaited == ANSWER else self.awaited
+            self.seconds[cause] = self.seconds.get(cause, 0.0) + seconds
+        return None
 
-    def read(self, at: float) -> float:
-        """Tell the run clock's time at an event of a run."""
-        self._last_at = at
-        return at - self._still_seconds
+    def by_cause(
+        self, lanes: "LaneLog", membership: str, fastest_call_seconds: float, now: float
+    ) -> dict[Cause, float]:
+        """All causes, the open wait up to `now` included.
 
-    def resume(self, at: float) -> float:
-        """Tell the run clock's time at the start of a run."""
-        if self._last_at is not None:
-            self._still_seconds += max(at - self._last_at, 0.0)
-        return self.read(at)
+        Of a wait in the lane, the part in which it was full is the quota's; the calls themselves are no wait.
+        """
+        turns = [*self.turns, (self.since, now)] if self.awaited == TURN else self.turns
+        full = sum(lanes.full_seconds(membership, begin, end) for begin, end in turns)
+        in_lane = sum(max(end - begin, 0.0) for begin, end in turns)
+        found = {cause: self.seconds.get(cause, 0.0) for cause in Cause}
+        if self.awaited in found:
+            found[Cause(self.awaited)] += max(now - self.since, 0.0)
+        found[Cause.QUOTA] += full
+        found[Cause.RATE] = max(in_lane - full, 0.0)
+        found[Cause.RATE] += max(self.answer_seconds - self.calls * fastest_call_seconds, 0.0)
+        return found
 
 
 @dataclass(slots=True)
 class _RunLanes:
-    """What one run tells of its lanes: the first time at which so and so many jobs ran, refusals, quotas."""
+    """One run's lanes by membership, the empty name for the account: when how many jobs ran, refusals, quotas."""
 
-    began: float
-    last: float
-    limits: dict[str, int]
+    began: float = 0.0
+    last: float = 0.0
+    limits: dict[str, int] = field(default_factory=dict)
     reached: dict[str, list[float]] = field(default_factory=dict)
     refused: dict[str, float] = field(default_factory=dict)
 
     def full_since(self, membership: str) -> float | None:
-        """When the lane was first known to be full; the empty name stands for the account."""
+        """When the lane was first known to be full."""
         known = [self._at_limit(membership, DEFAULT_PER_MEMBERSHIP), self._at_limit("", DEFAULT_PER_ACCOUNT)]
         known.append(self.refused.get(membership))
         return min((moment for moment in known if moment is not None), default=None)
@@ -177,20 +145,19 @@ class _RunLanes:
 
 
 class LaneLog:
-    """Remembers what tells for how long each membership's lane was full, run by run. Times are the run clock's."""
+    """Remembers for how long each membership's lane was full, run by run. Times are the run clock's."""
 
     def __init__(self) -> None:
         self._limits: dict[str, int] = {}
         self._running: Counter[str] = Counter()
-        self._runs = [_RunLanes(0.0, 0.0, {})]
+        self._runs = [_RunLanes()]
 
     def begin_run(self, now: float) -> None:
         """Begin a run; jobs that were not seen to end hold their slots from its start on."""
-        run = _RunLanes(now, now, dict(self._limits))
-        run.reached = {name: [now] * min(count, _MOST_COUNTED) for name, count in self._running.items()}
-        self._runs.append(run)
+        reached = {name: [now] * min(count, _MOST_COUNTED) for name, count in self._running.items()}
+        self._runs.append(_RunLanes(now, now, dict(self._limits), reached))
 
-    def saw(self, now: float) -> None:
+    def advance(self, now: float) -> None:
         """Note how far the run has come."""
         self._runs[-1].last = now
 
@@ -199,7 +166,7 @@ class LaneLog:
         self._runs[-1].refused.setdefault(membership, now)
 
     def learned(self, membership: str, limit: int) -> None:
-        """Note a quota, for this run, from its start on, and those after it; an empty name stands for the account."""
+        """Note a quota, for this run, from its start on, and those after it."""
         self._limits[membership] = self._runs[-1].limits[membership] = limit
 
     def accepted(self, membership: str, now: float) -> None:

@@ -9,13 +9,10 @@ from dataclasses import dataclass, field
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import QuotaExceeded
+from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, is_good_end
 from batchsubmit.slots.limits import Held, Limit
 from batchsubmit.slots.polls import Durations, Poll, next_get_at
 from batchsubmit.slots.running import Ended, JobClass, RunningJob, RunningJobs, Sighting
-
-DEFAULT_PER_MEMBERSHIP = 5
-DEFAULT_PER_ACCOUNT = 10
-"""AWS's default quotas L-0F77DDDB and L-249F4B83 ("Quotas for Clean Rooms ML"), used before anything is learned."""
 
 _RAISE_INTERVALS = 1.75
 """A quota may be raised at any time. One call beyond a full limit is made each so many longest poll intervals."""
@@ -304,7 +301,7 @@ class Slots:
             self._durations.learn(each.job.kind, each.sighting.ran_seconds)
         known = {each.job.arn for each in ended}
         for seen in history:
-            if seen.status == "ACTIVE" and seen.arn not in known:
+            if is_good_end(seen.status) and seen.arn not in known:
                 self._durations.learn(JobClass(seen.trained_model), seen.ran_seconds)
 
     def _resolve_suspicion(self, lane: _Lane, now: float) -> None:

@@ -28,7 +28,7 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
-from batchsubmit.core.states import JobState, Phase
+from batchsubmit.core.states import JobState, Phase, is_good_end
 from batchsubmit.pacing import RateGate, RetryPolicies
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
@@ -193,7 +193,7 @@ class Ends:
         details = await self._catalog.details(state.membership, state.arn)
         if details.status in RUNNING_STATUSES:
             return False
-        has_run = details.status == "ACTIVE"
+        has_run = is_good_end(details.status)
         await self._recorder.record(
             Finished(
                 **state.stamp(self._recorder.now()),

@@ -11,7 +11,7 @@ from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobSummary
 from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import Finished
-from batchsubmit.core.states import JobState, Phase
+from batchsubmit.core.states import JobState, Phase, is_good_end
 from batchsubmit.log import get_logger
 from batchsubmit.slots import Ended, JobClass, Poll, RunningJob, Sighting, Slots
 from batchsubmit.submit.recorder import Recorder
@@ -67,7 +67,7 @@ class Ends:
     async def _record(self, state: JobState, sighting: Sighting) -> None:
         """Write down that a job has ended, with the service's words where it ended badly."""
         code, message, logs = "", "", ""
-        if sighting.status != "ACTIVE":
+        if not is_good_end(sighting.status):
             try:
                 details = await self._catalog.details(state.membership, state.arn)
                 code, message, logs = details.code, details.message, details.logs

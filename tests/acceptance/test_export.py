@@ -70,19 +70,19 @@ def test_the_rows_that_failed_come_back_byte_for_byte_and_can_be_submitted(
     manifest.write_bytes(("\ufeff" + "\r\n".join([header, *rows])).encode())
     refusing(sandbox, "job;2", "job-5")
     assert submitting.run("submit", "jobs.csv", "--batch-id", "nightly").status == 1
-    ended = submitting.run("export", "jobs.ledger.jsonl", "--failed-manifest", "jobs.csv", "--output", "mend.csv")
+    ended = submitting.run("export", "jobs.ledger.jsonl", "--failed-manifest", "jobs.csv", "--output", "fix.csv")
     assert ended.status == 0, ended.stderr
     assert "2 rows whose jobs failed of batch nightly" in ended.stderr
     assert "SHA-256" not in ended.stderr
     wanted = "\r\n".join([header, rows[2], rows[5]])
-    assert (submitting.folder / "mend.csv").read_bytes() == f"\ufeff{wanted}".encode()
+    assert (submitting.folder / "fix.csv").read_bytes() == f"\ufeff{wanted}".encode()
     again = submitting.run(
-        "submit", "mend.csv", "--ledger", "jobs.ledger.jsonl", "--batch-id", "nightly", "--retry-failed", "--json"
+        "submit", "fix.csv", "--ledger", "jobs.ledger.jsonl", "--batch-id", "nightly", "--retry-failed", "--json"
     )
     assert (again.status, again.summary["submitted"]) == (0, 2)
     ended = submitting.run("export", "jobs.ledger.jsonl", "--failed-manifest", "jobs.csv", "--output", "none.csv")
     assert (ended.status, ended.stdout) == (0, "")
-    assert "there is nothing to mend" in ended.stderr
+    assert "there is nothing to fix" in ended.stderr
     assert not (submitting.folder / "none.csv").exists()
 
 

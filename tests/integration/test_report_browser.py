@@ -9,8 +9,8 @@ import pytest
 from browser import Page, find_chromium, open_browser
 from nights import HOSTILE, Night
 
-from batchsubmit.report.page import Setting, page_parts
-from batchsubmit.report.timeline import TimelineBuilder
+from batchsubmit.report.page import make_page
+from batchsubmit.report.timeline import Timeline
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium on this machine")
 
@@ -21,10 +21,10 @@ NAMES = f"{ROWS}.map((row) => row.querySelector('th button').textContent)"
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a night with some of everything."""
-    chronicle = TimelineBuilder.of(Night(jobs=600, hostile=HOSTILE, rows=640).events())
-    setting = Setting(ledger="night.ledger.jsonl", made_at=(chronicle.last_at or 0) + 3600)
+    timeline = Timeline.of(Night(jobs=600, hostile=HOSTILE, rows=640).events())
+    page = make_page(timeline, ledger="night.ledger.jsonl", made_at=(timeline.last_at or 0) + 3600)
     target = tmp_path_factory.mktemp("report") / "night.html"
-    target.write_text("".join(page_parts(chronicle, setting)), encoding="utf-8")
+    target.write_text("".join(page.parts()), encoding="utf-8")
     return target
 
 

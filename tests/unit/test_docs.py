@@ -17,9 +17,9 @@ from batchsubmit.cleanrooms.quotas import Quotas, quotas_in
 from batchsubmit.cli.main import commands, manual
 from batchsubmit.config import Settings, load_settings, setting_names
 from batchsubmit.core.jobs import Event
+from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 from batchsubmit.report.export import COLUMNS
 from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
-from batchsubmit.slots.scheduler import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,15 +13,14 @@ from strategies import MEMBERSHIP
 
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Submitted, Unknown
-from batchsubmit.observers.live import picture, sentence, slots, watch
-from batchsubmit.report.live import Lane, Live
+from batchsubmit.observers.live import LaneCounts, LiveRun, picture, sentence, slots, watch
 
 
 class Story:
     """Events of a run, one at a time."""
 
     def __init__(self, *, to_do: int = 10) -> None:
-        self.live = Live()
+        self.live = LiveRun()
         self.tell(RunStarted, 0, **RUN, to_do=to_do)
 
     def tell(self, kind: type, second: float, name: str = "", membership: str = MEMBERSHIP, **members: object) -> None:
@@ -38,7 +37,7 @@ class Story:
         """A job ends."""
         self.tell(Finished, second, name, arn=f"arn-{name}", status=status, message="why" if status != "ACTIVE" else "")
 
-    def lane(self, membership: str = MEMBERSHIP) -> Lane:
+    def lane(self, membership: str = MEMBERSHIP) -> LaneCounts:
         """One membership now."""
         return next(lane for lane in self.live.lanes() if lane.membership == membership)
 
@@ -57,7 +56,7 @@ def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
     story = Story()
     for name in "abcde":
         story.tell(Intent, 1, name, attempt=1, trained_model="m")
-    assert story.lane() == Lane(MEMBERSHIP, 0, 0, 0, 0, 5, None)
+    assert story.lane() == LaneCounts(MEMBERSHIP, 0, 0, 0, 0, 5, None)
     story.submit(2, "a")
     story.submit(2, "b")
     story.tell(Unknown, 3, "c", reason="lost", attempt=1)
@@ -66,8 +65,8 @@ def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
     story.finish(5, "a")
     story.finish(6, "b", "CREATE_FAILED")
     story.submit(6, "z", OTHER_MEMBERSHIP)
-    assert story.lane() == Lane(MEMBERSHIP, 3, 1, 2, 1, 0, None)
-    assert story.lane(OTHER_MEMBERSHIP) == Lane(OTHER_MEMBERSHIP, 1, 1, 0, 0, 0, None)
+    assert story.lane() == LaneCounts(MEMBERSHIP, 3, 1, 2, 1, 0, None)
+    assert story.lane(OTHER_MEMBERSHIP) == LaneCounts(OTHER_MEMBERSHIP, 1, 1, 0, 0, 0, None)
     assert story.live.left == 5
 
 
@@ -117,7 +116,7 @@ def test_quotas_are_learned_from_whatever_event_tells_them() -> None:
     assert slots(story.lane()) == "1/5"
     story.tell(RunEnded, 2, **ENDED, quotas={"account 123456789012": 12})
     assert story.live.account_limits() == {"account": 10, "account 123456789012": 12}
-    assert len(story.live.book) == 1
+    assert len(story.live.ledger_state) == 1
 
 
 @pytest.mark.parametrize(
@@ -125,7 +124,7 @@ def test_quotas_are_learned_from_whatever_event_tells_them() -> None:
 )
 def test_slots_are_used_and_known_or_a_question_mark(running: int, limit: int | None, text: str) -> None:
     """More than there are cannot be running: nobody follows these jobs to their end."""
-    assert slots(Lane(MEMBERSHIP, running, running, 0, 0, 0, limit)) == text
+    assert slots(LaneCounts(MEMBERSHIP, running, running, 0, 0, 0, limit)) == text
 
 
 def test_the_last_failures_are_kept_with_their_reasons() -> None:
@@ -137,7 +136,7 @@ def test_the_last_failures_are_kept_with_their_reasons() -> None:
     story.finish(11, "a", "CREATE_FAILED")
     assert story.live.failure_count == 10
     assert len(story.live.failures) == 5
-    assert [failure.why for failure in story.live.last_failures(2)] == ["ValidationException: no", "CREATE_FAILED: why"]
+    assert [failure.why for failure in story.live.failures][-2:] == ["ValidationException: no", "CREATE_FAILED: why"]
 
 
 def test_the_sentence_says_what_there_is() -> None:
@@ -195,7 +194,7 @@ class Planned:
         self.beginnings = 1
 
     def poll(self) -> Iterator[Event]:
-        """The next look; None is a ledger that was begun anew."""
+        """The next look; None is a ledger that begins again."""
         events = self.looks.pop(0)
         if events is None:
             self.beginnings += 1
@@ -218,7 +217,7 @@ def ended() -> RunEnded:
     return RunEnded(at=timestamp(EPOCH), **ENDED)
 
 
-def watched(feed: Planned, *, has_died: bool = False) -> tuple[Live, str]:
+def watched(feed: Planned, *, has_died: bool = False) -> tuple[LiveRun, str]:
     """Watch without a terminal; gives the last state and all that was said."""
     console = Console(file=io.StringIO(), width=80, force_terminal=False)
     live = watch(feed, console, interval_seconds=0.001, refresh_seconds=0.001, has_died=lambda _: has_died)
@@ -229,7 +228,7 @@ def test_watching_ends_with_the_run() -> None:
     """Line by line, without waiting for more."""
     live, said = watched(Planned([started()], [submitted("a")], [submitted("b"), ended()]))
     assert live.is_over
-    assert len(live.book) == 2
+    assert len(live.ledger_state) == 2
     assert [line.split(",")[0] for line in said.splitlines()] == ["0 submitted", "1 submitted"]
 
 
@@ -245,10 +244,10 @@ def test_watching_ends_when_the_run_dies_but_not_before_its_last_words() -> None
     assert watched(Planned([started()], [ended()]), has_died=True)[0].is_over
 
 
-def test_a_ledger_that_begins_anew_is_watched_from_its_beginning() -> None:
+def test_a_ledger_that_begins_again_is_watched_from_its_beginning() -> None:
     """What was read before counts no more."""
     live, _ = watched(Planned([started(), submitted("a")], None, [started(), submitted("b")], [ended()]))
-    assert [state.name for state in live.book] == ["b"]
+    assert [state.name for state in live.ledger_state] == ["b"]
 
 
 def test_each_failure_is_said_once() -> None:

@@ -10,9 +10,9 @@ import pytest
 import structlog
 from conftest import job_arn, job_named
 
-from batchsubmit.cli.logs import configure_logging
 from batchsubmit.config import LogSettings
 from batchsubmit.core.jobs import Submitted
+from batchsubmit.log import configure_logging
 from batchsubmit.observers.base import LogObserver, bind_run, bind_worker
 
 JOB = job_named("one")
@@ -39,7 +39,7 @@ async def test_a_job_s_line_says_whose_it_is_also_from_a_task_started_later(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Run and worker are bound once, where the worker begins; the job stands in each line about it."""
-    configure_logging(LogSettings(format="json", level="info"))
+    configure_logging("json", "info")
     bind_run("r-1")
     bind_worker("w-1")
     async with asyncio.TaskGroup() as tasks:
@@ -53,7 +53,7 @@ async def test_a_job_s_line_says_whose_it_is_also_from_a_task_started_later(
 
 def test_a_library_s_complaint_is_json_too_with_its_traceback_inside(capsys: pytest.CaptureFixture[str]) -> None:
     """What asyncio and aiohttp say through the standard library reads like ours; their debug lines stay out."""
-    configure_logging(LogSettings(format="json", level="debug"))
+    configure_logging("json", "debug")
     bind_worker("w-1")
     logging.getLogger("aiohttp").debug("chatter")
     gone = OSError("gone")
@@ -66,6 +66,6 @@ def test_a_library_s_complaint_is_json_too_with_its_traceback_inside(capsys: pyt
 
 def test_the_default_shows_no_line_a_job(capsys: pytest.CaptureFixture[str]) -> None:
     """A million jobs are no million lines unless asked for."""
-    configure_logging(LogSettings(format="json"))
+    configure_logging("json", LogSettings().level)
     LogObserver().saw(EVENT)
     assert lines(capsys) == []

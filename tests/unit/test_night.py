@@ -9,7 +9,8 @@ import pytest
 
 from batchsubmit.app.after_run import AfterRun
 from batchsubmit.app.run import SubmitOptions
-from batchsubmit.cli.output import write_export, write_report
+from batchsubmit.cli.export import write_export
+from batchsubmit.cli.report import write_report
 from batchsubmit.cli.request import read_request
 from batchsubmit.config import load_settings
 from batchsubmit.errors import UsageError

@@ -2,126 +2,72 @@
 
 import asyncio
 import io
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from conftest import FakeClock
 from rich.console import Console
 
 from batchsubmit.core.jobs import Finished, Intent, JobEvent, JobRejected, RefusalCause, Refused, Submitted, Unknown
-from batchsubmit.observers.counts import Tally
-from batchsubmit.observers.progress import Meter, elapsed, showing
+from batchsubmit.observers.base import RunCounts
+from batchsubmit.observers.progress import Meter, RunProgress, RunReader, showing
 
 
-@dataclass
 class RunStub:
-    """A run at one moment."""
+    """A run whose numbers a test sets."""
 
-    to_do: int = 1200
-    n_submitted: int = 0
-    n_failed: int = 0
-    n_unknown: int = 0
-    n_full: int = 0
-    n_running: int = 0
-    why: str = ""
-    others: str = ""
-    quotas: str = ""
-
-    def submitted(self) -> int:
-        """Jobs submitted."""
-        return self.n_submitted
-
-    def failed(self) -> int:
-        """Jobs failed."""
-        return self.n_failed
-
-    def unknown(self) -> int:
-        """Jobs unknown."""
-        return self.n_unknown
-
-    def under_way(self) -> int:
-        """Calls under way."""
-        return 4
-
-    def full_lanes(self) -> int:
-        """Full memberships."""
-        return self.n_full
-
-    def held_by_others(self) -> str:
-        """What others hold."""
-        return self.others
-
-    def held(self) -> str:
-        """What other quotas hold."""
-        return self.quotas
-
-    def running(self) -> int:
-        """Followed jobs."""
-        return self.n_running
-
-    def expected(self) -> str:
-        """When all will be done."""
-        return "done in 3.2 hours"
-
-    def stopping(self) -> str:
-        """Why it ends."""
-        return self.why
+    def __init__(self, **numbers: Any) -> None:  # noqa: ANN401 (the members of RunProgress)
+        self.now = RunProgress(**({"to_do": 1200, "in_progress": 4} | numbers))
+        self.reader = RunReader(lambda: self.now, lambda: "done in 3.2 hours")
 
 
 def test_a_quiet_run_has_a_short_sentence(clock: FakeClock) -> None:
     """What is zero is not said."""
-    assert Meter(RunStub(), clock.monotonic).sentence() == "0 of 1,200 submitted, 0.0/s now, 0:00:00 elapsed"
+    assert Meter(RunStub().reader, clock.monotonic).sentence() == "0 of 1,200 submitted, 0.0/s now, 0 s elapsed"
 
 
 def test_all_that_happens_is_said_in_one_line(clock: FakeClock) -> None:
     """Failures, unknown jobs, the quota, jobs that run, and why it is stopping."""
-    run = RunStub(n_submitted=30, n_failed=1, n_unknown=2, n_full=1, n_running=5, why="signal")
-    meter = Meter(run, clock.monotonic)
+    run = RunStub(submitted=30, failed=1, unknown=2, full_lanes=1, running=5, stopping="signal")
+    meter = Meter(run.reader, clock.monotonic)
     clock.seconds = 3725
     assert meter.sentence() == (
         "30 of 1,200 submitted, 1 failed, 2 unknown, waiting for quota in 1 membership, 5 jobs still running, "
-        "0.0/s now, 1:02:05 elapsed, stopping (signal), 4 under way"
+        "0.0/s now, 1 h 2 min elapsed, stopping (signal), 4 in progress"
     )
 
 
 def test_a_quota_that_others_use_up_is_named(clock: FakeClock) -> None:
     """Nothing of ours runs, and yet there is no slot."""
-    sentence = Meter(RunStub(n_full=1, others="5 of 5"), clock.monotonic).sentence()
+    sentence = Meter(RunStub(full_lanes=1, held_by_others="5 of 5").reader, clock.monotonic).sentence()
     assert "waiting for quota in 1 membership, the quota looks used by others: 5 of 5, " in sentence
 
 
 def test_a_quota_that_holds_memberships_is_named(clock: FakeClock) -> None:
     """By its own name and value: a slot that is freed does not help."""
-    sentence = Meter(RunStub(quotas="'Data access budget' of 0 in 1 membership"), clock.monotonic).sentence()
+    sentence = Meter(RunStub(held="'Data access budget' of 0 in 1 membership").reader, clock.monotonic).sentence()
     assert "held by the quota 'Data access budget' of 0 in 1 membership, " in sentence
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds(clock: FakeClock) -> None:
     """Not the average since the start."""
     run = RunStub()
-    meter = Meter(run, clock.monotonic)
+    meter = Meter(run.reader, clock.monotonic)
     for second in range(1, 61):
         clock.seconds = float(second)
-        run.n_submitted += 10 if second <= 30 else 2
-        rate = meter.rate()
+        run.now = replace(run.now, submitted=run.now.submitted + (10 if second <= 30 else 2))
+        rate = meter.rate(run.now.submitted)
         if second == 30:
             assert rate == pytest.approx(10)
     assert rate == pytest.approx(2)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00:00"), (59.9, "0:00:59"), (3600, "1:00:00"), (90061, "25:01:01")]
-)
-def test_time_is_shown_as_a_clock_does(seconds: float, text: str) -> None:
-    """Hours do not wrap: a run may last days."""
-    assert elapsed(seconds) == text
 
 
 async def test_a_terminal_gets_a_live_display_that_is_gone_at_the_end() -> None:
     """And no task is left."""
     out = io.StringIO()
     shown = asyncio.Event()
-    run = RunStub(n_submitted=7)
+    run = RunStub(submitted=7).reader
 
     class Watching(io.StringIO):
         def write(self, text: str) -> int:
@@ -140,7 +86,7 @@ async def test_a_terminal_gets_a_live_display_that_is_gone_at_the_end() -> None:
 async def test_elsewhere_a_short_run_shows_nothing() -> None:
     """A plain line comes every half minute only."""
     out = io.StringIO()
-    with showing(RunStub(), Console(file=out, force_terminal=False)):
+    with showing(RunStub().reader, Console(file=out, force_terminal=False)):
         await asyncio.sleep(0)
     assert out.getvalue() == ""
 
@@ -151,7 +97,7 @@ JOB = {"at": "", "job": "k", "membership": "m", "name": "n"}
 def test_a_tally_counts_each_event_and_judges_after_each_decision() -> None:
     """Intents and refusals decide nothing."""
     judged: list[str] = []
-    tally = Tally(lambda each: judged.append(repr(each)))
+    tally = RunCounts(lambda each: judged.append(repr(each)))
     events: list[JobEvent] = [
         Intent(**JOB, attempt=1, trained_model="m"),
         Refused(**JOB, code="402", cause=RefusalCause.SLOTS, attempt=1),

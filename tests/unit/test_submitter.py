@@ -34,7 +34,7 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError, MemoryLedger
-from batchsubmit.observers.counts import Tally
+from batchsubmit.observers.base import RunCounts
 from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.submit.recorder import Recorder
@@ -64,7 +64,7 @@ class Bench:
         self.service = SandboxService(SandboxSettings(per_membership=2, per_account=0), clock.monotonic)
         self.ledger = ledger or MemoryLedger()
         self.stop = Stop()
-        self.tally = Tally()
+        self.tally = RunCounts()
         self.gate = RateGate(Pace(rate))
         self.stop.on_request(self.gate.close)
         self.submitter = self.submitter_on(MemoryCleanRooms(self.service, disturb=self._disturb))

@@ -13,7 +13,7 @@ from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Denied, Finished, Job, Outcome, Rejected, Submitted, Uncertain
 from batchsubmit.ledger.base import Claims
-from batchsubmit.observers.counts import Tally
+from batchsubmit.observers.base import RunCounts
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.slots import Durations, Slots
@@ -41,7 +41,7 @@ class Watch:
         self.api = MemoryCleanRooms(self.service, disturb=self._disturb)
         self.stop = Stop()
         self.ledger = SlowLedger()
-        self.tally = Tally()
+        self.tally = RunCounts()
         self.recorder = Recorder(self.ledger, self.clock, [self.tally])
         self.slots = Slots(SlotSettings(min_poll_seconds=1, max_poll_seconds=8), Durations(), follows=follows)
         self.catalog = JobReads(self.api, RetrySettings(), sleep=self.stop.pause)

@@ -3,8 +3,7 @@
 import pytest
 from test_summary import summary
 
-from batchsubmit.cli.summary import closing_words
-from batchsubmit.report.summary import UnknownJob
+from batchsubmit.report.summary import UnknownJob, closing_words
 
 
 def words(**members: object) -> str:

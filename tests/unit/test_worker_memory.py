@@ -25,8 +25,7 @@ from batchsubmit.core.jobs import Uncertain
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import open_shared
 from batchsubmit.ledger.table import MemoryTable
-from batchsubmit.observers.base import Readings
-from batchsubmit.observers.counts import Tally
+from batchsubmit.observers.base import Readings, RunCounts
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.pacing import Pace
 from batchsubmit.queue.client import QueueCounters, ReachedQueue
@@ -106,7 +105,7 @@ class MemoryWorker:
         opening = open_shared(self.table, "w", "w", clock=self.clock, terms=terms, seconds=self.clock.monotonic)
         async with opening as ledger:
             metrics = Metrics(Readings)
-            recorder = Recorder(ledger, self.clock, [metrics, Tally()])
+            recorder = Recorder(ledger, self.clock, [metrics, RunCounts()])
             reached = ReachedQueue(
                 queue=cast("Queue", self.sqs),
                 attributes=await self.sqs.attributes(),

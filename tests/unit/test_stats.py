@@ -6,20 +6,28 @@ import pytest
 from nights import BEGIN, MEMBERSHIPS, Night, Story
 
 from batchsubmit.core.jobs import Share
-from batchsubmit.report.course import bars, grid, mean_running, peak_running, quota_steps, used_slot_seconds
+from batchsubmit.report.charts import intervals, number_ticks, time_ticks
 from batchsubmit.report.headline import STOPS, asked, headline
 from batchsubmit.report.stats import Fate, Figures, spreads
-from batchsubmit.report.timeline import LearnedQuota, TimelineBuilder
-from batchsubmit.report.units import duration, number_ticks, share, time_ticks
+from batchsubmit.report.timeline import (
+    LearnedQuota,
+    Timeline,
+    grid,
+    mean_running,
+    peak_running,
+    quota_steps,
+    used_slot_seconds,
+)
 from batchsubmit.submit.stopping import StopReason
+from batchsubmit.text import duration, share
 
 START = BEGIN.timestamp()
 
 
 def figures_of(story: Story) -> Figures:
     """The figures of a story."""
-    figures = Figures(TimelineBuilder.of(story.events))
-    for history in figures.chronicle.histories():
+    figures = Figures(Timeline.of(story.events))
+    for history in figures.timeline.histories():
         figures.add(history)
     return figures
 
@@ -27,7 +35,7 @@ def figures_of(story: Story) -> Figures:
 def told(story: Story, *, after: float = 10_000.0) -> str:
     """The headline of a story, as one text, read so long after the begin."""
     figures = figures_of(story)
-    outlook = figures.outlook(figures.course.acceptances(), START + after)
+    outlook = figures.outlook(START + after)
     words = headline(figures, outlook)
     return "\n".join([words.title, words.mood, words.status, *words.sentences])
 
@@ -46,7 +54,7 @@ def story() -> Story:
 
 
 def test_each_job_has_one_fate(story: Story) -> None:
-    """What needs a hand first."""
+    """What needs action first."""
     story.intent(16, "unanswered")
     story.intent(17, "full")
     story.refused(17, "full")
@@ -57,36 +65,36 @@ def test_each_job_has_one_fate(story: Story) -> None:
 
 def test_running_jobs_are_averaged_between_two_moments(story: Story) -> None:
     """One, two, one, none."""
-    course = figures_of(story).course
-    (lane,) = course.lanes.values()
+    lanes = figures_of(story).lanes
+    (lane,) = lanes.values()
     edges = [START + seconds for seconds in (0, 5, 10, 15, 20)]
     assert mean_running(lane, edges) == pytest.approx([1, 2, 1, 0])
     assert mean_running(lane, [START + 2.5, START + 7.5]) == pytest.approx([1.5])
-    assert peak_running(course.lanes) == 2
-    assert used_slot_seconds(course.lanes, START, START + 20) == pytest.approx(20)
+    assert peak_running(lanes) == 2
+    assert used_slot_seconds(lanes, START, START + 20) == pytest.approx(20)
 
 
 def test_averages_add_up_to_what_was_used_however_fine_the_grid() -> None:
     """No slot's second is lost or counted twice."""
-    figures = Figures(TimelineBuilder.of(Night(jobs=500).events()))
-    for history in figures.chronicle.histories():
+    figures = Figures(Timeline.of(Night(jobs=500).events()))
+    for history in figures.timeline.histories():
         figures.add(history)
-    last = figures.chronicle.last_at or 0.0
+    last = figures.timeline.last_at or 0.0
     edges = grid(START, last)
     width = edges[1] - edges[0]
-    summed = sum(sum(mean_running(lane, edges)) for lane in figures.course.lanes.values()) * width
-    assert summed == pytest.approx(used_slot_seconds(figures.course.lanes, START, last))
-    assert peak_running(figures.course.lanes) == 10
+    summed = sum(sum(mean_running(lane, edges)) for lane in figures.lanes.values()) * width
+    assert summed == pytest.approx(used_slot_seconds(figures.lanes, START, last))
+    assert peak_running(figures.lanes) == 10
 
 
-def test_bars_count_every_acceptance_once() -> None:
+def test_intervals_count_every_acceptance_once() -> None:
     """At their edges too, empty ones included."""
     moments = [START, START + 59.9, START + 60, START + 3600]
-    counted = bars(moments, START, START + 3600)
-    assert sum(bar.count for bar in counted) == 4
-    assert counted[0].begin <= START
-    assert counted[-1].end > START + 3600
-    assert 0 in {bar.count for bar in counted}
+    bars = intervals(moments, START, START + 3600)
+    assert sum(count for _, _, count in bars) == 4
+    assert bars[0][0] <= START
+    assert bars[-1][1] > START + 3600
+    assert 0 in {count for _, _, count in bars}
 
 
 @pytest.mark.parametrize(
@@ -124,11 +132,11 @@ def test_messages_that_differ_only_in_names_are_one_reason() -> None:
 def test_slot_use_is_judged_by_the_quota_that_was_learned(story: Story) -> None:
     """And by the peak where none was; not at all where no end is known."""
     figures = figures_of(story)
-    by_peak = figures.slot_use(figures.course.acceptances())
+    by_peak = figures.slot_use()
     assert by_peak is not None
     assert (by_peak.slots, by_peak.is_learned, by_peak.share) == (2, False, 0.5)
-    figures.chronicle.quotas.append(LearnedQuota(START, "", 1))
-    learned = figures.slot_use(figures.course.acceptances())
+    figures.timeline.quotas.append(LearnedQuota(START, "", 1))
+    learned = figures.slot_use()
     assert learned is not None
     assert (learned.slots, learned.is_learned, learned.share) == (1, True, 1.0)
 
@@ -146,7 +154,7 @@ def test_while_it_runs_it_says_what_is_left_at_which_pace_and_the_one_estimate_o
     assert "2 of 4 jobs accepted, 1 of them finished well." in words
     assert "1 ran to a bad end, for one reason, CREATE_FAILED." in words
     assert "2 jobs left to submit, at the last pace 480 an hour." in words
-    finish = figures_of(story).chronicle.progress.finish(BEGIN + timedelta(seconds=60))
+    finish = figures_of(story).timeline.progress.finish(BEGIN + timedelta(seconds=60))
     assert finish is not None
     ends = f"finished in {duration(finish.seconds)} (11-22 22:01 UTC)"
     assert f"If nothing comes between, all would be submitted in 0 s (11-22 22:01 UTC), {ends}" in words
@@ -249,7 +257,7 @@ def test_asked_is_what_is_decided_and_what_is_left(story: Story) -> None:
     story.intent(16, "full")
     story.refused(16, "full")
     figures = figures_of(story)
-    assert asked(figures, figures.outlook(figures.course.acceptances(), START)) == 4
+    assert asked(figures, figures.outlook(START)) == 4
 
 
 @pytest.mark.parametrize(

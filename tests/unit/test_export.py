@@ -15,36 +15,40 @@ from batchsubmit.errors import UsageError
 from batchsubmit.report.export import (
     COLUMNS,
     FORMATS,
-    Kind,
+    ColumnKind,
     export_rows,
     guarded,
-    unguarded,
     write_csv,
     write_jsonl,
     write_parquet,
 )
-from batchsubmit.report.timeline import TimelineBuilder
+from batchsubmit.report.timeline import Timeline
 from batchsubmit.report.waits import Cause
 
 
-def as_csv(chronicle: TimelineBuilder) -> list[dict[str, str]]:
+def unguarded(text: str) -> str:
+    """Take one leading apostrophe off, as the manual says."""
+    return text.removeprefix("'")
+
+
+def as_csv(timeline: Timeline) -> list[dict[str, str]]:
     """The rows of the CSV export."""
     file = io.BytesIO()
-    write_csv(file, export_rows(chronicle))
+    write_csv(file, export_rows(timeline))
     return list(csv.DictReader(io.StringIO(file.getvalue().decode(), newline="")))
 
 
-def as_jsonl(chronicle: TimelineBuilder) -> list[dict[str, object]]:
+def as_jsonl(timeline: Timeline) -> list[dict[str, object]]:
     """The rows of the JSONL export."""
     file = io.BytesIO()
-    write_jsonl(file, export_rows(chronicle))
+    write_jsonl(file, export_rows(timeline))
     return [json.loads(line) for line in file.getvalue().splitlines()]
 
 
 @pytest.fixture
-def chronicle() -> TimelineBuilder:
+def timeline() -> Timeline:
     """A night with some of everything."""
-    return TimelineBuilder.of(Night(jobs=200, hostile=HOSTILE, until_seconds=30_000).events())
+    return Timeline.of(Night(jobs=200, hostile=HOSTILE, until_seconds=30_000).events())
 
 
 @pytest.mark.parametrize(
@@ -69,25 +73,25 @@ def test_guarding_can_be_undone(text: str) -> None:
     assert not guarded(text).strip().startswith(("=", "+", "-", "@"))
 
 
-def test_each_format_has_every_job_once_in_the_same_order(chronicle: TimelineBuilder) -> None:
+def test_each_format_has_every_job_once_in_the_same_order(timeline: Timeline) -> None:
     """With all columns."""
-    keys = [history.state.job for history in chronicle.histories()]
-    from_csv, from_jsonl = as_csv(chronicle), as_jsonl(chronicle)
+    keys = [history.state.job for history in timeline.histories()]
+    from_csv, from_jsonl = as_csv(timeline), as_jsonl(timeline)
     assert [row["job"] for row in from_csv] == keys
     assert [row["job"] for row in from_jsonl] == keys
     assert list(from_csv[0]) == list(from_jsonl[0]) == list(COLUMNS)
 
 
-def test_csv_and_jsonl_say_the_same(chronicle: TimelineBuilder) -> None:
+def test_csv_and_jsonl_say_the_same(timeline: Timeline) -> None:
     """Hostile names included."""
-    for cells, members in zip(as_csv(chronicle), as_jsonl(chronicle), strict=True):
+    for cells, members in zip(as_csv(timeline), as_jsonl(timeline), strict=True):
         for name, kind in COLUMNS.items():
             match kind:
-                case Kind.TEXT:
+                case ColumnKind.TEXT:
                     assert unguarded(cells[name]) == members[name]
-                case Kind.TEXTS:
+                case ColumnKind.TEXTS:
                     assert cells[name] == " ".join(members[name])  # type: ignore[arg-type]
-                case Kind.TIME:
+                case ColumnKind.TIME:
                     assert (cells[name] or None) == members[name]
                 case _:
                     assert (float(cells[name]) if cells[name] else None) == members[name]
@@ -102,7 +106,7 @@ def test_a_job_s_row_tells_its_story() -> None:
     story.intent(30, "a", 2)
     story.accepted(30.5, "a", 2)
     story.finished(90.5, "a", "CREATE_FAILED", "out of memory")
-    (row,) = as_jsonl(TimelineBuilder.of(story.events))
+    (row,) = as_jsonl(Timeline.of(story.events))
     assert row["first_intent_at"] == "2026-11-22T22:00:00.000000Z"
     assert row["accepted_at"] == "2026-11-22T22:00:30.500000Z"
     assert row["seconds_running"] == 60
@@ -117,21 +121,21 @@ def test_what_did_not_happen_is_null_or_empty() -> None:
     story = Story()
     story.run(0)
     story.failed(1, "a", "InvalidRow", "=no")
-    (row,), (cells,) = as_jsonl(TimelineBuilder.of(story.events)), as_csv(TimelineBuilder.of(story.events))
+    (row,), (cells,) = as_jsonl(Timeline.of(story.events)), as_csv(Timeline.of(story.events))
     assert row["first_intent_at"] is None
     assert row["seconds_running"] is None
     assert (cells["first_intent_at"], cells["seconds_running"], cells["message"]) == ("", "", "'=no")
 
 
-def test_parquet_has_the_same_rows_with_types(chronicle: TimelineBuilder) -> None:
+def test_parquet_has_the_same_rows_with_types(timeline: Timeline) -> None:
     """Times are timestamps, absent ones null."""
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     file = io.BytesIO()
-    assert write_parquet(file, export_rows(chronicle)) == len(chronicle)
+    assert write_parquet(file, export_rows(timeline)) == len(timeline)
     table = parquet.read_table(io.BytesIO(file.getvalue()))
     assert table.column_names == list(COLUMNS)
     rows = table.to_pylist()
-    for row, members in zip(rows, as_jsonl(chronicle), strict=True):
+    for row, members in zip(rows, as_jsonl(timeline), strict=True):
         assert row["name"] == members["name"]
         assert row["seconds_waited_quota"] == members["seconds_waited_quota"]
         at = members["accepted_at"]

@@ -1,4 +1,4 @@
-"""What follows a run: each deed in spite of the others, and the exit status that comes of it."""
+"""What follows a run: each thing is done even if another fails, and the exit status that comes of it."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from webhook import Hook, listening
 
-from batchsubmit.app.after_run import AfterRun, Deeds, follow_up, tell_of_failure
+from batchsubmit.app.after_run import AfterRun, AfterRunResult, follow_up, notify_failure
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.outputs.notify import Webhook
 from batchsubmit.report.summary import Summary
@@ -55,12 +55,12 @@ async def test_files_are_written_in_folders_that_need_not_be_there(ledger: Path,
     """And named in the notice."""
     page, table = ledger.parent / "out" / "deep" / "n.html", ledger.parent / "out" / "n.csv"
     after = AfterRun(files=((page, copy), (table, copy)), report=page, targets=(Webhook(hook.url),))
-    deeds = await follow_up(summary(ledger, rows=1, submitted=1), "1 of 1 jobs submitted", after)
-    assert deeds == Deeds(written=[page, table])
+    result = await follow_up(summary(ledger, rows=1, submitted=1), after)
+    assert result == AfterRunResult(written=[page, table])
     assert page.read_text() == table.read_text() == "from ledger"
     [told] = hook.bodies
     assert told["report"] == str(page)
-    assert (told["headline"], told["exit_status"], told["run"]) == ("1 of 1 jobs submitted", 0, "r")
+    assert (told["headline"], told["exit_status"], told["run"]) == ("1 of 1 job submitted", 0, "r")
     assert told["counts"]["submitted"] == 1
 
 
@@ -70,29 +70,29 @@ async def test_a_file_that_cannot_be_written_keeps_nothing_else_from_being_done(
     after = AfterRun(
         files=tuple(zip(paths, (full, stubborn, copy), strict=True)), report=paths[0], targets=(Webhook(hook.url),)
     )
-    deeds = await follow_up(summary(ledger), "Nothing to do", after)
-    assert deeds.written == [paths[2]]
-    assert deeds.problems == [
+    result = await follow_up(summary(ledger), after)
+    assert result.written == [paths[2]]
+    assert result.problems == [
         f"{paths[0]} could not be written: No space left on device",
         f"{paths[1]} could not be written: the ledger is damaged at line 3",
     ]
     [told] = hook.bodies
-    assert (told["exit_status"], told["problems"], told["report"]) == (3, deeds.problems, "")
+    assert (told["exit_status"], told["problems"], told["report"]) == (3, result.problems, "")
 
 
 @pytest.mark.parametrize(
     ("of_run", "problems", "status"), [(0, [], 0), (1, [], 1), (0, ["x"], 3), (1, ["x"], 3), (3, ["x"], 3)]
 )
 def test_what_remains_to_be_done_outranks_what_failed(of_run: int, problems: list[str], status: int) -> None:
-    """As in a run itself; what could not be told changes nothing."""
-    assert Deeds(problems=problems, untold=["y"]).exit_status(of_run) == status
+    """As in a run itself; a notice that was not sent changes nothing."""
+    assert AfterRunResult(problems=problems, not_notified=["y"]).exit_status(of_run) == status
 
 
-async def test_a_run_that_did_not_come_about_is_told_with_its_exit_status(hook: Hook) -> None:
+async def test_a_run_that_did_not_begin_is_notified_with_its_exit_status(hook: Hook) -> None:
     """And nothing else is done."""
     after = AfterRun(files=((Path("never"), full),), targets=(Webhook(hook.url),))
     for error, status in ((LedgerError("in use"), 4), (UsageError("wrong"), 2)):
-        assert await tell_of_failure(error, after, batch="n-1", manifest="jobs.csv") == []
+        assert await notify_failure(error, after, batch="n-1", manifest="jobs.csv") == []
         assert (hook.bodies[-1]["exit_status"], hook.bodies[-1]["reason"]) == (status, str(error))
 
 

@@ -1,4 +1,4 @@
-"""The page without a browser: nothing runs but its own script, strangers' words are text, all that is drawn is said."""
+"""The page without a browser: only its own script runs, text from outside stays text, every drawing has words."""
 
 import base64
 import hashlib
@@ -12,9 +12,9 @@ import pytest
 from nights import HOSTILE, Night, Story
 
 from batchsubmit.core.jobs import Unrecognised
-from batchsubmit.report import page as jobtable
-from batchsubmit.report.page import Setting, page_parts
-from batchsubmit.report.timeline import TimelineBuilder
+from batchsubmit.report import page as report_page
+from batchsubmit.report.page import make_page
+from batchsubmit.report.timeline import Timeline
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 
@@ -60,9 +60,9 @@ class Outline(HTMLParser):
 
 def page_of(events: object, *remarks: str) -> str:
     """The page over these events."""
-    chronicle = TimelineBuilder.of(events)  # type: ignore[arg-type]
-    made_at = (chronicle.last_at or 0.0) + 3600
-    return "".join(page_parts(chronicle, Setting(ledger="jobs.ledger.jsonl", made_at=made_at, remarks=remarks)))
+    timeline = Timeline.of(events)  # type: ignore[arg-type]
+    made_at = (timeline.last_at or 0.0) + 3600
+    return "".join(make_page(timeline, ledger="jobs.ledger.jsonl", made_at=made_at, remarks=remarks).parts())
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_hostile_names_are_text_wherever_they_stand(page: str) -> None:
     assert not set("<>&\u2028\u2029") & set(data)
 
 
-def test_every_word_of_a_stranger_is_escaped() -> None:
+def test_every_text_from_outside_is_escaped() -> None:
     """Names, batch, manifest, holder, messages, codes, models, memberships, remarks."""
     bad = "</title></script><i>&amp;"
     story = Story(membership=bad)
@@ -171,10 +171,10 @@ def test_every_table_has_a_caption_and_scoped_headers(page: str) -> None:
 
 def test_the_table_s_data_is_all_jobs_as_the_ledger_has_them() -> None:
     """Key, name, ARN, times, waits: enough to find any."""
-    chronicle = TimelineBuilder.of(Night(jobs=300).events())
+    timeline = Timeline.of(Night(jobs=300).events())
     data = data_of(page_of(Night(jobs=300).events()))
     columns, texts = data["columns"], data["texts"]
-    for row, history in enumerate(chronicle.histories()):
+    for row, history in enumerate(timeline.histories()):
         state = history.state
         assert columns["key"][row] == state.job  # type: ignore[index]
         assert texts["arn_head"][columns["arn_head"][row]] + columns["arn"][row] == state.arn  # type: ignore[index]
@@ -184,7 +184,7 @@ def test_the_table_s_data_is_all_jobs_as_the_ledger_has_them() -> None:
 
 def test_of_very_many_jobs_those_in_trouble_are_listed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the page says how many are not."""
-    monkeypatch.setattr(jobtable, "MOST_LISTED", 50)
+    monkeypatch.setattr(report_page, "MOST_LISTED", 50)
     page = page_of(Night(jobs=400).events())
     columns = data_of(page)["columns"]
     troubled = list(columns["fate"][50:])  # type: ignore[index]

@@ -7,13 +7,13 @@ from nights import MEMBERSHIPS, Night, Story
 from batchsubmit.core.jobs import Duplicate, Unrecognised
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Phase
-from batchsubmit.report.timeline import History, TimelineBuilder
+from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
 
 
 def told(story: Story) -> dict[str, History]:
     """The histories of a story by name."""
-    return {history.state.name: history for history in TimelineBuilder.of(story.events).histories()}
+    return {history.state.name: history for history in Timeline.of(story.events).histories()}
 
 
 def waited(history: History) -> dict[str, float]:
@@ -142,9 +142,9 @@ def test_a_learned_quota_tells_when_the_lane_is_full(story: Story, membership: s
     story.accepted(5, "a")
     story.intent(65, "b")
     story.accepted(65, "b")
-    chronicle = TimelineBuilder.of([*events, *story.events[1:]])
-    by_name = {history.state.name: history for history in chronicle.histories()}
-    assert [quota.limit for quota in chronicle.quotas] == [1]
+    timeline = Timeline.of([*events, *story.events[1:]])
+    by_name = {history.state.name: history for history in timeline.histories()}
+    assert [quota.limit for quota in timeline.quotas] == [1]
     assert waited(by_name["b"]) == {"rate": 5, "quota": 60}
 
 
@@ -156,9 +156,9 @@ def test_a_quota_event_of_a_later_version_is_read_by_its_members_whatever_its_cl
         membership: str
         limit: int
 
-    chronicle = TimelineBuilder.of(story.events)
-    chronicle.apply(Later(story.at(1), "", 10))  # type: ignore[arg-type]
-    assert [(quota.membership, quota.limit) for quota in chronicle.quotas] == [("", 10)]
+    timeline = Timeline.of(story.events)
+    timeline.apply(Later(story.at(1), "", 10))  # type: ignore[arg-type]
+    assert [(quota.membership, quota.limit) for quota in timeline.quotas] == [("", 10)]
 
 
 def test_what_a_run_learned_by_its_end_tells_of_its_whole_course(story: Story) -> None:
@@ -170,9 +170,9 @@ def test_what_a_run_learned_by_its_end_tells_of_its_whole_course(story: Story) -
     assert waited(told(story)["b"]) == {"rate": 65}
     story.quotas = {MEMBERSHIPS[0]: 1, "account 1": 10, "account 2": 20}
     story.end(70)
-    chronicle = TimelineBuilder.of(story.events)
-    assert waited(list(chronicle.histories())[1]) == {"rate": 5, "quota": 60}
-    assert {(quota.membership, quota.limit) for quota in chronicle.quotas} == {(MEMBERSHIPS[0], 1), ("", 30)}
+    timeline = Timeline.of(story.events)
+    assert waited(list(timeline.histories())[1]) == {"rate": 5, "quota": 60}
+    assert {(quota.membership, quota.limit) for quota in timeline.quotas} == {(MEMBERSHIPS[0], 1), ("", 30)}
 
 
 def test_until_a_quota_is_known_aws_s_default_tells_when_a_lane_is_full(story: Story) -> None:
@@ -214,9 +214,9 @@ def test_an_open_wait_counts_up_to_the_last_event_and_may_be_read_twice(story: S
     story.intent(0, "a")
     story.refused(0, "a")
     story.intent(40, "b")
-    chronicle = TimelineBuilder.of(story.events)
+    timeline = Timeline.of(story.events)
     for _ in range(2):
-        history = next(iter(chronicle.histories()))
+        history = next(iter(timeline.histories()))
         assert waited(history) == {"quota": 40}
 
 
@@ -237,8 +237,8 @@ def test_jobs_keep_the_order_of_their_first_event_and_their_batch() -> None:
     story.run(2, "r2", batch="two")
     story.intent(3, "b")
     story.intent(3, "a")
-    chronicle = TimelineBuilder.of(story.events)
-    assert [(each.state.name, chronicle.batch_of(each)) for each in chronicle.histories()] == [
+    timeline = Timeline.of(story.events)
+    assert [(each.state.name, timeline.batch_of(each)) for each in timeline.histories()] == [
         ("a", "one"),
         ("b", "two"),
     ]
@@ -253,19 +253,19 @@ def test_a_record_ends_as_the_book_does() -> None:
     book = LedgerState()
     for event in events:
         book.apply(event)
-    states = {history.state.job: history.state for history in TimelineBuilder.of(events).histories()}
+    states = {history.state.job: history.state for history in Timeline.of(events).histories()}
     assert states == {state.job: state for state in book}
 
 
 def test_every_second_before_acceptance_has_one_cause() -> None:
     """What is waited and called adds up to the time since the run began."""
-    chronicle = TimelineBuilder.of(Night(jobs=400).events())
-    began = chronicle.runs[0].began_at
-    for history in chronicle.histories():
+    timeline = Timeline.of(Night(jobs=400).events())
+    began = timeline.runs[0].began_at
+    for history in timeline.histories():
         if history.accepted_at is not None:
             calls = history.state.attempt * 0.5
             total = sum(history.waited.values())
             assert total <= history.accepted_at - began + 0.001
             assert total >= history.accepted_at - began - calls
         assert min(history.waited.values()) >= 0
-    assert {cause for history in chronicle.histories() for cause in history.waited} == set(Cause)
+    assert {cause for history in timeline.histories() for cause in history.waited} == set(Cause)
