@@ -13,7 +13,7 @@ from typing import Any
 
 from batchsubmit.clock import timestamp
 from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, exit_status
-from batchsubmit.forecast import Progress
+from batchsubmit.forecast import RunHistory
 from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.outputs.notify import Target, notice, notify
@@ -102,7 +102,7 @@ async def follow_up(summary: Summary, headline: str, after: AfterRun) -> Deeds:
 
 def _expected(ledger: Location, after: AfterRun) -> dict[str, float | str] | None:
     """When all will be done, were what is left sent at once; None where that is not known, or nothing runs."""
-    progress, now = Progress(), datetime.now(UTC)
+    progress, now = RunHistory(), datetime.now(UTC)
     try:
         for event in read_ledger(ledger, region=after.region):
             progress.apply(event)

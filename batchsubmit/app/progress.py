@@ -9,7 +9,7 @@ from pathlib import Path
 from batchsubmit.clock import SystemClock
 from batchsubmit.core.source import Source
 from batchsubmit.errors import LedgerError
-from batchsubmit.forecast import Progress
+from batchsubmit.forecast import RunHistory
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.read import Tail
 from batchsubmit.observers.counts import Tally
@@ -78,7 +78,7 @@ def expecting(ledger: Location) -> Callable[[], str]:
     """
     if not isinstance(ledger, Path):
         return lambda: ""
-    feed, progress, clock = Tail(ledger), Progress(), SystemClock()
+    feed, progress, clock = Tail(ledger), RunHistory(), SystemClock()
 
     def look() -> str:
         nonlocal progress
@@ -86,7 +86,7 @@ def expecting(ledger: Location) -> Callable[[], str]:
         try:
             for event in feed.poll():
                 if feed.beginnings != beginnings:
-                    progress, beginnings = Progress(), feed.beginnings
+                    progress, beginnings = RunHistory(), feed.beginnings
                 progress.apply(event)
         except (OSError, LedgerError):
             return ""

@@ -13,7 +13,7 @@ from typing import Protocol
 from batchsubmit.core.jobs import Event, Finished, JobEvent, JobRejected, RunEnded, RunStarted, Submitted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState, Phase, end_words
-from batchsubmit.forecast import Progress
+from batchsubmit.forecast import RunHistory
 
 _RATE_WINDOW = timedelta(minutes=10)
 _LEAST_WINDOW = timedelta(seconds=10)
@@ -64,7 +64,7 @@ class Live:
 
     def __init__(self) -> None:
         self.book = LedgerState()
-        self.progress = Progress()
+        self.progress = RunHistory()
         self.failures: deque[Failure] = deque(maxlen=_FAILURES_KEPT)
         self.failure_count = 0
         self.limits: dict[str, int] = {}

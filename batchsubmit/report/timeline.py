@@ -28,7 +28,7 @@ from batchsubmit.core.jobs import (
     Unrecognised,
 )
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
-from batchsubmit.forecast import Progress
+from batchsubmit.forecast import RunHistory
 from batchsubmit.report.waits import (
     Cause,
     LaneLog,
@@ -171,7 +171,7 @@ class TimelineBuilder:
         self.runs: list[RunSpan] = []
         self.quotas: list[LearnedQuota] = []
         self.last_at: float | None = None
-        self.progress = Progress()
+        self.progress = RunHistory()
         self._packer = Packer(_Track)
         self._records: dict[str, _Record] = {}
         self._clock = RunClock()

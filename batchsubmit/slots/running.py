@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class JobClass:
     """Jobs that can be expected to take about as long as one another."""
 
-    trained_model: str
+    trained_model: str = ""
     instance_type: str = ""
 
 
