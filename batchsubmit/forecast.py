@@ -16,9 +16,8 @@ from heapq import heapify, heappop, heappush
 from random import Random
 from statistics import NormalDist, fmean
 
-from batchsubmit.core.jobs import Entry, Finished, Intent, JobRejected, RunEnded, RunStarted, Submitted
-from batchsubmit.slots.running import JobClass
-from batchsubmit.slots.scheduler import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
+from batchsubmit.core.jobs import Entry, Finished, Intent, JobClass, JobRejected, RunEnded, RunStarted, Submitted
+from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 
 _FUTURES = 200
 _COVERAGE = (0.1, 0.5, 0.9)

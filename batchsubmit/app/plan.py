@@ -20,6 +20,7 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
+from batchsubmit.core.jobs import JobClass
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import ManifestError, StoppedError, UsageError
 from batchsubmit.forecast import (
@@ -40,7 +41,6 @@ from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_mani
 from batchsubmit.manifest.progress import IN_THE_LEDGER, Place, Prospect, ledger_places, overwriting
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RowWarning
-from batchsubmit.slots.running import JobClass
 
 _RAISED = (2, 5)
 """How much more slots a plan looks at beside those there are."""

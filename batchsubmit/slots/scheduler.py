@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.core.jobs import QuotaExceeded
+from batchsubmit.core.jobs import JobClass, QuotaExceeded
 from batchsubmit.slots.limits import Held, Limit
 from batchsubmit.slots.polls import Durations, Poll, next_get_at
-from batchsubmit.slots.running import Ended, JobClass, RunningJob, RunningJobs, Sighting
+from batchsubmit.slots.running import Ended, RunningJob, RunningJobs, Sighting
 
 DEFAULT_PER_MEMBERSHIP = 5
 DEFAULT_PER_ACCOUNT = 10
