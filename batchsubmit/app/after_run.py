@@ -13,7 +13,7 @@ from typing import Any, Unpack
 
 from batchsubmit.clock import timestamp
 from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, exit_status
-from batchsubmit.forecast import Progress
+from batchsubmit.forecast import RunHistory
 from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.outputs.notify import Notice, Target, notice, notify
@@ -118,7 +118,7 @@ async def notify_failure(error: BatchsubmitError, after: AfterRun, *, batch: str
 
 def _expected_finish(ledger: Location, region: str | None) -> dict[str, float | str] | None:
     """When all will be done, were what is left sent at once; None where that is not known, or nothing runs."""
-    progress, now = Progress(), datetime.now(UTC)
+    progress, now = RunHistory(), datetime.now(UTC)
     try:
         for event in read_ledger(ledger, region=region):
             progress.apply(event)

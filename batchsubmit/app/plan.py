@@ -20,18 +20,18 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
+from batchsubmit.core.jobs import JobClass
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import is_good_end
 from batchsubmit.errors import ManifestError, StoppedError, UsageError
 from batchsubmit.forecast import (
     NOTHING_KNOWN,
+    AssumedTime,
     Finish,
-    Kind,
-    Lane,
-    Progress,
-    Quotas,
-    Times,
-    Word,
+    LaneWork,
+    RunHistory,
+    RunTimes,
+    SlotCounts,
     forecast,
     lanes_of,
     lasting,
@@ -90,18 +90,18 @@ class PlanOptions:
         )
 
     @property
-    def word(self) -> Word | None:
+    def assumed(self) -> AssumedTime | None:
         """What the user said of the jobs' length; a sandbox's jobs all take the same time."""
         if self.job_minutes is not None:
-            return Word(self.job_minutes * 60)
-        return Word(max(self.sandbox_job_seconds, 1e-3), doubt=0.0, spread=0.0) if self.sandbox else None
+            return AssumedTime(self.job_minutes * 60)
+        return AssumedTime(max(self.sandbox_job_seconds, 1e-3), doubt=0.0, spread=0.0) if self.sandbox else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhatIf:
     """When the batch would be done with other quotas."""
 
-    quotas: Quotas
+    quotas: SlotCounts
     slots: int
     finish: Finish
 
@@ -110,7 +110,7 @@ class WhatIf:
 class Estimate:
     """An estimate and what it rests on; without `finish`, `basis` says what is missing."""
 
-    quotas: Quotas
+    quotas: SlotCounts
     are_quotas_assumed: bool
     finish: Finish | None
     basis: str
@@ -162,7 +162,7 @@ async def plan_of(run: Run) -> Plan:
     options = PlanOptions.of(run.options)
     own, book = await asyncio.to_thread(read_history, run.path, sandbox=options.sandbox, region=run.region)
     planner = Planner(options, run.settings, reader=run.reader, inventory=run.inventory)
-    return await planner.make(run.path, book, own, own.times(options.word), with_what_ifs=False)
+    return await planner.make(run.path, book, own, own.times(options.assumed), with_what_ifs=False)
 
 
 class Planner:
@@ -177,23 +177,23 @@ class Planner:
         self._listed: set[Place] = set()
 
     async def make(
-        self, path: Location, book: LedgerState, own: Progress, times: Times, *, with_what_ifs: bool
+        self, path: Location, book: LedgerState, own: RunHistory, times: RunTimes, *, with_what_ifs: bool
     ) -> Plan:
         """Bring rows, ledger, service and estimate together."""
         index = self._inventory.index
         prospect = Prospect.of(index, book, retry_failed=self._options.retry_failed)
         readiness, wanted = None, Counter[Input]()
         longest = times.longest_seconds
-        running: dict[str, list[tuple[Kind, float]]] | None = own.running(self._now, longest)
+        running: dict[str, list[tuple[JobClass, float]]] | None = own.running(self._now, longest)
         if running and longest is None:
             running = None
         if self._options.online:
             wanted = await asyncio.to_thread(self._wanted, prospect)
             running, readiness = await self._look(prospect, wanted)
         work = await asyncio.to_thread(prospect.work, self._reader, index)
-        waiting = {(each.membership, Kind(each.trained_model, each.instance_type)): each.jobs for each in work}
+        waiting = {(each.membership, JobClass(each.trained_model, each.instance_type)): each.jobs for each in work}
         lanes = lanes_of(waiting, running or {})
-        estimate = await asyncio.to_thread(self._look_ahead, own, lanes, times, with_what_ifs=with_what_ifs)
+        estimate = await asyncio.to_thread(self._estimate, own, lanes, times, with_what_ifs=with_what_ifs)
         if readiness is not None:
             through_at = self._now + timedelta(seconds=estimate.finish.seconds) if estimate.finish else None
             words = warnings_of(readiness.found, wanted, now=self._now, through_at=through_at)
@@ -221,13 +221,15 @@ class Planner:
             *find(self._listed - places, "is already listed by the service"),
         ]
 
-    def _look_ahead(self, own: Progress, lanes: dict[str, Lane], times: Times, *, with_what_ifs: bool) -> Estimate:
+    def _estimate(
+        self, own: RunHistory, lanes: dict[str, LaneWork], times: RunTimes, *, with_what_ifs: bool
+    ) -> Estimate:
         slots, per_second = self._settings.slots, self._settings.rate.max_per_second
-        quotas, assumed = own.quotas(lanes, per_membership=slots.per_membership, per_account=slots.per_account)
+        quotas, assumed = own.slots(lanes, per_membership=slots.per_membership, per_account=slots.per_account)
         finish = forecast(lanes.values(), quotas, times, per_second=per_second)
         what_ifs = []
         for factor in _RAISED if with_what_ifs and finish else ():
-            raised = Quotas(per_membership=quotas.per_membership * factor, per_account=quotas.per_account * factor)
+            raised = SlotCounts(per_membership=quotas.per_membership * factor, per_account=quotas.per_account * factor)
             then = forecast(lanes.values(), raised, times, per_second=per_second)
             if then and sum(lane.waiting.total() for lane in lanes.values()) > slots_of(lanes, raised):
                 what_ifs.append(WhatIf(quotas=raised, slots=slots_of(lanes, raised), finish=then))
@@ -240,7 +242,7 @@ class Planner:
             what_ifs=tuple(what_ifs),
         )
 
-    def _basis(self, times: Times) -> str:
+    def _basis(self, times: RunTimes) -> str:
         if self._options.job_minutes is not None:
             return f"your word that a job takes about {self._options.job_minutes:g} minutes, within a sixth or so"
         if self._options.sandbox:
@@ -251,7 +253,7 @@ class Planner:
 
     async def _look(
         self, prospect: Prospect, wanted: Iterable[Input]
-    ) -> tuple[dict[str, list[tuple[Kind, float]]], Readiness]:
+    ) -> tuple[dict[str, list[tuple[JobClass, float]]], Readiness]:
         """See on the service who runs and whether what the jobs need is there."""
         region = require_region(resolve_region(self._settings.aws) or self._inventory.region)
         access = open_cleanrooms(
@@ -266,7 +268,7 @@ class Planner:
                 wanted, waits=self._settings.submit.wait_for_inputs
             )
 
-    async def _running(self, api: CleanRooms, prospect: Prospect) -> dict[str, list[tuple[Kind, float]]]:
+    async def _running(self, api: CleanRooms, prospect: Prospect) -> dict[str, list[tuple[JobClass, float]]]:
         catalog = JobReads(api, self._settings.retry, sleep=asyncio.sleep)
         found = {}
         for membership in prospect.lanes:
@@ -280,7 +282,7 @@ class Planner:
                 if job.status in RUNNING_STATUSES or is_good_end(job.status)
             }
             found[membership] = [
-                (Kind(job.trained_model), max((self._now - job.created_at).total_seconds(), 0.0))
+                (JobClass(job.trained_model), max((self._now - job.created_at).total_seconds(), 0.0))
                 for job in listed
                 if job.status in RUNNING_STATUSES
             ]
@@ -299,18 +301,18 @@ class Planner:
         return wanted
 
 
-def slots_of(lanes: Mapping[str, Lane], quotas: Quotas) -> int:
+def slots_of(lanes: Mapping[str, LaneWork], quotas: SlotCounts) -> int:
     """How many slots the quotas leave these memberships."""
     by_account = Counter(lane.account for lane in lanes.values())
-    return sum(min(number * quotas.of_lane, quotas.per_account) for number in by_account.values())
+    return sum(min(number * quotas.usable, quotas.per_account) for number in by_account.values())
 
 
-def read_history(location: Location, *, sandbox: bool, region: str | None) -> tuple[Progress, LedgerState]:
+def read_history(location: Location, *, sandbox: bool, region: str | None) -> tuple[RunHistory, LedgerState]:
     """Read one ledger, also while a run writes to it; a file that is not there is empty.
 
     Raises UsageError where it cannot be read or is of a rehearsal and the plan is not, LedgerError where it is damaged.
     """
-    progress, book = Progress(), LedgerState()
+    progress, book = RunHistory(), LedgerState()
     if not isinstance(location, Path) or location.exists():
         for event in read_ledger(location, region=region):
             book.apply(event)
@@ -319,9 +321,9 @@ def read_history(location: Location, *, sandbox: bool, region: str | None) -> tu
     return progress, book
 
 
-def _times(own: Progress, path: Location, options: PlanOptions, region: str | None) -> Times:
+def _times(own: RunHistory, path: Location, options: PlanOptions, region: str | None) -> RunTimes:
     """Add what the ledgers of `--history` tell to what the own one does."""
-    times = Times(options.word)
+    times = RunTimes(options.assumed)
     for location in options.history:
         if isinstance(location, Path) and not location.exists():
             raise UsageError(f"--history {location}: there is no such file")

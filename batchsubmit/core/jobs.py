@@ -62,6 +62,14 @@ class Stamp(TypedDict):
     name: str
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class JobClass:
+    """Jobs that can be expected to take about as long as one another."""
+
+    trained_model: str = ""
+    instance_type: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One validated request for one inference job. `request` is what the API takes, without our own tag."""

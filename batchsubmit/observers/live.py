@@ -19,7 +19,7 @@ from rich.text import Text
 from batchsubmit.core.jobs import Event, Finished, JobEvent, JobRejected, RunEnded, RunStarted, Submitted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState, Phase, end_words, has_failed, is_good_end
-from batchsubmit.forecast import Progress
+from batchsubmit.forecast import RunHistory
 from batchsubmit.text import counted, duration, printable
 
 _RATE_WINDOW = timedelta(minutes=10)
@@ -101,7 +101,7 @@ class LiveRun:
 
     def __init__(self) -> None:
         self.ledger_state = LedgerState()
-        self.progress = Progress()
+        self.progress = RunHistory()
         self.failures: deque[Failure] = deque(maxlen=_FAILURES_KEPT)
         self.failure_count = 0
         self.limits: dict[str, int] = {}

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from batchsubmit.errors import LedgerError
-from batchsubmit.forecast import Progress
+from batchsubmit.forecast import RunHistory
 from batchsubmit.observers.live import Feed, Follower
 from batchsubmit.text import counted, duration
 
@@ -62,7 +62,7 @@ Display = Callable[[RunReader], AbstractContextManager[object]]
 
 def expected_finish(feed: Feed) -> Callable[[], str]:
     """Give what says when all will be done, in the words of `status --watch`; it reads on in the ledger, and blocks."""
-    follower = Follower(feed, Progress)
+    follower = Follower(feed, RunHistory)
 
     def words() -> str:
         try:

@@ -29,7 +29,7 @@ from batchsubmit.core.jobs import (
     Unrecognised,
 )
 from batchsubmit.core.states import UNDECIDED, JobState, fold, has_failed
-from batchsubmit.forecast import Progress
+from batchsubmit.forecast import RunHistory
 from batchsubmit.report.waits import ANSWER, TURN, Cause, JobWaits, LaneLog, awaited_after, refusal_cause
 
 _POINTS = 160
@@ -95,7 +95,7 @@ class Timeline:
         self.runs: list[RunSpan] = []
         self.quotas: list[LearnedQuota] = []
         self.last_at: float | None = None
-        self.progress = Progress()
+        self.progress = RunHistory()
         self._histories: dict[str, History] = {}
         self._now = 0.0
         self._idle_seconds = 0.0

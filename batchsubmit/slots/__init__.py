@@ -4,9 +4,10 @@ A membership's jobs form a lane, with a limit of slots inside the account's. `Sl
 refusals, and counts what runs by what polls have seen. It waits for nothing, calls nothing and knows no clock.
 """
 
+from batchsubmit.core.jobs import JobClass
 from batchsubmit.slots.limits import Held
 from batchsubmit.slots.polls import Durations, Poll
-from batchsubmit.slots.running import Ended, JobClass, RunningJob, Sighting
+from batchsubmit.slots.running import Ended, RunningJob, Sighting
 from batchsubmit.slots.scheduler import Slots, Ticket
 
 __all__ = ["Durations", "Ended", "Held", "JobClass", "Poll", "RunningJob", "Sighting", "Slots", "Ticket"]

@@ -8,7 +8,8 @@ and a freed slot idles for half of that part on average.
 from dataclasses import dataclass
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.slots.running import JobClass, RunningJob
+from batchsubmit.core.jobs import JobClass
+from batchsubmit.slots.running import RunningJob
 
 _CLOSE = 1 / 38
 """Of the median running time, or of the job's age where it is older: between polls once a job may end, while a slot is

@@ -4,13 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-
-@dataclass(frozen=True, slots=True)
-class JobClass:
-    """Jobs that can be expected to take about as long as one another."""
-
-    trained_model: str
-    instance_type: str = ""
+from batchsubmit.core.jobs import JobClass
 
 
 @dataclass(slots=True, kw_only=True)

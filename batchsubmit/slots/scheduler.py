@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.core.jobs import QuotaExceeded
+from batchsubmit.core.jobs import JobClass, QuotaExceeded
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, is_good_end
 from batchsubmit.slots.limits import Held, Limit
 from batchsubmit.slots.polls import Durations, Poll, next_get_at
-from batchsubmit.slots.running import Ended, JobClass, RunningJob, RunningJobs, Sighting
+from batchsubmit.slots.running import Ended, RunningJob, RunningJobs, Sighting
 
 _RAISE_INTERVALS = 1.75
 """A quota may be raised at any time. One call beyond a full limit is made each so many longest poll intervals."""

@@ -24,10 +24,10 @@ from simulation import SimulatedJob, Workload, simulate
 from strategies import arn
 
 from batchsubmit.config import Settings
-from batchsubmit.forecast import Kind, Lane, Quotas, Times, forecast
+from batchsubmit.forecast import JobClass, LaneWork, RunTimes, SlotCounts, forecast
 
 HOMES = [f"{number:08d}-1111-4111-8111-111111111111" for number in range(2)]
-KIND = Kind("model", "ml.m5.xlarge")
+KIND = JobClass("model", "ml.m5.xlarge")
 
 
 def main() -> None:
@@ -45,15 +45,15 @@ def main() -> None:
     for seed in range(options.seeds):
         tell(f"seed {seed + 1} of {options.seeds}")
         dice, mu = Random(seed), math.log(60 * options.job_minutes)
-        times = Times()
+        times = RunTimes()
         for _ in range(options.history):
             times.add(KIND, dice.lognormvariate(mu, options.sigma))
         jobs = [
             SimulatedJob(home, arn("trained-model", membership=home), dice.lognormvariate(mu, options.sigma))
             for home in HOMES * (options.jobs // 2)
         ]
-        lanes = [Lane(account="1", waiting=Counter({KIND: options.jobs // 2})) for _ in HOMES]
-        finish = forecast(lanes, Quotas(), times, per_second=settings.rate.max_per_second)
+        lanes = [LaneWork(account="1", waiting=Counter({KIND: options.jobs // 2})) for _ in HOMES]
+        finish = forecast(lanes, SlotCounts(), times, per_second=settings.rate.max_per_second)
         assert finish is not None
         actual = simulate(Workload(jobs=jobs, call_seconds=0.1), settings, seed=seed).makespan_seconds
         is_inside = finish.low_seconds <= actual <= finish.high_seconds

@@ -14,17 +14,27 @@ import pytest
 
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Share, Submitted
-from batchsubmit.forecast import Finish, Kind, Lane, Progress, Quotas, Times, Word, forecast, lanes_of
+from batchsubmit.forecast import (
+    AssumedTime,
+    Finish,
+    JobClass,
+    LaneWork,
+    RunHistory,
+    RunTimes,
+    SlotCounts,
+    forecast,
+    lanes_of,
+)
 
 BEGIN = datetime(2026, 11, 23, tzinfo=UTC)
-KIND = Kind("model", "ml.m5.xlarge")
-HOUR = Word(3600.0, doubt=0.0, spread=0.0)
+KIND = JobClass("model", "ml.m5.xlarge")
+HOUR = AssumedTime(3600.0, doubt=0.0, spread=0.0)
 
 
-def lanes(count: int, *, number: int = 2, running: tuple[float, ...] = ()) -> list[Lane]:
+def lanes(count: int, *, number: int = 2, running: tuple[float, ...] = ()) -> list[LaneWork]:
     """So many jobs in some memberships of one account, each with jobs of these ages running."""
     return [
-        Lane(account="1", waiting=Counter({KIND: count // number}), running=[(KIND, age) for age in running])
+        LaneWork(account="1", waiting=Counter({KIND: count // number}), running=[(KIND, age) for age in running])
         for _ in range(number)
     ]
 
@@ -34,9 +44,9 @@ def drawn(dice: Random, count: int) -> list[float]:
     return [dice.lognormvariate(math.log(1800), 0.35) for _ in range(count)]
 
 
-def seen(seconds: list[float], *, cut: list[float] | None = None) -> Times:
-    """Times of jobs that have ended, and of some that were cut short."""
-    times = Times()
+def seen(seconds: list[float], *, cut: list[float] | None = None) -> RunTimes:
+    """RunTimes of jobs that have ended, and of some that were cut short."""
+    times = RunTimes()
     for each in seconds:
         times.add(KIND, each)
     for each in cut or ():
@@ -44,17 +54,17 @@ def seen(seconds: list[float], *, cut: list[float] | None = None) -> Times:
     return times
 
 
-def means(times: Times) -> list[float]:
+def means(times: RunTimes) -> list[float]:
     """The mean job of each of many beliefs."""
     dice = Random(3)
-    return [fmean(times.believed(times.seen(times.circle(KIND)), dice)) for _ in range(300)]
+    return [fmean(times.draw(times.known_class(KIND), dice)) for _ in range(300)]
 
 
 def finish(
-    work: list[Lane], times: Times, *, per_membership: int = 5, per_account: int = 10, per_second: float = 0.0
+    work: list[LaneWork], times: RunTimes, *, per_membership: int = 5, per_account: int = 10, per_second: float = 0.0
 ) -> Finish:
     """An estimate that must be there."""
-    quotas = Quotas(per_membership=per_membership, per_account=per_account)
+    quotas = SlotCounts(per_membership=per_membership, per_account=per_account)
     found = forecast(work, quotas, times, per_second=per_second)
     assert found is not None
     return found
@@ -83,25 +93,25 @@ def test_the_interval_is_honest_however_many_jobs_were_seen(history: int) -> Non
 
 def test_a_million_jobs_take_as_long_as_their_work_needs_on_the_slots() -> None:
     """A minute each on ten slots: 100,000 minutes, and a little for each turn."""
-    estimate = finish(lanes(1_000_000), Times(Word(60.0, doubt=0.0, spread=0.0)))
+    estimate = finish(lanes(1_000_000), RunTimes(AssumedTime(60.0, doubt=0.0, spread=0.0)))
     assert estimate.seconds == pytest.approx(6_000_000, rel=0.05)
 
 
 def test_an_uneven_batch_waits_for_the_slots_of_its_largest_membership() -> None:
     """Five slots do nearly all of the work, however many the account has."""
-    work = [Lane(waiting=Counter({KIND: 1000})), Lane(waiting=Counter({KIND: 10}))]
-    assert finish(work, Times(HOUR)).seconds == pytest.approx(200 * 3600, rel=0.06)
+    work = [LaneWork(waiting=Counter({KIND: 1000})), LaneWork(waiting=Counter({KIND: 10}))]
+    assert finish(work, RunTimes(HOUR)).seconds == pytest.approx(200 * 3600, rel=0.06)
 
 
 def test_jobs_that_run_now_delay_the_rest() -> None:
     """Ten running jobs of an hour, just begun, hold all slots."""
-    assert finish(lanes(10), Times(HOUR)).seconds == pytest.approx(3600, rel=0.1)
-    assert finish(lanes(10, running=(0.0,) * 5), Times(HOUR)).seconds == pytest.approx(7200, rel=0.1)
+    assert finish(lanes(10), RunTimes(HOUR)).seconds == pytest.approx(3600, rel=0.1)
+    assert finish(lanes(10, running=(0.0,) * 5), RunTimes(HOUR)).seconds == pytest.approx(7200, rel=0.1)
 
 
 def test_a_batch_of_which_only_running_jobs_are_left_ends_with_them() -> None:
     """Nothing is to do, but it is not done."""
-    assert finish(lanes(0, running=(600.0,)), Times(HOUR)).seconds == pytest.approx(3000, rel=0.1)
+    assert finish(lanes(0, running=(600.0,)), RunTimes(HOUR)).seconds == pytest.approx(3000, rel=0.1)
 
 
 def test_what_a_running_job_still_needs_depends_on_its_age() -> None:
@@ -114,7 +124,7 @@ def test_what_a_running_job_still_needs_depends_on_its_age() -> None:
 
 def test_short_jobs_wait_for_the_rate_of_starts() -> None:
     """A hundred jobs of a second at one call a second, of which the first three come at once."""
-    work, times = lanes(100), Times(Word(1.0, doubt=0.0, spread=0.0))
+    work, times = lanes(100), RunTimes(AssumedTime(1.0, doubt=0.0, spread=0.0))
     assert finish(work, times, per_second=1.0).seconds == pytest.approx(98, rel=0.1)
     assert finish(work, times).seconds < 15
     assert finish(lanes(100_000), times, per_second=1.0).seconds == pytest.approx(100_000, rel=0.1)
@@ -122,24 +132,24 @@ def test_short_jobs_wait_for_the_rate_of_starts() -> None:
 
 def test_nothing_to_do_is_done_now_and_nothing_known_is_no_estimate() -> None:
     """A batch of which no job has ended may take any time."""
-    assert finish([], Times()).seconds == 0
-    assert forecast(lanes(10), Quotas(), Times()) is None
-    assert forecast(lanes(10), Quotas(), seen([], cut=[25.0])) is None
+    assert finish([], RunTimes()).seconds == 0
+    assert forecast(lanes(10), SlotCounts(), RunTimes()) is None
+    assert forecast(lanes(10), SlotCounts(), seen([], cut=[25.0])) is None
 
 
 def test_the_same_question_has_the_same_answer() -> None:
     """Whoever asks."""
     times = seen(drawn(Random(1), 30))
-    assert forecast(lanes(20), Quotas(), times) == forecast(lanes(20), Quotas(), times)
+    assert forecast(lanes(20), SlotCounts(), times) == forecast(lanes(20), SlotCounts(), times)
 
 
 def test_each_process_has_the_same_answer() -> None:
     """Plan and watch are two: nothing may depend on how Python orders a set of strings."""
     program = (
-        "from batchsubmit.forecast import *; from collections import Counter; times = Times()\n"
-        "for n in range(40): times.add(Kind(f'model {n % 4}'), 60.0 + n)\n"
-        "waiting = Counter({Kind(f'model {n}'): 30 for n in range(4)})\n"
-        "print(forecast([Lane(account=a, waiting=waiting) for a in 'ab'], Quotas(), times))"
+        "from batchsubmit.forecast import *; from collections import Counter; times = RunTimes()\n"
+        "for n in range(40): times.add(JobClass(f'model {n % 4}'), 60.0 + n)\n"
+        "waiting = Counter({JobClass(f'model {n}'): 30 for n in range(4)})\n"
+        "print(forecast([LaneWork(account=a, waiting=waiting) for a in 'ab'], SlotCounts(), times))"
     )
     told = {
         subprocess.run(
@@ -165,20 +175,20 @@ def test_jobs_cut_short_make_the_expectation_longer() -> None:
 
 def test_a_word_on_the_mean_is_taken_with_a_doubt() -> None:
     """About a sixth."""
-    believed = means(Times(Word(1800.0)))
+    believed = means(RunTimes(AssumedTime(1800.0)))
     assert fmean(believed) == pytest.approx(1800, rel=0.05)
     assert 0.1 < pstdev(believed) / 1800 < 0.2
 
 
 def test_a_kind_of_jobs_is_judged_by_its_own_else_by_its_model_else_by_all() -> None:
     """From three of its own on."""
-    times = Times()
-    for kind, count in ((Kind("a", "large"), 3), (Kind("a", "small"), 2), (Kind("b", "small"), 2)):
+    times = RunTimes()
+    for kind, count in ((JobClass("a", "large"), 3), (JobClass("a", "small"), 2), (JobClass("b", "small"), 2)):
         for _ in range(count):
             times.add(kind, 60.0)
-    assert times.circle(Kind("a", "large")) == Kind("a", "large")
-    assert times.circle(Kind("a", "small")) == Kind("a")
-    assert times.circle(Kind("b", "small")) == Kind()
+    assert times.known_class(JobClass("a", "large")) == JobClass("a", "large")
+    assert times.known_class(JobClass("a", "small")) == JobClass("a")
+    assert times.known_class(JobClass("b", "small")) == JobClass()
 
 
 def at(seconds: float) -> str:
@@ -207,9 +217,9 @@ def ended(job: str, seen_at: float, *, of_service: float | None = None) -> Event
     return Finished(at=at(seen_at), job=job, membership="a", name=job, arn=arn, status="ACTIVE", message="", ended=told)
 
 
-def read(*events: Event) -> Progress:
+def read(*events: Event) -> RunHistory:
     """Read one ledger."""
-    progress = Progress()
+    progress = RunHistory()
     for event in events:
         progress.apply(event)
     return progress
@@ -277,11 +287,14 @@ def test_quotas_are_those_set_else_learned_else_aws_s_and_what_runs_is_allowed()
     end = RunEnded(at=at(9), run="r", exit_status=0, reason="", counts={}, quotas={"a": 3, "account": 20})
     progress = read(run(Share("a", "model", "", 1)), end)
     here = lanes_of({("a", KIND): 1}, {})
-    assert progress.quotas(here, per_membership=0, per_account=0) == (Quotas(per_membership=3, per_account=20), False)
-    assert progress.quotas(here, per_membership=7, per_account=8) == (Quotas(per_membership=7, per_account=8), False)
+    assert progress.slots(here, per_membership=0, per_account=0) == (
+        SlotCounts(per_membership=3, per_account=20),
+        False,
+    )
+    assert progress.slots(here, per_membership=7, per_account=8) == (SlotCounts(per_membership=7, per_account=8), False)
     crowded = lanes_of({}, {"b": [(KIND, 1.0)] * 12})
-    assert read().quotas(crowded, per_membership=0, per_account=0) == (
-        Quotas(per_membership=12, per_account=12),
+    assert read().slots(crowded, per_membership=0, per_account=0) == (
+        SlotCounts(per_membership=12, per_account=12),
         True,
     )
 
