@@ -1,6 +1,6 @@
 """The order in which a table's events are told to who watches a run."""
 
-from nights import Story
+from sample_ledgers import Story
 
 from batchsubmit.core.jobs import Event, RunEnded, RunStarted
 from batchsubmit.ledger.read import as_told

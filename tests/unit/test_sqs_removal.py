@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, cast
 
 from memory_sqs import MemorySqs
-from virtual import virtually
+from virtual_disk import virtually
 
 from batchsubmit.queue.acks import MessageDeletes
 from batchsubmit.queue.client import QueueCounters
