@@ -1,6 +1,6 @@
 """What tests of every layer share: isolation from the machine's AWS set-up, jobs, a fake clock, the program itself.
 
-Standing here also puts this folder on the import path, so that the layers share `strategies` and this module.
+Standing here also puts this folder on the import path; `pythonpath` in pyproject.toml adds `support`.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from typing import Any
 import hypothesis
 import pytest
 import structlog
-from local_aws import ministack, moto
+from local_servers import ministack, moto
 from strategies import ACCOUNT, MEMBERSHIP, REGION, arn, minimal_request
 
 from batchsubmit.core.jobs import Job, job_digest, key_text

@@ -5,13 +5,16 @@ Run it again where the page looks different: `.venv/bin/python tests/picture.py`
 
 import asyncio
 import base64
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
 from browser import open_browser
-from nights import BEGIN, MEMBERSHIPS, Night
+from sample_ledgers import BEGIN, MEMBERSHIPS, Night
 
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import Event, JobRejected, RunEnded, Submitted

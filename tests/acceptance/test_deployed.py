@@ -15,11 +15,11 @@ from typing import Any
 
 import boto3
 import pytest
-from aws_local import free_port
 from conftest import Program, Sandbox, csv_text, finish
-from deployed import DEPLOY, README, ROOT, containers, read_json
+from deploy_samples import DEPLOY, README, ROOT, containers, read_json
+from local_aws import free_port
 from moto.server import ThreadedMotoServer
-from queueing import jobs, until
+from worker_programs import jobs, until
 
 REGION = "us-east-1"
 QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/batchsubmit"
@@ -49,7 +49,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     """A new account with a network, and the page's commands run there by a shell that has `aws` and `docker`."""
     folder = tmp_path_factory.mktemp("deployed")
     for name, line in {
-        "aws": f'exec "{sys.executable}" "{ROOT}/tests/aws_cli.py" "$@"',
+        "aws": f'exec "{sys.executable}" "{ROOT}/tests/support/aws_cli.py" "$@"',
         "docker": "cat > /dev/null",
     }.items():
         (folder / name).write_text(f"#!/bin/sh\n{line}\n")

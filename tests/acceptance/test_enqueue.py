@@ -5,10 +5,10 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aws_local import LocalAws
 from conftest import OTHER_MEMBERSHIP, Program, Sandbox, finish, write_jsonl
-from queueing import aws, jobs, serving, until, working
+from local_aws import LocalAws
 from sqs_proxy import Answer, as_sqs_refuses, refusal, sqs_proxy
+from worker_programs import aws, jobs, serving, until, working
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

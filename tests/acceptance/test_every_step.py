@@ -22,7 +22,7 @@ from strategies import REGION
 from batchsubmit.core.jobs import Submitted
 from batchsubmit.ledger.read import read_events
 
-LAUNCHER = Path(__file__).with_name("dying.py")
+LAUNCHER = Path(__file__).parents[1] / "support" / "dying.py"
 SIDE_BY_SIDE = 4
 MOST_RUNS = 5
 NEVER = 0

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aws_local import LocalAws, LocalQueue, free_port
 from conftest import Program, Sandbox, finish, request_named
+from local_aws import LocalAws, LocalQueue, free_port
 from prometheus_client.parser import text_string_to_metric_families
-from queueing import aws, in_virginia, serving, until, working
 from sqs_proxy import SqsProxy, sqs_proxy
+from worker_programs import aws, in_virginia, serving, until, working
 
 if TYPE_CHECKING:
     import subprocess

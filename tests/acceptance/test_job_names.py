@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_local import LocalAws
 from conftest import CSV_HEADER, Program, Sandbox, csv_text, finish, request_named, write_jsonl
-from queueing import aws, in_virginia, serving, until, working
+from local_aws import LocalAws
+from worker_programs import aws, in_virginia, serving, until, working
 
 from batchsubmit import ManifestError, submit_jobs
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from aws_local import LocalAws
 from conftest import OTHER_MEMBERSHIP, Program, Sandbox, csv_text, finish, request_named, write_jsonl
-from queueing import aws, in_virginia, serving, until, working
+from local_aws import LocalAws
 from strategies import ACCOUNT, MEMBERSHIP, arn
+from worker_programs import aws, in_virginia, serving, until, working
 
 from batchsubmit import ManifestError, submit_jobs
 

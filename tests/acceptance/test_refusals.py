@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_local import LocalAws
 from conftest import OTHER_MEMBERSHIP, Program, Sandbox, finish, request_named, write_jsonl
-from queueing import LEDGER as WORKER_LEDGER
-from queueing import aws, in_virginia, jobs, serving, until, working
+from local_aws import LocalAws
 from strategies import MEMBERSHIP, arn
+from worker_programs import LEDGER as WORKER_LEDGER
+from worker_programs import aws, in_virginia, jobs, serving, until, working
 
 from batchsubmit import Failed, Outcome, StoppedError, Submitted, open_batch, submit_jobs
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from conftest import Program, Sandbox, csv_text
-from nights import Night
+from sample_ledgers import Night
 
 
 def test_a_run_s_ledger_becomes_a_page(submitting: Program, sandbox: Sandbox) -> None:

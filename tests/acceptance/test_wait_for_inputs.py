@@ -5,11 +5,11 @@ import signal
 import time
 
 import pytest
-from aws_local import LocalAws
 from conftest import Program, Sandbox, finish, request_named, write_jsonl
-from queueing import LEDGER as WORKER_LEDGER
-from queueing import aws, in_virginia, jobs, serving, until, working
+from local_aws import LocalAws
 from strategies import arn
+from worker_programs import LEDGER as WORKER_LEDGER
+from worker_programs import aws, in_virginia, jobs, serving, until, working
 
 from batchsubmit import submit_jobs
 

@@ -6,12 +6,12 @@ import time
 import urllib.request
 from typing import Any
 
-from aws_local import LocalAws, free_port
 from conftest import OTHER_MEMBERSHIP, Program, Sandbox, finish
+from local_aws import LocalAws, free_port
 from prometheus_client.parser import text_string_to_metric_families
-from queueing import LEDGER, aws, jobs, serving, until, working
 from sqs_proxy import Answer, as_sqs_refuses, refusal, sqs_proxy
 from webhook import listening
+from worker_programs import LEDGER, aws, jobs, serving, until, working
 
 __all__ = ["aws", "working"]
 

@@ -34,8 +34,8 @@ from faults import TROUBLE
 from harness import Ratio, alternate, machine, print_figures, print_ratios, tell
 from workload import ACCOUNT, PROGRAM, REGION, MinimalServer, fetch, minimal_server, sandbox, surroundings
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from aws_local import LocalAws, LocalQueue, free_port, local_aws
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from local_aws import LocalAws, LocalQueue, free_port, local_aws
 from sqs_proxy import SqsProxy, sqs_proxy
 
 QUICK_MINISTACK = Path(__file__).with_name("quick_ministack.py")

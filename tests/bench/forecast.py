@@ -18,7 +18,7 @@ from random import Random
 
 from harness import machine, tell
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from simulation import SimulatedJob, Workload, simulate
 from strategies import arn

@@ -20,10 +20,10 @@ from pathlib import Path
 from harness import Figures, machine, print_figures, tell
 from workload import PROGRAM
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 from browser import find_chromium, open_browser
-from nights import HOSTILE, Night
+from sample_ledgers import HOSTILE, Night
 
 BUDGETS = "budgets: 25 MB, interactive within 3 s"
 

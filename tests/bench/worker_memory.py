@@ -24,8 +24,8 @@ from fleet import QUICK_MINISTACK, request
 from harness import machine, tell
 from workload import PROGRAM, MinimalServer, minimal_server, surroundings
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from aws_local import LocalAws, LocalQueue, free_port, local_aws
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from local_aws import LocalAws, LocalQueue, free_port, local_aws
 
 PORTION = 1000
 MOST_BYTES = {"table": 60.0, "file": 250.0}

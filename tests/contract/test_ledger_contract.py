@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from fleetwork import AT, events_in, intent, submitted
+from shared_ledger_events import AT, events_in, intent, submitted
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings

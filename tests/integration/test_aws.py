@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
-from wires import http, wire
+from byte_server import http, wire
 
 from batchsubmit.aws import open_client
 from batchsubmit.errors import StoppedError, UsageError

@@ -11,7 +11,7 @@ from typing import Any
 
 import boto3
 import pytest
-from deployed import DEPLOY, ROOT
+from deploy_samples import DEPLOY, ROOT
 from moto.server import ThreadedMotoServer
 
 REGION = "us-east-1"
@@ -60,7 +60,7 @@ class Account:
 def account(credentials: None, tmp_path: Path) -> Iterator[Account]:
     """An account; moto's is shared by the tests of a process, so each names its own things."""
     program = tmp_path / "aws"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "tests" / "aws_cli.py"}" "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "tests" / "support" / "aws_cli.py"}" "$@"\n')
     program.chmod(0o755)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

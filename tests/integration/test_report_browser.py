@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from browser import Page, find_chromium, open_browser
-from nights import HOSTILE, Night
+from sample_ledgers import HOSTILE, Night
 
 from batchsubmit.report.page import make_page
 from batchsubmit.report.timeline import Timeline

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from simulation.loop import VirtualClock, VirtualLoop, end_all
 from strategies import MEMBERSHIP
-from virtual import SlowLedger, Wire
+from virtual_disk import SlowLedger, Wire
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import JobReads

@@ -9,7 +9,7 @@ import pytest
 from boto3.session import Session
 from botocore import xform_name
 from botocore.validate import ParamValidator
-from deployed import (
+from deploy_samples import (
     DEPLOY,
     DOCKERFILE,
     README,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nights import BEGIN, HOSTILE, Night, Story
+from sample_ledgers import BEGIN, HOSTILE, Night, Story
 
 from batchsubmit.errors import UsageError
 from batchsubmit.report.export import (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_arn, job_named
 from simulation.loop import EPOCH, VirtualClock
-from virtual import running_loop, virtually
+from virtual_disk import running_loop, virtually
 
 from batchsubmit.cleanrooms.api import JobDetails, JobPage
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms

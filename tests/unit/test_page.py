@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from nights import HOSTILE, Night, Story
+from sample_ledgers import HOSTILE, Night, Story
 
 from batchsubmit.core.jobs import Unrecognised
 from batchsubmit.report import page as report_page

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from nights import BEGIN, MEMBERSHIPS, Night, Story
+from sample_ledgers import BEGIN, MEMBERSHIPS, Night, Story
 
 from batchsubmit.core.jobs import Share
 from batchsubmit.report.charts import intervals, number_ticks, time_ticks

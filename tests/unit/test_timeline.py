@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from nights import MEMBERSHIPS, Night, Story
+from sample_ledgers import MEMBERSHIPS, Night, Story
 
 from batchsubmit.core.jobs import Duplicate, Unrecognised
 from batchsubmit.core.ledger_state import LedgerState

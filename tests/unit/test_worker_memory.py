@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, cast
 from memory_sqs import MemorySqs
 from simulation.loop import VirtualClock, VirtualLoop
 from strategies import REGION
-from test_sqs_source import body
-from virtual import running_loop, virtually
+from test_queue_source import body
+from virtual_disk import running_loop, virtually
 
 from batchsubmit.app.worker import WorkerLedger
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms

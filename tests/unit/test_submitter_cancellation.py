@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import job_named
 from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
-from virtual import SlowLedger, Wire
+from virtual_disk import SlowLedger, Wire
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import JobReads

@@ -12,8 +12,8 @@ import pytest
 from aiobotocore.session import get_session
 from browser import find_chromium, open_browser
 from conftest import CSV_HEADER, Ended, Program, Sandbox, csv_text
-from deployed import pod_specs
-from local_aws import moto
+from deploy_samples import pod_specs
+from local_servers import moto
 from strategies import REGION
 from test_interrupt import until
 

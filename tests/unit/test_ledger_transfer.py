@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from fleetwork import AT, events_in, intent, submitted
+from shared_ledger_events import AT, events_in, intent, submitted
 
 from batchsubmit.core.jobs import EarlierRejected, Event, Refused, RunEnded, RunStarted
 from batchsubmit.core.states import Phase

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from aws_local import LocalAws, LocalQueue, local_aws
 from conftest import Program, request_named
+from local_aws import LocalAws, LocalQueue, local_aws
 
 if TYPE_CHECKING:
     import subprocess

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_named
-from scheduling import MemorySource
 from simulation.loop import VirtualClock
-from virtual import SlowLedger, running_loop, virtually
+from slot_trial import MemorySource
+from virtual_disk import SlowLedger, running_loop, virtually
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import JobReads

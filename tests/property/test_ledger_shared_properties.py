@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from fleetwork import AT, events_in, intent, submitted
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared_ledger_events import AT, events_in, intent, submitted
 
 from batchsubmit.core.jobs import Absent, Intent, Refused, Submitted, Unknown
 from batchsubmit.core.states import Action, decide

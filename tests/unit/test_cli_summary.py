@@ -1,7 +1,7 @@
 """What people are told at a run's end: what happened, where it stands, what to do next."""
 
 import pytest
-from test_summary import summary
+from test_report_summary import summary
 
 from batchsubmit.report.summary import UnknownJob, closing_words
 

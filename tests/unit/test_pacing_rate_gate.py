@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from conftest import job_named
 from simulation.loop import VirtualClock, virtual_loop
-from virtual import running_loop, virtually
+from virtual_disk import running_loop, virtually
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings

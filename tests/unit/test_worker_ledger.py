@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from conftest import FakeClock
-from fleetwork import AT, events_in, intent, submitted
+from shared_ledger_events import AT, events_in, intent, submitted
 
 from batchsubmit.app.worker import WorkerLedger
 from batchsubmit.core.jobs import JobRejected

@@ -5,10 +5,10 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 from conftest import OTHER_MEMBERSHIP, job_named
-from fleetwork import AT, events_in
+from shared_ledger_events import AT, events_in
 from simulation.loop import VirtualClock
 from strategies import MEMBERSHIP
-from virtual import running_loop, virtually
+from virtual_disk import running_loop, virtually
 
 from batchsubmit.cleanrooms.memory import MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import JobReads

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Program, Sandbox, csv_text, request_named, write_jsonl
-from nights import Night
+from sample_ledgers import Night
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import ClientSession, web
 from botocore.exceptions import ClientError
 from botocore.session import Session
-from fleetwork import intent, submitted
+from shared_ledger_events import intent, submitted
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.core.states import Phase

@@ -4,7 +4,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from nights import Story, write_story
+from sample_ledgers import Story, write_story
 
 from batchsubmit.core.jobs import Event, RunEnded, RunStarted, Unrecognised
 from batchsubmit.errors import LedgerError, UsageError

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from byte_server import http, wire
 from conftest import job_arn, job_named
 from strategies import REGION
-from wires import http, wire
 
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.config import AwsSettings

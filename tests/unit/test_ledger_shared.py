@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from conftest import FakeClock
-from fleetwork import AT, events_in, intent, submitted
+from shared_ledger_events import AT, events_in, intent, submitted
 
 from batchsubmit.core.jobs import Absent, Finished, JobRejected, Refused, Submitted, Unknown
 from batchsubmit.core.states import Phase

@@ -1,8 +1,8 @@
 """How well slots are used over hours and days: engine, watcher and slots as they are, in virtual time."""
 
 import pytest
-from scheduling import HALF_AN_HOUR, LIST, MINUTE, START, A, B, C, World, membership, world
 from simulation.loop import virtual_loop
+from slot_trial import HALF_AN_HOUR, LIST, MINUTE, START, A, B, C, World, membership, world
 from structlog.testing import capture_logs
 
 from batchsubmit.cleanrooms.memory import Disturbance

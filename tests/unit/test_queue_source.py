@@ -12,7 +12,7 @@ from conftest import OTHER_MEMBERSHIP, request_named
 from memory_sqs import MemorySqs
 from simulation.loop import VirtualClock
 from strategies import MEMBERSHIP, REGION
-from virtual import running_loop, virtually
+from virtual_disk import running_loop, virtually
 
 from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.core.jobs import JobRejected
