@@ -32,7 +32,7 @@ _MOST_RUNNING = 2_000
 """Jobs followed at once; of a run that never sees ends, the oldest have ended long ago."""
 _PRIOR_SIGMA, _PRIOR_WEIGHT = 0.5, 2.0
 """A few equal times do not prove that all are equal."""
-_DRIFT_SIGMA = 0.07
+_DRIFT_SIGMA = 0.06
 """No two batches are quite the same, however many jobs were seen."""
 _TURNOVER, _TURNOVER_SECONDS = 0.03, 0.1
 """Until a freed slot is seen and filled: a part of a job's time, since polls are paced by it, and a call."""

@@ -30,7 +30,6 @@ from batchsubmit.observers.progress import Display, RunProgress, RunReader, expe
 from batchsubmit.outputs.templates import placeholders_at, zone_named
 from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
-from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.schema import RowWarning
 from batchsubmit.submit.build import BuiltEngine, build_engine
 from batchsubmit.submit.recorder import Recorder
@@ -246,6 +245,9 @@ def default_ledger(manifest: str) -> Path:
 @asynccontextmanager
 async def open_sandbox(job_seconds: float) -> AsyncIterator[str]:
     """Start a local Clean Rooms ML in this process; gives its URL."""
+    # A real run has no use for the sandbox's ten modules.
+    from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings  # noqa: PLC0415
+
     settings = SandboxSettings(job_seconds=job_seconds)
     async with SandboxServer(SandboxService(settings, time.time), None) as server:
         yield server.url

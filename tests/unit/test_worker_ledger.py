@@ -52,7 +52,7 @@ async def test_what_another_worker_decided_is_recognised_and_not_kept(table: Mem
         await ledger.claim("done")
         await ledger.put(intent("done"))
         await ledger.put(submitted("done"))
-        assert await second.standing(["done", "new"]) == [Action.NOTHING, Action.SUBMIT]
+        assert await second.actions(["done", "new"]) == [Action.NOTHING, Action.SUBMIT]
         assert other.state.get("done") is None
 
 
@@ -61,5 +61,5 @@ async def test_what_was_left_open_is_to_be_looked_up_whoever_left_it(table: Memo
     async with worker(table, "a", clock) as (ledger, own), worker(table, "b", clock) as (_, second):
         await ledger.claim("open")
         await ledger.put(intent("open"))
-        assert await own.standing(["open"]) == [Action.LOOK_UP]
-        assert await second.standing(["open"]) == [Action.LOOK_UP]
+        assert await own.actions(["open"]) == [Action.LOOK_UP]
+        assert await second.actions(["open"]) == [Action.LOOK_UP]
