@@ -33,7 +33,8 @@ from workload import PROGRAM, REGION, Sandbox, fetch, request, run_watched, sand
 
 from batchsubmit.config import SlotSettings
 
-sys.path[:0] = map(str, (Path(__file__).parents[1], Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from slot_trial import world
 

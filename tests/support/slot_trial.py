@@ -16,26 +16,18 @@ from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual_disk import SlowLedger, Wire
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import JobReads
-from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
+from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import Finished, Job
-from batchsubmit.ledger.base import Claims
-from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
-from batchsubmit.slots import Durations, Slots
+from batchsubmit.submit.build import build_engine
 from batchsubmit.submit.engine import Engine
-from batchsubmit.submit.job_run import EngineParts, Limits
-from batchsubmit.submit.lookup import Lookup
-from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop
-from batchsubmit.submit.submitter import Submitter
 
 START = "StartTrainedModelInferenceJob"
 LIST = "ListTrainedModelInferenceJobs"
 HALF_AN_HOUR = 1800.0
 MINUTE = 60.0
-RETRY = RetrySettings()
 
 
 def membership(number: int) -> str:
@@ -128,7 +120,7 @@ class World:
         slots: SlotSettings,
         *,
         follows: bool = False,
-        concurrency: int = 32,
+        concurrency: int = 16,
         **sandbox: Any,  # noqa: ANN401 (of SandboxSettings)
     ) -> None:
         random.seed(0)  # the jitter of retries
@@ -205,30 +197,21 @@ class World:
         return self
 
     def _engine(self, source: MemorySource) -> Engine:
-        stop, clock = self.stop, self.clock
-        api = Wire(MemoryCleanRooms(self.service, disturb=self._disturbed), seconds=0.05)
-        recorder = Recorder(self.ledger, clock)
-        catalog = JobReads(api, RETRY, sleep=stop.pause)
-        self.slots = Slots(self._slot_settings, Durations(), follows=self._follows)
-        gate = RateGate(Pace(0), monotonic=clock.monotonic)
-        policies = RetryPolicies(RETRY, sleep=stop.pause)
-        lookup = Lookup(catalog=catalog, recorder=recorder, settings=LookupSettings(), stop=stop)
-        watcher = Poller(
-            catalog=catalog,
-            recorder=recorder,
-            slots=self.slots,
-            stop=stop,
+        settings = Settings(
+            slots=self._slot_settings,
+            rate=RateSettings(max_per_second=0, reads_per_second=0),
+            submit=SubmitSettings(concurrency=self._concurrency),
+        )
+        built = build_engine(
+            source,
+            settings=settings,
+            api=Wire(MemoryCleanRooms(self.service, disturb=self._disturbed), seconds=0.05),
+            recorder=Recorder(self.ledger, self.clock),
+            stop=self.stop,
             follows=self._follows,
         )
-        submitter = Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop, concurrency=32)
-        return Engine(
-            source=source,
-            engine_parts=EngineParts(submitter=submitter, lookup=lookup, watcher=watcher, claims=Claims(self.ledger)),
-            slots=self.slots,
-            stop=stop,
-            clock=clock,
-            limits=Limits(in_hand=self._concurrency, max_attempts=3),
-        )
+        self.slots = built.slots
+        return built.engine
 
     def _disturbed(self, operation: str, name: str) -> Disturbance | None:
         return self.disturb(operation, name)
