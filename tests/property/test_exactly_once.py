@@ -22,8 +22,7 @@ from strategies import MEMBERSHIP
 from virtual_disk import SlowLedger, Wire
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import JobReads
-from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
+from batchsubmit.config import LookupSettings, RateSettings, RetrySettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import (
     Conflicted,
     Denied,
@@ -39,21 +38,14 @@ from batchsubmit.core.jobs import (
     Uncertain,
 )
 from batchsubmit.core.states import Phase, decide
-from batchsubmit.ledger.base import Claims
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.source import ManifestSource
-from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker, canonical
-from batchsubmit.slots import Durations, Slots
-from batchsubmit.submit.engine import Engine
-from batchsubmit.submit.job_run import EngineParts, Limits
-from batchsubmit.submit.lookup import Lookup
-from batchsubmit.submit.poller import Poller
+from batchsubmit.submit.build import build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
-from batchsubmit.submit.submitter import Submitter
 
 pytestmark = pytest.mark.timeout(900)  # a failure takes its time to be made small; else it is seconds
 
@@ -92,15 +84,6 @@ READ_TROUBLE: tuple[Outcome, ...] = (
     Denied("AccessDeniedException", "not authorized"),
 )
 LOST, LATE = "lost", "late"
-
-
-class SteadyPace(Pace):
-    """Throttling does not slow it: the rate is no part of this, and the Throttler waits in real time."""
-
-    def throttled(self, *, sent_at: float, now: float) -> bool:
-        """Go on as before."""
-        del sent_at, now
-        return False
 
 
 class Service(MemoryCleanRooms):
@@ -158,44 +141,28 @@ class Process:
         reader = open_reader(spooled, defaults={}, checker=CHECKER)
         inventory = take_inventory(reader, Terms(allow_duplicates=True))
         assert not inventory.problems
-        recorder = Recorder(ledger, clock)
-        gate = RateGate(SteadyPace(0), monotonic=clock.monotonic)
-        stop.on_request(gate.close)
-        policies = RetryPolicies(RETRY, sleep=stop.pause)
-        catalog = JobReads(self.wire, RETRY, sleep=stop.pause)
-        slots = Slots(SlotSettings(min_poll_seconds=0.5, max_poll_seconds=2), Durations())
-        engine = Engine(
-            source=ManifestSource(
-                reader,
-                inventory.index,
-                batch="",
-                decision=lambda key: decide(ledger.state.get(key), retry_failed=retry_failed),
-            ),
-            engine_parts=EngineParts(
-                submitter=Submitter(
-                    api=self.wire, recorder=recorder, gate=gate, policies=policies, stop=stop, concurrency=32
-                ),
-                lookup=Lookup(
-                    catalog=catalog,
-                    recorder=recorder,
-                    settings=LookupSettings(settle_seconds=SETTLE_SECONDS),
-                    stop=stop,
-                ),
-                claims=Claims(ledger, retry_failed=retry_failed),
-                watcher=Poller(
-                    catalog=catalog,
-                    recorder=recorder,
-                    slots=slots,
-                    stop=stop,
-                    follows=False,
-                ),
-            ),
-            slots=slots,
-            stop=stop,
-            clock=clock,
-            limits=Limits(in_hand=4, max_attempts=RETRY.max_attempts),
+        source = ManifestSource(
+            reader,
+            inventory.index,
+            batch="",
+            decision=lambda key: decide(ledger.state.get(key), retry_failed=retry_failed),
         )
-        await engine.run(ledger.state.undecided())
+        settings = Settings(
+            retry=RETRY,
+            rate=RateSettings(max_per_second=0, reads_per_second=0),
+            slots=SlotSettings(min_poll_seconds=0.5, max_poll_seconds=2),
+            lookup=LookupSettings(settle_seconds=SETTLE_SECONDS),
+            submit=SubmitSettings(concurrency=2),
+        )
+        built = build_engine(
+            source,
+            settings=settings,
+            api=self.wire,
+            recorder=Recorder(ledger, clock),
+            stop=stop,
+            retry_failed=retry_failed,
+        )
+        await built.engine.run(ledger.state.undecided())
 
     @property
     def is_over(self) -> bool:

@@ -12,9 +12,8 @@ from conftest import OTHER_MEMBERSHIP, job_named, request_named
 from strategies import MEMBERSHIP
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.clock import SystemClock, timestamp
-from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
+from batchsubmit.config import LookupSettings, RateSettings, RetrySettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import (
     Absent,
     Denied,
@@ -31,21 +30,16 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.core.states import Phase, decide
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import Claims, MemoryLedger
+from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.source import ManifestSource
-from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
-from batchsubmit.slots import Durations, Slots
+from batchsubmit.submit.build import build_engine
 from batchsubmit.submit.engine import Engine
-from batchsubmit.submit.job_run import EngineParts, Limits
-from batchsubmit.submit.lookup import Lookup
-from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
-from batchsubmit.submit.submitter import Submitter
 
 FREE = SandboxSettings(per_membership=0, per_account=0, job_seconds=3600)
 START = "StartTrainedModelInferenceJob"
@@ -70,7 +64,7 @@ class CountingApi(MemoryCleanRooms):
         return await super().start(job)
 
 
-class BuiltEngine:
+class World:
     """An engine with everything around it in memory; run it as often as needed on the one ledger."""
 
     def __init__(self, settings: SandboxSettings = FREE, *, concurrency: int = 8) -> None:
@@ -81,9 +75,10 @@ class BuiltEngine:
         self.starts: list[str] = []
         self.stop_after: int | None = None
         self.follows = False
+        self.longest_wait_seconds = 0.002
         self.slow = ""
 
-    async def run(self, requests: Iterable[Mapping[str, Any]], **limits: Any) -> Engine:  # noqa: ANN401 (of Limits)
+    async def run(self, requests: Iterable[Mapping[str, Any]], **options: Any) -> Engine:  # noqa: ANN401 (of build_engine)
         """Submit these rows."""
         self.stop = Stop()
         text = "".join(json.dumps(each) + "\n" for each in requests)
@@ -91,42 +86,24 @@ class BuiltEngine:
         reader = open_reader(spooled, defaults={}, checker=RequestChecker())
         index = take_inventory(reader, Terms()).index
         assert len(index) == text.count("\n")
-        clock, retry = SystemClock(), RetrySettings(base_seconds=0.001, cap_seconds=0.002, max_attempts=3)
         self.api = CountingApi(self.service, disturb=self._disturb)
         self.api.slow = self.slow
-        recorder = Recorder(self.ledger, clock)
-        gate = RateGate(Pace(0))
-        self.stop.on_request(gate.close)
-        catalog = JobReads(self.api, retry, sleep=self.stop.pause)
-        slots = Slots(SlotSettings(min_poll_seconds=0.01, max_poll_seconds=0.02), Durations())
-        engine = Engine(
-            source=ManifestSource(reader, index, batch="", decision=lambda key: decide(self.ledger.state.get(key))),
-            engine_parts=EngineParts(
-                submitter=Submitter(
-                    api=self.api,
-                    recorder=recorder,
-                    gate=gate,
-                    policies=RetryPolicies(retry, sleep=self.stop.pause),
-                    stop=self.stop,
-                    concurrency=32,
-                ),
-                lookup=Lookup(
-                    catalog=catalog, recorder=recorder, settings=LookupSettings(settle_seconds=0.02), stop=self.stop
-                ),
-                claims=Claims(self.ledger),
-                watcher=Poller(
-                    catalog=catalog,
-                    recorder=recorder,
-                    slots=slots,
-                    stop=self.stop,
-                    follows=self.follows,
-                ),
-            ),
-            slots=slots,
-            stop=self.stop,
-            clock=clock,
-            limits=Limits(in_hand=self.concurrency, max_attempts=3, **limits),
+        settings = Settings(
+            retry=RetrySettings(base_seconds=0.001, cap_seconds=self.longest_wait_seconds, max_attempts=3),
+            rate=RateSettings(max_per_second=0, reads_per_second=0),
+            slots=SlotSettings(min_poll_seconds=0.01, max_poll_seconds=0.02),
+            lookup=LookupSettings(settle_seconds=0.02),
+            submit=SubmitSettings(concurrency=self.concurrency),
         )
+        engine = build_engine(
+            ManifestSource(reader, index, batch="", decision=lambda key: decide(self.ledger.state.get(key))),
+            settings=settings,
+            api=self.api,
+            recorder=Recorder(self.ledger, SystemClock()),
+            stop=self.stop,
+            follows=self.follows,
+            **options,
+        ).engine
         await asyncio.wait_for(engine.run(self.ledger.state.undecided()), 20)
         return engine
 
@@ -162,125 +139,125 @@ def names(requests: Iterable[Mapping[str, Any]]) -> list[str]:
 
 async def test_every_job_is_submitted_exactly_once() -> None:
     """And the ledger has the service's own ARNs."""
-    works = BuiltEngine()
-    await works.run(rows(100))
-    assert sorted(works.on_service) == names(rows(100))
-    assert works.arns_agree
+    world = World()
+    await world.run(rows(100))
+    assert sorted(world.on_service) == names(rows(100))
+    assert world.arns_agree
 
 
 async def test_a_second_run_makes_no_call() -> None:
     """The ledger knows."""
-    works = BuiltEngine()
-    await works.run(rows(10))
-    works.starts.clear()
-    await works.run(rows(10))
-    assert works.starts == []
+    world = World()
+    await world.run(rows(10))
+    world.starts.clear()
+    await world.run(rows(10))
+    assert world.starts == []
 
 
 async def test_an_empty_source_ends_at_once() -> None:
     """There is nothing to do."""
-    works = BuiltEngine()
-    await works.run([])
-    assert works.ledger.events == []
+    world = World()
+    await world.run([])
+    assert world.ledger.events == []
 
 
 async def test_no_more_calls_are_under_way_than_allowed_and_they_are_used() -> None:
     """Once the lane is open."""
-    works = BuiltEngine(concurrency=5)
-    await works.run(rows(100))
-    assert works.api.most_under_way == 5
+    world = World(concurrency=5)
+    await world.run(rows(100))
+    assert world.api.most_under_way == 5
 
 
 async def test_jobs_wait_for_slots_and_all_get_one() -> None:
     """Refused calls cost nothing but the call."""
-    works = BuiltEngine(SandboxSettings(per_membership=2, per_account=3, pending_seconds=0, job_seconds=0.02))
+    world = World(SandboxSettings(per_membership=2, per_account=3, pending_seconds=0, job_seconds=0.02))
     both = rows(10) + rows(10, OTHER_MEMBERSHIP, "other")
-    await works.run(both)
-    assert sorted(works.on_service) == names(both)
-    assert works.arns_agree
-    assert all(state.phase in {Phase.SUBMITTED, Phase.FINISHED} for state in works.ledger.state)
+    await world.run(both)
+    assert sorted(world.on_service) == names(both)
+    assert world.arns_agree
+    assert all(state.phase in {Phase.SUBMITTED, Phase.FINISHED} for state in world.ledger.state)
 
 
 async def test_a_full_membership_does_not_hold_up_another() -> None:
     """Its jobs all go through while the first waits for ever."""
-    works = BuiltEngine(SandboxSettings(per_membership=0, per_account=0, job_seconds=3600))
+    world = World(SandboxSettings(per_membership=0, per_account=0, job_seconds=3600))
     words = "inference jobs per membership"
     quota = Disturbance(QuotaExceeded("ServiceQuotaExceededException", "", quota_name=words, quota_value=25.0))
     stuck = rows(3)
-    works.disturbances = {row["name"]: [quota] * 5 for row in stuck}
+    world.disturbances = {row["name"]: [quota] * 5 for row in stuck}
     free = rows(20, OTHER_MEMBERSHIP, "free")
-    await works.run(stuck + free)
-    last_free = max(works.starts.index(name) for name in names(free))
-    assert sorted(works.on_service[:20]) == names(free)
-    assert last_free < len(works.starts) - 3
+    await world.run(stuck + free)
+    last_free = max(world.starts.index(name) for name in names(free))
+    assert sorted(world.on_service[:20]) == names(free)
+    assert last_free < len(world.starts) - 3
 
 
 async def test_a_job_that_can_never_work_fails_alone() -> None:
     """The others go on."""
-    works = BuiltEngine()
-    works.disturbances["job-3"] = [Disturbance(Rejected("ValidationException", "no"))]
-    await works.run(rows(10))
-    assert sorted(works.on_service) == names(row for row in rows(10) if row["name"] != "job-3")
-    assert works.ledger.state.counts() == {Phase.SUBMITTED: 9, Phase.FAILED: 1}
-    assert not works.stop.requested
+    world = World()
+    world.disturbances["job-3"] = [Disturbance(Rejected("ValidationException", "no"))]
+    await world.run(rows(10))
+    assert sorted(world.on_service) == names(row for row in rows(10) if row["name"] != "job-3")
+    assert world.ledger.state.counts() == {Phase.SUBMITTED: 9, Phase.FAILED: 1}
+    assert not world.stop.requested
 
 
 @pytest.mark.parametrize("took_effect", [False, True])
 async def test_a_lost_answer_is_looked_up_and_the_job_runs_once(took_effect: bool) -> None:
     """Found, or not there and sent again."""
-    works = BuiltEngine()
-    works.disturbances["job-3"] = [Disturbance(Uncertain("read time-out"), took_effect=took_effect)]
-    await works.run(rows(10))
-    assert sorted(works.on_service) == names(rows(10))
-    assert works.arns_agree
-    assert works.starts.count("job-3") == (1 if took_effect else 2)
+    world = World()
+    world.disturbances["job-3"] = [Disturbance(Uncertain("read time-out"), took_effect=took_effect)]
+    await world.run(rows(10))
+    assert sorted(world.on_service) == names(rows(10))
+    assert world.arns_agree
+    assert world.starts.count("job-3") == (1 if took_effect else 2)
 
 
 async def test_a_job_whose_calls_never_bring_an_answer_fails_in_the_end() -> None:
     """It is not tried for ever."""
-    works = BuiltEngine()
-    works.disturbances["job-0"] = [Disturbance(Uncertain("500"))] * 99
-    await works.run(rows(1))
-    assert works.starts == ["job-0"] * 3
-    assert works.ledger.state.counts() == {Phase.FAILED: 1}
+    world = World()
+    world.disturbances["job-0"] = [Disturbance(Uncertain("500"))] * 99
+    await world.run(rows(1))
+    assert world.starts == ["job-0"] * 3
+    assert world.ledger.state.counts() == {Phase.FAILED: 1}
 
 
 async def test_an_undecidable_job_stays_unknown_and_is_never_sent_again() -> None:
     """Where List may not be called; unless the user says so."""
-    works = BuiltEngine()
+    world = World()
     forbidden = Disturbance(Denied("AccessDeniedException", "no"))
-    works.disturbances["job-0"] = [Disturbance(Uncertain("500"), took_effect=True)]
-    works.disturbances["ListTrainedModelInferenceJobs"] = [forbidden] * 9
-    engine = await works.run(rows(3))
-    assert works.starts.count("job-0") == 1
-    assert works.ledger.state.counts() == {Phase.SUBMITTED: 2, Phase.UNKNOWN: 1}
+    world.disturbances["job-0"] = [Disturbance(Uncertain("500"), took_effect=True)]
+    world.disturbances["ListTrainedModelInferenceJobs"] = [forbidden] * 9
+    engine = await world.run(rows(3))
+    assert world.starts.count("job-0") == 1
+    assert world.ledger.state.counts() == {Phase.SUBMITTED: 2, Phase.UNKNOWN: 1}
     [reason] = engine.undecided.values()
     assert "AccessDenied" in reason
-    await works.run(rows(3))
-    assert works.starts.count("job-0") == 1
-    await works.run(rows(3), resubmit_unknown=True)
-    assert works.starts.count("job-0") == 2
+    await world.run(rows(3))
+    assert world.starts.count("job-0") == 1
+    await world.run(rows(3), resubmit_unknown=True)
+    assert world.starts.count("job-0") == 2
 
 
 @pytest.mark.parametrize("was_accepted", [False, True])
 async def test_what_a_dead_run_left_is_looked_up_before_anything_new_of_its_lane(was_accepted: bool) -> None:
     """It runs once, whether or not it had been accepted. Other lanes do not wait."""
-    works = BuiltEngine()
+    world = World()
     if was_accepted:
-        await works.run(rows(1))
-        left, works.ledger = works.ledger, MemoryLedger()
+        await world.run(rows(1))
+        left, world.ledger = world.ledger, MemoryLedger()
         for event in left.events[:-1]:
-            works.ledger.note(event)
+            world.ledger.note(event)
     else:
-        works.ledger.note(intent_of(rows(1)[0]))
-    old = len(works.ledger.events)
-    works.starts.clear()
+        world.ledger.note(intent_of(rows(1)[0]))
+    old = len(world.ledger.events)
+    world.starts.clear()
     others = rows(5, OTHER_MEMBERSHIP, "other")
-    await works.run(rows(3) + others)
-    assert sorted(works.on_service) == sorted(names(rows(3)) + names(others))
-    assert works.arns_agree
-    assert works.starts.count("job-0") == (0 if was_accepted else 1)
-    new = works.ledger.events[old:]
+    await world.run(rows(3) + others)
+    assert sorted(world.on_service) == sorted(names(rows(3)) + names(others))
+    assert world.arns_agree
+    assert world.starts.count("job-0") == (0 if was_accepted else 1)
+    new = world.ledger.events[old:]
     settled = next(
         number for number, event in enumerate(new) if isinstance(event, Absent | Submitted) and event.name == "job-0"
     )
@@ -304,26 +281,26 @@ def intent_of(request: Mapping[str, Any]) -> Intent:
 
 async def test_a_stop_lets_no_new_call_begin_and_awaits_those_under_way() -> None:
     """Whatever was accepted is in the ledger."""
-    works = BuiltEngine(concurrency=4)
-    works.stop_after = 5
-    await works.run(rows(100))
-    assert 5 <= len(works.starts) <= 5 + 4
-    assert works.arns_agree
-    assert not works.ledger.state.undecided()
-    works.stop_after = None
-    await works.run(rows(100))
-    assert sorted(works.on_service) == names(rows(100))
+    world = World(concurrency=4)
+    world.stop_after = 5
+    await world.run(rows(100))
+    assert 5 <= len(world.starts) <= 5 + 4
+    assert world.arns_agree
+    assert not world.ledger.state.undecided()
+    world.stop_after = None
+    await world.run(rows(100))
+    assert sorted(world.on_service) == names(rows(100))
 
 
 async def test_refused_credentials_stop_the_run_and_burn_no_job() -> None:
     """All the others are as new as before."""
-    works = BuiltEngine(concurrency=1)
-    works.disturbances["job-1"] = [Disturbance(Forbidden("ExpiredTokenException", "expired"))]
-    await works.run(rows(50))
-    assert works.stop.reason is StopReason.CREDENTIALS
-    assert len(works.starts) == 2
-    await works.run(rows(50))
-    assert sorted(works.on_service) == names(rows(50))
+    world = World(concurrency=1)
+    world.disturbances["job-1"] = [Disturbance(Forbidden("ExpiredTokenException", "expired"))]
+    await world.run(rows(50))
+    assert world.stop.reason is StopReason.CREDENTIALS
+    assert len(world.starts) == 2
+    await world.run(rows(50))
+    assert sorted(world.on_service) == names(rows(50))
 
 
 DENIED = Disturbance(Denied("AccessDeniedException", "no"))
@@ -332,56 +309,57 @@ SPENT = Disturbance(OtherQuotaExceeded("ServiceQuotaExceededException", "", "Dat
 
 async def test_jobs_that_are_denied_first_are_rejected_once_another_is_accepted() -> None:
     """The answers of those before it said nothing of the caller."""
-    works = BuiltEngine(concurrency=1)
+    world = World(concurrency=1)
     for number in range(15):
-        works.disturbances[f"job-{number}"] = [DENIED]
-    await works.run(rows(16))
-    assert not works.stop.requested
-    assert works.ledger.state.counts() == {Phase.FAILED: 15, Phase.SUBMITTED: 1}
+        world.disturbances[f"job-{number}"] = [DENIED]
+    await world.run(rows(16))
+    assert not world.stop.requested
+    assert world.ledger.state.counts() == {Phase.FAILED: 15, Phase.SUBMITTED: 1}
 
 
 async def test_an_acceptance_under_way_decides_before_a_run_stops_for_denials() -> None:
     """Five denials of two memberships are back while the first call is still on the wire."""
-    works = BuiltEngine(concurrency=8)
+    world = World(concurrency=8)
     for number in range(1, 8):
-        works.disturbances |= {f"job-{number}": [DENIED], f"other-{number}": [DENIED]}
-    works.slow = "job-0"
-    await works.run([*rows(8), *rows(8, OTHER_MEMBERSHIP, "other")[1:]])
-    assert not works.stop.requested
-    assert works.ledger.state.counts() == {Phase.FAILED: 14, Phase.SUBMITTED: 1}
+        world.disturbances |= {f"job-{number}": [DENIED], f"other-{number}": [DENIED]}
+    world.slow = "job-0"
+    await world.run([*rows(8), *rows(8, OTHER_MEMBERSHIP, "other")[1:]])
+    assert not world.stop.requested
+    assert world.ledger.state.counts() == {Phase.FAILED: 14, Phase.SUBMITTED: 1}
 
 
 async def test_a_run_that_stops_leaves_denied_jobs_as_new_as_before() -> None:
     """Two lanes, nothing accepted: it is rather the caller."""
-    works = BuiltEngine(concurrency=1)
-    works.disturbances |= {"job-0": [DENIED], "other-0": [DENIED]}
-    await works.run([*rows(1), *rows(1, OTHER_MEMBERSHIP, "other")])
-    assert works.stop.reason is StopReason.DENIED
-    assert "all of 2 jobs were denied" in works.stop.message
-    assert works.ledger.state.counts() == {Phase.REFUSED: 2}
+    world = World(concurrency=1)
+    world.disturbances |= {"job-0": [DENIED], "other-0": [DENIED]}
+    await world.run([*rows(1), *rows(1, OTHER_MEMBERSHIP, "other")])
+    assert world.stop.reason is StopReason.DENIED
+    assert "all of 2 jobs were denied" in world.stop.message
+    assert world.ledger.state.counts() == {Phase.REFUSED: 2}
 
 
 async def test_a_source_without_end_does_not_stop_for_denials() -> None:
     """Each job is decided at once."""
-    works = BuiltEngine(concurrency=1)
+    world = World(concurrency=1)
     for number in range(30):
-        works.disturbances[f"job-{number}"] = [DENIED]
-    await works.run(rows(30), is_endless=True)
-    assert not works.stop.requested
-    assert works.ledger.state.counts() == {Phase.FAILED: 30}
+        world.disturbances[f"job-{number}"] = [DENIED]
+    await world.run(rows(30), is_endless=True)
+    assert not world.stop.requested
+    assert world.ledger.state.counts() == {Phase.FAILED: 30}
 
 
 async def test_a_held_lane_touches_no_other_and_spends_no_attempts() -> None:
     """One call, then no other while the wait lasts; the run ends when only its jobs are left."""
-    works = BuiltEngine(concurrency=1)
-    works.disturbances |= {f"other-{number}": [SPENT] * 99 for number in range(5)}
-    engine = await works.run([*rows(5, OTHER_MEMBERSHIP, "other"), *rows(20)], first_hold_seconds=60.0)
-    assert works.stop.reason is StopReason.HELD
-    assert "'Data access budget' of 0" in works.stop.message
-    assert OTHER_MEMBERSHIP in works.stop.message
+    world = World(concurrency=1)
+    world.disturbances |= {f"other-{number}": [SPENT] * 99 for number in range(5)}
+    world.longest_wait_seconds = 60.0
+    engine = await world.run([*rows(5, OTHER_MEMBERSHIP, "other"), *rows(20)])
+    assert world.stop.reason is StopReason.HELD
+    assert "'Data access budget' of 0" in world.stop.message
+    assert OTHER_MEMBERSHIP in world.stop.message
     assert engine.held_lanes() == {OTHER_MEMBERSHIP: "'Data access budget' of 0"}
-    assert len([name for name in works.starts if name.startswith("other")]) == 1
-    assert sorted(works.on_service) == names(rows(20))
+    assert len([name for name in world.starts if name.startswith("other")]) == 1
+    assert sorted(world.on_service) == names(rows(20))
 
 
 async def test_a_ledger_that_fails_stops_the_run_before_another_call() -> None:
@@ -393,10 +371,10 @@ async def test_a_ledger_that_fails_stops_the_run_before_another_call() -> None:
                 raise StoppedError("No space left on device")
             return super().put(event)
 
-    works = BuiltEngine(concurrency=3)
-    works.ledger = FillingLedger()
-    await works.run(rows(50))
-    assert works.stop.reason is StopReason.LEDGER
-    assert "No space left" in works.stop.message
-    assert works.arns_agree
-    assert len(works.starts) < 15
+    world = World(concurrency=3)
+    world.ledger = FillingLedger()
+    await world.run(rows(50))
+    assert world.stop.reason is StopReason.LEDGER
+    assert "No space left" in world.stop.message
+    assert world.arns_agree
+    assert len(world.starts) < 15

@@ -9,21 +9,13 @@ from slot_trial import MemorySource
 from virtual_disk import SlowLedger, running_loop, virtually
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import JobReads
-from batchsubmit.config import LookupSettings, RetrySettings, SlotSettings
+from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import Accepted, Denied, Finished, Job, Outcome, Rejected, Submitted, Uncertain
-from batchsubmit.ledger.base import Claims
 from batchsubmit.observers.base import RunCounts
-from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.slots import Durations, Slots
-from batchsubmit.submit.engine import Engine
-from batchsubmit.submit.job_run import EngineParts, Limits
-from batchsubmit.submit.lookup import Lookup
-from batchsubmit.submit.poller import Poller
+from batchsubmit.submit.build import build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
-from batchsubmit.submit.submitter import Submitter
 
 LIST, GET = "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
 
@@ -43,15 +35,20 @@ class Watch:
         self.ledger = SlowLedger()
         self.tally = RunCounts()
         self.recorder = Recorder(self.ledger, self.clock, [self.tally])
-        self.slots = Slots(SlotSettings(min_poll_seconds=1, max_poll_seconds=8), Durations(), follows=follows)
-        self.catalog = JobReads(self.api, RetrySettings(), sleep=self.stop.pause)
-        self.watcher = Poller(
-            catalog=self.catalog,
+        self.source = MemorySource(())
+        built = build_engine(
+            self.source,
+            settings=Settings(
+                rate=RateSettings(max_per_second=0, reads_per_second=0),
+                slots=SlotSettings(min_poll_seconds=1, max_poll_seconds=8),
+                submit=SubmitSettings(concurrency=2),
+            ),
+            api=self.api,
             recorder=self.recorder,
-            slots=self.slots,
             stop=self.stop,
             follows=follows,
         )
+        self.engine, self.slots, self.poller = built.engine, built.slots, built.poller
 
     def _disturb(self, operation: str, _name: str) -> Disturbance | None:
         trouble = self.trouble.get(operation)
@@ -69,29 +66,10 @@ class Watch:
     async def follow(self, *keys: str, waiting: tuple[Job, ...] = ()) -> None:
         """Run an engine until it ends by itself."""
         for key in keys:
-            self.watcher.follow(key)
-        policies = RetryPolicies(RetrySettings(), sleep=self.stop.pause)
-        engine = Engine(
-            source=MemorySource(waiting),
-            engine_parts=EngineParts(
-                submitter=Submitter(
-                    api=self.api,
-                    recorder=self.recorder,
-                    gate=RateGate(Pace(0)),
-                    policies=policies,
-                    stop=self.stop,
-                    concurrency=32,
-                ),
-                lookup=Lookup(catalog=self.catalog, recorder=self.recorder, settings=LookupSettings(), stop=self.stop),
-                watcher=self.watcher,
-                claims=Claims(self.ledger),
-            ),
-            slots=self.slots,
-            stop=self.stop,
-            clock=self.clock,
-            limits=Limits(in_hand=4, max_attempts=3),
-        )
-        await asyncio.wait_for(engine.run(), 10_000)
+            self.poller.follow(key)
+        for job in reversed(waiting):
+            self.source.put_back(job)
+        await asyncio.wait_for(self.engine.run(), 10_000)
 
     @property
     def finished(self) -> dict[str, tuple[str, str]]:
