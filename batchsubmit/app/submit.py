@@ -134,7 +134,8 @@ async def execute(run: Run, *, observers: Sequence[Observer] = (), display: Disp
     if rows.to_do or known.undecided() or run.must_follow:
         with stop_at(run.options.deadline, run.stop, SystemClock()):
             async with _open_service(run) as api:
-                await _send(run, api, observers, display)
+                if api is not None:
+                    await _send(run, api, observers, display)
     return await run.end()
 
 
@@ -212,8 +213,11 @@ def _progress(run: Run, built: BuiltEngine, to_do: int) -> RunProgress:
 
 
 @asynccontextmanager
-async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
-    """Open a client on the service, or on a sandbox that lives as long."""
+async def _open_service(run: Run) -> AsyncIterator[CleanRooms | None]:
+    """Open a client on the service, or on a sandbox that lives as long.
+
+    None where the run is asked to end before: a program that gives credentials may not answer.
+    """
     settings, options = run.settings, run.options
     async with AsyncExitStack() as stack:
         url = None
@@ -226,7 +230,7 @@ async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
             tag_jobs=settings.submit.tag_jobs,
             sandbox_url=url,
         )
-        yield await stack.enter_async_context(access)
+        yield await run.stop.first(stack.enter_async_context(access))
 
 
 def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:

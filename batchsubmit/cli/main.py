@@ -3,7 +3,6 @@
 Each command has a module of its own, which is imported when the command is called.
 """
 
-import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,8 @@ from traceback import print_exc
 import click
 
 from batchsubmit import __version__
-from batchsubmit.errors import EXIT_FAILED, EXIT_STOPPED, BatchsubmitError, exit_status
+from batchsubmit.cli.streams import output_error, secure_streams
+from batchsubmit.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USAGE, BatchsubmitError, exit_status
 
 SUMMARIES = {
     "submit": "Submit the jobs of MANIFEST, each exactly once.",
@@ -101,11 +101,14 @@ def commands() -> None:
     """Submit many AWS Clean Rooms ML inference jobs, each exactly once, at the pace the quota allows."""
 
 
+_JOB_COMMANDS = {"submit", "worker", "cancel", "enqueue"}
+
+
 def main() -> None:
     """Run a command and exit: 0 done, 1 some failed, 2 usage, 3 stopped before the end, 4 ledger in use or damaged."""
+    secure_streams()
     try:
         status = commands.main(standalone_mode=False)
-        sys.stdout.flush()
     except click.ClickException as exc:
         exc.show()
         status = exc.exit_code
@@ -113,16 +116,21 @@ def main() -> None:
         status = _explain(exc, exit_status(exc))
     except (KeyboardInterrupt, click.Abort):
         status = _explain("interrupted; nothing is lost: run the same command again to go on", EXIT_STOPPED)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`); Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = EXIT_FAILED
     except Exception:  # noqa: BLE001 (the last resort: a bug must not look like "some jobs failed")
         print_exc()
         status = _explain("a bug in batchsubmit; the ledger has all that was done, and nothing is lost", EXIT_STOPPED)
     # All is written: a Ctrl-C that comes while the interpreter shuts down must not change the exit status.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(status if isinstance(status, int) else 0)
+    status = status if isinstance(status, int) else EXIT_DONE
+    if lost := output_error():
+        _explain(f"standard output could not be written: {lost.strerror}", status)
+        status = status or (EXIT_DONE if _works_on_jobs() else EXIT_USAGE)
+    sys.exit(status)
+
+
+def _works_on_jobs() -> bool:
+    """Whether the exit status tells of jobs, which a lost summary does not change."""
+    return bool(_JOB_COMMANDS.intersection(sys.argv[1:2]))
 
 
 def _explain(problem: object, status: int) -> int:

@@ -6,14 +6,17 @@
 import asyncio
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from enum import StrEnum
+from typing import Any, TypeVar
 
 from batchsubmit.clock import Clock
 from batchsubmit.errors import UsageError
+
+_Result = TypeVar("_Result")
 
 
 class StopReason(StrEnum):
@@ -69,19 +72,43 @@ class Stop:
             async with asyncio.timeout(seconds):
                 await self._asked.wait()
 
+    async def first(self, work: Coroutine[Any, Any, _Result]) -> _Result | None:
+        """Await the work; None where the run is asked to end before it is done, which cancels it."""
+        doing, asked = asyncio.ensure_future(work), asyncio.ensure_future(self._asked.wait())
+        try:
+            await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
+            return doing.result() if doing.done() else None
+        finally:
+            for task in (doing, asked):
+                task.cancel()
+            await asyncio.wait({doing, asked})
+
+
+_SAME_SIGNAL_SECONDS = 0.5
+"""`timeout`, systemd and process groups send one wish twice, to the program and to its group: that is one signal."""
+
 
 @contextmanager
 def stop_on_signals(stop: Stop, at_once: Callable[[], object]) -> Iterator[None]:
-    """On the first SIGINT or SIGTERM ask to stop; on the second call `at_once`."""
+    """On the first SIGINT, SIGTERM or SIGHUP ask to stop; on the second call `at_once`.
+
+    A run that stops already, by its deadline for instance, has had no signal yet. A SIGHUP that was ignored when the
+    program began (`nohup`) stays ignored.
+    """
     loop = asyncio.get_running_loop()
+    first_at: float | None = None
 
     def received(name: str) -> None:
-        if stop.requested:
+        nonlocal first_at
+        if first_at is None:
+            first_at = loop.time()
+            stop.request(StopReason.SIGNAL, f"{name} received; calls in progress are awaited and recorded")
+        elif loop.time() - first_at > _SAME_SIGNAL_SECONDS:
             at_once()
-        else:
-            stop.request(StopReason.SIGNAL, f"{name} received; calls under way are awaited and recorded")
 
-    handled = (signal.SIGINT, signal.SIGTERM)
+    handled = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handled.append(signal.SIGHUP)
     for number in handled:
         loop.add_signal_handler(number, received, number.name)
     try:
