@@ -20,7 +20,7 @@ ENDINGS = {
     "parquet": (".parquet",),
     "html": (".html", ".htm"),
 }
-_NEVER_WRITTEN = frozenset(".tsv .xlsx .xlsm .xls .ods .zip .tar .tgz .7z .bz2 .xz .zst .pdf".split())
+_NEVER_WRITTEN = (".tsv", ".xlsx", ".xls", ".ods", ".zip", ".tgz", ".7z", ".bz2", ".xz", ".zst", ".pdf")
 
 
 def ending(path: Path | str) -> str:
