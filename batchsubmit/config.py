@@ -12,10 +12,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
 from batchsubmit.errors import UsageError
@@ -247,24 +247,21 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Mapping[str, Any
 
     Raises UsageError that names the key, where it came from and what it may be.
     """
-    if file is not None:
-        _check_toml(file)
+    content = _read_toml(file) if file is not None else {}
     _check_environment()
     given: dict[str, Any] = {section: dict(keys) for section, keys in (flags or {}).items() if keys}
     try:
-        return _layered(file)(**given)
+        return _layered(content)(**given)
     except ValidationError as exc:
         raise UsageError(_explain(exc, file)) from exc
     except SettingsError as exc:
         raise UsageError(f"environment: {exc}; a whole section in one variable is written as JSON") from exc
 
 
-def _layered(file: Path | None) -> type[Settings]:
-    """Settings whose lowest layer is `file`: pydantic-settings takes the file from the class, not from the call."""
+def _layered(content: Mapping[str, Any]) -> type[Settings]:
+    """Settings whose lowest layer is a file's content: the class has the layers, not the call."""
 
     class Layered(Settings):
-        model_config = SettingsConfigDict(toml_file=file)
-
         @classmethod
         def settings_customise_sources(
             cls,
@@ -275,19 +272,21 @@ def _layered(file: Path | None) -> type[Settings]:
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             del dotenv_settings, file_secret_settings
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+            return init_settings, env_settings, InitSettingsSource(settings_cls, dict(content))
 
     return Layered
 
 
-def _check_toml(file: Path) -> None:
-    """Say what is wrong with a settings file in a sentence, before pydantic reads it."""
+def _read_toml(file: Path) -> dict[str, Any]:
+    """Read a settings file; what is wrong with it is said in a sentence, before pydantic sees it."""
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as exc:
         raise UsageError(f"the settings file {file} cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
-        raise UsageError(f"the settings file {file} is not UTF-8: {exc.reason} at byte {exc.start}") from exc
+        raise UsageError(
+            f"the settings file {file} is not UTF-8: {exc.reason} at byte {exc.start}; save it as UTF-8"
+        ) from exc
     except tomllib.TOMLDecodeError as exc:
         raise UsageError(f"the settings file {file} is not TOML: {exc}") from exc
     for section, keys in content.items():
@@ -295,6 +294,7 @@ def _check_toml(file: Path) -> None:
         if section != "defaults" and isinstance(keys, dict):
             for key in keys:
                 _check_key(str(file), (section, key))
+    return content
 
 
 def _check_environment() -> None:

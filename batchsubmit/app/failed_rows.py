@@ -15,7 +15,7 @@ from batchsubmit.aws import resolve_region
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
-from batchsubmit.manifest.file import ManifestFile, open_manifest
+from batchsubmit.manifest.file import Format, ManifestFile, open_manifest
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.outputs.templates import placeholders_at
 from batchsubmit.report.timeline import RunSpan, Timeline
@@ -31,6 +31,7 @@ class FailedRows:
     """
 
     batch: str
+    format: Format
     rows: int
     parts: Iterator[bytes]
     without_row: Mapping[str, str]
@@ -59,6 +60,7 @@ async def failed_rows(
         kept = set(lines.values())
         yield FailedRows(
             batch=batch,
+            format=spooled.format,
             rows=len(kept),
             parts=_parts(spooled.file, reader, kept),
             without_row={key: name for key, name in failed.items() if key not in lines},

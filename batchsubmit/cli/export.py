@@ -1,6 +1,7 @@
 """`batchsubmit export`."""
 
 import asyncio
+import codecs
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 10
 _FORMATS = ("csv", "jsonl", "parquet")
-_SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 
 
 @click.command(
@@ -53,6 +53,7 @@ _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jso
     help="Instead, write the rows of this manifest whose jobs failed, to be fixed and submitted again.",
 )
 @click.option("--batch-id", metavar="TEXT", help="With --failed-manifest: which batch.  [default: the manifest's last]")
+@click.option("--excel", is_flag=True, help="CSV with a byte-order mark, by which Excel knows that it is UTF-8.")
 @config_option
 def export(
     ledger: "Location",
@@ -61,36 +62,47 @@ def export(
     manifest: str | None,
     batch_id: str | None,
     config: Path | None,
+    *,
+    excel: bool,
 ) -> int:
     """Write LEDGER as a table, one row a job: where it stands, its times, what it waited for, why it failed.
 
-    CSV cells that a spreadsheet might run get an apostrophe in front. A file appears whole or not at all. With
-    --failed-manifest, exit status 1 where a failed job has no row in MANIFEST.
+    CSV cells that a spreadsheet might run get an apostrophe in front. A file appears whole or not at all; one whose
+    name ends in .gz is compressed. With --failed-manifest, exit status 1 where a failed job has no row in MANIFEST.
     """
     if manifest is not None:
         if as_format:
             raise UsageError("--failed-manifest writes the manifest's own format; leave --format out")
-        return asyncio.run(_write_failed_rows(ledger, manifest, output, batch_id, config))
+        return asyncio.run(_write_failed_rows(ledger, manifest, output, batch_id, config, excel=excel))
     if batch_id is not None or config is not None:
         raise UsageError("--batch-id and --config go with --failed-manifest")
-    if (as_format or _format_of(output)) == "parquet" and _is_stdout(output):
+    as_format = as_format or format_of(output)
+    if excel and as_format != "csv":
+        raise UsageError("--excel writes CSV; leave --format out, or give --output a name that ends in .csv")
+    if as_format == "parquet" and _is_stdout(output):
         raise UsageError("Parquet cannot be written to standard output; give --output FILE")
-    count = write_export(ledger, output, as_format)
+    count = write_export(ledger, output, as_format, excel=excel)
     if not _is_stdout(output):
         click.echo(f"{output}: {counted(count, 'job')} of {ledger}", err=True)
     return 0
 
 
-def write_export(ledger: "Location", output: Path | None, as_format: str | None = None) -> int:
+def write_export(ledger: "Location", output: Path | None, as_format: str | None = None, *, excel: bool = False) -> int:
     """Write the table, in the format of its suffix where none is given; give the number of jobs.
 
     Raises UsageError, LedgerError.
     """
+    from batchsubmit.outputs.files import refuse_other_kind  # noqa: PLC0415
     from batchsubmit.report.export import FORMATS, export_rows  # noqa: PLC0415 (help is fast without)
 
+    as_format = as_format or format_of(output)
+    if output is not None:
+        refuse_other_kind(output, as_format)
     timeline = read_timeline(ledger)
     with _opened(output, ledger) as file:
-        return FORMATS[as_format or _format_of(output)](file, export_rows(timeline))
+        if excel:
+            file.write(codecs.BOM_UTF8)
+        return FORMATS[as_format](file, export_rows(timeline))
 
 
 def read_timeline(ledger: "Location", note: Callable[[str], object] = lambda _: None) -> "Timeline":
@@ -110,8 +122,11 @@ def files_among(*locations: "Location | str") -> list[Path]:
     return [Path(each) for each in locations if isinstance(each, Path | str)]
 
 
-def _format_of(path: Path | None) -> str:
-    return _SUFFIXES.get(path.suffix.lower() if path else "", "csv")
+def format_of(path: Path | None) -> str:
+    """The format that a name asks for; CSV where it says nothing."""
+    from batchsubmit.outputs.files import ENDINGS, ending  # noqa: PLC0415 (help is fast without)
+
+    return next((name for name in _FORMATS if path and ending(path) in ENDINGS[name]), "csv")
 
 
 def _is_stdout(output: Path | None) -> bool:
@@ -131,13 +146,20 @@ def _opened(output: Path | None, *inputs: "Location | str") -> Iterator[BinaryIO
 
 
 async def _write_failed_rows(
-    ledger: "Location", manifest: str, output: Path | None, batch: str | None, config: Path | None
+    ledger: "Location", manifest: str, output: Path | None, batch: str | None, config: Path | None, *, excel: bool
 ) -> int:
     from batchsubmit.app.failed_rows import failed_rows  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.outputs.files import ending, refuse_other_kind  # noqa: PLC0415
 
     async with failed_rows(read_timeline(ledger), manifest, read_settings(config), batch=batch) as failed:
+        if output is not None and ending(output) != ending(manifest):
+            refuse_other_kind(output, failed.format)
+        if excel and failed.format != "csv":
+            raise UsageError(f"--excel writes CSV, and {manifest} is JSONL; leave it out")
         if failed.rows:
             with _opened(output, ledger, manifest) as file:
+                if excel:
+                    file.write(codecs.BOM_UTF8 + next(failed.parts, b"").removeprefix(codecs.BOM_UTF8))
                 file.writelines(failed.parts)
     for line in _words(failed, ledger, manifest, output):
         click.echo(line, err=True)

@@ -61,9 +61,10 @@ def _default_output(ledger: str) -> Path:
 def write_report(ledger: "Location", output: Path) -> dict[str, Any]:
     """Write the page; give its headline and figures. Raises UsageError, LedgerError."""
     from batchsubmit.clock import SystemClock  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.outputs.files import saving  # noqa: PLC0415
+    from batchsubmit.outputs.files import refuse_other_kind, saving  # noqa: PLC0415
     from batchsubmit.report.page import make_page  # noqa: PLC0415
 
+    refuse_other_kind(output, "html")
     remarks: list[str] = []
     timeline = read_timeline(ledger, remarks.append)
     made_at = SystemClock().now().timestamp()

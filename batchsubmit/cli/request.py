@@ -9,11 +9,12 @@ from batchsubmit.app.after_run import AfterRun
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submit import submit_options
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.export import write_export
+from batchsubmit.cli.export import format_of, write_export
 from batchsubmit.cli.report import write_report
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import TableLocation, parse_location
+from batchsubmit.outputs.files import refuse_other_kind
 from batchsubmit.outputs.notify import read_target
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at
 from batchsubmit.outputs.upload import Destination
@@ -52,6 +53,10 @@ def _after_run(settings: Settings, path: Callable[[str, str], str], *, rehearsin
     night = settings.night
     report = Path(path(night.report, "--report")) if night.report else None
     export = Path(path(night.export, "--export")) if night.export else None
+    if report:
+        refuse_other_kind(report, "html")
+    if export:
+        refuse_other_kind(export, format_of(export))
     destination = Destination.parse(path(night.upload, "--upload")) if night.upload else None
     targets = tuple(map(read_target, night.notify))
     if rehearsing:

@@ -15,7 +15,7 @@ from batchsubmit.config import ForeignArns, Settings
 from batchsubmit.core.jobs import JobRejected, job_digest, key_text, results_place
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.csv_reader import CsvReader
-from batchsubmit.manifest.defaults import Defaults
+from batchsubmit.manifest.defaults import Defaults, odd_values
 from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.jsonl_reader import JsonlReader
@@ -172,6 +172,8 @@ class _AcrossRows:
         if not problems:
             if not is_usual:
                 self._learn(row)
+            for fault in odd_values(row.request, row.variables):
+                self._warned.add(self._reader.problem(row, fault.path, fault.wrong, fault.right))
             self._accept(row, ordinal)
         return problems
 

@@ -146,6 +146,7 @@ class Header:
         self.faults: list[tuple[int, Fault]] = []
         self._numbers: dict[str, int] = {}
         self._names = [printable(name) for name in names]
+        self.names = frozenset(names)
         self._variables: list[tuple[int, str]] = []
         tree = Branch(path="", shape=request_shape())
         for index, raw_name in enumerate(names):
@@ -183,6 +184,12 @@ class Header:
     def name_of(self, number: int) -> str:
         """The name of a column by its number, fit for a message."""
         return self._names[number - 1] if number <= self.width else ""
+
+    def fitted(self, cells: list[str]) -> list[str]:
+        """The cells, without those beyond the last column where nothing is in them."""
+        if len(cells) <= self.width or any(map(str.strip, cells[self.width :])):
+            return cells
+        return cells[: self.width]
 
     def variables(self, cells: Sequence[str]) -> dict[str, str]:
         """The row's variables; an empty cell is none."""

@@ -6,7 +6,7 @@ row's variables. UTF-8 with or without a byte-order mark; LF, CRLF or CR; comma,
 shows. Rows without any text in their cells are skipped.
 """
 
-import codecs
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,13 +15,15 @@ from typing import Any
 from batchsubmit.errors import UsageError
 from batchsubmit.manifest.csv_columns import Header
 from batchsubmit.manifest.csv_syntax import BrokenRecord, Flaw, read_records
-from batchsubmit.manifest.defaults import Defaults, complete
-from batchsubmit.manifest.file import ManifestFile
+from batchsubmit.manifest.defaults import HEADER_AGAIN, Defaults, complete
+from batchsubmit.manifest.file import ManifestFile, read_at
 from batchsubmit.manifest.rows import Problem, Row
 from batchsubmit.schema import Fault, RequestChecker, without_nulls
 from batchsubmit.schema.checks import MISSING
+from batchsubmit.schema.columns import names_columns
 
 _DELIMITERS = ",;\t"
+_SEPARATOR = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=([,;\t])"?[,;\t ]*(?:\r\n?|\n)', re.IGNORECASE)
 _ONE_ROW_BYTES = 1 << 12
 
 
@@ -60,7 +62,7 @@ class CsvReader:
         next(records)  # the header itself
         for line, offset, record in records:
             if isinstance(record, BrokenRecord) or any(map(str.strip, record)):
-                row = self._row(line, offset, record, layout, header)
+                row = self._row(line, offset, record, header)
                 if row.problems or not header.faults:
                     yield row
 
@@ -71,7 +73,7 @@ class CsvReader:
             raise UsageError(f"{self._spooled.label}: the header cannot be read; validate the manifest")
         file = self._spooled.file
         line, offset, record = next(read_records(file, layout.delimiter, offset, line, block_bytes=_ONE_ROW_BYTES))
-        return self._row(line, offset, record, layout, layout.header)
+        return self._row(line, offset, record, layout.header)
 
     def request_at(self, offset: int, line: int) -> dict[str, Any] | None:
         """Read the request of one row again, without checking it; None where it cannot be read."""
@@ -81,6 +83,7 @@ class CsvReader:
         _, _, cells = next(records, (line, offset, None))
         if cells is None or isinstance(cells, BrokenRecord) or isinstance(header, BrokenRecord):
             return None
+        cells = header.fitted(cells)
         if len(cells) != header.width:
             return None
         request, faults = header.request(cells)
@@ -104,24 +107,30 @@ class CsvReader:
     @cached_property
     def _layout(self) -> _Layout:
         """The first record with text, read with the delimiter that makes the most sense of it."""
-        layouts = [self._read_header(delimiter) for delimiter in _DELIMITERS]
+        if said := _SEPARATOR.match(
+            read_at(self._spooled.file, 0, _ONE_ROW_BYTES)
+        ):  # a line for Excel, which is no row
+            return self._read_header(said[1].decode(), said.end(), 2)
+        layouts = [self._read_header(delimiter, 0, 1) for delimiter in _DELIMITERS]
         return max(layouts, key=_sense)
 
-    def _read_header(self, delimiter: str) -> _Layout:
-        self._spooled.file.seek(0)
-        start = len(codecs.BOM_UTF8) if self._spooled.file.read(3) == codecs.BOM_UTF8 else 0
-        for line, offset, record in read_records(self._spooled.file, delimiter, start, 1):
+    def _read_header(self, delimiter: str, start: int, first_line: int) -> _Layout:
+        for line, offset, record in read_records(self._spooled.file, delimiter, start, first_line):
             if isinstance(record, BrokenRecord):
                 return _Layout(line, offset, delimiter, record.cells, record)
             if any(map(str.strip, record)):
-                return _Layout(line, offset, delimiter, record, Header(record, self._defaults))
+                names = _without_empty_end(record)
+                return _Layout(line, offset, delimiter, names, Header(names, self._defaults))
         flaw = Flaw(1, "has no header", "name the columns in the first line")
-        return _Layout(1, start, delimiter, [], BrokenRecord([], (flaw,)))
+        return _Layout(first_line, start, delimiter, [], BrokenRecord([], (flaw,)))
 
-    def _row(self, line: int, offset: int, cells: list[str] | BrokenRecord, layout: _Layout, header: Header) -> Row:
+    def _row(self, line: int, offset: int, cells: list[str] | BrokenRecord, header: Header) -> Row:
         if isinstance(cells, BrokenRecord):
             return self._broken_row(line, offset, cells, header)
+        if cells and cells[0] in header.names and names_columns(filter(None, map(str.strip, cells))):
+            return Row(line, offset, {}, {}, (self._problem(line, 1, HEADER_AGAIN),))
         ragged = None
+        cells = header.fitted(cells)
         if len(cells) != header.width:
             ragged = _ragged(len(cells), header)
             cells = (cells + [""] * header.width)[: header.width]
@@ -132,9 +141,6 @@ class CsvReader:
         if not faults and ragged is None:
             request = without_nulls(request) if header.holds_json else request
             return Row(line, offset, request, variables, (), spelled)
-        if cells == layout.names:
-            again = Fault(path="", wrong="is the header again", right="remove this line")
-            return Row(line, offset, request, variables, (self._problem(line, 1, again),))
         problems = [self._problem(line, *ragged)] if ragged else []
         for fault in faults:
             number = header.number_of(fault.path)
@@ -167,6 +173,11 @@ class CsvReader:
 def _sense(layout: _Layout) -> tuple[int, int]:
     known = layout.header.known_columns if isinstance(layout.header, Header) else -1
     return known, len(layout.names)
+
+
+def _without_empty_end(names: list[str]) -> list[str]:
+    """The names up to the last one that is not blank: spreadsheets write columns that were used once."""
+    return names[: max((number for number, name in enumerate(names, 1) if name.strip()), default=0)]
 
 
 def _ragged(count: int, header: Header) -> tuple[int, Fault]:

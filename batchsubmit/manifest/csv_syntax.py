@@ -4,6 +4,7 @@ What the columns mean is not known here. A record that breaks the syntax is give
 reading goes on at the line after its first, so that one stray quote does not hide the rest of the file.
 """
 
+import codecs
 import csv
 import re
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ class _Text:
     def __next__(self) -> str:
         raw = next(self._lines)
         try:
-            text = raw.decode()
+            text = raw.removeprefix(codecs.BOM_UTF8).decode()  # joined files bring theirs along
         except UnicodeDecodeError as exc:
             text = raw.decode(errors="replace")
             self._note("\ufffd", exc.start, f"0x{raw[exc.start]:02x}, is not UTF-8")

@@ -7,7 +7,7 @@ braces. Only names are looked up: a place-holder is no expression, and nothing o
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -15,8 +15,12 @@ from typing import Any
 from batchsubmit.errors import UsageError
 from batchsubmit.schema import Fault, JsonError, RequestChecker
 from batchsubmit.schema.checks import MISSING
-from batchsubmit.schema.columns import Place, find_place
+from batchsubmit.schema.columns import Place, find_place, names_columns
+from batchsubmit.schema.faults import NO_VALUES, no_value, printable
 from batchsubmit.schema.model import MapOf
+
+HEADER_AGAIN = Fault(path="", wrong="is the header again", right="remove this line")
+"""What is wrong with a record that repeats the header, as when files with headers were joined."""
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([\w.:/-]+)\}|[{}]")
 
@@ -32,14 +36,10 @@ class Template:
     pieces: tuple[str, ...]
     names: tuple[str, ...]
 
-    def render(self, lookup: Lookup) -> tuple[str, tuple[str, ...]]:
-        """Fill in the names; gives the text and the names that had no value."""
-        values = [lookup(name) for name in self.names]
-        lacking = tuple(name for name, value in zip(self.names, values, strict=True) if not value)
-        filled = (
-            piece for pair in zip(self.pieces, [*(value or "" for value in values), ""], strict=True) for piece in pair
-        )
-        return "".join(filled), lacking
+    def render(self, values: Iterable[str | None]) -> str:
+        """Put a value in the place of each name."""
+        pairs = zip(self.pieces, [*(value or "" for value in values), ""], strict=True)
+        return "".join(piece for pair in pairs for piece in pair)
 
 
 def parse_template(text: str) -> Template:
@@ -69,6 +69,11 @@ class _Leaf:
     value: Any
     template: Template | None
     place: Place | None
+
+    @property
+    def tells_jobs_apart(self) -> bool:
+        """Whether it is a name or an ARN, which must not be made of a word for "nothing"."""
+        return self.path in {"name", "membershipIdentifier"} or self.path.endswith("Arn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +209,14 @@ def _additions(
 def _value(leaf: _Leaf, lookup: Lookup) -> tuple[Any, list[Fault]]:
     if leaf.template is None or leaf.place is None:
         return copy.deepcopy(leaf.value), []
-    text, lacking = leaf.template.render(lookup)
-    if lacking:
-        return None, [_unfilled(leaf.path, name) for name in lacking]
+    values = {name: lookup(name) for name in leaf.template.names}
+    faults = [_unfilled(leaf.path, name) for name, value in values.items() if not value]
+    if leaf.tells_jobs_apart and not NO_VALUES.isdisjoint(values.values()):
+        faults += [no_value(_column(name), value, leaf.path) for name, value in values.items() if value in NO_VALUES]
+    if faults:
+        return None, faults
     try:
-        return leaf.place.read(text), []
+        return leaf.place.read(leaf.template.render(values[name] for name in leaf.template.names)), []
     except JsonError as exc:
         return None, [Fault(path=leaf.path, wrong=f"its default {exc.wrong}", right=exc.right)]
 
@@ -216,12 +224,15 @@ def _value(leaf: _Leaf, lookup: Lookup) -> tuple[Any, list[Fault]]:
 def _unfilled(path: str, name: str) -> Fault:
     if name == "batch":
         return Fault(path=path, wrong="its default needs {batch}, and there is none", right="name it with --batch-id")
-    column = name if find_place(name) else f"var.{name.removeprefix('var.')}"
     return Fault(
         path=path,
         wrong=f"its default needs {{{name}}}, which is empty or unknown in this row",
-        right=f"give the row {column}, or {path} itself",
+        right=f"give the row {_column(name)}, or {path} itself",
     )
+
+
+def _column(name: str) -> str:
+    return name if find_place(name) else f"var.{name.removeprefix('var.')}"
 
 
 def _lookup_in(request: Mapping[str, Any], variables: Mapping[str, str], run: Mapping[str, str]) -> Lookup:
@@ -243,6 +254,42 @@ def _lookup_in(request: Mapping[str, Any], variables: Mapping[str, str], run: Ma
     return lookup
 
 
+def is_header(request: Mapping[str, Any], variables: Mapping[str, str]) -> bool:
+    """Whether a record is a header: each of its texts is a column's name, or that of the member it stands for."""
+    first = request.get("name") or next(iter(variables.values()), None)
+    if not isinstance(first, str) or not (first == "name" or first in variables or first.startswith("var.")):
+        return False
+    return names_columns(
+        text for name, text in _texts({**request, **variables}, "") if text not in {name, f"var.{name}"}
+    )
+
+
+def _texts(value: object, name: str) -> Iterator[tuple[str, str]]:
+    """Every text of a record, with the name of the member that it stands for."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(item, key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, name)
+    elif value is not None:
+        yield name, str(value)
+
+
+def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> list[Fault]:
+    """Find the words for "nothing" in the values of a good row, which are sent as they are."""
+    environment, tags = request.get("environment") or {}, request.get("tags") or {}
+    given = [request.get("description"), *environment.values(), *tags.values(), *variables.values()]
+    if NO_VALUES.isdisjoint(given):
+        return []
+    paths = [
+        "description",
+        *(f"{above}.{key}" for above in ("environment", "tags") for key in request.get(above) or ()),
+    ]
+    paths += (f"var.{name}" for name in variables)
+    return [no_value(printable(path), value) for path, value in zip(paths, given, strict=True) if value in NO_VALUES]
+
+
 def complete(
     request: dict[str, Any], variables: Mapping[str, str], defaults: Defaults, checker: RequestChecker
 ) -> tuple[list[Fault], bytes]:
@@ -250,7 +297,12 @@ def complete(
 
     A member that its default could not give is not reported as missing again.
     """
+    if is_header(request, variables):
+        return [HEADER_AGAIN], b""
     unfilled = defaults.fill(request, variables)
+    name = request.get("name")
+    if isinstance(name, str) and name in NO_VALUES:
+        unfilled.append(no_value("name", name))
     spelled = checker.spelled(request)
     if spelled is not None:
         return unfilled, spelled

@@ -10,6 +10,7 @@ import codecs
 import gzip
 import hashlib
 import io
+import re
 import select
 import stat
 import sys
@@ -35,6 +36,38 @@ _FORMATS: dict[str, Format] = {
     ".json": "jsonl",
 }
 _GZIP_MAGIC = b"\x1f\x8b"
+_MOST_TIMES_COMPRESSED = 2
+_AS_CSV = "save it as CSV UTF-8 there"
+_UNPACK = "unpack it first, or compress it by gzip"
+_BLANK = rb"(?:\xef\xbb\xbf)?\s*"
+_OTHER_KINDS = (
+    (
+        rb"PK\x03\x04.*(?:\[Content_Types\]\.xml|xl/(?:workbook|_rels|worksheets|styles|theme)|opendocument\.spreadsheet)",
+        "a workbook of a spreadsheet",
+        _AS_CSV,
+    ),
+    (rb"\xd0\xcf\x11\xe0", "a workbook of a spreadsheet, or another Office document", _AS_CSV),
+    (rb"PK(?:\x03\x04|\x05\x06)", "a zip archive", _UNPACK),
+    (_GZIP_MAGIC, "compressed more than twice", "unpack it first"),
+    (rb"BZh[1-9]", "bzip2 data", _UNPACK),
+    (rb"\xfd7zXZ\x00", "xz data", _UNPACK),
+    (rb"\x28\xb5\x2f\xfd", "zstd data", _UNPACK),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
+    (rb".{257}ustar", "a tar archive", _UNPACK),
+    (rb"%PDF-", "a PDF page", "give the table it was made from, as CSV"),
+    (rb"PAR1|ARROW1|ORC|Obj\x01", "a file of tables (Parquet, Arrow, ORC or Avro)", "write it out as CSV or JSONL"),
+    (rb"SQLite format 3\x00", "an SQLite database", "write the table out as CSV or JSONL"),
+    (
+        _BLANK + rb"(?i:<(?:!doctype|html|\?xml|error))",
+        "a page (HTML or XML), not a manifest",
+        "see what it says, and fetch it again",
+    ),
+    (rb"\xff\xfe|\xfe\xff|\x00[^\x00]\x00|[^\x00]\x00[^\x00]\x00", "UTF-16, not UTF-8", "save it as UTF-8"),
+    (_BLANK + rb"\[", "one JSON array", "write one request a line, as jq -c '.[]' does"),
+    (_BLANK + rb"\{[ \t]*[\r\n]", "JSON over several lines", "write one request a line, as jq -c . does"),
+)
+"""Files that are no manifest, by their first bytes: the bytes, what it is and what to do."""
+
 _CHUNK_BYTES = 1 << 22
 _HEAD_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 18
@@ -124,14 +157,16 @@ def _temporary(stack: ExitStack) -> BinaryIO:
 
 
 async def _uncompressed(file: BinaryIO, label: str, stack: ExitStack) -> BinaryIO:
-    magic = await asyncio.to_thread(file.read, len(_GZIP_MAGIC))
-    file.seek(0)
-    if magic != _GZIP_MAGIC:
-        if label.lower().endswith(".gz") and magic:
-            raise UsageError(f"{label}: is not gzip data, despite its name; rename or compress it")
-        return file
-    with gzip.open(file) as reader:
-        return await _copied(_chunks(reader.read), _temporary(stack))
+    for times in range(_MOST_TIMES_COMPRESSED):
+        magic = await asyncio.to_thread(file.read, len(_GZIP_MAGIC))
+        file.seek(0)
+        if magic != _GZIP_MAGIC:
+            if label.lower().endswith(".gz") and magic and not times:
+                raise UsageError(f"{label}: is not gzip data, despite its name; rename or compress it")
+            break
+        with gzip.open(file) as reader:
+            file = await _copied(_chunks(reader.read), _temporary(stack))
+    return file
 
 
 async def _copied(chunks: AsyncIterator[bytes], target: BinaryIO) -> BinaryIO:
@@ -206,8 +241,9 @@ def _head(file: BinaryIO) -> bytes:
 def _refuse_unreadable(head: bytes, label: str) -> None:
     if not head:
         raise UsageError(f"{label}: is empty; a manifest has a header or a request in its first line")
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UsageError(f"{label}: is UTF-16, not UTF-8; save it as UTF-8")
+    for magic, kind, right in _OTHER_KINDS:
+        if re.match(magic, head, re.DOTALL):
+            raise UsageError(f"{label}: is {kind}; {right}")
 
 
 def _format(location: str, head: bytes) -> Format:

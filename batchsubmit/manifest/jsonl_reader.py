@@ -36,7 +36,7 @@ class JsonlReader:
         line, offset = 1, 0
         try:
             for raw in physical_lines(self._spooled.file, 0):
-                if not raw.removeprefix(codecs.BOM_UTF8 if line == 1 else b"").isspace():
+                if not raw.removeprefix(codecs.BOM_UTF8).isspace():
                     yield self._row(raw, offset, line)
                 line += 1
                 offset += len(raw)
@@ -54,7 +54,7 @@ class JsonlReader:
         del line
         raw = next(physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES), b"")
         try:
-            request = _parse(raw.removeprefix(codecs.BOM_UTF8) if offset == 0 else raw)
+            request = _parse(raw)
         except JsonError:
             return None
         variables, faults = take_variables(request)
@@ -73,7 +73,7 @@ class JsonlReader:
 
     def _row(self, raw: bytes, offset: int, line: int) -> Row:
         try:
-            request = _parse(raw.removeprefix(codecs.BOM_UTF8) if offset == 0 else raw)
+            request = _parse(raw)
         except JsonError as exc:
             return Row(line, offset, {}, {}, (self._problem(line, exc.column, exc.wrong, exc.right),))
         variables, faults = take_variables(request)

@@ -1,5 +1,9 @@
-"""A file is written whole or not at all: beside its place first, then moved there in one step."""
+"""A file is written whole or not at all: beside its place first, then moved there in one step.
 
+Its name says what it holds: one that ends in `.gz` is compressed, one that promises another kind is refused.
+"""
+
+import gzip
 import os
 import stat
 import tempfile
@@ -9,6 +13,28 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from batchsubmit.errors import UsageError
+
+ENDINGS = {
+    "csv": (".csv", ".txt"),
+    "jsonl": (".jsonl", ".ndjson", ".json"),
+    "parquet": (".parquet",),
+    "html": (".html", ".htm"),
+}
+_NEVER_WRITTEN = (".tsv", ".xlsx", ".xls", ".ods", ".zip", ".tgz", ".7z", ".bz2", ".xz", ".zst", ".pdf")
+
+
+def ending(path: Path | str) -> str:
+    """The ending of a name, in lower case and without `.gz`."""
+    return Path(Path(path).name.lower().removesuffix(".gz")).suffix
+
+
+def refuse_other_kind(target: Path, kind: str) -> None:
+    """Raise UsageError where a name promises another kind of file; a name without a known ending promises nothing."""
+    known = {*_NEVER_WRITTEN, *(each for endings in ENDINGS.values() for each in endings)}
+    if ending(target) in known.difference(ENDINGS[kind]):
+        raise UsageError(f"{target} would hold {kind.upper()}; give it a name that ends in {ENDINGS[kind][0]}")
+    if kind == "parquet" and target.suffix.lower() == ".gz":
+        raise UsageError(f"{target}: Parquet is compressed already; give it a name that ends in .parquet")
 
 
 @contextmanager
@@ -24,13 +50,22 @@ def saving(target: Path, *, inputs: Sequence[Path] = ()) -> Iterator[BinaryIO]:
                 raise UsageError(f"{target} is what is read from; give --output another file")
     try:
         if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-            with target.open("wb") as file:
-                yield file
+            with target.open("wb") as file, _compressed(file, target) as packed:
+                yield packed
             return
-        with _beside(target) as file:
-            yield file
+        with _beside(target) as file, _compressed(file, target) as packed:
+            yield packed
     except OSError as exc:
         raise UsageError(f"{target} cannot be written: {exc.strerror or exc}") from exc
+
+
+@contextmanager
+def _compressed(file: BinaryIO, target: Path) -> Iterator[BinaryIO]:
+    if target.suffix.lower() != ".gz":
+        yield file
+        return
+    with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+        yield cast("BinaryIO", packed)
 
 
 @contextmanager

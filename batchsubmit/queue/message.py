@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 from batchsubmit.config import ForeignArns
 from batchsubmit.core.jobs import Job, JobRejected, job_digest, key_text
 from batchsubmit.log import get_logger
-from batchsubmit.manifest.defaults import Defaults, complete
+from batchsubmit.manifest.defaults import Defaults, complete, odd_values
 from batchsubmit.manifest.jsonl_reader import take_variables
 from batchsubmit.schema import Fault, JsonError, RequestChecker, canonical, read_json, without_nulls
 from batchsubmit.schema.arns import foreign_arns
@@ -233,7 +233,7 @@ class MessageReader:
         if faults:
             reason = _listed(faults)
             return DeadLetter("InvalidRequest", reason, _text(request, "membershipIdentifier"), _text(request, "name"))
-        for fault in foreign:
+        for fault in (*foreign, *odd_values(request, variables)):
             self._warn(fault)
         request = without_nulls(request)
         key = attributes.get(KEY_ATTRIBUTE)

@@ -41,6 +41,8 @@ _RESERVED_TAG_KEYS = f"[aA][wW][sS]:|{OWN_PREFIX}"
 _REMEMBERED_TEXTS = 4096
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _FEW_CHOICES = 6
+_ACCOUNT_PATTERN = "[0-9]{12}"
+_KEPT_DIGITS = "and format the column as text in the spreadsheet, or it happens again"
 _ARN_PARTS = ("prefix", "partition", "service", "region", "account", "resource")
 _RESOURCE_PARTS = ("resource type", "membership id", "resource type in the membership", "name or id")
 
@@ -208,6 +210,8 @@ def _text_fault(shape: Text, value: str, name: str, *, secret: bool = False) -> 
         wrong, right = f"is not {spoken(name)}", _choice_hint(shape.choices, value)
     elif not value and shape.least:
         return Fault(path="", wrong="is empty", right=f"must have {_characters(shape)}")
+    elif shape.pattern == _ACCOUNT_PATTERN and (damage := _account_damage(value)):
+        wrong, right = damage
     elif not lenient_matcher(shape.pattern)(value):
         wrong, right = "does not match", _pattern_hint(str(shape.pattern), value, secret=secret)
     elif len(value) < (shape.least or 0) or (shape.most is not None and len(value) > shape.most):
@@ -241,6 +245,21 @@ def _pattern_hint(pattern: str, value: str, *, secret: bool) -> str:
     return in_short or f"must match {pattern}"
 
 
+def _account_damage(value: str) -> tuple[str, str] | None:
+    """What a spreadsheet made of an account id, and how to put it right; None where it is something else."""
+    text = value.strip().strip("'")
+    digits = re.sub(r"[.,]0+\Z|[ ,.-]", "", text)
+    right = f"write {digits.zfill(12)}, {_KEPT_DIGITS}"
+    if re.fullmatch(r"[0-9](?:[.,][0-9]+)?[eE]\+?[0-9]+", text, re.ASCII):
+        return "is a number as a spreadsheet shortens it, and the digits are lost", f"write all twelve, {_KEPT_DIGITS}"
+    if value.strip() == digits.zfill(12) or not re.fullmatch(r"[0-9]{8,12}", digits, re.ASCII):
+        return None
+    if len(digits) < 12:
+        wrong = f"has {len(digits)} digits: a spreadsheet drops zeros in front"
+        return wrong, f"if it begins with {'0' * (12 - len(digits))}, {right}"
+    return "is not spelled as an account id", right
+
+
 def _arn_hint(pattern: str, value: str) -> str:
     """Name the first part of an ARN that departs from the pattern; empty where none does by itself."""
     wanted, given = pattern.split(":", len(_ARN_PARTS) - 1), value.split(":", len(_ARN_PARTS) - 1)
@@ -261,6 +280,8 @@ def _arn_hint(pattern: str, value: str) -> str:
 def _first_wrong(names: Sequence[str], wanted: Sequence[str], given: Sequence[str]) -> str:
     for name, want, have in zip(names, wanted, given, strict=False):
         if not re.fullmatch(want, have, re.ASCII):
+            if name == "account" and (damage := _account_damage(have)):
+                return f"its account, {shown(have)}, {damage[0]}; {damage[1]}"
             is_word = re.fullmatch(r"[a-z-]+", want)
             return f"its {name}, {shown(have)}, must {'be' if is_word else 'match'} {want}"
     return ""

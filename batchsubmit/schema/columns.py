@@ -1,7 +1,7 @@
 """The manifest's columns, one for each leaf of the request, and the JSON Schema of one line of a JSONL manifest."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -123,6 +123,11 @@ def find_place(name: str) -> Place | None:
         else:
             return None
     return Place(tuple(steps), shape) if steps and not dot else None
+
+
+def names_columns(texts: Iterable[str]) -> bool:
+    """Whether these are a header: a record of data in which each text is the name of a column."""
+    return all(text.startswith("var.") or find_place(text) for text in texts)
 
 
 @cache

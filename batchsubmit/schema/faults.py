@@ -42,6 +42,25 @@ class RowWarning:
         return f"{self.label}:{self.line}:{self.column}: {self.path}: {self.wrong}; {self.right}{rows}"
 
 
+_NO_WORDS = (
+    "nan -nan nat null nil none undefined n/a #n/a #ref! #value! #name? #div/0! #null! #num! #spill! <na> (null)"
+)
+NO_VALUES = frozenset(form for word in _NO_WORDS.split() for form in (word, word.upper(), word.capitalize())) | {
+    "NaN",
+    "-NaN",
+    "NaT",
+    "\\N",
+}
+"""What programs and spreadsheets write where they have no value, in the usual spellings."""
+
+
+def no_value(path: str, value: object, into: str = "") -> Fault:
+    """Say that a value is such a word; `into` is the member that it would become a part of."""
+    where = f", which would go into {into}" if into else ""
+    right = "write the value meant, or leave it empty where there is none"
+    return Fault(path=path, wrong=f"{shown(str(value))} is what a program writes for no value{where}", right=right)
+
+
 def below(name: str, faults: Iterable[Fault]) -> Iterator[Fault]:
     """Turn the faults of a member into faults of what holds it."""
     step = printable(name)

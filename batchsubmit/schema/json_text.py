@@ -34,7 +34,7 @@ class _ConstantError(Exception):
 def read_json(text: str) -> Any:  # noqa: ANN401 - that is what JSON is
     """Parse strictly. Raises `JsonError`."""
     try:
-        value = _DECODER.decode(text)
+        value = _DECODER.decode(text.removeprefix("\ufeff"))  # a byte-order mark says nothing, wherever it stands
     except json.JSONDecodeError as exc:
         raise JsonError(exc.pos + 1, f"is not JSON: {_reworded(exc.msg)}", "correct it there") from exc
     except _DuplicateKeyError as exc:

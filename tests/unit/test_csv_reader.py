@@ -165,7 +165,7 @@ def test_a_byte_that_is_not_utf8_is_named() -> None:
             "jobs.csv:1:8: description: is a column twice; remove one; the first is number 7",
         ),
         ([" name"], "jobs.csv:1:7:  name: is a column twice"),
-        ([""], "jobs.csv:1:7: the column has no name; name it, or remove it"),
+        (["", "description"], "jobs.csv:1:7: the column has no name; name it, or remove it"),
         (["outputConfiguration.members.1.accountId"], "is not a column"),
         (["var."], "is not a column"),
     ],
