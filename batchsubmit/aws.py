@@ -273,12 +273,18 @@ def _session_class() -> type[Any]:
 
     async def read(response: "aiohttp.ClientResponse") -> bytes:
         body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > _MOST_ANSWER_BYTES:
-                response.close()
-                raise ClientPayloadError(f"the answer is longer than {_MOST_ANSWER_BYTES:,} bytes")
-        return bytes(body)
+        try:
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > _MOST_ANSWER_BYTES:
+                    break
+            else:
+                return bytes(body)
+        except BaseException:
+            response.close()
+            raise
+        response.close()
+        raise ClientPayloadError(f"the answer is longer than {_MOST_ANSWER_BYTES:,} bytes")
 
     class Session(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
         async def _get_session(self, proxy_url: str | None) -> SimpleNamespace:
