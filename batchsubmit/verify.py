@@ -150,16 +150,16 @@ class Verifier:
     ) -> list[_Seen]:
         """Read unclaimed jobs, oldest first; of the later ones only those that have a name and a key of ours, or none.
 
-        One that Get does not know is undecided. Raises ReadError.
+        Those that Get does not know are left out: what they are is undecided.
         """
         names = {state.name for state in states} | {name for _, name in self._rows.get(membership, ())}
         chosen = [job for job in unclaimed if job.arn not in later or job.name in names]
         chosen.sort(key=lambda job: (job.created_at, job.arn))
-        details = await asyncio.gather(*(self._read(membership, job.arn) for job in chosen))
+        details = await asyncio.gather(*(self._details(membership, job.arn) for job in chosen))
         return [
             (job, each)
             for job, each in zip(chosen, details, strict=True)
-            if job.arn not in later or self._may_be_ours(each.tags.get(KEY_TAG))
+            if each is not None and (job.arn not in later or self._may_be_ours(each.tags.get(KEY_TAG)))
         ]
 
     def _may_be_ours(self, key: str | None) -> bool:
@@ -205,16 +205,13 @@ class Verifier:
         return {"at": self._now, "job": key, "membership": membership, "name": job.name}
 
     async def _details(self, membership: str, arn: str) -> JobDetails | None:
-        try:
-            return await self._read(membership, arn)
-        except ReadError as exc:
-            if exc.is_not_found:
-                return None
-            raise
-
-    async def _read(self, membership: str, arn: str) -> JobDetails:
         async with self._reads:
-            return await self._catalog.details(membership, arn)
+            try:
+                return await self._catalog.details(membership, arn)
+            except ReadError as exc:
+                if exc.is_not_found:
+                    return None
+                raise
 
 
 def unexplained(found: Sequence[Discrepancy], newer: LedgerState) -> list[Discrepancy]:

@@ -5,7 +5,7 @@ botocore's own retries are off, because the API has no client token and each rep
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -64,7 +64,7 @@ class CleanRooms:
         request = dict(job.request)
         if self._tag_jobs:
             request["tags"] = {**request.get("tags", {}), KEY_TAG: job.key}
-        return await self._call("start_trained_model_inference_job", request, partial(read_start, job))
+        return await self._call(self._client.start_trained_model_inference_job, request, partial(read_start, job))
 
     async def list_page(
         self, membership: str, *, trained_model: str | None = None, token: str | None = None
@@ -76,30 +76,30 @@ class CleanRooms:
             "trainedModelArn": trained_model,
             "nextToken": token,
         }
-        return await self._call("list_trained_model_inference_jobs", request, read_page)
+        return await self._call(self._client.list_trained_model_inference_jobs, request, read_page)
 
     async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
         """Read all about one job, or what came instead."""
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
-        return await self._call("get_trained_model_inference_job", request, read_details)
+        return await self._call(self._client.get_trained_model_inference_job, request, read_details)
 
     async def cancel(self, membership: str, arn: str) -> Outcome:
         """Ask for one job's end."""
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
-        return await self._call("cancel_trained_model_inference_job", request, lambda _: Accepted(arn))
+        return await self._call(self._client.cancel_trained_model_inference_job, request, lambda _: Accepted(arn))
 
     async def model(self, membership: str, arn: str, version: str | None = None) -> Resource | Outcome:
         """Read a trained model, or what came instead."""
         request = {"membershipIdentifier": membership, "trainedModelArn": arn, "versionIdentifier": version or None}
-        return await self._call("get_trained_model", request, partial(read_resource, arn))
+        return await self._call(self._client.get_trained_model, request, partial(read_resource, arn))
 
     async def channel(self, membership: str, arn: str) -> Resource | Outcome:
         """Read an ML input channel, or what came instead."""
         request = {"membershipIdentifier": membership, "mlInputChannelArn": arn}
-        return await self._call("get_ml_input_channel", request, partial(read_resource, arn))
+        return await self._call(self._client.get_ml_input_channel, request, partial(read_resource, arn))
 
     async def _call(
-        self, operation: str, request: Mapping[str, Any], read: Callable[[Any], _Answer]
+        self, operation: Callable[..., Awaitable[Any]], request: Mapping[str, Any], read: Callable[[Any], _Answer]
     ) -> _Answer | Outcome:
         """Make one call, within its time, and read its answer; trouble of any kind is an outcome."""
         given = {name: value for name, value in request.items() if value is not None}
@@ -107,7 +107,7 @@ class CleanRooms:
         with watching_departure() as call:
             try:
                 async with limit:
-                    answer = await getattr(self._client, operation)(**given)
+                    answer = await operation(**given)
                 return read(answer)
             except Exception as exc:  # noqa: BLE001 (whatever it is, a call that left may have been accepted)
                 late = TimeoutError(f"the call was given up after {self._call_seconds or 0:g} s")

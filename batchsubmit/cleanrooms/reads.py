@@ -15,7 +15,7 @@ from tenacity import wait_random_exponential as full_jitter
 from batchsubmit.advice import forbidden_words
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, JobsApi, JobSummary, Resource, ResourcesApi
 from batchsubmit.config import RetrySettings
-from batchsubmit.core.jobs import Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
+from batchsubmit.core.jobs import Accepted, Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
 from batchsubmit.pacing import RateGate
 
 _Answer = TypeVar("_Answer")
@@ -48,7 +48,14 @@ class ReadError(Exception):
 
 
 def _words(operation: str, outcome: Outcome) -> str:
-    return forbidden_words(operation, outcome) if isinstance(outcome, Denied | Forbidden) else f"{operation}: {outcome}"
+    match outcome:
+        case Denied() | Forbidden():
+            return forbidden_words(operation, outcome)
+        case Uncertain():
+            return f"{operation}: {outcome.reason}"
+        case Accepted():
+            return f"{operation}: {outcome.arn}"
+    return f"{operation}: {outcome.code}: {outcome.message}"
 
 
 class _Reads:
