@@ -5,8 +5,11 @@ another paid job, and the others have retries of their own. What a service's ans
 """
 
 import asyncio
+import getpass
+import json
 import os
 import re
+import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -100,12 +103,14 @@ def credential_words(exc: Exception) -> str:
     if isinstance(exc, aws.SSOError | aws.TokenRetrievalError | aws.NoAuthTokenError):
         profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
         return f"{exc}. Log in with: aws sso login{f' --profile {profile}' if profile else ''}"
-    if isinstance(exc, EOFError):
+    if isinstance(exc, EOFError | getpass.GetPassWarning):
         return "a role asks for an MFA code, and there is no terminal to type it at: get a session first, then run this"
     if isinstance(exc, TimeoutError):
         return (
             f"nothing came within {_MOST_CREDENTIALS_SECONDS:.0f} s: look at credential_process, or the role's service"
         )
+    if isinstance(exc, json.JSONDecodeError):
+        return "what credential_process printed is not JSON; run the program by hand to see it"
     return f"{_plain(exc)}. Look at AWS_PROFILE, AWS_ACCESS_KEY_ID or the role, or at ~/.aws/config"
 
 
@@ -113,15 +118,15 @@ def _plain(exc: Exception) -> str:
     """Say an exception without Python's forms; a value that comes from an AWS_* variable brings its name."""
     if isinstance(exc, OSError) and exc.strerror:
         return f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
-    words = f"{exc}" or type(exc).__name__
+    words = f"{exc}".rstrip(".: ") or type(exc).__name__
     for name, value in sorted(os.environ.items()):
         is_public = name.startswith("AWS_") and not re.search("SECRET|TOKEN$|KEY", name)
         if is_public and len(value) > 1 and value in words:
-            return f"{name}={value}: {_reasons.get(name, words)}"
+            return f"{name}={value}: {_REASONS.get(name) or words.removeprefix(f'{value}: ')}"
     return words
 
 
-_reasons = {"AWS_MAX_ATTEMPTS": "is no whole number"}
+_REASONS = {"AWS_MAX_ATTEMPTS": "is no whole number"}
 
 
 def resolve_region(settings: "AwsSettings") -> str | None:
@@ -210,6 +215,7 @@ async def open_client(
 
 async def _check_credentials(session: "AioSession") -> None:
     """Resolve the credentials as a call would. Raises StoppedError, UsageError."""
+    warnings.simplefilter("error", getpass.GetPassWarning)  # without a terminal nobody can type an MFA code
     try:
         async with asyncio.timeout(_MOST_CREDENTIALS_SECONDS):
             credentials = await session.get_credentials()
@@ -217,6 +223,8 @@ async def _check_credentials(session: "AioSession") -> None:
     except (aws.ProfileNotFound, aws.ConfigParseError, UnicodeError) as exc:
         raise UsageError(f"the AWS configuration is wrong: {_plain(exc)}; nothing was sent") from exc
     except Exception as exc:  # (a program, a file, a service of the user's)
+        if isinstance(exc, ValueError) and (words := _plain(exc)).startswith("AWS_"):
+            raise UsageError(f"the AWS configuration is wrong: {words}; nothing was sent") from exc
         raise StoppedError(f"no AWS credentials: {credential_words(exc)}; nothing was sent") from exc
     if found is None:
         raise StoppedError(
@@ -252,7 +260,7 @@ def _check_url(url: str) -> None:
     """Raise ValueError where no connection can be made to such an address."""
     try:
         parts = urlsplit(url)
-        is_good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        is_good = parts.scheme in {"http", "https"} and url.count("://") == 1 and parts.hostname and parts.port != 0
     except ValueError:
         is_good = False
     if not is_good:

@@ -13,7 +13,7 @@ from traceback import print_exc
 import click
 
 from batchsubmit import __version__
-from batchsubmit.errors import EXIT_FAILED, EXIT_STOPPED, BatchsubmitError, exit_status
+from batchsubmit.errors import EXIT_FAILED, EXIT_STOPPED, BatchsubmitError, UsageError, exit_status
 
 SUMMARIES = {
     "submit": "Submit the jobs of MANIFEST, each exactly once.",
@@ -104,6 +104,7 @@ def commands() -> None:
 def main() -> None:
     """Run a command and exit: 0 done, 1 some failed, 2 usage, 3 stopped before the end, 4 ledger in use or damaged."""
     try:
+        _refuse_what_is_no_text()
         status = commands.main(standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as exc:
@@ -123,6 +124,15 @@ def main() -> None:
     # All is written: a Ctrl-C that comes while the interpreter shuts down must not change the exit status.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _refuse_what_is_no_text() -> None:
+    """Raise UsageError for an argument or a setting with bytes that are not UTF-8: it could not be written down."""
+    settings = {name: value for name, value in os.environ.items() if name.startswith("BATCHSUBMIT_")}
+    for name, value in [*((f"argument {at}", each) for at, each in enumerate(sys.argv) if at), *settings.items()]:
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            shown = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise UsageError(f"{name} is not UTF-8: {shown}; rename the file, or write it in UTF-8")
 
 
 def _explain(problem: object, status: int) -> int:
