@@ -6,6 +6,7 @@ Which refusal is which is decided in `cleanrooms.answers`; nothing is decided he
 import re
 from collections.abc import Mapping
 
+from batchsubmit.aws import CLOCK
 from batchsubmit.core.jobs import Denied, Forbidden, RefusalCause
 from batchsubmit.text import printable
 
@@ -27,6 +28,8 @@ def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
         return f"{said}. Allow {denied_action(operation, refusal.message)}, a line of {policy(operation)}"
     if refusal.cause is RefusalCause.WRONG_ENDPOINT:
         return said  # and it asks for the endpoint itself
+    if refusal.message.startswith(CLOCK):
+        return f"{refusal.message} ({operation}: {refusal.code})"
     if refusal.code in _EXPIRED:
         return f"{said}. The credentials have expired: renew them (aws sso login, or a new session of the role)"
     return f"{said}. The credentials are not accepted: aws sts get-caller-identity shows whose they are"

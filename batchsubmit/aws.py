@@ -4,12 +4,21 @@ botocore's own retries are off unless a caller asks for them: a Start has no cli
 another paid job, and the others have retries of their own. What a service's answer means is its adapter's business.
 """
 
+import asyncio
+import getpass
+import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+import re
+import warnings
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from botocore import exceptions as aws
 
@@ -17,6 +26,7 @@ from batchsubmit import __version__
 from batchsubmit.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
+    import aiohttp
     from aiobotocore.session import AioSession
 
     from batchsubmit.config import AwsSettings
@@ -56,13 +66,67 @@ NO_CREDENTIALS = (
 )
 """What botocore raises where it finds no credentials, or cannot refresh them."""
 
-_MISCONFIGURED = (
-    aws.ProfileNotFound,
-    aws.ConfigParseError,
-    aws.InvalidRegionError,
-    aws.NoRegionError,
-    ValueError,  # botocore's word for an endpoint that is no URL
-)
+_MOST_CREDENTIALS_SECONDS = 120.0
+"""A credential program may ask a person; one that hangs must not hang us."""
+
+_MOST_ANSWER_BYTES = 32 * 1024 * 1024
+"""No answer that is read as a whole is nearly as long; S3 objects are read in chunks."""
+
+_CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"})
+_SIGNATURE_CODES = frozenset({"InvalidSignature", "RequestExpired", "SignatureDoesNotMatch"})
+_SKEW_WORDS = ("expired", "not yet current", "skew")
+_TOLERATED_SKEW_SECONDS = 240.0
+"""AWS tolerates 5 minutes."""
+
+CLOCK = "this machine's clock is"
+
+
+def clock_words(response: Mapping[str, Any]) -> str:
+    """Say how far off our clock is, where a refusal is about that, by the time in the answer; else empty."""
+    error, about = response.get("Error", {}), response.get("ResponseMetadata", {})
+    code, message = str(error.get("Code", "")).removesuffix("Exception"), str(error.get("Message", "")).lower()
+    try:
+        date = parsedate_to_datetime(about.get("HTTPHeaders", {}).get("date", ""))
+        ahead = (datetime.now(UTC) - date).total_seconds()
+    except (TypeError, ValueError):
+        ahead = 0.0
+    is_said = code in _CLOCK_CODES or (code in _SIGNATURE_CODES and any(each in message for each in _SKEW_WORDS))
+    if not is_said and (code not in _SIGNATURE_CODES or abs(ahead) < _TOLERATED_SKEW_SECONDS):
+        return ""
+    if not ahead:
+        return f"{CLOCK} wrong by more than AWS accepts; set it"
+    return f"{CLOCK} {abs(ahead):,.0f} seconds {'ahead' if ahead > 0 else 'behind'}; set it"
+
+
+def credential_words(exc: Exception) -> str:
+    """Say why there are no credentials, and how to get some."""
+    if isinstance(exc, aws.SSOError | aws.TokenRetrievalError | aws.NoAuthTokenError):
+        profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+        return f"{exc}. Log in with: aws sso login{f' --profile {profile}' if profile else ''}"
+    if isinstance(exc, EOFError | getpass.GetPassWarning):
+        return "a role asks for an MFA code, and there is no terminal to type it at: get a session first, then run this"
+    if isinstance(exc, TimeoutError):
+        return (
+            f"nothing came within {_MOST_CREDENTIALS_SECONDS:.0f} s: look at credential_process, or the role's service"
+        )
+    if isinstance(exc, json.JSONDecodeError):
+        return "what credential_process printed is not JSON; run the program by hand to see it"
+    return f"{_plain(exc)}. Look at AWS_PROFILE, AWS_ACCESS_KEY_ID or the role, or at ~/.aws/config"
+
+
+def _plain(exc: Exception) -> str:
+    """Say an exception without Python's forms; a value that comes from an AWS_* variable brings its name."""
+    if isinstance(exc, OSError) and exc.strerror:
+        return f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
+    words = f"{exc}".rstrip(".: ") or type(exc).__name__
+    for name, value in sorted(os.environ.items()):
+        is_public = name.startswith("AWS_") and not re.search("SECRET|TOKEN$|KEY", name)
+        if is_public and len(value) > 1 and value in words:
+            return f"{name}={value}: {_REASONS.get(name) or words.removeprefix(f'{value}: ')}"
+    return words
+
+
+_REASONS = {"AWS_MAX_ATTEMPTS": "is no whole number"}
 
 
 def resolve_region(settings: "AwsSettings") -> str | None:
@@ -76,9 +140,30 @@ def _region_of_profile() -> str | None:
 
     try:
         region = Session().get_config_variable("region")
-    except aws.BotoCoreError as exc:
-        raise UsageError(f"the AWS configuration cannot be read: {exc}") from exc
+    except Exception as exc:  # (whatever it is, it is in the user's files or variables)
+        raise UsageError(f"the AWS configuration cannot be read: {_plain(exc)}") from exc
     return str(region) if region else None
+
+
+@dataclass(slots=True)
+class Departure:
+    """Whether a byte of a request left: what fails before is certainly not accepted."""
+
+    has_left: bool = False
+
+
+_departure: ContextVar[Departure | None] = ContextVar("departure", default=None)
+
+
+@contextmanager
+def watching_departure() -> Iterator[Departure]:
+    """Tell of the one call that is made in the block whether it left this machine."""
+    call = Departure()
+    before = _departure.set(call)
+    try:
+        yield call
+    finally:
+        _departure.reset(before)
 
 
 @asynccontextmanager
@@ -94,13 +179,15 @@ async def open_client(
 ) -> AsyncIterator[Any]:
     """Open a client of a service; each call is one request, but where `attempts` (in all) allow more.
 
-    `timeouts` are seconds to connect, and seconds without an answer.
+    `timeouts` are seconds to connect, and seconds without an answer. What would fail each call fails here, before any.
 
-    Raises UsageError where the AWS configuration is wrong, StoppedError where credentials cannot be read.
+    Raises UsageError where the AWS configuration is wrong, StoppedError where credentials cannot be read, or no
+    connection could be made with the proxy or the CA bundle.
     """
     from aiobotocore.config import AioConfig  # noqa: PLC0415 (a quarter of a second that `validate` need not pay)
     from aiobotocore.session import get_session  # noqa: PLC0415
 
+    session = session or get_session()
     config = AioConfig(
         retries={"total_max_attempts": attempts, "mode": "standard"},
         connect_timeout=timeouts[0],
@@ -109,28 +196,128 @@ async def open_client(
         # Requests are checked against the same model before; twice costs, and finds nothing more.
         parameter_validation=False,
         user_agent=USER_AGENT,
-        http_session_cls=_session_without_redirects(),
-    )
-    creating = (session or get_session()).create_client(
-        service, region_name=region, config=config, endpoint_url=endpoint_url
+        http_session_cls=_session_class(),
+        proxies={} if endpoint_url else None,  # an address that we chose is on this machine
     )
     async with AsyncExitStack() as stack:
+        await _check_credentials(session)
         try:
+            creating = session.create_client(service, region_name=region, config=config, endpoint_url=endpoint_url)
             client = await stack.enter_async_context(creating)
+            _check_url(client.meta.endpoint_url)
         except NO_CREDENTIALS as exc:
-            raise StoppedError(f"no AWS credentials: {exc}; nothing was sent") from exc
-        except _MISCONFIGURED as exc:
-            raise UsageError(f"the AWS configuration is wrong: {exc}") from exc
+            raise StoppedError(f"no AWS credentials: {credential_words(exc)}; nothing was sent") from exc
+        except Exception as exc:  # (only botocore ran, on the user's files and variables)
+            raise UsageError(f"the AWS configuration is wrong: {_plain(exc)}; nothing was sent") from exc
+        await _check_connection(client)
         yield client
 
 
-def _session_without_redirects() -> type[Any]:
-    """Make a session for which a redirect is an answer: aiohttp follows one by sending the request, a job, again."""
-    from aiobotocore.httpsession import AIOHTTPSession  # noqa: PLC0415
+async def _check_credentials(session: "AioSession") -> None:
+    """Resolve the credentials as a call would. Raises StoppedError, UsageError."""
+    warnings.simplefilter("error", getpass.GetPassWarning)  # without a terminal nobody can type an MFA code
+    try:
+        async with asyncio.timeout(_MOST_CREDENTIALS_SECONDS):
+            credentials = await session.get_credentials()
+            found = await credentials.get_frozen_credentials() if credentials else None
+    except (aws.ProfileNotFound, aws.ConfigParseError, UnicodeError) as exc:
+        raise UsageError(f"the AWS configuration is wrong: {_plain(exc)}; nothing was sent") from exc
+    except Exception as exc:  # (a program, a file, a service of the user's)
+        if isinstance(exc, ValueError) and (words := _plain(exc)).startswith("AWS_"):
+            raise UsageError(f"the AWS configuration is wrong: {words}; nothing was sent") from exc
+        raise StoppedError(f"no AWS credentials: {credential_words(exc)}; nothing was sent") from exc
+    if found is None:
+        raise StoppedError(
+            "no AWS credentials found; nothing was sent. Set AWS_PROFILE, AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or a role, and run the same command again"
+        )
+    parts = {"access key id": found.access_key, "secret access key": found.secret_key, "session token": found.token}
+    for name, value in parts.items():
+        if value and not re.fullmatch(r"[!-~]+", value):
+            raise StoppedError(
+                f"the AWS {name} has white space or control characters (a line's end, perhaps), which no credential "
+                "has; nothing was sent. Set it again without them"
+            )
 
-    class WithoutRedirects(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
+
+async def _check_connection(client: Any) -> None:  # noqa: ANN401 (aiobotocore makes clients at run time)
+    """Build what each connection needs, with the proxy and the CA bundle. Raises StoppedError."""
+    session = client._endpoint.http_session  # noqa: SLF001 (there is no other way to either)
+    proxy = session._proxy_config.proxy_url_for(client.meta.endpoint_url)  # noqa: SLF001
+    bundle = session._verify if isinstance(session._verify, str) else ""  # noqa: SLF001
+    subject = f"the CA bundle {bundle} (AWS_CA_BUNDLE or ca_bundle)" if bundle else "the TLS certificates"
+    try:
+        if proxy:
+            _check_url(proxy)
+        await session._get_session(proxy)  # noqa: SLF001
+    except Exception as exc:  # (only files and variables of the user's were read)
+        if isinstance(exc, ValueError):
+            subject = "the proxy (HTTPS_PROXY, HTTP_PROXY)"
+        raise StoppedError(f"{subject} cannot be used: {_plain(exc)}; nothing was sent. Set it right") from exc
+
+
+def _check_url(url: str) -> None:
+    """Raise ValueError where no connection can be made to such an address."""
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in {"http", "https"} and url.count("://") == 1 and parts.hostname and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError(f"{url}: is no address; write http://HOST:PORT or https://HOST")
+
+
+def _session_class() -> type[Any]:
+    """Make a session for which a redirect is an answer: aiohttp follows one by sending the request, a job, again.
+
+    It also notes when a request leaves, and gives up an answer that is too long.
+    """
+    from aiobotocore.httpsession import AIOHTTPSession  # noqa: PLC0415
+    from aiohttp import ClientPayloadError, TraceConfig  # noqa: PLC0415
+
+    tracing = TraceConfig()
+    tracing.on_request_headers_sent.append(_note_departure)
+    tracing.freeze()
+
+    async def read(response: "aiohttp.ClientResponse") -> bytes:
+        body = bytearray()
+        try:
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > _MOST_ANSWER_BYTES:
+                    break
+            else:
+                return bytes(body)
+        except BaseException:
+            response.close()
+            raise
+        response.close()
+        raise ClientPayloadError(f"the answer is longer than {_MOST_ANSWER_BYTES:,} bytes")
+
+    class Session(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
         async def _get_session(self, proxy_url: str | None) -> SimpleNamespace:
             session = await super()._get_session(proxy_url)
-            return SimpleNamespace(request=partial(session.request, allow_redirects=False))
+            if tracing not in session.trace_configs:
+                session.trace_configs.append(tracing)
 
-    return WithoutRedirects
+            async def request(*args: Any, headers: Mapping[str, str], **more: Any) -> Any:  # noqa: ANN401 (aiohttp's)
+                _check_headers(headers)
+                response = await session.request(*args, headers=headers, allow_redirects=False, **more)
+                response.read = lambda: read(response)
+                return response
+
+            return SimpleNamespace(request=request)
+
+    return Session
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """Raise ValueError for what aiohttp would refuse only once the request counts as begun."""
+    for name, value in headers.items():
+        if re.search(r"[\r\n\0]", value):
+            raise ValueError(f"the header {name} has the end of a line in it")
+
+
+async def _note_departure(*_: object) -> None:
+    if call := _departure.get():
+        call.has_left = True

@@ -66,3 +66,6 @@ def _adopt_library_lines(chain: list[Any], renderer: Any, stream: TextIO) -> Non
     processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=chain, processors=processors))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # It logs with a traceback what it then raises, and what is raised is said in a sentence.
+    logging.getLogger("botocore.credentials").setLevel(logging.CRITICAL)
+    logging.getLogger("aiobotocore.credentials").setLevel(logging.CRITICAL)

@@ -126,6 +126,11 @@ class RateGate:
         """Whether calls wait for the rate now."""
         return self._waiting is not None
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self._is_closed
+
     async def admit(self) -> bool:
         """Wait for leave to make one call; False where the gate was closed meanwhile."""
         async with self._turn:

@@ -5,7 +5,7 @@ ledger may have started it, and nothing is proven.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -124,23 +124,25 @@ class Verifier:
         not_judged = 0
         for membership, states in sorted(called.items()):
             claimed = {arn for state in states for arn in (state.arn, *state.duplicates)}
-            jobs = [job for job in await self._catalog.jobs(membership) if job.arn not in claimed]
-            unclaimed = [job for job in jobs if job.created_at >= since - _AROUND_RUNS]
+            listed = {job.arn: job for job in await self._catalog.jobs(membership)}
+            unclaimed = [
+                job for arn, job in listed.items() if arn not in claimed and job.created_at >= since - _AROUND_RUNS
+            ]
             later = {job.arn for job in unclaimed if job.created_at > until + _AROUND_RUNS}
             seen = await self._read_possibly_ours(membership, states, unclaimed, later)
-            found += await self._check_submitted(states)
+            found += await self._check_submitted(states, listed)
             found += self._check_unclaimed(membership, states, seen)
             not_judged += len(later - {job.arn for job, _ in seen} - set(self._known.others))
         return Comparison(discrepancies=found, later=not_judged if self._known.rows.trouble else 0)
 
-    async def _check_submitted(self, states: Sequence[JobState]) -> list[Discrepancy]:
-        """Every submitted ARN exists, with our key where it is tagged."""
+    async def _check_submitted(self, states: Sequence[JobState], listed: Mapping[str, JobSummary]) -> list[Discrepancy]:
+        """Every submitted ARN exists, with our key where it is tagged; one that List shows does, whatever Get says."""
         submitted = [state for state in states if state.phase in _HAS_ARN]
         details = await asyncio.gather(*(self._details(state.membership, state.arn) for state in submitted))
         return [
             _discrepancy(Mismatch.GHOST if job is None else Mismatch.WRONG_KEY, state.stamp(self._now), state.arn)
             for state, job in zip(submitted, details, strict=True)
-            if job is None or job.tags.get(KEY_TAG, state.job) != state.job
+            if (state.arn not in listed if job is None else job.tags.get(KEY_TAG, state.job) != state.job)
         ]
 
     async def _read_possibly_ours(
@@ -148,7 +150,7 @@ class Verifier:
     ) -> list[_Seen]:
         """Read unclaimed jobs, oldest first; of the later ones only those that have a name and a key of ours, or none.
 
-        Those that were deleted since they were listed are left out.
+        Those that Get does not know are left out: what they are is undecided.
         """
         names = {state.name for state in states} | {name for _, name in self._rows.get(membership, ())}
         chosen = [job for job in unclaimed if job.arn not in later or job.name in names]

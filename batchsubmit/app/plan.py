@@ -15,7 +15,7 @@ from batchsubmit.app.readiness import InputCheck, Readiness, warnings_of
 from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
 from batchsubmit.app.submit import default_ledger
 from batchsubmit.aws import resolve_region
-from batchsubmit.cleanrooms.api import RUNNING_STATUSES, Input, inputs_of
+from batchsubmit.cleanrooms.api import Input, inputs_of, is_running
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import SystemClock
@@ -279,12 +279,12 @@ class Planner:
             self._listed |= {
                 (membership, job.trained_model, job.name)
                 for job in listed
-                if job.status in RUNNING_STATUSES or is_good_end(job.status)
+                if is_running(job.status) or is_good_end(job.status)
             }
             found[membership] = [
                 (JobClass(job.trained_model), max((self._now - job.created_at).total_seconds(), 0.0))
                 for job in listed
-                if job.status in RUNNING_STATUSES
+                if is_running(job.status)
             ]
         return found
 

@@ -130,12 +130,13 @@ async def execute(run: Run, *, observers: Sequence[Observer] = (), display: Disp
     """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
     index, known = run.inventory.index, run.ledger.state
     rows = Prospect.of(index, known, retry_failed=run.options.retry_failed)
-    await run.begin(rows.work(run.reader, index))
-    if rows.to_do or known.undecided() or run.must_follow:
-        with stop_at(run.options.deadline, run.stop, SystemClock()):
-            async with _open_service(run) as api:
-                if api is not None:
-                    await _send(run, api, observers, display)
+    is_needed = bool(rows.to_do or known.undecided() or run.must_follow)
+    # What is wrong for every call is found here, before the ledger says that a run began.
+    async with _open_service(run) if is_needed else nullcontext() as api:
+        await run.begin(rows.work(run.reader, index))
+        if api is not None:
+            with stop_at(run.options.deadline, run.stop, SystemClock()):
+                await _send(run, api, observers, display)
     return await run.end()
 
 

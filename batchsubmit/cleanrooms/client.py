@@ -5,16 +5,25 @@ botocore's own retries are off, because the API has no client token and each rep
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from ssl import SSLError
+from typing import Any, TypeVar
 
 import aiohttp
 from aiobotocore.session import AioSession
 from botocore import exceptions as aws
 
-from batchsubmit.aws import NO_CREDENTIALS, open_client
+from batchsubmit.aws import (
+    NO_CREDENTIALS,
+    THROTTLING_CODES,
+    clock_words,
+    credential_words,
+    open_client,
+    watching_departure,
+)
 from batchsubmit.cleanrooms.api import JobDetails, JobPage, Resource
 from batchsubmit.cleanrooms.responses import (
     read_details,
@@ -26,7 +35,8 @@ from batchsubmit.cleanrooms.responses import (
 )
 from batchsubmit.config import AwsSettings
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Outcome, Uncertain
-from batchsubmit.errors import StoppedError
+
+_Answer = TypeVar("_Answer")
 
 _NOT_SENT = (aws.ConnectTimeoutError, aws.ProxyConnectionError, aws.SSLError)
 
@@ -34,9 +44,8 @@ _NOT_SENT = (aws.ConnectTimeoutError, aws.ProxyConnectionError, aws.SSLError)
 class CleanRooms:
     """`JobsApi` on the real service, or on whatever the endpoint names.
 
-    A call that starts a job is given up after
-    `call_seconds`, whatever it waits for: name server, fresh credentials, answer. On a shared ledger others may have
-    the job by then.
+    A call is given up after `call_seconds`, whatever it waits for: name server, fresh credentials, an answer that
+    trickles. On a shared ledger others may have the job by then.
     """
 
     def __init__(
@@ -55,15 +64,7 @@ class CleanRooms:
         request = dict(job.request)
         if self._tag_jobs:
             request["tags"] = {**request.get("tags", {}), KEY_TAG: job.key}
-        limit = asyncio.timeout(self._call_seconds)
-        try:
-            async with limit:
-                answer = await self._client.start_trained_model_inference_job(**request)
-        except TimeoutError as exc:
-            return _too_long(self._call_seconds) if limit.expired() else outcome_of(exc)
-        except Exception as exc:  # noqa: BLE001 (whatever it is, the call may have been accepted)
-            return outcome_of(exc)
-        return read_start(job, answer)
+        return await self._call(self._client.start_trained_model_inference_job, request, partial(read_start, job))
 
     async def list_page(
         self, membership: str, *, trained_model: str | None = None, token: str | None = None
@@ -75,62 +76,48 @@ class CleanRooms:
             "trainedModelArn": trained_model,
             "nextToken": token,
         }
-        try:
-            answer = await self._client.list_trained_model_inference_jobs(
-                **{name: value for name, value in request.items() if value is not None}
-            )
-            return read_page(answer)
-        except Exception as exc:  # noqa: BLE001 (an unreadable page is trouble like any other)
-            return outcome_of(exc)
+        return await self._call(self._client.list_trained_model_inference_jobs, request, read_page)
 
     async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
         """Read all about one job, or what came instead."""
-        try:
-            answer = await self._client.get_trained_model_inference_job(
-                membershipIdentifier=membership, trainedModelInferenceJobArn=arn
-            )
-            return read_details(answer)
-        except Exception as exc:  # noqa: BLE001 (an unreadable answer is trouble like any other)
-            return outcome_of(exc)
+        request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
+        return await self._call(self._client.get_trained_model_inference_job, request, read_details)
 
     async def cancel(self, membership: str, arn: str) -> Outcome:
         """Ask for one job's end."""
-        try:
-            await self._client.cancel_trained_model_inference_job(
-                membershipIdentifier=membership, trainedModelInferenceJobArn=arn
-            )
-        except Exception as exc:  # noqa: BLE001 (whatever it is, the job may be turned around)
-            return outcome_of(exc)
-        return Accepted(arn)
+        request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
+        return await self._call(self._client.cancel_trained_model_inference_job, request, lambda _: Accepted(arn))
 
     async def model(self, membership: str, arn: str, version: str | None = None) -> Resource | Outcome:
         """Read a trained model, or what came instead."""
-        of_version = {"versionIdentifier": version} if version else {}
-        try:
-            answer = await self._client.get_trained_model(
-                membershipIdentifier=membership, trainedModelArn=arn, **of_version
-            )
-            return read_resource(arn, answer)
-        except Exception as exc:  # noqa: BLE001 (an unreadable answer is trouble like any other)
-            return outcome_of(exc)
+        request = {"membershipIdentifier": membership, "trainedModelArn": arn, "versionIdentifier": version or None}
+        return await self._call(self._client.get_trained_model, request, partial(read_resource, arn))
 
     async def channel(self, membership: str, arn: str) -> Resource | Outcome:
         """Read an ML input channel, or what came instead."""
-        try:
-            answer = await self._client.get_ml_input_channel(membershipIdentifier=membership, mlInputChannelArn=arn)
-            return read_resource(arn, answer)
-        except Exception as exc:  # noqa: BLE001 (an unreadable answer is trouble like any other)
-            return outcome_of(exc)
+        request = {"membershipIdentifier": membership, "mlInputChannelArn": arn}
+        return await self._call(self._client.get_ml_input_channel, request, partial(read_resource, arn))
+
+    async def _call(
+        self, operation: Callable[..., Awaitable[Any]], request: Mapping[str, Any], read: Callable[[Any], _Answer]
+    ) -> _Answer | Outcome:
+        """Make one call, within its time, and read its answer; trouble of any kind is an outcome."""
+        given = {name: value for name, value in request.items() if value is not None}
+        limit = asyncio.timeout(self._call_seconds)
+        with watching_departure() as call:
+            try:
+                async with limit:
+                    answer = await operation(**given)
+                return read(answer)
+            except Exception as exc:  # noqa: BLE001 (whatever it is, a call that left may have been accepted)
+                late = TimeoutError(f"the call was given up after {self._call_seconds or 0:g} s")
+                return outcome_of(late if limit.expired() else exc, has_left=call.has_left)
 
 
-def _too_long(seconds: float | None) -> Outcome:
-    return Uncertain(f"Timeout: the call was given up after {seconds:g} s")
-
-
-def outcome_of(exc: Exception) -> Outcome:
-    """Say what a failed call means; anything that is not certain is `Uncertain`."""
+def outcome_of(exc: Exception, *, has_left: bool) -> Outcome:
+    """Say what a failed call means; where a byte of it left, anything that is not certain is `Uncertain`."""
     match exc:
-        case aws.ClientError():
+        case aws.ClientError() if has_left:
             return _read_error(exc)
         case aws.EndpointConnectionError() if isinstance(
             exc.kwargs.get("error"), aiohttp.ClientConnectorError | OSError
@@ -139,9 +126,23 @@ def outcome_of(exc: Exception) -> Outcome:
         case _ if isinstance(exc, _NOT_SENT):
             return NotSent(_name(exc), str(exc))
         case _ if isinstance(exc, NO_CREDENTIALS):
-            return Forbidden(_name(exc), str(exc))
-        case _:
+            return Forbidden(_name(exc), credential_words(exc))
+        case _ if has_left:
             return Uncertain(f"{_name(exc)}: {exc}")
+        case _ if _may_pass(exc):
+            return NotSent(_name(exc), str(exc))
+        case _:
+            return Forbidden(_name(exc), credential_words(exc))
+
+
+def _may_pass(exc: Exception) -> bool:
+    """Whether what kept a call from leaving is the network, or a service that gives credentials, and no setting."""
+    if isinstance(exc, aws.ClientError):
+        error, about = exc.response.get("Error", {}), exc.response.get("ResponseMetadata", {})
+        return error.get("Code") in THROTTLING_CODES or int(about.get("HTTPStatusCode", 0)) >= 500
+    if isinstance(exc, aws.HTTPClientError):
+        return not isinstance(exc.kwargs.get("error"), ValueError | FileNotFoundError | PermissionError | SSLError)
+    return isinstance(exc, TimeoutError)
 
 
 def _was_connected(error: BaseException) -> bool:
@@ -154,10 +155,11 @@ def _was_connected(error: BaseException) -> bool:
 def _read_error(exc: aws.ClientError) -> Outcome:
     error = exc.response.get("Error", {})
     about = exc.response.get("ResponseMetadata", {})
+    message = str(error.get("Message", ""))
     return read_refusal(
         int(about.get("HTTPStatusCode", 0)),
         str(error.get("Code", "")),
-        str(error.get("Message", "")),
+        ": ".join(filter(None, (clock_words(exc.response), message))),
         exc.response,
         retry_after_seconds=read_retry_after(about.get("HTTPHeaders", {}), datetime.now(UTC)),
     )
@@ -184,11 +186,6 @@ async def open_cleanrooms(
         session=session,
         endpoint_url=sandbox_url,
     ) as client:
-        if await session.get_credentials() is None:  # found out before the first intent, not by it
-            raise StoppedError(
-                "no AWS credentials found; nothing was sent. Set AWS_PROFILE, AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or a role, and run the same command again"
-            )
         yield CleanRooms(client, tag_jobs=tag_jobs, call_seconds=settings.call_seconds)
 
 
@@ -198,6 +195,7 @@ def _sandbox_session() -> AioSession:
         "profile": (None, None, None, None),
         "config_file": (None, None, os.devnull, None),
         "credentials_file": (None, None, os.devnull, None),
+        "ca_bundle": (None, None, None, None),
         "ignore_configured_endpoint_urls": (None, None, True, None),
     }
     session = AioSession(session_vars=dict(nowhere))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchsubmit.aws import open_client
+from batchsubmit.cleanrooms.responses import as_number
 from batchsubmit.config import AwsSettings
 from batchsubmit.log import get_logger
 
@@ -50,9 +51,10 @@ def quotas_in(listed: Iterable[Mapping[str, Any]]) -> Quotas:
     found: dict[str, set[int]] = {"per membership": set(), "per account": set()}
     for quota in listed:
         name = str(quota.get("QuotaName", "")).lower()
-        if all(word in name for word in _WORDS) and isinstance(quota.get("Value"), int | float):
+        value = as_number(quota.get("Value"))
+        if all(word in name for word in _WORDS) and value is not None:
             for scope, values in found.items():
                 if scope in name:
-                    values.add(int(quota["Value"]))
+                    values.add(int(value))
     membership, account = ((values.pop() if len(values) == 1 else None) for values in found.values())
     return Quotas(per_membership=membership, per_account=account)

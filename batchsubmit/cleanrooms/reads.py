@@ -15,13 +15,17 @@ from tenacity import wait_random_exponential as full_jitter
 from batchsubmit.advice import forbidden_words
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, JobsApi, JobSummary, Resource, ResourcesApi
 from batchsubmit.config import RetrySettings
-from batchsubmit.core.jobs import Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
+from batchsubmit.core.jobs import Accepted, Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
 from batchsubmit.pacing import RateGate
 
 _Answer = TypeVar("_Answer")
 
 _TRIES = 8
 """Reads cost nothing but time: tried oftener than a Start, but not for ever."""
+
+
+_MOST_PAGES_IN_VAIN = 200
+"""List may filter after it has cut pages, so that some are empty; one that goes on so for ever is broken."""
 
 
 class ReadError(Exception):
@@ -44,7 +48,14 @@ class ReadError(Exception):
 
 
 def _words(operation: str, outcome: Outcome) -> str:
-    return forbidden_words(operation, outcome) if isinstance(outcome, Denied | Forbidden) else f"{operation}: {outcome}"
+    match outcome:
+        case Denied() | Forbidden():
+            return forbidden_words(operation, outcome)
+        case Uncertain():
+            return f"{operation}: {outcome.reason}"
+        case Accepted():
+            return f"{operation}: {outcome.arn}"
+    return f"{operation}: {outcome.code}: {outcome.message}"
 
 
 class _Reads:
@@ -108,17 +119,31 @@ class JobReads(_Reads):
     async def jobs(self, membership: str, *, trained_model: str | None = None) -> list[JobSummary]:
         """Read all jobs of a membership, each once. Raises ReadError."""
         for _ in range(_TRIES):
-            found: dict[str, JobSummary] = {}
-            token: str | None = None
-            while True:
-                page = await self._page(membership, trained_model, token)
-                if page is None:
-                    break  # the token expired: what was read may have moved, so begin again
-                found.update((job.arn, job) for job in page.jobs)
-                if page.next_token is None:
-                    return list(found.values())
-                token = page.next_token
-        raise ReadError("ListTrainedModelInferenceJobs", Uncertain("its page tokens expire before they are used"))
+            found = await self._all_pages(membership, trained_model)
+            if found is not None:
+                return list(found.values())
+        raise _unlisted("its page tokens expire before they are used")
+
+    async def _all_pages(self, membership: str, trained_model: str | None) -> dict[str, JobSummary] | None:
+        """Read page after page; None where a token expired: what was read may have moved. Raises ReadError."""
+        found: dict[str, JobSummary] = {}
+        tokens: set[str] = set()
+        token: str | None = None
+        in_vain = 0
+        while page := await self._page(membership, trained_model, token):
+            known = len(found)
+            found.update((job.arn, job) for job in page.jobs)
+            token = page.next_token
+            if token is None:
+                return found
+            in_vain = in_vain + 1 if len(found) == known else 0
+            if self._gate is not None and self._gate.is_closed:
+                raise _unlisted("the run is stopping")
+            if token in tokens or in_vain == _MOST_PAGES_IN_VAIN:
+                why = "it repeats a page's token" if token in tokens else f"{in_vain} pages in a row had no new job"
+                raise _unlisted(f"it does not end: {why}")
+            tokens.add(token)
+        return None
 
     async def _page(self, membership: str, trained_model: str | None, token: str | None) -> JobPage | None:
         answer: JobPage | Outcome = await self._read(
@@ -163,6 +188,10 @@ class Resources(_Reads):
         if isinstance(answer, Resource):
             return answer
         raise ReadError(operation, answer)
+
+
+def _unlisted(reason: str) -> ReadError:
+    return ReadError("ListTrainedModelInferenceJobs", Uncertain(reason))
 
 
 def _last_answer(state: RetryCallState) -> object:

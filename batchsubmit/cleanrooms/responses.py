@@ -6,7 +6,7 @@ both sides of the seam.
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -83,6 +83,9 @@ MOST_RETRY_AFTER_SECONDS = 60.0
 """`Retry-After` is followed up to here; more would let one odd answer hold a run up for hours."""
 _LONGEST_DETAILS = 500
 
+_MOST_QUOTA = 1e9
+"""No account may run as many jobs: a higher value is none."""
+
 _REQUEST_MEMBERS = frozenset(
     {
         "membershipIdentifier",
@@ -119,11 +122,11 @@ def read_page(answer: Mapping[str, Any]) -> JobPage:
 def read_summary(job: Mapping[str, Any]) -> JobSummary:
     """Read one job of such a page. Raises KeyError where a member is missing."""
     return JobSummary(
-        arn=job["trainedModelInferenceJobArn"],
-        name=job["name"],
-        status=job["status"],
-        created_at=job["createTime"],
-        updated_at=job.get("updateTime"),
+        arn=_text(job, "trainedModelInferenceJobArn"),
+        name=_text(job, "name"),
+        status=_text(job, "status"),
+        created_at=_aware(job["createTime"]),
+        updated_at=_aware_or_none(job.get("updateTime")),
         trained_model=job.get("trainedModelArn", ""),
     )
 
@@ -132,16 +135,34 @@ def read_details(answer: Mapping[str, Any]) -> JobDetails:
     """Read an answer of Get. Raises KeyError where a member is missing."""
     said = answer.get("statusDetails", {})
     return JobDetails(
-        arn=answer["trainedModelInferenceJobArn"],
-        status=answer["status"],
+        arn=_text(answer, "trainedModelInferenceJobArn"),
+        status=_text(answer, "status"),
         code=said.get("statusCode", ""),
         message=said.get("message", ""),
         logs="; ".join(filter(None, (_unpublished(answer, "logs"), _unpublished(answer, "metrics")))),
         tags=answer.get("tags", {}),
         request={name: value for name, value in answer.items() if name in _REQUEST_MEMBERS},
-        created_at=answer.get("createTime"),
-        updated_at=answer.get("updateTime"),
+        created_at=_aware_or_none(answer.get("createTime")),
+        updated_at=_aware_or_none(answer.get("updateTime")),
     )
+
+
+def _text(answer: Mapping[str, Any], name: str) -> str:
+    """Take a member. Raises KeyError where it is missing, TypeError where it is no text."""
+    if not isinstance(answer[name], str):
+        raise TypeError(f"{name} is no text")
+    return str(answer[name])
+
+
+def _aware(moment: datetime) -> datetime:
+    """Take a time of the service; one without a zone is UTC, as all its times are. Raises TypeError."""
+    if not isinstance(moment, datetime):
+        raise TypeError("a time is no time")
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _aware_or_none(moment: datetime | None) -> datetime | None:
+    return None if moment is None else _aware(moment)
 
 
 def _unpublished(answer: Mapping[str, Any], kind: str) -> str:
@@ -161,9 +182,9 @@ def read_resource(arn: str, answer: Mapping[str, Any]) -> Resource:
     budgets = answer.get("privacyBudgets", {}).get("accessBudgets", ())
     return Resource(
         arn=arn,
-        status=answer["status"],
+        status=_text(answer, "status"),
         message=": ".join(filter(None, (said.get("statusCode"), said.get("message")))),
-        kept_until=None if days is None else answer["createTime"] + timedelta(days=days),
+        kept_until=None if days is None else _aware(answer["createTime"]) + timedelta(days=days),
         budgets={each["resourceArn"]: each["aggregateRemainingBudget"] for each in budgets},
     )
 
@@ -212,7 +233,7 @@ def _is_no_code(code: str) -> bool:
 
 def _over_quota(code: str, message: str, members: Mapping[str, Any]) -> Outcome:
     """Tell slots from any other quota: where the service names none, it is taken for slots."""
-    name, value = members.get("quotaName"), _as_number(members.get("quotaValue"))
+    name, value = members.get("quotaName"), as_number(members.get("quotaValue"))
     if not (isinstance(name, str) and name):
         return QuotaExceeded(code, message, None, value)
     kind = QuotaExceeded if _SLOT_QUOTA.search(name) else OtherQuotaExceeded
@@ -235,5 +256,7 @@ def _seconds_until(date: str, headers: Mapping[str, str], now: datetime) -> floa
     return (parsedate_to_datetime(date) - (parsedate_to_datetime(answered) if answered else now)).total_seconds()
 
 
-def _as_number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+def as_number(value: object) -> float | None:
+    """Take a quota's value; NaN, one that is beyond all bounds, or below none, is not known."""
+    is_sound = isinstance(value, int | float) and 0 <= value <= _MOST_QUOTA
+    return float(value) if is_sound and isinstance(value, int | float) else None

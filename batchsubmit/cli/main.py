@@ -3,6 +3,7 @@
 Each command has a module of its own, which is imported when the command is called.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ import click
 
 from batchsubmit import __version__
 from batchsubmit.cli.streams import output_error, secure_streams
-from batchsubmit.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USAGE, BatchsubmitError, exit_status
+from batchsubmit.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USAGE, BatchsubmitError, UsageError, exit_status
 
 SUMMARIES = {
     "submit": "Submit the jobs of MANIFEST, each exactly once.",
@@ -108,6 +109,7 @@ def main() -> None:
     """Run a command and exit: 0 done, 1 some failed, 2 usage, 3 stopped before the end, 4 ledger in use or damaged."""
     secure_streams()
     try:
+        _refuse_what_is_no_text()
         status = commands.main(standalone_mode=False)
     except click.ClickException as exc:
         exc.show()
@@ -131,6 +133,15 @@ def main() -> None:
 def _works_on_jobs() -> bool:
     """Whether the exit status tells of jobs, which a lost summary does not change."""
     return bool(_JOB_COMMANDS.intersection(sys.argv[1:2]))
+
+
+def _refuse_what_is_no_text() -> None:
+    """Raise UsageError for an argument or a setting with bytes that are not UTF-8: it could not be written down."""
+    settings = {name: value for name, value in os.environ.items() if name.startswith("BATCHSUBMIT_")}
+    for name, value in [*((f"argument {at}", each) for at, each in enumerate(sys.argv) if at), *settings.items()]:
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            shown = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise UsageError(f"{name} is not UTF-8: {shown}; rename the file, or write it in UTF-8")
 
 
 def _explain(problem: object, status: int) -> int:

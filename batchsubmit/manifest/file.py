@@ -10,6 +10,7 @@ import codecs
 import gzip
 import hashlib
 import io
+import os
 import re
 import select
 import stat
@@ -153,7 +154,20 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _temporary(stack: ExitStack) -> BinaryIO:
-    return cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile(prefix="batchsubmit-")))
+    with _in_temporary_folder():
+        return cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile(prefix="batchsubmit-")))
+
+
+@contextmanager
+def _in_temporary_folder() -> Iterator[None]:
+    """Name the temporary folder where it is that, and not the manifest, which cannot be used. Raises FetchError."""
+    try:
+        yield
+    except OSError as exc:
+        folder = os.environ.get("TMPDIR") or tempfile.tempdir or "/tmp"  # noqa: S108 (Python's own choice)
+        raise FetchError(
+            f"the temporary folder {folder} cannot be written: {exc.strerror}; set TMPDIR to one that can"
+        ) from exc
 
 
 async def _uncompressed(file: BinaryIO, label: str, stack: ExitStack) -> BinaryIO:
@@ -171,8 +185,10 @@ async def _uncompressed(file: BinaryIO, label: str, stack: ExitStack) -> BinaryI
 
 async def _copied(chunks: AsyncIterator[bytes], target: BinaryIO) -> BinaryIO:
     async for chunk in chunks:
-        await asyncio.to_thread(target.write, chunk)
-    target.seek(0)
+        with _in_temporary_folder():
+            await asyncio.to_thread(target.write, chunk)
+    with _in_temporary_folder():
+        target.seek(0)
     return target
 
 

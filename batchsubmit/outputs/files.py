@@ -50,7 +50,7 @@ def saving(target: Path, *, inputs: Sequence[Path] = ()) -> Iterator[BinaryIO]:
                 raise UsageError(f"{target} is what is read from; give --output another file")
     try:
         if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-            with target.open("wb") as file, _compressed(file, target) as packed:
+            with target.open("wb") as there, _compressed(there, target) as packed:
                 yield packed
             return
         with _beside(target) as file, _compressed(file, target) as packed:

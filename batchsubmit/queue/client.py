@@ -7,8 +7,6 @@ of their entries failed. Nothing here knows what a message means.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,7 +16,7 @@ from botocore import exceptions as aws
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay
 from tenacity import wait_random_exponential as full_jitter
 
-from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES
+from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, clock_words, credential_words
 from batchsubmit.errors import StoppedError
 from batchsubmit.queue.message import Message
 from batchsubmit.queue.settings import QueueAttributes
@@ -58,7 +56,6 @@ _BUSY = {
 _DENIED = {"AccessDenied", "AccessDeniedException", "KmsAccessDenied", "KMS.AccessDeniedException", "OptInRequired"}
 _CREDENTIALS = {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}
 _SIGNATURE = {"RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "InvalidSignatureException"}
-_SKEW_WORDS = ("expired", "not yet current", "skew")
 
 
 def explain(exc: Exception, operation: str, url: str) -> Exception:
@@ -67,7 +64,7 @@ def explain(exc: Exception, operation: str, url: str) -> Exception:
         case aws.ClientError():
             return _explain_refusal(exc, operation, url)
         case _ if isinstance(exc, NO_CREDENTIALS):
-            return QueueError(f"no AWS credentials for the queue {url}: {exc}")
+            return QueueError(f"no AWS credentials for the queue {url}: {credential_words(exc)}")
         case aws.BotoCoreError() | aiohttp.ClientError() | TimeoutError() | OSError():
             return QueueBusyError(f"{operation} on {url}: {type(exc).__name__}: {exc}")
     return exc
@@ -85,23 +82,13 @@ def _explain_refusal(exc: aws.ClientError, operation: str, url: str) -> Exceptio
     if word in THROTTLING_CODES or word in _BUSY or status == 429 or status >= 500:
         is_throttling = word in THROTTLING_CODES or status == 429
         return QueueBusyError(f"{operation} on {url}: {code}: {message}", is_throttling=is_throttling)
-    if word in _SIGNATURE and any(each in message.lower() for each in _SKEW_WORDS):
-        return QueueError(f"{_clock_words(exc.response)}: {operation} on {url} was refused with {code}: {message}")
+    if clock := clock_words(exc.response):
+        return QueueError(f"{clock}: {operation} on {url} was refused with {code}: {message}")
     if word in _DENIED:
         return QueueDeniedError(f"the role may not call sqs:{operation} on {url}: {message}")
     if word in _CREDENTIALS or word in _SIGNATURE:
         return QueueError(f"the AWS credentials are refused by {url}: {code}: {message}")
     return QueueError(f"{operation} on {url} was refused with {code}: {message}")
-
-
-def _clock_words(response: dict[str, Any]) -> str:
-    """Say how far off our clock is, by the time in SQS's answer."""
-    date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
-    try:
-        ahead = (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()
-    except (TypeError, ValueError):
-        return "this machine's clock is wrong by more than AWS accepts; set it"
-    return f"this machine's clock is {abs(ahead):,.0f} seconds {'ahead' if ahead > 0 else 'behind'}; set it"
 
 
 @dataclass(slots=True)

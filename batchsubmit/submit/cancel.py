@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeAlias
 
 from batchsubmit.advice import forbidden_words
-from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobsApi
+from batchsubmit.cleanrooms.api import JobsApi, is_running
 from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import timestamp
 from batchsubmit.config import SlotSettings
@@ -69,7 +69,7 @@ def standing(status: str) -> Standing:
     """Sort a status of the service."""
     if status in _CANCELLING:
         return Standing.CANCELLING
-    return Standing.RUNNING if status in RUNNING_STATUSES else Standing.ENDED
+    return Standing.RUNNING if is_running(status) else Standing.ENDED
 
 
 async def look(catalog: JobReads, states: Iterable[JobState]) -> dict[Standing, list[JobState]]:
@@ -191,7 +191,7 @@ class Ends:
 
     async def _has_ended(self, state: JobState) -> bool:
         details = await self._catalog.details(state.membership, state.arn)
-        if details.status in RUNNING_STATUSES:
+        if is_running(details.status):
             return False
         has_run = is_good_end(details.status)
         await self._recorder.record(

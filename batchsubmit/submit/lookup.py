@@ -66,7 +66,7 @@ class _Case:
     settled_at: float
     finding: asyncio.Future[Finding]
     matches: list[JobSummary] = field(default_factory=list)
-    is_ambiguous: bool = False
+    doubt: str = ""
     is_contested: bool = False
 
 
@@ -141,8 +141,8 @@ class Lookup:
                 await self._record_found(case)
             elif began < case.settled_at or case.is_contested:
                 continue
-            elif case.is_ambiguous:
-                _close([case], Undecided("an untagged job has its name, and the manifest no longer has its row"))
+            elif case.doubt:
+                _close([case], Undecided(case.doubt))
             else:
                 await self._record_absent(case)
         await self._record_duplicates(cases)
@@ -154,7 +154,7 @@ class Lookup:
         claims = await self._recorder.ledger.claims({job.arn for job in named})
         details: dict[str, JobDetails | None] = {}
         for case in cases:
-            case.matches, case.is_ambiguous, case.is_contested = [], False, False
+            case.matches, case.doubt, case.is_contested = [], "", False
             for job in named:
                 is_claimed = claims.get(job.arn, case.state.job) != case.state.job
                 if is_claimed or job.name != case.state.name or job.created_at < _earliest(case.state):
@@ -164,7 +164,7 @@ class Lookup:
                 self._compare(case, job, details[job.arn], cases, claims)
 
     async def _details(self, membership: str, arn: str) -> JobDetails | None:
-        """Read a job; None where it was deleted since it was listed. Raises ReadError."""
+        """Read a job; None where Get knows none: undecided, since no job is ever deleted. Raises ReadError."""
         try:
             return await self._catalog.details(membership, arn)
         except ReadError as exc:
@@ -182,12 +182,12 @@ class Lookup:
     ) -> None:
         """Take a job of the right name as the case's own, if it is."""
         if details is None:
-            return
-        if KEY_TAG in details.tags:
+            case.doubt = f"List shows a job of its name that Get does not know: {job.arn}"
+        elif KEY_TAG in details.tags:
             if details.tags[KEY_TAG] == case.state.job:
                 case.matches.append(job)
         elif case.request is None:
-            case.is_ambiguous = True
+            case.doubt = "an untagged job has its name, and the manifest no longer has its row"
         elif not case.matches and _is_what_was_asked(case.request, details.request):
             # Untagged jobs of identical rows look alike: one for each case, and none while a call that is under way
             # may have made it.

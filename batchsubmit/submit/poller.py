@@ -4,10 +4,10 @@ When to poll, and what follows for the slots, is decided in `slots`; here stand 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 
-from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobSummary
+from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobSummary, is_running
 from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import Finished
@@ -144,17 +144,27 @@ class Poller:
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        return [_from_details(answer, now()) for answer in answers if isinstance(answer, JobDetails)]
+        seen = [_from_details(answer, now()) for answer in answers if isinstance(answer, JobDetails)]
+        missing = [arn for arn, answer in zip(poll.arns, answers, strict=True) if answer is None]
+        return [*seen, *(await self._listed(poll.membership, missing) if missing else ())]
+
+    async def _listed(self, membership: str, missing: Collection[str]) -> list[Sighting]:
+        """See in List the jobs that Get does not know: one that neither knows gives its slot back. Raises ReadError."""
+        listed = {job.arn: job for job in await self._catalog.jobs(membership)}
+        for arn in missing:
+            if arn not in listed:
+                self._slots.gone(membership, arn)
+        now = self._recorder.clock.now()
+        return [_from_summary(listed[arn], now) for arn in missing if arn in listed]
 
     async def _details(self, membership: str, arn: str) -> JobDetails | None:
-        """Read a job; None, and its slot given back, where the service knows no such job. Raises ReadError."""
+        """Read a job; None where Get knows no such job. Raises ReadError."""
         try:
             return await self._catalog.details(membership, arn)
         except ReadError as exc:
-            if not exc.is_not_found:
-                raise
-            self._slots.gone(membership, arn)
-            return None
+            if exc.is_not_found:
+                return None
+            raise
 
     def _could_not_poll(self, poll: Poll, exc: ReadError) -> None:
         if self.follows:
@@ -164,13 +174,21 @@ class Poller:
         self._slots.could_not_poll(poll, self._recorder.clock.monotonic(), for_ever=exc.is_forbidden)
 
 
+def _runs(job: JobSummary | JobDetails) -> bool:
+    """Whether a job runs; a status that is not known is taken for it, and said."""
+    runs = is_running(job.status)
+    if runs and job.status not in RUNNING_STATUSES:
+        get_logger().warning("job.unknown_status", arn=job.arn, status=job.status, taken_for="running")
+    return runs
+
+
 def _from_summary(job: JobSummary, now: datetime) -> Sighting:
-    is_running = job.status in RUNNING_STATUSES
-    ended_at = None if is_running else job.updated_at
+    runs = _runs(job)
+    ended_at = None if runs else job.updated_at
     return Sighting(
         arn=job.arn,
         status=job.status,
-        is_running=is_running,
+        is_running=runs,
         trained_model=job.trained_model,
         age_seconds=_age(job.created_at, now),
         ran_seconds=_age(job.created_at, ended_at or now),
@@ -179,12 +197,12 @@ def _from_summary(job: JobSummary, now: datetime) -> Sighting:
 
 
 def _from_details(job: JobDetails, now: datetime) -> Sighting:
-    is_running = job.status in RUNNING_STATUSES
-    ended_at = None if is_running else job.updated_at
+    runs = _runs(job)
+    ended_at = None if runs else job.updated_at
     return Sighting(
         arn=job.arn,
         status=job.status,
-        is_running=is_running,
+        is_running=runs,
         trained_model=str(job.request.get("trainedModelArn", "")),
         age_seconds=_age(job.created_at or now, now),
         ran_seconds=_age(job.created_at or now, ended_at or now),

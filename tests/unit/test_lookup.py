@@ -539,7 +539,7 @@ async def test_an_empty_page_in_the_middle_is_not_the_end() -> None:
     desk = Desk()
     desk.doubted(JOB)
     arn = await desk.started(JOB, key=JOB.key)
-    desk.api.pages = [JobPage(jobs=(), next_token="more")] * 2
+    desk.api.pages = [JobPage(jobs=(), next_token="more"), JobPage(jobs=(), next_token="and more")]
     assert await desk.resolve(JOB) == [Found(arn)]
     assert desk.loop.time() == 0
 
@@ -606,15 +606,18 @@ async def test_trouble_after_the_settle_time_does_not_prove_absence() -> None:
 
 
 @virtually
-async def test_a_job_deleted_between_list_and_get_troubles_no_other() -> None:
-    """It cannot be judged any more, and the others can."""
+async def test_a_job_that_get_does_not_know_leaves_only_its_own_undecided() -> None:
+    """No job is ever deleted: List shows one of its name, so it is not sent again; others are decided."""
     desk = Desk()
     other = job_named("b")
     for job in (JOB, other):
         desk.doubted(job)
     desk.api.deleted = {await desk.started(JOB, key="z" * 26)}
     arn = await desk.started(other, key=other.key)
-    assert await desk.resolve(JOB, other) == [NotThere(), Found(arn)]
+    undecided, found = await desk.resolve(JOB, other)
+    assert isinstance(undecided, Undecided)
+    assert "Get does not know" in undecided.reason
+    assert found == Found(arn)
 
 
 # How it ends

@@ -61,11 +61,12 @@ def test_filters_narrow_the_choice(memberships: tuple[str, ...], names: tuple[st
         ("CREATE_FAILED", Standing.ENDED),
         ("CANCEL_FAILED", Standing.ENDED),
         ("INACTIVE", Standing.ENDED),
-        ("", Standing.ENDED),
+        ("", Standing.RUNNING),
+        ("SOME_NEW_STATUS", Standing.RUNNING),
     ],
 )
 def test_every_status_of_the_service_has_a_standing(status: str, expected: Standing) -> None:
-    """As the design sorts them."""
+    """As the design sorts them; only the known final ones are an end."""
     assert standing(status) is expected
 
 
