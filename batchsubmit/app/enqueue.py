@@ -21,7 +21,7 @@ from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_mani
 from batchsubmit.manifest.index import job_at
 from batchsubmit.manifest.rows import Problem, ProblemGroups, Reader
 from batchsubmit.queue.client import Outgoing, Queue, QueueBusyError, batches, text_attributes
-from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE
+from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, ORDINAL_ATTRIBUTE
 from batchsubmit.queue.open import open_reached
 from batchsubmit.queue.sent import SentJobs, open_sent
 from batchsubmit.queue.settings import QueueAttributes
@@ -130,14 +130,14 @@ class _Rows:
         """Give the messages that were not sent. Raises StoppedError where the manifest changed meanwhile."""
         for number, key in enumerate(self._index):
             if key not in sent:
-                yield self._message(self._job(number))
+                yield self._message(number)
 
     def too_large(self, terms: QueueAttributes) -> list[Problem]:
         """Find the rows that are larger than the queue takes."""
         return [
             self._problem(number, size, terms.most_bytes)
             for number in range(len(self._index))
-            if (size := self._message(self._job(number)).size) > terms.most_bytes
+            if (size := self._message(number).size) > terms.most_bytes
         ]
 
     def _problem(self, number: int, size: int, most: int) -> Problem:
@@ -156,12 +156,14 @@ class _Rows:
             )
         return job
 
-    def _message(self, job: Job) -> Outgoing:
+    def _message(self, number: int) -> Outgoing:
+        job, ordinal = self._job(number), self._index.ordinal(number)
+        own = {KEY_ATTRIBUTE: job.key, BATCH_ATTRIBUTE: self._batch, ORDINAL_ATTRIBUTE: str(ordinal or "")}
         return Outgoing(
             id=job.key,
             # ASCII: SQS refuses a few characters that JSON allows.
             body=json.dumps(job.request, separators=(",", ":")),
-            attributes=text_attributes(**{KEY_ATTRIBUTE: job.key, BATCH_ATTRIBUTE: self._batch}),
+            attributes=text_attributes(**own),
             group=job.membership,
         )
 

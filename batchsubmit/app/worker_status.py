@@ -134,6 +134,7 @@ class WorkerStatus:
         return {
             "queue": self._contact.trouble,
             "ledger": ledger_trouble,
+            "manifests": lambda: self._source.trouble() if self._source else "",
             "worker": lambda: "draining" if self._stop.requested else "" if self._built else "starting",
         }
 

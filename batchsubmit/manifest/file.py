@@ -78,18 +78,23 @@ MOST_LINE_BYTES = 1 << 24  # a request with everything at its maximum, all escap
 _S3_REASONS = {
     "NoSuchKey": "there is no such object",
     "NoSuchBucket": "there is no such bucket",
-    "AccessDenied": "access is denied, the credentials need s3:GetObject on it",
+    "NoSuchVersion": "that version of it was deleted",
+    "AccessDenied": "access is denied, the credentials need s3:GetObject (of a version s3:GetObjectVersion) on it",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestFile:
-    """A local, seekable, uncompressed manifest; `sha256` is of these bytes, `label` is how messages call it."""
+    """A local, seekable, uncompressed manifest; `sha256` is of these bytes, `label` is how messages call it.
+
+    `etag` is that of the object in S3.
+    """
 
     label: str
     format: Format
     sha256: str
     file: BinaryIO
+    etag: str = ""
 
 
 class FetchError(UsageError):
@@ -101,12 +106,15 @@ class LineTooLongError(Exception):
 
 
 @asynccontextmanager
-async def open_manifest(location: str, *, region: str | None = None) -> AsyncIterator[ManifestFile]:
-    """Open a path, `-` for standard input or `s3://bucket/key`. Raises `UsageError`."""
+async def open_manifest(location: str, *, region: str | None = None, version: str = "") -> AsyncIterator[ManifestFile]:
+    """Open a path, `-` for standard input or `s3://bucket/key`, of which there may be versions. Raises `UsageError`."""
     label = "stdin" if location == "-" else location
     with ExitStack() as stack:
         with _explained(label):
-            raw = await _raw(location, stack, region)
+            if location.startswith("s3://"):
+                raw, etag = await _from_s3(location, _temporary(stack), region, version)
+            else:
+                raw, etag = await _raw(location, stack), ""
             file = await _uncompressed(raw, label, stack)
             head = await asyncio.to_thread(_head, file)
             _refuse_unreadable(head, label)
@@ -115,7 +123,7 @@ async def open_manifest(location: str, *, region: str | None = None) -> AsyncIte
                 digest.update(chunk)
             file.seek(0)
         kind, sha256 = _format(location, head), digest.hexdigest()
-        yield ManifestFile(label=label, format=kind, sha256=sha256, file=file)
+        yield ManifestFile(label=label, format=kind, sha256=sha256, file=file, etag=etag)
 
 
 @contextmanager
@@ -135,9 +143,7 @@ def _explained(label: str) -> Iterator[None]:
         raise UsageError(f"{label}: cannot be read: {exc.strerror or exc}") from exc
 
 
-async def _raw(location: str, stack: ExitStack, region: str | None) -> BinaryIO:
-    if location.startswith("s3://"):
-        return await _from_s3(location, _temporary(stack), region)
+async def _raw(location: str, stack: ExitStack) -> BinaryIO:
     if location == "-":
         return await _copied(_stdin_chunks(), _temporary(stack))
     file = stack.enter_context(await asyncio.to_thread(_open, Path(location)))
@@ -223,7 +229,8 @@ def _read_available(stdin: BinaryIO) -> bytes:
     return stdin.read1(_CHUNK_BYTES) if isinstance(stdin, io.BufferedReader) else stdin.read(_CHUNK_BYTES)
 
 
-async def _from_s3(location: str, target: BinaryIO, region: str | None) -> BinaryIO:
+async def _from_s3(location: str, target: BinaryIO, region: str | None, version: str) -> tuple[BinaryIO, str]:
+    """Copy an object; gives its ETag too, which every answer of S3 has, and no portal's or proxy's."""
     import aiohttp  # noqa: PLC0415 - half a second that only manifests in S3 should pay
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError  # noqa: PLC0415 - the same
     from botocore.parsers import ResponseParserError  # noqa: PLC0415 - the same
@@ -233,14 +240,16 @@ async def _from_s3(location: str, target: BinaryIO, region: str | None) -> Binar
         raise UsageError(f"{location}: names no object; write s3://bucket/key")
     try:
         async with open_client("s3", region=region, attempts=5) as client:
-            response = await client.get_object(Bucket=bucket, Key=key)
+            response = await client.get_object(Bucket=bucket, Key=key, **({"VersionId": version} if version else {}))
             async with response["Body"] as body:
-                return await _copied(body.iter_chunks(_CHUNK_BYTES), target)
+                if "ETag" not in response:
+                    raise FetchError(f"{location}: the answer is not S3's; is a proxy or a portal between?")
+                return await _copied(body.iter_chunks(_CHUNK_BYTES), target), response["ETag"].strip('"')
     except ClientError as exc:
         error = exc.response.get("Error", {})
         code = str(error.get("Code"))
         reason = _S3_REASONS.get(code, f"S3 answered {code}: {error.get('Message')}")
-        kind = UsageError if code in {"NoSuchKey", "NoSuchBucket"} else FetchError
+        kind = UsageError if code in {"NoSuchKey", "NoSuchBucket", "NoSuchVersion"} else FetchError
         raise kind(f"{location}: {reason}") from exc
     except NoCredentialsError as exc:
         raise FetchError(f"{location}: there are no AWS credentials; choose a profile or set AWS_*") from exc

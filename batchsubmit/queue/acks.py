@@ -41,9 +41,6 @@ _CONCURRENCY = 8
 _MOST_DELAY_SECONDS = 900
 """SQS: a new message is delayed by no more than this."""
 
-_VISIBILITIES_DELAYED = 10
-"""A renewed message counts no receives, so its delay cannot grow with them."""
-
 _AGED = 0.75
 _LEEWAY_SECONDS = 3600
 _LONGEST_HIDDEN_SECONDS = LIMIT_SECONDS - 600
@@ -88,7 +85,7 @@ class Return:
 
 
 def delay_seconds(message: Message, *, first: int, most: int) -> int:
-    """How long a message that is of no use now is hidden: twice as long after each receive."""
+    """How long a message that can never work and cannot be moved is hidden: twice as long after each receive."""
     return int(max(1, min(most, first * 2 ** min(message.receives - 1, 30))))
 
 
@@ -193,18 +190,18 @@ class Acks:
         await self.give_back([Return(each.message, 0, renew=renew_all or each.renew) for each in returns])
 
     async def hide(self, messages: Iterable[Message], *, longest: bool) -> int:
-        """Return messages for later: for the longest delay, or for longer after each receive. Gives the most seconds.
+        """Return messages for later: for the longest delay, or for the visibility timeout. Gives the seconds.
 
-        They are remembered until `received`, to be made visible when this worker ends. Raises QueueError.
+        They are remembered until `received`, to be made visible when this worker ends. What a worker that is killed
+        hid stays so: hence no longer than what it held, but where an earlier try is of no use. Raises QueueError.
         """
-        first = self._longest if longest else self._visibility
-        timed = [(each, delay_seconds(each, first=first, most=self._longest)) for each in messages]
-        returns = [put_back(each, seconds, queue=self._attributes, now=self._now()) for each, seconds in timed]
+        seconds = self._longest if longest else self._visibility
+        returns = [put_back(each, seconds, queue=self._attributes, now=self._now()) for each in messages]
         for each in returns:
             if not (each.renew and self._may_renew):
                 _remember(self._hidden, each.message.id, (each.message, self._clock.monotonic() + each.seconds))
         await self.give_back(returns)
-        return max((each.seconds for each in returns), default=0)
+        return seconds
 
     def received(self, message: Message) -> None:
         """Forget the old receipt of a message that was delivered again."""
@@ -263,7 +260,7 @@ class Acks:
             return [str(exc)] * len(batch)
 
     def _copy(self, each: Return) -> Outgoing:
-        delay = min(_VISIBILITIES_DELAYED * self._visibility, _MOST_DELAY_SECONDS) if each.seconds else 0
+        delay = min(each.seconds, _MOST_DELAY_SECONDS)
         return _outgoing(each.message, each.message.wire_attributes, delay=delay)
 
     async def dead_letter(self, message: Message, letter: DeadLetter) -> None:
@@ -301,8 +298,8 @@ class Acks:
 def _dead_letter(message: Message, letter: DeadLetter) -> Outgoing:
     reason = f"{letter.code}: {letter.reason}".encode("ascii", "backslashreplace").decode()
     own = text_attributes(batchsubmit_reason="".join(filter(str.isprintable, reason))[:_MOST_REASON_CHARACTERS])
-    attributes = dict(message.wire_attributes)
-    return _outgoing(message, {**own, **attributes} if len(attributes) < _MOST_ATTRIBUTES else attributes)
+    attributes = {**message.wire_attributes, **own}  # also in place of the reason of an earlier time
+    return _outgoing(message, attributes if len(attributes) <= _MOST_ATTRIBUTES else message.wire_attributes)
 
 
 def _outgoing(message: Message, attributes: Any, *, delay: int = 0) -> Outgoing:  # noqa: ANN401 (SQS's dicts)

@@ -5,10 +5,10 @@ of their entries failed. Nothing here knows what a message means.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import aiohttp
 import structlog
@@ -63,6 +63,10 @@ def explain(exc: Exception, operation: str, url: str) -> Exception:
     match exc:
         case aws.ClientError():
             return _explain_refusal(exc, operation, url)
+        case _NotFromSqsError():
+            return QueueBusyError(
+                f"{operation} on {url}: the answer has status 200 and is not SQS's; is a proxy or a portal between?"
+            )
         case _ if isinstance(exc, NO_CREDENTIALS):
             return QueueError(f"no AWS credentials for the queue {url}: {credential_words(exc)}")
         case aws.BotoCoreError() | aiohttp.ClientError() | TimeoutError() | OSError():
@@ -213,8 +217,12 @@ class Queue:
 
     async def attributes(self) -> QueueAttributes:
         """Read the queue's settings and backlog. Raises QueueError."""
-        answer = await self._call("GetQueueAttributes", QueueUrl=self.url, AttributeNames=["All"])
-        return QueueAttributes.read(answer.get("Attributes", {}))
+        return await self._call(
+            "GetQueueAttributes",
+            lambda answer: _attributes(answer["Attributes"]),
+            QueueUrl=self.url,
+            AttributeNames=["All"],
+        )
 
     async def receive(
         self, count: int, *, visibility_seconds: int, wait_seconds: int, is_over: Callable[[], bool]
@@ -223,9 +231,10 @@ class Queue:
 
         Never cancel it: a poll whose client has gone still takes messages and hides them. Raises QueueError.
         """
-        answer = await self._call(
+        found = await self._call(
             "ReceiveMessage",
-            is_over,
+            lambda answer: [_message(each) for each in answer.get("Messages", ())],
+            is_over=is_over,
             QueueUrl=self.url,
             MaxNumberOfMessages=count,
             VisibilityTimeout=visibility_seconds,
@@ -234,7 +243,7 @@ class Queue:
             MessageSystemAttributeNames=_SYSTEM_ATTRIBUTES,
         )
         self._counters.polls += 1
-        return [_message(each) for each in answer.get("Messages", ())]
+        return found
 
     async def delete(self, receipts: Sequence[str]) -> list[str | None]:
         """Delete up to ten messages; gives for each the code of its failure, or None. Raises QueueError."""
@@ -258,17 +267,23 @@ class Queue:
     async def dead_letter_queue(self, arn: str) -> "Queue":
         """Find the queue of an ARN. Raises QueueError."""
         account, name = arn.split(":")[4:6]
-        answer = await self._call("GetQueueUrl", QueueName=name, QueueOwnerAWSAccountId=account)
-        return Queue(self._client, str(answer["QueueUrl"]), self._counters)
+        url = await self._call(
+            "GetQueueUrl", lambda answer: str(answer["QueueUrl"]), QueueName=name, QueueOwnerAWSAccountId=account
+        )
+        return Queue(self._client, url, self._counters)
 
     async def _batch(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> list[str | None]:
-        answer = await self._call(operation, QueueUrl=self.url, Entries=entries)
-        failures: list[str | None] = [None] * len(entries)
-        for each in answer.get("Failed", ()):
-            failures[int(each["Id"])] = str(each.get("Code", "unknown"))
-        return failures
+        ids = [str(each["Id"]) for each in entries]
+        return await self._call(operation, partial(_failures, ids), QueueUrl=self.url, Entries=entries)
 
-    async def _call(self, operation: str, is_over: Callable[[], bool] | None = None, **given: Any) -> dict[str, Any]:  # noqa: ANN401 (the operation's own members)
+    async def _call(
+        self,
+        operation: str,
+        read: Callable[[dict[str, Any]], T],
+        *,
+        is_over: Callable[[], bool] | None = None,
+        **given: Any,  # noqa: ANN401 (the operation's own members)
+    ) -> T:
         give_up: Callable[[RetryCallState], bool] = (
             stop_after_delay(_PATIENCE_SECONDS) if is_over is None else lambda _: is_over()
         )
@@ -279,14 +294,14 @@ class Queue:
             before_sleep=self._count,
             reraise=True,
         )
-        answer: dict[str, Any] = await policy(partial(self._call_once, operation, given))
-        return answer
+        found: T = await policy(partial(self._call_once, operation, read, given))
+        return found
 
-    async def _call_once(self, operation: str, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 (botocore's dicts)
+    async def _call_once(self, operation: str, read: Callable[[dict[str, Any]], T], given: Mapping[str, Any]) -> T:
         self.on_call()
         method = getattr(self._client, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower())
         try:
-            answer = await method(**given)
+            found = _read(await _answered(method, given), read)
         except Exception as exc:
             self.on_answer(f"{operation}: {type(exc).__name__}")
             explained = explain(exc, operation, self.url)
@@ -294,7 +309,7 @@ class Queue:
                 raise
             raise explained from exc
         self.on_answer("")
-        return answer
+        return found
 
     def _count(self, state: RetryCallState) -> None:
         exc = state.outcome.exception() if state.outcome else None
@@ -302,6 +317,47 @@ class Queue:
         self._counters.throttled += is_throttling
         self._counters.unanswered += not is_throttling
         self._log.warning("queue.busy", attempt=state.attempt_number, reason=str(exc), throttled=is_throttling)
+
+
+class _NotFromSqsError(Exception):
+    """A 200 that SQS did not write, or not whole: a portal or a gateway did."""
+
+
+async def _answered(method: Callable[..., Awaitable[Any]], given: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        answer = await method(**given)
+    except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as exc:  # botocore's parser, on another shape
+        raise _NotFromSqsError from exc
+    return cast("dict[str, Any]", answer)
+
+
+def _read(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
+    """Read an answer that is SQS's: botocore gives an HTML page or an empty body as an answer without members."""
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    if "json" not in headers.get("content-type", "") or headers.get("content-length") == "0":
+        raise _NotFromSqsError
+    try:
+        return read(answer)
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise _NotFromSqsError from exc
+
+
+def _attributes(answer: Mapping[str, str]) -> QueueAttributes:
+    if "QueueArn" not in answer:
+        raise KeyError("QueueArn")
+    return QueueAttributes.read(answer)
+
+
+def _failures(ids: Sequence[str], answer: Mapping[str, Any]) -> list[str | None]:
+    """Give for each entry None where SQS names it as successful, or why it failed. Raises KeyError where none is named.
+
+    An entry of which SQS says nothing has failed: it is tried again.
+    """
+    failed = {str(each["Id"]): str(each.get("Code", "unknown")) for each in answer.get("Failed", ())}
+    successful = {str(each["Id"]) for each in answer.get("Successful", ())}
+    if not (failed.keys() | successful) & set(ids):
+        raise KeyError("Successful")
+    return [failed.get(each, None if each in successful else "NotInTheAnswer") for each in ids]
 
 
 def _message(raw: Mapping[str, Any]) -> Message:

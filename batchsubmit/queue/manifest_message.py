@@ -1,18 +1,21 @@
 """The jobs of a manifest that a message points to: read from S3, checked as a whole, and submitted row by row."""
 
+import gzip
 from collections.abc import Collection
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError
 
 from batchsubmit.config import Settings
 from batchsubmit.core.states import Action
 from batchsubmit.errors import UsageError
 from batchsubmit.log import get_logger
-from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
-from batchsubmit.manifest.file import FetchError
+from batchsubmit.manifest.check import CheckedManifest, Terms, check_manifest
+from batchsubmit.manifest.file import FetchError, open_manifest
 from batchsubmit.manifest.source import ManifestDelivery, ManifestSource
 from batchsubmit.queue.acks import QueueLedger
-from batchsubmit.queue.message import DeadLetter, Pointer
+from batchsubmit.queue.message import DeadLetter, Pointer, S3Object
 from batchsubmit.text import counted
 
 if TYPE_CHECKING:
@@ -59,6 +62,11 @@ class ManifestMessage:
         """Whether rows are still to be taken or under way."""
         return bool(self.under_way or self.waiting_jobs())
 
+    @property
+    def rows(self) -> int:
+        """Count all rows."""
+        return sum(map(len, self._indexes))
+
     async def is_decided(self, ledger: QueueLedger) -> bool:
         """Whether every job is durably decided. The ledger is asked again only about those that were not."""
         if self.is_busy:
@@ -80,22 +88,23 @@ async def open_manifests(
 ) -> ManifestMessage | DeadLetter:
     """Open the manifests of a pointer.
 
-    Raises FetchError where S3 does not give one now, StoppedError where the ledger can no longer be relied on.
+    Raises FetchError where one cannot be had now, StoppedError where the ledger can no longer be relied on.
     """
-    opened = ManifestMessage()
+    opened, terms = ManifestMessage(), Terms(batch=pointer.batch)
     async with AsyncExitStack() as files:
-        for location in pointer.locations:
-            opening = open_checked_manifest(location, settings, region=region, terms=Terms(batch=pointer.batch))
+        for each in pointer.objects:
             try:
-                _, reader, checked = await files.enter_async_context(opening)
-            except FetchError:
-                raise
-            except UsageError as exc:
+                spooled = await files.enter_async_context(
+                    open_manifest(each.location, region=region, version=each.version)
+                )
+                reader, checked = await check_manifest(spooled, settings, region=region, terms=terms)
+            except (UsageError, OSError) as exc:
+                if _is_local(exc):
+                    raise FetchError(str(exc)) from exc
                 return DeadLetter("InvalidManifest", str(exc))
             if checked.problems:
                 return DeadLetter("InvalidManifest", _problems(checked))
-            for warning in checked.warnings:
-                get_logger().warning("checks.warning", reason=str(warning))
+            _warn(each, spooled.etag, checked)
             actions = zip(checked.index, await ledger.actions(list(checked.index)), strict=True)
             # A row to be looked up is taken like the others: the engine claims it and looks it up.
             decision = {key: action if action in _DECIDED else Action.SUBMIT for key, action in actions}
@@ -103,6 +112,24 @@ async def open_manifests(
             opened.add(source, checked)
         opened.files = files.pop_all()
         return opened
+
+
+def _is_local(exc: Exception) -> bool:
+    """Whether disk, files, network or configuration of this machine failed, and not the manifest."""
+    cause = exc if isinstance(exc, OSError) else exc.__cause__
+    is_local = isinstance(cause, OSError | BotoCoreError) or type(cause) is ValueError  # botocore's of an endpoint
+    return isinstance(exc, FetchError) or (is_local and not isinstance(cause, gzip.BadGzipFile))
+
+
+def _warn(asked: S3Object, etag: str, checked: CheckedManifest) -> None:
+    for warning in checked.warnings:
+        get_logger().warning("checks.warning", reason=str(warning))
+    if asked.etag and not asked.version and asked.etag != etag:
+        reason = (
+            "the object was written again after the event that this message is: the jobs of the earlier one are not "
+            "submitted; turn versioning of the bucket on"
+        )
+        get_logger().warning("manifest.replaced", manifest=asked.location, etag=asked.etag, now=etag, reason=reason)
 
 
 def _problems(checked: CheckedManifest) -> str:

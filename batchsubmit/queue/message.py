@@ -1,12 +1,13 @@
 """Reads what a message asks for: a job, the jobs of a manifest, nothing, or something that can never work. Pure.
 
 The body is the request as the API takes it; defaults fill what it lacks. `{"request": {…}, "batch": "…"}` names a
-batch, `{"manifest": "s3://…"}` a manifest. A job's key travels as a message attribute or is computed, so that a
-redelivery, or a second producer of the same body, has the same key.
+batch, `{"manifest": "s3://…"}` a manifest. A job's key is what the body gives, so that a redelivery, or a second
+producer of the same body, has the same key; the key that travels as a message attribute must be that one.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import unquote_plus
@@ -32,10 +33,36 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class S3Object:
+    """A manifest in S3. `version` and `etag` are those of the event that told of it, empty where it names none."""
+
+    location: str
+    version: str = ""
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Objects:
     """An S3 event: the objects that it says were written; none for a test event or an event of another kind."""
 
-    locations: tuple[str, ...]
+    objects: tuple[S3Object, ...]
+
+
+def _read_text(text: str) -> Any:  # noqa: ANN401 (JSON)
+    """Parse a text that may begin with a byte order mark. Raises JsonError."""
+    return read_json(text.removeprefix("\ufeff"))
+
+
+_FIRST_CHARACTERS = (
+    (re.compile("\x1f[\x8b\ufffd]|H4sI"), "is gzip data, not JSON; send the text itself"),
+    (re.compile("\ufeff?.?\0|\xff\xfe|\xfe\xff|\ufffe|\ufffd\ufffd"), "is UTF-16, not UTF-8; send it as UTF-8"),
+)
+"""How bytes that are no UTF-8 text begin when a producer made a text of them: by Latin-1, by replacement, by base64."""
+
+
+def _encoding_words(body: str) -> str:
+    """Say of a body that is no JSON what its first bytes show it to be, if they do."""
+    return next((f"the body {words}" for pattern, words in _FIRST_CHARACTERS if pattern.match(body)), "")
 
 
 def unwrap(value: Any, attributes: Mapping[str, str], depth: int = 0) -> Content | Objects:  # noqa: ANN401 (JSON)
@@ -44,7 +71,7 @@ def unwrap(value: Any, attributes: Mapping[str, str], depth: int = 0) -> Content
         return Content(value, attributes)
     if value.get("Type") == "Notification" and "TopicArn" in value and isinstance(value.get("Message"), str):
         inner = {**_sns_attributes(value), **attributes}
-        return unwrap(read_json(value["Message"]), inner, depth + 1)
+        return unwrap(_read_text(value["Message"]), inner, depth + 1)
     if "detail-type" in value and "detail" in value and "source" in value:
         return _event(value, attributes, depth)
     if value.get("Event") == "s3:TestEvent" and value.get("Service") == "Amazon S3":
@@ -61,9 +88,19 @@ def _event(value: Mapping[str, Any], attributes: Mapping[str, str], depth: int) 
         return Objects(())
     try:
         # EventBridge, unlike S3's own notifications, does not encode the key.
-        return Objects((f"s3://{value['detail']['bucket']['name']}/{value['detail']['object']['key']}",))
-    except (KeyError, TypeError):
+        written, key = value["detail"]["object"], value["detail"]["object"]["key"]
+        found = _object(value["detail"]["bucket"]["name"], key, written, version="version-id", etag="etag")
+    except (AttributeError, KeyError, TypeError):
         return Content(value, attributes)
+    return Objects(() if found is None else (found,))
+
+
+def _object(bucket: str, key: str, written: Mapping[str, Any], *, version: str, etag: str) -> S3Object | None:
+    """Name the object of an event; None for a folder, and for the empty marks that writers of folders leave."""
+    is_mark = key.rpartition("/")[2] == "_SUCCESS" or key.endswith("_$folder$")
+    if key.endswith("/") or (is_mark and not written.get("size")):
+        return None
+    return S3Object(f"s3://{bucket}/{key}", str(written.get(version) or ""), str(written.get(etag) or "").strip('"'))
 
 
 def _sns_attributes(value: Mapping[str, Any]) -> dict[str, str]:
@@ -86,22 +123,26 @@ def _is_s3_event(value: Mapping[str, Any]) -> bool:
     )
 
 
-def _written(record: Mapping[str, Any]) -> str | None:
-    """Give the object's URL where the record says that it was created."""
+def _written(record: Mapping[str, Any]) -> S3Object | None:
+    """Give the object where the record says that it was created."""
     if not str(record.get("eventName", "")).removeprefix("s3:").startswith("ObjectCreated:"):
         return None
     try:
-        return f"s3://{record['s3']['bucket']['name']}/{unquote_plus(record['s3']['object']['key'])}"
-    except (KeyError, TypeError):
+        written = record["s3"]["object"]
+        key = unquote_plus(written["key"])
+        return _object(record["s3"]["bucket"]["name"], key, written, version="versionId", etag="eTag")
+    except (AttributeError, KeyError, TypeError):
         return None
 
 
 KEY_ATTRIBUTE = "batchsubmit-key"
 BATCH_ATTRIBUTE = "batchsubmit-batch"
+ORDINAL_ATTRIBUTE = "batchsubmit-ordinal"
+"""Which of several identical rows a message is, from 1 on for the second; part of the key."""
 MOST_BYTES = 1 << 20
 """SQS's own limit of a message; what is larger came from something that is not SQS."""
 
-_KEY = re.compile(r"[a-z2-7]{26,32}")
+_ORDINAL = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MOST_LISTED = 5
 
 
@@ -130,13 +171,13 @@ class Request:
 class Pointer:
     """The message is the jobs of these manifests."""
 
-    locations: tuple[str, ...]
+    objects: tuple[S3Object, ...]
     batch: str
 
     @property
     def key(self) -> str:
-        """The key under which it is held: the same for each message that points there."""
-        return f"manifest {self.batch!r} {' '.join(self.locations)}"
+        """The key under which it is held: the same for each message that points to the same versions."""
+        return f"manifest {self.batch!r} {' '.join(map(repr, self.objects))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +240,12 @@ class MessageReader:
         if size > MOST_BYTES:
             return DeadLetter("TooLarge", f"the body has {size:,} bytes; a message has at most {MOST_BYTES:,}")
         try:
-            content = unwrap(read_json(message.body), message.attributes)
+            content = unwrap(_read_text(message.body), message.attributes)
         except JsonError as exc:
-            return DeadLetter("NotJson", str(exc))
+            return DeadLetter("NotJson", _encoding_words(message.body) or str(exc))
         if isinstance(content, Objects):
             batch = message.attributes.get(BATCH_ATTRIBUTE, self._batch)
-            return Pointer(content.locations, batch) if content.locations else Nothing()
+            return Pointer(content.objects, batch) if content.objects else Nothing()
         return self._parse_value(content.value, content.attributes)
 
     def _parse_value(self, value: Any, attributes: Mapping[str, str]) -> Parsed:  # noqa: ANN401 (JSON)
@@ -226,6 +267,7 @@ class MessageReader:
 
     def _parse_request(self, request: dict[str, Any], batch: str, attributes: Mapping[str, str]) -> Parsed:
         variables, faults = take_variables(request)
+        as_sent = deepcopy(request) if KEY_ATTRIBUTE in attributes else request
         faults += complete(request, variables, self._defaults.of_run({"batch": batch}), self._checker)[0]
         foreign = [] if self._foreign_arns == "allow" else list(foreign_arns(request))
         if self._foreign_arns == "error":
@@ -236,13 +278,28 @@ class MessageReader:
         for fault in (*foreign, *odd_values(request, variables)):
             self._warn(fault)
         request = without_nulls(request)
-        key = attributes.get(KEY_ATTRIBUTE)
-        if key is None:
-            key = key_text(job_digest(canonical(request), batch=batch))
-        elif not _KEY.fullmatch(key):
-            return DeadLetter("InvalidKey", f"the attribute {KEY_ATTRIBUTE} is no key of batchsubmit's")
         membership, name = request["membershipIdentifier"], request["name"]
+        key, wrong = _key((request, as_sent), batch, attributes)
+        if wrong:
+            return DeadLetter("InvalidKey", wrong, membership, name)
         return Request(Job(key=key, membership=membership, name=name, request=request))
+
+
+def _key(requests: Sequence[Mapping[str, Any]], batch: str, attributes: Mapping[str, str]) -> tuple[str, str]:
+    """Make a job's key of its request; gives it, or what is wrong with the attributes that came with the request.
+
+    `enqueue` makes the key of a whole request. Where defaults of this worker add to it, that as it was sent counts too.
+    """
+    ordinal = attributes.get(ORDINAL_ATTRIBUTE, "0")
+    if not _ORDINAL.fullmatch(ordinal):
+        return "", f"the attribute {ORDINAL_ATTRIBUTE} is no whole number; remove it, or send the row again"
+    spelled = map(canonical, map(without_nulls, requests))
+    keys = [key_text(job_digest(each, batch=batch, ordinal=int(ordinal))) for each in spelled]
+    said = attributes.get(KEY_ATTRIBUTE, keys[0])
+    if said in keys:
+        return said, ""
+    right = "remove the attribute to submit the body as a job of its own"
+    return "", f"the attribute {KEY_ATTRIBUTE} is {said[:40]!r}, and the body's key is {keys[0]}; {right}"
 
 
 def message_key(message: Message) -> str:
@@ -256,7 +313,7 @@ def _pointer(value: Mapping[str, Any], batch: str) -> Parsed:
         return DeadLetter("InvalidPointer", 'beside "manifest" only "batch" may stand')
     if not isinstance(location, str) or not re.fullmatch(r"s3://[^/]+/.+", location, re.DOTALL):
         return DeadLetter("InvalidPointer", '"manifest" names no object; write s3://bucket/key')
-    return Pointer((location,), batch)
+    return Pointer((S3Object(location),), batch)
 
 
 def _listed(faults: list[Fault]) -> str:

@@ -34,6 +34,7 @@ class Receiver:
         self._on_change = on_change
         self._wake = asyncio.Event()
         self.is_closing = False
+        self._trouble = ("", 0.0)
         self._log = structlog.get_logger("batchsubmit").bind(queue=parts.queue.url)
 
     def wake(self) -> None:
@@ -135,21 +136,33 @@ class Receiver:
         found = await self._fetch(pointer, message)
         if found is None:
             await self._acks.hide(self._held.drop(held), longest=False)
-        elif isinstance(found, DeadLetter):
+            return
+        self._trouble = ("", 0.0)
+        if isinstance(found, DeadLetter):
             for each in self._held.drop(held):
                 await self._acks.dead_letter(each, found)
         else:
             manifests[pointer.key] = found
             self._log.info("manifest.opened", message=message.id, jobs=found.waiting_jobs())
+            if not found.waiting_jobs():
+                reason = "all its rows were decided before, in this batch; name another batch to run them again"
+                self._log.warning("manifest.nothing_new", message=message.id, rows=found.rows, reason=reason)
 
     async def _fetch(self, pointer: Pointer, message: Message) -> ManifestMessage | DeadLetter | None:
-        """Read the manifests; None where S3 does not give one now."""
+        """Read the manifests; None where they cannot be had now: the worker is not ready until it tried again."""
         parts = self._parts
         try:
             return await open_manifests(pointer, parts.settings, region=parts.region, ledger=parts.ledger)
         except FetchError as exc:
             self._log.warning("manifest.not_fetched", message=message.id, reason=str(exc))
+            until = parts.clock.monotonic() + 2 * parts.settings.worker.visibility_timeout_seconds
+            self._trouble = (str(exc), until)
             return None
+
+    def trouble(self) -> str:
+        """Say why a manifest could not be had, until it was or another worker has surely tried."""
+        words, until = self._trouble
+        return words if self._parts.clock.monotonic() < until else ""
 
     async def hand_back_all(self, *, also_taken: bool = False) -> None:
         """Make every message visible again, except those with the engine, so that others may have it at once."""

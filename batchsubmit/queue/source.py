@@ -89,6 +89,10 @@ class SqsSource:
         for callback in self._listeners:
             callback()
 
+    def trouble(self) -> str:
+        """Say what keeps manifests from being read on this machine, if anything does."""
+        return self._receiver.trouble()
+
     def waiting(self) -> Collection[str]:
         """The memberships that have a job to take now."""
         return {*self._held.lanes, *(lane for each in self._manifests.values() for lane in each.waiting())}

@@ -1,5 +1,7 @@
 """What a message asks for, wrapped or not, and when it is the same job as another."""
 
+import base64
+import gzip
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -82,13 +84,56 @@ def test_the_batch_is_part_of_the_key_wherever_it_is_named() -> None:
     assert key({"request": REQUEST}, {"batchsubmit-batch": "night"}, batch="other") == nightly
 
 
-def test_a_key_that_travels_with_the_message_counts() -> None:
-    """Only so is the second of two identical rows another job."""
-    other = key_text(job_digest(canonical(REQUEST), ordinal=1))
-    assert key(REQUEST, {"batchsubmit-key": other}) == other
-    found = parsed(REQUEST, {"batchsubmit-key": "Not A Key"})
+def test_only_the_body_s_own_key_is_accepted_and_the_ordinal_tells_identical_rows_apart() -> None:
+    """A key of another body, as a corrected dead letter carries it, is said and goes to the dead letters."""
+    second = key_text(job_digest(canonical(REQUEST), ordinal=1))
+    assert key(REQUEST, {"batchsubmit-key": second, "batchsubmit-ordinal": "1"}) == second
+    assert key(REQUEST, {"batchsubmit-ordinal": "1"}) == second
+    assert key(REQUEST, {"batchsubmit-key": job_named("one").key}) == job_named("one").key
+    for wrong in (
+        {"batchsubmit-key": second},
+        {"batchsubmit-key": job_named("two").key},
+        {"batchsubmit-key": "Not A Key"},
+        {"batchsubmit-ordinal": "-1"},
+    ):
+        found = parsed(REQUEST, wrong)
+        assert isinstance(found, DeadLetter)
+        assert (found.code, found.name) == ("InvalidKey", "one")
+        assert "remove" in found.reason
+
+
+def test_a_key_made_without_this_worker_s_defaults_is_the_body_s_too() -> None:
+    """They may add a member that whoever enqueued the job did not have."""
+    found = parsed(REQUEST, {"batchsubmit-key": job_named("one").key}, defaults={"description": "nightly"})
+    assert isinstance(found, Request)
+    assert found.job.key == job_named("one").key
+    assert found.job.request["description"] == "nightly"
+
+
+def test_a_byte_order_mark_before_the_body_is_read_over() -> None:
+    """In the message, and inside an envelope of SNS."""
+    text = "\ufeff" + json.dumps(REQUEST)
+    assert key(text) == key(sns(REQUEST) | {"Message": text}) == job_named("one").key
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (json.dumps(REQUEST).encode("utf-16").decode("latin-1"), "UTF-16"),
+        (json.dumps(REQUEST).encode("utf-16-le").decode(), "UTF-16"),
+        (json.dumps(REQUEST).encode("utf-16").decode(errors="replace"), "UTF-16"),
+        (gzip.compress(b"{}").decode("latin-1"), "gzip"),
+        (gzip.compress(b"{}").decode(errors="replace"), "gzip"),
+        (base64.b64encode(gzip.compress(b"{}")).decode(), "gzip"),
+    ],
+)
+def test_a_body_in_another_encoding_is_named_by_its_first_bytes(body: str, words: str) -> None:
+    """In one line that says what to send."""
+    found = parsed(body)
     assert isinstance(found, DeadLetter)
-    assert found.code == "InvalidKey"
+    assert found.code == "NotJson"
+    assert words in found.reason
+    assert "send" in found.reason
 
 
 @pytest.mark.parametrize("wrapped", [sns(REQUEST), event(REQUEST), sns(event(REQUEST)), event({"request": REQUEST})])
@@ -99,8 +144,8 @@ def test_envelopes_are_taken_off(wrapped: object) -> None:
 
 def test_sns_attributes_are_the_message_s_own() -> None:
     """Where raw delivery is off, they stand in the envelope."""
-    other = key_text(job_digest(canonical(REQUEST), ordinal=1))
-    assert key(sns(REQUEST, **{"batchsubmit-key": other})) == other
+    other = key_text(job_digest(canonical(REQUEST), batch="night"))
+    assert key(sns(REQUEST, **{"batchsubmit-key": other, "batchsubmit-batch": "night"})) == other
 
 
 @pytest.mark.parametrize(
@@ -120,8 +165,20 @@ def test_pointers_to_manifests(body: object, locations: tuple[str, ...]) -> None
     """Our own, S3's notifications with their encoded keys, EventBridge's with plain ones."""
     found = parsed(body)
     assert isinstance(found, Pointer)
-    assert found.locations == locations
+    assert tuple(each.location for each in found.objects) == locations
     assert found.batch == ("night" if "batch" in str(body) else "")
+
+
+def test_an_event_s_version_makes_a_pointer_of_its_own() -> None:
+    """By S3's spelling and EventBridge's; where a bucket keeps no versions, by the ETag."""
+    records = [s3_event(), s3_event(), s3_event()]
+    records[0]["Records"][0]["s3"]["object"] |= {"versionId": "v1", "eTag": "e1"}
+    records[1]["Records"][0]["s3"]["object"] |= {"eTag": "e1"}
+    detail = {"bucket": {"name": "b"}, "object": {"key": "a.csv", "version-id": "v1", "etag": "e1"}}
+    found = [parsed(each) for each in (*records, event(detail, "aws.s3", "Object Created"))]
+    told = [(each.objects[0].version, each.objects[0].etag) for each in found if isinstance(each, Pointer)]
+    assert told == [("v1", "e1"), ("", "e1"), ("", ""), ("v1", "e1")]
+    assert len({each.key for each in found if isinstance(each, Pointer)}) == 4
 
 
 @pytest.mark.parametrize(
@@ -130,10 +187,13 @@ def test_pointers_to_manifests(body: object, locations: tuple[str, ...]) -> None
         {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "bucket"},
         s3_event("ObjectRemoved:Delete"),
         event({}, "aws.s3", "Object Deleted"),
+        s3_event(key="in/2026-11-23/"),
+        s3_event(key="in/_SUCCESS"),
+        event({"bucket": {"name": "b"}, "object": {"key": "in/_SUCCESS", "size": 0}}, "aws.s3", "Object Created"),
     ],
 )
 def test_events_that_ask_for_nothing(body: object) -> None:
-    """S3 sends a test event when notifications are set up."""
+    """S3's test event, what was deleted, folders, and the empty marks that Spark and Hadoop leave in them."""
     assert isinstance(parsed(body), Nothing)
 
 
