@@ -24,7 +24,6 @@ from botocore import exceptions as aws
 
 from batchsubmit import __version__
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.text import unseen
 
 if TYPE_CHECKING:
     import aiohttp
@@ -133,10 +132,7 @@ _REASONS = {"AWS_MAX_ATTEMPTS": "is no whole number"}
 def resolve_region(settings: "AwsSettings") -> str | None:
     """Find the region: our setting, `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile. Raises UsageError."""
     named = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    region = named or _region_of_profile()
-    if region and (what := unseen(region)):
-        raise UsageError(f"the AWS region {region!r} {what}; write it without them")
-    return region
+    return named or _region_of_profile()
 
 
 def _region_of_profile() -> str | None:

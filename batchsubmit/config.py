@@ -7,9 +7,9 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -19,19 +19,9 @@ from pydantic_settings import (
 )
 
 from batchsubmit.errors import UsageError
-from batchsubmit.text import nearest, unseen
+from batchsubmit.text import nearest
 
 ENV_PREFIX = "BATCHSUBMIT_"
-
-
-def _all_seen(text: str) -> str:
-    if what := unseen(text):
-        raise ValueError(f"{what}; remove them: two that look the same would be two")
-    return text
-
-
-Visible = Annotated[str, AfterValidator(_all_seen)]
-"""A text that names something, as it is seen."""
 
 
 class _Section(BaseModel):
@@ -121,8 +111,8 @@ class SubmitSettings(_Section):
         default=True,
         description="tag each job with batchsubmit:key; false where the role lacks cleanrooms-ml:TagResource",
     )
-    batch_id: Visible = Field(default="", description="a word for this round of work, {date} and {time} filled in")
-    ledger: Visible | None = Field(
+    batch_id: str = Field(default="", description="a word for this round of work, {date} and {time} filled in")
+    ledger: str | None = Field(
         default=None, description="the ledger file, {batch} filled in; unset: named after the manifest"
     )
     time_zone: str | None = Field(
@@ -146,15 +136,13 @@ class SubmitSettings(_Section):
 class NightSettings(_Section):
     """What is done once a run has ended."""
 
-    report: Visible | None = Field(default=None, description="write the report page here, {batch} filled in")
-    export: Visible | None = Field(
-        default=None, description="write one row a job here as CSV or JSONL, {batch} filled in"
-    )
-    upload: Visible | None = Field(
+    report: str | None = Field(default=None, description="write the report page here, {batch} filled in")
+    export: str | None = Field(default=None, description="write one row a job here as CSV or JSONL, {batch} filled in")
+    upload: str | None = Field(
         default=None, description="copy ledger, report and export to this s3://bucket/prefix/, {batch} filled in"
     )
     upload_overwrite: bool = Field(default=False, description="overwrite objects that this ledger did not grow from")
-    notify: tuple[Visible, ...] = Field(default=(), description="notify these at the end: sns:ARN or https://… URLs")
+    notify: tuple[str, ...] = Field(default=(), description="notify these at the end: sns:ARN or https://… URLs")
     webhook_secret: SecretStr | None = Field(
         default=None, min_length=16, description="key of the HMAC that signs webhooks; better in the environment"
     )
@@ -166,7 +154,7 @@ class NightSettings(_Section):
 class AwsSettings(_Section):
     """The few things of the AWS client that a batch needs otherwise than by default."""
 
-    region: Visible | None = Field(default=None, description="AWS region; unset: AWS's own configuration")
+    region: str | None = Field(default=None, description="AWS region; unset: AWS's own configuration")
     read_timeout_seconds: float = Field(
         default=60.0, gt=0, description="seconds without an answer after which a job is unknown"
     )
@@ -183,7 +171,7 @@ class AwsSettings(_Section):
 class WorkerSettings(_Section):
     """The queue of a worker, and where its probes and metrics are."""
 
-    queue_url: Visible | None = Field(default=None, description="URL of the SQS queue")
+    queue_url: str | None = Field(default=None, description="URL of the SQS queue")
     visibility_timeout_seconds: int = Field(
         default=300, ge=1, le=43_200, description="seconds for which a received message stays hidden"
     )
@@ -342,6 +330,5 @@ def _explain(exc: ValidationError, file: Path | None) -> str:
     fault = exc.errors(include_url=False)[0]
     name = ".".join(str(part) for part in fault["loc"])
     sources = f"a flag, {ENV_PREFIX}{name.upper().replace('.', '__')}" + (f" or {file}" if file else "")
-    message = fault["msg"].removeprefix("Value error, ")
     shown = "" if name.endswith("secret") else f"{fault['input']!r}: "
-    return f"setting {name} ({sources}): {shown}{message[:1].lower()}{message[1:]}"
+    return f"setting {name} ({sources}): {shown}{fault['msg'][:1].lower()}{fault['msg'][1:]}"

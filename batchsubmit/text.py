@@ -2,15 +2,11 @@
 
 import difflib
 import math
-import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 
 _COMPARED_CHARACTERS = 80
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode's categories of control and format characters, halves of pairs, and line ends."""
-
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -27,15 +23,6 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def agreeing(number: int, one: str, many: str) -> str:
     """The word that agrees with a number: `was` or `were`."""
     return one if number == 1 else many
-
-
-def unseen(text: str) -> str:
-    """Say what of a name is not seen: white space at its ends, or characters without a shape; or nothing."""
-    if text != text.strip():
-        return "has white space at its ends"
-    if any(unicodedata.category(character) in _UNSEEN for character in text):
-        return "has characters that are not seen"
-    return ""
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -18,7 +18,6 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Job
 from batchsubmit.errors import ManifestError, StoppedError, status_of_work
 from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
-from batchsubmit.manifest.file import own_stem
 from batchsubmit.manifest.index import job_at
 from batchsubmit.manifest.rows import Problem, ProblemGroups, Reader
 from batchsubmit.queue.client import Outgoing, Queue, QueueBusyError, batches, text_attributes
@@ -81,7 +80,7 @@ async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary
     stop = Stop()
     task = asyncio.current_task()
     terms = Terms(batch=options.batch, allow_duplicates=options.allow_duplicates, moment=options.moment)
-    path = options.progress or default_progress(options.manifest, options.batch)
+    path = options.progress or default_progress(options.manifest)
     async with AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
         checked = open_checked_manifest(
@@ -112,9 +111,11 @@ async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary
         )
 
 
-def default_progress(manifest: str, batch: str) -> Path:
-    """The file for which none is named: `<stem>.enqueue.jsonl` in the current folder. Raises UsageError."""
-    return Path(f"{own_stem(manifest, batch, option='--progress')}.enqueue.jsonl")
+def default_progress(manifest: str) -> Path:
+    """The file for which none is named: `<stem>.enqueue.jsonl` in the current folder."""
+    name = manifest.rstrip("/").rsplit("/", 1)[-1]
+    stem = "stdin" if name in {"", "-"} else name.removesuffix(".gz")
+    return Path(f"{Path(stem).stem}.enqueue.jsonl")
 
 
 class _Rows:

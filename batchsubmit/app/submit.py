@@ -19,11 +19,11 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import Quotas, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, SubmitSettings
-from batchsubmit.errors import ManifestError, StoppedError, UsageError
+from batchsubmit.errors import ManifestError, StoppedError
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import Terms, check_manifest
-from batchsubmit.manifest.file import ManifestFile, open_manifest, own_stem
+from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.progress import Prospect, ledger_warnings
 from batchsubmit.observers.base import Observer
 from batchsubmit.observers.progress import Display, RunProgress, RunReader, expected_finish
@@ -34,7 +34,7 @@ from batchsubmit.schema import RowWarning
 from batchsubmit.submit.build import BuiltEngine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, parse_deadline, stop_at, stop_on_signals
-from batchsubmit.text import counted, unseen
+from batchsubmit.text import counted
 
 Approve = Callable[[Run], Awaitable[None]]
 """Looks at what is about to be sent; raises StoppedError where it is not to be."""
@@ -99,7 +99,7 @@ async def open_run(
     )
     if inventory.problems and not (options.skip_invalid and inventory.is_readable):
         raise ManifestError(options.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
-    path, region = options.ledger or default_ledger(options.manifest, options.batch), region or inventory.region
+    path, region = options.ledger or default_ledger(options.manifest), region or inventory.region
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.load(inventory.index)
         refuse_rehearsal_mix(ledger.state, path, sandbox=options.sandbox)
@@ -240,12 +240,11 @@ def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:
     return settings.model_copy(update={"slots": settings.slots.model_copy(update={"min_poll_seconds": least})})
 
 
-def default_ledger(manifest: str, batch: str) -> Path:
-    """The ledger of a manifest for which none is named: `<stem>.ledger.jsonl` in the current folder.
-
-    One without a name of its own has that of the batch. Raises UsageError where there is none.
-    """
-    return Path(f"{own_stem(manifest, batch, option='--ledger')}.ledger.jsonl")
+def default_ledger(manifest: str) -> Path:
+    """The ledger of a manifest for which none is named: `<stem>.ledger.jsonl` in the current folder."""
+    name = manifest.rstrip("/").rsplit("/", 1)[-1]
+    stem = "stdin" if name in {"", "-"} else name.removesuffix(".gz")
+    return Path(f"{Path(stem).stem}.ledger.jsonl")
 
 
 @asynccontextmanager
@@ -268,10 +267,7 @@ def submit_options(settings: Settings, now: datetime, **given: Any) -> SubmitOpt
         "failure_limit": FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
         "deadline": _deadline(chosen, now) if chosen.deadline is not None else None,
     }
-    options = SubmitOptions(**by_settings | given)
-    if what := unseen(options.batch):
-        raise UsageError(f"the batch id {options.batch!r} {what}; write it without them")
-    return options
+    return SubmitOptions(**by_settings | given)
 
 
 def _deadline(settings: SubmitSettings, now: datetime) -> datetime:

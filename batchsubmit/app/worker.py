@@ -28,7 +28,6 @@ from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import Observer, RunCounts, bind_worker
-from batchsubmit.outputs.templates import expand, fields_of
 from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, region_of
 from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.open import make_parts, open_reached
@@ -122,6 +121,7 @@ async def work(
     settings: Settings,
     *,
     ledger: Location,
+    batch: str = "",
     observers: Sequence[Observer] = (),
     advise: Callable[[str], None] = lambda _: None,
 ) -> WorkerSummary:
@@ -131,7 +131,7 @@ async def work(
     StoppedError.
     """
     stop, task = Stop(), asyncio.current_task()
-    url, region, batch = _checked(settings)
+    url, region = _checked(settings)
     grace = ShutdownGrace(stop, settings.worker.grace_seconds)
     async with grace.for_everything(), AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
@@ -219,22 +219,15 @@ def _status_of(run: WorkerRun) -> WorkerStatus:
 
 async def check(settings: Settings) -> list[str]:
     """Check whether the queue can be used; gives the advice on its settings. Raises UsageError, StoppedError."""
-    url, region, _ = _checked(settings)
+    url, region = _checked(settings)
     async with open_reached(url, settings, region=region) as (_, words):
         return words
 
 
-def _checked(settings: Settings) -> tuple[str, str, str]:
-    """Give queue, region and the batch of messages that name none. Raises UsageError."""
-    url, region = queue_and_region(settings)
+def _checked(settings: Settings) -> tuple[str, str]:
+    found = queue_and_region(settings)
     Defaults(settings.defaults, RequestChecker()).refuse_moment()
-    template = settings.submit.batch_id
-    if {"date", "time"}.intersection(fields_of(template)):
-        raise UsageError(
-            f"the batch id {template!r} changes from day to day, and a worker runs for many: a message that came again "
-            "would be another job, and be paid twice. Give the batch where the jobs are enqueued"
-        )
-    return url, region, expand(template, {}, what="--batch-id")
+    return found
 
 
 def queue_and_region(settings: Settings) -> tuple[str, str]:

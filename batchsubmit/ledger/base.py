@@ -16,7 +16,6 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, JobState, decide
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.codec import encode_line
-from batchsubmit.text import unseen
 
 _SCHEME = "dynamodb://"
 _TABLE_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
@@ -39,8 +38,6 @@ Location: TypeAlias = Path | TableLocation
 
 def parse_location(text: str) -> Location:
     """Read what `--ledger` says. Raises UsageError."""
-    if what := unseen(text):
-        raise UsageError(f"the ledger {text!r} {what}; write its name without them")
     if "://" not in text:
         return Path(text)
     name = text.removeprefix(_SCHEME)

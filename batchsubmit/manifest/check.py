@@ -150,7 +150,6 @@ class _AcrossRows:
         self._warned = inventory.warned
         self._terms = terms
         self._names: dict[int, int] = {}  # hashes, since a million names as texts would take 200 MB
-        self._loose_names: set[int] = set()  # the same of names that are not all lower case without white space
         self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
         self._usual: set[tuple[str | None, ...] | None] = set()
@@ -223,7 +222,6 @@ class _AcrossRows:
         hashed = hash(place)
         number = self._names.get(hashed)
         if number is None:
-            self._compare_loosely(row, place, hashed)
             self._names[hashed] = self._number(row, is_good=is_good)
             return 0, ()
         offset, line = self._place(number)
@@ -242,20 +240,6 @@ class _AcrossRows:
             return 0, (self._reader.problem(row, "name", wrong, right),)
         self._repeats[number] = self._repeats.get(number, 0) + 1
         return self._repeats[number], ()
-
-    def _compare_loosely(self, row: Row, place: tuple[str, str, str], hashed: int) -> None:
-        """Warn of a name that was met before in other letters: it is another job, which may not be meant."""
-        membership, model, name = place
-        loose = "".join(name.split()).casefold()
-        if loose == name:
-            is_met = hashed in self._loose_names
-        else:
-            hashed = hash((membership, model, loose))
-            is_met = hashed in self._loose_names or hashed in self._names
-            self._loose_names.add(hashed)
-        if is_met:
-            wrong = "differs from another name of this trained model only in white space or in upper and lower case"
-            self._warned.add(self._reader.problem(row, "name", wrong, "they are two jobs; give them one name if not"))
 
     def _learn(self, row: Row) -> None:
         """Keep what a good row's ARNs say; where nothing is odd about them, they need not be looked at again."""

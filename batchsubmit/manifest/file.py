@@ -36,7 +36,6 @@ _FORMATS: dict[str, Format] = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
 }
-_NAMELESS = re.compile(r"/dev/(fd/|stdin\Z)|/proc/[^/]+/fd/")
 _GZIP_MAGIC = b"\x1f\x8b"
 _MOST_TIMES_COMPRESSED = 2
 _AS_CSV = "save it as CSV UTF-8 there"
@@ -125,27 +124,6 @@ async def open_manifest(location: str, *, region: str | None = None, version: st
             file.seek(0)
         kind, sha256 = _format(location, head), digest.hexdigest()
         yield ManifestFile(label=label, format=kind, sha256=sha256, file=file, etag=etag)
-
-
-def own_stem(manifest: str, batch: str, *, option: str) -> str:
-    """Give what the files that belong to a manifest are named after: its stem, or the batch where it has no name.
-
-    The name of a pipe (`-`, `/dev/fd/63`, a FIFO) says nothing of what is in it, and the next one has the same or
-    another: jobs would start again. Raises UsageError that asks for `option`.
-    """
-    is_nameless = manifest == "-" or bool(_NAMELESS.match(manifest)) or _is_fifo(manifest)
-    if not is_nameless:
-        return Path(manifest.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gz")).stem
-    if not batch or "/" in batch or batch.startswith("."):
-        raise UsageError(f"{manifest} has no name of its own to name a file after: give {option} FILE, or a --batch-id")
-    return batch
-
-
-def _is_fifo(manifest: str) -> bool:
-    try:
-        return Path(manifest).is_fifo()
-    except (OSError, ValueError):
-        return False
 
 
 @contextmanager

@@ -49,15 +49,10 @@ def expand(template: str, values: Mapping[str, str], *, what: str) -> str:
             raise UsageError(f"{what} {template!r}: a brace without its other half; write {{{{ or }}}} for a brace")
         near = nearest(name, values)
         known = ", ".join(f"{{{each}}}" for each in values)
-        hint = f"did you mean {{{near}}}?" if near else f"known are {known or 'none'}"
+        hint = f"did you mean {{{near}}}?" if near else f"known are {known}"
         raise UsageError(f"{what} {template!r}: there is no place-holder {{{name}}}; {hint}")
 
     return _PIECE.sub(value, template)
-
-
-def fields_of(template: str) -> set[str]:
-    """The names of the place-holders in a template."""
-    return {match[1] for match in _PIECE.finditer(template) if match[1]}
 
 
 def expand_path(template: str, values: Mapping[str, str], *, batch: str, what: str) -> str:

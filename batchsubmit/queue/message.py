@@ -20,7 +20,6 @@ from batchsubmit.manifest.jsonl_reader import take_variables
 from batchsubmit.schema import Fault, JsonError, RequestChecker, canonical, read_json, without_nulls
 from batchsubmit.schema.arns import foreign_arns
 from batchsubmit.schema.faults import described
-from batchsubmit.text import unseen
 
 _DEEPEST = 3
 
@@ -258,8 +257,6 @@ class MessageReader:
         if not isinstance(batch, str):
             return DeadLetter("InvalidRequest", f"batch is {described(batch)}; it must be text")
         batch = attributes.get(BATCH_ATTRIBUTE, batch)
-        if what := unseen(batch):
-            return DeadLetter("InvalidRequest", f"the batch id {batch!r} {what}; send it without them")
         if "manifest" in value:
             return _pointer(value, batch)
         if "request" in value:

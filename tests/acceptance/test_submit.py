@@ -264,8 +264,8 @@ def test_the_ledger_is_named_after_the_manifest_in_the_current_folder(
 def test_a_manifest_may_come_on_standard_input(submitting: Program, sandbox: Sandbox) -> None:
     """Plain or compressed; the second run knows its jobs."""
     content = csv_text("ab").encode()
-    assert submitting.run("submit", "-", "--ledger", "stdin.ledger.jsonl", stdin=content).status == 0
-    assert submitting.run("submit", "-", "--ledger", "stdin.ledger.jsonl", stdin=gzip.compress(content)).status == 0
+    assert submitting.run("submit", "-", stdin=content).status == 0
+    assert submitting.run("submit", "-", stdin=gzip.compress(content)).status == 0
     assert sorted(sandbox.names()) == ["a", "b"]
     assert agree(submitting, sandbox, "stdin.ledger.jsonl")
 
