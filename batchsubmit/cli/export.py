@@ -134,8 +134,11 @@ async def _write_failed_rows(
     ledger: "Location", manifest: str, output: Path | None, batch: str | None, config: Path | None
 ) -> int:
     from batchsubmit.app.failed_rows import failed_rows  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.outputs.templates import batch_now  # noqa: PLC0415
 
-    async with failed_rows(read_timeline(ledger), manifest, read_settings(config), batch=batch) as failed:
+    settings = read_settings(config, submit={"batch_id": batch})
+    given = None if batch is None else batch_now(settings.submit)
+    async with failed_rows(read_timeline(ledger), manifest, settings, batch=given) as failed:
         if failed.rows:
             with _opened(output, ledger, manifest) as file:
                 file.writelines(failed.parts)
