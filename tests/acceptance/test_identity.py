@@ -1,9 +1,14 @@
 """What makes a job the same job: batch id and ledger name mean one thing in every command and from every source."""
 
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
-from conftest import Program, write_jsonl
+from conftest import Program, Sandbox, csv_text, write_jsonl
 from local_aws import LocalAws
 from worker_programs import aws, jobs, working
 
@@ -39,3 +44,54 @@ def test_a_worker_refuses_a_batch_id_of_a_day(program: Program, flags: list[str]
     ended = program.run("worker", "--queue-url", url, *flags, **environment)
     assert ended.status == 2
     assert "a worker cannot fill in {" in ended.stderr
+
+
+@contextmanager
+def piped(program: Program, kind: str) -> Iterator[str]:
+    """A manifest without a name of its own, for one reading."""
+    if kind != "fifo":
+        yield kind
+        return
+    path = program.folder / "63.fifo"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_text(csv_text("ab")), daemon=True)
+    writer.start()
+    yield str(path)
+    writer.join()
+    path.unlink()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "/dev/fd/0", "/proc/self/fd/0"])
+@pytest.mark.parametrize("command", ["submit", "plan"])
+def test_a_pipe_wants_a_ledger_that_the_next_run_finds(submitting: Program, command: str, kind: str) -> None:
+    """Its own name is another one each time."""
+    with piped(submitting, kind) as manifest:
+        ended = submitting.run(command, manifest, stdin=csv_text("ab").encode())
+    assert ended.status == 2
+    assert "Give --ledger FILE, or --batch-id TEXT" in ended.stderr
+    assert not list(submitting.folder.glob("*.jsonl"))
+
+
+def test_the_ledger_of_a_pipe_is_named_after_the_batch(submitting: Program, sandbox: Sandbox) -> None:
+    """So whichever pipe it is, the second run knows the jobs."""
+    for kind in ("/dev/fd/0", "fifo", "/proc/self/fd/0"):
+        with piped(submitting, kind) as manifest:
+            ended = submitting.run("submit", manifest, "--batch-id", "night", stdin=csv_text("ab").encode())
+        assert ended.status == 0, ended.stderr
+    assert sorted(sandbox.names()) == ["a", "b"]
+    assert [each.name for each in submitting.folder.glob("*.jsonl")] == ["night.ledger.jsonl"]
+    stdin = submitting.run("submit", "/dev/stdin", stdin=csv_text("ab").encode())
+    assert stdin.status == 0
+    assert (submitting.folder / "stdin.ledger.jsonl").exists()
+
+
+def test_enqueue_of_a_pipe_wants_a_name_for_what_was_sent(working: Program, aws: LocalAws) -> None:
+    """The same rule for its file."""
+    queue, content = aws.make_queue(), "".join(f"{json.dumps(job)}\n" for job in jobs(1)).encode()
+    ended = working.run("enqueue", "/dev/fd/0", "--queue-url", queue.url, stdin=content)
+    assert ended.status == 2
+    assert "Give --progress FILE, or --batch-id TEXT" in ended.stderr
+    assert queue.size() == 0
+    ended = working.run("enqueue", "/dev/fd/0", "--queue-url", queue.url, "--batch-id", "n", stdin=content)
+    assert ended.status == 0, ended.stderr
+    assert (working.folder / "n.enqueue.jsonl").exists()
