@@ -6,14 +6,17 @@ Each command has a module of its own, which is imported when the command is call
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from traceback import print_exc
+from typing import Any
 
 import click
 
 from batchsubmit import __version__
 from batchsubmit.errors import EXIT_FAILED, EXIT_STOPPED, BatchsubmitError, exit_status
+from batchsubmit.text import StrippedWarning, printable
 
 SUMMARIES = {
     "submit": "Submit the jobs of MANIFEST, each exactly once.",
@@ -103,6 +106,8 @@ def commands() -> None:
 
 def main() -> None:
     """Run a command and exit: 0 done, 1 some failed, 2 usage, 3 stopped before the end, 4 ledger in use or damaged."""
+    warnings.simplefilter("once", StrippedWarning)
+    warnings.showwarning = _note
     try:
         status = commands.main(standalone_mode=False)
         sys.stdout.flush()
@@ -123,6 +128,17 @@ def main() -> None:
     # All is written: a Ctrl-C that comes while the interpreter shuts down must not change the exit status.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _note(message: Warning | str, category: type[Warning], *where: Any) -> None:  # noqa: ANN401 (the library's hook)
+    """Say what was left out of a text; other warnings are shown as ever."""
+    if issubclass(category, StrippedWarning):
+        click.echo(f"batchsubmit: note: {printable(str(message))}", err=True)
+    else:
+        _show_warning(message, category, *where)
+
+
+_show_warning = warnings.showwarning
 
 
 def _explain(problem: object, status: int) -> int:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import unquote_plus
 
-from batchsubmit.config import ForeignArns
+from batchsubmit.config import ForeignArns, checked_text
 from batchsubmit.core.jobs import Job, JobRejected, job_digest, key_text
+from batchsubmit.errors import UsageError
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults, complete
 from batchsubmit.manifest.jsonl_reader import take_variables
@@ -202,8 +203,14 @@ class MessageReader:
             content = unwrap(read_json(message.body), message.attributes)
         except JsonError as exc:
             return DeadLetter("NotJson", str(exc))
+        try:
+            return self._parse_content(content, message)
+        except UsageError as exc:
+            return DeadLetter("InvalidRequest", str(exc))
+
+    def _parse_content(self, content: Content | Objects, message: Message) -> Parsed:
         if isinstance(content, Objects):
-            batch = message.attributes.get(BATCH_ATTRIBUTE, self._batch)
+            batch = _batch(message.attributes, self._batch)
             return Pointer(content.locations, batch) if content.locations else Nothing()
         return self._parse_value(content.value, content.attributes)
 
@@ -215,7 +222,7 @@ class MessageReader:
         batch = value.get("batch", self._batch)
         if not isinstance(batch, str):
             return DeadLetter("InvalidRequest", f"batch is {described(batch)}; it must be text")
-        batch = attributes.get(BATCH_ATTRIBUTE, batch)
+        batch = _batch(attributes, batch)
         if "manifest" in value:
             return _pointer(value, batch)
         if "request" in value:
@@ -243,6 +250,11 @@ class MessageReader:
             return DeadLetter("InvalidKey", f"the attribute {KEY_ATTRIBUTE} is no key of batchsubmit's")
         membership, name = request["membershipIdentifier"], request["name"]
         return Request(Job(key=key, membership=membership, name=name, request=request))
+
+
+def _batch(attributes: Mapping[str, str], otherwise: str) -> str:
+    """The batch id that a message names. Raises UsageError."""
+    return checked_text(attributes.get(BATCH_ATTRIBUTE, otherwise), "batch")
 
 
 def message_key(message: Message) -> str:
