@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from botocore import exceptions as aws
 
 from batchsubmit import __version__
+from batchsubmit.config import checked_text
 from batchsubmit.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
@@ -127,12 +128,24 @@ def _plain(exc: Exception) -> str:
 
 
 _REASONS = {"AWS_MAX_ATTEMPTS": "is no whole number"}
+_NAMING_VARIABLES = {"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"}
 
 
 def resolve_region(settings: "AwsSettings") -> str | None:
     """Find the region: our setting, `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile. Raises UsageError."""
+    strip_environment()
     named = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return named or _region_of_profile()
+
+
+def strip_environment() -> None:
+    """Leave out white space, such as a CR, around what AWS variables name: botocore would take it as part of it.
+
+    Raises UsageError for a control character inside.
+    """
+    for name, value in list(os.environ.items()):
+        if name in _NAMING_VARIABLES or name.startswith("AWS_ENDPOINT_URL"):
+            os.environ[name] = checked_text(value, name)
 
 
 def _region_of_profile() -> str | None:
@@ -187,6 +200,7 @@ async def open_client(
     from aiobotocore.config import AioConfig  # noqa: PLC0415 (a quarter of a second that `validate` need not pay)
     from aiobotocore.session import get_session  # noqa: PLC0415
 
+    strip_environment()
     session = session or get_session()
     config = AioConfig(
         retries={"total_max_attempts": attempts, "mode": "standard"},

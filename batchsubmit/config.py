@@ -7,9 +7,9 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -19,13 +19,33 @@ from pydantic_settings import (
 )
 
 from batchsubmit.errors import UsageError
-from batchsubmit.text import nearest
+from batchsubmit.text import bare, nearest
 
 ENV_PREFIX = "BATCHSUBMIT_"
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _bare(cls, value: object, info: ValidationInfo) -> object:
+        """Texts name things: batch, ledger, queue, region. A secret is taken as it stands."""
+        if isinstance(value, str) and info.field_name != "webhook_secret":
+            return bare(value, str(info.field_name))
+        return [bare(each, str(info.field_name)) for each in value] if _are_texts(value) else value
+
+
+def _are_texts(value: object) -> TypeGuard[list[str] | tuple[str, ...]]:
+    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+
+
+def checked_text(text: str, what: str) -> str:
+    """Do the same with a text that comes from elsewhere. Raises UsageError."""
+    try:
+        return bare(text, what)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None
 
 
 class RateSettings(_Section):

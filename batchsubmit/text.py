@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import warnings
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -13,6 +14,24 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 def printable(text: str) -> str:
     """Put a text into one line, with nothing in it that a terminal would obey."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+class StrippedWarning(UserWarning):
+    """White space around a text that names something was left out."""
+
+
+def bare(text: str, what: str) -> str:
+    """Give a text that names something (`what`: a batch id, a region) as it is meant, without white space around it.
+
+    So that `nightly`, `'nightly '` and `nightly` with a CR from Windows are one. It is told by a `StrippedWarning`.
+    Raises ValueError that shows the text where a control or an invisible character is inside.
+    """
+    stripped = text.strip()
+    if not stripped.isprintable():
+        raise ValueError(f"{what} {text!r} has a control or invisible character in it: write it without")
+    if stripped != text:
+        warnings.warn(f"{what} {text!r}: the white space around it is left out", StrippedWarning, stacklevel=2)
+    return stripped
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

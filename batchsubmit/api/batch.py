@@ -17,7 +17,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeObserver, Submitted, Unknown
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submit import execute, open_run, region_of_run, submit_options
-from batchsubmit.config import Settings, load_settings
+from batchsubmit.config import Settings, checked_text, load_settings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import parse_location
 from batchsubmit.log import get_logger
@@ -121,8 +121,8 @@ async def open_batch(  # noqa: PLR0913 (each an option of the command)
         chosen,
         datetime.now(UTC),
         manifest=LABEL,
-        ledger=ledger if isinstance(ledger, Path) else parse_location(ledger),
-        batch=batch,
+        ledger=parse_location(str(ledger)),
+        batch=checked_text(batch, "batch"),
         sandbox=sandbox,
         wait=chosen.submit.wait if wait is None else wait,
         canary=canary,

@@ -18,6 +18,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Job
 from batchsubmit.errors import ManifestError, StoppedError, status_of_work
 from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
+from batchsubmit.manifest.file import path_beside
 from batchsubmit.manifest.index import job_at
 from batchsubmit.manifest.rows import Problem, ProblemGroups, Reader
 from batchsubmit.queue.client import Outgoing, Queue, QueueBusyError, batches, text_attributes
@@ -80,7 +81,7 @@ async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary
     stop = Stop()
     task = asyncio.current_task()
     terms = Terms(batch=options.batch, allow_duplicates=options.allow_duplicates, moment=options.moment)
-    path = options.progress or default_progress(options.manifest)
+    path = options.progress or path_beside(options.manifest, "enqueue", batch=options.batch, option="--progress")
     async with AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
         checked = open_checked_manifest(
@@ -109,13 +110,6 @@ async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary
             seconds=round(time.monotonic() - began_at, 3),
             warnings=inventory.warnings,
         )
-
-
-def default_progress(manifest: str) -> Path:
-    """The file for which none is named: `<stem>.enqueue.jsonl` in the current folder."""
-    name = manifest.rstrip("/").rsplit("/", 1)[-1]
-    stem = "stdin" if name in {"", "-"} else name.removesuffix(".gz")
-    return Path(f"{Path(stem).stem}.enqueue.jsonl")
 
 
 class _Rows:

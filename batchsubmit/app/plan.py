@@ -149,7 +149,7 @@ async def plan(options: PlanOptions, settings: Settings) -> Plan:
         _, reader, inventory = checked
         if inventory.problems and not (options.skip_invalid and inventory.is_readable):
             raise ManifestError(options.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
-        path = options.ledger or default_ledger(options.manifest)
+        path = options.ledger or default_ledger(options.manifest, options.batch)
         ledger_region = region or inventory.region
         own, book = await asyncio.to_thread(read_history, path, sandbox=options.sandbox, region=ledger_region)
         times = await asyncio.to_thread(_times, own, path, options, ledger_region)

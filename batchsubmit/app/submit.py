@@ -23,7 +23,7 @@ from batchsubmit.errors import ManifestError, StoppedError
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import Terms, check_manifest
-from batchsubmit.manifest.file import ManifestFile, open_manifest
+from batchsubmit.manifest.file import ManifestFile, open_manifest, path_beside
 from batchsubmit.manifest.progress import Prospect, ledger_warnings
 from batchsubmit.observers.base import Observer
 from batchsubmit.observers.progress import Display, RunProgress, RunReader, expected_finish
@@ -99,7 +99,7 @@ async def open_run(
     )
     if inventory.problems and not (options.skip_invalid and inventory.is_readable):
         raise ManifestError(options.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
-    path, region = options.ledger or default_ledger(options.manifest), region or inventory.region
+    path, region = options.ledger or default_ledger(options.manifest, options.batch), region or inventory.region
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.load(inventory.index)
         refuse_rehearsal_mix(ledger.state, path, sandbox=options.sandbox)
@@ -240,11 +240,9 @@ def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:
     return settings.model_copy(update={"slots": settings.slots.model_copy(update={"min_poll_seconds": least})})
 
 
-def default_ledger(manifest: str) -> Path:
-    """The ledger of a manifest for which none is named: `<stem>.ledger.jsonl` in the current folder."""
-    name = manifest.rstrip("/").rsplit("/", 1)[-1]
-    stem = "stdin" if name in {"", "-"} else name.removesuffix(".gz")
-    return Path(f"{Path(stem).stem}.ledger.jsonl")
+def default_ledger(manifest: str, batch: str) -> Path:
+    """The ledger of a manifest for which none is named. Raises UsageError where a pipe has none."""
+    return path_beside(manifest, "ledger", batch=batch, option="--ledger")
 
 
 @asynccontextmanager

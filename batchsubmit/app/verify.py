@@ -15,6 +15,7 @@ from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import fold_ledger, read_ledger
 from batchsubmit.ledger.storage import holding_run
+from batchsubmit.manifest.file import has_lasting_name
 from batchsubmit.manifest.progress import NewRows, read_new_rows
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.schema.arns import region_in
@@ -130,8 +131,8 @@ async def _new_rows(state: LedgerState, settings: Settings, given: str, batch: s
     """Read the manifest that was given, or the one that the ledger names, if it is still there."""
     last = state.runs[-1] if state.runs else None
     manifest = given or (last.manifest if last else "")
-    if not manifest or (not given and manifest == "stdin"):
-        return NewRows(trouble="the manifest was read from standard input: give it with --manifest")
+    if not manifest or (not given and (manifest == "stdin" or not has_lasting_name(manifest))):
+        return NewRows(trouble="the manifest was read from standard input or a pipe: give it with --manifest")
     if batch is None:
         batch = last.batch if last else ""
     try:

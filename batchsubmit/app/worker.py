@@ -28,6 +28,7 @@ from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import Observer, RunCounts, bind_worker
+from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, region_of
 from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.open import make_parts, open_reached
@@ -121,7 +122,6 @@ async def work(
     settings: Settings,
     *,
     ledger: Location,
-    batch: str = "",
     observers: Sequence[Observer] = (),
     advise: Callable[[str], None] = lambda _: None,
 ) -> WorkerSummary:
@@ -132,6 +132,7 @@ async def work(
     """
     stop, task = Stop(), asyncio.current_task()
     url, region = _checked(settings)
+    batch = lasting_batch(settings.submit)
     grace = ShutdownGrace(stop, settings.worker.grace_seconds)
     async with grace.for_everything(), AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
@@ -227,6 +228,7 @@ async def check(settings: Settings) -> list[str]:
 def _checked(settings: Settings) -> tuple[str, str]:
     found = queue_and_region(settings)
     Defaults(settings.defaults, RequestChecker()).refuse_moment()
+    lasting_batch(settings.submit)
     return found
 
 

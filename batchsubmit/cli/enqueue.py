@@ -44,7 +44,11 @@ if TYPE_CHECKING:
 )
 @click.argument("manifest")
 @queue_url_option
-@click.option("--batch-id", default="", metavar="TEXT", help="A word for this round of work; part of every job's key.")
+@click.option(
+    "--batch-id",
+    metavar="TEXT",
+    help="A word for this round of work; part of every job's key. {date} and {time} are filled in.",
+)
 @click.option(
     "--progress",
     type=click.Path(path_type=Path),
@@ -57,7 +61,7 @@ if TYPE_CHECKING:
 def enqueue(
     manifest: str,
     queue_url: str | None,
-    batch_id: str,
+    batch_id: str | None,
     progress: Path | None,
     config: Path | None,
     *,
@@ -76,7 +80,7 @@ def enqueue(
     from batchsubmit.log import configure_logging  # noqa: PLC0415 (help is fast without)
     from batchsubmit.outputs.templates import expand, placeholders_at  # noqa: PLC0415
 
-    settings = read_settings(config, worker={"queue_url": queue_url})
+    settings = read_settings(config, worker={"queue_url": queue_url}, submit={"batch_id": batch_id})
     configure_logging(settings.log.format, settings.log.level)
     moment = placeholders_at(datetime.now(UTC), settings.submit)
     url, region = queue_and_region(settings)
@@ -84,7 +88,7 @@ def enqueue(
         manifest=manifest,
         url=url,
         region=region,
-        batch=expand(batch_id, moment, what="--batch-id"),
+        batch=expand(settings.submit.batch_id, moment, what="--batch-id"),
         moment=moment,
         allow_duplicates=allow_duplicates,
         progress=progress,

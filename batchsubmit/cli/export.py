@@ -150,8 +150,11 @@ async def _write_failed_rows(
 ) -> int:
     from batchsubmit.app.failed_rows import failed_rows  # noqa: PLC0415 (help is fast without)
     from batchsubmit.outputs.files import ending, refuse_other_kind  # noqa: PLC0415
+    from batchsubmit.outputs.templates import batch_now  # noqa: PLC0415
 
-    async with failed_rows(read_timeline(ledger), manifest, read_settings(config), batch=batch) as failed:
+    settings = read_settings(config, submit={"batch_id": batch})
+    given = None if batch is None else batch_now(settings.submit)
+    async with failed_rows(read_timeline(ledger), manifest, settings, batch=given) as failed:
         if output is not None and ending(output) != ending(manifest):
             refuse_other_kind(output, failed.format)
         if excel and failed.format != "csv":

@@ -6,15 +6,18 @@ Each command has a module of its own, which is imported when the command is call
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from traceback import print_exc
+from typing import Any
 
 import click
 
 from batchsubmit import __version__
 from batchsubmit.cli.streams import output_error, secure_streams
 from batchsubmit.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USAGE, BatchsubmitError, UsageError, exit_status
+from batchsubmit.text import StrippedWarning, printable
 
 SUMMARIES = {
     "submit": "Submit the jobs of MANIFEST, each exactly once.",
@@ -108,6 +111,8 @@ _JOB_COMMANDS = {"submit", "worker", "cancel", "enqueue"}
 def main() -> None:
     """Run a command and exit: 0 done, 1 some failed, 2 usage, 3 stopped before the end, 4 ledger in use or damaged."""
     secure_streams()
+    warnings.simplefilter("once", StrippedWarning)
+    warnings.showwarning = _note  # type: ignore[assignment] # the last two parameters are not told apart
     try:
         _refuse_what_is_no_text()
         status = commands.main(standalone_mode=False)
@@ -142,6 +147,17 @@ def _refuse_what_is_no_text() -> None:
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
             shown = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             raise UsageError(f"{name} is not UTF-8: {shown}; rename the file, or write it in UTF-8")
+
+
+def _note(message: Warning | str, category: type[Warning], *where: Any) -> None:  # noqa: ANN401 (the library's hook)
+    """Say what was left out of a text; other warnings are shown as ever."""
+    if issubclass(category, StrippedWarning):
+        click.echo(f"batchsubmit: note: {printable(str(message))}", err=True)
+    else:
+        _show_warning(message, category, *where)
+
+
+_show_warning = warnings.showwarning
 
 
 def _explain(problem: object, status: int) -> int:

@@ -141,7 +141,9 @@ def telling_problems() -> Iterator[None]:
     except ManifestError as exc:
         for line in exc.lines:
             click.echo(line, err=True)
-        if any(line.lstrip().startswith("...") for line in exc.lines) and exc.manifest != "-":
+        from batchsubmit.manifest.file import has_lasting_name  # noqa: PLC0415 (help is fast without)
+
+        if any(line.lstrip().startswith("...") for line in exc.lines) and has_lasting_name(exc.manifest):
             click.echo(f"All {exc.count:,} are listed by: {_validate_command(exc.manifest)}", err=True)
         raise
 

@@ -56,7 +56,8 @@ from batchsubmit.text import printable
     "--ledger",
     type=click.Path(),
     metavar="LEDGER",
-    help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder]",
+    help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder; "
+    "for a pipe <batch id>.ledger.jsonl]",
 )
 @click.option(
     "--batch-id",

@@ -67,10 +67,13 @@ def verify(ledger: "Location", config: Path | None, *, as_json: bool, **how: Any
     While a run writes to LEDGER, its calls under way are not judged, and nothing can be repaired.
     """
     from batchsubmit.app.verify import inspect  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.outputs.templates import batch_now  # noqa: PLC0415
 
     if how["offline"] and how["repair"]:
         raise click.UsageError("--repair needs the service: leave out --offline, or --repair")
-    found = asyncio.run(inspect(ledger, read_settings(config), **how))
+    settings = read_settings(config, submit={"batch_id": how["batch"]})
+    how["batch"] = None if how["batch"] is None else batch_now(settings.submit)
+    found = asyncio.run(inspect(ledger, settings, **how))
     if as_json:
         click.echo(json.dumps(_as_dict(ledger, found)))
     else:

@@ -90,7 +90,7 @@ def _print_conditions(words: str, status: int) -> int:
     metavar="LEDGER",
     help="The ledger's file, or dynamodb://TABLE for one that several workers share.",
 )
-@click.option("--batch-id", default="", metavar="TEXT", help="The batch of messages that name none.")
+@click.option("--batch-id", metavar="TEXT", help="The batch of messages that name none.")
 @click.option("--check-queue", is_flag=True, help="Only check the settings and the queue's; nothing is received.")
 @sending_options
 @check_option
@@ -99,7 +99,7 @@ def _print_conditions(words: str, status: int) -> int:
 def worker(
     queue_url: str | None,
     ledger: Location,
-    batch_id: str,
+    batch_id: str | None,
     config: Path | None,
     *,
     sending: Mapping[str, Mapping[str, Any]],
@@ -111,12 +111,12 @@ def worker(
     A message is deleted once its job is submitted or failed and the ledger has that. At the end the calls in
     progress are awaited and recorded, and all other messages are handed back to the queue.
     """
-    settings = read_settings(config, sending, worker={"queue_url": queue_url})
+    settings = read_settings(config, sending, worker={"queue_url": queue_url}, submit={"batch_id": batch_id})
     configure_logging(settings.log.format, settings.log.level)
     if check_queue:
         return _check(settings, as_json=as_json)
     summary = run_command(
-        work(settings, ledger=ledger, batch=batch_id, observers=[LogObserver()], advise=_advise),
+        work(settings, ledger=ledger, observers=[LogObserver()], advise=_advise),
         "messages that were held are delivered again after their visibility timeout",
     )
     return _tell(summary, as_json=as_json)

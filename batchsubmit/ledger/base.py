@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from batchsubmit.config import checked_text
 from batchsubmit.core.jobs import Event
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, JobState, decide
@@ -38,6 +39,7 @@ Location: TypeAlias = Path | TableLocation
 
 def parse_location(text: str) -> Location:
     """Read what `--ledger` says. Raises UsageError."""
+    text = checked_text(text, "the ledger")
     if "://" not in text:
         return Path(text)
     name = text.removeprefix(_SCHEME)

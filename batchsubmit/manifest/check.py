@@ -150,6 +150,7 @@ class _AcrossRows:
         self._warned = inventory.warned
         self._terms = terms
         self._names: dict[int, int] = {}  # hashes, since a million names as texts would take 200 MB
+        self._folded: set[int] = set()  # of those names that are not folded themselves
         self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
         self._usual: set[tuple[str | None, ...] | None] = set()
@@ -222,6 +223,7 @@ class _AcrossRows:
         hashed = hash(place)
         number = self._names.get(hashed)
         if number is None:
+            self._warn_of_likeness(row, place)
             self._names[hashed] = self._number(row, is_good=is_good)
             return 0, ()
         offset, line = self._place(number)
@@ -240,6 +242,17 @@ class _AcrossRows:
             return 0, (self._reader.problem(row, "name", wrong, right),)
         self._repeats[number] = self._repeats.get(number, 0) + 1
         return self._repeats[number], ()
+
+    def _warn_of_likeness(self, row: Row, place: tuple[str, str, str]) -> None:
+        """Warn of a name that differs from an earlier one only in white space or in the case of its letters."""
+        folded = (*place[:2], " ".join(place[2].split()).casefold())
+        hashed = hash(folded)
+        if hashed in self._folded or (folded != place and hashed in self._names):
+            wrong = f"the name {place[2]!r} differs from an earlier one only in white space or upper and lower case"
+            right = "they are two jobs, and two are paid: correct one where one is meant"
+            self._warned.add(self._reader.problem(row, "name", wrong, right))
+        if folded != place:
+            self._folded.add(hashed)
 
     def _learn(self, row: Row) -> None:
         """Keep what a good row's ARNs say; where nothing is odd about them, they need not be looked at again."""

@@ -254,6 +254,13 @@ def _lookup_in(request: Mapping[str, Any], variables: Mapping[str, str], run: Ma
     return lookup
 
 
+_UNTRIMMED = Fault(
+    path="name",
+    wrong="has white space at its ends",
+    right="remove it: with it, the job is another one, and nobody sees why",
+)
+
+
 def is_header(request: Mapping[str, Any], variables: Mapping[str, str]) -> bool:
     """Whether a record is a header: each of its texts is a column's name, or that of the member it stands for."""
     first = request.get("name") or next(iter(variables.values()), None)
@@ -303,6 +310,8 @@ def complete(
     name = request.get("name")
     if isinstance(name, str) and name in NO_VALUES:
         unfilled.append(no_value("name", name))
+    elif isinstance(name, str) and (name[:1].isspace() or name[-1:].isspace()):
+        unfilled.append(_UNTRIMMED)
     spelled = checker.spelled(request)
     if spelled is not None:
         return unfilled, spelled

@@ -25,6 +25,7 @@ from typing import BinaryIO, Literal, cast
 
 from batchsubmit.aws import open_client
 from batchsubmit.errors import UsageError
+from batchsubmit.outputs.templates import expand_path
 
 Format = Literal["csv", "jsonl"]
 
@@ -36,6 +37,8 @@ _FORMATS: dict[str, Format] = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
 }
+_STDIN = {"-", "/dev/stdin"}
+_DESCRIPTOR = re.compile(r"//?(dev/fd|proc/[^/]+(/task/[^/]+)?/fd)/\d+")
 _GZIP_MAGIC = b"\x1f\x8b"
 _MOST_TIMES_COMPRESSED = 2
 _AS_CSV = "save it as CSV UTF-8 there"
@@ -124,6 +127,38 @@ async def open_manifest(location: str, *, region: str | None = None, version: st
             file.seek(0)
         kind, sha256 = _format(location, head), digest.hexdigest()
         yield ManifestFile(label=label, format=kind, sha256=sha256, file=file, etag=etag)
+
+
+def path_beside(manifest: str, kind: str, *, batch: str, option: str) -> Path:
+    """The file for which `option` names none: `<stem>.<kind>.jsonl` in the current folder.
+
+    A pipe or a descriptor (`<(…)` is another one each time) has no name that lasts, so its file is named after the
+    batch; raises UsageError where there is none.
+    """
+    stem = PurePosixPath(manifest.rstrip("/").removesuffix(".gz")).stem or "stdin"
+    if manifest in _STDIN:
+        stem = "stdin"
+    elif not has_lasting_name(manifest):
+        if not batch:
+            raise UsageError(
+                f"{manifest}: is a pipe, which has no name that lasts: the next run would not find what was sent. "
+                f"Give {option} FILE, or --batch-id TEXT"
+            )
+        return Path(expand_path(f"{{batch}}.{kind}.jsonl", {}, batch=batch, what=option))
+    return Path(f"{stem}.{kind}.jsonl")
+
+
+def has_lasting_name(manifest: str) -> bool:
+    """Whether the same name is the same manifest another time: not where it is a descriptor, a FIFO or a device."""
+    if "://" in manifest:
+        return True
+    if manifest in _STDIN or _DESCRIPTOR.fullmatch(os.path.abspath(manifest)):  # noqa: PTH100 (a link must not be followed: it is one)
+        return False
+    try:
+        mode = Path(manifest).stat().st_mode
+    except (OSError, ValueError):
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 @contextmanager

@@ -49,10 +49,27 @@ def expand(template: str, values: Mapping[str, str], *, what: str) -> str:
             raise UsageError(f"{what} {template!r}: a brace without its other half; write {{{{ or }}}} for a brace")
         near = nearest(name, values)
         known = ", ".join(f"{{{each}}}" for each in values)
-        hint = f"did you mean {{{near}}}?" if near else f"known are {known}"
+        hint = f"did you mean {{{near}}}?" if near else f"known are {known or 'none here'}"
         raise UsageError(f"{what} {template!r}: there is no place-holder {{{name}}}; {hint}")
 
     return _PIECE.sub(value, template)
+
+
+def batch_now(settings: SubmitSettings) -> str:
+    """The batch id of this moment. Raises UsageError."""
+    return expand(settings.batch_id, placeholders_at(datetime.now(UTC), settings), what="--batch-id")
+
+
+def lasting_batch(settings: SubmitSettings) -> str:
+    """The batch id of a program that runs for days. Raises UsageError where it has `{date}` or `{time}`."""
+    for match in _PIECE.finditer(settings.batch_id):
+        if match[1] in {"date", "time"}:
+            raise UsageError(
+                f"--batch-id {settings.batch_id!r}: a worker cannot fill in {match[0]}: a message that came again "
+                "another day would be another job, and be paid twice. Leave it to batchsubmit enqueue, whose messages "
+                "name their batch, and give the worker a fixed one: --batch-id '' for none"
+            )
+    return expand(settings.batch_id, {}, what="--batch-id")
 
 
 def expand_path(template: str, values: Mapping[str, str], *, batch: str, what: str) -> str:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import unquote_plus
 
-from batchsubmit.config import ForeignArns
+from batchsubmit.config import ForeignArns, checked_text
 from batchsubmit.core.jobs import Job, JobRejected, job_digest, key_text
+from batchsubmit.errors import UsageError
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults, complete, odd_values
 from batchsubmit.manifest.jsonl_reader import take_variables
@@ -243,8 +244,14 @@ class MessageReader:
             content = unwrap(_read_text(message.body), message.attributes)
         except JsonError as exc:
             return DeadLetter("NotJson", _encoding_words(message.body) or str(exc))
+        try:
+            return self._parse_content(content, message)
+        except UsageError as exc:
+            return DeadLetter("InvalidRequest", str(exc))
+
+    def _parse_content(self, content: Content | Objects, message: Message) -> Parsed:
         if isinstance(content, Objects):
-            batch = message.attributes.get(BATCH_ATTRIBUTE, self._batch)
+            batch = _batch(message.attributes, self._batch)
             return Pointer(content.objects, batch) if content.objects else Nothing()
         return self._parse_value(content.value, content.attributes)
 
@@ -256,7 +263,7 @@ class MessageReader:
         batch = value.get("batch", self._batch)
         if not isinstance(batch, str):
             return DeadLetter("InvalidRequest", f"batch is {described(batch)}; it must be text")
-        batch = attributes.get(BATCH_ATTRIBUTE, batch)
+        batch = _batch(attributes, batch)
         if "manifest" in value:
             return _pointer(value, batch)
         if "request" in value:
@@ -300,6 +307,11 @@ def _key(requests: Sequence[Mapping[str, Any]], batch: str, attributes: Mapping[
         return said, ""
     right = "remove the attribute to submit the body as a job of its own"
     return "", f"the attribute {KEY_ATTRIBUTE} is {said[:40]!r}, and the body's key is {keys[0]}; {right}"
+
+
+def _batch(attributes: Mapping[str, str], otherwise: str) -> str:
+    """The batch id that a message names. Raises UsageError."""
+    return checked_text(attributes.get(BATCH_ATTRIBUTE, otherwise), "batch")
 
 
 def message_key(message: Message) -> str:
