@@ -3,17 +3,18 @@
 Each command has a module of its own, which is imported when the command is called.
 """
 
-import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from traceback import print_exc
+from traceback import format_exc
 
 import click
 
 from batchsubmit import __version__
-from batchsubmit.errors import EXIT_FAILED, EXIT_STOPPED, BatchsubmitError, exit_status
+from batchsubmit.cli.output import Streams, say
+from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, exit_status
+from batchsubmit.text import printable
 
 SUMMARIES = {
     "submit": "Submit the jobs of MANIFEST, each exactly once.",
@@ -102,29 +103,45 @@ def commands() -> None:
 
 
 def main() -> None:
-    """Run a command and exit: 0 done, 1 some failed, 2 usage, 3 stopped before the end, 4 ledger in use or damaged."""
+    """Run a command and exit: 0 done, 1 some failed, 2 usage, 3 stopped before the end, 4 ledger in use or damaged.
+
+    The status tells of the jobs: that output could not be written changes it only where output was all there was to do.
+    """
+    streams = Streams()
+    status = _run()
+    # All is done: a signal that comes while the last words are written must not change the exit status.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    if streams.finish() and not status and _SENDS.isdisjoint(sys.argv[1:2]):
+        status = EXIT_STOPPED
+    sys.exit(status)
+
+
+_SENDS = {"submit", "worker", "enqueue", "cancel"}
+
+
+def _run() -> int:
     try:
         status = commands.main(standalone_mode=False)
-        sys.stdout.flush()
     except click.ClickException as exc:
-        exc.show()
-        status = exc.exit_code
+        status = _refuse(exc)
     except BatchsubmitError as exc:
         status = _explain(exc, exit_status(exc))
     except (KeyboardInterrupt, click.Abort):
         status = _explain("interrupted; nothing is lost: run the same command again to go on", EXIT_STOPPED)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`); Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = EXIT_FAILED
     except Exception:  # noqa: BLE001 (the last resort: a bug must not look like "some jobs failed")
-        print_exc()
+        for line in format_exc().splitlines():
+            say(line)
         status = _explain("a bug in batchsubmit; the ledger has all that was done, and nothing is lost", EXIT_STOPPED)
-    # All is written: a Ctrl-C that comes while the interpreter shuts down must not change the exit status.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0
+
+
+def _refuse(error: click.ClickException) -> int:
+    error.message = printable(error.message)
+    error.show()
+    return error.exit_code
 
 
 def _explain(problem: object, status: int) -> int:
-    click.echo(f"batchsubmit: {problem}", err=True)
+    say(f"batchsubmit: {problem}")
     return status
