@@ -134,8 +134,15 @@ async def execute(run: Run, *, observers: Sequence[Observer] = (), display: Disp
     await run.begin(rows.work(run.reader, index))
     if rows.to_do or known.undecided() or run.must_follow:
         with stop_at(run.options.deadline, run.stop, SystemClock()):
-            async with _open_service(run) as api:
-                await _send(run, api, observers, display)
+            async with AsyncExitStack() as stack:
+                try:
+                    async with run.stop.cutting_off():
+                        api = await stack.enter_async_context(_open_service(run))
+                except StoppedError:
+                    if not run.stop.requested:
+                        raise
+                else:
+                    await _send(run, api, observers, display)
     return await run.end()
 
 

@@ -4,16 +4,17 @@
 """
 
 import asyncio
+import math
 import re
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from enum import StrEnum
 
 from batchsubmit.clock import Clock
-from batchsubmit.errors import UsageError
+from batchsubmit.errors import StoppedError, UsageError
 
 
 class StopReason(StrEnum):
@@ -69,19 +70,60 @@ class Stop:
             async with asyncio.timeout(seconds):
                 await self._asked.wait()
 
+    @asynccontextmanager
+    async def cutting_off(self) -> AsyncIterator[None]:
+        """Cut off what is inside when the run is asked to stop, or was before. Raises StoppedError.
+
+        For what may hang before anything was sent, like a program that is to give the credentials.
+        """
+        loop, limit, is_inside = asyncio.get_running_loop(), asyncio.timeout(None), True
+
+        def cut() -> None:
+            if is_inside:
+                limit.reschedule(loop.time())
+
+        try:
+            async with limit:
+                self.on_request(cut)
+                if self.requested:
+                    cut()
+                try:
+                    yield
+                finally:
+                    is_inside = False
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise StoppedError(f"{self.message}; nothing was sent") from None
+
+
+_ONE_SIGNAL_SECONDS = 0.2
+"""Signals within this time are one: timeout, systemd and uv send theirs to the program and to its group."""
+
 
 @contextmanager
 def stop_on_signals(stop: Stop, at_once: Callable[[], object]) -> Iterator[None]:
-    """On the first SIGINT or SIGTERM ask to stop; on the second call `at_once`."""
-    loop = asyncio.get_running_loop()
+    """On the first SIGINT, SIGTERM or SIGHUP ask to stop; on the second call `at_once`, whatever stopped the run.
+
+    A SIGHUP that was ignored at the start (nohup) still is.
+    """
+    loop, first = asyncio.get_running_loop(), math.inf
+    handled = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handled.append(signal.SIGHUP)
 
     def received(name: str) -> None:
-        if stop.requested:
-            at_once()
-        else:
+        nonlocal first
+        if first == math.inf:
+            first = loop.time()
             stop.request(StopReason.SIGNAL, f"{name} received; calls under way are awaited and recorded")
+        elif loop.time() - first > _ONE_SIGNAL_SECONDS:
+            at_once()
 
-    handled = (signal.SIGINT, signal.SIGTERM)
+    def received_late(_number: int, _frame: object) -> None:
+        if loop.time() - first > _ONE_SIGNAL_SECONDS:
+            raise KeyboardInterrupt
+
     for number in handled:
         loop.add_signal_handler(number, received, number.name)
     try:
@@ -89,6 +131,8 @@ def stop_on_signals(stop: Stop, at_once: Callable[[], object]) -> Iterator[None]
     finally:
         for number in handled:
             loop.remove_signal_handler(number)
+            if first < math.inf:
+                signal.signal(number, received_late)
 
 
 @contextmanager

@@ -95,20 +95,6 @@ def test_a_terminal_that_is_closed_stops_no_job(submitting: Program, sandbox: Sa
     assert sorted(sandbox.names()) == NAMES
 
 
-@pytest.mark.parametrize("redirection", ["2>&1 | head -0", ">/dev/full 2>/dev/full", ">&- 2>&- <&-"])
-def test_a_worker_without_output_gets_to_its_queue(program: Program, redirection: str) -> None:
-    """It does not die at its first line: the status is that of a queue that is not there."""
-    line = f"{CONSOLE_SCRIPT} worker --queue-url http://127.0.0.1:9/123456789012/none {redirection}"
-    program.environment |= {
-        "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": "dummy",
-        "AWS_REGION": "us-east-1",
-    }
-    ended = in_shell(program, line)
-    assert ended.returncode in {2, 3}, ended.stderr
-    assert b"Traceback" not in ended.stderr
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time as systime
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -60,8 +61,19 @@ async def test_a_pause_is_over_after_its_time() -> None:
     assert not stop.requested
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_first_signal_drains_and_a_second_ends_at_once(number: signal.Signals) -> None:
+@pytest.fixture
+def _signals_as_they_were() -> Iterator[None]:
+    """Take back the handlers that a stopped run leaves for its last words."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_first_signal_drains_and_a_second_ends_at_once(
+    number: signal.Signals, _signals_as_they_were: None
+) -> None:
     """For both of the signals that people and schedulers send."""
     stop, ended_at_once = Stop(), asyncio.Event()
     asked = asyncio.Event()
@@ -72,8 +84,9 @@ async def test_a_first_signal_drains_and_a_second_ends_at_once(number: signal.Si
         assert stop.reason is StopReason.SIGNAL
         assert number.name in stop.message
         assert not ended_at_once.is_set()
-        os.kill(os.getpid(), number)
-        await asyncio.wait_for(ended_at_once.wait(), 5)
+        while not ended_at_once.is_set():  # one that follows within 200 ms is the same
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(0.05)
 
 
 async def test_signals_are_python_s_own_again_afterwards() -> None:
