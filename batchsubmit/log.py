@@ -5,9 +5,12 @@ structlog prints to standard output unless it is set up, which a library must no
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
+
+from batchsubmit.text import printable
 
 _NAME = "batchsubmit"
 logging.getLogger(_NAME).addHandler(logging.NullHandler())
@@ -51,6 +54,7 @@ def configure_logging(log_format: str, level: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        *([] if as_json else [_printable_values]),
     ]
     structlog.configure(
         processors=[*chain, renderer],
@@ -58,6 +62,15 @@ def configure_logging(log_format: str, level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=stream),
     )
     _adopt_library_lines(chain, renderer, stream)
+
+
+def _printable_values(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Spell out what a terminal would obey; JSON does so by itself. Only a traceback has lines."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            lines = value.splitlines() if name == "exception" else [value]
+            event[name] = "\n".join(map(printable, lines))
+    return event
 
 
 def _adopt_library_lines(chain: list[Any], renderer: Any, stream: TextIO) -> None:  # noqa: ANN401 (structlog's)

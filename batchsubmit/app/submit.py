@@ -130,14 +130,27 @@ async def execute(run: Run, *, observers: Sequence[Observer] = (), display: Disp
     """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
     index, known = run.inventory.index, run.ledger.state
     rows = Prospect.of(index, known, retry_failed=run.options.retry_failed)
-    is_needed = bool(rows.to_do or known.undecided() or run.must_follow)
-    # What is wrong for every call is found here, before the ledger says that a run began.
-    async with _open_service(run) if is_needed else nullcontext() as api:
+    is_needed, api = bool(rows.to_do or known.undecided() or run.must_follow), None
+    async with AsyncExitStack() as stack:
+        if is_needed:
+            # What is wrong for every call is found here, before the ledger says that a run began.
+            api = await _opened(stack, run)
         await run.begin(rows.work(run.reader, index))
         if api is not None:
             with stop_at(run.options.deadline, run.stop, SystemClock()):
                 await _send(run, api, observers, display)
     return await run.end()
+
+
+async def _opened(stack: AsyncExitStack, run: Run) -> CleanRooms | None:
+    """Open the service; None where the run is asked to end before: a program that gives credentials may not answer."""
+    try:
+        async with run.stop.cutting_off():
+            return await stack.enter_async_context(_open_service(run))
+    except StoppedError:
+        if run.stop.requested:
+            return None
+        raise
 
 
 async def _send(run: Run, api: CleanRooms, observers: Sequence[Observer], display: Display) -> None:
@@ -214,11 +227,8 @@ def _progress(run: Run, built: BuiltEngine, to_do: int) -> RunProgress:
 
 
 @asynccontextmanager
-async def _open_service(run: Run) -> AsyncIterator[CleanRooms | None]:
-    """Open a client on the service, or on a sandbox that lives as long.
-
-    None where the run is asked to end before: a program that gives credentials may not answer.
-    """
+async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
+    """Open a client on the service, or on a sandbox that lives as long."""
     settings, options = run.settings, run.options
     async with AsyncExitStack() as stack:
         url = None
@@ -231,7 +241,7 @@ async def _open_service(run: Run) -> AsyncIterator[CleanRooms | None]:
             tag_jobs=settings.submit.tag_jobs,
             sandbox_url=url,
         )
-        yield await run.stop.first(stack.enter_async_context(access))
+        yield await stack.enter_async_context(access)
 
 
 def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:

@@ -136,7 +136,8 @@ async def work(
     grace = ShutdownGrace(stop, settings.worker.grace_seconds)
     async with grace.for_everything(), AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
-        reached, words = await stack.enter_async_context(open_reached(url, settings, region=region))
+        async with stop.cutting_off():
+            reached, words = await stack.enter_async_context(open_reached(url, settings, region=region))
         for word in words:
             advise(word)
         bind_worker(owner_name())
@@ -155,7 +156,8 @@ async def work(
             concurrency=settings.submit.concurrency,
             tag_jobs=settings.submit.tag_jobs,
         )
-        api = await stack.enter_async_context(access)
+        async with stop.cutting_off():
+            api = await stack.enter_async_context(access)
         recorder = Recorder(opened, SystemClock(), (run.tally, *observers, *([metrics] if metrics else [])))
         record = RunRecord(opened, stop)
         await record.begin(batch=batch, manifest=url, manifest_sha256="", sandbox=False)

@@ -12,6 +12,7 @@ import click
 from batchsubmit.cli.confirm import ask
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, rate_option, read_settings
+from batchsubmit.cli.output import say
 from batchsubmit.errors import EXIT_STOPPED, StoppedError, UsageError
 from batchsubmit.submit.stopping import Stop
 from batchsubmit.text import counted, printable
@@ -63,17 +64,17 @@ def cancel(ledger: "Location", config: Path | None, *, as_json: bool, rate: floa
     try:
         found = asyncio.run(survey(choice, settings))
         for line in _preview(choice, found):
-            click.echo(line, err=True)
+            say(line)
         if how["dry_run"] or not (found.running or found.cancelling):
             return _tell_json(as_json, _survey_as_dict(choice, found))
         if found.running and not (how["yes"] or asyncio.run(ask("Cancel them?", Stop()))):
-            click.echo("Nothing was cancelled.", err=True)
+            say("Nothing was cancelled.")
             return _tell_json(as_json, _survey_as_dict(choice, found), EXIT_STOPPED)
         done = asyncio.run(recall(choice, settings, found, wait=not how["no_wait"]))
     except asyncio.CancelledError:
         raise StoppedError("ended at once by a second signal; run the same command again to go on") from None
     for line in _words(done):
-        click.echo(line, err=True)
+        say(line)
     return _tell_json(as_json, _as_dict(done), done.exit_status)
 
 
@@ -113,9 +114,9 @@ def _words(done: "Recall") -> Iterator[str]:
         if count:
             yield f"  {count:>9,} {words}"
     for state, why in done.refused:
-        yield f"  not cancelled: {printable(state.name)} in membership {state.membership}: {printable(why)}"
+        yield f"  not cancelled: {state.name} in membership {state.membership}: {why}"
     if done.stop_message:
-        yield f"  why: {printable(done.stop_message)}"
+        yield f"  why: {done.stop_message}"
         yield "  next: run the same command again to go on"
 
 

@@ -3,11 +3,10 @@
 import asyncio
 import sys
 
-import click
-
 from batchsubmit.app.plan import plan_of
 from batchsubmit.app.run import Run
 from batchsubmit.cli.options import tell_warnings
+from batchsubmit.cli.output import say
 from batchsubmit.cli.plan import short_plan
 from batchsubmit.errors import StoppedError
 from batchsubmit.submit.stopping import Stop
@@ -30,7 +29,7 @@ async def confirm_plan(run: Run) -> None:
     if not plan.prospect.to_do:
         return
     for line in short_plan(plan):
-        click.echo(line, err=True)
+        say(line)
     tell_warnings(plan.warnings)
     if not await ask("Go on?", run.stop):
         raise NotAgreedError("as you say; nothing was sent")
@@ -44,17 +43,17 @@ async def only_warn(run: Run) -> None:
 async def ask(question: str, stop: Stop) -> bool:
     """Ask until it is answered. The loop goes on meanwhile: a lease is renewed, and Ctrl-C is noticed."""
     while True:
-        click.echo(f"{question} [y/N]: ", nl=False, err=True)
+        say(f"{question} [y/N]: ", nl=False)
         line = await _line(stop)
         if line is None:
-            click.echo(err=True)
+            say()
             raise NotAgreedError("interrupted; nothing was sent")
         answer = _ANSWERS.get(line.strip().lower())
         if answer is not None:
             if not line.endswith("\n"):
-                click.echo(err=True)
+                say()
             return answer
-        click.echo("Answer y or n.", err=True)
+        say("Answer y or n.")
 
 
 async def _line(stop: Stop) -> str | None:

@@ -17,6 +17,7 @@ from batchsubmit.cli.options import (
     tell_warnings,
     telling_problems,
 )
+from batchsubmit.cli.output import say
 from batchsubmit.text import agreeing, counted
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def enqueue(
     )
     summary = run_command(_run(options, settings))
     tell_warnings(summary.warnings)
-    click.echo(_words(summary), err=True)
+    say(_words(summary))
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     return summary.exit_status

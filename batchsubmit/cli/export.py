@@ -12,6 +12,7 @@ import click
 
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, read_settings, region_for
+from batchsubmit.cli.output import say
 from batchsubmit.errors import EXIT_FAILED, UsageError
 from batchsubmit.text import agreeing, counted
 
@@ -83,7 +84,7 @@ def export(
         raise UsageError("Parquet cannot be written to standard output; give --output FILE")
     count = write_export(ledger, output, as_format, excel=excel)
     if not _is_stdout(output):
-        click.echo(f"{output}: {counted(count, 'job')} of {ledger}", err=True)
+        say(f"{output}: {counted(count, 'job')} of {ledger}")
     return 0
 
 
@@ -112,7 +113,7 @@ def read_timeline(ledger: "Location", note: Callable[[str], object] = lambda _: 
 
     def warn(words: str) -> None:
         note(words)
-        click.echo(f"{ledger}: {words}", err=True)
+        say(f"{ledger}: {words}")
 
     return Timeline.of(read_entries(ledger, region=region_for(ledger), warn=warn))
 
@@ -165,7 +166,7 @@ async def _write_failed_rows(
                     file.write(codecs.BOM_UTF8 + next(failed.parts, b"").removeprefix(codecs.BOM_UTF8))
                 file.writelines(failed.parts)
     for line in _words(failed, ledger, manifest, output):
-        click.echo(line, err=True)
+        say(line)
     return EXIT_FAILED if failed.without_row else 0
 
 

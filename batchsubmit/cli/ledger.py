@@ -9,6 +9,7 @@ import click
 
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings, region_for
+from batchsubmit.cli.output import say
 from batchsubmit.errors import UsageError
 from batchsubmit.text import counted
 
@@ -54,7 +55,7 @@ def create_table(table: str, config: Path | None, *, as_json: bool) -> int:
 
     location = _table(parse_location(table if "://" in table else f"dynamodb://{table}"))
     asyncio.run(make_table(location, region_for(location, config)))
-    click.echo(f"{location} is ready", err=True)
+    say(f"{location} is ready")
     if as_json:
         click.echo(json.dumps({"ledger": str(location)}))
     return 0
@@ -80,7 +81,7 @@ def import_file(file: Path, table: "Location", config: Path | None, *, as_json: 
 
     settings, location = read_settings(config), _table(table)
     done = asyncio.run(write_into_table(file, location, settings, region_for(location, config)))
-    click.echo(f"{location}: {counted(done.written, 'job')} written, {done.known:,} had nothing new", err=True)
+    say(f"{location}: {counted(done.written, 'job')} written, {done.known:,} had nothing new")
     if as_json:
         click.echo(json.dumps({"ledger": str(location), "written": done.written, "known": done.known}))
     return 0
@@ -102,7 +103,7 @@ def export_table(table: "Location", file: Path, config: Path | None, *, as_json:
 
     location = _table(table)
     written = export_events(read_ledger(location, region=region_for(location, config)), file)
-    click.echo(f"{file}: {counted(written, 'event')}", err=True)
+    say(f"{file}: {counted(written, 'event')}")
     if as_json:
         click.echo(json.dumps({"ledger": str(file), "events": written}))
     return 0

@@ -3,20 +3,19 @@
 Each command has a module of its own, which is imported when the command is called.
 """
 
-import os
 import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from traceback import print_exc
+from traceback import format_exc
 from typing import Any
 
 import click
 
 from batchsubmit import __version__
-from batchsubmit.cli.streams import output_error, secure_streams
-from batchsubmit.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USAGE, BatchsubmitError, UsageError, exit_status
+from batchsubmit.cli.output import Streams, say
+from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, UsageError, exit_status
 from batchsubmit.text import StrippedWarning, printable
 
 SUMMARIES = {
@@ -105,39 +104,47 @@ def commands() -> None:
     """Submit many AWS Clean Rooms ML inference jobs, each exactly once, at the pace the quota allows."""
 
 
-_JOB_COMMANDS = {"submit", "worker", "cancel", "enqueue"}
-
-
 def main() -> None:
-    """Run a command and exit: 0 done, 1 some failed, 2 usage, 3 stopped before the end, 4 ledger in use or damaged."""
-    secure_streams()
+    """Run a command and exit: 0 done, 1 some failed, 2 usage, 3 stopped before the end, 4 ledger in use or damaged.
+
+    The status tells of the jobs: that output could not be written changes it only where output was all there was to do.
+    """
+    streams = Streams()
     warnings.simplefilter("once", StrippedWarning)
     warnings.showwarning = _note  # type: ignore[assignment] # the last two parameters are not told apart
+    status = _run()
+    # All is done: a signal that comes while the last words are written must not change the exit status.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    if streams.finish() and not status and _SENDS.isdisjoint(sys.argv[1:2]):
+        status = EXIT_STOPPED
+    sys.exit(status)
+
+
+_SENDS = {"submit", "worker", "enqueue", "cancel"}
+
+
+def _run() -> int:
     try:
         _refuse_what_is_no_text()
         status = commands.main(standalone_mode=False)
     except click.ClickException as exc:
-        exc.show()
-        status = exc.exit_code
+        status = _refuse(exc)
     except BatchsubmitError as exc:
         status = _explain(exc, exit_status(exc))
     except (KeyboardInterrupt, click.Abort):
         status = _explain("interrupted; nothing is lost: run the same command again to go on", EXIT_STOPPED)
     except Exception:  # noqa: BLE001 (the last resort: a bug must not look like "some jobs failed")
-        print_exc()
+        for line in format_exc().splitlines():
+            say(line)
         status = _explain("a bug in batchsubmit; the ledger has all that was done, and nothing is lost", EXIT_STOPPED)
-    # All is written: a Ctrl-C that comes while the interpreter shuts down must not change the exit status.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    status = status if isinstance(status, int) else EXIT_DONE
-    if lost := output_error():
-        _explain(f"standard output could not be written: {lost.strerror}", status)
-        status = status or (EXIT_DONE if _works_on_jobs() else EXIT_USAGE)
-    sys.exit(status)
+    return status if isinstance(status, int) else 0
 
 
-def _works_on_jobs() -> bool:
-    """Whether the exit status tells of jobs, which a lost summary does not change."""
-    return bool(_JOB_COMMANDS.intersection(sys.argv[1:2]))
+def _refuse(error: click.ClickException) -> int:
+    error.message = printable(error.message)
+    error.show()
+    return error.exit_code
 
 
 def _refuse_what_is_no_text() -> None:
@@ -152,7 +159,7 @@ def _refuse_what_is_no_text() -> None:
 def _note(message: Warning | str, category: type[Warning], *where: Any) -> None:  # noqa: ANN401 (the library's hook)
     """Say what was left out of a text; other warnings are shown as ever."""
     if issubclass(category, StrippedWarning):
-        click.echo(f"batchsubmit: note: {printable(str(message))}", err=True)
+        say(f"batchsubmit: note: {message}")
     else:
         _show_warning(message, category, *where)
 
@@ -161,5 +168,5 @@ _show_warning = warnings.showwarning
 
 
 def _explain(problem: object, status: int) -> int:
-    click.echo(f"batchsubmit: {problem}", err=True)
+    say(f"batchsubmit: {problem}")
     return status

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from batchsubmit.aws import resolve_region
+from batchsubmit.cli.output import say
 from batchsubmit.config import Settings, load_settings
 from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError, UsageError, exit_status
 from batchsubmit.ledger.base import Location, parse_location
-from batchsubmit.text import printable
 
 if TYPE_CHECKING:
     from batchsubmit.schema import RowWarning
@@ -140,18 +140,18 @@ def telling_problems() -> Iterator[None]:
         yield
     except ManifestError as exc:
         for line in exc.lines:
-            click.echo(line, err=True)
+            say(line)
         from batchsubmit.manifest.file import has_lasting_name  # noqa: PLC0415 (help is fast without)
 
         if any(line.lstrip().startswith("...") for line in exc.lines) and has_lasting_name(exc.manifest):
-            click.echo(f"All {exc.count:,} are listed by: {_validate_command(exc.manifest)}", err=True)
+            say(f"All {exc.count:,} are listed by: {_validate_command(exc.manifest)}")
         raise
 
 
 def tell_warnings(warnings: "Iterable[RowWarning]") -> None:
     """Print what rows may not mean."""
     for warning in warnings:
-        click.echo(f"warning: {printable(str(warning))}", err=True)
+        say(f"warning: {warning}")
 
 
 def _validate_command(manifest: str) -> str:

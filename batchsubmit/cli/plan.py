@@ -21,6 +21,7 @@ from batchsubmit.cli.options import (
     tell_warnings,
     telling_problems,
 )
+from batchsubmit.cli.output import say
 from batchsubmit.errors import EXIT_FAILED
 from batchsubmit.forecast import lasting
 from batchsubmit.manifest.progress import LaneProspect
@@ -222,7 +223,7 @@ def plan(
         click.echo(json.dumps(_as_dict(made) | {"exit_status": status}))
     else:
         for line in whole_plan(made):
-            click.echo(line)
+            say(line, to_stdout=True)
     return status
 
 

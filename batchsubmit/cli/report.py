@@ -9,6 +9,7 @@ import click
 from batchsubmit.cli.export import files_among, read_timeline
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, json_option
+from batchsubmit.cli.output import say
 
 if TYPE_CHECKING:
     from batchsubmit.ledger.base import Location
@@ -46,7 +47,7 @@ def report(ledger: "Location", output: Path | None, *, as_json: bool) -> int:
     """
     output = output or _default_output(str(ledger))
     figures = write_report(ledger, output)
-    click.echo(json.dumps({"page": str(output), **figures}) if as_json else output)
+    say(json.dumps({"page": str(output), **figures}) if as_json else output, to_stdout=True)
     return 0
 
 

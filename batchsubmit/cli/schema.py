@@ -8,6 +8,7 @@ import click
 
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import json_option
+from batchsubmit.cli.output import say
 
 _INDENT = "    "
 _WIDEST = 100
@@ -59,7 +60,7 @@ def _print_settings(*, as_json: bool) -> int:
 
 def _print_entry(name: str, brief: str, *paragraphs: str) -> None:
     """Print a name with the rest under it: some bounds are lists of a hundred words, too long for a table."""
-    click.echo(f"{name}  ({brief})")
+    say(f"{name}  ({brief})", to_stdout=True)
     width = min(get_terminal_size().columns, _WIDEST)
     for paragraph in filter(None, paragraphs):
         lines = wrap(

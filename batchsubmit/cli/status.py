@@ -13,6 +13,7 @@ import click
 from batchsubmit.advice import codes_words
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, json_option, region_for
+from batchsubmit.cli.output import say
 from batchsubmit.core.states import LOG_GROUP, UNDECIDED, Phase, end_words
 from batchsubmit.errors import UsageError
 from batchsubmit.text import counted, printable
@@ -108,9 +109,9 @@ def _watch(ledger: "Location", interval: float, *, as_json: bool) -> "LedgerStat
         return _read(ledger)
     state, run = live.ledger_state, live.run
     if run and not live.is_over and (as_json or not isinstance(ledger, Path)):  # of a file, it is printed below
-        click.echo(f"Run {run.run} has died ({run.holder}): run the same submit again to go on", err=True)
+        say(f"Run {run.run} has died ({run.holder}): run the same submit again to go on")
     elif state.last_end:
-        click.echo(f"Run {state.last_end.run} ended with exit status {state.last_end.exit_status}", err=True)
+        say(f"Run {state.last_end.run} ended with exit status {state.last_end.exit_status}")
     return state
 
 
@@ -169,24 +170,24 @@ def _to_look_at(state: "LedgerState") -> "dict[str, tuple[list[JobState], Callab
 
 
 def _print(ledger: "Location", state: "LedgerState") -> None:
-    click.echo(f"{ledger}: {counted(len(state), 'job')} in {counted(len(state.runs), 'run')}")
+    say(f"{ledger}: {counted(len(state), 'job')} in {counted(len(state.runs), 'run')}", to_stdout=True)
     counts = state.account()
     finished = counts.pop("finished", 0)
     for phase, count in counts.items():
-        click.echo(f"  {count:>9,} {_PHASES.get(phase, phase)}")
+        say(f"  {count:>9,} {_PHASES.get(phase, phase)}", to_stdout=True)
         if phase == "submitted" and finished:
-            click.echo(f"  {finished:>9,} of these seen to end")
+            say(f"  {finished:>9,} of these seen to end", to_stdout=True)
     if isinstance(ledger, Path):  # of a table's many runs, the last to begin says nothing of the others
         for line in last_run_words(state):
-            click.echo(f"  {line}")
+            say(f"  {line}", to_stdout=True)
     for word, (jobs, reason) in _to_look_at(state).items():
         for job in jobs[:_MOST_LISTED]:
-            click.echo(printable(f"{word}: {job.name} in membership {job.membership}: {reason(job)}"))
+            say(f"{word}: {job.name} in membership {job.membership}: {reason(job)}", to_stdout=True)
         if len(jobs) > _MOST_LISTED:
-            click.echo(f"... and {len(jobs) - _MOST_LISTED:,} more {word}")
+            say(f"... and {len(jobs) - _MOST_LISTED:,} more {word}", to_stdout=True)
     if codes := Counter(job.bad_end for job in state if job.bad_end):
-        click.echo(f"codes of those that finished badly: {codes_words(codes)}")
-        click.echo(f"their logs: CloudWatch log group {LOG_GROUP}")
+        say(f"codes of those that finished badly: {codes_words(codes)}", to_stdout=True)
+        say(f"their logs: CloudWatch log group {LOG_GROUP}", to_stdout=True)
 
 
 def _as_dict(ledger: "Location", state: "LedgerState") -> dict[str, Any]:

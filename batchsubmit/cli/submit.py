@@ -26,6 +26,7 @@ from batchsubmit.cli.options import (
     sending_options,
     telling_problems,
 )
+from batchsubmit.cli.output import say
 from batchsubmit.cli.request import read_request
 from batchsubmit.config import Settings
 from batchsubmit.errors import BatchsubmitError
@@ -33,7 +34,6 @@ from batchsubmit.log import configure_logging
 from batchsubmit.observers.base import LogObserver
 from batchsubmit.observers.progress import showing
 from batchsubmit.report.summary import Summary, closing_words
-from batchsubmit.text import printable
 
 
 @click.command(
@@ -159,7 +159,7 @@ async def _run(options: SubmitOptions, settings: Settings, approve: Approve) -> 
 def _conclude(summary: Summary, after: AfterRun, *, as_json: bool) -> int:
     """Print how the run ended, do what follows it, and choose the exit status."""
     for line in closing_words(summary):
-        click.echo(line, err=True)
+        say(line)
     content, status = summary.as_dict(), summary.exit_status
     if not after.is_nothing:
         done = asyncio.run(follow_up(summary, after))
@@ -173,11 +173,11 @@ def _conclude(summary: Summary, after: AfterRun, *, as_json: bool) -> int:
 
 def _print_done(done: AfterRunResult) -> None:
     for place in (*done.written, *done.uploaded):
-        click.echo(f"  written: {place}", err=True)
+        say(f"  written: {place}")
     for problem in (*done.problems, *done.not_notified):
-        click.echo(f"  problem: {printable(problem)}", err=True)
+        say(f"  problem: {problem}")
     if done.problems:
-        click.echo("  next: the ledger is whole; fix that and run the same command again", err=True)
+        say("  next: the ledger is whole; fix that and run the same command again")
 
 
 def _notify_of_failure(error: BatchsubmitError, options: SubmitOptions, after: AfterRun) -> None:
@@ -185,4 +185,4 @@ def _notify_of_failure(error: BatchsubmitError, options: SubmitOptions, after: A
     if after.targets:
         notices = notify_failure(error, after, batch=options.batch, manifest=options.manifest)
         for problem in asyncio.run(notices):
-            click.echo(f"  problem: {problem}", err=True)
+            say(f"  problem: {problem}")

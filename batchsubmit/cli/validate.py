@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from batchsubmit.cli.options import (
     read_settings,
     tell_warnings,
 )
+from batchsubmit.cli.output import say
 from batchsubmit.errors import EXIT_USAGE
 from batchsubmit.text import counted
 
@@ -52,13 +54,13 @@ def validate(manifest: str, batch_id: str | None, config: Path | None, *, allow_
     if as_json:
         inventory = _tell_programs(manifest, settings, terms)
     else:
-        inventory = asyncio.run(_take(manifest, settings, terms, click.echo))
-    click.echo(_verdict(manifest, inventory), err=True)
+        inventory = asyncio.run(_take(manifest, settings, terms, partial(say, to_stdout=True)))
+    say(_verdict(manifest, inventory))
     if inventory.problem_count > _MANY:
         for kind in inventory.alike.kinds.values():
-            click.echo(f"  {kind.count:,} like {kind.first[0]}", err=True)
+            say(f"  {kind.count:,} like {kind.first[0]}")
         if inventory.alike.others:
-            click.echo(f"  {inventory.alike.others:,} of other kinds", err=True)
+            say(f"  {inventory.alike.others:,} of other kinds")
     tell_warnings(inventory.warnings)
     return EXIT_USAGE if inventory.problem_count else 0
 

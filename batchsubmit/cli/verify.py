@@ -11,6 +11,7 @@ import click
 
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
+from batchsubmit.cli.output import say
 from batchsubmit.errors import EXIT_FAILED, EXIT_LEDGER
 from batchsubmit.text import counted
 
@@ -78,10 +79,10 @@ def verify(ledger: "Location", config: Path | None, *, as_json: bool, **how: Any
         click.echo(json.dumps(_as_dict(ledger, found)))
     else:
         for line in (*(f"{ledger}: {fault}" for fault in found.faults), *map(str, found.discrepancies)):
-            click.echo(line)
-    click.echo(_verdict(ledger, found, "itself" if how["offline"] else "itself and the service"), err=True)
+            say(line, to_stdout=True)
+    say(_verdict(ledger, found, "itself" if how["offline"] else "itself and the service"))
     for line in _advice(ledger, found):
-        click.echo(f"  {line}", err=True)
+        say(f"  {line}")
     if found.faults:
         return EXIT_LEDGER
     return 0 if found.is_clean else EXIT_FAILED

@@ -20,6 +20,7 @@ from batchsubmit.cli.options import (
     run_command,
     sending_options,
 )
+from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError
 from batchsubmit.health.check import ask, probe_url
@@ -64,7 +65,7 @@ def _ask(probe: str, config: Path | None) -> int:
 
 
 def _print_conditions(words: str, status: int) -> int:
-    click.echo(words, err=True)
+    say(words)
     return status
 
 
@@ -132,21 +133,20 @@ def _check(settings: Settings, *, as_json: bool) -> int:
 
 
 def _advise(word: str) -> None:
-    click.echo(f"batchsubmit: {word}", err=True)
+    say(f"batchsubmit: {word}")
 
 
 def _tell(summary: WorkerSummary, *, as_json: bool) -> int:
     counts = summary.queue_counts
     received = counted(counts["received"], "message")
-    click.echo(
+    say(
         f"{counted(summary.submitted, 'job')} submitted, {summary.failed:,} failed, of {received} received "
         f"in {summary.seconds:.1f} s; {counts['handed_back']:,} handed back",
-        err=True,
     )
     for line in (*held_words(summary.held), *others_words(summary.held_by_others)):
-        click.echo(line, err=True)
+        say(line)
     if summary.stop_message:
-        click.echo(f"  why it ended: {summary.stop_message}", err=True)
+        say(f"  why it ended: {summary.stop_message}")
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     return summary.exit_status

@@ -177,7 +177,7 @@ def _refuse_faults(root: _Branch, leaves: Mapping[str, _Leaf], checker: RequestC
         if not ((leaf := leaves.get(fault.path)) and leaf.place)
     ]
     if faults:
-        raise UsageError("\n".join(f"defaults.{fault}" for fault in faults))
+        raise UsageError("; ".join(f"defaults.{fault}" for fault in faults))
 
 
 def _plain(branch: _Branch) -> dict[str, Any]:

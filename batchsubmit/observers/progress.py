@@ -17,7 +17,7 @@ from rich.text import Text
 from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import RunHistory
 from batchsubmit.observers.live import Feed, Follower
-from batchsubmit.text import counted, duration
+from batchsubmit.text import counted, duration, printable
 
 _REFRESH_SECONDS = 0.2
 _LINE_SECONDS = 30.0
@@ -108,7 +108,7 @@ class Meter:
             (not now.stopping and self.expected, self.expected),
             (now.stopping, f"stopping ({now.stopping}), {now.in_progress} in progress"),
         )
-        return ", ".join(words for is_said, words in parts if is_said)
+        return printable(", ".join(words for is_said, words in parts if is_said))
 
     def picture(self) -> Table:
         """The same with a bar."""
@@ -139,7 +139,7 @@ def showing(run: RunReader, console: Console) -> Iterator[None]:
         else:
 
             async def print_line() -> None:
-                console.print(meter.sentence(), highlight=False, soft_wrap=True)
+                console.print(meter.sentence(), highlight=False, markup=False, soft_wrap=True)
 
             with _repeating(_LINE_SECONDS, print_line):
                 yield

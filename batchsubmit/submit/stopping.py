@@ -4,19 +4,17 @@
 """
 
 import asyncio
+import math
 import re
 import signal
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from enum import StrEnum
-from typing import Any, TypeVar
 
 from batchsubmit.clock import Clock
-from batchsubmit.errors import UsageError
-
-_Result = TypeVar("_Result")
+from batchsubmit.errors import StoppedError, UsageError
 
 
 class StopReason(StrEnum):
@@ -72,43 +70,60 @@ class Stop:
             async with asyncio.timeout(seconds):
                 await self._asked.wait()
 
-    async def first(self, work: Coroutine[Any, Any, _Result]) -> _Result | None:
-        """Await the work; None where the run is asked to end before it is done, which cancels it."""
-        doing, asked = asyncio.ensure_future(work), asyncio.ensure_future(self._asked.wait())
+    @asynccontextmanager
+    async def cutting_off(self) -> AsyncIterator[None]:
+        """Cut off what is inside when the run is asked to stop, or was before. Raises StoppedError.
+
+        For what may hang before anything was sent, like a program that is to give the credentials.
+        """
+        loop, limit, is_inside = asyncio.get_running_loop(), asyncio.timeout(None), True
+
+        def cut() -> None:
+            if is_inside:
+                limit.reschedule(loop.time())
+
         try:
-            await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
-            return doing.result() if doing.done() else None
-        finally:
-            for task in (doing, asked):
-                task.cancel()
-            await asyncio.wait({doing, asked})
+            async with limit:
+                self.on_request(cut)
+                if self.requested:
+                    cut()
+                try:
+                    yield
+                finally:
+                    is_inside = False
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise StoppedError(f"{self.message}; nothing was sent") from None
 
 
-_SAME_SIGNAL_SECONDS = 0.5
-"""`timeout`, systemd and process groups send one wish twice, to the program and to its group: that is one signal."""
+_ONE_SIGNAL_SECONDS = 0.2
+"""Signals within this time are one: timeout, systemd and uv send theirs to the program and to its group."""
 
 
 @contextmanager
 def stop_on_signals(stop: Stop, at_once: Callable[[], object]) -> Iterator[None]:
-    """On the first SIGINT, SIGTERM or SIGHUP ask to stop; on the second call `at_once`.
+    """On the first SIGINT, SIGTERM or SIGHUP ask to stop; on the second call `at_once`, whatever stopped the run.
 
-    A run that stops already, by its deadline for instance, has had no signal yet. A SIGHUP that was ignored when the
-    program began (`nohup`) stays ignored.
+    A SIGHUP that was ignored at the start (nohup) still is.
     """
-    loop = asyncio.get_running_loop()
-    first_at: float | None = None
-
-    def received(name: str) -> None:
-        nonlocal first_at
-        if first_at is None:
-            first_at = loop.time()
-            stop.request(StopReason.SIGNAL, f"{name} received; calls in progress are awaited and recorded")
-        elif loop.time() - first_at > _SAME_SIGNAL_SECONDS:
-            at_once()
-
+    loop, first = asyncio.get_running_loop(), math.inf
     handled = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         handled.append(signal.SIGHUP)
+
+    def received(name: str) -> None:
+        nonlocal first
+        if first == math.inf:
+            first = loop.time()
+            stop.request(StopReason.SIGNAL, f"{name} received; calls under way are awaited and recorded")
+        elif loop.time() - first > _ONE_SIGNAL_SECONDS:
+            at_once()
+
+    def received_late(_number: int, _frame: object) -> None:
+        if loop.time() - first > _ONE_SIGNAL_SECONDS:
+            raise KeyboardInterrupt
+
     for number in handled:
         loop.add_signal_handler(number, received, number.name)
     try:
@@ -116,6 +131,8 @@ def stop_on_signals(stop: Stop, at_once: Callable[[], object]) -> Iterator[None]
     finally:
         for number in handled:
             loop.remove_signal_handler(number)
+            if first < math.inf:
+                signal.signal(number, received_late)
 
 
 @contextmanager

@@ -1,24 +1,24 @@
-"""What cannot be told does not stop the work: closed, full and unread outputs."""
+"""Output that cannot be written stops nothing, and words from outside reach no terminal raw."""
 
-import json
 import os
+import pty
 import subprocess
-from pathlib import Path
 
 import pytest
 from conftest import CONSOLE_SCRIPT, LONGEST_RUN_SECONDS, Program, Sandbox, csv_text
-from test_interrupt import until
 
-NAMES = [f"job-{number:03}" for number in range(20)]
+NAMES = [f"job-{number}" for number in range(5)]
+LEDGER = "jobs.ledger.jsonl"
+SUBMIT = f"{CONSOLE_SCRIPT} submit jobs.csv --json"
+ATTACK = "\x1b[2Jgone\x07 \u202ethgir\r\nbatchsubmit: all is well"
 
 
-def in_shell(program: Program, script: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a line of shell in which `$B` is the program."""
-    (program.folder / "jobs.csv").write_text(csv_text(NAMES))
+def in_shell(program: Program, line: str) -> "subprocess.CompletedProcess[bytes]":
+    """Run a line of bash in the program's folder."""
     return subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {script}"],
+        ["bash", "-o", "pipefail", "-c", line],
         cwd=program.folder,
-        env={**os.environ, **program.environment, "B": str(CONSOLE_SCRIPT)},
+        env={**os.environ, **program.environment},
         capture_output=True,
         timeout=LONGEST_RUN_SECONDS,
         check=False,
@@ -27,96 +27,108 @@ def in_shell(program: Program, script: str) -> subprocess.CompletedProcess[bytes
 
 @pytest.mark.parametrize(
     "redirection",
-    [
-        "2>&1 | head -0",
-        "--json | head -0",
-        "2>/dev/full",
-        "--json >/dev/full",
-        "--json >/dev/full 2>&1",
-        ">&-",
-        "2>&-",
-        "<&- >&- 2>&-",
-    ],
+    ["2>&1 | head -0", ">/dev/full 2>/dev/full", ">&- 2>&- <&-", ">&-", "2>&-", "<&-", "2>/dev/full | head -0"],
 )
-def test_jobs_are_submitted_whatever_becomes_of_the_output(
-    submitting: Program, sandbox: Sandbox, redirection: str
-) -> None:
-    """Each once, with the exit status of the jobs, and no traceback."""
-    ended = in_shell(submitting, f"$B submit jobs.csv {redirection}")
+def test_output_that_cannot_be_written_stops_no_job(submitting: Program, sandbox: Sandbox, redirection: str) -> None:
+    """Every job is submitted, the ledger is sound, and the exit status tells of the jobs."""
+    (submitting.folder / "jobs.csv").write_text(csv_text(NAMES))
+    ended = in_shell(submitting, f"BATCHSUBMIT_LOG__LEVEL=debug {SUBMIT} {redirection}")
     assert ended.returncode == 0, ended.stderr
     assert b"Traceback" not in ended.stderr
     assert sorted(sandbox.names()) == NAMES
-    events = submitting.events("jobs.ledger.jsonl")
-    assert [event["event"] for event in events].count("submitted") == len(NAMES)
-    assert events[-1]["event"] == "run_ended"
+    assert submitting.events(LEDGER)[-1]["exit_status"] == 0
 
 
-def test_a_summary_that_does_not_fit_on_the_disk_is_one_sentence(submitting: Program) -> None:
-    """The status stays that of the jobs; of a command that only writes, it is not done."""
-    ended = in_shell(submitting, "$B submit jobs.csv --json >/dev/full")
-    (line,) = (line for line in ended.stderr.splitlines() if b"standard output" in line)
-    assert line == b"batchsubmit: standard output could not be written: No space left on device"
-    assert in_shell(submitting, "$B export jobs.ledger.jsonl >/dev/full").returncode == 2
-
-
-@pytest.mark.parametrize("command", ["export jobs.ledger.jsonl", "status jobs.ledger.jsonl", "schema", "--help"])
-def test_a_reader_that_has_seen_enough_is_no_failure(submitting: Program, command: str) -> None:
-    """As of any command in a pipe."""
-    in_shell(submitting, "$B submit jobs.csv")
-    ended = in_shell(submitting, f"$B {command} | head -1")
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == b""
-
-
-def test_an_unread_pipe_does_not_hold_the_run_up(submitting: Program, sandbox: Sandbox) -> None:
-    """A thousand lines of log, more than a pipe holds, and nobody reads."""
-    (submitting.folder / "jobs.csv").write_text(csv_text(f"job-{number:04}" for number in range(400)))
-    read, write = os.pipe()
-    try:
-        process = subprocess.Popen(
-            [CONSOLE_SCRIPT, "submit", "jobs.csv"],
-            cwd=submitting.folder,
-            env={**os.environ, **submitting.environment, "BATCHSUBMIT_LOG__LEVEL": "debug"},
-            stdout=subprocess.DEVNULL,
-            stderr=write,
-        )
-        assert process.wait(LONGEST_RUN_SECONDS) == 0
-    finally:
-        os.close(read)
-        os.close(write)
-    assert len(sandbox.names()) == 400
-
-
-def test_a_credential_program_that_hangs_does_not_hold_up_a_signal(submitting: Program, tmp_path: Path) -> None:
-    """Nothing was begun, and the run ends in order."""
-    (tmp_path / "config").write_text(f"[default]\ncredential_process = {tmp_path}/slow\n")
-    slow = tmp_path / "slow"
-    slow.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\nexec sleep 100\n")
-    slow.chmod(0o755)
-    (tmp_path / "jobs.csv").write_text(csv_text(NAMES))
-    environment = {
-        "AWS_ACCESS_KEY_ID": None,
-        "AWS_SECRET_ACCESS_KEY": None,
-        "AWS_CONFIG_FILE": str(tmp_path / "config"),
-    }
-    with submitting.running("submit", "jobs.csv", "--json", **environment) as process:
-        until((tmp_path / "asked").exists)
-        process.terminate()
-        stdout, _ = process.communicate(timeout=10)
-    assert process.returncode == 3
-    assert json.loads(stdout)["stop_reason"] == "signal"
-
-
-def test_a_hang_up_drains_unless_it_was_ignored_from_the_start(submitting: Program, sandbox: Sandbox) -> None:
-    """A terminal that closes ends the run in order; `nohup` lets it go on."""
+def test_a_summary_for_a_full_disk_is_one_sentence(submitting: Program) -> None:
+    """On standard error; the jobs are submitted all the same."""
     (submitting.folder / "jobs.csv").write_text(csv_text(NAMES))
-    slow = {"BATCHSUBMIT_RATE__MAX_PER_SECOND": "10"}
-    with submitting.running("submit", "jobs.csv", **slow) as process:
-        until(lambda: len(sandbox.names()) >= 3)
-        process.send_signal(1)
-        process.communicate(timeout=LONGEST_RUN_SECONDS)
-    assert process.returncode == 3
-    assert submitting.events("jobs.ledger.jsonl")[-1]["event"] == "run_ended"
-    ended = in_shell(submitting, "trap '' HUP; $B submit jobs.csv & sleep 0.5; kill -HUP $!; wait $!")
-    assert ended.returncode == 0, ended.stderr
+    ended = in_shell(submitting, f"{SUBMIT} >/dev/full")
+    assert ended.returncode == 0
+    assert ended.stderr.decode().splitlines()[-1] == (
+        "batchsubmit: standard output is not complete: No space left on device"
+    )
+
+
+@pytest.mark.parametrize(("target", "status"), [("/dev/full", 3), ("/dev/stdout | head -0", 0)])
+def test_a_command_that_only_prints_has_failed_where_its_output_is_lost(
+    submitting: Program, target: str, status: int
+) -> None:
+    """A reader that went away has seen what it wanted; a full disk has not."""
+    (submitting.folder / "jobs.csv").write_text(csv_text(NAMES))
+    assert submitting.run("submit", "jobs.csv").status == 0
+    for command in (f"status {LEDGER}", f"export {LEDGER}"):
+        ended = in_shell(submitting, f"{CONSOLE_SCRIPT} {command} >{target}")
+        assert ended.returncode == status, (command, ended.stderr)
+        assert b"Traceback" not in ended.stderr
+
+
+def test_a_pipe_that_nobody_reads_holds_up_no_job(submitting: Program, sandbox: Sandbox) -> None:
+    """Debug lines fill standard error; the event loop goes on and the program ends."""
+    (submitting.folder / "jobs.csv").write_text(csv_text([f"job-{number}" for number in range(300)]))
+    environment = {**os.environ, **submitting.environment, "BATCHSUBMIT_LOG__LEVEL": "debug"}
+    with subprocess.Popen(
+        [CONSOLE_SCRIPT, "submit", "jobs.csv"], cwd=submitting.folder, env=environment, stderr=subprocess.PIPE
+    ) as process:
+        assert process.wait(LONGEST_RUN_SECONDS) == 0
+        assert process.stderr is not None
+        assert len(process.stderr.read1(1 << 17)) >= 1 << 16  # the pipe was full
+    assert len(sandbox.names()) == 300
+
+
+def test_a_terminal_that_is_closed_stops_no_job(submitting: Program, sandbox: Sandbox) -> None:
+    """What is written to it then ends with EIO."""
+    (submitting.folder / "jobs.csv").write_text(csv_text(NAMES))
+    ours, theirs = pty.openpty()
+    os.close(ours)
+    done = subprocess.run(
+        [CONSOLE_SCRIPT, "submit", "jobs.csv", "--yes"],
+        cwd=submitting.folder,
+        env={**os.environ, **submitting.environment},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        timeout=LONGEST_RUN_SECONDS,
+        check=False,
+    )
+    os.close(theirs)
+    assert done.returncode == 0
     assert sorted(sandbox.names()) == NAMES
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("submit", f"{ATTACK}.csv"),
+        ("submit", "jobs.csv", f"--{ATTACK}"),
+        ("submit", "jobs.csv", "--deadline", ATTACK),
+        ("submit", "jobs.csv", "--batch-id", ATTACK, "--config", ATTACK),
+        ("status", ATTACK),
+        (ATTACK,),
+    ],
+)
+def test_an_argument_is_shown_in_one_line_without_control_characters(
+    submitting: Program, arguments: tuple[str, ...]
+) -> None:
+    """A path or batch id that comes from outside forges no line."""
+    (submitting.folder / "jobs.csv").write_text(csv_text(NAMES))
+    assert_harmless(submitting.run(*arguments).stderr)
+
+
+def test_the_service_s_words_are_shown_in_one_line_without_control_characters(
+    submitting: Program, sandbox: Sandbox
+) -> None:
+    """In the closing words, in status, and in a log for people."""
+    (submitting.folder / "jobs.csv").write_text(csv_text(NAMES))
+    sandbox.disturb(
+        {"fault": "error_before", "status": 400, "code": "ValidationException", "message": ATTACK, "times": 5}
+    )
+    ended = submitting.run("submit", "jobs.csv", BATCHSUBMIT_LOG__FORMAT="console", BATCHSUBMIT_LOG__LEVEL="debug")
+    status = submitting.run("status", LEDGER)
+    for words in (ended.stderr, status.stdout, status.stderr):
+        assert_harmless(words)
+
+
+def assert_harmless(words: str) -> None:
+    """Hold that nothing in it moves a terminal, turns its text, or begins a line of its own."""
+    assert not [char for char in words if not char.isprintable() and char != "\n"]
+    assert not [line for line in words.splitlines() if line.startswith("batchsubmit: all is well")]

@@ -1,0 +1,136 @@
+"""Standard output and error: what cannot be written stops nothing, and what comes from outside is made printable.
+
+Every line for people goes through `say`. Nothing here knows a command.
+"""
+
+import errno
+import io
+import os
+import sys
+from collections import deque
+from select import select
+from threading import Condition, Thread
+
+import click
+
+from batchsubmit.text import printable
+
+_MOST_BYTES = 1 << 20
+"""What waits for a reader of standard error; more is dropped."""
+
+_PATIENCE_SECONDS = 1.0
+"""At the end, for a reader of standard error that takes nothing."""
+
+_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
+"""The reader went away (`| head`), or the terminal: that is no fault of the output."""
+
+
+def say(line: object = "", *, to_stdout: bool = False, nl: bool = True) -> None:
+    """Print one line for people; control characters and line breaks in it are spelled out."""
+    click.echo(printable(str(line)), err=not to_stdout, nl=nl)
+
+
+def open_closed_streams() -> None:
+    """Give 0, 1 and 2 the null device where they are closed: a ledger that got one of them would be printed into."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+class _Output(io.RawIOBase):
+    """A file descriptor that takes everything; the first error that cost data is kept in `problem`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+        self.problem = ""
+
+    def fileno(self) -> int:
+        return self._number
+
+    def isatty(self) -> bool:
+        return os.isatty(self._number)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: "bytes | memoryview", /) -> int:  # type: ignore[override] # any buffer
+        self._put(bytes(data))
+        return len(data)
+
+    def _put(self, data: bytes) -> None:
+        """Write all of it, or drop it."""
+        try:
+            while data:
+                select([], [self._number], [])  # somebody else may have set a terminal or pipe to non-blocking
+                data = data[os.write(self._number, data) :]
+        except OSError as exc:
+            if exc.errno not in _GONE:
+                self.problem = self.problem or exc.strerror or str(exc)
+
+
+class _PatientOutput(_Output):
+    """One that a thread of its own writes to: a reader that does not read holds nothing up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self._waiting: deque[bytes] = deque()
+        self._bytes = 0
+        self._changed = Condition()
+        Thread(target=self._write_all, name="stderr", daemon=True).start()
+
+    def write(self, data: "bytes | memoryview", /) -> int:
+        with self._changed:
+            if self._bytes < _MOST_BYTES:
+                self._waiting.append(bytes(data))
+                self._bytes += len(data)
+                self._changed.notify_all()
+        return len(data)
+
+    def wait(self) -> None:
+        """Wait until all is written, unless nothing of it is taken."""
+        with self._changed:
+            while left := self._bytes:
+                self._changed.wait(_PATIENCE_SECONDS)
+                if self._bytes == left:
+                    return
+
+    def _write_all(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                data = self._waiting[0]
+            self._put(data)
+            with self._changed:
+                self._bytes -= len(self._waiting.popleft())
+                self._changed.notify_all()
+
+
+class Streams:
+    """Puts both streams of this process behind ones that always take what they get."""
+
+    def __init__(self) -> None:
+        open_closed_streams()
+        self._out, self._err = _Output(1), _PatientOutput(2)
+        sys.stdout, sys.stderr = _text(self._out, sys.stdout), _text(self._err, sys.stderr)
+
+    def finish(self) -> str:
+        """Write what is left; give why standard output is not whole, or nothing."""
+        sys.stdout.flush()
+        if self._out.problem:
+            say(f"batchsubmit: standard output is not complete: {self._out.problem}")
+        sys.stderr.flush()
+        self._err.wait()
+        return self._out.problem
+
+
+def _text(raw: _Output, before: object) -> io.TextIOWrapper:
+    """Make a text stream in the encoding of the one before, which can write any text in some way."""
+    encoding = getattr(before, "encoding", None)
+    buffered = io.BufferedWriter(raw)
+    is_by_line = raw.fileno() == 2 or raw.isatty()
+    return io.TextIOWrapper(buffered, encoding, "backslashreplace", line_buffering=is_by_line)
