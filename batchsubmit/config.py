@@ -351,4 +351,6 @@ def _explain(exc: ValidationError, file: Path | None) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     sources = f"a flag, {ENV_PREFIX}{name.upper().replace('.', '__')}" + (f" or {file}" if file else "")
     shown = "" if name.endswith("secret") else f"{fault['input']!r}: "
+    if fault["type"] == "value_error":
+        return f"setting {name} ({sources}): {fault['msg'].removeprefix('Value error, ')}"
     return f"setting {name} ({sources}): {shown}{fault['msg'][:1].lower()}{fault['msg'][1:]}"

@@ -3,6 +3,7 @@
 Each command has a module of its own, which is imported when the command is called.
 """
 
+import os
 import signal
 import sys
 import warnings
@@ -142,7 +143,7 @@ def _run() -> int:
 
 
 def _refuse(error: click.ClickException) -> int:
-    error.message = printable(error.message)
+    error.message = printable(error.message)  # type: ignore[misc] # final, but not yet shown
     error.show()
     return error.exit_code
 

@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from select import select
 from threading import Condition, Thread
+from typing import Any
 
 import click
 
@@ -83,7 +84,7 @@ class _PatientOutput(_Output):
         self._changed = Condition()
         Thread(target=self._write_all, name="stderr", daemon=True).start()
 
-    def write(self, data: "bytes | memoryview", /) -> int:
+    def write(self, data: "bytes | memoryview", /) -> int:  # type: ignore[override] # any buffer
         with self._changed:
             if self._bytes < _MOST_BYTES:
                 self._waiting.append(bytes(data))
@@ -131,6 +132,6 @@ class Streams:
 def _text(raw: _Output, before: object) -> io.TextIOWrapper:
     """Make a text stream in the encoding of the one before, which can write any text in some way."""
     encoding = getattr(before, "encoding", None)
-    buffered = io.BufferedWriter(raw)
+    buffered: Any = io.BufferedWriter(raw)
     is_by_line = raw.fileno() == 2 or raw.isatty()
     return io.TextIOWrapper(buffered, encoding, "backslashreplace", line_buffering=is_by_line)
