@@ -8,7 +8,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -49,11 +49,9 @@ def saving(target: Path, *, inputs: Sequence[Path] = ()) -> Iterator[BinaryIO]:
             if target.samefile(source):
                 raise UsageError(f"{target} is what is read from; give --output another file")
     try:
-        if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-            with target.open("wb") as file, _compressed(file, target) as packed:
-                yield packed
-            return
-        with _beside(target) as file, _compressed(file, target) as packed:
+        is_special = target.exists() and not stat.S_ISREG(target.stat().st_mode)
+        opened: AbstractContextManager[BinaryIO] = target.open("wb") if is_special else _beside(target)
+        with opened as file, _compressed(file, target) as packed:
             yield packed
     except OSError as exc:
         raise UsageError(f"{target} cannot be written: {exc.strerror or exc}") from exc

@@ -87,6 +87,17 @@ def test_words_for_no_value_are_problems_where_jobs_are_told_apart_by_them(
     assert sandbox.calls() == 0
 
 
+def test_an_arn_that_ends_in_a_word_for_no_value_is_a_problem(program: Program) -> None:
+    """As a program writes it that joins texts; a longer name is left alone."""
+    lines = [json.dumps(request_named("a", model=model)) for model in ("nan", "NULL", "nan-7")]
+    (program.folder / "jobs.jsonl").write_text("\n".join(lines))
+    ended = program.run("validate", "jobs.jsonl")
+    assert ended.status == 2
+    assert f"jobs.jsonl:1:1: trainedModelArn: 'nan' {NO_VALUE}" in ended.stdout + ended.stderr
+    assert f"jobs.jsonl:2:1: trainedModelArn: 'NULL' {NO_VALUE}" in ended.stdout + ended.stderr
+    assert "jobs.jsonl:3" not in ended.stdout + ended.stderr
+
+
 def test_words_for_no_value_elsewhere_are_a_warning(submitting: Program, sandbox: Sandbox) -> None:
     """They are sent as they are."""
     request = request_named("a", environment={"MODE": "None"}, tags={"team": "N/A"}, description="NaN")
