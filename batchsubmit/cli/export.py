@@ -93,14 +93,11 @@ def write_export(ledger: "Location", output: Path | None, as_format: str | None 
 
     Raises UsageError, LedgerError.
     """
-    from batchsubmit.outputs.files import refuse_other_kind  # noqa: PLC0415
     from batchsubmit.report.export import FORMATS, export_rows  # noqa: PLC0415 (help is fast without)
 
     as_format = as_format or format_of(output)
-    if output is not None:
-        refuse_other_kind(output, as_format)
     timeline = read_timeline(ledger)
-    with _opened(output, ledger) as file:
+    with _opened(output, as_format, ledger) as file:
         if excel:
             file.write(codecs.BOM_UTF8)
         return FORMATS[as_format](file, export_rows(timeline))
@@ -135,14 +132,14 @@ def _is_stdout(output: Path | None) -> bool:
 
 
 @contextmanager
-def _opened(output: Path | None, *inputs: "Location | str") -> Iterator[BinaryIO]:
+def _opened(output: Path | None, kind: str, *inputs: "Location | str") -> Iterator[BinaryIO]:
     if output is None or _is_stdout(output):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     from batchsubmit.outputs.files import saving  # noqa: PLC0415 (help is fast without)
 
-    with saving(output, inputs=files_among(*inputs)) as file:
+    with saving(output, inputs=files_among(*inputs), kind=kind) as file:
         yield file
 
 
@@ -150,18 +147,17 @@ async def _write_failed_rows(
     ledger: "Location", manifest: str, output: Path | None, batch: str | None, config: Path | None, *, excel: bool
 ) -> int:
     from batchsubmit.app.failed_rows import failed_rows  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.outputs.files import ending, refuse_other_kind  # noqa: PLC0415
+    from batchsubmit.outputs.files import ending  # noqa: PLC0415
     from batchsubmit.outputs.templates import batch_now  # noqa: PLC0415
 
     settings = read_settings(config, submit={"batch_id": batch})
     given = None if batch is None else batch_now(settings.submit)
     async with failed_rows(read_timeline(ledger), manifest, settings, batch=given) as failed:
-        if output is not None and ending(output) != ending(manifest):
-            refuse_other_kind(output, failed.format)
+        kind = failed.format if output and ending(output) != ending(manifest) else ""
         if excel and failed.format != "csv":
             raise UsageError(f"--excel writes CSV, and {manifest} is JSONL; leave it out")
         if failed.rows:
-            with _opened(output, ledger, manifest) as file:
+            with _opened(output, kind, ledger, manifest) as file:
                 if excel:
                     file.write(codecs.BOM_UTF8 + next(failed.parts, b"").removeprefix(codecs.BOM_UTF8))
                 file.writelines(failed.parts)

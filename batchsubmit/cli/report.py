@@ -62,15 +62,14 @@ def _default_output(ledger: str) -> Path:
 def write_report(ledger: "Location", output: Path) -> dict[str, Any]:
     """Write the page; give its headline and figures. Raises UsageError, LedgerError."""
     from batchsubmit.clock import SystemClock  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.outputs.files import refuse_other_kind, saving  # noqa: PLC0415
+    from batchsubmit.outputs.files import saving  # noqa: PLC0415
     from batchsubmit.report.page import make_page  # noqa: PLC0415
 
-    refuse_other_kind(output, "html")
     remarks: list[str] = []
     timeline = read_timeline(ledger, remarks.append)
     made_at = SystemClock().now().timestamp()
     page = make_page(timeline, ledger=str(ledger), made_at=made_at, remarks=tuple(remarks))
-    with saving(output, inputs=files_among(ledger)) as file:
+    with saving(output, inputs=files_among(ledger), kind="html") as file:
         for part in page.parts():
             file.write(part.encode(errors="replace"))
     return page.as_dict()

@@ -8,7 +8,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -38,22 +38,23 @@ def refuse_other_kind(target: Path, kind: str) -> None:
 
 
 @contextmanager
-def saving(target: Path, *, inputs: Sequence[Path] = ()) -> Iterator[BinaryIO]:
+def saving(target: Path, *, inputs: Sequence[Path] = (), kind: str = "") -> Iterator[BinaryIO]:
     """Open a file that takes its place once all of it is on the disk; on any error nothing is left of it.
 
     Folders that it needs are made. What is no regular file (a pipe, /dev/stdout) is written to as it is. Raises
-    UsageError where the file cannot be written, and where it is one of the `inputs`, which would be lost.
+    UsageError where the file cannot be written, where it is one of the `inputs`, which would be lost, and where its
+    name promises another `kind`.
     """
     for source in inputs:
         with suppress(OSError):
             if target.samefile(source):
                 raise UsageError(f"{target} is what is read from; give --output another file")
+    if kind:
+        refuse_other_kind(target, kind)
     try:
-        if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-            with target.open("wb") as there, _compressed(there, target) as packed:
-                yield packed
-            return
-        with _beside(target) as file, _compressed(file, target) as packed:
+        is_special = target.exists() and not stat.S_ISREG(target.stat().st_mode)
+        opened: AbstractContextManager[BinaryIO] = target.open("wb") if is_special else _beside(target)
+        with opened as file, _compressed(file, target) as packed:
             yield packed
     except OSError as exc:
         raise UsageError(f"{target} cannot be written: {exc.strerror or exc}") from exc

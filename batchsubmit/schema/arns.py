@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from botocore.loaders import Loader
 
-from batchsubmit.schema.faults import Fault
+from batchsubmit.schema.faults import NO_VALUES, Fault, no_value
 from batchsubmit.schema.model import Shape, Structure, Text
 from batchsubmit.schema.patterns import lenient_matcher
 
@@ -55,7 +55,10 @@ def account_in(arn: str) -> str:
 
 
 class ArnCheck:
-    """Compares region and partition of a request's ARNs with the client's; where that is not known, with each other."""
+    """Compares region and partition of a request's ARNs with the client's; where that is not known, with each other.
+
+    A name at an ARN's end that is a word for no value is a fault too.
+    """
 
     def __init__(self, shape: Structure, region: str | None) -> None:
         self._region = region
@@ -72,6 +75,9 @@ class ArnCheck:
         return [fault for path, arn in arns for fault in self._faults(path, arn, *arns[0])]
 
     def _faults(self, path: str, arn: Arn, model_path: str, model: Arn) -> Iterator[Fault]:
+        name = arn.resource.rpartition("/")[2]
+        if name in NO_VALUES:
+            yield no_value(path, name)
         if self._region and arn.region != self._region:
             right = f"must be in the client's region, {self._region}; or set AWS_REGION={arn.region}"
             yield Fault(path=path, wrong=f"is in region {arn.region}", right=right)
