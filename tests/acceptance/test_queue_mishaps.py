@@ -225,16 +225,23 @@ def test_a_killed_worker_s_put_back_messages_are_seen_soon(working: Program, san
     assert time.monotonic() - began < 3 * 2 + 2
 
 
-def test_a_worker_whose_table_is_gone_says_so(working: Program, sandbox: Sandbox, aws: LocalAws) -> None:
-    """In its last words, with status 3."""
+@pytest.mark.parametrize("count", [3, 0])
+def test_a_worker_whose_table_is_gone_says_so(working: Program, sandbox: Sandbox, aws: LocalAws, count: int) -> None:
+    """In its last words, with status 3; also where it has nothing to do, and only its lease shows it."""
     sandbox.configure(per_membership=1, per_account=0)
-    queue = aws.make_queue()
-    queue.put(*jobs(3))
-    assert working.run("ledger", "create-table", "gone").status == 0
-    more = ("--ledger", "dynamodb://gone")
-    with serving(working, queue, *more, BATCHSUBMIT_LEDGER__LEASE_SECONDS="3") as process:
-        until(lambda: len(sandbox.names()) == 1)
-        aws.call("DynamoDB_20120810", "DeleteTable", TableName="gone")
+    queue, table, port = aws.make_queue(), f"gone-{count}", free_port()
+    queue.put(*jobs(count))
+    assert working.run("ledger", "create-table", table).status == 0
+    short = {
+        "BATCHSUBMIT_LEDGER__LEASE_SECONDS": "3",
+        "BATCHSUBMIT_AWS__READ_TIMEOUT_SECONDS": "1",
+        "BATCHSUBMIT_AWS__CONNECT_TIMEOUT_SECONDS": "1",
+        "BATCHSUBMIT_WORKER__METRICS_PORT": str(port),
+    }
+    with serving(working, queue, "--ledger", f"dynamodb://{table}", **short) as process:
+        until(lambda: ready(port)[0] == 200 and len(sandbox.names()) == min(count, 1))
+        aws.call("DynamoDB_20120810", "DeleteTable", TableName=table)
         ended = finish(process)
     assert ended.status == 3, ended.stderr
-    assert "there is no DynamoDB table gone" in ended.stderr + ended.stdout
+    assert f"why it ended: the DynamoDB table {table} is gone" in ended.stderr
+    assert "Restore it from a backup" in ended.stderr
