@@ -110,6 +110,7 @@ class DynamoTable:
         self._client = client
         self.name = name
         self._sleep = sleep
+        self._was_there = False
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(may_pass),
             wait=full_jitter(multiplier=_BASE_SECONDS, max=_CAP_SECONDS),
@@ -171,10 +172,16 @@ class DynamoTable:
             raise self._stopped(subject, exc) from exc
         except Exception as exc:
             raise self._stopped(subject, exc) from exc
+        self._was_there = True
         return answer
 
     def _stopped(self, subject: str, exc: Exception) -> StoppedError:
         if isinstance(exc, aws.ClientError) and _code(exc) == "ResourceNotFoundException":
+            if self._was_there:
+                return MissingTableError(
+                    f"the DynamoDB table {self.name} is gone: it was there when this run began. Restore it from a "
+                    "backup: with an empty one, jobs that were submitted would be submitted again"
+                )
             return MissingTableError(
                 f"there is no DynamoDB table {self.name} in region {self._client.meta.region_name}; "
                 f"batchsubmit ledger create-table {self.name} makes it"

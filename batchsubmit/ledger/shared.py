@@ -18,7 +18,7 @@ from batchsubmit.ledger.base import Claim, Mine, Taken
 from batchsubmit.ledger.items import JobRow, Runs, arn_address, job_address, to_own
 from batchsubmit.ledger.job_writer import JobWriter, Pending, PendingOfJob
 from batchsubmit.ledger.leases import LeaseTerms, OtherLeases, Session, seconds_awake_and_asleep
-from batchsubmit.ledger.table import ConflictError, Table
+from batchsubmit.ledger.table import ConflictError, MissingTableError, Table
 
 _CLAIM_TRIES = 5
 _ASK_AGAIN_SECONDS = 1.0
@@ -234,13 +234,17 @@ class SharedLedger:
                 self._start_writing(job)
 
     async def keep_lease(self, clock: Clock) -> None:
-        """Renew the lease until it is lost. A table that does not answer is asked again: its trouble may pass."""
+        """Renew the lease until it is lost, or its table is. A table that does not answer is asked again."""
         session = self._session
         while session.loss is None:
             await clock.sleep(session.terms.renewal_seconds)
-            with suppress(StoppedError):
+            try:
                 await session.renew()
                 self.write_noted()
+            except MissingTableError as exc:
+                self.failure = session.loss = exc
+            except StoppedError:
+                pass  # the trouble may pass
         self.on_loss(session.loss)
 
     async def flush(self) -> None:

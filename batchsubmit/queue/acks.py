@@ -41,6 +41,10 @@ _CONCURRENCY = 8
 _MOST_DELAY_SECONDS = 900
 """SQS: a new message is delayed by no more than this."""
 
+_MOST_VISIBILITIES = 3
+"""What a worker put back stays hidden when it is killed, while slots may be free: hence not for much longer than what
+it held. It grows so far, that messages of other lanes come from behind."""
+
 _AGED = 0.75
 _LEEWAY_SECONDS = 3600
 _LONGEST_HIDDEN_SECONDS = LIMIT_SECONDS - 600
@@ -85,7 +89,7 @@ class Return:
 
 
 def delay_seconds(message: Message, *, first: int, most: int) -> int:
-    """How long a message that can never work and cannot be moved is hidden: twice as long after each receive."""
+    """How long a message that is of no use now is hidden: twice as long after each receive."""
     return int(max(1, min(most, first * 2 ** min(message.receives - 1, 30))))
 
 
@@ -123,6 +127,7 @@ class Acks:
         self._clock = clock
         self._visibility = settings.visibility_timeout_seconds
         self._longest = max(self._visibility, settings.max_delay_seconds)
+        self._long = min(_MOST_VISIBILITIES * self._visibility, self._longest)
         self._may_renew = True
         self._deletes: deque[tuple[str, int]] = deque()
         self._wake = asyncio.Event()
@@ -190,18 +195,18 @@ class Acks:
         await self.give_back([Return(each.message, 0, renew=renew_all or each.renew) for each in returns])
 
     async def hide(self, messages: Iterable[Message], *, longest: bool) -> int:
-        """Return messages for later: for the longest delay, or for the visibility timeout. Gives the seconds.
+        """Return messages for later: for the longest delay, or for longer after each receive. Gives the most seconds.
 
-        They are remembered until `received`, to be made visible when this worker ends. What a worker that is killed
-        hid stays so: hence no longer than what it held, but where an earlier try is of no use. Raises QueueError.
+        They are remembered until `received`, to be made visible when this worker ends. Raises QueueError.
         """
-        seconds = self._longest if longest else self._visibility
-        returns = [put_back(each, seconds, queue=self._attributes, now=self._now()) for each in messages]
+        first, most = (self._longest, self._longest) if longest else (self._visibility, self._long)
+        timed = [(each, delay_seconds(each, first=first, most=most)) for each in messages]
+        returns = [put_back(each, seconds, queue=self._attributes, now=self._now()) for each, seconds in timed]
         for each in returns:
             if not (each.renew and self._may_renew):
                 _remember(self._hidden, each.message.id, (each.message, self._clock.monotonic() + each.seconds))
         await self.give_back(returns)
-        return seconds
+        return max((each.seconds for each in returns), default=0)
 
     def received(self, message: Message) -> None:
         """Forget the old receipt of a message that was delivered again."""

@@ -22,19 +22,19 @@ _KEPT_HEADERS = ("Content-Type", "X-Amz-Target", "Authorization", "X-Amz-Date")
 class SqsProxy:
     """What the proxy does.
 
-    `before` may answer in SQS's place. `edit` may take something out of a request, and says what the answer has in its
-    stead. `after` may change SQS's answer.
+    `before` may answer in SQS's place, also with the bytes of a page that has status 200. `edit` may take something out
+    of a request, and says what the answer has in its stead. `after` may change SQS's answer.
     """
 
     upstream: str
     url: str = ""
-    before: Callable[[str, dict[str, Any], int], Answer | None] = lambda _operation, _members, _number: None
+    before: Callable[[str, dict[str, Any], int], Answer | bytes | None] = lambda _operation, _members, _number: None
     edit: Callable[[str, dict[str, Any]], dict[str, Any]] = lambda _operation, _members: {}
     after: Callable[[str, dict[str, Any], dict[str, Any]], None] = lambda _operation, _members, _answer: None
     calls: Counter[str] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
 
-    def answer(self, operation: str, headers: dict[str, str], body: bytes) -> Answer:
+    def answer(self, operation: str, headers: dict[str, str], body: bytes) -> Answer | bytes:
         """Answer one call."""
         members = json.loads(body or b"{}")
         with self._lock:
@@ -94,10 +94,12 @@ def sqs_proxy(upstream: str) -> Iterator[SqsProxy]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             kept = {name: self.headers[name] for name in _KEPT_HEADERS if name in self.headers}
             operation = self.headers["X-Amz-Target"].rpartition(".")[2]
-            status, answer = proxy.answer(operation, kept, body)
-            data = json.dumps(answer).encode()
+            answer = proxy.answer(operation, kept, body)
+            status, members = (200, None) if isinstance(answer, bytes) else answer
+            data = answer if isinstance(answer, bytes) else json.dumps(members).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            is_json = members is not None or data[:1] in b"[{"
+            self.send_header("Content-Type", "application/x-amz-json-1.0" if is_json else "text/html")
             self.send_header("Content-Length", str(len(data)))
             with suppress(ConnectionError):  # a client that was killed
                 self.end_headers()

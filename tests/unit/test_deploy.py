@@ -43,7 +43,7 @@ PROMISED = {
 SERVICES = {"cleanrooms-ml": "cleanroomsml", "servicequotas": "service-quotas"}
 """IAM's prefixes, where botocore names the service otherwise."""
 
-WITHOUT_A_CALL = {"cleanrooms:PassMembership", "iam:PassRole"}
+WITHOUT_A_CALL = {"cleanrooms:PassMembership", "iam:PassRole", "s3:GetObjectVersion"}
 """Permissions that a call of another action needs: there is no operation of that name."""
 
 CONDITION_OPERATORS = {"ArnEquals", "BoolIfExists", "ForAllValues:StringEquals", "StringEquals"}
