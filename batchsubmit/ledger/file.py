@@ -16,7 +16,7 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import SoleWriter
-from batchsubmit.ledger.codec import encode_line
+from batchsubmit.ledger.codec import CHAIN_LENGTH, encode_line
 from batchsubmit.ledger.storage import LedgerFile
 
 
@@ -91,14 +91,14 @@ class FileLedger(SoleWriter):
         calls_to_come = [line for line in group if isinstance(line.event, Intent)]
         if calls_to_come:
             try:
-                self._file.reserve(sum(len(line.data) for line in group))
+                self._file.reserve(sum(len(line.data) + CHAIN_LENGTH for line in group))
             except StoppedError as exc:
                 loop.call_soon_threadsafe(self._fail, calls_to_come, exc)
                 group = [line for line in group if not isinstance(line.event, Intent)]
         if not group:
             return
         try:
-            self._file.append(b"".join([line.data for line in group]))
+            self._file.append_lines([line.data for line in group])
         except StoppedError as exc:
             loop.call_soon_threadsafe(self._fail, group, exc)
             return

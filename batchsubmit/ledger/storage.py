@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +19,8 @@ from typing import BinaryIO
 from batchsubmit.core.jobs import Event
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.ledger.codec import LineDamagedError, decode_line
-from batchsubmit.ledger.read import open_to_read, read_events
+from batchsubmit.ledger.codec import Chain, LineDamagedError, decode_line
+from batchsubmit.ledger.read import DamagedLineError, open_to_read, read_events
 
 
 def _beside(path: Path, why: str) -> Path:
@@ -112,6 +112,7 @@ class LedgerFile:
         self._size = 0  # of what is surely in the file
         self._broken: str | None = None
         self.displaced: str | None = None
+        self.chain = Chain()
 
     def __repr__(self) -> str:
         return f"<LedgerFile {self.path} {self._broken or self.displaced or ('open' if self._fd >= 0 else 'closed')}>"
@@ -146,8 +147,9 @@ class LedgerFile:
         )
 
     def _read(self) -> LedgerState:
+        self.chain = Chain()
         with self.path.open("rb") as file:
-            return LedgerState.of(read_events(file, self.path))
+            return LedgerState.of(read_events(file, self.path, self.chain))
 
     def _close_last_line(self) -> list[Event]:
         """Cut off a torn last line; one that lacks no more than its newline is true, and stays."""
@@ -157,7 +159,10 @@ class LedgerFile:
             return []
         try:
             event = decode_line(tail)
-        except LineDamagedError:
+            self.chain.follow(tail)
+        except LineDamagedError as exc:
+            if not exc.is_torn:
+                raise DamagedLineError(self.path, self.chain.count + 1, exc) from exc
             _beside(self.path, "torn").write_bytes(tail)
             self._size = size - len(tail)
             os.ftruncate(self._fd, self._size)
@@ -165,6 +170,13 @@ class LedgerFile:
             return []
         self.append(b"\n")
         return [event]
+
+    def append_lines(self, lines: Sequence[bytes]) -> None:
+        """Write lines so that each names the one before. Raises as `append` does."""
+        data = self.chain.link(lines)
+        self.append(data)
+        for line in data.splitlines(keepends=True):
+            self.chain.follow(line)
 
     def _after_last_newline(self, size: int) -> bytes:
         tail = b""

@@ -15,7 +15,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Event, JobEvent, RunEnded, RunStarted
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import ClaimedArnError, TableLocation
-from batchsubmit.ledger.codec import encode_line
+from batchsubmit.ledger.codec import Chain, encode_line
 from batchsubmit.ledger.dynamodb import DynamoTable, create_table, open_dynamodb, open_table
 from batchsubmit.ledger.items import JobRow, Runs, check_format, events_of, job_address, line_of, to_append
 from batchsubmit.ledger.job_writer import claim_arn, write_page
@@ -105,7 +105,7 @@ def export_events(events: Iterable[Event], path: Path) -> int:
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("wb") as file:
-            file.writelines(line for _, line in lines)
+            file.write(Chain().link(line for _, line in lines))
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
