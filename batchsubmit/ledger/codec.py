@@ -11,6 +11,7 @@ successor. Lines of earlier versions have none; the chain begins with the first 
 import zlib
 from binascii import b2a_base64
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -116,9 +117,22 @@ def decode_entry(line: bytes) -> Entry:
     """
     whole = _checked(line)
     try:
-        return _decoder.decode(whole)  # the checksum is no field, and skipped
+        event = _decoder.decode(whole)  # the checksum is no field, and skipped
     except msgspec.MsgspecError as exc:
         return _unrecognised(whole, exc)
+    for moment in (event.at, getattr(event, "ended", "")):
+        _require_time(moment)
+    return event
+
+
+def _require_time(moment: str) -> None:
+    """Refuse what is no time with a zone. Raises LineDamagedError."""
+    try:
+        if not moment or datetime.fromisoformat(moment).tzinfo is not None:
+            return
+    except ValueError:
+        pass
+    raise LineDamagedError(f"{moment!r} is no time")
 
 
 def _checked(line: bytes) -> bytes:

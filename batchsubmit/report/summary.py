@@ -6,7 +6,7 @@ from typing import Any
 
 from batchsubmit.advice import QUOTA_REQUEST, codes_words, quota_words
 from batchsubmit.core.states import LOG_GROUP
-from batchsubmit.errors import status_of_work
+from batchsubmit.errors import EXIT_LEDGER, status_of_work
 from batchsubmit.schema import RowWarning
 from batchsubmit.text import agreeing, counted, printable
 
@@ -71,6 +71,8 @@ class Summary:
     @property
     def exit_status(self) -> int:
         """The contract's exit status: what remains to be done outranks what failed."""
+        if self.stop_reason == "ledger_lost":
+            return EXIT_LEDGER
         return status_of_work(
             left=self.stop_reason or self.unknown or self.unknown_elsewhere or self.left or self.not_seen_to_end,
             failed=self.failed or self.failed_before or self.invalid or (self.is_waited_for and self.finished_badly),
