@@ -34,7 +34,7 @@ class DamagedLineError(LedgerError):
             f"line {number} of the ledger {path} was written by a newer version; update batchsubmit: {reason}"
             if isinstance(reason, NewerLineError)
             else f"the ledger {path} is damaged at line {number}: {reason}. Restore the file from a copy, then run "
-            "batchsubmit verify --repair on it"
+            "batchsubmit verify --repair on it; without a copy, it rebuilds the file from whole lines and the service"
         )
         self.number = number
         self.reason = reason
@@ -124,6 +124,18 @@ def read_entries(
             if file.readline():
                 raise
             warn(f"line {exc.number}, the last one, is damaged and was left out: {exc.reason}")
+
+
+def read_whole_lines(path: Path) -> Iterator[Event]:
+    """Yield the events of a damaged file that are whole, whatever is between them. Raises DamagedLineError (newer)."""
+    with open_to_read(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield decode_line(line)
+            except NewerLineError as exc:
+                raise DamagedLineError(path, number, exc) from exc
+            except LineDamagedError:
+                continue
 
 
 class Tail:

@@ -12,7 +12,7 @@ import glob
 import os
 import shlex
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import BinaryIO
 from batchsubmit.core.jobs import Event
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, LostLedgerError, StoppedError, UsageError
-from batchsubmit.ledger.codec import Chain, LineDamagedError, decode_line
+from batchsubmit.ledger.codec import Chain, LineDamagedError, decode_line, encode_line
 from batchsubmit.ledger.read import DamagedLineError, open_to_read, read_events
 
 
@@ -66,6 +66,27 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_ledger(path: Path, lines: Iterable[bytes]) -> None:
+    """Write a new ledger, which has its name only once it is whole. Raises OSError."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(Chain().link(lines))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+    sync_folder(path.parent)
+
+
+def rebuild(path: Path, events: Iterable[Event]) -> None:
+    """Put these events in place of a damaged ledger, which is kept beside it. Raises UsageError, LedgerError."""
+    with keep_runs_off(path):
+        try:
+            os.link(path, _beside(path, "damaged"))
+            write_ledger(path, map(encode_line, events))
+        except OSError as exc:
+            raise UsageError(f"the ledger {path} cannot be rebuilt: {exc.strerror}") from exc
 
 
 def _write_all(fd: int, data: bytes) -> None:
