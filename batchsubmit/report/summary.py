@@ -183,6 +183,8 @@ def _next_steps(summary: Summary) -> Iterator[str]:
 
 def _next_step(summary: Summary) -> str:
     """What is to be done first; empty where nothing is."""
+    if summary.stop_reason == "ledger_lost":
+        return "put the ledger right as said above, then run the same command again"
     if summary.stop_reason:
         looked_up = "; the unknown jobs are looked up first" if summary.unknown_jobs else ""
         return f"run the same command again to go on{looked_up}"
