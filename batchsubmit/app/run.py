@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count, islice
@@ -16,7 +17,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, JobState, decide, end_words, has_failed, is_good_end
-from batchsubmit.errors import UsageError
+from batchsubmit.errors import LostLedgerError, UsageError
 from batchsubmit.ledger.base import Ledger, Location
 from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest
@@ -76,8 +77,14 @@ class RunRecord:
         )
 
     async def end(self, exit_status: int, counts: dict[str, int], quotas: dict[str, int] | None = None) -> None:
-        """Write the last line, unless the ledger is why the run stopped."""
-        if self._stop.reason is not StopReason.LEDGER:
+        """Write the last line, unless the ledger is why the run stopped.
+
+        A ledger that was lost gets it: of one that was cut, the next run sees by it that lines are missing before it.
+        Raises LostLedgerError where nobody was told of that yet.
+        """
+        if self._stop.reason is StopReason.LEDGER:
+            return
+        with suppress(LostLedgerError) if self._stop.reason is StopReason.LEDGER_LOST else nullcontext():
             ended = RunEnded(
                 at=self.now(),
                 run=self.id,

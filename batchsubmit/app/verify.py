@@ -9,17 +9,18 @@ from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
+from batchsubmit.core.jobs import Event, Unknown
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.open import open_for_writing
-from batchsubmit.ledger.read import fold_ledger, read_ledger
-from batchsubmit.ledger.storage import holding_run
+from batchsubmit.ledger.read import DamagedLineError, fold_ledger, read_ledger, read_whole_lines
+from batchsubmit.ledger.storage import holding_run, rebuild
 from batchsubmit.manifest.file import has_lasting_name
 from batchsubmit.manifest.progress import NewRows, read_new_rows
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.schema.arns import region_in
-from batchsubmit.verify import Audit, Comparison, Discrepancy, Known, Verifier, unexplained
+from batchsubmit.verify import Audit, Comparison, Discrepancy, Known, Mismatch, Verifier, unexplained
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,8 +50,8 @@ class Verification:
         return not self.faults and self.repaired == len(self.discrepancies) and not is_blind
 
     def note_run(self, run: str, state: LedgerState) -> None:
-        """Note a run that writes to the ledger."""
-        self.active_run, self.under_way = run, len(state.undecided())
+        """Note a run that writes to the ledger, if one does."""
+        self.active_run, self.under_way = run, len(state.undecided()) if run else 0
 
 
 async def inspect(
@@ -68,13 +69,12 @@ async def inspect(
     Raises UsageError, LedgerError (damaged lines), StoppedError (the service does not answer).
     """
     region = resolve_region(settings.aws)
-    audit, active_run = await asyncio.to_thread(_read, path, region)
+    audit, active_run, whole = await asyncio.to_thread(_read_or_salvage, path, region, repair=repair)
     state = audit.state
     if repair and active_run:
         raise LedgerError(f"the ledger {path} is in use by {active_run}; wait for it to end, then repair")
     verification = Verification(jobs=len(state), faults=audit.faults, is_repair=repair)
-    if active_run:
-        verification.note_run(active_run, state)
+    verification.note_run(active_run, state)
     if offline or not audit.first:
         return verification
     if any(run.sandbox for run in state.runs):
@@ -82,18 +82,69 @@ async def inspect(
     rows = await _new_rows(state, settings, manifest, batch)
     has_manifest = bool(manifest) or any(run.manifest_sha256 for run in state.runs)
     verification.manifest_trouble, verification.misses_rows = rows.trouble, bool(rows.trouble) and has_manifest
-    if not (rows.by_key or any(job.attempt or job.arn for job in state)):
+    if whole:
+        _require_rows(path, rows, has_manifest=has_manifest)
+    elif not (rows.by_key or any(job.attempt or job.arn for job in state)):
         return verification
     compared = await _compare(path, audit, settings, rows, others)
     found, verification.later = compared.discrepancies, compared.later
-    if found or active_run:
+    if (found or active_run) and not whole:
         newer, run_now = await asyncio.to_thread(_read, path, region)
         if active_run or run_now or len(newer.state.runs) > len(state.runs):
             found = unexplained(found, newer.state)
             verification.note_run(active_run or run_now, newer.state)
     verification.discrepancies = found
+    if whole:
+        return _rebuilt(path, verification, whole=whole)
     if repair:
         verification.repaired = await _repair(path, settings, found, state)
+    return verification
+
+
+_LONG_AGO = "1970-01-01T00:00:00.000000Z"
+
+
+def _whole_events(path: Path) -> list[Event]:
+    """The whole lines of a damaged ledger; jobs that they leave free to send may have been sent since: unknown."""
+    events = list(read_whole_lines(path))
+    at, reason = timestamp(SystemClock().now()), "lines of the ledger are missing"
+    return events + [
+        Unknown(**job.stamp(at), reason=reason, attempt=job.attempt)
+        for job in LedgerState.of(events)
+        if job.attempt and not job.arn
+    ]
+
+
+def _read_or_salvage(path: Location, region: str | None, *, repair: bool) -> tuple[Audit, str, list[Event]]:
+    """Read a ledger and the run that writes to it; of a damaged file to be repaired, what is left of it."""
+    try:
+        return *_read(path, region), []
+    except DamagedLineError:
+        if not (repair and isinstance(path, Path)):
+            raise
+    whole = _whole_events(path)
+    audit = Audit(whole)
+    audit.faults, audit.first = [], _LONG_AGO  # what the order lacks is what is repaired
+    return audit, "", whole
+
+
+def _require_rows(path: Location, rows: NewRows, *, has_manifest: bool) -> None:
+    """A job that the damaged lines had is only known again by the manifest's row. Raises UsageError."""
+    if rows.trouble or not has_manifest:
+        raise UsageError(
+            f"the ledger {path} is damaged, and only with the manifest can it be rebuilt: give it with --manifest"
+        )
+
+
+def _rebuilt(path: Location, verification: Verification, *, whole: list[Event]) -> Verification:
+    """Rebuild a damaged ledger, if nothing is left that may have been submitted and would not be known of."""
+    found = verification.discrepancies
+    if isinstance(path, Path) and all(each.repair or each.kind is not Mismatch.ORPHAN for each in found):
+        repairs = [each.repair for each in found if each.repair is not None]
+        rebuild(path, [*whole, *repairs])
+        verification.repaired = len(repairs)
+    else:
+        verification.faults = ["it is damaged, and was not rebuilt: the service has jobs that may be its own"]
     return verification
 
 

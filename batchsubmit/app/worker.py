@@ -20,7 +20,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, decide
-from batchsubmit.errors import UsageError, status_of_work
+from batchsubmit.errors import EXIT_LEDGER, UsageError, status_of_work
 from batchsubmit.ledger.base import Location, LostJobError, Mine
 from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.open import open_for_writing, owner_name
@@ -62,6 +62,8 @@ class WorkerSummary:
     @property
     def exit_status(self) -> int:
         """0 for a worker that was asked to end and ended in its time; anything else stopped it."""
+        if self.stop_reason == StopReason.LEDGER_LOST:
+            return EXIT_LEDGER
         return status_of_work(left=self.is_cut_short or self.stop_reason not in {"", str(StopReason.SIGNAL)})
 
     def counts(self) -> dict[str, int]:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 import msgspec
 from msgspec.structs import replace
 
-from batchsubmit.core.jobs import Event, RunEnded, RunStarted
+from batchsubmit.core.jobs import Duplicate, Event, RunEnded, RunStarted, Submitted
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
 
 _Packed = tuple[int, str, str, str, str]
@@ -18,6 +18,15 @@ _Packed = tuple[int, str, str, str, str]
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Packed).decode
+
+
+_ARN_BITS = 1 << 22
+"""One bit set for each ARN by its hash: most ARNs are new, and no job has to be searched for them. Half a megabyte."""
+
+
+def _place(arn: str) -> tuple[int, int]:
+    number = hash(arn) % _ARN_BITS
+    return number >> 3, 1 << (number & 7)
 
 
 class LedgerState:
@@ -32,6 +41,7 @@ class LedgerState:
         self._undecided: dict[str, None] = {}
         self._shared: list[JobState] = []
         self._numbers: dict[JobState, int] = {}
+        self._arns = bytearray(_ARN_BITS // 8 if packs else 0)
         self.runs: list[RunStarted] = []
         self.last_end: RunEnded | None = None
 
@@ -56,6 +66,9 @@ class LedgerState:
         elif isinstance(event, RunEnded):
             self.last_end = event
         else:
+            if self._packs and isinstance(event, Submitted | Duplicate):
+                place, bit = _place(event.arn)
+                self._arns[place] |= bit
             self._put(event.job, fold(self.get(event.job), event))
 
     def get(self, key: str) -> JobState | None:
@@ -82,6 +95,11 @@ class LedgerState:
     def undecided(self) -> list[JobState]:
         """Jobs that the service may have or not."""
         return [state for key in self._undecided if (state := self.get(key)) is not None]
+
+    def owner(self, arn: str) -> str:
+        """The key of the job that has this ARN; empty where none has it."""
+        place, bit = _place(arn)
+        return self.claims([arn]).get(arn, "") if self._arns[place] & bit else ""
 
     def claims(self, arns: Collection[str]) -> dict[str, str]:
         """Which of these ARNs the ledger knows, and the keys of their jobs (ARN to key)."""

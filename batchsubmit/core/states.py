@@ -105,9 +105,20 @@ def end_words(end: JobState | Finished) -> str:
     return f"{said} ({end.logs})" if end.logs else said
 
 
+def _may_follow(before: JobState, event: JobEvent) -> bool:
+    """Whether an event may change a job: nothing makes a submitted one, or one with a later attempt, free to send."""
+    if isinstance(event, Submitted | Finished | Duplicate):
+        return True
+    return not before.arn and (isinstance(event, Intent | Unknown) or event.attempt >= before.attempt)
+
+
 def fold(state: JobState | None, event: JobEvent) -> JobState:
-    """Add one event to what is known of its job."""
+    """Add one event to what is known of its job; one in an impossible order is passed over."""
     before = state or JobState(job=event.job, membership=event.membership, name=event.name, phase=Phase.REFUSED)
+    return _folded(before, event) if _may_follow(before, event) else before
+
+
+def _folded(before: JobState, event: JobEvent) -> JobState:
     match event:
         case Intent():
             return replace(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from batchsubmit.config import checked_text
-from batchsubmit.core.jobs import Event
+from batchsubmit.core.jobs import Duplicate, Event, Submitted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, JobState, decide
 from batchsubmit.errors import StoppedError, UsageError
@@ -123,8 +123,8 @@ class Ledger(Protocol):
         """Record an event; what is returned resolves once it is durable.
 
         The event is taken before this returns, so a caller that is cancelled while it waits loses nothing.
-        Raises, here or from the awaitable, StoppedError where the ledger can no longer be relied on, and of a shared
-        ledger LostJobError and ClaimedArnError.
+        Raises, here or from the awaitable, StoppedError where the ledger can no longer be relied on, ClaimedArnError,
+        and of a shared ledger LostJobError.
         """
         ...
 
@@ -199,6 +199,11 @@ class SoleWriter:
         """Which of these ARNs the ledger knows, and the keys of their jobs."""
         return self.state.claims(arns)
 
+    def refuse_claimed(self, event: Event) -> None:
+        """Refuse an ARN that another job has. Raises ClaimedArnError."""
+        if isinstance(event, Submitted | Duplicate) and self.state.owner(event.arn) not in {"", event.job}:
+            raise ClaimedArnError(event.arn, self.state.owner(event.arn))
+
 
 class MemoryLedger(SoleWriter):
     """A ledger in memory, for tests and simulations; `lines()` is what the file would hold."""
@@ -209,6 +214,7 @@ class MemoryLedger(SoleWriter):
 
     def put(self, event: Event) -> Awaitable[None]:
         """Record an event; it is as durable as memory is, at once."""
+        self.refuse_claimed(event)
         self.note(event)
         return _nothing()
 

@@ -3,10 +3,15 @@
 A line is `{"event":...,"crc":"ChssPQ"}` and a newline; the checksum is the CRC-32 of the bytes before `,"crc"`, in
 base64 because there are two lines a job. Earlier versions wrote `"crc32":"0a1b2c3d"`. It finds lines that a disk or an
 editor changed. It is no protection against somebody who forges them.
+
+In a file, `"previous"` before the checksum is the checksum of the line before, so that a line is provably its
+successor. Lines of earlier versions have none; the chain begins with the first line that has one.
 """
 
 import zlib
 from binascii import b2a_base64
+from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,8 +28,69 @@ _TAIL_LENGTH = len(_MARK) + 6 + len(b'"}\n')
 _EARLIER_TAIL_LENGTH = len(b',"crc32":"0a1b2c3d"}\n')
 
 
+_PREVIOUS = b',"previous":"'
+CHAIN_LENGTH = len(_PREVIOUS) + 6 + len(b'"')
+"""Bytes that `Chain.link` adds to a line."""
+
+
 class LineDamagedError(ValueError):
-    """A line is not what was once written."""
+    """A line is not what was once written. At a file's end, a crash may have torn it."""
+
+    is_torn = True
+
+
+class NewerLineError(LineDamagedError):
+    """A line is whole, but of a kind that only later versions know."""
+
+    is_torn = False
+
+
+class ForeignLineError(LineDamagedError):
+    """A line is whole, but does not follow the one before it."""
+
+    is_torn = False
+
+
+class Chain:
+    """The lines of a file so far: how many, the checksum of the last, and whether they name the one before."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last = b"AAAAAA"  # the checksum of nothing
+        self._is_begun = False
+
+    def follow(self, line: bytes) -> None:
+        """Add a line whose own checksum fits. Raises ForeignLineError where it does not follow the last one."""
+        whole = line if line.endswith(b"\n") else line + b"\n"
+        named = whole[-_TAIL_LENGTH - CHAIN_LENGTH : -_TAIL_LENGTH]
+        is_link = named.startswith(_PREVIOUS)
+        if is_link and named[len(_PREVIOUS) : -1] != self._last:
+            raise ForeignLineError(
+                "lines are missing before it, or it is another ledger's"
+                if self.count
+                else "the lines before it are missing: the file starts in the middle"
+            )
+        if self._is_begun and not is_link:
+            raise ForeignLineError("it does not say which line it follows: it is another ledger's")
+        self._is_begun = is_link
+        self._last = _checksum(whole)
+        self.count += 1
+
+    def link(self, lines: Iterable[bytes]) -> bytes:
+        """Make lines follow the last one. The chain itself stays: they are not written yet."""
+        last, linked = self._last, []
+        for line in lines:
+            body = b'%s%s%s"' % (line[:-_TAIL_LENGTH], _PREVIOUS, last)
+            linked.append(body + _tail(body))
+            last = _checksum(linked[-1])
+        return b"".join(linked)
+
+
+def _checksum(line: bytes) -> bytes:
+    """The checksum of a whole line, as `"previous"` has it."""
+    if line[-_TAIL_LENGTH:].startswith(_MARK):
+        return line[-9:-3]
+    return b2a_base64(bytes.fromhex(line[-11:-3].decode()))[:6]
 
 
 def encode_line(event: Event) -> bytes:
@@ -40,7 +106,7 @@ def decode_line(line: bytes) -> Event:
     """
     entry = decode_entry(line)
     if isinstance(entry, Unrecognised):
-        raise LineDamagedError(f"it is not an event this version knows ({entry.members['event']})")
+        raise NewerLineError(f"it is not an event this version knows ({entry.members['event']})")
     return entry
 
 
@@ -51,9 +117,22 @@ def decode_entry(line: bytes) -> Entry:
     """
     whole = _checked(line)
     try:
-        return _decoder.decode(whole)  # the checksum is no field, and skipped
+        event = _decoder.decode(whole)  # the checksum is no field, and skipped
     except msgspec.MsgspecError as exc:
         return _unrecognised(whole, exc)
+    for moment in (event.at, getattr(event, "ended", "")):
+        _require_time(moment)
+    return event
+
+
+def _require_time(moment: str) -> None:
+    """Refuse what is no time with a zone. Raises LineDamagedError."""
+    try:
+        if not moment or datetime.fromisoformat(moment).tzinfo is not None:
+            return
+    except ValueError:
+        pass
+    raise LineDamagedError(f"{moment!r} is no time")
 
 
 def _checked(line: bytes) -> bytes:

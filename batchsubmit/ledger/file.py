@@ -14,9 +14,9 @@ from pathlib import Path
 from batchsubmit.core.jobs import Event, Intent, RunEnded
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState
-from batchsubmit.errors import StoppedError
+from batchsubmit.errors import LostLedgerError, StoppedError
 from batchsubmit.ledger.base import SoleWriter
-from batchsubmit.ledger.codec import encode_line
+from batchsubmit.ledger.codec import CHAIN_LENGTH, encode_line
 from batchsubmit.ledger.storage import LedgerFile
 
 
@@ -53,6 +53,7 @@ class FileLedger(SoleWriter):
 
     def put(self, event: Event) -> Awaitable[None]:
         """Record an event; the returned future resolves once it is on the disk."""
+        self.refuse_claimed(event)
         durable = asyncio.get_running_loop().create_future()
         self._gather(event, durable)
         return durable
@@ -65,7 +66,7 @@ class FileLedger(SoleWriter):
         before = None
         if isinstance(event, Intent):
             if self.failure is not None:
-                raise StoppedError(str(self.failure))
+                raise self.failure
             before = self.state.get(event.job)
         self._gathering.append(_Line(event, encode_line(event), durable, before))
         self.state.apply(event)
@@ -91,21 +92,21 @@ class FileLedger(SoleWriter):
         calls_to_come = [line for line in group if isinstance(line.event, Intent)]
         if calls_to_come:
             try:
-                self._file.reserve(sum(len(line.data) for line in group))
+                self._file.reserve(sum(len(line.data) + CHAIN_LENGTH for line in group))
             except StoppedError as exc:
                 loop.call_soon_threadsafe(self._fail, calls_to_come, exc)
                 group = [line for line in group if not isinstance(line.event, Intent)]
         if not group:
             return
         try:
-            self._file.append(b"".join([line.data for line in group]))
+            self._file.append_lines([line.data for line in group])
         except StoppedError as exc:
             loop.call_soon_threadsafe(self._fail, group, exc)
             return
         if self._file.displaced is not None:
             # All is written, but not where the next run looks: the run's end must not say that all is well.
             ends = [line for line in group if isinstance(line.event, RunEnded)]
-            loop.call_soon_threadsafe(self._fail, ends, StoppedError(self._file.displaced))
+            loop.call_soon_threadsafe(self._fail, ends, LostLedgerError(self._file.displaced))
         loop.call_soon_threadsafe(_confirm, group)
 
     def _fail(self, group: list[_Line], exc: StoppedError) -> None:
@@ -114,7 +115,7 @@ class FileLedger(SoleWriter):
             if isinstance(line.event, Intent):
                 self.state.restore(line.event.job, line.before)
             if line.durable is not None and not line.durable.done():
-                line.durable.set_exception(StoppedError(str(exc)))
+                line.durable.set_exception(exc)
 
     def close(self) -> None:
         """Let `write_groups` end once all is written."""

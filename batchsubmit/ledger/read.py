@@ -14,7 +14,14 @@ from batchsubmit.core.jobs import Entry, Event, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import Location, TableLocation
-from batchsubmit.ledger.codec import LineDamagedError, decode_entry, decode_line, require_ledger
+from batchsubmit.ledger.codec import (
+    Chain,
+    LineDamagedError,
+    NewerLineError,
+    decode_entry,
+    decode_line,
+    require_ledger,
+)
 
 _Read = TypeVar("_Read")
 
@@ -24,8 +31,10 @@ class DamagedLineError(LedgerError):
 
     def __init__(self, path: Path, number: int, reason: LineDamagedError) -> None:
         super().__init__(
-            f"the ledger {path} is damaged at line {number}: {reason}. Restore the file from a copy, then run "
-            "batchsubmit verify --repair on it"
+            f"line {number} of the ledger {path} was written by a newer version; update batchsubmit: {reason}"
+            if isinstance(reason, NewerLineError)
+            else f"the ledger {path} is damaged at line {number}: {reason}. Restore the file from a copy, then run "
+            "batchsubmit verify --repair on it; without a copy, it rebuilds the file from whole lines and the service"
         )
         self.number = number
         self.reason = reason
@@ -40,27 +49,30 @@ def _lines(
     path: Path,
     decode: Callable[[bytes], _Read],
     *,
-    first: int = 1,
+    chain: Chain | None = None,
     warn: Callable[[str], None] = _ignore,
 ) -> Iterator[_Read]:
     """Decode each line; a last line without a newline is left out. Raises DamagedLineError.
 
     A run may be writing that line just now, or a crash tore it; the next run cuts it off.
     """
-    for number, line in enumerate(file, start=first):
+    chain = chain or Chain()
+    for line in file:
+        number = chain.count + 1
         if not line.endswith(b"\n"):
             warn(f"line {number}, the last one, is not whole and was left out")
             return
         try:
             decoded = decode(line)
+            chain.follow(line)
         except LineDamagedError as exc:
             raise DamagedLineError(path, number, exc) from exc
         yield decoded
 
 
-def read_events(file: BinaryIO, path: Path, *, first: int = 1) -> Iterator[Event]:
-    """Yield the event of each whole line. `first` is the number of the first one. Raises DamagedLineError."""
-    return _lines(file, path, decode_line, first=first)
+def read_events(file: BinaryIO, path: Path, chain: Chain | None = None) -> Iterator[Event]:
+    """Yield the event of each whole line that follows those of `chain`. Raises DamagedLineError."""
+    return _lines(file, path, decode_line, chain=chain)
 
 
 @contextmanager
@@ -114,6 +126,18 @@ def read_entries(
             warn(f"line {exc.number}, the last one, is damaged and was left out: {exc.reason}")
 
 
+def read_whole_lines(path: Path) -> Iterator[Event]:
+    """Yield the events of a damaged file that are whole, whatever is between them. Raises DamagedLineError (newer)."""
+    with open_to_read(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield decode_line(line)
+            except NewerLineError as exc:
+                raise DamagedLineError(path, number, exc) from exc
+            except LineDamagedError:
+                continue
+
+
 class Tail:
     """The feed (see `observers.live`) of a ledger file."""
 
@@ -121,7 +145,7 @@ class Tail:
         self.path = path
         self.beginnings = 1
         self._offset = 0
-        self._lines = 0
+        self._chain = Chain()
         self._inode = -1
 
     def __repr__(self) -> str:
@@ -148,13 +172,12 @@ class Tail:
 
     def _start_over(self) -> None:
         self.beginnings += 1
-        self._offset = self._lines = 0
+        self._offset, self._chain = 0, Chain()
 
     def _read(self, file: BinaryIO) -> Iterator[Event]:
         file.seek(self._offset)
-        for event in read_events(file, self.path, first=self._lines + 1):
+        for event in read_events(file, self.path, self._chain):
             self._offset = file.tell()
-            self._lines += 1
             yield event
 
 

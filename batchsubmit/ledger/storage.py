@@ -8,9 +8,11 @@ way is reserved before an intent is written, so that a full disk stops a run bef
 import ctypes
 import errno
 import fcntl
+import glob
 import os
+import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +20,28 @@ from typing import BinaryIO
 
 from batchsubmit.core.jobs import Event
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.ledger.codec import LineDamagedError, decode_line
-from batchsubmit.ledger.read import open_to_read, read_events
+from batchsubmit.errors import LedgerError, LostLedgerError, StoppedError, UsageError
+from batchsubmit.ledger.codec import Chain, LineDamagedError, decode_line, encode_line
+from batchsubmit.ledger.read import DamagedLineError, open_to_read, read_events
 
 
 def _beside(path: Path, why: str) -> Path:
     """Name a file beside the ledger for what must not be lost."""
     return path.with_name(f"{path.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+
+
+def _put_back(rescued: Path, path: Path) -> str:
+    """The command that makes a saved ledger the ledger again; what has its name now is kept."""
+    return f"mv{' --backup' if path.exists() else ''} {shlex.quote(str(rescued))} {shlex.quote(str(path))}"
+
+
+def _refuse_rescued(path: Path) -> None:
+    """Let no run begin without what an earlier one saved when its ledger went. Raises LedgerError."""
+    for rescued in sorted(path.parent.glob(f"{glob.escape(path.name)}.rescued-*")):
+        raise LedgerError(
+            f"the ledger {path} went away under a run, which saved it as {rescued}: without it, jobs would be "
+            f"submitted once more. Put it back: {_put_back(rescued, path)}"
+        )
 
 
 def _open_regular(path: Path) -> int:
@@ -52,6 +68,27 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def write_ledger(path: Path, lines: Iterable[bytes]) -> None:
+    """Write a new ledger, which has its name only once it is whole. Raises OSError."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(Chain().link(lines))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+    sync_folder(path.parent)
+
+
+def rebuild(path: Path, events: Iterable[Event]) -> None:
+    """Put these events in place of a damaged ledger, which is kept beside it. Raises UsageError, LedgerError."""
+    with keep_runs_off(path):
+        try:
+            os.link(path, _beside(path, "damaged"))
+            write_ledger(path, map(encode_line, events))
+        except OSError as exc:
+            raise UsageError(f"the ledger {path} cannot be rebuilt: {exc.strerror}") from exc
+
+
 def _write_all(fd: int, data: bytes) -> None:
     """Write all of it, in as many steps as the system takes."""
     view = memoryview(data)
@@ -65,6 +102,11 @@ def lock(fd: int, *, is_shared: bool = False) -> bool:
         fcntl.flock(fd, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as exc:
+        raise LedgerError(
+            f"the ledger cannot be locked: {exc.strerror}; its file system has no locks: give --ledger a path on "
+            "another disk, or a table (dynamodb://)"
+        ) from exc
     return True
 
 
@@ -110,8 +152,9 @@ class LedgerFile:
         self._fd = -1
         self._is_ours = False
         self._size = 0  # of what is surely in the file
-        self._broken: str | None = None
+        self._broken: StoppedError | None = None
         self.displaced: str | None = None
+        self.chain = Chain()
 
     def __repr__(self) -> str:
         return f"<LedgerFile {self.path} {self._broken or self.displaced or ('open' if self._fd >= 0 else 'closed')}>"
@@ -121,6 +164,7 @@ class LedgerFile:
 
         Raises UsageError where the file cannot be opened, LedgerError where it is in use or damaged.
         """
+        _refuse_rescued(self.path)
         self._fd = _open_regular(self.path)
         try:
             self._lock()
@@ -146,8 +190,9 @@ class LedgerFile:
         )
 
     def _read(self) -> LedgerState:
+        self.chain = Chain()
         with self.path.open("rb") as file:
-            return LedgerState.of(read_events(file, self.path))
+            return LedgerState.of(read_events(file, self.path, self.chain))
 
     def _close_last_line(self) -> list[Event]:
         """Cut off a torn last line; one that lacks no more than its newline is true, and stays."""
@@ -157,7 +202,10 @@ class LedgerFile:
             return []
         try:
             event = decode_line(tail)
-        except LineDamagedError:
+            self.chain.follow(tail)
+        except LineDamagedError as exc:
+            if not exc.is_torn:
+                raise DamagedLineError(self.path, self.chain.count + 1, exc) from exc
             _beside(self.path, "torn").write_bytes(tail)
             self._size = size - len(tail)
             os.ftruncate(self._fd, self._size)
@@ -165,6 +213,13 @@ class LedgerFile:
             return []
         self.append(b"\n")
         return [event]
+
+    def append_lines(self, lines: Sequence[bytes]) -> None:
+        """Write lines so that each names the one before. Raises as `append` does."""
+        data = self.chain.link(lines)
+        self.append(data)
+        for line in data.splitlines(keepends=True):
+            self.chain.follow(line)
 
     def _after_last_newline(self, size: int) -> bytes:
         tail = b""
@@ -181,7 +236,7 @@ class LedgerFile:
         """
         self._check_name()
         if self.displaced:
-            raise StoppedError(self.displaced)
+            raise LostLedgerError(self.displaced)
         libc = ctypes.CDLL(None, use_errno=True)
         length = ctypes.c_longlong(coming_bytes + self._headroom_bytes)
         if not hasattr(libc, "fallocate"):
@@ -198,7 +253,7 @@ class LedgerFile:
         Raises StoppedError where that fails; what was half written is cut off again.
         """
         if self._broken:
-            raise StoppedError(self._broken)
+            raise type(self._broken)(str(self._broken))
         self._check_name()
         try:
             _write_all(self._fd, data)
@@ -210,9 +265,8 @@ class LedgerFile:
         try:
             os.fdatasync(self._fd)
         except OSError as exc:
-            error = self._stopped(exc)
-            self._broken = str(error)
-            raise error from exc
+            self._broken = self._stopped(exc)
+            raise self._broken from exc
 
     def _check_name(self) -> None:
         """Notice that the file was deleted or replaced, and save what it held, and what follows, beside it.
@@ -227,23 +281,30 @@ class LedgerFile:
             if named.st_size < self._size:
                 self.displaced = (
                     f"the ledger {self.path} was cut short while this run wrote to it, and no longer knows all jobs "
-                    "that were submitted; no call was made after that. Restore it from a copy before you run the same "
-                    "command again, or they are submitted once more"
+                    "that were submitted; no call was made after that. Restore it from a copy, then run "
+                    f"batchsubmit verify --repair {shlex.quote(str(self.path))}, or they are submitted once more"
                 )
             return
         aside = _beside(self.path, "rescued")
         what = "replaced" if named else "deleted"
         self.displaced = (
             f"the ledger {self.path} was {what} while this run wrote to it; no call was made after that, and all that "
-            f"it held, with the outcomes of the calls under way, is kept in {aside}. Put that file back as the ledger "
-            "and run the same command again"
+            f"it held, with the outcomes of the calls under way, is kept in {aside}. Put it back: "
+            f"{_put_back(aside, self.path)}"
         )
         try:
             self._move_to(aside)
-        except (OSError, UsageError) as exc:  # the latter where its folder is gone, or may not be written to
+        except (
+            OSError,
+            UsageError,
+            LedgerError,
+        ) as exc:  # the latter where its folder is gone, or may not be written to
             reason = exc.strerror if isinstance(exc, OSError) else exc
-            self._broken = f"the ledger {self.path} was {what} and cannot be saved beside it: {reason}"
-            raise StoppedError(self._broken) from exc
+            self._broken = LostLedgerError(
+                f"the ledger {self.path} was {what} and cannot be saved beside it: {reason}. Restore it from a copy, "
+                f"then run batchsubmit verify --repair {shlex.quote(str(self.path))}"
+            )
+            raise self._broken from exc
 
     def _move_to(self, aside: Path) -> None:
         """Copy the whole file and write on there."""

@@ -5,7 +5,6 @@ gets the others; one whose events in the table are others is refused. An export 
 """
 
 import asyncio
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +19,7 @@ from batchsubmit.ledger.dynamodb import DynamoTable, create_table, open_dynamodb
 from batchsubmit.ledger.items import JobRow, Runs, check_format, events_of, job_address, line_of, to_append
 from batchsubmit.ledger.job_writer import claim_arn, write_page
 from batchsubmit.ledger.read import read_events
-from batchsubmit.ledger.storage import keep_runs_off, sync_folder
+from batchsubmit.ledger.storage import keep_runs_off, write_ledger
 from batchsubmit.ledger.table import ConflictError, Table
 
 _JOBS_AT_ONCE = 32
@@ -102,14 +101,8 @@ def export_events(events: Iterable[Event], path: Path) -> int:
     if path.exists():
         raise UsageError(f"{path} exists; name a new file")
     lines = sorted(_timed_lines(events), key=lambda line: line[0])
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("wb") as file:
-            file.writelines(line for _, line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
-        sync_folder(path.parent)
+        write_ledger(path, (line for _, line in lines))
     except OSError as exc:
         raise UsageError(f"the ledger cannot be written to {path}: {exc.strerror}") from exc
     return len(lines)

@@ -6,7 +6,7 @@ from typing import Any
 
 from batchsubmit.advice import QUOTA_REQUEST, codes_words, quota_words
 from batchsubmit.core.states import LOG_GROUP
-from batchsubmit.errors import status_of_work
+from batchsubmit.errors import EXIT_LEDGER, status_of_work
 from batchsubmit.schema import RowWarning
 from batchsubmit.text import agreeing, counted, printable
 
@@ -71,6 +71,8 @@ class Summary:
     @property
     def exit_status(self) -> int:
         """The contract's exit status: what remains to be done outranks what failed."""
+        if self.stop_reason == "ledger_lost":
+            return EXIT_LEDGER
         return status_of_work(
             left=self.stop_reason or self.unknown or self.unknown_elsewhere or self.left or self.not_seen_to_end,
             failed=self.failed or self.failed_before or self.invalid or (self.is_waited_for and self.finished_badly),
@@ -181,6 +183,8 @@ def _next_steps(summary: Summary) -> Iterator[str]:
 
 def _next_step(summary: Summary) -> str:
     """What is to be done first; empty where nothing is."""
+    if summary.stop_reason == "ledger_lost":
+        return "put the ledger right as said above, then run the same command again"
     if summary.stop_reason:
         looked_up = "; the unknown jobs are looked up first" if summary.unknown_jobs else ""
         return f"run the same command again to go on{looked_up}"

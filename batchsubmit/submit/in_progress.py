@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from batchsubmit.errors import StoppedError
+from batchsubmit.errors import LedgerError, StoppedError
 from batchsubmit.submit.stopping import Stop, StopReason
 
 
@@ -83,4 +83,5 @@ class InProgress:
         try:
             yield
         except StoppedError as exc:
-            self._stop.request(StopReason.LEDGER, str(exc))
+            is_lost = isinstance(exc, LedgerError)
+            self._stop.request(StopReason.LEDGER_LOST if is_lost else StopReason.LEDGER, str(exc))

@@ -115,7 +115,7 @@ class Lookup:
         except StoppedError as exc:
             for case in group:
                 if not case.finding.done():
-                    case.finding.set_exception(StoppedError(str(exc)))
+                    case.finding.set_exception(exc)
         finally:
             del self._groups[place]
 

@@ -30,6 +30,7 @@ class StopReason(StrEnum):
     CREDENTIALS = "credentials"
     UNREACHABLE = "unreachable"
     LEDGER = "ledger"
+    LEDGER_LOST = "ledger_lost"
     MANIFEST = "manifest"
     QUEUE = "queue"
 

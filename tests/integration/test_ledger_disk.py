@@ -246,7 +246,7 @@ def test_a_deleted_ledger_stops_the_program_and_can_be_put_back(submitting: Prog
             os.sched_yield()
         path.unlink()
         ended = finish(process)
-    assert ended.status == 3
+    assert ended.status == 4
     assert "was deleted" in ended.stderr
     assert len(sandbox.names()) < 100
     rescued = rescued_beside(path)
