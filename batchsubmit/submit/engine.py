@@ -14,10 +14,8 @@ from batchsubmit.core.source import Delivery, Source
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError
 from batchsubmit.slots import Poll, Slots, Ticket
-from batchsubmit.submit.in_progress import InProgress
-from batchsubmit.submit.job_run import EngineParts, JobRunner, Limits, UnknownJobs
-from batchsubmit.submit.refusals import Holds
-from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.submit.job_run import EngineParts, Holds, JobRunner, Limits, UnknownJobs
+from batchsubmit.submit.stopping import InProgress, Stop, StopReason
 
 
 class Engine:
