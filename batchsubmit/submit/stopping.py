@@ -75,7 +75,7 @@ class InProgress:
     """What an engine has under way, and the event that wakes its loop. `undecided`: why jobs stay unknown, by key."""
 
     def __init__(self, stop: Stop) -> None:
-        self.in_hand = 0
+        self.jobs = 0
         self.lookups = 0
         self.undecided: dict[str, str] = {}
         self._blocked: Counter[str] = Counter()
@@ -86,10 +86,10 @@ class InProgress:
     @property
     def is_anything(self) -> bool:
         """Whether something goes on that may bring new work."""
-        return bool(self.in_hand or self.lookups or self._blocked)
+        return bool(self.jobs or self.lookups or self._blocked)
 
     def ring(self) -> None:
-        """Tell the loop that something has changed."""
+        """Wake the loop: something has changed."""
         self._changed.set()
 
     def hear(self) -> None:
@@ -121,17 +121,17 @@ class InProgress:
         self.ring()
 
     @contextmanager
-    def out_of_hand(self) -> Iterator[None]:
-        """Count a job out of hand, whatever became of its call."""
+    def job_in_progress(self) -> Iterator[None]:
+        """Count a job as no longer in progress at the end, whatever the outcome."""
         try:
             yield
         finally:
-            self.in_hand -= 1
+            self.jobs -= 1
             self.ring()
 
     @contextmanager
     def looking_up(self) -> Iterator[None]:
-        """Count a lookup, or another wait for a job's fate, while it lasts."""
+        """Count a lookup, or another wait for a job, while it lasts."""
         self.lookups += 1
         try:
             yield

@@ -171,7 +171,7 @@ class Process:
                 batch="",
                 decision=lambda key: decide(ledger.state.get(key), retry_failed=retry_failed),
             ),
-            engine_parts=EngineParts(
+            parts=EngineParts(
                 submitter=Submitter(
                     api=self.wire, recorder=recorder, gate=gate, policies=policies, stop=stop, concurrency=32
                 ),
@@ -182,7 +182,7 @@ class Process:
                     stop=stop,
                 ),
                 claims=Claims(ledger, retry_failed=retry_failed),
-                watcher=Poller(
+                poller=Poller(
                     catalog=catalog,
                     recorder=recorder,
                     slots=slots,
@@ -193,7 +193,7 @@ class Process:
             slots=slots,
             stop=stop,
             clock=clock,
-            limits=Limits(in_hand=4, max_attempts=RETRY.max_attempts),
+            limits=Limits(in_progress=4, max_attempts=RETRY.max_attempts),
         )
         await engine.run(ledger.state.undecided())
 

@@ -1,4 +1,4 @@
-"""The scheduler on trial: engine, watcher and submitter as they are, on the sandbox's state machine, in virtual time.
+"""The scheduler on trial: engine, poller and submitter as they are, on the sandbox's state machine, in virtual time.
 
 A `World` is told its jobs, its quotas and what others do; afterwards it is asked how well the slots were used.
 """
@@ -80,7 +80,7 @@ class MemorySource:
         del key
         return None
 
-    def reinstate(self, key: str) -> None:
+    def requeue(self, key: str) -> None:
         """No job is held back."""
         del key
 
@@ -213,7 +213,7 @@ class World:
         gate = RateGate(Pace(0), monotonic=clock.monotonic)
         policies = RetryPolicies(RETRY, sleep=stop.pause)
         lookup = Lookup(catalog=catalog, recorder=recorder, settings=LookupSettings(), stop=stop)
-        watcher = Poller(
+        poller = Poller(
             catalog=catalog,
             recorder=recorder,
             slots=self.slots,
@@ -223,11 +223,11 @@ class World:
         submitter = Submitter(api=api, recorder=recorder, gate=gate, policies=policies, stop=stop, concurrency=32)
         return Engine(
             source=source,
-            engine_parts=EngineParts(submitter=submitter, lookup=lookup, watcher=watcher, claims=Claims(self.ledger)),
+            parts=EngineParts(submitter=submitter, lookup=lookup, poller=poller, claims=Claims(self.ledger)),
             slots=self.slots,
             stop=stop,
             clock=clock,
-            limits=Limits(in_hand=self._concurrency, max_attempts=3),
+            limits=Limits(in_progress=self._concurrency, max_attempts=3),
         )
 
     def _disturbed(self, operation: str, name: str) -> Disturbance | None:

@@ -101,7 +101,7 @@ class BuiltEngine:
         slots = Slots(SlotSettings(min_poll_seconds=0.01, max_poll_seconds=0.02), Durations())
         engine = Engine(
             source=ManifestSource(reader, index, batch="", decision=lambda key: decide(self.ledger.state.get(key))),
-            engine_parts=EngineParts(
+            parts=EngineParts(
                 submitter=Submitter(
                     api=self.api,
                     recorder=recorder,
@@ -114,7 +114,7 @@ class BuiltEngine:
                     catalog=catalog, recorder=recorder, settings=LookupSettings(settle_seconds=0.02), stop=self.stop
                 ),
                 claims=Claims(self.ledger),
-                watcher=Poller(
+                poller=Poller(
                     catalog=catalog,
                     recorder=recorder,
                     slots=slots,
@@ -125,7 +125,7 @@ class BuiltEngine:
             slots=slots,
             stop=self.stop,
             clock=clock,
-            limits=Limits(in_hand=self.concurrency, max_attempts=3, **limits),
+            limits=Limits(in_progress=self.concurrency, max_attempts=3, **limits),
         )
         await asyncio.wait_for(engine.run(self.ledger.state.undecided()), 20)
         return engine

@@ -45,7 +45,7 @@ class Watch:
         self.recorder = Recorder(self.ledger, self.clock, [self.tally])
         self.slots = Slots(SlotSettings(min_poll_seconds=1, max_poll_seconds=8), Durations(), follows=follows)
         self.catalog = JobReads(self.api, RetrySettings(), sleep=self.stop.pause)
-        self.watcher = Poller(
+        self.poller = Poller(
             catalog=self.catalog,
             recorder=self.recorder,
             slots=self.slots,
@@ -69,11 +69,11 @@ class Watch:
     async def follow(self, *keys: str, waiting: tuple[Job, ...] = ()) -> None:
         """Run an engine until it ends by itself."""
         for key in keys:
-            self.watcher.follow(key)
+            self.poller.follow(key)
         policies = RetryPolicies(RetrySettings(), sleep=self.stop.pause)
         engine = Engine(
             source=MemorySource(waiting),
-            engine_parts=EngineParts(
+            parts=EngineParts(
                 submitter=Submitter(
                     api=self.api,
                     recorder=self.recorder,
@@ -83,13 +83,13 @@ class Watch:
                     concurrency=32,
                 ),
                 lookup=Lookup(catalog=self.catalog, recorder=self.recorder, settings=LookupSettings(), stop=self.stop),
-                watcher=self.watcher,
+                poller=self.poller,
                 claims=Claims(self.ledger),
             ),
             slots=self.slots,
             stop=self.stop,
             clock=self.clock,
-            limits=Limits(in_hand=4, max_attempts=3),
+            limits=Limits(in_progress=4, max_attempts=3),
         )
         await asyncio.wait_for(engine.run(), 10_000)
 
