@@ -61,7 +61,7 @@ class Source(Protocol):
         """Give the request of a job that was held back at the start because its fate was unknown, if it is known."""
         ...
 
-    def reinstate(self, key: str) -> None:
+    def requeue(self, key: str) -> None:
         """Put a job that was held back into its lane after all."""
         ...
 

@@ -89,7 +89,7 @@ class ManifestSource:
         """Read the request of a row that was held back; None for a job whose row the manifest no longer has."""
         return self._read(self._held[key]).request if key in self._held else None
 
-    def reinstate(self, key: str) -> None:
+    def requeue(self, key: str) -> None:
         """Put a row that was held back at the head of its lane; a job without a row has nothing to send."""
         if key in self._held:
             number = self._held.pop(key)

@@ -151,7 +151,7 @@ class SqsSource:
     def request_of(self, key: str) -> None:
         """Nothing is known of a job whose message was not delivered yet; a delivered one is looked up when taken."""
 
-    def reinstate(self, key: str) -> None:
+    def requeue(self, key: str) -> None:
         """Nothing to do: its message is delivered again, or asked about again by the heartbeat."""
 
     def decided(self, key: str) -> None:
@@ -162,7 +162,7 @@ class SqsSource:
             self._parts.acks.delete(message)
         self._receiver.wake()
 
-    def requeue(self, held: HeldJob) -> None:
+    def put_back(self, held: HeldJob) -> None:
         """Put a job that was taken back to the head of its lane."""
         self._held.taken.discard(held.key)
         self._held.put_in_lane(held, first=True)
@@ -198,7 +198,7 @@ class _MessageDelivery:
 
     def released(self) -> None:
         """Back to the head of its lane."""
-        self._source.requeue(self._held)
+        self._source.put_back(self._held)
 
     def held(self) -> None:
         """Back to the queue for a long while."""

@@ -83,12 +83,12 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
             concurrency=settings.submit.concurrency,
         ),
         lookup=Lookup(catalog=reads, recorder=recorder, settings=settings.lookup, stop=stop),
-        watcher=poller,
+        poller=poller,
         claims=Claims(recorder.ledger, retry_failed=retry_failed),
         inputs=inputs,
     )
     limits = _limits(settings, resubmit_unknown=resubmit_unknown, is_endless=is_endless)
-    engine = Engine(source=source, engine_parts=parts, slots=slots, stop=stop, clock=clock, limits=limits)
+    engine = Engine(source=source, parts=parts, slots=slots, stop=stop, clock=clock, limits=limits)
     return BuiltEngine(engine=engine, slots=slots, poller=poller, gate=gate)
 
 
@@ -111,7 +111,7 @@ def _slots(settings: Settings, account_of: Callable[[str], str], quotas: Quotas,
 
 def _limits(settings: Settings, *, resubmit_unknown: bool, is_endless: bool) -> Limits:
     return Limits(
-        in_hand=_JOBS_A_CALL * settings.submit.concurrency,
+        in_progress=_JOBS_A_CALL * settings.submit.concurrency,
         max_attempts=settings.retry.max_attempts,
         resubmit_unknown=resubmit_unknown,
         is_endless=is_endless,

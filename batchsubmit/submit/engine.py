@@ -1,7 +1,7 @@
-"""Begins what may begin: takes jobs from the source lane by lane, and keeps as many calls under way as may be.
+"""The loop of a run: takes jobs from the source lane by lane, and keeps as many calls under way as may be.
 
-It decides nothing about a single job (`carrying` sees it through), nor about who goes next and when to poll (`slots`
-does), nor what a poll has seen (`watch` does); it ends when nothing is left or the run is asked to stop.
+A single job is run by `job_run`; `slots` decides who goes next and when to poll, and `poller` makes the polls. The loop
+ends when nothing is left or the run is asked to stop.
 """
 
 import asyncio
@@ -14,53 +14,47 @@ from batchsubmit.core.source import Delivery, Source
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError
 from batchsubmit.slots import Poll, Slots, Ticket
-from batchsubmit.submit.in_progress import InProgress
-from batchsubmit.submit.job_run import EngineParts, JobRunner, Limits, UnknownJobs
-from batchsubmit.submit.refusals import Holds
-from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.submit.job_run import EngineParts, JobRunner, Limits
+from batchsubmit.submit.stopping import InProgress, Stop, StopReason
 
 
 class Engine:
     """One run over one source."""
 
     def __init__(
-        self, *, source: Source, engine_parts: EngineParts, slots: Slots, stop: Stop, clock: Clock, limits: Limits
+        self, *, source: Source, parts: EngineParts, slots: Slots, stop: Stop, clock: Clock, limits: Limits
     ) -> None:
         self._source = source
-        self._watcher = engine_parts.watcher
-        self._inputs = engine_parts.inputs
+        self._poller = parts.poller
+        self._inputs = parts.inputs
         self._slots = slots
         self._stop = stop
         self._clock = clock
-        self._most_in_hand = limits.in_hand
-        self._doing = doing = InProgress(stop)
-        self._holds = Holds(first_seconds=limits.first_hold_seconds, most_seconds=limits.most_hold_seconds)
-        carrier = JobRunner(
-            engine_parts=engine_parts,
+        self._most_in_progress = limits.in_progress
+        self._in_progress = InProgress(stop)
+        self._runner = JobRunner(
+            parts=parts,
+            source=source,
             slots=slots,
             stop=stop,
             clock=clock,
             limits=limits,
-            under_way=doing,
-            holds=self._holds,
+            in_progress=self._in_progress,
         )
-        self._carrier = carrier
-        self._settler = UnknownJobs(
-            source=source, engine_parts=engine_parts, carrier=carrier, stop=stop, limits=limits, under_way=doing
-        )
+        self._holds = self._runner.holds
 
     def __repr__(self) -> str:
         return f"<Engine {self.under_way} under way, {self._source.waiting_jobs()} waiting, {self._stop!r}>"
 
     @property
     def under_way(self) -> int:
-        """Jobs taken in hand: calls, and tries that wait for their turn."""
-        return self._doing.in_hand
+        """Jobs in progress: calls, and attempts that wait for their turn."""
+        return self._in_progress.jobs
 
     @property
     def undecided(self) -> dict[str, str]:
         """The jobs that stay unknown, by key, and why."""
-        return self._doing.undecided
+        return self._in_progress.undecided
 
     def held_lanes(self) -> dict[str, str]:
         """The lanes that a quota other than that of slots holds: its name and value by membership."""
@@ -72,29 +66,29 @@ class Engine:
         return self._inputs.unfinished if self._inputs else {}
 
     async def run(self, left_unknown: Iterable[JobState] = ()) -> None:
-        """Poll up what an earlier run left unknown, and submit until nothing is left or the run stops.
+        """Look up what an earlier run left unknown, and submit until nothing is left or the run stops.
 
         A lane with unknown jobs waits for their lookup; calls under way are awaited in any case.
         """
-        self._source.listen(self._doing.ring)
+        self._source.listen(self._in_progress.ring)
         async with asyncio.TaskGroup() as tasks:
             for state in left_unknown:
-                self._doing.block(state.membership)
-                tasks.create_task(self._settler.settle(state, tasks), name=f"settle {state.job}")
+                self._in_progress.block(state.membership)
+                tasks.create_task(self._runner.settle(state, tasks), name=f"settle {state.job}")
             while not self._is_over:
-                self._doing.hear()
+                self._in_progress.hear()
                 # One moment for all questions of a turn: what came due between two of them would be overlooked.
                 now = self._clock.monotonic()
                 self._begin_calls(tasks, now)
                 self._begin_polls(tasks, now)
                 await self._wait_for_change(now)
-        await self._carrier.settle_at_end()
+        await self._runner.settle_at_end()
         self._stop_where_held()
 
     @property
     def _is_over(self) -> bool:
         return self._stop.requested or not (
-            self._doing.is_anything or self._open_lanes() or self._is_following or self._source.is_open
+            self._in_progress.is_anything or self._open_lanes() or self._is_following or self._source.is_open
         )
 
     def _stop_where_held(self) -> None:
@@ -107,21 +101,23 @@ class Engine:
 
     @property
     def _is_following(self) -> bool:
-        return self._watcher.follows and self._slots.has_ours_running
+        return self._poller.follows and self._slots.has_ours_running
 
     def _open_lanes(self, now: float = -math.inf) -> Collection[str]:
         """The lanes that go on: at a given time those of which it is time to try the quota that holds them, too."""
         waiting = self._source.waiting()
-        if not (self._doing.has_blocked_lanes or self._holds):
+        if not (self._in_progress.has_blocked_lanes or self._holds):
             return waiting
-        return [name for name in waiting if not self._doing.is_blocked(name) and self._holds.may_call(name, now)]
+        return [name for name in waiting if not self._in_progress.is_blocked(name) and self._holds.may_call(name, now)]
 
     def _begin_calls(self, tasks: asyncio.TaskGroup, now: float) -> None:
-        if self._carrier.denials.stops_run:
-            if not self._doing.is_anything:  # else the answer to a call under way may yet show that it was the rows
-                self._carrier.stop_for_denials()
+        if self._runner.denials.stops_run:
+            if (
+                not self._in_progress.is_anything
+            ):  # else the answer to a call under way may yet show that it was the rows
+                self._runner.stop_for_denials()
             return
-        while self._doing.in_hand < self._most_in_hand and not self._stop.requested:
+        while self._in_progress.jobs < self._most_in_progress and not self._stop.requested:
             ticket = self._slots.next(self._open_lanes(now), now) if self._may_take else None
             if ticket is None:
                 return
@@ -129,9 +125,9 @@ class Engine:
             if delivery is not None and self._has_to_wait(delivery, ticket, tasks):
                 return
             if delivery is not None:
-                self._doing.in_hand += 1
+                self._in_progress.jobs += 1
                 self._holds.called(ticket.membership)
-                work = self._carrier.carry(delivery, ticket, tasks)
+                work = self._runner.run(delivery, ticket, tasks)
                 tasks.create_task(work, name=f"submit {delivery.job.key}")
 
     @property
@@ -140,10 +136,10 @@ class Engine:
 
     def _has_to_wait(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> bool:
         """Keep a job whose input is not ready. Others run before the next one is taken: there may be very many."""
-        if self._inputs is None or not self._inputs.keep(delivery, tasks, self._doing):
+        if self._inputs is None or not self._inputs.keep(delivery, tasks, self._in_progress):
             return False
         self._slots.ended(ticket)
-        asyncio.get_running_loop().call_soon(self._doing.ring)
+        asyncio.get_running_loop().call_soon(self._in_progress.ring)
         return True
 
     def _take(self, ticket: Ticket) -> Delivery | None:
@@ -161,19 +157,19 @@ class Engine:
             tasks.create_task(self._poll(poll), name=f"poll {poll.membership}")
 
     async def _poll(self, poll: Poll) -> None:
-        with self._doing.stopping_on_ledger_trouble():
-            await self._watcher.poll(poll, self._doing.ring)
-        self._doing.ring()
+        with self._in_progress.stopping_on_ledger_trouble():
+            await self._poller.poll(poll, self._in_progress.ring)
+        self._in_progress.ring()
 
     async def _wait_for_change(self, now: float) -> None:
         """Sleep until a call ends, a poll or a try comes due, or the run is asked to stop."""
         if self._is_over:
             return
         moments = (self._slots.wake_at(now), self._holds.wake_at(self._source.waiting(), now))
-        if self._carrier.denials.stops_run:
+        if self._runner.denials.stops_run:
             moments = (None, None)  # nothing begins before the calls under way are answered
         wake_at = min((each for each in moments if each is not None), default=None)
         wait = None if wake_at is None else max(wake_at - self._clock.monotonic(), 0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
-                await self._doing.wait()
+                await self._in_progress.wait()

@@ -16,8 +16,7 @@ from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import Job, Rejected
 from batchsubmit.core.source import Delivery
 from batchsubmit.log import get_logger
-from batchsubmit.submit.in_progress import InProgress
-from batchsubmit.submit.stopping import Stop
+from batchsubmit.submit.stopping import InProgress, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,14 +1,15 @@
-"""One delivery, from the moment it is taken in hand until its source, the slots and the ledger know what became of it.
+"""Runs one delivery from its claim to its outcome in source, slots and ledger; and what refusals teach on the way.
 
-It does not know when a call may begin (`loop` does) nor how one is made (`submitter` does).
+When a call may begin is decided in `engine`, how one is made in `submitter`.
 """
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, Generic, TypeVar, assert_never
 
 from batchsubmit.advice import forbidden_words
 from batchsubmit.clock import Clock
@@ -19,24 +20,129 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import Claims, Taken
 from batchsubmit.log import get_logger
 from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
-from batchsubmit.submit.in_progress import InProgress
 from batchsubmit.submit.inputs import Inputs
 from batchsubmit.submit.lookup import Finding, Found, Lookup, NotThere, Undecided
 from batchsubmit.submit.poller import Poller
-from batchsubmit.submit.refusals import Denials, Holds, quota_words
-from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.submit.stopping import InProgress, Stop, StopReason
 from batchsubmit.submit.submitter import GivenUp, Submission, Submitter, Withdrawn
+
+_MANY_OF_ONE_KIND = 20
+_FEW_OF_SEVERAL = 5
+"""So many denials and nothing accepted: it is not about the row. Jobs of one membership and model may well be denied
+alone, so of those more are tried: behind them others may stand."""
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(slots=True)
+class _Hold:
+    words: str
+    wait_seconds: float
+    until: float = -math.inf
+    is_on: bool = True
+
+
+class Holds:
+    """Lanes that a quota other than that of slots holds. Each is tried by one call at a time, ever more rarely."""
+
+    def __init__(self, *, first_seconds: float, most_seconds: float) -> None:
+        self._first = first_seconds
+        self._most = max(most_seconds, first_seconds)
+        self._holds: dict[str, _Hold] = {}
+
+    def __bool__(self) -> bool:
+        return any(hold.is_on for hold in self._holds.values())
+
+    @property
+    def words(self) -> dict[str, str]:
+        """The quota by membership, by its name and value."""
+        return {membership: hold.words for membership, hold in self._holds.items() if hold.is_on}
+
+    def may_call(self, membership: str, now: float) -> bool:
+        """Whether a lane is not held, or it is time to try it."""
+        hold = self._holds.get(membership)
+        return hold is None or not hold.is_on or now >= hold.until
+
+    def wake_at(self, lanes: Collection[str], now: float) -> float | None:
+        """When the next of these lanes is to be tried, for which it is not time yet."""
+        moments = (hold.until for name, hold in self._holds.items() if hold.is_on and name in lanes)
+        return min((each for each in moments if now < each < math.inf), default=None)
+
+    def called(self, membership: str) -> None:
+        """A call begins in a lane: if it is held, no other follows until the outcome."""
+        hold = self._holds.get(membership)
+        if hold is not None and hold.is_on:
+            hold.until = math.inf
+
+    def refused(self, membership: str, refusal: OtherQuotaExceeded, now: float) -> float | None:
+        """A call was refused: hold its lane. Give the seconds until the next try; None for an answer that came late."""
+        hold = self._holds.get(membership)
+        if hold is not None and hold.is_on and hold.until < math.inf:
+            return None
+        wait = self._first if hold is None else min(2 * hold.wait_seconds, self._most)
+        self._holds[membership] = _Hold(quota_words(refusal), wait, now + wait)
+        return wait
+
+    def accepted(self, membership: str) -> None:
+        """A call was accepted: the quota has room."""
+        self._holds.pop(membership, None)
+
+    def passed(self, membership: str) -> None:
+        """A call had another outcome: the lane goes on, and waits longer where the quota refuses it again."""
+        hold = self._holds.get(membership)
+        if hold is not None and hold.until == math.inf:
+            hold.is_on = False
+
+
+def quota_words(refusal: OtherQuotaExceeded) -> str:
+    """A quota by its own name and value."""
+    value = "" if refusal.quota_value is None else f" of {refusal.quota_value:g}"
+    return f"{refusal.quota_name!r}{value}"
+
+
+class Denials(Generic[_Item]):
+    """Denied jobs of a run that nothing was accepted of: nobody knows yet whether it is about them or about the caller.
+
+    `_Item` is what is kept of each.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[Job, _Item]] = []
+        self.is_about_rows = False
+
+    def add(self, job: Job, item: _Item) -> None:
+        """Keep a denied job until more is known."""
+        self._kept.append((job, item))
+
+    def take(self) -> list[_Item]:
+        """Give all that are kept, and keep none."""
+        kept, self._kept = self._kept, []
+        return [item for _, item in kept]
+
+    @property
+    def stops_run(self) -> bool:
+        """Whether enough were denied to stop a run that is still under way."""
+        return len(self._kept) >= (_FEW_OF_SEVERAL if self._is_of_several else _MANY_OF_ONE_KIND)
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether, at a run's end, it is rather the caller than the rows."""
+        return len(self._kept) >= _FEW_OF_SEVERAL or self._is_of_several
+
+    @property
+    def _is_of_several(self) -> bool:
+        return len({(job.membership, job.trained_model) for job, _ in self._kept}) > 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How far an engine goes: jobs in hand at once, tries of a job whose calls bring no answer, a user's word.
+    """How far an engine goes: jobs in progress at once, attempts of a job whose calls bring no answer.
 
     A lane that a quota holds is tried again after `first_hold_seconds`, then ever more rarely. A source that
     `is_endless` does not stop for jobs that the service denies.
     """
 
-    in_hand: int
+    in_progress: int
     max_attempts: int
     resubmit_unknown: bool = False
     is_endless: bool = False
@@ -46,85 +152,86 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineParts:
-    """Those who do the work of an engine, each one part of it."""
+    """What an engine works with."""
 
     submitter: Submitter
     lookup: Lookup
-    watcher: Poller
+    poller: Poller
     claims: Claims
     inputs: Inputs | None = None
 
 
 class JobRunner:
-    """Sees deliveries through, any number at a time."""
+    """Runs deliveries to their end, and settles jobs that an earlier run left unknown; any number at a time."""
 
     def __init__(
         self,
         *,
-        engine_parts: EngineParts,
+        parts: EngineParts,
+        source: Source,
         slots: Slots,
         stop: Stop,
         clock: Clock,
         limits: Limits,
-        under_way: InProgress,
-        holds: Holds,
+        in_progress: InProgress,
     ) -> None:
-        self._engine_parts = engine_parts
+        self._parts = parts
+        self._source = source
         self._slots = slots
         self._stop = stop
         self._clock = clock
         self._limits = limits
-        self._under_way = under_way
-        self._holds = holds
+        self._in_progress = in_progress
+        self.holds = Holds(first_seconds=limits.first_hold_seconds, most_seconds=limits.most_hold_seconds)
         self.denials = Denials[tuple[Delivery, Denied]]()
         self._unanswered: Counter[str] = Counter()
         self._held_by_others: set[str] = set()
 
-    async def carry(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
-        """Claim a job, see it through, and let it go."""
-        key, held = delivery.job.key, await self.claim(delivery.job.key)
+    async def run(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
+        """Claim a job, submit it or look it up, and release the claim."""
+        key, held = delivery.job.key, await self._claim(delivery.job.key)
         if held is Action.SUBMIT:
-            with self.letting_go(key):
+            with self._releasing(key):
                 await self._submit(delivery, ticket, tasks)
             return
-        with self._under_way.out_of_hand():
+        with self._in_progress.job_in_progress():
             self._slots.ended(ticket)
-            self._holds.passed(ticket.membership)
+            self.holds.passed(ticket.membership)
         if isinstance(held, Action):
-            with self.letting_go(key):
+            with self._releasing(key):
                 await self._leave_or_look_up(delivery, held, tasks)
         else:
             await self._come_back_later(delivery, held)
 
-    async def claim(self, key: str) -> Action | Taken | None:
-        """Take a job in hand; None where the ledger cannot be relied on, and the run stops."""
+    async def _claim(self, key: str) -> Action | Taken | None:
+        """Claim a job; None where the ledger cannot be relied on, and the run stops."""
         held: Action | Taken | None = None
-        with self._under_way.stopping_on_ledger_trouble():
-            held = await self._engine_parts.claims.take(key)
+        with self._in_progress.stopping_on_ledger_trouble():
+            held = await self._parts.claims.take(key)
         return held  # noqa: RET504 (mypy does not see that the block above may be left early)
 
     @contextmanager
-    def letting_go(self, key: str) -> Iterator[None]:
-        """Give a job out of hand at the end, decided or not."""
+    def _releasing(self, key: str) -> Iterator[None]:
+        """Release a claimed job at the end, decided or not."""
         try:
             yield
         finally:
-            self._engine_parts.claims.release(key)
+            self._parts.claims.release(key)
 
-    async def find(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
-        """Ask the service what became of a call without an answer."""
+    async def _find(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
+        """Look up on the service whether a call without an answer was accepted."""
         finding: Finding = Undecided("the ledger cannot be written")
-        with self._under_way.looking_up(), self._under_way.stopping_on_ledger_trouble():
-            finding = await self._engine_parts.lookup.resolve(key, request, tasks)
+        with self._in_progress.looking_up(), self._in_progress.stopping_on_ledger_trouble():
+            finding = await self._parts.lookup.resolve(key, request, tasks)
         return finding  # noqa: RET504 (the same)
 
     async def _leave_or_look_up(self, delivery: Delivery, action: Action, tasks: asyncio.TaskGroup) -> None:
         """Deal with a job that another run has dealt with since the source looked."""
         if action is not Action.LOOK_UP:
-            self._under_way.undecided.pop(delivery.job.key, None)
+            self._in_progress.undecided.pop(delivery.job.key, None)
         match action:
             case Action.NOTHING:
-                self._engine_parts.watcher.follow(delivery.job.key)
+                self._parts.poller.follow(delivery.job.key)
                 delivery.done()
             case Action.LEAVE_FAILED:
                 delivery.failed()
@@ -132,25 +239,25 @@ class JobRunner:
                 await self._look_up(delivery, tasks)
 
     async def _come_back_later(self, delivery: Delivery, taken: Taken | None) -> None:
-        """Give a job that another run has in hand back to its lane after a while."""
-        with self._under_way.looking_up():
+        """Requeue a job that another run has claimed, after a while."""
+        with self._in_progress.looking_up():
             await self._stop.pause(taken.retry_after_seconds if taken else 0)
             delivery.released()
 
     async def _submit(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
-        """Submit a job in hand, and tell slots and source what became of it."""
+        """Submit a claimed job, and report the outcome to slots and source."""
         submission: Submission = Withdrawn()
-        with self._under_way.out_of_hand(), self._under_way.stopping_on_ledger_trouble():
+        with self._in_progress.job_in_progress(), self._in_progress.stopping_on_ledger_trouble():
             submission = await self._submitted(delivery.job)
         if isinstance(submission, Accepted | GivenUp):
             self._unanswered.pop(delivery.job.key, None)
         if not isinstance(submission, Accepted | OtherQuotaExceeded):
-            self._holds.passed(delivery.job.membership)
+            self.holds.passed(delivery.job.membership)
         match submission:
             case Accepted(arn):
                 now = self._clock.monotonic()
                 self._slots.accepted(ticket, _running(delivery.job, arn, now), now)
-                self._holds.accepted(delivery.job.membership)
+                self.holds.accepted(delivery.job.membership)
                 delivery.done()
                 await self._settle_denials()
             case GivenUp():
@@ -161,7 +268,7 @@ class JobRunner:
                 await self._look_up(delivery, tasks)
             case QuotaExceeded():
                 self._slots.refused(ticket, submission, self._clock.monotonic())
-                self._tell_of_others()
+                self._log_held_by_others()
                 delivery.released()
             case OtherQuotaExceeded():
                 self._slots.ended(ticket)
@@ -177,8 +284,8 @@ class JobRunner:
                 assert_never(submission)
 
     def _hold(self, membership: str, refusal: OtherQuotaExceeded) -> None:
-        """Let a lane rest, and say so."""
-        seconds = self._holds.refused(membership, refusal, self._clock.monotonic())
+        """Hold a lane, and log it."""
+        seconds = self.holds.refused(membership, refusal, self._clock.monotonic())
         if seconds is not None:
             log = get_logger()
             log.warning("lane.held", membership=membership, quota=quota_words(refusal), next_try_seconds=seconds)
@@ -199,16 +306,16 @@ class JobRunner:
 
     async def _reject_kept(self) -> None:
         for delivery, refusal in self.denials.take():
-            if await self.claim(delivery.job.key) is Action.SUBMIT:
-                with self.letting_go(delivery.job.key):
+            if await self._claim(delivery.job.key) is Action.SUBMIT:
+                with self._releasing(delivery.job.key):
                     await self._reject(delivery, refusal)
             else:
                 delivery.released()
 
     async def _reject(self, delivery: Delivery, refusal: Rejected | Denied) -> None:
-        """Record that a job in hand failed for good, unless another worker has it by now."""
-        with self._under_way.stopping_on_ledger_trouble():
-            is_ours = await self._engine_parts.submitter.fail(delivery.job, refusal)
+        """Record that a claimed job failed permanently, unless another worker has it by now."""
+        with self._in_progress.stopping_on_ledger_trouble():
+            is_ours = await self._parts.submitter.fail(delivery.job, refusal)
             (delivery.failed if is_ours else delivery.released)()
 
     def stop_for_denials(self) -> None:
@@ -231,13 +338,13 @@ class JobRunner:
 
     async def _submitted(self, job: Job) -> Submission:
         """Make the attempts, unless an input of the job is known to be one that can not be used."""
-        submitter, inputs = self._engine_parts.submitter, self._engine_parts.inputs
+        submitter, inputs = self._parts.submitter, self._parts.inputs
         refusal = inputs.refusal(job) if inputs else None
         if refusal is None:
             return await submitter.submit(job)
         return GivenUp() if await submitter.fail(job, refusal) else Withdrawn()
 
-    def _tell_of_others(self) -> None:
+    def _log_held_by_others(self) -> None:
         """Log once that others seem to use a quota up, and again only after it was otherwise."""
         held = {each.membership: str(each) for each in self._slots.held_by_others()}
         for membership in held.keys() - self._held_by_others:
@@ -246,11 +353,11 @@ class JobRunner:
         self._held_by_others = set(held)
 
     async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
-        """Find out what became of a call without an answer, and go on from there."""
+        """Look up a call without an answer, and act on the finding."""
         job = delivery.job
-        finding = await self.find(job.key, job.request, tasks)
+        finding = await self._find(job.key, job.request, tasks)
         if not isinstance(finding, Undecided):
-            self._under_way.undecided.pop(job.key, None)
+            self._in_progress.undecided.pop(job.key, None)
         match finding:
             case Found(arn):
                 self._unanswered.pop(job.key, None)
@@ -260,16 +367,16 @@ class JobRunner:
             case NotThere():
                 await self._try_again(delivery)
             case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
-                self._engine_parts.claims.send_again(job.key)
+                self._parts.claims.send_again(job.key)
                 await self._try_again(delivery)
             case Undecided(is_lost=True):
-                delivery.released()  # another worker has it: ask that one, in a while, what became of it
+                delivery.released()  # another worker has it: ask again in a while whether that one submitted it
             case Undecided(reason):
-                self._under_way.undecided[job.key] = reason
+                self._in_progress.undecided[job.key] = reason
                 delivery.left_unknown()
 
     async def _try_again(self, delivery: Delivery) -> None:
-        """Hand a job back, unless its calls have brought no answer too often already."""
+        """Requeue a job, unless its calls have brought no answer too often already."""
         job = delivery.job
         self._unanswered[job.key] += 1
         if self._unanswered[job.key] < self._limits.max_attempts:
@@ -279,47 +386,20 @@ class JobRunner:
         message = f"{self._limits.max_attempts} calls brought no answer, and none of them was accepted"
         await self._reject(delivery, Rejected("NoAnswer", message))
 
-
-def _running(job: Job, arn: str, now: float) -> RunningJob:
-    """A job that was accepted just now, as the slots know it."""
-    kind = JobClass(job.trained_model, job.instance_type)
-    return RunningJob(arn=arn, key=job.key, kind=kind, began_at=now, seen_at=now)
-
-
-class UnknownJobs:
-    """Settles what was left unknown; what is not there goes back to the source."""
-
-    def __init__(
-        self,
-        *,
-        source: Source,
-        engine_parts: EngineParts,
-        carrier: JobRunner,
-        stop: Stop,
-        limits: Limits,
-        under_way: InProgress,
-    ) -> None:
-        self._source = source
-        self._engine_parts = engine_parts
-        self._carrier = carrier
-        self._stop = stop
-        self._limits = limits
-        self._under_way = under_way
-
     async def settle(self, state: JobState, tasks: asyncio.TaskGroup) -> None:
-        """Look a job up and let its lane go on. The lane was blocked for it before."""
-        request = self._request_of(state.job)
-        held = await self._carrier.claim(state.job)
+        """Look a job up that an earlier run left unknown, and unblock its lane; what is not there is queued again."""
+        key = state.job
+        request = self._request_of(key)
+        held = await self._claim(key)
         while isinstance(held, Taken) and not self._stop.requested:
             await self._stop.pause(held.retry_after_seconds)
-            held = await self._carrier.claim(state.job)
+            held = await self._claim(key)
         if isinstance(held, Action):
-            with self._carrier.letting_go(state.job):
-                await self._settle_in_hand(state.job, held, request, tasks)
+            with self._releasing(key):
+                await self._settle_claimed(key, held, request, tasks)
         else:
-            reason = f"in the hands of {held.by}" if held else "the ledger cannot be relied on"
-            self._under_way.undecided[state.job] = reason
-        self._under_way.unblock(state.membership)
+            self._in_progress.undecided[key] = f"claimed by {held.by}" if held else "the ledger cannot be relied on"
+        self._in_progress.unblock(state.membership)
 
     def _request_of(self, key: str) -> Mapping[str, Any] | None:
         try:
@@ -328,22 +408,28 @@ class UnknownJobs:
             self._stop.request(StopReason.MANIFEST, str(exc))
             return None
 
-    async def _settle_in_hand(
+    async def _settle_claimed(
         self, key: str, action: Action, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup
     ) -> None:
         finding: Finding = NotThere()
         if action is Action.LOOK_UP:
-            finding = await self._carrier.find(key, request, tasks)
+            finding = await self._find(key, request, tasks)
         elif action is not Action.SUBMIT:
-            self._engine_parts.watcher.follow(key)
+            self._parts.poller.follow(key)
             return
         match finding:
             case Found():
-                self._engine_parts.watcher.follow(key)
+                self._parts.poller.follow(key)
             case NotThere():
-                self._source.reinstate(key)
+                self._source.requeue(key)
             case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
-                self._engine_parts.claims.send_again(key)
-                self._source.reinstate(key)
+                self._parts.claims.send_again(key)
+                self._source.requeue(key)
             case Undecided(reason):
-                self._under_way.undecided[key] = reason
+                self._in_progress.undecided[key] = reason
+
+
+def _running(job: Job, arn: str, now: float) -> RunningJob:
+    """A job that was accepted just now, as the slots know it."""
+    kind = JobClass(job.trained_model, job.instance_type)
+    return RunningJob(arn=arn, key=job.key, kind=kind, began_at=now, seen_at=now)

@@ -7,6 +7,7 @@ import asyncio
 import math
 import re
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from datetime import datetime, time, timedelta
 from enum import StrEnum
 
 from batchsubmit.clock import Clock
-from batchsubmit.errors import StoppedError, UsageError
+from batchsubmit.errors import LedgerError, StoppedError, UsageError
 
 
 class StopReason(StrEnum):
@@ -100,6 +101,84 @@ class Stop:
 
 _ONE_SIGNAL_SECONDS = 0.2
 """Signals within this time are one: timeout, systemd and uv send theirs to the program and to its group."""
+
+
+class InProgress:
+    """What an engine has under way, and the event that wakes its loop. `undecided`: why jobs stay unknown, by key."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.jobs = 0
+        self.lookups = 0
+        self.undecided: dict[str, str] = {}
+        self._blocked: Counter[str] = Counter()
+        self._changed = asyncio.Event()
+        self._stop = stop
+        stop.on_request(self.ring)
+
+    @property
+    def is_anything(self) -> bool:
+        """Whether something goes on that may bring new work."""
+        return bool(self.jobs or self.lookups or self._blocked)
+
+    def ring(self) -> None:
+        """Wake the loop: something has changed."""
+        self._changed.set()
+
+    def hear(self) -> None:
+        """Begin a turn of the loop: what rings from now on is for the next one."""
+        self._changed.clear()
+
+    async def wait(self) -> None:
+        """Wait for the bell."""
+        await self._changed.wait()
+
+    @property
+    def has_blocked_lanes(self) -> bool:
+        """Whether any lane waits for the lookup of unknown jobs."""
+        return bool(self._blocked)
+
+    def is_blocked(self, membership: str) -> bool:
+        """Whether a lane waits for the lookup of unknown jobs."""
+        return membership in self._blocked
+
+    def block(self, membership: str) -> None:
+        """Let a lane wait for one more job."""
+        self._blocked[membership] += 1
+
+    def unblock(self, membership: str) -> None:
+        """Let a lane wait for one job less."""
+        self._blocked[membership] -= 1
+        if not self._blocked[membership]:
+            del self._blocked[membership]
+        self.ring()
+
+    @contextmanager
+    def job_in_progress(self) -> Iterator[None]:
+        """Count a job as no longer in progress at the end, whatever the outcome."""
+        try:
+            yield
+        finally:
+            self.jobs -= 1
+            self.ring()
+
+    @contextmanager
+    def looking_up(self) -> Iterator[None]:
+        """Count a lookup, or another wait for a job, while it lasts."""
+        self.lookups += 1
+        try:
+            yield
+        finally:
+            self.lookups -= 1
+            self.ring()
+
+    @contextmanager
+    def stopping_on_ledger_trouble(self) -> Iterator[None]:
+        """End the run in good order where an event cannot be written down."""
+        try:
+            yield
+        except StoppedError as exc:
+            is_lost = isinstance(exc, LedgerError)
+            self._stop.request(StopReason.LEDGER_LOST if is_lost else StopReason.LEDGER, str(exc))
 
 
 @contextmanager

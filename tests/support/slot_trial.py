@@ -1,4 +1,4 @@
-"""The scheduler on trial: engine, watcher and submitter as they are, on the sandbox's state machine, in virtual time.
+"""The scheduler on trial: engine, poller and submitter as they are, on the sandbox's state machine, in virtual time.
 
 A `World` is told its jobs, its quotas and what others do; afterwards it is asked how well the slots were used.
 """
@@ -72,7 +72,7 @@ class MemorySource:
         del key
         return None
 
-    def reinstate(self, key: str) -> None:
+    def requeue(self, key: str) -> None:
         """No job is held back."""
         del key
 

@@ -11,9 +11,8 @@ from batchsubmit.cleanrooms.reads import Resources
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Job, Outcome, Uncertain
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.in_progress import InProgress
 from batchsubmit.submit.inputs import Inputs
-from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.submit.stopping import InProgress, Stop, StopReason
 
 MODEL, CHANNEL = arn("trained-model", "one"), arn("ml-input-channel")
 

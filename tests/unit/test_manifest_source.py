@@ -100,7 +100,7 @@ def test_a_manifest_that_changes_while_it_is_sent_stops_the_run_at_that_line() -
     assert source.waiting_jobs() == 3
 
 
-def test_a_row_to_be_looked_up_is_held_back_until_it_is_reinstated() -> None:
+def test_a_row_to_be_looked_up_is_held_back_until_it_is_requeued() -> None:
     """Then it comes before the others of its lane."""
     _, keys = source_of()
     source, _ = source_of(decision=lambda key: Action.LOOK_UP if key == keys[2] else Action.SUBMIT)
@@ -108,8 +108,8 @@ def test_a_row_to_be_looked_up_is_held_back_until_it_is_reinstated() -> None:
     assert source.request_of(keys[2]) == ROWS[2]
     assert source.request_of(keys[0]) is None
     assert source.request_of("a row that is gone") is None
-    source.reinstate(keys[2])
-    source.reinstate("a row that is gone")
+    source.requeue(keys[2])
+    source.requeue("a row that is gone")
     assert source.waiting_jobs() == 4
     assert taken(source, MEMBERSHIP) == ["b", "a", "c"]
 

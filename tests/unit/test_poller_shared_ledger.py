@@ -60,7 +60,7 @@ class Town:
         terms = LeaseTerms(lease_seconds=1e4)
         return open_shared(self.table, name, name, clock=self.clock, terms=terms, seconds=self.clock.monotonic)
 
-    def watcher(self, ledger: SharedLedger) -> Poller:
+    def poller(self, ledger: SharedLedger) -> Poller:
         """A worker's eyes."""
         stop = Stop()
         return Poller(
@@ -103,11 +103,11 @@ async def test_a_worker_records_the_ends_of_jobs_that_another_started() -> None:
         await town.submit(first, job_named("a"), job_named("bad"), job_named("c", membership=OTHER_MEMBERSHIP))
         await MemoryCleanRooms(town.service).start(job_named("stranger"))
     async with town.ledger("second") as second:
-        watcher = town.watcher(second)
-        await watcher.poll(whole(), bool)
+        poller = town.poller(second)
+        await poller.poll(whole(), bool)
         await town.submit(second, job_named("late"))
         await town.clock.sleep(RUNS_SECONDS + 1)
-        await watcher.poll(whole(), bool)
+        await poller.poll(whole(), bool)
         await second.flush()
     assert town.finished() == {"a": "ACTIVE", "bad": "CREATE_FAILED", "late": "ACTIVE"}
 
@@ -120,8 +120,8 @@ async def test_an_end_that_came_while_nobody_looked_is_recorded_by_the_first_loo
         await town.submit(first, job_named("a"))
     await town.clock.sleep(10 * RUNS_SECONDS)
     async with town.ledger("second") as second, town.ledger("third") as third:
-        await town.watcher(second).poll(whole(), bool)
-        await town.watcher(third).poll(whole(), bool)
+        await town.poller(second).poll(whole(), bool)
+        await town.poller(third).poll(whole(), bool)
     assert town.finished() == {"a": "ACTIVE"}
 
 
@@ -130,12 +130,12 @@ async def test_ends_are_recorded_where_our_clock_is_ahead() -> None:
     """By as much as AWS lets a signature be off: what ended just now is no old news."""
     town = Town(behind_seconds=timedelta(minutes=14).total_seconds())
     async with town.ledger("first") as first, town.ledger("second") as second:
-        watcher = town.watcher(second)
+        poller = town.poller(second)
         for name in "abc":
-            await watcher.poll(whole(), bool)
+            await poller.poll(whole(), bool)
             await town.submit(first, job_named(name))
             await town.clock.sleep(RUNS_SECONDS + 1)
-        await watcher.poll(whole(), bool)
+        await poller.poll(whole(), bool)
         await second.flush()
     assert town.finished() == {"a": "ACTIVE", "b": "ACTIVE", "c": "ACTIVE"}
 
@@ -149,15 +149,15 @@ async def test_looks_do_not_ask_the_table_for_what_ended_long_ago() -> None:
         for job in old:
             await MemoryCleanRooms(town.service).start(job)
         await town.clock.sleep(RUNS_SECONDS + 1)
-        watcher = town.watcher(ledger)
-        await watcher.poll(whole(), bool)
+        poller = town.poller(ledger)
+        await poller.poll(whole(), bool)
         assert len(town.table.read) == 200
         await town.clock.sleep(timedelta(minutes=10).total_seconds())
         await town.submit(ledger, job_named("new"))
         await town.clock.sleep(RUNS_SECONDS + 1)
         town.table.read.clear()
         for _ in range(50):
-            await watcher.poll(whole(), bool)
+            await poller.poll(whole(), bool)
             await town.clock.sleep(timedelta(minutes=1).total_seconds())
         await ledger.flush()
     assert town.finished() == {"new": "ACTIVE"}

@@ -1,4 +1,4 @@
-"""How well slots are used over hours and days: engine, watcher and slots as they are, in virtual time."""
+"""How well slots are used over hours and days: engine, poller and slots as they are, in virtual time."""
 
 import pytest
 from simulation.loop import virtual_loop

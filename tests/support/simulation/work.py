@@ -95,7 +95,7 @@ class SimulatedSource:
         del key
         return None
 
-    def reinstate(self, key: str) -> None:
+    def requeue(self, key: str) -> None:
         """No job is held back."""
         del key
 

@@ -5,7 +5,7 @@ from conftest import OTHER_MEMBERSHIP, job_named
 from strategies import MEMBERSHIP
 
 from batchsubmit.core.jobs import OtherQuotaExceeded
-from batchsubmit.submit.refusals import Denials, Holds, quota_words
+from batchsubmit.submit.job_run import Denials, Holds, quota_words
 
 SPENT = OtherQuotaExceeded("ServiceQuotaExceededException", "", "Data access budget", 0)
 
