@@ -107,7 +107,7 @@ def commands() -> None:
 def main() -> None:
     """Run a command and exit: 0 done, 1 some failed, 2 usage, 3 stopped before the end, 4 ledger in use or damaged."""
     warnings.simplefilter("once", StrippedWarning)
-    warnings.showwarning = _note
+    warnings.showwarning = _note  # type: ignore[assignment] # it takes what the library passes
     try:
         status = commands.main(standalone_mode=False)
         sys.stdout.flush()
@@ -130,12 +130,12 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _note(message: Warning | str, category: type[Warning], *where: Any) -> None:  # noqa: ANN401 (the library's hook)
+def _note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:  # noqa: ANN401 (its hook)
     """Say what was left out of a text; other warnings are shown as ever."""
     if issubclass(category, StrippedWarning):
         click.echo(f"batchsubmit: note: {printable(str(message))}", err=True)
     else:
-        _show_warning(message, category, *where)
+        _show_warning(message, category, *where, **more)
 
 
 _show_warning = warnings.showwarning
