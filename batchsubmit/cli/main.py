@@ -107,7 +107,7 @@ def commands() -> None:
 def main() -> None:
     """Run a command and exit: 0 done, 1 some failed, 2 usage, 3 stopped before the end, 4 ledger in use or damaged."""
     warnings.simplefilter("once", StrippedWarning)
-    warnings.showwarning = _note  # type: ignore[assignment] # it takes what the library passes
+    warnings.showwarning = _note
     try:
         status = commands.main(standalone_mode=False)
         sys.stdout.flush()
