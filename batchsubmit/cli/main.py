@@ -157,12 +157,12 @@ def _refuse_what_is_no_text() -> None:
             raise UsageError(f"{name} is not UTF-8: {shown}; rename the file, or write it in UTF-8")
 
 
-def _note(message: Warning | str, category: type[Warning], *where: Any) -> None:  # noqa: ANN401 (the library's hook)
+def _note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:  # noqa: ANN401 (its hook)
     """Say what was left out of a text; other warnings are shown as ever."""
     if issubclass(category, StrippedWarning):
         say(f"batchsubmit: note: {message}")
     else:
-        _show_warning(message, category, *where)
+        _show_warning(message, category, *where, **more)
 
 
 _show_warning = warnings.showwarning

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -166,11 +167,12 @@ def test_batches_of_messages_are_one_or_dead(working: Program, aws: LocalAws, sa
     """By the body or by the attribute."""
     queue = aws.make_queue()
     request = jobs(1)[0]
-    for batch in ("n", "n\r", " n", "n\x1bn"):
-        queue.send(json.dumps({"request": request, "batch": batch}))
+    queue.put(*({"request": request, "batch": batch} for batch in ("n", "n\r", " n", "n\x1bn")))
     with serving(working, queue) as process:
         until(lambda: queue.size() == 0)
+        process.send_signal(signal.SIGTERM)
         finish(process)
     events = working.events("worker.ledger.jsonl")
     assert len({each["job"] for each in events if each["event"] == "submitted"}) == 1
+    assert [each["code"] for each in events if each["event"] == "rejected"] == ["InvalidRequest"]
     assert len(sandbox.names()) == 1
