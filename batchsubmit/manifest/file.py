@@ -115,7 +115,7 @@ async def open_manifest(location: str, *, region: str | None = None, version: st
     with ExitStack() as stack:
         with _explained(label):
             if location.startswith("s3://"):
-                raw, etag = await _from_s3(location, _temporary(stack), region, version)
+                raw, etag = await _from_s3(location, temporary_file(stack), region, version)
             else:
                 raw, etag = await _raw(location, stack), ""
             file = await _uncompressed(raw, label, stack)
@@ -180,11 +180,11 @@ def _explained(label: str) -> Iterator[None]:
 
 async def _raw(location: str, stack: ExitStack) -> BinaryIO:
     if location == "-":
-        return await _copied(_stdin_chunks(), _temporary(stack))
+        return await _copied(_stdin_chunks(), temporary_file(stack))
     file = stack.enter_context(await asyncio.to_thread(_open, Path(location)))
     if stat.S_ISREG((await asyncio.to_thread(Path(location).stat)).st_mode):
         return file
-    return await _copied(_chunks(file.read), _temporary(stack))  # a pipe cannot be read twice
+    return await _copied(_chunks(file.read), temporary_file(stack))  # a pipe cannot be read twice
 
 
 def _open(path: Path) -> BinaryIO:
@@ -194,13 +194,14 @@ def _open(path: Path) -> BinaryIO:
         raise UsageError(f"{str(path)!r}: is no file name: {exc}") from exc
 
 
-def _temporary(stack: ExitStack) -> BinaryIO:
-    with _in_temporary_folder():
+def temporary_file(stack: ExitStack) -> BinaryIO:
+    """Make a file without a name, which ends with the stack. Raises FetchError."""
+    with in_temporary_folder():
         return cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile(prefix="batchsubmit-")))
 
 
 @contextmanager
-def _in_temporary_folder() -> Iterator[None]:
+def in_temporary_folder() -> Iterator[None]:
     """Name the temporary folder where it is that, and not the manifest, which cannot be used. Raises FetchError."""
     try:
         yield
@@ -220,15 +221,15 @@ async def _uncompressed(file: BinaryIO, label: str, stack: ExitStack) -> BinaryI
                 raise UsageError(f"{label}: is not gzip data, despite its name; rename or compress it")
             break
         with gzip.open(file) as reader:
-            file = await _copied(_chunks(reader.read), _temporary(stack))
+            file = await _copied(_chunks(reader.read), temporary_file(stack))
     return file
 
 
 async def _copied(chunks: AsyncIterator[bytes], target: BinaryIO) -> BinaryIO:
     async for chunk in chunks:
-        with _in_temporary_folder():
+        with in_temporary_folder():
             await asyncio.to_thread(target.write, chunk)
-    with _in_temporary_folder():
+    with in_temporary_folder():
         target.seek(0)
     return target
 

@@ -7,14 +7,20 @@ import asyncio
 import codecs
 import hashlib
 import json
-import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, BinaryIO, TypeAlias, cast
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any, TypeAlias
 
 from batchsubmit.errors import ManifestError
 from batchsubmit.manifest.defaults import Defaults, complete
-from batchsubmit.manifest.file import MOST_LINE_BYTES, LineTooLongError, ManifestFile, physical_lines
+from batchsubmit.manifest.file import (
+    MOST_LINE_BYTES,
+    LineTooLongError,
+    ManifestFile,
+    in_temporary_folder,
+    physical_lines,
+    temporary_file,
+)
 from batchsubmit.manifest.rows import Problem, Row
 from batchsubmit.schema import Fault, JsonError, RequestChecker, read_json, without_nulls
 from batchsubmit.schema.faults import below, described
@@ -129,6 +135,7 @@ def take_variables(request: dict[str, Any]) -> tuple[dict[str, str], list[Fault]
 LABEL = "requests"
 _MOST_PROBLEMS = 100
 _AT_A_TIME = 256
+_DEEPEST = 20
 
 Requests: TypeAlias = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
 
@@ -136,8 +143,8 @@ Requests: TypeAlias = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, A
 @asynccontextmanager
 async def open_requests(requests: Requests) -> AsyncIterator[ManifestFile]:
     """Read all requests into a file without a name. Raises ManifestError where one is no JSON."""
-    with tempfile.TemporaryFile(prefix="batchsubmit-") as temporary:
-        file, digest = cast("BinaryIO", temporary), hashlib.sha256()
+    with ExitStack() as stack:
+        file, digest = temporary_file(stack), hashlib.sha256()
         problems: list[Problem] = []
         row = 0
         async for request in _each(requests):
@@ -145,10 +152,11 @@ async def open_requests(requests: Requests) -> AsyncIterator[ManifestFile]:
             try:
                 line = _line(request)
             except (TypeError, ValueError, RecursionError) as exc:
-                problems.append(_problem(row, exc))
+                problems.append(_problem(row, request, exc))
                 continue
             digest.update(line)
-            file.write(line)
+            with in_temporary_folder():
+                file.write(line)
         if problems:
             raise ManifestError(LABEL, problems[:_MOST_PROBLEMS], len(problems))
         file.seek(0)
@@ -172,6 +180,19 @@ def _line(request: object) -> bytes:
     return json.dumps(whole, allow_nan=False).encode() + b"\n"
 
 
-def _problem(row: int, exc: Exception) -> Problem:
+def _problem(row: int, request: object, exc: Exception) -> Problem:
     right = "give objects, lists, texts, numbers, booleans and None, as the API takes them"
-    return Problem(label=LABEL, line=row, column=1, path="", wrong=f"cannot be JSON: {exc}", right=right)
+    wrong = f"cannot be JSON: {exc}"
+    return Problem(label=LABEL, line=row, column=1, path=_no_json_at(request), wrong=wrong, right=right)
+
+
+def _no_json_at(value: object, path: tuple[str, ...] = ()) -> str:
+    """Name the first member that cannot be JSON; empty where it is the request itself, or too deep to look into."""
+    items = enumerate(value) if isinstance(value, list | tuple) else ()
+    inside = value.items() if isinstance(value, Mapping) else items
+    for name, each in inside if len(path) < _DEEPEST else ():
+        try:
+            json.dumps(each, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            return _no_json_at(each, (*path, str(name)))
+    return ".".join(path)
