@@ -71,9 +71,8 @@ def _signals_as_they_were() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_a_first_signal_drains_and_a_second_ends_at_once(
-    number: signal.Signals, _signals_as_they_were: None
-) -> None:
+@pytest.mark.usefixtures("_signals_as_they_were")
+async def test_a_first_signal_drains_and_a_second_ends_at_once(number: signal.Signals) -> None:
     """For both of the signals that people and schedulers send."""
     stop, ended_at_once = Stop(), asyncio.Event()
     asked = asyncio.Event()
