@@ -137,7 +137,7 @@ def _run() -> int:
 
 
 def _refuse(error: click.ClickException) -> int:
-    error.message = printable(error.message)
+    error.message = printable(error.message)  # type: ignore[misc] # there is no other way to its words
     error.show()
     return error.exit_code
 
