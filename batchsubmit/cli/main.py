@@ -112,7 +112,7 @@ def main() -> None:
     """
     streams = Streams()
     warnings.simplefilter("once", StrippedWarning)
-    warnings.showwarning = _note  # type: ignore[assignment] # the last two parameters are not told apart
+    warnings.showwarning = _note
     status = _run()
     # All is done: a signal that comes while the last words are written must not change the exit status.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -143,7 +143,7 @@ def _run() -> int:
 
 
 def _refuse(error: click.ClickException) -> int:
-    error.message = printable(error.message)  # type: ignore[misc] # final, but not yet shown
+    error.message = printable(error.message)  # type: ignore[misc] # there is no other way to its words
     error.show()
     return error.exit_code
 

@@ -59,7 +59,7 @@ class _Output(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: "bytes | memoryview", /) -> int:  # type: ignore[override] # any buffer
+    def write(self, data: Any, /) -> int:  # noqa: ANN401 (any buffer)
         self._put(bytes(data))
         return len(data)
 
@@ -84,7 +84,7 @@ class _PatientOutput(_Output):
         self._changed = Condition()
         Thread(target=self._write_all, name="stderr", daemon=True).start()
 
-    def write(self, data: "bytes | memoryview", /) -> int:  # type: ignore[override] # any buffer
+    def write(self, data: Any, /) -> int:  # noqa: ANN401 (any buffer)
         with self._changed:
             if self._bytes < _MOST_BYTES:
                 self._waiting.append(bytes(data))
