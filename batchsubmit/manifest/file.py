@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, cast
 
 from batchsubmit.aws import open_client
-from batchsubmit.errors import UsageError
+from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.outputs.templates import expand_path
 
 Format = Literal["csv", "jsonl"]
@@ -268,7 +268,7 @@ def _read_available(stdin: BinaryIO) -> bytes:
 async def _from_s3(location: str, target: BinaryIO, region: str | None, version: str) -> tuple[BinaryIO, str]:
     """Copy an object; gives its ETag too, which every answer of S3 has, and no portal's or proxy's."""
     import aiohttp  # noqa: PLC0415 - half a second that only manifests in S3 should pay
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError  # noqa: PLC0415 - the same
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - the same
     from botocore.parsers import ResponseParserError  # noqa: PLC0415 - the same
 
     bucket, _, key = location.removeprefix("s3://").partition("/")
@@ -287,8 +287,8 @@ async def _from_s3(location: str, target: BinaryIO, region: str | None, version:
         reason = _S3_REASONS.get(code, f"S3 answered {code}: {error.get('Message')}")
         kind = UsageError if code in {"NoSuchKey", "NoSuchBucket", "NoSuchVersion"} else FetchError
         raise kind(f"{location}: {reason}") from exc
-    except NoCredentialsError as exc:
-        raise FetchError(f"{location}: there are no AWS credentials; choose a profile or set AWS_*") from exc
+    except StoppedError as exc:
+        raise FetchError(f"{location}: cannot be fetched from S3: {exc}") from exc
     except (BotoCoreError, ResponseParserError, aiohttp.ClientError, TimeoutError) as exc:
         raise FetchError(f"{location}: cannot be fetched from S3: {exc}") from exc
 
