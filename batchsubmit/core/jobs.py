@@ -36,7 +36,7 @@ def _frame(batch: str, ordinal: int) -> bytes:
     try:
         name = batch.encode()
     except UnicodeEncodeError as exc:
-        raise UsageError(f"the batch id {ascii(batch)} is no UTF-8 text; give another one") from exc
+        raise UsageError(f"the batch id {batch!a} is no UTF-8 text; give another one") from exc
     return b"batchsubmit-key-1\n%d\n%d\n%b" % (ordinal, len(name), name)
 
 
