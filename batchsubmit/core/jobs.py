@@ -12,6 +12,8 @@ from typing import Any, ClassVar, TypeAlias, TypedDict
 
 import msgspec
 
+from batchsubmit.errors import UsageError
+
 _DIGITS = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [first + second for first in _DIGITS for second in _DIGITS]  # base64.b32encode takes twice as long
 
@@ -31,7 +33,10 @@ def job_digest(canonical: bytes, *, batch: str = "", ordinal: int = 0) -> bytes:
 
 @lru_cache
 def _frame(batch: str, ordinal: int) -> bytes:
-    name = batch.encode()
+    try:
+        name = batch.encode()
+    except UnicodeEncodeError as exc:
+        raise UsageError(f"the batch id {batch!a} is no UTF-8 text; give another one") from exc
     return b"batchsubmit-key-1\n%d\n%d\n%b" % (ordinal, len(name), name)
 
 

@@ -120,7 +120,7 @@ def decode_entry(line: bytes) -> Entry:
         event = _decoder.decode(whole)  # the checksum is no field, and skipped
     except msgspec.MsgspecError as exc:
         return _unrecognised(whole, exc)
-    for moment in (event.at, getattr(event, "ended", "")):
+    for moment in (event.at, getattr(event, "ended", "") or event.at):
         _require_time(moment)
     return event
 
@@ -128,7 +128,7 @@ def decode_entry(line: bytes) -> Entry:
 def _require_time(moment: str) -> None:
     """Refuse what is no time with a zone. Raises LineDamagedError."""
     try:
-        if not moment or datetime.fromisoformat(moment).tzinfo is not None:
+        if datetime.fromisoformat(moment).tzinfo is not None:
             return
     except ValueError:
         pass

@@ -107,7 +107,8 @@ def test_an_export_is_in_the_order_of_time_but_never_against_a_jobs_own(tmp_path
     """Workers' clocks differ: an event cannot be earlier than the one before it."""
 
     def at(event: Event, seconds: int) -> Event:
-        return type(event)(**{name: getattr(event, name) for name in event.__struct_fields__} | {"at": f"{seconds}"})
+        members = {name: getattr(event, name) for name in event.__struct_fields__}
+        return type(event)(**members | {"at": f"{AT[:-2]}{seconds}Z"})
 
     events = [at(intent("a"), 5), at(submitted("a"), 2), at(intent("b"), 3), at(submitted("b"), 4)]
     export_events(events, tmp_path / "out.jsonl")
