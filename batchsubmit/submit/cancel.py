@@ -15,20 +15,18 @@ from typing import TypeAlias
 from batchsubmit.advice import forbidden_words
 from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobsApi
 from batchsubmit.cleanrooms.reads import JobReads, ReadError
-from batchsubmit.clock import timestamp
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import (
     Accepted,
     Conflicted,
     Denied,
-    Finished,
     Forbidden,
     NotSent,
     Outcome,
     Throttled,
     Uncertain,
 )
-from batchsubmit.core.states import JobState, Phase, is_good_end
+from batchsubmit.core.states import JobState, Phase
 from batchsubmit.pacing import RateGate, RetryPolicies
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
@@ -91,12 +89,8 @@ async def look(catalog: JobReads, states: Iterable[JobState]) -> dict[Standing, 
 
 
 async def _status(catalog: JobReads, state: JobState) -> str:
-    try:
-        return (await catalog.details(state.membership, state.arn)).status
-    except ReadError as exc:
-        if exc.is_not_found:
-            return ""
-        raise
+    details = await catalog.find(state.membership, state.arn)
+    return details.status if details else ""
 
 
 class Canceller:
@@ -193,16 +187,5 @@ class Ends:
         details = await self._catalog.details(state.membership, state.arn)
         if details.status in RUNNING_STATUSES:
             return False
-        has_run = is_good_end(details.status)
-        await self._recorder.record(
-            Finished(
-                **state.stamp(self._recorder.now()),
-                arn=state.arn,
-                status=details.status,
-                code="" if has_run else details.code,
-                message="" if has_run else details.message,
-                logs="" if has_run else details.logs,
-                ended=timestamp(details.updated_at) if details.updated_at else "",
-            )
-        )
+        await self._recorder.record(self._recorder.finished(state, details.status, details.updated_at, details))
         return True
