@@ -11,7 +11,7 @@ from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobSummary
 from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.core.states import JobState, Phase, is_good_end
 from batchsubmit.log import get_logger
-from batchsubmit.slots import Ended, JobClass, Poll, RunningJob, Sighting, Slots
+from batchsubmit.slots import Ended, JobClass, Poll, RunningJob, SeenJob, Slots
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -31,17 +31,17 @@ class Ends:
         self._looked_at: dict[str, datetime] = {}
 
     async def record(
-        self, poll: Poll, ended: Iterable[Ended], sightings: Iterable[Sighting], *, began: datetime
+        self, poll: Poll, ended: Iterable[Ended], seen_jobs: Iterable[SeenJob], *, began: datetime
     ) -> None:
         """Record the ends of jobs that were polled, and of those that ended unseen since the last poll.
 
         `began` is the time of the poll. Raises StoppedError where the ledger can no longer be relied on.
         """
         ledger = self._recorder.ledger
-        seen = {each.job.arn: each.sighting for each in ended}
+        seen = {each.job.arn: each.seen for each in ended}
         keys = {each.job.arn: each.job.key for each in ended if each.job.key}
         if ledger.is_shared:
-            seen = (self._unseen(poll, sightings, began) if poll.lists_all else {}) | seen
+            seen = (self._unseen(poll, seen_jobs, began) if poll.lists_all else {}) | seen
             others = seen.keys() - keys.keys()
             keys |= await ledger.claims(others) if others else {}
         states = await ledger.states(set(keys.values())) if keys else {}
@@ -50,10 +50,10 @@ class Ends:
             if state is not None and state.phase is Phase.SUBMITTED and state.arn == arn:
                 await self._record(state, seen[arn])
 
-    def _unseen(self, poll: Poll, sightings: Iterable[Sighting], began: datetime) -> dict[str, Sighting]:
+    def _unseen(self, poll: Poll, seen_jobs: Iterable[SeenJob], began: datetime) -> dict[str, SeenJob]:
         """Give the jobs that have ended since the last poll."""
         since = self._looked_at.get(poll.membership)
-        all_ended = [(each.ended_at, each) for each in sightings if each.ended_at is not None]
+        all_ended = [(each.ended_at, each) for each in seen_jobs if each.ended_at is not None]
         if not all_ended:
             return {}
         # By the service's clock where that is behind ours, or what ends next would seem to be old news.
@@ -62,7 +62,7 @@ class Ends:
             all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
         return {each.arn: each for at, each in all_ended if since is None or at >= since - _OVERLAP}
 
-    async def _record(self, state: JobState, seen: Sighting) -> None:
+    async def _record(self, state: JobState, seen: SeenJob) -> None:
         """Write down that a job has ended, with the service's words where it ended badly."""
         details, message = None, ""
         if not is_good_end(seen.status):
@@ -103,24 +103,24 @@ class Poller:
         clock = self._recorder.clock
         began, began_at = clock.now(), clock.monotonic()
         try:
-            sightings = await self._sightings(poll)
+            seen_jobs = await self._see(poll)
         except ReadError as exc:
             self._could_not_poll(poll, exc)
             seen()
             return
-        self._recognise(self._slots.strangers(poll, sightings))
+        self._recognise(self._slots.others(poll, seen_jobs))
         now = clock.monotonic()
-        ended = self._slots.saw(poll, sightings, began_at=began_at, now=now)
+        ended = self._slots.saw(poll, seen_jobs, began_at=began_at, now=now)
         seen()
-        await self._ends.record(poll, ended, sightings, began=began)
+        await self._ends.record(poll, ended, seen_jobs, began=began)
 
-    def _recognise(self, strangers: set[str]) -> None:
+    def _recognise(self, others: set[str]) -> None:
         """Tell jobs that an earlier run of this ledger started from those of others."""
         state = self._recorder.ledger.state
-        for key in state.claims(strangers).values() if strangers else ():
+        for key in state.claims(others).values() if others else ():
             self.follow(key)
 
-    async def _sightings(self, poll: Poll) -> list[Sighting]:
+    async def _see(self, poll: Poll) -> list[SeenJob]:
         """Make the calls. Raises ReadError."""
         now = self._recorder.clock.now
         if poll.lists_all:
@@ -145,14 +145,14 @@ class Poller:
             reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
             self._stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
         get_logger().warning("slots.unseen", membership=poll.membership, reason=str(exc))
-        self._slots.could_not_poll(poll, self._recorder.clock.monotonic(), for_ever=exc.is_forbidden)
+        self._slots.could_not_poll(poll, self._recorder.clock.monotonic(), permanently=exc.is_forbidden)
 
 
-def _seen(job: JobSummary | JobDetails, trained_model: str, now: datetime) -> Sighting:
+def _seen(job: JobSummary | JobDetails, trained_model: str, now: datetime) -> SeenJob:
     is_running = job.status in RUNNING_STATUSES
     ended_at = None if is_running else job.updated_at
     created_at = job.created_at or now
-    return Sighting(
+    return SeenJob(
         arn=job.arn,
         status=job.status,
         is_running=is_running,
