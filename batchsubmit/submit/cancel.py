@@ -158,34 +158,32 @@ class Canceller:
         return Conflicted("NoAnswer", outcome.reason)  # as a conflict it is tried again, a bounded number of times
 
 
-class Ends:
-    """Waits until cancelled jobs have ended, and writes down how. It looks at those jobs, and at nothing else."""
+async def record_ends(
+    states: Sequence[JobState], *, catalog: JobReads, recorder: Recorder, slots: SlotSettings, stop: Stop
+) -> None:
+    """Poll cancelled jobs, and no others, until each end is recorded or the run is asked to stop.
 
-    def __init__(self, *, catalog: JobReads, recorder: Recorder, slots: SlotSettings, stop: Stop) -> None:
-        self._catalog = catalog
-        self._recorder = recorder
-        self._slots = slots
-        self._stop = stop
+    Polls that bring nothing get rarer.
+    """
+    pause = slots.min_poll_seconds
+    left = list(states)
+    while left and not stop.requested:
+        try:
+            waiting = [state for state in left if not await _record_end(state, catalog, recorder)]
+        except ReadError as exc:
+            reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
+            stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
+            return
+        pause = slots.min_poll_seconds if len(waiting) < len(left) else pause * 2
+        left = waiting
+        if left:
+            await stop.pause(min(pause, slots.max_poll_seconds))
 
-    async def record(self, states: Sequence[JobState]) -> None:
-        """Return once each is recorded, or the run is asked to stop; looks that bring nothing get rarer."""
-        pause = self._slots.min_poll_seconds
-        left = list(states)
-        while left and not self._stop.requested:
-            try:
-                waiting = [state for state in left if not await self._has_ended(state)]
-            except ReadError as exc:
-                reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
-                self._stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
-                return
-            pause = self._slots.min_poll_seconds if len(waiting) < len(left) else pause * 2
-            left = waiting
-            if left:
-                await self._stop.pause(min(pause, self._slots.max_poll_seconds))
 
-    async def _has_ended(self, state: JobState) -> bool:
-        details = await self._catalog.details(state.membership, state.arn)
-        if details.status in RUNNING_STATUSES:
-            return False
-        await self._recorder.record(self._recorder.finished(state, details.status, details.updated_at, details))
-        return True
+async def _record_end(state: JobState, catalog: JobReads, recorder: Recorder) -> bool:
+    """Record a job's end; False where it has not ended yet."""
+    details = await catalog.details(state.membership, state.arn)
+    if details.status in RUNNING_STATUSES:
+        return False
+    await recorder.record(recorder.finished(state, details.status, details.updated_at, details))
+    return True

@@ -16,7 +16,7 @@ from batchsubmit.core.states import JobState, Phase
 from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.cancel import Canceller, Ends, Standing, chosen, look, standing
+from batchsubmit.submit.cancel import Canceller, Standing, chosen, look, record_ends, standing
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -183,10 +183,10 @@ async def test_the_service_is_asked_where_each_job_stands() -> None:
     assert found == {Standing.RUNNING: [hidden], Standing.CANCELLING: [shown], Standing.ENDED: []}
 
 
-def ends(bench: Bench, ledger: MemoryLedger, clock: FakeClock) -> Ends:
-    """Who waits for the end."""
-    slots = SlotSettings(min_poll_seconds=0.001, max_poll_seconds=0.002)
-    return Ends(catalog=bench.catalog, recorder=Recorder(ledger, clock), slots=slots, stop=bench.stop)
+async def record(bench: Bench, ledger: MemoryLedger, clock: FakeClock, jobs: list[JobState]) -> None:
+    """Wait for the ends of jobs."""
+    slots, recorder = SlotSettings(min_poll_seconds=0.001, max_poll_seconds=0.002), Recorder(ledger, clock)
+    await record_ends(jobs, catalog=bench.catalog, recorder=recorder, slots=slots, stop=bench.stop)
 
 
 async def test_each_end_is_recorded_as_the_service_tells_it(clock: FakeClock) -> None:
@@ -194,7 +194,7 @@ async def test_each_end_is_recorded_as_the_service_tells_it(clock: FakeClock) ->
     bench, ledger = Bench(cancel_seconds=0.05), MemoryLedger()
     jobs = [await bench.started(name) for name in "ab"]
     await bench.canceller.cancel(jobs)
-    await ends(bench, ledger, clock).record(jobs)
+    await record(bench, ledger, clock, jobs)
     finished = [event for event in ledger.events if isinstance(event, Finished)]
     assert [(event.name, event.arn, event.status) for event in finished] == [
         (job.name, job.arn, "INACTIVE") for job in jobs
@@ -207,7 +207,7 @@ async def test_nobody_waits_for_an_end_that_cannot_be_seen(clock: FakeClock) -> 
     bench, ledger = Bench(cancel_seconds=3600.0), MemoryLedger()
     job = await bench.started("a")
     bench.forbidden = "GetTrainedModelInferenceJob"
-    await ends(bench, ledger, clock).record([job])
+    await record(bench, ledger, clock, [job])
     assert "cleanrooms-ml:GetTrainedModelInferenceJob" in bench.stop.message
     assert ledger.events == []
 
@@ -216,7 +216,7 @@ async def test_a_stop_ends_the_waiting(clock: FakeClock) -> None:
     """Ctrl-C, say: what has not ended is not recorded."""
     bench, ledger = Bench(cancel_seconds=3600.0), MemoryLedger()
     job = await bench.started("a")
-    waiting = asyncio.create_task(ends(bench, ledger, clock).record([job]))
+    waiting = asyncio.create_task(record(bench, ledger, clock, [job]))
     await asyncio.sleep(0)
     bench.stop.request(StopReason.SIGNAL, "SIGINT")
     await asyncio.wait_for(waiting, 5)
