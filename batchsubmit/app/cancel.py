@@ -23,7 +23,7 @@ from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.schema.arns import region_in
-from batchsubmit.submit.cancel import Canceller, Standing, chosen, look, record_ends
+from batchsubmit.submit.cancel import Canceller, RunState, chosen, look, record_ends
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
@@ -77,14 +77,14 @@ async def survey(choice: Choice, settings: Settings) -> Survey:
         states = chosen(state, memberships=choice.memberships, names=choice.names)
         unknown = len(state.undecided())
         duplicates = sum(len(job.duplicates) for job in state)
-    found: dict[Standing, list[JobState]] = {}
+    found: dict[RunState, list[JobState]] = {}
     if states:
         async with _service(states, settings) as api:
             found = await _look(api, states, settings)
     return Survey(
-        running=tuple(found.get(Standing.RUNNING, ())),
-        cancelling=tuple(found.get(Standing.CANCELLING, ())),
-        ended=len(found.get(Standing.ENDED, ())),
+        running=tuple(found.get(RunState.RUNNING, ())),
+        cancelling=tuple(found.get(RunState.CANCELLING, ())),
+        ended=len(found.get(RunState.ENDED, ())),
         unknown=unknown,
         duplicates=duplicates,
     )
@@ -175,7 +175,7 @@ async def _service(states: Sequence[JobState], settings: Settings) -> AsyncItera
         yield api
 
 
-async def _look(api: JobsApi, states: Sequence[JobState], settings: Settings) -> dict[Standing, list[JobState]]:
+async def _look(api: JobsApi, states: Sequence[JobState], settings: Settings) -> dict[RunState, list[JobState]]:
     try:
         return await look(JobReads(api, settings.retry, sleep=asyncio.sleep), states)
     except ReadError as exc:

@@ -36,8 +36,8 @@ _CALLS_AT_ONCE = 8
 _CANCELLING = frozenset({"CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
 
 
-class Standing(StrEnum):
-    """Where a job stands on the service, as far as a cancellation cares."""
+class RunState(StrEnum):
+    """Whether a job on the service runs, is being cancelled or has ended."""
 
     RUNNING = "running"
     CANCELLING = "cancelling"
@@ -63,14 +63,14 @@ def chosen(states: Iterable[JobState], *, memberships: Collection[str], names: S
     ]
 
 
-def standing(status: str) -> Standing:
+def run_state(status: str) -> RunState:
     """Sort a status of the service."""
     if status in _CANCELLING:
-        return Standing.CANCELLING
-    return Standing.RUNNING if status in RUNNING_STATUSES else Standing.ENDED
+        return RunState.CANCELLING
+    return RunState.RUNNING if status in RUNNING_STATUSES else RunState.ENDED
 
 
-async def look(catalog: JobReads, states: Iterable[JobState]) -> dict[Standing, list[JobState]]:
+async def look(catalog: JobReads, states: Iterable[JobState]) -> dict[RunState, list[JobState]]:
     """Ask the service where these jobs stand; one that List does not show (yet) is asked for by its ARN.
 
     A job that the service does not have at all is left out. Raises ReadError.
@@ -78,13 +78,13 @@ async def look(catalog: JobReads, states: Iterable[JobState]) -> dict[Standing, 
     lanes: dict[str, list[JobState]] = {}
     for state in states:
         lanes.setdefault(state.membership, []).append(state)
-    found: dict[Standing, list[JobState]] = {each: [] for each in Standing}
+    found: dict[RunState, list[JobState]] = {each: [] for each in RunState}
     for membership in sorted(lanes):
         listed = {job.arn: job.status for job in await catalog.jobs(membership)}
         for state in lanes[membership]:
             status = listed.get(state.arn) or await _status(catalog, state)
             if status:
-                found[standing(status)].append(state)
+                found[run_state(status)].append(state)
     return found
 
 
@@ -151,7 +151,7 @@ class Canceller:
             status = await _status(self._catalog, state)
         except ReadError as exc:
             return exc.outcome
-        if standing(status) is not Standing.RUNNING:
+        if run_state(status) is not RunState.RUNNING:
             return Accepted(state.arn)
         if isinstance(outcome, Conflicted):
             return outcome

@@ -16,7 +16,7 @@ from batchsubmit.core.states import JobState, Phase
 from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.cancel import Canceller, Standing, chosen, look, record_ends, standing
+from batchsubmit.submit.cancel import Canceller, RunState, chosen, look, record_ends, run_state
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -53,20 +53,20 @@ def test_filters_narrow_the_choice(memberships: tuple[str, ...], names: tuple[st
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        ("CREATE_PENDING", Standing.RUNNING),
-        ("CREATE_IN_PROGRESS", Standing.RUNNING),
-        ("CANCEL_PENDING", Standing.CANCELLING),
-        ("CANCEL_IN_PROGRESS", Standing.CANCELLING),
-        ("ACTIVE", Standing.ENDED),
-        ("CREATE_FAILED", Standing.ENDED),
-        ("CANCEL_FAILED", Standing.ENDED),
-        ("INACTIVE", Standing.ENDED),
-        ("", Standing.ENDED),
+        ("CREATE_PENDING", RunState.RUNNING),
+        ("CREATE_IN_PROGRESS", RunState.RUNNING),
+        ("CANCEL_PENDING", RunState.CANCELLING),
+        ("CANCEL_IN_PROGRESS", RunState.CANCELLING),
+        ("ACTIVE", RunState.ENDED),
+        ("CREATE_FAILED", RunState.ENDED),
+        ("CANCEL_FAILED", RunState.ENDED),
+        ("INACTIVE", RunState.ENDED),
+        ("", RunState.ENDED),
     ],
 )
-def test_every_status_of_the_service_has_a_standing(status: str, expected: Standing) -> None:
+def test_every_status_of_the_service_has_a_standing(status: str, expected: RunState) -> None:
     """As the design sorts them."""
-    assert standing(status) is expected
+    assert run_state(status) is expected
 
 
 class Bench:
@@ -180,7 +180,7 @@ async def test_the_service_is_asked_where_each_job_stands() -> None:
     await bench.api.cancel(MEMBERSHIP, shown.arn)
     ghost = state("ghost", arn=job_arn("12345678-1234-1234-1234-123456789012"))
     found = await look(bench.catalog, [hidden, shown, ghost])
-    assert found == {Standing.RUNNING: [hidden], Standing.CANCELLING: [shown], Standing.ENDED: []}
+    assert found == {RunState.RUNNING: [hidden], RunState.CANCELLING: [shown], RunState.ENDED: []}
 
 
 async def record(bench: Bench, ledger: MemoryLedger, clock: FakeClock, jobs: list[JobState]) -> None:
