@@ -23,7 +23,7 @@ from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.schema.arns import region_in
-from batchsubmit.submit.cancel import Canceller, Ends, Standing, chosen, look
+from batchsubmit.submit.cancel import Canceller, RunState, chosen, look, record_ends
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
@@ -52,7 +52,7 @@ class Survey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recall:
-    """What became of the jobs that were to be cancelled, each in one of the counts or lists.
+    """The outcome of the jobs that were to be cancelled, each in one of the counts or lists.
 
     `ended` ran to their end before the cancellation reached them; `under_way` were asked for and had not ended yet.
     """
@@ -73,18 +73,18 @@ class Recall:
 
 async def survey(choice: Choice, settings: Settings) -> Survey:
     """Find the running jobs. Raises UsageError, LedgerError (a run has the ledger), StoppedError."""
-    async with _read(choice.ledger, settings) as book:
-        states = chosen(book, memberships=choice.memberships, names=choice.names)
-        unknown = len(book.undecided())
-        duplicates = sum(len(state.duplicates) for state in book)
-    found: dict[Standing, list[JobState]] = {}
+    async with _read(choice.ledger, settings) as state:
+        states = chosen(state, memberships=choice.memberships, names=choice.names)
+        unknown = len(state.undecided())
+        duplicates = sum(len(job.duplicates) for job in state)
+    found: dict[RunState, list[JobState]] = {}
     if states:
         async with _service(states, settings) as api:
             found = await _look(api, states, settings)
     return Survey(
-        running=tuple(found.get(Standing.RUNNING, ())),
-        cancelling=tuple(found.get(Standing.CANCELLING, ())),
-        ended=len(found.get(Standing.ENDED, ())),
+        running=tuple(found.get(RunState.RUNNING, ())),
+        cancelling=tuple(found.get(RunState.CANCELLING, ())),
+        ended=len(found.get(RunState.ENDED, ())),
         unknown=unknown,
         duplicates=duplicates,
     )
@@ -109,8 +109,8 @@ async def recall(choice: Choice, settings: Settings, agreed: Survey, *, wait: bo
             await canceller.cancel(agreed.running)
             if wait and not stop.requested:
                 recorder = Recorder(ledger, SystemClock())
-                ends = Ends(catalog=catalog, recorder=recorder, slots=settings.slots, stop=stop)
-                await ends.record([*canceller.asked, *agreed.cancelling])
+                cancelled = [*canceller.asked, *agreed.cancelling]
+                await record_ends(cancelled, catalog=catalog, recorder=recorder, slots=settings.slots, stop=stop)
         return _account(choice.ledger, ledger, canceller, agreed, stop)
 
 
@@ -139,9 +139,9 @@ async def _read(location: Location, settings: Settings) -> AsyncIterator[LedgerS
         async with _open(location, settings) as ledger:
             yield ledger.state
         return
-    book = await asyncio.to_thread(fold_ledger, location, region=resolve_region(settings.aws))
-    _refuse_rehearsal(book, location)
-    yield book
+    state = await asyncio.to_thread(fold_ledger, location, region=resolve_region(settings.aws))
+    _refuse_rehearsal(state, location)
+    yield state
 
 
 @asynccontextmanager
@@ -154,8 +154,8 @@ async def _open(location: Location, settings: Settings) -> AsyncIterator[Ledger]
         yield ledger
 
 
-def _refuse_rehearsal(book: LedgerState, location: Location) -> None:
-    if any(run.sandbox for run in book.runs):
+def _refuse_rehearsal(state: LedgerState, location: Location) -> None:
+    if any(run.sandbox for run in state.runs):
         raise UsageError(f"the ledger {location} was written against the sandbox of a run, which ended with it")
 
 
@@ -175,7 +175,7 @@ async def _service(states: Sequence[JobState], settings: Settings) -> AsyncItera
         yield api
 
 
-async def _look(api: JobsApi, states: Sequence[JobState], settings: Settings) -> dict[Standing, list[JobState]]:
+async def _look(api: JobsApi, states: Sequence[JobState], settings: Settings) -> dict[RunState, list[JobState]]:
     try:
         return await look(JobReads(api, settings.retry, sleep=asyncio.sleep), states)
     except ReadError as exc:

@@ -16,7 +16,7 @@ from typing import Any
 from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
-from batchsubmit.cleanrooms.quotas import Quotas, read_quotas
+from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, SubmitSettings
 from batchsubmit.errors import ManifestError, StoppedError
@@ -157,7 +157,7 @@ async def _send(run: Run, api: CleanRooms, observers: Sequence[Observer], displa
     """Send the canaries alone, if any, then the rest."""
     recorder = Recorder(run.ledger, SystemClock(), (run.tally, *observers))
     asks_quotas = run.settings.slots.service_quotas and not run.options.sandbox
-    quotas = await read_quotas(run.settings.aws, region=run.region) if asks_quotas else Quotas()
+    quotas = await read_quotas(run.settings.aws, region=run.region) if asks_quotas else AppliedQuotas()
     gate = None
     if run.options.canary and run.open_source().waiting_jobs():
         gate = await _run_engine(run, api, recorder, display, quotas=quotas, only=set(run.canaries()))
@@ -173,7 +173,7 @@ async def _run_engine(
     recorder: Recorder,
     display: Display,
     *,
-    quotas: Quotas,
+    quotas: AppliedQuotas,
     gate: RateGate | None = None,
     only: Collection[str] | None = None,
 ) -> RateGate:

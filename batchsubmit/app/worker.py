@@ -14,7 +14,7 @@ from batchsubmit.app.shutdown import ShutdownGrace
 from batchsubmit.app.worker_status import WorkerStatus, make_metrics, serving_probes
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
-from batchsubmit.cleanrooms.quotas import Quotas, read_quotas
+from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import JobRejected
@@ -179,7 +179,7 @@ async def _submit_messages(
         checker, defaults=settings.defaults, batch=run.batch, foreign_arns=settings.checks.foreign_arns
     )
     parts = make_parts(run.reached, settings, region=run.region, ledger=WorkerLedger(recorder), clock=recorder.clock)
-    quotas = await read_quotas(settings.aws, region=run.region) if settings.slots.service_quotas else Quotas()
+    quotas = await read_quotas(settings.aws, region=run.region) if settings.slots.service_quotas else AppliedQuotas()
     async with SqsSource.open(parts, reader, lambda exc: stop.request(StopReason.QUEUE, str(exc))) as source:
         stop.on_request(source.close)
         built = build_engine(

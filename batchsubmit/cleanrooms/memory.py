@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from batchsubmit.cleanrooms.api import JobDetails, JobPage, JobSummary, Resource
+from batchsubmit.cleanrooms.api import JobDetails, JobPage, Resource
 from batchsubmit.cleanrooms.responses import read_details, read_refusal, read_resource, read_start, read_summary
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Job, Outcome
 from batchsubmit.sandbox import Refusal, SandboxService
@@ -37,7 +37,6 @@ class MemoryCleanRooms:
         self._service = service
         self._tag_jobs = tag_jobs
         self._disturb = disturb
-        self._summaries: dict[int, tuple[Mapping[str, Any], JobSummary]] = {}
 
     async def start(self, job: Job) -> Outcome:
         """Make one call and say what it brought."""
@@ -56,7 +55,7 @@ class MemoryCleanRooms:
         answer = self._call("ListTrainedModelInferenceJobs", "", given)
         if not isinstance(answer, dict):
             return answer
-        jobs = tuple(map(self._summary, answer["trainedModelInferenceJobs"]))
+        jobs = tuple(read_summary(_with_moments(job)) for job in answer["trainedModelInferenceJobs"])
         return JobPage(jobs=jobs, next_token=answer.get("nextToken"))
 
     async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
@@ -82,13 +81,6 @@ class MemoryCleanRooms:
         """Read an ML input channel, or what came instead."""
         answer = self._call("GetMLInputChannel", "", {"membershipIdentifier": membership, "mlInputChannelArn": arn})
         return read_resource(arn, _with_moments(answer)) if isinstance(answer, dict) else answer
-
-    def _summary(self, job: Mapping[str, Any]) -> JobSummary:
-        """Read a job of List; the service shows one that has not changed as the same object, and so do we."""
-        known = self._summaries.get(id(job))
-        if known is None or known[0] is not job:
-            known = self._summaries[id(job)] = (job, read_summary(_with_moments(job)))
-        return known[1]
 
     def _call(self, operation: str, name: str, request: Mapping[str, Any]) -> dict[str, Any] | Outcome:
         disturbance = self._disturb(operation, name)

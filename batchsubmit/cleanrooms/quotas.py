@@ -17,14 +17,14 @@ _WORDS = ("inference job",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quotas:
-    """Jobs that may be pending or running at once; None where that is not told."""
+class AppliedQuotas:
+    """Jobs that may be pending or running at once; None where Service Quotas does not say."""
 
     per_membership: int | None = None
     per_account: int | None = None
 
 
-async def read_quotas(settings: AwsSettings, *, region: str) -> Quotas:
+async def read_quotas(settings: AwsSettings, *, region: str) -> AppliedQuotas:
     """Ask Service Quotas, with one call for each hundred quotas of the service."""
     log = get_logger()
     try:
@@ -38,12 +38,12 @@ async def read_quotas(settings: AwsSettings, *, region: str) -> Quotas:
             quotas = quotas_in([quota async for page in pages for quota in page.get("Quotas", ())])
     except Exception as exc:  # noqa: BLE001 (whatever it is, the quotas are learned as usual)
         log.warning("slots.service_quotas_unread", reason=str(exc))
-        return Quotas()
+        return AppliedQuotas()
     log.info("slots.service_quotas", per_membership=quotas.per_membership, per_account=quotas.per_account)
     return quotas
 
 
-def quotas_in(listed: Iterable[Mapping[str, Any]]) -> Quotas:
+def quotas_in(listed: Iterable[Mapping[str, Any]]) -> AppliedQuotas:
     """Find the two by their names: that of jobs per membership, and that of jobs per account.
 
     Where several fit (a region's new kind of jobs, perhaps), none of them is taken.
@@ -57,4 +57,4 @@ def quotas_in(listed: Iterable[Mapping[str, Any]]) -> Quotas:
                 if scope in name:
                     values.add(int(value))
     membership, account = ((values.pop() if len(values) == 1 else None) for values in found.values())
-    return Quotas(per_membership=membership, per_account=account)
+    return AppliedQuotas(per_membership=membership, per_account=account)

@@ -162,6 +162,15 @@ class JobReads(_Reads):
             return answer
         raise ReadError("GetTrainedModelInferenceJob", answer)
 
+    async def find(self, membership: str, arn: str) -> JobDetails | None:
+        """Read all about one job; None where the service has no such job. Raises ReadError."""
+        try:
+            return await self.details(membership, arn)
+        except ReadError as exc:
+            if exc.is_not_found:
+                return None
+            raise
+
 
 class Resources(_Reads):
     """The trained models and ML input channels on the service."""

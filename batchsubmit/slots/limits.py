@@ -19,7 +19,7 @@ _CALMER = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldByOthers:
     """A quota, of a membership or (with an empty name) of the account, and how much of it others seem to hold."""
 
     membership: str

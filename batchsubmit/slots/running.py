@@ -19,7 +19,7 @@ class RunningJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class SeenJob:
     """A job as a poll saw it. `ran_seconds` is the time from its creation to its end, or to now."""
 
     arn: str
@@ -36,7 +36,7 @@ class Ended:
     """A job that was known to run and runs no more."""
 
     job: RunningJob
-    sighting: Sighting
+    seen: SeenJob
 
 
 class RunningJobs:
@@ -74,13 +74,13 @@ class RunningJobs:
         """Forget all."""
         self._jobs.clear()
 
-    def saw(self, sightings: Iterable[Sighting], *, began_at: float, now: float, lists_all: bool) -> list[Ended]:
+    def saw(self, seen_jobs: Iterable[SeenJob], *, began_at: float, now: float, lists_all: bool) -> list[Ended]:
         """Take in a poll that began at `began_at`; give the jobs that have ended.
 
         A List shows jobs of others too. It may lag and miss one of ours, so none of ours is dropped for not being
         there; others' jobs are.
         """
-        seen = {each.arn: each for each in sightings}
+        seen = {each.arn: each for each in seen_jobs}
         ended = [Ended(job, seen[job.arn]) for job in self if job.arn in seen and not seen[job.arn].is_running]
         lost = [job.arn for job in self if lists_all and not job.key and job.arn not in seen]
         for arn in [*lost, *(each.job.arn for each in ended)]:
@@ -91,7 +91,7 @@ class RunningJobs:
                 job.seen_at = max(job.seen_at, began_at)
         return ended
 
-    def _found(self, seen: Sighting, now: float) -> RunningJob:
+    def _found(self, seen: SeenJob, now: float) -> RunningJob:
         """Take up a job of others."""
         began_at = now - max(seen.age_seconds, 0.0)
         job = RunningJob(arn=seen.arn, key="", kind=JobClass(seen.trained_model), began_at=began_at, seen_at=now)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import JobClass, QuotaExceeded
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, is_good_end
-from batchsubmit.slots.limits import Held, Limit
+from batchsubmit.slots.limits import HeldByOthers, Limit
 from batchsubmit.slots.polls import Durations, Poll, next_get_at
-from batchsubmit.slots.running import Ended, RunningJob, RunningJobs, Sighting
+from batchsubmit.slots.running import Ended, RunningJob, RunningJobs, SeenJob
 
 _RAISE_INTERVALS = 1.75
 """A quota may be raised at any time. One call beyond a full limit is made each so many longest poll intervals."""
@@ -211,7 +211,7 @@ class Slots:
         lane.running.add(job, most=_REMEMBERED if is_unlimited and not self._follows else None)
         lane.count()
 
-    def told(self, *, per_membership: int | None, per_account: int | None, now: float) -> None:
+    def set_known(self, *, per_membership: int | None, per_account: int | None, now: float) -> None:
         """Service Quotas has named the quotas; they may be raised or lowered later like any other."""
         self._known = per_membership, per_account, now + self._raise_interval
 
@@ -275,18 +275,18 @@ class Slots:
         due = [job.arn for job in lane.running if self._get_at(job, closely=lane.was_wanted) <= until]
         return Poll(lane.membership, tuple(due))
 
-    def strangers(self, poll: Poll, sightings: Iterable[Sighting]) -> set[str]:
+    def others(self, poll: Poll, seen_jobs: Iterable[SeenJob]) -> set[str]:
         """ARNs of running jobs that were not known to run."""
         running = self._lane(poll.membership).running
-        return {each.arn for each in sightings if each.is_running and each.arn not in running}
+        return {each.arn for each in seen_jobs if each.is_running and each.arn not in running}
 
-    def saw(self, poll: Poll, sightings: Collection[Sighting], *, began_at: float, now: float) -> list[Ended]:
+    def saw(self, poll: Poll, seen_jobs: Collection[SeenJob], *, began_at: float, now: float) -> list[Ended]:
         """Take in what a poll has seen; give the jobs that have ended."""
         lane = self._lane(poll.membership)
         is_first_list = poll.lists_all and lane.listed_at == -math.inf
         lane.is_polled, lane.polled_at, lane.blind_until = False, began_at, -math.inf
-        ended = lane.running.saw(sightings, began_at=began_at, now=now, lists_all=poll.lists_all)
-        self._learn(ended, sightings if is_first_list else ())
+        ended = lane.running.saw(seen_jobs, began_at=began_at, now=now, lists_all=poll.lists_all)
+        self._learn(ended, seen_jobs if is_first_list else ())
         lane.count()
         if poll.lists_all:
             lane.listed_at = began_at
@@ -295,10 +295,10 @@ class Slots:
             lane.limit.listed(began_at)
         return ended
 
-    def _learn(self, ended: Iterable[Ended], history: Iterable[Sighting]) -> None:
+    def _learn(self, ended: Iterable[Ended], history: Iterable[SeenJob]) -> None:
         """Learn from jobs that were polled to their end, and from the history that a first List shows."""
         for each in ended:
-            self._durations.learn(each.job.kind, each.sighting.ran_seconds)
+            self._durations.learn(each.job.kind, each.seen.ran_seconds)
         known = {each.job.arn for each in ended}
         for seen in history:
             if is_good_end(seen.status) and seen.arn not in known:
@@ -319,11 +319,11 @@ class Slots:
         lane.running.discard(arn)
         lane.count()
 
-    def could_not_poll(self, poll: Poll, now: float, *, for_ever: bool) -> None:
+    def could_not_poll(self, poll: Poll, now: float, *, permanently: bool) -> None:
         """The service does not tell: for now, or from now on, the lane's slots come back by single tries."""
         lane = self._lane(poll.membership)
         lane.is_polled, lane.wants_list, lane.polled_at = False, False, now
-        lane.blind_until = math.inf if for_ever else now + self._settings.max_poll_seconds
+        lane.blind_until = math.inf if permanently else now + self._settings.max_poll_seconds
         lane.running.clear()
         lane.count()
         for limit in (lane.limit, lane.account.limit):
@@ -339,7 +339,7 @@ class Slots:
             full += sum(is_full or lane.opens_at() > -math.inf for lane in account.waiting.values())
         return full
 
-    def held_by_others(self) -> list[Held]:
+    def held_by_others(self) -> list[HeldByOthers]:
         """The quotas that others seem to use, so that jobs wait though little or nothing is seen to run.
 
         Where nothing can be polled it may as well be jobs of ours: nobody is named.
@@ -348,7 +348,7 @@ class Slots:
         for account in self._accounts.values():
             scopes += [(name, lane.limit) for name, lane in account.waiting.items() if not lane.is_blind]
             scopes += [("", account.limit)] if account.waiting and not account.is_blind else []
-        return [Held(name, limit.held, limit.bound or 0) for name, limit in scopes if limit.is_held_by_others]
+        return [HeldByOthers(name, limit.held, limit.bound or 0) for name, limit in scopes if limit.is_held_by_others]
 
     def running(self) -> int:
         """Jobs that are known to run, also those of others."""

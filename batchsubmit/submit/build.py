@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from batchsubmit.cleanrooms.api import JobsApi, ResourcesApi
-from batchsubmit.cleanrooms.quotas import Quotas
+from batchsubmit.cleanrooms.quotas import AppliedQuotas
 from batchsubmit.cleanrooms.reads import JobReads, Resources
 from batchsubmit.config import RateSettings, Settings
 from batchsubmit.core.source import Source
@@ -50,7 +50,7 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
     stop: Stop,
     account_of: Callable[[str], str] = lambda _: "",
     resources: ResourcesApi | None = None,
-    quotas: Quotas | None = None,
+    quotas: AppliedQuotas | None = None,
     gate: RateGate | None = None,
     retry_failed: bool = False,
     resubmit_unknown: bool = False,
@@ -67,7 +67,7 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
     gate = gate or _open_gate(Pace(settings.rate.max_per_second), recorder, stop)
     reads_gate = _open_gate(_pace_of_reads(settings.rate), recorder, stop)
     reads = JobReads(api, settings.retry, gate=reads_gate, sleep=stop.pause)
-    slots = _slots(settings, account_of, quotas or Quotas(), follows=follows, now=clock.monotonic())
+    slots = _slots(settings, account_of, quotas or AppliedQuotas(), follows=follows, now=clock.monotonic())
     poller = Poller(catalog=reads, recorder=recorder, slots=slots, stop=stop, follows=follows)
     inputs = None
     if resources is not None and settings.submit.wait_for_inputs:
@@ -103,9 +103,11 @@ def _pace_of_reads(rate: RateSettings) -> Pace:
     return Pace(rate.reads_per_second, least_per_second=_LEAST_READS_PER_SECOND)
 
 
-def _slots(settings: Settings, account_of: Callable[[str], str], quotas: Quotas, *, follows: bool, now: float) -> Slots:
+def _slots(
+    settings: Settings, account_of: Callable[[str], str], quotas: AppliedQuotas, *, follows: bool, now: float
+) -> Slots:
     slots = Slots(settings.slots, Durations(), account_of=account_of, follows=follows)
-    slots.told(per_membership=quotas.per_membership, per_account=quotas.per_account, now=now)
+    slots.set_known(per_membership=quotas.per_membership, per_account=quotas.per_account, now=now)
     return slots
 
 

@@ -15,20 +15,18 @@ from typing import TypeAlias
 from batchsubmit.advice import forbidden_words
 from batchsubmit.cleanrooms.api import JobsApi, is_running
 from batchsubmit.cleanrooms.reads import JobReads, ReadError
-from batchsubmit.clock import timestamp
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import (
     Accepted,
     Conflicted,
     Denied,
-    Finished,
     Forbidden,
     NotSent,
     Outcome,
     Throttled,
     Uncertain,
 )
-from batchsubmit.core.states import JobState, Phase, is_good_end
+from batchsubmit.core.states import JobState, Phase
 from batchsubmit.pacing import RateGate, RetryPolicies
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
@@ -38,8 +36,8 @@ _CALLS_AT_ONCE = 8
 _CANCELLING = frozenset({"CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
 
 
-class Standing(StrEnum):
-    """Where a job stands on the service, as far as a cancellation cares."""
+class RunState(StrEnum):
+    """Whether a job on the service runs, is being cancelled or has ended."""
 
     RUNNING = "running"
     CANCELLING = "cancelling"
@@ -65,14 +63,14 @@ def chosen(states: Iterable[JobState], *, memberships: Collection[str], names: S
     ]
 
 
-def standing(status: str) -> Standing:
+def run_state(status: str) -> RunState:
     """Sort a status of the service."""
     if status in _CANCELLING:
-        return Standing.CANCELLING
-    return Standing.RUNNING if is_running(status) else Standing.ENDED
+        return RunState.CANCELLING
+    return RunState.RUNNING if is_running(status) else RunState.ENDED
 
 
-async def look(catalog: JobReads, states: Iterable[JobState]) -> dict[Standing, list[JobState]]:
+async def look(catalog: JobReads, states: Iterable[JobState]) -> dict[RunState, list[JobState]]:
     """Ask the service where these jobs stand; one that List does not show (yet) is asked for by its ARN.
 
     A job that the service does not have at all is left out. Raises ReadError.
@@ -80,23 +78,19 @@ async def look(catalog: JobReads, states: Iterable[JobState]) -> dict[Standing, 
     lanes: dict[str, list[JobState]] = {}
     for state in states:
         lanes.setdefault(state.membership, []).append(state)
-    found: dict[Standing, list[JobState]] = {each: [] for each in Standing}
+    found: dict[RunState, list[JobState]] = {each: [] for each in RunState}
     for membership in sorted(lanes):
         listed = {job.arn: job.status for job in await catalog.jobs(membership)}
         for state in lanes[membership]:
             status = listed.get(state.arn) or await _status(catalog, state)
             if status:
-                found[standing(status)].append(state)
+                found[run_state(status)].append(state)
     return found
 
 
 async def _status(catalog: JobReads, state: JobState) -> str:
-    try:
-        return (await catalog.details(state.membership, state.arn)).status
-    except ReadError as exc:
-        if exc.is_not_found:
-            return ""
-        raise
+    details = await catalog.find(state.membership, state.arn)
+    return details.status if details else ""
 
 
 class Canceller:
@@ -157,52 +151,39 @@ class Canceller:
             status = await _status(self._catalog, state)
         except ReadError as exc:
             return exc.outcome
-        if standing(status) is not Standing.RUNNING:
+        if run_state(status) is not RunState.RUNNING:
             return Accepted(state.arn)
         if isinstance(outcome, Conflicted):
             return outcome
         return Conflicted("NoAnswer", outcome.reason)  # as a conflict it is tried again, a bounded number of times
 
 
-class Ends:
-    """Waits until cancelled jobs have ended, and writes down how. It looks at those jobs, and at nothing else."""
+async def record_ends(
+    states: Sequence[JobState], *, catalog: JobReads, recorder: Recorder, slots: SlotSettings, stop: Stop
+) -> None:
+    """Poll cancelled jobs, and no others, until each end is recorded or the run is asked to stop.
 
-    def __init__(self, *, catalog: JobReads, recorder: Recorder, slots: SlotSettings, stop: Stop) -> None:
-        self._catalog = catalog
-        self._recorder = recorder
-        self._slots = slots
-        self._stop = stop
+    Polls that bring nothing get rarer.
+    """
+    pause = slots.min_poll_seconds
+    left = list(states)
+    while left and not stop.requested:
+        try:
+            waiting = [state for state in left if not await _record_end(state, catalog, recorder)]
+        except ReadError as exc:
+            reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
+            stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
+            return
+        pause = slots.min_poll_seconds if len(waiting) < len(left) else pause * 2
+        left = waiting
+        if left:
+            await stop.pause(min(pause, slots.max_poll_seconds))
 
-    async def record(self, states: Sequence[JobState]) -> None:
-        """Return once each is recorded, or the run is asked to stop; looks that bring nothing get rarer."""
-        pause = self._slots.min_poll_seconds
-        left = list(states)
-        while left and not self._stop.requested:
-            try:
-                waiting = [state for state in left if not await self._has_ended(state)]
-            except ReadError as exc:
-                reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
-                self._stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
-                return
-            pause = self._slots.min_poll_seconds if len(waiting) < len(left) else pause * 2
-            left = waiting
-            if left:
-                await self._stop.pause(min(pause, self._slots.max_poll_seconds))
 
-    async def _has_ended(self, state: JobState) -> bool:
-        details = await self._catalog.details(state.membership, state.arn)
-        if is_running(details.status):
-            return False
-        has_run = is_good_end(details.status)
-        await self._recorder.record(
-            Finished(
-                **state.stamp(self._recorder.now()),
-                arn=state.arn,
-                status=details.status,
-                code="" if has_run else details.code,
-                message="" if has_run else details.message,
-                logs="" if has_run else details.logs,
-                ended=timestamp(details.updated_at) if details.updated_at else "",
-            )
-        )
-        return True
+async def _record_end(state: JobState, catalog: JobReads, recorder: Recorder) -> bool:
+    """Record a job's end; False where it has not ended yet."""
+    details = await catalog.details(state.membership, state.arn)
+    if is_running(details.status):
+        return False
+    await recorder.record(recorder.finished(state, details.status, details.updated_at, details))
+    return True

@@ -160,17 +160,8 @@ class Lookup:
                 if is_claimed or job.name != case.state.name or job.created_at < _earliest(case.state):
                     continue
                 if job.arn not in details:
-                    details[job.arn] = await self._details(membership, job.arn)
+                    details[job.arn] = await self._catalog.find(membership, job.arn)
                 self._compare(case, job, details[job.arn], cases, claims)
-
-    async def _details(self, membership: str, arn: str) -> JobDetails | None:
-        """Read a job; None where Get knows none: undecided, since no job is ever deleted. Raises ReadError."""
-        try:
-            return await self._catalog.details(membership, arn)
-        except ReadError as exc:
-            if exc.is_not_found:
-                return None
-            raise
 
     def _compare(
         self,

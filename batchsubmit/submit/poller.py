@@ -1,6 +1,6 @@
-"""Looks at the jobs that run: carries out the polls that `slots` asks for, and tells `ends` what they show.
+"""Looks at the jobs that run: carries out the polls that `slots` asks for, and records which jobs have ended.
 
-When to poll, and what follows for the slots, is decided in `slots`; here stand the calls.
+When to poll, and what follows for the slots, is decided in `slots`.
 """
 
 import asyncio
@@ -9,11 +9,9 @@ from datetime import datetime, timedelta
 
 from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobSummary, is_running
 from batchsubmit.cleanrooms.reads import JobReads, ReadError
-from batchsubmit.clock import timestamp
-from batchsubmit.core.jobs import Finished
 from batchsubmit.core.states import JobState, Phase, is_good_end
 from batchsubmit.log import get_logger
-from batchsubmit.slots import Ended, JobClass, Poll, RunningJob, Sighting, Slots
+from batchsubmit.slots import Ended, JobClass, Poll, RunningJob, SeenJob, Slots
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -33,17 +31,17 @@ class Ends:
         self._looked_at: dict[str, datetime] = {}
 
     async def record(
-        self, poll: Poll, ended: Iterable[Ended], sightings: Iterable[Sighting], *, began: datetime
+        self, poll: Poll, ended: Iterable[Ended], seen_jobs: Iterable[SeenJob], *, began: datetime
     ) -> None:
-        """Record the ends of jobs that were watched, and of those that ended unwatched since the last poll.
+        """Record the ends of jobs that were polled, and of those that ended unseen since the last poll.
 
         `began` is the time of the poll. Raises StoppedError where the ledger can no longer be relied on.
         """
         ledger = self._recorder.ledger
-        seen = {each.job.arn: each.sighting for each in ended}
+        seen = {each.job.arn: each.seen for each in ended}
         keys = {each.job.arn: each.job.key for each in ended if each.job.key}
         if ledger.is_shared:
-            seen = (self._unwatched(poll, sightings, began) if poll.lists_all else {}) | seen
+            seen = (self._unseen(poll, seen_jobs, began) if poll.lists_all else {}) | seen
             others = seen.keys() - keys.keys()
             keys |= await ledger.claims(others) if others else {}
         states = await ledger.states(set(keys.values())) if keys else {}
@@ -52,10 +50,10 @@ class Ends:
             if state is not None and state.phase is Phase.SUBMITTED and state.arn == arn:
                 await self._record(state, seen[arn])
 
-    def _unwatched(self, poll: Poll, sightings: Iterable[Sighting], began: datetime) -> dict[str, Sighting]:
+    def _unseen(self, poll: Poll, seen_jobs: Iterable[SeenJob], began: datetime) -> dict[str, SeenJob]:
         """Give the jobs that have ended since the last poll."""
         since = self._looked_at.get(poll.membership)
-        all_ended = [(each.ended_at, each) for each in sightings if each.ended_at is not None]
+        all_ended = [(each.ended_at, each) for each in seen_jobs if each.ended_at is not None]
         if not all_ended:
             return {}
         # By the service's clock where that is behind ours, or what ends next would seem to be old news.
@@ -64,30 +62,19 @@ class Ends:
             all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
         return {each.arn: each for at, each in all_ended if since is None or at >= since - _OVERLAP}
 
-    async def _record(self, state: JobState, sighting: Sighting) -> None:
+    async def _record(self, state: JobState, seen: SeenJob) -> None:
         """Write down that a job has ended, with the service's words where it ended badly."""
-        code, message, logs = "", "", ""
-        if not is_good_end(sighting.status):
+        details, message = None, ""
+        if not is_good_end(seen.status):
             try:
                 details = await self._catalog.details(state.membership, state.arn)
-                code, message, logs = details.code, details.message, details.logs
             except ReadError as exc:
                 message = f"no reason known: {exc}"
-        self._recorder.note(
-            Finished(
-                **state.stamp(self._recorder.now()),
-                arn=state.arn,
-                status=sighting.status,
-                code=code,
-                message=message,
-                logs=logs,
-                ended=timestamp(sighting.ended_at) if sighting.ended_at else "",
-            )
-        )
+        self._recorder.note(self._recorder.finished(state, seen.status, seen.ended_at, details, message))
 
 
 class Poller:
-    """One run's eyes. With `follows`, what cannot be seen stops the run; else slots are found by tries instead."""
+    """Polls the jobs of one run. With `follows`, a poll that fails stops the run; else slots are found by tries."""
 
     def __init__(self, *, catalog: JobReads, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
         self._catalog = catalog
@@ -98,7 +85,7 @@ class Poller:
         self.follows = follows
 
     def follow(self, key: str) -> None:
-        """Watch a job that the ledger knows to be submitted, and not to have ended; others are none of our business."""
+        """Poll a job from now on, if the ledger has it as submitted and not ended."""
         state = self._recorder.ledger.state.get(key)
         if state is None or state.phase is not Phase.SUBMITTED:
             return
@@ -116,62 +103,55 @@ class Poller:
         clock = self._recorder.clock
         began, began_at = clock.now(), clock.monotonic()
         try:
-            sightings = await self._sightings(poll)
+            seen_jobs = await self._see(poll)
         except ReadError as exc:
             self._could_not_poll(poll, exc)
             seen()
             return
-        self._recognise(self._slots.strangers(poll, sightings))
+        self._recognise(self._slots.others(poll, seen_jobs))
         now = clock.monotonic()
-        ended = self._slots.saw(poll, sightings, began_at=began_at, now=now)
+        ended = self._slots.saw(poll, seen_jobs, began_at=began_at, now=now)
         seen()
-        await self._ends.record(poll, ended, sightings, began=began)
+        await self._ends.record(poll, ended, seen_jobs, began=began)
 
-    def _recognise(self, strangers: set[str]) -> None:
+    def _recognise(self, others: set[str]) -> None:
         """Tell jobs that an earlier run of this ledger started from those of others."""
-        book = self._recorder.ledger.state
-        for key in book.claims(strangers).values() if strangers else ():
+        state = self._recorder.ledger.state
+        for key in state.claims(others).values() if others else ():
             self.follow(key)
 
-    async def _sightings(self, poll: Poll) -> list[Sighting]:
+    async def _see(self, poll: Poll) -> list[SeenJob]:
         """Make the calls. Raises ReadError."""
         now = self._recorder.clock.now
         if poll.lists_all:
-            return [_from_summary(job, now()) for job in await self._catalog.jobs(poll.membership)]
+            jobs = await self._catalog.jobs(poll.membership)
+            return [_seen(job, job.trained_model, now()) for job in jobs]
         answers = await asyncio.gather(
-            *(self._details(poll.membership, arn) for arn in poll.arns), return_exceptions=True
+            *(self._catalog.find(poll.membership, arn) for arn in poll.arns), return_exceptions=True
         )
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        seen = [_from_details(answer, now()) for answer in answers if isinstance(answer, JobDetails)]
+        found = [answer for answer in answers if isinstance(answer, JobDetails)]
+        seen = [_seen(job, str(job.request.get("trainedModelArn", "")), now()) for job in found]
         missing = [arn for arn, answer in zip(poll.arns, answers, strict=True) if answer is None]
         return [*seen, *(await self._listed(poll.membership, missing) if missing else ())]
 
-    async def _listed(self, membership: str, missing: Collection[str]) -> list[Sighting]:
+    async def _listed(self, membership: str, missing: Collection[str]) -> list[SeenJob]:
         """See in List the jobs that Get does not know: one that neither knows gives its slot back. Raises ReadError."""
         listed = {job.arn: job for job in await self._catalog.jobs(membership)}
         for arn in missing:
             if arn not in listed:
                 self._slots.gone(membership, arn)
         now = self._recorder.clock.now()
-        return [_from_summary(listed[arn], now) for arn in missing if arn in listed]
-
-    async def _details(self, membership: str, arn: str) -> JobDetails | None:
-        """Read a job; None where Get knows no such job. Raises ReadError."""
-        try:
-            return await self._catalog.details(membership, arn)
-        except ReadError as exc:
-            if exc.is_not_found:
-                return None
-            raise
+        return [_seen(listed[arn], listed[arn].trained_model, now) for arn in missing if arn in listed]
 
     def _could_not_poll(self, poll: Poll, exc: ReadError) -> None:
         if self.follows:
             reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
             self._stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
         get_logger().warning("slots.unseen", membership=poll.membership, reason=str(exc))
-        self._slots.could_not_poll(poll, self._recorder.clock.monotonic(), for_ever=exc.is_forbidden)
+        self._slots.could_not_poll(poll, self._recorder.clock.monotonic(), permanently=exc.is_forbidden)
 
 
 def _runs(job: JobSummary | JobDetails) -> bool:
@@ -182,30 +162,17 @@ def _runs(job: JobSummary | JobDetails) -> bool:
     return runs
 
 
-def _from_summary(job: JobSummary, now: datetime) -> Sighting:
+def _seen(job: JobSummary | JobDetails, trained_model: str, now: datetime) -> SeenJob:
     runs = _runs(job)
     ended_at = None if runs else job.updated_at
-    return Sighting(
+    created_at = job.created_at or now
+    return SeenJob(
         arn=job.arn,
         status=job.status,
         is_running=runs,
-        trained_model=job.trained_model,
-        age_seconds=_age(job.created_at, now),
-        ran_seconds=_age(job.created_at, ended_at or now),
-        ended_at=ended_at,
-    )
-
-
-def _from_details(job: JobDetails, now: datetime) -> Sighting:
-    runs = _runs(job)
-    ended_at = None if runs else job.updated_at
-    return Sighting(
-        arn=job.arn,
-        status=job.status,
-        is_running=runs,
-        trained_model=str(job.request.get("trainedModelArn", "")),
-        age_seconds=_age(job.created_at or now, now),
-        ran_seconds=_age(job.created_at or now, ended_at or now),
+        trained_model=trained_model,
+        age_seconds=_age(created_at, now),
+        ran_seconds=_age(created_at, ended_at or now),
         ended_at=ended_at,
     )
 

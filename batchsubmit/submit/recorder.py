@@ -1,15 +1,18 @@
-"""Writes down what happened, then tells those who watch: the ledger is first, and the observers hold nothing up."""
+"""Writes down what happened, then informs the observers: the ledger comes first."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
+from batchsubmit.cleanrooms.api import JobDetails
 from batchsubmit.clock import Clock, timestamp
-from batchsubmit.core.jobs import JobEvent
+from batchsubmit.core.jobs import Finished, JobEvent
+from batchsubmit.core.states import JobState, is_good_end
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.observers.base import Observer
 
 
 class Recorder:
-    """One run's pen."""
+    """Writes the events of one run."""
 
     def __init__(self, ledger: Ledger, clock: Clock, observers: Sequence[Observer] = ()) -> None:
         self.ledger = ledger
@@ -39,6 +42,26 @@ class Recorder:
         """Tell that the service throttles; the ledger has no use for it."""
         for observer in self._observers:
             observer.rate_cut(per_second)
+
+    def finished(
+        self,
+        state: JobState,
+        status: str,
+        ended_at: datetime | None,
+        details: JobDetails | None = None,
+        message: str = "",
+    ) -> Finished:
+        """Make the event of a job's end, with the service's words (else `message`) where it ended badly."""
+        words = None if is_good_end(status) else details
+        return Finished(
+            **state.stamp(self.now()),
+            arn=state.arn,
+            status=status,
+            code=words.code if words else "",
+            message=words.message if words else message,
+            logs=words.logs if words else "",
+            ended=timestamp(ended_at) if ended_at else "",
+        )
 
     def now(self) -> str:
         """The time for an event's `at`."""

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from batchsubmit.cleanrooms.quotas import Quotas, quotas_in, read_quotas
+from batchsubmit.cleanrooms.quotas import AppliedQuotas, quotas_in, read_quotas
 from batchsubmit.config import AwsSettings
 
 MEMBERSHIP = {"QuotaName": "Pending/in-progress custom model inference jobs per membership", "Value": 50.0}
@@ -54,7 +54,7 @@ async def service(monkeypatch: pytest.MonkeyPatch, credentials: None) -> AsyncIt
 async def test_both_quotas_are_found_on_whatever_page_they_stand(service: ServiceQuotas) -> None:
     """Those of this service, and not those of training jobs."""
     read = await read_quotas(AwsSettings(), region="us-east-1")
-    assert read == Quotas(per_membership=50, per_account=80)
+    assert read == AppliedQuotas(per_membership=50, per_account=80)
     assert [call["ServiceCode"] for call in service.calls] == ["cleanrooms-ml"] * 3
 
 
@@ -62,7 +62,7 @@ async def test_both_quotas_are_found_on_whatever_page_they_stand(service: Servic
 async def test_a_refusal_is_no_more_than_not_knowing(service: ServiceQuotas, refusal: str) -> None:
     """The quotas are learned as usual."""
     service.refusal = refusal
-    assert await read_quotas(AwsSettings(), region="us-east-1") == Quotas()
+    assert await read_quotas(AwsSettings(), region="us-east-1") == AppliedQuotas()
 
 
 async def test_a_service_that_is_not_reached_holds_nothing_up(
@@ -70,7 +70,7 @@ async def test_a_service_that_is_not_reached_holds_nothing_up(
 ) -> None:
     """Not even where there is no way to it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SERVICE_QUOTAS", "http://127.0.0.1:9")
-    assert await read_quotas(AwsSettings(connect_timeout_seconds=1), region="us-east-1") == Quotas()
+    assert await read_quotas(AwsSettings(connect_timeout_seconds=1), region="us-east-1") == AppliedQuotas()
 
 
 @pytest.mark.parametrize(
@@ -85,4 +85,4 @@ async def test_a_service_that_is_not_reached_holds_nothing_up(
 )
 def test_what_is_not_clear_is_not_known(listed: list[dict[str, Any]]) -> None:
     """No value, two of them, or another kind of jobs."""
-    assert quotas_in(listed) == Quotas()
+    assert quotas_in(listed) == AppliedQuotas()

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import QuotaExceeded
-from batchsubmit.slots import Durations, JobClass, Poll, RunningJob, Sighting, Slots, Ticket
+from batchsubmit.slots import Durations, JobClass, Poll, RunningJob, SeenJob, Slots, Ticket
 
 NAMES = ("a", "b", "c")
 ELSEWHERE = "elsewhere"
@@ -66,20 +66,20 @@ class ModelService:
         self.jobs[arn] = ModelJob(arn, home, now, now + seconds, is_ours)
         return self.jobs[arn]
 
-    def sightings(self, poll: Poll, now: float) -> list[Sighting]:
+    def seen_jobs(self, poll: Poll, now: float) -> list[SeenJob]:
         """What List or Get show."""
         seen = [job for job in self.jobs.values() if job.home == poll.membership]
         if poll.lists_all:
             shown = [job for job in seen if job.began_at <= now - self.lag]
         else:
             shown = [job for job in seen if job.arn in poll.arns]
-        return [_sighting(job, now) for job in shown]
+        return [_seen_job(job, now) for job in shown]
 
 
-def _sighting(job: ModelJob, now: float) -> Sighting:
+def _seen_job(job: ModelJob, now: float) -> SeenJob:
     is_running = job.ends_at > now
     until = min(now, job.ends_at)
-    return Sighting(
+    return SeenJob(
         arn=job.arn,
         status="CREATE_IN_PROGRESS" if is_running else "ACTIVE",
         is_running=is_running,
@@ -222,13 +222,13 @@ class AnyCourse(RuleBasedStateMachine):
         """It shows what there is, or may not."""
         poll, began_at = self.polls.pop(0)
         if self.service.is_blind:
-            self.slots.could_not_poll(poll, self.now, for_ever=True)
+            self.slots.could_not_poll(poll, self.now, permanently=True)
             return
-        sightings = self.service.sightings(poll, self.now)
-        for arn in sorted(self.slots.strangers(poll, sightings)):
+        seen_jobs = self.service.seen_jobs(poll, self.now)
+        for arn in sorted(self.slots.others(poll, seen_jobs)):
             if self.service.jobs[arn].is_ours:
                 self.slots.runs(poll.membership, self._known(self.service.jobs[arn]))
-        for each in self.slots.saw(poll, sightings, began_at=began_at, now=self.now):
+        for each in self.slots.saw(poll, seen_jobs, began_at=began_at, now=self.now):
             assert self.service.jobs[each.job.arn].ends_at <= self.now
 
     # The world

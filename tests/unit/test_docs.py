@@ -13,7 +13,7 @@ from botocore.session import Session
 from settings_table import HEAD, settings_table
 
 from batchsubmit import errors as exits
-from batchsubmit.cleanrooms.quotas import Quotas, quotas_in
+from batchsubmit.cleanrooms.quotas import AppliedQuotas, quotas_in
 from batchsubmit.cli.main import commands, manual
 from batchsubmit.config import Settings, load_settings, setting_names
 from batchsubmit.core.jobs import Event
@@ -54,7 +54,7 @@ def test_the_quotas_are_those_that_are_refused_by_with_their_codes_and_defaults(
     ]
     assert set(re.findall(r"L-[0-9A-F]{8}", README)) == {code for _, _, code in rows}
     told = [{"QuotaName": name, "Value": float(value)} for name, value, _ in rows]
-    assert quotas_in(told) == Quotas(per_membership=DEFAULT_PER_MEMBERSHIP, per_account=DEFAULT_PER_ACCOUNT)
+    assert quotas_in(told) == AppliedQuotas(per_membership=DEFAULT_PER_MEMBERSHIP, per_account=DEFAULT_PER_ACCOUNT)
 
 
 def test_what_is_said_of_the_payer_and_of_list_is_in_the_service_models() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import QuotaExceeded
-from batchsubmit.slots import Durations, JobClass, Poll, RunningJob, Sighting, Slots, Ticket
+from batchsubmit.slots import Durations, JobClass, Poll, RunningJob, SeenJob, Slots, Ticket
 
 KIND = JobClass("model", "ml.m5.large")
 MEMBERSHIP = "Pending/in-progress custom model inference jobs per membership"
@@ -32,10 +32,10 @@ def job(now: float = 0.0, *, ours: bool = True) -> RunningJob:
     return RunningJob(arn=arn, key=arn if ours else "", kind=KIND, began_at=now, seen_at=now)
 
 
-def sight(arn: str, *, is_running: bool = True, ran: float = 10.0) -> Sighting:
+def sight(arn: str, *, is_running: bool = True, ran: float = 10.0) -> SeenJob:
     """A job as a poll shows it."""
     status = "CREATE_IN_PROGRESS" if is_running else "ACTIVE"
-    return Sighting(
+    return SeenJob(
         arn=arn, status=status, is_running=is_running, trained_model="model", age_seconds=ran, ran_seconds=ran
     )
 
@@ -146,7 +146,7 @@ def test_the_user_s_word_is_never_exceeded_by_a_probe() -> None:
 def test_quotas_that_were_told_in_advance_cost_no_refusal_and_may_still_be_raised() -> None:
     """Service Quotas may be asked at the start."""
     slots = fresh()
-    slots.told(per_membership=3, per_account=4, now=0)
+    slots.set_known(per_membership=3, per_account=4, now=0)
     assert len(accept_all(slots, ["a", "b"])) == 4
     assert slots.quotas() == {"a": 3, "b": 3, "account": 4}
     assert tickets(slots, ["a", "b"], 174) == []
@@ -183,7 +183,7 @@ def test_what_others_hold_is_counted_and_their_slots_come_back() -> None:
     assert tickets(slots, ["a"]) == []
     poll = first_poll(slots, 0)
     assert poll == Poll("a")
-    assert slots.strangers(poll, [sight(mine[1]), sight("theirs")]) == {"theirs"}
+    assert slots.others(poll, [sight(mine[1]), sight("theirs")]) == {"theirs"}
     slots.saw(poll, [sight(mine[1]), sight("theirs")], began_at=0, now=0)
     assert slots.running() == 2
     assert slots.running_of_ours() == 1
@@ -235,13 +235,13 @@ def test_where_nothing_may_be_polled_slots_come_back_by_single_tries() -> None:
     slots.refused(tickets(slots, ["a"], most=1)[0], full(5.0), 0)
     poll = first_poll(slots, slots.wake_at(0) or 0)
     assert poll is not None
-    slots.could_not_poll(poll, 1, for_ever=True)
+    slots.could_not_poll(poll, 1, permanently=True)
     assert slots.held_by_others() == []
     wake_at = slots.wake_at(1)
     assert wake_at is not None
     assert len(tickets(slots, ["a"], wake_at)) == 1
     assert first_poll(slots, 1e9) is None
-    slots.could_not_poll(poll, 10, for_ever=False)
+    slots.could_not_poll(poll, 10, permanently=False)
     assert first_poll(slots, 1e9) == Poll("a")
 
 
@@ -390,7 +390,7 @@ def test_running_jobs_are_asked_for_rarely_at_first_and_closely_near_their_end()
     assert late - 1760 < early / 5
 
 
-def listed(slots: Slots, *arns: str) -> tuple[Poll, list[Sighting]]:
+def listed(slots: Slots, *arns: str) -> tuple[Poll, list[SeenJob]]:
     """The List that is due at the start, and what it shows."""
     [poll] = slots.due_polls(0)
     assert poll == Poll("a")

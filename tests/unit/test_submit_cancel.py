@@ -16,7 +16,7 @@ from batchsubmit.core.states import JobState, Phase
 from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.cancel import Canceller, Ends, Standing, chosen, look, standing
+from batchsubmit.submit.cancel import Canceller, RunState, chosen, look, record_ends, run_state
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -53,21 +53,21 @@ def test_filters_narrow_the_choice(memberships: tuple[str, ...], names: tuple[st
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        ("CREATE_PENDING", Standing.RUNNING),
-        ("CREATE_IN_PROGRESS", Standing.RUNNING),
-        ("CANCEL_PENDING", Standing.CANCELLING),
-        ("CANCEL_IN_PROGRESS", Standing.CANCELLING),
-        ("ACTIVE", Standing.ENDED),
-        ("CREATE_FAILED", Standing.ENDED),
-        ("CANCEL_FAILED", Standing.ENDED),
-        ("INACTIVE", Standing.ENDED),
-        ("", Standing.RUNNING),
-        ("SOME_NEW_STATUS", Standing.RUNNING),
+        ("CREATE_PENDING", RunState.RUNNING),
+        ("CREATE_IN_PROGRESS", RunState.RUNNING),
+        ("CANCEL_PENDING", RunState.CANCELLING),
+        ("CANCEL_IN_PROGRESS", RunState.CANCELLING),
+        ("ACTIVE", RunState.ENDED),
+        ("CREATE_FAILED", RunState.ENDED),
+        ("CANCEL_FAILED", RunState.ENDED),
+        ("INACTIVE", RunState.ENDED),
+        ("", RunState.RUNNING),
+        ("SOME_NEW_STATUS", RunState.RUNNING),
     ],
 )
-def test_every_status_of_the_service_has_a_standing(status: str, expected: Standing) -> None:
+def test_every_status_of_the_service_has_a_standing(status: str, expected: RunState) -> None:
     """As the design sorts them; only the known final ones are an end."""
-    assert standing(status) is expected
+    assert run_state(status) is expected
 
 
 class Bench:
@@ -181,13 +181,13 @@ async def test_the_service_is_asked_where_each_job_stands() -> None:
     await bench.api.cancel(MEMBERSHIP, shown.arn)
     ghost = state("ghost", arn=job_arn("12345678-1234-1234-1234-123456789012"))
     found = await look(bench.catalog, [hidden, shown, ghost])
-    assert found == {Standing.RUNNING: [hidden], Standing.CANCELLING: [shown], Standing.ENDED: []}
+    assert found == {RunState.RUNNING: [hidden], RunState.CANCELLING: [shown], RunState.ENDED: []}
 
 
-def ends(bench: Bench, ledger: MemoryLedger, clock: FakeClock) -> Ends:
-    """Who waits for the end."""
-    slots = SlotSettings(min_poll_seconds=0.001, max_poll_seconds=0.002)
-    return Ends(catalog=bench.catalog, recorder=Recorder(ledger, clock), slots=slots, stop=bench.stop)
+async def record(bench: Bench, ledger: MemoryLedger, clock: FakeClock, jobs: list[JobState]) -> None:
+    """Wait for the ends of jobs."""
+    slots, recorder = SlotSettings(min_poll_seconds=0.001, max_poll_seconds=0.002), Recorder(ledger, clock)
+    await record_ends(jobs, catalog=bench.catalog, recorder=recorder, slots=slots, stop=bench.stop)
 
 
 async def test_each_end_is_recorded_as_the_service_tells_it(clock: FakeClock) -> None:
@@ -195,7 +195,7 @@ async def test_each_end_is_recorded_as_the_service_tells_it(clock: FakeClock) ->
     bench, ledger = Bench(cancel_seconds=0.05), MemoryLedger()
     jobs = [await bench.started(name) for name in "ab"]
     await bench.canceller.cancel(jobs)
-    await ends(bench, ledger, clock).record(jobs)
+    await record(bench, ledger, clock, jobs)
     finished = [event for event in ledger.events if isinstance(event, Finished)]
     assert [(event.name, event.arn, event.status) for event in finished] == [
         (job.name, job.arn, "INACTIVE") for job in jobs
@@ -208,7 +208,7 @@ async def test_nobody_waits_for_an_end_that_cannot_be_seen(clock: FakeClock) -> 
     bench, ledger = Bench(cancel_seconds=3600.0), MemoryLedger()
     job = await bench.started("a")
     bench.forbidden = "GetTrainedModelInferenceJob"
-    await ends(bench, ledger, clock).record([job])
+    await record(bench, ledger, clock, [job])
     assert "cleanrooms-ml:GetTrainedModelInferenceJob" in bench.stop.message
     assert ledger.events == []
 
@@ -217,7 +217,7 @@ async def test_a_stop_ends_the_waiting(clock: FakeClock) -> None:
     """Ctrl-C, say: what has not ended is not recorded."""
     bench, ledger = Bench(cancel_seconds=3600.0), MemoryLedger()
     job = await bench.started("a")
-    waiting = asyncio.create_task(ends(bench, ledger, clock).record([job]))
+    waiting = asyncio.create_task(record(bench, ledger, clock, [job]))
     await asyncio.sleep(0)
     bench.stop.request(StopReason.SIGNAL, "SIGINT")
     await asyncio.wait_for(waiting, 5)
