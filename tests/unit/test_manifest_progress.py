@@ -24,7 +24,7 @@ def rows(**homes: str) -> tuple[Index, dict[str, str]]:
         digest = job_digest(canonical(request))
         keys[name] = key_text(digest)
         row = Row(line=line, offset=line, request=request, variables={}, problems=())
-        index.add(row, home, digest, 0)
+        index.add(row.offset, row.line, home, digest)
     return index, keys
 
 
