@@ -83,7 +83,6 @@ def read_records(
                 else:
                     yield line, offset, cells
                 offset, line = text.offset, text.line
-            return
         except csv.Error as exc:
             first_line = next(physical_lines(file, offset, block_bytes=block_bytes))
             yield line, offset, _broken(first_line.decode(errors="replace"), delimiter, str(exc))
@@ -92,6 +91,8 @@ def read_records(
         except LineTooLongError:
             wrong = f"the line, or one that a quoted cell goes on in, has more than {MOST_LINE_BYTES:,} bytes"
             yield line, offset, BrokenRecord([], (Flaw(1, wrong, "write one row a line"),))
+            return
+        else:
             return
 
 

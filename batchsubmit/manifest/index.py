@@ -32,9 +32,7 @@ class Index:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def add(
-        self, offset: int, line: int, membership: str, digest: bytes, ordinal: int = 0, priority: int = 0
-    ) -> None:
+    def add(self, offset: int, line: int, membership: str, digest: bytes, ordinal: int = 0, priority: int = 0) -> None:
         """Add one good row."""
         if priority:
             self.priorities[len(self)] = priority
