@@ -39,7 +39,7 @@ from batchsubmit.forecast import (
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
-from batchsubmit.manifest.progress import IN_THE_LEDGER, Place, Prospect, ledger_places, overwriting
+from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, Place, ledger_places, overwriting
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RowWarning
 
@@ -127,7 +127,7 @@ class Plan:
     batch: str
     made_at: datetime
     invalid: int
-    prospect: Prospect
+    progress: ManifestProgress
     running: Mapping[str, int] | None
     estimate: Estimate
     readiness: Readiness | None = None
@@ -181,16 +181,16 @@ class Planner:
     ) -> Plan:
         """Bring rows, ledger, service and estimate together."""
         index = self._inventory.index
-        prospect = Prospect.of(index, book, retry_failed=self._options.retry_failed)
+        progress = ManifestProgress.of(index, book, retry_failed=self._options.retry_failed)
         readiness, wanted = None, Counter[Input]()
         longest = times.longest_seconds
         running: dict[str, list[tuple[JobClass, float]]] | None = own.running(self._now, longest)
         if running and longest is None:
             running = None
         if self._options.online:
-            wanted = await asyncio.to_thread(self._wanted, prospect)
-            running, readiness = await self._look(prospect, wanted)
-        work = await asyncio.to_thread(prospect.work, self._reader, index)
+            wanted = await asyncio.to_thread(self._wanted, progress)
+            running, readiness = await self._look(progress, wanted)
+        work = await asyncio.to_thread(progress.work, self._reader, index)
         waiting = {(each.membership, JobClass(each.trained_model, each.instance_type)): each.jobs for each in work}
         lanes = lanes_of(waiting, running or {})
         estimate = await asyncio.to_thread(self._estimate, own, lanes, times, with_what_ifs=with_what_ifs)
@@ -204,17 +204,17 @@ class Planner:
             batch=self._options.batch,
             made_at=self._now,
             invalid=self._inventory.invalid_count,
-            prospect=prospect,
+            progress=progress,
             running=None if running is None else {membership: len(jobs) for membership, jobs in running.items()},
             estimate=estimate,
             readiness=readiness,
-            warnings=tuple(await asyncio.to_thread(self._warnings, prospect, book)),
+            warnings=tuple(await asyncio.to_thread(self._warnings, progress, book)),
         )
 
-    def _warnings(self, prospect: Prospect, book: LedgerState) -> list[RowWarning]:
+    def _warnings(self, progress: ManifestProgress, book: LedgerState) -> list[RowWarning]:
         """Say of which jobs, in the ledger or listed by the service, the rows would overwrite the results."""
         inventory, places = self._inventory, ledger_places(self._inventory.index, book)
-        find = partial(overwriting, self._reader, inventory.index, prospect)
+        find = partial(overwriting, self._reader, inventory.index, progress)
         return [
             *inventory.warnings,
             *find(places, IN_THE_LEDGER),
@@ -252,7 +252,7 @@ class Planner:
         return f"{jobs} ended, after {lasting(sum(ended) / max(len(ended), 1))} on average"
 
     async def _look(
-        self, prospect: Prospect, wanted: Iterable[Input]
+        self, progress: ManifestProgress, wanted: Iterable[Input]
     ) -> tuple[dict[str, list[tuple[JobClass, float]]], Readiness]:
         """See on the service who runs and whether what the jobs need is there."""
         region = require_region(resolve_region(self._settings.aws) or self._inventory.region)
@@ -263,15 +263,15 @@ class Planner:
             tag_jobs=self._settings.submit.tag_jobs,
         )
         async with access as api:
-            running = await self._running(api, prospect)
+            running = await self._running(api, progress)
             return running, await InputCheck(api, self._settings.retry).check(
                 wanted, waits=self._settings.submit.wait_for_inputs
             )
 
-    async def _running(self, api: CleanRooms, prospect: Prospect) -> dict[str, list[tuple[JobClass, float]]]:
+    async def _running(self, api: CleanRooms, progress: ManifestProgress) -> dict[str, list[tuple[JobClass, float]]]:
         catalog = JobReads(api, self._settings.retry, sleep=asyncio.sleep)
         found = {}
-        for membership in prospect.lanes:
+        for membership in progress.lanes:
             try:
                 listed = await catalog.jobs(membership)
             except ReadError as exc:
@@ -288,11 +288,11 @@ class Planner:
             ]
         return found
 
-    def _wanted(self, prospect: Prospect) -> Counter[Input]:
+    def _wanted(self, progress: ManifestProgress) -> Counter[Input]:
         """Count the rows to do by what they name, which the other rows name too; reads the whole manifest again."""
         wanted = Counter[Input]()
         index = self._inventory.index
-        to_do = {number for lane in prospect.lanes.values() for number in lane.rows_to_do}
+        to_do = {number for lane in progress.lanes.values() for number in lane.rows_to_do}
         for number in range(len(index)):
             request = self._reader.request_at(index.offsets[number], index.lines[number])
             if request is not None:

@@ -22,7 +22,7 @@ from batchsubmit.ledger.base import Ledger, Location
 from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest
 from batchsubmit.manifest.file import ManifestFile
-from batchsubmit.manifest.progress import Standing
+from batchsubmit.manifest.progress import RowCounts
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import RunCounts, bind_run
@@ -131,7 +131,7 @@ class Run:
     def __post_init__(self) -> None:
         """Count the rows as the ledger has them now."""
         self.tally = RunCounts(self._judge_failures)
-        self.before = Standing.of(self.inventory.index, self.ledger.state)
+        self.before = RowCounts.of(self.inventory.index, self.ledger.state)
         self._record = RunRecord(self.ledger, self.stop)
 
     async def begin(self, work: tuple[Share, ...]) -> None:
@@ -210,7 +210,7 @@ class Run:
         return summary
 
     def _summary(self) -> Summary:
-        before, after = self.before, Standing.of(self.inventory.index, self.ledger.state)
+        before, after = self.before, RowCounts.of(self.inventory.index, self.ledger.state)
         unknown = self.ledger.state.undecided()
         failed_before = 0 if self.options.retry_failed else before.failed
         return Summary(

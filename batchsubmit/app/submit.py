@@ -24,7 +24,7 @@ from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import Terms, check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest, path_beside
-from batchsubmit.manifest.progress import Prospect, ledger_warnings
+from batchsubmit.manifest.progress import ManifestProgress, ledger_warnings
 from batchsubmit.observers.base import Observer
 from batchsubmit.observers.progress import Display, RunProgress, RunReader, expected_finish
 from batchsubmit.outputs.templates import placeholders_at, zone_named
@@ -129,7 +129,7 @@ def _warnings(run: Run) -> tuple[RowWarning, ...]:
 async def execute(run: Run, *, observers: Sequence[Observer] = (), display: Display = nullcontext) -> Summary:
     """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
     index, known = run.inventory.index, run.ledger.state
-    rows = Prospect.of(index, known, retry_failed=run.options.retry_failed)
+    rows = ManifestProgress.of(index, known, retry_failed=run.options.retry_failed)
     is_needed, api = bool(rows.to_do or known.undecided() or run.must_follow), None
     async with AsyncExitStack() as stack:
         if is_needed:

@@ -26,7 +26,7 @@ def is_at_terminal() -> bool:
 async def confirm_plan(run: Run) -> None:
     """Show the plan in short and wait for a yes; where nothing is to do, nothing is asked. Raises NotAgreedError."""
     plan = await plan_of(run)
-    if not plan.prospect.to_do:
+    if not plan.progress.to_do:
         return
     for line in short_plan(plan):
         say(line)

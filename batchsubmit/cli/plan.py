@@ -24,7 +24,7 @@ from batchsubmit.cli.options import (
 from batchsubmit.cli.output import say
 from batchsubmit.errors import EXIT_FAILED
 from batchsubmit.forecast import lasting
-from batchsubmit.manifest.progress import LaneProspect
+from batchsubmit.manifest.progress import MembershipProgress
 from batchsubmit.text import counted
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _HEADS = ("membership", "rows", "submitted", "failed", "unknown", "to do", "slot
 def whole_plan(plan: Plan) -> Iterator[str]:
     """The plan at length: a table by membership, the forecast and what it rests on, what is not ready."""
     yield _headline(plan)
-    if not plan.prospect.lanes:
+    if not plan.progress.lanes:
         yield "Nothing to submit: there is no row that could be sent"
         yield from _notes(plan)
         return
@@ -54,10 +54,10 @@ def whole_plan(plan: Plan) -> Iterator[str]:
 
 def short_plan(plan: Plan) -> Iterator[str]:
     """The plan in two lines, for somebody who is asked whether to go on."""
-    lanes = sum(lane.to_do > 0 for lane in plan.prospect.lanes.values())
+    lanes = sum(lane.to_do > 0 for lane in plan.progress.lanes.values())
     where = f"in {counted(lanes, 'membership')}, {counted(plan.estimate.slots, 'slot')}" if plan.estimate.slots else ""
-    rows = sum(lane.rows for lane in plan.prospect.lanes.values())
-    yield f"{counted(plan.prospect.to_do, 'job')} to submit of {counted(rows, 'row')} {where}".rstrip()
+    rows = sum(lane.rows for lane in plan.progress.lanes.values())
+    yield f"{counted(plan.progress.to_do, 'job')} to submit of {counted(rows, 'row')} {where}".rstrip()
     if plan.estimate.finish is not None:
         yield f"  {_finish(plan.estimate, plan.made_at)}"
 
@@ -90,13 +90,13 @@ def _finish(estimate: Estimate, now: datetime) -> str:
 
 
 def _headline(plan: Plan) -> str:
-    rows = sum(lane.rows for lane in plan.prospect.lanes.values()) + plan.invalid
+    rows = sum(lane.rows for lane in plan.progress.lanes.values()) + plan.invalid
     batch = f", batch {plan.batch}" if plan.batch else ""
-    return f"{plan.manifest}: {counted(rows, 'row')} in {counted(len(plan.prospect.lanes), 'membership')}{batch}"
+    return f"{plan.manifest}: {counted(rows, 'row')} in {counted(len(plan.progress.lanes), 'membership')}{batch}"
 
 
 def _table(plan: Plan) -> Iterator[str]:
-    rows = [_cells(lane, plan) for lane in plan.prospect.lanes.values()]
+    rows = [_cells(lane, plan) for lane in plan.progress.lanes.values()]
     if len(rows) > 1:
         rows.append(_sums(plan))
     rows.insert(0, _HEADS)
@@ -106,14 +106,14 @@ def _table(plan: Plan) -> Iterator[str]:
         yield "  ".join([name.ljust(widths[0]), *cells])
 
 
-def _cells(lane: LaneProspect, plan: Plan) -> tuple[str, ...]:
+def _cells(lane: MembershipProgress, plan: Plan) -> tuple[str, ...]:
     running = None if plan.running is None else plan.running.get(lane.membership, 0)
     counts = (lane.rows, lane.submitted, lane.failed, lane.unknown, lane.to_do, plan.estimate.quotas.per_membership)
     return (lane.membership, *(f"{count:,}" for count in counts), _or_unknown(running))
 
 
 def _sums(plan: Plan) -> tuple[str, ...]:
-    lanes = plan.prospect.lanes.values()
+    lanes = plan.progress.lanes.values()
     counts = [(lane.rows, lane.submitted, lane.failed, lane.unknown, lane.to_do) for lane in lanes]
     running = None if plan.running is None else sum(plan.running.values())
     sums = (f"{sum(column):,}" for column in zip(*counts, strict=True))
@@ -127,10 +127,10 @@ def _or_unknown(count: int | None) -> str:
 def _notes(plan: Plan) -> Iterator[str]:
     if plan.invalid:
         yield f"{counted(plan.invalid, 'invalid row')}, to be recorded as failed"
-    if plan.prospect.unknown_elsewhere:
-        yield f"{counted(plan.prospect.unknown_elsewhere, 'unknown job')} of rows that this manifest does not have"
-    if plan.prospect.unknown:
-        unknown = counted(plan.prospect.unknown, "unknown job")
+    if plan.progress.unknown_elsewhere:
+        yield f"{counted(plan.progress.unknown_elsewhere, 'unknown job')} of rows that this manifest does not have"
+    if plan.progress.unknown:
+        unknown = counted(plan.progress.unknown, "unknown job")
         yield f"{unknown}: looked up first, and sent only where the service has none"
     if plan.running is not None and plan.readiness is None and any(plan.running.values()):
         yield "running: by the ledger and the jobs' expected length; --online looks"
@@ -250,17 +250,17 @@ def _as_dict(made: "Plan") -> dict[str, Any]:
             "slots": made.estimate.quotas.per_membership,
             "running": None if made.running is None else made.running.get(lane.membership, 0),
         }
-        for lane in made.prospect.lanes.values()
+        for lane in made.progress.lanes.values()
     ]
     return {
         "manifest": made.manifest,
         "ledger": str(made.ledger),
         "batch": made.batch,
-        "rows": sum(lane.rows for lane in made.prospect.lanes.values()) + made.invalid,
+        "rows": sum(lane.rows for lane in made.progress.lanes.values()) + made.invalid,
         "invalid": made.invalid,
-        "to_do": made.prospect.to_do,
-        "unknown": made.prospect.unknown,
-        "unknown_elsewhere": made.prospect.unknown_elsewhere,
+        "to_do": made.progress.to_do,
+        "unknown": made.progress.unknown,
+        "unknown_elsewhere": made.progress.unknown_elsewhere,
         "memberships": lanes,
         "quotas": asdict(made.estimate.quotas) | {"assumed": made.estimate.are_quotas_assumed},
         "slots": made.estimate.slots,

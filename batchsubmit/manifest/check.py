@@ -25,6 +25,7 @@ from batchsubmit.schema.arns import account_of_membership, foreign_arns, region_
 
 MAX_PROBLEMS = 100
 _REMEMBERED_ARNS = 4096
+_ROWS_BETWEEN_STOPS = 1000  # some ten milliseconds
 _PRIORITY_TEXT = re.compile(r"[+-]?[0-9]{1,6}", re.ASCII)
 
 
@@ -129,8 +130,8 @@ def take_inventory(
     inventory = CheckedManifest(is_readable=reader.has_sound_header)
     across = _AcrossRows(reader, inventory, terms)
     inventory.accounts = across.accounts
-    for row in reader.rows():
-        if is_stopped():
+    for count, row in enumerate(reader.rows()):
+        if count % _ROWS_BETWEEN_STOPS == 0 and is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
         problems = across.add(row)
         if problems:
@@ -149,7 +150,9 @@ class _AcrossRows:
         self._index = inventory.index
         self._warned = inventory.warned
         self._terms = terms
-        self._names: dict[int, int] = {}  # hashes, since a million names as texts would take 200 MB
+        self._batch = terms.batch
+        # By hash, since a million names as texts would take 200 MB: the number in the index, or below 0 in _bad_rows.
+        self._names: dict[int, int] = {}
         self._folded: set[int] = set()  # of those names that are not folded themselves
         self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
@@ -158,24 +161,29 @@ class _AcrossRows:
         self.region = ""
 
     def add(self, row: Row) -> tuple[Problem, ...]:
-        """Compare a row with those before it, and take it into the index where nothing is wrong; gives what is."""
-        arns = None if row.problems else _arns(row.request)
-        is_usual = arns in self._usual
-        problems = row.problems if is_usual else (*row.problems, *self._foreign(row, "error"))
-        if not (is_usual or row.problems):
-            problems += self._check_region(row)
-        if row.variables and not row.problems:
-            problems += self._check_priority(row)
+        """Compare a row with those before it, and index it where nothing is wrong; gives what is."""
+        request, problems = row.request, row.problems
+        priority, arns = 0, None
+        if problems:
+            problems += self._foreign(row, "error")
+        else:
+            arns = _arns(request)
+            if arns not in self._usual:
+                problems = self._foreign(row, "error") + self._check_region(row)
+            if row.variables:
+                priority, wrong = self._priority(row)
+                problems += wrong
         if problems and self._terms.keep_invalid:
             return problems  # it is left out, so its name is free for another row
         ordinal, repeated = self._compare(row, is_good=not problems)
         problems += repeated
         if not problems:
-            if not is_usual:
+            if arns not in self._usual:
                 self._learn(row)
             for fault in odd_values(row.request, row.variables):
                 self._warned.add(self._reader.problem(row, fault.path, fault.wrong, fault.right))
-            self._accept(row, ordinal)
+            digest = job_digest(row.spelled, batch=self._batch, ordinal=ordinal)
+            self._index.add(row.offset, row.line, request["membershipIdentifier"], digest, ordinal, priority)
         return problems
 
     def _foreign(self, row: Row, handling: ForeignArns) -> tuple[Problem, ...]:
@@ -185,13 +193,6 @@ class _AcrossRows:
         account = self.accounts.get(_text(row.request, "membershipIdentifier"), "")
         faults = foreign_arns(row.request, account)
         return tuple(self._reader.problem(row, fault.path, fault.wrong, fault.right) for fault in faults)
-
-    def _number(self, row: Row, *, is_good: bool) -> int:
-        """What a row is called among the names: its number in the index where it will come there, else below 0."""
-        if is_good:
-            return len(self._index)
-        self._bad_rows.append((row.offset, row.line))
-        return -len(self._bad_rows)
 
     def _place(self, number: int) -> tuple[int, int]:
         """The offset and the line of a row by that number."""
@@ -207,24 +208,25 @@ class _AcrossRows:
         wrong = f"region {region}, but the rows above are in {self.region}"
         return (self._reader.problem(row, "trainedModelArn", wrong, "a run serves one region: split the manifest"),)
 
-    def _check_priority(self, row: Row) -> tuple[Problem, ...]:
-        """A whole number, where there is one."""
+    def _priority(self, row: Row) -> tuple[int, tuple[Problem, ...]]:
+        """Read the row's priority: a whole number, where there is one."""
         given = row.variables.get(PRIORITY, "0")
         if _PRIORITY_TEXT.fullmatch(given.strip()):
-            return ()
+            return int(given), ()
         wrong, right = f"priority {given!r} is no whole number", "write one up to six digits, such as 10 or -1"
-        return (self._reader.problem(row, f"var.{PRIORITY}", wrong, right),)
+        return 0, (self._reader.problem(row, f"var.{PRIORITY}", wrong, right),)
 
     def _compare(self, row: Row, *, is_good: bool) -> tuple[int, tuple[Problem, ...]]:
         """Compare a row with the earlier one whose results go to the same place: how many are alike, what is wrong."""
         place = results_place(row.request)
         if place is None:
             return 0, ()
-        hashed = hash(place)
-        number = self._names.get(hashed)
-        if number is None:
+        own = len(self._index) if is_good else -1 - len(self._bad_rows)
+        number = self._names.setdefault(hash(place), own)
+        if number == own:
             self._warn_of_likeness(row, place)
-            self._names[hashed] = self._number(row, is_good=is_good)
+            if not is_good:
+                self._bad_rows.append((row.offset, row.line))
             return 0, ()
         offset, line = self._place(number)
         earlier = self._reader.row_at(offset, line).request
@@ -267,11 +269,6 @@ class _AcrossRows:
             if len(self._usual) >= _REMEMBERED_ARNS:
                 self._usual.clear()
             self._usual.add(_arns(row.request))
-
-    def _accept(self, row: Row, ordinal: int) -> None:
-        digest = job_digest(row.spelled, batch=self._terms.batch, ordinal=ordinal)
-        priority = int(row.variables.get(PRIORITY, "0")) if row.variables else 0
-        self._index.add(row, row.request["membershipIdentifier"], digest, ordinal, priority=priority)
 
 
 def _arns(request: Mapping[str, Any]) -> tuple[str | None, ...]:

@@ -162,7 +162,9 @@ class Header:
                 self._fault(index, *_unknown(name))
                 continue
             self._numbers[name] = index + 1
-        self._build = tree.compile()
+        self.build = tree.compile()
+        """Builds the request from a row as wide as the header; None when all its cells are empty."""
+        self.has_variables = bool(self._variables)
         self.holds_json = tree.holds_json()
         self.missing = frozenset(path for path in required_paths() if not self._covers(path, defaults))
         self.faults += ((1, fault) for fault in self._lacking(defaults))
@@ -193,12 +195,7 @@ class Header:
 
     def variables(self, cells: Sequence[str]) -> dict[str, str]:
         """The row's variables; an empty cell is none."""
-        return {name: cells[index] for index, name in self._variables if cells[index]} if self._variables else {}
-
-    def request(self, cells: Sequence[str]) -> tuple[dict[str, Any], list[Fault]]:
-        """Build the request from a row as wide as the header."""
-        faults: list[Fault] = []
-        return self._build(cells, faults) or {}, faults
+        return {name: cells[index] for index, name in self._variables if cells[index]}
 
     def _covers(self, path: str, defaults: Defaults) -> bool:
         steps = path.split(".")

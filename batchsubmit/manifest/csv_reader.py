@@ -86,7 +86,8 @@ class CsvReader:
         cells = header.fitted(cells)
         if len(cells) != header.width:
             return None
-        request, faults = header.request(cells)
+        faults: list[Fault] = []
+        request = header.build(cells, faults) or {}
         faults += self._defaults.fill(request, header.variables(cells))
         if faults:
             return None
@@ -134,8 +135,9 @@ class CsvReader:
         if len(cells) != header.width:
             ragged = _ragged(len(cells), header)
             cells = (cells + [""] * header.width)[: header.width]
-        request, faults = header.request(cells)
-        variables = header.variables(cells)
+        faults: list[Fault] = []
+        request = header.build(cells, faults) or {}
+        variables = header.variables(cells) if header.has_variables else {}
         wrong, spelled = complete(request, variables, self._defaults, self._checker)
         faults += wrong
         if not faults and ragged is None:

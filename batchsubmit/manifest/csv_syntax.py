@@ -49,21 +49,18 @@ class _Text:
         self.line = line
         self.bad_bytes: list[_BadByte] = []
 
-    def __iter__(self) -> "_Text":
-        return self
-
-    def __next__(self) -> str:
-        raw = next(self._lines)
-        try:
-            text = raw.removeprefix(codecs.BOM_UTF8).decode()  # joined files bring theirs along
-        except UnicodeDecodeError as exc:
-            text = raw.decode(errors="replace")
-            self._note("\ufffd", exc.start, f"0x{raw[exc.start]:02x}, is not UTF-8")
-        if "\0" in text:
-            self._note("\0", raw.index(0), "is NUL")
-        self.offset += len(raw)
-        self.line += 1
-        return text
+    def __iter__(self) -> Iterator[str]:
+        for raw in self._lines:
+            try:
+                text = raw.removeprefix(codecs.BOM_UTF8).decode()  # joined files bring theirs along
+            except UnicodeDecodeError as exc:
+                text = raw.decode(errors="replace")
+                self._note("\ufffd", exc.start, f"0x{raw[exc.start]:02x}, is not UTF-8")
+            if "\0" in text:
+                self._note("\0", raw.index(0), "is NUL")
+            self.offset += len(raw)
+            self.line += 1
+            yield text
 
     def _note(self, stands_for: str, index: int, wrong: str) -> None:
         comma = "," if wrong.startswith("0x") else ""
@@ -80,16 +77,13 @@ def read_records(
         text = _Text(physical_lines(file, offset, block_bytes=block_bytes), offset, line)
         reader = csv.reader(text, delimiter=delimiter, strict=True)
         try:
-            while True:
-                offset, line = text.offset, text.line
-                cells = next(reader, None)
-                if cells is None:
-                    return
+            for cells in reader:
                 if text.bad_bytes:
                     yield line, offset, _with_bad_bytes(cells, text.bad_bytes)
                     text.bad_bytes = []
                 else:
                     yield line, offset, cells
+                offset, line = text.offset, text.line
         except csv.Error as exc:
             first_line = next(physical_lines(file, offset, block_bytes=block_bytes))
             yield line, offset, _broken(first_line.decode(errors="replace"), delimiter, str(exc))
@@ -98,6 +92,8 @@ def read_records(
         except LineTooLongError:
             wrong = f"the line, or one that a quoted cell goes on in, has more than {MOST_LINE_BYTES:,} bytes"
             yield line, offset, BrokenRecord([], (Flaw(1, wrong, "write one row a line"),))
+            return
+        else:
             return
 
 

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterator
 
 from batchsubmit.core.jobs import Job, job_digest, key_text
-from batchsubmit.manifest.rows import Reader, Row
+from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import canonical
 
 DIGEST_BYTES = 16
@@ -32,8 +32,8 @@ class Index:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def add(self, row: Row, membership: str, digest: bytes, ordinal: int, *, priority: int = 0) -> None:
-        """Take in one good row."""
+    def add(self, offset: int, line: int, membership: str, digest: bytes, ordinal: int = 0, priority: int = 0) -> None:
+        """Add one good row."""
         if priority:
             self.priorities[len(self)] = priority
         if ordinal:
@@ -42,8 +42,8 @@ class Index:
         if number is None:
             number = self._numbers[membership] = len(self.memberships)
             self.memberships.append(membership)
-        self.offsets.append(row.offset)
-        self.lines.append(row.line)
+        self.offsets.append(offset)
+        self.lines.append(line)
         self.membership_numbers.append(number)
         self._digests += digest
 

@@ -22,7 +22,7 @@ _KINDS_TOLD = 20
 
 
 @dataclass(slots=True, kw_only=True)
-class LaneProspect:
+class MembershipProgress:
     """The rows of one membership: submitted, failed for good, unknown, or still to do (by their row numbers)."""
 
     membership: str
@@ -43,16 +43,16 @@ class LaneProspect:
 
 
 @dataclass(frozen=True, slots=True)
-class Prospect:
+class ManifestProgress:
     """All lanes, by membership in order of the manifest; `unknown_elsewhere` are jobs whose rows are gone."""
 
-    lanes: dict[str, LaneProspect]
+    lanes: dict[str, MembershipProgress]
     unknown_elsewhere: int
 
     @classmethod
-    def of(cls, index: Index, book: LedgerState, *, retry_failed: bool = False) -> "Prospect":
+    def of(cls, index: Index, book: LedgerState, *, retry_failed: bool = False) -> "ManifestProgress":
         """Look every row up in the ledger's book."""
-        lanes = {membership: LaneProspect(membership=membership) for membership in index.memberships}
+        lanes = {membership: MembershipProgress(membership=membership) for membership in index.memberships}
         for number, key in enumerate(index):
             lane = lanes[index.membership(number)]
             state = book.get(key)
@@ -99,7 +99,7 @@ class Prospect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class RowCounts:
     """Counts of rows; `finished` and `finished_well` are among the submitted. `bad_ends` counts the others by code."""
 
     submitted: int
@@ -111,7 +111,7 @@ class Standing:
     bad_ends: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, index: Index, book: LedgerState) -> "Standing":
+    def of(cls, index: Index, book: LedgerState) -> "RowCounts":
         """Look every row up."""
         phases: Counter[Phase] = Counter()
         bad_ends: Counter[str] = Counter()
@@ -204,15 +204,15 @@ def ledger_warnings(reader: Reader, index: Index, book: LedgerState, *, retry_fa
     """Warn of rows to be sent that share a place with another job of the ledger; reads them again where some may."""
     places = ledger_places(index, book)
     if places:
-        prospect = Prospect.of(index, book, retry_failed=retry_failed)
-        yield from overwriting(reader, index, prospect, places, IN_THE_LEDGER)
+        progress = ManifestProgress.of(index, book, retry_failed=retry_failed)
+        yield from overwriting(reader, index, progress, places, IN_THE_LEDGER)
 
 
 def overwriting(
-    reader: Reader, index: Index, prospect: Prospect, places: Collection[Place], wrong: str
+    reader: Reader, index: Index, progress: ManifestProgress, places: Collection[Place], wrong: str
 ) -> Iterator[RowWarning]:
     """Warn of the rows to be sent whose results go to one of these places; `wrong` says whose they are."""
-    numbers = sorted(number for lane in prospect.lanes.values() for number in lane.rows_to_do) if places else ()
+    numbers = sorted(number for lane in progress.lanes.values() for number in lane.rows_to_do) if places else ()
     found = [number for number in numbers if _place_of(reader, index, number) in places]
     if found:
         row = reader.row_at(index.offsets[found[0]], index.lines[found[0]])

@@ -9,7 +9,7 @@ from strategies import MEMBERSHIP
 from batchsubmit.core.jobs import Intent, JobEvent, JobRejected, Submitted, job_digest, key_text
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.manifest.index import Index
-from batchsubmit.manifest.progress import Prospect
+from batchsubmit.manifest.progress import ManifestProgress
 from batchsubmit.manifest.rows import Reader, Row
 from batchsubmit.schema import canonical
 
@@ -24,7 +24,7 @@ def rows(**homes: str) -> tuple[Index, dict[str, str]]:
         digest = job_digest(canonical(request))
         keys[name] = key_text(digest)
         row = Row(line=line, offset=line, request=request, variables={}, problems=())
-        index.add(row, home, digest, 0)
+        index.add(row.offset, row.line, home, digest)
     return index, keys
 
 
@@ -52,18 +52,18 @@ def test_each_row_is_in_one_column_of_its_membership() -> None:
     arn = job_arn("a")
     done = Submitted(at=AT, job=keys["a"], membership=MEMBERSHIP, name="a", arn=arn, attempt=1, via="start")
     book = book_of(done, failed(keys["b"], "b"), intent(keys["c"], "c"), intent("gone", "gone"))
-    prospect = Prospect.of(index, book)
-    lane, other = prospect.lanes.values()
+    progress = ManifestProgress.of(index, book)
+    lane, other = progress.lanes.values()
     assert (lane.rows, lane.submitted, lane.failed, lane.unknown, lane.to_do) == (4, 1, 1, 1, 1)
     assert (other.membership, other.rows, other.to_do) == (OTHER_MEMBERSHIP, 1, 1)
-    assert (prospect.to_do, prospect.unknown, prospect.unknown_elsewhere) == (2, 1, 1)
+    assert (progress.to_do, progress.unknown, progress.unknown_elsewhere) == (2, 1, 1)
 
 
 def test_failed_jobs_are_to_do_where_they_are_to_be_tried_again() -> None:
     """As with submit --retry-failed."""
     index, keys = rows(a=MEMBERSHIP)
-    assert Prospect.of(index, book_of(failed(keys["a"], "a"))).to_do == 0
-    assert Prospect.of(index, book_of(failed(keys["a"], "a")), retry_failed=True).to_do == 1
+    assert ManifestProgress.of(index, book_of(failed(keys["a"], "a"))).to_do == 0
+    assert ManifestProgress.of(index, book_of(failed(keys["a"], "a")), retry_failed=True).to_do == 1
 
 
 class ModelsInTurn:
@@ -77,7 +77,7 @@ class ModelsInTurn:
 def test_work_is_counted_by_kind_over_evenly_spread_rows_and_leaves_no_lane_out() -> None:
     """Nine hundred rows, and one of another membership: all of them are in one share."""
     index, _ = rows(**{f"a{number}": MEMBERSHIP for number in range(900)}, lonely=OTHER_MEMBERSHIP)
-    work = Prospect.of(index, LedgerState()).work(cast("Reader", ModelsInTurn()), index)
+    work = ManifestProgress.of(index, LedgerState()).work(cast("Reader", ModelsInTurn()), index)
     lonely = next(share for share in work if share.membership == OTHER_MEMBERSHIP)
     assert (lonely.jobs, lonely.instance_type) == (1, "large")
     here = {share.trained_model: share.jobs for share in work if share.membership == MEMBERSHIP}
