@@ -31,6 +31,7 @@ dataSource.mlInputChannelArn = "{arn("ml-input-channel", membership=MEMBERSHIP).
 """
 HEADER_AGAIN = "is the header again; remove this line"
 NO_VALUE = "is what a program writes for no value"
+UNTRIMMED = "has white space at its ends"
 TEN = [f"job-{number}" for number in range(10)]
 
 
@@ -323,7 +324,22 @@ def test_the_python_api_refuses_them_too(
     for name, value in submitting.environment.items():
         monkeypatch.setenv(name, value)
     again = {"name": "name", "environment": {"A": "environment.A"}, "var.partition": "var.partition"}
-    for request, words in ((again, HEADER_AGAIN), (request_named("null"), NO_VALUE)):
+    for request, words in (
+        (again, HEADER_AGAIN),
+        (request_named("null"), NO_VALUE),
+        (request_named("b "), UNTRIMMED),
+    ):
         with pytest.raises(ManifestError, match=words):
             submit_jobs([request_named("a"), request], ledger=submitting.folder / "api.ledger.jsonl")
+    assert sandbox.calls() == 0
+
+
+@pytest.mark.parametrize("name", [" a", "a ", "a\t"])
+def test_a_name_has_no_white_space_at_its_ends(submitting: Program, sandbox: Sandbox, name: str) -> None:
+    """Nobody sees it, and it makes another job."""
+    write_jsonl(submitting.folder / "jobs.jsonl", [request_named("a"), request_named(name)])
+    ended = submitting.run("submit", "jobs.jsonl")
+    assert ended.status == 2
+    assert "jobs.jsonl:2" in ended.stderr
+    assert UNTRIMMED in ended.stderr
     assert sandbox.calls() == 0
