@@ -257,7 +257,7 @@ def _lookup_in(request: Mapping[str, Any], variables: Mapping[str, str], run: Ma
 _UNTRIMMED = Fault(
     path="name",
     wrong="has white space at its ends",
-    right="remove it: with it, the job is another one, and nobody sees why",
+    right="remove it where it is not meant: with it, the job is another one",
 )
 
 
@@ -284,17 +284,20 @@ def _texts(value: object, name: str) -> Iterator[tuple[str, str]]:
 
 
 def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> list[Fault]:
-    """Find the words for "nothing" in the values of a good row, which are sent as they are."""
+    """Find what may not be meant in a good row: words for "nothing", white space at the ends of its name."""
     environment, tags = request.get("environment") or {}, request.get("tags") or {}
     given = [request.get("description"), *environment.values(), *tags.values(), *variables.values()]
+    name = request["name"]
+    found = [_UNTRIMMED] if name != name.strip() else []
     if NO_VALUES.isdisjoint(given):
-        return []
+        return found
     paths = [
         "description",
         *(f"{above}.{key}" for above in ("environment", "tags") for key in request.get(above) or ()),
     ]
     paths += (f"var.{name}" for name in variables)
-    return [no_value(printable(path), value) for path, value in zip(paths, given, strict=True) if value in NO_VALUES]
+    pairs = zip(paths, given, strict=True)
+    return found + [no_value(printable(path), value) for path, value in pairs if value in NO_VALUES]
 
 
 def complete(
@@ -310,8 +313,6 @@ def complete(
     name = request.get("name")
     if isinstance(name, str) and name in NO_VALUES:
         unfilled.append(no_value("name", name))
-    elif isinstance(name, str) and (name[:1].isspace() or name[-1:].isspace()):
-        unfilled.append(_UNTRIMMED)
     spelled = checker.spelled(request)
     if spelled is not None:
         return unfilled, spelled

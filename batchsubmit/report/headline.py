@@ -18,6 +18,7 @@ STOPS = {
     "credentials": "the service refused its credentials",
     "unreachable": "the service could not be reached",
     "ledger": "the ledger could not be written",
+    "ledger_lost": "the ledger went away under it",
     "manifest": "the manifest changed under it",
 }
 

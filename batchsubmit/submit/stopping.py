@@ -196,7 +196,7 @@ def stop_on_signals(stop: Stop, at_once: Callable[[], object]) -> Iterator[None]
         nonlocal first
         if first == math.inf:
             first = loop.time()
-            stop.request(StopReason.SIGNAL, f"{name} received; calls under way are awaited and recorded")
+            stop.request(StopReason.SIGNAL, f"{name} received; calls in progress are awaited and recorded")
         elif loop.time() - first > _ONE_SIGNAL_SECONDS:
             at_once()
 

@@ -327,7 +327,6 @@ def test_the_python_api_refuses_them_too(
     for request, words in (
         (again, HEADER_AGAIN),
         (request_named("null"), NO_VALUE),
-        (request_named("b "), UNTRIMMED),
     ):
         with pytest.raises(ManifestError, match=words):
             submit_jobs([request_named("a"), request], ledger=submitting.folder / "api.ledger.jsonl")
@@ -335,11 +334,10 @@ def test_the_python_api_refuses_them_too(
 
 
 @pytest.mark.parametrize("name", [" a", "a ", "a\t"])
-def test_a_name_has_no_white_space_at_its_ends(submitting: Program, sandbox: Sandbox, name: str) -> None:
+def test_white_space_at_a_name_s_ends_is_warned_of(submitting: Program, name: str) -> None:
     """Nobody sees it, and it makes another job."""
-    write_jsonl(submitting.folder / "jobs.jsonl", [request_named("a"), request_named(name)])
+    write_jsonl(submitting.folder / "jobs.jsonl", [request_named("b"), request_named(name)])
     ended = submitting.run("submit", "jobs.jsonl")
-    assert ended.status == 2
-    assert "jobs.jsonl:2" in ended.stderr
+    assert ended.status == 0
+    assert "warning: jobs.jsonl:2" in ended.stderr
     assert UNTRIMMED in ended.stderr
-    assert sandbox.calls() == 0

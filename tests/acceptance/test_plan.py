@@ -320,7 +320,7 @@ def test_a_pipe_is_read_once_and_its_plan_shown(submitting: Program, sandbox: Sa
     """The manifest is checked once, for question and run together."""
     fifo = submitting.folder / "jobs.fifo"
     os.mkfifo(fifo)
-    terminal = Terminal(submitting, "submit", "jobs.fifo")
+    terminal = Terminal(submitting, "submit", "jobs.fifo", "--ledger", "jobs.ledger.jsonl")
     Path(fifo).write_text(csv_text(["a"]))
     terminal.read_until("Go on?")
     assert "1 job to submit of 1 row in 1 membership" in terminal.shown

@@ -455,7 +455,7 @@ def test_a_worker_shows_its_health_and_its_numbers(working: Program, sandbox: Sa
         until(lambda: len(sandbox.names()) == 2)
         until(lambda: "batchsubmit_messages_held 28" in text_of(port, "metrics"))
         scraped = text_of(port, "metrics")
-        assert json.loads(text_of(port, "readyz")) == {"queue": "ok", "ledger": "ok", "worker": "ok"}
+        assert json.loads(text_of(port, "readyz")) == {"queue": "ok", "ledger": "ok", "worker": "ok", "manifests": "ok"}
         check = working.run("worker", "--check", BATCHSUBMIT_WORKER__METRICS_PORT=str(port))
         process.send_signal(signal.SIGTERM)
         assert finish(process).status == 0

@@ -11,8 +11,10 @@ from batchsubmit.ledger.codec import encode_line
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.ledger.read import Tail
 
+AT = "2026-11-23T00:00:00.000000Z"
+
 LINES = [
-    encode_line(JobRejected(**job_named(f"job-{number}").stamp("now"), code="x", message="y", attempt=1))
+    encode_line(JobRejected(**job_named(f"job-{number}").stamp(AT), code="x", message="y", attempt=1))
     for number in range(6)
 ]
 
@@ -63,7 +65,7 @@ async def test_a_torn_line_that_the_next_run_cuts_off_is_never_seen(ledger: Path
     assert names(tail) == ["job-0", "job-1"]
     async with open_ledger(ledger) as writer:
         assert names(tail) == []
-        await writer.put(JobRejected(**job_named("next").stamp("now"), code="x", message="y", attempt=1))
+        await writer.put(JobRejected(**job_named("next").stamp(AT), code="x", message="y", attempt=1))
         assert names(tail) == ["next"]
     assert tail.beginnings == 1
 
@@ -83,7 +85,7 @@ def test_lines_that_are_taken_back_and_written_over_are_read_again(ledger: Path)
     tail = Tail(ledger)
     append(ledger, LINES[2])
     assert len(names(tail)) == 3
-    other = encode_line(JobRejected(**job_named("a longer name").stamp("now"), code="x", message="y", attempt=1))
+    other = encode_line(JobRejected(**job_named("a longer name").stamp(AT), code="x", message="y", attempt=1))
     with ledger.open("r+b") as file:
         file.truncate(len(b"".join(LINES[:2])))
     append(ledger, other + LINES[3])

@@ -16,9 +16,11 @@ from batchsubmit.errors import UsageError
 from batchsubmit.ledger.codec import encode_line
 from batchsubmit.outputs.upload import BYTES, SHA256, Destination, Origin, Uploaded, UploadError, _Uploader, upload
 
+AT = "2026-11-23T00:00:00.000000Z"
+
 REGION = "us-east-1"
 LINES = [
-    encode_line(JobRejected(**job_named(f"job-{number}").stamp("now"), code="x", message="y", attempt=1))
+    encode_line(JobRejected(**job_named(f"job-{number}").stamp(AT), code="x", message="y", attempt=1))
     for number in range(6)
 ]
 NIGHT = Destination("bucket", "nights/n-1/")
