@@ -285,19 +285,17 @@ def _texts(value: object, name: str) -> Iterator[tuple[str, str]]:
 
 def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> list[Fault]:
     """Find what may not be meant in a good row: words for "nothing", white space at the ends of its name."""
-    environment, tags = request.get("environment") or {}, request.get("tags") or {}
-    given = [request.get("description"), *environment.values(), *tags.values(), *variables.values()]
-    name = request["name"]
-    found = [_UNTRIMMED] if name != name.strip() else []
-    if NO_VALUES.isdisjoint(given):
-        return found
-    paths = [
-        "description",
-        *(f"{above}.{key}" for above in ("environment", "tags") for key in request.get(above) or ()),
-    ]
-    paths += (f"var.{name}" for name in variables)
-    pairs = zip(paths, given, strict=True)
-    return found + [no_value(printable(path), value) for path, value in pairs if value in NO_VALUES]
+    name, found = request["name"], list[Fault]()
+    if name != name.strip():
+        found.append(_UNTRIMMED)
+    if (description := request.get("description")) in NO_VALUES:
+        found.append(no_value("description", description))
+    maps = ("environment", request.get("environment")), ("tags", request.get("tags")), ("var", variables)
+    for above, values in maps:
+        if values and not NO_VALUES.isdisjoint(values.values()):
+            odd = ((key, value) for key, value in values.items() if value in NO_VALUES)
+            found += (no_value(printable(f"{above}.{key}"), value) for key, value in odd)
+    return found
 
 
 def complete(
