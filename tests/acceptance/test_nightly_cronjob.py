@@ -141,9 +141,8 @@ def test_a_night_is_crashed_cut_by_its_deadline_told_in_the_morning_and_ended_by
     assert account.object(f"results/{LEDGER}") == (cron.program.folder / LEDGER).read_bytes()
     _look(next(cron.program.folder.glob("nightly-20*.html")))
 
-    # Of the few jobs that are left, more than the settings' 5 % may be among those that fail.
-    cron.program.environment["BATCHSUBMIT_SUBMIT__MAX_FAILURES"] = "50%"
-    ended = cron.start()
+    # Of the few jobs that are left, more than the 5 % that are allowed may be among those that fail.
+    ended = cron.program.run(*cron.arguments(FAR), "--max-failures", "50%")
     assert ended.status == 1, ended.stderr
     assert f"{left:,} of 300 jobs submitted" in ended.stderr
     assert "291 finished well" in ended.stderr
