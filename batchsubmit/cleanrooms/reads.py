@@ -25,7 +25,7 @@ _TRIES = 8
 
 
 _MOST_PAGES_IN_VAIN = 200
-"""List may filter after it has cut pages, so that some are empty; one that goes on so for ever is broken."""
+"""List may filter after it has cut pages, so that some are empty; one that goes on without end is broken."""
 
 
 class ReadError(Exception):

@@ -82,7 +82,7 @@ class FileLedger(SoleWriter):
             if group and self._broken is None:
                 try:
                     await loop.run_in_executor(self._thread, self._commit, group, loop)
-                except Exception as exc:  # noqa: BLE001 (whatever it is: a waiter that is not answered waits for ever)
+                except Exception as exc:  # noqa: BLE001 (whatever it is: a waiter that is not answered never ends)
                     self._broken = StoppedError(f"the ledger cannot be written: {type(exc).__name__}: {exc}")
             if group and self._broken is not None:
                 self._fail(group, self._broken)

@@ -44,7 +44,7 @@ class Heartbeat:
         self._log = structlog.get_logger("batchsubmit").bind(queue=parts.queue.url)
 
     def wake(self) -> None:
-        """Look at once: something is held anew, or stands otherwise."""
+        """Look at once: something new is held, or its status changed."""
         self._wake.set()
 
     def close(self) -> None:
