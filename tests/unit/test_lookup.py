@@ -322,6 +322,21 @@ async def test_an_arn_that_another_job_claims_is_not_ours() -> None:
 
 
 @virtually
+async def test_a_job_with_our_key_whose_arn_another_call_was_answered_with_is_not_started_again() -> None:
+    """The tag proves that it exists; the ledger's word for the other job does not take it away."""
+    desk = Desk()
+    other = replace(JOB, key="c" * 26, name="another name")
+    arn = await desk.started(JOB, key=JOB.key)
+    desk.intended(other)
+    desk.submitted(other, arn)
+    desk.doubted(JOB)
+    [finding] = await desk.resolve(JOB)
+    assert isinstance(finding, Undecided)
+    assert arn in finding.reason
+    assert desk.phase() is Phase.UNKNOWN
+
+
+@virtually
 async def test_an_arn_that_is_another_job_s_duplicate_is_not_ours() -> None:
     """It is spoken for as well."""
     desk = Desk()
