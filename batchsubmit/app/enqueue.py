@@ -88,7 +88,7 @@ async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary
             options.manifest, settings, region=options.region, terms=terms, is_stopped=lambda: stop.requested
         )
         _, reader, inventory = await stack.enter_async_context(checked)
-        served, _ = await stack.enter_async_context(open_reached(options.url, settings, region=options.region))
+        served = await stack.enter_async_context(open_reached(options.url, settings, region=options.region))
         rows = _Rows(reader, inventory, options.batch)
         problems = inventory.problems or await asyncio.to_thread(rows.too_large, served.attributes)
         if problems:
@@ -157,7 +157,7 @@ class _Rows:
             id=job.key,
             # ASCII: SQS refuses a few characters that JSON allows.
             body=json.dumps(job.request, separators=(",", ":")),
-            attributes=text_attributes(**own),
+            attributes=text_attributes(own),
             group=job.membership,
         )
 

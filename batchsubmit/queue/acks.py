@@ -122,7 +122,7 @@ class Acks:
         self._queue = reached.queue
         self._attributes = reached.attributes
         self._dead_letters = reached.dead_letters
-        self._counters = reached.counters
+        self._counters = reached.queue.counters
         self._ledger = ledger
         self._clock = clock
         self._visibility = settings.visibility_timeout_seconds
@@ -302,7 +302,7 @@ class Acks:
 
 def _dead_letter(message: Message, letter: DeadLetter) -> Outgoing:
     reason = f"{letter.code}: {letter.reason}".encode("ascii", "backslashreplace").decode()
-    own = text_attributes(batchsubmit_reason="".join(filter(str.isprintable, reason))[:_MOST_REASON_CHARACTERS])
+    own = text_attributes({"batchsubmit-reason": "".join(filter(str.isprintable, reason))[:_MOST_REASON_CHARACTERS]})
     attributes = {**message.wire_attributes, **own}  # also in place of the reason of an earlier time
     return _outgoing(message, attributes if len(attributes) <= _MOST_ATTRIBUTES else message.wire_attributes)
 

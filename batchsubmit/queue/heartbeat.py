@@ -14,10 +14,8 @@ from batchsubmit.core.states import Action
 from batchsubmit.queue.client import GONE_CODES, QueueBusyError, tens
 from batchsubmit.queue.held import HeldJob, HeldMessage, HeldStatus
 from batchsubmit.queue.open import QueueParts
-from batchsubmit.queue.settings import overdue
 
 _MOST_PAUSE_SECONDS = 5.0
-_BACKLOG_SECONDS = 300.0
 _RETURNED = {
     HeldStatus.UNKNOWN: "message.undecided",
     HeldStatus.OVER_QUOTA: "message.over_quota",
@@ -39,8 +37,6 @@ class Heartbeat:
         # Messages are extended when a third of their time is left: half of that third is soon enough.
         self._pause_seconds = min(_MOST_PAUSE_SECONDS, parts.held.visibility_seconds / 6)
         self._recheck_at = 0.0
-        self._backlog_at = parts.clock.monotonic()
-        self._deleted = parts.counters.deleted
         self._log = structlog.get_logger("batchsubmit").bind(queue=parts.queue.url)
 
     def wake(self) -> None:
@@ -60,7 +56,6 @@ class Heartbeat:
             await self._return_undecided()
             await self._renew_ending()
             await self._recheck()
-            await self._check_backlog()
             await self._pause()
 
     async def _pause(self) -> None:
@@ -159,20 +154,3 @@ class Heartbeat:
             elif pointer is not None:
                 pointer.status = HeldStatus.UNKNOWN
                 self.wake()
-
-    async def _check_backlog(self) -> None:
-        """Warn now and then where the backlog outlasts the queue's retention. Raises QueueError."""
-        now, deleted = self._parts.clock.monotonic(), self._parts.counters.deleted
-        if now < self._backlog_at + _BACKLOG_SECONDS:
-            return
-        seconds, decided = now - self._backlog_at, deleted - self._deleted
-        self._backlog_at, self._deleted = now, deleted
-        try:
-            found = await self._parts.queue.attributes()
-        except QueueBusyError:
-            return
-        self._parts.counters.backlog = found.backlog
-        kept = found.retention_seconds
-        words = overdue(backlog=found.backlog, decided=decided, seconds=seconds, retention_seconds=kept)
-        if words:
-            self._log.warning("queue.overdue", reason=words)

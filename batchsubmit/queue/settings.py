@@ -12,18 +12,19 @@ _FEWEST_RECEIVES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueAttributes:
-    """A queue's settings and backlog. `most_receives` is None where no redrive policy counts receives."""
+    """A queue's settings. `most_receives` is None where no redrive policy counts receives."""
 
     retention_seconds: int
     most_receives: int | None = None
     dead_letter_arn: str = ""
     is_fifo: bool = False
     most_bytes: int = 1 << 18
-    backlog: int = 0
 
     @classmethod
     def read(cls, attributes: Mapping[str, str]) -> "QueueAttributes":
-        """Read the answer of GetQueueAttributes; what is not there has SQS's default."""
+        """Read the answer of GetQueueAttributes; what is not there has SQS's default. Raises KeyError, ValueError."""
+        if "QueueArn" not in attributes:
+            raise KeyError("QueueArn")
         redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
         return cls(
             retention_seconds=int(attributes.get("MessageRetentionPeriod", 4 * DAY_SECONDS)),
@@ -31,11 +32,7 @@ class QueueAttributes:
             dead_letter_arn=str(redrive.get("deadLetterTargetArn", "")),
             is_fifo=attributes.get("FifoQueue") == "true",
             most_bytes=int(attributes.get("MaximumMessageSize", 1 << 18)),
-            backlog=sum(int(attributes.get(f"ApproximateNumberOfMessages{kind}", 0)) for kind in _KINDS),
         )
-
-
-_KINDS = ("", "NotVisible", "Delayed")
 
 
 def advice(
@@ -67,19 +64,6 @@ def advice(
             f"worker.visibility_timeout_seconds is {visibility_seconds}: a pause of the worker of that length shows "
             "its messages to others; 300 is usual"
         )
-
-
-def overdue(*, backlog: int, decided: int, seconds: float, retention_seconds: int) -> str | None:
-    """Warn where, at the throughput of these seconds, the backlog takes longer than the retention."""
-    if not (decided and backlog and seconds > 0):
-        return None
-    needed = backlog * seconds / decided
-    if needed <= retention_seconds:
-        return None
-    return (
-        f"{backlog:,} messages take {_days(needed)} at the present throughput, longer than the "
-        f"{_days(retention_seconds)} for which the queue keeps them; raise the quota or the retention"
-    )
 
 
 def _days(seconds: float) -> str:

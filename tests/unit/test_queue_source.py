@@ -17,9 +17,9 @@ from virtual_disk import running_loop, virtually
 from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
-from batchsubmit.queue.client import QueueCounters, ReachedQueue
+from batchsubmit.queue.client import ReachedQueue
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import make_parts
+from batchsubmit.queue.open import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 
@@ -74,7 +74,7 @@ class QueueWorld:
     ) -> None:
         self.sqs = sqs
         self.ledger = MemoryLedger()
-        self.counters = QueueCounters()
+        self.counters = sqs.counters
         self.submitted: list[str] = []
         self.running: Counter[str] = Counter()
         self.troubles: list[StoppedError] = []
@@ -91,10 +91,9 @@ class QueueWorld:
             queue=cast("Queue", self.sqs),
             attributes=await self.sqs.attributes(),
             dead_letters=cast("Queue | None", self.sqs.dead),
-            counters=self.counters,
         )
         clock = VirtualClock(running_loop())
-        parts = make_parts(reached, self._settings, region=REGION, ledger=self.ledger, clock=clock)
+        parts = QueueParts(reached, self._settings, region=REGION, ledger=self.ledger, clock=clock)
         reader = MessageReader(RequestChecker(region=REGION), defaults={})
         async with SqsSource.open(parts, reader, self.troubles.append) as source, asyncio.TaskGroup() as tasks:
             self._source, self._tasks = source, tasks
