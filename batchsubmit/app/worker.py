@@ -269,7 +269,3 @@ class WorkerLedger:
         finally:
             self._recorder.ledger.release(event.job)
         return True
-
-    def now(self) -> str:
-        """The time for an event's `at`."""
-        return self._recorder.now()

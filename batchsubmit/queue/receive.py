@@ -109,7 +109,7 @@ class Receiver:
 
     def _place(self, message: Message, job: Job, action: Action, at: float) -> None:
         """Hold a job, or acknowledge one that is decided."""
-        held = self._held.get(job.key)
+        held = self._held.jobs.get(job.key)
         if held is not None:
             self._parts.counters.copies += message.id not in held.messages
             self._held.add(held, message, at)
@@ -126,7 +126,7 @@ class Receiver:
     async def _open(self, pointer: Pointer, message: Message, at: float) -> None:
         """Open the manifests of a pointer, or hold its message with those of the manifests that are open."""
         manifests = self._parts.manifests
-        held = self._held.get(pointer.key) or HeldJob(pointer.key, status=HeldStatus.MANIFEST)
+        held = self._held.jobs.get(pointer.key) or HeldJob(pointer.key, status=HeldStatus.MANIFEST)
         self._held.add(held, message, at)
         if pointer.key in manifests:
             if manifests[pointer.key].is_busy:
@@ -166,6 +166,6 @@ class Receiver:
 
     async def hand_back_all(self, *, also_taken: bool = False) -> None:
         """Make every message visible again, except those with the engine, so that others may have it at once."""
-        jobs = [each for each in self._held.jobs() if also_taken or each.status is not HeldStatus.TAKEN]
+        jobs = [each for each in self._held.jobs.values() if also_taken or each.status is not HeldStatus.TAKEN]
         await self._acks.hand_back([each for job in jobs for each in self._held.drop(job)])
         await self._acks.hand_back_hidden()

@@ -8,17 +8,19 @@ DAY_SECONDS = 86_400
 WANTED_RECEIVES = 1000
 WANTED_RETENTION_SECONDS = 14 * DAY_SECONDS
 _FEWEST_RECEIVES = 100
+_KINDS = ("", "NotVisible", "Delayed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueAttributes:
-    """A queue's settings. `most_receives` is None where no redrive policy counts receives."""
+    """A queue's settings and backlog. `most_receives` is None where no redrive policy counts receives."""
 
     retention_seconds: int
     most_receives: int | None = None
     dead_letter_arn: str = ""
     is_fifo: bool = False
     most_bytes: int = 1 << 18
+    backlog: int = 0
 
     @classmethod
     def read(cls, attributes: Mapping[str, str]) -> "QueueAttributes":
@@ -32,6 +34,17 @@ class QueueAttributes:
             dead_letter_arn=str(redrive.get("deadLetterTargetArn", "")),
             is_fifo=attributes.get("FifoQueue") == "true",
             most_bytes=int(attributes.get("MaximumMessageSize", 1 << 18)),
+            backlog=sum(int(attributes.get(f"ApproximateNumberOfMessages{kind}", 0)) for kind in _KINDS),
+        )
+
+    def overdue(self, *, decided: int, seconds: float) -> str:
+        """Warn where, at the throughput of these seconds, the backlog takes longer than the retention."""
+        needed = self.backlog * seconds / decided if decided else 0.0
+        if needed <= self.retention_seconds:
+            return ""
+        return (
+            f"{self.backlog:,} messages take {_days(needed)} at the present throughput, longer than the "
+            f"{_days(self.retention_seconds)} for which the queue keeps them; raise the quota or the retention"
         )
 
 

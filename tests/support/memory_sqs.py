@@ -62,6 +62,7 @@ class MemorySqs:
             retention_seconds=self.retention_seconds,
             most_receives=self.most_receives,
             dead_letter_arn=arn,
+            backlog=len(self.messages),
         )
 
     async def receive(

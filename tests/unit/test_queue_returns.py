@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.queue.acks import delay_seconds, hand_back, put_back
+from batchsubmit.queue.acks import delay_seconds, put_back
 from batchsubmit.queue.client import BATCH_BYTES, Outgoing, batches, text_attributes
 from batchsubmit.queue.message import Message
 from batchsubmit.queue.settings import QueueAttributes, advice
@@ -50,13 +50,6 @@ def test_a_message_that_has_spent_half_of_its_receives_is_renewed(receives: int,
     assert put_back(received(receives), 60, queue=queue(most), now=1e9).renew is renew
 
 
-def test_a_worker_that_ends_renews_only_what_would_be_moved_at_its_next_receive() -> None:
-    """Anything else is made visible."""
-    assert hand_back(received(3), queue=queue(3), now=1e9).renew
-    assert not hand_back(received(2), queue=queue(3), now=1e9).renew
-    assert hand_back(received(2), queue=queue(3), now=1e9).seconds == 0
-
-
 def test_an_old_message_is_renewed_before_the_queue_drops_it() -> None:
     """Whatever it is held for at most still fits in."""
     for days in (2, 4, 14):
@@ -97,11 +90,13 @@ def test_settings_are_read_from_a_queue_s_attributes() -> None:
         {
             "QueueArn": "arn",
             "MessageRetentionPeriod": "60",
+            "ApproximateNumberOfMessages": "3",
+            "ApproximateNumberOfMessagesNotVisible": "4",
             "RedrivePolicy": json.dumps(policy),
             "FifoQueue": "true",
         }
     )
-    assert (found.retention_seconds, found.most_receives, found.is_fifo) == (60, 7, True)
+    assert (found.retention_seconds, found.most_receives, found.backlog, found.is_fifo) == (60, 7, 7, True)
     assert QueueAttributes.read({"QueueArn": "arn"}).most_receives is None
 
 
@@ -114,3 +109,11 @@ def test_advice_is_given_where_it_is_due_and_only_there() -> None:
     assert "vanish" in "".join(advice(queue(), visibility_seconds=300, dead_letters=queue(retention_seconds=DAY)))
     without = QueueAttributes(retention_seconds=TWO_WEEKS)
     assert "no dead-letter queue" in "".join(advice(without, visibility_seconds=300))
+
+
+def test_a_backlog_that_outlasts_the_retention_is_warned_of() -> None:
+    """By the throughput of now; without any, nothing can be said."""
+    long, short = (QueueAttributes(retention_seconds=4 * DAY, backlog=backlog) for backlog in (1000, 900))
+    assert "1,000 messages take 4.2 days" in long.overdue(decided=10, seconds=3600)
+    assert short.overdue(decided=10, seconds=3600) == ""
+    assert long.overdue(decided=0, seconds=3600) == ""

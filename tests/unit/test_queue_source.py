@@ -55,10 +55,6 @@ class MemoryLedger:
         self.decisions[event.job] = Action.LEAVE_FAILED
         return True
 
-    def now(self) -> str:
-        """Any time."""
-        return "2026-11-23T00:00:00.000000Z"
-
 
 class QueueWorld:
     """A source on a queue in memory, and an engine of few lines: so many slots a membership, each job holds one."""
