@@ -16,7 +16,7 @@ from batchsubmit.manifest.file import FetchError
 from batchsubmit.queue.client import MOST_ENTRIES, QueueBusyError
 from batchsubmit.queue.held import HeldJob, HeldStatus
 from batchsubmit.queue.manifest_message import ManifestMessage, open_manifests
-from batchsubmit.queue.message import DeadLetter, Message, MessageReader, Nothing, Pointer, Request
+from batchsubmit.queue.message import DeadLetter, Message, MessageReader, Pointer
 from batchsubmit.queue.open import QueueParts
 
 _EXCHANGE_SECONDS = 5.0
@@ -90,21 +90,21 @@ class Receiver:
 
     async def _sort(self, messages: list[Message], at: float) -> None:
         """Put each message where it belongs."""
-        requests: list[tuple[Message, Request]] = []
+        jobs: list[tuple[Message, Job]] = []
         for message in messages:
             self._acks.received(message)
             match self._reader.parse(message):
-                case Request() as request:
-                    requests.append((message, request))
+                case Job() as job:
+                    jobs.append((message, job))
                 case Pointer() as pointer:
                     await self._open(pointer, message, at)
                 case DeadLetter() as letter:
                     await self._acks.dead_letter(message, letter)
-                case Nothing():
+                case None:
                     self._acks.delete(message)
-        actions = await self._parts.ledger.actions([request.job.key for _, request in requests])
-        for (message, request), action in zip(requests, actions, strict=True):
-            self._place(message, request.job, action, at)
+        actions = await self._parts.ledger.actions([job.key for _, job in jobs])
+        for (message, job), action in zip(jobs, actions, strict=True):
+            self._place(message, job, action, at)
         self._on_change()
 
     def _place(self, message: Message, job: Job, action: Action, at: float) -> None:

@@ -129,7 +129,7 @@ class QueueWorld:
         for name in names:
             self.sqs.put(body(name))
             parsed = reader.parse(await _first(self.sqs, name))
-            self.ledger.decisions[parsed.job.key] = Action.LOOK_UP  # type: ignore[union-attr]
+            self.ledger.decisions[parsed.key] = Action.LOOK_UP  # type: ignore[union-attr]
 
     async def _run(self, lane: str) -> None:
         await asyncio.sleep(self._job_seconds)
