@@ -28,9 +28,9 @@ from batchsubmit.ledger.table import MemoryTable
 from batchsubmit.observers.base import Readings, RunCounts
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.pacing import Pace
-from batchsubmit.queue.client import QueueCounters, ReachedQueue
+from batchsubmit.queue.client import ReachedQueue
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import make_parts
+from batchsubmit.queue.open import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
@@ -110,9 +110,8 @@ class MemoryWorker:
                 queue=cast("Queue", self.sqs),
                 attributes=await self.sqs.attributes(),
                 dead_letters=None,
-                counters=QueueCounters(),
             )
-            site = make_parts(reached, settings, region=REGION, ledger=WorkerLedger(recorder), clock=self.clock)
+            site = QueueParts(reached, settings, region=REGION, ledger=WorkerLedger(recorder), clock=self.clock)
             api = MemoryCleanRooms(self.service, disturb=self._disturb)
             reader = MessageReader(RequestChecker(region=REGION), defaults={})
             async with SqsSource.open(site, reader, print) as source:
