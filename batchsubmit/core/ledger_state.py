@@ -30,18 +30,14 @@ def _place(arn: str) -> tuple[int, int]:
 
 
 class LedgerState:
-    """The state of every job of a ledger, and its runs.
+    """The state of every job of a ledger, and its runs. What jobs share is never forgotten."""
 
-    What jobs share is never forgotten. A worker, whose jobs come and go without end, packs none.
-    """
-
-    def __init__(self, *, packs: bool = True) -> None:
-        self._packs = packs
+    def __init__(self) -> None:
         self._jobs: dict[str, JobState | bytes] = {}
         self._undecided: dict[str, None] = {}
         self._shared: list[JobState] = []
         self._numbers: dict[JobState, int] = {}
-        self._arns = bytearray(_ARN_BITS // 8 if packs else 0)
+        self._arns = bytearray(_ARN_BITS // 8)
         self.runs: list[RunStarted] = []
         self.last_end: RunEnded | None = None
 
@@ -66,7 +62,7 @@ class LedgerState:
         elif isinstance(event, RunEnded):
             self.last_end = event
         else:
-            if self._packs and isinstance(event, Submitted | Duplicate):
+            if isinstance(event, Submitted | Duplicate):
                 place, bit = _place(event.arn)
                 self._arns[place] |= bit
             self._put(event.job, fold(self.get(event.job), event))
@@ -90,7 +86,7 @@ class LedgerState:
             self._jobs[key] = state
         else:
             self._undecided.pop(key, None)
-            self._jobs[key] = self._packed(state) if self._packs and not state.duplicates else state
+            self._jobs[key] = self._packed(state) if not state.duplicates else state
 
     def undecided(self) -> list[JobState]:
         """Jobs that the service may have or not."""

@@ -20,7 +20,7 @@ from batchsubmit.ledger.codec import CHAIN_LENGTH, encode_line
 from batchsubmit.ledger.storage import LedgerFile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Line:
     """A line to write, and who waits for it. `before` is the job's state before an intent, to undo it."""
 
@@ -79,43 +79,47 @@ class FileLedger(SoleWriter):
             await self._wake.wait()
             self._wake.clear()
             group, self._gathering = self._gathering, []
-            if group and self._broken is None:
-                try:
-                    await loop.run_in_executor(self._thread, self._commit, group, loop)
-                except Exception as exc:  # noqa: BLE001 (whatever it is: a waiter that is not answered never ends)
-                    self._broken = StoppedError(f"the ledger cannot be written: {type(exc).__name__}: {exc}")
-            if group and self._broken is not None:
-                self._fail(group, self._broken)
-
-    def _commit(self, group: list[_Line], loop: asyncio.AbstractEventLoop) -> None:
-        """Write one group. Runs in the ledger's thread; answers the waiters through the loop."""
-        calls_to_come = [line for line in group if isinstance(line.event, Intent)]
-        if calls_to_come:
+            failed, reason = group, self._broken
             try:
-                self._file.reserve(sum(len(line.data) + CHAIN_LENGTH for line in group))
-            except StoppedError as exc:
-                loop.call_soon_threadsafe(self._fail, calls_to_come, exc)
-                group = [line for line in group if not isinstance(line.event, Intent)]
-        if not group:
-            return
+                if reason is None:
+                    failed, reason = await loop.run_in_executor(self._thread, self._commit, group)
+            except Exception as exc:  # noqa: BLE001 (whatever it is: a waiter that is not answered never ends)
+                reason = self._broken = StoppedError(f"the ledger cannot be written: {type(exc).__name__}: {exc}")
+            for line in group:
+                self._answer(line, reason if line in failed else None)
+
+    def _commit(self, group: list[_Line]) -> tuple[list[_Line], StoppedError | None]:
+        """Write one group, in the ledger's thread; give those of its lines that do not count as written, and why."""
+        failed: list[_Line] = []
+        reason: StoppedError | None = None
+        intents = [line for line in group if isinstance(line.event, Intent)]
         try:
-            self._file.append_lines([line.data for line in group])
+            if intents:
+                self._file.reserve(sum(len(line.data) + CHAIN_LENGTH for line in group))
         except StoppedError as exc:
-            loop.call_soon_threadsafe(self._fail, group, exc)
-            return
+            failed, reason = intents, exc
+        try:
+            if to_write := [line.data for line in group if line not in failed]:
+                self._file.append_lines(to_write)
+        except StoppedError as exc:
+            return group, exc
         if self._file.displaced is not None:
             # All is written, but not where the next run looks: the run's end must not say that all is well.
-            ends = [line for line in group if isinstance(line.event, RunEnded)]
-            loop.call_soon_threadsafe(self._fail, ends, LostLedgerError(self._file.displaced))
-        loop.call_soon_threadsafe(_confirm, group)
+            reason = LostLedgerError(self._file.displaced)
+            failed = [*failed, *(line for line in group if isinstance(line.event, RunEnded))]
+        return failed, reason
 
-    def _fail(self, group: list[_Line], exc: StoppedError) -> None:
-        self.failure = exc
-        for line in group:
+    def _answer(self, line: _Line, reason: StoppedError | None) -> None:
+        if reason is not None:
+            self.failure = reason
             if isinstance(line.event, Intent):
                 self.state.restore(line.event.job, line.before)
-            if line.durable is not None and not line.durable.done():
-                line.durable.set_exception(exc)
+        if line.durable is None or line.durable.done():
+            return
+        if reason is None:
+            line.durable.set_result(None)
+        else:
+            line.durable.set_exception(reason)
 
     def close(self) -> None:
         """Let `write_groups` end once all is written."""
@@ -128,12 +132,6 @@ class FileLedger(SoleWriter):
         self._file.close()
 
 
-def _confirm(group: list[_Line]) -> None:
-    for line in group:
-        if line.durable is not None and not line.durable.done():
-            line.durable.set_result(None)
-
-
 @asynccontextmanager
 async def open_ledger(path: Path, *, concurrency: int = 32) -> AsyncIterator[FileLedger]:
     """Open, lock and read a ledger file; write out what is left and unlock it at the end.
@@ -141,30 +139,20 @@ async def open_ledger(path: Path, *, concurrency: int = 32) -> AsyncIterator[Fil
     Raises UsageError, LedgerError (see `storage.LedgerFile.open`).
     """
     file = LedgerFile(path, headroom_bytes=max(1 << 16, concurrency << 11))
-    ledger = FileLedger(file, await _open_in_thread(file))
+    opening = asyncio.get_running_loop().run_in_executor(None, file.open)
+    try:
+        ledger = FileLedger(file, await asyncio.shield(opening))
+    except asyncio.CancelledError:  # a thread cannot be cancelled: the file is closed as soon as it is open
+        opening.add_done_callback(partial(_close_unused, file))
+        raise
     writer = asyncio.create_task(ledger.write_groups(), name="ledger writer")
+    writer.add_done_callback(lambda _: ledger.close_file())
     try:
         yield ledger
     finally:
         ledger.close()
         # Shielded: a second signal cancels us here, and what has happened must still be written down.
-        try:
-            await asyncio.shield(writer)
-        finally:
-            if writer.done():
-                ledger.close_file()
-            else:
-                writer.add_done_callback(lambda _: ledger.close_file())
-
-
-async def _open_in_thread(file: LedgerFile) -> LedgerState:
-    """Open a file in a thread, which cannot be cancelled: if this is, the file is closed as soon as it is open."""
-    opened = asyncio.get_running_loop().run_in_executor(None, file.open)
-    try:
-        return await asyncio.shield(opened)
-    except asyncio.CancelledError:
-        opened.add_done_callback(partial(_close_unused, file))
-        raise
+        await asyncio.shield(writer)
 
 
 def _close_unused(file: LedgerFile, opened: "asyncio.Future[LedgerState]") -> None:

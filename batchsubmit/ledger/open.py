@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.codec import require_ledger
@@ -39,17 +38,17 @@ async def _open_on_table(
 ) -> "AsyncIterator[SharedLedger]":
     # A run with a file needs nothing of this, and botocore and its kin take half a second.
     from batchsubmit.ledger.dynamodb import open_table  # noqa: PLC0415
-    from batchsubmit.ledger.items import check_format  # noqa: PLC0415
-    from batchsubmit.ledger.leases import LeaseTerms  # noqa: PLC0415
+    from batchsubmit.ledger.leases import LeaseClock, LeaseTerms  # noqa: PLC0415
     from batchsubmit.ledger.shared import open_shared  # noqa: PLC0415
+    from batchsubmit.ledger.table import check_format  # noqa: PLC0415
 
     terms = LeaseTerms(lease_seconds=settings.ledger.lease_seconds, call_seconds=settings.aws.call_seconds)
     async with open_table(location.table, region=region, concurrency=settings.submit.concurrency) as table:
         await check_format(table, str(location))
-        opening = open_shared(
-            table, owner_name(), process_name(), clock=SystemClock(), terms=terms, keeps_all=keeps_all
-        )
-        async with opening as ledger:
+        clock = LeaseClock()
+        async with open_shared(
+            table, owner_name(), process_name(), clock=clock, terms=terms, keeps_all=keeps_all
+        ) as ledger:
             await ledger.load_first_run()
             yield ledger
 

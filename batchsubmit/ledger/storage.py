@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from batchsubmit.core.jobs import Event
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.errors import LedgerError, LostLedgerError, StoppedError, UsageError
+from batchsubmit.errors import BatchsubmitError, LedgerError, LostLedgerError, StoppedError, UsageError
 from batchsubmit.ledger.codec import Chain, LineDamagedError, decode_line, encode_line
 from batchsubmit.ledger.read import DamagedLineError, open_to_read, read_events
 
@@ -139,7 +139,6 @@ def keep_runs_off(path: Path) -> Iterator[BinaryIO]:
 
 _FALLOC_FL_KEEP_SIZE = 1
 _COPY_BYTES = 1 << 20
-_TAIL_BYTES = 1 << 12
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -196,8 +195,8 @@ class LedgerFile:
 
     def _close_last_line(self) -> list[Event]:
         """Cut off a torn last line; one that lacks no more than its newline is true, and stays."""
-        self._size = size = os.fstat(self._fd).st_size
-        tail = self._after_last_newline(size)
+        self._size = os.fstat(self._fd).st_size
+        tail = os.pread(self._fd, self._size - self.chain.size, self.chain.size)
         if not tail:
             return []
         try:
@@ -207,7 +206,7 @@ class LedgerFile:
             if not exc.is_torn:
                 raise DamagedLineError(self.path, self.chain.count + 1, exc) from exc
             _beside(self.path, "torn").write_bytes(tail)
-            self._size = size - len(tail)
+            self._size -= len(tail)
             os.ftruncate(self._fd, self._size)
             os.fsync(self._fd)
             return []
@@ -221,13 +220,6 @@ class LedgerFile:
         for line in data.splitlines(keepends=True):
             self.chain.follow(line)
 
-    def _after_last_newline(self, size: int) -> bytes:
-        tail = b""
-        while b"\n" not in tail and len(tail) < size:
-            length = min(size, 2 * len(tail) + _TAIL_BYTES)
-            tail = os.pread(self._fd, length, size - length)
-        return tail[tail.rfind(b"\n") + 1 :]
-
     def reserve(self, coming_bytes: int) -> None:
         """Make sure that these bytes, which lead to calls, and the outcomes that follow them can be written.
 
@@ -237,15 +229,12 @@ class LedgerFile:
         self._check_name()
         if self.displaced:
             raise LostLedgerError(self.displaced)
-        libc = ctypes.CDLL(None, use_errno=True)
-        length = ctypes.c_longlong(coming_bytes + self._headroom_bytes)
-        if not hasattr(libc, "fallocate"):
-            return
-        if libc.fallocate(self._fd, _FALLOC_FL_KEEP_SIZE, ctypes.c_longlong(self._size), length) == 0:
-            return
-        code = ctypes.get_errno()
-        if code not in _CANNOT_RESERVE:
-            raise self._stopped(OSError(code, os.strerror(code)))
+        libc = ctypes.CDLL(None, use_errno=True)  # Python's own posix_fallocate makes the file longer, for all to see
+        start, length = ctypes.c_longlong(self._size), ctypes.c_longlong(coming_bytes + self._headroom_bytes)
+        if hasattr(libc, "fallocate") and libc.fallocate(self._fd, _FALLOC_FL_KEEP_SIZE, start, length):
+            code = ctypes.get_errno()
+            if code not in _CANNOT_RESERVE:
+                raise self._stopped(OSError(code, os.strerror(code)))
 
     def append(self, data: bytes) -> None:
         """Write the bytes at the end and wait until the disk has them.
@@ -273,20 +262,19 @@ class LedgerFile:
 
         What was cut off from the file itself is lost.
         """
-        try:
+        named: os.stat_result | None = None
+        with suppress(OSError):
             named = self.path.stat()
-        except OSError:
-            named = None
+        repair = f"run batchsubmit verify --repair {shlex.quote(str(self.path))}"
         if named is not None and os.path.samestat(named, os.fstat(self._fd)):
             if named.st_size < self._size:
                 self.displaced = (
                     f"the ledger {self.path} was cut short while this run wrote to it, and no longer knows all jobs "
-                    "that were submitted; no call was made after that. Restore it from a copy, then run "
-                    f"batchsubmit verify --repair {shlex.quote(str(self.path))}, or they are submitted once more"
+                    f"that were submitted; no call was made after that. Restore it from a copy, then {repair}, or they "
+                    "are submitted once more"
                 )
             return
-        aside = _beside(self.path, "rescued")
-        what = "replaced" if named else "deleted"
+        aside, what = _beside(self.path, "rescued"), "replaced" if named else "deleted"
         self.displaced = (
             f"the ledger {self.path} was {what} while this run wrote to it; no call was made after that, and all that "
             f"it held, with the outcomes of the calls under way, is kept in {aside}. Put it back: "
@@ -294,15 +282,11 @@ class LedgerFile:
         )
         try:
             self._move_to(aside)
-        except (
-            OSError,
-            UsageError,
-            LedgerError,
-        ) as exc:  # the latter where its folder is gone, or may not be written to
+        except (OSError, BatchsubmitError) as exc:  # its folder is gone, or may not be written to
             reason = exc.strerror if isinstance(exc, OSError) else exc
             self._broken = LostLedgerError(
                 f"the ledger {self.path} was {what} and cannot be saved beside it: {reason}. Restore it from a copy, "
-                f"then run batchsubmit verify --repair {shlex.quote(str(self.path))}"
+                f"then {repair}"
             )
             raise self._broken from exc
 
