@@ -8,13 +8,16 @@ import re
 from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from batchsubmit.config import checked_text
 from batchsubmit.core.jobs import Duplicate, Event, Submitted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, JobState, decide
 from batchsubmit.errors import StoppedError, UsageError
+
+if TYPE_CHECKING:
+    import asyncio
 
 _SCHEME = "dynamodb://"
 _TABLE_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
@@ -129,6 +132,16 @@ class Ledger(Protocol):
     def note(self, event: Event) -> None:
         """Record an event that nothing waits for; it becomes durable with the next awaited event of its job."""
         ...
+
+
+def resolve(durable: "asyncio.Future[None] | None", error: StoppedError | None) -> None:
+    """Answer the task that waits for an event, if one does."""
+    if durable is None or durable.done():
+        return
+    if error is None:
+        durable.set_result(None)
+    else:
+        durable.set_exception(error)
 
 
 class Claims:

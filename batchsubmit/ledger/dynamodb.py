@@ -194,26 +194,28 @@ class DynamoTable:
 
     async def get_many(self, addresses: Collection[Address]) -> dict[Address, Item]:
         """Read those of the items that exist, consistently."""
-        keys = [write_address(address) for address in addresses]
-        found: dict[Address, Item] = {}
-        while keys:
-            items, unread = await self._get_some(keys[:_MOST_KEYS])
-            found |= {_read_address(item): read_item(item) for item in items}
-            keys = keys[_MOST_KEYS:] + unread
+        left, found = list(addresses), dict[Address, Item]()
+        while left:
+            read, unread = await self._get_some(left[:_MOST_KEYS])
+            found |= read
+            left = left[_MOST_KEYS:] + unread
         return found
 
-    async def _get_some(self, keys: list[dict[str, Any]]) -> tuple[list[Any], list[Any]]:
-        """Read some of the items; give those that exist, and the keys that were not read. At least one is read."""
+    async def _get_some(self, addresses: list[Address]) -> tuple[dict[Address, Item], list[Address]]:
+        """Read some of the items; give those that exist, and which were not read. At least one was."""
 
-        def unread(answer: _Answer) -> list[Any]:
-            return list(answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", ()))
+        def parts(answer: _Answer) -> tuple[dict[Address, Item], list[Address]]:
+            items = answer["Responses"].get(self.name, ())
+            unread = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", ())
+            return {_read_address(item): read_item(item) for item in items}, list(map(_read_address, unread))
 
         def is_whole(answer: _Answer) -> bool:
-            return "Responses" in answer and len(unread(answer)) < len(keys)
+            read, unread = parts(answer)
+            return len(unread) < len(addresses) and {*read, *unread}.issubset(addresses)
 
+        keys = list(map(write_address, addresses))
         request = {"RequestItems": {self.name: {"Keys": keys, "ConsistentRead": True}}}
-        answer = await self._call("batch_get_item", "several items", request, is_whole)
-        return answer["Responses"].get(self.name, []), unread(answer)
+        return parts(await self._call("batch_get_item", "several items", request, is_whole))
 
     async def scan(self, pk: str = "") -> AsyncIterator[dict[Address, Item]]:
         """Read all items, or those of one partition, page by page, consistently."""

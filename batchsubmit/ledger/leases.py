@@ -95,19 +95,16 @@ class Session:
 
     async def begin(self, holder: str) -> None:
         """Write the session down. `holder` names the process for people."""
-        await self._count_up({"holder": holder, "lease_ms": round(self.terms.lease_seconds * 1000)})
-
-    async def renew(self) -> None:
-        """Count the lease up. Raises StoppedError; `loss` says whether another worker ended it."""
-        await self._count_up({})
+        await self.renew(holder=holder, lease_ms=round(self.terms.lease_seconds * 1000))
 
     async def end(self) -> None:
         """Free all that this worker still owns, at once."""
         if self.loss is None and self._version:
-            await self._count_up({"ended": self.owner})
+            await self.renew(ended=self.owner)
             self.loss = StoppedError(f"worker {self.owner} has ended")
 
-    async def _count_up(self, values: Item) -> None:
+    async def renew(self, **values: str | int) -> None:
+        """Count the lease up. Raises StoppedError; `loss` says whether another worker ended it."""
         if self.loss is not None:
             raise self.loss
         before, item = self._clock.monotonic(), None

@@ -16,7 +16,7 @@ from batchsubmit.core.jobs import Event, Finished, Intent, JobEvent, RunEnded, R
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState, Phase, fold
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import Claim, ClaimedArnError, LostJobError, Mine, Taken
+from batchsubmit.ledger.base import Claim, ClaimedArnError, LostJobError, Mine, Taken, resolve
 from batchsubmit.ledger.leases import LeaseTerms, Session
 from batchsubmit.ledger.table import (
     ConflictError,
@@ -44,15 +44,6 @@ class _Pending:
 
     event: JobEvent
     durable: "asyncio.Future[None] | None" = None
-
-    def resolve(self, error: StoppedError | None = None) -> None:
-        """Answer the task that waits."""
-        if self.durable is None or self.durable.done():
-            return
-        if error is None:
-            self.durable.set_result(None)
-        else:
-            self.durable.set_exception(error)
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +102,7 @@ class _Job:
                 refused += [(each, lost) for each in intents]
                 batch = [each for each in batch if each not in intents]
             for each in batch:
-                each.resolve()
+                resolve(each.durable, None)
             return refused
 
     async def _refusal(self, table: Table, row: JobRow, event: JobEvent) -> StoppedError | None:
@@ -175,17 +166,15 @@ class SharedLedger:
         if job is not None:
             return Taken("this worker", _ASK_AGAIN_SECONDS)
         job = self._jobs[key] = _Job(key, self._session.owner, is_claimed=True)
-        claim: Claim | None = None
         try:
             claim = await self._take(job)
-        finally:
-            match claim:
-                case Mine(state):
-                    self.state.restore(key, state)
-                case Taken():
-                    del self._jobs[key]
-                case None:  # cancelled, or the table does not answer: the claim may have arrived all the same
-                    self.release(key)
+        except BaseException:  # cancelled, or the table does not answer: the claim may have arrived all the same
+            self.release(key)
+            raise
+        if isinstance(claim, Mine):
+            self.state.restore(key, claim.state)
+        else:
+            del self._jobs[key]
         return claim
 
     async def _take(self, job: _Job) -> Claim:
@@ -253,24 +242,22 @@ class SharedLedger:
         if isinstance(event, Intent):
             self._require_reliance()
         durable = asyncio.get_running_loop().create_future()
-        self._start_writing(self._gather(_Pending(event, durable)))
+        self._gather(_Pending(event, durable))
         return durable
 
     def note(self, event: Event) -> None:
-        """Record an event with the next of its job, or the next renewal, without waiting for it."""
+        """Record an event, without waiting for it."""
         if isinstance(event, RunStarted | RunEnded):
             self.put(event)
-            return
-        job = self._gather(_Pending(event))
-        if not job.is_claimed:
-            self._start_writing(job)
+        else:
+            self._gather(_Pending(event))
 
-    def _gather(self, pending: _Pending) -> _Job:
+    def _gather(self, pending: _Pending) -> None:
         key = pending.event.job
         job = self._jobs.setdefault(key, _Job(key, self._session.owner, is_leaving=True))
         job.pending.append(pending)
         self.state.apply(pending.event)
-        return job
+        self._start_writing(job)
 
     def _start_writing(self, job: _Job) -> None:
         if job.task is None:
@@ -307,7 +294,7 @@ class SharedLedger:
         if refused and (self.failure is None or any(isinstance(each.event, Intent) for each, _ in refused)):
             self.state.restore(job.key, job.state())
         for each, error in refused:
-            each.resolve(error)
+            resolve(each.durable, error)
 
     def _require_reliance(self) -> None:
         reason = self.failure or self._session.loss
@@ -332,12 +319,6 @@ class SharedLedger:
         if first is not None:
             self.state.apply(first)
 
-    def write_noted(self) -> None:
-        """Start writing the events that nothing waits for."""
-        for job in list(self._jobs.values()):
-            if job.pending:
-                self._start_writing(job)
-
     async def keep_lease(self, clock: Clock) -> None:
         """Renew the lease until it is lost, or its table is. A table that does not answer is asked again."""
         session = self._session
@@ -345,7 +326,6 @@ class SharedLedger:
             await clock.sleep(session.terms.renewal_seconds)
             try:
                 await session.renew()
-                self.write_noted()
             except MissingTableError as exc:
                 self.failure = session.loss = exc
             except StoppedError:
@@ -354,7 +334,6 @@ class SharedLedger:
 
     async def flush(self) -> None:
         """Wait until all that was put or noted is written, or cannot be."""
-        self.write_noted()
         while self._tasks:
             await asyncio.wait(self._tasks)
 

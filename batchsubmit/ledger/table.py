@@ -18,11 +18,9 @@ from batchsubmit.core.jobs import (
     Finished,
     Intent,
     JobEvent,
-    JobRejected,
     RunEnded,
     RunStarted,
     Submitted,
-    Unknown,
 )
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
@@ -208,22 +206,17 @@ def may_append(row: JobRow, event: JobEvent, owner: str) -> bool:
 
 def line_of(event: Event) -> str:
     """An event's line, checksum and all, with texts that no item could hold cut short."""
-    match event:
-        case JobRejected() | Finished():
-            event = _bounded(event)
-        case Unknown() if len(event.reason) > _LONGEST_TEXT:
-            event = msgspec.structs.replace(event, reason=_cut(event.reason))
-        case _:
-            pass
-    return encode_line(event).decode().removesuffix("\n")
+    return encode_line(_bounded(event)).decode().removesuffix("\n")
 
 
 def _bounded(value: Any) -> Any:  # noqa: ANN401 (an event or a state)
-    return msgspec.structs.replace(value, message=_cut(value.message)) if len(value.message) > _LONGEST_TEXT else value
-
-
-def _cut(text: str) -> str:
-    return f"{text[:_LONGEST_TEXT]} … ({len(text):,} characters)"
+    texts = {name: getattr(value, name, "") for name in ("message", "reason")}
+    cut = {
+        name: f"{text[:_LONGEST_TEXT]} … ({len(text):,} characters)"
+        for name, text in texts.items()
+        if len(text) > _LONGEST_TEXT
+    }
+    return msgspec.structs.replace(value, **cut) if cut else value
 
 
 def events_of(lines: Sequence[str]) -> list[Event]:

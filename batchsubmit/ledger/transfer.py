@@ -15,8 +15,8 @@ from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import ClaimedArnError, TableLocation
 from batchsubmit.ledger.codec import encode_line
 from batchsubmit.ledger.dynamodb import open_table
+from batchsubmit.ledger.file import keep_runs_off, write_ledger
 from batchsubmit.ledger.read import read_events
-from batchsubmit.ledger.storage import keep_runs_off, write_ledger
 from batchsubmit.ledger.table import (
     ConflictError,
     JobRow,
