@@ -31,7 +31,7 @@ from batchsubmit.ledger.shared import SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, MissingTableError
 
 REGION = "us-east-1"
-QUICK = LeaseTerms(lease_seconds=1.0, call_seconds=0.2)
+QUICK = LeaseTerms(lease_seconds=2.0, call_seconds=0.2)
 HERE = Address("job#a", "job")
 _numbers = count()
 
