@@ -69,8 +69,7 @@ class LedgerState:
 
     def get(self, key: str) -> JobState | None:
         """What is known of the job with this key."""
-        kept = self._jobs.get(key)
-        return self._unpacked(key, kept) if isinstance(kept, bytes) else kept
+        return self._unpacked(key, self._jobs[key]) if key in self._jobs else None
 
     def restore(self, key: str, state: JobState | None) -> None:
         """Set what is known of a job; with None, forget it. An intent that could not be written is undone so."""
@@ -105,13 +104,13 @@ class LedgerState:
             # The last part of the ARN is the end of a packed job.
             if isinstance(kept, bytes) and not kept.endswith(last_parts):
                 continue
-            state = self._unpacked(key, kept) if isinstance(kept, bytes) else kept
+            state = self._unpacked(key, kept)
             claimed |= {arn: key for arn in (state.arn, *state.duplicates) if arn in arns}
         return claimed
 
     def __iter__(self) -> Iterator[JobState]:
         for key, kept in list(self._jobs.items()):
-            yield self._unpacked(key, kept) if isinstance(kept, bytes) else kept
+            yield self._unpacked(key, kept)
 
     def __contains__(self, key: str) -> bool:
         return key in self._jobs
@@ -137,8 +136,10 @@ class LedgerState:
             self._shared.append(shared)
         return _encode((number, state.name, state.since, state.message, last_part))
 
-    def _unpacked(self, key: str, packed: bytes) -> JobState:
-        number, name, since, message, last_part = _decode(packed)
+    def _unpacked(self, key: str, kept: JobState | bytes) -> JobState:
+        if isinstance(kept, JobState):
+            return kept
+        number, name, since, message, last_part = _decode(kept)
         shared = self._shared[number]
         state: JobState = replace(shared, job=key, name=name, since=since, message=message, arn=shared.arn + last_part)
         return state

@@ -153,9 +153,6 @@ class DynamoTable:
             reraise=True,
         )
 
-    def __repr__(self) -> str:
-        return f"<DynamoTable {self.name}>"
-
     async def create(self) -> None:
         """Make a table, billed by request, and wait until it can be used.
 
@@ -189,7 +186,7 @@ class DynamoTable:
             return "Item" not in answer or _read_address(answer["Item"]) == address
 
         request = {"TableName": self.name, "Key": write_address(address), "ConsistentRead": True}
-        answer = await self._call("get_item", address.pk, request, is_whole)
+        answer = await self._call("get_item", f"does not give {address.pk}", request, is_whole)
         return read_item(answer["Item"]) if "Item" in answer else None
 
     async def get_many(self, addresses: Collection[Address]) -> dict[Address, Item]:
@@ -205,17 +202,18 @@ class DynamoTable:
         """Read some of the items; give those that exist, and which were not read. At least one was."""
 
         def parts(answer: _Answer) -> tuple[dict[Address, Item], list[Address]]:
-            items = answer["Responses"].get(self.name, ())
+            items = answer.get("Responses", {}).get(self.name, ())
             unread = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", ())
             return {_read_address(item): read_item(item) for item in items}, list(map(_read_address, unread))
 
         def is_whole(answer: _Answer) -> bool:
             read, unread = parts(answer)
-            return len(unread) < len(addresses) and {*read, *unread}.issubset(addresses)
+            is_own = "Responses" in answer and {*read, *unread}.issubset(addresses)
+            return is_own and len(unread) < len(addresses)
 
         keys = list(map(write_address, addresses))
         request = {"RequestItems": {self.name: {"Keys": keys, "ConsistentRead": True}}}
-        return parts(await self._call("batch_get_item", "several items", request, is_whole))
+        return parts(await self._call("batch_get_item", "cannot be read", request, is_whole))
 
     async def scan(self, pk: str = "") -> AsyncIterator[dict[Address, Item]]:
         """Read all items, or those of one partition, page by page, consistently."""
@@ -225,7 +223,8 @@ class DynamoTable:
             request |= {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": values}
         ends, empty = set[Address](), 0
         while True:
-            page = await self._call("query" if pk else "scan", "a read", request, lambda answer: "Items" in answer)
+            operation = "query" if pk else "scan"
+            page = await self._call(operation, "cannot be read", request, lambda answer: "Items" in answer)
             yield {_read_address(item): read_item(item) for item in page["Items"]}
             if not (last := page.get("LastEvaluatedKey")):
                 return
@@ -239,10 +238,12 @@ class DynamoTable:
         """Set attributes of an item that has this version. Raises ConflictError, StoppedError."""
         token = secrets.token_hex(8)
         request = _update(self.name, address, follows, {**values, "version": follows + 1, "write": token})
+
+        def is_whole(answer: _Answer) -> bool:
+            return _token(answer.get("Attributes")) == token
+
         try:
-            answer = await self._call(
-                "update_item", address.pk, request, lambda answer: _token(answer.get("Attributes")) == token
-            )
+            answer = await self._call("update_item", f"does not take {address.pk}", request, is_whole)
         except aws.ClientError as exc:
             item = exc.response.get("Item")
             if item is not None and _token(item) == token:
@@ -251,9 +252,12 @@ class DynamoTable:
         return read_item(answer["Attributes"])
 
     async def _call(
-        self, operation: str, subject: str, request: Mapping[str, Any], is_whole: Callable[[_Answer], bool]
+        self, operation: str, trouble: str, request: Mapping[str, Any], is_whole: Callable[[_Answer], bool]
     ) -> _Answer:
-        """Make a call until it brings something. Raises StoppedError, and ClientError for a condition that fails."""
+        """Make a call until it brings something, or time is up: `trouble` then says what the ledger does not do.
+
+        Raises StoppedError, and ClientError for a condition that fails.
+        """
 
         async def call() -> _Answer:  # tenacity awaits only what says that it is a coroutine function
             try:
@@ -270,11 +274,11 @@ class DynamoTable:
         except Exception as exc:
             if isinstance(exc, aws.ClientError) and _code(exc) == "ConditionalCheckFailedException":
                 raise
-            raise self._stopped(subject, exc) from exc
+            raise self._stopped(trouble, exc) from exc
         self._was_there = True
         return answer
 
-    def _stopped(self, subject: str, exc: Exception) -> StoppedError:
+    def _stopped(self, trouble: str, exc: Exception) -> StoppedError:
         if isinstance(exc, aws.ClientError) and _code(exc) == "ResourceNotFoundException":
             if self._was_there:
                 return MissingTableError(
@@ -286,7 +290,7 @@ class DynamoTable:
                 f"batchsubmit ledger create-table {self.name} makes it"
             )
         return StoppedError(
-            f"the ledger dynamodb://{self.name} does not take {subject}: {exc}; no call was made after that. "
+            f"the ledger dynamodb://{self.name} {trouble}: {exc}; no call was made after that. "
             "Fix that and run the same command again"
         )
 

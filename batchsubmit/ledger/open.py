@@ -25,7 +25,7 @@ async def open_for_writing(
     """Open a ledger; at the end, write out what is left and give it back.
 
     Of a table, `keeps_all` says whether `state` keeps jobs that were released: a batch accounts for all of its rows, a
-    worker that runs for ever does not. Raises UsageError, LedgerError, StoppedError.
+    worker does not. Raises UsageError, LedgerError, StoppedError.
     """
     concurrency = settings.submit.concurrency
     if isinstance(location, Path):

@@ -224,7 +224,7 @@ async def test_pages_that_do_not_end_stop_the_read(repeats: bool) -> None:
 async def test_items_that_are_never_read_stop_the_read() -> None:
     """As under throttling that does not end."""
     async with asyncio.timeout(20):
-        with pytest.raises(StoppedError, match="does not take several items"):
+        with pytest.raises(StoppedError, match="cannot be read: the answer lacks"):
             await DynamoTable(EndlessPages(repeats=True), "t", give_up_seconds=0.5).get_many([HERE])
 
 
