@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_arn, job_named
+from memory_ledger import MemoryLedger
 from simulation.loop import EPOCH, VirtualClock
 from virtual_disk import running_loop, virtually
 
@@ -34,7 +35,6 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.submit.lookup import Finding, Found, Lookup, NotThere, Undecided
 from batchsubmit.submit.recorder import Recorder
