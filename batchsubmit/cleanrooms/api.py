@@ -1,7 +1,7 @@
 """Clean Rooms ML, as far as a batch needs it: the seam `JobsApi` and the values that cross it.
 
-`client.CleanRooms` is the real side, `memory.MemoryCleanRooms` the one for tests and simulations; both pass the same
-contract tests. One `start` is one attempt on the wire. Nothing here knows the ledger, pace or retries.
+`client.CleanRooms` is the real side; the tests have one in memory, and both pass the same contract tests. One `start` is
+one attempt on the wire. Nothing here knows the ledger, pace or retries.
 """
 
 from collections.abc import Mapping

@@ -9,11 +9,11 @@ from typing import Protocol
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from strategies import MEMBERSHIP, REGION, arn
 
 from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobPage, JobsApi, Resource, ResourcesApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.responses import read_refusal
 from batchsubmit.config import AwsSettings
 from batchsubmit.core.jobs import (

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable
 
 from conftest import FakeClock, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from strategies import arn
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import Resources
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Job, Outcome, Uncertain

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_arn, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from simulation.loop import EPOCH, VirtualClock
 from virtual_disk import running_loop, virtually
 
 from batchsubmit.cleanrooms.api import JobDetails, JobPage
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.config import LookupSettings, RetrySettings
 from batchsubmit.core.jobs import (

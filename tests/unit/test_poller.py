@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from simulation.loop import VirtualClock
 from slot_trial import MemorySource
 from virtual_disk import SlowLedger, running_loop, virtually
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import Accepted, Denied, Finished, Job, Outcome, Rejected, Submitted, Uncertain
 from batchsubmit.observers.base import RunCounts

@@ -5,12 +5,12 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 from conftest import OTHER_MEMBERSHIP, job_named
+from memory_cleanrooms import MemoryCleanRooms
 from shared_ledger_events import AT, events_in
 from simulation.loop import VirtualClock
 from strategies import MEMBERSHIP
 from virtual_disk import running_loop, virtually
 
-from batchsubmit.cleanrooms.memory import MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Finished, Intent, Job, Submitted

@@ -3,11 +3,11 @@
 import time
 
 import pytest
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from strategies import MEMBERSHIP, arn
 
 from batchsubmit.app.readiness import MOST_CHECKED, InputCheck
 from batchsubmit.cleanrooms.api import Input
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Denied, Forbidden, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.errors import StoppedError

@@ -4,9 +4,9 @@ import time
 
 import pytest
 from conftest import FakeClock, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from strategies import MEMBERSHIP, arn
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Denied, NotSent, Outcome, Rejected, Throttled, Uncertain

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from strategies import MEMBERSHIP
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Finished, NotSent, Throttled, Uncertain

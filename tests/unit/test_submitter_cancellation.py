@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from conftest import job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual_disk import SlowLedger, Wire
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.clock import Clock, SystemClock
 from batchsubmit.config import LookupSettings, RetrySettings

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 from conftest import EPOCH, OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from strategies import MEMBERSHIP
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.reads import JobReads, ReadError
 from batchsubmit.clock import timestamp
 from batchsubmit.config import RetrySettings

@@ -1,4 +1,4 @@
-"""The in-memory side of `JobsApi`: the sandbox's state machine without HTTP, for simulations and fast tests."""
+"""The in-memory side of `JobsApi`: the sandbox's state machine without HTTP, for fast tests."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
