@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TypeAlias, assert_never
 
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.core.jobs import (
     KEY_TAG,
     Absent,
@@ -103,7 +103,7 @@ _Seen: TypeAlias = tuple[JobSummary, JobDetails]
 class Verifier:
     """Compares the state of a ledger with the service. A job is unclaimed where the ledger does not have its ARN."""
 
-    def __init__(self, ledger: LedgerState, catalog: JobReads, known: Known, *, now: str) -> None:
+    def __init__(self, ledger: LedgerState, catalog: Reads, known: Known, *, now: str) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._known = known

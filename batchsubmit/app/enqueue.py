@@ -79,11 +79,10 @@ async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary
     """
     began_at = time.monotonic()
     stop = Stop()
-    task = asyncio.current_task()
     terms = Terms(batch=options.batch, allow_duplicates=options.allow_duplicates, moment=options.moment)
     path = options.progress or path_beside(options.manifest, "enqueue", batch=options.batch, option="--progress")
     async with AsyncExitStack() as stack:
-        stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
+        stack.enter_context(stop_on_signals(stop))
         checked = open_checked_manifest(
             options.manifest, settings, region=options.region, terms=terms, is_stopped=lambda: stop.requested
         )

@@ -55,9 +55,8 @@ async def submit(
     Raises ManifestError (problems in rows; nothing was sent), UsageError, LedgerError, StoppedError.
     """
     stop = Stop()
-    task = asyncio.current_task()
     region = region_of_run(options, settings)
-    with stop_on_signals(stop, at_once=lambda: task.cancel() if task else None):
+    with stop_on_signals(stop):
         async with (
             open_manifest(options.manifest, region=region) as manifest,
             open_run(manifest, options, settings, region=region, stop=stop) as run,
@@ -189,7 +188,6 @@ async def _run_engine(
         recorder=recorder,
         stop=run.stop,
         account_of=run.inventory.account_of,
-        resources=api,
         quotas=quotas,
         gate=gate,
         retry_failed=run.options.retry_failed,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Event, Unknown
@@ -18,8 +18,9 @@ from batchsubmit.ledger.read import DamagedLineError, fold_ledger, read_ledger, 
 from batchsubmit.ledger.storage import holding_run, rebuild
 from batchsubmit.manifest.file import has_lasting_name
 from batchsubmit.manifest.progress import NewRows, read_new_rows
-from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.schema.arns import region_in
+from batchsubmit.submit.build import open_reads
+from batchsubmit.submit.stopping import reading
 from batchsubmit.verify import Audit, Comparison, Discrepancy, Known, Mismatch, Verifier, unexplained
 
 
@@ -168,10 +169,8 @@ async def _compare(
         concurrency=settings.submit.concurrency,
         tag_jobs=settings.submit.tag_jobs,
     )
-    async with access as api:
-        reads = RateGate(Pace(settings.rate.reads_per_second))
-        catalog = JobReads(api, settings.retry, gate=reads, sleep=asyncio.sleep)
-        verifier = Verifier(audit.state, catalog, known, now=now)
+    async with reading() as stop, access as api:
+        verifier = Verifier(audit.state, open_reads(api, settings, stop, SystemClock()), known, now=now)
         try:
             return await verifier.compare((audit.first, now if audit.state.last_end is None else audit.last))
         except ReadError as exc:

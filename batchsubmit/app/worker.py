@@ -3,7 +3,6 @@
 A queue has no end, so there is no account of every row as `run` has it; what counts is what this worker did.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -132,12 +131,12 @@ async def work(
     `advise` gets a sentence for each setting of the queue that does not fit. Raises UsageError, LedgerError,
     StoppedError.
     """
-    stop, task = Stop(), asyncio.current_task()
+    stop = Stop()
     url, region = _checked(settings)
     batch = lasting_batch(settings.submit)
     grace = ShutdownGrace(stop, settings.worker.grace_seconds)
     async with grace.for_everything(), AsyncExitStack() as stack:
-        stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
+        stack.enter_context(stop_on_signals(stop))
         async with stop.cutting_off():
             reached, words = await stack.enter_async_context(open_reached(url, settings, region=region))
         for word in words:
@@ -189,7 +188,6 @@ async def _submit_messages(
             recorder=recorder,
             stop=stop,
             account_of=lambda name: source.account_of(name) or _account_in(recorder.ledger.state, name),
-            resources=api,
             quotas=quotas,
             is_endless=True,
         )

@@ -24,7 +24,7 @@ from batchsubmit.aws import (
     open_client,
     watching_departure,
 )
-from batchsubmit.cleanrooms.api import JobDetails, JobPage, Resource
+from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, Resource
 from batchsubmit.cleanrooms.responses import (
     read_details,
     read_page,
@@ -88,15 +88,14 @@ class CleanRooms:
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
         return await self._call(self._client.cancel_trained_model_inference_job, request, lambda _: Accepted(arn))
 
-    async def model(self, membership: str, arn: str, version: str | None = None) -> Resource | Outcome:
-        """Read a trained model, or what came instead."""
-        request = {"membershipIdentifier": membership, "trainedModelArn": arn, "versionIdentifier": version or None}
-        return await self._call(self._client.get_trained_model, request, partial(read_resource, arn))
-
-    async def channel(self, membership: str, arn: str) -> Resource | Outcome:
-        """Read an ML input channel, or what came instead."""
-        request = {"membershipIdentifier": membership, "mlInputChannelArn": arn}
-        return await self._call(self._client.get_ml_input_channel, request, partial(read_resource, arn))
+    async def input(self, wanted: Input) -> Resource | Outcome:
+        """Read a trained model or an ML input channel, or what came instead."""
+        request = {"membershipIdentifier": wanted.membership, "versionIdentifier": wanted.version or None}
+        if wanted.kind == "channel":
+            operation, member = self._client.get_ml_input_channel, "mlInputChannelArn"
+        else:
+            operation, member = self._client.get_trained_model, "trainedModelArn"
+        return await self._call(operation, {**request, member: wanted.arn}, partial(read_resource, wanted.arn))
 
     async def _call(
         self, operation: Callable[..., Awaitable[Any]], request: Mapping[str, Any], read: Callable[[Any], _Answer]

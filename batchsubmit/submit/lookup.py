@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.config import LookupSettings
 from batchsubmit.core.jobs import KEY_TAG, Absent, Duplicate, JobEvent, Submitted
 from batchsubmit.core.states import UNDECIDED, JobState, Phase
@@ -73,7 +73,7 @@ class _Case:
 class Lookup:
     """Resolves unknown jobs, those of one membership and model together."""
 
-    def __init__(self, *, catalog: JobReads, recorder: Recorder, settings: LookupSettings, stop: Stop) -> None:
+    def __init__(self, *, catalog: Reads, recorder: Recorder, settings: LookupSettings, stop: Stop) -> None:
         self._catalog = catalog
         self._recorder = recorder
         self._settle_seconds = settings.settle_seconds

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 
 from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobSummary, is_running
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.core.states import JobState, Phase, is_good_end
 from batchsubmit.log import get_logger
 from batchsubmit.slots import Ended, JobClass, Poll, RunningJob, SeenJob, Slots
@@ -25,7 +25,7 @@ _FIRST_MOST = 200
 class Ends:
     """One run's record of ends."""
 
-    def __init__(self, catalog: JobReads, recorder: Recorder) -> None:
+    def __init__(self, catalog: Reads, recorder: Recorder) -> None:
         self._catalog = catalog
         self._recorder = recorder
         self._looked_at: dict[str, datetime] = {}
@@ -76,7 +76,7 @@ class Ends:
 class Poller:
     """Polls the jobs of one run. With `follows`, a poll that fails stops the run; else slots are found by tries."""
 
-    def __init__(self, *, catalog: JobReads, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
+    def __init__(self, *, catalog: Reads, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
         self._catalog = catalog
         self._recorder = recorder
         self._slots = slots

@@ -76,13 +76,12 @@ class Stop:
     async def cutting_off(self) -> AsyncIterator[None]:
         """Cut off what is inside when the run is asked to stop, or was before. Raises StoppedError.
 
-        For what may hang before anything was sent, like a program that is to give the credentials.
+        For what may hang before anything was sent, like a program that is to give the credentials, and for reads.
         """
-        loop, limit, is_inside = asyncio.get_running_loop(), asyncio.timeout(None), True
+        limit = asyncio.timeout(None)
 
         def cut() -> None:
-            if is_inside:
-                limit.reschedule(loop.time())
+            limit.reschedule(0)
 
         try:
             async with limit:
@@ -92,11 +91,11 @@ class Stop:
                 try:
                     yield
                 finally:
-                    is_inside = False
+                    self._listeners.remove(cut)
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise StoppedError(f"{self.message}; nothing was sent") from None
+            raise StoppedError(f"{self.message.partition(';')[0]}; nothing was sent") from None
 
 
 _ONE_SIGNAL_SECONDS = 0.2
@@ -182,12 +181,12 @@ class InProgress:
 
 
 @contextmanager
-def stop_on_signals(stop: Stop, at_once: Callable[[], object]) -> Iterator[None]:
-    """On the first SIGINT, SIGTERM or SIGHUP ask to stop; on the second call `at_once`, whatever stopped the run.
+def stop_on_signals(stop: Stop) -> Iterator[None]:
+    """On the first SIGINT, SIGTERM or SIGHUP ask to stop; on the second cancel this task, whatever stopped the run.
 
     A SIGHUP that was ignored at the start (nohup) still is.
     """
-    loop, first = asyncio.get_running_loop(), math.inf
+    loop, task, first = asyncio.get_running_loop(), asyncio.current_task(), math.inf
     handled = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         handled.append(signal.SIGHUP)
@@ -197,8 +196,8 @@ def stop_on_signals(stop: Stop, at_once: Callable[[], object]) -> Iterator[None]
         if first == math.inf:
             first = loop.time()
             stop.request(StopReason.SIGNAL, f"{name} received; calls in progress are awaited and recorded")
-        elif loop.time() - first > _ONE_SIGNAL_SECONDS:
-            at_once()
+        elif loop.time() - first > _ONE_SIGNAL_SECONDS and task is not None:
+            task.cancel()
 
     def received_late(_number: int, _frame: object) -> None:
         if loop.time() - first > _ONE_SIGNAL_SECONDS:
@@ -213,6 +212,15 @@ def stop_on_signals(stop: Stop, at_once: Callable[[], object]) -> Iterator[None]
             loop.remove_signal_handler(number)
             if first < math.inf:
                 signal.signal(number, received_late)
+
+
+@asynccontextmanager
+async def reading() -> AsyncIterator[Stop]:
+    """Let a signal cut off what only reads; what reads asks the stop that is given. Raises StoppedError."""
+    stop = Stop()
+    with stop_on_signals(stop):
+        async with stop.cutting_off():
+            yield stop
 
 
 @contextmanager

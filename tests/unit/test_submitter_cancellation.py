@@ -16,7 +16,7 @@ from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual_disk import SlowLedger, Wire
 
-from batchsubmit.cleanrooms.reads import JobReads
+from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.clock import Clock, SystemClock
 from batchsubmit.config import LookupSettings, RetrySettings
 from batchsubmit.core.jobs import Conflicted, Job, Outcome, Throttled, Uncertain
@@ -61,7 +61,7 @@ class World:
     async def submission_and_lookup(self) -> object:
         """Submit the job, and look it up where its answer is lost."""
         await self.submission()
-        catalog = JobReads(self.wire, RETRY, sleep=self.stop.pause)
+        catalog = Reads(self.wire, RETRY, gate=RateGate(Pace(0)), sleep=self.stop.pause)
         recorder = Recorder(self.ledger, self.clock)
         settings = LookupSettings(settle_seconds=0.05)
         lookup = Lookup(catalog=catalog, recorder=recorder, settings=settings, stop=self.stop)
@@ -77,7 +77,7 @@ class World:
 
 def submitter(api: Any, ledger: Ledger, clock: Clock, stop: Stop, gate: RateGate | None = None) -> Submitter:  # noqa: ANN401 (a JobsApi)
     """A submitter on these."""
-    policies = RetryPolicies(RETRY, sleep=stop.pause)
+    policies = RetryPolicies(RETRY, gate=RateGate(Pace(0)), sleep=stop.pause)
     recorder = Recorder(ledger, clock)
     return Submitter(
         api=api, recorder=recorder, gate=gate or RateGate(Pace(0)), policies=policies, stop=stop, concurrency=32

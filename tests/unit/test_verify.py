@@ -8,7 +8,7 @@ from conftest import EPOCH, OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from strategies import MEMBERSHIP
 
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import timestamp
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import (
@@ -98,7 +98,7 @@ class Bench:
     ) -> list[Discrepancy]:
         """Hold one against the other."""
         api = MemoryCleanRooms(self.service, disturb=self._disturb)
-        catalog = JobReads(api, RetrySettings(), gate=Unpaced(Pace(0)), sleep=self.clock.sleep)
+        catalog = Reads(api, RetrySettings(), gate=Unpaced(Pace(0)), sleep=self.clock.sleep)
         known = Known(rows=rows or NewRows(), others=others, tag_jobs=tag_jobs)
         verifier = Verifier(self.ledger.state, catalog, known, now=self.now())
         compared = await verifier.compare((timestamp(EPOCH), timestamp(EPOCH + timedelta(minutes=1))))
