@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TypeAlias, assert_never
 
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
-from batchsubmit.cleanrooms.reads import ReadError, Reads
+from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.core.jobs import (
     KEY_TAG,
     Absent,
@@ -103,12 +103,12 @@ _Seen: TypeAlias = tuple[JobSummary, JobDetails]
 class Verifier:
     """Compares the state of a ledger with the service. A job is unclaimed where the ledger does not have its ARN."""
 
-    def __init__(self, ledger: LedgerState, catalog: Reads, known: Known, *, now: str) -> None:
+    def __init__(self, ledger: LedgerState, reads: Reads, known: Known, *, now: str) -> None:
         self._ledger = ledger
-        self._catalog = catalog
+        self._reads = reads
         self._known = known
         self._now = now
-        self._reads = asyncio.Semaphore(_READS_AT_ONCE)
+        self._turns = asyncio.Semaphore(_READS_AT_ONCE)
         self._rows: dict[str, dict[tuple[str, str], str]] = {}  # keys by membership, then by trained model and name
         for key, row in known.rows.by_key.items():
             self._rows.setdefault(row.membership, {})[row.trained_model, row.name] = key
@@ -124,7 +124,7 @@ class Verifier:
         not_judged = 0
         for membership, states in sorted(called.items()):
             claimed = {arn for state in states for arn in (state.arn, *state.duplicates)}
-            listed = {job.arn: job for job in await self._catalog.jobs(membership)}
+            listed = {job.arn: job for job in await self._reads.jobs(membership)}
             unclaimed = [
                 job for arn, job in listed.items() if arn not in claimed and job.created_at >= since - _AROUND_RUNS
             ]
@@ -205,13 +205,8 @@ class Verifier:
         return {"at": self._now, "job": key, "membership": membership, "name": job.name}
 
     async def _details(self, membership: str, arn: str) -> JobDetails | None:
-        async with self._reads:
-            try:
-                return await self._catalog.details(membership, arn)
-            except ReadError as exc:
-                if exc.is_not_found:
-                    return None
-                raise
+        async with self._turns:
+            return await self._reads.find(membership, arn)
 
 
 def unexplained(found: Sequence[Discrepancy], newer: LedgerState) -> list[Discrepancy]:

@@ -17,11 +17,11 @@ from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.slots import Durations, Slots
 from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.inputs import Inputs
-from batchsubmit.submit.job_run import EngineParts, Limits
+from batchsubmit.submit.job_run import Holds, JobRunner
 from batchsubmit.submit.lookup import Lookup
 from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import Stop
+from batchsubmit.submit.stopping import InProgress, Stop
 from batchsubmit.submit.submitter import Submitter
 
 _LEAST_READS_PER_SECOND = 2.0
@@ -67,9 +67,13 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
     gate = gate or open_gate(Pace(settings.rate.max_per_second), stop, clock)
     reads = open_reads(api, settings, stop, clock)
     slots = _slots(settings, account_of, quotas or AppliedQuotas(), follows=follows, now=clock.monotonic())
-    poller = Poller(catalog=reads, recorder=recorder, slots=slots, stop=stop, follows=follows)
+    poller = Poller(reads=reads, recorder=recorder, slots=slots, stop=stop, follows=follows)
     inputs = Inputs(reads, settings=settings.slots, clock=clock, stop=stop)
-    parts = EngineParts(
+    runner = JobRunner(
+        source=source,
+        slots=slots,
+        stop=stop,
+        clock=clock,
         submitter=Submitter(
             api=api,
             recorder=recorder,
@@ -78,13 +82,17 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
             stop=stop,
             concurrency=settings.submit.concurrency,
         ),
-        lookup=Lookup(catalog=reads, recorder=recorder, settings=settings.lookup, stop=stop),
+        lookup=Lookup(reads=reads, recorder=recorder, settings=settings.lookup, stop=stop),
         poller=poller,
         claims=Claims(recorder.ledger, retry_failed=retry_failed),
         inputs=inputs if settings.submit.wait_for_inputs else None,
+        in_progress=InProgress(stop),
+        holds=Holds(first_seconds=settings.retry.cap_seconds, most_seconds=settings.slots.max_poll_seconds),
+        max_attempts=settings.retry.max_attempts,
+        resubmit_unknown=resubmit_unknown,
+        is_endless=is_endless,
     )
-    limits = _limits(settings, resubmit_unknown=resubmit_unknown, is_endless=is_endless)
-    engine = Engine(source=source, parts=parts, slots=slots, stop=stop, clock=clock, limits=limits)
+    engine = Engine(runner, most_in_progress=_JOBS_A_CALL * settings.submit.concurrency)
     return BuiltEngine(engine=engine, slots=slots, poller=poller, gate=gate)
 
 
@@ -107,14 +115,3 @@ def _slots(
     slots = Slots(settings.slots, Durations(), account_of=account_of, follows=follows)
     slots.set_known(per_membership=quotas.per_membership, per_account=quotas.per_account, now=now)
     return slots
-
-
-def _limits(settings: Settings, *, resubmit_unknown: bool, is_endless: bool) -> Limits:
-    return Limits(
-        in_progress=_JOBS_A_CALL * settings.submit.concurrency,
-        max_attempts=settings.retry.max_attempts,
-        resubmit_unknown=resubmit_unknown,
-        is_endless=is_endless,
-        first_hold_seconds=settings.retry.cap_seconds,
-        most_hold_seconds=settings.slots.max_poll_seconds,
-    )

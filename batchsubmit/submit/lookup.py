@@ -73,8 +73,8 @@ class _Case:
 class Lookup:
     """Resolves unknown jobs, those of one membership and model together."""
 
-    def __init__(self, *, catalog: Reads, recorder: Recorder, settings: LookupSettings, stop: Stop) -> None:
-        self._catalog = catalog
+    def __init__(self, *, reads: Reads, recorder: Recorder, settings: LookupSettings, stop: Stop) -> None:
+        self._reads = reads
         self._recorder = recorder
         self._settle_seconds = settings.settle_seconds
         self._stop = stop
@@ -130,7 +130,7 @@ class Lookup:
         """Read the list once and decide every case that it decides."""
         membership, trained_model = place
         try:
-            listed = await self._catalog.jobs(membership, trained_model=trained_model or None)
+            listed = await self._reads.jobs(membership, trained_model=trained_model or None)
             await self._find_matches(membership, listed, cases)
         except ReadError as exc:
             _close(cases, Undecided(str(exc)))
@@ -160,7 +160,7 @@ class Lookup:
                 if is_claimed or job.name != case.state.name or job.created_at < _earliest(case.state):
                     continue
                 if job.arn not in details:
-                    details[job.arn] = await self._catalog.find(membership, job.arn)
+                    details[job.arn] = await self._reads.find(membership, job.arn)
                 self._compare(case, job, details[job.arn], cases, claims)
 
     def _compare(

@@ -25,8 +25,8 @@ _FIRST_MOST = 200
 class Ends:
     """One run's record of ends."""
 
-    def __init__(self, catalog: Reads, recorder: Recorder) -> None:
-        self._catalog = catalog
+    def __init__(self, reads: Reads, recorder: Recorder) -> None:
+        self._reads = reads
         self._recorder = recorder
         self._looked_at: dict[str, datetime] = {}
 
@@ -67,7 +67,7 @@ class Ends:
         details, message = None, ""
         if not is_good_end(seen.status):
             try:
-                details = await self._catalog.details(state.membership, state.arn)
+                details = await self._reads.details(state.membership, state.arn)
             except ReadError as exc:
                 message = f"no reason known: {exc}"
         self._recorder.note(self._recorder.finished(state, seen.status, seen.ended_at, details, message))
@@ -76,12 +76,12 @@ class Ends:
 class Poller:
     """Polls the jobs of one run. With `follows`, a poll that fails stops the run; else slots are found by tries."""
 
-    def __init__(self, *, catalog: Reads, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
-        self._catalog = catalog
+    def __init__(self, *, reads: Reads, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
+        self._reads = reads
         self._recorder = recorder
         self._slots = slots
         self._stop = stop
-        self._ends = Ends(catalog, recorder)
+        self._ends = Ends(reads, recorder)
         self.follows = follows
 
     def follow(self, key: str) -> None:
@@ -124,10 +124,10 @@ class Poller:
         """Make the calls. Raises ReadError."""
         now = self._recorder.clock.now
         if poll.lists_all:
-            jobs = await self._catalog.jobs(poll.membership)
+            jobs = await self._reads.jobs(poll.membership)
             return [_seen(job, job.trained_model, now()) for job in jobs]
         answers = await asyncio.gather(
-            *(self._catalog.find(poll.membership, arn) for arn in poll.arns), return_exceptions=True
+            *(self._reads.find(poll.membership, arn) for arn in poll.arns), return_exceptions=True
         )
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -139,7 +139,7 @@ class Poller:
 
     async def _listed(self, membership: str, missing: Collection[str]) -> list[SeenJob]:
         """See in List the jobs that Get does not know: one that neither knows gives its slot back. Raises ReadError."""
-        listed = {job.arn: job for job in await self._catalog.jobs(membership)}
+        listed = {job.arn: job for job in await self._reads.jobs(membership)}
         for arn in missing:
             if arn not in listed:
                 self._slots.gone(membership, arn)

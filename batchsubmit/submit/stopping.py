@@ -103,53 +103,29 @@ _ONE_SIGNAL_SECONDS = 0.2
 
 
 class InProgress:
-    """What an engine has under way, and the event that wakes its loop. `undecided`: why jobs stay unknown, by key."""
+    """What an engine has under way, and `changed`, the event that wakes its loop.
+
+    `undecided` says why jobs stay unknown, by key; `blocked` counts the jobs whose lookup each lane waits for.
+    """
 
     def __init__(self, stop: Stop) -> None:
         self.jobs = 0
         self.lookups = 0
         self.undecided: dict[str, str] = {}
-        self._blocked: Counter[str] = Counter()
-        self._changed = asyncio.Event()
+        self.blocked: Counter[str] = Counter()
+        self.changed = asyncio.Event()
         self._stop = stop
-        stop.on_request(self.ring)
+        stop.on_request(self.changed.set)
 
     @property
     def is_anything(self) -> bool:
         """Whether something goes on that may bring new work."""
-        return bool(self.jobs or self.lookups or self._blocked)
-
-    def ring(self) -> None:
-        """Wake the loop: something has changed."""
-        self._changed.set()
-
-    def hear(self) -> None:
-        """Begin a turn of the loop: what rings from now on is for the next one."""
-        self._changed.clear()
-
-    async def wait(self) -> None:
-        """Wait for the bell."""
-        await self._changed.wait()
-
-    @property
-    def has_blocked_lanes(self) -> bool:
-        """Whether any lane waits for the lookup of unknown jobs."""
-        return bool(self._blocked)
-
-    def is_blocked(self, membership: str) -> bool:
-        """Whether a lane waits for the lookup of unknown jobs."""
-        return membership in self._blocked
-
-    def block(self, membership: str) -> None:
-        """Let a lane wait for one more job."""
-        self._blocked[membership] += 1
+        return bool(self.jobs or self.lookups or self.blocked)
 
     def unblock(self, membership: str) -> None:
         """Let a lane wait for one job less."""
-        self._blocked[membership] -= 1
-        if not self._blocked[membership]:
-            del self._blocked[membership]
-        self.ring()
+        self.blocked -= Counter({membership: 1})  # a count of 0 is dropped
+        self.changed.set()
 
     @contextmanager
     def job_in_progress(self) -> Iterator[None]:
@@ -158,7 +134,7 @@ class InProgress:
             yield
         finally:
             self.jobs -= 1
-            self.ring()
+            self.changed.set()
 
     @contextmanager
     def looking_up(self) -> Iterator[None]:
@@ -168,7 +144,7 @@ class InProgress:
             yield
         finally:
             self.lookups -= 1
-            self.ring()
+            self.changed.set()
 
     @contextmanager
     def stopping_on_ledger_trouble(self) -> Iterator[None]:

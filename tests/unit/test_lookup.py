@@ -107,7 +107,7 @@ class Desk:
             self.api, RetrySettings(base_seconds=0.01, cap_seconds=0.05), gate=RateGate(Pace(0)), sleep=self.stop.pause
         )
         settings = LookupSettings(settle_seconds=SETTLE_SECONDS)
-        self.lookup = Lookup(catalog=catalog, recorder=recorder, settings=settings, stop=self.stop)
+        self.lookup = Lookup(reads=catalog, recorder=recorder, settings=settings, stop=self.stop)
 
     async def started(self, job: Job, *, key: str | None = None) -> str:
         """Have the service accept a job, tagged with a key or not; gives the ARN."""

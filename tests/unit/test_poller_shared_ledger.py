@@ -65,7 +65,7 @@ class Town:
         """A worker's eyes."""
         stop = Stop()
         return Poller(
-            catalog=Reads(MemoryCleanRooms(self.service), RetrySettings(), gate=RateGate(Pace(0)), sleep=stop.pause),
+            reads=Reads(MemoryCleanRooms(self.service), RetrySettings(), gate=RateGate(Pace(0)), sleep=stop.pause),
             recorder=Recorder(ledger, self.clock),
             slots=Slots(SlotSettings(), Durations(), follows=False),
             stop=stop,

@@ -64,7 +64,7 @@ class World:
         catalog = Reads(self.wire, RETRY, gate=RateGate(Pace(0)), sleep=self.stop.pause)
         recorder = Recorder(self.ledger, self.clock)
         settings = LookupSettings(settle_seconds=0.05)
-        lookup = Lookup(catalog=catalog, recorder=recorder, settings=settings, stop=self.stop)
+        lookup = Lookup(reads=catalog, recorder=recorder, settings=settings, stop=self.stop)
         async with asyncio.TaskGroup() as tasks:
             return await lookup.resolve(JOB.key, JOB.request, tasks)
 
@@ -77,7 +77,7 @@ class World:
 
 def submitter(api: Any, ledger: Ledger, clock: Clock, stop: Stop, gate: RateGate | None = None) -> Submitter:  # noqa: ANN401 (a JobsApi)
     """A submitter on these."""
-    policies = RetryPolicies(RETRY, gate=RateGate(Pace(0)), sleep=stop.pause)
+    policies = RetryPolicies(RETRY, sleep=stop.pause)
     recorder = Recorder(ledger, clock)
     return Submitter(
         api=api, recorder=recorder, gate=gate or RateGate(Pace(0)), policies=policies, stop=stop, concurrency=32
