@@ -154,33 +154,6 @@ class RateGate:
         self._is_closed = True
 
 
-class AtOnce:
-    """Bounds the calls under way: `async with` is one. Closed, it holds nobody up, and the gate lets nobody through."""
-
-    def __init__(self, most: int) -> None:
-        self._free = asyncio.Semaphore(most)
-        self._waiting = 0
-        self._is_closed = False
-
-    async def __aenter__(self) -> None:
-        if self._is_closed:
-            return
-        self._waiting += 1
-        try:
-            await self._free.acquire()
-        finally:
-            self._waiting -= 1
-
-    async def __aexit__(self, *_: object) -> None:
-        self._free.release()
-
-    def close(self) -> None:
-        """Let all pass, now and later: whoever waits here would wait for calls that may take long to end."""
-        self._is_closed = True
-        for _ in range(self._waiting):
-            self._free.release()
-
-
 _Result = TypeVar("_Result")
 
 

@@ -90,7 +90,7 @@ class Engine:
 
     @property
     def _is_following(self) -> bool:
-        return self._poller.follows and self._slots.has_ours_running
+        return self._poller.follows and self._slots.running_of_ours() > 0
 
     def _open_lanes(self, now: float = -math.inf) -> Collection[str]:
         """The lanes that go on: at a given time those of which it is time to try the quota that holds them, too."""
