@@ -171,9 +171,7 @@ async def _service(states: Sequence[JobState], settings: Settings) -> AsyncItera
     regions = {region_in(state.arn) for state in states}
     if len(regions) > 1:
         raise UsageError(f"the jobs are in several regions ({', '.join(sorted(regions))}): choose by --membership")
-    concurrency, tag_jobs = settings.submit.concurrency, settings.submit.tag_jobs
-    access = open_cleanrooms(settings.aws, region=min(regions), concurrency=concurrency, tag_jobs=tag_jobs)
-    async with access as api:
+    async with open_cleanrooms(settings, region=min(regions)) as api:
         yield api
 
 

@@ -258,13 +258,7 @@ class Planner:
     ) -> tuple[dict[str, list[tuple[JobClass, float]]], Readiness]:
         """See on the service who runs and whether what the jobs need is there."""
         region = require_region(resolve_region(self._settings.aws) or self._inventory.region)
-        access = open_cleanrooms(
-            self._settings.aws,
-            region=region,
-            concurrency=self._settings.submit.concurrency,
-            tag_jobs=self._settings.submit.tag_jobs,
-        )
-        async with reading() as stop, access as api:
+        async with reading() as stop, open_cleanrooms(self._settings, region=region) as api:
             reads = open_reads(api, self._settings, stop, SystemClock())
             running = await self._running(reads, progress)
             return running, await check_inputs(reads, wanted, waits=self._settings.submit.wait_for_inputs)

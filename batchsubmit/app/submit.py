@@ -232,14 +232,7 @@ async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
         url = None
         if options.sandbox:
             url = await stack.enter_async_context(open_sandbox(options.sandbox_job_seconds))
-        access = open_cleanrooms(
-            settings.aws,
-            region=run.region,
-            concurrency=settings.submit.concurrency,
-            tag_jobs=settings.submit.tag_jobs,
-            sandbox_url=url,
-        )
-        yield await stack.enter_async_context(access)
+        yield await stack.enter_async_context(open_cleanrooms(settings, region=run.region, sandbox_url=url))
 
 
 def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:

@@ -151,14 +151,8 @@ async def work(
         ready = status.ready(lambda: opened.trouble)
         probes = serving_probes(settings.worker, live=status.live(), ready=ready, metrics=metrics)
         await stack.enter_async_context(probes)
-        access = open_cleanrooms(
-            settings.aws,
-            region=region,
-            concurrency=settings.submit.concurrency,
-            tag_jobs=settings.submit.tag_jobs,
-        )
         async with stop.cutting_off():
-            api = await stack.enter_async_context(access)
+            api = await stack.enter_async_context(open_cleanrooms(settings, region=region))
         recorder = Recorder(opened, SystemClock(), (run.tally, *observers, *([metrics] if metrics else [])))
         record = RunRecord(opened, stop)
         await record.begin(batch=batch, manifest=url, manifest_sha256="", sandbox=False)

@@ -33,7 +33,7 @@ from batchsubmit.cleanrooms.responses import (
     read_retry_after,
     read_start,
 )
-from batchsubmit.config import AwsSettings
+from batchsubmit.config import Settings
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Outcome, Uncertain
 
 _Answer = TypeVar("_Answer")
@@ -170,7 +170,7 @@ def _name(exc: Exception) -> str:
 
 @asynccontextmanager
 async def open_cleanrooms(
-    settings: AwsSettings, *, region: str, concurrency: int, tag_jobs: bool, sandbox_url: str | None = None
+    settings: Settings, *, region: str, sandbox_url: str | None = None
 ) -> AsyncIterator[CleanRooms]:
     """Open a client on the configured endpoint, or on the sandbox at `sandbox_url` with nothing of the user's own.
 
@@ -180,12 +180,12 @@ async def open_cleanrooms(
     async with open_client(
         "cleanroomsml",
         region=region,
-        timeouts=(settings.connect_timeout_seconds, settings.read_timeout_seconds),
-        connections=concurrency,
+        timeouts=(settings.aws.connect_timeout_seconds, settings.aws.read_timeout_seconds),
+        connections=settings.submit.concurrency,
         session=session,
         endpoint_url=sandbox_url,
     ) as client:
-        yield CleanRooms(client, tag_jobs=tag_jobs, call_seconds=settings.call_seconds)
+        yield CleanRooms(client, tag_jobs=settings.submit.tag_jobs, call_seconds=settings.aws.call_seconds)
 
 
 def _sandbox_session() -> AioSession:

@@ -14,7 +14,7 @@ from strategies import MEMBERSHIP, REGION, arn
 from batchsubmit.cleanrooms.api import RUNNING_STATUSES, Input, JobDetails, JobPage, JobsApi, Resource
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.responses import read_refusal
-from batchsubmit.config import AwsSettings
+from batchsubmit.config import Settings, SubmitSettings
 from batchsubmit.core.jobs import (
     KEY_TAG,
     Accepted,
@@ -92,7 +92,7 @@ async def over_http(service: SandboxService, *, tag_jobs: bool = True) -> AsyncI
     """The real client against the sandbox's server."""
     async with SandboxServer(service) as server:
         creating = open_cleanrooms(
-            AwsSettings(), region=REGION, concurrency=4, tag_jobs=tag_jobs, sandbox_url=server.url
+            Settings(submit=SubmitSettings(tag_jobs=tag_jobs)), region=REGION, sandbox_url=server.url
         )
         async with creating as api:
 
