@@ -77,11 +77,11 @@ async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary
     Raises ManifestError (problems in rows; nothing was sent), UsageError, StoppedError.
     """
     began_at = time.monotonic()
-    stop, task = Stop(), asyncio.current_task()
+    stop = Stop()
     terms = Terms(batch=options.batch, allow_duplicates=options.allow_duplicates, moment=options.moment)
     path = options.progress or path_beside(options.manifest, "enqueue", batch=options.batch, option="--progress")
     async with AsyncExitStack() as stack:
-        stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
+        stack.enter_context(stop_on_signals(stop))
         opening = open_checked_manifest(
             options.manifest, settings, region=options.region, terms=terms, is_stopped=lambda: stop.requested
         )

@@ -11,13 +11,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.readiness import InputCheck, Readiness, warnings_of
 from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
 from batchsubmit.app.submit import default_ledger
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import Input, inputs_of, is_running
-from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.client import open_cleanrooms
+from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import JobClass
@@ -42,6 +41,9 @@ from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_mani
 from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, Place, ledger_places, overwriting
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RowWarning
+from batchsubmit.submit.build import open_reads
+from batchsubmit.submit.inputs import Readiness, check_inputs, warnings_of
+from batchsubmit.submit.stopping import reading
 
 _RAISED = (2, 5)
 """How much more slots a plan looks at beside those there are."""
@@ -256,24 +258,16 @@ class Planner:
     ) -> tuple[dict[str, list[tuple[JobClass, float]]], Readiness]:
         """See on the service who runs and whether what the jobs need is there."""
         region = require_region(resolve_region(self._settings.aws) or self._inventory.region)
-        access = open_cleanrooms(
-            self._settings.aws,
-            region=region,
-            concurrency=self._settings.submit.concurrency,
-            tag_jobs=self._settings.submit.tag_jobs,
-        )
-        async with access as api:
-            running = await self._running(api, progress)
-            return running, await InputCheck(api, self._settings.retry).check(
-                wanted, waits=self._settings.submit.wait_for_inputs
-            )
+        async with reading() as stop, open_cleanrooms(self._settings, region=region) as api:
+            reads = open_reads(api, self._settings, stop, SystemClock())
+            running = await self._running(reads, progress)
+            return running, await check_inputs(reads, wanted, waits=self._settings.submit.wait_for_inputs)
 
-    async def _running(self, api: CleanRooms, progress: ManifestProgress) -> dict[str, list[tuple[JobClass, float]]]:
-        catalog = JobReads(api, self._settings.retry, sleep=asyncio.sleep)
+    async def _running(self, reads: Reads, progress: ManifestProgress) -> dict[str, list[tuple[JobClass, float]]]:
         found = {}
         for membership in progress.lanes:
             try:
-                listed = await catalog.jobs(membership)
+                listed = await reads.jobs(membership)
             except ReadError as exc:
                 raise StoppedError(f"the service does not tell what runs in membership {membership}: {exc}") from exc
             self._listed |= {

@@ -55,9 +55,8 @@ async def submit(
     Raises ManifestError (problems in rows; nothing was sent), UsageError, LedgerError, StoppedError.
     """
     stop = Stop()
-    task = asyncio.current_task()
     region = region_of_run(options, settings)
-    with stop_on_signals(stop, at_once=lambda: task.cancel() if task else None):
+    with stop_on_signals(stop):
         async with (
             open_manifest(options.manifest, region=region) as manifest,
             open_run(manifest, options, settings, region=region, stop=stop) as run,
@@ -189,7 +188,6 @@ async def _run_engine(
         recorder=recorder,
         stop=run.stop,
         account_of=run.inventory.account_of,
-        resources=api,
         quotas=quotas,
         gate=gate,
         retry_failed=run.options.retry_failed,
@@ -234,14 +232,7 @@ async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
         url = None
         if options.sandbox:
             url = await stack.enter_async_context(open_sandbox(options.sandbox_job_seconds))
-        access = open_cleanrooms(
-            settings.aws,
-            region=run.region,
-            concurrency=settings.submit.concurrency,
-            tag_jobs=settings.submit.tag_jobs,
-            sandbox_url=url,
-        )
-        yield await stack.enter_async_context(access)
+        yield await stack.enter_async_context(open_cleanrooms(settings, region=run.region, sandbox_url=url))
 
 
 def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:

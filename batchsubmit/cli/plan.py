@@ -28,9 +28,9 @@ from batchsubmit.manifest.progress import MembershipProgress
 from batchsubmit.text import counted
 
 if TYPE_CHECKING:
-    from batchsubmit.app.readiness import Readiness
     from batchsubmit.app.run import SubmitOptions
     from batchsubmit.config import Settings
+    from batchsubmit.submit.inputs import Readiness
 
 
 _MOST_LISTED = 20
