@@ -8,32 +8,29 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
 from batchsubmit.clock import SystemClock
-from batchsubmit.config import Settings, SubmitSettings
-from batchsubmit.errors import ManifestError, StoppedError
+from batchsubmit.config import Settings
+from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
-from batchsubmit.manifest.check import Terms, check_manifest
+from batchsubmit.manifest.check import check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest, path_beside
 from batchsubmit.manifest.progress import ManifestProgress, ledger_warnings
 from batchsubmit.observers.base import Observer
 from batchsubmit.observers.progress import Display, RunProgress, RunReader, expected_finish
-from batchsubmit.outputs.templates import placeholders_at, zone_named
 from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
 from batchsubmit.schema import RowWarning
 from batchsubmit.submit.build import BuiltEngine, build_engine
 from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, parse_deadline, stop_at, stop_on_signals
+from batchsubmit.submit.stopping import Stop, stop_at, stop_on_signals
 from batchsubmit.text import counted
 
 Approve = Callable[[Run], Awaitable[None]]
@@ -88,17 +85,10 @@ async def open_run(
     manifest: ManifestFile, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
 ) -> AsyncIterator[Run]:
     """Check a manifest and open its ledger. Raises ManifestError, UsageError, LedgerError, StoppedError."""
-    terms = Terms(
-        batch=options.batch,
-        allow_duplicates=options.allow_duplicates,
-        keep_invalid=options.skip_invalid,
-        moment=options.moment,
-    )
     reader, inventory = await check_manifest(
-        manifest, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
+        manifest, settings, region=region, terms=options.terms, is_stopped=lambda: stop.requested
     )
-    if inventory.problems and not (options.skip_invalid and inventory.is_readable):
-        raise ManifestError(options.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
+    options.refuse_problems(inventory)
     path, region = options.ledger or default_ledger(options.manifest, options.batch), region or inventory.region
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.load(inventory.index)
@@ -264,22 +254,3 @@ async def open_sandbox(job_seconds: float) -> AsyncIterator[str]:
     settings = SandboxSettings(job_seconds=job_seconds)
     async with SandboxServer(SandboxService(settings, time.time), None) as server:
         yield server.url
-
-
-def submit_options(settings: Settings, now: datetime, **given: Any) -> SubmitOptions:  # noqa: ANN401 (its members)
-    """Say what `submit` is asked, by `given` over the settings; `now` is any aware moment. Raises UsageError."""
-    chosen = settings.submit
-    by_settings: dict[str, Any] = {
-        "moment": placeholders_at(now, chosen),
-        "wait": chosen.wait,
-        "failure_limit": FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
-        "deadline": _deadline(chosen, now) if chosen.deadline is not None else None,
-    }
-    return SubmitOptions(**by_settings | given)
-
-
-def _deadline(settings: SubmitSettings, now: datetime) -> datetime:
-    """Read `deadline` in `time_zone`, or in local time."""
-    zone = zone_named(settings.time_zone) if settings.time_zone else None
-    local = now.astimezone(zone) if zone else now.astimezone().replace(tzinfo=None)
-    return parse_deadline(settings.deadline or "", local)
