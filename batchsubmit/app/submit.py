@@ -24,7 +24,7 @@ from batchsubmit.manifest.check import check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest, path_beside
 from batchsubmit.manifest.progress import ManifestProgress, ledger_warnings
 from batchsubmit.observers.base import Observer
-from batchsubmit.observers.progress import Display, RunProgress, RunReader, expected_finish
+from batchsubmit.observers.progress import Display, RunProgress, expected_finish
 from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
 from batchsubmit.schema import RowWarning
@@ -42,7 +42,7 @@ async def submit(
     settings: Settings,
     *,
     observers: Sequence[Observer] = (),
-    display: Display = nullcontext,
+    display: Display = lambda *_: nullcontext(),
     approve: Approve | None = None,
 ) -> Summary:
     """Submit every job of a manifest that the ledger does not know to be submitted; signals end it in good order.
@@ -116,7 +116,9 @@ def _warnings(run: Run) -> tuple[RowWarning, ...]:
     )
 
 
-async def execute(run: Run, *, observers: Sequence[Observer] = (), display: Display = nullcontext) -> Summary:
+async def execute(
+    run: Run, *, observers: Sequence[Observer] = (), display: Display = lambda *_: nullcontext()
+) -> Summary:
     """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
     index, known = run.inventory.index, run.ledger.state
     rows = ManifestProgress.of(index, known, retry_failed=run.options.retry_failed)
@@ -188,11 +190,10 @@ async def _run_engine(
     )
     # A table would have to be read as a whole each time.
     expected = expected_finish(Tail(run.path)) if isinstance(run.path, Path) else lambda: ""
-    reader = RunReader(partial(_progress, run, built, source.waiting_jobs()), expected)
     for key in (run.inventory.index if only is None else only) if follows else ():
         built.poller.follow(key)
     unknown = [state for state in run.ledger.state.undecided() if only is None or state.job in only]
-    with display(reader):
+    with display(partial(_progress, run, built, source.waiting_jobs()), expected):
         await built.engine.run(unknown)
     run.note_end_of(built)
     return built.gate

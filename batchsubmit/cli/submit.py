@@ -191,13 +191,12 @@ def after_run_of(settings: Settings, options: SubmitOptions) -> "AfterRun | None
 
 
 async def _run(options: SubmitOptions, settings: Settings, *, asks: bool) -> Summary:
-    console = Console(stderr=True)
     with telling_problems():
         return await submit_manifest(
             options,
             settings,
             observers=[LogObserver()],
-            display=lambda run: showing(run, console),
+            display=partial(showing, console=Console(stderr=True)),
             approve=partial(_approve, asks=asks),
         )
 
