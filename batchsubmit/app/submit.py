@@ -17,7 +17,8 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.errors import StoppedError
+from batchsubmit.errors import NotAgreedError, StoppedError
+from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import check_manifest
@@ -27,23 +28,22 @@ from batchsubmit.observers.base import Observer
 from batchsubmit.observers.progress import Display, RunProgress, expected_finish
 from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
-from batchsubmit.schema import RowWarning
 from batchsubmit.submit.build import BuiltEngine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, stop_at, stop_on_signals
 from batchsubmit.text import counted
 
 Approve = Callable[[Run], Awaitable[None]]
-"""Looks at what is about to be sent; raises StoppedError where it is not to be."""
+"""Looks at what is about to be sent; raises NotAgreedError where it is not to be."""
 
 
 async def submit(
     options: SubmitOptions,
     settings: Settings,
     *,
-    observers: Sequence[Observer] = (),
-    display: Display = lambda *_: nullcontext(),
-    approve: Approve | None = None,
+    observers: Sequence[Observer],
+    display: Display,
+    approve: Approve,
 ) -> Summary:
     """Submit every job of a manifest that the ledger does not know to be submitted; signals end it in good order.
 
@@ -59,20 +59,17 @@ async def submit(
             open_manifest(options.manifest, region=region) as manifest,
             open_run(manifest, options, settings, region=region, stop=stop) as run,
         ):
-            if approve is not None:
-                await _approved(run, approve)
+            try:
+                await approve(run)
+            except NotAgreedError:
+                _leave_no_empty_ledger(run.path)
+                raise
             return await execute(run, observers=observers, display=display)
 
 
-async def _approved(run: Run, approve: Approve) -> None:
-    """Go on where it is approved; else leave no ledger behind that was not there before."""
-    try:
-        await approve(run)
-    except StoppedError:
-        path = run.path
-        if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
-            path.unlink()
-        raise
+def _leave_no_empty_ledger(path: Location) -> None:
+    if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
+        path.unlink()
 
 
 def region_of_run(options: SubmitOptions, settings: Settings) -> str | None:
@@ -104,16 +101,11 @@ async def open_run(
             reader=reader,
             inventory=inventory,
         )
-        run.warnings = await asyncio.to_thread(_warnings, run)
+        found = await asyncio.to_thread(
+            lambda: list(ledger_warnings(reader, inventory.index, ledger.state, retry_failed=options.retry_failed))
+        )
+        run.warnings = (*inventory.warnings, *found)
         yield run
-
-
-def _warnings(run: Run) -> tuple[RowWarning, ...]:
-    index, known = run.inventory.index, run.ledger.state
-    return (
-        *run.inventory.warnings,
-        *ledger_warnings(run.reader, index, known, retry_failed=run.options.retry_failed),
-    )
 
 
 async def execute(
@@ -221,18 +213,18 @@ def _progress(run: Run, built: BuiltEngine, to_do: int) -> RunProgress:
 async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
     """Open a client on the service, or on a sandbox that lives as long."""
     settings, options = run.settings, run.options
-    async with AsyncExitStack() as stack:
-        url = None
-        if options.sandbox:
-            url = await stack.enter_async_context(open_sandbox(options.sandbox_job_seconds))
-        access = open_cleanrooms(
+    sandbox = _open_sandbox(options.sandbox_job_seconds) if options.sandbox else nullcontext()
+    async with (
+        sandbox as url,
+        open_cleanrooms(
             settings.aws,
             region=run.region,
             concurrency=settings.submit.concurrency,
             tag_jobs=settings.submit.tag_jobs,
             sandbox_url=url,
-        )
-        yield await stack.enter_async_context(access)
+        ) as api,
+    ):
+        yield api
 
 
 def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:
@@ -247,7 +239,7 @@ def default_ledger(manifest: str, batch: str) -> Path:
 
 
 @asynccontextmanager
-async def open_sandbox(job_seconds: float) -> AsyncIterator[str]:
+async def _open_sandbox(job_seconds: float) -> AsyncIterator[str]:
     """Start a local Clean Rooms ML in this process; gives its URL."""
     # A real run has no use for the sandbox's ten modules.
     from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings  # noqa: PLC0415

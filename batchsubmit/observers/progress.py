@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from batchsubmit.text import counted, duration, printable
 _REFRESH_SECONDS = 0.2
 _LINE_SECONDS = 30.0
 _ESTIMATE_SECONDS = 5.0
-_RATE_WINDOW_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,66 +64,42 @@ def expected_finish(feed: Feed) -> Callable[[], str]:
     return words
 
 
-class Meter:
-    """Puts a run's state into words; it remembers the last ten seconds for the rate."""
-
-    def __init__(self, read: Callable[[], RunProgress], monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._read = read
-        self._monotonic = monotonic
-        self._began = monotonic()
-        self.expected = ""
-        self._marks: deque[tuple[float, int]] = deque([(self._began, read().submitted)])
-
-    def rate(self, submitted: int) -> float:
-        """Submissions a second over the last ten seconds."""
-        now = self._monotonic()
-        self._marks.append((now, submitted))
-        while len(self._marks) > 2 and now - self._marks[1][0] >= _RATE_WINDOW_SECONDS:
-            self._marks.popleft()
-        then, before = self._marks[0]
-        return (submitted - before) / (now - then) if now > then else 0.0
-
-    def sentence(self) -> str:
-        """The whole state in one line."""
-        now = self._read()
-        parts = (
-            (True, f"{now.submitted:,} of {now.to_do:,} submitted"),
-            (now.failed, f"{now.failed:,} failed"),
-            (now.unknown, f"{now.unknown:,} unknown"),
-            (now.full_lanes, f"waiting for quota in {counted(now.full_lanes, 'membership')}"),
-            (now.held_by_others, f"the quota looks used by others: {now.held_by_others}"),
-            (now.held, f"held by the quota {now.held}"),
-            (now.running, f"{counted(now.running, 'job')} still running"),
-            (True, f"{self.rate(now.submitted):.1f}/s now"),
-            (True, f"{duration(int(self._monotonic() - self._began))} elapsed"),
-            (not now.stopping and self.expected, self.expected),
-            (now.stopping, f"stopping ({now.stopping}), {now.in_progress} in progress"),
-        )
-        return printable(", ".join(words for is_said, words in parts if is_said))
-
-    def picture(self) -> Table:
-        """The same with a bar."""
-        now = self._read()
-        grid = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=max(now.to_do, 1), completed=now.submitted + now.failed + now.unknown, width=40)
-        grid.add_row(bar, Text(self.sentence()))
-        return grid
+def sentence(now: RunProgress, elapsed_seconds: float, expected: str) -> str:
+    """The whole state in one line."""
+    parts = (
+        (True, f"{now.submitted:,} of {now.to_do:,} submitted"),
+        (now.failed, f"{now.failed:,} failed"),
+        (now.unknown, f"{now.unknown:,} unknown"),
+        (now.full_lanes, f"waiting for quota in {counted(now.full_lanes, 'membership')}"),
+        (now.held_by_others, f"the quota looks used by others: {now.held_by_others}"),
+        (now.held, f"held by the quota {now.held}"),
+        (now.running, f"{counted(now.running, 'job')} still running"),
+        (True, f"{duration(int(elapsed_seconds))} elapsed"),
+        (not now.stopping and expected, expected),
+        (now.stopping, f"stopping ({now.stopping}), {now.in_progress} in progress"),
+    )
+    return printable(", ".join(words for is_said, words in parts if is_said))
 
 
 @contextmanager
 def showing(read: Callable[[], RunProgress], expected: Callable[[], str], console: Console) -> Iterator[None]:
     """Show a run for as long as the context lasts."""
-    meter = Meter(read)
+    began, estimated = time.monotonic(), ""
     live = Live(console=console, auto_refresh=False, redirect_stdout=False, transient=True)
 
     async def estimate() -> None:
-        meter.expected = await asyncio.to_thread(expected)
+        nonlocal estimated
+        estimated = await asyncio.to_thread(expected)
 
     async def draw() -> None:
-        live.update(meter.picture(), refresh=True)
+        now, grid = read(), Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=max(now.to_do, 1), completed=now.submitted + now.failed + now.unknown, width=40)
+        grid.add_row(bar, Text(sentence(now, time.monotonic() - began, estimated)))
+        live.update(grid, refresh=True)
 
     async def print_line() -> None:
-        console.print(meter.sentence(), highlight=False, markup=False, soft_wrap=True)
+        line = sentence(read(), time.monotonic() - began, estimated)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     with ExitStack() as stack:
         stack.enter_context(_repeating(_ESTIMATE_SECONDS, estimate))

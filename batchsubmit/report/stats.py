@@ -266,7 +266,7 @@ def model_name(arn: str) -> str:
     return arn.rpartition("/")[2]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Spread:
     """How long the jobs of one model ran: least, quartiles, most, and the 95th of a hundred."""
 
@@ -279,27 +279,13 @@ class Spread:
     most: float
     slow: float
 
-    @classmethod
-    def of(cls, model: str, seconds: Sequence[float]) -> "Spread":
-        """Sum up the running times of one model's jobs."""
-        ordered = sorted(seconds)
-        parts = (0.0, 0.25, 0.5, 0.75, 1.0, _SLOW)
-        least, quarter, median, three_quarters, most, slow = (_quantile(ordered, part) for part in parts)
-        return cls(
-            model=model,
-            jobs=len(ordered),
-            least=least,
-            quarter=quarter,
-            median=median,
-            three_quarters=three_quarters,
-            most=most,
-            slow=slow,
-        )
-
 
 def spreads(durations: dict[str, list[float]]) -> list[Spread]:
     """The models with the most jobs first."""
-    return [Spread.of(model, seconds) for model, seconds in sorted(durations.items(), key=lambda item: -len(item[1]))]
+    return [
+        Spread(model, len(seconds), *(_quantile(sorted(seconds), part) for part in (0.0, 0.25, 0.5, 0.75, 1.0, _SLOW)))
+        for model, seconds in sorted(durations.items(), key=lambda item: -len(item[1]))
+    ]
 
 
 def _quantile(ordered: Sequence[float], part: float) -> float:
