@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from conftest import OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
+from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
 
 from batchsubmit.app.cancel import Canceller, chosen, look, record_ends, runs_on
@@ -14,7 +15,6 @@ from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Finished, NotSent, Throttled, Uncertain
 from batchsubmit.core.states import JobState, Phase
-from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.submit.recorder import Recorder
