@@ -25,7 +25,7 @@ _DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})
 
 
 class ManifestMessage:
-    """Manifests that were opened because of one pointer; close it when its jobs are decided."""
+    """Manifests that were opened because of one pointer; close its files when its jobs are decided."""
 
     def __init__(self) -> None:
         self.files = AsyncExitStack()
@@ -52,8 +52,7 @@ class ManifestMessage:
 
     def take(self, membership: str) -> ManifestDelivery:
         """Take the next row of a membership that is waiting. Raises StoppedError."""
-        source = next(source for source in self._sources if membership in source.waiting())
-        delivery = source.take(membership)
+        delivery = next(each for each in self._sources if membership in each.waiting()).take(membership)
         self.under_way += 1
         return delivery
 
@@ -78,10 +77,6 @@ class ManifestMessage:
         self._undecided = [key for key, action in zip(keys, actions, strict=True) if action not in _DECIDED]
         return not self._undecided
 
-    async def close(self) -> None:
-        """Close the files."""
-        await self.files.aclose()
-
 
 async def open_manifests(
     pointer: Pointer, settings: Settings, *, region: str, ledger: QueueLedger
@@ -103,7 +98,10 @@ async def open_manifests(
                     raise FetchError(str(exc)) from exc
                 return DeadLetter("InvalidManifest", str(exc))
             if checked.problems:
-                return DeadLetter("InvalidManifest", _problems(checked))
+                more = (
+                    f"; and {counted(checked.problem_count - 1, 'more problem')}" if checked.problem_count > 1 else ""
+                )
+                return DeadLetter("InvalidManifest", f"{checked.problems[0]}{more}")
             _warn(each, spooled.etag, checked)
             actions = zip(checked.index, await ledger.actions(list(checked.index)), strict=True)
             # A row to be looked up is taken like the others: the engine claims it and looks it up.
@@ -117,8 +115,9 @@ async def open_manifests(
 def _is_local(exc: Exception) -> bool:
     """Whether disk, files, network or configuration of this machine failed, and not the manifest."""
     cause = exc if isinstance(exc, OSError) else exc.__cause__
-    is_local = isinstance(cause, OSError | BotoCoreError) or type(cause) is ValueError  # botocore's of an endpoint
-    return isinstance(exc, FetchError) or (is_local and not isinstance(cause, gzip.BadGzipFile))
+    if isinstance(exc, FetchError) or type(cause) is ValueError:  # botocore's of an endpoint
+        return True
+    return isinstance(cause, OSError | BotoCoreError) and not isinstance(cause, gzip.BadGzipFile)
 
 
 def _warn(asked: S3Object, etag: str, checked: CheckedManifest) -> None:
@@ -130,8 +129,3 @@ def _warn(asked: S3Object, etag: str, checked: CheckedManifest) -> None:
             "submitted; turn versioning of the bucket on"
         )
         get_logger().warning("manifest.replaced", manifest=asked.location, etag=asked.etag, now=etag, reason=reason)
-
-
-def _problems(checked: CheckedManifest) -> str:
-    more = checked.problem_count - 1
-    return f"{checked.problems[0]}" + (f"; and {counted(more, 'more problem')}" if more else "")
