@@ -4,6 +4,7 @@ Each method is one call, repeated with growing jittered waits while SQS is busy 
 of their entries failed. Nothing here knows what a message means.
 """
 
+import asyncio
 import json
 import re
 import time
@@ -205,7 +206,7 @@ def tens(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 class Queue:
-    """A queue by its URL.
+    """A queue by its URL. A call is given up after `call_seconds`, whatever it waits for, a poll's own wait apart.
 
     `called_at` is when the last call began, in monotonic seconds, and `trouble` says what the last answer lacked.
     """
@@ -214,9 +215,12 @@ class Queue:
         self,
         client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
         url: str,
+        *,
+        call_seconds: float,
         counters: QueueCounters | None = None,
     ) -> None:
         self._client = client
+        self._call_seconds = call_seconds
         self.url = url
         self.counters = counters or QueueCounters()
         self.called_at = time.monotonic()
@@ -273,7 +277,7 @@ class Queue:
         url = await self._call(
             "GetQueueUrl", lambda answer: str(answer["QueueUrl"]), QueueName=name, QueueOwnerAWSAccountId=account
         )
-        return Queue(self._client, url, self.counters)
+        return Queue(self._client, url, call_seconds=self._call_seconds, counters=self.counters)
 
     async def _batch(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> list[str | None]:
         numbered = [{"Id": str(number), **each} for number, each in enumerate(entries)]
@@ -301,10 +305,15 @@ class Queue:
     async def _call_once(self, operation: str, read: Callable[[dict[str, Any]], T], given: Mapping[str, Any]) -> T:
         self.called_at = time.monotonic()
         method = getattr(self._client, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower())
+        seconds = self._call_seconds + given.get("WaitTimeSeconds", 0)
         try:
-            answer = await method(**given)
+            async with asyncio.timeout(seconds):
+                answer = await method(**given)
             _check_origin(answer)
             found = read(answer)
+        except TimeoutError as exc:
+            self.trouble = f"{operation}: no whole answer within {seconds:g} s"
+            raise QueueBusyError(f"{operation} on {self.url}: no whole answer within {seconds:g} s") from exc
         except Exception as exc:
             self.trouble = f"{operation}: {type(exc).__name__}"
             explained = explain(exc, operation, self.url)

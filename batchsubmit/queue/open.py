@@ -57,7 +57,7 @@ async def open_reached(url: str, settings: Settings, *, region: str) -> AsyncIte
     # A long poll is answered after its own time, however short the user's patience with other calls is.
     timeouts = (aws.connect_timeout_seconds, max(aws.read_timeout_seconds, LONG_POLL_SECONDS + 10))
     async with open_client("sqs", region=region_of(url) or region, timeouts=timeouts) as client:
-        queue = Queue(client, url)
+        queue = Queue(client, url, call_seconds=aws.call_seconds)
         try:
             attributes = await queue.attributes()
         except QueueGoneError as exc:
