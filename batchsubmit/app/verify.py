@@ -13,9 +13,9 @@ from batchsubmit.core.jobs import Event, Unknown
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.file import holding_run, rebuild
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import DamagedLineError, fold_ledger, read_ledger, read_whole_lines
-from batchsubmit.ledger.storage import holding_run, rebuild
 from batchsubmit.manifest.file import has_lasting_name
 from batchsubmit.manifest.progress import NewRows, read_new_rows
 from batchsubmit.pacing import Pace, RateGate

@@ -59,8 +59,8 @@ class Action(StrEnum):
 class JobState(msgspec.Struct, frozen=True, kw_only=True):
     """One job, as the ledger knows it.
 
-    `attempt` is the number of the last one, `since` the time of its intent; `doubts` counts the attempts whose fate
-    had to be looked up and that were not found; `duplicates` are ARNs that run beside `arn`. `code`, `message` and
+    `attempt` is the number of the last one, `since` the time of its intent; `doubts` counts the unknown attempts that
+    a lookup did not find; `duplicates` are ARNs that run beside `arn`. `code`, `message` and
     `logs` are those of the last event that has them.
     """
 
@@ -122,11 +122,7 @@ def _folded(before: JobState, event: JobEvent) -> JobState:
     match event:
         case Intent():
             return replace(
-                before,
-                phase=Phase.INTENT,
-                attempt=event.attempt,
-                since=event.at,
-                trained_model=event.trained_model,
+                before, phase=Phase.INTENT, attempt=event.attempt, since=event.at, trained_model=event.trained_model
             )
         case Submitted():
             return replace(before, phase=Phase.SUBMITTED, attempt=event.attempt, arn=event.arn)

@@ -156,12 +156,18 @@ class Lookup:
         for case in cases:
             case.matches, case.doubt, case.is_contested = [], "", False
             for job in named:
-                is_claimed = claims.get(job.arn, case.state.job) != case.state.job
-                if is_claimed or job.name != case.state.name or job.created_at < _earliest(case.state):
+                owner = claims.get(job.arn, case.state.job)
+                if job.name != case.state.name or job.created_at < _earliest(case.state):
+                    continue
+                if self._is_another_row_of_the_name(owner, case.state):
                     continue
                 if job.arn not in details:
                     details[job.arn] = await self._catalog.find(membership, job.arn)
                 self._compare(case, job, details[job.arn], cases, claims)
+
+    def _is_another_row_of_the_name(self, owner: str, state: JobState) -> bool:
+        other = self._recorder.ledger.state.get(owner)
+        return owner != state.job and (other is None or other.name == state.name)
 
     def _compare(
         self,
@@ -174,6 +180,10 @@ class Lookup:
         """Take a job of the right name as the case's own, if it is."""
         if details is None:
             case.doubt = f"List shows a job of its name that Get does not know: {job.arn}"
+        elif claims.get(job.arn, case.state.job) != case.state.job:
+            # Some Start call of another name was answered with this ARN: the job here exists all the same.
+            if details.tags.get(KEY_TAG) == case.state.job:
+                case.doubt = f"its job {job.arn} is recorded as that of job {claims[job.arn]}: run verify"
         elif KEY_TAG in details.tags:
             if details.tags[KEY_TAG] == case.state.job:
                 case.matches.append(job)

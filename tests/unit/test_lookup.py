@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_arn, job_named
+from memory_ledger import MemoryLedger
 from simulation.loop import EPOCH, VirtualClock
 from virtual_disk import running_loop, virtually
 
@@ -34,7 +35,6 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.submit.lookup import Finding, Found, Lookup, NotThere, Undecided
 from batchsubmit.submit.recorder import Recorder
@@ -319,6 +319,21 @@ async def test_an_arn_that_another_job_claims_is_not_ours() -> None:
     desk.submitted(copy, arn)
     desk.doubted(JOB)
     assert await desk.resolve(JOB) == [NotThere()]
+
+
+@virtually
+async def test_a_job_with_our_key_whose_arn_another_call_was_answered_with_is_not_started_again() -> None:
+    """The tag proves that it exists; the ledger's word for the other job does not take it away."""
+    desk = Desk()
+    other = replace(JOB, key="c" * 26, name="another name")
+    arn = await desk.started(JOB, key=JOB.key)
+    desk.intended(other)
+    desk.submitted(other, arn)
+    desk.doubted(JOB)
+    [finding] = await desk.resolve(JOB)
+    assert isinstance(finding, Undecided)
+    assert arn in finding.reason
+    assert desk.phase() is Phase.UNKNOWN
 
 
 @virtually

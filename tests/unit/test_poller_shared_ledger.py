@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 from conftest import OTHER_MEMBERSHIP, job_named
+from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in
 from simulation.loop import VirtualClock
 from strategies import MEMBERSHIP
@@ -16,7 +17,7 @@ from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Finished, Intent, Job, Submitted
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import SharedLedger, open_shared
-from batchsubmit.ledger.table import Address, Item, MemoryTable
+from batchsubmit.ledger.table import Address, Item
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.slots import Durations, Poll, Slots
 from batchsubmit.submit.poller import Poller
@@ -58,7 +59,7 @@ class Town:
     def ledger(self, name: str) -> AbstractAsyncContextManager[SharedLedger]:
         """A worker's."""
         terms = LeaseTerms(lease_seconds=1e4)
-        return open_shared(self.table, name, name, clock=self.clock, terms=terms, seconds=self.clock.monotonic)
+        return open_shared(self.table, name, name, clock=self.clock, terms=terms)
 
     def poller(self, ledger: SharedLedger) -> Poller:
         """A worker's eyes."""

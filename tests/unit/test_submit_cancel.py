@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
+from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
@@ -13,7 +14,6 @@ from batchsubmit.cleanrooms.reads import JobReads
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Finished, NotSent, Throttled, Uncertain
 from batchsubmit.core.states import JobState, Phase
-from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.submit.cancel import Canceller, RunState, chosen, look, record_ends, run_state

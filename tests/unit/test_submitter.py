@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 
 import pytest
 from conftest import FakeClock, job_named
+from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
 
 from batchsubmit.cleanrooms.api import JobDetails, JobPage
@@ -33,7 +34,7 @@ from batchsubmit.core.jobs import (
     Unknown,
 )
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import LostJobError, MemoryLedger
+from batchsubmit.ledger.base import LostJobError
 from batchsubmit.observers.base import RunCounts
 from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings

@@ -24,9 +24,8 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, JobState, Phase
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.base import Ledger
-from batchsubmit.ledger.file import open_ledger
+from batchsubmit.ledger.file import LedgerFile, open_ledger
 from batchsubmit.ledger.read import fold_ledger
-from batchsubmit.ledger.storage import LedgerFile
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.submit.lookup import Lookup

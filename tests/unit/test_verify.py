@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from conftest import EPOCH, OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
+from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
 
 from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
@@ -31,7 +32,6 @@ from batchsubmit.core.jobs import (
     Unknown,
 )
 from batchsubmit.core.states import Action, decide
-from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.manifest.progress import NewRow, NewRows
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings

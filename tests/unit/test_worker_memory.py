@@ -13,6 +13,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, cast
 
 from memory_sqs import MemorySqs
+from memory_table import MemoryTable
 from simulation.loop import VirtualClock, VirtualLoop
 from strategies import REGION
 from test_queue_source import body
@@ -24,7 +25,6 @@ from batchsubmit.config import LookupSettings, RateSettings, Settings, WorkerSet
 from batchsubmit.core.jobs import Uncertain
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import open_shared
-from batchsubmit.ledger.table import MemoryTable
 from batchsubmit.observers.base import Readings, RunCounts
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.pacing import Pace
@@ -102,7 +102,7 @@ class MemoryWorker:
             worker=WorkerSettings(visibility_timeout_seconds=300),
         )
         terms, stop = LeaseTerms(lease_seconds=1e4), Stop()
-        opening = open_shared(self.table, "w", "w", clock=self.clock, terms=terms, seconds=self.clock.monotonic)
+        opening = open_shared(self.table, "w", "w", clock=self.clock, terms=terms)
         async with opening as ledger:
             metrics = Metrics(Readings)
             recorder = Recorder(ledger, self.clock, [metrics, RunCounts()])
