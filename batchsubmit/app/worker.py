@@ -207,7 +207,7 @@ async def _open_ledger(
         yield ledger
 
 
-async def check(settings: Settings) -> Sequence[str]:
+async def advice_on_queue(settings: Settings) -> Sequence[str]:
     """Check whether the queue can be used; gives the advice on its settings. Raises UsageError, StoppedError."""
     url, region, _ = _checked(settings)
     async with open_reached(url, settings, region=region) as reached:
