@@ -3,7 +3,6 @@
 import gzip
 from collections.abc import Collection
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError
 
@@ -18,9 +17,6 @@ from batchsubmit.queue.acks import QueueLedger
 from batchsubmit.queue.message import DeadLetter, Pointer, S3Object
 from batchsubmit.text import counted
 
-if TYPE_CHECKING:
-    from batchsubmit.manifest.index import Index
-
 _DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})
 
 
@@ -30,16 +26,17 @@ class ManifestMessage:
     def __init__(self) -> None:
         self.files = AsyncExitStack()
         self.accounts: dict[str, str] = {}
+        self.rows = 0
         self.under_way = 0
         self.has_unknown = False
         self._sources: list[ManifestSource] = []
-        self._indexes: list[Index] = []
-        self._undecided: list[str] | None = None
+        self._undecided: list[str] = []
 
     def add(self, source: ManifestSource, checked: CheckedManifest) -> None:
         """Add one manifest."""
         self._sources.append(source)
-        self._indexes.append(checked.index)
+        self._undecided += checked.index
+        self.rows += len(checked.index)
         self.accounts |= checked.accounts
 
     def waiting(self) -> Collection[str]:
@@ -61,17 +58,10 @@ class ManifestMessage:
         """Whether rows are still to be taken or under way."""
         return bool(self.under_way or self.waiting_jobs())
 
-    @property
-    def rows(self) -> int:
-        """Count all rows."""
-        return sum(map(len, self._indexes))
-
     async def is_decided(self, ledger: QueueLedger) -> bool:
         """Whether every job is durably decided. The ledger is asked again only about those that were not."""
         if self.is_busy:
             return False
-        if self._undecided is None:
-            self._undecided = [key for index in self._indexes for key in index]
         keys = self._undecided
         actions = await ledger.actions(keys)
         self._undecided = [key for key, action in zip(keys, actions, strict=True) if action not in _DECIDED]

@@ -4,9 +4,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-DAY_SECONDS = 86_400
-WANTED_RECEIVES = 1000
-WANTED_RETENTION_SECONDS = 14 * DAY_SECONDS
+from batchsubmit.text import duration
+
+_DAY_SECONDS = 86_400
+_WANTED_RECEIVES = 1000
+_WANTED_RETENTION = 14 * _DAY_SECONDS
 _FEWEST_RECEIVES = 100
 _KINDS = ("", "NotVisible", "Delayed")
 
@@ -29,7 +31,7 @@ class QueueAttributes:
             raise KeyError("QueueArn")
         redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
         return cls(
-            retention_seconds=int(attributes.get("MessageRetentionPeriod", 4 * DAY_SECONDS)),
+            retention_seconds=int(attributes.get("MessageRetentionPeriod", 4 * _DAY_SECONDS)),
             most_receives=int(redrive["maxReceiveCount"]) if "maxReceiveCount" in redrive else None,
             dead_letter_arn=str(redrive.get("deadLetterTargetArn", "")),
             is_fifo=attributes.get("FifoQueue") == "true",
@@ -43,8 +45,8 @@ class QueueAttributes:
         if needed <= self.retention_seconds:
             return ""
         return (
-            f"{self.backlog:,} messages take {_days(needed)} at the present throughput, longer than the "
-            f"{_days(self.retention_seconds)} for which the queue keeps them; raise the quota or the retention"
+            f"{self.backlog:,} messages take {duration(needed)} at the present throughput, longer than the "
+            f"{duration(self.retention_seconds)} for which the queue keeps them; raise the quota or the retention"
         )
 
 
@@ -55,21 +57,21 @@ def advice(
     if not queue.dead_letter_arn:
         yield (
             "the queue has no dead-letter queue: a message that can never work stays in it until its retention is "
-            f"over; set a RedrivePolicy with maxReceiveCount {WANTED_RECEIVES}"
+            f"over; set a RedrivePolicy with maxReceiveCount {_WANTED_RECEIVES}"
         )
     elif queue.most_receives is not None and queue.most_receives < _FEWEST_RECEIVES:
         yield (
             f"maxReceiveCount is {queue.most_receives}: a job that waits for a slot is received several times, and a "
-            f"worker that dies spends one receive of each message it held; set it to {WANTED_RECEIVES}"
+            f"worker that dies spends one receive of each message it held; set it to {_WANTED_RECEIVES}"
         )
-    if queue.retention_seconds < WANTED_RETENTION_SECONDS:
+    if queue.retention_seconds < _WANTED_RETENTION:
         yield (
-            f"the queue keeps messages for {_days(queue.retention_seconds)}, and jobs that wait longer for a slot are "
-            f"lost; set MessageRetentionPeriod to {WANTED_RETENTION_SECONDS} (14 days)"
+            f"the queue keeps messages for {duration(queue.retention_seconds)}, and jobs that wait longer for a slot are "
+            f"lost; set MessageRetentionPeriod to {_WANTED_RETENTION} (14 days)"
         )
     if dead_letters is not None and not queue.is_fifo and dead_letters.retention_seconds < queue.retention_seconds:
         yield (
-            f"the dead-letter queue keeps messages for {_days(dead_letters.retention_seconds)}, less than the queue "
+            f"the dead-letter queue keeps messages for {duration(dead_letters.retention_seconds)}, less than the queue "
             "itself, and counts from when they were first sent: old ones vanish at once"
         )
     if visibility_seconds < 30:
@@ -77,9 +79,3 @@ def advice(
             f"worker.visibility_timeout_seconds is {visibility_seconds}: a pause of the worker of that length shows "
             "its messages to others; 300 is usual"
         )
-
-
-def _days(seconds: float) -> str:
-    if seconds < 2 * DAY_SECONDS:
-        return f"{seconds / 3600:,.1f} hours"
-    return f"{seconds / DAY_SECONDS:,.1f} days"
