@@ -85,7 +85,6 @@ class _WorkerRun:
     batch: str
     path: Location
     reached: ReachedQueue
-    ledger: FileLedger | SharedLedger
     stop: Stop
     grace: ShutdownGrace
     tally: RunCounts = field(default_factory=RunCounts)
@@ -172,7 +171,6 @@ async def work(
             batch=batch,
             path=ledger,
             reached=reached,
-            ledger=opened,
             stop=stop,
             grace=grace,
         )

@@ -23,7 +23,7 @@ from tenacity import wait_random_exponential as full_jitter
 from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, clock_words, credential_words
 from batchsubmit.errors import StoppedError
 from batchsubmit.queue.message import Message
-from batchsubmit.queue.settings import QueueAttributes
+from batchsubmit.text import duration
 
 T = TypeVar("T")
 
@@ -98,6 +98,47 @@ def _explain_refusal(exc: aws.ClientError, operation: str, url: str) -> Exceptio
     if word in _CREDENTIALS:
         return QueueError(f"the AWS credentials are refused by {url}: {code}: {message}")
     return QueueError(f"{operation} on {url} was refused with {code}: {message}")
+
+
+_DAY_SECONDS = 86_400
+_KINDS = ("", "NotVisible", "Delayed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueAttributes:
+    """A queue's settings and backlog. `most_receives` is None where no redrive policy counts receives."""
+
+    retention_seconds: int
+    most_receives: int | None = None
+    dead_letter_arn: str = ""
+    is_fifo: bool = False
+    most_bytes: int = 1 << 18
+    backlog: int = 0
+
+    @classmethod
+    def read(cls, attributes: Mapping[str, str]) -> "QueueAttributes":
+        """Read the answer of GetQueueAttributes; what is not there has SQS's default. Raises KeyError, ValueError."""
+        if "QueueArn" not in attributes:
+            raise KeyError("QueueArn")
+        redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
+        return cls(
+            retention_seconds=int(attributes.get("MessageRetentionPeriod", 4 * _DAY_SECONDS)),
+            most_receives=int(redrive["maxReceiveCount"]) if "maxReceiveCount" in redrive else None,
+            dead_letter_arn=str(redrive.get("deadLetterTargetArn", "")),
+            is_fifo=attributes.get("FifoQueue") == "true",
+            most_bytes=int(attributes.get("MaximumMessageSize", 1 << 18)),
+            backlog=sum(int(attributes.get(f"ApproximateNumberOfMessages{kind}", 0)) for kind in _KINDS),
+        )
+
+    def overdue(self, *, decided: int, seconds: float) -> str:
+        """Warn where, at the throughput of these seconds, the backlog takes longer than the retention."""
+        needed = self.backlog * seconds / decided if decided else 0.0
+        if needed <= self.retention_seconds:
+            return ""
+        return (
+            f"{self.backlog:,} messages take {duration(needed)} at the present throughput, longer than the "
+            f"{duration(self.retention_seconds)} for which the queue keeps them; raise the quota or the retention"
+        )
 
 
 @dataclass(slots=True)
