@@ -12,10 +12,9 @@ from typing import Any
 
 from simulation.loop import EPOCH
 
-from batchsubmit.queue.client import Outgoing, QueueCounters
+from batchsubmit.queue.client import Outgoing, QueueAttributes, QueueCounters
 from batchsubmit.queue.held import LIMIT_SECONDS
 from batchsubmit.queue.message import Message
-from batchsubmit.queue.settings import QueueAttributes
 
 
 @dataclass(slots=True, eq=False)
