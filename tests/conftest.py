@@ -21,6 +21,7 @@ import hypothesis
 import pytest
 import structlog
 from local_servers import ministack, moto
+from program_server import Process, ProgramServer, program_server
 from strategies import ACCOUNT, MEMBERSHIP, REGION, arn, minimal_request
 
 from batchsubmit.core.jobs import Job, job_digest, key_text
@@ -242,41 +243,25 @@ class Ended:
 
 @dataclass(slots=True)
 class Program:
-    """The real program, as a process in a folder of its own."""
+    """The real program, as a process in a folder of its own; started by `server`, without the cost of its imports."""
 
     folder: Path
+    server: ProgramServer
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: object, stdin: bytes = b"", **environment: str | None) -> Ended:
         """Run to the end. No way to end may show a traceback, nor a warning."""
-        done = subprocess.run(
-            [CONSOLE_SCRIPT, *map(str, arguments)],
-            cwd=self.folder,
-            env=self._environment(environment),
-            input=stdin,
-            capture_output=True,
-            timeout=LONGEST_RUN_SECONDS,
-            check=False,
-        )
-        return checked(Ended(done.returncode, done.stdout.decode(), done.stderr.decode()))
+        with self.server.start(arguments, self.folder, self._environment(environment), with_stdin=True) as process:
+            return finish(process, stdin)
 
     @contextmanager
-    def running(self, *arguments: object, **environment: str | None) -> Iterator["subprocess.Popen[bytes]"]:
+    def running(self, *arguments: object, **environment: str | None) -> Iterator[Process]:
         """Run beside the test; killed at the end if need be. `finish` waits for it."""
-        process = subprocess.Popen(
-            [CONSOLE_SCRIPT, *map(str, arguments)],
-            cwd=self.folder,
-            env=self._environment(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        with process:
+        with self.server.start(arguments, self.folder, self._environment(environment)) as process:
             try:
                 yield process
             finally:
-                if process.poll() is None:
-                    process.kill()
+                process.kill()
 
     def _environment(self, changes: Mapping[str, str | None]) -> dict[str, str]:
         merged = {**os.environ, **self.environment, **changes}
@@ -292,9 +277,9 @@ class Program:
         return [event["arn"] for event in self.events(ledger) if event["event"] == "submitted"]
 
 
-def finish(process: "subprocess.Popen[bytes]") -> Ended:
+def finish(process: Process, stdin: bytes = b"") -> Ended:
     """Wait until a running program has ended."""
-    stdout, stderr = process.communicate(timeout=LONGEST_RUN_SECONDS)
+    stdout, stderr = process.communicate(stdin, timeout=LONGEST_RUN_SECONDS)
     return checked(Ended(process.returncode, stdout.decode(), stderr.decode()))
 
 
@@ -305,16 +290,22 @@ def checked(ended: Ended) -> Ended:
     return ended
 
 
+@pytest.fixture(scope="session")
+def _program_server() -> Iterator[ProgramServer]:
+    with program_server(CONSOLE_SCRIPT) as server:
+        yield server
+
+
 @pytest.fixture
-def program(tmp_path: Path) -> Program:
+def program(tmp_path: Path, _program_server: ProgramServer) -> Program:
     """The program without credentials, region or endpoint."""
-    return Program(tmp_path)
+    return Program(tmp_path, _program_server)
 
 
 @pytest.fixture
-def submitting(tmp_path: Path, sandbox: Sandbox) -> Program:
+def submitting(program: Program, sandbox: Sandbox) -> Program:
     """The program with dummy credentials, pointed at the sandbox process, quick in all its waits."""
-    environment = {
+    program.environment |= {
         "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "dummy",
         "AWS_REGION": REGION,
@@ -326,4 +317,4 @@ def submitting(tmp_path: Path, sandbox: Sandbox) -> Program:
         "BATCHSUBMIT_SLOTS__MAX_POLL_SECONDS": "0.2",
         "BATCHSUBMIT_LOOKUP__SETTLE_SECONDS": "0.2",
     }
-    return Program(tmp_path, environment)
+    return program
