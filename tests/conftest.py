@@ -14,13 +14,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import hypothesis
 import pytest
 import structlog
-from local_servers import ministack, moto
+from botocore.loaders import create_loader
+from local_aws import LocalAws, local_aws, moto
 from program_server import Process, ProgramServer, program_server
 from strategies import ACCOUNT, MEMBERSHIP, REGION, arn, minimal_request
 
@@ -37,6 +40,32 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell sta
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # how long an example takes is no finding
 hypothesis.settings.load_profile("any machine")
+
+
+_LONGEST_FILES = (
+    "test_shared_runs",
+    "test_every_step",
+    "test_kill_sweep",
+    "test_fleet",
+    "test_fault_sweep",
+    "test_queue_source",
+    "test_nightly",
+    "test_deployed",
+    "test_slots_makespan",
+    "test_exactly_once",
+    "test_worker_memory",
+)
+"""Files of few but long tests."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist hand files out in the order of collection, not by the number of their tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that none of them runs alone at the end."""
+    items.sort(key=lambda item: item.path.stem not in _LONGEST_FILES)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -71,11 +100,19 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "dummy")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _service_models_read_once() -> Iterator[None]:
+    """Let all botocore sessions of this process share their loader: reading a service's model is half of a client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", cache(create_loader))
+        yield
+
+
 @pytest.fixture(scope="session")
-def ministack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A local AWS that is quick."""
-    with ministack(tmp_path_factory.mktemp("ministack")) as url:
-        yield url
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    """A local AWS that is quick, for all tests; each makes queues, tables and buckets of its own."""
+    with local_aws(tmp_path_factory.mktemp("aws")) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,9 @@ from local_aws import LocalAws, LocalQueue, free_port
 from program_server import Process
 from prometheus_client.parser import text_string_to_metric_families
 from sqs_proxy import SqsProxy, sqs_proxy
-from worker_programs import aws, in_virginia, serving, until, working
+from worker_programs import in_virginia, serving, until, working
 
-__all__ = ["aws", "working"]
+__all__ = ["working"]
 
 JOBS = 200
 MEMBERSHIPS = [f"{digit * 8}-0000-4000-8000-{digit * 12}" for digit in "12345"]

@@ -7,18 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 from conftest import Program, request_named
-from local_aws import LocalAws, LocalQueue, local_aws
+from local_aws import LocalAws, LocalQueue
 from program_server import Process
 
 LEDGER = "worker.ledger.jsonl"
 PATIENCE_SECONDS = 40
-
-
-@pytest.fixture(scope="module")
-def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
-    """A local AWS for all tests of this module; each makes queues of its own."""
-    with local_aws(tmp_path_factory.mktemp("aws")) as started:
-        yield started
 
 
 @pytest.fixture
