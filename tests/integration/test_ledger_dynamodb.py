@@ -14,6 +14,7 @@ import pytest
 from aiohttp import ClientSession, web
 from botocore.exceptions import ClientError
 from botocore.session import Session
+from local_aws import LocalAws
 from shared_ledger_events import intent, submitted
 
 from batchsubmit.clock import SystemClock
@@ -109,9 +110,9 @@ async def trickle(request: web.Request, content: bytes, headers: dict[str, str])
 
 
 @pytest.fixture
-async def proxy(ministack_url: str, monkeypatch: pytest.MonkeyPatch, credentials: None) -> AsyncIterator[Proxy]:
+async def proxy(aws: LocalAws, monkeypatch: pytest.MonkeyPatch, credentials: None) -> AsyncIterator[Proxy]:
     """A proxy without faults, which the AWS configuration names as DynamoDB."""
-    made = Proxy(ministack_url)
+    made = Proxy(aws.url)
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", made.handle)
     runner = web.AppRunner(app)
