@@ -66,10 +66,10 @@ async def enqueue(
     Raises ManifestError (problems in rows; nothing was sent), UsageError, StoppedError.
     """
     began_at = time.monotonic()
-    stop, task = Stop(), asyncio.current_task()
+    stop = Stop()
     path = progress or path_beside(manifest, "enqueue", batch=terms.batch, option="--progress")
     async with AsyncExitStack() as stack:
-        stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
+        stack.enter_context(stop_on_signals(stop))
         opening = open_checked_manifest(
             manifest, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
         )

@@ -3,7 +3,6 @@
 A queue has no end, so there is no account of every row as `run` has it; what counts is what this worker did.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -107,7 +106,6 @@ class _WorkerRun:
                 recorder=recorder,
                 stop=stop,
                 account_of=lambda name: source.account_of(name) or _account_in(recorder.ledger.state, name),
-                resources=api,
                 quotas=quotas,
                 is_endless=True,
             )
@@ -154,11 +152,11 @@ async def work(
     `advise` gets a sentence for each setting of the queue that does not fit. Raises UsageError, LedgerError,
     StoppedError.
     """
-    stop, task = Stop(), asyncio.current_task()
+    stop = Stop()
     url, region, batch = _checked(settings)
     grace = ShutdownGrace(stop, settings.worker.grace_seconds)
     async with grace.for_everything(), AsyncExitStack() as stack:
-        stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
+        stack.enter_context(stop_on_signals(stop))
         async with stop.cutting_off():
             reached = await stack.enter_async_context(open_reached(url, settings, region=region))
         for words in reached.advice:
@@ -181,10 +179,8 @@ async def work(
         exposition = metrics.exposition if metrics else None
         probes = serving_probes(settings.worker, live=status.live(), ready=ready, metrics=exposition)
         await stack.enter_async_context(probes)
-        concurrency, tag_jobs = settings.submit.concurrency, settings.submit.tag_jobs
-        access = open_cleanrooms(settings.aws, region=region, concurrency=concurrency, tag_jobs=tag_jobs)
         async with stop.cutting_off():
-            api = await stack.enter_async_context(access)
+            api = await stack.enter_async_context(open_cleanrooms(settings, region=region))
         recorder = Recorder(opened, SystemClock(), (run.tally, *observers, *([metrics] if metrics else [])))
         record = RunRecord(opened, stop)
         await record.begin(batch=batch, manifest=url, manifest_sha256="", sandbox=False)

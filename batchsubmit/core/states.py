@@ -94,6 +94,32 @@ def is_good_end(status: str) -> bool:
     return status == "ACTIVE"
 
 
+class Fate(StrEnum):
+    """Where a job stands, in a reader's words; what needs action comes first. All counts of jobs are by this."""
+
+    UNKNOWN = "unknown"
+    FAILED = "not submitted"
+    BAD = "ended badly"
+    WAITING = "waiting"
+    ACCEPTED = "accepted"
+    WELL = "finished well"
+
+    @classmethod
+    def of(cls, state: JobState | None) -> "Fate":
+        """Judge one job; a job that the ledger does not know waits."""
+        match state.phase if state else None:
+            case Phase.INTENT | Phase.UNKNOWN:
+                return cls.UNKNOWN
+            case Phase.FAILED:
+                return cls.FAILED
+            case Phase.SUBMITTED:
+                return cls.ACCEPTED
+            case Phase.FINISHED:
+                return cls.BAD if state and has_failed(state) else cls.WELL
+            case _:
+                return cls.WAITING
+
+
 def has_failed(state: JobState) -> bool:
     """Whether a job could not be submitted, or finished badly."""
     return state.phase is Phase.FAILED or (state.phase is Phase.FINISHED and not is_good_end(state.status))

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.config import LookupSettings
 from batchsubmit.core.jobs import KEY_TAG, Absent, Duplicate, JobEvent, Submitted
 from batchsubmit.core.states import UNDECIDED, JobState, Phase
@@ -73,8 +73,8 @@ class _Case:
 class Lookup:
     """Resolves unknown jobs, those of one membership and model together."""
 
-    def __init__(self, *, catalog: JobReads, recorder: Recorder, settings: LookupSettings, stop: Stop) -> None:
-        self._catalog = catalog
+    def __init__(self, *, reads: Reads, recorder: Recorder, settings: LookupSettings, stop: Stop) -> None:
+        self._reads = reads
         self._recorder = recorder
         self._settle_seconds = settings.settle_seconds
         self._stop = stop
@@ -130,7 +130,7 @@ class Lookup:
         """Read the list once and decide every case that it decides."""
         membership, trained_model = place
         try:
-            listed = await self._catalog.jobs(membership, trained_model=trained_model or None)
+            listed = await self._reads.jobs(membership, trained_model=trained_model or None)
             await self._find_matches(membership, listed, cases)
         except ReadError as exc:
             _close(cases, Undecided(str(exc)))
@@ -162,7 +162,7 @@ class Lookup:
                 if self._is_another_row_of_the_name(owner, case.state):
                     continue
                 if job.arn not in details:
-                    details[job.arn] = await self._catalog.find(membership, job.arn)
+                    details[job.arn] = await self._reads.find(membership, job.arn)
                 self._compare(case, job, details[job.arn], cases, claims)
 
     def _is_another_row_of_the_name(self, owner: str, state: JobState) -> bool:

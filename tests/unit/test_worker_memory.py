@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, cast
 
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from memory_sqs import MemorySqs
 from memory_table import MemoryTable
 from simulation.loop import VirtualClock, VirtualLoop
@@ -20,7 +21,6 @@ from test_queue_source import body
 from virtual_disk import running_loop, virtually
 
 from batchsubmit.app.worker import WorkerLedger
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RateSettings, Settings, WorkerSettings
 from batchsubmit.core.jobs import Uncertain
 from batchsubmit.ledger.leases import LeaseTerms
