@@ -26,7 +26,7 @@ from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, ORDINAL_AT
 from batchsubmit.queue.open import open_reached
 from batchsubmit.queue.sent import SentJobs, open_sent
 from batchsubmit.queue.settings import QueueAttributes
-from batchsubmit.schema import RowWarning
+from batchsubmit.schema import Fault, RowWarning
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
 _CONCURRENCY = 8
@@ -135,11 +135,9 @@ class _Rows:
         ]
 
     def _problem(self, number: int, size: int, most: int) -> Problem:
-        row = self._reader.row_at(self._index.offsets[number], self._index.lines[number])
         wrong = f"makes a message of {size:,} bytes, and the queue takes {most:,}"
-        return self._reader.problem(
-            row, "", wrong, "raise its MaximumMessageSize, or submit the row by batchsubmit submit"
-        )
+        right = "raise its MaximumMessageSize, or submit the row by batchsubmit submit"
+        return self._reader.problem(self._index.lines[number], Fault(path="", wrong=wrong, right=right))
 
     def _job(self, number: int) -> Job:
         job = job_at(self._reader, self._index, number, batch=self._batch)

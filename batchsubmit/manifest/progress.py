@@ -14,8 +14,8 @@ from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.index import Index, job_at
 from batchsubmit.manifest.rows import Reader, row_warning
 from batchsubmit.outputs.templates import placeholders_at
-from batchsubmit.schema import RowWarning
-from batchsubmit.text import counted
+from batchsubmit.schema import Fault, RowWarning
+from batchsubmit.text import counted, quoted
 
 _ROWS_READ = 600
 _KINDS_TOLD = 20
@@ -87,7 +87,7 @@ class ManifestProgress:
             kinds: Counter[tuple[str, str]] = Counter()
             for place in range(wanted):
                 number = lane.rows_to_do[place * lane.to_do // wanted]
-                request = reader.request_at(index.offsets[number], index.lines[number]) or {}
+                request = reader.request_at(*index.place(number))
                 instance = str(request.get("resourceConfig", {}).get("instanceType", ""))
                 kinds[str(request.get("trainedModelArn", "")), instance] += 1
             left, rows = lane.to_do, wanted
@@ -213,14 +213,9 @@ def overwriting(
 ) -> Iterator[RowWarning]:
     """Warn of the rows to be sent whose results go to one of these places; `wrong` says whose they are."""
     numbers = sorted(number for lane in progress.lanes.values() for number in lane.rows_to_do) if places else ()
-    found = [number for number in numbers if _place_of(reader, index, number) in places]
+    found = [number for number in numbers if results_place(reader.request_at(*index.place(number))) in places]
     if found:
-        row = reader.row_at(index.offsets[found[0]], index.lines[found[0]])
-        name = row.request.get("name")
-        words = f"{name!r} with this trained model {wrong}"
-        yield row_warning(reader.problem(row, "name", words, _RIGHT), len(found))
-
-
-def _place_of(reader: Reader, index: Index, number: int) -> Place | None:
-    request = reader.request_at(index.offsets[number], index.lines[number])
-    return None if request is None else results_place(request)
+        name = reader.request_at(*index.place(found[0])).get("name")
+        words = f"{quoted(str(name))} with this trained model {wrong}"
+        fault = Fault(path="name", wrong=words, right=_RIGHT)
+        yield row_warning(reader.problem(index.lines[found[0]], fault), len(found))
