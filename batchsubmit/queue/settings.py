@@ -8,6 +8,7 @@ DAY_SECONDS = 86_400
 WANTED_RECEIVES = 1000
 WANTED_RETENTION_SECONDS = 14 * DAY_SECONDS
 _FEWEST_RECEIVES = 100
+_KINDS = ("", "NotVisible", "Delayed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,9 @@ class QueueAttributes:
 
     @classmethod
     def read(cls, attributes: Mapping[str, str]) -> "QueueAttributes":
-        """Read the answer of GetQueueAttributes; what is not there has SQS's default."""
+        """Read the answer of GetQueueAttributes; what is not there has SQS's default. Raises KeyError, ValueError."""
+        if "QueueArn" not in attributes:
+            raise KeyError("QueueArn")
         redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
         return cls(
             retention_seconds=int(attributes.get("MessageRetentionPeriod", 4 * DAY_SECONDS)),
@@ -34,8 +37,15 @@ class QueueAttributes:
             backlog=sum(int(attributes.get(f"ApproximateNumberOfMessages{kind}", 0)) for kind in _KINDS),
         )
 
-
-_KINDS = ("", "NotVisible", "Delayed")
+    def overdue(self, *, decided: int, seconds: float) -> str:
+        """Warn where, at the throughput of these seconds, the backlog takes longer than the retention."""
+        needed = self.backlog * seconds / decided if decided else 0.0
+        if needed <= self.retention_seconds:
+            return ""
+        return (
+            f"{self.backlog:,} messages take {_days(needed)} at the present throughput, longer than the "
+            f"{_days(self.retention_seconds)} for which the queue keeps them; raise the quota or the retention"
+        )
 
 
 def advice(
@@ -67,19 +77,6 @@ def advice(
             f"worker.visibility_timeout_seconds is {visibility_seconds}: a pause of the worker of that length shows "
             "its messages to others; 300 is usual"
         )
-
-
-def overdue(*, backlog: int, decided: int, seconds: float, retention_seconds: int) -> str | None:
-    """Warn where, at the throughput of these seconds, the backlog takes longer than the retention."""
-    if not (decided and backlog and seconds > 0):
-        return None
-    needed = backlog * seconds / decided
-    if needed <= retention_seconds:
-        return None
-    return (
-        f"{backlog:,} messages take {_days(needed)} at the present throughput, longer than the "
-        f"{_days(retention_seconds)} for which the queue keeps them; raise the quota or the retention"
-    )
 
 
 def _days(seconds: float) -> str:

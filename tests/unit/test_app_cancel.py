@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
+from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import JobReads
+from batchsubmit.app.cancel import Canceller, RunState, chosen, look, record_ends, run_state
+from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Finished, NotSent, Throttled, Uncertain
 from batchsubmit.core.states import JobState, Phase
-from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.cancel import Canceller, RunState, chosen, look, record_ends, run_state
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -80,10 +80,10 @@ class Bench:
         self.stop = Stop()
         self.api = MemoryCleanRooms(self.service, disturb=self._disturb)
         retry = RetrySettings(max_attempts=3, base_seconds=0.001, cap_seconds=0.001)
-        self.catalog = JobReads(self.api, retry, sleep=asyncio.sleep)
+        self.reads = Reads(self.api, retry, gate=RateGate(Pace(0)), sleep=asyncio.sleep)
         self.canceller = Canceller(
             api=self.api,
-            catalog=self.catalog,
+            reads=self.reads,
             gate=RateGate(Pace(0)),
             policies=RetryPolicies(retry, sleep=asyncio.sleep),
             stop=self.stop,
@@ -180,14 +180,14 @@ async def test_the_service_is_asked_where_each_job_stands() -> None:
     bench.service.configure(replace(bench.service.settings, list_lag_seconds=3600.0))
     await bench.api.cancel(MEMBERSHIP, shown.arn)
     ghost = state("ghost", arn=job_arn("12345678-1234-1234-1234-123456789012"))
-    found = await look(bench.catalog, [hidden, shown, ghost])
+    found = await look(bench.reads, [hidden, shown, ghost])
     assert found == {RunState.RUNNING: [hidden], RunState.CANCELLING: [shown], RunState.ENDED: []}
 
 
 async def record(bench: Bench, ledger: MemoryLedger, clock: FakeClock, jobs: list[JobState]) -> None:
     """Wait for the ends of jobs."""
     slots, recorder = SlotSettings(min_poll_seconds=0.001, max_poll_seconds=0.002), Recorder(ledger, clock)
-    await record_ends(jobs, catalog=bench.catalog, recorder=recorder, slots=slots, stop=bench.stop)
+    await record_ends(jobs, reads=bench.reads, recorder=recorder, slots=slots, stop=bench.stop)
 
 
 async def test_each_end_is_recorded_as_the_service_tells_it(clock: FakeClock) -> None:
