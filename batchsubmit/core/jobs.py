@@ -45,7 +45,7 @@ def _framed(batch: str, ordinal: int) -> "hashlib._Hash":
 def key_text(digest: bytes | bytearray) -> str:
     """Write a digest as a key: 26 lower-case base 32 characters, which ledger, tag and logs carry."""
     number = int.from_bytes(digest, "big") << 2
-    return "".join([_PAIRS[number >> worker_run & 1023] for worker_run in range(120, -1, -10)])
+    return "".join([_PAIRS[number >> bits & 1023] for bits in range(120, -1, -10)])
 
 
 def results_place(request: Mapping[str, Any]) -> tuple[str, str, str] | None:

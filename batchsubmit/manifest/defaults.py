@@ -9,8 +9,6 @@ import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from operator import methodcaller
 from types import MappingProxyType
 from typing import Any
 
@@ -285,25 +283,14 @@ def _texts(value: object, name: str) -> Iterator[tuple[str, str]]:
 def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> Sequence[Fault]:
     """Find what may not be meant in a good row: words for "nothing", white space at the ends of its name."""
     name, description = request["name"], request.get("description")
-    maps = {
-        "environment": request.get("environment") or _NOTHING,
-        "tags": request.get("tags") or _NOTHING,
-        "var": variables,
-    }
-    texts = chain.from_iterable(map(_values, maps.values()))
-    if name == name.strip() and description not in NO_VALUES and NO_VALUES.isdisjoint(texts):
-        return ()
     found = [] if name == name.strip() else [_UNTRIMMED]
     if description in NO_VALUES:
         found.append(no_value("description", description))
-    for above, values in maps.items():
-        odd = ((key, value) for key, value in values.items() if value in NO_VALUES)
-        found += (no_value(printable(f"{above}.{key}"), value) for key, value in odd)
+    for above, values in ("environment", request.get("environment")), ("tags", request.get("tags")), ("var", variables):
+        if values and not NO_VALUES.isdisjoint(values.values()):
+            odd = ((key, value) for key, value in values.items() if value in NO_VALUES)
+            found += (no_value(printable(f"{above}.{key}"), value) for key, value in odd)
     return found
-
-
-_NOTHING: Mapping[str, str] = {}
-_values = methodcaller("values")
 
 
 def complete(

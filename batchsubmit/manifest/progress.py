@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Job, Share, results_place
+from batchsubmit.core.jobs import Share, results_place
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, Fate, Phase, is_good_end
 from batchsubmit.manifest.check import Terms, open_checked_manifest
@@ -139,10 +139,6 @@ class NewRow:
     trained_model: str
 
 
-def _row(job: Job) -> NewRow:
-    return NewRow(membership=job.membership, name=job.name, trained_model=job.trained_model)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRows:
     """Rows by key. Where `trouble` says why not all of them are known, a key that is not here may still be a row's."""
@@ -161,7 +157,11 @@ async def read_new_rows(
     async with open_checked_manifest(manifest, settings, region=region, terms=terms) as (spooled, reader, inventory):
         index = inventory.index
         jobs = (job_at(reader, index, number, batch=batch) for number, key in enumerate(index) if book.get(key) is None)
-        by_key = {job.key: _row(job) for job in jobs if job is not None}
+        by_key = {
+            job.key: NewRow(membership=job.membership, name=job.name, trained_model=job.trained_model)
+            for job in jobs
+            if job is not None
+        }
         trouble = ""
         if inventory.problem_count:
             trouble = (

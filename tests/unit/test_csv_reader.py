@@ -10,6 +10,7 @@ from batchsubmit.manifest.check import open_reader
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import Fault, RequestChecker
+from batchsubmit.schema.faults import printable
 
 CELLS = {
     "membershipIdentifier": MEMBERSHIP,
@@ -255,3 +256,19 @@ def test_records_across_blocks_are_whole() -> None:
     rows = list(reader_of(data.replace("\n", "\r\n").replace("\r\r", "\r")).rows())
     assert [row.request["name"] for row in rows] == [f"job-{number}" for number in range(3000)]
     assert [row.line for row in rows] == list(range(2, 6002, 2))
+
+
+def test_a_long_variable_is_found_at_its_column() -> None:
+    """By the shortened name that messages have, and without a search through all columns."""
+    long = "var." + "p" * 90
+    reader = reader_of(manifest(**{f"{long}{number}": "x" for number in range(3)}))
+    (problem,) = {
+        reader.problem(2, Fault(path=printable(f"{long}{number}"), wrong="w", right="r")) for number in (0, 1)
+    }
+    assert problem.column == len(CELLS) + 1
+
+
+def test_a_text_in_a_message_is_quoted_plainly() -> None:
+    """In single quotes, whatever quotes it holds, and with nothing that a terminal obeys."""
+    (problem,) = problems(manifest({"resourceConfig.instanceType": "ml's\u202e"}))
+    assert "'ml's\\u202e' is not an instance type" in problem
