@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -37,14 +36,6 @@ OPERATION = "CancelTrainedModelInferenceJob"
 _CALLS_AT_ONCE = 8
 _CANCELLING = frozenset({"CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
 _CANCELLED = "INACTIVE"
-
-
-class RunState(StrEnum):
-    """Whether a job on the service runs, is being cancelled or has ended."""
-
-    RUNNING = "running"
-    CANCELLING = "cancelling"
-    ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,19 +76,14 @@ async def survey(
         states = chosen(state, memberships=memberships, names=names)
         unknown = len(state.undecided())
         duplicates = sum(len(job.duplicates) for job in state)
-    found: dict[RunState, list[JobState]] = {}
+    running, cancelling = list[JobState](), list[JobState]()
     if states:
         async with reading() as stop, _service(states, settings) as api:
             try:
-                found = await look(open_reads(api, settings, stop, SystemClock()), states)
+                running, cancelling = await look(open_reads(api, settings, stop, SystemClock()), states)
             except ReadError as exc:
                 raise StoppedError(f"the service does not tell which jobs run; nothing was cancelled: {exc}") from exc
-    return Survey(
-        running=tuple(found.get(RunState.RUNNING, ())),
-        cancelling=tuple(found.get(RunState.CANCELLING, ())),
-        unknown=unknown,
-        duplicates=duplicates,
-    )
+    return Survey(running=tuple(running), cancelling=tuple(cancelling), unknown=unknown, duplicates=duplicates)
 
 
 async def recall(location: Location, settings: Settings, agreed: Survey, *, wait: bool = True) -> Recall:
@@ -186,29 +172,29 @@ def chosen(states: Iterable[JobState], *, memberships: Collection[str], names: S
     ]
 
 
-def run_state(status: str) -> RunState:
-    """Sort a status of the service."""
-    if status in _CANCELLING:
-        return RunState.CANCELLING
-    return RunState.RUNNING if is_running(status) else RunState.ENDED
+def runs_on(status: str) -> bool:
+    """Whether a job in this status runs and is not being cancelled."""
+    return is_running(status) and status not in _CANCELLING
 
 
-async def look(reads: Reads, states: Iterable[JobState]) -> dict[RunState, list[JobState]]:
-    """Ask the service where these jobs stand; one that List does not show (yet) is asked for by its ARN.
+async def look(reads: Reads, states: Iterable[JobState]) -> tuple[list[JobState], list[JobState]]:
+    """Ask the service which of these jobs run on, and which are being cancelled.
 
-    A job that the service does not have at all is left out. Raises ReadError.
+    One that List does not show (yet) is asked for by its ARN. Raises ReadError.
     """
     lanes: dict[str, list[JobState]] = {}
     for state in states:
         lanes.setdefault(state.membership, []).append(state)
-    found: dict[RunState, list[JobState]] = {each: [] for each in RunState}
+    running, cancelling = [], []
     for membership in sorted(lanes):
         listed = {job.arn: job.status for job in await reads.jobs(membership)}
         for state in lanes[membership]:
             status = listed.get(state.arn) or await _status(reads, state)
-            if status:
-                found[run_state(status)].append(state)
-    return found
+            if status in _CANCELLING:
+                cancelling.append(state)
+            elif status and is_running(status):
+                running.append(state)
+    return running, cancelling
 
 
 async def _status(reads: Reads, state: JobState) -> str:
@@ -275,7 +261,7 @@ class Canceller:
             status = await _status(self._reads, state)
         except ReadError as exc:
             return exc.outcome
-        if run_state(status) is not RunState.RUNNING:
+        if not runs_on(status):
             return Accepted(state.arn)
         if isinstance(outcome, Conflicted):
             return outcome

@@ -144,8 +144,7 @@ class Engine:
             tasks.create_task(self._poll(poll), name=f"poll {poll.membership}")
 
     async def _poll(self, poll: Poll) -> None:
-        with self._in_progress.stopping_on_ledger_trouble():
-            await self._poller.poll(poll, self._in_progress.changed.set)
+        await self._in_progress.unless_ledger_fails(self._poller.poll(poll, self._in_progress.changed.set))
         self._in_progress.changed.set()
 
     async def _wait_for_change(self, now: float) -> None:

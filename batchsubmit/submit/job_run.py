@@ -173,10 +173,7 @@ class JobRunner:
 
     async def _claim(self, key: str) -> Action | Taken | None:
         """Claim a job; None where the ledger cannot be relied on, and the run stops."""
-        held: Action | Taken | None = None
-        with self.in_progress.stopping_on_ledger_trouble():
-            held = await self.claims.take(key)
-        return held  # noqa: RET504 (mypy does not see that the block above may be left early)
+        return await self.in_progress.unless_ledger_fails(self.claims.take(key))
 
     @contextmanager
     def _releasing(self, key: str) -> Iterator[None]:
@@ -188,10 +185,9 @@ class JobRunner:
 
     async def _find(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
         """Look up on the service whether a call without an answer was accepted."""
-        finding: Finding = Undecided("the ledger cannot be written")
-        with self.in_progress.looking_up(), self.in_progress.stopping_on_ledger_trouble():
-            finding = await self.lookup.resolve(key, request, tasks)
-        return finding  # noqa: RET504 (the same)
+        with self.in_progress.looking_up():
+            finding = await self.in_progress.unless_ledger_fails(self.lookup.resolve(key, request, tasks))
+        return finding or Undecided("the ledger cannot be written")
 
     async def _leave_or_look_up(self, delivery: Delivery, action: Action, tasks: asyncio.TaskGroup) -> None:
         """Deal with a job that another run has dealt with since the source looked."""
@@ -214,39 +210,35 @@ class JobRunner:
 
     async def _submit(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """Submit a claimed job, and report the outcome to slots and source."""
-        submission: Submission = Withdrawn()
-        with self.in_progress.job_in_progress(), self.in_progress.stopping_on_ledger_trouble():
-            submission = await self._submitted(delivery.job)
-        if isinstance(submission, Accepted | GivenUp):
-            self._unanswered.pop(delivery.job.key, None)
+        with self.in_progress.job_in_progress():
+            submission = await self.in_progress.unless_ledger_fails(self._submitted(delivery.job)) or Withdrawn()
         if not isinstance(submission, Accepted | OtherQuotaExceeded):
             self.holds.passed(delivery.job.membership)
+        if not isinstance(submission, Accepted | QuotaExceeded):
+            self.slots.ended(ticket)
         match submission:
             case Accepted(arn):
                 now = self.clock.monotonic()
                 self.slots.accepted(ticket, _running(delivery.job, arn, now), now)
                 self.holds.accepted(delivery.job.membership)
+                self._unanswered.pop(delivery.job.key, None)
                 delivery.done()
                 await self._settle_denials()
             case GivenUp():
-                self.slots.ended(ticket)
+                self._unanswered.pop(delivery.job.key, None)
                 delivery.failed()
             case Uncertain():
-                self.slots.ended(ticket)
                 await self._look_up(delivery, tasks)
             case QuotaExceeded():
                 self.slots.refused(ticket, submission, self.clock.monotonic())
                 self._log_held_by_others()
                 delivery.released()
             case OtherQuotaExceeded():
-                self.slots.ended(ticket)
                 self._hold(delivery.job.membership, submission)
                 delivery.held()
             case Denied():
-                self.slots.ended(ticket)
                 await self._denied(delivery, submission)
             case Withdrawn():
-                self.slots.ended(ticket)
                 delivery.released()
             case _:
                 assert_never(submission)
@@ -282,8 +274,8 @@ class JobRunner:
 
     async def _reject(self, delivery: Delivery, refusal: Rejected | Denied) -> None:
         """Record that a claimed job failed permanently, unless another worker has it by now."""
-        with self.in_progress.stopping_on_ledger_trouble():
-            is_ours = await self.submitter.fail(delivery.job, refusal)
+        is_ours = await self.in_progress.unless_ledger_fails(self.submitter.fail(delivery.job, refusal))
+        if is_ours is not None:
             (delivery.failed if is_ours else delivery.released)()
 
     def stop_for_denials(self) -> None:

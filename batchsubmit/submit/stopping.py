@@ -8,14 +8,17 @@ import math
 import re
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from enum import StrEnum
+from typing import TypeVar
 
 from batchsubmit.clock import Clock
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
+
+_Result = TypeVar("_Result")
 
 
 class StopReason(StrEnum):
@@ -146,14 +149,14 @@ class InProgress:
             self.lookups -= 1
             self.changed.set()
 
-    @contextmanager
-    def stopping_on_ledger_trouble(self) -> Iterator[None]:
-        """End the run in good order where an event cannot be written down."""
+    async def unless_ledger_fails(self, work: Awaitable[_Result]) -> _Result | None:
+        """Do what may write to the ledger; None where an event cannot be written, which stops the run."""
         try:
-            yield
+            return await work
         except StoppedError as exc:
             is_lost = isinstance(exc, LedgerError)
             self._stop.request(StopReason.LEDGER_LOST if is_lost else StopReason.LEDGER, str(exc))
+            return None
 
 
 @contextmanager
