@@ -16,6 +16,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def quoted(text: str) -> str:
+    """Put a text from outside into quotes, for a message."""
+    return f"'{printable(text)}'"
+
+
 class StrippedWarning(UserWarning):
     """White space around a text that names something was left out."""
 
