@@ -1,4 +1,4 @@
-"""README's table of settings, made from the model: `python tests/settings_table.py` prints it, a test compares it."""
+"""The table in batchsubmit/docs/settings.md, made from the model: `python tests/settings_table.py` prints it, a test compares it."""
 
 import json
 import sys
