@@ -33,6 +33,7 @@ SUMMARIES = {
     "ledger": "Make the table of a shared ledger; move ledgers in and out.",
     "sandbox": "Serve a local Clean Rooms ML, to rehearse and test against.",
     "schema": "Print the columns of a manifest, or the settings.",
+    "help": "Print a page of the manual, or list its pages.",
 }
 """What `--help` says of each command, in the order in which a person meets them."""
 

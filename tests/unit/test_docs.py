@@ -119,7 +119,7 @@ def test_every_setting_and_variable_that_the_book_names_is_there() -> None:
     known = {".".join(names) for names in setting_names()}
     sections = {name.split(".")[0] for name in known}
     named = set(re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_]+)", BOOK))
-    assert named <= known
+    assert named - {"aws.py", "log.py"} <= known
     variables = set(re.findall(r"\bBATCHSUBMIT_([A-Z_]*[A-Z])\b", BOOK))
     assert {name.lower().replace("__", ".") for name in variables} <= known
 
@@ -157,10 +157,10 @@ def test_the_example_settings_are_the_defaults_and_complete() -> None:
     assert load_settings(path).model_dump() == Settings().model_dump()
     text = path.read_text(encoding="utf-8")
     content = tomllib.loads(text)
-    for section, *keys in setting_names():
-        assert section in content
+    for group, *keys in setting_names():
+        assert group in content
         for key in keys:
-            assert key in content[section] or f"# {key} =" in text
+            assert key in content[group] or f"# {key} =" in text
 
 
 def test_the_table_of_settings_is_what_the_model_says() -> None:
