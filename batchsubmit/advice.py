@@ -10,9 +10,9 @@ from batchsubmit.aws import CLOCK
 from batchsubmit.core.jobs import Denied, Forbidden, RefusalCause
 from batchsubmit.text import printable
 
-POLICY = "configs/deploy/iam-submit.json"
-CANCEL_POLICY = "configs/deploy/iam-cancel.json"
-"""The policies that allow all that `submit` and `cancel` call, one action a line."""
+POLICY = "batchsubmit policy submit"
+CANCEL_POLICY = "batchsubmit policy cancel"
+"""The commands that print the policies for all that `submit` and `cancel` call, one action a line."""
 
 QUOTA_SERVICE = "cleanrooms-ml"
 """The service's code in Service Quotas."""
@@ -25,7 +25,7 @@ def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
     """Say what was refused and how to fix it; the service's own words come first."""
     said = f"{operation}: {refusal.code}: {refusal.message}".rstrip(": ")
     if refusal.cause is RefusalCause.DENIED:
-        return f"{said}. Allow {denied_action(operation, refusal.message)}, a line of {policy(operation)}"
+        return f"{said}. Allow {denied_action(operation, refusal.message)}, a line of what {policy(operation)} prints"
     if refusal.cause is RefusalCause.WRONG_ENDPOINT:
         return said  # and it asks for the endpoint itself
     if refusal.message.startswith(CLOCK):
@@ -36,7 +36,7 @@ def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
 
 
 def policy(operation: str) -> str:
-    """The example policy that has an operation."""
+    """The command that prints the policy which has an operation."""
     return CANCEL_POLICY if operation.startswith("Cancel") else POLICY
 
 

@@ -43,7 +43,7 @@ PROMISED = {
 SERVICES = {"cleanrooms-ml": "cleanroomsml", "servicequotas": "service-quotas"}
 """IAM's prefixes, where botocore names the service otherwise."""
 
-WITHOUT_A_CALL = {"cleanrooms:PassMembership", "iam:PassRole", "s3:GetObjectVersion"}
+WITHOUT_A_CALL = {"cleanrooms:PassMembership", "iam:PassRole", "s3:GetObjectVersion", "s3:ListBucket"}
 """Permissions that a call of another action needs: there is no operation of that name."""
 
 CONDITION_OPERATORS = {"ArnEquals", "BoolIfExists", "ForAllValues:StringEquals", "StringEquals"}
@@ -55,6 +55,7 @@ GRANTED_BY = {
     "CreateMultipartUpload": "PutObject",
     "DeleteMessageBatch": "DeleteMessage",
     "HeadObject": "GetObject",
+    "ListObjectsV2": "ListBucket",
     "SendMessageBatch": "SendMessage",
     "UploadPart": "PutObject",
 }
@@ -357,7 +358,7 @@ def test_every_call_in_the_program_is_allowed_by_a_policy() -> None:
     sources = [path for path in (ROOT / "batchsubmit").rglob("*.py") if "sandbox" not in path.parts]
     asked = set().union(*(_calls_in(path.read_text(encoding="utf-8")) for path in sources))
     found: dict[str, str] = {}
-    for service in ("cleanrooms-ml", "dynamodb", "s3", "servicequotas", "sns", "sqs"):
+    for service in ("cleanrooms", "cleanrooms-ml", "dynamodb", "logs", "s3", "servicequotas", "sns", "sqs"):
         calls = {xform_name(each): each for each in operations(service)}
         found |= {call: f"{service}:{GRANTED_BY.get(calls[call], calls[call])}" for call in asked & calls.keys()}
     assert {"cleanrooms-ml:StartTrainedModelInferenceJob", "s3:GetObject"} <= set(found.values())
