@@ -41,7 +41,7 @@ def read_request(given: Mapping[str, Any], settings: Settings, now: datetime) ->
         return expand_path(template, values, batch=batch, what=what)
 
     ledger = parse_location(path(chosen.ledger, "--ledger")) if chosen.ledger else None
-    flags = {name: given[name] for name in _FLAGS}
+    flags = {name: given[name] for name in _FLAGS if name in given}
     options = submit_options(settings, now, ledger=ledger, batch=batch, **flags)
     if settings.night.upload and isinstance(options.ledger, TableLocation):
         raise UsageError("--upload copies a ledger file; a table is copied by batchsubmit ledger export")

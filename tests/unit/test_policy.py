@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 from deploy_samples import DEPLOY
 
-from batchsubmit.app.policy import ALSO, POLICIES
 from batchsubmit.cli.main import commands
+from batchsubmit.cli.policy import ALSO, POLICIES
 
 SAMPLES = {"iam-execution.json", "iam-scheduler.json"}
 """Policies of ECS and EventBridge, which no command needs."""
