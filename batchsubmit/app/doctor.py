@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -330,7 +331,8 @@ def _examine_folder(path: Path, rows: int) -> Finding:
         return Finding("disk", WRONG, _disk_words(exc, path, rows))
     finally:
         file.close()
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink()
     kind, folder = _file_system(path.parent), path.parent.resolve()
     if not is_kept_out:
         return Finding("disk", WRONG, f"{folder}: its locks keep nobody out; give --ledger another disk")
