@@ -17,6 +17,9 @@ CANCEL_POLICY = "batchsubmit policy cancel"
 QUOTA_SERVICE = "cleanrooms-ml"
 """The service's code in Service Quotas."""
 
+_LISTED_BY_INIT = frozenset(
+    {"ListMemberships", "ListTrainedModels", "ListMLInputChannels", "ListConfiguredModelAlgorithmAssociations"}
+)
 _ACTION = re.compile(r"not authorized to perform:? ([\w-]+:\w+)")
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 
@@ -37,13 +40,16 @@ def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
 
 def policy(operation: str) -> str:
     """The command that prints the policy which has an operation."""
+    if operation in _LISTED_BY_INIT:
+        return "batchsubmit policy init"
     return CANCEL_POLICY if operation.startswith("Cancel") else POLICY
 
 
 def denied_action(operation: str, message: str) -> str:
     """The IAM action that is missing: the one that the service names (a Start may lack TagResource), or the call's."""
     named = _ACTION.search(message)
-    return named[1] if named else f"{QUOTA_SERVICE}:{operation}"
+    service = "cleanrooms" if operation == "ListMemberships" else QUOTA_SERVICE
+    return named[1] if named else f"{service}:{operation}"
 
 
 QUOTA_REQUEST = (

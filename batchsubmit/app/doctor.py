@@ -278,7 +278,8 @@ async def _read_quotas(settings: Settings, region: str) -> Finding:
     try:
         quotas = await ask_quotas(settings.aws, region=region)
     except Exception as exc:  # noqa: BLE001 (whatever it is, it is what was found)
-        words = f"not told ({exc}): AWS's defaults are assumed, 5 jobs at once a membership and 10 an account"
+        why = str(exc).partition("\n")[0]
+        words = f"not told ({why}): AWS's defaults are assumed, 5 jobs at once a membership and 10 an account"
         return Finding("quotas", UNTRIED, words)
     told = {"a membership": quotas.per_membership, "an account": quotas.per_account}
     words = ", ".join(f"{value or 'not told'} {scope}" for scope, value in told.items())

@@ -21,6 +21,7 @@ from batchsubmit.text import StrippedWarning, printable
 
 MOMENTS = {
     "Prepare": {
+        "init": "Write a first manifest and settings for your memberships.",
         "doctor": "Check identity, permissions, quotas, disk and the like before a run.",
         "validate": "List every problem of every row of MANIFEST; no call is made.",
         "plan": "Say what submit would do, and when all of it will be done.",
@@ -106,6 +107,7 @@ def manual(*examples: tuple[str, str], exits: dict[int, str] | None = None, more
     commands=Commands(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=manual(
+        ("begin here: a manifest, settings and the next steps", "batchsubmit init"),
         ("check a manifest; no call is made", "batchsubmit validate jobs.csv"),
         ("submit it, and go on where it ended when run again", "batchsubmit submit jobs.csv"),
         ("see how it goes, from another terminal", "batchsubmit status jobs.ledger.jsonl --watch"),

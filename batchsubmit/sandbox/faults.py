@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from batchsubmit.sandbox.refusals import LIST, OPERATIONS, START
+from batchsubmit.sandbox.refusals import LIST, LIST_MEMBERSHIPS, OPERATIONS, START
 
 ANY_OPERATION: Final = "*"
 _ROUNDING: Final = 1e-9
@@ -225,5 +225,5 @@ def _fits(fault: InjectedFault, operation: str, *, has_token: bool) -> bool:
 
 
 def _require_operation(operation: str) -> None:
-    if operation not in (*OPERATIONS, ANY_OPERATION):
+    if operation not in (*OPERATIONS, LIST_MEMBERSHIPS, ANY_OPERATION):
         raise ValueError(f"unknown operation {operation!r}; known are {', '.join(OPERATIONS)} and {ANY_OPERATION}")

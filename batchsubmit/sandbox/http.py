@@ -13,7 +13,16 @@ from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl, unquote
 
 from batchsubmit.sandbox.faults import AFTER, REFUSALS, Drawn, Faults, InjectedFault
-from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA, Refusal, invalid, over_quota, problem
+from batchsubmit.sandbox.refusals import (
+    ACCOUNT_QUOTA,
+    LIST_MEMBERSHIPS,
+    LISTINGS,
+    MEMBERSHIP_QUOTA,
+    Refusal,
+    invalid,
+    over_quota,
+    problem,
+)
 from batchsubmit.sandbox.service import ACCEPTED, Reply, Request, SandboxService
 from batchsubmit.sandbox.validation import RequestValidator
 
@@ -71,8 +80,8 @@ class _Route:
 class Routes:
     """The paths of the operations, from the service model."""
 
-    def __init__(self, validator: RequestValidator) -> None:
-        self._routes = [_route(validator, operation) for operation in validator.operations]
+    def __init__(self, *validators: RequestValidator) -> None:
+        self._routes = [_route(each, operation) for each in validators for operation in each.operations]
 
     def read(self, call: Call) -> tuple[str, dict[str, Any]]:
         """Return a call's operation and members, unchecked; raises `Refusal` where it cannot be read."""
@@ -163,8 +172,9 @@ class Exchange:
     def __init__(self, service: SandboxService, faults: Faults) -> None:
         self._service = service
         self._faults = faults
-        self._validator = RequestValidator()
-        self._routes = Routes(self._validator)
+        ml, rooms = RequestValidator(), RequestValidator("cleanrooms", [LIST_MEMBERSHIPS])
+        self._validators = {**dict.fromkeys(ml.operations, ml), LIST_MEMBERSHIPS: rooms}
+        self._routes = Routes(ml, rooms)
 
     def answer(self, call: Call) -> HttpAnswer:
         """HttpAnswer one call; a 429 or 503 says in `Retry-After` what the plan says."""
@@ -177,7 +187,9 @@ class Exchange:
         operation = UNKNOWN_OPERATION
         try:
             operation, request = self._routes.read(call)
-            self._validator.require(operation, request, call.region)
+            self._validators[operation].require(operation, request, call.region)
+            if operation in LISTINGS:
+                request |= {"region": call.region or "us-east-1"}
             self._service.throttle(operation)
         except Refusal as refusal:
             return self._refused(operation, refusal)

@@ -15,8 +15,15 @@ GET_CHANNEL: Final = "GetMLInputChannel"
 TAG: Final = "TagResource"
 UNTAG: Final = "UntagResource"
 LIST_TAGS: Final = "ListTagsForResource"
+LIST_MODELS: Final = "ListTrainedModels"
+LIST_CHANNELS: Final = "ListMLInputChannels"
+LIST_ALGORITHMS: Final = "ListConfiguredModelAlgorithmAssociations"
+LIST_MEMBERSHIPS: Final = "ListMemberships"
+"""Of AWS Clean Rooms itself, another service."""
 
-OPERATIONS: Final = (START, GET, LIST, CANCEL, GET_MODEL, GET_CHANNEL, TAG, UNTAG, LIST_TAGS)
+LISTINGS: Final = (LIST_MODELS, LIST_CHANNELS, LIST_ALGORITHMS, LIST_MEMBERSHIPS)
+OPERATIONS: Final = (START, GET, LIST, CANCEL, GET_MODEL, GET_CHANNEL, TAG, UNTAG, LIST_TAGS, *LISTINGS[:3])
+"""Those of Clean Rooms ML."""
 
 STATUS_CODES: Final[Mapping[str, int]] = {
     "AccessDeniedException": 403,

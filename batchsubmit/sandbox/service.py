@@ -10,6 +10,7 @@ import json
 from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import count, islice
 from math import inf
 from random import Random
@@ -25,6 +26,7 @@ from batchsubmit.sandbox.refusals import (
     GET_MODEL,
     LIST,
     LIST_TAGS,
+    LISTINGS,
     MEMBERSHIP_QUOTA,
     START,
     TAG,
@@ -35,7 +37,7 @@ from batchsubmit.sandbox.refusals import (
     invalid,
     over_quota,
 )
-from batchsubmit.sandbox.resources import CHANNEL, MODEL, SandboxResources
+from batchsubmit.sandbox.resources import CALLER, CHANNEL, MODEL, SandboxResources
 from batchsubmit.sandbox.settings import SandboxSettings
 from batchsubmit.sandbox.validation import tag_problems
 
@@ -47,8 +49,6 @@ Clock: TypeAlias = Callable[[], float]
 ACCEPTED: Final = "accepted"
 PAGE_SIZE: Final = 100
 _JOB_PATH: Final = "/trained-model-inference-job/"
-_CALLER: Final = "123456789012"
-"""The account of memberships whose requests name resources of others alone."""
 
 
 class CallCounts:
@@ -162,6 +162,7 @@ class SandboxService:
             TAG: self.tag,
             UNTAG: self.untag,
             LIST_TAGS: self.list_tags,
+            **{name: partial(self._resources.listing, name) for name in LISTINGS},
         }
 
     @property
@@ -329,7 +330,7 @@ class SandboxService:
             if f":membership/{membership}/" in arn:
                 self._accounts[membership] = arn.split(":", 5)[4]
                 break
-        return self._accounts.get(membership, _CALLER)
+        return self._accounts.get(membership, CALLER)
 
     def _now(self) -> float:
         return max(self._latest, self._clock() + self._settings.clock_offset_seconds)

@@ -68,12 +68,12 @@ Shape: TypeAlias = Mapping[str, Any]
 
 
 class RequestValidator:
-    """Checks the requests of all operations against the service model."""
+    """Checks the requests of a service's operations against its model."""
 
-    def __init__(self) -> None:
-        model = Loader().load_service_model("cleanroomsml", "service-2")
+    def __init__(self, service: str = "cleanroomsml", operations: Iterable[str] = OPERATIONS) -> None:
+        model = Loader().load_service_model(service, "service-2")
         self.shapes: Mapping[str, Shape] = model["shapes"]
-        self.operations: Mapping[str, Shape] = {name: model["operations"][name] for name in OPERATIONS}
+        self.operations: Mapping[str, Shape] = {name: model["operations"][name] for name in operations}
 
     def input_members(self, operation: str) -> Mapping[str, Shape]:
         """Return the members of an operation's request, as the model has them."""
