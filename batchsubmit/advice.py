@@ -1,6 +1,6 @@
 """What a person can do about a refusal of the service: the IAM action to allow, the quota to raise. Pure words.
 
-Which refusal is which is decided in `cleanrooms.answers`; nothing is decided here.
+Which refusal is which is decided in `cleanrooms.responses`; nothing is decided here.
 """
 
 import re
@@ -28,7 +28,10 @@ def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
     """Say what was refused and how to fix it; the service's own words come first."""
     said = f"{operation}: {refusal.code}: {refusal.message}".rstrip(": ")
     if refusal.cause is RefusalCause.DENIED:
-        return f"{said}. Allow {denied_action(operation, refusal.message)}, a line of what {policy(operation)} prints"
+        named = _ACTION.search(refusal.message)  # a Start may lack TagResource, say
+        service = "cleanrooms" if operation == "ListMemberships" else QUOTA_SERVICE
+        action = named[1] if named else f"{service}:{operation}"
+        return f"{said}. Allow {action}, a line of what {policy(operation)} prints"
     if refusal.cause is RefusalCause.WRONG_ENDPOINT:
         return said  # and it asks for the endpoint itself
     if refusal.message.startswith(CLOCK):
@@ -43,13 +46,6 @@ def policy(operation: str) -> str:
     if operation in _LISTED_BY_INIT:
         return "batchsubmit policy init"
     return CANCEL_POLICY if operation.startswith("Cancel") else POLICY
-
-
-def denied_action(operation: str, message: str) -> str:
-    """The IAM action that is missing: the one that the service names (a Start may lack TagResource), or the call's."""
-    named = _ACTION.search(message)
-    service = "cleanrooms" if operation == "ListMemberships" else QUOTA_SERVICE
-    return named[1] if named else f"{service}:{operation}"
 
 
 QUOTA_REQUEST = (

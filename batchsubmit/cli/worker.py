@@ -23,7 +23,7 @@ from batchsubmit.cli.options import (
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError
-from batchsubmit.health.check import ask, probe_url
+from batchsubmit.health import ask
 from batchsubmit.ledger.base import Location
 from batchsubmit.log import configure_logging
 from batchsubmit.observers.base import LogObserver
@@ -57,16 +57,11 @@ def _ask(probe: str, config: Path | None) -> int:
     try:
         settings = read_settings(config).worker
     except BatchsubmitError as exc:
-        return _print_conditions(str(exc), EXIT_FAILED)
-    if not settings.metrics_port:
-        return _print_conditions("worker.metrics_port is 0: the worker has no probes to ask", EXIT_FAILED)
-    answer = ask(probe_url(settings.metrics_host, settings.metrics_port, _PROBES[probe]))
-    return _print_conditions(answer.words, EXIT_DONE if answer.is_well else EXIT_FAILED)
-
-
-def _print_conditions(words: str, status: int) -> int:
+        is_well, words = False, str(exc)
+    else:
+        is_well, words = ask(settings, _PROBES[probe])
     say(words)
-    return status
+    return EXIT_DONE if is_well else EXIT_FAILED
 
 
 @click.command(
@@ -124,16 +119,16 @@ def worker(
 
 
 def _check(settings: Settings, *, as_json: bool) -> int:
-    words = asyncio.run(check(settings))
-    for word in words:
-        _advise(word)
+    advice = asyncio.run(check(settings))
+    for words in advice:
+        _advise(words)
     if as_json:
-        click.echo(json.dumps({"queue": settings.worker.queue_url, "advice": words}))
+        click.echo(json.dumps({"queue": settings.worker.queue_url, "advice": advice}))
     return 0
 
 
-def _advise(word: str) -> None:
-    say(f"batchsubmit: {word}")
+def _advise(words: str) -> None:
+    say(f"batchsubmit: {words}")
 
 
 def _tell(summary: WorkerSummary, *, as_json: bool) -> int:

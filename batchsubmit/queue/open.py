@@ -3,7 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from batchsubmit.aws import open_client
 from batchsubmit.clock import Clock
@@ -14,55 +14,39 @@ from batchsubmit.queue.client import (
     LONG_POLL_SECONDS,
     Queue,
     QueueBusyError,
-    QueueCounters,
     QueueError,
     QueueGoneError,
     ReachedQueue,
     region_of,
 )
 from batchsubmit.queue.held import HeldJobs
-from batchsubmit.queue.manifest_message import ManifestMessage
 from batchsubmit.queue.settings import QueueAttributes, advice
+
+if TYPE_CHECKING:
+    from batchsubmit.queue.manifest_message import ManifestMessage
 
 _URL = re.compile(r"https?://[^/]+(/.*)?/[\w.-]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueParts:
     """What receiver, heartbeat and source share; `manifests` are those whose rows are being submitted, by key."""
 
-    queue: Queue
-    attributes: QueueAttributes
-    counters: QueueCounters
-    settings: Settings
-    region: str
-    ledger: QueueLedger
-    clock: Clock
-    held: HeldJobs
-    acks: Acks
-    manifests: dict[str, ManifestMessage] = field(default_factory=dict)
-
-
-def make_parts(
-    reached: ReachedQueue, settings: Settings, *, region: str, ledger: QueueLedger, clock: Clock
-) -> QueueParts:
-    """Put the parts together."""
-    return QueueParts(
-        queue=reached.queue,
-        attributes=reached.attributes,
-        counters=reached.counters,
-        settings=settings,
-        region=region,
-        ledger=ledger,
-        clock=clock,
-        held=HeldJobs(settings.worker.visibility_timeout_seconds),
-        acks=Acks(reached, settings.worker, ledger, clock),
-    )
+    def __init__(
+        self, reached: ReachedQueue, settings: Settings, *, region: str, ledger: QueueLedger, clock: Clock
+    ) -> None:
+        self.queue, self.attributes, self.counters = reached.queue, reached.attributes, reached.queue.counters
+        self.settings = settings
+        self.region = region
+        self.ledger = ledger
+        self.clock = clock
+        self.held = HeldJobs(settings.worker.visibility_timeout_seconds)
+        self.acks = Acks(reached, settings.worker, ledger, clock)
+        self.manifests: dict[str, ManifestMessage] = {}
 
 
 @asynccontextmanager
-async def open_reached(url: str, settings: Settings, *, region: str) -> AsyncIterator[tuple[ReachedQueue, list[str]]]:
-    """Open a queue; gives it with the advice on its settings.
+async def open_reached(url: str, settings: Settings, *, region: str) -> AsyncIterator[ReachedQueue]:
+    """Open a queue.
 
     Raises UsageError where URL or AWS configuration are wrong or there is no such queue, StoppedError where it cannot
     be reached or used.
@@ -73,22 +57,18 @@ async def open_reached(url: str, settings: Settings, *, region: str) -> AsyncIte
     # A long poll is answered after its own time, however short the user's patience with other calls is.
     timeouts = (aws.connect_timeout_seconds, max(aws.read_timeout_seconds, LONG_POLL_SECONDS + 10))
     async with open_client("sqs", region=region_of(url) or region, timeouts=timeouts) as client:
-        counters = QueueCounters()
-        queue = Queue(client, url, counters)
+        queue = Queue(client, url)
         try:
             attributes = await queue.attributes()
         except QueueGoneError as exc:
             raise UsageError(str(exc)) from exc
         except QueueBusyError as exc:
             raise StoppedError(f"the queue cannot be reached: {exc}") from exc
-        dead_letters, words = await _reach_dead_letters(queue, attributes, settings.worker.visibility_timeout_seconds)
-        yield ReachedQueue(queue=queue, attributes=attributes, dead_letters=dead_letters, counters=counters), words
+        yield await _with_dead_letters(queue, attributes, settings.worker.visibility_timeout_seconds)
 
 
-async def _reach_dead_letters(
-    queue: Queue, attributes: QueueAttributes, visibility_seconds: int
-) -> tuple[Queue | None, list[str]]:
-    """Find the dead-letter queue, if one is configured; gives it with the advice on both queues' settings."""
+async def _with_dead_letters(queue: Queue, attributes: QueueAttributes, visibility_seconds: int) -> ReachedQueue:
+    """Find the dead-letter queue, if one is configured, and give the advice on both queues' settings."""
     found, its_attributes, words = None, None, []
     if attributes.dead_letter_arn:
         try:
@@ -101,4 +81,4 @@ async def _reach_dead_letters(
                 "never work are left to the redrive policy"
             )
     words += advice(attributes, visibility_seconds=visibility_seconds, dead_letters=its_attributes)
-    return found, words
+    return ReachedQueue(queue=queue, attributes=attributes, dead_letters=found, advice=words)

@@ -18,7 +18,8 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from batchsubmit.report.stats import Fate, Figures, Outlook, SlotUse, Spread
+from batchsubmit.core.states import Fate
+from batchsubmit.report.stats import Figures, Outlook, SlotUse, Spread
 from batchsubmit.report.timeline import SlotTimes, grid, mean_running, peak_running, quota_steps
 from batchsubmit.report.waits import Cause
 from batchsubmit.text import counted, date_and_time, duration, share

@@ -18,9 +18,10 @@ import msgspec
 from markupsafe import Markup
 
 from batchsubmit import __version__
+from batchsubmit.core.states import Fate
 from batchsubmit.report import charts
 from batchsubmit.report.headline import asked, has_alarm, headline
-from batchsubmit.report.stats import Fate, Figures, model_name, reason_of, spreads
+from batchsubmit.report.stats import Figures, model_name, reason_of, spreads
 from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
 from batchsubmit.text import date_and_time, duration, share

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 
-from batchsubmit.core.states import LOG_GROUP, Phase
+from batchsubmit.core.states import LOG_GROUP, Fate, Phase
 from batchsubmit.report.timeline import History, SlotTimes, Timeline, peak_running, quota_steps, used_slot_seconds
 from batchsubmit.report.waits import Cause
 
@@ -39,32 +38,6 @@ _ADVICE = {
 }
 _CODE_COUNTS = frozenset({Phase.FAILED, Phase.REFUSED, Phase.FINISHED})
 _MESSAGE_COUNTS = frozenset({Phase.FAILED, Phase.FINISHED, Phase.UNKNOWN})
-
-
-class Fate(StrEnum):
-    """Where a job stands, in a reader's words; what needs action comes first."""
-
-    UNKNOWN = "unknown"
-    FAILED = "not submitted"
-    BAD = "ended badly"
-    WAITING = "waiting"
-    ACCEPTED = "accepted"
-    WELL = "finished well"
-
-    @classmethod
-    def of(cls, history: History) -> "Fate":
-        """Judge one job."""
-        if history.is_unknown:
-            return cls.UNKNOWN
-        match history.state.phase:
-            case Phase.FAILED:
-                return cls.FAILED
-            case Phase.SUBMITTED:
-                return cls.ACCEPTED
-            case Phase.FINISHED:
-                return cls.BAD if history.has_failed else cls.WELL
-            case _:
-                return cls.WAITING
 
 
 def reason_of(history: History) -> tuple[str, str]:
@@ -202,7 +175,7 @@ class Figures:
 
     def add(self, history: History) -> tuple[Fate, int | None]:
         """Take in one job; give where it stands, and the number of its reason where it failed."""
-        state, fate = history.state, Fate.of(history)
+        state, fate = history.state, Fate.of(history.state)
         self.fates[fate] += 1
         self.by_membership.setdefault(state.membership, Counter())[fate] += 1
         self._add_times(history)
@@ -293,7 +266,7 @@ def model_name(arn: str) -> str:
     return arn.rpartition("/")[2]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Spread:
     """How long the jobs of one model ran: least, quartiles, most, and the 95th of a hundred."""
 
@@ -306,27 +279,13 @@ class Spread:
     most: float
     slow: float
 
-    @classmethod
-    def of(cls, model: str, seconds: Sequence[float]) -> "Spread":
-        """Sum up the running times of one model's jobs."""
-        ordered = sorted(seconds)
-        parts = (0.0, 0.25, 0.5, 0.75, 1.0, _SLOW)
-        least, quarter, median, three_quarters, most, slow = (_quantile(ordered, part) for part in parts)
-        return cls(
-            model=model,
-            jobs=len(ordered),
-            least=least,
-            quarter=quarter,
-            median=median,
-            three_quarters=three_quarters,
-            most=most,
-            slow=slow,
-        )
-
 
 def spreads(durations: dict[str, list[float]]) -> list[Spread]:
     """The models with the most jobs first."""
-    return [Spread.of(model, seconds) for model, seconds in sorted(durations.items(), key=lambda item: -len(item[1]))]
+    return [
+        Spread(model, len(seconds), *(_quantile(sorted(seconds), part) for part in (0.0, 0.25, 0.5, 0.75, 1.0, _SLOW)))
+        for model, seconds in sorted(durations.items(), key=lambda item: -len(item[1]))
+    ]
 
 
 def _quantile(ordered: Sequence[float], part: float) -> float:

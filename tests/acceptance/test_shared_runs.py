@@ -109,7 +109,7 @@ def test_a_ledger_goes_into_a_table_and_out_again(
 
 def test_a_run_on_a_table_is_watched_to_its_end(sharing: Program, sandbox: Sandbox, table: str, manifest: Path) -> None:
     """As one on a file is; where none is under way, what stands in the table is told at once."""
-    with sharing.running("submit", manifest, "--ledger", table, "--rate", 20) as run:
+    with sharing.running("submit", manifest, "--ledger", table, "--rate", 10) as run:
         while len(sandbox.jobs()) < 5:
             time.sleep(0.02)
         with sharing.running("status", table, "--watch", "--interval", 0.2) as watching:

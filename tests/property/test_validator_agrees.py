@@ -18,6 +18,7 @@ from botocore.model import ServiceModel
 from botocore.serialize import create_serializer
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from memory_cleanrooms import MemoryCleanRooms
 from strategies import (
     ACCOUNT,
     JSON_VALUES,
@@ -31,7 +32,6 @@ from strategies import (
     valid_requests,
 )
 
-from batchsubmit.cleanrooms.memory import MemoryCleanRooms
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Job
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile

@@ -12,7 +12,7 @@ from typing import Any
 
 from simulation.loop import EPOCH
 
-from batchsubmit.queue.client import Outgoing
+from batchsubmit.queue.client import Outgoing, QueueCounters
 from batchsubmit.queue.held import LIMIT_SECONDS
 from batchsubmit.queue.message import Message
 from batchsubmit.queue.settings import QueueAttributes
@@ -44,6 +44,7 @@ class MemorySqs:
     calls: int = 0
     most_received: int = 0
     most_hidden: int = 0
+    counters: QueueCounters = field(default_factory=QueueCounters)
     _numbers: Any = field(default_factory=count)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import Any
 
 from conftest import job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual_disk import SlowLedger, Wire
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import Finished, Job
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings

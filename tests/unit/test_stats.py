@@ -6,9 +6,10 @@ import pytest
 from sample_ledgers import BEGIN, MEMBERSHIPS, Night, Story
 
 from batchsubmit.core.jobs import Share
+from batchsubmit.core.states import Fate
 from batchsubmit.report.charts import intervals, number_ticks, time_ticks
 from batchsubmit.report.headline import STOPS, asked, headline
-from batchsubmit.report.stats import Fate, Figures, spreads
+from batchsubmit.report.stats import Figures, spreads
 from batchsubmit.report.timeline import (
     LearnedQuota,
     Timeline,

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from batchsubmit.cleanrooms.memory import MemoryCleanRooms
+from memory_cleanrooms import MemoryCleanRooms
+
 from batchsubmit.config import Settings
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from simulation.assembly import Distance, assemble
