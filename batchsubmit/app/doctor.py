@@ -13,27 +13,30 @@ from enum import StrEnum
 from pathlib import Path
 
 from batchsubmit.app.after_run import AfterRun
-from batchsubmit.app.plan import read_history
-from batchsubmit.app.readiness import InputCheck
-from batchsubmit.app.run import SubmitOptions
+from batchsubmit.app.run import SubmitOptions, refuse_rehearsal_mix
 from batchsubmit.app.submit import default_ledger
-from batchsubmit.app.worker import check as check_queue
+from batchsubmit.app.worker import advice_on_queue
 from batchsubmit.aws import CLOCK, open_client, resolve_region
 from batchsubmit.cleanrooms.api import Input, JobPage, inputs_of
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_of
 from batchsubmit.cleanrooms.quotas import ask_quotas
 from batchsubmit.cleanrooms.reads import ReadError
+from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
 from batchsubmit.errors import BatchsubmitError, StoppedError
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.dynamodb import open_table
-from batchsubmit.ledger.items import TABLE_ADDRESS, check_format
-from batchsubmit.ledger.storage import LedgerFile, holding_run, lock
-from batchsubmit.manifest.check import Terms, open_checked_manifest
+from batchsubmit.ledger.file import LedgerFile, holding_run, lock
+from batchsubmit.ledger.read import fold_ledger
+from batchsubmit.ledger.table import TABLE_ADDRESS, check_format
+from batchsubmit.manifest.check import open_checked_manifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.outputs.notify import Topic
+from batchsubmit.submit.build import open_reads
+from batchsubmit.submit.inputs import check_inputs
+from batchsubmit.submit.stopping import Stop
 from batchsubmit.text import counted
 
 _TIMEOUTS = (5.0, 10.0)
@@ -80,7 +83,7 @@ _NOTHING = _Wanted({}, frozenset(), 0)
 
 
 async def examine(
-    options: SubmitOptions, after: AfterRun, settings: Settings, *, has_manifest: bool
+    options: SubmitOptions, after: AfterRun | None, settings: Settings, *, has_manifest: bool
 ) -> AsyncIterator[Finding]:
     """Check one thing after another, in the order in which a run needs them. Raises nothing for what is found wrong."""
     region, finding = _find_region(settings)
@@ -112,7 +115,7 @@ def _find_region(settings: Settings) -> tuple[str | None, Finding]:
 
 
 async def _read_manifest(options: SubmitOptions, settings: Settings, region: str | None) -> tuple[_Wanted, Finding]:
-    name, terms = options.manifest, Terms(batch=options.batch, moment=options.moment)
+    name, terms = options.manifest, options.terms
     try:
         async with open_checked_manifest(name, settings, region=region, terms=terms) as (_, reader, inventory):
             inputs = await asyncio.to_thread(_inputs, reader, inventory.index)
@@ -135,7 +138,7 @@ def _inputs(reader: Reader, index: Index) -> frozenset[Input]:
 
 
 async def _examine_aws(
-    options: SubmitOptions, after: AfterRun, settings: Settings, region: str, wanted: _Wanted
+    options: SubmitOptions, after: AfterRun | None, settings: Settings, region: str, wanted: _Wanted
 ) -> AsyncIterator[Finding]:
     identity, clock = await _identify(region)
     yield identity
@@ -152,10 +155,10 @@ async def _examine_aws(
     if settings.worker.queue_url:
         async for finding in _examine_queue(settings):
             yield finding
-    if after.destination:
+    if after and after.destination:
         bucket, prefix = after.destination.bucket, after.destination.prefix
         yield await _tried("bucket", "ListBucket", _read_bucket(bucket, prefix, region), is_needed=False)
-    for target in after.targets:
+    for target in after.targets if after else ():
         if isinstance(target, Topic):
             yield await _tried("topic", "GetTopicAttributes", _read_topic(target), is_needed=False)
         else:
@@ -207,7 +210,7 @@ async def _examine_service(
     options: SubmitOptions, settings: Settings, region: str, wanted: _Wanted
 ) -> AsyncIterator[Finding]:
     """Ask Clean Rooms ML in each membership what a run asks; the first answer says whether it is there at all."""
-    opening = open_cleanrooms(settings.aws, region=region, concurrency=8, tag_jobs=settings.submit.tag_jobs)
+    opening = open_cleanrooms(settings, region=region)
     try:
         async with opening as api:
             memberships = list(wanted.accounts)[:_MOST_MEMBERSHIPS]
@@ -263,7 +266,8 @@ def _untried_permissions(manifest: str) -> Finding:
 
 
 async def _examine_inputs(api: CleanRooms, settings: Settings, wanted: _Wanted) -> Finding:
-    found = await InputCheck(api, settings.retry).check(wanted.inputs, waits=settings.submit.wait_for_inputs)
+    reads = open_reads(api, settings, Stop(), SystemClock())
+    found = await check_inputs(reads, wanted.inputs, waits=settings.submit.wait_for_inputs)
     if found.problems:
         return Finding("models, channels", WRONG, "; ".join(found.problems[:3]))
     if found.untold:
@@ -297,7 +301,7 @@ async def _read_table(location: TableLocation, region: str) -> str:
 async def _examine_queue(settings: Settings) -> AsyncIterator[Finding]:
     url = settings.worker.queue_url
     try:
-        words = await check_queue(settings)
+        words = await advice_on_queue(settings)
     except BatchsubmitError as exc:
         words = [str(exc)]
     for word in words:
@@ -369,7 +373,8 @@ def _examine_ledger(location: Location) -> Finding:
     if not isinstance(location, Path) or not location.exists():
         return Finding("ledger", GOOD, f"{location} is new")
     try:
-        _, state = read_history(location, sandbox=False, region=None)
+        state = fold_ledger(location, region=None)
+        refuse_rehearsal_mix(state, location, sandbox=False)
         holder = holding_run(location, state)
     except (BatchsubmitError, OSError) as exc:
         return Finding("ledger", WRONG, str(exc))

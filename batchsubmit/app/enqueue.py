@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,19 +31,6 @@ from batchsubmit.submit.stopping import Stop, stop_on_signals
 _CONCURRENCY = 8
 _MOST_TRIES = 8
 _PAUSE_SECONDS = 0.25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnqueueOptions:
-    """What one `enqueue` was asked to do, beside the settings."""
-
-    manifest: str
-    url: str
-    region: str
-    batch: str
-    moment: Mapping[str, str]
-    allow_duplicates: bool
-    progress: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,35 +58,36 @@ class EnqueueSummary:
         return {**asdict(self), "exit_status": self.exit_status}
 
 
-async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary:
-    """Send what was not sent before.
+async def enqueue(
+    manifest: str, settings: Settings, *, url: str, region: str, terms: Terms, progress: Path | None
+) -> EnqueueSummary:
+    """Send what was not sent before; `progress` is the file that says what was, where the user named one.
 
     Raises ManifestError (problems in rows; nothing was sent), UsageError, StoppedError.
     """
     began_at = time.monotonic()
     stop = Stop()
-    terms = Terms(batch=options.batch, allow_duplicates=options.allow_duplicates, moment=options.moment)
-    path = options.progress or path_beside(options.manifest, "enqueue", batch=options.batch, option="--progress")
+    path = progress or path_beside(manifest, "enqueue", batch=terms.batch, option="--progress")
     async with AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop))
         opening = open_checked_manifest(
-            options.manifest, settings, region=options.region, terms=terms, is_stopped=lambda: stop.requested
+            manifest, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
         )
         _, reader, checked = await stack.enter_async_context(opening)
-        reached = await stack.enter_async_context(open_reached(options.url, settings, region=options.region))
-        rows = _Rows(reader, checked, options.batch)
+        reached = await stack.enter_async_context(open_reached(url, settings, region=region))
+        rows = _Rows(reader, checked, terms.batch)
         problems = checked.problems or await asyncio.to_thread(rows.too_large, reached.attributes.most_bytes)
         if problems:
             alike = checked.alike if checked.problems else ProblemGroups.of(problems)
             count = max(checked.problem_count, len(problems))
-            raise ManifestError(options.manifest, problems, count, alike.lines())
-        sent = stack.enter_context(_open_sent(path, options.url))
+            raise ManifestError(manifest, problems, count, alike.lines())
+        sent = stack.enter_context(_open_sent(path, url))
         before = sum(key in sent.keys for key in checked.index)
         count = await _Sender(reached.queue, sent, stop).send(rows)
         return EnqueueSummary(
-            manifest=options.manifest,
-            queue=options.url,
-            batch=options.batch,
+            manifest=manifest,
+            queue=url,
+            batch=terms.batch,
             progress=str(path),
             rows=len(checked.index),
             sent=count,

@@ -84,7 +84,6 @@ class _WorkerRun:
     batch: str
     path: Location
     reached: ReachedQueue
-    ledger: FileLedger | SharedLedger
     stop: Stop
     grace: ShutdownGrace
     tally: RunCounts = field(default_factory=RunCounts)
@@ -170,7 +169,6 @@ async def work(
             batch=batch,
             path=ledger,
             reached=reached,
-            ledger=opened,
             stop=stop,
             grace=grace,
         )
@@ -203,7 +201,7 @@ async def _open_ledger(
         yield ledger
 
 
-async def check(settings: Settings) -> Sequence[str]:
+async def advice_on_queue(settings: Settings) -> Sequence[str]:
     """Check whether the queue can be used; gives the advice on its settings. Raises UsageError, StoppedError."""
     url, region, _ = _checked(settings)
     async with open_reached(url, settings, region=region) as reached:

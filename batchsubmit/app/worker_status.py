@@ -82,7 +82,7 @@ class WorkerStatus:
             jobs_unknown=self._tally.unknown,
             jobs_undecided=len(built.engine.undecided),
             messages_held=source.held,
-            oldest_message_age_seconds=source.oldest_seconds() if source.held else None,
+            oldest_message_age_seconds=source.oldest_seconds(),
             is_draining=self._stop.requested,
             queue_polls=messages.pop("polls"),
             queue_failures={name: messages.pop(name) for name in _FAILURE_COUNTS},

@@ -56,10 +56,12 @@ def doctor(
     With MANIFEST, its rows, trained models and channels too. It starts no job, sends no message and writes nothing that
     stays.
     """
-    from batchsubmit.cli.request import read_request  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.app.run import submit_options  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.cli.submit import after_run_of  # noqa: PLC0415
 
     settings = read_settings(config, submit={"ledger": ledger, "batch_id": batch_id})
-    options, after = read_request({"manifest": manifest or "jobs.csv"}, settings, datetime.now(UTC))
+    options = submit_options(settings, datetime.now(UTC), manifest=manifest or "jobs.csv")
+    after = after_run_of(settings, options)
     found = asyncio.run(_examine(options, after, settings, has_manifest=manifest is not None, prints=not as_json))
     states = Counter(str(each.state) for each in found)
     status = EXIT_FAILED if states["wrong"] else EXIT_STOPPED if states["unasked"] else EXIT_DONE
@@ -70,7 +72,7 @@ def doctor(
 
 
 async def _examine(
-    options: "SubmitOptions", after: "AfterRun", settings: "Settings", *, has_manifest: bool, prints: bool
+    options: "SubmitOptions", after: "AfterRun | None", settings: "Settings", *, has_manifest: bool, prints: bool
 ) -> list["Finding"]:
     from batchsubmit.app.doctor import examine  # noqa: PLC0415 (help is fast without)
 

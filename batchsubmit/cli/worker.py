@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchsubmit.app.worker import WorkerSummary, check, work
+from batchsubmit.app.worker import WorkerSummary, advice_on_queue, work
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     LEDGER,
@@ -33,27 +32,8 @@ from batchsubmit.text import counted
 _PROBES = {"live": "livez", "ready": "readyz"}
 
 
-def check_option(command: Callable[..., int]) -> Callable[..., int]:
-    """Add `--check [live|ready]`: with it, the command does nothing but ask, and exits 0 (well) or 1.
-
-    The command must have `--config`. Docker keeps every other status for itself, so all trouble is a 1.
-    """
-
-    @wraps(command)
-    def asking_first(*args: Any, check: str | None, **given: Any) -> int:  # noqa: ANN401 (click's)
-        return command(*args, **given) if check is None else _ask(check, given.get("config"))
-
-    option = click.option(
-        "--check",
-        is_flag=False,
-        flag_value="live",
-        type=click.Choice(sorted(_PROBES)),
-        help="Only ask the worker of this machine whether it is live (or ready): exit 0 if it is, else 1.",
-    )
-    return option(asking_first)
-
-
 def _ask(probe: str, config: Path | None) -> int:
+    """Ask a probe. Docker keeps every status but 0 and 1 for itself, so all trouble is a 1."""
     try:
         settings = read_settings(config).worker
     except BatchsubmitError as exc:
@@ -89,10 +69,16 @@ def _ask(probe: str, config: Path | None) -> int:
 @click.option("--batch-id", metavar="TEXT", help="The batch of messages that name none.")
 @click.option("--check-queue", is_flag=True, help="Only check the settings and the queue's; nothing is received.")
 @sending_options
-@check_option
+@click.option(
+    "--check",
+    is_flag=False,
+    flag_value="live",
+    type=click.Choice(sorted(_PROBES)),
+    help="Only ask the worker of this machine whether it is live (or ready): exit 0 if it is, else 1.",
+)
 @config_option
 @json_option
-def worker(
+def worker(  # noqa: PLR0913 (the options of a command)
     queue_url: str | None,
     ledger: Location,
     batch_id: str | None,
@@ -100,6 +86,7 @@ def worker(
     *,
     sending: Mapping[str, Mapping[str, Any]],
     check_queue: bool,
+    check: str | None,
     as_json: bool,
 ) -> int:
     """Submit the jobs that come from an SQS queue, until SIGTERM or Ctrl-C.
@@ -107,10 +94,12 @@ def worker(
     A message is deleted once its job is submitted or failed and the ledger has that. At the end the calls in
     progress are awaited and recorded, and all other messages are handed back to the queue.
     """
+    if check is not None:
+        return _ask(check, config)
     settings = read_settings(config, sending, worker={"queue_url": queue_url}, submit={"batch_id": batch_id})
     configure_logging(settings.log.format, settings.log.level)
     if check_queue:
-        return _check(settings, as_json=as_json)
+        return _check_queue(settings, as_json=as_json)
     summary = run_command(
         work(settings, ledger=ledger, observers=[LogObserver()], advise=_advise),
         "messages that were held are delivered again after their visibility timeout",
@@ -118,8 +107,8 @@ def worker(
     return _tell(summary, as_json=as_json)
 
 
-def _check(settings: Settings, *, as_json: bool) -> int:
-    advice = asyncio.run(check(settings))
+def _check_queue(settings: Settings, *, as_json: bool) -> int:
+    advice = asyncio.run(advice_on_queue(settings))
     for words in advice:
         _advise(words)
     if as_json:

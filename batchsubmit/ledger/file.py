@@ -242,7 +242,8 @@ class LedgerFile:
         if hasattr(libc, "fallocate") and libc.fallocate(self._fd, _FALLOC_FL_KEEP_SIZE, start, length):
             code = ctypes.get_errno()
             if code not in _CANNOT_RESERVE:
-                raise self._stopped(OSError(code, os.strerror(code)))
+                full = OSError(code, os.strerror(code))
+                raise self._stopped(full) from full
 
     def append(self, data: bytes) -> None:
         """Write the bytes at the end and wait until the disk has them.
@@ -384,20 +385,23 @@ class FileLedger(SoleWriter):
             await self._wake.wait()
             self._wake.clear()
             group, self._gathering = self._gathering, []
-            failed, reason = group, self._broken
+            failed, reason = set(group), self._broken
             try:
                 if reason is None:
                     failed, reason = await loop.run_in_executor(self._thread, self._commit, group)
             except Exception as exc:  # noqa: BLE001 (whatever it is: a waiter that is not answered never ends)
                 reason = self._broken = StoppedError(f"the ledger cannot be written: {type(exc).__name__}: {exc}")
+            self.failure = reason or self.failure
             for line in group:
-                self._answer(line, reason if line in failed else None)
+                if line in failed and isinstance(line.event, Intent):
+                    self.state.restore(line.event.job, line.before)
+                resolve(line.durable, reason if line in failed else None)
 
-    def _commit(self, group: list[_Line]) -> tuple[list[_Line], StoppedError | None]:
+    def _commit(self, group: list[_Line]) -> tuple[set[_Line], StoppedError | None]:
         """Write one group, in the ledger's thread; give those of its lines that do not count as written, and why."""
-        failed: list[_Line] = []
+        failed: set[_Line] = set()
         reason: StoppedError | None = None
-        intents = [line for line in group if isinstance(line.event, Intent)]
+        intents = {line for line in group if isinstance(line.event, Intent)}
         try:
             if intents:
                 self._file.reserve(sum(len(line.data) + CHAIN_LENGTH for line in group))
@@ -407,19 +411,12 @@ class FileLedger(SoleWriter):
             if to_write := [line.data for line in group if line not in failed]:
                 self._file.append_lines(to_write)
         except StoppedError as exc:
-            return group, exc
+            return set(group), exc
         if self._file.displaced is not None:
             # All is written, but not where the next run looks: the run's end must not say that all is well.
             reason = LostLedgerError(self._file.displaced)
-            failed = [*failed, *(line for line in group if isinstance(line.event, RunEnded))]
+            failed |= {line for line in group if isinstance(line.event, RunEnded)}
         return failed, reason
-
-    def _answer(self, line: _Line, reason: StoppedError | None) -> None:
-        if reason is not None:
-            self.failure = reason
-            if isinstance(line.event, Intent):
-                self.state.restore(line.event.job, line.before)
-        resolve(line.durable, reason)
 
     def close(self) -> None:
         """Let `write_groups` end once all is written."""

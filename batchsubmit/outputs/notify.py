@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import ClientError
 
 from batchsubmit.aws import USER_AGENT, open_client
 from batchsubmit.errors import UsageError
@@ -187,8 +187,6 @@ async def _publish(topic: Topic, body: dict[str, Any]) -> None:
         if error.get("Code") in {"AuthorizationError", "AuthorizationErrorException", "AccessDenied"}:
             words += "; allow sns:Publish on it"
         raise _NotTakenError(words, status) from exc
-    except NoCredentialsError as exc:
-        raise _NotTakenError("there are no AWS credentials") from exc
 
 
 def _without_url(exc: Exception, target: Target) -> str:

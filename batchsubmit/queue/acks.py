@@ -23,6 +23,7 @@ from batchsubmit.queue.client import (
     GONE_CODES,
     MOST_ENTRIES,
     Outgoing,
+    QueueAttributes,
     QueueBusyError,
     QueueDeniedError,
     QueueError,
@@ -33,7 +34,6 @@ from batchsubmit.queue.client import (
 )
 from batchsubmit.queue.held import LIMIT_SECONDS
 from batchsubmit.queue.message import DeadLetter, Message
-from batchsubmit.queue.settings import QueueAttributes
 
 _MOST_TRIES = 5
 _PAUSE_SECONDS = 0.2

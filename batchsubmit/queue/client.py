@@ -4,6 +4,7 @@ Each method is one call, repeated with growing jittered waits while SQS is busy 
 of their entries failed. Nothing here knows what a message means.
 """
 
+import asyncio
 import json
 import re
 import time
@@ -22,7 +23,7 @@ from tenacity import wait_random_exponential as full_jitter
 from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, clock_words, credential_words
 from batchsubmit.errors import StoppedError
 from batchsubmit.queue.message import Message
-from batchsubmit.queue.settings import QueueAttributes
+from batchsubmit.text import duration
 
 T = TypeVar("T")
 
@@ -97,6 +98,47 @@ def _explain_refusal(exc: aws.ClientError, operation: str, url: str) -> Exceptio
     if word in _CREDENTIALS:
         return QueueError(f"the AWS credentials are refused by {url}: {code}: {message}")
     return QueueError(f"{operation} on {url} was refused with {code}: {message}")
+
+
+_DAY_SECONDS = 86_400
+_KINDS = ("", "NotVisible", "Delayed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueAttributes:
+    """A queue's settings and backlog. `most_receives` is None where no redrive policy counts receives."""
+
+    retention_seconds: int
+    most_receives: int | None = None
+    dead_letter_arn: str = ""
+    is_fifo: bool = False
+    most_bytes: int = 1 << 18
+    backlog: int = 0
+
+    @classmethod
+    def read(cls, attributes: Mapping[str, str]) -> "QueueAttributes":
+        """Read the answer of GetQueueAttributes; what is not there has SQS's default. Raises KeyError, ValueError."""
+        if "QueueArn" not in attributes:
+            raise KeyError("QueueArn")
+        redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
+        return cls(
+            retention_seconds=int(attributes.get("MessageRetentionPeriod", 4 * _DAY_SECONDS)),
+            most_receives=int(redrive["maxReceiveCount"]) if "maxReceiveCount" in redrive else None,
+            dead_letter_arn=str(redrive.get("deadLetterTargetArn", "")),
+            is_fifo=attributes.get("FifoQueue") == "true",
+            most_bytes=int(attributes.get("MaximumMessageSize", 1 << 18)),
+            backlog=sum(int(attributes.get(f"ApproximateNumberOfMessages{kind}", 0)) for kind in _KINDS),
+        )
+
+    def overdue(self, *, decided: int, seconds: float) -> str:
+        """Warn where, at the throughput of these seconds, the backlog takes longer than the retention."""
+        needed = self.backlog * seconds / decided if decided else 0.0
+        if needed <= self.retention_seconds:
+            return ""
+        return (
+            f"{self.backlog:,} messages take {duration(needed)} at the present throughput, longer than the "
+            f"{duration(self.retention_seconds)} for which the queue keeps them; raise the quota or the retention"
+        )
 
 
 @dataclass(slots=True)
@@ -205,7 +247,7 @@ def tens(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 class Queue:
-    """A queue by its URL.
+    """A queue by its URL. A call is given up after `call_seconds`, whatever it waits for, a poll's own wait apart.
 
     `called_at` is when the last call began, in monotonic seconds, and `trouble` says what the last answer lacked.
     """
@@ -214,9 +256,12 @@ class Queue:
         self,
         client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
         url: str,
+        *,
+        call_seconds: float,
         counters: QueueCounters | None = None,
     ) -> None:
         self._client = client
+        self._call_seconds = call_seconds
         self.url = url
         self.counters = counters or QueueCounters()
         self.called_at = time.monotonic()
@@ -273,7 +318,7 @@ class Queue:
         url = await self._call(
             "GetQueueUrl", lambda answer: str(answer["QueueUrl"]), QueueName=name, QueueOwnerAWSAccountId=account
         )
-        return Queue(self._client, url, self.counters)
+        return Queue(self._client, url, call_seconds=self._call_seconds, counters=self.counters)
 
     async def _batch(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> list[str | None]:
         numbered = [{"Id": str(number), **each} for number, each in enumerate(entries)]
@@ -301,10 +346,15 @@ class Queue:
     async def _call_once(self, operation: str, read: Callable[[dict[str, Any]], T], given: Mapping[str, Any]) -> T:
         self.called_at = time.monotonic()
         method = getattr(self._client, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower())
+        seconds = self._call_seconds + given.get("WaitTimeSeconds", 0)
         try:
-            answer = await method(**given)
+            async with asyncio.timeout(seconds):
+                answer = await method(**given)
             _check_origin(answer)
             found = read(answer)
+        except TimeoutError as exc:
+            self.trouble = f"{operation}: no whole answer within {seconds:g} s"
+            raise QueueBusyError(f"{operation} on {self.url}: no whole answer within {seconds:g} s") from exc
         except Exception as exc:
             self.trouble = f"{operation}: {type(exc).__name__}"
             explained = explain(exc, operation, self.url)

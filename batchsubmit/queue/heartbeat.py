@@ -145,7 +145,7 @@ class Heartbeat:
             if not is_over or manifests.get(key) is not manifest:
                 continue
             del manifests[key]
-            await manifest.close()
+            await manifest.files.aclose()
             pointer = self._held.jobs.get(key)
             if pointer is not None and is_decided:
                 self._acknowledge(pointer)

@@ -106,11 +106,6 @@ def _read_text(text: str) -> Any:  # noqa: ANN401 (JSON)
     return read_json(text.removeprefix("\ufeff"))
 
 
-def _encoding_words(body: str) -> str:
-    """Say of a body that is no JSON what its first bytes show it to be, if they do."""
-    return next((f"the body {words}" for pattern, words in _FIRST_CHARACTERS if pattern.match(body)), "")
-
-
 def _s3_objects(value: Mapping[str, Any]) -> tuple[S3Object, ...] | None:
     """Give the objects that an S3 event says were written, none for another kind of event; None if it is no event."""
     if value.get("Event") == "s3:TestEvent" and value.get("Service") == "Amazon S3":
@@ -190,7 +185,8 @@ class MessageReader:
         try:
             return self._parse(_read_text(message.body), message.attributes, _DEEPEST)
         except JsonError as exc:
-            return DeadLetter("NotJson", _encoding_words(message.body) or str(exc))
+            encoding = (f"the body {words}" for pattern, words in _FIRST_CHARACTERS if pattern.match(message.body))
+            return DeadLetter("NotJson", next(encoding, str(exc)))
         except UsageError as exc:
             return DeadLetter("InvalidRequest", str(exc))
 
@@ -225,9 +221,11 @@ class MessageReader:
         if self._foreign_arns == "error":
             faults += foreign
         if faults:
+            reason = "; ".join(map(str, faults[:_MOST_LISTED]))
+            more = f"; and {len(faults) - _MOST_LISTED} more" if len(faults) > _MOST_LISTED else ""
             known = (request.get(member, "") for member in ("membershipIdentifier", "name"))
             return DeadLetter(
-                "InvalidRequest", _listed(faults), *(each if isinstance(each, str) else "" for each in known)
+                "InvalidRequest", reason + more, *(each if isinstance(each, str) else "" for each in known)
             )
         for fault in (*foreign, *odd_values(request, variables)):
             self._warn(fault)
@@ -268,8 +266,3 @@ def _pointer(value: Mapping[str, Any], batch: str) -> Pointer | DeadLetter:
     if not isinstance(location, str) or not re.fullmatch(r"s3://[^/]+/.+", location, re.DOTALL):
         return DeadLetter("InvalidPointer", '"manifest" names no object; write s3://bucket/key')
     return Pointer((S3Object(location),), batch)
-
-
-def _listed(faults: list[Fault]) -> str:
-    more = f"; and {len(faults) - _MOST_LISTED} more" if len(faults) > _MOST_LISTED else ""
-    return "; ".join(map(str, faults[:_MOST_LISTED])) + more

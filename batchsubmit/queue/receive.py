@@ -132,7 +132,7 @@ class Receiver:
             if manifests[pointer.key].is_busy:
                 return
             # Its rows are all taken, and some are not decided: they are taken again.
-            await manifests.pop(pointer.key).close()
+            await manifests.pop(pointer.key).files.aclose()
         found = await self._fetch(pointer, message)
         if found is None:
             await self._acks.hide(self._held.drop(held), longest=False)

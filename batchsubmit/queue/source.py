@@ -55,7 +55,7 @@ class SqsSource:
             await receiving
             await source._guarded(source._receiver.hand_back_all(also_taken=True))
             for manifest in source._manifests.values():
-                await manifest.close()
+                await manifest.files.aclose()
             source._heartbeat.close()
             parts.acks.close()
             await deleting

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 from batchsubmit.sandbox.records import collaboration, timestamp
-from batchsubmit.sandbox.refusals import LIST_CHANNELS, LIST_MEMBERSHIPS, LIST_MODELS, Refusal
+from batchsubmit.sandbox.refusals import Operation, Refusal
 from batchsubmit.sandbox.settings import SandboxSettings
 
 CALLER: Final = "123456789012"
@@ -37,16 +37,20 @@ class SandboxResources:
             self._set_at = self._clock()
         self._settings = settings
 
-    def require(self, kind: str, arn: str) -> None:
-        """Raise the refusal of what does not exist."""
-        missing = {MODEL: self._settings.missing_models, CHANNEL: self._settings.missing_channels}
-        if arn in missing.get(kind, ()):
+    def status(self, kind: str, arn: str) -> str:
+        """Return a resource's status; raises the refusal of what does not exist."""
+        settings = self._settings
+        is_model = kind == MODEL
+        if arn in (settings.missing_models if is_model else settings.missing_channels):
             raise Refusal("ResourceNotFoundException", f"{kind} {arn} was not found.")
+        seconds, passed = settings.creating_seconds.get(arn, 0.0), self._clock() - self._set_at
+        if seconds and passed < seconds:
+            return "CREATE_PENDING" if passed < seconds / 2 else "CREATE_IN_PROGRESS"
+        return (settings.model_statuses if is_model else settings.channel_statuses).get(arn, "ACTIVE")
 
     def require_active(self, kind: str, arn: str) -> None:
         """Raise the refusal of what cannot be used for inference, now or ever."""
-        self.require(kind, arn)
-        status = self._status(kind, arn)
+        status = self.status(kind, arn)
         if status != "ACTIVE":
             raise Refusal("ConflictException", f"{kind} {arn} is {status}, not ACTIVE.")
 
@@ -67,20 +71,16 @@ class SandboxResources:
         account = arn.split(":", 5)[4]
         budget = self._settings.access_budgets.get(arn)
         budgets = {} if budget is None else {"privacyBudgets": {"accessBudgets": [self._budget(scope, budget)]}}
-        shown = self._shown(CHANNEL, arn, membership, name, self._channels_created_at)
-        return (
-            shown
-            | budgets
-            | {
-                "mlInputChannelArn": arn,
-                "configuredModelAlgorithmAssociations": [f"{scope}{_ALGORITHM}"],
-                "retentionInDays": self._settings.retention_days,
-                "inputChannel": {
-                    "dataSource": {"protectedQueryInputParameters": _QUERY},
-                    "roleArn": f"arn:aws:iam::{account}:role/sandbox",
-                },
-            }
-        )
+        return self._shown(CHANNEL, arn, membership, name, self._channels_created_at) | {
+            **budgets,
+            "mlInputChannelArn": arn,
+            "configuredModelAlgorithmAssociations": [f"{scope}{_ALGORITHM}"],
+            "retentionInDays": self._settings.retention_days,
+            "inputChannel": {
+                "dataSource": {"protectedQueryInputParameters": _QUERY},
+                "roleArn": f"arn:aws:iam::{account}:role/sandbox",
+            },
+        }
 
     def listing(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return a page of memberships, or of one's trained models, channels or algorithm associations."""
@@ -94,15 +94,15 @@ class SandboxResources:
 
     def _listed(self, operation: str, request: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
         region, membership = request["region"], request.get("membershipIdentifier", "")
-        if operation == LIST_MEMBERSHIPS:
+        if operation == Operation.LIST_MEMBERSHIPS:
             shown = [_membership(each, region, self._begun_at) for each in self._settings.memberships]
             return "membershipSummaries", [each for each in shown if request.get("status") in (None, "ACTIVE")]
         scope = f"arn:aws:cleanrooms-ml:{region}:{CALLER}:membership/{membership}"
         numbers = range(1, self._settings.listed_inputs + 1) if membership in self._settings.memberships else ()
-        if operation == LIST_MODELS:
+        if operation == Operation.LIST_MODELS:
             models = [self.model(f"{scope}/trained-model/model-{number}", membership, None) for number in numbers]
             return "trainedModels", [_without(each, "dataChannels", "statusDetails") for each in models]
-        if operation == LIST_CHANNELS:
+        if operation == Operation.LIST_CHANNELS:
             channels = [self.channel(f"{scope}/ml-input-channel/channel-{number}", membership) for number in numbers]
             beyond = ("retentionInDays", "inputChannel", "privacyBudgets")
             return "mlInputChannelsList", [_without(each, *beyond) for each in channels]
@@ -110,27 +110,19 @@ class SandboxResources:
         algorithm = {
             "configuredModelAlgorithmAssociationArn": f"{scope}{_ALGORITHM}",
             "configuredModelAlgorithmArn": f"{owner}:configured-model-algorithm/sandbox",
-            **self._shown("", "", membership, "sandbox", _TRAINED_AT),
+            **self._shown(CHANNEL, "", membership, "sandbox", _TRAINED_AT),
         }
         return "configuredModelAlgorithmAssociations", [_without(algorithm, "status")] if numbers else []
 
     def _shown(self, kind: str, arn: str, membership: str, name: str, created_at: float) -> dict[str, Any]:
-        self.require(kind, arn)
         return {
             "membershipIdentifier": membership,
             "collaborationIdentifier": collaboration(membership),
             "name": name[:63],
-            "status": self._status(kind, arn),
+            "status": self.status(kind, arn),
             "createTime": timestamp(created_at),
             "updateTime": timestamp(created_at),
         }
-
-    def _status(self, kind: str, arn: str) -> str:
-        seconds, passed = self._settings.creating_seconds.get(arn, 0.0), self._clock() - self._set_at
-        if seconds and passed < seconds:
-            return "CREATE_PENDING" if passed < seconds / 2 else "CREATE_IN_PROGRESS"
-        statuses = {MODEL: self._settings.model_statuses, CHANNEL: self._settings.channel_statuses}
-        return statuses.get(kind, {}).get(arn, "ACTIVE")
 
     def _budget(self, scope: str, left: int) -> dict[str, Any]:
         """A budget of the table behind a channel, as the service's model shapes it."""

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 from conftest import Program, Sandbox, finish, request_named, write_jsonl
+from local_aws import LocalAws
 
 JOBS = 60
 _numbers = count()
 
 
 @pytest.fixture
-def sharing(submitting: Program, ministack_url: str) -> Program:
+def sharing(submitting: Program, aws: LocalAws) -> Program:
     """The program with a local DynamoDB, and leases that are over soon."""
     submitting.environment |= {
-        "AWS_ENDPOINT_URL_DYNAMODB": ministack_url,
+        "AWS_ENDPOINT_URL_DYNAMODB": aws.url,
         "BATCHSUBMIT_AWS__READ_TIMEOUT_SECONDS": "0.5",
         "BATCHSUBMIT_AWS__CONNECT_TIMEOUT_SECONDS": "0.5",
         "BATCHSUBMIT_LEDGER__LEASE_SECONDS": "2",

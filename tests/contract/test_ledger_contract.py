@@ -79,7 +79,7 @@ async def opened(
 ) -> AsyncIterator[tuple[Ledger, Lines]]:
     """A new ledger, and a way to read what it holds."""
     if request.param is on_dynamodb:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", request.getfixturevalue("ministack_url"))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", request.getfixturevalue("aws").url)
     async with request.param(tmp_path) as ledger_and_lines:
         yield ledger_and_lines
 

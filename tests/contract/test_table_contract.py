@@ -33,7 +33,8 @@ async def table(
     if request.param == "memory":
         yield MemoryTable()
         return
-    async with on_dynamodb(request.getfixturevalue(f"{request.param}_url"), monkeypatch) as opened:
+    url = request.getfixturevalue("moto_url") if request.param == "moto" else request.getfixturevalue("aws").url
+    async with on_dynamodb(url, monkeypatch) as opened:
         yield opened
 
 

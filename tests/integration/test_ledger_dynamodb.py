@@ -14,6 +14,7 @@ import pytest
 from aiohttp import ClientSession, web
 from botocore.exceptions import ClientError
 from botocore.session import Session
+from local_aws import LocalAws
 from shared_ledger_events import intent, submitted
 
 from batchsubmit.clock import SystemClock
@@ -109,9 +110,9 @@ async def trickle(request: web.Request, content: bytes, headers: dict[str, str])
 
 
 @pytest.fixture
-async def proxy(ministack_url: str, monkeypatch: pytest.MonkeyPatch, credentials: None) -> AsyncIterator[Proxy]:
+async def proxy(aws: LocalAws, monkeypatch: pytest.MonkeyPatch, credentials: None) -> AsyncIterator[Proxy]:
     """A proxy without faults, which the AWS configuration names as DynamoDB."""
-    made = Proxy(ministack_url)
+    made = Proxy(aws.url)
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", made.handle)
     runner = web.AppRunner(app)
@@ -258,9 +259,9 @@ async def test_a_table_that_is_gone_stops_the_run_at_once(proxy: Proxy) -> None:
 
 
 async def test_workers_that_claim_the_same_jobs_never_share_one(proxy: Proxy) -> None:
-    """Four workers, sixty jobs, and every tenth call in trouble: each job has one intent and one outcome."""
+    """Four workers, sixty jobs, and every fifth call in trouble: each job has one intent and one outcome."""
     proxy.faults = {"throttled": 0.04, "failed": 0.02, "lost": 0.04}
-    proxy.faults |= {"conflict": 0.02, "conflict in another region": 0.02}
+    proxy.faults |= {"conflict": 0.02, "conflict in another region": 0.02, "empty": 0.04, "page": 0.02}
     keys = [f"job-{number}" for number in range(60)]
     done: Counter[str] = Counter()
 
@@ -285,7 +286,7 @@ async def test_workers_that_claim_the_same_jobs_never_share_one(proxy: Proxy) ->
         book = await asyncio.to_thread(fold_ledger, TableLocation(table.name), region=REGION)
     assert done == Counter(keys)
     assert book.counts() == {Phase.SUBMITTED: len(keys)}
-    assert min(proxy.seen[fault] for fault in (*REFUSALS, "lost")) > 0
+    assert min(proxy.seen[fault] for fault in (*REFUSALS, "lost", "empty", "page")) > 0
 
 
 async def test_a_dead_workers_job_is_taken_over_after_its_lease(proxy: Proxy) -> None:

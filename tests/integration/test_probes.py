@@ -10,15 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
 from conftest import job_arn, job_named
 from prometheus_client.parser import text_string_to_metric_families
 
 from batchsubmit.app.worker_status import make_metrics
-from batchsubmit.cli.options import config_option
-from batchsubmit.cli.worker import check_option
+from batchsubmit.cli.worker import worker
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import WorkerSettings
 from batchsubmit.core.jobs import Intent, Submitted
@@ -162,31 +160,25 @@ def test_without_the_extra_there_are_no_metrics_and_no_failure(monkeypatch: pyte
 
 @pytest.fixture
 def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[object, str]]:
-    """Call a command that has the option as `worker` has it."""
-
-    @click.command()
-    @config_option
-    @check_option
-    def worker(config: Path | None) -> int:
-        del config
-        return 42
+    """Call `worker` on a machine whose worker's port is this."""
 
     def call(port: int, *arguments: str) -> tuple[object, str]:
         monkeypatch.setenv("BATCHSUBMIT_WORKER__METRICS_PORT", str(port))
-        result = CliRunner().invoke(worker, arguments, standalone_mode=False)
+        result = CliRunner().invoke(worker, arguments, standalone_mode=False, catch_exceptions=False)
         return result.return_value, result.stderr
 
     return call
 
 
 async def test_the_option_asks_and_leaves(server: ServedWorker, invoke: Callable[..., tuple[object, str]]) -> None:
-    """0 for a live worker, 1 for one that is not ready; without the option the command runs."""
+    """0 for a live worker, 1 for one that is not ready; without the option it is a worker, and wants a queue."""
     assert (await asyncio.to_thread(invoke, server.settings.metrics_port, "--check"))[0] == 0
     assert (await asyncio.to_thread(invoke, server.settings.metrics_port, "--check", "live"))[0] == 0
     status, words = await asyncio.to_thread(invoke, server.settings.metrics_port, "--check", "ready")
     assert status == 1
     assert "not reached yet" in words
-    assert invoke(server.settings.metrics_port)[0] == 42
+    with pytest.raises(UsageError, match="no queue"):
+        await asyncio.to_thread(invoke, server.settings.metrics_port)
 
 
 def test_whatever_keeps_the_check_from_asking_is_a_one(

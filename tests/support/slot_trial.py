@@ -235,7 +235,7 @@ class World:
     @property
     def refused(self) -> int:
         """Start calls that the quota refused."""
-        return self.service.tally.outcomes(START).get("ServiceQuotaExceededException", 0)
+        return self.service.tally.refused(START).get("ServiceQuotaExceededException", 0)
 
     @property
     def calls_a_job(self) -> float:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsubmit.queue.acks import delay_seconds, put_back
-from batchsubmit.queue.client import BATCH_BYTES, Outgoing, batches, text_attributes
+from batchsubmit.queue.client import BATCH_BYTES, Outgoing, QueueAttributes, batches, text_attributes
 from batchsubmit.queue.message import Message
-from batchsubmit.queue.settings import QueueAttributes, advice
+from batchsubmit.queue.open import advice
 
 DAY = 86_400
 TWO_WEEKS = 14 * DAY
@@ -114,6 +114,6 @@ def test_advice_is_given_where_it_is_due_and_only_there() -> None:
 def test_a_backlog_that_outlasts_the_retention_is_warned_of() -> None:
     """By the throughput of now; without any, nothing can be said."""
     long, short = (QueueAttributes(retention_seconds=4 * DAY, backlog=backlog) for backlog in (1000, 900))
-    assert "1,000 messages take 4.2 days" in long.overdue(decided=10, seconds=3600)
+    assert "1,000 messages take 4 d 4 h" in long.overdue(decided=10, seconds=3600)
     assert short.overdue(decided=10, seconds=3600) == ""
     assert long.overdue(decided=0, seconds=3600) == ""
