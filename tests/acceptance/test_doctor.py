@@ -20,10 +20,10 @@ QUEUE_SETTINGS = "[worker]\nqueue_url = {url!r}\n"
 
 
 @pytest.fixture
-def ready(submitting: Program, ministack_url: str) -> Program:
+def ready(submitting: Program, aws: LocalAws) -> Program:
     """A program with a good manifest, in an account where all is in place."""
     (submitting.folder / "jobs.csv").write_text(csv_text(["a", "b"]))
-    submitting.environment["AWS_ENDPOINT_URL"] = ministack_url
+    submitting.environment["AWS_ENDPOINT_URL"] = aws.url
     return submitting
 
 
@@ -163,10 +163,10 @@ def test_a_model_that_is_not_active_and_a_bad_row_are_named(ready: Program, sand
     [({"fifo": True}, "use a standard queue"), ({"receives": None}, "set a RedrivePolicy"), ({}, "")],
 )
 def test_a_wrong_queue_is_named_with_its_fix(
-    ready: Program, ministack_url: str, queue: dict[str, bool | None], fix: str
+    ready: Program, aws: LocalAws, queue: dict[str, bool | None], fix: str
 ) -> None:
     """Kind, dead-letter queue; one that fits is good."""
-    url = LocalAws(ministack_url).make_queue(**queue).url  # type: ignore[arg-type]
+    url = aws.make_queue(**queue).url  # type: ignore[arg-type]
     (ready.folder / "worker.toml").write_text(QUEUE_SETTINGS.format(url=url))
     ended = ready.run("doctor", "--json", "--config", "worker.toml", AWS_REGION="us-east-1")
     if fix:
@@ -175,10 +175,10 @@ def test_a_wrong_queue_is_named_with_its_fix(
         assert states(ended)["queue"] == "good"
 
 
-def test_a_queue_table_bucket_and_topic_that_are_not_there_are_named(ready: Program, ministack_url: str) -> None:
+def test_a_queue_table_bucket_and_topic_that_are_not_there_are_named(ready: Program, aws: LocalAws) -> None:
     """Each by a line of its own."""
     (ready.folder / "night.toml").write_text(
-        QUEUE_SETTINGS.format(url=f"{ministack_url}/000000000000/nowhere")
+        QUEUE_SETTINGS.format(url=f"{aws.url}/000000000000/nowhere")
         + '[night]\nupload = "s3://no-such-bucket/x/"\n'
         + 'notify = ["sns:arn:aws:sns:us-east-1:000000000000:nowhere"]\n'
     )
@@ -190,9 +190,8 @@ def test_a_queue_table_bucket_and_topic_that_are_not_there_are_named(ready: Prog
     assert "batchsubmit ledger create-table nowhere" in detail(table, "table")
 
 
-def test_a_table_and_a_bucket_that_are_there_are_good(ready: Program, ministack_url: str) -> None:
+def test_a_table_and_a_bucket_that_are_there_are_good(ready: Program, aws: LocalAws) -> None:
     """A webhook is not called."""
-    aws = LocalAws(ministack_url)
     aws.put_object("doctor-bucket", "x/a", "")
     assert ready.run("ledger", "create-table", "doctor").status == 0
     (ready.folder / "night.toml").write_text('[submit]\nledger = "dynamodb://doctor"\n')

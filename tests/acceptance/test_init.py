@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import Program, Sandbox
+from local_aws import LocalAws
 
 from batchsubmit.app.init import Found, example
 from batchsubmit.cli.init import STEPS
@@ -21,9 +22,9 @@ ASSOCIATION = (
 
 
 @pytest.fixture
-def newcomer(submitting: Program, sandbox: Sandbox, ministack_url: str) -> Program:
+def newcomer(submitting: Program, sandbox: Sandbox, aws: LocalAws) -> Program:
     """A stranger with an account: credentials and a region, nothing else."""
-    submitting.environment |= {"AWS_ENDPOINT_URL": ministack_url, "AWS_ENDPOINT_URL_CLEANROOMS": sandbox.url}
+    submitting.environment |= {"AWS_ENDPOINT_URL": aws.url, "AWS_ENDPOINT_URL_CLEANROOMS": sandbox.url}
     submitting.environment["AWS_REGION"] = "us-east-1"
     return submitting
 
