@@ -82,7 +82,8 @@ async def _ask(found: JobLogs, api: CleanRooms, client: Any, most: int) -> None:
     try:
         for _ in range(_MOST_PAGES):
             page = await client.filter_log_events(**request)
-            last.extend(event["message"] for event in page["events"])
+            # Local CloudWatches pass over the prefix.
+            last.extend(each["message"] for each in page["events"] if each["logStreamName"].startswith(found.stream))
             if not page.get("nextToken"):
                 break
             request["nextToken"] = page["nextToken"]

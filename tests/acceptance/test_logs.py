@@ -54,7 +54,7 @@ def test_a_failed_job_is_explained_with_the_last_lines_of_its_own_log(failed: Pr
 
 def test_where_the_lines_cannot_be_read_the_command_is_printed(failed: Program) -> None:
     """With the group and the beginning of the streams' names; what the service said stands all the same."""
-    ended = failed.run("logs", LEDGER, "--json", AWS_ENDPOINT_URL_LOGS="http://127.0.0.1:9")
+    ended = failed.run("logs", LEDGER, "--json", AWS_ENDPOINT_URL_CLOUDWATCH_LOGS="http://127.0.0.1:9")
     [job] = ended.summary["jobs"]
     assert job["said"].endswith("out of memory")
     assert job["lines"] == []
