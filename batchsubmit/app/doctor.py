@@ -134,7 +134,7 @@ async def _read_manifest(options: SubmitOptions, settings: Settings, region: str
 
 def _inputs(reader: Reader, index: Index) -> frozenset[Input]:
     requests = (reader.request_at(index.offsets[number], index.lines[number]) for number in range(len(index)))
-    return frozenset(each for request in requests if request is not None for each in inputs_of(request))
+    return frozenset(each for request in requests for each in inputs_of(request))
 
 
 async def _examine_aws(

@@ -39,7 +39,7 @@ STEPS = (
     ("What would be sent, and how long would it take?", "batchsubmit plan jobs.csv"),
     ("Rehearse it without AWS", "batchsubmit submit jobs.csv --sandbox --ledger rehearsal.jsonl"),
     (
-        "Send it. Run it again after any interruption: it goes on, and starts no job twice",
+        "Send it. Run it again after any interruption: it goes on where it ended",
         "batchsubmit submit jobs.csv",
     ),
     ("Where does it stand?", "batchsubmit status jobs.ledger.jsonl"),
