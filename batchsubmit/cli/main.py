@@ -22,7 +22,7 @@ from batchsubmit.text import StrippedWarning, printable
 MOMENTS = {
     "Prepare": {
         "init": "Write a first manifest and settings for your memberships.",
-        "doctor": "Check identity, permissions, quotas, disk and the like before a run.",
+        "doctor": "Check what a run needs: credentials, permissions, disk, queue.",
         "validate": "List every problem of every row of MANIFEST; no call is made.",
         "plan": "Say what submit would do, and when all of it will be done.",
         "policy": "Print the least IAM policy that a command needs.",
