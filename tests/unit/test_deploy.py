@@ -219,6 +219,19 @@ def test_the_schedule_and_the_service_start_the_tasks_of_the_samples() -> None:
     assert read_json("ecs-service-worker.json")["cluster"] == target["Arn"].rpartition("/")[2]
 
 
+def test_the_state_machine_starts_the_task_that_the_schedule_starts_with_the_same_rights() -> None:
+    """And may follow it in its cluster."""
+    asked = read_json("step-functions-nightly.json")["States"]["Night"]["Parameters"]
+    target = read_json("eventbridge-schedule-nightly.json")["Target"]
+    parameters = target["EcsParameters"]
+    assert (asked["Cluster"], asked["TaskDefinition"]) == (target["Arn"], parameters["TaskDefinitionArn"])
+    network = parameters["NetworkConfiguration"]["awsvpcConfiguration"]
+    assert asked["NetworkConfiguration"] == {"AwsvpcConfiguration": network}
+    run, follow, _, lend = policies()["iam-step-functions.json"]
+    assert [run, lend] == policies()["iam-scheduler.json"]
+    assert follow["Resource"] == f"{target['Arn'].replace(':cluster/', ':task/')}/*"
+
+
 @pytest.mark.parametrize("task", ["ecs-task-worker.json", "ecs-task-nightly.json"])
 def test_ecs_may_fetch_the_image_and_write_the_log_of_a_task(task: str) -> None:
     """By the execution role's policy: that repository and that group, in that region, and no more."""
@@ -305,7 +318,9 @@ def test_a_policy_is_a_valid_argument_of_the_call_that_takes_it(name: str) -> No
         assert not report.has_errors(), report.generate_report()
 
 
-@pytest.mark.parametrize(("name", "service"), [("ecs-tasks", "ecs-tasks"), ("scheduler", "scheduler")])
+@pytest.mark.parametrize(
+    ("name", "service"), [("ecs-tasks", "ecs-tasks"), ("scheduler", "scheduler"), ("step-functions", "states")]
+)
 def test_a_role_is_assumed_by_its_service_for_this_account_only(name: str, service: str) -> None:
     """No other account's task or schedule gets at it."""
     (statement,) = trusts()[f"trust-{name}.json"]

@@ -10,8 +10,8 @@ from deploy_samples import DEPLOY
 from batchsubmit.cli.main import commands
 from batchsubmit.cli.policy import ALSO, POLICIES
 
-SAMPLES = {"iam-execution.json", "iam-scheduler.json"}
-"""Policies of ECS and EventBridge, which no command needs."""
+SAMPLES = {"iam-execution.json", "iam-scheduler.json", "iam-step-functions.json"}
+"""Policies of ECS, EventBridge and Step Functions, which no command needs."""
 
 
 def run(*arguments: str) -> Result:
