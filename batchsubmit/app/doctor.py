@@ -86,6 +86,7 @@ async def examine(
     options: SubmitOptions, after: AfterRun | None, settings: Settings, *, has_manifest: bool
 ) -> AsyncIterator[Finding]:
     """Check one thing after another, in the order in which a run needs them. Raises nothing for what is found wrong."""
+    location = options.ledger or default_ledger(options.manifest, options.batch)
     region, finding = _find_region(settings)
     yield finding
     wanted = _NOTHING
@@ -97,7 +98,6 @@ async def examine(
     else:
         async for finding in _examine_aws(options, after, settings, region, wanted):
             yield finding
-    location = options.ledger or default_ledger(options.manifest, options.batch)
     if isinstance(location, Path):
         yield await asyncio.to_thread(_examine_folder, location, wanted.rows)
         yield await asyncio.to_thread(_examine_ledger, location)

@@ -1,8 +1,8 @@
 """`batchsubmit policy`: the least IAM policy of each command, which `configs/deploy/iam-*.json` are compared with."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -11,19 +11,15 @@ from batchsubmit.cli.main import manual
 from batchsubmit.cli.output import say
 from batchsubmit.schema.arns import partition_of
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
-    """What the resources are called; the defaults are the examples of `configs/deploy/`."""
-
-    account: str = "123456789012"
-    region: str = "us-east-1"
-    memberships: tuple[str, ...] = ("*",)
-    table: str = "batchsubmit"
-    queue: str = "batchsubmit"
-    bucket: str = "example-batches"
-    topic: str = "batchsubmit-nightly"
-
+NAMES = {
+    "account": ("--account", "123456789012", "The account's number."),
+    "region": ("--region", "us-east-1", "The region.  [default: AWS_REGION]"),
+    "table": ("--ledger-table", "batchsubmit", "The DynamoDB table of a shared ledger."),
+    "queue": ("--queue", "batchsubmit", "The SQS queue; its dead-letter queue is QUEUE-dead."),
+    "bucket": ("--bucket", "example-batches", "The bucket of manifests/ and results/."),
+    "topic": ("--topic", "batchsubmit-nightly", "The SNS topic of notices."),
+}
+"""What the resources are called: option, example as in `configs/deploy/`, help."""
 
 _Statement = tuple[str, str, str]
 """Its Sid, its actions, and its resources, each apart by white space; without resources it is bound to the region."""
@@ -100,79 +96,66 @@ ALSO = {"plan": "read", "status": "read", "report": "read", "export": "read", "v
 """Commands that need no more than another policy has."""
 
 
-def make_policy(command: str, names: Names, *, with_table: bool = False) -> dict[str, Any]:
-    """Make the policy of a command; `with_table` where its ledger is a table, which not every policy assumes."""
+def make_policy(command: str, names: Mapping[str, str], memberships: Sequence[str]) -> dict[str, Any]:
+    """Make the policy of a command; what `names` lacks stands as an example, no membership stands for all."""
     statements = POLICIES[ALSO.get(command, command)]
-    if with_table and not any("{table}" in resources for _, _, resources in statements):
+    if "table" in names and not any("{table}" in resources for _, _, resources in statements):
         statements = (*statements, _KEEP)
-    return {"Version": "2012-10-17", "Statement": [_statement(each, names) for each in statements]}
+    values = {**{name: example for name, (_, example, _) in NAMES.items()}, **names}
+    places = _places(values)
+    made = [_statement(each, values["region"], places, memberships or ["*"]) for each in statements]
+    return {"Version": "2012-10-17", "Statement": made}
 
 
-def _statement(statement: _Statement, names: Names) -> dict[str, Any]:
+def _places(names: Mapping[str, str]) -> dict[str, str]:
+    """The values of the templates: the beginnings of ARNs by service, and the names."""
+    partition, (stem, dot, fifo) = partition_of(names["region"]) or "aws", names["queue"].partition(".")
+    services = ("cleanrooms", "dynamodb", "logs", "sns", "sqs")
+    begins = {each: f"arn:{partition}:{each}:{names['region']}:{names['account']}" for each in services}
+    return {**begins, **names, "s3": f"arn:{partition}:s3::", "dead": f"{stem}-dead{dot}{fifo}"}
+
+
+def _statement(
+    statement: _Statement, region: str, places: Mapping[str, str], memberships: Sequence[str]
+) -> dict[str, Any]:
     sid, actions, resources = statement
     shown: dict[str, Any] = {"Sid": sid, "Effect": "Allow", "Action": actions.split()}
     if not resources:
-        return shown | {"Resource": "*", "Condition": {"StringEquals": {"aws:RequestedRegion": names.region}}}
-    places = [place for each in resources.split() for place in _places(each, names)]
-    return shown | {"Resource": places[0] if len(places) == 1 else places}
+        return shown | {"Resource": "*", "Condition": {"StringEquals": {"aws:RequestedRegion": region}}}
+    each_of = memberships if "{membership}" in resources else ("",)
+    arns = [each.format(membership=name, **places) for each in resources.split() for name in each_of]
+    return shown | {"Resource": arns[0] if len(arns) == 1 else arns}
 
 
-def _places(template: str, names: Names) -> list[str]:
-    """The ARNs that a template stands for: one for each membership where it has one."""
-    partition = partition_of(names.region) or "aws"
-    services = ("cleanrooms", "dynamodb", "logs", "sns", "sqs")
-    values = {each: f"arn:{partition}:{each}:{names.region}:{names.account}" for each in services}
-    stem, dot, fifo = names.queue.partition(".")
-    values |= {"table": names.table, "queue": names.queue, "dead": f"{stem}-dead{dot}{fifo}"}
-    values |= {"bucket": names.bucket, "topic": names.topic, "s3": f"arn:{partition}:s3::"}
-    memberships = names.memberships if "{membership}" in template else ("",)
-    return [template.format(membership=each, **values) for each in memberships]
+def _with_names(command: click.Command) -> click.Command:
+    """Add an option for each name."""
+    for name, (option, _, words) in NAMES.items():
+        command.params.append(click.Option([option, name], metavar=name.upper(), help=words))
+    return command
 
 
-_OPTIONS = {
-    "account": "--account",
-    "region": "--region",
-    "table": "--ledger-table",
-    "queue": "--queue",
-    "bucket": "--bucket",
-    "topic": "--topic",
-}
-
-
+@_with_names
 @click.command(
     epilog=manual(
         ("what submit needs, for a role", "batchsubmit policy submit --account 111122223333 > policy.json"),
-        (
-            "only in two memberships, with a ledger in a table",
-            (
-                "batchsubmit policy submit --membership 11111111-1111-4111-8111-111111111111 "
-                "--membership 22222222-2222-4222-8222-222222222222 --ledger-table batchsubmit"
-            ),
-        ),
+        ("with a ledger in a table", "batchsubmit policy submit --ledger-table batchsubmit"),
         exits={1: "", 2: "usage wrong", 3: "", 4: ""},
     )
 )
 @click.argument("command", type=click.Choice([*POLICIES, *ALSO]))
-@click.option("--account", metavar="ID", help="The account's number.")
-@click.option("--region", metavar="REGION", envvar=["AWS_REGION", "AWS_DEFAULT_REGION"], help="The region.")
 @click.option("--membership", "memberships", multiple=True, metavar="ID", help="Only this one; may be repeated.")
-@click.option("--ledger-table", "table", metavar="TABLE", help="The DynamoDB table of a shared ledger.")
-@click.option("--queue", metavar="NAME", help="The SQS queue; its dead-letter queue is NAME-dead.")
-@click.option("--bucket", metavar="NAME", help="The bucket of manifests/ and results/.")
-@click.option("--topic", metavar="NAME", help="The SNS topic of notices.")
-def policy(command: str, **given: Any) -> None:  # noqa: ANN401 (click's)
+def policy(command: str, memberships: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401 (click's)
     """Print the least IAM policy that COMMAND needs, as JSON.
 
     `read` is for all commands that only look, `nightly` for a submit with its ledger in a table, copies in S3 and
     notices, `setup` for who makes queue and table. What you do not name stays an example, and is listed.
     """
-    named = {name: value for name, value in given.items() if value}
-
-    def made(**other: str) -> dict[str, Any]:
-        return make_policy(command, Names(**(named | other)), with_table="table" in named)
-
-    click.echo(json.dumps(made(), indent=2))
-    unnamed = {name: option for name, option in _OPTIONS.items() if name not in named}
-    used = [f"{option} {getattr(Names(), name)}" for name, option in unnamed.items() if made(**{name: "?"}) != made()]
-    if used:
-        say(f"These are examples, give your own: {', '.join(used)}")
+    given["region"] = given["region"] or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    names = {name: value for name, value in given.items() if value}
+    made = make_policy(command, names, memberships)
+    click.echo(json.dumps(made, indent=2))
+    text = " ".join(resources for _, _, resources in POLICIES[ALSO.get(command, command)])
+    used = [name for name in NAMES if name in ("account", "region") or f"{{{name}}}" in text]
+    examples = [f"{option} {example}" for option, example, _ in (NAMES[name] for name in used if name not in names)]
+    if examples:
+        say(f"These are examples, give your own: {', '.join(examples)}")
