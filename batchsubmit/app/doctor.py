@@ -24,7 +24,7 @@ from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
-from batchsubmit.errors import BatchsubmitError, StoppedError
+from batchsubmit.errors import BatchsubmitError
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.dynamodb import open_table
 from batchsubmit.ledger.file import LedgerFile, holding_run, lock
@@ -34,6 +34,7 @@ from batchsubmit.manifest.check import open_checked_manifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.outputs.notify import Topic
+from batchsubmit.schema.arns import partition_of
 from batchsubmit.submit.build import open_reads
 from batchsubmit.submit.inputs import check_inputs
 from batchsubmit.submit.stopping import Stop
@@ -182,7 +183,7 @@ def _judge(check: str, operation: str, outcome: Outcome, *, is_needed: bool = Tr
         case NotSent() | Uncertain() | Throttled():
             return Finding(check, UNASKED, f"{ReadError(operation, outcome)}; {_NETWORK}")
         case Rejected(code=code, message=said):
-            return Finding(check, WRONG, f"{operation}: {code}: {said}; set it right in the settings")
+            return Finding(check, WRONG, f"{operation}: {code}: {said}; correct its name")
     return Finding(check, WRONG, str(ReadError(operation, outcome)))
 
 
@@ -196,7 +197,7 @@ async def _identify(region: str) -> tuple[Finding, Finding | None]:
         found.update(answer["ResponseMetadata"].get("HTTPHeaders", {}))
         return str(answer["Arn"])
 
-    identity = await _tried("identity", "GetCallerIdentity", work())
+    identity = await _tried("identity", "GetCallerIdentity", work(), is_needed=False)
     if "date" not in found:
         return identity, None
     ahead = (datetime.now(UTC) - parsedate_to_datetime(found["date"])).total_seconds()
@@ -210,9 +211,8 @@ async def _examine_service(
     options: SubmitOptions, settings: Settings, region: str, wanted: _Wanted
 ) -> AsyncIterator[Finding]:
     """Ask Clean Rooms ML in each membership what a run asks; the first answer says whether it is there at all."""
-    opening = open_cleanrooms(settings, region=region)
     try:
-        async with opening as api:
+        async with open_cleanrooms(settings, region=region) as api:
             memberships = list(wanted.accounts)[:_MOST_MEMBERSHIPS]
             first = await api.list_page(memberships[0] if memberships else _NOWHERE)
             if isinstance(first, NotSent | Uncertain | Throttled | Forbidden):
@@ -226,7 +226,7 @@ async def _examine_service(
                 yield finding
             yield _untried_permissions(options.manifest)
             yield await _examine_inputs(api, settings, wanted)
-    except StoppedError as exc:
+    except BatchsubmitError as exc:
         yield Finding("endpoint", WRONG, str(exc))
 
 
@@ -234,7 +234,8 @@ async def _examine_permissions(
     api: CleanRooms, region: str, wanted: _Wanted, memberships: list[str]
 ) -> AsyncIterator[Finding]:
     async def get(membership: str) -> object:
-        scope = f"arn:aws:cleanrooms-ml:{region}:{wanted.accounts[membership] or '0' * 12}:membership/{membership}"
+        service = f"arn:{partition_of(region) or 'aws'}:cleanrooms-ml:{region}"
+        scope = f"{service}:{wanted.accounts[membership] or '0' * 12}:membership/{membership}"
         return await api.get(membership, f"{scope}/trained-model-inference-job/{_NOWHERE}")
 
     calls: dict[str, Callable[[str], Awaitable[object]]] = {

@@ -103,7 +103,7 @@ def token_service(code: str, *, ahead_seconds: float = 0.0) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("code", "fix"),
-    [("ExpiredToken", "aws sso login"), ("InvalidClientTokenId", "get-caller-identity"), ("AccessDenied", "Allow")],
+    [("ExpiredToken", "aws sso login"), ("InvalidClientTokenId", "get-caller-identity")],
 )
 def test_a_refused_key_is_named_with_its_fix(ready: Program, sandbox: Sandbox, code: str, fix: str) -> None:
     """Before anything is asked of the service."""
@@ -112,6 +112,13 @@ def test_a_refused_key_is_named_with_its_fix(ready: Program, sandbox: Sandbox, c
     assert code in detail(ended, "identity")
     assert fix in detail(ended, "identity")
     assert sandbox.calls("ListTrainedModelInferenceJobs") == 0
+
+
+def test_an_endpoint_that_is_no_address_is_named(ready: Program) -> None:
+    """The rest is still checked."""
+    ended = ready.run("doctor", "jobs.csv", "--json", AWS_ENDPOINT_URL_CLEANROOMSML="http://host:99999")
+    assert "AWS_ENDPOINT_URL_CLEANROOMSML=" in detail(ended, "endpoint")
+    assert states(ended)["disk"] == "good"
 
 
 def test_a_clock_that_is_off_is_named_by_how_much(ready: Program) -> None:
