@@ -8,19 +8,23 @@ and nothing else; so a mistake in escaping would still run nothing.
 import base64
 import hashlib
 import math
-from collections.abc import Iterator
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 from markupsafe import Markup
 
 from batchsubmit import __version__
-from batchsubmit.report import charts
+from batchsubmit.core.states import LOG_GROUP
+from batchsubmit.report.charts import Material, charts, library, specs
 from batchsubmit.report.headline import asked, has_alarm, headline
-from batchsubmit.report.stats import Fate, Figures, model_name, reason_of, spreads
+from batchsubmit.report.stats import Fate, Figures, Outlook, model_name, reason_of
 from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
 from batchsubmit.text import date_and_time, duration, share
@@ -29,6 +33,8 @@ MOST_LISTED = 150_000
 _MOST_REASONS = 60
 _MOST_MEMBERSHIPS = 50
 _MOST_RUNS = 50
+_LEAST_SHARE = 0.008
+_BAR_ORDER = (Fate.WELL, Fate.ACCEPTED, Fate.WAITING, Fate.BAD, Fate.FAILED, Fate.UNKNOWN)
 _ALWAYS_LISTED = frozenset({Fate.UNKNOWN, Fate.FAILED, Fate.BAD})
 _FATES = list(Fate)
 _ESCAPES = (
@@ -39,7 +45,7 @@ _ESCAPES = (
     (b"\xe2\x80\xa9", b"\\u2029"),
 )
 _MAY_BE_EMPTY = ("intent", "accepted", "finished", "ran", *Cause)
-_SHARED = ("membership", "model", "message", "arn_head")
+_SHARED = ("membership", "model", "instance", "message", "arn_head")
 _COLUMNS = ("key", "name", "arn", *_SHARED, "fate", "reason", "attempts", *_MAY_BE_EMPTY)
 
 
@@ -65,6 +71,7 @@ class JobTable:
             "arn": tail,
             "membership": self._number("membership", state.membership),
             "model": self._number("model", model_name(state.trained_model)),
+            "instance": self._number("instance", history.instance_type),
             "message": self._number("message", ": ".join(filter(None, reason_of(history)))),
             "arn_head": self._number("arn_head", head + slash),
             "fate": _FATES.index(fate),
@@ -88,21 +95,29 @@ class JobTable:
     def _after_base(self, at: float | None) -> float | None:
         return None if at is None else round(at - self.base, 1)
 
-    def script_data(self) -> bytes:
-        """JSON that may stand in a <script>: nothing in it ends the element or the line."""
+    def script_data(self, end: float, names: Mapping[str, str]) -> Markup:
+        """The columns, the time of the ledger's last event, and aliases of memberships."""
         # A column that says nothing is one value, not a hundred thousand.
         empty = {name: None for name in _MAY_BE_EMPTY if not any(self._columns[name])}
         data = {
             "base": self.base,
+            "end": end - self.base,
+            "aliases": dict(names),
             "fates": _FATES,
+            "failed": [_FATES.index(Fate.FAILED), _FATES.index(Fate.BAD)],
             "causes": list(Cause),
             "texts": {name: list(texts) for name, texts in self._texts.items()},
             "columns": self._columns | empty,
         }
-        encoded = msgspec.json.encode(data)
-        for character, escape in _ESCAPES:
-            encoded = encoded.replace(character, escape)
-        return encoded
+        return _script_data(data)
+
+
+def _script_data(data: object) -> Markup:
+    """JSON that may stand in a <script>: nothing in it ends the element or the line."""
+    encoded = msgspec.json.encode(data)
+    for character, escape in _ESCAPES:
+        encoded = encoded.replace(character, escape)
+    return Markup(encoded.decode())  # noqa: S704 (its <, >, & and line separators are escapes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +141,7 @@ class Page:
             "share": lambda part: share(part, 1),
             "duration": duration,
             "moment": date_and_time,
+            "quoted": shlex.quote,
             "machine_time": lambda at: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}",
         }
         yield from environment.get_template("page.html.j2").generate(self.context)
@@ -150,8 +166,20 @@ class Page:
         }
 
 
-def make_page(timeline: Timeline, *, ledger: str, made_at: float, remarks: tuple[str, ...] = ()) -> Page:
-    """Gather all that a page has; `remarks` say what of the ledger had to be left out."""
+def make_page(
+    timeline: Timeline,
+    *,
+    ledger: str,
+    made_at: float,
+    remarks: tuple[str, ...] = (),
+    names: Mapping[str, str] = MappingProxyType({}),
+    prices: Mapping[str, float] = MappingProxyType({}),
+) -> Page:
+    """Gather all that a page has.
+
+    `remarks` say what of the ledger had to be left out; `names` are aliases of memberships; `prices` USD an hour by
+    instance type.
+    """
     begin = timeline.runs[0].began_at if timeline.runs else made_at
     end = max(timeline.last_at or begin, begin)
     figures, table = Figures(timeline), JobTable(begin)
@@ -161,6 +189,7 @@ def make_page(timeline: Timeline, *, ledger: str, made_at: float, remarks: tuple
     slot_use = figures.slot_use()
     style, script = _asset("page.css"), _asset("page.js")
     reasons = figures.reasons.most_frequent_first()
+    drawings = {chart.name: chart for chart in charts(Material(figures, outlook, slot_use, begin, end, names))}
     return Page(
         {
             "version": __version__,
@@ -175,11 +204,12 @@ def make_page(timeline: Timeline, *, ledger: str, made_at: float, remarks: tuple
             "headline": headline(figures, outlook),
             "begin": begin,
             "end": end,
-            "fates_chart": charts.fates_chart(figures, outlook),
-            "running_chart": charts.running_chart(figures, slot_use, begin, end),
-            "accepted_chart": charts.accepted_chart(figures.acceptances(), begin, end),
-            "waits_chart": charts.waits_chart(figures),
-            "durations_chart": charts.durations_chart(spreads(figures.durations)),
+            "bar": _bar(figures, outlook),
+            "charts": drawings,
+            "accounts": sorted({_account(history.state.arn) for history in timeline.histories() if history.state.arn}),
+            "hours": _instance_hours(figures, prices),
+            "log_group": LOG_GROUP,
+            "names": names,
             "reasons": reasons[:_MOST_REASONS],
             "more_reasons": len(reasons) - _MOST_REASONS,
             "memberships": list(figures.by_membership.items())[:_MOST_MEMBERSHIPS],
@@ -188,9 +218,12 @@ def make_page(timeline: Timeline, *, ledger: str, made_at: float, remarks: tuple
             "table": table,
             "style": style,
             "script": script,
-            "policy": _policy(style, script),
-            # Trusted: JSON whose <, >, & and line separators are escapes.
-            "data": Markup(table.script_data().decode()),  # noqa: S704
+            "library": Markup(library()),  # noqa: S704 (Vega's)
+            "policy": _policy(style, library(), script),
+            "data": table.script_data(end, names),
+            "chart_data": _script_data(
+                {"config": specs()["config"], "specs": {name: chart.spec for name, chart in drawings.items()}}
+            ),
         }
     )
 
@@ -200,10 +233,37 @@ def _asset(name: str) -> Markup:
     return Markup(text)  # noqa: S704 (our own file)
 
 
-def _policy(style: str, script: str) -> str:
+def _bar(figures: Figures, outlook: Outlook) -> list[tuple[Fate, int, int, float, float]]:
+    """All jobs in one bar: state, its number, jobs, begin and width in percent, wide enough to be seen."""
+    counts = {**figures.fates, Fate.WAITING: outlook.left}
+    total = sum(counts.values())
+    shown = {fate: max(counts[fate], total * _LEAST_SHARE) for fate in _BAR_ORDER if counts.get(fate)}
+    parts, begin = [], 0.0
+    for fate, width in shown.items():
+        part = 100 * width / sum(shown.values())
+        parts.append((fate, _FATES.index(fate), counts[fate], begin, part))
+        begin += part
+    return parts
+
+
+def _account(arn: str) -> tuple[str, str]:
+    """Account and region of a job."""
+    parts = arn.split(":")
+    return (parts[4], parts[3]) if len(parts) > 4 else ("", "")
+
+
+def _instance_hours(figures: Figures, prices: Mapping[str, float]) -> list[tuple[str, float, float | None]]:
+    """Hours and cost in USD by instance type, of the jobs that were seen to end; None where no price is set."""
+    hours: dict[str, float] = defaultdict(float)
+    for (_, instance_type), times in figures.times.items():
+        hours[instance_type] += sum(job.seconds for job in times) / 3600
+    return [(kind, spent, spent * prices[kind] if kind in prices else None) for kind, spent in hours.items()]
+
+
+def _policy(style: str, *scripts: str) -> str:
     """Nothing may be loaded and nothing run except what has these digests."""
     return (
-        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:; "
+        f"default-src 'none'; style-src {_digest(style)}; script-src {' '.join(map(_digest, scripts))}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
 
