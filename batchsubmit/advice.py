@@ -1,6 +1,6 @@
 """What a person can do about a refusal of the service: the IAM action to allow, the quota to raise. Pure words.
 
-Which refusal is which is decided in `cleanrooms.answers`; nothing is decided here.
+Which refusal is which is decided in `cleanrooms.responses`; nothing is decided here.
 """
 
 import re
@@ -25,7 +25,9 @@ def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
     """Say what was refused and how to fix it; the service's own words come first."""
     said = f"{operation}: {refusal.code}: {refusal.message}".rstrip(": ")
     if refusal.cause is RefusalCause.DENIED:
-        return f"{said}. Allow {denied_action(operation, refusal.message)}, a line of {policy(operation)}"
+        named = _ACTION.search(refusal.message)  # a Start may lack TagResource, say
+        action = named[1] if named else f"{QUOTA_SERVICE}:{operation}"
+        return f"{said}. Allow {action}, a line of {CANCEL_POLICY if operation.startswith('Cancel') else POLICY}"
     if refusal.cause is RefusalCause.WRONG_ENDPOINT:
         return said  # and it asks for the endpoint itself
     if refusal.message.startswith(CLOCK):
@@ -33,17 +35,6 @@ def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
     if refusal.code in _EXPIRED:
         return f"{said}. The credentials have expired: renew them (aws sso login, or a new session of the role)"
     return f"{said}. The credentials are not accepted: aws sts get-caller-identity shows whose they are"
-
-
-def policy(operation: str) -> str:
-    """The example policy that has an operation."""
-    return CANCEL_POLICY if operation.startswith("Cancel") else POLICY
-
-
-def denied_action(operation: str, message: str) -> str:
-    """The IAM action that is missing: the one that the service names (a Start may lack TagResource), or the call's."""
-    named = _ACTION.search(message)
-    return named[1] if named else f"{QUOTA_SERVICE}:{operation}"
 
 
 QUOTA_REQUEST = (

@@ -184,7 +184,7 @@ class AwsSettings(_Section):
 
     @property
     def call_seconds(self) -> float:
-        """How long a call that starts a job may take in all."""
+        """How long a call of Clean Rooms ML or SQS may take in all, beside the wait of a long poll."""
         return self.connect_timeout_seconds + self.read_timeout_seconds
 
 

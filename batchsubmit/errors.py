@@ -39,6 +39,10 @@ class StoppedError(BatchsubmitError):
     """The run ended before all jobs were decided, and nothing is lost: fix the cause and run it again."""
 
 
+class NotAgreedError(StoppedError):
+    """The user said no; nothing was sent."""
+
+
 class LostLedgerError(StoppedError, LedgerError):
     """The ledger went away under its run. No run may begin before it is put back, or all jobs are submitted again."""
 

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from asyncio_throttle.throttler import Throttler
@@ -153,33 +154,6 @@ class RateGate:
         self._is_closed = True
 
 
-class AtOnce:
-    """Bounds the calls under way: `async with` is one. Closed, it holds nobody up, and the gate lets nobody through."""
-
-    def __init__(self, most: int) -> None:
-        self._free = asyncio.Semaphore(most)
-        self._waiting = 0
-        self._is_closed = False
-
-    async def __aenter__(self) -> None:
-        if self._is_closed:
-            return
-        self._waiting += 1
-        try:
-            await self._free.acquire()
-        finally:
-            self._waiting -= 1
-
-    async def __aexit__(self, *_: object) -> None:
-        self._free.release()
-
-    def close(self) -> None:
-        """Let all pass, now and later: whoever waits here would wait for calls that may take long to end."""
-        self._is_closed = True
-        for _ in range(self._waiting):
-            self._free.release()
-
-
 _Result = TypeVar("_Result")
 
 
@@ -206,48 +180,29 @@ class RetryPolicies:
             wait=full_jitter(multiplier=self._settings.base_seconds, max=self._settings.cap_seconds),
             stop=stop,
             sleep=self._sleep,
-            retry_error_callback=_last_result,
+            retry_error_callback=last_result,
         )
 
     async def run(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
         """Call `attempt` until its result is none of those to be tried again, or its policy's bound is reached.
 
-        The first call is made before any policy is asked: nearly all need no second one, and three layers of tenacity
-        around a call take as long as the call itself.
+        Each layer counts its own class of outcome, so a conflict never spends an unsent call's tries. The first call is
+        made outside of them: nearly all need no second one, and the three layers take as long as a call.
         """
         first = await attempt()
-        if not _is_tried_again(first):
+        if not isinstance(first, Throttled | NotSent | Conflicted):
             return first
-        layered = _resumed(first, attempt)
+        made = [first]
+
+        async def resumed() -> _Result:
+            return made.pop() if made else await attempt()
+
+        layered: Callable[[], Awaitable[_Result]] = resumed
         for policy in self._layers:
-            layered = _around(policy, layered)
+            layered = partial(policy.__call__, layered)  # so tenacity sees that it is a coroutine function
         return await layered()
 
 
-def _around(policy: AsyncRetrying, attempt: Callable[[], Awaitable[_Result]]) -> Callable[[], Awaitable[_Result]]:
-    """Each layer counts its own class of outcome, so a conflict never spends an unsent call's tries."""
-
-    async def retried() -> _Result:
-        result: _Result = await policy(attempt)
-        return result
-
-    return retried
-
-
-def _is_tried_again(result: object) -> bool:
-    return isinstance(result, Throttled | NotSent | Conflicted)
-
-
-def _resumed(first: _Result, attempt: Callable[[], Awaitable[_Result]]) -> Callable[[], Awaitable[_Result]]:
-    """Attempts of which the first was made already."""
-    made = [first]
-
-    async def resumed() -> _Result:
-        return made.pop() if made else await attempt()
-
-    return resumed
-
-
-def _last_result(state: RetryCallState) -> object:
+def last_result(state: RetryCallState) -> object:
     """Hand the last outcome on where the bound is reached: an outcome is a value here, never an exception."""
     return state.outcome.result() if state.outcome else None

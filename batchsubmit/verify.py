@@ -6,13 +6,13 @@ ledger may have started it, and nothing is proven.
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias, assert_never
 
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.core.jobs import (
     KEY_TAG,
     Absent,
@@ -77,44 +77,34 @@ class Discrepancy:
         return ": ".join(part for part in (what, self.arn, self.detail) if part)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """What is wrong, and how many jobs after the ledger's last line may be its own or not."""
-
-    discrepancies: list[Discrepancy]
-    later: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What is known beside the ledger: its manifest's other rows, other ledgers' jobs, and whether ours are tagged.
-
-    `others` has the keys and the ARNs of the other ledgers' jobs.
-    """
-
-    rows: NewRows = field(default_factory=NewRows)
-    others: Collection[str] = frozenset()
-    tag_jobs: bool = True
-
-
 _Seen: TypeAlias = tuple[JobSummary, JobDetails]
 
 
 class Verifier:
-    """Compares the state of a ledger with the service. A job is unclaimed where the ledger does not have its ARN."""
+    """Compares the state of a ledger with the service. A job is unclaimed where the ledger does not have its ARN.
 
-    def __init__(self, ledger: LedgerState, catalog: JobReads, known: Known, *, now: str) -> None:
+    `rows` are the manifest's that the ledger does not know, `others` the keys and ARNs of other ledgers' jobs.
+    """
+
+    def __init__(
+        self, ledger: LedgerState, reads: Reads, *, rows: NewRows, others: Collection[str], tag_jobs: bool, now: str
+    ) -> None:
         self._ledger = ledger
-        self._catalog = catalog
-        self._known = known
+        self._reads = reads
+        self._known_rows = rows
+        self._others = others
+        self._tag_jobs = tag_jobs
         self._now = now
-        self._reads = asyncio.Semaphore(_READS_AT_ONCE)
+        self._turns = asyncio.Semaphore(_READS_AT_ONCE)
         self._rows: dict[str, dict[tuple[str, str], str]] = {}  # keys by membership, then by trained model and name
-        for key, row in known.rows.by_key.items():
+        for key, row in rows.by_key.items():
             self._rows.setdefault(row.membership, {})[row.trained_model, row.name] = key
 
-    async def compare(self, window: tuple[str, str]) -> Comparison:
-        """Find every discrepancy; `window` is the time of the ledger's first and last event. Raises ReadError."""
+    async def compare(self, window: tuple[str, str]) -> tuple[list[Discrepancy], int]:
+        """Find every discrepancy, and count the jobs after the ledger's last line that may be its own or not.
+
+        `window` is the time of the ledger's first and last event. Raises ReadError.
+        """
         since, until = (datetime.fromisoformat(moment) for moment in window)
         called: dict[str, list[JobState]] = {membership: [] for membership in self._rows}
         for state in self._ledger:
@@ -124,7 +114,7 @@ class Verifier:
         not_judged = 0
         for membership, states in sorted(called.items()):
             claimed = {arn for state in states for arn in (state.arn, *state.duplicates)}
-            listed = {job.arn: job for job in await self._catalog.jobs(membership)}
+            listed = {job.arn: job for job in await self._reads.jobs(membership)}
             unclaimed = [
                 job for arn, job in listed.items() if arn not in claimed and job.created_at >= since - _AROUND_RUNS
             ]
@@ -132,8 +122,8 @@ class Verifier:
             seen = await self._read_possibly_ours(membership, states, unclaimed, later)
             found += await self._check_submitted(states, listed)
             found += self._check_unclaimed(membership, states, seen)
-            not_judged += len(later - {job.arn for job, _ in seen} - set(self._known.others))
-        return Comparison(discrepancies=found, later=not_judged if self._known.rows.trouble else 0)
+            not_judged += len(later - {job.arn for job, _ in seen} - set(self._others))
+        return found, not_judged if self._known_rows.trouble else 0
 
     async def _check_submitted(self, states: Sequence[JobState], listed: Mapping[str, JobSummary]) -> list[Discrepancy]:
         """Every submitted ARN exists, with our key where it is tagged; one that List shows does, whatever Get says."""
@@ -163,7 +153,7 @@ class Verifier:
         ]
 
     def _may_be_ours(self, key: str | None) -> bool:
-        return key is None or key in self._known.rows.by_key or key in self._ledger
+        return key is None or key in self._known_rows.by_key or key in self._ledger
 
     def _check_unclaimed(self, membership: str, states: Sequence[JobState], seen: Sequence[_Seen]) -> list[Discrepancy]:
         """Judge the unclaimed jobs, and then the calls that none of them explains."""
@@ -176,13 +166,13 @@ class Verifier:
         firsts: dict[str, str] = {}
         for job, details in seen:
             key = details.tags.get(KEY_TAG)
-            if key is not None and (key in self._ledger or key not in self._known.others):
+            if key is not None and (key in self._ledger or key not in self._others):
                 yield self._judge(membership, job, key, first=firsts.setdefault(key, job.arn))
 
     def _judge(self, membership: str, job: JobSummary, key: str, *, first: str) -> Discrepancy:
         """Judge an unclaimed job; `first` is the oldest of those with its key."""
         state = self._ledger.get(key)
-        if state is None and key not in self._known.rows.by_key:
+        if state is None and key not in self._known_rows.by_key:
             return _discrepancy(Mismatch.ORPHAN, self._stamp(membership, job, key), job.arn, detail=_FOREIGN)
         stamp = state.stamp(self._now) if state else self._stamp(membership, job, key)
         original = state.arn if state is not None and state.phase in _HAS_ARN else first
@@ -194,10 +184,10 @@ class Verifier:
 
     def _check_untagged_rows(self, membership: str, untagged: Sequence[JobSummary]) -> Iterator[Discrepancy]:
         """Where ours carry no tags, jobs that only have the name of a row: a run would start that row."""
-        rows = {} if self._known.tag_jobs else self._rows.get(membership, {})
+        rows = {} if self._tag_jobs else self._rows.get(membership, {})
         for job in untagged:
             key = rows.get((job.trained_model, job.name))
-            if key and job.arn not in self._known.others:
+            if key and job.arn not in self._others:
                 stamp = self._stamp(membership, job, key)
                 yield _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail=_UNTAGGED_ROW)
 
@@ -205,13 +195,8 @@ class Verifier:
         return {"at": self._now, "job": key, "membership": membership, "name": job.name}
 
     async def _details(self, membership: str, arn: str) -> JobDetails | None:
-        async with self._reads:
-            try:
-                return await self._catalog.details(membership, arn)
-            except ReadError as exc:
-                if exc.is_not_found:
-                    return None
-                raise
+        async with self._turns:
+            return await self._reads.find(membership, arn)
 
 
 def unexplained(found: Sequence[Discrepancy], newer: LedgerState) -> list[Discrepancy]:

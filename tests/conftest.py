@@ -14,13 +14,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import hypothesis
 import pytest
 import structlog
-from local_servers import ministack, moto
+from botocore.loaders import create_loader
+from local_aws import LocalAws, local_aws, moto
+from program_server import Process, ProgramServer, program_server
 from strategies import ACCOUNT, MEMBERSHIP, REGION, arn, minimal_request
 
 from batchsubmit.core.jobs import Job, job_digest, key_text
@@ -36,6 +40,32 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell sta
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # how long an example takes is no finding
 hypothesis.settings.load_profile("any machine")
+
+
+_LONGEST_FILES = (
+    "test_shared_runs",
+    "test_every_step",
+    "test_kill_sweep",
+    "test_fleet",
+    "test_fault_sweep",
+    "test_queue_source",
+    "test_nightly",
+    "test_deployed",
+    "test_slots_makespan",
+    "test_exactly_once",
+    "test_worker_memory",
+)
+"""Files of few but long tests."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist hand files out in the order of collection, not by the number of their tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that none of them runs alone at the end."""
+    items.sort(key=lambda item: item.path.stem not in _LONGEST_FILES)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -70,11 +100,19 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "dummy")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _service_models_read_once() -> Iterator[None]:
+    """Let all botocore sessions of this process share their loader: reading a service's model is half of a client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", cache(create_loader))
+        yield
+
+
 @pytest.fixture(scope="session")
-def ministack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A local AWS that is quick."""
-    with ministack(tmp_path_factory.mktemp("ministack")) as url:
-        yield url
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    """A local AWS that is quick, for all tests; each makes queues, tables and buckets of its own."""
+    with local_aws(tmp_path_factory.mktemp("aws")) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
@@ -242,41 +280,25 @@ class Ended:
 
 @dataclass(slots=True)
 class Program:
-    """The real program, as a process in a folder of its own."""
+    """The real program, as a process in a folder of its own; started by `server`, without the cost of its imports."""
 
     folder: Path
+    server: ProgramServer
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: object, stdin: bytes = b"", **environment: str | None) -> Ended:
         """Run to the end. No way to end may show a traceback, nor a warning."""
-        done = subprocess.run(
-            [CONSOLE_SCRIPT, *map(str, arguments)],
-            cwd=self.folder,
-            env=self._environment(environment),
-            input=stdin,
-            capture_output=True,
-            timeout=LONGEST_RUN_SECONDS,
-            check=False,
-        )
-        return checked(Ended(done.returncode, done.stdout.decode(), done.stderr.decode()))
+        with self.server.start(arguments, self.folder, self._environment(environment), with_stdin=True) as process:
+            return finish(process, stdin)
 
     @contextmanager
-    def running(self, *arguments: object, **environment: str | None) -> Iterator["subprocess.Popen[bytes]"]:
+    def running(self, *arguments: object, **environment: str | None) -> Iterator[Process]:
         """Run beside the test; killed at the end if need be. `finish` waits for it."""
-        process = subprocess.Popen(
-            [CONSOLE_SCRIPT, *map(str, arguments)],
-            cwd=self.folder,
-            env=self._environment(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        with process:
+        with self.server.start(arguments, self.folder, self._environment(environment)) as process:
             try:
                 yield process
             finally:
-                if process.poll() is None:
-                    process.kill()
+                process.kill()
 
     def _environment(self, changes: Mapping[str, str | None]) -> dict[str, str]:
         merged = {**os.environ, **self.environment, **changes}
@@ -292,9 +314,9 @@ class Program:
         return [event["arn"] for event in self.events(ledger) if event["event"] == "submitted"]
 
 
-def finish(process: "subprocess.Popen[bytes]") -> Ended:
+def finish(process: Process, stdin: bytes = b"") -> Ended:
     """Wait until a running program has ended."""
-    stdout, stderr = process.communicate(timeout=LONGEST_RUN_SECONDS)
+    stdout, stderr = process.communicate(stdin, timeout=LONGEST_RUN_SECONDS)
     return checked(Ended(process.returncode, stdout.decode(), stderr.decode()))
 
 
@@ -305,16 +327,22 @@ def checked(ended: Ended) -> Ended:
     return ended
 
 
+@pytest.fixture(scope="session")
+def _program_server() -> Iterator[ProgramServer]:
+    with program_server(CONSOLE_SCRIPT) as server:
+        yield server
+
+
 @pytest.fixture
-def program(tmp_path: Path) -> Program:
+def program(tmp_path: Path, _program_server: ProgramServer) -> Program:
     """The program without credentials, region or endpoint."""
-    return Program(tmp_path)
+    return Program(tmp_path, _program_server)
 
 
 @pytest.fixture
-def submitting(tmp_path: Path, sandbox: Sandbox) -> Program:
+def submitting(program: Program, sandbox: Sandbox) -> Program:
     """The program with dummy credentials, pointed at the sandbox process, quick in all its waits."""
-    environment = {
+    program.environment |= {
         "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "dummy",
         "AWS_REGION": REGION,
@@ -326,4 +354,4 @@ def submitting(tmp_path: Path, sandbox: Sandbox) -> Program:
         "BATCHSUBMIT_SLOTS__MAX_POLL_SECONDS": "0.2",
         "BATCHSUBMIT_LOOKUP__SETTLE_SECONDS": "0.2",
     }
-    return Program(tmp_path, environment)
+    return program

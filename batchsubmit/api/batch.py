@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeObserver, Submitted, Unknown
-from batchsubmit.app.run import SubmitOptions
-from batchsubmit.app.submit import execute, open_run, region_of_run, submit_options
+from batchsubmit.app.run import SubmitOptions, submit_options
+from batchsubmit.app.submit import execute, open_run, region_of_run
 from batchsubmit.config import Settings, checked_text, load_settings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import parse_location

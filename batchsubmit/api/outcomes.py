@@ -12,6 +12,7 @@ from batchsubmit.core import jobs
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, JobState, Phase, decide, is_good_end
 from batchsubmit.manifest.check import InvalidRow
+from batchsubmit.observers.base import Observer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ def _job(of: JobState | jobs.JobEvent) -> dict[str, Any]:
     return {"key": of.job, "membership": of.membership, "name": of.name}
 
 
-class OutcomeObserver:
+class OutcomeObserver(Observer):
     """Gives the outcomes of certain jobs to `give`; an observer of the run, with a beginning and an end."""
 
     def __init__(self, give: Callable[[Outcome], None], *, follows: bool) -> None:
@@ -144,12 +145,6 @@ class OutcomeObserver:
             del self._running[end.job]
             ending = {"arn": end.arn, "status": end.status, "message": end.message, "code": end.code}
             self._give(Finished(**_job(end), **ending, earlier=earlier))
-
-    def rate_cut(self, per_second: float) -> None:
-        """No job is decided by it."""
-
-    def ledger_took(self, seconds: float) -> None:
-        """No job is decided by it."""
 
 
 _DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})

@@ -5,48 +5,25 @@ run one to be repeated (exit status 3). A notice that could not be sent changes 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
+from batchsubmit.app.run import SubmitOptions
 from batchsubmit.clock import timestamp
+from batchsubmit.config import NightSettings
 from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, exit_status
 from batchsubmit.forecast import RunHistory
 from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.read import read_ledger
-from batchsubmit.outputs.notify import Notice, Target, notice, notify
+from batchsubmit.outputs.notify import Target, notice, notify
 from batchsubmit.outputs.upload import Destination, upload
 from batchsubmit.report.summary import Summary, outcome_words
 
 Writer = Callable[[Location, Path], object]
 """Writes something (the path) from a ledger."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AfterRun:
-    """What is to be done when the run has ended. Files are written in the order given; `report` is one of them."""
-
-    files: tuple[tuple[Path, Writer], ...] = ()
-    report: Path | None = None
-    destination: Destination | None = None
-    overwrite: bool = False
-    targets: tuple[Target, ...] = ()
-    secret: str | None = field(default=None, repr=False)
-    notify_timeout_seconds: float = 10.0
-    region: str | None = None
-
-    @property
-    def is_nothing(self) -> bool:
-        """Whether nothing is asked for."""
-        return not (self.files or self.destination or self.targets)
-
-    async def notify(self, **members: Unpack[Notice]) -> list[str]:
-        """Send a notice; give a sentence for each target that it did not reach."""
-        members["at"] = timestamp(datetime.now(UTC))
-        body = notice(**members)
-        return await notify(self.targets, body, secret=self.secret, timeout_seconds=self.notify_timeout_seconds)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,48 +49,68 @@ class AfterRunResult:
         }
 
 
-async def follow_up(summary: Summary, after: AfterRun) -> AfterRunResult:
-    """Do what is asked for after a run that came to an end."""
-    result = AfterRunResult()
-    ledger = parse_location(summary.ledger)
-    for path, write in after.files:
-        try:
-            await asyncio.to_thread(_write, write, ledger, path)
-        except (OSError, BatchsubmitError) as exc:
-            result.problems.append(f"{path} could not be written: {getattr(exc, 'strerror', None) or exc}")
-        else:
-            result.written.append(path)
-    if after.destination and isinstance(ledger, Path):
-        sent = await upload(ledger, result.written, after.destination, region=after.region, overwrite=after.overwrite)
-        result.uploaded.extend(sent.urls)
-        result.problems.extend(sent.problems)
-    if after.targets:
-        result.not_notified = await after.notify(
-            exit_status=result.exit_status(summary.exit_status),
-            headline=outcome_words(summary),
-            batch=summary.batch,
-            manifest=summary.manifest,
-            ledger=summary.ledger,
-            run=summary.run,
-            reason=summary.stop_message,
-            counts=summary.counts(),
-            expected_finish=await asyncio.to_thread(_expected_finish, ledger, after.region),
-            report=str(after.report) if after.report in result.written else "",
-            uploaded=result.uploaded,
-            problems=result.problems,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AfterRun:
+    """What is to be done when the run has ended. Files are written in the order given; `report` is one of them."""
+
+    night: NightSettings
+    files: Mapping[Path, Writer] = field(default_factory=dict)
+    report: str = ""
+    destination: Destination | None = None
+    targets: tuple[Target, ...] = ()
+    region: str | None = None
+
+    async def follow_up(self, summary: Summary) -> AfterRunResult:
+        """Do it after a run that came to an end."""
+        result = AfterRunResult()
+        ledger = parse_location(summary.ledger)
+        for path, write in self.files.items():
+            try:
+                await asyncio.to_thread(_write, write, ledger, path)
+            except (OSError, BatchsubmitError) as exc:
+                result.problems.append(f"{path} could not be written: {getattr(exc, 'strerror', None) or exc}")
+            else:
+                result.written.append(path)
+        if self.destination and isinstance(ledger, Path):
+            overwrite = self.night.upload_overwrite
+            sent = await upload(ledger, result.written, self.destination, region=self.region, overwrite=overwrite)
+            result.uploaded.extend(sent.urls)
+            result.problems.extend(sent.problems)
+        if self.targets:
+            result.not_notified = await self._notify(
+                exit_status=result.exit_status(summary.exit_status),
+                headline=outcome_words(summary),
+                batch=summary.batch,
+                manifest=summary.manifest,
+                ledger=summary.ledger,
+                run=summary.run,
+                reason=summary.stop_message,
+                counts=summary.counts(),
+                expected_finish=await asyncio.to_thread(_expected_finish, ledger, self.region),
+                report=self.report if Path(self.report) in result.written else "",
+                uploaded=result.uploaded,
+                problems=result.problems,
+            )
+        return result
+
+    async def notify_failure(self, error: BatchsubmitError, options: SubmitOptions) -> list[str]:
+        """Notify of a run that did not begin or broke off; give a sentence for each notice that did not arrive."""
+        return await self._notify(
+            exit_status=exit_status(error),
+            headline="not run to its end",
+            batch=options.batch,
+            manifest=options.manifest,
+            reason=str(error),
         )
-    return result
 
-
-async def notify_failure(error: BatchsubmitError, after: AfterRun, *, batch: str, manifest: str) -> list[str]:
-    """Notify of a run that did not begin or broke off; give a sentence for each notice that did not arrive."""
-    return await after.notify(
-        exit_status=exit_status(error),
-        headline="not run to its end",
-        batch=batch,
-        manifest=manifest,
-        reason=str(error),
-    )
+    async def _notify(self, **members: Any) -> list[str]:  # noqa: ANN401 (a notice's)
+        secret = self.night.webhook_secret
+        return await notify(
+            self.targets,
+            notice(at=timestamp(datetime.now(UTC)), **members),
+            secret=secret.get_secret_value() if secret else None,
+            timeout_seconds=self.night.notify_timeout_seconds,
+        )
 
 
 def _expected_finish(ledger: Location, region: str | None) -> dict[str, float | str] | None:

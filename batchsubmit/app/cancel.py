@@ -1,42 +1,41 @@
-"""Assembly of `cancel`: reads a ledger, looks at the service, cancels what was agreed on, and records how it ended.
+"""Cancels jobs of a ledger: finds those that run, cancels the ones agreed on and no others, and records how they ended.
 
-It is done in two steps, so that a person can be asked between them with no lock held and no client open.
+It is done in two steps, so that a person can be asked between them with no lock held and no client open. Unlike a start
+a cancellation may be repeated, so an unclear answer is looked at and tried again.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
+from batchsubmit.advice import forbidden_words
 from batchsubmit.aws import resolve_region
-from batchsubmit.cleanrooms.api import JobsApi
+from batchsubmit.cleanrooms.api import JobsApi, is_running
 from batchsubmit.cleanrooms.client import open_cleanrooms
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import SystemClock
-from batchsubmit.config import Settings
+from batchsubmit.config import Settings, SlotSettings
+from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Forbidden, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import JobState
+from batchsubmit.core.states import JobState, Phase
 from batchsubmit.errors import StoppedError, UsageError, status_of_work
 from batchsubmit.ledger.base import Ledger, Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.schema.arns import region_in
-from batchsubmit.submit.cancel import Canceller, RunState, chosen, look, record_ends
+from batchsubmit.submit.build import open_gate, open_reads
 from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import Stop, stop_on_signals
+from batchsubmit.submit.stopping import Stop, StopReason, reading, stop_on_signals
 
-CANCELLED_STATUS = "INACTIVE"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """Which jobs of which ledger are to be cancelled."""
-
-    ledger: Location
-    memberships: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
+OPERATION = "CancelTrainedModelInferenceJob"
+_CALLS_AT_ONCE = 8
+_CANCELLING = frozenset({"CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
+_CANCELLED = "INACTIVE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +44,6 @@ class Survey:
 
     running: tuple[JobState, ...]
     cancelling: tuple[JobState, ...]
-    ended: int
     unknown: int
     duplicates: int
 
@@ -57,7 +55,6 @@ class Recall:
     `ended` ran to their end before the cancellation reached them; `under_way` were asked for and had not ended yet.
     """
 
-    ledger: Location
     cancelled: int
     ended: int
     under_way: int
@@ -71,58 +68,53 @@ class Recall:
         return status_of_work(left=self.stop_message or self.left, failed=self.refused)
 
 
-async def survey(choice: Choice, settings: Settings) -> Survey:
+async def survey(
+    location: Location, settings: Settings, *, memberships: Collection[str], names: Sequence[str]
+) -> Survey:
     """Find the running jobs. Raises UsageError, LedgerError (a run has the ledger), StoppedError."""
-    async with _read(choice.ledger, settings) as state:
-        states = chosen(state, memberships=choice.memberships, names=choice.names)
+    async with _read(location, settings) as state:
+        states = chosen(state, memberships=memberships, names=names)
         unknown = len(state.undecided())
         duplicates = sum(len(job.duplicates) for job in state)
-    found: dict[RunState, list[JobState]] = {}
+    running, cancelling = list[JobState](), list[JobState]()
     if states:
-        async with _service(states, settings) as api:
-            found = await _look(api, states, settings)
-    return Survey(
-        running=tuple(found.get(RunState.RUNNING, ())),
-        cancelling=tuple(found.get(RunState.CANCELLING, ())),
-        ended=len(found.get(RunState.ENDED, ())),
-        unknown=unknown,
-        duplicates=duplicates,
-    )
+        async with reading() as stop, _service(states, settings) as api:
+            try:
+                running, cancelling = await look(open_reads(api, settings, stop, SystemClock()), states)
+            except ReadError as exc:
+                raise StoppedError(f"the service does not tell which jobs run; nothing was cancelled: {exc}") from exc
+    return Survey(running=tuple(running), cancelling=tuple(cancelling), unknown=unknown, duplicates=duplicates)
 
 
-async def recall(choice: Choice, settings: Settings, agreed: Survey, *, wait: bool = True) -> Recall:
+async def recall(location: Location, settings: Settings, agreed: Survey, *, wait: bool = True) -> Recall:
     """Cancel the running jobs of a survey and no others; with `wait` follow them to their end and record it.
 
     Raises UsageError, LedgerError (a run took the ledger meanwhile), StoppedError.
     """
-    stop = Stop()
-    task = asyncio.current_task()
+    stop, clock = Stop(), SystemClock()
     targets = [*agreed.running, *agreed.cancelling]
-    async with _open(choice.ledger, settings) as ledger, _service(targets, settings) as api:
+    async with _open(location, settings) as ledger, _service(targets, settings) as api:
         await ledger.load(state.job for state in targets)
-        with stop_on_signals(stop, at_once=lambda: task.cancel() if task else None):
-            catalog = JobReads(api, settings.retry, sleep=stop.pause)
-            gate = RateGate(Pace(settings.rate.max_per_second))
-            stop.on_request(gate.close)
+        with stop_on_signals(stop):
+            reads = open_reads(api, settings, stop, clock)
+            gate = open_gate(Pace(settings.rate.max_per_second), stop, clock)
             policies = RetryPolicies(settings.retry, sleep=stop.pause)
-            canceller = Canceller(api=api, catalog=catalog, gate=gate, policies=policies, stop=stop)
+            canceller = Canceller(api=api, reads=reads, gate=gate, policies=policies, stop=stop)
             await canceller.cancel(agreed.running)
             if wait and not stop.requested:
-                recorder = Recorder(ledger, SystemClock())
-                cancelled = [*canceller.asked, *agreed.cancelling]
-                await record_ends(cancelled, catalog=catalog, recorder=recorder, slots=settings.slots, stop=stop)
-        return _account(choice.ledger, ledger, canceller, agreed, stop)
+                asked = [*canceller.asked, *agreed.cancelling]
+                await record_ends(asked, reads=reads, recorder=Recorder(ledger, clock), slots=settings.slots, stop=stop)
+        return _account(ledger, canceller, agreed, stop)
 
 
-def _account(location: Location, ledger: Ledger, canceller: Canceller, agreed: Survey, stop: Stop) -> Recall:
+def _account(ledger: Ledger, canceller: "Canceller", agreed: Survey, stop: Stop) -> Recall:
     asked = [*canceller.asked, *agreed.cancelling]
     after = [ledger.state.get(state.job) or state for state in asked]
     failed = [(state, f"{state.status}: {state.message}") for state in after if state.status == "CANCEL_FAILED"]
-    cancelled = sum(state.status == CANCELLED_STATUS for state in after)
+    cancelled = sum(state.status == _CANCELLED for state in after)
     under_way = sum(not state.status for state in after)
     refused = [(state, canceller.refused[state.job]) for state in agreed.running if state.job in canceller.refused]
     return Recall(
-        ledger=location,
         cancelled=cancelled,
         ended=len(after) - cancelled - under_way - len(failed),
         under_way=under_way,
@@ -165,18 +157,143 @@ async def _service(states: Sequence[JobState], settings: Settings) -> AsyncItera
     regions = {region_in(state.arn) for state in states}
     if len(regions) > 1:
         raise UsageError(f"the jobs are in several regions ({', '.join(sorted(regions))}): choose by --membership")
-    access = open_cleanrooms(
-        settings.aws,
-        region=min(regions),
-        concurrency=settings.submit.concurrency,
-        tag_jobs=settings.submit.tag_jobs,
-    )
-    async with access as api:
+    async with open_cleanrooms(settings, region=min(regions)) as api:
         yield api
 
 
-async def _look(api: JobsApi, states: Sequence[JobState], settings: Settings) -> dict[RunState, list[JobState]]:
-    try:
-        return await look(JobReads(api, settings.retry, sleep=asyncio.sleep), states)
-    except ReadError as exc:
-        raise StoppedError(f"the service does not tell which jobs run; nothing was cancelled: {exc}") from exc
+def chosen(states: Iterable[JobState], *, memberships: Collection[str], names: Sequence[str]) -> list[JobState]:
+    """The submitted jobs of these memberships (none named: of all) whose names fit one of the globs (none: any)."""
+    return [
+        state
+        for state in states
+        if state.phase is Phase.SUBMITTED
+        and (not memberships or state.membership in memberships)
+        and (not names or any(fnmatchcase(state.name, glob) for glob in names))
+    ]
+
+
+def runs_on(status: str) -> bool:
+    """Whether a job in this status runs and is not being cancelled."""
+    return is_running(status) and status not in _CANCELLING
+
+
+async def look(reads: Reads, states: Iterable[JobState]) -> tuple[list[JobState], list[JobState]]:
+    """Ask the service which of these jobs run on, and which are being cancelled.
+
+    One that List does not show (yet) is asked for by its ARN. Raises ReadError.
+    """
+    lanes: dict[str, list[JobState]] = {}
+    for state in states:
+        lanes.setdefault(state.membership, []).append(state)
+    running, cancelling = [], []
+    for membership in sorted(lanes):
+        listed = {job.arn: job.status for job in await reads.jobs(membership)}
+        for state in lanes[membership]:
+            status = listed.get(state.arn) or await _status(reads, state)
+            if status in _CANCELLING:
+                cancelling.append(state)
+            elif status and is_running(status):
+                running.append(state)
+    return running, cancelling
+
+
+async def _status(reads: Reads, state: JobState) -> str:
+    details = await reads.find(state.membership, state.arn)
+    return details.status if details else ""
+
+
+class Canceller:
+    """Asks the service to end jobs; `refused` has those that it will not end, with its words."""
+
+    def __init__(self, *, api: JobsApi, reads: Reads, gate: RateGate, policies: RetryPolicies, stop: Stop) -> None:
+        self._api = api
+        self._reads = reads
+        self._gate = gate
+        self._policies = policies
+        self._stop = stop
+        self._at_once = asyncio.Semaphore(_CALLS_AT_ONCE)
+        self.asked: list[JobState] = []
+        self.refused: dict[str, str] = {}
+
+    async def cancel(self, states: Iterable[JobState]) -> None:
+        """Call for each job; return once every call is answered, or the run is asked to stop."""
+        async with asyncio.TaskGroup() as calling:
+            for state in states:
+                calling.create_task(self._cancel(state), name=f"cancel {state.job}")
+
+    async def _cancel(self, state: JobState) -> None:
+        async with self._at_once:
+            result = await self._policies.run(partial(self._call, state))
+        match result:
+            case Accepted():
+                self.asked.append(state)
+            case Forbidden() | Denied():
+                self._stop.request(StopReason.CREDENTIALS, forbidden_words(OPERATION, result))
+            case NotSent():
+                self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
+            case None | Throttled():
+                return
+            case Uncertain():
+                self.refused[state.job] = result.reason
+            case _:
+                self.refused[state.job] = f"{result.code}: {result.message}"
+
+    async def _call(self, state: JobState) -> Outcome | None:
+        """Make one call; None where the run is stopping, and none may be made."""
+        if self._stop.requested or not await self._gate.admit():
+            return None
+        loop = asyncio.get_running_loop()
+        sent_at = loop.time()
+        outcome = await self._api.cancel(state.membership, state.arn)
+        if isinstance(outcome, Throttled | Uncertain):
+            if outcome.is_throttling:
+                self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
+            await self._stop.pause(outcome.retry_after_seconds)
+        elif isinstance(outcome, Accepted):
+            self._gate.pace.succeeded(sent_at=sent_at, now=loop.time())
+        if isinstance(outcome, Conflicted | Uncertain):
+            return await self._after_doubt(state, outcome)
+        return outcome
+
+    async def _after_doubt(self, state: JobState, outcome: Conflicted | Uncertain) -> Outcome:
+        """Look at a job whose call brought a conflict or no answer: what no longer runs on is well."""
+        try:
+            status = await _status(self._reads, state)
+        except ReadError as exc:
+            return exc.outcome
+        if not runs_on(status):
+            return Accepted(state.arn)
+        if isinstance(outcome, Conflicted):
+            return outcome
+        return Conflicted("NoAnswer", outcome.reason)  # as a conflict it is tried again, a bounded number of times
+
+
+async def record_ends(
+    states: Sequence[JobState], *, reads: Reads, recorder: Recorder, slots: SlotSettings, stop: Stop
+) -> None:
+    """Poll cancelled jobs, and no others, until each end is recorded or the run is asked to stop.
+
+    Polls that bring nothing get rarer.
+    """
+    pause = slots.min_poll_seconds
+    left = list(states)
+    while left and not stop.requested:
+        try:
+            waiting = [state for state in left if not await _record_end(state, reads, recorder)]
+        except ReadError as exc:
+            reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
+            stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
+            return
+        pause = slots.min_poll_seconds if len(waiting) < len(left) else pause * 2
+        left = waiting
+        if left:
+            await stop.pause(min(pause, slots.max_poll_seconds))
+
+
+async def _record_end(state: JobState, reads: Reads, recorder: Recorder) -> bool:
+    """Record a job's end; False where it has not ended yet."""
+    details = await reads.details(state.membership, state.arn)
+    if is_running(details.status):
+        return False
+    await recorder.record(recorder.finished(state, details.status, details.updated_at, details))
+    return True

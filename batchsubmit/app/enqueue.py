@@ -6,17 +6,18 @@ deduplication id.
 """
 
 import asyncio
+import fcntl
 import json
+import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Job
-from batchsubmit.errors import ManifestError, StoppedError, status_of_work
+from batchsubmit.errors import ManifestError, StoppedError, UsageError, status_of_work
 from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
 from batchsubmit.manifest.file import path_beside
 from batchsubmit.manifest.index import job_at
@@ -24,27 +25,12 @@ from batchsubmit.manifest.rows import Problem, ProblemGroups, Reader
 from batchsubmit.queue.client import Outgoing, Queue, QueueBusyError, batches, text_attributes
 from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, ORDINAL_ATTRIBUTE
 from batchsubmit.queue.open import open_reached
-from batchsubmit.queue.sent import SentJobs, open_sent
-from batchsubmit.queue.settings import QueueAttributes
 from batchsubmit.schema import RowWarning
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
 _CONCURRENCY = 8
 _MOST_TRIES = 8
 _PAUSE_SECONDS = 0.25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnqueueOptions:
-    """What one `enqueue` was asked to do, beside the settings."""
-
-    manifest: str
-    url: str
-    region: str
-    batch: str = ""
-    moment: Mapping[str, str] = field(default_factory=dict)
-    allow_duplicates: bool = False
-    progress: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +46,11 @@ class EnqueueSummary:
     sent_before: int
     left: int
     seconds: float
-    warnings: tuple[RowWarning, ...] = ()
+    warnings: tuple[RowWarning, ...]
 
     @property
     def exit_status(self) -> int:
-        """Done, or to be gone on with."""
+        """Done, or to be continued."""
         return status_of_work(left=self.left)
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,67 +58,121 @@ class EnqueueSummary:
         return {**asdict(self), "exit_status": self.exit_status}
 
 
-async def enqueue(options: EnqueueOptions, settings: Settings) -> EnqueueSummary:
-    """Send what was not sent before.
+async def enqueue(
+    manifest: str, settings: Settings, *, url: str, region: str, terms: Terms, progress: Path | None
+) -> EnqueueSummary:
+    """Send what was not sent before; `progress` is the file that says what was, where the user named one.
 
     Raises ManifestError (problems in rows; nothing was sent), UsageError, StoppedError.
     """
     began_at = time.monotonic()
     stop = Stop()
-    task = asyncio.current_task()
-    terms = Terms(batch=options.batch, allow_duplicates=options.allow_duplicates, moment=options.moment)
-    path = options.progress or path_beside(options.manifest, "enqueue", batch=options.batch, option="--progress")
+    path = progress or path_beside(manifest, "enqueue", batch=terms.batch, option="--progress")
     async with AsyncExitStack() as stack:
-        stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
-        checked = open_checked_manifest(
-            options.manifest, settings, region=options.region, terms=terms, is_stopped=lambda: stop.requested
+        stack.enter_context(stop_on_signals(stop))
+        opening = open_checked_manifest(
+            manifest, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
         )
-        _, reader, inventory = await stack.enter_async_context(checked)
-        served, _ = await stack.enter_async_context(open_reached(options.url, settings, region=options.region))
-        rows = _Rows(reader, inventory, options.batch)
-        problems = inventory.problems or await asyncio.to_thread(rows.too_large, served.attributes)
+        _, reader, checked = await stack.enter_async_context(opening)
+        reached = await stack.enter_async_context(open_reached(url, settings, region=region))
+        rows = _Rows(reader, checked, terms.batch)
+        problems = checked.problems or await asyncio.to_thread(rows.too_large, reached.attributes.most_bytes)
         if problems:
-            alike = inventory.alike if inventory.problems else ProblemGroups.of(problems)
-            count = max(inventory.problem_count, len(problems))
-            raise ManifestError(options.manifest, problems, count, alike.lines())
-        sent = stack.enter_context(open_sent(path, options.url))
-        before = sum(key in sent for key in inventory.index)
-        count = await _Sender(served.queue, sent, stop).send(rows)
+            alike = checked.alike if checked.problems else ProblemGroups.of(problems)
+            count = max(checked.problem_count, len(problems))
+            raise ManifestError(manifest, problems, count, alike.lines())
+        sent = stack.enter_context(_open_sent(path, url))
+        before = sum(key in sent.keys for key in checked.index)
+        count = await _Sender(reached.queue, sent, stop).send(rows)
         return EnqueueSummary(
-            manifest=options.manifest,
-            queue=options.url,
-            batch=options.batch,
+            manifest=manifest,
+            queue=url,
+            batch=terms.batch,
             progress=str(path),
-            rows=len(inventory.index),
+            rows=len(checked.index),
             sent=count,
             sent_before=before,
-            left=len(inventory.index) - before - count,
+            left=len(checked.index) - before - count,
             seconds=round(time.monotonic() - began_at, 3),
-            warnings=inventory.warnings,
+            warnings=checked.warnings,
         )
+
+
+class _SentJobs:
+    """The keys that were sent to one queue, in a file beside the manifest's ledger, so that a rerun goes on.
+
+    One line a batch, appended once SQS has it. A crash between the two sends a batch twice; its messages carry their
+    keys, and the worker knows them again.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, queue: str) -> None:
+        self._path = path
+        self._file = file
+        self._queue = queue
+        self.keys = set(_read_keys(file, queue))
+
+    def add(self, keys: Sequence[str]) -> None:
+        """Write down that SQS has these, and wait for the disk. Raises StoppedError."""
+        line = json.dumps({"queue": self._queue, "keys": keys}) + "\n"
+        try:
+            self._file.write(line.encode())
+            self._file.flush()
+            os.fdatasync(self._file.fileno())
+        except OSError as exc:
+            raise StoppedError(
+                f"{self._path} cannot be written: {exc.strerror}; what was sent since is sent again by the next run, "
+                "and known to the worker by its keys"
+            ) from exc
+        self.keys.update(keys)
+
+
+@contextmanager
+def _open_sent(path: Path, queue: str) -> Iterator[_SentJobs]:
+    """Open the file for one run at a time, creating it if need be. Raises UsageError."""
+    try:
+        file = path.open("a+b")
+    except OSError as exc:
+        raise UsageError(f"{path} cannot be opened: {exc.strerror}") from exc
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{path} is in use by another run of batchsubmit enqueue; wait for it to end") from None
+        yield _SentJobs(path, file, queue)
+
+
+def _read_keys(file: BinaryIO, queue: str) -> Iterator[str]:
+    file.seek(0)
+    line = b"\n"
+    for line in file:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("queue") == queue:
+            yield from entry["keys"]
+    if not line.endswith(b"\n"):  # a crash left half a line, which counts for nothing
+        file.write(b"\n")
 
 
 class _Rows:
     """The rows of a checked manifest as messages."""
 
-    def __init__(self, reader: Reader, inventory: CheckedManifest, batch: str) -> None:
+    def __init__(self, reader: Reader, checked: CheckedManifest, batch: str) -> None:
         self._reader = reader
-        self._index = inventory.index
+        self._index = checked.index
         self._batch = batch
 
-    def messages(self, sent: SentJobs) -> Iterator[Outgoing]:
+    def messages(self, sent: _SentJobs) -> Iterator[Outgoing]:
         """Give the messages that were not sent. Raises StoppedError where the manifest changed meanwhile."""
         for number, key in enumerate(self._index):
-            if key not in sent:
+            if key not in sent.keys:
                 yield self._message(number)
 
-    def too_large(self, terms: QueueAttributes) -> list[Problem]:
+    def too_large(self, most_bytes: int) -> list[Problem]:
         """Find the rows that are larger than the queue takes."""
-        return [
-            self._problem(number, size, terms.most_bytes)
-            for number in range(len(self._index))
-            if (size := self._message(number).size) > terms.most_bytes
-        ]
+        sizes = ((number, self._message(number).size) for number in range(len(self._index)))
+        return [self._problem(number, size, most_bytes) for number, size in sizes if size > most_bytes]
 
     def _problem(self, number: int, size: int, most: int) -> Problem:
         row = self._reader.row_at(self._index.offsets[number], self._index.lines[number])
@@ -141,23 +181,19 @@ class _Rows:
             row, "", wrong, "raise its MaximumMessageSize, or submit the row by batchsubmit submit"
         )
 
-    def _job(self, number: int) -> Job:
-        job = job_at(self._reader, self._index, number, batch=self._batch)
+    def _message(self, number: int) -> Outgoing:
+        job, ordinal = job_at(self._reader, self._index, number, batch=self._batch), self._index.ordinal(number)
         if job is None:
             line = self._index.lines[number]
             raise StoppedError(
                 f"the manifest changed while it was being sent, at line {line}; run the same command again to go on"
             )
-        return job
-
-    def _message(self, number: int) -> Outgoing:
-        job, ordinal = self._job(number), self._index.ordinal(number)
         own = {KEY_ATTRIBUTE: job.key, BATCH_ATTRIBUTE: self._batch, ORDINAL_ATTRIBUTE: str(ordinal or "")}
         return Outgoing(
             id=job.key,
             # ASCII: SQS refuses a few characters that JSON allows.
             body=json.dumps(job.request, separators=(",", ":")),
-            attributes=text_attributes(**own),
+            attributes=text_attributes(own),
             group=job.membership,
         )
 
@@ -165,7 +201,7 @@ class _Rows:
 class _Sender:
     """Sends batches, several at a time, and writes down which SQS has."""
 
-    def __init__(self, queue: Queue, sent: SentJobs, stop: Stop) -> None:
+    def __init__(self, queue: Queue, sent: _SentJobs, stop: Stop) -> None:
         self._queue = queue
         self._sent = sent
         self._stop = stop
@@ -179,7 +215,7 @@ class _Sender:
                 for number in range(_CONCURRENCY):
                     tasks.create_task(self._send_batches(queued), name=f"enqueue {number}")
         except* StoppedError as group:
-            raise next(_leaves(group)) from group
+            raise group.exceptions[0] from group
         return self._count
 
     async def _send_batches(self, queued: Iterator[list[Outgoing]]) -> None:
@@ -188,29 +224,20 @@ class _Sender:
 
     async def _send(self, batch: list[Outgoing]) -> None:
         """Send one batch until SQS has all of it."""
-        failures: list[str | None] = []
+        code = ""
         for tries in range(1, _MOST_TRIES + 1):
             try:
                 failures = await self._queue.send(batch)
             except QueueBusyError as exc:
                 raise StoppedError(f"the queue cannot be reached: {exc}; run the same command again to go on") from exc
-            accepted = [each.id for each, code in zip(batch, failures, strict=True) if code is None]
-            if accepted:
+            if accepted := [each.id for each, code in zip(batch, failures, strict=True) if code is None]:
                 self._sent.add(accepted)
                 self._count += len(accepted)
             batch = [each for each, code in zip(batch, failures, strict=True) if code is not None]
             if not batch:
                 return
+            code = next(filter(None, failures))
             await self._stop.pause(_PAUSE_SECONDS * tries)
-        code = next(filter(None, failures))
         raise StoppedError(
             f"SQS refuses the job {batch[0].id} again and again: {code}; run the same command again to go on"
         )
-
-
-def _leaves(group: BaseExceptionGroup[StoppedError]) -> Iterator[StoppedError]:
-    for exc in group.exceptions:
-        if isinstance(exc, BaseExceptionGroup):
-            yield from _leaves(exc)
-        else:
-            yield exc

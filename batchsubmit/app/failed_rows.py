@@ -1,7 +1,7 @@
-"""Assembly of `export --failed-manifest`: the rows of a manifest whose jobs failed, as a manifest to mend and submit.
+"""`export --failed-manifest`: the rows of a manifest whose jobs failed, as a manifest to fix and submit.
 
 The ledger has no request bodies, so the rows come from the manifest that was submitted, byte for byte, under its own
-header. Which rows they are is told by their keys, made anew from request, batch and ordinal.
+header. They are found by their keys, which are made again from request, batch and ordinal.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from batchsubmit.schema.arns import region_in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedRows:
-    """What there is to mend: how many rows, and the failed jobs (key to name) without a row in the manifest.
+    """What there is to fix: how many rows, and the failed jobs (key to name) without a row in the manifest.
 
     `has_changed`: the manifest is not the one that the ledger's run was given. `parts` is the new manifest.
     """
@@ -46,7 +46,8 @@ async def failed_rows(
 
     Raises UsageError where the manifest or its header cannot be read.
     """
-    region = resolve_region(settings.aws) or _region_of(timeline)
+    models = (history.state.trained_model for history in timeline.histories())
+    region = resolve_region(settings.aws) or region_in(next(filter(None, models), "")) or None
     async with open_manifest(manifest, region=region) as spooled:
         run = _run_of(timeline, spooled)
         if batch is None:
@@ -55,7 +56,11 @@ async def failed_rows(
         moment = placeholders_at(datetime.fromisoformat(run.started.at), settings.submit) if run else {}
         terms = Terms(batch=batch, keep_invalid=True, foreign_arns=settings.checks.foreign_arns, moment=moment)
         reader = open_reader(spooled, defaults=settings.defaults, checker=checker, run=terms.run)
-        failed = _failed_jobs(timeline, batch)
+        failed = {
+            history.state.job: history.state.name
+            for history in timeline.histories()
+            if history.has_failed and timeline.batch_of(history) == batch
+        }
         lines = await asyncio.to_thread(_lines_of, reader, failed, terms)
         kept = set(lines.values())
         yield FailedRows(
@@ -74,20 +79,6 @@ def _run_of(timeline: Timeline, spooled: ManifestFile) -> RunSpan | None:
     same = [run for run in runs if run.started.manifest_sha256 == spooled.sha256]
     named = [run for run in runs if run.started.manifest == spooled.label]
     return next(iter([*same, *named, *runs]), None)
-
-
-def _region_of(timeline: Timeline) -> str | None:
-    """The region in the first trained model's ARN."""
-    models = (history.state.trained_model for history in timeline.histories())
-    return region_in(next(filter(None, models), "")) or None
-
-
-def _failed_jobs(timeline: Timeline, batch: str) -> dict[str, str]:
-    return {
-        history.state.job: history.state.name
-        for history in timeline.histories()
-        if history.has_failed and timeline.batch_of(history) == batch
-    }
 
 
 def _lines_of(reader: Reader, failed: Mapping[str, str], terms: Terms) -> dict[str, int]:

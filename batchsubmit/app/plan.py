@@ -1,29 +1,30 @@
-"""Assembly of `plan`: opens manifest and ledgers to read, looks at the service on request, and forecasts.
+"""What `submit` would do, and when all of it would be done; `plan` and the question before a run print it.
 
-It makes no Start call and writes nothing; a ledger may be in use by a run meanwhile.
+No Start call is made and nothing is written; a run may have the ledger meanwhile.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from batchsubmit.app.readiness import InputCheck, Readiness, warnings_of
 from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
 from batchsubmit.app.submit import default_ledger
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import Input, inputs_of, is_running
-from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.client import open_cleanrooms
+from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import JobClass
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import is_good_end
-from batchsubmit.errors import ManifestError, StoppedError, UsageError
+from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.forecast import (
     NOTHING_KNOWN,
     AssumedTime,
@@ -38,298 +39,296 @@ from batchsubmit.forecast import (
 )
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import read_ledger
-from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
+from batchsubmit.manifest.check import CheckedManifest, open_checked_manifest
 from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, Place, ledger_places, overwriting
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RowWarning
+from batchsubmit.submit.build import open_reads
+from batchsubmit.submit.inputs import Readiness, check_inputs, warnings_of
+from batchsubmit.submit.stopping import reading
 
 _RAISED = (2, 5)
-"""How much more slots a plan looks at beside those there are."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanOptions:
-    """What a plan is asked, beside the settings; the names are those of `SubmitOptions`."""
-
-    manifest: str
-    ledger: Location | None = None
-    batch: str = ""
-    moment: Mapping[str, str] = field(default_factory=dict)
-    sandbox: bool = False
-    sandbox_job_seconds: float = 10.0
-    skip_invalid: bool = False
-    allow_duplicates: bool = False
-    retry_failed: bool = False
-    job_minutes: float | None = None
-    history: tuple[Location, ...] = ()
-    online: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        asked: SubmitOptions,
-        *,
-        job_minutes: float | None = None,
-        history: tuple[Location, ...] = (),
-        online: bool = False,
-    ) -> "PlanOptions":
-        """Plan what was asked of `submit`."""
-        return cls(
-            manifest=asked.manifest,
-            ledger=asked.ledger,
-            batch=asked.batch,
-            moment=asked.moment,
-            sandbox=asked.sandbox,
-            sandbox_job_seconds=asked.sandbox_job_seconds,
-            skip_invalid=asked.skip_invalid,
-            allow_duplicates=asked.allow_duplicates,
-            retry_failed=asked.retry_failed,
-            job_minutes=job_minutes,
-            history=history,
-            online=online,
-        )
-
-    @property
-    def assumed(self) -> AssumedTime | None:
-        """What the user said of the jobs' length; a sandbox's jobs all take the same time."""
-        if self.job_minutes is not None:
-            return AssumedTime(self.job_minutes * 60)
-        return AssumedTime(max(self.sandbox_job_seconds, 1e-3), doubt=0.0, spread=0.0) if self.sandbox else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WhatIf:
-    """When the batch would be done with other quotas."""
-
-    quotas: SlotCounts
-    slots: int
-    finish: Finish
+"""How many times the slots there are a plan looks at too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """An estimate and what it rests on; without `finish`, `basis` says what is missing."""
+    """When it is done, by which slots. `basis` says what that rests on or, without `finish`, what is missing.
+
+    `what_ifs` has other quotas, the slots that they leave these memberships, and when it would be done with them.
+    """
 
     quotas: SlotCounts
     are_quotas_assumed: bool
+    slots: int
     finish: Finish | None
     basis: str
-    slots: int
-    what_ifs: tuple[WhatIf, ...] = ()
+    what_ifs: tuple[tuple[SlotCounts, int, Finish], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run would do. `running` is by membership; None where nothing tells. `warnings` keep no row back."""
+    """What a run would do. `running` is by membership, None where nothing shows it; `warnings` keep no row back."""
 
-    manifest: str
+    options: SubmitOptions
     ledger: Location
-    batch: str
     made_at: datetime
     invalid: int
     progress: ManifestProgress
     running: Mapping[str, int] | None
     estimate: Estimate
-    readiness: Readiness | None = None
-    warnings: tuple[RowWarning, ...] = ()
+    readiness: Readiness | None
+    warnings: tuple[RowWarning, ...]
+
+    @property
+    def rows(self) -> int:
+        """The rows that can be sent."""
+        return sum(lane.rows for lane in self.progress.lanes.values())
+
+    def lanes(self) -> list[dict[str, Any]]:
+        """What there is to say of each membership."""
+        return [
+            {
+                "membership": lane.membership,
+                **{name: getattr(lane, name) for name in ("rows", "submitted", "failed", "unknown", "to_do")},
+                "slots": self.estimate.quotas.per_membership,
+                "running": None if self.running is None else self.running.get(lane.membership, 0),
+            }
+            for lane in self.progress.lanes.values()
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON has it."""
+        estimate, ready = self.estimate, self.readiness
+        return {
+            "manifest": self.options.manifest,
+            "ledger": str(self.ledger),
+            "batch": self.options.batch,
+            "rows": self.rows + self.invalid,
+            "invalid": self.invalid,
+            **{name: getattr(self.progress, name) for name in ("to_do", "unknown", "unknown_elsewhere")},
+            "memberships": self.lanes(),
+            "quotas": asdict(estimate.quotas) | {"assumed": estimate.are_quotas_assumed},
+            "slots": estimate.slots,
+            "finish": estimate.finish and estimate.finish.as_dict(self.made_at),
+            "basis": estimate.basis,
+            "what_if": [
+                {**asdict(quotas), "slots": slots, "seconds": round(finish.seconds, 3)}
+                for quotas, slots, finish in estimate.what_ifs
+            ],
+            "warnings": list(map(asdict, self.warnings)),
+            "online": ready and {name: getattr(ready, name) for name in ("checked", "problems", "untold", "warnings")},
+        }
 
 
-async def plan(options: PlanOptions, settings: Settings) -> Plan:
+async def plan(
+    options: SubmitOptions,
+    settings: Settings,
+    *,
+    job_minutes: float | None,
+    history: tuple[Location, ...],
+    online: bool,
+) -> Plan:
     """Say what `submit` would do. Raises ManifestError, UsageError, LedgerError, StoppedError."""
-    if options.online and options.sandbox:
+    if online and options.sandbox:
         raise UsageError("--online looks at the service, and a sandbox begins empty: leave one of them out")
     region = settings.aws.region if options.sandbox else resolve_region(settings.aws)
-    terms = Terms(
-        batch=options.batch,
-        allow_duplicates=options.allow_duplicates,
-        keep_invalid=options.skip_invalid,
-        moment=options.moment,
-    )
-    async with open_checked_manifest(options.manifest, settings, region=region, terms=terms) as checked:
+    async with open_checked_manifest(options.manifest, settings, region=region, terms=options.terms) as checked:
         _, reader, inventory = checked
-        if inventory.problems and not (options.skip_invalid and inventory.is_readable):
-            raise ManifestError(options.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
-        path = options.ledger or default_ledger(options.manifest, options.batch)
-        ledger_region = region or inventory.region
-        own, book = await asyncio.to_thread(read_history, path, sandbox=options.sandbox, region=ledger_region)
-        times = await asyncio.to_thread(_times, own, path, options, ledger_region)
-        planner = Planner(options, settings, reader=reader, inventory=inventory)
-        return await planner.make(path, book, own, times, with_what_ifs=True)
+        options.refuse_problems(inventory)
+        planner = _Planner(
+            options=options,
+            settings=settings,
+            reader=reader,
+            inventory=inventory,
+            path=options.ledger or default_ledger(options.manifest, options.batch),
+            region=region or inventory.region,
+            history=history,
+            job_minutes=job_minutes,
+            online=online,
+            raised=_RAISED,
+        )
+        return await planner.make()
 
 
 async def plan_of(run: Run) -> Plan:
     """Say in short what a run that is about to begin would do. Its manifest is checked, and is not read again."""
-    options = PlanOptions.of(run.options)
-    own, book = await asyncio.to_thread(read_history, run.path, sandbox=options.sandbox, region=run.region)
-    planner = Planner(options, run.settings, reader=run.reader, inventory=run.inventory)
-    return await planner.make(run.path, book, own, own.times(options.assumed), with_what_ifs=False)
+    return await _Planner(
+        options=run.options,
+        settings=run.settings,
+        reader=run.reader,
+        inventory=run.inventory,
+        path=run.path,
+        region=run.region,
+    ).make()
 
 
-class Planner:
-    """One plan in the making."""
+@dataclass(kw_only=True)
+class _Planner:
+    """A checked manifest and what is asked of it."""
 
-    def __init__(self, options: PlanOptions, settings: Settings, *, reader: Reader, inventory: CheckedManifest) -> None:
-        self._options = options
-        self._settings = settings
-        self._reader = reader
-        self._inventory = inventory
-        self._now = SystemClock().now()
-        self._listed: set[Place] = set()
+    options: SubmitOptions
+    settings: Settings
+    reader: Reader
+    inventory: CheckedManifest
+    path: Location
+    region: str | None
+    history: tuple[Location, ...] = ()
+    job_minutes: float | None = None
+    online: bool = False
+    raised: tuple[int, ...] = ()
 
-    async def make(
-        self, path: Location, book: LedgerState, own: RunHistory, times: RunTimes, *, with_what_ifs: bool
-    ) -> Plan:
-        """Bring rows, ledger, service and estimate together."""
-        index = self._inventory.index
-        progress = ManifestProgress.of(index, book, retry_failed=self._options.retry_failed)
-        readiness, wanted = None, Counter[Input]()
-        longest = times.longest_seconds
-        running: dict[str, list[tuple[JobClass, float]]] | None = own.running(self._now, longest)
-        if running and longest is None:
-            running = None
-        if self._options.online:
-            wanted = await asyncio.to_thread(self._wanted, progress)
-            running, readiness = await self._look(progress, wanted)
-        work = await asyncio.to_thread(progress.work, self._reader, index)
-        waiting = {(each.membership, JobClass(each.trained_model, each.instance_type)): each.jobs for each in work}
-        lanes = lanes_of(waiting, running or {})
-        estimate = await asyncio.to_thread(self._estimate, own, lanes, times, with_what_ifs=with_what_ifs)
-        if readiness is not None:
-            through_at = self._now + timedelta(seconds=estimate.finish.seconds) if estimate.finish else None
-            words = warnings_of(readiness.found, wanted, now=self._now, through_at=through_at)
-            readiness = replace(readiness, warnings=(*readiness.warnings, *words))
+    async def make(self) -> Plan:
+        """Bring rows, ledgers, service and estimate together."""
+        now = SystemClock().now()
+        own, book, times = await asyncio.to_thread(self._histories)
+        progress = ManifestProgress.of(self.inventory.index, book, retry_failed=self.options.retry_failed)
+        async with self._service() as reads:
+            if reads is None:
+                known, longest = own.running(now, times.longest_seconds), times.longest_seconds
+                running, listed = None if known and longest is None else known, set[Place]()
+            else:
+                running, listed = await self._listed(reads, progress, now)
+            work = await asyncio.to_thread(progress.work, self.reader, self.inventory.index)
+            waiting = {(each.membership, JobClass(each.trained_model, each.instance_type)): each.jobs for each in work}
+            estimate = await asyncio.to_thread(self._estimate, own, lanes_of(waiting, running or {}), times)
+            readiness = await self._check(reads, progress, now, estimate.finish) if reads else None
         return Plan(
-            manifest=self._options.manifest,
-            ledger=path,
-            batch=self._options.batch,
-            made_at=self._now,
-            invalid=self._inventory.invalid_count,
+            options=self.options,
+            ledger=self.path,
+            made_at=now,
+            invalid=self.inventory.invalid_count,
             progress=progress,
             running=None if running is None else {membership: len(jobs) for membership, jobs in running.items()},
             estimate=estimate,
             readiness=readiness,
-            warnings=tuple(await asyncio.to_thread(self._warnings, progress, book)),
+            warnings=tuple(await asyncio.to_thread(self._warnings, progress, book, listed)),
         )
 
-    def _warnings(self, progress: ManifestProgress, book: LedgerState) -> list[RowWarning]:
-        """Say of which jobs, in the ledger or listed by the service, the rows would overwrite the results."""
-        inventory, places = self._inventory, ledger_places(self._inventory.index, book)
-        find = partial(overwriting, self._reader, inventory.index, progress)
-        return [
-            *inventory.warnings,
-            *find(places, IN_THE_LEDGER),
-            *find(self._listed - places, "is already listed by the service"),
-        ]
+    def _histories(self) -> tuple[RunHistory, LedgerState, RunTimes]:
+        """Read the ledger, and the run times that it and the ledgers of `--history` show."""
+        options = self.options
+        own, book = _read_history(self.path, sandbox=options.sandbox, region=self.region)
+        assumed = None
+        if self.job_minutes is not None:
+            assumed = AssumedTime(self.job_minutes * 60)
+        elif options.sandbox:  # whose jobs all take the same time
+            assumed = AssumedTime(max(options.sandbox_job_seconds, 1e-3), doubt=0.0, spread=0.0)
+        times = RunTimes(assumed)
+        for location in self.history:
+            if isinstance(location, Path) and not location.exists():
+                raise UsageError(f"--history {location}: there is no such file")
+            if location != self.path:  # each job counts once
+                other, _ = _read_history(location, sandbox=options.sandbox, region=self.region)
+                times.update(other.times())
+                own.learned = {**other.learned, **own.learned}
+        times.update(own.times())
+        return own, book, times
 
-    def _estimate(
-        self, own: RunHistory, lanes: dict[str, LaneWork], times: RunTimes, *, with_what_ifs: bool
-    ) -> Estimate:
-        slots, per_second = self._settings.slots, self._settings.rate.max_per_second
-        quotas, assumed = own.slots(lanes, per_membership=slots.per_membership, per_account=slots.per_account)
+    def _estimate(self, own: RunHistory, lanes: dict[str, LaneWork], times: RunTimes) -> Estimate:
+        limits, per_second = self.settings.slots, self.settings.rate.max_per_second
+        quotas, assumed = own.slots(lanes, per_membership=limits.per_membership, per_account=limits.per_account)
         finish = forecast(lanes.values(), quotas, times, per_second=per_second)
+        waiting = sum(lane.waiting.total() for lane in lanes.values())
         what_ifs = []
-        for factor in _RAISED if with_what_ifs and finish else ():
-            raised = SlotCounts(per_membership=quotas.per_membership * factor, per_account=quotas.per_account * factor)
-            then = forecast(lanes.values(), raised, times, per_second=per_second)
-            if then and sum(lane.waiting.total() for lane in lanes.values()) > slots_of(lanes, raised):
-                what_ifs.append(WhatIf(quotas=raised, slots=slots_of(lanes, raised), finish=then))
+        for factor in self.raised:
+            more = SlotCounts(per_membership=quotas.per_membership * factor, per_account=quotas.per_account * factor)
+            slots = _slots_of(lanes, more)
+            if waiting > slots and (then := forecast(lanes.values(), more, times, per_second=per_second)):
+                what_ifs.append((more, slots, then))
         return Estimate(
             quotas=quotas,
             are_quotas_assumed=assumed,
+            slots=_slots_of(lanes, quotas),
             finish=finish,
             basis=self._basis(times) if finish else NOTHING_KNOWN,
-            slots=slots_of(lanes, quotas),
             what_ifs=tuple(what_ifs),
         )
 
     def _basis(self, times: RunTimes) -> str:
-        if self._options.job_minutes is not None:
-            return f"your word that a job takes about {self._options.job_minutes:g} minutes, within a sixth or so"
-        if self._options.sandbox:
-            return f"the sandbox's jobs take {self._options.sandbox_job_seconds:g} s each"
+        if self.job_minutes is not None:
+            return f"your word that a job takes about {self.job_minutes:g} minutes, within a sixth or so"
+        if self.options.sandbox:
+            return f"the sandbox's jobs take {self.options.sandbox_job_seconds:g} s each"
         ended = times.ended
         jobs = "1 job that has" if len(ended) == 1 else f"{len(ended):,} jobs that have"
         return f"{jobs} ended, after {lasting(sum(ended) / max(len(ended), 1))} on average"
 
-    async def _look(
-        self, progress: ManifestProgress, wanted: Iterable[Input]
-    ) -> tuple[dict[str, list[tuple[JobClass, float]]], Readiness]:
-        """See on the service who runs and whether what the jobs need is there."""
-        region = require_region(resolve_region(self._settings.aws) or self._inventory.region)
-        access = open_cleanrooms(
-            self._settings.aws,
-            region=region,
-            concurrency=self._settings.submit.concurrency,
-            tag_jobs=self._settings.submit.tag_jobs,
-        )
-        async with access as api:
-            running = await self._running(api, progress)
-            return running, await InputCheck(api, self._settings.retry).check(
-                wanted, waits=self._settings.submit.wait_for_inputs
-            )
+    @asynccontextmanager
+    async def _service(self) -> AsyncIterator[Reads | None]:
+        """Open the service where it is to be looked at; a signal ends the look."""
+        if not self.online:
+            yield None
+            return
+        async with reading() as stop, open_cleanrooms(self.settings, region=require_region(self.region)) as api:
+            yield open_reads(api, self.settings, stop, SystemClock())
 
-    async def _running(self, api: CleanRooms, progress: ManifestProgress) -> dict[str, list[tuple[JobClass, float]]]:
-        catalog = JobReads(api, self._settings.retry, sleep=asyncio.sleep)
-        found = {}
+    async def _check(self, reads: Reads, progress: ManifestProgress, now: datetime, finish: Finish | None) -> Readiness:
+        """See whether what the jobs need is ready, and is there until they are done."""
+        wanted = await asyncio.to_thread(self._wanted, progress)
+        readiness = await check_inputs(reads, wanted, waits=self.settings.submit.wait_for_inputs)
+        through_at = now + timedelta(seconds=finish.seconds) if finish else None
+        words = warnings_of(readiness.found, wanted, now=now, through_at=through_at)
+        return replace(readiness, warnings=(*readiness.warnings, *words))
+
+    async def _listed(
+        self, reads: Reads, progress: ManifestProgress, now: datetime
+    ) -> tuple[dict[str, list[tuple[JobClass, float]]], set[Place]]:
+        """List who runs on the service, with their ages, and where results are."""
+        running: dict[str, list[tuple[JobClass, float]]] = {}
+        places: set[Place] = set()
         for membership in progress.lanes:
             try:
-                listed = await catalog.jobs(membership)
+                listed = await reads.jobs(membership)
             except ReadError as exc:
                 raise StoppedError(f"the service does not tell what runs in membership {membership}: {exc}") from exc
-            self._listed |= {
-                (membership, job.trained_model, job.name)
-                for job in listed
-                if is_running(job.status) or is_good_end(job.status)
-            }
-            found[membership] = [
-                (JobClass(job.trained_model), max((self._now - job.created_at).total_seconds(), 0.0))
-                for job in listed
-                if is_running(job.status)
-            ]
-        return found
+            running[membership] = []
+            for job in listed:
+                if is_running(job.status):
+                    age = max((now - job.created_at).total_seconds(), 0.0)
+                    running[membership].append((JobClass(job.trained_model), age))
+                if is_running(job.status) or is_good_end(job.status):
+                    places.add((membership, job.trained_model, job.name))
+        return running, places
 
     def _wanted(self, progress: ManifestProgress) -> Counter[Input]:
         """Count the rows to do by what they name, which the other rows name too; reads the whole manifest again."""
         wanted = Counter[Input]()
-        index = self._inventory.index
+        index = self.inventory.index
         to_do = {number for lane in progress.lanes.values() for number in lane.rows_to_do}
         for number in range(len(index)):
-            request = self._reader.request_at(index.offsets[number], index.lines[number])
+            request = self.reader.request_at(index.offsets[number], index.lines[number])
             if request is not None:
                 for each in inputs_of(request):
                     wanted[each] += number in to_do
         return wanted
 
+    def _warnings(self, progress: ManifestProgress, book: LedgerState, listed: set[Place]) -> list[RowWarning]:
+        """Say of which jobs, in the ledger or listed by the service, the rows would overwrite the results."""
+        inventory, places = self.inventory, ledger_places(self.inventory.index, book)
+        find = partial(overwriting, self.reader, inventory.index, progress)
+        return [
+            *inventory.warnings,
+            *find(places, IN_THE_LEDGER),
+            *find(listed - places, "is already listed by the service"),
+        ]
 
-def slots_of(lanes: Mapping[str, LaneWork], quotas: SlotCounts) -> int:
+
+def _slots_of(lanes: Mapping[str, LaneWork], quotas: SlotCounts) -> int:
     """How many slots the quotas leave these memberships."""
     by_account = Counter(lane.account for lane in lanes.values())
     return sum(min(number * quotas.usable, quotas.per_account) for number in by_account.values())
 
 
-def read_history(location: Location, *, sandbox: bool, region: str | None) -> tuple[RunHistory, LedgerState]:
+def _read_history(location: Location, *, sandbox: bool, region: str | None) -> tuple[RunHistory, LedgerState]:
     """Read one ledger, also while a run writes to it; a file that is not there is empty.
 
     Raises UsageError where it cannot be read or is of a rehearsal and the plan is not, LedgerError where it is damaged.
     """
-    progress, book = RunHistory(), LedgerState()
+    history, book = RunHistory(), LedgerState()
     if not isinstance(location, Path) or location.exists():
         for event in read_ledger(location, region=region):
             book.apply(event)
-            progress.apply(event)
+            history.apply(event)
     refuse_rehearsal_mix(book, location, sandbox=sandbox)
-    return progress, book
-
-
-def _times(own: RunHistory, path: Location, options: PlanOptions, region: str | None) -> RunTimes:
-    """Add what the ledgers of `--history` tell to what the own one does."""
-    times = RunTimes(options.assumed)
-    for location in options.history:
-        if isinstance(location, Path) and not location.exists():
-            raise UsageError(f"--history {location}: there is no such file")
-        if location != path:  # each job counts once
-            other, _ = read_history(location, sandbox=options.sandbox, region=region)
-            times.update(other.times())
-            own.learned = {**other.learned, **own.learned}
-    times.update(own.times())
-    return times
+    return history, book

@@ -9,30 +9,29 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
-from batchsubmit.config import Settings
+from batchsubmit.config import Settings, SubmitSettings
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, JobState, decide, end_words, has_failed, is_good_end
-from batchsubmit.errors import LostLedgerError, UsageError
-from batchsubmit.ledger.base import Ledger, Location
+from batchsubmit.errors import LostLedgerError, ManifestError, UsageError
+from batchsubmit.ledger.base import Ledger, Location, parse_location
 from batchsubmit.ledger.open import process_name
-from batchsubmit.manifest.check import CheckedManifest
+from batchsubmit.manifest.check import CheckedManifest, Terms
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.progress import RowCounts
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import RunCounts, bind_run
+from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, zone_named
 from batchsubmit.report.summary import Summary, UnknownJob
+from batchsubmit.schema import RowWarning
 from batchsubmit.submit.build import BuiltEngine
-from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason
+from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason, parse_deadline
 from batchsubmit.text import counted
-
-if TYPE_CHECKING:
-    from batchsubmit.schema import RowWarning
 
 _numbers = count(1)
 
@@ -55,6 +54,45 @@ class SubmitOptions:
     resubmit_unknown: bool = False
     failure_limit: FailureLimit = NO_LIMIT
     deadline: datetime | None = None
+
+    @property
+    def terms(self) -> Terms:
+        """How the manifest's rows are checked."""
+        return Terms(
+            batch=self.batch,
+            allow_duplicates=self.allow_duplicates,
+            keep_invalid=self.skip_invalid,
+            moment=self.moment,
+        )
+
+    def refuse_problems(self, inventory: CheckedManifest) -> None:
+        """Raise ManifestError where rows are wrong that are not to be skipped."""
+        if inventory.problems and not (self.skip_invalid and inventory.is_readable):
+            raise ManifestError(self.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
+
+
+def submit_options(settings: Settings, now: datetime, **given: Any) -> SubmitOptions:  # noqa: ANN401 (its members)
+    """Say what `submit` is asked, by `given` over the settings; `now` is any aware moment. Raises UsageError."""
+    chosen = settings.submit
+    moment = placeholders_at(now, chosen)
+    batch = given["batch"] if "batch" in given else expand(chosen.batch_id, moment, what="--batch-id")
+    ledger = expand_path(chosen.ledger, moment, batch=batch, what="--ledger") if chosen.ledger else None
+    by_settings: dict[str, Any] = {
+        "moment": moment,
+        "batch": batch,
+        "ledger": parse_location(ledger) if ledger and "ledger" not in given else None,
+        "wait": chosen.wait,
+        "failure_limit": FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
+        "deadline": _deadline(chosen, now) if chosen.deadline is not None else None,
+    }
+    return SubmitOptions(**by_settings | given)
+
+
+def _deadline(settings: SubmitSettings, now: datetime) -> datetime:
+    """Read `deadline` in `time_zone`, or in local time."""
+    zone = zone_named(settings.time_zone) if settings.time_zone else None
+    local = now.astimezone(zone) if zone else now.astimezone().replace(tzinfo=None)
+    return parse_deadline(settings.deadline or "", local)
 
 
 class RunRecord:
@@ -120,7 +158,7 @@ class Run:
     manifest: ManifestFile
     reader: Reader
     inventory: CheckedManifest
-    warnings: "tuple[RowWarning, ...]" = ()
+    warnings: tuple[RowWarning, ...] = ()
     undecided: dict[str, str] = field(default_factory=dict)
     waits_for: dict[str, str] = field(default_factory=dict)
     quotas: dict[str, int] = field(default_factory=dict)

@@ -25,9 +25,6 @@ class ShutdownGrace:
         self.seconds = seconds
         self._stop = stop
 
-    def __repr__(self) -> str:
-        return f"<Grace {self.seconds:g} s, {self._stop!r}>"
-
     @asynccontextmanager
     async def for_calls(self, on_over: Callable[[], None]) -> AsyncIterator[None]:
         """Cancel the calls inside when the grace is over; `on_over` is called right before."""
@@ -52,18 +49,18 @@ class ShutdownGrace:
         Raises StoppedError where that was necessary.
         """
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # noqa: S101 (an async context manager runs in a task)
         cuts: list[asyncio.TimerHandle] = []
 
         def cut() -> None:
-            if task is not None:
-                task.cancel()
-                cuts.append(loop.call_later(_CUT_AGAIN_SECONDS, cut))
+            task.cancel()
+            cuts.append(loop.call_later(_CUT_AGAIN_SECONDS, cut))
 
         try:
             with self._after_stop(self.seconds + LAST_SECONDS, cut):
                 yield
         except asyncio.CancelledError:
-            if not cuts or task is None:
+            if not cuts:
                 raise
             for _ in cuts:
                 task.uncancel()

@@ -8,45 +8,42 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
 from batchsubmit.clock import SystemClock
-from batchsubmit.config import Settings, SubmitSettings
-from batchsubmit.errors import ManifestError, StoppedError
+from batchsubmit.config import Settings
+from batchsubmit.errors import NotAgreedError, StoppedError
+from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
-from batchsubmit.manifest.check import Terms, check_manifest
+from batchsubmit.manifest.check import check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest, path_beside
 from batchsubmit.manifest.progress import ManifestProgress, ledger_warnings
 from batchsubmit.observers.base import Observer
-from batchsubmit.observers.progress import Display, RunProgress, RunReader, expected_finish
-from batchsubmit.outputs.templates import placeholders_at, zone_named
+from batchsubmit.observers.progress import Display, RunProgress, expected_finish
 from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
-from batchsubmit.schema import RowWarning
 from batchsubmit.submit.build import BuiltEngine, build_engine
 from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, parse_deadline, stop_at, stop_on_signals
+from batchsubmit.submit.stopping import Stop, stop_at, stop_on_signals
 from batchsubmit.text import counted
 
 Approve = Callable[[Run], Awaitable[None]]
-"""Looks at what is about to be sent; raises StoppedError where it is not to be."""
+"""Looks at what is about to be sent; raises NotAgreedError where it is not to be."""
 
 
 async def submit(
     options: SubmitOptions,
     settings: Settings,
     *,
-    observers: Sequence[Observer] = (),
-    display: Display = nullcontext,
-    approve: Approve | None = None,
+    observers: Sequence[Observer],
+    display: Display,
+    approve: Approve,
 ) -> Summary:
     """Submit every job of a manifest that the ledger does not know to be submitted; signals end it in good order.
 
@@ -55,27 +52,23 @@ async def submit(
     Raises ManifestError (problems in rows; nothing was sent), UsageError, LedgerError, StoppedError.
     """
     stop = Stop()
-    task = asyncio.current_task()
     region = region_of_run(options, settings)
-    with stop_on_signals(stop, at_once=lambda: task.cancel() if task else None):
+    with stop_on_signals(stop):
         async with (
             open_manifest(options.manifest, region=region) as manifest,
             open_run(manifest, options, settings, region=region, stop=stop) as run,
         ):
-            if approve is not None:
-                await _approved(run, approve)
+            try:
+                await approve(run)
+            except NotAgreedError:
+                _leave_no_empty_ledger(run.path)
+                raise
             return await execute(run, observers=observers, display=display)
 
 
-async def _approved(run: Run, approve: Approve) -> None:
-    """Go on where it is approved; else leave no ledger behind that was not there before."""
-    try:
-        await approve(run)
-    except StoppedError:
-        path = run.path
-        if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
-            path.unlink()
-        raise
+def _leave_no_empty_ledger(path: Location) -> None:
+    if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
+        path.unlink()
 
 
 def region_of_run(options: SubmitOptions, settings: Settings) -> str | None:
@@ -88,17 +81,10 @@ async def open_run(
     manifest: ManifestFile, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
 ) -> AsyncIterator[Run]:
     """Check a manifest and open its ledger. Raises ManifestError, UsageError, LedgerError, StoppedError."""
-    terms = Terms(
-        batch=options.batch,
-        allow_duplicates=options.allow_duplicates,
-        keep_invalid=options.skip_invalid,
-        moment=options.moment,
-    )
     reader, inventory = await check_manifest(
-        manifest, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
+        manifest, settings, region=region, terms=options.terms, is_stopped=lambda: stop.requested
     )
-    if inventory.problems and not (options.skip_invalid and inventory.is_readable):
-        raise ManifestError(options.manifest, inventory.problems, inventory.problem_count, inventory.alike.lines())
+    options.refuse_problems(inventory)
     path, region = options.ledger or default_ledger(options.manifest, options.batch), region or inventory.region
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.load(inventory.index)
@@ -114,19 +100,16 @@ async def open_run(
             reader=reader,
             inventory=inventory,
         )
-        run.warnings = await asyncio.to_thread(_warnings, run)
+        found = await asyncio.to_thread(
+            lambda: list(ledger_warnings(reader, inventory.index, ledger.state, retry_failed=options.retry_failed))
+        )
+        run.warnings = (*inventory.warnings, *found)
         yield run
 
 
-def _warnings(run: Run) -> tuple[RowWarning, ...]:
-    index, known = run.inventory.index, run.ledger.state
-    return (
-        *run.inventory.warnings,
-        *ledger_warnings(run.reader, index, known, retry_failed=run.options.retry_failed),
-    )
-
-
-async def execute(run: Run, *, observers: Sequence[Observer] = (), display: Display = nullcontext) -> Summary:
+async def execute(
+    run: Run, *, observers: Sequence[Observer] = (), display: Display = lambda *_: nullcontext()
+) -> Summary:
     """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
     index, known = run.inventory.index, run.ledger.state
     rows = ManifestProgress.of(index, known, retry_failed=run.options.retry_failed)
@@ -189,7 +172,6 @@ async def _run_engine(
         recorder=recorder,
         stop=run.stop,
         account_of=run.inventory.account_of,
-        resources=api,
         quotas=quotas,
         gate=gate,
         retry_failed=run.options.retry_failed,
@@ -198,11 +180,10 @@ async def _run_engine(
     )
     # A table would have to be read as a whole each time.
     expected = expected_finish(Tail(run.path)) if isinstance(run.path, Path) else lambda: ""
-    reader = RunReader(partial(_progress, run, built, source.waiting_jobs()), expected)
     for key in (run.inventory.index if only is None else only) if follows else ():
         built.poller.follow(key)
     unknown = [state for state in run.ledger.state.undecided() if only is None or state.job in only]
-    with display(reader):
+    with display(partial(_progress, run, built, source.waiting_jobs()), expected):
         await built.engine.run(unknown)
     run.note_end_of(built)
     return built.gate
@@ -230,18 +211,9 @@ def _progress(run: Run, built: BuiltEngine, to_do: int) -> RunProgress:
 async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
     """Open a client on the service, or on a sandbox that lives as long."""
     settings, options = run.settings, run.options
-    async with AsyncExitStack() as stack:
-        url = None
-        if options.sandbox:
-            url = await stack.enter_async_context(open_sandbox(options.sandbox_job_seconds))
-        access = open_cleanrooms(
-            settings.aws,
-            region=run.region,
-            concurrency=settings.submit.concurrency,
-            tag_jobs=settings.submit.tag_jobs,
-            sandbox_url=url,
-        )
-        yield await stack.enter_async_context(access)
+    sandbox = _open_sandbox(options.sandbox_job_seconds) if options.sandbox else nullcontext()
+    async with sandbox as url, open_cleanrooms(settings, region=run.region, sandbox_url=url) as api:
+        yield api
 
 
 def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:
@@ -256,7 +228,7 @@ def default_ledger(manifest: str, batch: str) -> Path:
 
 
 @asynccontextmanager
-async def open_sandbox(job_seconds: float) -> AsyncIterator[str]:
+async def _open_sandbox(job_seconds: float) -> AsyncIterator[str]:
     """Start a local Clean Rooms ML in this process; gives its URL."""
     # A real run has no use for the sandbox's ten modules.
     from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings  # noqa: PLC0415
@@ -264,22 +236,3 @@ async def open_sandbox(job_seconds: float) -> AsyncIterator[str]:
     settings = SandboxSettings(job_seconds=job_seconds)
     async with SandboxServer(SandboxService(settings, time.time), None) as server:
         yield server.url
-
-
-def submit_options(settings: Settings, now: datetime, **given: Any) -> SubmitOptions:  # noqa: ANN401 (its members)
-    """Say what `submit` is asked, by `given` over the settings; `now` is any aware moment. Raises UsageError."""
-    chosen = settings.submit
-    by_settings: dict[str, Any] = {
-        "moment": placeholders_at(now, chosen),
-        "wait": chosen.wait,
-        "failure_limit": FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
-        "deadline": _deadline(chosen, now) if chosen.deadline is not None else None,
-    }
-    return SubmitOptions(**by_settings | given)
-
-
-def _deadline(settings: SubmitSettings, now: datetime) -> datetime:
-    """Read `deadline` in `time_zone`, or in local time."""
-    zone = zone_named(settings.time_zone) if settings.time_zone else None
-    local = now.astimezone(zone) if zone else now.astimezone().replace(tzinfo=None)
-    return parse_deadline(settings.deadline or "", local)

@@ -5,22 +5,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchsubmit.app.run import require_region
 from batchsubmit.aws import resolve_region
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Event, Unknown
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.file import holding_run, rebuild
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import DamagedLineError, fold_ledger, read_ledger, read_whole_lines
-from batchsubmit.ledger.storage import holding_run, rebuild
 from batchsubmit.manifest.file import has_lasting_name
 from batchsubmit.manifest.progress import NewRows, read_new_rows
-from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.schema.arns import region_in
-from batchsubmit.verify import Audit, Comparison, Discrepancy, Known, Mismatch, Verifier, unexplained
+from batchsubmit.submit.build import open_reads
+from batchsubmit.submit.stopping import reading
+from batchsubmit.verify import Audit, Discrepancy, Mismatch, Verifier, unexplained
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,10 +51,6 @@ class Verification:
         is_blind = self.is_repair and (self.later or self.misses_rows)
         return not self.faults and self.repaired == len(self.discrepancies) and not is_blind
 
-    def note_run(self, run: str, state: LedgerState) -> None:
-        """Note a run that writes to the ledger, if one does."""
-        self.active_run, self.under_way = run, len(state.undecided()) if run else 0
-
 
 async def inspect(
     path: Location,
@@ -73,8 +71,13 @@ async def inspect(
     state = audit.state
     if repair and active_run:
         raise LedgerError(f"the ledger {path} is in use by {active_run}; wait for it to end, then repair")
-    verification = Verification(jobs=len(state), faults=audit.faults, is_repair=repair)
-    verification.note_run(active_run, state)
+    verification = Verification(
+        jobs=len(state),
+        faults=audit.faults,
+        is_repair=repair,
+        active_run=active_run,
+        under_way=len(state.undecided()) if active_run else 0,
+    )
     if offline or not audit.first:
         return verification
     if any(run.sandbox for run in state.runs):
@@ -82,17 +85,20 @@ async def inspect(
     rows = await _new_rows(state, settings, manifest, batch)
     has_manifest = bool(manifest) or any(run.manifest_sha256 for run in state.runs)
     verification.manifest_trouble, verification.misses_rows = rows.trouble, bool(rows.trouble) and has_manifest
-    if whole:
-        _require_rows(path, rows, has_manifest=has_manifest)
-    elif not (rows.by_key or any(job.attempt or job.arn for job in state)):
+    if whole and (rows.trouble or not has_manifest):
+        # A job that the damaged lines had is only known again by the manifest's row.
+        raise UsageError(
+            f"the ledger {path} is damaged, and only with the manifest can it be rebuilt: give it with --manifest"
+        )
+    if not whole and not (rows.by_key or any(job.attempt or job.arn for job in state)):
         return verification
-    compared = await _compare(path, audit, settings, rows, others)
-    found, verification.later = compared.discrepancies, compared.later
+    found, verification.later = await _compare(path, audit, settings, rows, others)
     if (found or active_run) and not whole:
         newer, run_now = await asyncio.to_thread(_read, path, region)
         if active_run or run_now or len(newer.state.runs) > len(state.runs):
             found = unexplained(found, newer.state)
-            verification.note_run(active_run or run_now, newer.state)
+            verification.active_run = active_run or run_now
+            verification.under_way = len(newer.state.undecided()) if verification.active_run else 0
     verification.discrepancies = found
     if whole:
         return _rebuilt(path, verification, whole=whole)
@@ -128,14 +134,6 @@ def _read_or_salvage(path: Location, region: str | None, *, repair: bool) -> tup
     return audit, "", whole
 
 
-def _require_rows(path: Location, rows: NewRows, *, has_manifest: bool) -> None:
-    """A job that the damaged lines had is only known again by the manifest's row. Raises UsageError."""
-    if rows.trouble or not has_manifest:
-        raise UsageError(
-            f"the ledger {path} is damaged, and only with the manifest can it be rebuilt: give it with --manifest"
-        )
-
-
 def _rebuilt(path: Location, verification: Verification, *, whole: list[Event]) -> Verification:
     """Rebuild a damaged ledger, if nothing is left that may have been submitted and would not be known of."""
     found = verification.discrepancies
@@ -150,7 +148,7 @@ def _rebuilt(path: Location, verification: Verification, *, whole: list[Event]) 
 
 async def _compare(
     path: Location, audit: Audit, settings: Settings, rows: NewRows, others: Sequence[Location]
-) -> Comparison:
+) -> tuple[list[Discrepancy], int]:
     from batchsubmit.cleanrooms.client import open_cleanrooms  # noqa: PLC0415 (half a second that the file alone is spared)
 
     region = resolve_region(settings.aws)
@@ -160,18 +158,12 @@ async def _compare(
         for state in fold_ledger(other, region=region)
         for word in (state.job, state.arn, *state.duplicates)
     }
-    known = Known(rows=rows, others=elsewhere, tag_jobs=settings.submit.tag_jobs)
     now = timestamp(SystemClock().now())
-    access = open_cleanrooms(
-        settings.aws,
-        region=region or _region_of(audit.state) or rows.region or _no_region(),
-        concurrency=settings.submit.concurrency,
-        tag_jobs=settings.submit.tag_jobs,
-    )
-    async with access as api:
-        reads = RateGate(Pace(settings.rate.reads_per_second))
-        catalog = JobReads(api, settings.retry, gate=reads, sleep=asyncio.sleep)
-        verifier = Verifier(audit.state, catalog, known, now=now)
+    model = next((job.trained_model for job in audit.state if job.trained_model), "")
+    region = require_region(region or region_in(model) or rows.region)
+    async with reading() as stop, open_cleanrooms(settings, region=region) as api:
+        reads = open_reads(api, settings, stop, SystemClock())
+        verifier = Verifier(audit.state, reads, rows=rows, others=elsewhere, tag_jobs=settings.submit.tag_jobs, now=now)
         try:
             return await verifier.compare((audit.first, now if audit.state.last_end is None else audit.last))
         except ReadError as exc:
@@ -206,16 +198,6 @@ def _read(path: Location, region: str | None) -> tuple[Audit, str]:
     if not active_run and audit.state.open_run:
         audit = Audit(read_ledger(path))
     return audit, active_run
-
-
-def _region_of(state: LedgerState) -> str:
-    """The region in the ARN of the first job's trained model; empty where there is none."""
-    model = next((job.trained_model for job in state if job.trained_model), "")
-    return region_in(model)
-
-
-def _no_region() -> str:
-    raise UsageError("no AWS region: set AWS_REGION, or region under [aws] in the settings")
 
 
 async def _repair(path: Location, settings: Settings, found: Sequence[Discrepancy], judged: LedgerState) -> int:

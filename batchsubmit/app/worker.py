@@ -3,7 +3,6 @@
 A queue has no end, so there is no account of every row as `run` has it; what counts is what this worker did.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 from batchsubmit.app.run import RunRecord, held_by_others, refuse_rehearsal_mix, require_region
 from batchsubmit.app.shutdown import ShutdownGrace
-from batchsubmit.app.worker_status import WorkerStatus, make_metrics, serving_probes
+from batchsubmit.app.worker_status import WorkerStatus, make_metrics
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
@@ -21,6 +20,7 @@ from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import EXIT_LEDGER, UsageError, status_of_work
+from batchsubmit.health import serving_probes
 from batchsubmit.ledger.base import Location, LostJobError, Mine
 from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.open import open_for_writing, owner_name
@@ -31,7 +31,7 @@ from batchsubmit.observers.base import Observer, RunCounts, bind_worker
 from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, region_of
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import make_parts, open_reached
+from batchsubmit.queue.open import QueueParts, open_reached
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 from batchsubmit.submit.build import BuiltEngine, build_engine
@@ -41,7 +41,7 @@ from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSummary:
-    """One worker's life in numbers. `queue_*` are of messages, the others of jobs."""
+    """One worker's life in numbers. `queue_counts` are of messages, the others of jobs."""
 
     run: str
     queue: str
@@ -53,11 +53,11 @@ class WorkerSummary:
     throttled: int
     seconds: float
     queue_counts: dict[str, int]
-    held_by_others: dict[str, str] = field(default_factory=dict)
-    held: dict[str, str] = field(default_factory=dict)
-    is_cut_short: bool = False
-    stop_reason: str = ""
-    stop_message: str = ""
+    held_by_others: dict[str, str]
+    held: dict[str, str]
+    is_cut_short: bool
+    stop_reason: str
+    stop_message: str
 
     @property
     def exit_status(self) -> int:
@@ -76,7 +76,7 @@ class WorkerSummary:
 
 
 @dataclass(kw_only=True)
-class WorkerRun:
+class _WorkerRun:
     """One worker: its queue, its ledger, and what it has done."""
 
     settings: Settings
@@ -84,16 +84,40 @@ class WorkerRun:
     batch: str
     path: Location
     reached: ReachedQueue
-    ledger: FileLedger | SharedLedger
     stop: Stop
+    grace: ShutdownGrace
     tally: RunCounts = field(default_factory=RunCounts)
     cut_short: str = ""
 
-    def grace_over(self, built: BuiltEngine) -> None:
+    async def serve(self, recorder: Recorder, api: CleanRooms, status: WorkerStatus) -> BuiltEngine:
+        """Run the engine on the queue until the worker is asked to stop; then hand back the messages that are left."""
+        settings, stop, region = self.settings, self.stop, self.region
+        checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
+        foreign_arns = settings.checks.foreign_arns
+        reader = MessageReader(checker, defaults=settings.defaults, batch=self.batch, foreign_arns=foreign_arns)
+        parts = QueueParts(self.reached, settings, region=region, ledger=WorkerLedger(recorder), clock=recorder.clock)
+        quotas = await read_quotas(settings.aws, region=region) if settings.slots.service_quotas else AppliedQuotas()
+        async with SqsSource.open(parts, reader, lambda exc: stop.request(StopReason.QUEUE, str(exc))) as source:
+            stop.on_request(source.close)
+            built = build_engine(
+                source,
+                settings=settings,
+                api=api,
+                recorder=recorder,
+                stop=stop,
+                account_of=lambda name: source.account_of(name) or _account_in(recorder.ledger.state, name),
+                quotas=quotas,
+                is_endless=True,
+            )
+            status.shows(source, built)
+            async with self.grace.for_calls(lambda: self._grace_over(built)):
+                await built.engine.run(recorder.ledger.state.undecided())
+        return built
+
+    def _grace_over(self, built: BuiltEngine) -> None:
         """Note that some calls had not ended when the grace was over, and were given up."""
         seconds, calls = self.settings.worker.grace_seconds, built.engine.under_way
-        log = get_logger()
-        log.warning("worker.grace_over", grace_seconds=seconds, calls_under_way=calls)
+        get_logger().warning("worker.grace_over", grace_seconds=seconds, calls_under_way=calls)
         self.cut_short = (
             f"; the grace of {seconds:g} s was over, and the calls in progress ({calls}) were given up: "
             "the worker that takes their jobs next looks them up"
@@ -103,7 +127,7 @@ class WorkerRun:
         """Account for the worker."""
         return WorkerSummary(
             run=record.id,
-            queue=self.settings.worker.queue_url or "",
+            queue=self.reached.queue.url,
             ledger=str(self.path),
             submitted=self.tally.submitted,
             failed=self.tally.failed,
@@ -111,92 +135,58 @@ class WorkerRun:
             refused_by_quota=self.tally.refused_by_quota,
             throttled=self.tally.throttled,
             seconds=record.seconds(),
-            queue_counts=asdict(self.reached.counters),
+            queue_counts=asdict(self.reached.queue.counters),
             held_by_others=held_by_others(built),
             held=built.engine.held_lanes(),
-            stop_reason=str(self.stop.reason or ""),
             is_cut_short=bool(self.cut_short),
+            stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message + self.cut_short,
         )
 
 
 async def work(
-    settings: Settings,
-    *,
-    ledger: Location,
-    observers: Sequence[Observer] = (),
-    advise: Callable[[str], None] = lambda _: None,
+    settings: Settings, *, ledger: Location, observers: Sequence[Observer], advise: Callable[[str], None]
 ) -> WorkerSummary:
     """Submit the jobs of a queue until SIGTERM, or until something stops every job.
 
     `advise` gets a sentence for each setting of the queue that does not fit. Raises UsageError, LedgerError,
     StoppedError.
     """
-    stop, task = Stop(), asyncio.current_task()
-    url, region = _checked(settings)
-    batch = lasting_batch(settings.submit)
+    stop = Stop()
+    url, region, batch = _checked(settings)
     grace = ShutdownGrace(stop, settings.worker.grace_seconds)
     async with grace.for_everything(), AsyncExitStack() as stack:
-        stack.enter_context(stop_on_signals(stop, at_once=lambda: task.cancel() if task else None))
+        stack.enter_context(stop_on_signals(stop))
         async with stop.cutting_off():
-            reached, words = await stack.enter_async_context(open_reached(url, settings, region=region))
-        for word in words:
-            advise(word)
+            reached = await stack.enter_async_context(open_reached(url, settings, region=region))
+        for words in reached.advice:
+            advise(words)
         bind_worker(owner_name())
         opened = await stack.enter_async_context(_open_ledger(ledger, settings, region, stop))
-        run = WorkerRun(
-            settings=settings, region=region, batch=batch, path=ledger, reached=reached, ledger=opened, stop=stop
+        run = _WorkerRun(
+            settings=settings,
+            region=region,
+            batch=batch,
+            path=ledger,
+            reached=reached,
+            stop=stop,
+            grace=grace,
         )
-        status = _status_of(run)
+        within = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
+        status = WorkerStatus(reached.queue, tally=run.tally, stop=stop, within_seconds=within)
         metrics = make_metrics(status.read)
         ready = status.ready(lambda: opened.trouble)
-        probes = serving_probes(settings.worker, live=status.live(), ready=ready, metrics=metrics)
+        exposition = metrics.exposition if metrics else None
+        probes = serving_probes(settings.worker, live=status.live(), ready=ready, metrics=exposition)
         await stack.enter_async_context(probes)
-        access = open_cleanrooms(
-            settings.aws,
-            region=region,
-            concurrency=settings.submit.concurrency,
-            tag_jobs=settings.submit.tag_jobs,
-        )
         async with stop.cutting_off():
-            api = await stack.enter_async_context(access)
+            api = await stack.enter_async_context(open_cleanrooms(settings, region=region))
         recorder = Recorder(opened, SystemClock(), (run.tally, *observers, *([metrics] if metrics else [])))
         record = RunRecord(opened, stop)
         await record.begin(batch=batch, manifest=url, manifest_sha256="", sandbox=False)
-        built = await _submit_messages(run, recorder, api, status, grace)
-        summary = run.summary(record, built)
+        summary = run.summary(record, await run.serve(recorder, api, status))
         await record.end(summary.exit_status, summary.counts())
         return summary
-
-
-async def _submit_messages(
-    run: WorkerRun, recorder: Recorder, api: CleanRooms, status: WorkerStatus, grace: ShutdownGrace
-) -> BuiltEngine:
-    """Run the engine on the queue until the worker is asked to stop; then hand back the messages that are left."""
-    settings, stop = run.settings, run.stop
-    checker = RequestChecker(region=run.region, own_tag=settings.submit.tag_jobs)
-    reader = MessageReader(
-        checker, defaults=settings.defaults, batch=run.batch, foreign_arns=settings.checks.foreign_arns
-    )
-    parts = make_parts(run.reached, settings, region=run.region, ledger=WorkerLedger(recorder), clock=recorder.clock)
-    quotas = await read_quotas(settings.aws, region=run.region) if settings.slots.service_quotas else AppliedQuotas()
-    async with SqsSource.open(parts, reader, lambda exc: stop.request(StopReason.QUEUE, str(exc))) as source:
-        stop.on_request(source.close)
-        built = build_engine(
-            source,
-            settings=settings,
-            api=api,
-            recorder=recorder,
-            stop=stop,
-            account_of=lambda name: source.account_of(name) or _account_in(recorder.ledger.state, name),
-            resources=api,
-            quotas=quotas,
-            is_endless=True,
-        )
-        status.shows(source, built)
-        async with grace.for_calls(lambda: run.grace_over(built)):
-            await built.engine.run(recorder.ledger.state.undecided())
-    return built
 
 
 @asynccontextmanager
@@ -211,43 +201,31 @@ async def _open_ledger(
         yield ledger
 
 
-def _status_of(run: WorkerRun) -> WorkerStatus:
-    aws, worker = run.settings.aws, run.settings.worker
-    return WorkerStatus(
-        queue=run.reached.queue,
-        counters=run.reached.counters,
-        tally=run.tally,
-        stop=run.stop,
-        within_seconds=LONG_POLL_SECONDS + aws.read_timeout_seconds + worker.visibility_timeout_seconds,
-    )
-
-
-async def check(settings: Settings) -> list[str]:
+async def advice_on_queue(settings: Settings) -> Sequence[str]:
     """Check whether the queue can be used; gives the advice on its settings. Raises UsageError, StoppedError."""
-    url, region = _checked(settings)
-    async with open_reached(url, settings, region=region) as (_, words):
-        return words
+    url, region, _ = _checked(settings)
+    async with open_reached(url, settings, region=region) as reached:
+        return reached.advice
 
 
-def _checked(settings: Settings) -> tuple[str, str]:
-    found = queue_and_region(settings)
+def _checked(settings: Settings) -> tuple[str, str, str]:
+    """Give the queue's URL, the region and the batch id. Raises UsageError."""
+    url, region = queue_and_region(settings)
     Defaults(settings.defaults, RequestChecker()).refuse_moment()
-    lasting_batch(settings.submit)
-    return found
+    return url, region, lasting_batch(settings.submit)
 
 
 def queue_and_region(settings: Settings) -> tuple[str, str]:
     """Find the queue's URL and the region. Raises UsageError, also where the settings do not fit a queue."""
     worker = settings.worker
-    url = worker.queue_url
-    if not url:
+    if not worker.queue_url:
         raise UsageError("no queue: give --queue-url, or queue_url under [worker] in the settings")
     if worker.grace_seconds < worker.wait_seconds:
         raise UsageError(
             f"worker.grace_seconds is {worker.grace_seconds:g}, and a long poll, which is never cut off, takes "
             f"worker.wait_seconds, {worker.wait_seconds}: set the first to more"
         )
-    return url, require_region(resolve_region(settings.aws) or region_of(url))
+    return worker.queue_url, require_region(resolve_region(settings.aws) or region_of(worker.queue_url))
 
 
 def _account_in(known: LedgerState, membership: str) -> str:
@@ -257,7 +235,7 @@ def _account_in(known: LedgerState, membership: str) -> str:
 
 
 class WorkerLedger:
-    """`queue.ledger.QueueLedger` on a recorder: what the queue asks the ledger."""
+    """`queue.acks.QueueLedger` on a recorder: what the queue asks the ledger."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -285,7 +263,3 @@ class WorkerLedger:
         finally:
             self._recorder.ledger.release(event.job)
         return True
-
-    def now(self) -> str:
-        """The time for an event's `at`."""
-        return self._recorder.now()

@@ -1,7 +1,7 @@
 """Clean Rooms ML, as far as a batch needs it: the seam `JobsApi` and the values that cross it.
 
-`client.CleanRooms` is the real side, `memory.MemoryCleanRooms` the one for tests and simulations; both pass the same
-contract tests. One `start` is one attempt on the wire. Nothing here knows the ledger, pace or retries.
+`client.CleanRooms` is the real side; the tests have one in memory, and both pass the same contract tests.
+One `start` is one attempt on the wire. Nothing here knows the ledger, pace or retries.
 """
 
 from collections.abc import Mapping
@@ -61,31 +61,6 @@ class JobDetails:
     updated_at: datetime | None = None
 
 
-class JobsApi(Protocol):
-    """What the program needs of the service. Nothing but cancellation is raised: trouble is an outcome as well."""
-
-    async def start(self, job: Job) -> Outcome:
-        """Make one StartTrainedModelInferenceJob call and say what it brought."""
-        ...
-
-    async def list_page(
-        self, membership: str, *, trained_model: str | None = None, token: str | None = None
-    ) -> JobPage | Outcome:
-        """Read one page of a membership's jobs."""
-        ...
-
-    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
-        """Read all about one job."""
-        ...
-
-    async def cancel(self, membership: str, arn: str) -> Outcome:
-        """Make one CancelTrainedModelInferenceJob call; `Accepted` where the service turns the job around.
-
-        A job that has ended is `Conflicted`. Calling again for one that is being cancelled changes nothing.
-        """
-        ...
-
-
 CREATING_STATUSES = frozenset({"CREATE_PENDING", "CREATE_IN_PROGRESS"})
 """An input in one of these can not be used yet."""
 
@@ -128,13 +103,30 @@ class Resource:
     budgets: Mapping[str, int] = field(default_factory=dict)
 
 
-class ResourcesApi(Protocol):
-    """What jobs need to be there before they are sent. The same clients have it as have `JobsApi`."""
+class JobsApi(Protocol):
+    """What the program needs of the service. Nothing but cancellation is raised: trouble is an outcome as well."""
 
-    async def model(self, membership: str, arn: str, version: str | None = None) -> Resource | Outcome:
-        """Read a trained model: the version, or the latest one."""
+    async def start(self, job: Job) -> Outcome:
+        """Make one StartTrainedModelInferenceJob call and say what it brought."""
         ...
 
-    async def channel(self, membership: str, arn: str) -> Resource | Outcome:
-        """Read an ML input channel."""
+    async def list_page(
+        self, membership: str, *, trained_model: str | None = None, token: str | None = None
+    ) -> JobPage | Outcome:
+        """Read one page of a membership's jobs."""
+        ...
+
+    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+        """Read all about one job."""
+        ...
+
+    async def cancel(self, membership: str, arn: str) -> Outcome:
+        """Make one CancelTrainedModelInferenceJob call; `Accepted` where the service turns the job around.
+
+        A job that has ended is `Conflicted`. Calling again for one that is being cancelled changes nothing.
+        """
+        ...
+
+    async def input(self, wanted: Input) -> Resource | Outcome:
+        """Read a trained model (the version, or the latest one) or an ML input channel."""
         ...

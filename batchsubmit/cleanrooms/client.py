@@ -24,7 +24,7 @@ from batchsubmit.aws import (
     open_client,
     watching_departure,
 )
-from batchsubmit.cleanrooms.api import JobDetails, JobPage, Resource
+from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, Resource
 from batchsubmit.cleanrooms.responses import (
     read_details,
     read_page,
@@ -33,7 +33,7 @@ from batchsubmit.cleanrooms.responses import (
     read_retry_after,
     read_start,
 )
-from batchsubmit.config import AwsSettings
+from batchsubmit.config import Settings
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Outcome, Uncertain
 
 _Answer = TypeVar("_Answer")
@@ -88,15 +88,14 @@ class CleanRooms:
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
         return await self._call(self._client.cancel_trained_model_inference_job, request, lambda _: Accepted(arn))
 
-    async def model(self, membership: str, arn: str, version: str | None = None) -> Resource | Outcome:
-        """Read a trained model, or what came instead."""
-        request = {"membershipIdentifier": membership, "trainedModelArn": arn, "versionIdentifier": version or None}
-        return await self._call(self._client.get_trained_model, request, partial(read_resource, arn))
-
-    async def channel(self, membership: str, arn: str) -> Resource | Outcome:
-        """Read an ML input channel, or what came instead."""
-        request = {"membershipIdentifier": membership, "mlInputChannelArn": arn}
-        return await self._call(self._client.get_ml_input_channel, request, partial(read_resource, arn))
+    async def input(self, wanted: Input) -> Resource | Outcome:
+        """Read a trained model or an ML input channel, or what came instead."""
+        request = {"membershipIdentifier": wanted.membership, "versionIdentifier": wanted.version or None}
+        if wanted.kind == "channel":
+            operation, member = self._client.get_ml_input_channel, "mlInputChannelArn"
+        else:
+            operation, member = self._client.get_trained_model, "trainedModelArn"
+        return await self._call(operation, {**request, member: wanted.arn}, partial(read_resource, wanted.arn))
 
     async def _call(
         self, operation: Callable[..., Awaitable[Any]], request: Mapping[str, Any], read: Callable[[Any], _Answer]
@@ -171,7 +170,7 @@ def _name(exc: Exception) -> str:
 
 @asynccontextmanager
 async def open_cleanrooms(
-    settings: AwsSettings, *, region: str, concurrency: int, tag_jobs: bool, sandbox_url: str | None = None
+    settings: Settings, *, region: str, sandbox_url: str | None = None
 ) -> AsyncIterator[CleanRooms]:
     """Open a client on the configured endpoint, or on the sandbox at `sandbox_url` with nothing of the user's own.
 
@@ -181,12 +180,12 @@ async def open_cleanrooms(
     async with open_client(
         "cleanroomsml",
         region=region,
-        timeouts=(settings.connect_timeout_seconds, settings.read_timeout_seconds),
-        connections=concurrency,
+        timeouts=(settings.aws.connect_timeout_seconds, settings.aws.read_timeout_seconds),
+        connections=settings.submit.concurrency,
         session=session,
         endpoint_url=sandbox_url,
     ) as client:
-        yield CleanRooms(client, tag_jobs=tag_jobs, call_seconds=settings.call_seconds)
+        yield CleanRooms(client, tag_jobs=settings.submit.tag_jobs, call_seconds=settings.aws.call_seconds)
 
 
 def _sandbox_session() -> AioSession:

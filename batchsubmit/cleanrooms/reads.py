@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
+from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt
 from tenacity import wait_random_exponential as full_jitter
 
 from batchsubmit.advice import forbidden_words
-from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, JobsApi, JobSummary, Resource, ResourcesApi
+from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, JobsApi, JobSummary, Resource
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Accepted, Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
-from batchsubmit.pacing import RateGate
+from batchsubmit.pacing import RateGate, last_result
 
 _Answer = TypeVar("_Answer")
 
@@ -58,16 +58,13 @@ def _words(operation: str, outcome: Outcome) -> str:
     return f"{operation}: {outcome.code}: {outcome.message}"
 
 
-class _Reads:
-    """Makes reads at their own rate, each again where that may help."""
+class Reads:
+    """Reads the service at a rate of its own, each read again where that may help."""
 
     def __init__(
-        self,
-        settings: RetrySettings,
-        *,
-        gate: RateGate | None,
-        sleep: Callable[[float], Awaitable[None]],
+        self, api: JobsApi, settings: RetrySettings, *, gate: RateGate, sleep: Callable[[float], Awaitable[None]]
     ) -> None:
+        self._api = api
         self._gate = gate
         self._sleep = sleep
         self._retrying = AsyncRetrying(
@@ -75,7 +72,7 @@ class _Reads:
             wait=full_jitter(multiplier=settings.base_seconds, max=settings.cap_seconds),
             stop=stop_after_attempt(_TRIES),
             sleep=sleep,
-            retry_error_callback=_last_answer,
+            retry_error_callback=last_result,
         )
 
     async def _read(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
@@ -87,34 +84,17 @@ class _Reads:
 
         An answer that says when to come again is given no earlier.
         """
-        if self._gate is not None:
-            await self._gate.admit()
+        await self._gate.admit()
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
         answer = await read()
-        is_throttled = isinstance(answer, Throttled | Uncertain) and answer.is_throttling
-        if self._gate is not None and is_throttled:
+        if isinstance(answer, Throttled | Uncertain) and answer.is_throttling:
             self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
-        elif self._gate is not None:
+        else:
             self._gate.pace.succeeded(sent_at=sent_at, now=loop.time())
         if isinstance(answer, Throttled | Uncertain) and answer.retry_after_seconds:
             await self._sleep(answer.retry_after_seconds)
         return answer
-
-
-class JobReads(_Reads):
-    """The jobs on the service."""
-
-    def __init__(
-        self,
-        api: JobsApi,
-        settings: RetrySettings,
-        *,
-        gate: RateGate | None = None,
-        sleep: Callable[[float], Awaitable[None]],
-    ) -> None:
-        super().__init__(settings, gate=gate, sleep=sleep)
-        self._api = api
 
     async def jobs(self, membership: str, *, trained_model: str | None = None) -> list[JobSummary]:
         """Read all jobs of a membership, each once. Raises ReadError."""
@@ -137,7 +117,7 @@ class JobReads(_Reads):
             if token is None:
                 return found
             in_vain = in_vain + 1 if len(found) == known else 0
-            if self._gate is not None and self._gate.is_closed:
+            if self._gate.is_closed:
                 raise _unlisted("the run is stopping")
             if token in tokens or in_vain == _MOST_PAGES_IN_VAIN:
                 why = "it repeats a page's token" if token in tokens else f"{in_vain} pages in a row had no new job"
@@ -171,37 +151,13 @@ class JobReads(_Reads):
                 return None
             raise
 
-
-class Resources(_Reads):
-    """The trained models and ML input channels on the service."""
-
-    def __init__(
-        self,
-        api: ResourcesApi,
-        settings: RetrySettings,
-        *,
-        gate: RateGate | None = None,
-        sleep: Callable[[float], Awaitable[None]],
-    ) -> None:
-        super().__init__(settings, gate=gate, sleep=sleep)
-        self._api = api
-
-    async def get(self, wanted: Input) -> Resource:
-        """Read one. Raises ReadError."""
-        if wanted.kind == "channel":
-            operation, call = "GetMLInputChannel", partial(self._api.channel, wanted.membership, wanted.arn)
-        else:
-            version = wanted.version or None
-            operation, call = "GetTrainedModel", partial(self._api.model, wanted.membership, wanted.arn, version)
-        answer: Resource | Outcome = await self._read(call)
+    async def input(self, wanted: Input) -> Resource:
+        """Read a trained model or a channel. Raises ReadError."""
+        answer: Resource | Outcome = await self._read(partial(self._api.input, wanted))
         if isinstance(answer, Resource):
             return answer
-        raise ReadError(operation, answer)
+        raise ReadError("GetMLInputChannel" if wanted.kind == "channel" else "GetTrainedModel", answer)
 
 
 def _unlisted(reason: str) -> ReadError:
     return ReadError("ListTrainedModelInferenceJobs", Uncertain(reason))
-
-
-def _last_answer(state: RetryCallState) -> object:
-    return state.outcome.result() if state.outcome else None

@@ -26,6 +26,7 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
+from batchsubmit.schema.model import request_shape
 
 TRANSIENT_CODES = frozenset(
     {
@@ -86,24 +87,6 @@ _LONGEST_DETAILS = 500
 _MOST_QUOTA = 1e9
 """No account may run as many jobs: a higher value is none."""
 
-_REQUEST_MEMBERS = frozenset(
-    {
-        "membershipIdentifier",
-        "name",
-        "trainedModelArn",
-        "trainedModelVersionIdentifier",
-        "configuredModelAlgorithmAssociationArn",
-        "resourceConfig",
-        "outputConfiguration",
-        "dataSource",
-        "description",
-        "containerExecutionParameters",
-        "environment",
-        "kmsKeyArn",
-        "mlModelInferencePayerAccountId",
-    }
-)
-
 
 def read_start(job: Job, answer: Mapping[str, Any]) -> Outcome:
     """Trust an ARN only where it looks like one of this membership."""
@@ -141,7 +124,7 @@ def read_details(answer: Mapping[str, Any]) -> JobDetails:
         message=said.get("message", ""),
         logs="; ".join(filter(None, (_unpublished(answer, "logs"), _unpublished(answer, "metrics")))),
         tags=answer.get("tags", {}),
-        request={name: value for name, value in answer.items() if name in _REQUEST_MEMBERS},
+        request={name: answer[name] for name in request_shape().members if name in answer and name != "tags"},
         created_at=_aware_or_none(answer.get("createTime")),
         updated_at=_aware_or_none(answer.get("updateTime")),
     )

@@ -1,6 +1,5 @@
 """`batchsubmit cancel`."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Iterator
@@ -11,14 +10,14 @@ import click
 
 from batchsubmit.cli.confirm import ask
 from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, config_option, json_option, rate_option, read_settings
+from batchsubmit.cli.options import LEDGER, config_option, json_option, rate_option, read_settings, run_command
 from batchsubmit.cli.output import say
-from batchsubmit.errors import EXIT_STOPPED, StoppedError, UsageError
+from batchsubmit.errors import EXIT_STOPPED, UsageError
 from batchsubmit.submit.stopping import Stop
 from batchsubmit.text import counted, printable
 
 if TYPE_CHECKING:
-    from batchsubmit.app.cancel import Choice, Recall, Survey
+    from batchsubmit.app.cancel import Recall, Survey
     from batchsubmit.core.states import JobState
     from batchsubmit.ledger.base import Location
 
@@ -55,35 +54,37 @@ def cancel(ledger: "Location", config: Path | None, *, as_json: bool, rate: floa
     Jobs of others, in the same memberships too, are never touched. A run that still submits must be ended first;
     of a table end all of them, for nobody checks.
     """
-    from batchsubmit.app.cancel import Choice, recall, survey  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.app.cancel import recall, survey  # noqa: PLC0415 (help is fast without)
 
     if not (how["yes"] or how["dry_run"] or sys.stdin.isatty()):
         raise UsageError("there is no terminal to ask at: give --yes to cancel, or --dry-run to see what would be")
     settings = read_settings(config, rate={"max_per_second": rate})
-    choice = Choice(ledger=ledger, memberships=how["memberships"], names=how["names"])
-    try:
-        found = asyncio.run(survey(choice, settings))
-        for line in _preview(choice, found):
-            say(line)
-        if how["dry_run"] or not (found.running or found.cancelling):
-            return _tell_json(as_json, _survey_as_dict(choice, found))
-        if found.running and not (how["yes"] or asyncio.run(ask("Cancel them?", Stop()))):
-            say("Nothing was cancelled.")
-            return _tell_json(as_json, _survey_as_dict(choice, found), EXIT_STOPPED)
-        done = asyncio.run(recall(choice, settings, found, wait=not how["no_wait"]))
-    except asyncio.CancelledError:
-        raise StoppedError("ended at once by a second signal; run the same command again to go on") from None
-    for line in _words(done):
+    filters = {name: how[name] for name in ("memberships", "names")}
+    found = run_command(survey(ledger, settings, **filters))
+    for line in _preview(ledger, found, is_filtered=any(filters.values())):
         say(line)
-    return _tell_json(as_json, _as_dict(done), done.exit_status)
+    status, done = 0, None
+    if found.running and not (how["dry_run"] or how["yes"] or run_command(ask("Cancel them?", Stop()))):
+        say("Nothing was cancelled.")
+        status = EXIT_STOPPED
+    elif (found.running or found.cancelling) and not how["dry_run"]:
+        done = run_command(recall(ledger, settings, found, wait=not how["no_wait"]))
+        status = done.exit_status
+        for line in _words(done):
+            say(line)
+    if as_json:
+        content = _as_dict(done) if done else _survey_as_dict(found)
+        click.echo(json.dumps({"ledger": str(ledger), **content, "exit_status": status}))
+    return status
 
 
-def _preview(choice: "Choice", found: "Survey") -> Iterator[str]:
+def _preview(ledger: "Location", found: "Survey", *, is_filtered: bool) -> Iterator[str]:
     if found.running:
-        yield f"{counted(len(found.running), 'job')} that {choice.ledger} started {_are(len(found.running))} running:"
+        is_or_are = "is" if len(found.running) == 1 else "are"
+        yield f"{counted(len(found.running), 'job')} that {ledger} started {is_or_are} running:"
     else:
-        asked = " and that --membership or --name chose" if choice.memberships or choice.names else ""
-        yield f"Nothing to cancel: no job that {choice.ledger} started{asked} is running"
+        asked = " and that --membership or --name chose" if is_filtered else ""
+        yield f"Nothing to cancel: no job that {ledger} started{asked} is running"
     lanes: dict[str, list[JobState]] = {}
     for state in found.running:
         lanes.setdefault(state.membership, []).append(state)
@@ -98,10 +99,6 @@ def _preview(choice: "Choice", found: "Survey") -> Iterator[str]:
     ):
         if count:
             yield f"  {count:>9,} {words}"
-
-
-def _are(number: int) -> str:
-    return "is" if number == 1 else "are"
 
 
 def _words(done: "Recall") -> Iterator[str]:
@@ -120,15 +117,8 @@ def _words(done: "Recall") -> Iterator[str]:
         yield "  next: run the same command again to go on"
 
 
-def _tell_json(as_json: bool, content: dict[str, Any], status: int = 0) -> int:  # noqa: FBT001 (one object)
-    if as_json:
-        click.echo(json.dumps({**content, "exit_status": status}))
-    return status
-
-
-def _survey_as_dict(choice: "Choice", found: "Survey") -> dict[str, Any]:
+def _survey_as_dict(found: "Survey") -> dict[str, Any]:
     return {
-        "ledger": str(choice.ledger),
         "running": [_job(state) for state in found.running],
         "cancelling": len(found.cancelling),
         "unknown": found.unknown,
@@ -138,7 +128,6 @@ def _survey_as_dict(choice: "Choice", found: "Survey") -> dict[str, Any]:
 
 def _as_dict(done: "Recall") -> dict[str, Any]:
     return {
-        "ledger": str(done.ledger),
         "cancelled": done.cancelled,
         "ended": done.ended,
         "under_way": done.under_way,

@@ -8,19 +8,10 @@ from batchsubmit.app.run import Run
 from batchsubmit.cli.options import tell_warnings
 from batchsubmit.cli.output import say
 from batchsubmit.cli.plan import short_plan
-from batchsubmit.errors import StoppedError
+from batchsubmit.errors import NotAgreedError
 from batchsubmit.submit.stopping import Stop
 
 _ANSWERS = {"y": True, "yes": True, "n": False, "no": False, "": False}
-
-
-class NotAgreedError(StoppedError):
-    """The user said no; nothing was sent."""
-
-
-def is_at_terminal() -> bool:
-    """Whether a person reads what is asked, and can answer."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 async def confirm_plan(run: Run) -> None:
@@ -33,11 +24,6 @@ async def confirm_plan(run: Run) -> None:
     tell_warnings(plan.warnings)
     if not await ask("Go on?", run.stop):
         raise NotAgreedError("as you say; nothing was sent")
-
-
-async def only_warn(run: Run) -> None:
-    """Print the warnings, and go on."""
-    tell_warnings(run.warnings)
 
 
 async def ask(question: str, stop: Stop) -> bool:

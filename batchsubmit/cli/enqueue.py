@@ -21,8 +21,7 @@ from batchsubmit.cli.output import say
 from batchsubmit.text import agreeing, counted
 
 if TYPE_CHECKING:
-    from batchsubmit.app.enqueue import EnqueueOptions, EnqueueSummary
-    from batchsubmit.config import Settings
+    from batchsubmit.app.enqueue import EnqueueSummary
 
 
 @click.command(
@@ -76,37 +75,25 @@ def enqueue(
     """
     from datetime import UTC, datetime  # noqa: PLC0415
 
-    from batchsubmit.app.enqueue import EnqueueOptions  # noqa: PLC0415
+    from batchsubmit.app.enqueue import enqueue as send  # noqa: PLC0415 (help is fast without)
     from batchsubmit.app.worker import queue_and_region  # noqa: PLC0415
-    from batchsubmit.log import configure_logging  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.log import configure_logging  # noqa: PLC0415
+    from batchsubmit.manifest.check import Terms  # noqa: PLC0415
     from batchsubmit.outputs.templates import expand, placeholders_at  # noqa: PLC0415
 
     settings = read_settings(config, worker={"queue_url": queue_url}, submit={"batch_id": batch_id})
     configure_logging(settings.log.format, settings.log.level)
     moment = placeholders_at(datetime.now(UTC), settings.submit)
     url, region = queue_and_region(settings)
-    options = EnqueueOptions(
-        manifest=manifest,
-        url=url,
-        region=region,
-        batch=expand(settings.submit.batch_id, moment, what="--batch-id"),
-        moment=moment,
-        allow_duplicates=allow_duplicates,
-        progress=progress,
-    )
-    summary = run_command(_run(options, settings))
+    batch = expand(settings.submit.batch_id, moment, what="--batch-id")
+    terms = Terms(batch=batch, allow_duplicates=allow_duplicates, moment=moment)
+    with telling_problems():
+        summary = run_command(send(manifest, settings, url=url, region=region, terms=terms, progress=progress))
     tell_warnings(summary.warnings)
     say(_words(summary))
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     return summary.exit_status
-
-
-async def _run(options: "EnqueueOptions", settings: "Settings") -> "EnqueueSummary":
-    from batchsubmit.app.enqueue import enqueue as send  # noqa: PLC0415 (help is fast without)
-
-    with telling_problems():
-        return await send(options, settings)
 
 
 def _words(summary: "EnqueueSummary") -> str:

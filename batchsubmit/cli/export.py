@@ -4,25 +4,27 @@ import asyncio
 import codecs
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import click
 
+from batchsubmit.app.failed_rows import FailedRows, failed_rows
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, read_settings, region_for
 from batchsubmit.cli.output import say
+from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_FAILED, UsageError
+from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.read import read_entries
+from batchsubmit.outputs.files import ENDINGS, ending, saving
+from batchsubmit.outputs.templates import batch_now
+from batchsubmit.report.export import FORMATS, export_rows
+from batchsubmit.report.timeline import Timeline
 from batchsubmit.text import agreeing, counted
 
-if TYPE_CHECKING:
-    from batchsubmit.app.failed_rows import FailedRows
-    from batchsubmit.ledger.base import Location
-    from batchsubmit.report.timeline import Timeline
-
 _MOST_NAMED = 10
-_FORMATS = ("csv", "jsonl", "parquet")
 
 
 @click.command(
@@ -44,7 +46,10 @@ _FORMATS = ("csv", "jsonl", "parquet")
 )
 @click.argument("ledger", type=LEDGER)
 @click.option(
-    "--format", "as_format", type=click.Choice(_FORMATS), help="The format.  [default: by --output's suffix, or csv]"
+    "--format",
+    "as_format",
+    type=click.Choice(list(FORMATS)),
+    help="The format.  [default: by --output's suffix, or csv]",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to.  [default: standard output]")
 @click.option(
@@ -57,7 +62,7 @@ _FORMATS = ("csv", "jsonl", "parquet")
 @click.option("--excel", is_flag=True, help="CSV with a byte-order mark, by which Excel knows that it is UTF-8.")
 @config_option
 def export(
-    ledger: "Location",
+    ledger: Location,
     as_format: str | None,
     output: Path | None,
     manifest: str | None,
@@ -71,42 +76,43 @@ def export(
     CSV cells that a spreadsheet might run get an apostrophe in front. A file appears whole or not at all; one whose
     name ends in .gz is compressed. With --failed-manifest, exit status 1 where a failed job has no row in MANIFEST.
     """
+    if output == Path("-"):
+        output = None
     if manifest is not None:
         if as_format:
             raise UsageError("--failed-manifest writes the manifest's own format; leave --format out")
-        return asyncio.run(_write_failed_rows(ledger, manifest, output, batch_id, config, excel=excel))
+        settings = read_settings(config, submit={"batch_id": batch_id})
+        given = None if batch_id is None else batch_now(settings.submit)
+        return asyncio.run(_write_failed_rows(ledger, manifest, output, given, settings, excel=excel))
     if batch_id is not None or config is not None:
         raise UsageError("--batch-id and --config go with --failed-manifest")
     as_format = as_format or format_of(output)
     if excel and as_format != "csv":
         raise UsageError("--excel writes CSV; leave --format out, or give --output a name that ends in .csv")
-    if as_format == "parquet" and _is_stdout(output):
+    if as_format == "parquet" and not output:
         raise UsageError("Parquet cannot be written to standard output; give --output FILE")
     count = write_export(ledger, output, as_format, excel=excel)
-    if not _is_stdout(output):
+    if output:
         say(f"{output}: {counted(count, 'job')} of {ledger}")
     return 0
 
 
-def write_export(ledger: "Location", output: Path | None, as_format: str | None = None, *, excel: bool = False) -> int:
+def write_export(ledger: Location, output: Path | None, as_format: str | None = None, *, excel: bool = False) -> int:
     """Write the table, in the format of its suffix where none is given; give the number of jobs.
 
     Raises UsageError, LedgerError.
     """
-    from batchsubmit.report.export import FORMATS, export_rows  # noqa: PLC0415 (help is fast without)
-
     as_format = as_format or format_of(output)
     timeline = read_timeline(ledger)
     with _opened(output, as_format, ledger) as file:
         if excel:
             file.write(codecs.BOM_UTF8)
-        return FORMATS[as_format](file, export_rows(timeline))
+        FORMATS[as_format](file, export_rows(timeline))
+    return len(timeline)
 
 
-def read_timeline(ledger: "Location", note: Callable[[str], object] = lambda _: None) -> "Timeline":
+def read_timeline(ledger: Location, note: Callable[[str], object] = lambda _: None) -> Timeline:
     """Read a whole ledger; say to the user and to `note` what had to be left out. Raises UsageError, LedgerError."""
-    from batchsubmit.ledger.read import read_entries  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.report.timeline import Timeline  # noqa: PLC0415
 
     def warn(words: str) -> None:
         note(words)
@@ -115,44 +121,19 @@ def read_timeline(ledger: "Location", note: Callable[[str], object] = lambda _: 
     return Timeline.of(read_entries(ledger, region=region_for(ledger), warn=warn))
 
 
-def files_among(*locations: "Location | str") -> list[Path]:
-    """Those of them that are files, which must not be written over."""
-    return [Path(each) for each in locations if isinstance(each, Path | str)]
-
-
 def format_of(path: Path | None) -> str:
     """The format that a name asks for; CSV where it says nothing."""
-    from batchsubmit.outputs.files import ENDINGS, ending  # noqa: PLC0415 (help is fast without)
-
-    return next((name for name in _FORMATS if path and ending(path) in ENDINGS[name]), "csv")
+    return next((name for name in FORMATS if path and ending(path) in ENDINGS[name]), "csv")
 
 
-def _is_stdout(output: Path | None) -> bool:
-    return output is None or str(output) == "-"
-
-
-@contextmanager
-def _opened(output: Path | None, kind: str, *inputs: "Location | str") -> Iterator[BinaryIO]:
-    if output is None or _is_stdout(output):
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    from batchsubmit.outputs.files import saving  # noqa: PLC0415 (help is fast without)
-
-    with saving(output, inputs=files_among(*inputs), kind=kind) as file:
-        yield file
+def _opened(output: Path | None, kind: str, *inputs: Location | str) -> AbstractContextManager[BinaryIO]:
+    return saving(output, inputs=inputs, kind=kind) if output else nullcontext(sys.stdout.buffer)
 
 
 async def _write_failed_rows(
-    ledger: "Location", manifest: str, output: Path | None, batch: str | None, config: Path | None, *, excel: bool
+    ledger: Location, manifest: str, output: Path | None, batch: str | None, settings: Settings, *, excel: bool
 ) -> int:
-    from batchsubmit.app.failed_rows import failed_rows  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.outputs.files import ending  # noqa: PLC0415
-    from batchsubmit.outputs.templates import batch_now  # noqa: PLC0415
-
-    settings = read_settings(config, submit={"batch_id": batch})
-    given = None if batch is None else batch_now(settings.submit)
-    async with failed_rows(read_timeline(ledger), manifest, settings, batch=given) as failed:
+    async with failed_rows(read_timeline(ledger), manifest, settings, batch=batch) as failed:
         kind = failed.format if output and ending(output) != ending(manifest) else ""
         if excel and failed.format != "csv":
             raise UsageError(f"--excel writes CSV, and {manifest} is JSONL; leave it out")
@@ -166,7 +147,7 @@ async def _write_failed_rows(
     return EXIT_FAILED if failed.without_row else 0
 
 
-def _words(failed: "FailedRows", ledger: "Location", manifest: str, output: Path | None) -> Iterator[str]:
+def _words(failed: FailedRows, ledger: Location, manifest: str, output: Path | None) -> Iterator[str]:
     of_batch = f" of batch {failed.batch}" if failed.batch else ""
     if failed.has_changed:
         yield f"{manifest} is not the file that {ledger} was written from (its SHA-256 differs): rows go by their keys"

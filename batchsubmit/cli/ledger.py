@@ -25,31 +25,33 @@ _EXITS = {
 }
 
 
-@click.group(
-    epilog=manual(
-        ("make a table, then share it", "batchsubmit ledger create-table batchsubmit-jobs"),
-        ("bring a ledger file into it", "batchsubmit ledger import jobs.ledger.jsonl dynamodb://batchsubmit-jobs"),
-        (
-            "and a copy of it back into a file",
-            "batchsubmit ledger export dynamodb://batchsubmit-jobs copy.ledger.jsonl",
-        ),
-        exits=_EXITS,
-    )
-)
+_EXAMPLES = {
+    "create-table": ("make a table, then share it", "batchsubmit ledger create-table batchsubmit-jobs"),
+    "import": (
+        "bring a ledger file into it; may be repeated",
+        "batchsubmit ledger import jobs.ledger.jsonl dynamodb://batchsubmit-jobs",
+    ),
+    "export": (
+        "and a copy of it into a file",
+        "batchsubmit ledger export dynamodb://batchsubmit-jobs copy.ledger.jsonl",
+    ),
+}
+
+
+@click.group(epilog=manual(*_EXAMPLES.values(), exits=_EXITS))
 def ledger() -> None:
     """Make the DynamoDB table of a shared ledger, and move ledgers between files and tables."""
 
 
-@ledger.command(
-    "create-table",
-    short_help="Make the table, billed by request.",
-    epilog=manual(("a table", "batchsubmit ledger create-table batchsubmit-jobs"), exits=_EXITS),
-)
+@ledger.command("create-table", epilog=manual(_EXAMPLES["create-table"], exits=_EXITS))
 @click.argument("table")
 @config_option
 @json_option
 def create_table(table: str, config: Path | None, *, as_json: bool) -> int:
-    """Make TABLE, billed by request, and wait until it can be used as --ledger dynamodb://TABLE."""
+    """Make the table, billed by request.
+
+    Waits until it can be used as --ledger dynamodb://TABLE.
+    """
     from batchsubmit.ledger.base import parse_location  # noqa: PLC0415 (help is fast without)
     from batchsubmit.ledger.transfer import make_table  # noqa: PLC0415
 
@@ -61,43 +63,37 @@ def create_table(table: str, config: Path | None, *, as_json: bool) -> int:
     return 0
 
 
-@ledger.command(
-    "import",
-    short_help="Write a ledger file's events into a table.",
-    epilog=manual(
-        ("may be repeated", "batchsubmit ledger import jobs.ledger.jsonl dynamodb://batchsubmit-jobs"), exits=_EXITS
-    ),
-)
+@ledger.command("import", epilog=manual(_EXAMPLES["import"], exits=_EXITS))
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("table", type=LEDGER)
 @config_option
 @json_option
 def import_file(file: Path, table: "Location", config: Path | None, *, as_json: bool) -> int:
-    """Write the events of the ledger FILE into TABLE; run it again to go on after an interruption.
+    """Write a ledger file's events into a table.
 
-    What the table has already is left alone. Let the runs on the file end first.
+    Run it again to go on after an interruption: what the table has already is left alone. Let the runs on the file end
+    first.
     """
     from batchsubmit.ledger.transfer import import_file as write_into_table  # noqa: PLC0415 (help is fast without)
 
     settings, location = read_settings(config), _table(table)
-    done = asyncio.run(write_into_table(file, location, settings, region_for(location, config)))
-    say(f"{location}: {counted(done.written, 'job')} written, {done.known:,} had nothing new")
+    written, known = asyncio.run(write_into_table(file, location, settings, region_for(location, config)))
+    say(f"{location}: {counted(written, 'job')} written, {known:,} had nothing new")
     if as_json:
-        click.echo(json.dumps({"ledger": str(location), "written": done.written, "known": done.known}))
+        click.echo(json.dumps({"ledger": str(location), "written": written, "known": known}))
     return 0
 
 
-@ledger.command(
-    "export",
-    short_help="Write a table's events into a new file.",
-    epilog=manual(("a copy", "batchsubmit ledger export dynamodb://batchsubmit-jobs copy.ledger.jsonl"), exits=_EXITS),
-)
+@ledger.command("export", epilog=manual(_EXAMPLES["export"], exits=_EXITS))
 @click.argument("table", type=LEDGER)
 @click.argument("file", type=click.Path(path_type=Path))
 @config_option
 @json_option
 def export_table(table: "Location", file: Path, config: Path | None, *, as_json: bool) -> int:
-    """Write the events of TABLE into a new ledger FILE, by time and each job's in their order, checksums and all."""
+    """Write a table's events into a new file.
+
+    They stand there by time and each job's in their order, checksums and all.
+    """
     from batchsubmit.ledger.read import read_ledger  # noqa: PLC0415 (help is fast without)
     from batchsubmit.ledger.transfer import export_events  # noqa: PLC0415
 

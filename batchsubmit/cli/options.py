@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shlex
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -141,10 +140,8 @@ def telling_problems() -> Iterator[None]:
     except ManifestError as exc:
         for line in exc.lines:
             say(line)
-        from batchsubmit.manifest.file import has_lasting_name  # noqa: PLC0415 (help is fast without)
-
-        if any(line.lstrip().startswith("...") for line in exc.lines) and has_lasting_name(exc.manifest):
-            say(f"All {exc.count:,} are listed by: {_validate_command(exc.manifest)}")
+        if any(line.lstrip().startswith("...") for line in exc.lines):
+            say(f"All {exc.count:,} are listed by batchsubmit validate with the same manifest and options")
         raise
 
 
@@ -152,12 +149,3 @@ def tell_warnings(warnings: "Iterable[RowWarning]") -> None:
     """Print what rows may not mean."""
     for warning in warnings:
         say(f"warning: {warning}")
-
-
-def _validate_command(manifest: str) -> str:
-    """The command that lists every problem of a manifest under the options of the running command."""
-    given = click.get_current_context().params
-    config, batch = given.get("config"), given.get("batch_id")
-    options = [*(["--config", str(config)] if config else []), *(["--batch-id", batch] if batch else [])]
-    options += ["--allow-duplicates"] if given.get("allow_duplicates") else []
-    return shlex.join(["batchsubmit", "validate", manifest, *options])

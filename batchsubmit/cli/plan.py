@@ -3,14 +3,15 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from batchsubmit.app.plan import Estimate, Plan
+from batchsubmit.app.plan import Plan
+from batchsubmit.app.plan import plan as make_plan
+from batchsubmit.app.run import submit_options
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
@@ -24,22 +25,17 @@ from batchsubmit.cli.options import (
 from batchsubmit.cli.output import say
 from batchsubmit.errors import EXIT_FAILED
 from batchsubmit.forecast import lasting
-from batchsubmit.manifest.progress import MembershipProgress
+from batchsubmit.ledger.base import parse_location
 from batchsubmit.text import counted
 
-if TYPE_CHECKING:
-    from batchsubmit.app.readiness import Readiness
-    from batchsubmit.app.run import SubmitOptions
-    from batchsubmit.config import Settings
-
-
 _MOST_LISTED = 20
-_HEADS = ("membership", "rows", "submitted", "failed", "unknown", "to do", "slots", "running")
 
 
 def whole_plan(plan: Plan) -> Iterator[str]:
     """The plan at length: a table by membership, the forecast and what it rests on, what is not ready."""
-    yield _headline(plan)
+    batch = f", batch {plan.options.batch}" if plan.options.batch else ""
+    rows, lanes = counted(plan.rows + plan.invalid, "row"), counted(len(plan.progress.lanes), "membership")
+    yield f"{plan.options.manifest}: {rows} in {lanes}{batch}"
     if not plan.progress.lanes:
         yield "Nothing to submit: there is no row that could be sent"
         yield from _notes(plan)
@@ -48,80 +44,54 @@ def whole_plan(plan: Plan) -> Iterator[str]:
     yield from _table(plan)
     yield ""
     yield from _notes(plan)
-    yield from forecast_words(plan.estimate, plan.made_at)
+    yield from _forecast(plan)
     yield from _ready(plan)
 
 
 def short_plan(plan: Plan) -> Iterator[str]:
     """The plan in two lines, for somebody who is asked whether to go on."""
-    lanes = sum(lane.to_do > 0 for lane in plan.progress.lanes.values())
-    where = f"in {counted(lanes, 'membership')}, {counted(plan.estimate.slots, 'slot')}" if plan.estimate.slots else ""
-    rows = sum(lane.rows for lane in plan.progress.lanes.values())
-    yield f"{counted(plan.progress.to_do, 'job')} to submit of {counted(rows, 'row')} {where}".rstrip()
+    lanes, slots = sum(lane.to_do > 0 for lane in plan.progress.lanes.values()), plan.estimate.slots
+    where = f" in {counted(lanes, 'membership')}, {counted(slots, 'slot')}" if slots else ""
+    yield f"{counted(plan.progress.to_do, 'job')} to submit of {counted(plan.rows, 'row')}{where}"
     if plan.estimate.finish is not None:
-        yield f"  {_finish(plan.estimate, plan.made_at)}"
+        yield f"  {_finish(plan)}"
 
 
-def forecast_words(estimate: Estimate, now: datetime) -> Iterator[str]:
+def _forecast(plan: Plan) -> Iterator[str]:
     """When it will be done, what that rests on, and what other quotas would change."""
-    quotas = _quotas(estimate)
-    if estimate.finish is None:
-        yield f"Expected finish: unknown; {estimate.basis}"
-        yield f"  quotas: {quotas}"
-        return
-    yield _finish(estimate, now)
-    yield f"  rests on: {estimate.basis}; {quotas}"
-    for each in estimate.what_ifs:
-        raised = f"{each.quotas.per_membership:,} a membership, {each.quotas.per_account:,} an account"
-        yield f"  at {counted(each.slots, 'slot')} ({raised}): {lasting(each.finish.seconds)}"
-
-
-def _quotas(estimate: Estimate) -> str:
+    estimate, quotas = plan.estimate, plan.estimate.quotas
     assumed = " (AWS's defaults, assumed)" if estimate.are_quotas_assumed else ""
-    quotas = estimate.quotas
-    return f"{counted(quotas.per_membership, 'slot')} a membership and {quotas.per_account:,} an account{assumed}"
+    slots = f"{counted(quotas.per_membership, 'slot')} a membership and {quotas.per_account:,} an account{assumed}"
+    yield _finish(plan)
+    yield f"  quotas: {slots}" if estimate.finish is None else f"  rests on: {estimate.basis}; {slots}"
+    for raised, count, finish in estimate.what_ifs:
+        each = f"{raised.per_membership:,} a membership, {raised.per_account:,} an account"
+        yield f"  at {counted(count, 'slot')} ({each}): {lasting(finish.seconds)}"
 
 
-def _finish(estimate: Estimate, now: datetime) -> str:
-    finish = estimate.finish
-    if finish is None or not finish.seconds:
+def _finish(plan: Plan) -> str:
+    finish = plan.estimate.finish
+    if finish is None:
+        return f"Expected finish: unknown; {plan.estimate.basis}"
+    if not finish.seconds:
         return "Expected finish: now, nothing is to do and nothing runs"
-    return f"Expected finish: {finish.words(now)}"
-
-
-def _headline(plan: Plan) -> str:
-    rows = sum(lane.rows for lane in plan.progress.lanes.values()) + plan.invalid
-    batch = f", batch {plan.batch}" if plan.batch else ""
-    return f"{plan.manifest}: {counted(rows, 'row')} in {counted(len(plan.progress.lanes), 'membership')}{batch}"
+    return f"Expected finish: {finish.words(plan.made_at)}"
 
 
 def _table(plan: Plan) -> Iterator[str]:
-    rows = [_cells(lane, plan) for lane in plan.progress.lanes.values()]
-    if len(rows) > 1:
-        rows.append(_sums(plan))
-    rows.insert(0, _HEADS)
+    lanes = plan.lanes()
+    if len(lanes) > 1:
+        total = {name: sum(lane[name] or 0 for lane in lanes) for name in list(lanes[0])[1:]}
+        running = None if plan.running is None else sum(plan.running.values())
+        lanes.append({"membership": "total", **total, "slots": plan.estimate.slots or None, "running": running})
+    rows = [[name.replace("_", " ") for name in lanes[0]]]
+    for lane in lanes:
+        name, *numbers = lane.values()
+        rows.append([name, *("?" if number is None else f"{number:,}" for number in numbers)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *numbers in rows:
         cells = [number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)]
         yield "  ".join([name.ljust(widths[0]), *cells])
-
-
-def _cells(lane: MembershipProgress, plan: Plan) -> tuple[str, ...]:
-    running = None if plan.running is None else plan.running.get(lane.membership, 0)
-    counts = (lane.rows, lane.submitted, lane.failed, lane.unknown, lane.to_do, plan.estimate.quotas.per_membership)
-    return (lane.membership, *(f"{count:,}" for count in counts), _or_unknown(running))
-
-
-def _sums(plan: Plan) -> tuple[str, ...]:
-    lanes = plan.progress.lanes.values()
-    counts = [(lane.rows, lane.submitted, lane.failed, lane.unknown, lane.to_do) for lane in lanes]
-    running = None if plan.running is None else sum(plan.running.values())
-    sums = (f"{sum(column):,}" for column in zip(*counts, strict=True))
-    return ("total", *sums, _or_unknown(plan.estimate.slots or None), _or_unknown(running))
-
-
-def _or_unknown(count: int | None) -> str:
-    return "?" if count is None else f"{count:,}"
 
 
 def _notes(plan: Plan) -> Iterator[str]:
@@ -143,15 +113,11 @@ def _ready(plan: Plan) -> Iterator[str]:
     if readiness.are_all_active:
         looked_at = counted(readiness.checked, "trained model or channel", "trained models and channels")
         yield f"Ready: {looked_at} looked at, all ACTIVE"
-    for line in readiness.problems[:_MOST_LISTED]:
-        yield f"NOT READY: {line}"
-    for line in readiness.untold[:_MOST_LISTED]:
-        yield f"not checked: {line}"
-    for line in readiness.warnings[:_MOST_LISTED]:
-        yield f"warning: {line}"
-    kinds = (readiness.problems, readiness.untold, readiness.warnings)
-    more = sum(max(len(lines) - _MOST_LISTED, 0) for lines in kinds)
-    if more:
+    kinds = {"NOT READY": readiness.problems, "not checked": readiness.untold, "warning": readiness.warnings}
+    for word, lines in kinds.items():
+        for line in lines[:_MOST_LISTED]:
+            yield f"{word}: {line}"
+    if more := sum(max(len(lines) - _MOST_LISTED, 0) for lines in kinds.values()):
         yield f"... and {more:,} more"
 
 
@@ -208,76 +174,16 @@ def plan(
     Starts no job and writes nothing, also while a run has the ledger. Exit status 2 where the manifest is wrong, and
     with --online 1 where a trained model or channel is not ready.
     """
-    from batchsubmit.app.plan import PlanOptions  # noqa: PLC0415
-    from batchsubmit.app.plan import plan as make_plan  # noqa: PLC0415
-    from batchsubmit.ledger.base import parse_location  # noqa: PLC0415
-
-    asked, settings = _as_submit(config, given)
+    settings = read_settings(config, submit={name: given.pop(name) for name in ("ledger", "batch_id")})
+    options = submit_options(settings, datetime.now(UTC), **given)
     ledgers = tuple(map(parse_location, history))
-    options = PlanOptions.of(asked, job_minutes=job_minutes, history=ledgers, online=online)
     with telling_problems():
-        made = asyncio.run(make_plan(options, settings))
+        made = asyncio.run(make_plan(options, settings, job_minutes=job_minutes, history=ledgers, online=online))
     tell_warnings(made.warnings)
     status = EXIT_FAILED if made.readiness is not None and made.readiness.problems else 0
     if as_json:
-        click.echo(json.dumps(_as_dict(made) | {"exit_status": status}))
+        click.echo(json.dumps(made.as_dict() | {"exit_status": status}))
     else:
         for line in whole_plan(made):
             say(line, to_stdout=True)
     return status
-
-
-def _as_submit(config: Path | None, given: dict[str, Any]) -> "tuple[SubmitOptions, Settings]":
-    """Read what `submit` would be asked for by these options and settings; what follows a run is no business here."""
-    from batchsubmit.cli.request import read_request  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.config import NightSettings  # noqa: PLC0415
-
-    settings = read_settings(config, submit={name: given[name] for name in ("ledger", "batch_id")})
-    by_day = settings.model_copy(update={"night": NightSettings()})
-    asked, _ = read_request({"canary": 0, "resubmit_unknown": False, **given}, by_day, datetime.now(UTC))
-    return asked, settings
-
-
-def _as_dict(made: "Plan") -> dict[str, Any]:
-    lanes = [
-        {
-            "membership": lane.membership,
-            "rows": lane.rows,
-            "submitted": lane.submitted,
-            "failed": lane.failed,
-            "unknown": lane.unknown,
-            "to_do": lane.to_do,
-            "slots": made.estimate.quotas.per_membership,
-            "running": None if made.running is None else made.running.get(lane.membership, 0),
-        }
-        for lane in made.progress.lanes.values()
-    ]
-    return {
-        "manifest": made.manifest,
-        "ledger": str(made.ledger),
-        "batch": made.batch,
-        "rows": sum(lane.rows for lane in made.progress.lanes.values()) + made.invalid,
-        "invalid": made.invalid,
-        "to_do": made.progress.to_do,
-        "unknown": made.progress.unknown,
-        "unknown_elsewhere": made.progress.unknown_elsewhere,
-        "memberships": lanes,
-        "quotas": asdict(made.estimate.quotas) | {"assumed": made.estimate.are_quotas_assumed},
-        "slots": made.estimate.slots,
-        "finish": made.estimate.finish and made.estimate.finish.as_dict(made.made_at),
-        "basis": made.estimate.basis,
-        "what_if": _what_ifs(made.estimate),
-        "warnings": list(map(asdict, made.warnings)),
-        "online": None if made.readiness is None else _online(made.readiness),
-    }
-
-
-def _online(readiness: "Readiness") -> dict[str, Any]:
-    return {name: getattr(readiness, name) for name in ("checked", "problems", "untold", "warnings")}
-
-
-def _what_ifs(estimate: "Estimate") -> list[dict[str, Any]]:
-    return [
-        {**asdict(each.quotas), "slots": each.slots, "seconds": round(each.finish.seconds, 3)}
-        for each in estimate.what_ifs
-    ]

@@ -2,17 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from batchsubmit.cli.export import files_among, read_timeline
+from batchsubmit.cli.export import read_timeline
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, json_option
 from batchsubmit.cli.output import say
-
-if TYPE_CHECKING:
-    from batchsubmit.ledger.base import Location
+from batchsubmit.clock import SystemClock
+from batchsubmit.ledger.base import Location
+from batchsubmit.outputs.files import saving
+from batchsubmit.report.page import make_page
 
 _LEDGER_SUFFIXES = (".jsonl", ".ledger")
 
@@ -39,7 +40,7 @@ _LEDGER_SUFFIXES = (".jsonl", ".ledger")
     help="The page.  [default: <ledger stem>.html in the current folder]",
 )
 @json_option
-def report(ledger: "Location", output: Path | None, *, as_json: bool) -> int:
+def report(ledger: Location, output: Path | None, *, as_json: bool) -> int:
     """Write LEDGER as one HTML page that opens from the disk: what ran, what failed and why, what is left.
 
     The page is one file, asks nothing of the network, and appears whole or not at all. It may be written while a run
@@ -59,17 +60,13 @@ def _default_output(ledger: str) -> Path:
     return Path(f"{name or 'report'}.html")
 
 
-def write_report(ledger: "Location", output: Path) -> dict[str, Any]:
+def write_report(ledger: Location, output: Path) -> dict[str, Any]:
     """Write the page; give its headline and figures. Raises UsageError, LedgerError."""
-    from batchsubmit.clock import SystemClock  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.outputs.files import saving  # noqa: PLC0415
-    from batchsubmit.report.page import make_page  # noqa: PLC0415
-
     remarks: list[str] = []
     timeline = read_timeline(ledger, remarks.append)
     made_at = SystemClock().now().timestamp()
     page = make_page(timeline, ledger=str(ledger), made_at=made_at, remarks=tuple(remarks))
-    with saving(output, inputs=files_among(ledger), kind="html") as file:
+    with saving(output, inputs=[ledger], kind="html") as file:
         for part in page.parts():
             file.write(part.encode(errors="replace"))
     return page.as_dict()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from batchsubmit.cli.main import manual
 
 
 @click.command(
+    context_settings={"show_default": True},
     epilog=manual(
         ("serve on a port of your choice", "batchsubmit sandbox --port 8123"),
         (
@@ -21,29 +23,19 @@ from batchsubmit.cli.main import manual
         exits={0: "interrupted", 1: "", 2: "usage wrong", 3: "it could not be served: the port is taken, say", 4: ""},
         more="Any AWS client calls it with AWS_ENDPOINT_URL_CLEANROOMSML set to its URL, AWS_REGION to the region of "
         "the manifest's ARNs, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to anything.",
-    )
+    ),
 )
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to listen on.")
-@click.option("--port", default=0, show_default=True, metavar="PORT", help="Port to listen on, 0 for a free one.")
-@click.option("--job-seconds", default=2.0, show_default=True, metavar="SECONDS", help="Mean time a job runs.")
-@click.option("--job-sigma", default=0.0, show_default=True, metavar="SIGMA", help="Spread of that time, log-normal.")
-@click.option(
-    "--per-membership", default=5, show_default=True, metavar="N", help="Slots of a membership, 0 for no quota."
-)
-@click.option("--per-account", default=10, show_default=True, metavar="N", help="Slots of an account, 0 for no quota.")
-@click.option(
-    "--starts-per-second", default=1.0, show_default=True, metavar="N", help="Start calls a second, 0 for no limit."
-)
-@click.option("--start-burst", default=3, show_default=True, metavar="N", help="Start calls at once after a pause.")
-@click.option(
-    "--reads-per-second", default=50.0, show_default=True, metavar="N", help="Get and List calls a second, each."
-)
-@click.option(
-    "--failure-probability", default=0.0, show_default=True, metavar="P", help="Share of jobs that end CREATE_FAILED."
-)
-@click.option(
-    "--list-lag-seconds", default=0.0, show_default=True, metavar="SECONDS", help="Delay until List shows a job."
-)
+@click.option("--host", default="127.0.0.1", metavar="HOST", help="Address to listen on.")
+@click.option("--port", default=0, metavar="PORT", help="Port to listen on, 0 for a free one.")
+@click.option("--job-seconds", default=2.0, metavar="SECONDS", help="Mean time a job runs.")
+@click.option("--job-sigma", default=0.0, metavar="SIGMA", help="Spread of that time, log-normal.")
+@click.option("--per-membership", default=5, metavar="N", help="Slots of a membership, 0 for no quota.")
+@click.option("--per-account", default=10, metavar="N", help="Slots of an account, 0 for no quota.")
+@click.option("--starts-per-second", default=1.0, metavar="N", help="Start calls a second, 0 for no limit.")
+@click.option("--start-burst", default=3, metavar="N", help="Start calls at once after a pause.")
+@click.option("--reads-per-second", default=50.0, metavar="N", help="Get and List calls a second, each.")
+@click.option("--failure-probability", default=0.0, metavar="P", help="Share of jobs that end CREATE_FAILED.")
+@click.option("--list-lag-seconds", default=0.0, metavar="SECONDS", help="Delay until List shows a job.")
 @click.option("--seed", type=int, metavar="N", help="Seed of everything random.")
 @click.option(
     "--faults",
@@ -57,19 +49,18 @@ def sandbox(host: str, port: int, faults: Path | None, **settings: Any) -> int: 
     The URL is printed on standard output once it answers. Jobs live in memory and are gone when it ends.
     /_sandbox/jobs and /_sandbox/stats show what it has; PUT /_sandbox/quotas and /_sandbox/faults change it.
     """
-    from batchsubmit.sandbox import FaultPlan, SandboxSettings, serve  # noqa: PLC0415 (help is fast without)
+    from batchsubmit.sandbox import FaultPlan, Faults, SandboxServer, SandboxService, SandboxSettings  # noqa: PLC0415
 
     plan = FaultPlan.from_json(json.loads(faults.read_text())) if faults else None
 
     async def run() -> None:
-        task = asyncio.current_task()
-        loop = asyncio.get_running_loop()
+        interrupted = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, lambda: task.cancel() if task else None)
-        try:
-            await serve(SandboxSettings(**settings), plan, host, port, click.echo)
-        except asyncio.CancelledError:
-            return
+            asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+        service = SandboxService(SandboxSettings(**settings), time.time)
+        async with SandboxServer(service, Faults(plan), host=host, port=port) as server:
+            click.echo(server.url)
+            await interrupted.wait()
 
     asyncio.run(run())
     return 0

@@ -2,19 +2,19 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
-from batchsubmit.app.after_run import AfterRun, AfterRunResult, follow_up, notify_failure
-from batchsubmit.app.run import SubmitOptions
-from batchsubmit.app.submit import Approve
+from batchsubmit.app.run import Run, SubmitOptions, submit_options
 from batchsubmit.app.submit import submit as submit_manifest
-from batchsubmit.cli.confirm import NotAgreedError, confirm_plan, is_at_terminal, only_warn
+from batchsubmit.aws import resolve_region
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
@@ -24,16 +24,21 @@ from batchsubmit.cli.options import (
     run_command,
     sandbox_job_seconds_option,
     sending_options,
+    tell_warnings,
     telling_problems,
 )
 from batchsubmit.cli.output import say
-from batchsubmit.cli.request import read_request
 from batchsubmit.config import Settings
-from batchsubmit.errors import BatchsubmitError
+from batchsubmit.errors import BatchsubmitError, NotAgreedError, UsageError
+from batchsubmit.ledger.base import TableLocation
 from batchsubmit.log import configure_logging
 from batchsubmit.observers.base import LogObserver
 from batchsubmit.observers.progress import showing
+from batchsubmit.outputs.templates import expand_path
 from batchsubmit.report.summary import Summary, closing_words
+
+if TYPE_CHECKING:
+    from batchsubmit.app.after_run import AfterRun, AfterRunResult
 
 
 @click.command(
@@ -108,6 +113,7 @@ def submit(
     as_json: bool,
     sending: Mapping[str, Mapping[str, Any]],
     notify: tuple[str, ...],
+    yes: bool,
     **given: Any,  # noqa: ANN401 (click's)
 ) -> int:
     """Submit the jobs of MANIFEST, a CSV or JSONL file: a path, "-" or an s3:// URL.
@@ -121,21 +127,23 @@ def submit(
     settings = read_settings(
         config,
         sending,
-        submit={name: given[name] for name in _IN_SUBMIT},
-        night={**{name: given[name] for name in _IN_NIGHT}, "notify": notify or None},
+        submit={name: given.pop(name) for name in _IN_SUBMIT},
+        night={**{name: given.pop(name) for name in _IN_NIGHT}, "notify": notify or None},
     )
     configure_logging(settings.log.format, settings.log.level)
-    options, after = read_request(given, settings, datetime.now(UTC))
-    approve = confirm_plan if not given["yes"] and is_at_terminal() else only_warn
+    options = submit_options(settings, datetime.now(UTC), **given)
+    after = after_run_of(settings, options)
+    asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
     try:
         summary = run_command(
-            _run(options, settings, approve),
+            _run(options, settings, asks=asks),
             "run the same command again to go on, calls cut short are looked up first",
         )
     except NotAgreedError:
         raise  # who said no knows it: nobody is notified
     except BatchsubmitError as exc:
-        _notify_of_failure(exc, options, after)
+        if after and after.targets:  # nobody watches a nightly run: one that does not begin must be reported as well
+            _print_problems(asyncio.run(after.notify_failure(exc, options)))
         raise
     return _conclude(summary, after, as_json=as_json)
 
@@ -144,25 +152,72 @@ _IN_SUBMIT = ("batch_id", "ledger", "wait", "max_failures", "deadline", "time_zo
 _IN_NIGHT = ("report", "export", "upload", "upload_overwrite")
 
 
-async def _run(options: SubmitOptions, settings: Settings, approve: Approve) -> Summary:
-    console = Console(stderr=True)
+def after_run_of(settings: Settings, options: SubmitOptions) -> "AfterRun | None":
+    """Read what follows a run, if anything. A rehearsal writes files, and its ledger stays on this machine.
+
+    Raises UsageError: mistakes in what only matters at the end of the night are found before anything is sent.
+    """
+    night = settings.night
+    if not (night.report or night.export or night.upload or night.notify):
+        return None
+    # A run that nothing follows needs none of these.
+    from batchsubmit.app.after_run import AfterRun  # noqa: PLC0415
+    from batchsubmit.cli.export import format_of, write_export  # noqa: PLC0415
+    from batchsubmit.cli.report import write_report  # noqa: PLC0415
+    from batchsubmit.outputs.files import refuse_other_kind  # noqa: PLC0415
+    from batchsubmit.outputs.notify import read_target  # noqa: PLC0415
+    from batchsubmit.outputs.upload import Destination  # noqa: PLC0415
+
+    def path(name: str) -> str:
+        template = getattr(night, name)
+        return expand_path(template, options.moment, batch=options.batch, what=f"--{name}") if template else ""
+
+    if night.upload and isinstance(options.ledger, TableLocation):
+        raise UsageError("--upload copies a ledger file; a table is copied by batchsubmit ledger export")
+    writers = (("report", write_report), ("export", write_export))
+    files = {Path(path(name)): write for name, write in writers if path(name)}
+    for file, write in files.items():
+        refuse_other_kind(file, "html" if write is write_report else format_of(file))
+    destination = Destination.parse(path("upload")) if night.upload else None
+    targets = tuple(map(read_target, night.notify))
+    return AfterRun(
+        night=night,
+        files=files,
+        report=path("report"),
+        destination=None if options.sandbox else destination,
+        targets=() if options.sandbox else targets,
+        region=resolve_region(settings.aws),
+    )
+
+
+async def _run(options: SubmitOptions, settings: Settings, *, asks: bool) -> Summary:
     with telling_problems():
         return await submit_manifest(
             options,
             settings,
             observers=[LogObserver()],
-            display=lambda run: showing(run, console),
-            approve=approve,
+            display=partial(showing, console=Console(stderr=True)),
+            approve=partial(_approve, asks=asks),
         )
 
 
-def _conclude(summary: Summary, after: AfterRun, *, as_json: bool) -> int:
+async def _approve(run: Run, *, asks: bool) -> None:
+    """Print the warnings; a person at a terminal is shown the plan and asked."""
+    if asks:
+        from batchsubmit.cli.confirm import confirm_plan  # noqa: PLC0415 (a run without a terminal makes no plan)
+
+        await confirm_plan(run)
+    else:
+        tell_warnings(run.warnings)
+
+
+def _conclude(summary: Summary, after: "AfterRun | None", *, as_json: bool) -> int:
     """Print how the run ended, do what follows it, and choose the exit status."""
     for line in closing_words(summary):
         say(line)
     content, status = summary.as_dict(), summary.exit_status
-    if not after.is_nothing:
-        done = asyncio.run(follow_up(summary, after))
+    if after:
+        done = asyncio.run(after.follow_up(summary))
         _print_done(done)
         status = done.exit_status(status)
         content |= {"afterwards": done.as_dict(), "exit_status": status}
@@ -171,18 +226,14 @@ def _conclude(summary: Summary, after: AfterRun, *, as_json: bool) -> int:
     return status
 
 
-def _print_done(done: AfterRunResult) -> None:
+def _print_done(done: "AfterRunResult") -> None:
     for place in (*done.written, *done.uploaded):
         say(f"  written: {place}")
-    for problem in (*done.problems, *done.not_notified):
-        say(f"  problem: {problem}")
+    _print_problems([*done.problems, *done.not_notified])
     if done.problems:
         say("  next: the ledger is whole; fix that and run the same command again")
 
 
-def _notify_of_failure(error: BatchsubmitError, options: SubmitOptions, after: AfterRun) -> None:
-    """Nobody watches a nightly run: an overlapping start or a bad manifest must be reported as well."""
-    if after.targets:
-        notices = notify_failure(error, after, batch=options.batch, manifest=options.manifest)
-        for problem in asyncio.run(notices):
-            say(f"  problem: {problem}")
+def _print_problems(problems: list[str]) -> None:
+    for problem in problems:
+        say(f"  problem: {problem}")

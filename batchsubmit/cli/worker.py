@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchsubmit.app.worker import WorkerSummary, check, work
+from batchsubmit.app.worker import WorkerSummary, advice_on_queue, work
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     LEDGER,
@@ -23,7 +22,7 @@ from batchsubmit.cli.options import (
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError
-from batchsubmit.health.check import ask, probe_url
+from batchsubmit.health import ask
 from batchsubmit.ledger.base import Location
 from batchsubmit.log import configure_logging
 from batchsubmit.observers.base import LogObserver
@@ -33,40 +32,16 @@ from batchsubmit.text import counted
 _PROBES = {"live": "livez", "ready": "readyz"}
 
 
-def check_option(command: Callable[..., int]) -> Callable[..., int]:
-    """Add `--check [live|ready]`: with it, the command does nothing but ask, and exits 0 (well) or 1.
-
-    The command must have `--config`. Docker keeps every other status for itself, so all trouble is a 1.
-    """
-
-    @wraps(command)
-    def asking_first(*args: Any, check: str | None, **given: Any) -> int:  # noqa: ANN401 (click's)
-        return command(*args, **given) if check is None else _ask(check, given.get("config"))
-
-    option = click.option(
-        "--check",
-        is_flag=False,
-        flag_value="live",
-        type=click.Choice(sorted(_PROBES)),
-        help="Only ask the worker of this machine whether it is live (or ready): exit 0 if it is, else 1.",
-    )
-    return option(asking_first)
-
-
 def _ask(probe: str, config: Path | None) -> int:
+    """Ask a probe. Docker keeps every status but 0 and 1 for itself, so all trouble is a 1."""
     try:
         settings = read_settings(config).worker
     except BatchsubmitError as exc:
-        return _print_conditions(str(exc), EXIT_FAILED)
-    if not settings.metrics_port:
-        return _print_conditions("worker.metrics_port is 0: the worker has no probes to ask", EXIT_FAILED)
-    answer = ask(probe_url(settings.metrics_host, settings.metrics_port, _PROBES[probe]))
-    return _print_conditions(answer.words, EXIT_DONE if answer.is_well else EXIT_FAILED)
-
-
-def _print_conditions(words: str, status: int) -> int:
+        is_well, words = False, str(exc)
+    else:
+        is_well, words = ask(settings, _PROBES[probe])
     say(words)
-    return status
+    return EXIT_DONE if is_well else EXIT_FAILED
 
 
 @click.command(
@@ -94,10 +69,16 @@ def _print_conditions(words: str, status: int) -> int:
 @click.option("--batch-id", metavar="TEXT", help="The batch of messages that name none.")
 @click.option("--check-queue", is_flag=True, help="Only check the settings and the queue's; nothing is received.")
 @sending_options
-@check_option
+@click.option(
+    "--check",
+    is_flag=False,
+    flag_value="live",
+    type=click.Choice(sorted(_PROBES)),
+    help="Only ask the worker of this machine whether it is live (or ready): exit 0 if it is, else 1.",
+)
 @config_option
 @json_option
-def worker(
+def worker(  # noqa: PLR0913 (the options of a command)
     queue_url: str | None,
     ledger: Location,
     batch_id: str | None,
@@ -105,6 +86,7 @@ def worker(
     *,
     sending: Mapping[str, Mapping[str, Any]],
     check_queue: bool,
+    check: str | None,
     as_json: bool,
 ) -> int:
     """Submit the jobs that come from an SQS queue, until SIGTERM or Ctrl-C.
@@ -112,10 +94,12 @@ def worker(
     A message is deleted once its job is submitted or failed and the ledger has that. At the end the calls in
     progress are awaited and recorded, and all other messages are handed back to the queue.
     """
+    if check is not None:
+        return _ask(check, config)
     settings = read_settings(config, sending, worker={"queue_url": queue_url}, submit={"batch_id": batch_id})
     configure_logging(settings.log.format, settings.log.level)
     if check_queue:
-        return _check(settings, as_json=as_json)
+        return _check_queue(settings, as_json=as_json)
     summary = run_command(
         work(settings, ledger=ledger, observers=[LogObserver()], advise=_advise),
         "messages that were held are delivered again after their visibility timeout",
@@ -123,17 +107,17 @@ def worker(
     return _tell(summary, as_json=as_json)
 
 
-def _check(settings: Settings, *, as_json: bool) -> int:
-    words = asyncio.run(check(settings))
-    for word in words:
-        _advise(word)
+def _check_queue(settings: Settings, *, as_json: bool) -> int:
+    advice = asyncio.run(advice_on_queue(settings))
+    for words in advice:
+        _advise(words)
     if as_json:
-        click.echo(json.dumps({"queue": settings.worker.queue_url, "advice": words}))
+        click.echo(json.dumps({"queue": settings.worker.queue_url, "advice": advice}))
     return 0
 
 
-def _advise(word: str) -> None:
-    say(f"batchsubmit: {word}")
+def _advise(words: str) -> None:
+    say(f"batchsubmit: {words}")
 
 
 def _tell(summary: WorkerSummary, *, as_json: bool) -> int:

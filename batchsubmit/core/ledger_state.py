@@ -30,18 +30,14 @@ def _place(arn: str) -> tuple[int, int]:
 
 
 class LedgerState:
-    """The state of every job of a ledger, and its runs.
+    """The state of every job of a ledger, and its runs. What jobs share is never forgotten."""
 
-    What jobs share is never forgotten. A worker, whose jobs come and go without end, packs none.
-    """
-
-    def __init__(self, *, packs: bool = True) -> None:
-        self._packs = packs
+    def __init__(self) -> None:
         self._jobs: dict[str, JobState | bytes] = {}
         self._undecided: dict[str, None] = {}
         self._shared: list[JobState] = []
         self._numbers: dict[JobState, int] = {}
-        self._arns = bytearray(_ARN_BITS // 8 if packs else 0)
+        self._arns = bytearray(_ARN_BITS // 8)
         self.runs: list[RunStarted] = []
         self.last_end: RunEnded | None = None
 
@@ -66,15 +62,14 @@ class LedgerState:
         elif isinstance(event, RunEnded):
             self.last_end = event
         else:
-            if self._packs and isinstance(event, Submitted | Duplicate):
+            if isinstance(event, Submitted | Duplicate):
                 place, bit = _place(event.arn)
                 self._arns[place] |= bit
             self._put(event.job, fold(self.get(event.job), event))
 
     def get(self, key: str) -> JobState | None:
         """What is known of the job with this key."""
-        kept = self._jobs.get(key)
-        return self._unpacked(key, kept) if isinstance(kept, bytes) else kept
+        return self._unpacked(key, self._jobs[key]) if key in self._jobs else None
 
     def restore(self, key: str, state: JobState | None) -> None:
         """Set what is known of a job; with None, forget it. An intent that could not be written is undone so."""
@@ -90,7 +85,7 @@ class LedgerState:
             self._jobs[key] = state
         else:
             self._undecided.pop(key, None)
-            self._jobs[key] = self._packed(state) if self._packs and not state.duplicates else state
+            self._jobs[key] = self._packed(state) if not state.duplicates else state
 
     def undecided(self) -> list[JobState]:
         """Jobs that the service may have or not."""
@@ -109,13 +104,13 @@ class LedgerState:
             # The last part of the ARN is the end of a packed job.
             if isinstance(kept, bytes) and not kept.endswith(last_parts):
                 continue
-            state = self._unpacked(key, kept) if isinstance(kept, bytes) else kept
+            state = self._unpacked(key, kept)
             claimed |= {arn: key for arn in (state.arn, *state.duplicates) if arn in arns}
         return claimed
 
     def __iter__(self) -> Iterator[JobState]:
         for key, kept in list(self._jobs.items()):
-            yield self._unpacked(key, kept) if isinstance(kept, bytes) else kept
+            yield self._unpacked(key, kept)
 
     def __contains__(self, key: str) -> bool:
         return key in self._jobs
@@ -141,8 +136,10 @@ class LedgerState:
             self._shared.append(shared)
         return _encode((number, state.name, state.since, state.message, last_part))
 
-    def _unpacked(self, key: str, packed: bytes) -> JobState:
-        number, name, since, message, last_part = _decode(packed)
+    def _unpacked(self, key: str, kept: JobState | bytes) -> JobState:
+        if isinstance(kept, JobState):
+            return kept
+        number, name, since, message, last_part = _decode(kept)
         shared = self._shared[number]
         state: JobState = replace(shared, job=key, name=name, since=since, message=message, arn=shared.arn + last_part)
         return state

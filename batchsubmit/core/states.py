@@ -59,8 +59,8 @@ class Action(StrEnum):
 class JobState(msgspec.Struct, frozen=True, kw_only=True):
     """One job, as the ledger knows it.
 
-    `attempt` is the number of the last one, `since` the time of its intent; `doubts` counts the attempts whose fate
-    had to be looked up and that were not found; `duplicates` are ARNs that run beside `arn`. `code`, `message` and
+    `attempt` is the number of the last one, `since` the time of its intent; `doubts` counts the unknown attempts that
+    a lookup did not find; `duplicates` are ARNs that run beside `arn`. `code`, `message` and
     `logs` are those of the last event that has them.
     """
 
@@ -94,6 +94,32 @@ def is_good_end(status: str) -> bool:
     return status == "ACTIVE"
 
 
+class Fate(StrEnum):
+    """Where a job stands, in a reader's words; what needs action comes first. All counts of jobs are by this."""
+
+    UNKNOWN = "unknown"
+    FAILED = "not submitted"
+    BAD = "ended badly"
+    WAITING = "waiting"
+    ACCEPTED = "accepted"
+    WELL = "finished well"
+
+    @classmethod
+    def of(cls, state: JobState | None) -> "Fate":
+        """Judge one job; a job that the ledger does not know waits."""
+        match state.phase if state else None:
+            case Phase.INTENT | Phase.UNKNOWN:
+                return cls.UNKNOWN
+            case Phase.FAILED:
+                return cls.FAILED
+            case Phase.SUBMITTED:
+                return cls.ACCEPTED
+            case Phase.FINISHED:
+                return cls.BAD if state and has_failed(state) else cls.WELL
+            case _:
+                return cls.WAITING
+
+
 def has_failed(state: JobState) -> bool:
     """Whether a job could not be submitted, or finished badly."""
     return state.phase is Phase.FAILED or (state.phase is Phase.FINISHED and not is_good_end(state.status))
@@ -122,11 +148,7 @@ def _folded(before: JobState, event: JobEvent) -> JobState:
     match event:
         case Intent():
             return replace(
-                before,
-                phase=Phase.INTENT,
-                attempt=event.attempt,
-                since=event.at,
-                trained_model=event.trained_model,
+                before, phase=Phase.INTENT, attempt=event.attempt, since=event.at, trained_model=event.trained_model
             )
         case Submitted():
             return replace(before, phase=Phase.SUBMITTED, attempt=event.attempt, arn=event.arn)

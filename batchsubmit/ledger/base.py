@@ -1,22 +1,23 @@
 """The ledger: what was about to happen and what happened, written down before anybody relies on it.
 
-`Ledger` is the seam. `file.FileLedger` is the real side of one writer, `shared.SharedLedger` that of a fleet, on a
-DynamoDB table; `MemoryLedger`, here, is for tests and simulations. All pass the same contract tests. The ledger knows
-nothing of Clean Rooms ML, pace or slots, and this module loads nothing of AWS.
+`Ledger` is the seam: `file.FileLedger` is the side of one writer, `shared.SharedLedger` that of a fleet, on a DynamoDB
+table. The ledger knows nothing of Clean Rooms ML, pace or slots, and this module loads nothing of AWS.
 """
 
 import re
 from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from batchsubmit.config import checked_text
 from batchsubmit.core.jobs import Duplicate, Event, Submitted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, JobState, decide
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.ledger.codec import encode_line
+
+if TYPE_CHECKING:
+    import asyncio
 
 _SCHEME = "dynamodb://"
 _TABLE_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
@@ -133,6 +134,16 @@ class Ledger(Protocol):
         ...
 
 
+def resolve(durable: "asyncio.Future[None] | None", error: StoppedError | None) -> None:
+    """Answer the task that waits for an event, if one does."""
+    if durable is None or durable.done():
+        return
+    if error is None:
+        durable.set_result(None)
+    else:
+        durable.set_exception(error)
+
+
 class Claims:
     """Claims jobs for a run, and decides about each by its state once it is claimed.
 
@@ -203,30 +214,3 @@ class SoleWriter:
         """Refuse an ARN that another job has. Raises ClaimedArnError."""
         if isinstance(event, Submitted | Duplicate) and self.state.owner(event.arn) not in {"", event.job}:
             raise ClaimedArnError(event.arn, self.state.owner(event.arn))
-
-
-class MemoryLedger(SoleWriter):
-    """A ledger in memory, for tests and simulations; `lines()` is what the file would hold."""
-
-    def __init__(self) -> None:
-        super().__init__(LedgerState())
-        self.events: list[Event] = []
-
-    def put(self, event: Event) -> Awaitable[None]:
-        """Record an event; it is as durable as memory is, at once."""
-        self.refuse_claimed(event)
-        self.note(event)
-        return _nothing()
-
-    def note(self, event: Event) -> None:
-        """Record an event."""
-        self.events.append(event)
-        self.state.apply(event)
-
-    def lines(self) -> bytes:
-        """Encode the events as a ledger file."""
-        return b"".join(map(encode_line, self.events))
-
-
-async def _nothing() -> None:
-    """Resolve at once."""

@@ -26,55 +26,51 @@ _MARK = b',"crc":"'
 _KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Event))
 _TAIL_LENGTH = len(_MARK) + 6 + len(b'"}\n')
 _EARLIER_TAIL_LENGTH = len(b',"crc32":"0a1b2c3d"}\n')
-
-
 _PREVIOUS = b',"previous":"'
 CHAIN_LENGTH = len(_PREVIOUS) + 6 + len(b'"')
 """Bytes that `Chain.link` adds to a line."""
 
 
 class LineDamagedError(ValueError):
-    """A line is not what was once written. At a file's end, a crash may have torn it."""
+    """A line is not what was once written; at a file's end, a crash may have torn it.
 
-    is_torn = True
+    Unless `is_torn`, the line is whole: of a kind that only later versions know (`is_newer`), or not the successor of
+    the one before it.
+    """
 
-
-class NewerLineError(LineDamagedError):
-    """A line is whole, but of a kind that only later versions know."""
-
-    is_torn = False
-
-
-class ForeignLineError(LineDamagedError):
-    """A line is whole, but does not follow the one before it."""
-
-    is_torn = False
+    def __init__(self, reason: str, *, is_torn: bool = True, is_newer: bool = False) -> None:
+        super().__init__(reason)
+        self.is_torn = is_torn
+        self.is_newer = is_newer
 
 
 class Chain:
-    """The lines of a file so far: how many, the checksum of the last, and whether they name the one before."""
+    """The lines of a file so far: count, size, the last one's checksum, and whether they name the one before."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.size = 0
         self._last = b"AAAAAA"  # the checksum of nothing
         self._is_begun = False
 
     def follow(self, line: bytes) -> None:
-        """Add a line whose own checksum fits. Raises ForeignLineError where it does not follow the last one."""
+        """Add a line whose own checksum fits. Raises LineDamagedError where it does not follow the last one."""
         whole = line if line.endswith(b"\n") else line + b"\n"
         named = whole[-_TAIL_LENGTH - CHAIN_LENGTH : -_TAIL_LENGTH]
         is_link = named.startswith(_PREVIOUS)
         if is_link and named[len(_PREVIOUS) : -1] != self._last:
-            raise ForeignLineError(
+            raise LineDamagedError(
                 "lines are missing before it, or it is another ledger's"
                 if self.count
-                else "the lines before it are missing: the file starts in the middle"
+                else "the lines before it are missing: the file starts in the middle",
+                is_torn=False,
             )
         if self._is_begun and not is_link:
-            raise ForeignLineError("it does not say which line it follows: it is another ledger's")
+            raise LineDamagedError("it does not say which line it follows: it is another ledger's", is_torn=False)
         self._is_begun = is_link
         self._last = _checksum(whole)
         self.count += 1
+        self.size += len(whole)
 
     def link(self, lines: Iterable[bytes]) -> bytes:
         """Make lines follow the last one. The chain itself stays: they are not written yet."""
@@ -106,7 +102,8 @@ def decode_line(line: bytes) -> Event:
     """
     entry = decode_entry(line)
     if isinstance(entry, Unrecognised):
-        raise NewerLineError(f"it is not an event this version knows ({entry.members['event']})")
+        reason = f"it is not an event this version knows ({entry.members['event']})"
+        raise LineDamagedError(reason, is_torn=False, is_newer=True)
     return entry
 
 

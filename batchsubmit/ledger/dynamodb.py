@@ -1,33 +1,42 @@
 """The real side of `Table`: a DynamoDB table through aiobotocore, and the boundary at which botocore's errors end.
 
-Reads are consistent. What may pass (throttling, conflicts, 5xx, time-outs) is tried again with jitter: a write names
-the version it follows and carries a token of its own, so that one whose answer was lost is recognised when its
-repetition meets a conflict with itself.
+Reads are consistent. What may pass (throttling, conflicts, 5xx, time-outs, an answer that is not DynamoDB's) is tried
+again with jitter: a write names the version it follows and carries a token of its own, so that one whose answer was
+lost is recognised when its repetition meets a conflict with itself.
 """
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import zlib
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
+import msgspec
 from botocore import exceptions as aws
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay
 from tenacity import wait_random_exponential as full_jitter
 
 from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, open_client
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.ledger.table import Address, Change, ConflictError, Item, MissingTableError, Value
+from batchsubmit.ledger.table import Address, ConflictError, Item, MissingTableError
 
 GIVE_UP_SECONDS = 60.0
 """How long trouble may last before the run stops. A partition of DynamoDB fails over within seconds."""
 
+_CALLS_UNTIL_GIVING_UP = 4
+"""No call takes longer than this part of it, also where its answer trickles in."""
+
 _BASE_SECONDS = 0.05
 _CAP_SECONDS = 5.0
+_LONGEST_CREATION_SECONDS = 300
 _CONNECT_TIMEOUT_SECONDS = 5.0
 _READ_TIMEOUT_SECONDS = 10.0
 _MOST_KEYS = 100
 """What one BatchGetItem takes."""
+
+_MOST_EMPTY_PAGES = 20
+"""A page may be empty, but not so many in turn."""
 
 PASSING = THROTTLING_CODES | {
     "InternalServerError",
@@ -38,8 +47,35 @@ PASSING = THROTTLING_CODES | {
 }
 """Error codes that say no more than: not now."""
 
-_ADDRESS = frozenset({"pk", "sk", "write"})
-_Operation: TypeAlias = Callable[..., Awaitable[Mapping[str, Any]]]
+_KEYS = (("pk", "HASH"), ("sk", "RANGE"))
+_NOT_OURS = frozenset({"pk", "sk", "write"})
+_Answer: TypeAlias = Mapping[str, Any]
+
+
+class ForeignAnswerError(Exception):
+    """What came is no answer of DynamoDB's to this call, or not all of it: nobody knows what the call did."""
+
+
+def refuse_foreign(response_dict: Mapping[str, Any] | None = None, **_: object) -> None:
+    """Take no page of a proxy or a gateway for an answer. Raises ForeignAnswerError.
+
+    DynamoDB's answers are JSON objects with a request id, and all but local stand-ins' have a CRC-32 of the body.
+    """
+    if response_dict is None or response_dict["status_code"] >= 500:
+        return
+    headers, body = response_dict["headers"], response_dict["body"]
+    kind, checksum = headers.get("content-type", ""), headers.get("x-amz-crc32")
+    try:
+        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        is_json = kind.startswith(("application/x-amz-json", "application/json"))
+    except (msgspec.MsgspecError, UnicodeError):
+        is_json = False
+    if is_json and headers.get("x-amzn-requestid") and checksum in {None, str(zlib.crc32(body))}:
+        return
+    raise ForeignAnswerError(
+        f"the answer is not DynamoDB's (status {response_dict['status_code']}, {kind or 'no content type'}, "
+        f"{len(body):,} bytes); a proxy, a portal or another service is between"
+    )
 
 
 def write_address(address: Address) -> dict[str, Any]:
@@ -47,9 +83,13 @@ def write_address(address: Address) -> dict[str, Any]:
     return {"pk": {"S": address.pk}, "sk": {"S": address.sk}}
 
 
+def _read_address(item: Mapping[str, Any]) -> Address:
+    return Address(item["pk"]["S"], item["sk"]["S"])
+
+
 def read_item(attributes: Mapping[str, Any]) -> Item:
     """Read an item, without its key and the token of its last write."""
-    return {name: _read(value) for name, value in attributes.items() if name not in _ADDRESS}
+    return {name: _read(value) for name, value in attributes.items() if name not in _NOT_OURS}
 
 
 def _read(attribute: Mapping[str, Any]) -> Any:  # noqa: ANN401 (as it was written)
@@ -63,10 +103,8 @@ def _read(attribute: Mapping[str, Any]) -> Any:  # noqa: ANN401 (as it was writt
             return value
 
 
-def _write(value: Value) -> dict[str, Any]:
+def _write(value: Any) -> dict[str, Any]:  # noqa: ANN401 (a text, a number or a list of these)
     match value:
-        case bool():
-            return {"BOOL": value}
         case int():
             return {"N": str(value)}
         case str():
@@ -75,25 +113,23 @@ def _write(value: Value) -> dict[str, Any]:
             return {"L": [_write(each) for each in value]}
 
 
-def _update(table: str, address: Address, follows: int, change: Change, token: str) -> dict[str, Any]:
-    """Make the one UpdateItem that applies a change to the version it follows, and to no other."""
-    values: dict[str, Value] = {"version": follows + 1, "write": token, **change.set}
-    sets = [f"#{name} = :{name}" for name in values]
-    sets += [f"#{name} = list_append(if_not_exists(#{name}, :none), :{name})" for name in change.append]
-    removes = [f"#{name}" for name in change.remove]
-    values |= change.append
-    names = {f"#{name}": name for name in (*values, *change.remove)} | ({} if follows else {"#pk": "pk"})
-    values |= {"none": []} if change.append else {}
-    values |= {"follows": follows} if follows else {}
+def _update(table: str, address: Address, follows: int, values: Item) -> dict[str, Any]:
+    """Make the one UpdateItem that sets these attributes of the version it follows, and of no other."""
+    condition = {"follows": follows} if follows else {}
     return {
         "TableName": table,
         "Key": write_address(address),
-        "UpdateExpression": f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removes)}" if removes else ""),
-        "ConditionExpression": "#version = :follows" if follows else "attribute_not_exists(#pk)",
-        "ExpressionAttributeNames": names,
-        "ExpressionAttributeValues": {f":{name}": _write(value) for name, value in values.items()},
+        "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in values),
+        "ConditionExpression": "#version = :follows" if follows else "attribute_not_exists(pk)",
+        "ExpressionAttributeNames": {f"#{name}": name for name in values},
+        "ExpressionAttributeValues": {f":{name}": _write(value) for name, value in {**values, **condition}.items()},
+        "ReturnValues": "ALL_NEW",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
+
+
+def _token(item: Mapping[str, Any] | None) -> str:
+    return str((item or {}).get("write", {}).get("S", ""))
 
 
 class DynamoTable:
@@ -105,77 +141,144 @@ class DynamoTable:
         name: str,
         *,
         give_up_seconds: float = GIVE_UP_SECONDS,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
         self.name = name
-        self._sleep = sleep
+        self._call_seconds = give_up_seconds / _CALLS_UNTIL_GIVING_UP
         self._was_there = False
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(may_pass),
             wait=full_jitter(multiplier=_BASE_SECONDS, max=_CAP_SECONDS),
             stop=stop_after_delay(give_up_seconds),
-            sleep=sleep,
             reraise=True,
         )
 
-    def __repr__(self) -> str:
-        return f"<DynamoTable {self.name}>"
+    async def create(self) -> None:
+        """Make a table, billed by request, and wait until it can be used.
+
+        Raises UsageError where there is one of that name already, StoppedError where DynamoDB makes none.
+        """
+        try:
+            async with asyncio.timeout(_LONGEST_CREATION_SECONDS):
+                await self._client.create_table(
+                    TableName=self.name,
+                    AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key, _ in _KEYS],
+                    KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in _KEYS],
+                    BillingMode="PAY_PER_REQUEST",
+                )
+                waiter = self._client.get_waiter("table_exists")
+                await waiter.wait(
+                    TableName=self.name, WaiterConfig={"Delay": 1, "MaxAttempts": _LONGEST_CREATION_SECONDS}
+                )
+        except TimeoutError as exc:
+            raise StoppedError(
+                f"the table {self.name} was not ready within {_LONGEST_CREATION_SECONDS} s; look at it later"
+            ) from exc
+        except (aws.ClientError, aws.BotoCoreError, ForeignAnswerError) as exc:
+            if isinstance(exc, aws.ClientError) and _code(exc) == "ResourceInUseException":
+                raise UsageError(f"there is a DynamoDB table {self.name} already; it is left as it is") from exc
+            raise StoppedError(f"the table {self.name} cannot be made: {exc}") from exc
 
     async def get(self, address: Address) -> Item | None:
         """Read an item, consistently."""
-        key = write_address(address)
-        answer = await self._call(self._client.get_item, address.pk, TableName=self.name, Key=key, ConsistentRead=True)
+
+        def is_whole(answer: _Answer) -> bool:
+            return "Item" not in answer or _read_address(answer["Item"]) == address
+
+        request = {"TableName": self.name, "Key": write_address(address), "ConsistentRead": True}
+        answer = await self._call("get_item", f"does not give {address.pk}", request, is_whole)
         return read_item(answer["Item"]) if "Item" in answer else None
 
     async def get_many(self, addresses: Collection[Address]) -> dict[Address, Item]:
         """Read those of the items that exist, consistently."""
-        keys = [write_address(address) for address in addresses]
-        found: dict[Address, Item] = {}
-        pause = _BASE_SECONDS
-        while keys:
-            now, keys = keys[:_MOST_KEYS], keys[_MOST_KEYS:]
-            request = {self.name: {"Keys": now, "ConsistentRead": True}}
-            answer = await self._call(self._client.batch_get_item, "several jobs", RequestItems=request)
-            for item in answer.get("Responses", {}).get(self.name, ()):
-                found[Address(item["pk"]["S"], item["sk"]["S"])] = read_item(item)
-            left = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
-            keys += left
-            if left:
-                await self._sleep(pause)
-            pause = min(pause * 2, _CAP_SECONDS) if left else _BASE_SECONDS
+        left, found = list(addresses), dict[Address, Item]()
+        while left:
+            read, unread = await self._get_some(left[:_MOST_KEYS])
+            found |= read
+            left = left[_MOST_KEYS:] + unread
         return found
 
-    async def write(self, address: Address, follows: int, change: Change) -> None:
-        """Change an item that has this version. Raises ConflictError, StoppedError."""
+    async def _get_some(self, addresses: list[Address]) -> tuple[dict[Address, Item], list[Address]]:
+        """Read some of the items; give those that exist, and which were not read. At least one was."""
+
+        def parts(answer: _Answer) -> tuple[dict[Address, Item], list[Address]]:
+            items = answer.get("Responses", {}).get(self.name, ())
+            unread = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", ())
+            return {_read_address(item): read_item(item) for item in items}, list(map(_read_address, unread))
+
+        def is_whole(answer: _Answer) -> bool:
+            read, unread = parts(answer)
+            is_own = "Responses" in answer and {*read, *unread}.issubset(addresses)
+            return is_own and len(unread) < len(addresses)
+
+        keys = list(map(write_address, addresses))
+        request = {"RequestItems": {self.name: {"Keys": keys, "ConsistentRead": True}}}
+        return parts(await self._call("batch_get_item", "cannot be read", request, is_whole))
+
+    async def scan(self, pk: str = "") -> AsyncIterator[dict[Address, Item]]:
+        """Read all items, or those of one partition, page by page, consistently."""
+        request: dict[str, Any] = {"TableName": self.name, "ConsistentRead": True}
+        if pk:
+            values = {":pk": {"S": pk}}
+            request |= {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": values}
+        ends, empty = set[Address](), 0
+        while True:
+            operation = "query" if pk else "scan"
+            page = await self._call(operation, "cannot be read", request, lambda answer: "Items" in answer)
+            yield {_read_address(item): read_item(item) for item in page["Items"]}
+            if not (last := page.get("LastEvaluatedKey")):
+                return
+            empty = 0 if page["Items"] else empty + 1
+            if _read_address(last) in ends or empty > _MOST_EMPTY_PAGES:
+                raise StoppedError(f"the ledger dynamodb://{self.name} cannot be read: its pages do not end")
+            ends.add(_read_address(last))
+            request["ExclusiveStartKey"] = last
+
+    async def write(self, address: Address, follows: int, values: Item) -> Item:
+        """Set attributes of an item that has this version. Raises ConflictError, StoppedError."""
         token = secrets.token_hex(8)
-        request = _update(self.name, address, follows, change, token)
+        request = _update(self.name, address, follows, {**values, "version": follows + 1, "write": token})
+
+        def is_whole(answer: _Answer) -> bool:
+            return _token(answer.get("Attributes")) == token
+
         try:
-            await self._call(self._client.update_item, address.pk, **request)
+            answer = await self._call("update_item", f"does not take {address.pk}", request, is_whole)
         except aws.ClientError as exc:
             item = exc.response.get("Item")
-            if item is not None and item.get("write", {}).get("S") == token:
-                return
+            if item is not None and _token(item) == token:
+                return read_item(item)
             raise ConflictError(address, None if item is None else read_item(item)) from exc
+        return read_item(answer["Attributes"])
 
-    async def _call(self, operation: _Operation, subject: str, **request: Any) -> Mapping[str, Any]:  # noqa: ANN401
-        """Make a call until it brings something. Raises StoppedError, and ClientError for a condition that fails."""
+    async def _call(
+        self, operation: str, trouble: str, request: Mapping[str, Any], is_whole: Callable[[_Answer], bool]
+    ) -> _Answer:
+        """Make a call until it brings something, or time is up: `trouble` then says what the ledger does not do.
 
-        async def call() -> Mapping[str, Any]:  # tenacity awaits only what says that it is a coroutine function
-            return await operation(**request)
+        Raises StoppedError, and ClientError for a condition that fails.
+        """
+
+        async def call() -> _Answer:  # tenacity awaits only what says that it is a coroutine function
+            try:
+                async with asyncio.timeout(self._call_seconds):
+                    answer = await getattr(self._client, operation)(**request)
+            except TimeoutError as exc:
+                raise TimeoutError(f"no whole answer within {self._call_seconds:g} s") from exc
+            if not is_whole(answer):
+                raise ForeignAnswerError("the answer lacks what was asked for")
+            return answer  # type: ignore[no-any-return] # aiobotocore has no types
 
         try:
-            answer: Mapping[str, Any] = await self._retrying(call)
-        except aws.ClientError as exc:
-            if _code(exc) == "ConditionalCheckFailedException":
-                raise
-            raise self._stopped(subject, exc) from exc
+            answer: _Answer = await self._retrying(call)
         except Exception as exc:
-            raise self._stopped(subject, exc) from exc
+            if isinstance(exc, aws.ClientError) and _code(exc) == "ConditionalCheckFailedException":
+                raise
+            raise self._stopped(trouble, exc) from exc
         self._was_there = True
         return answer
 
-    def _stopped(self, subject: str, exc: Exception) -> StoppedError:
+    def _stopped(self, trouble: str, exc: Exception) -> StoppedError:
         if isinstance(exc, aws.ClientError) and _code(exc) == "ResourceNotFoundException":
             if self._was_there:
                 return MissingTableError(
@@ -187,7 +290,7 @@ class DynamoTable:
                 f"batchsubmit ledger create-table {self.name} makes it"
             )
         return StoppedError(
-            f"the ledger dynamodb://{self.name} does not take {subject}: {exc}; no call was made after that. "
+            f"the ledger dynamodb://{self.name} {trouble}: {exc}; no call was made after that. "
             "Fix that and run the same command again"
         )
 
@@ -207,55 +310,11 @@ def _code(exc: aws.ClientError) -> str:
 async def open_table(
     name: str, *, region: str | None, concurrency: int, give_up_seconds: float = GIVE_UP_SECONDS
 ) -> AsyncIterator[DynamoTable]:
-    """Open a table, for many writes. Raises UsageError where the AWS configuration is wrong."""
-    async with open_dynamodb(region=region, concurrency=concurrency) as client:
-        yield DynamoTable(client, name, give_up_seconds=give_up_seconds)
-
-
-def open_dynamodb(*, region: str | None, concurrency: int) -> AbstractAsyncContextManager[Any]:
-    """Open a DynamoDB client on the configured endpoint.
+    """Open a table, for many writes, on the configured endpoint. Raises UsageError, StoppedError.
 
     botocore's retries are off: ours know a write whose answer was lost from one that met another's.
     """
-    return open_client(
-        "dynamodb",
-        region=region,
-        timeouts=(_CONNECT_TIMEOUT_SECONDS, _READ_TIMEOUT_SECONDS),
-        connections=concurrency,
-    )
-
-
-_LONGEST_CREATION_SECONDS = 300.0
-_LOOK_SECONDS = 0.5
-_KEYS = (("pk", "HASH"), ("sk", "RANGE"))
-
-
-async def create_table(
-    client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
-    name: str,
-    *,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> None:
-    """Make a table, billed by request, and wait until it can be used.
-
-    Raises UsageError where there is one of that name already, StoppedError where DynamoDB makes none.
-    """
-    try:
-        await client.create_table(
-            TableName=name,
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key, _ in _KEYS],
-            KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in _KEYS],
-            BillingMode="PAY_PER_REQUEST",
-        )
-        for _ in range(round(_LONGEST_CREATION_SECONDS / _LOOK_SECONDS)):
-            answer = await client.describe_table(TableName=name)
-            if answer["Table"]["TableStatus"] == "ACTIVE":
-                return
-            await sleep(_LOOK_SECONDS)
-    except aws.ClientError as exc:
-        if _code(exc) == "ResourceInUseException":
-            raise UsageError(f"there is a DynamoDB table {name} already; it is left as it is") from exc
-        raise StoppedError(f"the table {name} cannot be made: {exc}") from exc
-    except aws.BotoCoreError as exc:
-        raise StoppedError(f"the table {name} cannot be made: {exc}") from exc
-    raise StoppedError(f"the table {name} was not ready within {_LONGEST_CREATION_SECONDS:.0f} s; look at it later")
+    timeouts = (_CONNECT_TIMEOUT_SECONDS, _READ_TIMEOUT_SECONDS)
+    async with open_client("dynamodb", region=region, timeouts=timeouts, connections=concurrency) as client:
+        client.meta.events.register("response-received.dynamodb", refuse_foreign)
+        yield DynamoTable(client, name, give_up_seconds=give_up_seconds)

@@ -1,26 +1,331 @@
-"""The ledger as a JSONL file with group commit: all that wait at one moment share one write and one fsync.
+"""The ledger as a JSONL file: locked, read, its torn end cut off, and appended to with group commit.
 
-The event loop never blocks on the disk: a single thread writes, and while it does, the next group gathers.
+What must hold: `append` returns only when the bytes are on the disk; a failed `fsync` is never tried again (the kernel
+may have dropped the pages it could not write, so a second one would lie); room for the outcomes of calls in progress is
+reserved before an intent is written, so that a full disk stops a run before a call and not after one. The event loop
+never blocks on the disk: a single thread writes, and while it does, the next group gathers, to share a write and an
+fsync.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import ctypes
+import errno
+import fcntl
+import glob
+import os
+import shlex
+import stat
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from batchsubmit.core.jobs import Event, Intent, RunEnded
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState
-from batchsubmit.errors import LostLedgerError, StoppedError
-from batchsubmit.ledger.base import SoleWriter
-from batchsubmit.ledger.codec import CHAIN_LENGTH, encode_line
-from batchsubmit.ledger.storage import LedgerFile
+from batchsubmit.errors import BatchsubmitError, LedgerError, LostLedgerError, StoppedError, UsageError
+from batchsubmit.ledger.base import SoleWriter, resolve
+from batchsubmit.ledger.codec import CHAIN_LENGTH, Chain, LineDamagedError, decode_line, encode_line
+from batchsubmit.ledger.read import DamagedLineError, open_to_read, read_events
 
 
-@dataclass(frozen=True, slots=True)
+def _beside(path: Path, why: str) -> Path:
+    """Name a file beside the ledger for what must not be lost."""
+    return path.with_name(f"{path.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+
+
+def _put_back(rescued: Path, path: Path) -> str:
+    """The command that makes a saved ledger the ledger again; what has its name now is kept."""
+    return f"mv{' --backup' if path.exists() else ''} {shlex.quote(str(rescued))} {shlex.quote(str(path))}"
+
+
+def _refuse_rescued(path: Path) -> None:
+    """Let no run begin without what an earlier one saved when its ledger went. Raises LedgerError."""
+    for rescued in sorted(path.parent.glob(f"{glob.escape(path.name)}.rescued-*")):
+        raise LedgerError(
+            f"the ledger {path} went away under a run, which saved it as {rescued}: without it, jobs would be "
+            f"submitted once more. Put it back: {_put_back(rescued, path)}"
+        )
+
+
+def _open_regular(path: Path) -> int:
+    """Open a regular file to append to; the name of a new one is durable. Raises UsageError."""
+    created = not path.exists()
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    except OSError as exc:
+        raise UsageError(f"the ledger {path} cannot be opened for writing: {exc.strerror}") from exc
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise UsageError(f"the ledger {path} is not a regular file; give --ledger a file's path")
+    if created:
+        sync_folder(path.parent)
+    return fd
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new file's name durable, not only its content."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_ledger(path: Path, lines: Iterable[bytes]) -> None:
+    """Write a new ledger, which has its name only once it is whole. Raises OSError."""
+    unfinished = path.with_name(f"{path.name}.partial")
+    with unfinished.open("wb") as file:
+        file.write(Chain().link(lines))
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
+    sync_folder(path.parent)
+
+
+def rebuild(path: Path, events: Iterable[Event]) -> None:
+    """Put these events in place of a damaged ledger, which is kept beside it. Raises UsageError, LedgerError."""
+    with keep_runs_off(path):
+        try:
+            os.link(path, _beside(path, "damaged"))
+            write_ledger(path, map(encode_line, events))
+        except OSError as exc:
+            raise UsageError(f"the ledger {path} cannot be rebuilt: {exc.strerror}") from exc
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """Write all of it, in as many steps as the system takes."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def lock(fd: int, *, is_shared: bool = False) -> bool:
+    """Take the ledger's lock, or say that a run has it. It goes with the file descriptor, however the process ends."""
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as exc:
+        raise LedgerError(
+            f"the ledger cannot be locked: {exc.strerror}; its file system has no locks: give --ledger a path on "
+            "another disk, or a table (dynamodb://)"
+        ) from exc
+    return True
+
+
+def lock_holder(state: LedgerState) -> str:
+    """Name the run that has a locked ledger, from its own first line."""
+    run = state.open_run
+    return f"run {run.run} ({run.holder}, since {run.at})" if run else "another process"
+
+
+def holding_run(path: Path, state: LedgerState) -> str:
+    """Name the run that has the ledger and writes to it; empty where none does. `state` was just read from the file.
+
+    The lock is asked for only where the last run has no end, and shared, so that it is given back before a run that
+    starts at the same moment is likely to meet it. Raises OSError.
+    """
+    if state.open_run is None:
+        return ""
+    with path.open("rb") as file:
+        return "" if lock(file.fileno(), is_shared=True) else lock_holder(state)
+
+
+@contextmanager
+def keep_runs_off(path: Path) -> Iterator[BinaryIO]:
+    """Read a file to which no run writes meanwhile. Raises UsageError, LedgerError where one does."""
+    with open_to_read(path) as file:
+        if not lock(file.fileno(), is_shared=True):
+            raise LedgerError(f"a run writes to {path}; wait for it to end, then import it")
+        yield file
+
+
+_FALLOC_FL_KEEP_SIZE = 1
+_COPY_BYTES = 1 << 20
+_CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+
+class LedgerFile:
+    """One ledger file, open and locked from `open` to `close`. `displaced` says why its lines are elsewhere."""
+
+    def __init__(self, path: Path, *, headroom_bytes: int = 1 << 16) -> None:
+        self.path = path
+        self._headroom_bytes = headroom_bytes
+        self._fd = -1
+        self._is_ours = False
+        self._size = 0  # of what is surely in the file
+        self._broken: StoppedError | None = None
+        self.displaced: str | None = None
+        self.chain = Chain()
+
+    def __repr__(self) -> str:
+        return f"<LedgerFile {self.path} {self._broken or self.displaced or ('open' if self._fd >= 0 else 'closed')}>"
+
+    def open(self) -> LedgerState:
+        """Lock the file, creating it if need be, and read it; cut off and keep aside a torn last line.
+
+        Raises UsageError where the file cannot be opened, LedgerError where it is in use or damaged.
+        """
+        _refuse_rescued(self.path)
+        self._fd = _open_regular(self.path)
+        try:
+            self._lock()
+            state = self._read()
+            for event in self._close_last_line():
+                state.apply(event)
+        except BaseException:
+            self.close()
+            raise
+        return state
+
+    def _lock(self) -> None:
+        self._is_ours = lock(self._fd)
+        if self._is_ours:
+            return
+        try:
+            state = self._read()
+        except (LedgerError, OSError):
+            state = LedgerState()
+        raise LedgerError(
+            f"the ledger {self.path} is in use by {lock_holder(state)}; wait for it to end, "
+            "or give this run another --ledger"
+        )
+
+    def _read(self) -> LedgerState:
+        self.chain = Chain()
+        with self.path.open("rb") as file:
+            return LedgerState.of(read_events(file, self.path, self.chain))
+
+    def _close_last_line(self) -> list[Event]:
+        """Cut off a torn last line; one that lacks no more than its newline is true, and stays."""
+        self._size = os.fstat(self._fd).st_size
+        tail = os.pread(self._fd, self._size - self.chain.size, self.chain.size)
+        if not tail:
+            return []
+        try:
+            event = decode_line(tail)
+            self.chain.follow(tail)
+        except LineDamagedError as exc:
+            if not exc.is_torn:
+                raise DamagedLineError(self.path, self.chain.count + 1, exc) from exc
+            _beside(self.path, "torn").write_bytes(tail)
+            self._size -= len(tail)
+            os.ftruncate(self._fd, self._size)
+            os.fsync(self._fd)
+            return []
+        self.append(b"\n")
+        return [event]
+
+    def append_lines(self, lines: Sequence[bytes]) -> None:
+        """Write lines so that each names the one before. Raises as `append` does."""
+        data = self.chain.link(lines)
+        self.append(data)
+        for line in data.splitlines(keepends=True):
+            self.chain.follow(line)
+
+    def reserve(self, coming_bytes: int) -> None:
+        """Make sure that these bytes, which lead to calls, and the outcomes that follow them can be written.
+
+        Raises StoppedError on a full disk, and where somebody deleted or replaced the file. A file system that cannot
+        reserve is trusted.
+        """
+        self._check_name()
+        if self.displaced:
+            raise LostLedgerError(self.displaced)
+        libc = ctypes.CDLL(None, use_errno=True)  # Python's own posix_fallocate makes the file longer, for all to see
+        start, length = ctypes.c_longlong(self._size), ctypes.c_longlong(coming_bytes + self._headroom_bytes)
+        if hasattr(libc, "fallocate") and libc.fallocate(self._fd, _FALLOC_FL_KEEP_SIZE, start, length):
+            code = ctypes.get_errno()
+            if code not in _CANNOT_RESERVE:
+                raise self._stopped(OSError(code, os.strerror(code)))
+
+    def append(self, data: bytes) -> None:
+        """Write the bytes at the end and wait until the disk has them.
+
+        Raises StoppedError where that fails; what was half written is cut off again.
+        """
+        if self._broken:
+            raise type(self._broken)(str(self._broken))
+        self._check_name()
+        try:
+            _write_all(self._fd, data)
+        except OSError as exc:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._size)
+            raise self._stopped(exc) from exc
+        self._size += len(data)
+        try:
+            os.fdatasync(self._fd)
+        except OSError as exc:
+            self._broken = self._stopped(exc)
+            raise self._broken from exc
+
+    def _check_name(self) -> None:
+        """Notice that the file was deleted or replaced, and save what it held, and what follows, beside it.
+
+        What was cut off from the file itself is lost.
+        """
+        named: os.stat_result | None = None
+        with suppress(OSError):
+            named = self.path.stat()
+        repair = f"run batchsubmit verify --repair {shlex.quote(str(self.path))}"
+        if named is not None and os.path.samestat(named, os.fstat(self._fd)):
+            if named.st_size < self._size:
+                self.displaced = (
+                    f"the ledger {self.path} was cut short while this run wrote to it, and no longer knows all jobs "
+                    f"that were submitted; no call was made after that. Restore it from a copy, then {repair}, or they "
+                    "are submitted once more"
+                )
+            return
+        aside, what = _beside(self.path, "rescued"), "replaced" if named else "deleted"
+        self.displaced = (
+            f"the ledger {self.path} was {what} while this run wrote to it; no call was made after that, and all that "
+            f"it held, with the outcomes of the calls under way, is kept in {aside}. Put it back: "
+            f"{_put_back(aside, self.path)}"
+        )
+        try:
+            self._move_to(aside)
+        except (OSError, BatchsubmitError) as exc:  # its folder is gone, or may not be written to
+            reason = exc.strerror if isinstance(exc, OSError) else exc
+            self._broken = LostLedgerError(
+                f"the ledger {self.path} was {what} and cannot be saved beside it: {reason}. Restore it from a copy, "
+                f"then {repair}"
+            )
+            raise self._broken from exc
+
+    def _move_to(self, aside: Path) -> None:
+        """Copy the whole file and write on there."""
+        fd = _open_regular(aside)
+        lock(fd)
+        for start in range(0, self._size, _COPY_BYTES):
+            _write_all(fd, os.pread(self._fd, min(_COPY_BYTES, self._size - start), start))
+        os.fsync(fd)
+        os.close(self._fd)
+        self._fd, self.path = fd, aside
+
+    def _stopped(self, exc: OSError) -> StoppedError:
+        return StoppedError(
+            f"the ledger {self.path} cannot be written: {exc.strerror}; no call was made after that. "
+            "Fix that and run the same command again"
+        )
+
+    def close(self) -> None:
+        """Give back reserved room and the lock."""
+        if self._fd < 0:
+            return
+        if self._is_ours:  # else another run may be writing, and what it appends just now would be cut off
+            with suppress(OSError):
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size)
+        os.close(self._fd)
+        self._fd, self._is_ours = -1, False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Line:
     """A line to write, and who waits for it. `before` is the job's state before an intent, to undo it."""
 
@@ -79,43 +384,38 @@ class FileLedger(SoleWriter):
             await self._wake.wait()
             self._wake.clear()
             group, self._gathering = self._gathering, []
-            if group and self._broken is None:
-                try:
-                    await loop.run_in_executor(self._thread, self._commit, group, loop)
-                except Exception as exc:  # noqa: BLE001 (whatever it is: a waiter that is not answered never ends)
-                    self._broken = StoppedError(f"the ledger cannot be written: {type(exc).__name__}: {exc}")
-            if group and self._broken is not None:
-                self._fail(group, self._broken)
-
-    def _commit(self, group: list[_Line], loop: asyncio.AbstractEventLoop) -> None:
-        """Write one group. Runs in the ledger's thread; answers the waiters through the loop."""
-        calls_to_come = [line for line in group if isinstance(line.event, Intent)]
-        if calls_to_come:
+            failed, reason = set(group), self._broken
             try:
-                self._file.reserve(sum(len(line.data) + CHAIN_LENGTH for line in group))
-            except StoppedError as exc:
-                loop.call_soon_threadsafe(self._fail, calls_to_come, exc)
-                group = [line for line in group if not isinstance(line.event, Intent)]
-        if not group:
-            return
+                if reason is None:
+                    failed, reason = await loop.run_in_executor(self._thread, self._commit, group)
+            except Exception as exc:  # noqa: BLE001 (whatever it is: a waiter that is not answered never ends)
+                reason = self._broken = StoppedError(f"the ledger cannot be written: {type(exc).__name__}: {exc}")
+            self.failure = reason or self.failure
+            for line in group:
+                if line in failed and isinstance(line.event, Intent):
+                    self.state.restore(line.event.job, line.before)
+                resolve(line.durable, reason if line in failed else None)
+
+    def _commit(self, group: list[_Line]) -> tuple[set[_Line], StoppedError | None]:
+        """Write one group, in the ledger's thread; give those of its lines that do not count as written, and why."""
+        failed: set[_Line] = set()
+        reason: StoppedError | None = None
+        intents = {line for line in group if isinstance(line.event, Intent)}
         try:
-            self._file.append_lines([line.data for line in group])
+            if intents:
+                self._file.reserve(sum(len(line.data) + CHAIN_LENGTH for line in group))
         except StoppedError as exc:
-            loop.call_soon_threadsafe(self._fail, group, exc)
-            return
+            failed, reason = intents, exc
+        try:
+            if to_write := [line.data for line in group if line not in failed]:
+                self._file.append_lines(to_write)
+        except StoppedError as exc:
+            return set(group), exc
         if self._file.displaced is not None:
             # All is written, but not where the next run looks: the run's end must not say that all is well.
-            ends = [line for line in group if isinstance(line.event, RunEnded)]
-            loop.call_soon_threadsafe(self._fail, ends, LostLedgerError(self._file.displaced))
-        loop.call_soon_threadsafe(_confirm, group)
-
-    def _fail(self, group: list[_Line], exc: StoppedError) -> None:
-        self.failure = exc
-        for line in group:
-            if isinstance(line.event, Intent):
-                self.state.restore(line.event.job, line.before)
-            if line.durable is not None and not line.durable.done():
-                line.durable.set_exception(exc)
+            reason = LostLedgerError(self._file.displaced)
+            failed |= {line for line in group if isinstance(line.event, RunEnded)}
+        return failed, reason
 
     def close(self) -> None:
         """Let `write_groups` end once all is written."""
@@ -128,43 +428,27 @@ class FileLedger(SoleWriter):
         self._file.close()
 
 
-def _confirm(group: list[_Line]) -> None:
-    for line in group:
-        if line.durable is not None and not line.durable.done():
-            line.durable.set_result(None)
-
-
 @asynccontextmanager
 async def open_ledger(path: Path, *, concurrency: int = 32) -> AsyncIterator[FileLedger]:
     """Open, lock and read a ledger file; write out what is left and unlock it at the end.
 
-    Raises UsageError, LedgerError (see `storage.LedgerFile.open`).
+    Raises UsageError, LedgerError (see `LedgerFile.open`).
     """
     file = LedgerFile(path, headroom_bytes=max(1 << 16, concurrency << 11))
-    ledger = FileLedger(file, await _open_in_thread(file))
+    opening = asyncio.get_running_loop().run_in_executor(None, file.open)
+    try:
+        ledger = FileLedger(file, await asyncio.shield(opening))
+    except asyncio.CancelledError:  # a thread cannot be cancelled: the file is closed as soon as it is open
+        opening.add_done_callback(partial(_close_unused, file))
+        raise
     writer = asyncio.create_task(ledger.write_groups(), name="ledger writer")
+    writer.add_done_callback(lambda _: ledger.close_file())
     try:
         yield ledger
     finally:
         ledger.close()
         # Shielded: a second signal cancels us here, and what has happened must still be written down.
-        try:
-            await asyncio.shield(writer)
-        finally:
-            if writer.done():
-                ledger.close_file()
-            else:
-                writer.add_done_callback(lambda _: ledger.close_file())
-
-
-async def _open_in_thread(file: LedgerFile) -> LedgerState:
-    """Open a file in a thread, which cannot be cancelled: if this is, the file is closed as soon as it is open."""
-    opened = asyncio.get_running_loop().run_in_executor(None, file.open)
-    try:
-        return await asyncio.shield(opened)
-    except asyncio.CancelledError:
-        opened.add_done_callback(partial(_close_unused, file))
-        raise
+        await asyncio.shield(writer)
 
 
 def _close_unused(file: LedgerFile, opened: "asyncio.Future[LedgerState]") -> None:

@@ -8,14 +8,12 @@ calls have ended too when the first job is taken.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from batchsubmit.clock import Clock
+from batchsubmit.clock import Clock, SystemClock
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import Taken
-from batchsubmit.ledger.items import session_address
-from batchsubmit.ledger.table import Change, ConflictError, Item, Table, version_of
+from batchsubmit.ledger.table import Address, ConflictError, Item, Table
 
 _RENEWALS_PER_LEASE = 6
 _MISSED_RENEWALS = 2.5
@@ -47,25 +45,33 @@ class LeaseTerms:
         return self.lease_seconds / _RENEWALS_PER_LEASE
 
 
-def seconds_awake_and_asleep() -> float:
-    """Seconds that also pass while the machine is suspended, where the system counts them."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
+class LeaseClock(SystemClock):
+    """A clock whose seconds also pass while the machine is suspended, where the system counts them."""
+
+    def monotonic(self) -> float:
+        """Seconds awake and asleep."""
+        if hasattr(time, "CLOCK_BOOTTIME"):
+            return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.monotonic()
+
+
+def session_address(owner: str) -> Address:
+    """The address of a worker's lease."""
+    return Address(f"session#{owner}", "session")
 
 
 class Session:
-    """This worker's own lease."""
+    """This worker's own lease, and the others' as it sees them. `loss` says why it can no longer be renewed."""
 
-    def __init__(self, table: Table, owner: str, terms: LeaseTerms, *, seconds: Callable[[], float]) -> None:
+    def __init__(self, table: Table, owner: str, terms: LeaseTerms, clock: Clock) -> None:
         self.owner = owner
         self.terms = terms
         self._table = table
-        self._address = session_address(owner)
-        self._seconds = seconds
+        self._clock = clock
         self._version = 0
         self._renewed_at = 0.0
         self.loss: StoppedError | None = None
+        self._seen: dict[str, tuple[int, float]] = {}  # of each other, its version and when that was first seen
 
     def __repr__(self) -> str:
         return f"<Session {self.owner} {'lost' if self.loss else f'renewed {self._version} times'}>"
@@ -75,87 +81,79 @@ class Session:
         """Whether a call that begins now has ended before anybody can take the lease."""
         if self.loss is not None or not self._version:
             return False
-        return self._seconds() - self._renewed_at < self.terms.lease_seconds - self.terms.call_seconds
+        return self._clock.monotonic() - self._renewed_at < self.terms.lease_seconds - self.terms.call_seconds
 
     @property
     def trouble(self) -> str:
         """What is wrong with the lease, if anything: it is lost, or it was not renewed for too long."""
         if self.loss is not None:
             return str(self.loss)
-        silent = self._seconds() - self._renewed_at
+        silent = self._clock.monotonic() - self._renewed_at
         if not self._version or silent < _MISSED_RENEWALS * self.terms.renewal_seconds:
             return ""
         return f"the lease of {self.terms.lease_seconds:g} s was last renewed {silent:.0f} s ago"
 
     async def begin(self, holder: str) -> None:
         """Write the session down. `holder` names the process for people."""
-        await self._count_up(Change(set={"holder": holder, "lease_ms": round(self.terms.lease_seconds * 1000)}))
-
-    async def renew(self) -> None:
-        """Count the lease up. Raises StoppedError; `loss` says whether another worker ended it."""
-        await self._count_up(Change())
+        await self.renew(holder=holder, lease_ms=round(self.terms.lease_seconds * 1000))
 
     async def end(self) -> None:
         """Free all that this worker still owns, at once."""
         if self.loss is None and self._version:
-            await self._count_up(Change(set={"ended": self.owner}))
+            await self.renew(ended=self.owner)
             self.loss = StoppedError(f"worker {self.owner} has ended")
 
-    async def _count_up(self, change: Change) -> None:
+    async def renew(self, **values: str | int) -> None:
+        """Count the lease up. Raises StoppedError; `loss` says whether another worker ended it."""
         if self.loss is not None:
             raise self.loss
-        before = self._seconds()
-        while True:
+        before, item = self._clock.monotonic(), None
+        while item is None:
             try:
-                await self._table.write(self._address, self._version, change)
-                break
+                item = await self._table.write(session_address(self.owner), self._version, values)
             except ConflictError as exc:
-                if exc.item is None or "ended" in exc.item:
-                    self.loss = self._lost_to(exc.item)
-                    raise self.loss from exc
+                self._require_own(exc.item)
                 # Nobody but us counts up: an earlier renewal, given up for want of an answer, has arrived after all.
-                self._version = version_of(exc.item)
-        self._version += 1
-        self._renewed_at = before
+                self._version = exc.item["version"] if exc.item else 0
+        if "ended" not in values:
+            self._require_own(item)
+        self._version, self._renewed_at = item["version"], before
 
-    def _lost_to(self, item: Item | None) -> StoppedError:
-        by = "an unknown worker" if item is None else item["ended"]
-        return StoppedError(
+    def _require_own(self, item: Item | None) -> None:
+        """Notice that the session is gone, or was ended by another. Raises StoppedError."""
+        if item is not None and "ended" not in item:
+            return
+        self.loss = StoppedError(
             f"worker {self.owner} was silent for longer than its lease of {self.terms.lease_seconds:g} s, and its jobs "
-            f"were given up by {by}; start it again"
+            f"were given up by {item['ended'] if item else 'an unknown worker'}; start it again"
         )
-
-
-class OtherLeases:
-    """What this worker has seen of the leases of others: the version of each, and when it was first seen."""
-
-    def __init__(self, table: Table, owner: str, clock: Clock) -> None:
-        self._table = table
-        self._owner = owner
-        self._clock = clock
-        self._seen: dict[str, tuple[int, float]] = {}
+        raise self.loss
 
     async def check(self, other: str) -> Taken | None:
         """Say how long to wait for another worker; None where it has ended, or is dead, and its jobs are free."""
-        item = await self._table.get(session_address(other))
-        if item is None or "ended" in item:
+        item = await self._table.get(session_address(other)) or await self._end(other, 0)
+        if "ended" in item and "lease_ms" in item:
             self._seen.pop(other, None)
             return None
-        now, version, lease_seconds = self._clock.monotonic(), version_of(item), int(str(item["lease_ms"])) / 1000
+        # A session that was missing is ended without the terms of its lease. Its worker may live, and have calls in
+        # progress until it notices: its jobs are free after a lease like ours.
+        lease_seconds = item["lease_ms"] / 1000 if "lease_ms" in item else self.terms.lease_seconds
+        now, version = self._clock.monotonic(), 0 if "ended" in item else item["version"]
         if self._seen.get(other, (version, 0.0))[0] != version:
             del self._seen[other]
         _, since = self._seen.setdefault(other, (version, now))
         left = since + lease_seconds - now
         if left > 0:
-            return Taken(f"{other} ({item['holder']})", left)
-        return await self._end(other, version, lease_seconds)
+            return Taken(f"{other} ({item.get('holder', 'its session was missing')})", left)
+        if "ended" in item:
+            return None
+        del self._seen[other]
+        ended = await self._end(other, version)  # unless it is renewed at this very moment
+        return None if "ended" in ended else Taken(other, lease_seconds)
 
-    async def _end(self, other: str, version: int, lease_seconds: float) -> Taken | None:
-        """End a silent session; it may be renewed at this very moment."""
-        self._seen.pop(other, None)
+    async def _end(self, other: str, version: int) -> Item:
+        """End another's session if it has this version; give what there is then."""
         try:
-            await self._table.write(session_address(other), version, Change(set={"ended": self._owner}))
+            return await self._table.write(session_address(other), version, {"ended": self.owner})
         except ConflictError as exc:
-            if exc.item is not None and "ended" not in exc.item:
-                return Taken(other, lease_seconds)
-        return None
+            return exc.item or {}

@@ -3,13 +3,12 @@
 import os
 import secrets
 import socket
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.ledger.base import Location, TableLocation
+from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.ledger.file import FileLedger, open_ledger
 
@@ -19,39 +18,35 @@ if TYPE_CHECKING:
     from batchsubmit.ledger.shared import SharedLedger
 
 
-def open_for_writing(
+@asynccontextmanager
+async def open_for_writing(
     location: Location, settings: Settings, *, region: str | None = None, keeps_all: bool = True
-) -> "AbstractAsyncContextManager[FileLedger | SharedLedger]":
+) -> "AsyncIterator[FileLedger | SharedLedger]":
     """Open a ledger; at the end, write out what is left and give it back.
 
     Of a table, `keeps_all` says whether `state` keeps jobs that were released: a batch accounts for all of its rows, a
-    worker that runs for ever does not. Raises UsageError, LedgerError, StoppedError.
+    worker does not. Raises UsageError, LedgerError, StoppedError.
     """
+    concurrency = settings.submit.concurrency
     if isinstance(location, Path):
         require_ledger(location)
-        return open_ledger(location, concurrency=settings.submit.concurrency)
-    return _open_on_table(location, settings, region, keeps_all=keeps_all)
-
-
-@asynccontextmanager
-async def _open_on_table(
-    location: TableLocation, settings: Settings, region: str | None, *, keeps_all: bool
-) -> "AsyncIterator[SharedLedger]":
+        async with open_ledger(location, concurrency=concurrency) as ledger:
+            yield ledger
+        return
     # A run with a file needs nothing of this, and botocore and its kin take half a second.
     from batchsubmit.ledger.dynamodb import open_table  # noqa: PLC0415
-    from batchsubmit.ledger.items import check_format  # noqa: PLC0415
-    from batchsubmit.ledger.leases import LeaseTerms  # noqa: PLC0415
+    from batchsubmit.ledger.leases import LeaseClock, LeaseTerms  # noqa: PLC0415
     from batchsubmit.ledger.shared import open_shared  # noqa: PLC0415
+    from batchsubmit.ledger.table import check_format  # noqa: PLC0415
 
+    clock = LeaseClock()
     terms = LeaseTerms(lease_seconds=settings.ledger.lease_seconds, call_seconds=settings.aws.call_seconds)
-    async with open_table(location.table, region=region, concurrency=settings.submit.concurrency) as table:
+    async with open_table(location.table, region=region, concurrency=concurrency) as table:
         await check_format(table, str(location))
-        opening = open_shared(
-            table, owner_name(), process_name(), clock=SystemClock(), terms=terms, keeps_all=keeps_all
-        )
-        async with opening as ledger:
-            await ledger.load_first_run()
-            yield ledger
+        opening = open_shared(table, owner_name(), process_name(), clock=clock, terms=terms, keeps_all=keeps_all)
+        async with opening as shared:
+            await shared.load_first_run()
+            yield shared
 
 
 def owner_name() -> str:

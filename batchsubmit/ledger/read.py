@@ -4,11 +4,14 @@ Nothing is locked: a ledger is read also while runs write to it. `read_entries` 
 keeps to the order of time, and is laxer than a run that owns the ledger.
 """
 
+import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from batchsubmit.core.jobs import Entry, Event, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import LedgerState
@@ -17,10 +20,19 @@ from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.codec import (
     Chain,
     LineDamagedError,
-    NewerLineError,
     decode_entry,
     decode_line,
     require_ledger,
+)
+from batchsubmit.ledger.table import (
+    JOB,
+    RUNS,
+    Item,
+    JobRow,
+    MissingTableError,
+    Table,
+    page_address,
+    read_run,
 )
 
 _Read = TypeVar("_Read")
@@ -32,16 +44,12 @@ class DamagedLineError(LedgerError):
     def __init__(self, path: Path, number: int, reason: LineDamagedError) -> None:
         super().__init__(
             f"line {number} of the ledger {path} was written by a newer version; update batchsubmit: {reason}"
-            if isinstance(reason, NewerLineError)
+            if reason.is_newer
             else f"the ledger {path} is damaged at line {number}: {reason}. Restore the file from a copy, then run "
             "batchsubmit verify --repair on it; without a copy, it rebuilds the file from whole lines and the service"
         )
         self.number = number
         self.reason = reason
-
-
-def _ignore(_: str) -> None:
-    """Tell nobody."""
 
 
 def _lines(
@@ -50,7 +58,7 @@ def _lines(
     decode: Callable[[bytes], _Read],
     *,
     chain: Chain | None = None,
-    warn: Callable[[str], None] = _ignore,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Iterator[_Read]:
     """Decode each line; a last line without a newline is left out. Raises DamagedLineError.
 
@@ -95,9 +103,81 @@ def read_ledger(location: Location, *, region: str | None = None) -> Iterator[Ev
         with open_to_read(location) as file:
             yield from read_events(file, location)
         return
-    from batchsubmit.ledger.scan import read_table  # noqa: PLC0415 (botocore takes a fifth of a second)
+    yield from _in_step(_read_table(location, region))
 
-    yield from read_table(location.table, region)
+
+async def _read_table(location: TableLocation, region: str | None) -> AsyncIterator[list[Event]]:
+    from batchsubmit.ledger.dynamodb import open_table  # noqa: PLC0415 (botocore takes a fifth of a second)
+
+    try:
+        async with open_table(location.table, region=region, concurrency=1) as table:
+            async for events in table_events(table, str(location)):
+                yield events
+    except MissingTableError as exc:
+        raise UsageError(str(exc)) from exc
+
+
+def _in_step(pages: AsyncIterator[list[Event]]) -> Iterator[Event]:
+    """Read in a loop of its own, in a thread: the caller may be in a loop itself."""
+    reading: asyncio.Task[Any] | None = None
+
+    async def next_page() -> list[Event] | None:
+        nonlocal reading
+        reading = asyncio.current_task()
+        return await anext(pages, None)
+
+    runner = asyncio.Runner()
+    with ThreadPoolExecutor(1, "ledger reader") as thread:
+        try:
+            while (page := thread.submit(runner.run, next_page()).result()) is not None:
+                yield from page
+        finally:
+            if reading is not None:  # by Ctrl-C, in the middle of a page
+                reading.get_loop().call_soon_threadsafe(reading.cancel)
+            thread.submit(runner.close).result()
+
+
+async def table_events(table: Table, name: str) -> AsyncIterator[list[Event]]:
+    """Yield the events of all runs, then those of each job in their order, some at a time.
+
+    Memory does not grow with the table. Every read is consistent, so each job's events are whole and in order as of the
+    moment at which its item was read. Raises LedgerError (damaged lines), StoppedError.
+    """
+    yield _run_events([item async for page in table.scan(RUNS) for item in page.values()], name)
+    async for page in table.scan():
+        events: list[Event] = []
+        for address, item in page.items():
+            if address.sk == JOB:
+                events += await _job_events(table, JobRow.read(address.pk.removeprefix("job#"), item), name)
+        yield events
+
+
+def _run_events(items: Iterable[Item], name: str) -> list[Event]:
+    """All runs by time; the beginnings of those without an end come last, so that the fold knows of open ones."""
+    try:
+        runs = [read_run(item) for item in items]
+    except LineDamagedError as exc:
+        raise LedgerError(f"the ledger {name} is damaged at a run: {exc}") from exc
+    ended = [event for lines in runs if len(lines) == 2 for event in lines]
+    return [*sorted(ended, key=lambda event: event.at), *(lines[0] for lines in runs if len(lines) == 1)]
+
+
+async def _job_events(table: Table, row: JobRow, name: str) -> list[Event]:
+    """The events of one job in their order, from its pages and its own item."""
+    lines: list[str] = []
+    for start, end in pairwise((0, *row.pages)):
+        page = await table.get(page_address(row.key, start, end))
+        if page is None or len(page.get("lines", ())) != end - start:
+            raise LedgerError(f"the ledger {name} lacks events {start + 1} to {end} of job {row.key}")
+        lines += page["lines"]
+    events: list[Event] = []
+    for line in (*lines, *row.lines):
+        try:
+            events.append(decode_line(line.encode()))
+        except LineDamagedError as exc:
+            where = f"event {len(events) + 1} of job {row.key}"
+            raise LedgerError(f"the ledger {name} is damaged at {where}: {exc}") from exc
+    return events
 
 
 def fold_ledger(location: Location, *, region: str | None = None) -> LedgerState:
@@ -106,7 +186,7 @@ def fold_ledger(location: Location, *, region: str | None = None) -> LedgerState
 
 
 def read_entries(
-    location: Location, *, region: str | None = None, warn: Callable[[str], None] = _ignore
+    location: Location, *, region: str | None = None, warn: Callable[[str], None] = lambda _: None
 ) -> Iterator[Entry]:
     """Yield the events of a ledger by time, as far as they are written; `warn` gets a sentence on what was left out.
 
@@ -132,10 +212,9 @@ def read_whole_lines(path: Path) -> Iterator[Event]:
         for number, line in enumerate(file, start=1):
             try:
                 yield decode_line(line)
-            except NewerLineError as exc:
-                raise DamagedLineError(path, number, exc) from exc
-            except LineDamagedError:
-                continue
+            except LineDamagedError as exc:
+                if exc.is_newer:
+                    raise DamagedLineError(path, number, exc) from exc
 
 
 class Tail:
@@ -188,9 +267,6 @@ class TableFollower:
         self.location = location
         self.beginnings = 1
         self._region = region
-
-    def __repr__(self) -> str:
-        return f"<TableFollower {self.location}, read {self.beginnings - 1} times>"
 
     def poll(self) -> Iterator[Event]:
         """Yield all events there are. Raises UsageError, LedgerError, StoppedError."""

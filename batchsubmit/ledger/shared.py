@@ -6,23 +6,126 @@ worker left open is taken over once its lease is over (`leases`), and is then un
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
 
 from batchsubmit.clock import Clock
-from batchsubmit.core.jobs import Event, Intent, RunEnded, RunStarted
+from batchsubmit.core.jobs import Event, Finished, Intent, JobEvent, RunEnded, RunStarted, Submitted
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import JobState
+from batchsubmit.core.states import JobState, Phase, fold
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import Claim, Mine, Taken
-from batchsubmit.ledger.items import JobRow, Runs, arn_address, job_address, to_own
-from batchsubmit.ledger.job_writer import JobWriter, Pending, PendingOfJob
-from batchsubmit.ledger.leases import LeaseTerms, OtherLeases, Session, seconds_awake_and_asleep
-from batchsubmit.ledger.table import ConflictError, MissingTableError, Table
+from batchsubmit.ledger.base import Claim, ClaimedArnError, LostJobError, Mine, Taken, resolve
+from batchsubmit.ledger.leases import LeaseTerms, Session
+from batchsubmit.ledger.table import (
+    ConflictError,
+    JobRow,
+    MissingTableError,
+    Table,
+    append_events,
+    arn_address,
+    claim_arn,
+    first_run,
+    job_address,
+    line_of,
+    may_append,
+    write_run,
+)
 
 _CLAIM_TRIES = 5
 _ASK_AGAIN_SECONDS = 1.0
 _KEYS_A_READ = 1_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pending:
+    """An event that is to be written, and the future of the task that waits for it."""
+
+    event: JobEvent
+    durable: "asyncio.Future[None] | None" = None
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """What this worker knows of one job. `row` is None until it was read; `pending` is not yet on its way."""
+
+    key: str
+    owner: str
+    row: JobRow | None = None
+    pending: list[_Pending] = field(default_factory=list)
+    task: "asyncio.Task[None] | None" = None
+    is_claimed: bool = False
+    is_leaving: bool = False
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether the table, when it was last seen, had the job as ours."""
+        return self.row is not None and self.row.owner == self.owner
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something is to be written, if only that the job is released."""
+        return bool(self.pending) or (self.is_leaving and (self.row is None or self.is_owned))
+
+    def state(self) -> JobState | None:
+        """The job's state with what is pending."""
+        state = self.row.state if self.row else None
+        for each in self.pending:
+            state = fold(state, each.event)
+        return state
+
+    async def write(self, table: Table, batch: list[_Pending]) -> list[tuple[_Pending, StoppedError]]:
+        """Write a batch of events, or those of them that are still ours to write; return the others.
+
+        Raises StoppedError.
+        """
+        refused: list[tuple[_Pending, StoppedError]] = []
+        row = self.row = self.row or JobRow.read(self.key, await table.get(job_address(self.key)))
+        while True:
+            reasons = [await self._refusal(table, row, each.event) for each in batch]
+            refused += [(each, reason) for each, reason in zip(batch, reasons, strict=True) if reason]
+            batch = [each for each, reason in zip(batch, reasons, strict=True) if not reason]
+            events = [each.event for each in batch if not _has_end(row, each.event)]  # several workers saw the same end
+            is_leaving = self.is_leaving and not self.pending and self.is_owned
+            try:
+                if events or is_leaving:
+                    self.row = await append_events(table, row, events, is_leaving=is_leaving)
+            except ConflictError as exc:
+                before, row = row, JobRow.read(self.key, exc.item)
+                self.row = row
+                if not row.has([line_of(event) for event in events], before.count):
+                    continue
+                # Our own write had arrived, its answer had not, and others have written since.
+                lost = LostJobError(f"job {self.key} was taken over by {row.owner or 'another worker'}")
+                intents = [each for each in batch if isinstance(each.event, Intent) and not self.is_owned]
+                refused += [(each, lost) for each in intents]
+                batch = [each for each in batch if each not in intents]
+            for each in batch:
+                resolve(each.durable, None)
+            return refused
+
+    async def _refusal(self, table: Table, row: JobRow, event: JobEvent) -> StoppedError | None:
+        """Say why an event may not follow what the table has, if it may not; else its ARN is claimed by now."""
+        if not (_has_end(row, event) or may_append(row, event, self.owner)):
+            owner = f"claimed by {row.owner}" if row.owner else "nobody's; it was not claimed, or is decided"
+            what = (
+                f"that it runs as {event.arn}" if isinstance(event, Submitted) else f"its event {type(event).__name__}"
+            )
+            return LostJobError(f"job {self.key} is {owner}; {what} was not written down")
+        try:
+            await claim_arn(table, event)
+        except ClaimedArnError as exc:
+            return exc
+        return None
+
+
+def _has_end(row: JobRow, event: JobEvent) -> bool:
+    return (
+        isinstance(event, Finished)
+        and row.state is not None
+        and (row.state.phase, row.state.arn, row.state.status) == (Phase.FINISHED, event.arn, event.status)
+    )
 
 
 class SharedLedger:
@@ -34,25 +137,19 @@ class SharedLedger:
 
     is_shared = True
 
-    def __init__(self, table: Table, session: Session, others: OtherLeases, *, keeps_all: bool = False) -> None:
-        self.state = LedgerState(packs=keeps_all)
+    def __init__(self, table: Table, session: Session, *, keeps_all: bool) -> None:
+        self.state = LedgerState()
         self._table = table
         self._session = session
-        self._others = others
         self._keeps_all = keeps_all
-        self._jobs: dict[str, JobWriter] = {}
+        self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._runs = Runs(table)
+        self._run: RunStarted | None = None
         self.failure: StoppedError | None = None
         self.on_loss: Callable[[StoppedError], None] = lambda _: None
 
     def __repr__(self) -> str:
         return f"<SharedLedger {len(self._jobs)} jobs claimed, {self._session!r}>"
-
-    @property
-    def owner(self) -> str:
-        """The name that this worker claims jobs with."""
-        return self._session.owner
 
     @property
     def trouble(self) -> str:
@@ -68,37 +165,32 @@ class SharedLedger:
             job = self._jobs.get(key)
         if job is not None:
             return Taken("this worker", _ASK_AGAIN_SECONDS)
-        job = self._jobs[key] = JobWriter(key, self._session.owner, is_claimed=True)
-        claim: Claim | None = None
+        job = self._jobs[key] = _Job(key, self._session.owner, is_claimed=True)
         try:
             claim = await self._take(job)
-        finally:
-            match claim:
-                case Mine(state):
-                    self.state.restore(key, state)
-                case Taken():
-                    del self._jobs[key]
-                case None:  # cancelled, or the table does not answer: the claim may have arrived all the same
-                    job.row = None
-                    self.release(key)
+        except BaseException:  # cancelled, or the table does not answer: the claim may have arrived all the same
+            self.release(key)
+            raise
+        if isinstance(claim, Mine):
+            self.state.restore(key, claim.state)
+        else:
+            del self._jobs[key]
         return claim
 
-    async def _take(self, job: JobWriter) -> Claim:
-        row = JobRow(key=job.key)
+    async def _take(self, job: _Job) -> Claim:
+        row, address, values = JobRow(key=job.key), job_address(job.key), {"owner": job.owner}
         for _ in range(_CLAIM_TRIES):
-            change, after = to_own(row, job.owner)
             try:
-                await self._table.write(job_address(job.key), row.version, change)
+                job.row = JobRow.read(job.key, await self._table.write(address, row.version, values))
             except ConflictError as exc:
                 row = JobRow.read(job.key, exc.item)
             else:
-                job.row = after
-                return Mine(after.state)
+                return Mine(job.row.state)
             if row.has_arn:
                 job.row = row
                 return Mine(row.state)
             if row.owner not in {"", job.owner}:
-                taken = await self._others.check(row.owner)
+                taken = await self._session.check(row.owner)
                 if taken is not None:
                     return taken
         return Taken("several workers at this moment", _ASK_AGAIN_SECONDS)
@@ -142,43 +234,42 @@ class SharedLedger:
         return self.state.claims(arns) | {addresses[address]: str(item["job"]) for address, item in found.items()}
 
     def put(self, event: Event) -> Awaitable[None]:
-        """Record an event; the returned future resolves once the table has it."""
-        durable = asyncio.get_running_loop().create_future()
+        """Record an event; what is returned resolves once the table has it."""
         if isinstance(event, RunStarted | RunEnded):
             self.state.apply(event)
-            self._track(asyncio.create_task(self._write_run(Pending(event, durable)), name="ledger run"))
-            return durable
+            # Shielded, as a future is: it is written also where nobody waits any more.
+            return asyncio.shield(self._track(self._write_run(event), "ledger run"))
         if isinstance(event, Intent):
             self._require_reliance()
-        self._start_writing(self._gather(Pending(event, durable)))
+        durable = asyncio.get_running_loop().create_future()
+        self._gather(_Pending(event, durable))
         return durable
 
     def note(self, event: Event) -> None:
-        """Record an event with the next of its job, or the next renewal, without waiting for it."""
+        """Record an event, without waiting for it."""
         if isinstance(event, RunStarted | RunEnded):
             self.put(event)
-            return
-        job = self._gather(Pending(event))
-        if not job.is_claimed:
-            self._start_writing(job)
+        else:
+            self._gather(_Pending(event))
 
-    def _gather(self, pending: PendingOfJob) -> JobWriter:
+    def _gather(self, pending: _Pending) -> None:
         key = pending.event.job
-        job = self._jobs.setdefault(key, JobWriter(key, self._session.owner, is_leaving=True))
+        job = self._jobs.setdefault(key, _Job(key, self._session.owner, is_leaving=True))
         job.pending.append(pending)
         self.state.apply(pending.event)
-        return job
+        self._start_writing(job)
 
-    def _start_writing(self, job: JobWriter) -> None:
+    def _start_writing(self, job: _Job) -> None:
         if job.task is None:
-            job.task = asyncio.create_task(self._write(job), name=f"ledger {job.key}")
-            self._track(job.task)
+            job.task = self._track(self._write(job), f"ledger {job.key}")
 
-    def _track(self, task: asyncio.Task[None]) -> None:
+    def _track(self, writing: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+        task = asyncio.create_task(writing, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _write(self, job: JobWriter) -> None:
+    async def _write(self, job: _Job) -> None:
         """Write what is pending for a job until nothing is; then forget the job if it was released."""
         try:
             while job.has_work:
@@ -191,7 +282,7 @@ class SharedLedger:
                 if not self._keeps_all:
                     self.state.restore(job.key, None)
 
-    async def _write_batch(self, job: JobWriter, batch: list[PendingOfJob]) -> None:
+    async def _write_batch(self, job: _Job, batch: list[_Pending]) -> None:
         try:
             refused = await job.write(self._table, batch)
         except StoppedError as exc:
@@ -203,35 +294,30 @@ class SharedLedger:
         if refused and (self.failure is None or any(isinstance(each.event, Intent) for each, _ in refused)):
             self.state.restore(job.key, job.state())
         for each, error in refused:
-            each.resolve(error)
+            resolve(each.durable, error)
 
     def _require_reliance(self) -> None:
         reason = self.failure or self._session.loss
         if reason is not None:
             raise StoppedError(str(reason))
 
-    async def _write_run(self, pending: Pending[RunStarted | RunEnded]) -> None:
+    async def _write_run(self, event: RunStarted | RunEnded) -> None:
         """Write a run's beginning or end."""
-        error: StoppedError | None = None
+        self._run = event if isinstance(event, RunStarted) else self._run
         try:
-            if not await self._runs.write(pending.event):
-                error = StoppedError(f"run {pending.event.run} stands in the ledger already")
+            is_new = await write_run(self._table, self._run, event)
         except StoppedError as exc:
-            error = StoppedError(str(exc))
-        self.failure = error or self.failure
-        pending.resolve(error)
+            self.failure = exc
+            raise
+        if not is_new:
+            self.failure = StoppedError(f"run {event.run} stands in the ledger already")
+            raise self.failure
 
     async def load_first_run(self) -> None:
         """Read the table's first run into `state`; it says what all of them are made against."""
-        first = await self._runs.first()
+        first = await first_run(self._table)
         if first is not None:
             self.state.apply(first)
-
-    def write_noted(self) -> None:
-        """Start writing the events that nothing waits for."""
-        for job in list(self._jobs.values()):
-            if job.pending:
-                self._start_writing(job)
 
     async def keep_lease(self, clock: Clock) -> None:
         """Renew the lease until it is lost, or its table is. A table that does not answer is asked again."""
@@ -240,7 +326,6 @@ class SharedLedger:
             await clock.sleep(session.terms.renewal_seconds)
             try:
                 await session.renew()
-                self.write_noted()
             except MissingTableError as exc:
                 self.failure = session.loss = exc
             except StoppedError:
@@ -249,29 +334,21 @@ class SharedLedger:
 
     async def flush(self) -> None:
         """Wait until all that was put or noted is written, or cannot be."""
-        self.write_noted()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
 
 @asynccontextmanager
 async def open_shared(
-    table: Table,
-    owner: str,
-    holder: str,
-    *,
-    clock: Clock,
-    terms: LeaseTerms,
-    seconds: Callable[[], float] = seconds_awake_and_asleep,
-    keeps_all: bool = False,
+    table: Table, owner: str, holder: str, *, clock: Clock, terms: LeaseTerms, keeps_all: bool = False
 ) -> AsyncIterator[SharedLedger]:
     """Begin a session on a table, and renew it until the end; then write out what is left and end it.
 
     With `keeps_all`, `state` keeps jobs that were released. Raises StoppedError.
     """
-    session = Session(table, owner, terms, seconds=seconds)
+    session = Session(table, owner, terms, clock)
     await session.begin(holder)
-    ledger = SharedLedger(table, session, OtherLeases(table, owner, clock), keeps_all=keeps_all)
+    ledger = SharedLedger(table, session, keeps_all=keeps_all)
     renewing = asyncio.create_task(ledger.keep_lease(clock), name=f"lease of {owner}")
     try:
         yield ledger

@@ -1,23 +1,34 @@
-"""The seam under the shared ledger: a table of versioned items, each changed by compare-and-swap and by nothing else.
+"""The table of a shared ledger: versioned items, each changed by compare-and-swap alone, and what the items are.
 
-`dynamodb.DynamoTable` is the real side, `MemoryTable`, here, the one for tests and simulations; both pass the same
-contract tests. That every write names the version it follows is what makes late and repeated writes harmless.
+That every write names the version it follows makes late and repeated writes harmless. A job is one item: its folded
+state, its owner, and the lines of its events. Past a few kilobytes the older lines move to pages, items of their own
+that never change: a page's name says which lines it holds, so every writer of it writes the same. A page counts once
+the job's item lists it. The other items are runs, claimed ARNs and the sessions of workers (`leases`).
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from batchsubmit.errors import StoppedError
+import msgspec
 
-Value: TypeAlias = str | int | bool | list[str] | list[int]
-Item: TypeAlias = dict[str, Value]
+from batchsubmit.core.jobs import (
+    Duplicate,
+    Event,
+    Finished,
+    Intent,
+    JobEvent,
+    RunEnded,
+    RunStarted,
+    Submitted,
+)
+from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
+from batchsubmit.errors import LedgerError, StoppedError, UsageError
+from batchsubmit.ledger.base import ClaimedArnError
+from batchsubmit.ledger.codec import decode_line, encode_line
+
+Item: TypeAlias = dict[str, Any]
 """The attributes of one item, without its address. `version` counts its writes and is the table's own."""
-
-
-def version_of(item: Item | None) -> int:
-    """The version that a write to this item follows; 0 where there is none."""
-    return int(str(item["version"])) if item else 0
 
 
 class Address(NamedTuple):
@@ -25,15 +36,6 @@ class Address(NamedTuple):
 
     pk: str
     sk: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What one write does to an item, all of it or nothing."""
-
-    set: Mapping[str, Value] = field(default_factory=dict)
-    append: Mapping[str, list[str]] = field(default_factory=dict)
-    remove: tuple[str, ...] = ()
 
 
 class ConflictError(Exception):
@@ -59,40 +61,209 @@ class Table(Protocol):
         """Read those of the items that exist, each as it is now."""
         ...
 
-    async def write(self, address: Address, follows: int, change: Change) -> None:
-        """Change an item that has this version, 0 for one that does not exist. Durable on return.
+    def scan(self, pk: str = "") -> AsyncIterator[dict[Address, Item]]:
+        """Read all items, or those of one partition in the order of their sort keys, some at a time."""
+        ...
 
-        Raises ConflictError.
+    async def write(self, address: Address, follows: int, values: Item) -> Item:
+        """Set attributes of an item that has this version, 0 for one that does not exist; give it as it is then.
+
+        Durable on return. Raises ConflictError.
         """
         ...
 
 
-class MemoryTable:
-    """Items in a dict."""
+PAGE_CHARACTERS = 16_384
+"""Lines of a job's own item before they move to a page. DynamoDB bills a write by the item's size and refuses an item
+above 400 KB; an ordinary job ends with about 1 KB."""
 
-    def __init__(self) -> None:
-        self.items: dict[Address, Item] = {}
+_LONGEST_TEXT = 8_192
+JOB = "job"
+"""The sort key of a job's own item, which no other item has."""
 
-    async def get(self, address: Address) -> Item | None:
-        """Read an item."""
-        item = self.items.get(address)
-        return None if item is None else dict(item)
+RUNS = "runs"
+TABLE_ADDRESS = Address("ledger", "ledger")
+"""What is true of the whole table: its format, and its first run, against the service or a sandbox like all others."""
 
-    async def get_many(self, addresses: Collection[Address]) -> dict[Address, Item]:
-        """Read those that exist."""
-        return {address: dict(self.items[address]) for address in addresses if address in self.items}
+_FORMAT = 1
+_DECIDED = frozenset({Phase.SUBMITTED, Phase.FINISHED, Phase.FAILED})
 
-    async def write(self, address: Address, follows: int, change: Change) -> None:
-        """Change an item that has this version."""
-        item = self.items.get(address)
-        if follows != version_of(item):
-            raise ConflictError(address, None if item is None else dict(item))
-        after: Item = dict(item or {}) | dict(change.set)
-        for name, values in change.append.items():
-            before = (item or {}).get(name, [])
-            assert isinstance(before, list)  # noqa: S101 (a list is appended to)
-            after[name] = [*map(str, before), *values]
-        for name in change.remove:
-            after.pop(name, None)
-        after["version"] = follows + 1
-        self.items[address] = after
+
+def job_address(key: str) -> Address:
+    """The address of a job."""
+    return Address(f"job#{key}", JOB)
+
+
+def page_address(key: str, start: int, end: int) -> Address:
+    """The address of a job's lines from `start` up to `end`."""
+    return Address(f"job#{key}", f"lines#{start:08d}-{end:08d}")
+
+
+def arn_address(arn: str) -> Address:
+    """The address of an ARN, whose item has its job."""
+    return Address(f"arn#{arn}", "arn")
+
+
+class JobRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A job's item. `pages` are the ends of its pages, `lines` what came after the last of them."""
+
+    key: str
+    version: int = 0
+    owner: str = ""
+    state: JobState | None = None
+    pages: tuple[int, ...] = ()
+    lines: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, key: str, item: Item | None) -> "JobRow":
+        """Read an item; none is a job that nobody ever claimed. Raises StoppedError."""
+        members = {**(item or {}), "key": key}
+        try:
+            if "state" in members:
+                members["state"] = msgspec.json.decode(members["state"])
+            return msgspec.convert(members, cls)
+        except (msgspec.MsgspecError, TypeError) as exc:
+            raise StoppedError(
+                f"job {key} in the table is damaged, or was written by a version that this one cannot read: {exc}"
+            ) from exc
+
+    @property
+    def count(self) -> int:
+        """How many events the job has."""
+        return (self.pages[-1] if self.pages else 0) + len(self.lines)
+
+    @property
+    def has_arn(self) -> bool:
+        """Whether the job is submitted, and needs no owner any more."""
+        return self.state is not None and self.state.phase in {Phase.SUBMITTED, Phase.FINISHED}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the lines are to move to a page."""
+        return sum(map(len, self.lines)) >= PAGE_CHARACTERS
+
+    def has(self, lines: Sequence[str], at: int) -> bool:
+        """Whether the lines from `at` on are these."""
+        start = at - (self.count - len(self.lines))
+        return start >= 0 and self.lines[start : start + len(lines)] == tuple(lines)
+
+
+async def append_events(table: Table, row: JobRow, events: Sequence[JobEvent], *, is_leaving: bool = False) -> JobRow:
+    """Add events to a job, and take its owner away where it leaves, or is decided and needs none.
+
+    Raises ConflictError where the job is not as `row` has it.
+    """
+    state, lines = row.state, list(map(line_of, events))
+    for event in events:
+        state = fold(state, event)
+    moves = bool(lines) and row.is_full
+    if moves:
+        with suppress(ConflictError):  # the page is there: it can have no other content
+            page = page_address(row.key, row.count - len(row.lines), row.count)
+            await table.write(page, 0, {"lines": row.lines})
+    values: Item = {}
+    if lines and state is not None:
+        values = {"phase": str(state.phase), "state": msgspec.json.encode(_bounded(state)).decode()}
+        values["lines"] = lines if moves else [*row.lines, *lines]
+        is_leaving = is_leaving or state.phase in _DECIDED
+    if moves:
+        values["pages"] = [*row.pages, row.count]
+    if is_leaving and row.owner:
+        values["owner"] = ""
+    return JobRow.read(row.key, await table.write(job_address(row.key), row.version, values))
+
+
+async def claim_arn(table: Table, event: JobEvent) -> None:
+    """Write down whose the ARN is that an event names, if it names one. Raises ClaimedArnError."""
+    if not isinstance(event, Submitted | Duplicate):
+        return
+    try:
+        await table.write(arn_address(event.arn), 0, {"job": event.job})
+    except ConflictError as exc:
+        owner = str((exc.item or {}).get("job", ""))
+        if owner not in {"", event.job}:
+            raise ClaimedArnError(event.arn, owner) from exc
+
+
+def may_append(row: JobRow, event: JobEvent, owner: str) -> bool:
+    """Whether a worker that is (or was) the owner may still add this event.
+
+    An intent needs ownership: it leads to a call. What the service proved, any worker may write down.
+    """
+    if row.owner == owner:
+        return True
+    match event:
+        case Intent():
+            return False
+        case Finished() | Duplicate():
+            return row.has_arn
+        case Submitted():
+            state = row.state
+            return state is not None and state.phase in UNDECIDED and state.attempt == event.attempt
+        case _:
+            return not row.owner and not row.has_arn
+
+
+def line_of(event: Event) -> str:
+    """An event's line, checksum and all, with texts that no item could hold cut short."""
+    return encode_line(_bounded(event)).decode().removesuffix("\n")
+
+
+def _bounded(value: Any) -> Any:  # noqa: ANN401 (an event or a state)
+    texts = {name: getattr(value, name, "") for name in ("message", "reason")}
+    cut = {
+        name: f"{text[:_LONGEST_TEXT]} … ({len(text):,} characters)"
+        for name, text in texts.items()
+        if len(text) > _LONGEST_TEXT
+    }
+    return msgspec.structs.replace(value, **cut) if cut else value
+
+
+def events_of(lines: Sequence[str]) -> list[Event]:
+    """Decode lines. Raises LineDamagedError."""
+    return [decode_line(line.encode()) for line in lines]
+
+
+def read_run(item: Item) -> list[RunStarted | RunEnded]:
+    """The lines of a run's item: its beginning, and its end if it has come."""
+    events = events_of([str(item[name]) for name in ("started", "ended") if name in item])
+    return [event for event in events if isinstance(event, RunStarted | RunEnded)]
+
+
+async def write_run(table: Table, run: RunStarted | None, event: RunStarted | RunEnded) -> bool:
+    """Write the beginning of `run`, or its end; False where that is there already."""
+    if run is None or run.run != event.run:
+        return False
+    if event is run:
+        item = await table.get(TABLE_ADDRESS) or {"version": 0}
+        if "started" not in item:
+            with suppress(ConflictError):
+                await table.write(TABLE_ADDRESS, item["version"], {"format": _FORMAT, "started": line_of(run)})
+    name, follows = ("started", 0) if event is run else ("ended", 1)
+    try:
+        await table.write(Address(RUNS, f"{run.at}#{run.run}"), follows, {name: line_of(event)})
+    except ConflictError:
+        return False
+    return True
+
+
+async def first_run(table: Table) -> RunStarted | None:
+    """The run that was begun first."""
+    runs = read_run(await table.get(TABLE_ADDRESS) or {})
+    return runs[0] if runs and isinstance(runs[0], RunStarted) else None
+
+
+async def check_format(table: Table, name: str) -> None:
+    """Mark a new table as a ledger.
+
+    Raises UsageError where there is no such table, LedgerError for one that this version does not understand.
+    """
+    try:
+        item = await table.get(TABLE_ADDRESS)
+        item = item or await table.write(TABLE_ADDRESS, 0, {"format": _FORMAT})
+    except MissingTableError as exc:
+        raise UsageError(str(exc)) from exc
+    except ConflictError as exc:
+        item = exc.item
+    if (item or {}).get("format") != _FORMAT:
+        raise LedgerError(f"the ledger {name} was made by another version of batchsubmit; update this one")

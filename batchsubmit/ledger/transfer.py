@@ -6,21 +6,28 @@ gets the others; one whose events in the table are others is refused. An export 
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Event, JobEvent, RunEnded, RunStarted
+from batchsubmit.core.jobs import Event, RunEnded, RunStarted
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import ClaimedArnError, TableLocation
 from batchsubmit.ledger.codec import encode_line
-from batchsubmit.ledger.dynamodb import DynamoTable, create_table, open_dynamodb, open_table
-from batchsubmit.ledger.items import JobRow, Runs, check_format, events_of, job_address, line_of, to_append
-from batchsubmit.ledger.job_writer import claim_arn, write_page
+from batchsubmit.ledger.dynamodb import open_table
+from batchsubmit.ledger.file import keep_runs_off, write_ledger
 from batchsubmit.ledger.read import read_events
-from batchsubmit.ledger.storage import keep_runs_off, write_ledger
-from batchsubmit.ledger.table import ConflictError, Table
+from batchsubmit.ledger.table import (
+    ConflictError,
+    JobRow,
+    Table,
+    append_events,
+    check_format,
+    claim_arn,
+    events_of,
+    line_of,
+    write_run,
+)
 
 _JOBS_AT_ONCE = 32
 _EVENTS_A_WRITE = 8
@@ -29,28 +36,23 @@ _EVENTS_A_WRITE = 8
 _TRIES = 5
 
 
-@dataclass(slots=True)
-class Imported:
-    """What an import did: jobs that it wrote, and those that had nothing new."""
+async def import_events(events: Iterable[Event], table: Table) -> tuple[int, int]:
+    """Write the events of a file into a table; count the jobs that it wrote, and those that had nothing new.
 
-    written: int = 0
-    known: int = 0
-
-
-async def import_events(events: Iterable[Event], table: Table) -> Imported:
-    """Write the events of a file into a table. Raises LedgerError where the two contradict each other, StoppedError."""
-    runs, lines_by_job = Runs(table), dict[str, list[str]]()
+    Raises LedgerError where the two contradict each other, StoppedError.
+    """
+    run: RunStarted | None = None
+    lines_by_job: dict[str, list[str]] = {}
     for event in events:
         if isinstance(event, RunStarted | RunEnded):
-            await runs.write(event)
+            run = event if isinstance(event, RunStarted) else run
+            await write_run(table, run, event)
         else:
             lines_by_job.setdefault(event.job, []).append(line_of(event))
-    done, jobs = Imported(), iter(lines_by_job.items())
+    written, jobs = 0, iter(lines_by_job.items())
     while some := list(islice(jobs, _JOBS_AT_ONCE)):
-        for has_written in await asyncio.gather(*(_import_job(key, lines, table) for key, lines in some)):
-            done.written += has_written
-            done.known += not has_written
-    return done
+        written += sum(await asyncio.gather(*(_import_job(key, lines, table) for key, lines in some)))
+    return written, len(lines_by_job) - written
 
 
 async def _import_job(key: str, lines: Sequence[str], table: Table) -> bool:
@@ -63,22 +65,14 @@ async def _import_job(key: str, lines: Sequence[str], table: Table) -> bool:
         if not events:
             return written
         try:
-            row, written = await _append(row, events, table), True
+            for event in events:
+                await claim_arn(table, event)
+            row, written = await append_events(table, row, events), True
         except ConflictError as exc:
             row, tries = JobRow.read(key, exc.item), tries + 1
+        except ClaimedArnError as exc:
+            raise LedgerError(f"the table has {exc.arn} as that of job {exc.owner}, the file as that of {key}") from exc
     raise LedgerError(f"job {key} changes while it is imported; let the workers on the table end first")
-
-
-async def _append(row: JobRow, events: Sequence[JobEvent], table: Table) -> JobRow:
-    try:
-        for event in events:
-            await claim_arn(table, event)
-    except ClaimedArnError as exc:
-        raise LedgerError(f"the table has {exc.arn} as that of job {exc.owner}, the file as that of {row.key}") from exc
-    await write_page(table, row)
-    change, after = to_append(row, events)
-    await table.write(job_address(row.key), row.version, change)
-    return after
 
 
 def _refuse_contradiction(row: JobRow, lines: Sequence[str]) -> None:
@@ -119,13 +113,13 @@ def _timed_lines(events: Iterable[Event]) -> Iterator[tuple[str, bytes]]:
 
 async def make_table(location: TableLocation, region: str | None) -> None:
     """Make a table and mark it as a ledger. Raises UsageError, StoppedError."""
-    async with open_dynamodb(region=region, concurrency=1) as client:
-        await create_table(client, location.table)
-        await check_format(DynamoTable(client, location.table), str(location))
+    async with open_table(location.table, region=region, concurrency=1) as table:
+        await table.create()
+        await check_format(table, str(location))
 
 
-async def import_file(path: Path, location: TableLocation, settings: Settings, region: str | None) -> Imported:
-    """Write a file's events into a table. Raises UsageError, LedgerError, StoppedError."""
+async def import_file(path: Path, location: TableLocation, settings: Settings, region: str | None) -> tuple[int, int]:
+    """Write a file's events into a table, as `import_events` does. Raises UsageError, LedgerError, StoppedError."""
     with keep_runs_off(path) as file:
         async with open_table(location.table, region=region, concurrency=settings.submit.concurrency) as table:
             await check_format(table, str(location))

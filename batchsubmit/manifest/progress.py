@@ -9,7 +9,7 @@ from datetime import datetime
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Job, Share, results_place
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, Phase, is_good_end
+from batchsubmit.core.states import UNDECIDED, Fate, Phase, is_good_end
 from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.index import Index, job_at
 from batchsubmit.manifest.rows import Reader, row_warning
@@ -55,13 +55,12 @@ class ManifestProgress:
         lanes = {membership: MembershipProgress(membership=membership) for membership in index.memberships}
         for number, key in enumerate(index):
             lane = lanes[index.membership(number)]
-            state = book.get(key)
-            match state.phase if state else None:
-                case Phase.SUBMITTED | Phase.FINISHED:
+            match Fate.of(book.get(key)):
+                case Fate.ACCEPTED | Fate.WELL | Fate.BAD:
                     lane.submitted += 1
-                case Phase.FAILED if not retry_failed:
+                case Fate.FAILED if not retry_failed:
                     lane.failed += 1
-                case phase if phase in UNDECIDED:
+                case Fate.UNKNOWN:
                     lane.unknown += 1
                 case _:
                     lane.rows_to_do.append(number)
@@ -113,19 +112,17 @@ class RowCounts:
     @classmethod
     def of(cls, index: Index, book: LedgerState) -> "RowCounts":
         """Look every row up."""
-        phases: Counter[Phase] = Counter()
-        bad_ends: Counter[str] = Counter()
+        fates, bad_ends = Counter[Fate](), Counter[str]()
         for state in map(book.get, index) if len(book) else ():
-            if state is not None:
-                phases[state.phase] += 1
-                if state.bad_end:
-                    bad_ends[state.bad_end] += 1
-        submitted, failed = phases[Phase.SUBMITTED] + phases[Phase.FINISHED], phases[Phase.FAILED]
-        unknown = sum(phases[phase] for phase in UNDECIDED)
+            fates[Fate.of(state)] += 1
+            if state is not None and state.bad_end:
+                bad_ends[state.bad_end] += 1
+        finished = fates[Fate.WELL] + fates[Fate.BAD]
+        submitted, failed, unknown = finished + fates[Fate.ACCEPTED], fates[Fate.FAILED], fates[Fate.UNKNOWN]
         return cls(
             submitted=submitted,
-            finished=phases[Phase.FINISHED],
-            finished_well=phases[Phase.FINISHED] - bad_ends.total(),
+            finished=finished,
+            finished_well=fates[Fate.WELL],
             failed=failed,
             unknown=unknown,
             left=len(index) - submitted - failed - unknown,

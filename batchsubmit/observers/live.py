@@ -4,12 +4,15 @@ It knows what the ledger knows: a job counts as running from its acceptance unti
 that follows its jobs (`--wait`) writes. A terminal gets a table that is kept up to date, others a line at intervals.
 """
 
+import os
+import re
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as Screen
@@ -18,7 +21,7 @@ from rich.text import Text
 
 from batchsubmit.core.jobs import Event, Finished, JobEvent, JobRejected, RunEnded, RunStarted, Submitted
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import JobState, Phase, end_words, has_failed, is_good_end
+from batchsubmit.core.states import Fate, JobState, Phase, end_words, is_good_end
 from batchsubmit.forecast import RunHistory
 from batchsubmit.text import counted, duration, printable
 
@@ -42,16 +45,6 @@ class LaneCounts:
     unknown: int
     calling: int
     limit: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """One job that failed, on the way to the service or on it, and why."""
-
-    at: str
-    membership: str
-    name: str
-    why: str
 
 
 class Feed(Protocol):
@@ -78,35 +71,30 @@ class Fold(Protocol):
 _Folded = TypeVar("_Folded", bound=Fold)
 
 
-class Follower(Generic[_Folded]):
-    """A fold of a feed's events, which begins again where the feed does."""
-
-    def __init__(self, feed: Feed, start: Callable[[], _Folded]) -> None:
-        self._feed = feed
-        self._start = start
-        self._beginnings = feed.beginnings
-        self.state = start()
-
-    def update(self) -> _Folded:
-        """Take in what came since; give the state. Raises what the feed raises."""
-        for event in self._feed.poll():
-            if self._feed.beginnings != self._beginnings:
-                self.state, self._beginnings = self._start(), self._feed.beginnings
-            self.state.apply(event)
-        return self.state
+def following(feed: Feed, start: Callable[[], _Folded]) -> Iterator[_Folded]:
+    """Give the fold of a feed's events without end, read on each time; it begins again where the feed does."""
+    state, beginnings = start(), feed.beginnings
+    while True:
+        for event in feed.poll():
+            if feed.beginnings != beginnings:
+                state, beginnings = start(), feed.beginnings
+            state.apply(event)
+        yield state
 
 
 class LiveRun:
-    """The fold of a ledger, with the counts and rates that a person who watches a run looks for."""
+    """The fold of a ledger, with the counts and rates that a person who watches a run looks for.
+
+    `failures` are the last ones, a line each.
+    """
 
     def __init__(self) -> None:
         self.ledger_state = LedgerState()
         self.progress = RunHistory()
-        self.failures: deque[Failure] = deque(maxlen=_FAILURES_KEPT)
+        self.failures: deque[str] = deque(maxlen=_FAILURES_KEPT)
         self.failure_count = 0
         self.limits: dict[str, int] = {}
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._lanes: dict[str, None] = {}
+        self._counts: dict[str, Counter[Fate | Phase]] = {}
         self._decided_at: deque[datetime] = deque()
         self._decided = 0
 
@@ -118,7 +106,7 @@ class LiveRun:
     @property
     def is_over(self) -> bool:
         """Whether no run is under way, as far as the ledger says: a killed run writes no end."""
-        return self.run is None or self.ledger_state.last_end is not None
+        return self.ledger_state.open_run is None
 
     @property
     def left(self) -> int:
@@ -127,7 +115,10 @@ class LiveRun:
 
     def apply(self, event: Event) -> None:
         """Take in one event. A kind that this version does not know may still tell a quota."""
-        self._learn(event)
+        learned = dict(getattr(event, "quotas", None) or {})
+        if hasattr(event, "limit") and hasattr(event, "membership"):
+            learned[event.membership or ACCOUNT] = event.limit
+        self.limits.update((membership, int(limit)) for membership, limit in learned.items())
         self.progress.apply(event)
         if isinstance(event, RunStarted):
             self._decided = 0
@@ -137,19 +128,13 @@ class LiveRun:
         elif hasattr(event, "job"):
             self._count(event)
 
-    def _learn(self, event: Event) -> None:
-        learned = dict(getattr(event, "quotas", None) or {})
-        if hasattr(event, "limit") and hasattr(event, "membership"):
-            learned[event.membership or ACCOUNT] = event.limit
-        self.limits.update((membership, int(limit)) for membership, limit in learned.items())
-
     def _count(self, event: JobEvent) -> None:
-        self._lanes.setdefault(event.membership)
+        counts = self._counts.setdefault(event.membership, Counter())
         if before := self.ledger_state.get(event.job):
-            self._counts[before.membership, _count_of(before)] -= 1
+            counts[_count_of(before)] -= 1
         self.ledger_state.apply(event)
         if after := self.ledger_state.get(event.job):
-            self._counts[after.membership, _count_of(after)] += 1
+            counts[_count_of(after)] += 1
         if isinstance(event, Submitted | JobRejected):
             self._decided += 1
             self._decided_at.append(datetime.fromisoformat(event.at))
@@ -160,24 +145,19 @@ class LiveRun:
 
     def _failed(self, event: JobEvent, why: str) -> None:
         self.failure_count += 1
-        self.failures.append(Failure(event.at, event.membership, event.name, why))
-
-    def account_limits(self) -> dict[str, int]:
-        """The limits of accounts that are known, by their names."""
-        return {name: limit for name, limit in self.limits.items() if name.split(" ")[0] == ACCOUNT}
+        line = f"failed: {event.at[11:19]} {event.name} in membership {event.membership}: {why}"
+        self.failures.append(printable(line))
 
     def lanes(self) -> Iterator[LaneCounts]:
         """Every membership, in the order of its first event."""
-        for membership in self._lanes:
-            words = ("running", "well", "badly", "failed", "unknown", "calling")
-            running, well, badly, failed, unknown, calling = (self._counts[membership, word] for word in words)
+        for membership, counts in self._counts.items():
             yield LaneCounts(
                 membership=membership,
-                submitted=running + well + badly,
-                running=running,
-                failed=failed + badly,
-                unknown=unknown,
-                calling=calling,
+                submitted=counts[Fate.ACCEPTED] + counts[Fate.WELL] + counts[Fate.BAD],
+                running=counts[Fate.ACCEPTED],
+                failed=counts[Fate.FAILED] + counts[Fate.BAD],
+                unknown=counts[Fate.UNKNOWN],
+                calling=counts[Phase.INTENT],
                 limit=self.limits.get(membership),
             )
 
@@ -191,72 +171,63 @@ class LiveRun:
         return len(self._decided_at) / max(now - since, _LEAST_WINDOW).total_seconds()
 
 
-def _count_of(state: JobState) -> str:
-    """The count that a job belongs to."""
-    match state.phase:
-        case Phase.FINISHED:
-            return "badly" if has_failed(state) else "well"
-        case Phase.SUBMITTED:
-            return "running"
-        case Phase.INTENT:
-            return "calling"  # no problem while a run is active, and after a killed one the next run looks it up first
-        case Phase.FAILED | Phase.UNKNOWN:
-            return str(state.phase)
-        case _:
-            return "waiting"
+def _count_of(state: JobState) -> Fate | Phase:
+    """Where a job counts. A call is no problem while a run is active, and looked up first after a killed one."""
+    return Phase.INTENT if state.phase is Phase.INTENT else Fate.of(state)
 
 
-def watch(
-    feed: Feed,
-    console: Console,
-    *,
-    interval_seconds: float,
-    refresh_seconds: float,
-    has_died: Callable[[LiveRun], bool],
-) -> LiveRun:
+def watch(feed: Feed, console: Console, *, interval_seconds: float, refresh_seconds: float) -> LiveRun:
     """Show a run until it ends or dies; give the last state. Raises what the feed raises.
 
     A terminal is kept up to date every `refresh_seconds`.
     """
-    follower = Follower(feed, LiveRun)
+    states = following(feed, LiveRun)
     if console.is_terminal:
         with Screen(console=console, auto_refresh=False, transient=True) as screen:
-            for state in _until_over(follower, has_died, refresh_seconds):
-                screen.update(picture(state, datetime.now(UTC)), refresh=True)
-    else:
-        shown = 0
-        for state in _until_over(follower, has_died, interval_seconds):
-            is_new = min(state.failure_count - shown, len(state.failures))
-            for failure in list(state.failures)[len(state.failures) - is_new :]:
-                _print(console, f"failed: {words(failure)}")
-            shown = state.failure_count
-            _print(console, sentence(state, datetime.now(UTC)))
-    return follower.state
+            return _until_over(
+                states, refresh_seconds, lambda live: screen.update(picture(live, datetime.now(UTC)), refresh=True)
+            )
+    shown = 0
+
+    def print_lines(live: LiveRun) -> None:
+        nonlocal shown
+        new = min(live.failure_count - shown, len(live.failures))
+        shown = live.failure_count
+        for line in (*list(live.failures)[len(live.failures) - new :], sentence(live, datetime.now(UTC))):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    return _until_over(states, interval_seconds, print_lines)
 
 
-def _until_over(follower: Follower[LiveRun], has_died: Callable[[LiveRun], bool], seconds: float) -> Iterator[LiveRun]:
-    """Read on at intervals, for as long as a run is active."""
-    while not (state := follower.update()).is_over:
-        yield state
-        if has_died(state):
-            follower.update()  # it may have written its end since, and have ended normally
-            return
+def _until_over(states: Iterator[LiveRun], seconds: float, show: Callable[[LiveRun], None]) -> LiveRun:
+    """Read on at intervals, for as long as a run is active; give the last state."""
+    while not (live := next(states)).is_over:
+        show(live)
+        if live.run is not None and has_died(live.run):
+            return next(states)  # it may have written its end since, and have ended normally
         time.sleep(seconds)
+    return live
 
 
-def _print(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+def has_died(run: RunStarted) -> bool:
+    """Whether the process that had the ledger is gone; one on another machine is believed to live."""
+    holder = re.fullmatch(r"process (\d+) on (.+)", run.holder)
+    if holder is None or holder[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(holder[1]), 0)  # signal 0 is none: it only asks whether there is such a process
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # there is one, of another user
+    return False
 
 
 def sentence(live: LiveRun, now: datetime) -> str:
     """The whole state in one line."""
     lanes = list(live.lanes())
-    counts = {
-        "failed": sum(lane.failed for lane in lanes),
-        "unknown": sum(lane.unknown for lane in lanes),
-        "in a call": sum(lane.calling for lane in lanes),
-        "running": sum(lane.running for lane in lanes),
-    }
+    words = {"failed": "failed", "unknown": "unknown", "calling": "in a call", "running": "running"}
+    counts = {word: sum(getattr(lane, name) for lane in lanes) for name, word in words.items()}
     per_second = live.per_second(now)
     parts = [
         f"{sum(lane.submitted for lane in lanes):,} submitted",
@@ -272,8 +243,7 @@ def picture(live: LiveRun, now: datetime) -> RenderableType:
     """The state as a table of memberships, between the sentence and the last failures."""
     run = live.run
     began = f"  run {run.run}, {duration(int((now - datetime.fromisoformat(run.at)).total_seconds()))}" if run else ""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("membership")
+    table = Table("membership", box=None, pad_edge=False)
     for heading in ("slots", "submitted", "failed", "unknown"):
         table.add_column(heading, justify="right")
     lanes = sorted(live.lanes(), key=lambda lane: (-lane.running, lane.membership))
@@ -284,10 +254,10 @@ def picture(live: LiveRun, now: datetime) -> RenderableType:
     if len(lanes) > _LANES_SHOWN:
         parts.append(Text(f"... and {counted(len(lanes) - _LANES_SHOWN, 'more membership')}"))
     running = sum(lane.running for lane in lanes)
-    for name, limit in live.account_limits().items():
-        parts.append(Text(f"{printable(name)}: {counted(limit, 'slot')}, {running:,} running"))
-    parts += [Text(f"failed: {words(failure)}", style="red") for failure in live.failures]
-    return Group(*parts)
+    for name, limit in live.limits.items():
+        if name.split(" ")[0] == ACCOUNT:
+            parts.append(Text(f"{printable(name)}: {counted(limit, 'slot')}, {running:,} running"))
+    return Group(*parts, *(Text(line, style="red") for line in live.failures))
 
 
 def slots(lane: LaneCounts) -> str:
@@ -295,8 +265,3 @@ def slots(lane: LaneCounts) -> str:
     limit = "?" if lane.limit is None else f"{lane.limit:,}"
     used = "?" if lane.limit is not None and lane.running > lane.limit else f"{lane.running:,}"
     return f"{used}/{limit}"
-
-
-def words(failure: Failure) -> str:
-    """One failure in one line."""
-    return printable(f"{failure.at[11:19]} {failure.name} in membership {failure.membership}: {failure.why}")

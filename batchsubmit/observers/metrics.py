@@ -5,7 +5,7 @@ label has a bound on its values: a code or a membership beyond it is counted as 
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -30,7 +30,25 @@ from batchsubmit.observers.base import LaneReading, Readings
 MOST_LANES = 200
 """Memberships with series of their own; the rest, those with the least to say, are summed up as `other`."""
 
-OTHER_LANES = "other"
+OTHER = "other"
+MOST_CODES = 40
+"""The service's model has a dozen codes for our calls; whatever answers in its place may have any."""
+
+_LEDGER_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_ATTEMPT_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
+_GAUGES = {
+    "account_slots_used": "Slots of the account that are taken.",
+    "account_slots_known": "Slots of the account, where learned or set.",
+    "rate_calls_per_second": "Calls of StartTrainedModelInferenceJob a second that are allowed now, 0 for no limit.",
+    "calls_under_way": "Calls and tries under way.",
+    "jobs_unknown": "Jobs that are unknown now.",
+    "jobs_undecided": "Unknown jobs that lookups could not decide.",
+    "messages_held": "Messages received and not yet handed back.",
+    "oldest_message_age_seconds": "Time since the oldest message held was sent.",
+    "draining": "1 while the worker takes nothing new and ends what it began.",
+}
+_ATTRIBUTES = {"rate_calls_per_second": "rate_per_second", "draining": "is_draining"}
+"""The readings whose names are not those of their metrics."""
 
 
 class State(Collector):
@@ -49,47 +67,34 @@ class State(Collector):
 
 
 def _families(now: Readings) -> Iterator[Metric]:
-    yield _now("account_slots_used", "Slots of the account that are taken.", now.account_slots_used)
-    yield _now("account_slots_known", "Slots of the account, where learned or set.", now.account_slots_known)
-    rate = "Calls of StartTrainedModelInferenceJob a second that are allowed now, 0 for no limit."
-    yield _now("rate_calls_per_second", rate, now.rate_per_second)
-    yield _now("calls_under_way", "Calls and tries under way.", now.calls_under_way)
-    yield _now("jobs_unknown", "Jobs whose fate is unknown now.", now.jobs_unknown)
-    yield _now("jobs_undecided", "Unknown jobs that lookups could not decide.", now.jobs_undecided)
-    yield _now("messages_held", "Messages received and not yet handed back.", now.messages_held)
-    age = "Time since the oldest message held was sent."
-    yield _now("oldest_message_age_seconds", age, now.oldest_message_age_seconds)
-    yield _now("draining", "1 while the worker takes nothing new and ends what it began.", now.is_draining)
+    for name, meaning in _GAUGES.items():
+        value = getattr(now, _ATTRIBUTES.get(name, name))
+        yield GaugeMetricFamily(f"batchsubmit_{name}", meaning, value=None if value is None else float(value))
     yield CounterMetricFamily("batchsubmit_queue_polls", "Answered calls of ReceiveMessage.", value=now.queue_polls)
-    yield _counted("messages", "Messages of the queue, by what happened to them.", "event", now.messages)
-    yield _counted("queue_failures", "Calls of SQS that failed, by how.", "kind", now.queue_failures)
-    yield from _of_all_lanes(_bounded(now.lanes))
+    messages = CounterMetricFamily(
+        "batchsubmit_messages", "Messages of the queue, by what happened to them.", labels=["event"]
+    )
+    yield _filled(messages, now.messages.items())
+    failures = CounterMetricFamily("batchsubmit_queue_failures", "Calls of SQS that failed, by how.", labels=["kind"])
+    yield _filled(failures, now.queue_failures.items())
+    lanes = _bounded(now.lanes)
+    waiting = _of_memberships("jobs_waiting", "Jobs of a membership that wait for a slot or their turn.")
+    yield _filled(waiting, ((lane.membership, lane.waiting) for lane in lanes))
+    used = _of_memberships("slots_used", "Slots of a membership that are taken, by others included.")
+    yield _filled(used, ((lane.membership, lane.slots_used) for lane in lanes))
+    known = _of_memberships("slots_known", "Slots of a membership, where learned or set.")
+    yield _filled(known, ((lane.membership, lane.slots_known) for lane in lanes if lane.slots_known is not None))
 
 
-def _of_all_lanes(lanes: tuple[LaneReading, ...]) -> Iterator[Metric]:
-    waiting = [(lane.membership, lane.waiting) for lane in lanes]
-    used = [(lane.membership, lane.slots_used) for lane in lanes]
-    known = [(lane.membership, lane.slots_known) for lane in lanes if lane.slots_known is not None]
-    yield _by_membership("jobs_waiting", "Jobs of a membership that wait for a slot or their turn.", waiting)
-    yield _by_membership("slots_used", "Slots of a membership that are taken, by others included.", used)
-    yield _by_membership("slots_known", "Slots of a membership, where learned or set.", known)
+def _of_memberships(name: str, meaning: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"batchsubmit_{name}", meaning, labels=["membership"])
 
 
-def _counted(name: str, meaning: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
-    family = CounterMetricFamily(f"batchsubmit_{name}", meaning, labels=[label])
-    for value, count in counts.items():
-        family.add_metric([value], count)
-    return family
-
-
-def _now(name: str, meaning: str, value: float | None) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"batchsubmit_{name}", meaning, value=None if value is None else float(value))
-
-
-def _by_membership(name: str, meaning: str, values: Iterable[tuple[str, int]]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"batchsubmit_{name}", meaning, labels=["membership"])
-    for membership, value in values:
-        family.add_metric([membership], value)
+def _filled(
+    family: CounterMetricFamily | GaugeMetricFamily, values: Iterable[tuple[str, int]]
+) -> CounterMetricFamily | GaugeMetricFamily:
+    for label, value in values:
+        family.add_metric([label], value)
     return family
 
 
@@ -100,19 +105,11 @@ def _bounded(lanes: tuple[LaneReading, ...]) -> tuple[LaneReading, ...]:
     ranked = sorted(lanes, key=lambda lane: (-lane.slots_used, -lane.waiting, lane.membership))
     rest = ranked[MOST_LANES:]
     others = LaneReading(
-        membership=OTHER_LANES,
+        membership=OTHER,
         waiting=sum(lane.waiting for lane in rest),
         slots_used=sum(lane.slots_used for lane in rest),
     )
     return (*ranked[:MOST_LANES], others)
-
-
-OTHER = "other"
-MOST_CODES = 40
-"""The service's model has a dozen codes for our calls; whatever answers in its place may have any."""
-
-_LEDGER_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-_ATTEMPT_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
 
 
 class Metrics:

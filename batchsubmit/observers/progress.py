@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,13 +15,12 @@ from rich.text import Text
 
 from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import RunHistory
-from batchsubmit.observers.live import Feed, Follower
+from batchsubmit.observers.live import Feed, following
 from batchsubmit.text import counted, duration, printable
 
 _REFRESH_SECONDS = 0.2
 _LINE_SECONDS = 30.0
 _ESTIMATE_SECONDS = 5.0
-_RATE_WINDOW_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,101 +46,69 @@ class RunProgress:
     stopping: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RunReader:
-    """What a display reads: the run at this moment, and when all will be done, in words; the latter blocks."""
-
-    read: Callable[[], RunProgress]
-    expected: Callable[[], str]
-
-
-Display = Callable[[RunReader], AbstractContextManager[object]]
-"""Shows a run while it lasts."""
+Display = Callable[[Callable[[], RunProgress], Callable[[], str]], AbstractContextManager[object]]
+"""Shows a run while it lasts, by what reads it at this moment, and what says when all will be done (and blocks)."""
 
 
 def expected_finish(feed: Feed) -> Callable[[], str]:
     """Give what says when all will be done, in the words of `status --watch`; it reads on in the ledger, and blocks."""
-    follower = Follower(feed, RunHistory)
+    histories = following(feed, RunHistory)
 
     def words() -> str:
         try:
-            return follower.update().words(datetime.now(UTC))
+            history = next(histories, None)  # none after an error, which the run meets as well
         except (OSError, LedgerError):
             return ""
+        return history.words(datetime.now(UTC)) if history else ""
 
     return words
 
 
-class Meter:
-    """Puts a run's state into words; it remembers the last ten seconds for the rate."""
-
-    def __init__(self, run: RunReader, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._run = run
-        self._monotonic = monotonic
-        self._began = monotonic()
-        self.expected = ""
-        self._marks: deque[tuple[float, int]] = deque([(self._began, run.read().submitted)])
-
-    def rate(self, submitted: int) -> float:
-        """Submissions a second over the last ten seconds."""
-        now = self._monotonic()
-        self._marks.append((now, submitted))
-        while len(self._marks) > 2 and now - self._marks[1][0] >= _RATE_WINDOW_SECONDS:
-            self._marks.popleft()
-        then, before = self._marks[0]
-        return (submitted - before) / (now - then) if now > then else 0.0
-
-    def sentence(self) -> str:
-        """The whole state in one line."""
-        now = self._run.read()
-        parts = (
-            (True, f"{now.submitted:,} of {now.to_do:,} submitted"),
-            (now.failed, f"{now.failed:,} failed"),
-            (now.unknown, f"{now.unknown:,} unknown"),
-            (now.full_lanes, f"waiting for quota in {counted(now.full_lanes, 'membership')}"),
-            (now.held_by_others, f"the quota looks used by others: {now.held_by_others}"),
-            (now.held, f"held by the quota {now.held}"),
-            (now.running, f"{counted(now.running, 'job')} still running"),
-            (True, f"{self.rate(now.submitted):.1f}/s now"),
-            (True, f"{duration(int(self._monotonic() - self._began))} elapsed"),
-            (not now.stopping and self.expected, self.expected),
-            (now.stopping, f"stopping ({now.stopping}), {now.in_progress} in progress"),
-        )
-        return printable(", ".join(words for is_said, words in parts if is_said))
-
-    def picture(self) -> Table:
-        """The same with a bar."""
-        now = self._run.read()
-        grid = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=max(now.to_do, 1), completed=now.submitted + now.failed + now.unknown, width=40)
-        grid.add_row(bar, Text(self.sentence()))
-        return grid
+def sentence(now: RunProgress, elapsed_seconds: float, expected: str) -> str:
+    """The whole state in one line."""
+    parts = (
+        (True, f"{now.submitted:,} of {now.to_do:,} submitted"),
+        (now.failed, f"{now.failed:,} failed"),
+        (now.unknown, f"{now.unknown:,} unknown"),
+        (now.full_lanes, f"waiting for quota in {counted(now.full_lanes, 'membership')}"),
+        (now.held_by_others, f"the quota looks used by others: {now.held_by_others}"),
+        (now.held, f"held by the quota {now.held}"),
+        (now.running, f"{counted(now.running, 'job')} still running"),
+        (True, f"{duration(int(elapsed_seconds))} elapsed"),
+        (not now.stopping and expected, expected),
+        (now.stopping, f"stopping ({now.stopping}), {now.in_progress} in progress"),
+    )
+    return printable(", ".join(words for is_said, words in parts if is_said))
 
 
 @contextmanager
-def showing(run: RunReader, console: Console) -> Iterator[None]:
+def showing(read: Callable[[], RunProgress], expected: Callable[[], str], console: Console) -> Iterator[None]:
     """Show a run for as long as the context lasts."""
-    meter = Meter(run)
+    began, estimated = time.monotonic(), ""
+    live = Live(console=console, auto_refresh=False, redirect_stdout=False, transient=True)
 
     async def estimate() -> None:
-        meter.expected = await asyncio.to_thread(run.expected)
+        nonlocal estimated
+        estimated = await asyncio.to_thread(expected)
 
-    with _repeating(_ESTIMATE_SECONDS, estimate):
+    async def draw() -> None:
+        now, grid = read(), Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=max(now.to_do, 1), completed=now.submitted + now.failed + now.unknown, width=40)
+        grid.add_row(bar, Text(sentence(now, time.monotonic() - began, estimated)))
+        live.update(grid, refresh=True)
+
+    async def print_line() -> None:
+        line = sentence(read(), time.monotonic() - began, estimated)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    with ExitStack() as stack:
+        stack.enter_context(_repeating(_ESTIMATE_SECONDS, estimate))
         if console.is_terminal:
-            live = Live(console=console, auto_refresh=False, redirect_stdout=False, transient=True)
-
-            async def draw() -> None:
-                live.update(meter.picture(), refresh=True)
-
-            with live, _repeating(_REFRESH_SECONDS, draw):
-                yield
+            stack.enter_context(live)
+            stack.enter_context(_repeating(_REFRESH_SECONDS, draw))
         else:
-
-            async def print_line() -> None:
-                console.print(meter.sentence(), highlight=False, markup=False, soft_wrap=True)
-
-            with _repeating(_LINE_SECONDS, print_line):
-                yield
+            stack.enter_context(_repeating(_LINE_SECONDS, print_line))
+        yield
 
 
 @contextmanager

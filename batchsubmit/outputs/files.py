@@ -7,7 +7,7 @@ import gzip
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -38,16 +38,16 @@ def refuse_other_kind(target: Path, kind: str) -> None:
 
 
 @contextmanager
-def saving(target: Path, *, inputs: Sequence[Path] = (), kind: str = "") -> Iterator[BinaryIO]:
+def saving(target: Path, *, inputs: Iterable[object] = (), kind: str = "") -> Iterator[BinaryIO]:
     """Open a file that takes its place once all of it is on the disk; on any error nothing is left of it.
 
     Folders that it needs are made. What is no regular file (a pipe, /dev/stdout) is written to as it is. Raises
-    UsageError where the file cannot be written, where it is one of the `inputs`, which would be lost, and where its
-    name promises another `kind`.
+    UsageError where the file cannot be written, where it is one of the files among the `inputs`, which would be lost,
+    and where its name promises another `kind`.
     """
     for source in inputs:
         with suppress(OSError):
-            if target.samefile(source):
+            if isinstance(source, str | Path) and target.samefile(source):
                 raise UsageError(f"{target} is what is read from; give --output another file")
     if kind:
         refuse_other_kind(target, kind)

@@ -10,12 +10,12 @@ import ipaddress
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack
+from typing import Any
 from urllib.parse import urlsplit
 
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import ClientError
 
 from batchsubmit.aws import USER_AGENT, open_client
 from batchsubmit.errors import UsageError
@@ -73,35 +73,26 @@ def _is_here(host: str) -> bool:
         return False
 
 
-class Notice(TypedDict, total=False):
-    """What a notice says; members that are not given are empty. `run` is empty where no run began."""
-
-    at: str
-    run: str
-    batch: str
-    exit_status: int
-    headline: str
-    reason: str
-    counts: dict[str, int]
-    expected_finish: Mapping[str, float | str] | None
-    manifest: str
-    ledger: str
-    report: str
-    uploaded: Sequence[str]
-    problems: Sequence[str]
-
-
 _EMPTY: dict[str, Any] = {
     "format": FORMAT_VERSION,
-    **dict.fromkeys(Notice.__annotations__, ""),
+    "at": "",
+    "run": "",
+    "batch": "",
+    "exit_status": "",
+    "headline": "",
+    "reason": "",
     "counts": {},
     "expected_finish": None,
+    "manifest": "",
+    "ledger": "",
+    "report": "",
     "uploaded": [],
     "problems": [],
 }
+"""The members of a notice. `run` is empty where no run began."""
 
 
-def notice(**given: Unpack[Notice]) -> dict[str, Any]:
+def notice(**given: Any) -> dict[str, Any]:  # noqa: ANN401 (its members)
     """The body, the same members each time."""
     return _EMPTY | given
 
@@ -196,8 +187,6 @@ async def _publish(topic: Topic, body: dict[str, Any]) -> None:
         if error.get("Code") in {"AuthorizationError", "AuthorizationErrorException", "AccessDenied"}:
             words += "; allow sns:Publish on it"
         raise _NotTakenError(words, status) from exc
-    except NoCredentialsError as exc:
-        raise _NotTakenError("there are no AWS credentials") from exc
 
 
 def _without_url(exc: Exception, target: Target) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -110,11 +111,8 @@ class _Uploader:
         """Copy one file (its content, where it is open already); give its URL. Raises UploadError."""
         url = self.destination.url(path.name)
         try:
-            if content is not None:
-                await self._put(path, content)
-            else:
-                with await asyncio.to_thread(path.open, "rb") as file:
-                    await self._put(path, file)
+            with nullcontext(content) if content else path.open("rb") as file:
+                await self._put(path, file)
         except UploadError:
             raise
         except Exception as exc:
@@ -123,23 +121,22 @@ class _Uploader:
 
     async def _put(self, path: Path, content: BinaryIO) -> None:
         """Write the object if there is none, or over the one that may be replaced."""
-        condition = {"IfNoneMatch": "*"}
+        url, condition = self.destination.url(path.name), {"IfNoneMatch": "*"}
         for _ in range(_TRIES):
             if await self._write(path, content, condition):
                 return
             etag, origin = await self._find(path)
-            if not etag:
-                condition = {"IfNoneMatch": "*"}
+            condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+            if not etag or self.overwrite:
                 continue
-            if origin == self.origin and not self.overwrite:
+            if origin == self.origin:
                 return
-            if not (self.overwrite or await asyncio.to_thread(self._grew_from, origin)):
+            if origin is None or await asyncio.to_thread(_digest, self.ledger, origin.length) != origin.sha256:
                 raise UploadError(
-                    f"{self.destination.url(path.name)} holds something that this ledger did not grow from, and was "
-                    "not overwritten; give another --upload, or --upload-overwrite to replace it"
+                    f"{url} holds something that this ledger did not grow from, and was not overwritten; "
+                    "give another --upload, or --upload-overwrite to replace it"
                 )
-            condition = {"IfMatch": etag}
-        raise UploadError(f"{self.destination.url(path.name)} is being written by another; run the same command again")
+        raise UploadError(f"{url} is being written by another; run the same command again")
 
     async def _write(self, path: Path, content: BinaryIO, condition: Mapping[str, str]) -> bool:
         """Put the object under a condition; False where that does not hold."""
@@ -171,9 +168,6 @@ class _Uploader:
             raise
         return head["ETag"], Origin.of(head.get("Metadata", {}))
 
-    def _grew_from(self, origin: Origin | None) -> bool:
-        return origin is not None and _digest(self.ledger, origin.length) == origin.sha256
-
 
 def _snapshot(path: Path, copy: BinaryIO) -> Origin:
     """Copy the whole lines of a ledger, which another run may be writing to again."""
@@ -189,6 +183,7 @@ def _snapshot(path: Path, copy: BinaryIO) -> Origin:
 
 
 def _digest(file: BinaryIO, length: int) -> str:
+    """The SHA-256 of a file's beginning."""
     file.seek(0)
     digest = hashlib.sha256()
     while length and (block := file.read(min(_COPY_BYTES, length))):

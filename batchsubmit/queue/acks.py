@@ -9,13 +9,13 @@ between the two makes a redelivery, not a second job.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
-from batchsubmit.clock import Clock
+from batchsubmit.clock import Clock, timestamp
 from batchsubmit.config import WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
@@ -23,6 +23,7 @@ from batchsubmit.queue.client import (
     GONE_CODES,
     MOST_ENTRIES,
     Outgoing,
+    QueueAttributes,
     QueueBusyError,
     QueueDeniedError,
     QueueError,
@@ -33,7 +34,6 @@ from batchsubmit.queue.client import (
 )
 from batchsubmit.queue.held import LIMIT_SECONDS
 from batchsubmit.queue.message import DeadLetter, Message
-from batchsubmit.queue.settings import QueueAttributes
 
 _MOST_TRIES = 5
 _PAUSE_SECONDS = 0.2
@@ -61,22 +61,15 @@ class QueueLedger(Protocol):
 
         What is to be looked up goes to the engine too, which claims the job first: another worker may have it.
         """
-        ...
 
     def action_now(self, key: str) -> Action:
         """Decide the same of one key, by what is known in this process."""
-        ...
 
     async def record(self, event: JobRejected) -> bool:
         """Write down that a message can never work, and wait until that is durable; False where another worker has.
 
         Raises StoppedError.
         """
-        ...
-
-    def now(self) -> str:
-        """The time for an event's `at`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +88,12 @@ def delay_seconds(message: Message, *, first: int, most: int) -> int:
 
 def put_back(message: Message, seconds: int, *, queue: QueueAttributes, now: float) -> Return:
     """Return a message that cannot be held here. `now` is Unix time, as the message's own."""
-    spent = queue.most_receives is not None and message.receives > queue.most_receives // 2
-    return Return(message, seconds, renew=spent or is_old(message, queue, now))
-
-
-def hand_back(message: Message, *, queue: QueueAttributes, now: float) -> Return:
-    """Make a message visible at once, as a worker that ends does; renew it only where this receive was its last."""
-    last = queue.most_receives is not None and message.receives >= queue.most_receives
-    return Return(message, 0, renew=last or is_old(message, queue, now))
-
-
-def is_old(message: Message, queue: QueueAttributes, now: float) -> bool:
-    """Whether the queue might drop a message before it can have been held for as long as SQS allows."""
-    return 0 < message.sent_at < _old_before(queue, now)
+    is_spent = queue.most_receives is not None and message.receives > queue.most_receives // 2
+    return Return(message, seconds, renew=is_spent or 0 < message.sent_at < _old_before(queue, now))
 
 
 def _old_before(queue: QueueAttributes, now: float) -> float:
+    """The queue might drop a message that was sent before this, while it is held for as long as SQS allows."""
     kept = queue.retention_seconds
     return now - max(kept / 2, min(_AGED * kept, kept - LIMIT_SECONDS - _LEEWAY_SECONDS))
 
@@ -122,19 +105,18 @@ class Acks:
         self._queue = reached.queue
         self._attributes = reached.attributes
         self._dead_letters = reached.dead_letters
-        self._counters = reached.counters
+        self._counters = reached.queue.counters
         self._ledger = ledger
         self._clock = clock
         self._visibility = settings.visibility_timeout_seconds
         self._longest = max(self._visibility, settings.max_delay_seconds)
-        self._long = min(_MOST_VISIBILITIES * self._visibility, self._longest)
         self._may_renew = True
         self._deletes: deque[tuple[str, int]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
         self._hidden: dict[str, tuple[Message, float]] = {}
-        self._moved: dict[str, None] = {}
-        self._recorded_by_others: dict[str, None] = {}
+        # By message: whether it was moved. One that was not was written down by another worker or an earlier run.
+        self._letters: dict[str, bool] = {}
         self._log = structlog.get_logger("batchsubmit").bind(queue=reached.queue.url)
 
     def delete(self, message: Message) -> None:
@@ -180,32 +162,30 @@ class Acks:
 
     def renews_before(self) -> float:
         """Messages that were sent before this Unix time are to be sent again: the queue would soon drop them."""
-        return _old_before(self._attributes, self._now()) if self._may_renew else 0.0
-
-    def _now(self) -> float:
-        return self._clock.now().timestamp()
+        return _old_before(self._attributes, self._clock.now().timestamp()) if self._may_renew else 0.0
 
     async def renew(self, messages: Iterable[Message]) -> None:
         """Send messages again that cannot be held any longer, or make them visible. Raises QueueError.
 
         A FIFO queue would put a new message behind its group, so there it costs a receive instead.
         """
-        returns = [put_back(each, 0, queue=self._attributes, now=self._now()) for each in messages]
-        renew_all = not self._attributes.is_fifo
-        await self.give_back([Return(each.message, 0, renew=renew_all or each.renew) for each in returns])
+        if self._attributes.is_fifo:
+            await self.hand_back(messages)
+        else:
+            await self._give_back([Return(each, 0, renew=True) for each in messages])
 
     async def hide(self, messages: Iterable[Message], *, longest: bool) -> int:
         """Return messages for later: for the longest delay, or for longer after each receive. Gives the most seconds.
 
         They are remembered until `received`, to be made visible when this worker ends. Raises QueueError.
         """
-        first, most = (self._longest, self._longest) if longest else (self._visibility, self._long)
-        timed = [(each, delay_seconds(each, first=first, most=most)) for each in messages]
-        returns = [put_back(each, seconds, queue=self._attributes, now=self._now()) for each, seconds in timed]
+        first = self._longest if longest else self._visibility
+        most = self._longest if longest else min(_MOST_VISIBILITIES * self._visibility, self._longest)
+        returns = [self._put_back(each, delay_seconds(each, first=first, most=most)) for each in messages]
         for each in returns:
             if not (each.renew and self._may_renew):
                 _remember(self._hidden, each.message.id, (each.message, self._clock.monotonic() + each.seconds))
-        await self.give_back(returns)
+        await self._give_back(returns)
         return max((each.seconds for each in returns), default=0)
 
     def received(self, message: Message) -> None:
@@ -214,8 +194,7 @@ class Acks:
 
     async def hand_back(self, messages: Iterable[Message]) -> None:
         """Make messages visible at once, so that others may have them. Raises QueueError."""
-        now = self._now()
-        await self.give_back([hand_back(each, queue=self._attributes, now=now) for each in messages])
+        await self._give_back([self._put_back(each, 0) for each in messages])
 
     async def hand_back_hidden(self) -> None:
         """Make visible what is still hidden of what `hide` returned. Raises QueueError."""
@@ -223,7 +202,10 @@ class Acks:
         self._hidden.clear()
         await self.hand_back(message for message, until in hidden if until > now)
 
-    async def give_back(self, returns: Sequence[Return]) -> None:
+    def _put_back(self, message: Message, seconds: int) -> Return:
+        return put_back(message, seconds, queue=self._attributes, now=self._clock.now().timestamp())
+
+    async def _give_back(self, returns: Sequence[Return]) -> None:
         """Carry returns out. A message that cannot be reached comes back by itself. Raises QueueError."""
         refused = await self._renew([each for each in returns if each.renew])
         hidden = list(tens([*refused, *(each for each in returns if not each.renew)]))
@@ -243,7 +225,7 @@ class Acks:
         """Send messages again, then delete the old ones; gives those that could not be sent."""
         by_id = {each.message.id: each for each in returns}
         refused: list[Return] = []
-        for batch in batches(map(self._copy, returns)):
+        for batch in batches(_outgoing(each.message, delay=each.seconds) for each in returns):
             for sent, code in zip(batch, await self._send(batch), strict=True):
                 if code is None:
                     self._counters.renewed += 1
@@ -253,33 +235,29 @@ class Acks:
         return refused
 
     async def _send(self, batch: list[Outgoing]) -> Sequence[str | None]:
-        if not self._may_renew:
-            return ["AccessDenied"] * len(batch)
         try:
-            return await self._queue.send(batch)
+            if self._may_renew:
+                return await self._queue.send(batch)
         except QueueDeniedError as exc:
             self._may_renew = False
             self._log.warning("queue.renewal_denied", reason=str(exc))
-            return ["AccessDenied"] * len(batch)
-        except QueueBusyError as exc:
-            return [str(exc)] * len(batch)
-
-    def _copy(self, each: Return) -> Outgoing:
-        delay = min(each.seconds, _MOST_DELAY_SECONDS)
-        return _outgoing(each.message, each.message.wire_attributes, delay=delay)
+        except QueueBusyError:
+            pass
+        return ["not sent"] * len(batch)
 
     async def dead_letter(self, message: Message, letter: DeadLetter) -> None:
         """Record and move a message that can never work. Raises StoppedError where the ledger cannot be written."""
-        if message.id in self._moved:
+        was_moved = self._letters.get(message.id)
+        if was_moved:
             self.delete(message)
             return
-        if await self._ledger.record(letter.rejected(message, self._ledger.now())):
+        if await self._ledger.record(letter.rejected(message, timestamp(self._clock.now()))):
             self._counters.poisoned += 1
             self._log.warning("message.poison", message=message.id, code=letter.code)
-        elif message.id not in self._recorded_by_others:
+        elif was_moved is None:
             # Another worker, or an earlier run, wrote it down and is moving it or died before: wait and see.
-            _remember(self._recorded_by_others, message.id, None)
-            await self.give_back([Return(message, self._visibility)])
+            _remember(self._letters, message.id, value=False)
+            await self._give_back([Return(message, self._visibility)])
             return
         await self._move(message, letter)
 
@@ -290,26 +268,33 @@ class Acks:
             except (QueueBusyError, QueueError) as exc:
                 failure = str(exc)
             if failure is None:
-                _remember(self._moved, message.id, None)
+                _remember(self._letters, message.id, value=True)
                 self._counters.moved += 1
                 self.delete(message)
                 return
             self._log.warning("message.not_moved", message=message.id, reason=failure)
         # Left to the redrive policy, if there is one; without one it is seen ever less often.
         seconds = delay_seconds(message, first=self._visibility, most=_LONGEST_HIDDEN_SECONDS)
-        await self.give_back([Return(message, seconds)])
+        await self._give_back([Return(message, seconds)])
 
 
 def _dead_letter(message: Message, letter: DeadLetter) -> Outgoing:
     reason = f"{letter.code}: {letter.reason}".encode("ascii", "backslashreplace").decode()
-    own = text_attributes(batchsubmit_reason="".join(filter(str.isprintable, reason))[:_MOST_REASON_CHARACTERS])
-    attributes = {**message.wire_attributes, **own}  # also in place of the reason of an earlier time
-    return _outgoing(message, attributes if len(attributes) <= _MOST_ATTRIBUTES else message.wire_attributes)
+    printable = "".join(filter(str.isprintable, reason))[:_MOST_REASON_CHARACTERS]
+    # The reason also replaces that of an earlier time.
+    attributes = {**message.wire_attributes, **text_attributes({"batchsubmit-reason": printable})}
+    return _outgoing(message, attributes if len(attributes) <= _MOST_ATTRIBUTES else None)
 
 
-def _outgoing(message: Message, attributes: Any, *, delay: int = 0) -> Outgoing:  # noqa: ANN401 (SQS's dicts)
+def _outgoing(message: Message, attributes: Mapping[str, Any] | None = None, *, delay: int = 0) -> Outgoing:
     """The same message again. On a FIFO queue its id is the deduplication id: SQS drops a repetition of the old one."""
-    return Outgoing(id=message.id, body=message.body, attributes=attributes, delay_seconds=delay, group=message.group)
+    return Outgoing(
+        id=message.id,
+        body=message.body,
+        attributes=attributes or message.wire_attributes,
+        delay_seconds=min(delay, _MOST_DELAY_SECONDS),
+        group=message.group,
+    )
 
 
 def _remember(memory: dict[str, Any], message: str, value: object) -> None:

@@ -4,11 +4,15 @@ Each method is one call, repeated with growing jittered waits while SQS is busy 
 of their entries failed. Nothing here knows what a message means.
 """
 
+import asyncio
+import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar, cast
+from itertools import starmap
+from typing import Any, TypeVar
 
 import aiohttp
 import structlog
@@ -19,7 +23,7 @@ from tenacity import wait_random_exponential as full_jitter
 from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, clock_words, credential_words
 from batchsubmit.errors import StoppedError
 from batchsubmit.queue.message import Message
-from batchsubmit.queue.settings import QueueAttributes
+from batchsubmit.text import duration
 
 T = TypeVar("T")
 
@@ -39,38 +43,37 @@ class QueueDeniedError(QueueError):
 class QueueBusyError(Exception):
     """SQS cannot answer now. `is_throttling` where we call too often."""
 
-    def __init__(self, message: str, *, is_throttling: bool = False) -> None:
-        super().__init__(message)
-        self.is_throttling = is_throttling
+    is_throttling = False
 
 
 _GONE = {"NonExistentQueue", "QueueDoesNotExist", "QueueDeletedRecently"}
-_BUSY = {
-    "OverLimit",
-    "KmsThrottled",
-    "KMS.ThrottlingException",
-    "ServiceUnavailable",
-    "InternalError",
-    "RequestTimeout",
-}
+_BUSY = {"OverLimit", "KmsThrottled", "KMS.ThrottlingException", "RequestTimeout"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "KmsAccessDenied", "KMS.AccessDeniedException", "OptInRequired"}
-_CREDENTIALS = {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}
-_SIGNATURE = {"RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "InvalidSignatureException"}
+_CREDENTIALS = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+_OF_ANOTHER_SHAPE = (AttributeError, KeyError, TypeError, ValueError)
+"""What our reading, and botocore's parser, raise on a 200 that SQS did not write, or not whole."""
 
 
 def explain(exc: Exception, operation: str, url: str) -> Exception:
     """Turn the exception of a failed call into one of ours; what is not known to be final is tried again."""
-    match exc:
-        case aws.ClientError():
-            return _explain_refusal(exc, operation, url)
-        case _NotFromSqsError():
-            return QueueBusyError(
-                f"{operation} on {url}: the answer has status 200 and is not SQS's; is a proxy or a portal between?"
-            )
-        case _ if isinstance(exc, NO_CREDENTIALS):
-            return QueueError(f"no AWS credentials for the queue {url}: {credential_words(exc)}")
-        case aws.BotoCoreError() | aiohttp.ClientError() | TimeoutError() | OSError():
-            return QueueBusyError(f"{operation} on {url}: {type(exc).__name__}: {exc}")
+    if isinstance(exc, aws.ClientError):
+        return _explain_refusal(exc, operation, url)
+    if isinstance(exc, (*NO_CREDENTIALS, json.JSONDecodeError)):  # the latter of what credential_process printed
+        return QueueError(f"no AWS credentials for the queue {url}: {credential_words(exc)}")
+    if isinstance(exc, aws.BotoCoreError | aiohttp.ClientError | OSError):  # (a TimeoutError is an OSError)
+        return QueueBusyError(f"{operation} on {url}: {type(exc).__name__}: {exc}")
+    if isinstance(exc, _OF_ANOTHER_SHAPE):
+        what = "the answer has status 200 and is not SQS's; is a proxy or a portal between?"
+        return QueueBusyError(f"{operation} on {url}: {what}")
     return exc
 
 
@@ -83,16 +86,59 @@ def _explain_refusal(exc: aws.ClientError, operation: str, url: str) -> Exceptio
         return QueueGoneError(
             f"the queue {url} does not exist; was it deleted, or is the region or account another one?"
         )
-    if word in THROTTLING_CODES or word in _BUSY or status == 429 or status >= 500:
-        is_throttling = word in THROTTLING_CODES or status == 429
-        return QueueBusyError(f"{operation} on {url}: {code}: {message}", is_throttling=is_throttling)
+    is_throttling = word in THROTTLING_CODES or status == 429
+    if is_throttling or word in _BUSY or status >= 500:
+        busy = QueueBusyError(f"{operation} on {url}: {code}: {message}")
+        busy.is_throttling = is_throttling
+        return busy
     if clock := clock_words(exc.response):
         return QueueError(f"{clock}: {operation} on {url} was refused with {code}: {message}")
     if word in _DENIED:
         return QueueDeniedError(f"the role may not call sqs:{operation} on {url}: {message}")
-    if word in _CREDENTIALS or word in _SIGNATURE:
+    if word in _CREDENTIALS:
         return QueueError(f"the AWS credentials are refused by {url}: {code}: {message}")
     return QueueError(f"{operation} on {url} was refused with {code}: {message}")
+
+
+_DAY_SECONDS = 86_400
+_KINDS = ("", "NotVisible", "Delayed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueAttributes:
+    """A queue's settings and backlog. `most_receives` is None where no redrive policy counts receives."""
+
+    retention_seconds: int
+    most_receives: int | None = None
+    dead_letter_arn: str = ""
+    is_fifo: bool = False
+    most_bytes: int = 1 << 18
+    backlog: int = 0
+
+    @classmethod
+    def read(cls, attributes: Mapping[str, str]) -> "QueueAttributes":
+        """Read the answer of GetQueueAttributes; what is not there has SQS's default. Raises KeyError, ValueError."""
+        if "QueueArn" not in attributes:
+            raise KeyError("QueueArn")
+        redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
+        return cls(
+            retention_seconds=int(attributes.get("MessageRetentionPeriod", 4 * _DAY_SECONDS)),
+            most_receives=int(redrive["maxReceiveCount"]) if "maxReceiveCount" in redrive else None,
+            dead_letter_arn=str(redrive.get("deadLetterTargetArn", "")),
+            is_fifo=attributes.get("FifoQueue") == "true",
+            most_bytes=int(attributes.get("MaximumMessageSize", 1 << 18)),
+            backlog=sum(int(attributes.get(f"ApproximateNumberOfMessages{kind}", 0)) for kind in _KINDS),
+        )
+
+    def overdue(self, *, decided: int, seconds: float) -> str:
+        """Warn where, at the throughput of these seconds, the backlog takes longer than the retention."""
+        needed = self.backlog * seconds / decided if decided else 0.0
+        if needed <= self.retention_seconds:
+            return ""
+        return (
+            f"{self.backlog:,} messages take {duration(needed)} at the present throughput, longer than the "
+            f"{duration(self.retention_seconds)} for which the queue keeps them; raise the quota or the retention"
+        )
 
 
 @dataclass(slots=True)
@@ -116,7 +162,6 @@ class QueueCounters:
     deleted: int = 0
     delete_failures: int = 0  # given up after several tries; each is delivered again and then recognised
     throttled: int = 0  # calls that SQS refused for their number
-    backlog: int = 0  # in the queue when last looked at, every five minutes while there is work
     unanswered: int = 0  # calls without an answer, or with a 5xx
 
 
@@ -128,7 +173,7 @@ BATCH_BYTES = 1 << 18
 """256 KiB: what every SQS takes. Queues of 2025 and later take 1 MiB, which saves no calls at the size of a request."""
 
 LONG_POLL_SECONDS = 20
-_PATIENCE_SECONDS = 60.0
+_OUT_OF_PATIENCE = stop_after_delay(60.0)
 _LONGEST_PAUSE_SECONDS = 5.0
 _REGION_IN_URL = re.compile(r"https://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.amazonaws\.com")
 _SYSTEM_ATTRIBUTES = ["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId"]
@@ -151,15 +196,15 @@ class Outgoing:
     @property
     def size(self) -> int:
         """Bytes as SQS counts them: body, and name, type and value of each attribute."""
-        return len(self.body.encode()) + sum(map(_attribute_size, self.attributes.items()))
+        return len(self.body.encode()) + sum(starmap(_attribute_size, self.attributes.items()))
 
-    def entry(self, number: int, *, is_fifo: bool) -> dict[str, Any]:
+    def entry(self, *, is_fifo: bool) -> dict[str, Any]:
         """Spell it as an entry of SendMessageBatch.
 
         A standard queue takes no deduplication id, a FIFO queue no delay of a single message (Amazon SQS API Reference,
         SendMessageBatchRequestEntry).
         """
-        entry: dict[str, Any] = {"Id": str(number), "MessageBody": self.body}
+        entry: dict[str, Any] = {"MessageBody": self.body}
         if self.attributes:
             entry["MessageAttributes"] = dict(self.attributes)
         if self.group:
@@ -171,26 +216,23 @@ class Outgoing:
         return entry
 
 
-def _attribute_size(item: tuple[str, Mapping[str, Any]]) -> int:
-    name, value = item
+def _attribute_size(name: str, value: Mapping[str, Any]) -> int:
     content = value.get("StringValue", value.get("BinaryValue", ""))
     raw = content.encode() if isinstance(content, str) else content
     return len(name.encode()) + len(value.get("DataType", "String").encode()) + len(raw)
 
 
-def text_attributes(**given: str) -> dict[str, Any]:
-    """Spell texts as message attributes, with `-` for `_` in their names; an empty text is no attribute for SQS."""
-    return {
-        name.replace("_", "-"): {"DataType": "String", "StringValue": value} for name, value in given.items() if value
-    }
+def text_attributes(given: Mapping[str, str]) -> dict[str, Any]:
+    """Spell texts as message attributes; an empty text is no attribute for SQS."""
+    return {name: {"DataType": "String", "StringValue": value} for name, value in given.items() if value}
 
 
-def batches(messages: Iterable[Outgoing], *, most_bytes: int = BATCH_BYTES) -> Iterator[list[Outgoing]]:
+def batches(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
     """Cut messages into batches, in order; one that is too large alone makes a batch of its own."""
     batch: list[Outgoing] = []
     size = 0
     for message in messages:
-        if batch and (len(batch) == MOST_ENTRIES or size + message.size > most_bytes):
+        if batch and (len(batch) == MOST_ENTRIES or size + message.size > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(message)
@@ -205,21 +247,32 @@ def tens(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 class Queue:
-    """A queue by its URL. `on_call` is called before each call, `on_answer` after it, with the error if it failed."""
+    """A queue by its URL. A call is given up after `call_seconds`, whatever it waits for, a poll's own wait apart.
 
-    def __init__(self, client: Any, url: str, counters: QueueCounters) -> None:  # noqa: ANN401 (made at run time)
+    `called_at` is when the last call began, in monotonic seconds, and `trouble` says what the last answer lacked.
+    """
+
+    def __init__(
+        self,
+        client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
+        url: str,
+        *,
+        call_seconds: float,
+        counters: QueueCounters | None = None,
+    ) -> None:
         self._client = client
+        self._call_seconds = call_seconds
         self.url = url
-        self._counters = counters
-        self.on_call: Callable[[], None] = lambda: None
-        self.on_answer: Callable[[str], None] = lambda _error: None
+        self.counters = counters or QueueCounters()
+        self.called_at = time.monotonic()
+        self.trouble = "not reached yet"
         self._log = structlog.get_logger("batchsubmit").bind(queue=url)
 
     async def attributes(self) -> QueueAttributes:
-        """Read the queue's settings and backlog. Raises QueueError."""
+        """Read the queue's settings. Raises QueueError."""
         return await self._call(
             "GetQueueAttributes",
-            lambda answer: _attributes(answer["Attributes"]),
+            lambda answer: QueueAttributes.read(answer["Attributes"]),
             QueueUrl=self.url,
             AttributeNames=["All"],
         )
@@ -234,7 +287,7 @@ class Queue:
         found = await self._call(
             "ReceiveMessage",
             lambda answer: [_message(each) for each in answer.get("Messages", ())],
-            is_over=is_over,
+            stop=lambda _: is_over(),
             QueueUrl=self.url,
             MaxNumberOfMessages=count,
             VisibilityTimeout=visibility_seconds,
@@ -242,27 +295,22 @@ class Queue:
             MessageAttributeNames=["All"],
             MessageSystemAttributeNames=_SYSTEM_ATTRIBUTES,
         )
-        self._counters.polls += 1
+        self.counters.polls += 1
         return found
 
     async def delete(self, receipts: Sequence[str]) -> list[str | None]:
         """Delete up to ten messages; gives for each the code of its failure, or None. Raises QueueError."""
-        entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(receipts)]
-        return await self._batch("DeleteMessageBatch", entries)
+        return await self._batch("DeleteMessageBatch", [{"ReceiptHandle": receipt} for receipt in receipts])
 
     async def hide(self, receipts: Sequence[tuple[str, int]]) -> list[str | None]:
         """Hide up to ten messages for so many seconds from now on; gives for each the code of its failure, or None."""
-        entries = [
-            {"Id": str(number), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
-            for number, (receipt, seconds) in enumerate(receipts)
-        ]
+        entries = [{"ReceiptHandle": receipt, "VisibilityTimeout": seconds} for receipt, seconds in receipts]
         return await self._batch("ChangeMessageVisibilityBatch", entries)
 
     async def send(self, messages: Sequence[Outgoing]) -> list[str | None]:
         """Send up to ten messages; gives for each the code of its failure, or None. Raises QueueError."""
         is_fifo = self.url.endswith(".fifo")  # SQS requires that suffix of a FIFO queue, and allows no dot elsewhere
-        entries = [each.entry(number, is_fifo=is_fifo) for number, each in enumerate(messages)]
-        return await self._batch("SendMessageBatch", entries)
+        return await self._batch("SendMessageBatch", [each.entry(is_fifo=is_fifo) for each in messages])
 
     async def dead_letter_queue(self, arn: str) -> "Queue":
         """Find the queue of an ARN. Raises QueueError."""
@@ -270,27 +318,25 @@ class Queue:
         url = await self._call(
             "GetQueueUrl", lambda answer: str(answer["QueueUrl"]), QueueName=name, QueueOwnerAWSAccountId=account
         )
-        return Queue(self._client, url, self._counters)
+        return Queue(self._client, url, call_seconds=self._call_seconds, counters=self.counters)
 
     async def _batch(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> list[str | None]:
-        ids = [str(each["Id"]) for each in entries]
-        return await self._call(operation, partial(_failures, ids), QueueUrl=self.url, Entries=entries)
+        numbered = [{"Id": str(number), **each} for number, each in enumerate(entries)]
+        read = partial(_failures, [each["Id"] for each in numbered])
+        return await self._call(operation, read, QueueUrl=self.url, Entries=numbered)
 
     async def _call(
         self,
         operation: str,
         read: Callable[[dict[str, Any]], T],
         *,
-        is_over: Callable[[], bool] | None = None,
+        stop: Callable[[RetryCallState], bool] = _OUT_OF_PATIENCE,
         **given: Any,  # noqa: ANN401 (the operation's own members)
     ) -> T:
-        give_up: Callable[[RetryCallState], bool] = (
-            stop_after_delay(_PATIENCE_SECONDS) if is_over is None else lambda _: is_over()
-        )
         policy = AsyncRetrying(
             retry=retry_if_exception_type(QueueBusyError),
             wait=full_jitter(multiplier=0.2, max=_LONGEST_PAUSE_SECONDS),
-            stop=give_up,
+            stop=stop,
             before_sleep=self._count,
             reraise=True,
         )
@@ -298,54 +344,39 @@ class Queue:
         return found
 
     async def _call_once(self, operation: str, read: Callable[[dict[str, Any]], T], given: Mapping[str, Any]) -> T:
-        self.on_call()
+        self.called_at = time.monotonic()
         method = getattr(self._client, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower())
+        seconds = self._call_seconds + given.get("WaitTimeSeconds", 0)
         try:
-            found = _read(await _answered(method, given), read)
+            async with asyncio.timeout(seconds):
+                answer = await method(**given)
+            _check_origin(answer)
+            found = read(answer)
+        except TimeoutError as exc:
+            self.trouble = f"{operation}: no whole answer within {seconds:g} s"
+            raise QueueBusyError(f"{operation} on {self.url}: no whole answer within {seconds:g} s") from exc
         except Exception as exc:
-            self.on_answer(f"{operation}: {type(exc).__name__}")
+            self.trouble = f"{operation}: {type(exc).__name__}"
             explained = explain(exc, operation, self.url)
             if explained is exc:
                 raise
             raise explained from exc
-        self.on_answer("")
+        self.trouble = ""
         return found
 
     def _count(self, state: RetryCallState) -> None:
         exc = state.outcome.exception() if state.outcome else None
         is_throttling = isinstance(exc, QueueBusyError) and exc.is_throttling
-        self._counters.throttled += is_throttling
-        self._counters.unanswered += not is_throttling
+        self.counters.throttled += is_throttling
+        self.counters.unanswered += not is_throttling
         self._log.warning("queue.busy", attempt=state.attempt_number, reason=str(exc), throttled=is_throttling)
 
 
-class _NotFromSqsError(Exception):
-    """A 200 that SQS did not write, or not whole: a portal or a gateway did."""
-
-
-async def _answered(method: Callable[..., Awaitable[Any]], given: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        answer = await method(**given)
-    except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as exc:  # botocore's parser, on another shape
-        raise _NotFromSqsError from exc
-    return cast("dict[str, Any]", answer)
-
-
-def _read(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
-    """Read an answer that is SQS's: botocore gives an HTML page or an empty body as an answer without members."""
+def _check_origin(answer: Mapping[str, Any]) -> None:
+    """Raise ValueError for what is not SQS's: botocore gives an HTML page or an empty body as one without members."""
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     if "json" not in headers.get("content-type", "") or headers.get("content-length") == "0":
-        raise _NotFromSqsError
-    try:
-        return read(answer)
-    except (AttributeError, KeyError, TypeError, ValueError) as exc:
-        raise _NotFromSqsError from exc
-
-
-def _attributes(answer: Mapping[str, str]) -> QueueAttributes:
-    if "QueueArn" not in answer:
-        raise KeyError("QueueArn")
-    return QueueAttributes.read(answer)
+        raise ValueError("no JSON")
 
 
 def _failures(ids: Sequence[str], answer: Mapping[str, Any]) -> list[str | None]:
@@ -382,9 +413,9 @@ def region_of(url: str) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReachedQueue:
-    """A queue that was found to exist, and its dead-letter queue where that can be reached."""
+    """A queue that exists, its dead-letter queue where that can be reached, and advice on the settings of both."""
 
     queue: Queue
     attributes: QueueAttributes
-    dead_letters: Queue | None
-    counters: QueueCounters
+    dead_letters: Queue | None = None
+    advice: Sequence[str] = ()

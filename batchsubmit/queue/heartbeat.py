@@ -14,7 +14,6 @@ from batchsubmit.core.states import Action
 from batchsubmit.queue.client import GONE_CODES, QueueBusyError, tens
 from batchsubmit.queue.held import HeldJob, HeldMessage, HeldStatus
 from batchsubmit.queue.open import QueueParts
-from batchsubmit.queue.settings import overdue
 
 _MOST_PAUSE_SECONDS = 5.0
 _BACKLOG_SECONDS = 300.0
@@ -40,7 +39,7 @@ class Heartbeat:
         self._pause_seconds = min(_MOST_PAUSE_SECONDS, parts.held.visibility_seconds / 6)
         self._recheck_at = 0.0
         self._backlog_at = parts.clock.monotonic()
-        self._deleted = parts.counters.deleted
+        self._deleted = 0
         self._log = structlog.get_logger("batchsubmit").bind(queue=parts.queue.url)
 
     def wake(self) -> None:
@@ -56,25 +55,24 @@ class Heartbeat:
         """Work until closed. Raises StoppedError where queue or ledger can no longer be relied on."""
         while not self._closing:
             self._wake.clear()  # a wake from here on is for the next turn
-            await self._extend()
+            for batch in tens(self._held.due(self._parts.clock.monotonic())):
+                await self._extend(batch)
             await self._return_undecided()
             await self._renew_ending()
-            await self._recheck()
-            await self._check_backlog()
+            if self._parts.clock.monotonic() >= self._recheck_at:
+                await self._recheck()
+                self._recheck_at = self._parts.clock.monotonic() + self._pause_seconds
+            if self._parts.clock.monotonic() >= self._backlog_at + _BACKLOG_SECONDS:
+                await self._check_backlog()
             await self._pause()
 
     async def _pause(self) -> None:
         """Sleep for a while; without anything held, until something is received."""
-        if not self._closing:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause_seconds if len(self._held) or self._parts.manifests else None):
-                    await self._wake.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_seconds if len(self._held) or self._parts.manifests else None):
+                await self._wake.wait()
 
-    async def _extend(self) -> None:
-        for batch in tens(self._held.due(self._parts.clock.monotonic())):
-            await self._extend_batch(batch)
-
-    async def _extend_batch(self, batch: Sequence[tuple[HeldMessage, int]]) -> None:
+    async def _extend(self, batch: Sequence[tuple[HeldMessage, int]]) -> None:
         at, counters = self._parts.clock.monotonic(), self._parts.counters
         try:
             failures = await self._parts.queue.hide([(held.message.receipt, seconds) for held, seconds in batch])
@@ -109,7 +107,7 @@ class Heartbeat:
         """
         for job in self._held.with_status(HeldStatus.DENIED, *_RETURNED):
             status, messages = job.status, self._held.drop(job)
-            if status is HeldStatus.DENIED and job.denial is not None:
+            if job.denial is not None:
                 for message in messages:
                     await self._acks.dead_letter(message, job.denial)
                 continue
@@ -120,23 +118,18 @@ class Heartbeat:
             log(_RETURNED[status], job=job.key, messages=len(messages), seconds=seconds)
 
     async def _recheck(self) -> None:
-        """Ask the ledger again, if it is time, about jobs that another had, and manifests whose rows are all taken."""
-        if self._parts.clock.monotonic() < self._recheck_at:
-            return
+        """Ask the ledger again about jobs that another had, and about manifests whose rows are all taken."""
         duplicates = self._held.with_status(HeldStatus.DUPLICATE)
         actions = await self._parts.ledger.actions([each.key for each in duplicates]) if duplicates else ()
         for job, action in zip(duplicates, actions, strict=True):
-            if job.status is HeldStatus.DUPLICATE:
-                self._go_on(job, action)
+            if job.status is not HeldStatus.DUPLICATE:
+                continue  # lost or dropped meanwhile
+            if action not in {Action.SUBMIT, Action.LOOK_UP}:
+                self._acknowledge(job)
+            elif job.key not in self._held.taken:
+                self._held.put_in_lane(job, first=True)
+                self._on_change()
         await self._recheck_manifests()
-        self._recheck_at = self._parts.clock.monotonic() + self._pause_seconds
-
-    def _go_on(self, job: HeldJob, action: Action) -> None:
-        if action not in {Action.SUBMIT, Action.LOOK_UP}:
-            self._acknowledge(job)
-        elif job.key not in self._held.taken:
-            self._held.put_in_lane(job, first=True)
-            self._on_change()
 
     def _acknowledge(self, job: HeldJob) -> None:
         """Delete the messages of a job, or of a manifest, that others decided."""
@@ -152,8 +145,8 @@ class Heartbeat:
             if not is_over or manifests.get(key) is not manifest:
                 continue
             del manifests[key]
-            await manifest.close()
-            pointer = self._held.get(key)
+            await manifest.files.aclose()
+            pointer = self._held.jobs.get(key)
             if pointer is not None and is_decided:
                 self._acknowledge(pointer)
             elif pointer is not None:
@@ -161,18 +154,10 @@ class Heartbeat:
                 self.wake()
 
     async def _check_backlog(self) -> None:
-        """Warn now and then where the backlog outlasts the queue's retention. Raises QueueError."""
+        """Warn where the backlog outlasts the queue's retention. Raises QueueError."""
         now, deleted = self._parts.clock.monotonic(), self._parts.counters.deleted
-        if now < self._backlog_at + _BACKLOG_SECONDS:
-            return
         seconds, decided = now - self._backlog_at, deleted - self._deleted
         self._backlog_at, self._deleted = now, deleted
-        try:
-            found = await self._parts.queue.attributes()
-        except QueueBusyError:
-            return
-        self._parts.counters.backlog = found.backlog
-        kept = found.retention_seconds
-        words = overdue(backlog=found.backlog, decided=decided, seconds=seconds, retention_seconds=kept)
-        if words:
-            self._log.warning("queue.overdue", reason=words)
+        with suppress(QueueBusyError):
+            if reason := (await self._parts.queue.attributes()).overdue(decided=decided, seconds=seconds):
+                self._log.warning("queue.overdue", reason=reason)

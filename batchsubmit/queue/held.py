@@ -63,31 +63,19 @@ class HeldJobs:
 
     def __init__(self, visibility_seconds: int) -> None:
         self.visibility_seconds = visibility_seconds
-        self._margin = min(float(visibility_seconds), LIMIT_SECONDS / 10)
         self.lanes: dict[str, deque[HeldJob]] = {}
         self.taken: set[str] = set()
         """The keys of all jobs that the engine has, rows of manifests included."""
-        self._jobs: dict[str, HeldJob] = {}
+        self.jobs: dict[str, HeldJob] = {}
+        """Jobs and manifests, by key."""
         self._messages: dict[str, HeldMessage] = {}
 
     def __len__(self) -> int:
         return len(self._messages)
 
-    def get(self, key: str) -> HeldJob | None:
-        """Find the job of this key."""
-        return self._jobs.get(key)
-
-    def jobs(self) -> list[HeldJob]:
-        """List all jobs and manifests."""
-        return list(self._jobs.values())
-
     def with_status(self, *statuses: HeldStatus) -> list[HeldJob]:
         """List the jobs that stand so."""
-        return [each for each in self._jobs.values() if each.status in statuses]
-
-    def waiting_jobs(self) -> int:
-        """Count the jobs in lanes."""
-        return sum(map(len, self.lanes.values()))
+        return [each for each in self.jobs.values() if each.status in statuses]
 
     def oldest_sent_at(self) -> float | None:
         """When the oldest message was sent, in Unix time."""
@@ -95,7 +83,7 @@ class HeldJobs:
 
     def add(self, job: HeldJob, message: Message, at: float) -> None:
         """Hold a message, or its newest delivery, whose receipt is the one that counts."""
-        self._jobs.setdefault(job.key, job)
+        self.jobs.setdefault(job.key, job)
         job.messages[message.id] = message
         self._messages[message.id] = HeldMessage(message, job, at, at + self.visibility_seconds)
 
@@ -130,7 +118,7 @@ class HeldJobs:
         if job.status is HeldStatus.WAITING:
             self._leave_lane(job)
         job.status = HeldStatus.DROPPED
-        self._jobs.pop(job.key, None)
+        self.jobs.pop(job.key, None)
         messages = list(job.messages.values())
         for each in messages:
             self._messages.pop(each.id, None)
@@ -152,8 +140,7 @@ class HeldJobs:
         if all(each.hidden_until - now > self.visibility_seconds * _LEAST_LEFT for each in self._messages.values()):
             return []
         soon = [each for each in self._messages.values() if each.hidden_until - now <= self.visibility_seconds * _LEFT]
-        allowed = ((each, each.received_at + LIMIT_SECONDS - now) for each in soon)
-        timed = ((each, int(min(self.visibility_seconds, most))) for each, most in allowed)
+        timed = [(each, int(min(self.visibility_seconds, each.received_at + LIMIT_SECONDS - now))) for each in soon]
         return [(each, seconds) for each, seconds in timed if seconds >= 1 and now + seconds > each.hidden_until]
 
     def ending(self, now: float, *, sent_before: float) -> list[HeldMessage]:
@@ -161,13 +148,14 @@ class HeldJobs:
 
         Those of a job that is with the engine are kept to its end, and counted until SQS may deliver them again.
         """
-        limit = LIMIT_SECONDS - self._margin
-        ending = [
-            each
-            for each in self._messages.values()
-            if now >= each.received_at + limit or 0 < each.message.sent_at < sent_before
-        ]
-        for each in ending:
+        received_before = now - LIMIT_SECONDS + min(self.visibility_seconds, LIMIT_SECONDS / 10)
+        held = list(self._messages.values())
+        for each in held:
             if each.job.status is HeldStatus.TAKEN and now >= each.received_at + LIMIT_SECONDS:
                 del self._messages[each.message.id]
-        return [each for each in ending if each.job.status is not HeldStatus.TAKEN]
+        return [
+            each
+            for each in held
+            if each.job.status is not HeldStatus.TAKEN
+            and (each.received_at <= received_before or 0 < each.message.sent_at < sent_before)
+        ]

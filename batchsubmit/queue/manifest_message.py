@@ -3,7 +3,6 @@
 import gzip
 from collections.abc import Collection
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError
 
@@ -18,28 +17,26 @@ from batchsubmit.queue.acks import QueueLedger
 from batchsubmit.queue.message import DeadLetter, Pointer, S3Object
 from batchsubmit.text import counted
 
-if TYPE_CHECKING:
-    from batchsubmit.manifest.index import Index
-
 _DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})
 
 
 class ManifestMessage:
-    """Manifests that were opened because of one pointer; close it when its jobs are decided."""
+    """Manifests that were opened because of one pointer; close its files when its jobs are decided."""
 
     def __init__(self) -> None:
         self.files = AsyncExitStack()
         self.accounts: dict[str, str] = {}
+        self.rows = 0
         self.under_way = 0
         self.has_unknown = False
         self._sources: list[ManifestSource] = []
-        self._indexes: list[Index] = []
-        self._undecided: list[str] | None = None
+        self._undecided: list[str] = []
 
     def add(self, source: ManifestSource, checked: CheckedManifest) -> None:
         """Add one manifest."""
         self._sources.append(source)
-        self._indexes.append(checked.index)
+        self._undecided += checked.index
+        self.rows += len(checked.index)
         self.accounts |= checked.accounts
 
     def waiting(self) -> Collection[str]:
@@ -52,8 +49,7 @@ class ManifestMessage:
 
     def take(self, membership: str) -> ManifestDelivery:
         """Take the next row of a membership that is waiting. Raises StoppedError."""
-        source = next(source for source in self._sources if membership in source.waiting())
-        delivery = source.take(membership)
+        delivery = next(each for each in self._sources if membership in each.waiting()).take(membership)
         self.under_way += 1
         return delivery
 
@@ -62,25 +58,14 @@ class ManifestMessage:
         """Whether rows are still to be taken or under way."""
         return bool(self.under_way or self.waiting_jobs())
 
-    @property
-    def rows(self) -> int:
-        """Count all rows."""
-        return sum(map(len, self._indexes))
-
     async def is_decided(self, ledger: QueueLedger) -> bool:
         """Whether every job is durably decided. The ledger is asked again only about those that were not."""
         if self.is_busy:
             return False
-        if self._undecided is None:
-            self._undecided = [key for index in self._indexes for key in index]
         keys = self._undecided
         actions = await ledger.actions(keys)
         self._undecided = [key for key, action in zip(keys, actions, strict=True) if action not in _DECIDED]
         return not self._undecided
-
-    async def close(self) -> None:
-        """Close the files."""
-        await self.files.aclose()
 
 
 async def open_manifests(
@@ -103,7 +88,10 @@ async def open_manifests(
                     raise FetchError(str(exc)) from exc
                 return DeadLetter("InvalidManifest", str(exc))
             if checked.problems:
-                return DeadLetter("InvalidManifest", _problems(checked))
+                more = (
+                    f"; and {counted(checked.problem_count - 1, 'more problem')}" if checked.problem_count > 1 else ""
+                )
+                return DeadLetter("InvalidManifest", f"{checked.problems[0]}{more}")
             _warn(each, spooled.etag, checked)
             actions = zip(checked.index, await ledger.actions(list(checked.index)), strict=True)
             # A row to be looked up is taken like the others: the engine claims it and looks it up.
@@ -117,8 +105,9 @@ async def open_manifests(
 def _is_local(exc: Exception) -> bool:
     """Whether disk, files, network or configuration of this machine failed, and not the manifest."""
     cause = exc if isinstance(exc, OSError) else exc.__cause__
-    is_local = isinstance(cause, OSError | BotoCoreError) or type(cause) is ValueError  # botocore's of an endpoint
-    return isinstance(exc, FetchError) or (is_local and not isinstance(cause, gzip.BadGzipFile))
+    if isinstance(exc, FetchError) or type(cause) is ValueError:  # botocore's of an endpoint
+        return True
+    return isinstance(cause, OSError | BotoCoreError) and not isinstance(cause, gzip.BadGzipFile)
 
 
 def _warn(asked: S3Object, etag: str, checked: CheckedManifest) -> None:
@@ -130,8 +119,3 @@ def _warn(asked: S3Object, etag: str, checked: CheckedManifest) -> None:
             "submitted; turn versioning of the bucket on"
         )
         get_logger().warning("manifest.replaced", manifest=asked.location, etag=asked.etag, now=etag, reason=reason)
-
-
-def _problems(checked: CheckedManifest) -> str:
-    more = checked.problem_count - 1
-    return f"{checked.problems[0]}" + (f"; and {counted(more, 'more problem')}" if more else "")

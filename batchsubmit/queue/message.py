@@ -22,120 +22,6 @@ from batchsubmit.schema import Fault, JsonError, RequestChecker, canonical, read
 from batchsubmit.schema.arns import foreign_arns
 from batchsubmit.schema.faults import described
 
-_DEEPEST = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What was in the envelope: a value, and the attributes that came with it."""
-
-    value: Any
-    attributes: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class S3Object:
-    """A manifest in S3. `version` and `etag` are those of the event that told of it, empty where it names none."""
-
-    location: str
-    version: str = ""
-    etag: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Objects:
-    """An S3 event: the objects that it says were written; none for a test event or an event of another kind."""
-
-    objects: tuple[S3Object, ...]
-
-
-def _read_text(text: str) -> Any:  # noqa: ANN401 (JSON)
-    """Parse a text that may begin with a byte order mark. Raises JsonError."""
-    return read_json(text.removeprefix("\ufeff"))
-
-
-_FIRST_CHARACTERS = (
-    (re.compile("\x1f[\x8b\ufffd]|H4sI"), "is gzip data, not JSON; send the text itself"),
-    (re.compile("\ufeff?.?\0|\xff\xfe|\xfe\xff|\ufffe|\ufffd\ufffd"), "is UTF-16, not UTF-8; send it as UTF-8"),
-)
-"""How bytes that are no UTF-8 text begin when a producer made a text of them: by Latin-1, by replacement, by base64."""
-
-
-def _encoding_words(body: str) -> str:
-    """Say of a body that is no JSON what its first bytes show it to be, if they do."""
-    return next((f"the body {words}" for pattern, words in _FIRST_CHARACTERS if pattern.match(body)), "")
-
-
-def unwrap(value: Any, attributes: Mapping[str, str], depth: int = 0) -> Content | Objects:  # noqa: ANN401 (JSON)
-    """Take a value out of its envelopes. Raises JsonError where an inner text is no JSON."""
-    if not isinstance(value, Mapping) or depth == _DEEPEST:
-        return Content(value, attributes)
-    if value.get("Type") == "Notification" and "TopicArn" in value and isinstance(value.get("Message"), str):
-        inner = {**_sns_attributes(value), **attributes}
-        return unwrap(_read_text(value["Message"]), inner, depth + 1)
-    if "detail-type" in value and "detail" in value and "source" in value:
-        return _event(value, attributes, depth)
-    if value.get("Event") == "s3:TestEvent" and value.get("Service") == "Amazon S3":
-        return Objects(())
-    if _is_s3_event(value):
-        return Objects(tuple(filter(None, map(_written, value["Records"]))))
-    return Content(value, attributes)
-
-
-def _event(value: Mapping[str, Any], attributes: Mapping[str, str], depth: int) -> Content | Objects:
-    if value["source"] != "aws.s3":
-        return unwrap(value["detail"], attributes, depth + 1)
-    if value["detail-type"] != "Object Created":
-        return Objects(())
-    try:
-        # EventBridge, unlike S3's own notifications, does not encode the key.
-        written, key = value["detail"]["object"], value["detail"]["object"]["key"]
-        found = _object(value["detail"]["bucket"]["name"], key, written, version="version-id", etag="etag")
-    except (AttributeError, KeyError, TypeError):
-        return Content(value, attributes)
-    return Objects(() if found is None else (found,))
-
-
-def _object(bucket: str, key: str, written: Mapping[str, Any], *, version: str, etag: str) -> S3Object | None:
-    """Name the object of an event; None for a folder, and for the empty marks that writers of folders leave."""
-    is_mark = key.rpartition("/")[2] == "_SUCCESS" or key.endswith("_$folder$")
-    if key.endswith("/") or (is_mark and not written.get("size")):
-        return None
-    return S3Object(f"s3://{bucket}/{key}", str(written.get(version) or ""), str(written.get(etag) or "").strip('"'))
-
-
-def _sns_attributes(value: Mapping[str, Any]) -> dict[str, str]:
-    given = value.get("MessageAttributes")
-    if not isinstance(given, Mapping):
-        return {}
-    return {
-        str(name): each["Value"]
-        for name, each in given.items()
-        if isinstance(each, Mapping) and isinstance(each.get("Value"), str)
-    }
-
-
-def _is_s3_event(value: Mapping[str, Any]) -> bool:
-    records = value.get("Records")
-    return (
-        isinstance(records, list)
-        and bool(records)
-        and all(isinstance(each, Mapping) and isinstance(each.get("s3"), Mapping) for each in records)
-    )
-
-
-def _written(record: Mapping[str, Any]) -> S3Object | None:
-    """Give the object where the record says that it was created."""
-    if not str(record.get("eventName", "")).removeprefix("s3:").startswith("ObjectCreated:"):
-        return None
-    try:
-        written = record["s3"]["object"]
-        key = unquote_plus(written["key"])
-        return _object(record["s3"]["bucket"]["name"], key, written, version="versionId", etag="eTag")
-    except (AttributeError, KeyError, TypeError):
-        return None
-
-
 KEY_ATTRIBUTE = "batchsubmit-key"
 BATCH_ATTRIBUTE = "batchsubmit-batch"
 ORDINAL_ATTRIBUTE = "batchsubmit-ordinal"
@@ -143,8 +29,14 @@ ORDINAL_ATTRIBUTE = "batchsubmit-ordinal"
 MOST_BYTES = 1 << 20
 """SQS's own limit of a message; what is larger came from something that is not SQS."""
 
-_ORDINAL = re.compile(r"[0-9]{1,9}", re.ASCII)
+_DEEPEST = 3
 _MOST_LISTED = 5
+_ORDINAL = re.compile(r"[0-9]{1,9}", re.ASCII)
+_FIRST_CHARACTERS = (
+    (re.compile("\x1f[\x8b\ufffd]|H4sI"), "is gzip data, not JSON; send the text itself"),
+    (re.compile("\ufeff?.?\0|\xff\xfe|\xfe\xff|\ufffe|\ufffd\ufffd"), "is UTF-16, not UTF-8; send it as UTF-8"),
+)
+"""How bytes that are no UTF-8 text begin when a producer made a text of them: by Latin-1, by replacement, by base64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,10 +54,12 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """The message is one job."""
+class S3Object:
+    """A manifest in S3. `version` and `etag` are those of the event that told of it, empty where it names none."""
 
-    job: Job
+    location: str
+    version: str = ""
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +76,6 @@ class Pointer:
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
-    """The message asks for nothing, such as S3's test event."""
-
-
-@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """The message can never work: to the dead-letter queue, with this reason."""
 
@@ -196,10 +85,10 @@ class DeadLetter:
     name: str = ""
 
     def rejected(self, message: Message, at: str) -> JobRejected:
-        """Make the ledger's record of it, under a key of the message's own."""
+        """Make the ledger's record of it, under a key of the message's own, however often it is delivered."""
         return JobRejected(
             at=at,
-            job=message_key(message),
+            job=key_text(job_digest(f"message {message.id}".encode())),
             membership=self.membership,
             name=self.name,
             code=self.code,
@@ -208,7 +97,60 @@ class DeadLetter:
         )
 
 
-Parsed: TypeAlias = Request | Pointer | Nothing | DeadLetter
+Parsed: TypeAlias = Job | Pointer | DeadLetter | None
+"""None where the message asks for nothing, such as S3's test event."""
+
+
+def _read_text(text: str) -> Any:  # noqa: ANN401 (JSON)
+    """Parse a text that may begin with a byte order mark. Raises JsonError."""
+    return read_json(text.removeprefix("\ufeff"))
+
+
+def _s3_objects(value: Mapping[str, Any]) -> tuple[S3Object, ...] | None:
+    """Give the objects that an S3 event says were written, none for another kind of event; None if it is no event."""
+    if value.get("Event") == "s3:TestEvent" and value.get("Service") == "Amazon S3":
+        return ()
+    try:
+        if value.get("source") == "aws.s3" and "detail-type" in value:
+            found = [_from_event_bridge(value)]
+        elif value.get("Records") and all("s3" in each for each in value["Records"]):
+            found = [_from_notification(each) for each in value["Records"]]
+        else:
+            return None
+    except (AttributeError, KeyError, TypeError):
+        return None
+    return tuple(each for each in found if each is not None)
+
+
+def _from_event_bridge(event: Mapping[str, Any]) -> S3Object | None:
+    if event["detail-type"] != "Object Created":
+        return None
+    # EventBridge, unlike S3's own notifications, does not encode the key.
+    detail = event["detail"]
+    written = detail["object"]
+    return _s3_object(detail["bucket"]["name"], written["key"], written, version="version-id", etag="etag")
+
+
+def _from_notification(record: Mapping[str, Any]) -> S3Object | None:
+    if not record["eventName"].removeprefix("s3:").startswith("ObjectCreated:"):
+        return None
+    bucket, written = record["s3"]["bucket"]["name"], record["s3"]["object"]
+    return _s3_object(bucket, unquote_plus(written["key"]), written, version="versionId", etag="eTag")
+
+
+def _s3_object(bucket: str, key: str, written: Mapping[str, Any], *, version: str, etag: str) -> S3Object | None:
+    """Name the object of an event; None for a folder, and for the empty marks that writers of folders leave."""
+    is_mark = key.rpartition("/")[2] == "_SUCCESS" or key.endswith("_$folder$")
+    if key.endswith("/") or (is_mark and not written.get("size")):
+        return None
+    return S3Object(f"s3://{bucket}/{key}", str(written.get(version) or ""), str(written.get(etag) or "").strip('"'))
+
+
+def _sns_attributes(value: Mapping[str, Any]) -> dict[str, str]:
+    given = value.get("MessageAttributes")
+    named = given.items() if isinstance(given, Mapping) else ()
+    texts = {str(name): each.get("Value") for name, each in named if isinstance(each, Mapping)}
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
 class MessageReader:
@@ -241,38 +183,37 @@ class MessageReader:
         if size > MOST_BYTES:
             return DeadLetter("TooLarge", f"the body has {size:,} bytes; a message has at most {MOST_BYTES:,}")
         try:
-            content = unwrap(_read_text(message.body), message.attributes)
+            return self._parse(_read_text(message.body), message.attributes, _DEEPEST)
         except JsonError as exc:
-            return DeadLetter("NotJson", _encoding_words(message.body) or str(exc))
-        try:
-            return self._parse_content(content, message)
+            encoding = (f"the body {words}" for pattern, words in _FIRST_CHARACTERS if pattern.match(message.body))
+            return DeadLetter("NotJson", next(encoding, str(exc)))
         except UsageError as exc:
             return DeadLetter("InvalidRequest", str(exc))
 
-    def _parse_content(self, content: Content | Objects, message: Message) -> Parsed:
-        if isinstance(content, Objects):
-            batch = _batch(message.attributes, self._batch)
-            return Pointer(content.objects, batch) if content.objects else Nothing()
-        return self._parse_value(content.value, content.attributes)
-
-    def _parse_value(self, value: Any, attributes: Mapping[str, str]) -> Parsed:  # noqa: ANN401 (JSON)
+    def _parse(self, value: Any, attributes: Mapping[str, str], depth: int) -> Parsed:  # noqa: ANN401 (JSON)
+        """Take a value out of its envelopes, and read it. Raises JsonError, UsageError."""
         if not isinstance(value, dict):
-            return DeadLetter(
-                "InvalidRequest", f"the body is {described(value)}; a message is one request as an object"
-            )
+            raise UsageError(f"the body is {described(value)}; a message is one request as an object")
+        if depth and value.get("Type") == "Notification" and isinstance(value.get("Message"), str):
+            return self._parse(_read_text(value["Message"]), {**_sns_attributes(value), **attributes}, depth - 1)
+        objects = _s3_objects(value) if depth else None
+        if objects is not None:
+            return Pointer(objects, _batch(attributes, self._batch)) if objects else None
+        if depth and {"detail-type", "detail", "source"} <= value.keys() and value["source"] != "aws.s3":
+            return self._parse(value["detail"], attributes, depth - 1)
         batch = value.get("batch", self._batch)
         if not isinstance(batch, str):
-            return DeadLetter("InvalidRequest", f"batch is {described(batch)}; it must be text")
+            raise UsageError(f"batch is {described(batch)}; it must be text")
         batch = _batch(attributes, batch)
         if "manifest" in value:
             return _pointer(value, batch)
         if "request" in value:
             if value.keys() - {"request", "batch"} or not isinstance(value["request"], dict):
-                return DeadLetter("InvalidRequest", 'beside "request", an object, only "batch" may stand')
+                raise UsageError('beside "request", an object, only "batch" may stand')
             value = value["request"]
         return self._parse_request(value, batch, attributes)
 
-    def _parse_request(self, request: dict[str, Any], batch: str, attributes: Mapping[str, str]) -> Parsed:
+    def _parse_request(self, request: dict[str, Any], batch: str, attributes: Mapping[str, str]) -> Job | DeadLetter:
         variables, faults = take_variables(request)
         as_sent = deepcopy(request) if KEY_ATTRIBUTE in attributes else request
         faults += complete(request, variables, self._defaults.of_run({"batch": batch}), self._checker)[0]
@@ -280,8 +221,12 @@ class MessageReader:
         if self._foreign_arns == "error":
             faults += foreign
         if faults:
-            reason = _listed(faults)
-            return DeadLetter("InvalidRequest", reason, _text(request, "membershipIdentifier"), _text(request, "name"))
+            reason = "; ".join(map(str, faults[:_MOST_LISTED]))
+            more = f"; and {len(faults) - _MOST_LISTED} more" if len(faults) > _MOST_LISTED else ""
+            known = (request.get(member, "") for member in ("membershipIdentifier", "name"))
+            return DeadLetter(
+                "InvalidRequest", reason + more, *(each if isinstance(each, str) else "" for each in known)
+            )
         for fault in (*foreign, *odd_values(request, variables)):
             self._warn(fault)
         request = without_nulls(request)
@@ -289,7 +234,7 @@ class MessageReader:
         key, wrong = _key((request, as_sent), batch, attributes)
         if wrong:
             return DeadLetter("InvalidKey", wrong, membership, name)
-        return Request(Job(key=key, membership=membership, name=name, request=request))
+        return Job(key=key, membership=membership, name=name, request=request)
 
 
 def _key(requests: Sequence[Mapping[str, Any]], batch: str, attributes: Mapping[str, str]) -> tuple[str, str]:
@@ -314,25 +259,10 @@ def _batch(attributes: Mapping[str, str], otherwise: str) -> str:
     return checked_text(attributes.get(BATCH_ATTRIBUTE, otherwise), "batch")
 
 
-def message_key(message: Message) -> str:
-    """Make a key of a message's id: each that was sent is one record, however often it is delivered."""
-    return key_text(job_digest(f"message {message.id}".encode()))
-
-
-def _pointer(value: Mapping[str, Any], batch: str) -> Parsed:
+def _pointer(value: Mapping[str, Any], batch: str) -> Pointer | DeadLetter:
     location = value["manifest"]
     if value.keys() - {"manifest", "batch"}:
         return DeadLetter("InvalidPointer", 'beside "manifest" only "batch" may stand')
     if not isinstance(location, str) or not re.fullmatch(r"s3://[^/]+/.+", location, re.DOTALL):
         return DeadLetter("InvalidPointer", '"manifest" names no object; write s3://bucket/key')
     return Pointer((S3Object(location),), batch)
-
-
-def _listed(faults: list[Fault]) -> str:
-    more = f"; and {len(faults) - _MOST_LISTED} more" if len(faults) > _MOST_LISTED else ""
-    return "; ".join(map(str, faults[:_MOST_LISTED])) + more
-
-
-def _text(request: Mapping[str, Any], member: str) -> str:
-    value = request.get(member, "")
-    return value if isinstance(value, str) else ""

@@ -1,9 +1,9 @@
-"""Opens a queue, and puts together the parts that one queue source is made of."""
+"""Opens a queue, says whether its settings suit jobs that may wait for days, and makes the parts of a queue source."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from batchsubmit.aws import open_client
 from batchsubmit.clock import Clock
@@ -13,56 +13,44 @@ from batchsubmit.queue.acks import Acks, QueueLedger
 from batchsubmit.queue.client import (
     LONG_POLL_SECONDS,
     Queue,
+    QueueAttributes,
     QueueBusyError,
-    QueueCounters,
     QueueError,
     QueueGoneError,
     ReachedQueue,
     region_of,
 )
 from batchsubmit.queue.held import HeldJobs
-from batchsubmit.queue.manifest_message import ManifestMessage
-from batchsubmit.queue.settings import QueueAttributes, advice
+from batchsubmit.text import duration
 
+if TYPE_CHECKING:
+    from batchsubmit.queue.manifest_message import ManifestMessage
+
+_WANTED_RECEIVES = 1000
+_WANTED_RETENTION = 14 * 86_400
+_FEWEST_RECEIVES = 100
 _URL = re.compile(r"https?://[^/]+(/.*)?/[\w.-]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueParts:
     """What receiver, heartbeat and source share; `manifests` are those whose rows are being submitted, by key."""
 
-    queue: Queue
-    attributes: QueueAttributes
-    counters: QueueCounters
-    settings: Settings
-    region: str
-    ledger: QueueLedger
-    clock: Clock
-    held: HeldJobs
-    acks: Acks
-    manifests: dict[str, ManifestMessage] = field(default_factory=dict)
-
-
-def make_parts(
-    reached: ReachedQueue, settings: Settings, *, region: str, ledger: QueueLedger, clock: Clock
-) -> QueueParts:
-    """Put the parts together."""
-    return QueueParts(
-        queue=reached.queue,
-        attributes=reached.attributes,
-        counters=reached.counters,
-        settings=settings,
-        region=region,
-        ledger=ledger,
-        clock=clock,
-        held=HeldJobs(settings.worker.visibility_timeout_seconds),
-        acks=Acks(reached, settings.worker, ledger, clock),
-    )
+    def __init__(
+        self, reached: ReachedQueue, settings: Settings, *, region: str, ledger: QueueLedger, clock: Clock
+    ) -> None:
+        self.queue, self.attributes, self.counters = reached.queue, reached.attributes, reached.queue.counters
+        self.settings = settings
+        self.region = region
+        self.ledger = ledger
+        self.clock = clock
+        self.held = HeldJobs(settings.worker.visibility_timeout_seconds)
+        self.acks = Acks(reached, settings.worker, ledger, clock)
+        self.manifests: dict[str, ManifestMessage] = {}
 
 
 @asynccontextmanager
-async def open_reached(url: str, settings: Settings, *, region: str) -> AsyncIterator[tuple[ReachedQueue, list[str]]]:
-    """Open a queue; gives it with the advice on its settings.
+async def open_reached(url: str, settings: Settings, *, region: str) -> AsyncIterator[ReachedQueue]:
+    """Open a queue.
 
     Raises UsageError where URL or AWS configuration are wrong or there is no such queue, StoppedError where it cannot
     be reached or used.
@@ -73,22 +61,18 @@ async def open_reached(url: str, settings: Settings, *, region: str) -> AsyncIte
     # A long poll is answered after its own time, however short the user's patience with other calls is.
     timeouts = (aws.connect_timeout_seconds, max(aws.read_timeout_seconds, LONG_POLL_SECONDS + 10))
     async with open_client("sqs", region=region_of(url) or region, timeouts=timeouts) as client:
-        counters = QueueCounters()
-        queue = Queue(client, url, counters)
+        queue = Queue(client, url, call_seconds=aws.call_seconds)
         try:
             attributes = await queue.attributes()
         except QueueGoneError as exc:
             raise UsageError(str(exc)) from exc
         except QueueBusyError as exc:
             raise StoppedError(f"the queue cannot be reached: {exc}") from exc
-        dead_letters, words = await _reach_dead_letters(queue, attributes, settings.worker.visibility_timeout_seconds)
-        yield ReachedQueue(queue=queue, attributes=attributes, dead_letters=dead_letters, counters=counters), words
+        yield await _with_dead_letters(queue, attributes, settings.worker.visibility_timeout_seconds)
 
 
-async def _reach_dead_letters(
-    queue: Queue, attributes: QueueAttributes, visibility_seconds: int
-) -> tuple[Queue | None, list[str]]:
-    """Find the dead-letter queue, if one is configured; gives it with the advice on both queues' settings."""
+async def _with_dead_letters(queue: Queue, attributes: QueueAttributes, visibility_seconds: int) -> ReachedQueue:
+    """Find the dead-letter queue, if one is configured, and give the advice on both queues' settings."""
     found, its_attributes, words = None, None, []
     if attributes.dead_letter_arn:
         try:
@@ -101,4 +85,35 @@ async def _reach_dead_letters(
                 "never work are left to the redrive policy"
             )
     words += advice(attributes, visibility_seconds=visibility_seconds, dead_letters=its_attributes)
-    return found, words
+    return ReachedQueue(queue=queue, attributes=attributes, dead_letters=found, advice=words)
+
+
+def advice(
+    queue: QueueAttributes, *, visibility_seconds: int, dead_letters: QueueAttributes | None = None
+) -> Iterator[str]:
+    """List the settings that do not fit, each with what to set instead."""
+    if not queue.dead_letter_arn:
+        yield (
+            "the queue has no dead-letter queue: a message that can never work stays in it until its retention is "
+            f"over; set a RedrivePolicy with maxReceiveCount {_WANTED_RECEIVES}"
+        )
+    elif queue.most_receives is not None and queue.most_receives < _FEWEST_RECEIVES:
+        yield (
+            f"maxReceiveCount is {queue.most_receives}: a job that waits for a slot is received several times, and a "
+            f"worker that dies spends one receive of each message it held; set it to {_WANTED_RECEIVES}"
+        )
+    if queue.retention_seconds < _WANTED_RETENTION:
+        yield (
+            f"the queue keeps messages for {duration(queue.retention_seconds)}, and jobs that wait longer for a slot "
+            f"are lost; set MessageRetentionPeriod to {_WANTED_RETENTION} (14 days)"
+        )
+    if dead_letters is not None and not queue.is_fifo and dead_letters.retention_seconds < queue.retention_seconds:
+        yield (
+            f"the dead-letter queue keeps messages for {duration(dead_letters.retention_seconds)}, less than the "
+            "queue itself, and counts from when they were first sent: old ones vanish at once"
+        )
+    if visibility_seconds < 30:
+        yield (
+            f"worker.visibility_timeout_seconds is {visibility_seconds}: a pause of the worker of that length shows "
+            "its messages to others; 300 is usual"
+        )

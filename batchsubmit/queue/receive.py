@@ -16,7 +16,7 @@ from batchsubmit.manifest.file import FetchError
 from batchsubmit.queue.client import MOST_ENTRIES, QueueBusyError
 from batchsubmit.queue.held import HeldJob, HeldStatus
 from batchsubmit.queue.manifest_message import ManifestMessage, open_manifests
-from batchsubmit.queue.message import DeadLetter, Message, MessageReader, Nothing, Pointer, Request
+from batchsubmit.queue.message import DeadLetter, Message, MessageReader, Pointer
 from batchsubmit.queue.open import QueueParts
 
 _EXCHANGE_SECONDS = 5.0
@@ -90,26 +90,26 @@ class Receiver:
 
     async def _sort(self, messages: list[Message], at: float) -> None:
         """Put each message where it belongs."""
-        requests: list[tuple[Message, Request]] = []
+        jobs: list[tuple[Message, Job]] = []
         for message in messages:
             self._acks.received(message)
             match self._reader.parse(message):
-                case Request() as request:
-                    requests.append((message, request))
+                case Job() as job:
+                    jobs.append((message, job))
                 case Pointer() as pointer:
                     await self._open(pointer, message, at)
                 case DeadLetter() as letter:
                     await self._acks.dead_letter(message, letter)
-                case Nothing():
+                case None:
                     self._acks.delete(message)
-        actions = await self._parts.ledger.actions([request.job.key for _, request in requests])
-        for (message, request), action in zip(requests, actions, strict=True):
-            self._place(message, request.job, action, at)
+        actions = await self._parts.ledger.actions([job.key for _, job in jobs])
+        for (message, job), action in zip(jobs, actions, strict=True):
+            self._place(message, job, action, at)
         self._on_change()
 
     def _place(self, message: Message, job: Job, action: Action, at: float) -> None:
         """Hold a job, or acknowledge one that is decided."""
-        held = self._held.get(job.key)
+        held = self._held.jobs.get(job.key)
         if held is not None:
             self._parts.counters.copies += message.id not in held.messages
             self._held.add(held, message, at)
@@ -126,13 +126,13 @@ class Receiver:
     async def _open(self, pointer: Pointer, message: Message, at: float) -> None:
         """Open the manifests of a pointer, or hold its message with those of the manifests that are open."""
         manifests = self._parts.manifests
-        held = self._held.get(pointer.key) or HeldJob(pointer.key, status=HeldStatus.MANIFEST)
+        held = self._held.jobs.get(pointer.key) or HeldJob(pointer.key, status=HeldStatus.MANIFEST)
         self._held.add(held, message, at)
         if pointer.key in manifests:
             if manifests[pointer.key].is_busy:
                 return
             # Its rows are all taken, and some are not decided: they are taken again.
-            await manifests.pop(pointer.key).close()
+            await manifests.pop(pointer.key).files.aclose()
         found = await self._fetch(pointer, message)
         if found is None:
             await self._acks.hide(self._held.drop(held), longest=False)
@@ -166,6 +166,6 @@ class Receiver:
 
     async def hand_back_all(self, *, also_taken: bool = False) -> None:
         """Make every message visible again, except those with the engine, so that others may have it at once."""
-        jobs = [each for each in self._held.jobs() if also_taken or each.status is not HeldStatus.TAKEN]
+        jobs = [each for each in self._held.jobs.values() if also_taken or each.status is not HeldStatus.TAKEN]
         await self._acks.hand_back([each for job in jobs for each in self._held.drop(job)])
         await self._acks.hand_back_hidden()

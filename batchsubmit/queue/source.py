@@ -55,7 +55,7 @@ class SqsSource:
             await receiving
             await source._guarded(source._receiver.hand_back_all(also_taken=True))
             for manifest in source._manifests.values():
-                await manifest.close()
+                await manifest.files.aclose()
             source._heartbeat.close()
             parts.acks.close()
             await deleting
@@ -99,7 +99,17 @@ class SqsSource:
 
     def waiting_jobs(self) -> int:
         """Count the jobs that were received and not taken."""
-        return self._held.waiting_jobs() + sum(each.waiting_jobs() for each in self._manifests.values())
+        in_manifests = sum(each.waiting_jobs() for each in self._manifests.values())
+        return sum(map(len, self._held.lanes.values())) + in_manifests
+
+    def waiting_by_lane(self) -> dict[str, int]:
+        """How many messages' jobs of each membership wait."""
+        return {lane: len(jobs) for lane, jobs in self._held.lanes.items()}
+
+    @property
+    def held(self) -> int:
+        """Messages that are held."""
+        return len(self._held)
 
     def oldest_seconds(self) -> float | None:
         """How long the oldest message that is held has been in its queue."""
@@ -112,15 +122,6 @@ class SqsSource:
         if lane and lane[0].job is not None and (account := account_of_membership(lane[0].job.request)):
             return account
         return next(filter(None, (each.accounts.get(membership) for each in self._manifests.values())), "")
-
-    @property
-    def held(self) -> int:
-        """Messages that are held."""
-        return len(self._held)
-
-    def waiting_by_lane(self) -> dict[str, int]:
-        """How many messages' jobs of each membership wait."""
-        return {lane: len(jobs) for lane, jobs in self._held.lanes.items()}
 
     def take(self, membership: str) -> Delivery | None:
         """Take the next job; None where the next needs no call any more. Raises StoppedError."""
@@ -157,9 +158,9 @@ class SqsSource:
     def decided(self, key: str) -> None:
         """Delete the messages of a job that was taken and is durably decided."""
         self._held.taken.discard(key)
-        held = self._held.get(key)
-        for message in self._held.drop(held) if held is not None else ():
-            self._parts.acks.delete(message)
+        if held := self._held.jobs.get(key):
+            for message in self._held.drop(held):
+                self._parts.acks.delete(message)
         self._receiver.wake()
 
     def put_back(self, held: HeldJob) -> None:
@@ -169,13 +170,12 @@ class SqsSource:
 
     def set_aside(self, held: HeldJob, status: HeldStatus) -> None:
         """Let the heartbeat return a job that was taken and can be neither sent nor decided now."""
-        self._held.taken.discard(held.key)
         if self.is_open:  # else it goes back with all others
             held.status = status
-            self._heartbeat.wake()
+        self.let_go(held.key)
 
     def let_go(self, key: str) -> None:
-        """A row that was taken is no longer under way."""
+        """A job that was taken is no longer under way."""
         self._held.taken.discard(key)
         self._heartbeat.wake()
 
@@ -189,7 +189,6 @@ class _MessageDelivery:
         self._held = held
 
     def done(self) -> None:
-        """Delete the messages."""
         self._source.decided(self.job.key)
 
     def failed(self) -> None:
@@ -197,11 +196,9 @@ class _MessageDelivery:
         self._source.decided(self.job.key)
 
     def released(self) -> None:
-        """Back to the head of its lane."""
         self._source.put_back(self._held)
 
     def held(self) -> None:
-        """Back to the queue for a long while."""
         self._source.set_aside(self._held, HeldStatus.OVER_QUOTA)
 
     def denied(self, code: str, message: str) -> bool:
@@ -211,16 +208,14 @@ class _MessageDelivery:
         return True
 
     def put_aside(self) -> None:
-        """Back to the queue, for longer each time."""
         self._source.set_aside(self._held, HeldStatus.NOT_READY)
 
     def left_unknown(self) -> None:
-        """Back to the queue for a long while."""
         self._source.set_aside(self._held, HeldStatus.UNKNOWN)
 
 
 class _RowDelivery:
-    """The job of one row of a manifest that a message points to."""
+    """The job of one row of a manifest, whose message is deleted once all rows are decided, and held meanwhile."""
 
     def __init__(self, source: SqsSource, manifest: ManifestMessage, row: ManifestDelivery) -> None:
         self.job = row.job
@@ -229,15 +224,12 @@ class _RowDelivery:
         self._row = row
 
     def done(self) -> None:
-        """The manifest's message is deleted once all rows are decided."""
         self._end(self._row.done)
 
     def failed(self) -> None:
-        """The same."""
         self._end(self._row.failed)
 
     def released(self) -> None:
-        """Back to the head of its lane."""
         self._end(self._row.released)
 
     def held(self) -> None:
@@ -250,7 +242,6 @@ class _RowDelivery:
         return False
 
     def put_aside(self) -> Callable[[], None]:
-        """Keep the row; the manifest's message is held meanwhile."""
         put_back = self._row.put_aside()
         return lambda: self._end(put_back)
 

@@ -21,7 +21,8 @@ from urllib.parse import urlencode
 import msgspec
 from markupsafe import Markup
 
-from batchsubmit.report.stats import Fate, Figures, Outlook, SlotUse
+from batchsubmit.core.states import Fate
+from batchsubmit.report.stats import Figures, Outlook, SlotUse
 from batchsubmit.report.timeline import SlotTimes, grid, mean_running, peak_running, quota_steps
 from batchsubmit.report.waits import Cause
 from batchsubmit.text import counted, date_and_time, duration, share

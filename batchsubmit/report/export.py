@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
@@ -23,8 +23,8 @@ from batchsubmit.report.stats import reason_of
 from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
 
-Value = str | int | float | None | tuple[str, ...]
-ROWS_AT_ONCE = 10_000
+Value = str | int | float | datetime | tuple[str, ...] | None
+_ROWS_AT_ONCE = 10_000
 
 
 class ColumnKind(StrEnum):
@@ -45,6 +45,10 @@ def _waited(cause: Cause) -> _ColumnValue:
     return lambda job, _: round(job.waited[cause], 3)
 
 
+def _moment(at: float | None) -> datetime | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC)
+
+
 _TABLE: dict[str, tuple[ColumnKind, _ColumnValue]] = {
     "job": (ColumnKind.TEXT, lambda job, _: job.state.job),
     "batch": (ColumnKind.TEXT, lambda _, batch: batch),
@@ -56,9 +60,9 @@ _TABLE: dict[str, tuple[ColumnKind, _ColumnValue]] = {
     "status": (ColumnKind.TEXT, lambda job, _: job.state.status),
     "attempts": (ColumnKind.COUNT, lambda job, _: job.state.attempt),
     "via": (ColumnKind.TEXT, lambda job, _: job.via),
-    "first_intent_at": (ColumnKind.TIME, lambda job, _: job.first_intent_at),
-    "accepted_at": (ColumnKind.TIME, lambda job, _: job.accepted_at),
-    "finished_at": (ColumnKind.TIME, lambda job, _: job.finished_at),
+    "first_intent_at": (ColumnKind.TIME, lambda job, _: _moment(job.first_intent_at)),
+    "accepted_at": (ColumnKind.TIME, lambda job, _: _moment(job.accepted_at)),
+    "finished_at": (ColumnKind.TIME, lambda job, _: _moment(job.finished_at)),
     "seconds_running": (ColumnKind.SECONDS, lambda job, _: None if job.seconds is None else round(job.seconds, 3)),
     **{f"seconds_waited_{cause}": (ColumnKind.SECONDS, _waited(cause)) for cause in Cause},
     "code": (ColumnKind.TEXT, lambda job, _: reason_of(job)[0]),
@@ -81,36 +85,25 @@ Rows = Iterable[tuple[Value, ...]]
 _RISKY = re.compile("[\\s\0]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0']")
 
 
-def write_csv(file: BinaryIO, rows: Rows) -> int:
-    """Write a header and the rows; give their number."""
+def write_csv(file: BinaryIO, rows: Rows) -> None:
+    """Write a header and the rows."""
     text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
-    cells = [_CELLS[kind] for kind in COLUMNS.values()]
-    count = 0
-    for count, row in enumerate(rows, start=1):  # noqa: B007 (it is the result)
-        writer.writerow([cell(value) for cell, value in zip(cells, row, strict=True)])
-    text.flush()
+    writer.writerows(map(_cell, row) for row in rows)
     text.detach()
-    return count
 
 
-def write_jsonl(file: BinaryIO, rows: Rows) -> int:
-    """Write one object a line; give their number. What is absent is null, an empty text is a text."""
+def write_jsonl(file: BinaryIO, rows: Rows) -> None:
+    """Write one object a line. What is absent is null, an empty text is a text."""
     encoder = msgspec.json.Encoder()
-    kinds = COLUMNS.items()
-    count = 0
-    for count, row in enumerate(rows, start=1):  # noqa: B007 (it is the result)
-        members = {
-            name: _time(value) if kind is ColumnKind.TIME else value
-            for (name, kind), value in zip(kinds, row, strict=True)
-        }
-        file.write(encoder.encode(members) + b"\n")
-    return count
+    for row in rows:
+        values = (timestamp(value) if isinstance(value, datetime) else value for value in row)
+        file.write(encoder.encode(dict(zip(COLUMNS, values, strict=True))) + b"\n")
 
 
-def write_parquet(file: BinaryIO, rows: Rows) -> int:
-    """Write row groups; give the number of rows. Raises UsageError where pyarrow is not installed."""
+def write_parquet(file: BinaryIO, rows: Rows) -> None:
+    """Write row groups. Raises UsageError where pyarrow is not installed."""
     try:
         import pyarrow as pa  # noqa: PLC0415 (an extra, and slow to import)
         from pyarrow import parquet  # noqa: PLC0415
@@ -124,18 +117,11 @@ def write_parquet(file: BinaryIO, rows: Rows) -> int:
         ColumnKind.TEXTS: pa.list_(pa.string()),
     }
     schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
-    count = 0
+    rest = iter(rows)
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        rest = iter(rows)
-        while part := list(islice(rest, ROWS_AT_ONCE)):
-            count += len(part)
-            columns = zip(*part, strict=True)
-            arrays = [
-                pa.array(map(_microseconds, column) if kind is ColumnKind.TIME else column, types[kind])
-                for kind, column in zip(COLUMNS.values(), columns, strict=True)
-            ]
-            writer.write_batch(pa.record_batch(arrays, schema=schema))
-    return count
+        while part := list(islice(rest, _ROWS_AT_ONCE)):
+            arrays = map(pa.array, zip(*part, strict=True), schema.types)
+            writer.write_batch(pa.record_batch(list(arrays), schema=schema))
 
 
 FORMATS = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet}
@@ -146,18 +132,14 @@ def guarded(text: str) -> str:
     return f"'{text}" if _RISKY.match(text) else text
 
 
-def _time(value: Any) -> str | None:  # noqa: ANN401 (a column of times has nothing else)
-    return None if value is None else timestamp(datetime.fromtimestamp(value, UTC))
-
-
-def _microseconds(value: Any) -> int | None:  # noqa: ANN401 (the same)
-    return None if value is None else round(value * 1_000_000)
-
-
-_CELLS: dict[ColumnKind, Callable[[Any], object]] = {
-    ColumnKind.TEXT: guarded,
-    ColumnKind.COUNT: str,
-    ColumnKind.TIME: lambda value: _time(value) or "",
-    ColumnKind.SECONDS: lambda value: "" if value is None else value,
-    ColumnKind.TEXTS: lambda values: guarded(" ".join(values)),
-}
+def _cell(value: Value) -> Value:
+    """A value as a spreadsheet takes it."""
+    match value:
+        case datetime():
+            return timestamp(value)
+        case str():
+            return guarded(value)
+        case tuple():
+            return guarded(" ".join(value))
+        case _:
+            return value

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchsubmit.report.stats import Fate, Figures, Outlook
+from batchsubmit.core.states import Fate
+from batchsubmit.report.stats import Figures, Outlook
 from batchsubmit.text import counted, date_and_time, duration
 
 STOPS = {

@@ -21,10 +21,10 @@ import msgspec
 from markupsafe import Markup
 
 from batchsubmit import __version__
-from batchsubmit.core.states import LOG_GROUP
+from batchsubmit.core.states import LOG_GROUP, Fate
 from batchsubmit.report.charts import Material, charts, library, specs
 from batchsubmit.report.headline import asked, has_alarm, headline
-from batchsubmit.report.stats import Fate, Figures, Outlook, model_name, reason_of
+from batchsubmit.report.stats import Figures, Outlook, model_name, reason_of
 from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
 from batchsubmit.text import date_and_time, duration, share

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 
-from batchsubmit.core.states import LOG_GROUP, Phase
+from batchsubmit.core.states import LOG_GROUP, Fate, Phase
 from batchsubmit.forecast import Finish
 from batchsubmit.report.timeline import History, SlotTimes, Timeline, peak_running, quota_steps, used_slot_seconds
 from batchsubmit.report.waits import Cause
@@ -40,32 +39,6 @@ _ADVICE = {
 }
 _CODE_COUNTS = frozenset({Phase.FAILED, Phase.REFUSED, Phase.FINISHED})
 _MESSAGE_COUNTS = frozenset({Phase.FAILED, Phase.FINISHED, Phase.UNKNOWN})
-
-
-class Fate(StrEnum):
-    """Where a job stands, in a reader's words; what needs action comes first."""
-
-    UNKNOWN = "unknown"
-    FAILED = "not submitted"
-    BAD = "ended badly"
-    WAITING = "waiting"
-    ACCEPTED = "accepted"
-    WELL = "finished well"
-
-    @classmethod
-    def of(cls, history: History) -> "Fate":
-        """Judge one job."""
-        if history.is_unknown:
-            return cls.UNKNOWN
-        match history.state.phase:
-            case Phase.FAILED:
-                return cls.FAILED
-            case Phase.SUBMITTED:
-                return cls.ACCEPTED
-            case Phase.FINISHED:
-                return cls.BAD if history.has_failed else cls.WELL
-            case _:
-                return cls.WAITING
 
 
 def reason_of(history: History) -> tuple[str, str]:
@@ -218,7 +191,7 @@ class Figures:
 
     def add(self, history: History) -> tuple[Fate, int | None]:
         """Take in one job; give where it stands, and the number of its reason where it failed."""
-        state, fate = history.state, Fate.of(history)
+        state, fate = history.state, Fate.of(history.state)
         self.fates[fate] += 1
         self.by_membership.setdefault(state.membership, Counter())[fate] += 1
         self._add_times(history, fate)

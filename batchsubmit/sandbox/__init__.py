@@ -1,12 +1,12 @@
 """A local Clean Rooms ML in the service's own wire format: to rehearse, to demonstrate, to test against.
 
 It must not know the rest of batchsubmit: it plays AWS, and a mistake shared with the client would never show.
-`SandboxService` is the pure state machine; `SandboxServer` and `serve` put it on HTTP; `Faults` makes it fail.
+`SandboxService` is the pure state machine; `SandboxServer` puts it on HTTP; `Faults` makes it fail.
 """
 
 from batchsubmit.sandbox.faults import FaultPlan, Faults, InjectedFault, ScriptedFault
 from batchsubmit.sandbox.refusals import Refusal
-from batchsubmit.sandbox.server import SandboxServer, serve
+from batchsubmit.sandbox.server import SandboxServer
 from batchsubmit.sandbox.service import SandboxService
 from batchsubmit.sandbox.settings import SandboxSettings
 
@@ -19,5 +19,4 @@ __all__ = [
     "SandboxService",
     "SandboxSettings",
     "ScriptedFault",
-    "serve",
 ]

@@ -14,27 +14,17 @@ It must not know a web server.
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 from batchsubmit.sandbox.faults import FaultPlan, Faults
+from batchsubmit.sandbox.http import HttpAnswer
 from batchsubmit.sandbox.records import JobRecord, timestamp
-from batchsubmit.sandbox.refusals import START
+from batchsubmit.sandbox.refusals import Operation
 from batchsubmit.sandbox.service import SandboxService
 
 PREFIX: Final = "/_sandbox/"
-_LINES_AT_ONCE: Final = 100
 _QUOTAS: Final = frozenset({"per_membership", "per_account"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdminAnswer:
-    """A status and a body in pieces, because a million jobs are too many for one."""
-
-    status_code: int = 200
-    content_type: str = "application/json"
-    pieces: Iterable[bytes] = ()
 
 
 class Admin:
@@ -44,52 +34,52 @@ class Admin:
         self._service = service
         self._faults = faults
 
-    def answer(self, method: str, path: str, query: str, body: bytes) -> AdminAnswer:
+    def answer(self, method: str, path: str, query: str, body: bytes) -> HttpAnswer:
         """Answer one call: 400 where something does not fit, 404 where there is no such call."""
+        name = path.removeprefix(PREFIX)
+        if (method, name) == ("GET", "jobs"):
+            shown = [_shown(job, with_request="request=1" in query) for job in self._service.jobs()]
+            lines = b"".join(json.dumps(members).encode() + b"\n" for members in shown)
+            return HttpAnswer(content_type="application/x-ndjson", body=lines)
         try:
-            match method, path.removeprefix(PREFIX):
-                case "GET", name:
-                    return self._look(name, query)
-                case "PUT", name:
-                    return self._change(name, _object(body))
-                case "POST", "reset":
-                    self._service.reset()
-                    self._faults.configure(self._faults.plan)
-                    return _json_answer({})
+            status_code, members = 200, self._carry_out(method, name, body)
+        except LookupError:
+            status_code, members = 404, {"message": f"there is no {method} {path}"}
         except ValueError as error:
-            return _json_answer({"message": str(error)}, status_code=400)
-        return _no_such_call(method, path)
+            status_code, members = 400, {"message": str(error)}
+        return HttpAnswer(status_code=status_code, body=json.dumps(members, default=sorted).encode())
 
-    def _look(self, name: str, query: str) -> AdminAnswer:
-        match name:
-            case "jobs":
-                pieces = self._job_lines(with_request="request=1" in query)
-                return AdminAnswer(content_type="application/x-ndjson", pieces=pieces)
-            case "stats":
-                return _json_answer(self.stats())
-            case "settings":
-                return self._settings()
-        return _no_such_call("GET", PREFIX + name)
+    def _carry_out(self, method: str, name: str, body: bytes) -> dict[str, Any]:
+        """Do what a call asks and return what it shows. Raises LookupError where there is no such call."""
+        match method, name:
+            case "GET", "stats":
+                return self._stats()
+            case "POST", "reset":
+                self._service.reset()
+                self._faults.configure(self._faults.plan)
+                return {}
+            case "PUT", "faults":
+                self._faults.configure(FaultPlan.from_json(_object(body)))
+                return {}
+            case "PUT", "settings" | "quotas":
+                changes = _object(body)
+                if name == "quotas" and (unknown := changes.keys() - _QUOTAS):
+                    known = ", ".join(sorted(_QUOTAS))
+                    raise ValueError(f"unknown quota {', '.join(sorted(unknown))}; known are {known}")
+                self._service.configure(self._service.settings.changed(changes))
+            case "GET", "settings":
+                pass
+            case _:
+                raise LookupError(name)
+        return asdict(self._service.settings)
 
-    def _change(self, name: str, changes: dict[str, Any]) -> AdminAnswer:
-        match name:
-            case "settings":
-                return self._change_settings(changes)
-            case "quotas":
-                return self._change_quotas(changes)
-            case "faults":
-                self._faults.configure(FaultPlan.from_json(changes))
-                return _json_answer({})
-        return _no_such_call("PUT", PREFIX + name)
-
-    def stats(self) -> dict[str, Any]:
-        """Return what has happened so far."""
+    def _stats(self) -> dict[str, Any]:
         tally, slots = self._service.tally, self._service.slots
         injected: dict[str, dict[str, int]] = {}
         for (operation, fault), number in self._faults.injected.items():
             injected.setdefault(operation, {})[fault] = number
         return {
-            "accepted": tally.accepted(START),
+            "accepted": tally.accepted(Operation.START),
             "calls": tally.by_operation(),
             "faults": injected,
             "unspent_faults": len(self._faults.unspent()),
@@ -97,25 +87,6 @@ class Admin:
             "running": {"memberships": +slots.by_membership, "accounts": +slots.by_account},
             "most_running": {"memberships": slots.most_by_membership, "accounts": slots.most_by_account},
         }
-
-    def _job_lines(self, *, with_request: bool) -> Iterator[bytes]:
-        """Yield lines by the hundred. The jobs are taken at once: more may come while lines are sent."""
-        jobs = self._service.jobs()
-        for begin in range(0, len(jobs), _LINES_AT_ONCE):
-            shown = (_shown(job, with_request=with_request) for job in jobs[begin : begin + _LINES_AT_ONCE])
-            yield b"".join(json.dumps(members).encode() + b"\n" for members in shown)
-
-    def _settings(self) -> AdminAnswer:
-        return _json_answer(asdict(self._service.settings))
-
-    def _change_settings(self, changes: dict[str, Any]) -> AdminAnswer:
-        self._service.configure(self._service.settings.changed(changes))
-        return self._settings()
-
-    def _change_quotas(self, changes: dict[str, Any]) -> AdminAnswer:
-        if unknown := changes.keys() - _QUOTAS:
-            raise ValueError(f"unknown quota {', '.join(sorted(unknown))}; known are {', '.join(sorted(_QUOTAS))}")
-        return self._change_settings(changes)
 
 
 def _shown(job: JobRecord, *, with_request: bool) -> dict[str, Any]:
@@ -133,16 +104,8 @@ def _shown(job: JobRecord, *, with_request: bool) -> dict[str, Any]:
     return shown | {"request": job.request()} if with_request else shown
 
 
-def _no_such_call(method: str, path: str) -> AdminAnswer:
-    return _json_answer({"message": f"there is no {method} {path}"}, status_code=404)
-
-
 def _object(body: bytes) -> dict[str, Any]:
     parsed = json.loads(body or b"{}")
     if not isinstance(parsed, dict):
         raise ValueError("the body must be a JSON object")  # noqa: TRY004 - one kind of error for a wrong body
     return parsed
-
-
-def _json_answer(members: dict[str, Any], *, status_code: int = 200) -> AdminAnswer:
-    return AdminAnswer(status_code=status_code, pieces=[json.dumps(members, default=sorted).encode()])

@@ -14,102 +14,81 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from batchsubmit.sandbox.refusals import LIST, OPERATIONS, START
+from batchsubmit.sandbox.refusals import Operation
 
 ANY_OPERATION: Final = "*"
 _ROUNDING: Final = 1e-9
 
 
 class InjectedFault(StrEnum):
-    """What can go wrong. Those of `AFTER` happen to a call that took effect, the others instead of it."""
+    """What can go wrong. From `ERROR_AFTER` on, the call took effect; the faults before it happen instead of the call.
+
+    A fault with a code and a message is a refusal, sent with the HTTP status of its code.
+    """
+
+    _value_: str
+    code: str
+    message: str
 
     NONE = "none"  # let the call pass: in a script, to reach the one behind it
     QUOTA = "quota"  # 402 with the quota per membership, though there may be slots
     QUOTA_ACCOUNT = "quota_account"  # 402 with the quota per account
-    QUOTA_BARE = "quota_bare"  # 402 without quotaName and quotaValue
-    THROTTLED = "throttled"  # 429 ThrottlingException, the modelled one
-    TOO_MANY_REQUESTS = "too_many_requests"  # 429 TooManyRequestsException
-    THROTTLING_400 = "throttling_400"  # 400 Throttling
-    REQUEST_LIMIT = "request_limit"  # 503 RequestLimitExceeded
-    SLOW_DOWN = "slow_down"  # 503 SlowDown
-    CONFLICT = "conflict"  # 409 ConflictException
-    VALIDATION = "validation"  # 400 ValidationException
-    NOT_FOUND = "not_found"  # 404 ResourceNotFoundException
-    ACCESS_DENIED = "access_denied"  # 403 AccessDeniedException
-    EXPIRED_TOKEN = "expired_token"  # noqa: S105 (403 ExpiredTokenException)
-    UNRECOGNIZED_CLIENT = "unrecognized_client"  # 403 UnrecognizedClientException
-    SUBSCRIPTION_REQUIRED = "subscription_required"  # 403 SubscriptionRequiredException
-    UNKNOWN_OPERATION = "unknown_operation"  # 404 UnknownOperationException
-    ERROR_BEFORE = "error_before"  # 500, and the call took no effect
-    UNAVAILABLE = "unavailable"  # 503 ServiceUnavailable, and the call took no effect
-    CUT_BEFORE = "cut_before"  # the connection is cut, and the call took no effect
-    STALL = "stall"  # the connection is cut after some seconds, and the call took no effect
+    QUOTA_BARE = "quota_bare", "ServiceQuotaExceededException", "You have exceeded your service quota."
+    THROTTLED = "throttled", "ThrottlingException", "Rate exceeded"
+    TOO_MANY_REQUESTS = "too_many_requests", "TooManyRequestsException", "Too Many Requests"
+    THROTTLING_400 = "throttling_400", "Throttling", "Rate exceeded"
+    REQUEST_LIMIT = "request_limit", "RequestLimitExceeded", "Request limit exceeded."
+    SLOW_DOWN = "slow_down", "SlowDown", "Please reduce your request rate."
+    CONFLICT = "conflict", "ConflictException", "Another change of this resource is in progress."
+    VALIDATION = "validation", "ValidationException", "The request is not valid (injected)."
+    NOT_FOUND = "not_found", "ResourceNotFoundException", "The resource was not found (injected)."
+    ACCESS_DENIED = "access_denied", "AccessDeniedException", "User is not authorized to perform this operation."
+    EXPIRED_TOKEN = "expired_token", "ExpiredTokenException", "The security token included in the request is expired"
+    UNRECOGNIZED_CLIENT = "unrecognized_client", "UnrecognizedClientException", "The security token is invalid."
+    SUBSCRIPTION_REQUIRED = (
+        "subscription_required",
+        "SubscriptionRequiredException",
+        "The access key needs a subscription.",
+    )
+    UNKNOWN_OPERATION = "unknown_operation", "UnknownOperationException", "There is no such operation (injected)."
+    ERROR_BEFORE = "error_before", "InternalServerException", "Internal server error"
+    UNAVAILABLE = "unavailable", "ServiceUnavailable", "Service is unable to handle the request."
+    CUT_BEFORE = "cut_before"  # the connection is cut
+    STALL = "stall"  # the connection is cut after some seconds
     SLOW_ACCEPTANCE = "slow_acceptance"  # the call takes effect after some seconds, even if the caller has gone
     EMPTY_PAGE = "empty_page"  # List: an empty page with a token to go on with
-    # List: 400 ValidationException for a call with a nextToken; others pass, and do not spend it
-    EXPIRED_NEXT_TOKEN = "expired_next_token"  # noqa: S105
-    ERROR_AFTER = "error_after"  # 500, but the call took effect
-    SLOW_DOWN_AFTER = "slow_down_after"  # 503 SlowDown, but the call took effect
-    ABORTED_AFTER = "aborted_after"  # 400 RequestAborted, but the call took effect
-    TIMEOUT_AFTER = "timeout_after"  # 400 RequestTimeout, but the call took effect
-    TIMEOUT_EXCEPTION_AFTER = "timeout_exception_after"  # 400 RequestTimeoutException, but the call took effect
-    LOST_AFTER = "lost_after"  # the connection is cut without an answer, but the call took effect
-    # The same, by a TCP reset instead of an orderly end: aiobotocore then says it could not connect.
-    RESET_AFTER = "reset_after"
-    TRUNCATED = "truncated"  # the connection is cut in the middle of the answer; the call took effect
+    # List: only for a call with a nextToken; others pass, and do not spend it
+    EXPIRED_NEXT_TOKEN = "expired_next_token", "ValidationException", "nextToken is expired."
+    ERROR_AFTER = "error_after", "InternalServerException", "Internal server error"
+    SLOW_DOWN_AFTER = "slow_down_after", "SlowDown", "Please reduce your request rate."
+    ABORTED_AFTER = "aborted_after", "RequestAborted", "The request was aborted before a response was sent back."
+    TIMEOUT_AFTER = "timeout_after", "RequestTimeout", "The request timed out."
+    TIMEOUT_EXCEPTION_AFTER = "timeout_exception_after", "RequestTimeoutException", "The request timed out."
+    LOST_AFTER = "lost_after"  # the connection is cut without an answer
+    RESET_AFTER = "reset_after"  # the same by a TCP reset: aiobotocore then says it could not connect
+    TRUNCATED = "truncated"  # the connection is cut in the middle of the answer
     SLOW_ANSWER = "slow_answer"  # the call takes effect at once and is answered after some seconds
-    UNREADABLE = "unreadable"  # 200 with a body that is not JSON; the call took effect
-    NO_ARN = "no_arn"  # 200 with an empty object; the call took effect
+    UNREADABLE = "unreadable"  # 200 with a body that is not JSON
+    NO_ARN = "no_arn"  # 200 with an empty object
 
+    def __new__(cls, value: str, code: str = "", message: str = "") -> Self:
+        """Keep the code and the message beside the value."""
+        fault = str.__new__(cls, value)
+        fault._value_, fault.code, fault.message = value, code, message
+        return fault
 
-AFTER: Final = frozenset(
-    {
-        InjectedFault.ERROR_AFTER,
-        InjectedFault.SLOW_DOWN_AFTER,
-        InjectedFault.ABORTED_AFTER,
-        InjectedFault.TIMEOUT_AFTER,
-        InjectedFault.TIMEOUT_EXCEPTION_AFTER,
-        InjectedFault.LOST_AFTER,
-        InjectedFault.RESET_AFTER,
-        InjectedFault.TRUNCATED,
-        InjectedFault.SLOW_ANSWER,
-        InjectedFault.UNREADABLE,
-        InjectedFault.NO_ARN,
-    }
-)
-
-REFUSALS: Final[Mapping[InjectedFault, tuple[str, str]]] = {
-    InjectedFault.QUOTA_BARE: ("ServiceQuotaExceededException", "You have exceeded your service quota."),
-    InjectedFault.THROTTLED: ("ThrottlingException", "Rate exceeded"),
-    InjectedFault.TOO_MANY_REQUESTS: ("TooManyRequestsException", "Too Many Requests"),
-    InjectedFault.THROTTLING_400: ("Throttling", "Rate exceeded"),
-    InjectedFault.REQUEST_LIMIT: ("RequestLimitExceeded", "Request limit exceeded."),
-    InjectedFault.SLOW_DOWN: ("SlowDown", "Please reduce your request rate."),
-    InjectedFault.CONFLICT: ("ConflictException", "Another change of this resource is in progress."),
-    InjectedFault.VALIDATION: ("ValidationException", "The request is not valid (injected)."),
-    InjectedFault.NOT_FOUND: ("ResourceNotFoundException", "The resource was not found (injected)."),
-    InjectedFault.ACCESS_DENIED: ("AccessDeniedException", "User is not authorized to perform this operation."),
-    InjectedFault.EXPIRED_TOKEN: ("ExpiredTokenException", "The security token included in the request is expired"),
-    InjectedFault.UNRECOGNIZED_CLIENT: ("UnrecognizedClientException", "The security token is invalid."),
-    InjectedFault.SUBSCRIPTION_REQUIRED: ("SubscriptionRequiredException", "The access key needs a subscription."),
-    InjectedFault.UNKNOWN_OPERATION: ("UnknownOperationException", "There is no such operation (injected)."),
-    InjectedFault.ERROR_BEFORE: ("InternalServerException", "Internal server error"),
-    InjectedFault.UNAVAILABLE: ("ServiceUnavailable", "Service is unable to handle the request."),
-    InjectedFault.EXPIRED_NEXT_TOKEN: ("ValidationException", "nextToken is expired."),
-    InjectedFault.ERROR_AFTER: ("InternalServerException", "Internal server error"),
-    InjectedFault.SLOW_DOWN_AFTER: ("SlowDown", "Please reduce your request rate."),
-    InjectedFault.ABORTED_AFTER: ("RequestAborted", "The request was aborted before a response was sent back."),
-    InjectedFault.TIMEOUT_AFTER: ("RequestTimeout", "The request timed out."),
-    InjectedFault.TIMEOUT_EXCEPTION_AFTER: ("RequestTimeoutException", "The request timed out."),
-}
-"""Code and message of the faults that are refusals."""
+    @property
+    def is_after(self) -> bool:
+        """Whether the call took effect before this went wrong."""
+        faults = list(InjectedFault)
+        return faults.index(self) >= faults.index(InjectedFault.ERROR_AFTER)
 
 
 class ScriptedFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A fault for the next `times` calls of one operation (`*` for any), or of one job's name only."""
 
     fault: InjectedFault
-    operation: str = START
+    operation: str = Operation.START
     name: str | None = None
     times: int = 1
     seconds: float | None = None
@@ -177,12 +156,14 @@ class Faults:
     def draw(self, operation: str, name: str | None, *, has_token: bool = False) -> Drawn:
         """Return what meets a call of an operation; `name` is the job's, where it is known."""
         for position, entry in enumerate(self.plan.script):
-            if self._left[position] and _matches(entry, operation, name, has_token=has_token):
+            matches = entry.operation in (operation, ANY_OPERATION) and entry.name in (None, name)
+            if self._left[position] and matches and _fits(entry.fault, operation, has_token=has_token):
                 seconds = self.plan.slow_seconds if entry.seconds is None else entry.seconds
                 return Drawn(fault=entry.fault, seconds=seconds, entry=position)
         fault = self._draw_by_chance(operation)
-        fits = _fits(fault, operation, has_token=has_token)
-        return Drawn(fault=fault if fits else InjectedFault.NONE, seconds=self.plan.slow_seconds)
+        if not _fits(fault, operation, has_token=has_token):
+            fault = InjectedFault.NONE
+        return Drawn(fault=fault, seconds=self.plan.slow_seconds)
 
     def spend(self, operation: str, drawn: Drawn) -> None:
         """Use a fault up, and count it."""
@@ -196,9 +177,7 @@ class Faults:
         return [entry for entry, left in zip(self.plan.script, self._left, strict=True) if left]
 
     def _draw_by_chance(self, operation: str) -> InjectedFault:
-        shares = self.plan.probabilities.get(operation, self.plan.probabilities.get(ANY_OPERATION))
-        if not shares:
-            return InjectedFault.NONE
+        shares = self.plan.probabilities.get(operation, self.plan.probabilities.get(ANY_OPERATION, {}))
         drawn = self._random.random()
         for fault, share in shares.items():
             drawn -= share
@@ -207,23 +186,12 @@ class Faults:
         return InjectedFault.NONE
 
 
-def _matches(entry: ScriptedFault, operation: str, name: str | None, *, has_token: bool) -> bool:
-    return (
-        entry.operation in (operation, ANY_OPERATION)
-        and entry.name in (None, name)
-        and _fits(entry.fault, operation, has_token=has_token)
-    )
-
-
 def _fits(fault: InjectedFault, operation: str, *, has_token: bool) -> bool:
-    match fault:
-        case InjectedFault.EMPTY_PAGE:
-            return operation == LIST
-        case InjectedFault.EXPIRED_NEXT_TOKEN:
-            return operation == LIST and has_token
+    if fault in (InjectedFault.EMPTY_PAGE, InjectedFault.EXPIRED_NEXT_TOKEN):
+        return operation == Operation.LIST and (has_token or fault is InjectedFault.EMPTY_PAGE)
     return True
 
 
 def _require_operation(operation: str) -> None:
-    if operation not in (*OPERATIONS, ANY_OPERATION):
-        raise ValueError(f"unknown operation {operation!r}; known are {', '.join(OPERATIONS)} and {ANY_OPERATION}")
+    if operation not in (*Operation, ANY_OPERATION):
+        raise ValueError(f"unknown operation {operation!r}; known are {', '.join(Operation)} and {ANY_OPERATION}")

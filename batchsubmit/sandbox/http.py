@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl, unquote
 
-from batchsubmit.sandbox.faults import AFTER, REFUSALS, Drawn, Faults, InjectedFault
+from batchsubmit.sandbox.faults import Drawn, Faults, InjectedFault
 from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA, Refusal, invalid, over_quota, problem
 from batchsubmit.sandbox.service import ACCEPTED, Reply, Request, SandboxService
 from batchsubmit.sandbox.validation import RequestValidator
@@ -47,6 +47,7 @@ class HttpAnswer:
     """What goes back after `delay_seconds`: an HTTP answer, a cut connection, or what `then` brings."""
 
     status_code: int = 200
+    content_type: str = "application/json"
     body: bytes = b"{}"
     error_code: str | None = None
     cut: bool = False
@@ -58,29 +59,41 @@ class HttpAnswer:
     then: "Callable[[], HttpAnswer] | None" = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Route:
-    operation: str
-    method: str
-    path: re.Pattern[str]
-    query_types: Mapping[str, str]
-    elsewhere: frozenset[str]
-    """Members that come in the URI, and are unknown in a body."""
-
-
 class Routes:
-    """The paths of the operations, from the service model."""
+    """The paths of the operations and the members in them, from the service model."""
 
     def __init__(self, validator: RequestValidator) -> None:
-        self._routes = [_route(validator, operation) for operation in validator.operations]
+        self._validator = validator
+        self._paths = {
+            (operation, shape["http"]["method"]): re.compile(_LABEL.sub(r"(?P<\1>[^/]+)", shape["http"]["requestUri"]))
+            for operation, shape in validator.operations.items()
+        }
 
     def read(self, call: Call) -> tuple[str, dict[str, Any]]:
         """Return a call's operation and members, unchecked; raises `Refusal` where it cannot be read."""
-        for route in self._routes:
-            labels = route.path.fullmatch(call.path)
-            if labels and route.method == call.method:
-                return route.operation, _members(route, labels.groupdict(), call)
+        for (operation, method), path in self._paths.items():
+            labels = path.fullmatch(call.path)
+            if labels and method == call.method:
+                return operation, self._members(operation, labels.groupdict(), call)
         raise Refusal("UnknownOperationException", f"There is no {call.method} {call.path}.")
+
+    def _members(self, operation: str, labels: Mapping[str, str], call: Call) -> dict[str, Any]:
+        body = _parsed(call.body) if call.body else {}
+        if not isinstance(body, dict):
+            raise Refusal("SerializationException", "The body is not a JSON object.")
+        in_uri = {
+            name: ref for name, ref in self._validator.input_shape(operation)["members"].items() if "location" in ref
+        }
+        if misplaced := in_uri.keys() & body.keys():
+            raise invalid(*(problem(name, "Member is not known in the body") for name in sorted(misplaced)))
+        try:
+            in_path = {name: unquote(value, errors="strict") for name, value in labels.items()}
+            in_query = parse_qsl(call.query, keep_blank_values=True, errors="strict")
+        except UnicodeDecodeError:
+            raise Refusal("SerializationException", "The URI is not UTF-8.") from None
+        queried = [ref for ref in in_uri.values() if ref["location"] == "querystring"]
+        types = {ref["locationName"]: self._validator.shapes[ref["shape"]]["type"] for ref in queried}
+        return body | in_path | _query_members(types, in_query)
 
 
 def _parsed(body: bytes) -> object:
@@ -91,41 +104,10 @@ def _parsed(body: bytes) -> object:
         raise Refusal("SerializationException", "The body is not a JSON object in UTF-8.") from None
 
 
-def _route(validator: RequestValidator, operation: str) -> _Route:
-    http = validator.operations[operation]["http"]
-    members = validator.input_members(operation)
-    queried = {
-        ref["locationName"]: validator.shapes[ref["shape"]]["type"]
-        for ref in members.values()
-        if ref.get("location") == "querystring"
-    }
-    return _Route(
-        operation=operation,
-        method=http["method"],
-        path=re.compile(_LABEL.sub(r"(?P<\1>[^/]+)", http["requestUri"])),
-        query_types=queried,
-        elsewhere=frozenset(name for name, ref in members.items() if "location" in ref),
-    )
-
-
-def _members(route: _Route, labels: Mapping[str, str], call: Call) -> dict[str, Any]:
-    body = _parsed(call.body) if call.body else {}
-    if not isinstance(body, dict):
-        raise Refusal("SerializationException", "The body is not a JSON object.")
-    if misplaced := route.elsewhere & body.keys():
-        raise invalid(*(problem(name, "Member is not known in the body") for name in sorted(misplaced)))
-    try:
-        in_path = {name: unquote(value, errors="strict") for name, value in labels.items()}
-        in_query = parse_qsl(call.query, keep_blank_values=True, errors="strict")
-    except UnicodeDecodeError:
-        raise Refusal("SerializationException", "The URI is not UTF-8.") from None
-    return body | in_path | _query_members(route, in_query)
-
-
-def _query_members(route: _Route, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+def _query_members(types: Mapping[str, str], pairs: list[tuple[str, str]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, value in pairs:
-        match route.query_types.get(name):
+        match types.get(name):
             case None if name.startswith("X-Amz-"):  # a signature in the query
                 continue
             case None:
@@ -150,7 +132,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(name)
 
 
 def _json(members: Mapping[str, Any]) -> bytes:
@@ -167,7 +149,7 @@ class Exchange:
         self._routes = Routes(self._validator)
 
     def answer(self, call: Call) -> HttpAnswer:
-        """HttpAnswer one call; a 429 or 503 says in `Retry-After` what the plan says."""
+        """Answer one call; a 429 or 503 says in `Retry-After` what the plan says."""
         answer = self._answer(call)
         if answer.status_code in _MAY_HAVE_RETRY_AFTER:
             return replace(answer, retry_after=self._faults.plan.retry_after)
@@ -180,56 +162,49 @@ class Exchange:
             self._validator.require(operation, request, call.region)
             self._service.throttle(operation)
         except Refusal as refusal:
-            return self._refused(operation, refusal)
+            self._service.tally.count(operation, refusal.code)
+            return _answer_of_refusal(refusal)
         drawn = self._faults.draw(operation, self._name(request), has_token="nextToken" in request)
-        if drawn.fault in AFTER:
-            return self._distorted(operation, request, drawn)
-        self._faults.spend(operation, drawn)
-        return self._instead(operation, request, drawn)
-
-    def _instead(self, operation: str, request: Request, drawn: Drawn) -> HttpAnswer:
-        """HttpAnswer with the fault if there is one, else with the service's reply."""
-        if refusal := self._injected_refusal(drawn.fault):
-            return self._refused(operation, refusal)
         serve = partial(_answer_of_call, partial(self._service.call, operation, request))
+        if not drawn.fault.is_after:
+            self._faults.spend(operation, drawn)
+            return self._instead(operation, request, drawn, serve)
+        answer = serve()
+        if answer.error_code:  # a refused call goes out as it is, and does not spend the fault
+            return answer
+        self._faults.spend(operation, drawn)
+        return _spoiled(answer, drawn)
+
+    def _instead(self, operation: str, request: Request, drawn: Drawn, serve: Callable[[], HttpAnswer]) -> HttpAnswer:
+        """Answer with the fault if there is one, else with the service's reply."""
+        outcome, answer = CUT, HttpAnswer(cut=True, body=b"")
         match drawn.fault:
+            case InjectedFault.NONE:
+                return serve()
             case InjectedFault.SLOW_ACCEPTANCE:
                 return HttpAnswer(delay_seconds=drawn.seconds, then=serve)
             case InjectedFault.EMPTY_PAGE:
-                self._service.tally.count(operation, ACCEPTED)
-                return _answer_of_call(partial(self._service.list, request, empty=True))
-            case InjectedFault.CUT_BEFORE:
-                self._service.tally.count(operation, CUT)
-                return HttpAnswer(cut=True, body=b"")
+                outcome, answer = ACCEPTED, _answer_of_call(partial(self._service.list, request, empty=True))
             case InjectedFault.STALL:
-                self._service.tally.count(operation, CUT)
-                return HttpAnswer(cut=True, body=b"", delay_seconds=drawn.seconds)
-        return serve()
+                answer = replace(answer, delay_seconds=drawn.seconds)
+            case fault if fault is not InjectedFault.CUT_BEFORE:
+                refusal = self._injected(fault)
+                outcome, answer = refusal.code, _answer_of_refusal(refusal)
+        self._service.tally.count(operation, outcome)
+        return answer
 
-    def _injected_refusal(self, fault: InjectedFault) -> Refusal | None:
+    def _injected(self, fault: InjectedFault) -> Refusal:
         match fault:
             case InjectedFault.QUOTA:
                 return over_quota(MEMBERSHIP_QUOTA, self._service.settings.per_membership)
             case InjectedFault.QUOTA_ACCOUNT:
                 return over_quota(ACCOUNT_QUOTA, self._service.settings.per_account)
-        return Refusal(*REFUSALS[fault]) if fault in REFUSALS else None
-
-    def _distorted(self, operation: str, request: Request, drawn: Drawn) -> HttpAnswer:
-        """Let the service accept the call, and spoil its answer. A refusal goes out as it is."""
-        answer = _answer_of_call(partial(self._service.call, operation, request))
-        if answer.error_code:
-            return answer
-        self._faults.spend(operation, drawn)
-        return _spoiled(answer, drawn)
-
-    def _refused(self, operation: str, refusal: Refusal) -> HttpAnswer:
-        self._service.tally.count(operation, refusal.code)
-        return _answer_of_refusal(refusal)
+        return Refusal(fault.code, fault.message)
 
     def _name(self, request: Request) -> str | None:
         arn = request.get("trainedModelInferenceJobArn")
-        name: str | None = self._service.name_of(arn) if arn else request.get("name")
-        return name
+        job = self._service.job(arn) if arn else None
+        return job.name if job else request.get("name")
 
 
 def _answer_of_call(call: Callable[[], Reply]) -> HttpAnswer:
@@ -240,12 +215,11 @@ def _answer_of_call(call: Callable[[], Reply]) -> HttpAnswer:
 
 
 def _answer_of_refusal(refusal: Refusal) -> HttpAnswer:
-    return HttpAnswer(status_code=refusal.status_code, body=_json(refusal.body()), error_code=refusal.code)
+    body = {"message": refusal.message, **refusal.members}
+    return HttpAnswer(status_code=refusal.status_code, body=_json(body), error_code=refusal.code)
 
 
 def _spoiled(answer: HttpAnswer, drawn: Drawn) -> HttpAnswer:
-    if drawn.fault in REFUSALS:
-        return _answer_of_refusal(Refusal(*REFUSALS[drawn.fault]))
     match drawn.fault:
         case InjectedFault.LOST_AFTER:
             return HttpAnswer(cut=True, body=b"")
@@ -257,4 +231,7 @@ def _spoiled(answer: HttpAnswer, drawn: Drawn) -> HttpAnswer:
             return replace(answer, delay_seconds=drawn.seconds)
         case InjectedFault.UNREADABLE:
             return replace(answer, body=b"<html>Bad Gateway</html>")
-    return replace(answer, body=b"{}")  # NO_ARN
+        case InjectedFault.NO_ARN:
+            return replace(answer, body=b"{}")
+        case fault:
+            return _answer_of_refusal(Refusal(fault.code, fault.message))

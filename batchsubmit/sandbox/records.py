@@ -6,7 +6,6 @@ would take gigabytes.
 
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,12 +36,9 @@ ENDED_BY_ITSELF: Final = frozenset({Status.ACTIVE, Status.CREATE_FAILED})
 STARTING: Final = frozenset({Status.CREATE_PENDING, Status.CREATE_IN_PROGRESS})
 CANCELLING: Final = frozenset({Status.CANCEL_PENDING, Status.CANCEL_IN_PROGRESS})
 
-DETAILS: Final[Mapping[Status, tuple[str, str]]] = {
-    Status.CREATE_FAILED: (
-        "INTERNAL_ERROR",
-        "The inference container exited with a non-zero status (sandbox).",
-    ),
-    Status.CANCEL_FAILED: ("INTERNAL_ERROR", "The inference job could not be cancelled (sandbox)."),
+_FAILURES: Final[Mapping[Status, str]] = {
+    Status.CREATE_FAILED: "The inference container exited with a non-zero status (sandbox).",
+    Status.CANCEL_FAILED: "The inference job could not be cancelled (sandbox).",
 }
 
 _SUMMARIZED: Final = (
@@ -75,13 +71,12 @@ class JobRecord:
     updated_at: float
     status: Status = Status.CREATE_PENDING
     run_seconds: float = 0.0
-    fails: bool = False
     failure_message: str = ""
     """The message of a job that fails, instead of the usual one."""
     unpublished: str = ""
     """Why the job's logs and metrics are not published; empty where they are."""
     generation: int = 0
-    """Counts the changes of plan, so that a transition planned before a cancellation is known to be void."""
+    """Counts the cancellations, so that a change planned before one is known to be void."""
 
     @property
     def arn(self) -> str:
@@ -103,9 +98,9 @@ class JobRecord:
     def detail(self) -> dict[str, object]:
         """Return the job as Get shows it."""
         shown = self.request() | self._progress()
-        if self.status in DETAILS:
-            code, message = DETAILS[self.status]
-            shown["statusDetails"] = {"statusCode": code, "message": self.failure_message or message}
+        if self.status in _FAILURES:
+            message = self.failure_message or _FAILURES[self.status]
+            shown["statusDetails"] = {"statusCode": "INTERNAL_ERROR", "message": message}
         return shown
 
     def _progress(self) -> dict[str, object]:
@@ -140,77 +135,55 @@ def collaboration(membership: str) -> str:
 
 
 class Lifecycle:
-    """A heap of coming transitions. One job has at most one that counts.
-
-    With `run_seconds`, a job runs as long as that says of its name, and nothing is drawn.
-    """
+    """A heap of coming changes. With `run_seconds`, a job runs as long as that says of its name."""
 
     def __init__(self, settings: SandboxSettings, run_seconds: Callable[[str], float] | None = None) -> None:
         self.settings = settings
         self._run_seconds = run_seconds
         self._random = Random(settings.seed)  # noqa: S311 - durations, not secrets
-        self._due: list[tuple[float, int, int, JobRecord]] = []
+        self._due: list[tuple[float, int, int, Status, JobRecord]] = []
         self._order = count()
-        self.statuses: Counter[Status] = Counter()
 
     def begin(self, job: JobRecord) -> None:
         """Plan a new job's run. How it ends is drawn now, so that a seed repeats it whenever it is looked at."""
         settings = self.settings
-        self.statuses[job.status] += 1
         job.run_seconds = self._run_seconds(job.name) if self._run_seconds else self._draw_seconds()
-        failing = self._random.random() < settings.failure_probability
-        job.fails = failing or job.name in settings.failing_names
+        failing = self._random.random() < settings.failure_probability or job.name in settings.failing_names
         job.failure_message = settings.failure_messages.get(job.name, "")
         job.unpublished = settings.unpublished
-        self._plan(job, job.created_at + settings.pending_seconds)
+        runs_at = job.created_at + settings.pending_seconds
+        self._plan(job, runs_at, Status.CREATE_IN_PROGRESS)
+        self._plan(job, runs_at + job.run_seconds, Status.CREATE_FAILED if failing else Status.ACTIVE)
 
     def cancel(self, job: JobRecord, now: float) -> None:
-        """Begin to cancel a pending or running job."""
-        job.fails = self._random.random() < self.settings.cancel_failure_probability
-        self._enter(job, Status.CANCEL_PENDING, now)
-        self._plan(job, now + self.settings.cancel_pending_seconds)
+        """Begin to cancel a pending or running job: what was planned for it is void."""
+        failing = self._random.random() < self.settings.cancel_failure_probability
+        job.status, job.updated_at = Status.CANCEL_PENDING, now
+        job.generation += 1
+        cancels_at = now + self.settings.cancel_pending_seconds
+        self._plan(job, cancels_at, Status.CANCEL_IN_PROGRESS)
+        ends_at = cancels_at + self.settings.cancel_seconds
+        self._plan(job, ends_at, Status.CANCEL_FAILED if failing else Status.INACTIVE)
 
     def advance(self, now: float) -> list[JobRecord]:
         """Carry out what is due, in its order and at its own time; return the jobs that ended."""
         ended = []
         while self._due and self._due[0][0] <= now:
-            at, _, generation, job = heappop(self._due)
-            if job.generation == generation and self._step(job, at):
-                ended.append(job)
+            at, _, generation, status, job = heappop(self._due)
+            if job.generation == generation:
+                job.status, job.updated_at = status, at
+                if status not in STARTING | CANCELLING:
+                    ended.append(job)
         return ended
 
     def next_change_at(self) -> float | None:
         """Return when something changes next, for a simulation that jumps there; None if nothing runs."""
-        while self._due and self._due[0][3].generation != self._due[0][2]:
+        while self._due and self._due[0][-1].generation != self._due[0][2]:
             heappop(self._due)
         return self._due[0][0] if self._due else None
 
-    def _step(self, job: JobRecord, at: float) -> bool:
-        """Take the next step of a job's plan; return whether it was the last one."""
-        match job.status:
-            case Status.CREATE_PENDING:
-                self._enter(job, Status.CREATE_IN_PROGRESS, at)
-                self._plan(job, at + job.run_seconds)
-                return False
-            case Status.CANCEL_PENDING:
-                self._enter(job, Status.CANCEL_IN_PROGRESS, at)
-                self._plan(job, at + self.settings.cancel_seconds)
-                return False
-            case Status.CREATE_IN_PROGRESS:
-                self._enter(job, Status.CREATE_FAILED if job.fails else Status.ACTIVE, at)
-            case _:
-                self._enter(job, Status.CANCEL_FAILED if job.fails else Status.INACTIVE, at)
-        return True
-
-    def _enter(self, job: JobRecord, status: Status, at: float) -> None:
-        self.statuses[job.status] -= 1
-        self.statuses[status] += 1
-        job.status = status
-        job.updated_at = at
-        job.generation += 1
-
-    def _plan(self, job: JobRecord, at: float) -> None:
-        heappush(self._due, (at, next(self._order), job.generation, job))
+    def _plan(self, job: JobRecord, at: float, status: Status) -> None:
+        heappush(self._due, (at, next(self._order), job.generation, status, job))
 
     def _draw_seconds(self) -> float:
         mean, sigma = self.settings.job_seconds, self.settings.job_sigma

@@ -4,42 +4,35 @@ It must not know what is refused, or why.
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final
 
-START: Final = "StartTrainedModelInferenceJob"
-GET: Final = "GetTrainedModelInferenceJob"
-LIST: Final = "ListTrainedModelInferenceJobs"
-CANCEL: Final = "CancelTrainedModelInferenceJob"
-GET_MODEL: Final = "GetTrainedModel"
-GET_CHANNEL: Final = "GetMLInputChannel"
-TAG: Final = "TagResource"
-UNTAG: Final = "UntagResource"
-LIST_TAGS: Final = "ListTagsForResource"
 
-OPERATIONS: Final = (START, GET, LIST, CANCEL, GET_MODEL, GET_CHANNEL, TAG, UNTAG, LIST_TAGS)
+class Operation(StrEnum):
+    """What the sandbox serves."""
 
-STATUS_CODES: Final[Mapping[str, int]] = {
-    "AccessDeniedException": 403,
-    "ConflictException": 409,
-    "ExpiredTokenException": 403,
-    "InternalServerException": 500,
-    "RequestAborted": 400,
-    "RequestLimitExceeded": 503,
-    "RequestTimeout": 400,
-    "RequestTimeoutException": 400,
-    "ResourceNotFoundException": 404,
-    "SerializationException": 400,
-    "ServiceQuotaExceededException": 402,
-    "ServiceUnavailable": 503,
-    "SlowDown": 503,
-    "SubscriptionRequiredException": 403,
-    "Throttling": 400,
-    "ThrottlingException": 429,
-    "TooManyRequestsException": 429,
-    "UnknownOperationException": 404,
-    "UnrecognizedClientException": 403,
-    "ValidationException": 400,
+    START = "StartTrainedModelInferenceJob"
+    GET = "GetTrainedModelInferenceJob"
+    LIST = "ListTrainedModelInferenceJobs"
+    CANCEL = "CancelTrainedModelInferenceJob"
+    GET_MODEL = "GetTrainedModel"
+    GET_CHANNEL = "GetMLInputChannel"
+    TAG = "TagResource"
+    UNTAG = "UntagResource"
+    LIST_TAGS = "ListTagsForResource"
+
+
+_CODES: Final = {
+    400: "RequestAborted RequestTimeout RequestTimeoutException SerializationException Throttling ValidationException",
+    402: "ServiceQuotaExceededException",
+    403: "AccessDeniedException ExpiredTokenException SubscriptionRequiredException UnrecognizedClientException",
+    404: "ResourceNotFoundException UnknownOperationException",
+    409: "ConflictException",
+    429: "ThrottlingException TooManyRequestsException",
+    500: "InternalServerException",
+    503: "RequestLimitExceeded ServiceUnavailable SlowDown",
 }
+STATUS_CODES: Final = {code: status for status, codes in _CODES.items() for code in codes.split()}
 
 
 class Refusal(Exception):  # noqa: N818 - an answer of the service, not a fault of this program
@@ -52,32 +45,17 @@ class Refusal(Exception):  # noqa: N818 - an answer of the service, not a fault 
         self.members: Mapping[str, object] = members or {}
         self.status_code = STATUS_CODES[code]
 
-    def body(self) -> dict[str, object]:
-        """Return the JSON object that stands in the answer."""
-        return {"message": self.message, **self.members}
-
 
 MEMBERSHIP_QUOTA: Final = "Pending/in-progress custom model inference jobs per membership"  # L-0F77DDDB
 ACCOUNT_QUOTA: Final = "Pending/in-progress custom model inference jobs per account"  # L-249F4B83
 
 
-def over_quota(name: str, value: int) -> Refusal:
-    """Return the refusal of a job for which there is no slot."""
+def over_quota(name: str, value: int, *, named: bool = True) -> Refusal:
+    """Return the refusal of a job for which there is no slot; unless `named`, without the quota's name and value."""
+    if not named:
+        return Refusal("ServiceQuotaExceededException", "You have exceeded your service quota.")
     message = f"You have exceeded your service quota: {name} ({value})."
     return Refusal("ServiceQuotaExceededException", message, {"quotaName": name, "quotaValue": float(value)})
-
-
-def bare_quota() -> Refusal:
-    """Return the same without saying which quota and how many slots it has."""
-    return Refusal("ServiceQuotaExceededException", "You have exceeded your service quota.")
-
-
-def denied(resource: str) -> Refusal:
-    """Return the refusal of a call that the caller may not make on a resource."""
-    action = "cleanrooms-ml:StartTrainedModelInferenceJob"
-    who = "arn:aws:sts::111122223333:assumed-role/sandbox/session"
-    message = f"User: {who} is not authorized to perform: {action} on resource: {resource}"
-    return Refusal("AccessDeniedException", message)
 
 
 def invalid(*problems: str) -> Refusal:

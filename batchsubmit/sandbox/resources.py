@@ -33,16 +33,20 @@ class SandboxResources:
             self._set_at = self._clock()
         self._settings = settings
 
-    def require(self, kind: str, arn: str) -> None:
-        """Raise the refusal of what does not exist."""
-        missing = {MODEL: self._settings.missing_models, CHANNEL: self._settings.missing_channels}
-        if arn in missing[kind]:
+    def status(self, kind: str, arn: str) -> str:
+        """Return a resource's status; raises the refusal of what does not exist."""
+        settings = self._settings
+        is_model = kind == MODEL
+        if arn in (settings.missing_models if is_model else settings.missing_channels):
             raise Refusal("ResourceNotFoundException", f"{kind} {arn} was not found.")
+        seconds, passed = settings.creating_seconds.get(arn, 0.0), self._clock() - self._set_at
+        if seconds and passed < seconds:
+            return "CREATE_PENDING" if passed < seconds / 2 else "CREATE_IN_PROGRESS"
+        return (settings.model_statuses if is_model else settings.channel_statuses).get(arn, "ACTIVE")
 
     def require_active(self, kind: str, arn: str) -> None:
         """Raise the refusal of what cannot be used for inference, now or ever."""
-        self.require(kind, arn)
-        status = self._status(kind, arn)
+        status = self.status(kind, arn)
         if status != "ACTIVE":
             raise Refusal("ConflictException", f"{kind} {arn} is {status}, not ACTIVE.")
 
@@ -63,38 +67,26 @@ class SandboxResources:
         account = arn.split(":", 5)[4]
         budget = self._settings.access_budgets.get(arn)
         budgets = {} if budget is None else {"privacyBudgets": {"accessBudgets": [self._budget(scope, budget)]}}
-        shown = self._shown(CHANNEL, arn, membership, name, self._channels_created_at)
-        return (
-            shown
-            | budgets
-            | {
-                "mlInputChannelArn": arn,
-                "configuredModelAlgorithmAssociations": [f"{scope}{_ALGORITHM}"],
-                "retentionInDays": self._settings.retention_days,
-                "inputChannel": {
-                    "dataSource": {"protectedQueryInputParameters": _QUERY},
-                    "roleArn": f"arn:aws:iam::{account}:role/sandbox",
-                },
-            }
-        )
+        return self._shown(CHANNEL, arn, membership, name, self._channels_created_at) | {
+            **budgets,
+            "mlInputChannelArn": arn,
+            "configuredModelAlgorithmAssociations": [f"{scope}{_ALGORITHM}"],
+            "retentionInDays": self._settings.retention_days,
+            "inputChannel": {
+                "dataSource": {"protectedQueryInputParameters": _QUERY},
+                "roleArn": f"arn:aws:iam::{account}:role/sandbox",
+            },
+        }
 
     def _shown(self, kind: str, arn: str, membership: str, name: str, created_at: float) -> dict[str, Any]:
-        self.require(kind, arn)
         return {
             "membershipIdentifier": membership,
             "collaborationIdentifier": collaboration(membership),
             "name": name[:63],
-            "status": self._status(kind, arn),
+            "status": self.status(kind, arn),
             "createTime": timestamp(created_at),
             "updateTime": timestamp(created_at),
         }
-
-    def _status(self, kind: str, arn: str) -> str:
-        seconds, passed = self._settings.creating_seconds.get(arn, 0.0), self._clock() - self._set_at
-        if seconds and passed < seconds:
-            return "CREATE_PENDING" if passed < seconds / 2 else "CREATE_IN_PROGRESS"
-        statuses = {MODEL: self._settings.model_statuses, CHANNEL: self._settings.channel_statuses}
-        return statuses[kind].get(arn, "ACTIVE")
 
     def _budget(self, scope: str, left: int) -> dict[str, Any]:
         """A budget of the table behind a channel, as the service's model shapes it."""

@@ -7,18 +7,15 @@ Nothing is authenticated, so it belongs on no public interface.
 import asyncio
 import socket
 import struct
-import time
-from collections.abc import Callable
 from typing import Final, Self
 from uuid import uuid4
 
 from aiohttp import web
 
 from batchsubmit.sandbox.admin import PREFIX, Admin
-from batchsubmit.sandbox.faults import FaultPlan, Faults
+from batchsubmit.sandbox.faults import Faults
 from batchsubmit.sandbox.http import Call, Exchange, HttpAnswer
 from batchsubmit.sandbox.service import SandboxService
-from batchsubmit.sandbox.settings import SandboxSettings
 
 LOOPBACK: Final = "127.0.0.1"
 _LONGEST_LINE: Final = 64 * 1024  # an ARN of 2048 characters, encoded, beside a nextToken
@@ -63,7 +60,7 @@ class SandboxServer:
         path, _, query = request.raw_path.partition("?")
         body = await request.content.read()  # `request.read` stops at 1 MiB; an environment may be longer
         if path.startswith(PREFIX):
-            return await self._administer(request, path, query, body)
+            return _response(self._admin.answer(request.method, path, query, body))
         call = Call(
             method=request.method,
             path=path,
@@ -78,33 +75,9 @@ class SandboxServer:
             answer = answer.then()
         return await _cut(request, answer) if answer.cut else _response(answer)
 
-    async def _administer(self, request: web.BaseRequest, path: str, query: str, body: bytes) -> web.StreamResponse:
-        answer = self._admin.answer(request.method, path, query, body)
-        response = web.StreamResponse(status=answer.status_code)
-        response.content_type = answer.content_type
-        await response.prepare(request)
-        for piece in answer.pieces:
-            await response.write(piece)
-        await response.write_eof()
-        return response
-
-
-async def serve(
-    settings: SandboxSettings,
-    faults: FaultPlan | None = None,
-    host: str = LOOPBACK,
-    port: int = 0,
-    on_ready: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Serve a sandbox in real time until cancelled; `on_ready` is called with its URL once it listens."""
-    service = SandboxService(settings, time.time)
-    async with SandboxServer(service, Faults(faults), host=host, port=port) as server:
-        on_ready(server.url)
-        await asyncio.Event().wait()
-
 
 def _response(answer: HttpAnswer) -> web.Response:
-    headers = {"x-amzn-requestid": str(uuid4()), "Content-Type": "application/json"}
+    headers = {"x-amzn-requestid": str(uuid4()), "Content-Type": answer.content_type}
     if answer.error_code:
         headers["x-amzn-errortype"] = answer.error_code
     if answer.retry_after:

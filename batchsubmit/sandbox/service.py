@@ -5,36 +5,18 @@ comes from the clock it is given, so a test or a simulation moves it by hand. Re
 names, members of the URI included, and valid.
 """
 
-import base64
 import json
 from bisect import bisect_right, insort
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice
 from math import inf
 from random import Random
 from typing import Any, Final, TypeAlias
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from batchsubmit.sandbox.records import CANCELLING, STARTING, JobRecord, Lifecycle, pack
-from batchsubmit.sandbox.refusals import (
-    ACCOUNT_QUOTA,
-    CANCEL,
-    GET,
-    GET_CHANNEL,
-    GET_MODEL,
-    LIST,
-    LIST_TAGS,
-    MEMBERSHIP_QUOTA,
-    START,
-    TAG,
-    UNTAG,
-    Refusal,
-    bare_quota,
-    denied,
-    invalid,
-    over_quota,
-)
+from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA, Operation, Refusal, invalid, over_quota
 from batchsubmit.sandbox.resources import CHANNEL, MODEL, SandboxResources
 from batchsubmit.sandbox.settings import SandboxSettings
 from batchsubmit.sandbox.validation import tag_problems
@@ -47,6 +29,7 @@ Clock: TypeAlias = Callable[[], float]
 ACCEPTED: Final = "accepted"
 PAGE_SIZE: Final = 100
 _JOB_PATH: Final = "/trained-model-inference-job/"
+_CALLER_ARN: Final = "arn:aws:sts::111122223333:assumed-role/sandbox/session"
 _CALLER: Final = "123456789012"
 """The account of memberships whose requests name resources of others alone."""
 
@@ -55,31 +38,27 @@ class CallCounts:
     """Calls by operation and outcome. An outcome is `accepted`, an error code, or `cut` for no answer."""
 
     def __init__(self) -> None:
-        self._outcomes: Counter[tuple[str, str]] = Counter()
+        self._outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def count(self, operation: str, outcome: str) -> None:
         """Count one call."""
-        self._outcomes[operation, outcome] += 1
+        self._outcomes[operation][outcome] += 1
 
     def received(self, operation: str) -> int:
         """Return how many calls of an operation came."""
-        return sum(self.outcomes(operation).values())
+        return self._outcomes[operation].total()
 
     def accepted(self, operation: str) -> int:
         """Return how many of them took effect, answered or not."""
-        return self._outcomes[operation, ACCEPTED]
+        return self._outcomes[operation][ACCEPTED]
 
     def refused(self, operation: str) -> dict[str, int]:
         """Return how many were refused, by code."""
-        return {code: number for code, number in self.outcomes(operation).items() if code != ACCEPTED}
+        return {code: number for code, number in self._outcomes[operation].items() if code != ACCEPTED}
 
     def by_operation(self) -> dict[str, dict[str, int]]:
-        """Return all counts."""
-        return {operation: self.outcomes(operation) for operation, _ in self._outcomes}
-
-    def outcomes(self, operation: str) -> dict[str, int]:
-        """Return the counts of one operation by outcome."""
-        return {outcome: number for (called, outcome), number in self._outcomes.items() if called == operation}
+        """Return all counts, by outcome."""
+        return {operation: dict(outcomes) for operation, outcomes in self._outcomes.items() if outcomes}
 
 
 class SlotCounts:
@@ -91,12 +70,14 @@ class SlotCounts:
         self.most_by_membership: Counter[str] = Counter()
         self.most_by_account: Counter[str] = Counter()
 
-    def take(self, membership: str, account: str, *, per_membership: int, per_account: int) -> None:
+    def take(self, membership: str, account: str, settings: SandboxSettings) -> None:
         """Take one slot or raise the refusal. A quota of 0 is none."""
-        if per_membership and self.by_membership[membership] >= per_membership:
-            raise over_quota(MEMBERSHIP_QUOTA, per_membership)
-        if per_account and self.by_account[account] >= per_account:
-            raise over_quota(ACCOUNT_QUOTA, per_account)
+        for name, quota, held in (
+            (MEMBERSHIP_QUOTA, settings.per_membership, self.by_membership[membership]),
+            (ACCOUNT_QUOTA, settings.per_account, self.by_account[account]),
+        ):
+            if quota and held >= quota:
+                raise over_quota(name, quota, named=settings.tells_quota)
         self.by_membership[membership] += 1
         self.by_account[account] += 1
         self.most_by_membership |= self.by_membership
@@ -133,45 +114,41 @@ class SandboxService:
     def __init__(
         self, settings: SandboxSettings, clock: Clock, run_seconds: Callable[[str], float] | None = None
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._run_seconds = run_seconds
         self.reset()
 
     def reset(self) -> None:
         """Forget every job, tag and count; the settings stay."""
-        self._random = Random(self._settings.seed)  # noqa: S311 - ids, not secrets
+        self._random = Random(self.settings.seed)  # noqa: S311 - ids, not secrets
         self._jobs: dict[str, JobRecord] = {}
         self._ids: dict[str, list[str]] = {}  # by membership, sorted
         self._other_tags: dict[str, dict[str, str]] = {}
         self._accounts: dict[str, str] = {}
-        self._lifecycle = Lifecycle(self._settings, self._run_seconds)
+        self._lifecycle = Lifecycle(self.settings, self._run_seconds)
         self._latest = 0.0
-        self._resources = SandboxResources(self._settings, self._now)
+        self._resources = SandboxResources(self.settings, self._now)
         self._serials = count()
         self.slots = SlotCounts()
         self.tally = CallCounts()
-        self._buckets = {operation: _TokenBucket() for operation in (START, GET, LIST)}
+        limited = (Operation.START, Operation.GET, Operation.LIST)
+        self._buckets: dict[str, _TokenBucket] = {operation: _TokenBucket() for operation in limited}
         self._operations: Mapping[str, Callable[[Request], Reply]] = {
-            START: self.start,
-            GET: self.get,
-            LIST: self.list,
-            CANCEL: self.cancel,
-            GET_MODEL: self.get_model,
-            GET_CHANNEL: self.get_channel,
-            TAG: self.tag,
-            UNTAG: self.untag,
-            LIST_TAGS: self.list_tags,
+            Operation.START: self.start,
+            Operation.GET: self.get,
+            Operation.LIST: self.list,
+            Operation.CANCEL: self.cancel,
+            Operation.GET_MODEL: self.get_model,
+            Operation.GET_CHANNEL: self.get_channel,
+            Operation.TAG: self.tag,
+            Operation.UNTAG: self.untag,
+            Operation.LIST_TAGS: self.list_tags,
         }
-
-    @property
-    def settings(self) -> SandboxSettings:
-        """The settings in force."""
-        return self._settings
 
     def configure(self, settings: SandboxSettings) -> None:
         """Change the settings from now on: running jobs keep the end and the duration they have."""
-        self._settings = self._lifecycle.settings = settings
+        self.settings = self._lifecycle.settings = settings
         self._resources.configure(settings)
 
     def call(self, operation: str, request: Request) -> Reply:
@@ -186,8 +163,8 @@ class SandboxService:
 
     def throttle(self, operation: str) -> None:
         """Let a call of an operation through or raise `Refusal`: asked before `call`, and only over HTTP."""
-        settings = self._settings
-        if operation == START:
+        settings = self.settings
+        if operation == Operation.START:
             per_second, burst = settings.starts_per_second, float(settings.start_burst)
         else:
             per_second, burst = settings.reads_per_second, max(settings.reads_per_second, 1.0)
@@ -203,15 +180,9 @@ class SandboxService:
         self._resources.require_active(MODEL, model)
         self._resources.require_active(CHANNEL, request["dataSource"]["mlInputChannelArn"])
         account = self._account(request)
-        settings = self._settings
-        if membership in settings.other_quotas:
-            raise over_quota(settings.other_quotas[membership], 0)
-        try:
-            self.slots.take(
-                membership, account, per_membership=settings.per_membership, per_account=settings.per_account
-            )
-        except Refusal as refusal:
-            raise (refusal if settings.tells_quota else bare_quota()) from None
+        if membership in self.settings.other_quotas:
+            raise over_quota(self.settings.other_quotas[membership], 0)
+        self.slots.take(membership, account, self.settings)
         job = JobRecord(
             job_id=str(UUID(int=self._random.getrandbits(128), version=4)),
             arn_prefix=f"{model.rsplit(':', 2)[0]}:{account}:membership/{membership}{_JOB_PATH}",
@@ -225,7 +196,9 @@ class SandboxService:
             created_at=now,
             updated_at=now,
         )
-        self._keep(job)
+        self._jobs[job.job_id] = job
+        insort(self._ids.setdefault(membership, []), job.job_id)
+        self._lifecycle.begin(job)
         return {"trainedModelInferenceJobArn": job.arn}
 
     def _require_permission(self, request: Request) -> None:
@@ -237,8 +210,9 @@ class SandboxService:
             request["name"],
         )
         for resource in resources:
-            if resource in self._settings.denied:
-                raise denied(resource)
+            if resource in self.settings.denied:
+                denied = f"not authorized to perform: cleanrooms-ml:{Operation.START} on resource: {resource}"
+                raise Refusal("AccessDeniedException", f"User: {_CALLER_ARN} is {denied}")
 
     def get(self, request: Request) -> Reply:
         """GetTrainedModelInferenceJob."""
@@ -253,7 +227,9 @@ class SandboxService:
         page = list(islice(self._listed(request, last, now), limit + 1))
         reply: Reply = {"trainedModelInferenceJobs": [job.summary() for job in page[:limit]]}
         if empty or len(page) > limit:
-            reply["nextToken"] = _token(next(self._serials), page[limit - 1].job_id if limit else last, request)
+            last = page[limit - 1].job_id if limit else last
+            # A serial, because botocore's paginators take a token seen twice for an endless loop.
+            reply["nextToken"] = f"{next(self._serials)}.{last}.{_bound_to(request)}"
         return reply
 
     def cancel(self, request: Request) -> Reply:
@@ -279,17 +255,17 @@ class SandboxService:
 
     def tag(self, request: Request) -> Reply:
         """TagResource."""
-        tags = self._tags_of(request["resourceArn"]) | request["tags"]
-        if problems := tag_problems(tags):
+        tags = self._tags_of(request["resourceArn"])
+        if problems := tag_problems(tags | request["tags"]):
             raise invalid(*problems)
-        self._set_tags(request["resourceArn"], tags)
+        tags.update(request["tags"])
         return {}
 
     def untag(self, request: Request) -> Reply:
         """UntagResource."""
         tags = self._tags_of(request["resourceArn"])
-        left = {key: value for key, value in tags.items() if key not in request["tagKeys"]}
-        self._set_tags(request["resourceArn"], left)
+        for key in request["tagKeys"]:
+            tags.pop(key, None)
         return {}
 
     def list_tags(self, request: Request) -> Reply:
@@ -303,13 +279,12 @@ class SandboxService:
 
     def statuses(self) -> dict[str, int]:
         """Return how many jobs there are of each status."""
-        self._advance()
-        return {status.value: number for status, number in self._lifecycle.statuses.items() if number}
+        return Counter(job.status.value for job in self.jobs())
 
-    def name_of(self, arn: str) -> str | None:
-        """Return the name of the job with this ARN, if there is one."""
-        job = self._job(arn)
-        return job.name if job else None
+    def job(self, arn: str) -> JobRecord | None:
+        """Return the job with this ARN, if there is one."""
+        job = self._jobs.get(arn.rpartition("/")[2])
+        return job if job is not None and job.arn == arn else None
 
     def next_change_at(self) -> float | None:
         """Return when a running job changes next, in Unix seconds; None if none runs."""
@@ -332,17 +307,12 @@ class SandboxService:
         return self._accounts.get(membership, _CALLER)
 
     def _now(self) -> float:
-        return max(self._latest, self._clock() + self._settings.clock_offset_seconds)
-
-    def _keep(self, job: JobRecord) -> None:
-        self._jobs[job.job_id] = job
-        insort(self._ids.setdefault(job.membership, []), job.job_id)
-        self._lifecycle.begin(job)
+        return max(self._latest, self._clock() + self.settings.clock_offset_seconds)
 
     def _listed(self, request: Request, last: str, now: float) -> Iterator[JobRecord]:
         ids = self._ids.get(request["membershipIdentifier"], [])
         model, version = request.get("trainedModelArn"), request.get("trainedModelVersionIdentifier")
-        visible_before = now - self._settings.list_lag_seconds
+        visible_before = now - self.settings.list_lag_seconds
         for position in range(bisect_right(ids, last), len(ids)):
             job = self._jobs[ids[position]]
             if job.created_at <= visible_before and model in (None, job.model) and version in (None, job.version):
@@ -350,51 +320,28 @@ class SandboxService:
 
     def _find(self, request: Request) -> JobRecord:
         arn = request["trainedModelInferenceJobArn"]
-        job = self._job(arn)
+        job = self.job(arn)
         if job is None or job.membership != request["membershipIdentifier"]:
             raise Refusal("ResourceNotFoundException", f"Inference job {arn} was not found.")
         return job
 
-    def _job(self, arn: str) -> JobRecord | None:
-        job = self._jobs.get(arn.rpartition("/")[2])
-        return job if job is not None and job.arn == arn else None
-
     def _tags_of(self, arn: str) -> dict[str, str]:
-        job = self._job(arn)
-        if job is not None:
+        if job := self.job(arn):
             return job.tags
         if _JOB_PATH in arn:
             raise Refusal("ResourceNotFoundException", f"Inference job {arn} was not found.")
-        self._resources.require(MODEL, arn)
-        return self._other_tags.get(arn, {})
-
-    def _set_tags(self, arn: str, tags: dict[str, str]) -> None:
-        job = self._job(arn)
-        if job is not None:
-            job.tags = tags
-        else:
-            self._other_tags[arn] = tags
+        self._resources.status(MODEL, arn)  # refuses what does not exist
+        return self._other_tags.setdefault(arn, {})
 
     def _with_tags(self, arn: str, shown: Reply) -> Reply:
         tags = self._other_tags.get(arn)
         return shown | {"tags": dict(tags)} if tags else shown
 
 
-def _query_of(request: Request) -> list[Any]:
-    """Return what a `nextToken` is bound to: the membership and the filters."""
-    return [
-        request["membershipIdentifier"],
-        request.get("trainedModelArn"),
-        request.get("trainedModelVersionIdentifier"),
-    ]
-
-
-def _token(serial: int, last: str, request: Request) -> str:
-    """Return the token of the page behind the job `last`, opaque to the caller.
-
-    `serial` makes every token another one: botocore's paginators take a token seen twice for an endless loop.
-    """
-    return base64.urlsafe_b64encode(json.dumps([serial, last, *_query_of(request)]).encode()).decode()
+def _bound_to(request: Request) -> str:
+    """Return what a `nextToken` is bound to: a digest of the membership and the filters."""
+    filters = ("membershipIdentifier", "trainedModelArn", "trainedModelVersionIdentifier")
+    return str(uuid5(NAMESPACE_URL, json.dumps([request.get(name) for name in filters])))
 
 
 def _last_listed(request: Request) -> str:
@@ -402,10 +349,7 @@ def _last_listed(request: Request) -> str:
     token: str | None = request.get("nextToken")
     if token is None:
         return ""
-    try:
-        _, last, *bound_to = json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
-        if bound_to == _query_of(request) and isinstance(last, str):
-            return last
-    except (ValueError, TypeError, RecursionError):
-        pass
-    raise Refusal("ValidationException", "nextToken is not valid for this request.")
+    _, last, bound_to = [*token.split("."), "", "", ""][:3]
+    if bound_to != _bound_to(request):
+        raise Refusal("ValidationException", "nextToken is not valid for this request.")
+    return last

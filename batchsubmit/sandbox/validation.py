@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from botocore.loaders import Loader
 
-from batchsubmit.sandbox.refusals import OPERATIONS, START, TAG, invalid, problem
+from batchsubmit.sandbox.refusals import Operation, invalid, problem
 
 _ASTRAL: Final = "\\U00010000-\\U0010FFFF"
 _ASTRAL_SPELLINGS: Final = re.compile(r"\\uD800\\uDBFF-\\uDC00\\uDFFF|\\uD800\\uDC00-\\uDBFF\\uDFFF", re.IGNORECASE)
@@ -63,6 +63,13 @@ MOST_TAGS: Final = 50
 _RESERVED: Final = "aws:"
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NOT_NULL: Final = "Member must not be null"
+_KINDS: Final[Mapping[str, tuple[type, str]]] = {
+    "structure": (dict, "an object"),
+    "map": (dict, "an object"),
+    "list": (list, "a list"),
+    "string": (str, "a string"),
+    "integer": (int, "an integer"),
+}
 
 Shape: TypeAlias = Mapping[str, Any]
 
@@ -73,49 +80,43 @@ class RequestValidator:
     def __init__(self) -> None:
         model = Loader().load_service_model("cleanroomsml", "service-2")
         self.shapes: Mapping[str, Shape] = model["shapes"]
-        self.operations: Mapping[str, Shape] = {name: model["operations"][name] for name in OPERATIONS}
-
-    def input_members(self, operation: str) -> Mapping[str, Shape]:
-        """Return the members of an operation's request, as the model has them."""
-        members: Mapping[str, Shape] = self._input(operation)["members"]
-        return members
+        self.operations: Mapping[str, Shape] = {name: model["operations"][name] for name in Operation}
 
     def problems(self, operation: str, request: object, region: str | None = None) -> list[str]:
         """Return everything wrong with a request; `region` is the one the call was signed for."""
-        problems = list(self._problems(self._input(operation), request, ""))
+        problems = list(self._problems(self.input_shape(operation), request, ""))
         if problems or not isinstance(request, dict):
             return problems
-        if operation == START:
+        if operation == Operation.START:
             return [*_arn_problems(request, region), *tag_problems(request.get("tags") or {})]
-        return tag_problems(request["tags"]) if operation == TAG else []
+        return tag_problems(request["tags"]) if operation == Operation.TAG else []
 
     def require(self, operation: str, request: object, region: str | None = None) -> None:
         """Raise the refusal of a request that is wrong."""
         if problems := self.problems(operation, request, region):
             raise invalid(*problems)
 
-    def _input(self, operation: str) -> Shape:
-        return self.shapes[self.operations[operation]["input"]["shape"]]
+    def input_shape(self, operation: str) -> Shape:
+        """Return the shape of an operation's request, as the model has it."""
+        shape: Shape = self.shapes[self.operations[operation]["input"]["shape"]]
+        return shape
 
     def _problems(self, shape: Shape, value: object, where: str) -> Iterator[str]:
-        match shape["type"]:
-            case "structure":
-                yield from self._structure(shape, value, where)
-            case "list":
-                yield from self._list(shape, value, where)
-            case "map":
-                yield from self._map(shape, value, where)
-            case "string":
-                yield from _string(shape, value, where)
-            case "integer":
-                yield from _integer(shape, value, where)
-            case other:
-                raise ValueError(f"the sandbox cannot check {where}, of type {other}")
+        of_python, spoken = _KINDS[shape["type"]]
+        if not isinstance(value, of_python) or isinstance(value, bool):
+            yield problem(where, f"Member must be {spoken}")
+        elif isinstance(value, str):
+            yield from _string(shape, value, where)
+        elif isinstance(value, int):
+            yield from _bounds(shape, value, where, "value")
+        elif isinstance(value, list):
+            yield from _bounds(shape, len(value), where, "length")
+            for position, item in enumerate(value, 1):
+                yield from self._item(shape["member"], item, _at(where, f"{position}.member"))
+        elif isinstance(value, dict):
+            yield from (self._structure if shape["type"] == "structure" else self._map)(shape, value, where)
 
-    def _structure(self, shape: Shape, value: object, where: str) -> Iterator[str]:
-        if not isinstance(value, dict):
-            yield problem(where, "Member must be an object")
-            return
+    def _structure(self, shape: Shape, value: dict[str, object], where: str) -> Iterator[str]:
         for name in shape.get("required", ()):
             if value.get(name) is None:
                 yield problem(_at(where, name), _NOT_NULL)
@@ -123,65 +124,37 @@ class RequestValidator:
             if name not in shape["members"]:
                 yield problem(_at(where, name), "Member is not known")
             elif item is not None:  # AWS reads a null member as an absent one
-                yield from self._problems(self._shape(shape["members"][name]), item, _at(where, name))
+                yield from self._item(shape["members"][name], item, _at(where, name))
 
-    def _list(self, shape: Shape, value: object, where: str) -> Iterator[str]:
-        if not isinstance(value, list):
-            yield problem(where, "Member must be a list")
-            return
-        yield from _length(shape, len(value), where)
-        for position, item in enumerate(value, 1):
-            yield from self._item(shape["member"], item, _at(where, f"{position}.member"))
-
-    def _map(self, shape: Shape, value: object, where: str) -> Iterator[str]:
-        if not isinstance(value, dict):
-            yield problem(where, "Member must be an object")
-            return
-        yield from _length(shape, len(value), where)
+    def _map(self, shape: Shape, value: dict[str, object], where: str) -> Iterator[str]:
+        yield from _bounds(shape, len(value), where, "length")
         for key, item in value.items():
-            yield from self._problems(self._shape(shape["key"]), key, _at(where, "key"))
+            yield from self._item(shape["key"], key, _at(where, "key"))
             yield from self._item(shape["value"], item, _at(where, "value"))
 
     def _item(self, reference: Shape, item: object, where: str) -> Iterator[str]:
         if item is None:
             yield problem(where, _NOT_NULL)
         else:
-            yield from self._problems(self._shape(reference), item, where)
-
-    def _shape(self, reference: Shape) -> Shape:
-        return self.shapes[reference["shape"]]
+            yield from self._problems(self.shapes[reference["shape"]], item, where)
 
 
-def _string(shape: Shape, value: object, where: str) -> Iterator[str]:
-    if not isinstance(value, str):
-        yield problem(where, "Member must be a string")
-        return
+def _string(shape: Shape, value: str, where: str) -> Iterator[str]:
     if not value.isascii() and _LONE_SURROGATE.search(value):
         yield problem(where, "Member must be valid Unicode")
         return
-    yield from _length(shape, len(value), where)
+    yield from _bounds(shape, len(value), where, "length")
     if "pattern" in shape and not compiled(shape["pattern"]).fullmatch(value):
         yield problem(where, f"Member must satisfy regular expression pattern: {shape['pattern']}")
     if "enum" in shape and value not in shape["enum"]:
         yield problem(where, f"Member must satisfy enum value set: [{', '.join(shape['enum'])}]")
 
 
-def _integer(shape: Shape, value: object, where: str) -> Iterator[str]:
-    least, most = shape.get("min"), shape.get("max")
-    if not isinstance(value, int) or isinstance(value, bool):
-        yield problem(where, "Member must be an integer")
-    elif least is not None and value < least:
-        yield problem(where, f"Member must have value greater than or equal to {least}")
-    elif most is not None and value > most:
-        yield problem(where, f"Member must have value less than or equal to {most}")
-
-
-def _length(shape: Shape, length: int, where: str) -> Iterator[str]:
-    least, most = shape.get("min", 0), shape.get("max")
-    if length < least:
-        yield problem(where, f"Member must have length greater than or equal to {least}")
-    elif most is not None and length > most:
-        yield problem(where, f"Member must have length less than or equal to {most}")
+def _bounds(shape: Shape, number: int, where: str, what: str) -> Iterator[str]:
+    if number < shape.get("min", number):
+        yield problem(where, f"Member must have {what} greater than or equal to {shape['min']}")
+    if number > shape.get("max", number):
+        yield problem(where, f"Member must have {what} less than or equal to {shape['max']}")
 
 
 def _at(where: str, name: str) -> str:

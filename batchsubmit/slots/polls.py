@@ -1,4 +1,4 @@
-"""When a running job is polled next, by how long jobs like it have run. Pure.
+"""What polls see, and when a running job is polled next, by how long jobs like it have run. Pure.
 
 Reading is cheap: Clean Rooms ML allows 50 Gets a second (User Guide, "Quotas for Clean Rooms ML"), while ten slots of
 half an hour end 20 jobs an hour. So each running job is asked for by Get at a small part of its expected running time,
@@ -6,10 +6,10 @@ and a freed slot idles for half of that part on average.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import JobClass
-from batchsubmit.slots.running import RunningJob
 
 _CLOSE = 1 / 38
 """Of the median running time, or of the job's age where it is older: between polls once a job may end, while a slot is
@@ -29,6 +29,38 @@ _KEPT = 200
 """Times kept of a class, the latest ones: models and data change."""
 
 _ALL = JobClass("")
+
+
+@dataclass(slots=True, kw_only=True)
+class RunningJob:
+    """A job that holds a slot. `key` is empty for one that this ledger did not start; times are monotonic seconds."""
+
+    arn: str
+    key: str
+    kind: JobClass
+    began_at: float
+    seen_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenJob:
+    """A job as a poll saw it. `ran_seconds` is the time from its creation to its end, or to now."""
+
+    arn: str
+    status: str
+    is_running: bool
+    trained_model: str
+    age_seconds: float
+    ran_seconds: float
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job that was known to run and runs no more."""
+
+    job: RunningJob
+    seen: SeenJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import JobClass, QuotaExceeded
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, is_good_end
 from batchsubmit.slots.limits import HeldByOthers, Limit
-from batchsubmit.slots.polls import Durations, Poll, next_get_at
-from batchsubmit.slots.running import Ended, RunningJob, RunningJobs, SeenJob
+from batchsubmit.slots.polls import Durations, Ended, Poll, RunningJob, SeenJob, next_get_at
 
 _RAISE_INTERVALS = 1.75
 """A quota may be raised at any time. One call beyond a full limit is made each so many longest poll intervals."""
@@ -64,7 +63,7 @@ class _Lane:
     limit: Limit
     account: _Account
     priority: int
-    running: RunningJobs = field(default_factory=RunningJobs)
+    running: dict[str, RunningJob] = field(default_factory=dict)
     turn: int = 0
     is_polled: bool = False
     wants_list: bool = False
@@ -83,6 +82,28 @@ class _Lane:
     def opens_at(self) -> float:
         """When the next call may be made here, if the account has room."""
         return self.limit.opens_at(self.account.raise_at)
+
+    @property
+    def ours(self) -> int:
+        """Running jobs of this ledger."""
+        return sum(bool(job.key) for job in self.running.values())
+
+    def saw(self, seen_jobs: Iterable[SeenJob], *, began_at: float, now: float, lists_all: bool) -> list[Ended]:
+        """Take in a poll that began at `began_at`; give the jobs that have ended.
+
+        A List shows jobs of others too. It may lag and miss one of ours, so none of ours is dropped for not being
+        there; others' jobs are.
+        """
+        seen = {each.arn: each for each in seen_jobs}
+        ended = [Ended(job, seen[arn]) for arn, job in self.running.items() if arn in seen and not seen[arn].is_running]
+        lost = [arn for arn, job in self.running.items() if lists_all and not job.key and arn not in seen]
+        for arn in [*lost, *(each.job.arn for each in ended)]:
+            del self.running[arn]
+        for each in seen.values():
+            if each.is_running:
+                job = self.running.setdefault(each.arn, _of_others(each, now))
+                job.seen_at = max(job.seen_at, began_at)
+        return ended
 
     def count(self) -> None:
         """Bring the limits in line with what runs."""
@@ -208,7 +229,10 @@ class Slots:
         if lane.is_blind:
             return
         is_unlimited = lane.limit.bound is None and lane.account.limit.bound is None
-        lane.running.add(job, most=_REMEMBERED if is_unlimited and not self._follows else None)
+        lane.running.pop(job.arn, None)
+        lane.running[job.arn] = job
+        while is_unlimited and not self._follows and len(lane.running) > _REMEMBERED:
+            del lane.running[next(iter(lane.running))]
         lane.count()
 
     def set_known(self, *, per_membership: int | None, per_account: int | None, now: float) -> None:
@@ -252,10 +276,10 @@ class Slots:
         least = lane.polled_at + self._settings.min_poll_seconds
         if lane.wants_list:
             return least
-        if not (is_wanted or (self._follows and lane.running.ours)):
+        if not (is_wanted or (self._follows and lane.ours)):
             return math.inf
         if lane.get_at is None or lane.was_wanted != is_wanted:
-            lane.get_at = min(self._get_at(job, closely=is_wanted) for job in lane.running)
+            lane.get_at = min(self._get_at(job, closely=is_wanted) for job in lane.running.values())
             lane.was_wanted = is_wanted
         return max(min(self._list_at(lane), lane.get_at), least)
 
@@ -272,7 +296,7 @@ class Slots:
         if self._list_at(lane) <= now:
             return Poll(lane.membership)
         until = now + self._settings.min_poll_seconds
-        due = [job.arn for job in lane.running if self._get_at(job, closely=lane.was_wanted) <= until]
+        due = [job.arn for job in lane.running.values() if self._get_at(job, closely=lane.was_wanted) <= until]
         return Poll(lane.membership, tuple(due))
 
     def others(self, poll: Poll, seen_jobs: Iterable[SeenJob]) -> set[str]:
@@ -285,7 +309,7 @@ class Slots:
         lane = self._lane(poll.membership)
         is_first_list = poll.lists_all and lane.listed_at == -math.inf
         lane.is_polled, lane.polled_at, lane.blind_until = False, began_at, -math.inf
-        ended = lane.running.saw(seen_jobs, began_at=began_at, now=now, lists_all=poll.lists_all)
+        ended = lane.saw(seen_jobs, began_at=began_at, now=now, lists_all=poll.lists_all)
         self._learn(ended, seen_jobs if is_first_list else ())
         lane.count()
         if poll.lists_all:
@@ -316,7 +340,7 @@ class Slots:
     def gone(self, membership: str, arn: str) -> None:
         """The service does not know this job: it holds no slot."""
         lane = self._lane(membership)
-        lane.running.discard(arn)
+        lane.running.pop(arn, None)
         lane.count()
 
     def could_not_poll(self, poll: Poll, now: float, *, permanently: bool) -> None:
@@ -354,14 +378,9 @@ class Slots:
         """Jobs that are known to run, also those of others."""
         return sum(len(lane.running) for lane in self._lanes.values())
 
-    @property
-    def has_ours_running(self) -> bool:
-        """Whether any job of this ledger is known to run."""
-        return any(lane.running.ours for lane in self._lanes.values())
-
     def running_of_ours(self) -> int:
         """Jobs of this ledger that are known to run."""
-        return sum(lane.running.ours for lane in self._lanes.values())
+        return sum(lane.ours for lane in self._lanes.values())
 
     def quotas(self) -> dict[str, int]:
         """The limits known by now: `account`, and of each membership its own."""
@@ -406,6 +425,11 @@ class Slots:
         )
         limit.set(value)
         return limit
+
+
+def _of_others(seen: SeenJob, now: float) -> RunningJob:
+    began_at = now - max(seen.age_seconds, 0.0)
+    return RunningJob(arn=seen.arn, key="", kind=JobClass(seen.trained_model), began_at=began_at, seen_at=now)
 
 
 def _usage(limit: Limit) -> tuple[int, int | None]:

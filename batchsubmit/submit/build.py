@@ -6,21 +6,22 @@ Nothing is decided here; the settings and the callers say what is to be done.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from batchsubmit.cleanrooms.api import JobsApi, ResourcesApi
+from batchsubmit.cleanrooms.api import JobsApi
 from batchsubmit.cleanrooms.quotas import AppliedQuotas
-from batchsubmit.cleanrooms.reads import JobReads, Resources
-from batchsubmit.config import RateSettings, Settings
+from batchsubmit.cleanrooms.reads import Reads
+from batchsubmit.clock import Clock
+from batchsubmit.config import Settings
 from batchsubmit.core.source import Source
 from batchsubmit.ledger.base import Claims
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.slots import Durations, Slots
 from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.inputs import Inputs
-from batchsubmit.submit.job_run import EngineParts, Limits
+from batchsubmit.submit.job_run import Holds, JobRunner
 from batchsubmit.submit.lookup import Lookup
 from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import Stop
+from batchsubmit.submit.stopping import InProgress, Stop
 from batchsubmit.submit.submitter import Submitter
 
 _LEAST_READS_PER_SECOND = 2.0
@@ -49,7 +50,6 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
     recorder: Recorder,
     stop: Stop,
     account_of: Callable[[str], str] = lambda _: "",
-    resources: ResourcesApi | None = None,
     quotas: AppliedQuotas | None = None,
     gate: RateGate | None = None,
     retry_failed: bool = False,
@@ -59,21 +59,21 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
 ) -> BuiltEngine:
     """Build an engine for a source; `account_of` gives a membership's account ("" where it is not known).
 
-    Without `resources`, no job waits for its inputs. `quotas` are those that Service Quotas gave, if it was asked, and
-    `gate` is that of the engine before it in the same run. With `follows`, the engine goes on until the last job of
-    ours has ended; one that `is_endless` does not stop for jobs that the service denies.
+    `quotas` are those that Service Quotas gave, if it was asked, and `gate` is that of the engine before it in the same
+    run. With `follows`, the engine goes on until the last job of ours has ended; one that `is_endless` does not stop
+    for jobs that the service denies.
     """
     clock = recorder.clock
-    gate = gate or _open_gate(Pace(settings.rate.max_per_second), recorder, stop)
-    reads_gate = _open_gate(_pace_of_reads(settings.rate), recorder, stop)
-    reads = JobReads(api, settings.retry, gate=reads_gate, sleep=stop.pause)
+    gate = gate or open_gate(Pace(settings.rate.max_per_second), stop, clock)
+    reads = open_reads(api, settings, stop, clock)
     slots = _slots(settings, account_of, quotas or AppliedQuotas(), follows=follows, now=clock.monotonic())
-    poller = Poller(catalog=reads, recorder=recorder, slots=slots, stop=stop, follows=follows)
-    inputs = None
-    if resources is not None and settings.submit.wait_for_inputs:
-        reader = Resources(resources, settings.retry, gate=reads_gate, sleep=stop.pause)
-        inputs = Inputs(reader, settings=settings.slots, clock=clock, stop=stop)
-    parts = EngineParts(
+    poller = Poller(reads=reads, recorder=recorder, slots=slots, stop=stop, follows=follows)
+    inputs = Inputs(reads, settings=settings.slots, clock=clock, stop=stop)
+    runner = JobRunner(
+        source=source,
+        slots=slots,
+        stop=stop,
+        clock=clock,
         submitter=Submitter(
             api=api,
             recorder=recorder,
@@ -82,25 +82,31 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
             stop=stop,
             concurrency=settings.submit.concurrency,
         ),
-        lookup=Lookup(catalog=reads, recorder=recorder, settings=settings.lookup, stop=stop),
+        lookup=Lookup(reads=reads, recorder=recorder, settings=settings.lookup, stop=stop),
         poller=poller,
         claims=Claims(recorder.ledger, retry_failed=retry_failed),
-        inputs=inputs,
+        inputs=inputs if settings.submit.wait_for_inputs else None,
+        in_progress=InProgress(stop),
+        holds=Holds(first_seconds=settings.retry.cap_seconds, most_seconds=settings.slots.max_poll_seconds),
+        max_attempts=settings.retry.max_attempts,
+        resubmit_unknown=resubmit_unknown,
+        is_endless=is_endless,
     )
-    limits = _limits(settings, resubmit_unknown=resubmit_unknown, is_endless=is_endless)
-    engine = Engine(source=source, parts=parts, slots=slots, stop=stop, clock=clock, limits=limits)
+    engine = Engine(runner, most_in_progress=_JOBS_A_CALL * settings.submit.concurrency)
     return BuiltEngine(engine=engine, slots=slots, poller=poller, gate=gate)
 
 
-def _open_gate(pace: Pace, recorder: Recorder, stop: Stop) -> RateGate:
+def open_gate(pace: Pace, stop: Stop, clock: Clock) -> RateGate:
     """Open a rate gate; nobody waits at it once the run is asked to stop."""
-    gate = RateGate(pace, monotonic=recorder.clock.monotonic)
+    gate = RateGate(pace, monotonic=clock.monotonic)
     stop.on_request(gate.close)
     return gate
 
 
-def _pace_of_reads(rate: RateSettings) -> Pace:
-    return Pace(rate.reads_per_second, least_per_second=_LEAST_READS_PER_SECOND)
+def open_reads(api: JobsApi, settings: Settings, stop: Stop, clock: Clock) -> Reads:
+    """Read the service at its own rate until asked to stop: that is asked between the pages of a list, too."""
+    pace = Pace(settings.rate.reads_per_second, least_per_second=_LEAST_READS_PER_SECOND)
+    return Reads(api, settings.retry, gate=open_gate(pace, stop, clock), sleep=stop.pause)
 
 
 def _slots(
@@ -109,14 +115,3 @@ def _slots(
     slots = Slots(settings.slots, Durations(), account_of=account_of, follows=follows)
     slots.set_known(per_membership=quotas.per_membership, per_account=quotas.per_account, now=now)
     return slots
-
-
-def _limits(settings: Settings, *, resubmit_unknown: bool, is_endless: bool) -> Limits:
-    return Limits(
-        in_progress=_JOBS_A_CALL * settings.submit.concurrency,
-        max_attempts=settings.retry.max_attempts,
-        resubmit_unknown=resubmit_unknown,
-        is_endless=is_endless,
-        first_hold_seconds=settings.retry.cap_seconds,
-        most_hold_seconds=settings.slots.max_poll_seconds,
-    )

@@ -9,39 +9,28 @@ import math
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
-from batchsubmit.clock import Clock
-from batchsubmit.core.source import Delivery, Source
+from batchsubmit.core.source import Delivery
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError
-from batchsubmit.slots import Poll, Slots, Ticket
-from batchsubmit.submit.job_run import EngineParts, JobRunner, Limits
-from batchsubmit.submit.stopping import InProgress, Stop, StopReason
+from batchsubmit.slots import Poll, Ticket
+from batchsubmit.submit.job_run import JobRunner
+from batchsubmit.submit.stopping import StopReason
 
 
 class Engine:
     """One run over one source."""
 
-    def __init__(
-        self, *, source: Source, parts: EngineParts, slots: Slots, stop: Stop, clock: Clock, limits: Limits
-    ) -> None:
-        self._source = source
-        self._poller = parts.poller
-        self._inputs = parts.inputs
-        self._slots = slots
-        self._stop = stop
-        self._clock = clock
-        self._most_in_progress = limits.in_progress
-        self._in_progress = InProgress(stop)
-        self._runner = JobRunner(
-            parts=parts,
-            source=source,
-            slots=slots,
-            stop=stop,
-            clock=clock,
-            limits=limits,
-            in_progress=self._in_progress,
-        )
-        self._holds = self._runner.holds
+    def __init__(self, runner: JobRunner, *, most_in_progress: int) -> None:
+        self._runner = runner
+        self._source = runner.source
+        self._poller = runner.poller
+        self._inputs = runner.inputs
+        self._slots = runner.slots
+        self._stop = runner.stop
+        self._clock = runner.clock
+        self._in_progress = runner.in_progress
+        self._holds = runner.holds
+        self._most_in_progress = most_in_progress
 
     def __repr__(self) -> str:
         return f"<Engine {self.under_way} under way, {self._source.waiting_jobs()} waiting, {self._stop!r}>"
@@ -70,13 +59,13 @@ class Engine:
 
         A lane with unknown jobs waits for their lookup; calls under way are awaited in any case.
         """
-        self._source.listen(self._in_progress.ring)
+        self._source.listen(self._in_progress.changed.set)
         async with asyncio.TaskGroup() as tasks:
             for state in left_unknown:
-                self._in_progress.block(state.membership)
+                self._in_progress.blocked[state.membership] += 1
                 tasks.create_task(self._runner.settle(state, tasks), name=f"settle {state.job}")
             while not self._is_over:
-                self._in_progress.hear()
+                self._in_progress.changed.clear()
                 # One moment for all questions of a turn: what came due between two of them would be overlooked.
                 now = self._clock.monotonic()
                 self._begin_calls(tasks, now)
@@ -101,20 +90,18 @@ class Engine:
 
     @property
     def _is_following(self) -> bool:
-        return self._poller.follows and self._slots.has_ours_running
+        return self._poller.follows and self._slots.running_of_ours() > 0
 
     def _open_lanes(self, now: float = -math.inf) -> Collection[str]:
         """The lanes that go on: at a given time those of which it is time to try the quota that holds them, too."""
         waiting = self._source.waiting()
-        if not (self._in_progress.has_blocked_lanes or self._holds):
+        if not (self._in_progress.blocked or self._holds):
             return waiting
-        return [name for name in waiting if not self._in_progress.is_blocked(name) and self._holds.may_call(name, now)]
+        return [name for name in waiting if name not in self._in_progress.blocked and self._holds.may_call(name, now)]
 
     def _begin_calls(self, tasks: asyncio.TaskGroup, now: float) -> None:
         if self._runner.denials.stops_run:
-            if (
-                not self._in_progress.is_anything
-            ):  # else the answer to a call under way may yet show that it was the rows
+            if not self._in_progress.is_anything:  # else a call under way may yet show that it was the rows
                 self._runner.stop_for_denials()
             return
         while self._in_progress.jobs < self._most_in_progress and not self._stop.requested:
@@ -139,7 +126,7 @@ class Engine:
         if self._inputs is None or not self._inputs.keep(delivery, tasks, self._in_progress):
             return False
         self._slots.ended(ticket)
-        asyncio.get_running_loop().call_soon(self._in_progress.ring)
+        asyncio.get_running_loop().call_soon(self._in_progress.changed.set)
         return True
 
     def _take(self, ticket: Ticket) -> Delivery | None:
@@ -157,9 +144,8 @@ class Engine:
             tasks.create_task(self._poll(poll), name=f"poll {poll.membership}")
 
     async def _poll(self, poll: Poll) -> None:
-        with self._in_progress.stopping_on_ledger_trouble():
-            await self._poller.poll(poll, self._in_progress.ring)
-        self._in_progress.ring()
+        await self._in_progress.unless_ledger_fails(self._poller.poll(poll, self._in_progress.changed.set))
+        self._in_progress.changed.set()
 
     async def _wait_for_change(self, now: float) -> None:
         """Sleep until a call ends, a poll or a try comes due, or the run is asked to stop."""
@@ -172,4 +158,4 @@ class Engine:
         wait = None if wake_at is None else max(wake_at - self._clock.monotonic(), 0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
-                await self._in_progress.wait()
+                await self._in_progress.changed.wait()

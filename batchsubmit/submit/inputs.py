@@ -1,25 +1,32 @@
-"""Lets jobs wait for a trained model or a channel that is still being created (`submit.wait_for_inputs`).
+"""Whether what jobs read is ready: their trained models ACTIVE, their ML input channels there for long enough.
 
-An input is looked up when the first of its jobs is taken. While it is being created its jobs are kept aside, and their
-lanes go on with others; a message goes back to its queue instead. What the service does not show (another member's
-model, a read that is not allowed) is left to the Start call.
+`check_inputs` looks once, for `plan --online`. `Inputs` lets jobs wait for what is still being created
+(`submit.wait_for_inputs`): it looks when the first job of an input is taken, and keeps its jobs aside meanwhile, while
+their lanes go on with others; a message goes back to its queue instead. What the service does not show (another
+member's model, a read that is not allowed) is left to the Start call.
 """
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from batchsubmit.cleanrooms.api import CREATING_STATUSES, Input, Resource, inputs_of
-from batchsubmit.cleanrooms.reads import ReadError, Resources
+from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import SlotSettings
-from batchsubmit.core.jobs import Job, Rejected
+from batchsubmit.core.jobs import Forbidden, Job, NotSent, Outcome, Rejected, Uncertain
 from batchsubmit.core.source import Delivery
+from batchsubmit.errors import StoppedError
 from batchsubmit.log import get_logger
 from batchsubmit.submit.stopping import InProgress, Stop
+from batchsubmit.text import counted
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+MOST_CHECKED = 1_000
+"""Models and channels that `check_inputs` reads; a manifest with a channel a row has too many for a look."""
+
+_CHECKED_AT_ONCE = 8
 
 _UNUSABLE = frozenset(
     {"CREATE_FAILED", "INACTIVE", "DELETE_PENDING", "DELETE_IN_PROGRESS", "CANCEL_PENDING", "CANCEL_IN_PROGRESS"}
@@ -48,8 +55,8 @@ class _Known:
 class Inputs:
     """What one run knows of the inputs of its jobs, and the jobs that wait for them."""
 
-    def __init__(self, resources: Resources, *, settings: SlotSettings, clock: Clock, stop: Stop) -> None:
-        self._resources = resources
+    def __init__(self, reads: Reads, *, settings: SlotSettings, clock: Clock, stop: Stop) -> None:
+        self._reads = reads
         self._least_pause = settings.min_poll_seconds
         self._most_pause = min(settings.max_poll_seconds, _MOST_PAUSE_SECONDS)
         self._clock = clock
@@ -137,7 +144,7 @@ class Inputs:
         """Learn where an input stands. A look that fails for a while does not end a wait."""
         before = self._known.get(wanted)
         try:
-            resource: Resource | None = await self._resources.get(wanted)
+            resource: Resource | None = await self._reads.input(wanted)
         except ReadError as exc:
             resource = None if exc.is_forbidden or exc.is_not_found else self._being_created(wanted)
             get_logger().info("input.unseen", input=str(wanted), reason=str(exc))
@@ -152,3 +159,104 @@ class Inputs:
             self._known = kept
         is_good = resource is None or resource.status not in CREATING_STATUSES | _UNUSABLE
         self._known[wanted] = _Known(resource, now + (_BELIEVED_SECONDS if is_good else self._most_pause))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """What was found: `problems` would make jobs fail, `untold` could not be checked, `warnings` may come true."""
+
+    checked: int = 0
+    problems: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    found: Mapping[Input, Resource] = field(default_factory=dict)
+
+    @property
+    def are_all_active(self) -> bool:
+        """Whether every input was read, and is ready for use."""
+        return self.checked == sum(each.status == "ACTIVE" for each in self.found.values())
+
+
+async def check_inputs(reads: Reads, inputs: Iterable[Input], *, waits: bool = False) -> Readiness:
+    """Read each input; `waits` where jobs wait for what is still being created.
+
+    Raises StoppedError where no call can succeed.
+    """
+    wanted = sorted(set(inputs))[:MOST_CHECKED]
+    turns = asyncio.Semaphore(_CHECKED_AT_ONCE)
+    answers = await asyncio.gather(*(_read(reads, each, turns) for each in wanted))
+    problems, untold, warnings, found = [], [], [], {}
+    for each, answer in zip(wanted, answers, strict=True):
+        match answer:
+            case Resource(status=status):
+                found[each] = answer
+                if waits and status in CREATING_STATUSES:
+                    warnings.append(f"{each} is {status}: its rows wait for it")
+                elif status != "ACTIVE":
+                    problems.append(f"{each} is {status}, not ACTIVE")
+            case Rejected():
+                problems.append(f"{each}: {answer.code}: {answer.message}")
+            case _:
+                why = answer.reason if isinstance(answer, Uncertain) else getattr(answer, "code", answer)
+                untold.append(f"{each} could not be checked: {why}")
+    return Readiness(
+        checked=len(wanted), problems=tuple(problems), untold=tuple(untold), warnings=tuple(warnings), found=found
+    )
+
+
+async def _read(reads: Reads, wanted: Input, turns: asyncio.Semaphore) -> Resource | Outcome:
+    async with turns:
+        try:
+            return await reads.input(wanted)
+        except ReadError as exc:
+            answer = exc.outcome
+    if isinstance(answer, NotSent | Forbidden):
+        raise StoppedError(f"the service cannot be asked: {answer.code}: {answer.message}; nothing was sent")
+    return answer
+
+
+def warnings_of(
+    found: Mapping[Input, Resource], rows: Mapping[Input, int], *, now: datetime, through_at: datetime | None
+) -> Iterator[str]:
+    """Say which channels go before their rows are through, and which budgets are smaller than the rows that want them.
+
+    `rows` counts the rows to do by input; `through_at` is when the forecast says that all are done, None without one.
+    """
+    yield from _too_short(found, rows, through_at or now)
+    yield from _too_few(found, rows)
+
+
+def _too_short(found: Mapping[Input, Resource], rows: Mapping[Input, int], through_at: datetime) -> Iterator[str]:
+    for each, resource in found.items():
+        kept_until, wanting = resource.kept_until, rows.get(each, 0)
+        if wanting and kept_until is not None and kept_until < through_at:
+            yield (
+                f"{each}: its retentionInDays end at {_utc(kept_until)}, and the {counted(wanting, 'row')} "
+                f"that want it are expected to be through by {_utc(through_at)}"
+            )
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _too_few(found: Mapping[Input, Resource], rows: Mapping[Input, int]) -> Iterator[str]:
+    """Compare each table's access budget with the rows of all channels behind which it stands.
+
+    That each job takes one access of each table is an assumption; AWS does not say what a job takes.
+    """
+    left: dict[str, int] = {}
+    wanting: Counter[str] = Counter()
+    channels: dict[str, list[str]] = {}
+    for each, resource in found.items():
+        for table, remaining in resource.budgets.items():
+            if rows.get(each):
+                left[table] = min(remaining, left.get(table, remaining))
+                wanting[table] += rows[each]
+                channels.setdefault(table, []).append(each.arn)
+    for table, remaining in left.items():
+        if wanting[table] > remaining:
+            yield (
+                f"access budget of {table}: {remaining:,} left, and {counted(wanting[table], 'row')} want its data, "
+                f"by channel {', '.join(channels[table])}"
+            )

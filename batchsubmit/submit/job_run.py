@@ -8,8 +8,8 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, assert_never
+from dataclasses import dataclass, field
+from typing import Any, assert_never
 
 from batchsubmit.advice import forbidden_words
 from batchsubmit.clock import Clock
@@ -30,8 +30,6 @@ _MANY_OF_ONE_KIND = 20
 _FEW_OF_SEVERAL = 5
 """So many denials and nothing accepted: it is not about the row. Jobs of one membership and model may well be denied
 alone, so of those more are tried: behind them others may stand."""
-
-_Item = TypeVar("_Item")
 
 
 @dataclass(slots=True)
@@ -100,24 +98,21 @@ def quota_words(refusal: OtherQuotaExceeded) -> str:
     return f"{refusal.quota_name!r}{value}"
 
 
-class Denials(Generic[_Item]):
-    """Denied jobs of a run that nothing was accepted of: nobody knows yet whether it is about them or about the caller.
-
-    `_Item` is what is kept of each.
-    """
+class Denials:
+    """Denied jobs of a run that nothing was accepted of: nobody knows yet whether it is about them or the caller."""
 
     def __init__(self) -> None:
-        self._kept: list[tuple[Job, _Item]] = []
+        self._kept: list[tuple[Delivery, Denied]] = []
         self.is_about_rows = False
 
-    def add(self, job: Job, item: _Item) -> None:
+    def add(self, delivery: Delivery, refusal: Denied) -> None:
         """Keep a denied job until more is known."""
-        self._kept.append((job, item))
+        self._kept.append((delivery, refusal))
 
-    def take(self) -> list[_Item]:
+    def take(self) -> list[tuple[Delivery, Denied]]:
         """Give all that are kept, and keep none."""
         kept, self._kept = self._kept, []
-        return [item for _, item in kept]
+        return kept
 
     @property
     def stops_run(self) -> bool:
@@ -131,61 +126,34 @@ class Denials(Generic[_Item]):
 
     @property
     def _is_of_several(self) -> bool:
-        return len({(job.membership, job.trained_model) for job, _ in self._kept}) > 1
+        return len({(each.job.membership, each.job.trained_model) for each, _ in self._kept}) > 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How far an engine goes: jobs in progress at once, attempts of a job whose calls bring no answer.
+@dataclass(kw_only=True, eq=False)
+class JobRunner:
+    """Runs deliveries to their end, and settles jobs that an earlier run left unknown; any number at a time.
 
-    A lane that a quota holds is tried again after `first_hold_seconds`, then ever more rarely. A source that
-    `is_endless` does not stop for jobs that the service denies.
+    A job fails after `max_attempts` calls without an answer. A source that `is_endless` does not stop for jobs that the
+    service denies.
     """
 
-    in_progress: int
-    max_attempts: int
-    resubmit_unknown: bool = False
-    is_endless: bool = False
-    first_hold_seconds: float = 30.0
-    most_hold_seconds: float = 1500.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineParts:
-    """What an engine works with."""
-
+    source: Source
+    slots: Slots
+    stop: Stop
+    clock: Clock
     submitter: Submitter
     lookup: Lookup
     poller: Poller
     claims: Claims
-    inputs: Inputs | None = None
-
-
-class JobRunner:
-    """Runs deliveries to their end, and settles jobs that an earlier run left unknown; any number at a time."""
-
-    def __init__(
-        self,
-        *,
-        parts: EngineParts,
-        source: Source,
-        slots: Slots,
-        stop: Stop,
-        clock: Clock,
-        limits: Limits,
-        in_progress: InProgress,
-    ) -> None:
-        self._parts = parts
-        self._source = source
-        self._slots = slots
-        self._stop = stop
-        self._clock = clock
-        self._limits = limits
-        self._in_progress = in_progress
-        self.holds = Holds(first_seconds=limits.first_hold_seconds, most_seconds=limits.most_hold_seconds)
-        self.denials = Denials[tuple[Delivery, Denied]]()
-        self._unanswered: Counter[str] = Counter()
-        self._held_by_others: set[str] = set()
+    inputs: Inputs | None
+    in_progress: InProgress
+    holds: Holds
+    max_attempts: int
+    resubmit_unknown: bool
+    is_endless: bool
+    denials: Denials = field(default_factory=Denials)
+    _unanswered: Counter[str] = field(default_factory=Counter)
+    _held_by_others: frozenset[str] = frozenset()
 
     async def run(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """Claim a job, submit it or look it up, and release the claim."""
@@ -194,8 +162,8 @@ class JobRunner:
             with self._releasing(key):
                 await self._submit(delivery, ticket, tasks)
             return
-        with self._in_progress.job_in_progress():
-            self._slots.ended(ticket)
+        with self.in_progress.job_in_progress():
+            self.slots.ended(ticket)
             self.holds.passed(ticket.membership)
         if isinstance(held, Action):
             with self._releasing(key):
@@ -205,10 +173,7 @@ class JobRunner:
 
     async def _claim(self, key: str) -> Action | Taken | None:
         """Claim a job; None where the ledger cannot be relied on, and the run stops."""
-        held: Action | Taken | None = None
-        with self._in_progress.stopping_on_ledger_trouble():
-            held = await self._parts.claims.take(key)
-        return held  # noqa: RET504 (mypy does not see that the block above may be left early)
+        return await self.in_progress.unless_ledger_fails(self.claims.take(key))
 
     @contextmanager
     def _releasing(self, key: str) -> Iterator[None]:
@@ -216,22 +181,21 @@ class JobRunner:
         try:
             yield
         finally:
-            self._parts.claims.release(key)
+            self.claims.release(key)
 
     async def _find(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
         """Look up on the service whether a call without an answer was accepted."""
-        finding: Finding = Undecided("the ledger cannot be written")
-        with self._in_progress.looking_up(), self._in_progress.stopping_on_ledger_trouble():
-            finding = await self._parts.lookup.resolve(key, request, tasks)
-        return finding  # noqa: RET504 (the same)
+        with self.in_progress.looking_up():
+            finding = await self.in_progress.unless_ledger_fails(self.lookup.resolve(key, request, tasks))
+        return finding or Undecided("the ledger cannot be written")
 
     async def _leave_or_look_up(self, delivery: Delivery, action: Action, tasks: asyncio.TaskGroup) -> None:
         """Deal with a job that another run has dealt with since the source looked."""
         if action is not Action.LOOK_UP:
-            self._in_progress.undecided.pop(delivery.job.key, None)
+            self.in_progress.undecided.pop(delivery.job.key, None)
         match action:
             case Action.NOTHING:
-                self._parts.poller.follow(delivery.job.key)
+                self.poller.follow(delivery.job.key)
                 delivery.done()
             case Action.LEAVE_FAILED:
                 delivery.failed()
@@ -240,52 +204,48 @@ class JobRunner:
 
     async def _come_back_later(self, delivery: Delivery, taken: Taken | None) -> None:
         """Requeue a job that another run has claimed, after a while."""
-        with self._in_progress.looking_up():
-            await self._stop.pause(taken.retry_after_seconds if taken else 0)
+        with self.in_progress.looking_up():
+            await self.stop.pause(taken.retry_after_seconds if taken else 0)
             delivery.released()
 
     async def _submit(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """Submit a claimed job, and report the outcome to slots and source."""
-        submission: Submission = Withdrawn()
-        with self._in_progress.job_in_progress(), self._in_progress.stopping_on_ledger_trouble():
-            submission = await self._submitted(delivery.job)
-        if isinstance(submission, Accepted | GivenUp):
-            self._unanswered.pop(delivery.job.key, None)
+        with self.in_progress.job_in_progress():
+            submission = await self.in_progress.unless_ledger_fails(self._submitted(delivery.job)) or Withdrawn()
         if not isinstance(submission, Accepted | OtherQuotaExceeded):
             self.holds.passed(delivery.job.membership)
+        if not isinstance(submission, Accepted | QuotaExceeded):
+            self.slots.ended(ticket)
         match submission:
             case Accepted(arn):
-                now = self._clock.monotonic()
-                self._slots.accepted(ticket, _running(delivery.job, arn, now), now)
+                now = self.clock.monotonic()
+                self.slots.accepted(ticket, _running(delivery.job, arn, now), now)
                 self.holds.accepted(delivery.job.membership)
+                self._unanswered.pop(delivery.job.key, None)
                 delivery.done()
                 await self._settle_denials()
             case GivenUp():
-                self._slots.ended(ticket)
+                self._unanswered.pop(delivery.job.key, None)
                 delivery.failed()
             case Uncertain():
-                self._slots.ended(ticket)
                 await self._look_up(delivery, tasks)
             case QuotaExceeded():
-                self._slots.refused(ticket, submission, self._clock.monotonic())
+                self.slots.refused(ticket, submission, self.clock.monotonic())
                 self._log_held_by_others()
                 delivery.released()
             case OtherQuotaExceeded():
-                self._slots.ended(ticket)
                 self._hold(delivery.job.membership, submission)
                 delivery.held()
             case Denied():
-                self._slots.ended(ticket)
                 await self._denied(delivery, submission)
             case Withdrawn():
-                self._slots.ended(ticket)
                 delivery.released()
             case _:
                 assert_never(submission)
 
     def _hold(self, membership: str, refusal: OtherQuotaExceeded) -> None:
         """Hold a lane, and log it."""
-        seconds = self.holds.refused(membership, refusal, self._clock.monotonic())
+        seconds = self.holds.refused(membership, refusal, self.clock.monotonic())
         if seconds is not None:
             log = get_logger()
             log.warning("lane.held", membership=membership, quota=quota_words(refusal), next_try_seconds=seconds)
@@ -294,10 +254,10 @@ class JobRunner:
         """Decide about a denied job, or keep it until it is known whether the caller may start any."""
         if delivery.denied(refusal.code, refusal.message):
             return
-        if self.denials.is_about_rows or self._limits.is_endless:
+        if self.denials.is_about_rows or self.is_endless:
             await self._reject(delivery, refusal)
         else:
-            self.denials.add(delivery.job, (delivery, refusal))
+            self.denials.add(delivery, refusal)
 
     async def _settle_denials(self) -> None:
         """A job was accepted: those that were denied are so for their own sake."""
@@ -314,8 +274,8 @@ class JobRunner:
 
     async def _reject(self, delivery: Delivery, refusal: Rejected | Denied) -> None:
         """Record that a claimed job failed permanently, unless another worker has it by now."""
-        with self._in_progress.stopping_on_ledger_trouble():
-            is_ours = await self._parts.submitter.fail(delivery.job, refusal)
+        is_ours = await self.in_progress.unless_ledger_fails(self.submitter.fail(delivery.job, refusal))
+        if is_ours is not None:
             (delivery.failed if is_ours else delivery.released)()
 
     def stop_for_denials(self) -> None:
@@ -325,65 +285,63 @@ class JobRunner:
             delivery.released()
         said = forbidden_words("StartTrainedModelInferenceJob", kept[-1][1])
         words = f"all of {len(kept)} jobs were denied and none was accepted; none is recorded as failed. {said}"
-        self._stop.request(StopReason.DENIED, words)
+        self.stop.request(StopReason.DENIED, words)
 
     async def settle_at_end(self) -> None:
         """Decide, when nothing else is left, about the jobs that were denied; those of a run that stops are left."""
-        if self.denials.is_everything and not self._stop.requested:
+        if self.denials.is_everything and not self.stop.requested:
             self.stop_for_denials()
-        if not self._stop.requested:
+        if not self.stop.requested:
             await self._reject_kept()
         for delivery, _ in self.denials.take():
             delivery.released()
 
     async def _submitted(self, job: Job) -> Submission:
         """Make the attempts, unless an input of the job is known to be one that can not be used."""
-        submitter, inputs = self._parts.submitter, self._parts.inputs
-        refusal = inputs.refusal(job) if inputs else None
+        refusal = self.inputs.refusal(job) if self.inputs else None
         if refusal is None:
-            return await submitter.submit(job)
-        return GivenUp() if await submitter.fail(job, refusal) else Withdrawn()
+            return await self.submitter.submit(job)
+        return GivenUp() if await self.submitter.fail(job, refusal) else Withdrawn()
 
     def _log_held_by_others(self) -> None:
         """Log once that others seem to use a quota up, and again only after it was otherwise."""
-        held = {each.membership: str(each) for each in self._slots.held_by_others()}
+        held = {each.membership: str(each) for each in self.slots.held_by_others()}
         for membership in held.keys() - self._held_by_others:
-            log = get_logger()
-            log.warning("slots.held_by_others", membership=membership or None, slots=held[membership])
-        self._held_by_others = set(held)
+            get_logger().warning("slots.held_by_others", membership=membership or None, slots=held[membership])
+        self._held_by_others = frozenset(held)
 
     async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
         """Look up a call without an answer, and act on the finding."""
         job = delivery.job
         finding = await self._find(job.key, job.request, tasks)
         if not isinstance(finding, Undecided):
-            self._in_progress.undecided.pop(job.key, None)
+            self.in_progress.undecided.pop(job.key, None)
         match finding:
             case Found(arn):
                 self._unanswered.pop(job.key, None)
-                self._slots.runs(job.membership, _running(job, arn, self._clock.monotonic()))
+                self.slots.runs(job.membership, _running(job, arn, self.clock.monotonic()))
                 delivery.done()
                 await self._settle_denials()
             case NotThere():
                 await self._try_again(delivery)
-            case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
-                self._parts.claims.send_again(job.key)
+            case Undecided() if self.resubmit_unknown and not self.stop.requested:
+                self.claims.send_again(job.key)
                 await self._try_again(delivery)
             case Undecided(is_lost=True):
                 delivery.released()  # another worker has it: ask again in a while whether that one submitted it
             case Undecided(reason):
-                self._in_progress.undecided[job.key] = reason
+                self.in_progress.undecided[job.key] = reason
                 delivery.left_unknown()
 
     async def _try_again(self, delivery: Delivery) -> None:
         """Requeue a job, unless its calls have brought no answer too often already."""
         job = delivery.job
         self._unanswered[job.key] += 1
-        if self._unanswered[job.key] < self._limits.max_attempts:
+        if self._unanswered[job.key] < self.max_attempts:
             delivery.released()
             return
         del self._unanswered[job.key]
-        message = f"{self._limits.max_attempts} calls brought no answer, and none of them was accepted"
+        message = f"{self.max_attempts} calls brought no answer, and none of them was accepted"
         await self._reject(delivery, Rejected("NoAnswer", message))
 
     async def settle(self, state: JobState, tasks: asyncio.TaskGroup) -> None:
@@ -391,21 +349,21 @@ class JobRunner:
         key = state.job
         request = self._request_of(key)
         held = await self._claim(key)
-        while isinstance(held, Taken) and not self._stop.requested:
-            await self._stop.pause(held.retry_after_seconds)
+        while isinstance(held, Taken) and not self.stop.requested:
+            await self.stop.pause(held.retry_after_seconds)
             held = await self._claim(key)
         if isinstance(held, Action):
             with self._releasing(key):
                 await self._settle_claimed(key, held, request, tasks)
         else:
-            self._in_progress.undecided[key] = f"claimed by {held.by}" if held else "the ledger cannot be relied on"
-        self._in_progress.unblock(state.membership)
+            self.in_progress.undecided[key] = f"claimed by {held.by}" if held else "the ledger cannot be relied on"
+        self.in_progress.unblock(state.membership)
 
     def _request_of(self, key: str) -> Mapping[str, Any] | None:
         try:
-            return self._source.request_of(key)
+            return self.source.request_of(key)
         except StoppedError as exc:
-            self._stop.request(StopReason.MANIFEST, str(exc))
+            self.stop.request(StopReason.MANIFEST, str(exc))
             return None
 
     async def _settle_claimed(
@@ -415,18 +373,18 @@ class JobRunner:
         if action is Action.LOOK_UP:
             finding = await self._find(key, request, tasks)
         elif action is not Action.SUBMIT:
-            self._parts.poller.follow(key)
+            self.poller.follow(key)
             return
         match finding:
             case Found():
-                self._parts.poller.follow(key)
+                self.poller.follow(key)
             case NotThere():
-                self._source.requeue(key)
-            case Undecided() if self._limits.resubmit_unknown and not self._stop.requested:
-                self._parts.claims.send_again(key)
-                self._source.requeue(key)
+                self.source.requeue(key)
+            case Undecided() if self.resubmit_unknown and not self.stop.requested:
+                self.claims.send_again(key)
+                self.source.requeue(key)
             case Undecided(reason):
-                self._in_progress.undecided[key] = reason
+                self.in_progress.undecided[key] = reason
 
 
 def _running(job: Job, arn: str, now: float) -> RunningJob:

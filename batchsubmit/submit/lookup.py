@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.config import LookupSettings
 from batchsubmit.core.jobs import KEY_TAG, Absent, Duplicate, JobEvent, Submitted
 from batchsubmit.core.states import UNDECIDED, JobState, Phase
@@ -73,8 +73,8 @@ class _Case:
 class Lookup:
     """Resolves unknown jobs, those of one membership and model together."""
 
-    def __init__(self, *, catalog: JobReads, recorder: Recorder, settings: LookupSettings, stop: Stop) -> None:
-        self._catalog = catalog
+    def __init__(self, *, reads: Reads, recorder: Recorder, settings: LookupSettings, stop: Stop) -> None:
+        self._reads = reads
         self._recorder = recorder
         self._settle_seconds = settings.settle_seconds
         self._stop = stop
@@ -130,7 +130,7 @@ class Lookup:
         """Read the list once and decide every case that it decides."""
         membership, trained_model = place
         try:
-            listed = await self._catalog.jobs(membership, trained_model=trained_model or None)
+            listed = await self._reads.jobs(membership, trained_model=trained_model or None)
             await self._find_matches(membership, listed, cases)
         except ReadError as exc:
             _close(cases, Undecided(str(exc)))
@@ -156,12 +156,18 @@ class Lookup:
         for case in cases:
             case.matches, case.doubt, case.is_contested = [], "", False
             for job in named:
-                is_claimed = claims.get(job.arn, case.state.job) != case.state.job
-                if is_claimed or job.name != case.state.name or job.created_at < _earliest(case.state):
+                owner = claims.get(job.arn, case.state.job)
+                if job.name != case.state.name or job.created_at < _earliest(case.state):
+                    continue
+                if self._is_another_row_of_the_name(owner, case.state):
                     continue
                 if job.arn not in details:
-                    details[job.arn] = await self._catalog.find(membership, job.arn)
+                    details[job.arn] = await self._reads.find(membership, job.arn)
                 self._compare(case, job, details[job.arn], cases, claims)
+
+    def _is_another_row_of_the_name(self, owner: str, state: JobState) -> bool:
+        other = self._recorder.ledger.state.get(owner)
+        return owner != state.job and (other is None or other.name == state.name)
 
     def _compare(
         self,
@@ -174,6 +180,10 @@ class Lookup:
         """Take a job of the right name as the case's own, if it is."""
         if details is None:
             case.doubt = f"List shows a job of its name that Get does not know: {job.arn}"
+        elif claims.get(job.arn, case.state.job) != case.state.job:
+            # Some Start call of another name was answered with this ARN: the job here exists all the same.
+            if details.tags.get(KEY_TAG) == case.state.job:
+                case.doubt = f"its job {job.arn} is recorded as that of job {claims[job.arn]}: run verify"
         elif KEY_TAG in details.tags:
             if details.tags[KEY_TAG] == case.state.job:
                 case.matches.append(job)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 
 from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobSummary, is_running
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.core.states import JobState, Phase, is_good_end
 from batchsubmit.log import get_logger
 from batchsubmit.slots import Ended, JobClass, Poll, RunningJob, SeenJob, Slots
@@ -22,66 +22,15 @@ _FIRST_MOST = 200
 """Of what ended before the first poll, only the latest: no more jobs can have ended unseen than there are slots."""
 
 
-class Ends:
-    """One run's record of ends."""
-
-    def __init__(self, catalog: JobReads, recorder: Recorder) -> None:
-        self._catalog = catalog
-        self._recorder = recorder
-        self._looked_at: dict[str, datetime] = {}
-
-    async def record(
-        self, poll: Poll, ended: Iterable[Ended], seen_jobs: Iterable[SeenJob], *, began: datetime
-    ) -> None:
-        """Record the ends of jobs that were polled, and of those that ended unseen since the last poll.
-
-        `began` is the time of the poll. Raises StoppedError where the ledger can no longer be relied on.
-        """
-        ledger = self._recorder.ledger
-        seen = {each.job.arn: each.seen for each in ended}
-        keys = {each.job.arn: each.job.key for each in ended if each.job.key}
-        if ledger.is_shared:
-            seen = (self._unseen(poll, seen_jobs, began) if poll.lists_all else {}) | seen
-            others = seen.keys() - keys.keys()
-            keys |= await ledger.claims(others) if others else {}
-        states = await ledger.states(set(keys.values())) if keys else {}
-        for arn, key in keys.items():
-            state = states.get(key)
-            if state is not None and state.phase is Phase.SUBMITTED and state.arn == arn:
-                await self._record(state, seen[arn])
-
-    def _unseen(self, poll: Poll, seen_jobs: Iterable[SeenJob], began: datetime) -> dict[str, SeenJob]:
-        """Give the jobs that have ended since the last poll."""
-        since = self._looked_at.get(poll.membership)
-        all_ended = [(each.ended_at, each) for each in seen_jobs if each.ended_at is not None]
-        if not all_ended:
-            return {}
-        # By the service's clock where that is behind ours, or what ends next would seem to be old news.
-        self._looked_at[poll.membership] = min(began, max(at for at, _ in all_ended))
-        if since is None:
-            all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
-        return {each.arn: each for at, each in all_ended if since is None or at >= since - _OVERLAP}
-
-    async def _record(self, state: JobState, seen: SeenJob) -> None:
-        """Write down that a job has ended, with the service's words where it ended badly."""
-        details, message = None, ""
-        if not is_good_end(seen.status):
-            try:
-                details = await self._catalog.details(state.membership, state.arn)
-            except ReadError as exc:
-                message = f"no reason known: {exc}"
-        self._recorder.note(self._recorder.finished(state, seen.status, seen.ended_at, details, message))
-
-
 class Poller:
     """Polls the jobs of one run. With `follows`, a poll that fails stops the run; else slots are found by tries."""
 
-    def __init__(self, *, catalog: JobReads, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
-        self._catalog = catalog
+    def __init__(self, *, reads: Reads, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
+        self._reads = reads
         self._recorder = recorder
         self._slots = slots
         self._stop = stop
-        self._ends = Ends(catalog, recorder)
+        self._looked_at: dict[str, datetime] = {}
         self.follows = follows
 
     def follow(self, key: str) -> None:
@@ -108,26 +57,23 @@ class Poller:
             self._could_not_poll(poll, exc)
             seen()
             return
-        self._recognise(self._slots.others(poll, seen_jobs))
+        # An earlier run of this ledger may have started some of those that are taken for others' jobs.
+        others = self._slots.others(poll, seen_jobs)
+        for key in self._recorder.ledger.state.claims(others).values() if others else ():
+            self.follow(key)
         now = clock.monotonic()
         ended = self._slots.saw(poll, seen_jobs, began_at=began_at, now=now)
         seen()
-        await self._ends.record(poll, ended, seen_jobs, began=began)
-
-    def _recognise(self, others: set[str]) -> None:
-        """Tell jobs that an earlier run of this ledger started from those of others."""
-        state = self._recorder.ledger.state
-        for key in state.claims(others).values() if others else ():
-            self.follow(key)
+        await self._record_ends(poll, ended, seen_jobs, began=began)
 
     async def _see(self, poll: Poll) -> list[SeenJob]:
         """Make the calls. Raises ReadError."""
         now = self._recorder.clock.now
         if poll.lists_all:
-            jobs = await self._catalog.jobs(poll.membership)
+            jobs = await self._reads.jobs(poll.membership)
             return [_seen(job, job.trained_model, now()) for job in jobs]
         answers = await asyncio.gather(
-            *(self._catalog.find(poll.membership, arn) for arn in poll.arns), return_exceptions=True
+            *(self._reads.find(poll.membership, arn) for arn in poll.arns), return_exceptions=True
         )
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -139,12 +85,51 @@ class Poller:
 
     async def _listed(self, membership: str, missing: Collection[str]) -> list[SeenJob]:
         """See in List the jobs that Get does not know: one that neither knows gives its slot back. Raises ReadError."""
-        listed = {job.arn: job for job in await self._catalog.jobs(membership)}
+        listed = {job.arn: job for job in await self._reads.jobs(membership)}
         for arn in missing:
             if arn not in listed:
                 self._slots.gone(membership, arn)
         now = self._recorder.clock.now()
         return [_seen(listed[arn], listed[arn].trained_model, now) for arn in missing if arn in listed]
+
+    async def _record_ends(
+        self, poll: Poll, ended: Iterable[Ended], seen_jobs: Iterable[SeenJob], *, began: datetime
+    ) -> None:
+        """Record the ends of jobs that were polled, and of those that ended unseen since the last poll."""
+        ledger = self._recorder.ledger
+        seen = {each.job.arn: each.seen for each in ended}
+        keys = {each.job.arn: each.job.key for each in ended if each.job.key}
+        if ledger.is_shared:
+            seen = (self._unseen(poll, seen_jobs, began) if poll.lists_all else {}) | seen
+            others = seen.keys() - keys.keys()
+            keys |= await ledger.claims(others) if others else {}
+        states = await ledger.states(set(keys.values())) if keys else {}
+        for arn, key in keys.items():
+            state = states.get(key)
+            if state is not None and state.phase is Phase.SUBMITTED and state.arn == arn:
+                await self._record_end(state, seen[arn])
+
+    def _unseen(self, poll: Poll, seen_jobs: Iterable[SeenJob], began: datetime) -> dict[str, SeenJob]:
+        """Give the jobs that have ended since the last poll."""
+        since = self._looked_at.get(poll.membership)
+        all_ended = [(each.ended_at, each) for each in seen_jobs if each.ended_at is not None]
+        if not all_ended:
+            return {}
+        # By the service's clock where that is behind ours, or what ends next would seem to be old news.
+        self._looked_at[poll.membership] = min(began, max(at for at, _ in all_ended))
+        if since is None:
+            all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
+        return {each.arn: each for at, each in all_ended if since is None or at >= since - _OVERLAP}
+
+    async def _record_end(self, state: JobState, seen: SeenJob) -> None:
+        """Write down that a job has ended, with the service's words where it ended badly."""
+        details, message = None, ""
+        if not is_good_end(seen.status):
+            try:
+                details = await self._reads.details(state.membership, state.arn)
+            except ReadError as exc:
+                message = f"no reason known: {exc}"
+        self._recorder.note(self._recorder.finished(state, seen.status, seen.ended_at, details, message))
 
     def _could_not_poll(self, poll: Poll, exc: ReadError) -> None:
         if self.follows:
@@ -154,16 +139,10 @@ class Poller:
         self._slots.could_not_poll(poll, self._recorder.clock.monotonic(), permanently=exc.is_forbidden)
 
 
-def _runs(job: JobSummary | JobDetails) -> bool:
-    """Whether a job runs; a status that is not known is taken for it, and said."""
+def _seen(job: JobSummary | JobDetails, trained_model: str, now: datetime) -> SeenJob:
     runs = is_running(job.status)
     if runs and job.status not in RUNNING_STATUSES:
         get_logger().warning("job.unknown_status", arn=job.arn, status=job.status, taken_for="running")
-    return runs
-
-
-def _seen(job: JobSummary | JobDetails, trained_model: str, now: datetime) -> SeenJob:
-    runs = _runs(job)
     ended_at = None if runs else job.updated_at
     created_at = job.created_at or now
     return SeenJob(

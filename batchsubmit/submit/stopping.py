@@ -8,14 +8,17 @@ import math
 import re
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from enum import StrEnum
+from typing import TypeVar
 
 from batchsubmit.clock import Clock
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
+
+_Result = TypeVar("_Result")
 
 
 class StopReason(StrEnum):
@@ -76,13 +79,12 @@ class Stop:
     async def cutting_off(self) -> AsyncIterator[None]:
         """Cut off what is inside when the run is asked to stop, or was before. Raises StoppedError.
 
-        For what may hang before anything was sent, like a program that is to give the credentials.
+        For what may hang before anything was sent, like a program that is to give the credentials, and for reads.
         """
-        loop, limit, is_inside = asyncio.get_running_loop(), asyncio.timeout(None), True
+        limit = asyncio.timeout(None)
 
         def cut() -> None:
-            if is_inside:
-                limit.reschedule(loop.time())
+            limit.reschedule(0)
 
         try:
             async with limit:
@@ -92,11 +94,11 @@ class Stop:
                 try:
                     yield
                 finally:
-                    is_inside = False
+                    self._listeners.remove(cut)
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise StoppedError(f"{self.message}; nothing was sent") from None
+            raise StoppedError(f"{self.message.partition(';')[0]}; nothing was sent") from None
 
 
 _ONE_SIGNAL_SECONDS = 0.2
@@ -104,53 +106,29 @@ _ONE_SIGNAL_SECONDS = 0.2
 
 
 class InProgress:
-    """What an engine has under way, and the event that wakes its loop. `undecided`: why jobs stay unknown, by key."""
+    """What an engine has under way, and `changed`, the event that wakes its loop.
+
+    `undecided` says why jobs stay unknown, by key; `blocked` counts the jobs whose lookup each lane waits for.
+    """
 
     def __init__(self, stop: Stop) -> None:
         self.jobs = 0
         self.lookups = 0
         self.undecided: dict[str, str] = {}
-        self._blocked: Counter[str] = Counter()
-        self._changed = asyncio.Event()
+        self.blocked: Counter[str] = Counter()
+        self.changed = asyncio.Event()
         self._stop = stop
-        stop.on_request(self.ring)
+        stop.on_request(self.changed.set)
 
     @property
     def is_anything(self) -> bool:
         """Whether something goes on that may bring new work."""
-        return bool(self.jobs or self.lookups or self._blocked)
-
-    def ring(self) -> None:
-        """Wake the loop: something has changed."""
-        self._changed.set()
-
-    def hear(self) -> None:
-        """Begin a turn of the loop: what rings from now on is for the next one."""
-        self._changed.clear()
-
-    async def wait(self) -> None:
-        """Wait for the bell."""
-        await self._changed.wait()
-
-    @property
-    def has_blocked_lanes(self) -> bool:
-        """Whether any lane waits for the lookup of unknown jobs."""
-        return bool(self._blocked)
-
-    def is_blocked(self, membership: str) -> bool:
-        """Whether a lane waits for the lookup of unknown jobs."""
-        return membership in self._blocked
-
-    def block(self, membership: str) -> None:
-        """Let a lane wait for one more job."""
-        self._blocked[membership] += 1
+        return bool(self.jobs or self.lookups or self.blocked)
 
     def unblock(self, membership: str) -> None:
         """Let a lane wait for one job less."""
-        self._blocked[membership] -= 1
-        if not self._blocked[membership]:
-            del self._blocked[membership]
-        self.ring()
+        self.blocked -= Counter({membership: 1})  # a count of 0 is dropped
+        self.changed.set()
 
     @contextmanager
     def job_in_progress(self) -> Iterator[None]:
@@ -159,7 +137,7 @@ class InProgress:
             yield
         finally:
             self.jobs -= 1
-            self.ring()
+            self.changed.set()
 
     @contextmanager
     def looking_up(self) -> Iterator[None]:
@@ -169,25 +147,25 @@ class InProgress:
             yield
         finally:
             self.lookups -= 1
-            self.ring()
+            self.changed.set()
 
-    @contextmanager
-    def stopping_on_ledger_trouble(self) -> Iterator[None]:
-        """End the run in good order where an event cannot be written down."""
+    async def unless_ledger_fails(self, work: Awaitable[_Result]) -> _Result | None:
+        """Do what may write to the ledger; None where an event cannot be written, which stops the run."""
         try:
-            yield
+            return await work
         except StoppedError as exc:
             is_lost = isinstance(exc, LedgerError)
             self._stop.request(StopReason.LEDGER_LOST if is_lost else StopReason.LEDGER, str(exc))
+            return None
 
 
 @contextmanager
-def stop_on_signals(stop: Stop, at_once: Callable[[], object]) -> Iterator[None]:
-    """On the first SIGINT, SIGTERM or SIGHUP ask to stop; on the second call `at_once`, whatever stopped the run.
+def stop_on_signals(stop: Stop) -> Iterator[None]:
+    """On the first SIGINT, SIGTERM or SIGHUP ask to stop; on the second cancel this task, whatever stopped the run.
 
     A SIGHUP that was ignored at the start (nohup) still is.
     """
-    loop, first = asyncio.get_running_loop(), math.inf
+    loop, task, first = asyncio.get_running_loop(), asyncio.current_task(), math.inf
     handled = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         handled.append(signal.SIGHUP)
@@ -197,8 +175,8 @@ def stop_on_signals(stop: Stop, at_once: Callable[[], object]) -> Iterator[None]
         if first == math.inf:
             first = loop.time()
             stop.request(StopReason.SIGNAL, f"{name} received; calls in progress are awaited and recorded")
-        elif loop.time() - first > _ONE_SIGNAL_SECONDS:
-            at_once()
+        elif loop.time() - first > _ONE_SIGNAL_SECONDS and task is not None:
+            task.cancel()
 
     def received_late(_number: int, _frame: object) -> None:
         if loop.time() - first > _ONE_SIGNAL_SECONDS:
@@ -213,6 +191,15 @@ def stop_on_signals(stop: Stop, at_once: Callable[[], object]) -> Iterator[None]
             loop.remove_signal_handler(number)
             if first < math.inf:
                 signal.signal(number, received_late)
+
+
+@asynccontextmanager
+async def reading() -> AsyncIterator[Stop]:
+    """Let a signal cut off what only reads; what reads asks the stop that is given. Raises StoppedError."""
+    stop = Stop()
+    with stop_on_signals(stop):
+        async with stop.cutting_off():
+            yield stop
 
 
 @contextmanager

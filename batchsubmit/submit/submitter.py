@@ -4,6 +4,7 @@ It knows neither where jobs come from nor who goes next. What an answer means is
 wait before the next try in `pacing`; here stands what is done about it.
 """
 
+import asyncio
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +33,7 @@ from batchsubmit.core.jobs import (
     Unknown,
 )
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
-from batchsubmit.pacing import AtOnce, RateGate, RetryPolicies
+from batchsubmit.pacing import RateGate, RetryPolicies
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -76,9 +77,11 @@ class Submitter:
         self._gate = gate
         self._policies = policies
         self._stop = stop
-        self._at_once = AtOnce(concurrency)
+        self._at_once = asyncio.Semaphore(concurrency)
         self._not_before = -math.inf
-        stop.on_request(self._at_once.close)
+        # Whoever waits here would wait for calls that may take long: one place more lets all pass, one after another,
+        # to the gate, which lets nobody through.
+        stop.on_request(self._at_once.release)
 
     async def submit(self, job: Job) -> Submission:
         """Try to submit a job until it is decided, a slot is missing, or the run stops.
@@ -93,14 +96,13 @@ class Submitter:
                 return GivenUp() if await self.fail(job, result) else Withdrawn()
             case Forbidden():
                 self._stop.request(_REASONS[result.cause], forbidden_words("StartTrainedModelInferenceJob", result))
-                return Withdrawn()
             case NotSent():
                 self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
-                return Withdrawn()
             case Throttled():
-                return Withdrawn()
+                pass
             case _:
                 assert_never(result)
+        return Withdrawn()
 
     async def _attempt(self, job: Job) -> _Result:
         """Make one call, between an intent and its outcome in the ledger."""

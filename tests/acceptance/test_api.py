@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import MEMBERSHIP, Program, Sandbox, csv_text, request_named
+from local_aws import LocalAws
 from strategies import ACCOUNT, arn
 
 from batchsubmit import (
@@ -295,11 +296,11 @@ def test_a_rehearsal_needs_no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_two_batches_of_one_program_share_a_table(
-    submitting: Program, sandbox: Sandbox, ministack_url: str, monkeypatch: pytest.MonkeyPatch
+    submitting: Program, sandbox: Sandbox, aws: LocalAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each job is sent by one of them, and told by both."""
     shared = {
-        "AWS_ENDPOINT_URL_DYNAMODB": ministack_url,
+        "AWS_ENDPOINT_URL_DYNAMODB": aws.url,
         "BATCHSUBMIT_AWS__READ_TIMEOUT_SECONDS": "0.5",
         "BATCHSUBMIT_AWS__CONNECT_TIMEOUT_SECONDS": "0.5",
         "BATCHSUBMIT_LEDGER__LEASE_SECONDS": "2",

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from conftest import OTHER_MEMBERSHIP, Program, Sandbox, finish, write_jsonl
 from local_aws import LocalAws
 from sqs_proxy import Answer, as_sqs_refuses, refusal, sqs_proxy
-from worker_programs import aws, jobs, serving, until, working
+from worker_programs import jobs, serving, until, working
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["aws", "working"]
+__all__ = ["working"]
 
 
 def manifest(program: Program, count: int = 35) -> Path:

@@ -12,19 +12,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import Program, Sandbox, finish, request_named
 from local_aws import LocalAws, LocalQueue, free_port
+from program_server import Process
 from prometheus_client.parser import text_string_to_metric_families
 from sqs_proxy import SqsProxy, sqs_proxy
-from worker_programs import aws, in_virginia, serving, until, working
+from worker_programs import in_virginia, serving, until, working
 
-if TYPE_CHECKING:
-    import subprocess
-
-__all__ = ["aws", "working"]
+__all__ = ["working"]
 
 JOBS = 200
 MEMBERSHIPS = [f"{digit * 8}-0000-4000-8000-{digit * 12}" for digit in "12345"]
@@ -141,7 +139,7 @@ def test_a_fleet_submits_every_job_once_whatever_fails(
         half = JOBS // 2
         queue.put(*wanted()[:half], *POISON, *wanted()[half:])
 
-        def begin(metrics_port: int = 0) -> "subprocess.Popen[bytes]":
+        def begin(metrics_port: int = 0) -> Process:
             port = {"BATCHSUBMIT_WORKER__METRICS_PORT": str(metrics_port)}
             return stack.enter_context(serving(fleet, queue, "--ledger", table, **port))
 

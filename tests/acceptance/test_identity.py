@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 import pytest
 from conftest import Program, Sandbox, csv_text, finish, write_jsonl
 from local_aws import LocalAws
-from worker_programs import aws, jobs, serving, until, working
+from worker_programs import jobs, serving, until, working
 
-__all__ = ["aws", "working"]
+__all__ = ["working"]
 
 
 @pytest.mark.parametrize("place", ["flag", "variable", "file"])

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from conftest import CSV_HEADER, Program, Sandbox, csv_text, finish, request_named, write_jsonl
 from local_aws import LocalAws
-from worker_programs import aws, in_virginia, serving, until, working
+from worker_programs import in_virginia, serving, until, working
 
 from batchsubmit import ManifestError, submit_jobs
 
-__all__ = ["aws", "working"]
+__all__ = ["working"]
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ONE_DAY, NEXT_DAY = "Etc/GMT+12", "Etc/GMT-14"  # 26 hours apart: never the same date

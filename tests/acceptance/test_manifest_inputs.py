@@ -16,11 +16,11 @@ from conftest import CSV_HEADER, MEMBERSHIP, Program, Sandbox, csv_text, finish,
 from local_aws import LocalAws
 from sample_ledgers import Night
 from strategies import ACCOUNT, arn
-from worker_programs import aws, serving, until, working
+from worker_programs import serving, until, working
 
 from batchsubmit import ManifestError, submit_jobs
 
-__all__ = ["aws", "working"]
+__all__ = ["working"]
 
 DEFAULTS = f"""[defaults]
 membershipIdentifier = "{MEMBERSHIP}"

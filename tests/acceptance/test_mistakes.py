@@ -276,7 +276,7 @@ def test_a_problem_of_every_row_is_cut_by_submit_and_listed_by_validate(ready: P
     refused = ready.run("submit", "jobs.csv", **elsewhere)
     assert refused.status == USAGE
     assert len(refused.stderr.splitlines()) == 2 * 4 + 2
-    assert "All 300 are listed by: batchsubmit validate jobs.csv" in refused.stderr
+    assert "All 300 are listed by batchsubmit validate with the same manifest and options" in refused.stderr
     assert sandbox.calls() == 0
     listed = ready.run("validate", "jobs.csv", **elsewhere)
     assert listed.status == USAGE

@@ -13,7 +13,7 @@ from aiobotocore.session import get_session
 from browser import find_chromium, open_browser
 from conftest import CSV_HEADER, Ended, Program, Sandbox, csv_text
 from deploy_samples import pod_specs
-from local_servers import moto
+from local_aws import moto
 from strategies import REGION
 from test_interrupt import until
 

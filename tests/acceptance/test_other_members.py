@@ -8,11 +8,11 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, Program, Sandbox, csv_text, finish, request_named, write_jsonl
 from local_aws import LocalAws
 from strategies import ACCOUNT, MEMBERSHIP, arn
-from worker_programs import aws, in_virginia, serving, until, working
+from worker_programs import in_virginia, serving, until, working
 
 from batchsubmit import ManifestError, submit_jobs
 
-__all__ = ["aws", "working"]
+__all__ = ["working"]
 
 OTHER_ACCOUNT = "999988887777"
 ASSOCIATION = "configured-model-algorithm-association"

@@ -11,9 +11,9 @@ import pytest
 from conftest import Program, Sandbox, finish
 from local_aws import LocalAws, LocalQueue, free_port
 from sqs_proxy import Answer, sqs_proxy
-from worker_programs import LEDGER, aws, jobs, serving, until, working
+from worker_programs import LEDGER, jobs, serving, until, working
 
-__all__ = ["aws", "working"]
+__all__ = ["working"]
 
 
 def lines(requests: list[dict[str, object]]) -> str:

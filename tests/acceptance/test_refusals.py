@@ -15,11 +15,11 @@ from conftest import OTHER_MEMBERSHIP, Program, Sandbox, finish, request_named, 
 from local_aws import LocalAws
 from strategies import MEMBERSHIP, arn
 from worker_programs import LEDGER as WORKER_LEDGER
-from worker_programs import aws, in_virginia, jobs, serving, until, working
+from worker_programs import in_virginia, jobs, serving, until, working
 
 from batchsubmit import Failed, Outcome, StoppedError, Submitted, open_batch, submit_jobs
 
-__all__ = ["aws", "working"]
+__all__ = ["working"]
 
 MANIFEST, LEDGER = "jobs.jsonl", "jobs.ledger.jsonl"
 START, LIST = "StartTrainedModelInferenceJob", "ListTrainedModelInferenceJobs"

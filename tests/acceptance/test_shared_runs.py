@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 from conftest import Program, Sandbox, finish, request_named, write_jsonl
+from local_aws import LocalAws
 
 JOBS = 60
 _numbers = count()
 
 
 @pytest.fixture
-def sharing(submitting: Program, ministack_url: str) -> Program:
+def sharing(submitting: Program, aws: LocalAws) -> Program:
     """The program with a local DynamoDB, and leases that are over soon."""
     submitting.environment |= {
-        "AWS_ENDPOINT_URL_DYNAMODB": ministack_url,
+        "AWS_ENDPOINT_URL_DYNAMODB": aws.url,
         "BATCHSUBMIT_AWS__READ_TIMEOUT_SECONDS": "0.5",
         "BATCHSUBMIT_AWS__CONNECT_TIMEOUT_SECONDS": "0.5",
         "BATCHSUBMIT_LEDGER__LEASE_SECONDS": "2",
@@ -109,7 +110,7 @@ def test_a_ledger_goes_into_a_table_and_out_again(
 
 def test_a_run_on_a_table_is_watched_to_its_end(sharing: Program, sandbox: Sandbox, table: str, manifest: Path) -> None:
     """As one on a file is; where none is under way, what stands in the table is told at once."""
-    with sharing.running("submit", manifest, "--ledger", table, "--rate", 20) as run:
+    with sharing.running("submit", manifest, "--ledger", table, "--rate", 10) as run:
         while len(sandbox.jobs()) < 5:
             time.sleep(0.02)
         with sharing.running("status", table, "--watch", "--interval", 0.2) as watching:

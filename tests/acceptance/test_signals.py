@@ -1,11 +1,16 @@
 """One signal drains a run, whatever came before it and however often its sender repeats it."""
 
+import asyncio
+import json
 import signal
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
-from conftest import Program, Sandbox, csv_text, finish
+from byte_server import http, wire
+from conftest import Program, Sandbox, csv_text, finish, job_arn
+from strategies import MEMBERSHIP
 from test_interrupt import until
 
 NAMES = [f"job-{number}" for number in range(20)]
@@ -73,3 +78,40 @@ def test_a_credential_program_that_hangs_does_not_hold_the_first_signal(submitti
         ended = finish(process)
     assert ended.status == 3
     assert submitting.events(LEDGER)[-1]["event"] == "run_ended"
+
+
+@pytest.mark.parametrize("is_silent", [False, True], ids=["new jobs on each page", "no answer"])
+@pytest.mark.parametrize("command", ["verify", "plan", "cancel"])
+async def test_a_list_without_an_end_ends_at_the_first_signal(
+    submitting: Program, sandbox: Sandbox, command: str, *, is_silent: bool
+) -> None:
+    """Each page has a new job and a new token, or none ever comes; nothing is cancelled."""
+    (submitting.folder / "jobs.csv").write_text(csv_text(["a"]))
+    assert (await asyncio.to_thread(submitting.run, "submit", "jobs.csv", "--yes")).status == 0
+    arguments = {"verify": [LEDGER], "plan": ["jobs.csv", "--online"], "cancel": [LEDGER, "--yes"]}[command]
+    numbers = count(1)
+
+    def page(_: bytes) -> bytes | None:
+        return None if is_silent else _page(next(numbers))
+
+    async with wire(page) as (url, requests):
+        with submitting.running(command, *arguments, AWS_ENDPOINT_URL_CLEANROOMSML=url) as process:
+            await asyncio.to_thread(until, lambda: len(requests) >= (1 if is_silent else 40))
+            process.send_signal(signal.SIGTERM)
+            ended = await asyncio.wait_for(asyncio.to_thread(finish, process), 10)
+    assert ended.status == 3, ended.stderr
+    assert "SIGTERM received; nothing was sent" in ended.stderr
+    assert [job["status"] for job in sandbox.jobs()] == ["CREATE_IN_PROGRESS"]
+
+
+def _page(number: int) -> bytes:
+    job = {
+        "trainedModelInferenceJobArn": job_arn(str(number)),
+        "membershipIdentifier": MEMBERSHIP,
+        "name": "other",
+        "status": "CREATE_IN_PROGRESS",
+        "createTime": "2026-11-23T00:00:00Z",
+        "updateTime": "2026-11-23T00:00:00Z",
+    }
+    content = {"trainedModelInferenceJobs": [job], "nextToken": str(number)}
+    return http("200 OK", json.dumps(content).encode(), "application/json")

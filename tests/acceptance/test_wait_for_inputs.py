@@ -9,11 +9,11 @@ from conftest import Program, Sandbox, finish, request_named, write_jsonl
 from local_aws import LocalAws
 from strategies import arn
 from worker_programs import LEDGER as WORKER_LEDGER
-from worker_programs import aws, in_virginia, jobs, serving, until, working
+from worker_programs import in_virginia, jobs, serving, until, working
 
 from batchsubmit import submit_jobs
 
-__all__ = ["aws", "working"]
+__all__ = ["working"]
 
 LEDGER = "jobs.ledger.jsonl"
 NEW, CHANNEL = arn("trained-model", "new"), arn("ml-input-channel")

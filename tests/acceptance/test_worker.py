@@ -11,9 +11,9 @@ from local_aws import LocalAws, free_port
 from prometheus_client.parser import text_string_to_metric_families
 from sqs_proxy import Answer, as_sqs_refuses, refusal, sqs_proxy
 from webhook import listening
-from worker_programs import LEDGER, aws, jobs, serving, until, working
+from worker_programs import LEDGER, jobs, serving, until, working
 
-__all__ = ["aws", "working"]
+__all__ = ["working"]
 
 START, LIST = "StartTrainedModelInferenceJob", "ListTrainedModelInferenceJobs"
 

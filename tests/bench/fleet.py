@@ -97,18 +97,17 @@ def fleet(
     aws: LocalAws, sqs_url: str, service_url: str, folder: Path, queues: LocalAws | None = None, **settings: object
 ) -> Iterator[Fleet]:
     """A new queue (of `queues`, where that is not the table's `aws`) and a new table, and nobody at work."""
-    environment = surroundings(
-        service_url,
-        worker__metrics_port=0,
-        worker__wait_seconds=1,
-        worker__visibility_timeout_seconds=10,
-        rate__max_per_second=0,
-        ledger__lease_seconds=LEASE_SECONDS,
-        lookup__settle_seconds=SETTLE_SECONDS,
-        aws__read_timeout_seconds=READ_TIMEOUT_SECONDS,
-        aws__connect_timeout_seconds=1,
-        **settings,
-    )
+    quick: dict[str, object] = {
+        "worker__metrics_port": 0,
+        "worker__wait_seconds": 1,
+        "worker__visibility_timeout_seconds": 10,
+        "rate__max_per_second": 0,
+        "ledger__lease_seconds": LEASE_SECONDS,
+        "lookup__settle_seconds": SETTLE_SECONDS,
+        "aws__read_timeout_seconds": READ_TIMEOUT_SECONDS,
+        "aws__connect_timeout_seconds": 1,
+    }
+    environment = surroundings(service_url, **{**quick, **settings})
     environment |= {"AWS_ENDPOINT_URL": aws.url, "AWS_ENDPOINT_URL_SQS": sqs_url}
     name = f"fleet-{next(_NUMBERS)}"
     subprocess.run([*PROGRAM, "ledger", "create-table", name], env=environment, check=True, capture_output=True)

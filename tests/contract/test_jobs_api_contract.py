@@ -5,17 +5,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from strategies import MEMBERSHIP, REGION, arn
 
-from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobPage, JobsApi, Resource, ResourcesApi
+from batchsubmit.cleanrooms.api import RUNNING_STATUSES, Input, JobDetails, JobPage, JobsApi, Resource
 from batchsubmit.cleanrooms.client import open_cleanrooms
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.cleanrooms.responses import read_refusal
-from batchsubmit.config import AwsSettings
+from batchsubmit.config import Settings, SubmitSettings
 from batchsubmit.core.jobs import (
     KEY_TAG,
     Accepted,
@@ -74,15 +73,11 @@ LOST = [
 ]
 
 
-class BothApis(JobsApi, ResourcesApi, Protocol):
-    """Jobs, and what they need."""
-
-
 @dataclass
 class Side:
     """One side of the seam, with the service behind it and a way to disturb its next call."""
 
-    api: "BothApis"
+    api: JobsApi
     service: SandboxService
     inject: Callable[[InjectedFault, str], None]
 
@@ -97,7 +92,7 @@ async def over_http(service: SandboxService, *, tag_jobs: bool = True) -> AsyncI
     """The real client against the sandbox's server."""
     async with SandboxServer(service) as server:
         creating = open_cleanrooms(
-            AwsSettings(), region=REGION, concurrency=4, tag_jobs=tag_jobs, sandbox_url=server.url
+            Settings(submit=SubmitSettings(tag_jobs=tag_jobs)), region=REGION, sandbox_url=server.url
         )
         async with creating as api:
 
@@ -355,14 +350,16 @@ async def test_a_cancellation_that_is_refused_is_told_like_a_start(side: Side, f
 async def test_models_and_channels_are_read_with_their_status(side: Side) -> None:
     """What a plan looks at before anything is sent."""
     model, channel = arn("trained-model"), arn("ml-input-channel")
-    assert await side.api.model(MEMBERSHIP, model) == Resource(arn=model, status="ACTIVE")
-    assert await side.api.model(MEMBERSHIP, model, VERSION) == Resource(arn=model, status="ACTIVE")
-    read = await side.api.channel(MEMBERSHIP, channel)
+    assert await side.api.input(Input("trained model", MEMBERSHIP, model)) == Resource(arn=model, status="ACTIVE")
+    assert await side.api.input(Input("trained model", MEMBERSHIP, model, VERSION)) == Resource(
+        arn=model, status="ACTIVE"
+    )
+    read = await side.api.input(Input("channel", MEMBERSHIP, channel))
     assert isinstance(read, Resource)
     assert (read.arn, read.status, read.budgets) == (channel, "ACTIVE", {})
     side.service.configure(SandboxSettings(model_statuses={model: "INACTIVE"}, channel_statuses={channel: "INACTIVE"}))
-    assert await side.api.model(MEMBERSHIP, model) == Resource(arn=model, status="INACTIVE")
-    read = await side.api.channel(MEMBERSHIP, channel)
+    assert await side.api.input(Input("trained model", MEMBERSHIP, model)) == Resource(arn=model, status="INACTIVE")
+    read = await side.api.input(Input("channel", MEMBERSHIP, channel))
     assert isinstance(read, Resource)
     assert (read.arn, read.status) == (channel, "INACTIVE")
 
@@ -371,7 +368,7 @@ async def test_a_channel_tells_how_long_it_is_kept_and_what_may_still_be_taken_o
     """Days from its creation, and a budget for each table behind it."""
     channel = arn("ml-input-channel")
     side.service.configure(SandboxSettings(retention_days=3, access_budgets={channel: 7}))
-    read = await side.api.channel(MEMBERSHIP, channel)
+    read = await side.api.input(Input("channel", MEMBERSHIP, channel))
     assert isinstance(read, Resource)
     [(table, left)] = read.budgets.items()
     assert "/configuredtableassociation/" in table
@@ -384,7 +381,7 @@ async def test_what_is_still_being_created_is_not_ready_until_then(side: Side) -
     """A Start that names it is in conflict meanwhile; that it is a 409 is an assumption."""
     channel = arn("ml-input-channel")
     side.service.configure(SandboxSettings(creating_seconds={channel: 3600}))
-    read = await side.api.channel(MEMBERSHIP, channel)
+    read = await side.api.input(Input("channel", MEMBERSHIP, channel))
     assert isinstance(read, Resource)
     assert read.status == "CREATE_PENDING"
     assert isinstance(await side.api.start(job_named("a")), Conflicted)
@@ -396,9 +393,11 @@ async def test_what_is_still_being_created_is_not_ready_until_then(side: Side) -
 async def test_models_and_channels_that_cannot_be_read_say_why(side: Side, fault: InjectedFault) -> None:
     """Trouble is an outcome here as well."""
     side.inject(fault, "GetTrainedModel")
-    assert isinstance(await side.api.model(MEMBERSHIP, arn("trained-model")), REFUSALS[fault][2])
+    assert isinstance(
+        await side.api.input(Input("trained model", MEMBERSHIP, arn("trained-model"))), REFUSALS[fault][2]
+    )
     side.inject(fault, "GetMLInputChannel")
-    assert isinstance(await side.api.channel(MEMBERSHIP, arn("ml-input-channel")), REFUSALS[fault][2])
+    assert isinstance(await side.api.input(Input("channel", MEMBERSHIP, arn("ml-input-channel"))), REFUSALS[fault][2])
 
 
 async def test_what_is_missing_is_not_found(side: Side) -> None:
@@ -406,6 +405,9 @@ async def test_what_is_missing_is_not_found(side: Side) -> None:
     model, channel = arn("trained-model"), arn("ml-input-channel")
     gone = SandboxSettings(missing_models=frozenset({model}), missing_channels=frozenset({channel}))
     side.service.configure(gone)
-    for answer in (await side.api.model(MEMBERSHIP, model), await side.api.channel(MEMBERSHIP, channel)):
+    for answer in (
+        await side.api.input(Input("trained model", MEMBERSHIP, model)),
+        await side.api.input(Input("channel", MEMBERSHIP, channel)),
+    ):
         assert isinstance(answer, Rejected)
         assert answer.code == "ResourceNotFoundException"

@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from memory_ledger import MemoryLedger
+from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Duplicate, Event, Refused, RunEnded, RunStarted
 from batchsubmit.core.states import Phase
-from batchsubmit.ledger.base import Ledger, MemoryLedger, Mine, TableLocation, Taken
+from batchsubmit.ledger.base import Ledger, Mine, TableLocation, Taken
 from batchsubmit.ledger.codec import decode_line
-from batchsubmit.ledger.dynamodb import create_table, open_dynamodb
+from batchsubmit.ledger.dynamodb import open_table
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.ledger.shared import open_shared
-from batchsubmit.ledger.table import MemoryTable
 
 Lines: TypeAlias = Callable[[], list[Event]]
 OpenOne: TypeAlias = Callable[[Path], AbstractAsyncContextManager[tuple[Ledger, Lines]]]
@@ -65,8 +66,8 @@ async def on_a_table(folder: Path) -> AsyncIterator[tuple[Ledger, Lines]]:
 async def on_dynamodb(folder: Path) -> AsyncIterator[tuple[Ledger, Lines]]:
     """The shared one, on a real table."""
     name = f"ledger-{folder.name}"
-    async with open_dynamodb(region="us-east-1", concurrency=16) as client:
-        await create_table(client, name)
+    async with open_table(name, region="us-east-1", concurrency=16) as table:
+        await table.create()
     location = TableLocation(name)
     async with open_for_writing(location, Settings(), region="us-east-1") as ledger:
         yield ledger, lambda: list(read_ledger(location, region="us-east-1"))
@@ -78,7 +79,7 @@ async def opened(
 ) -> AsyncIterator[tuple[Ledger, Lines]]:
     """A new ledger, and a way to read what it holds."""
     if request.param is on_dynamodb:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", request.getfixturevalue("ministack_url"))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", request.getfixturevalue("aws").url)
     async with request.param(tmp_path) as ledger_and_lines:
         yield ledger_and_lines
 

@@ -15,7 +15,7 @@ from conftest import job_arn, job_named
 from strategies import REGION
 
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
-from batchsubmit.config import AwsSettings
+from batchsubmit.config import AwsSettings, Settings
 from batchsubmit.core.jobs import (
     Accepted,
     Conflicted,
@@ -44,7 +44,7 @@ async def client_of(
 ) -> AsyncIterator[CleanRooms]:
     """A client configured as users do it: by the endpoint's variable."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLEANROOMSML", url)
-    async with open_cleanrooms(settings, region=REGION, concurrency=4, tag_jobs=True) as client:
+    async with open_cleanrooms(Settings(aws=settings), region=REGION) as client:
         yield client
 
 
@@ -335,7 +335,7 @@ async def test_a_rehearsal_sees_nothing_of_the_users(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLEANROOMSML", "http://127.0.0.1:1")
     async with (
         wire(lambda _: http("200 OK", GOOD, "application/json")) as (url, requests),
-        open_cleanrooms(QUICK, region=REGION, concurrency=1, tag_jobs=True, sandbox_url=url) as client,
+        open_cleanrooms(Settings(aws=QUICK), region=REGION, sandbox_url=url) as client,
     ):
         assert isinstance(await client.start(JOB), Accepted)
     assert b"AKIDEXAMPLE" not in requests[0]

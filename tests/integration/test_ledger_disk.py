@@ -18,8 +18,7 @@ from batchsubmit.core.jobs import Event, Intent, RunEnded, RunStarted, Submitted
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.codec import decode_line, encode_line
-from batchsubmit.ledger.file import FileLedger, open_ledger
-from batchsubmit.ledger.storage import LedgerFile
+from batchsubmit.ledger.file import FileLedger, LedgerFile, open_ledger
 
 AT = "2026-11-23T00:00:00.000000Z"
 
@@ -261,7 +260,7 @@ import sys
 from pathlib import Path
 from batchsubmit.core.jobs import RunStarted
 from batchsubmit.ledger.codec import encode_line
-from batchsubmit.ledger.storage import LedgerFile
+from batchsubmit.ledger.file import LedgerFile
 file = LedgerFile(Path(sys.argv[1]))
 file.open()
 print("held", flush=True)

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import zlib
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -13,6 +14,7 @@ import pytest
 from aiohttp import ClientSession, web
 from botocore.exceptions import ClientError
 from botocore.session import Session
+from local_aws import LocalAws
 from shared_ledger_events import intent, submitted
 
 from batchsubmit.clock import SystemClock
@@ -21,18 +23,16 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError, Mine, TableLocation, Taken
 from batchsubmit.ledger.dynamodb import (
     DynamoTable,
-    create_table,
     may_pass,
-    open_dynamodb,
     open_table,
 )
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.shared import SharedLedger, open_shared
-from batchsubmit.ledger.table import Address, Change, MissingTableError
+from batchsubmit.ledger.table import Address, MissingTableError
 
 REGION = "us-east-1"
-QUICK = LeaseTerms(lease_seconds=1.0, call_seconds=0.2)
+QUICK = LeaseTerms(lease_seconds=2.0, call_seconds=0.2)
 HERE = Address("job#a", "job")
 _numbers = count()
 
@@ -42,6 +42,13 @@ REFUSALS = {
     "conflict in another region": (400, "ReplicatedWriteConflictException"),
     "failed": (500, "InternalServerError"),
 }
+FOREIGN = {
+    "empty": ("application/x-amz-json-1.0", b""),
+    "page": ("text/html", b"<html>Sign in to continue</html>"),
+    "other json": ("application/json", b"{}"),
+    "anonymous": ("application/x-amz-json-1.0", b"{}"),
+}
+"""Answers with status 200 that something between us and DynamoDB gives in its place."""
 
 
 @dataclass
@@ -68,24 +75,44 @@ class Proxy:
         if fault in REFUSALS:
             status, code = REFUSALS[fault]
             answer = json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "not now"})
-            return web.Response(status=status, text=answer, content_type="application/x-amz-json-1.0")
+            named = {"x-amzn-requestid": "r"}
+            return web.Response(status=status, text=answer, content_type="application/x-amz-json-1.0", headers=named)
+        if fault in FOREIGN:
+            kind, content = FOREIGN[fault]
+            return web.Response(body=content, content_type=kind)
         headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
         async with (
             ClientSession(auto_decompress=False) as session,
             session.post(self.upstream, data=body, headers=headers) as answer,
         ):
-            content = await answer.read()
+            content, declared = await answer.read(), answer.headers.get("x-amz-crc32")
             kept = {k: v for k, v in answer.headers.items() if k.lower() in {"content-type", "x-amzn-requestid"}}
         if fault == "lost":
             assert request.transport is not None
             request.transport.abort()
+        if fault == "trickles":
+            return await trickle(request, content, kept)
+        if fault == "changed":
+            kept["x-amz-crc32"] = declared or str(zlib.crc32(content))
+            content = content.replace(b"job#a", b"job#b")
         return web.Response(status=answer.status, body=content, headers=kept)
 
 
+async def trickle(request: web.Request, content: bytes, headers: dict[str, str]) -> web.StreamResponse:
+    """Answer a byte at a time, until nobody listens."""
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    with suppress(ConnectionError):
+        for byte in content + b" " * 1000:
+            await response.write(bytes([byte]))
+            await asyncio.sleep(0.05)
+    return response
+
+
 @pytest.fixture
-async def proxy(ministack_url: str, monkeypatch: pytest.MonkeyPatch, credentials: None) -> AsyncIterator[Proxy]:
+async def proxy(aws: LocalAws, monkeypatch: pytest.MonkeyPatch, credentials: None) -> AsyncIterator[Proxy]:
     """A proxy without faults, which the AWS configuration names as DynamoDB."""
-    made = Proxy(ministack_url)
+    made = Proxy(aws.url)
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", made.handle)
     runner = web.AppRunner(app)
@@ -102,9 +129,8 @@ async def proxy(ministack_url: str, monkeypatch: pytest.MonkeyPatch, credentials
 async def new_table(*, give_up_seconds: float = 20.0) -> AsyncIterator[DynamoTable]:
     """An empty table."""
     name = f"fleet-{next(_numbers)}"
-    async with open_dynamodb(region=REGION, concurrency=1) as client:
-        await create_table(client, name)
     async with open_table(name, region=REGION, concurrency=32, give_up_seconds=give_up_seconds) as table:
+        await table.create()
         yield table
 
 
@@ -118,12 +144,89 @@ async def test_a_write_survives_trouble_and_is_made_once(proxy: Proxy, fault: st
     """Its own repetition is no conflict."""
     async with new_table() as table:
         proxy.script = [fault, fault]
-        await table.write(HERE, 0, Change(append={"lines": ["1"]}))
+        await table.write(HERE, 0, {"lines": ["1"]})
         proxy.script = [fault, fault]
-        await table.write(HERE, 1, Change(append={"lines": ["2"]}))
+        await table.write(HERE, 1, {"lines": ["1", "2"]})
         proxy.script = [fault]
         assert await table.get(HERE) == {"version": 2, "lines": ["1", "2"]}
         assert proxy.seen[fault] == 5
+
+
+@pytest.mark.parametrize("fault", FOREIGN)
+async def test_an_answer_that_is_not_dynamodb_s_is_no_write_and_no_item(proxy: Proxy, fault: str) -> None:
+    """A portal's page, an empty 200: the write is repeated until DynamoDB has it, the item is read again."""
+    async with new_table() as table:
+        for follows in range(2):
+            proxy.script = [fault]
+            assert (await table.write(HERE, follows, {"lines": [str(follows)]}))["version"] == follows + 1
+        proxy.script = [fault]
+        assert await table.get(HERE) == {"version": 2, "lines": ["1"]}
+        proxy.script = [fault]
+        assert await table.get_many([HERE]) == {HERE: {"version": 2, "lines": ["1"]}}
+        proxy.script = [fault]
+        assert [page async for page in table.scan()] == [{HERE: {"version": 2, "lines": ["1"]}}]
+        assert proxy.seen[fault] == 5
+
+
+async def test_an_answer_whose_checksum_does_not_fit_is_read_again(proxy: Proxy) -> None:
+    """Somebody changed it on its way."""
+    async with new_table() as table:
+        await table.write(HERE, 0, {"holder": "job#a"})
+        proxy.script = ["changed"]
+        assert await table.get(HERE) == {"version": 1, "holder": "job#a"}
+        assert proxy.seen["changed"] == 1
+
+
+async def test_foreign_answers_that_last_stop_the_run_with_what_they_are(proxy: Proxy) -> None:
+    """No write is believed, and the person is told of the proxy."""
+    async with new_table(give_up_seconds=2) as table:
+        proxy.faults = {"page": 1.0}
+        with pytest.raises(StoppedError, match=r"the answer is not DynamoDB's \(status 200, text/html"):
+            await table.write(HERE, 0, {})
+
+
+async def test_an_answer_that_trickles_is_given_up_in_time(proxy: Proxy) -> None:
+    """A write of which it was that is repeated, and is made once; a read, too."""
+    async with new_table(give_up_seconds=4) as table, asyncio.timeout(20):
+        proxy.script = ["trickles"]
+        await table.write(HERE, 0, {"lines": ["1"]})
+        proxy.script = ["trickles"]
+        assert await table.get(HERE) == {"version": 1, "lines": ["1"]}
+
+
+class EndlessPages:
+    """A client whose Scan goes on for ever: with the same end, or with ever new ones and no item."""
+
+    def __init__(self, *, repeats: bool) -> None:
+        self.repeats = repeats
+        self.calls = 0
+
+    async def scan(self, **_: object) -> dict[str, object]:
+        """One more page."""
+        self.calls += 1
+        end = {"pk": {"S": "p" if self.repeats else str(self.calls)}, "sk": {"S": "s"}}
+        return {"Items": [end] if self.repeats else [], "LastEvaluatedKey": end}
+
+    async def batch_get_item(self, *, RequestItems: dict[str, object]) -> dict[str, object]:  # noqa: N803 (AWS's name)
+        """Read nothing."""
+        return {"Responses": {}, "UnprocessedKeys": RequestItems}
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+async def test_pages_that_do_not_end_stop_the_read(repeats: bool) -> None:
+    """After a bounded number of them."""
+    client = EndlessPages(repeats=repeats)
+    async with asyncio.timeout(20):
+        with pytest.raises(StoppedError, match="its pages do not end"):
+            _ = [page async for page in DynamoTable(client, "t").scan()]
+    assert client.calls < 100
+
+
+async def test_items_that_are_never_read_stop_the_read() -> None:
+    """As under throttling that does not end."""
+    async with asyncio.timeout(20):
+        with pytest.raises(StoppedError, match="cannot be read: the answer lacks"):
+            await DynamoTable(EndlessPages(repeats=True), "t", give_up_seconds=0.5).get_many([HERE])
 
 
 def test_every_error_that_a_call_may_bring_by_dynamodb_s_model_is_passing_unless_it_is_named_here() -> None:
@@ -142,23 +245,23 @@ def test_every_error_that_a_call_may_bring_by_dynamodb_s_model_is_passing_unless
 
 async def test_trouble_that_lasts_stops_the_run(proxy: Proxy) -> None:
     """With a sentence that names the ledger."""
-    async with new_table(give_up_seconds=0.3) as table:
+    async with new_table(give_up_seconds=2) as table:
         proxy.faults = {"failed": 1.0}
         with pytest.raises(StoppedError, match=r"dynamodb://fleet-\d+ does not take job#a.*InternalServerError"):
-            await table.write(HERE, 0, Change())
+            await table.write(HERE, 0, {})
 
 
 async def test_a_table_that_is_gone_stops_the_run_at_once(proxy: Proxy) -> None:
     """It is not waited for."""
-    async with open_dynamodb(region=REGION, concurrency=1) as client:
+    async with open_table("gone", region=REGION, concurrency=1) as table:
         with pytest.raises(MissingTableError, match="ledger create-table gone makes it"):
-            await DynamoTable(client, "gone").get(HERE)
+            await table.get(HERE)
 
 
 async def test_workers_that_claim_the_same_jobs_never_share_one(proxy: Proxy) -> None:
-    """Four workers, sixty jobs, and every tenth call in trouble: each job has one intent and one outcome."""
+    """Four workers, sixty jobs, and every fifth call in trouble: each job has one intent and one outcome."""
     proxy.faults = {"throttled": 0.04, "failed": 0.02, "lost": 0.04}
-    proxy.faults |= {"conflict": 0.02, "conflict in another region": 0.02}
+    proxy.faults |= {"conflict": 0.02, "conflict in another region": 0.02, "empty": 0.04, "page": 0.02}
     keys = [f"job-{number}" for number in range(60)]
     done: Counter[str] = Counter()
 
@@ -183,7 +286,7 @@ async def test_workers_that_claim_the_same_jobs_never_share_one(proxy: Proxy) ->
         book = await asyncio.to_thread(fold_ledger, TableLocation(table.name), region=REGION)
     assert done == Counter(keys)
     assert book.counts() == {Phase.SUBMITTED: len(keys)}
-    assert min(proxy.seen[fault] for fault in (*REFUSALS, "lost")) > 0
+    assert min(proxy.seen[fault] for fault in (*REFUSALS, "lost", "empty", "page")) > 0
 
 
 async def test_a_dead_workers_job_is_taken_over_after_its_lease(proxy: Proxy) -> None:
@@ -206,7 +309,7 @@ async def test_a_dead_workers_job_is_taken_over_after_its_lease(proxy: Proxy) ->
 
 async def suspend(ledger: SharedLedger) -> None:
     """Stop renewing the lease of a worker."""
-    name = f"lease of {ledger.owner}"
+    name = f"lease of {ledger._session.owner}"
     (renewing,) = [task for task in asyncio.all_tasks() if task.get_name() == name]
     renewing.cancel()
 

@@ -7,23 +7,21 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
 from conftest import job_arn, job_named
 from prometheus_client.parser import text_string_to_metric_families
 
-from batchsubmit.app.worker_status import Contact, make_metrics, serving_probes
-from batchsubmit.cli.options import config_option
-from batchsubmit.cli.worker import check_option
+from batchsubmit.app.worker_status import make_metrics
+from batchsubmit.cli.worker import worker
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import WorkerSettings
 from batchsubmit.core.jobs import Intent, Submitted
 from batchsubmit.errors import UsageError
-from batchsubmit.health.check import ask, check
-from batchsubmit.health.server import ProbeServer
+from batchsubmit.health import ask, serving_probes
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.observers.base import LaneReading, Readings
 from batchsubmit.observers.metrics import Metrics
@@ -40,31 +38,46 @@ def fetch(url: str, accept: str = "*/*") -> tuple[int, str, str]:
         return exc.code, exc.headers["Content-Type"], exc.read().decode()
 
 
-@pytest.fixture
-def queue() -> Contact:
-    """A queue that was not reached yet."""
-    return Contact()
+def free_port() -> int:
+    """A port that nobody has, just now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@dataclass
+class ServedWorker:
+    """A live worker without metrics, on a free port; `queue` is what its queue lacks."""
+
+    settings: WorkerSettings
+    queue: str = "not reached yet"
+
+    @property
+    def url(self) -> str:
+        """The base of its addresses."""
+        return f"http://127.0.0.1:{self.settings.metrics_port}"
 
 
 @pytest.fixture
-async def server(queue: Contact) -> AsyncIterator[ProbeServer]:
-    """A live worker without metrics, on a free port."""
-    async with ProbeServer(live={"engine": lambda: ""}, ready={"queue": queue.trouble}) as server:
-        yield server
+async def server() -> AsyncIterator[ServedWorker]:
+    """A worker whose queue was not reached yet."""
+    served = ServedWorker(WorkerSettings(metrics_port=free_port()))
+    live, ready = {"engine": lambda: ""}, {"queue": lambda: served.queue}
+    async with serving_probes(served.settings, live=live, ready=ready, metrics=None):
+        yield served
 
 
-async def test_a_probe_says_yes_or_what_is_lacking(server: ProbeServer, queue: Contact) -> None:
+async def test_a_probe_says_yes_or_what_is_lacking(server: ServedWorker) -> None:
     """200 or 503, and each condition by name."""
     status, content_type, text = await asyncio.to_thread(fetch, f"{server.url}/readyz")
     assert (status, json.loads(text)) == (503, {"queue": "not reached yet"})
     assert content_type.startswith("application/json")
-    queue.made()
+    server.queue = ""
     status, _, text = await asyncio.to_thread(fetch, f"{server.url}/readyz")
     assert (status, json.loads(text)) == (200, {"queue": "ok"})
     assert (await asyncio.to_thread(fetch, f"{server.url}/livez"))[0] == 200
 
 
-async def test_without_the_extra_metrics_are_refused_in_a_sentence(server: ProbeServer) -> None:
+async def test_without_the_extra_metrics_are_refused_in_a_sentence(server: ServedWorker) -> None:
     """The probes work all the same."""
     status, _, text = await asyncio.to_thread(fetch, f"{server.url}/metrics")
     assert status == 501
@@ -81,8 +94,9 @@ async def test_a_scrape_parses_and_holds_what_a_real_ledger_and_recorder_saw(tmp
         stamp = job.stamp(recorder.now())
         await recorder.record(Intent(**stamp, attempt=1, trained_model=job.trained_model))
         await recorder.record(Submitted(**stamp, arn=job_arn("one"), attempt=1, via="start"))
-    async with ProbeServer(live={}, ready={}, metrics=metrics.exposition) as server:
-        _, content_type, text = await asyncio.to_thread(fetch, f"{server.url}/metrics")
+    served = ServedWorker(WorkerSettings(metrics_port=free_port()))
+    async with serving_probes(served.settings, live={}, ready={}, metrics=metrics.exposition):
+        _, content_type, text = await asyncio.to_thread(fetch, f"{served.url}/metrics")
     assert content_type.startswith("text/plain; version=0.0.4")
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     values = {(sample.name, *sample.labels.values()): sample.value for sample in samples}
@@ -93,22 +107,23 @@ async def test_a_scrape_parses_and_holds_what_a_real_ledger_and_recorder_saw(tmp
     assert values["process_resident_memory_bytes",] > 0
 
 
-async def test_the_check_passes_for_a_live_worker_only(server: ProbeServer) -> None:
+async def test_the_check_passes_for_a_live_worker_only(server: ServedWorker) -> None:
     """Well, lacking something, no such page, and gone."""
-    assert await asyncio.to_thread(check, f"{server.url}/livez")
-    assert not await asyncio.to_thread(check, f"{server.url}/readyz")
-    assert not await asyncio.to_thread(check, f"{server.url}/nowhere")
-    gone = await asyncio.to_thread(ask, "http://127.0.0.1:1/livez")
-    assert not gone.is_well
-    assert "does not answer" in gone.words
+    assert await asyncio.to_thread(ask, server.settings, "livez") == (True, '{"engine": "ok"}')
+    assert (await asyncio.to_thread(ask, server.settings, "readyz"))[0] is False
+    assert (await asyncio.to_thread(ask, server.settings, "nowhere"))[0] is False
+    is_well, words = await asyncio.to_thread(ask, WorkerSettings(metrics_port=1), "livez")
+    assert not is_well
+    assert "does not answer" in words
 
 
 async def test_a_worker_whose_loop_is_stuck_is_not_live() -> None:
     """It takes the connection and answers nothing; the check waits no longer than it has to."""
     with socket.create_server(("127.0.0.1", 0)) as stuck:
-        answer = await asyncio.to_thread(ask, f"http://127.0.0.1:{stuck.getsockname()[1]}/livez", 0.2)
-    assert not answer.is_well
-    assert "timed out" in answer.words
+        settings = WorkerSettings(metrics_port=stuck.getsockname()[1])
+        is_well, words = await asyncio.to_thread(ask, settings, "livez", 0.2)
+    assert not is_well
+    assert "timed out" in words
 
 
 def test_the_check_asks_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,34 +131,23 @@ def test_the_check_asks_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with socket.create_server(("127.0.0.1", 0)) as here:
         here.settimeout(5)
-        answer = ask(f"http://127.0.0.1:{here.getsockname()[1]}/livez", 0.2)
+        _, words = ask(WorkerSettings(metrics_port=here.getsockname()[1]), "livez", 0.2)
         here.accept()[0].close()
-    assert "timed out" in answer.words
+    assert "timed out" in words
 
 
-async def test_a_port_in_use_is_said_in_a_sentence(server: ProbeServer) -> None:
-    """With the setting that mends it."""
+async def test_a_port_in_use_is_said_in_a_sentence(server: ServedWorker) -> None:
+    """With the setting that helps."""
     with pytest.raises(UsageError, match=r"worker\.metrics_port"):
-        async with ProbeServer(live={}, ready={}, port=server.port):
+        async with serving_probes(server.settings, live={}, ready={}, metrics=None):
             pass
 
 
-def free_port() -> int:
-    """A port that nobody has, just now."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
-async def test_a_worker_shows_its_health_where_the_settings_say() -> None:
-    """With the extra, metrics are there; with port 0, nothing is."""
-    settings = WorkerSettings(metrics_port=free_port())
-    metrics = make_metrics(Readings)
-    async with serving_probes(settings, live={}, ready={}, metrics=metrics) as server:
-        assert server is not None
-        assert server.url == f"http://127.0.0.1:{settings.metrics_port}"
-        assert (await asyncio.to_thread(fetch, f"{server.url}/metrics"))[0] == 200
-    async with serving_probes(WorkerSettings(metrics_port=0), live={}, ready={}, metrics=metrics) as server:
-        assert server is None
+async def test_a_worker_shows_nothing_where_its_port_is_none() -> None:
+    """Port 0 is none, and not any free one."""
+    async with serving_probes(WorkerSettings(metrics_port=0), live={}, ready={}, metrics=None):
+        is_well, words = ask(WorkerSettings(metrics_port=0), "livez")
+    assert (is_well, "metrics_port is 0" in words) == (False, True)
 
 
 def test_without_the_extra_there_are_no_metrics_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,31 +160,25 @@ def test_without_the_extra_there_are_no_metrics_and_no_failure(monkeypatch: pyte
 
 @pytest.fixture
 def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[object, str]]:
-    """Call a command that has the option as `worker` has it."""
-
-    @click.command()
-    @config_option
-    @check_option
-    def worker(config: Path | None) -> int:
-        del config
-        return 42
+    """Call `worker` on a machine whose worker's port is this."""
 
     def call(port: int, *arguments: str) -> tuple[object, str]:
         monkeypatch.setenv("BATCHSUBMIT_WORKER__METRICS_PORT", str(port))
-        result = CliRunner().invoke(worker, arguments, standalone_mode=False)
+        result = CliRunner().invoke(worker, arguments, standalone_mode=False, catch_exceptions=False)
         return result.return_value, result.stderr
 
     return call
 
 
-async def test_the_option_asks_and_leaves(server: ProbeServer, invoke: Callable[..., tuple[object, str]]) -> None:
-    """0 for a live worker, 1 for one that is not ready; without the option the command runs."""
-    assert (await asyncio.to_thread(invoke, server.port, "--check"))[0] == 0
-    assert (await asyncio.to_thread(invoke, server.port, "--check", "live"))[0] == 0
-    status, words = await asyncio.to_thread(invoke, server.port, "--check", "ready")
+async def test_the_option_asks_and_leaves(server: ServedWorker, invoke: Callable[..., tuple[object, str]]) -> None:
+    """0 for a live worker, 1 for one that is not ready; without the option it is a worker, and wants a queue."""
+    assert (await asyncio.to_thread(invoke, server.settings.metrics_port, "--check"))[0] == 0
+    assert (await asyncio.to_thread(invoke, server.settings.metrics_port, "--check", "live"))[0] == 0
+    status, words = await asyncio.to_thread(invoke, server.settings.metrics_port, "--check", "ready")
     assert status == 1
     assert "not reached yet" in words
-    assert invoke(server.port)[0] == 42
+    with pytest.raises(UsageError, match="no queue"):
+        await asyncio.to_thread(invoke, server.settings.metrics_port)
 
 
 def test_whatever_keeps_the_check_from_asking_is_a_one(

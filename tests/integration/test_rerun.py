@@ -1,6 +1,8 @@
 """A rerun that has nothing to do says where all jobs stand, and sends nothing."""
 
+from contextlib import nullcontext
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from conftest import Program, Sandbox, csv_text
@@ -27,7 +29,13 @@ class Desk:
     async def submit(self, **options: object) -> Summary:
         """Submit the manifest."""
         asked: dict[str, Any] = {"manifest": str(self.manifest), "ledger": self.ledger, **options}
-        return await submit(SubmitOptions(**asked), load_settings())
+        return await submit(
+            SubmitOptions(**asked),
+            load_settings(),
+            observers=(),
+            display=lambda *_: nullcontext(),
+            approve=AsyncMock(),
+        )
 
 
 @pytest.fixture

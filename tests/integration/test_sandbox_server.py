@@ -24,14 +24,14 @@ from botocore.exceptions import (
 
 from batchsubmit.sandbox import (
     FaultPlan,
+    Faults,
     InjectedFault,
     SandboxServer,
     SandboxService,
     SandboxSettings,
     ScriptedFault,
-    serve,
 )
-from batchsubmit.sandbox.refusals import GET, LIST, START
+from batchsubmit.sandbox.refusals import Operation
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
 SCOPE = f"arn:aws:cleanrooms-ml:us-east-1:123456789012:membership/{MEMBERSHIP}"
@@ -97,7 +97,7 @@ async def test_answers_have_every_required_member_of_their_shapes() -> None:
         answers = {
             "GetTrainedModel": await client.get_trained_model(**model),
             "GetMLInputChannel": await client.get_ml_input_channel(**channel),
-            GET: await client.get_trained_model_inference_job(**job),
+            Operation.GET: await client.get_trained_model_inference_job(**job),
         }
         for operation, answer in answers.items():
             assert set(shapes.operation_model(operation).output_shape.required_members) <= answer.keys()
@@ -249,7 +249,7 @@ async def test_an_unreadable_answer_has_no_arn(fault: InjectedFault) -> None:
         assert len(server.service.jobs()) == 1
 
 
-@pytest.mark.parametrize("operation", [LIST, GET])
+@pytest.mark.parametrize("operation", [Operation.LIST, Operation.GET])
 async def test_reading_can_be_forbidden_or_throttled(operation: str) -> None:
     """List and Get have their own entries."""
     script = (
@@ -261,7 +261,7 @@ async def test_reading_can_be_forbidden_or_throttled(operation: str) -> None:
         job = {"membershipIdentifier": MEMBERSHIP, "trainedModelInferenceJobArn": arn}
 
         async def read() -> None:
-            if operation == GET:
+            if operation == Operation.GET:
                 await client.get_trained_model_inference_job(**job)
             else:
                 await client.list_trained_model_inference_jobs(membershipIdentifier=MEMBERSHIP)
@@ -275,8 +275,8 @@ async def test_reading_can_be_forbidden_or_throttled(operation: str) -> None:
 
 async def test_a_paginator_goes_on_over_an_empty_page() -> None:
     """The page has a token, so it is not the last."""
-    empty = ScriptedFault(fault=InjectedFault.EMPTY_PAGE, operation=LIST)
-    script = (ScriptedFault(fault=InjectedFault.NONE, operation=LIST), empty)
+    empty = ScriptedFault(fault=InjectedFault.EMPTY_PAGE, operation=Operation.LIST)
+    script = (ScriptedFault(fault=InjectedFault.NONE, operation=Operation.LIST), empty)
     async with sandbox(*script) as (_, client):
         for _ in range(3):
             await client.start_trained_model_inference_job(**request())
@@ -337,20 +337,17 @@ async def test_the_back_door_lists_every_accepted_job() -> None:
             await client.start_trained_model_inference_job(**request("three"))
 
 
-async def test_serve_tells_where_it_listens_and_stops_when_cancelled() -> None:
-    """A real sandbox with real time, until it is cancelled."""
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    plan = FaultPlan(script=(ScriptedFault(fault=InjectedFault.CONFLICT, operation=START),))
-    task = asyncio.create_task(serve(SETTINGS, plan, on_ready=ready.set_result))
-    url = await ready
+async def test_it_says_where_it_listens_and_is_gone_after_its_block() -> None:
+    """With the faults it was given."""
+    plan = FaultPlan(script=(ScriptedFault(fault=InjectedFault.CONFLICT, operation=Operation.START),))
     async with aiohttp.ClientSession() as session:
-        async with session.get(f"{url}/_sandbox/stats") as answer:
+        async with (
+            SandboxServer(SandboxService(SETTINGS, time.time), Faults(plan)) as server,
+            session.get(f"{server.url}/_sandbox/stats") as answer,
+        ):
             assert (await answer.json())["unspent_faults"] == 1
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
         with pytest.raises(aiohttp.ClientConnectionError):
-            await session.get(f"{url}/_sandbox/stats")
+            await session.get(f"{server.url}/_sandbox/stats")
 
 
 async def test_a_port_in_use_is_an_error_at_once() -> None:

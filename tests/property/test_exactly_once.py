@@ -17,11 +17,11 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, request_named
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from simulation.loop import VirtualClock, VirtualLoop, end_all
 from strategies import MEMBERSHIP
 from virtual_disk import SlowLedger, Wire
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RateSettings, RetrySettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import (
     Conflicted,

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
 
 from batchsubmit.core.jobs import Absent, Intent, Refused, Submitted, Unknown
@@ -22,7 +23,7 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError, Mine, Taken
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import SharedLedger, open_shared
-from batchsubmit.ledger.table import Address, Change, ConflictError, Item, MemoryTable
+from batchsubmit.ledger.table import Address, ConflictError, Item
 from batchsubmit.verify import Audit
 
 KEY = "k"
@@ -108,32 +109,32 @@ class Wire:
         """Nobody asks."""
         raise NotImplementedError
 
-    async def write(self, address: Address, follows: int, change: Change) -> None:
+    async def write(self, address: Address, follows: int, values: Item) -> Item:
         """Write now, later or never."""
         match await self._fate():
             case Fate.DONE:
-                await self._apply(address, follows, change)
-                return
+                return await self._apply(address, follows, values)
             case Fate.SLOW:
-                await self._apply(address, follows, change)
+                item = await self._apply(address, follows, values)
                 self.world.stands_still_until[self.worker] = self.world.now + 10 * self.world.choose(4)
                 await self._fate()
-                return
+                return item
             case Fate.LOST:
                 with suppress(ConflictError):
-                    await self._apply(address, follows, change)
+                    await self._apply(address, follows, values)
             case Fate.LATE:
-                self.world.late.append(lambda: self._apply(address, follows, change))
+                self.world.late.append(lambda: self._apply(address, follows, values))
             case Fate.DROPPED:
                 pass
         raise StoppedError("no answer")
 
-    async def _apply(self, address: Address, follows: int, change: Change) -> None:
+    async def _apply(self, address: Address, follows: int, values: Item) -> Item:
         before = await self.world.table.get(address)
-        await self.world.table.write(address, follows, change)
-        if any('"intent"' in line for line in change.append.get("lines", ())):
+        item = await self.world.table.write(address, follows, values)
+        if any('"intent"' in line for line in set(values.get("lines", ())).difference((before or {}).get("lines", ()))):
             assert before is not None, "an intent without a claim"
             assert before["owner"] == self.worker, "an intent of somebody who does not own the job"
+        return item
 
 
 @dataclass
@@ -161,9 +162,7 @@ async def work(world: World, worker: str, offset: float) -> None:
     """One process: begin a session, and see the job through; end where the ledger cannot be relied on."""
     clock = Clock(world, worker, offset)
     with suppress(StoppedError):
-        async with open_shared(
-            Wire(world, worker), worker, worker, clock=clock, terms=TERMS, seconds=clock.monotonic
-        ) as ledger:
+        async with open_shared(Wire(world, worker), worker, worker, clock=clock, terms=TERMS) as ledger:
             while True:
                 match await ledger.claim(KEY):
                     case Taken(_, seconds):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from batchsubmit.core.jobs import Event, Intent, JobRejected, Refused, RunStarted, Submitted, Unknown
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.codec import encode_line
+from batchsubmit.ledger.file import LedgerFile
 from batchsubmit.ledger.read import read_events
-from batchsubmit.ledger.storage import LedgerFile
 
 AT = "2026-11-23T00:00:00.000000Z"
 NAME = 'n \u00fc \U0001f600 " \\ \n'

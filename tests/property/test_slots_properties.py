@@ -271,7 +271,6 @@ class AnyCourse(RuleBasedStateMachine):
         assert sum(taken for taken, _ in usage.values()) >= running + len(self.under_way)
         assert self.slots.account_usage()[0] >= running + len(self.under_way)
         assert self.slots.running_of_ours() <= running
-        assert self.slots.has_ours_running == (self.slots.running_of_ours() > 0)
 
     def teardown(self) -> None:
         """Left alone, all that waits is submitted, in not much more time than that takes on the slots there are."""

@@ -18,6 +18,7 @@ from botocore.model import ServiceModel
 from botocore.serialize import create_serializer
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from memory_cleanrooms import MemoryCleanRooms
 from strategies import (
     ACCOUNT,
     JSON_VALUES,
@@ -31,14 +32,13 @@ from strategies import (
     valid_requests,
 )
 
-from batchsubmit.cleanrooms.memory import MemoryCleanRooms
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Job
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.index import job_at
 from batchsubmit.sandbox import Faults, SandboxService, SandboxSettings
 from batchsubmit.sandbox.http import Call, Exchange, HttpAnswer
-from batchsubmit.sandbox.refusals import START
+from batchsubmit.sandbox.refusals import Operation
 from batchsubmit.sandbox.validation import RequestValidator
 from batchsubmit.schema import Fault, RequestChecker, without_nulls
 from batchsubmit.schema.checks import MOST_TAGS, OWN_PREFIX
@@ -228,11 +228,11 @@ def assert_alike(request: dict[str, Any], circumstances: tuple[str | None, bool]
     region, own_tag = circumstances
     faults = CHECKERS[circumstances].check(request)
     if not faults:
-        assert VALIDATOR.problems(START, request, region) == []
+        assert VALIDATOR.problems(Operation.START, request, region) == []
         leaving = without_nulls(request)
-        assert VALIDATOR.problems(START, _tagged(leaving) if own_tag else leaving, region) == []
+        assert VALIDATOR.problems(Operation.START, _tagged(leaving) if own_tag else leaving, region) == []
     elif not any(map(_is_ours, faults)):
-        assert VALIDATOR.problems(START, _tagged(request) if own_tag else request, region), faults
+        assert VALIDATOR.problems(Operation.START, _tagged(request) if own_tag else request, region), faults
     return not faults
 
 
@@ -255,7 +255,7 @@ def test_what_passes_is_accepted_and_what_the_sandbox_refuses_is_refused(
 @settings(max_examples=100, deadline=None)
 def test_both_refuse_what_is_no_request(value: Any) -> None:  # noqa: ANN401 (JSON)
     """Not even the outermost object may be taken for granted."""
-    assert bool(CHECKERS[None, True].check(value)) == bool(VALIDATOR.problems(START, value)) is True
+    assert bool(CHECKERS[None, True].check(value)) == bool(VALIDATOR.problems(Operation.START, value)) is True
 
 
 @pytest.mark.parametrize(("path", "shape"), PLACES, ids=[".".join(map(str, path)) for path, _ in PLACES])
@@ -289,7 +289,7 @@ class Service:
 
     def start(self, job: Job) -> HttpAnswer:
         """Put a job on the wire as botocore would, and let the sandbox judge it."""
-        operation = _model().operation_model(START)
+        operation = _model().operation_model(Operation.START)
         wire = create_serializer("rest-json").serialize_to_request(_tagged(dict(job.request)), operation)
         prepare_request_dict(wire, endpoint_url="http://localhost")
         return self._exchange.answer(Call(method=wire["method"], path=wire["url_path"], body=wire["body"]))

@@ -20,7 +20,7 @@ from typing import Any
 import batchsubmit.app.submit  # noqa: F401 (imported before the forks, not in each)
 from batchsubmit.cleanrooms.client import CleanRooms
 from batchsubmit.cli.main import main
-from batchsubmit.ledger.storage import LedgerFile
+from batchsubmit.ledger.file import LedgerFile
 
 STANDARD_STREAMS = (0, 1, 2)
 

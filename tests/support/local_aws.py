@@ -1,4 +1,4 @@
-"""A local AWS for tests: MiniStack as a process on a free port of the loopback interface."""
+"""Local AWS for tests, on free ports of the loopback interface: MiniStack as a process of its own, moto in a thread."""
 
 import json
 import os
@@ -152,6 +152,20 @@ def local_aws(folder: Path, *, script: Path | None = None) -> Iterator[LocalAws]
                 process.wait(10)
             if process.poll() is None:
                 process.kill()
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    """Start moto; gives its URL."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 (a second that few tests need)
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
 
 
 def free_port() -> int:

@@ -12,10 +12,9 @@ from typing import Any
 
 from simulation.loop import EPOCH
 
-from batchsubmit.queue.client import Outgoing
+from batchsubmit.queue.client import Outgoing, QueueAttributes, QueueCounters
 from batchsubmit.queue.held import LIMIT_SECONDS
 from batchsubmit.queue.message import Message
-from batchsubmit.queue.settings import QueueAttributes
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +43,7 @@ class MemorySqs:
     calls: int = 0
     most_received: int = 0
     most_hidden: int = 0
+    counters: QueueCounters = field(default_factory=QueueCounters)
     _numbers: Any = field(default_factory=count)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -75,7 +75,8 @@ class MemorySqs:
         while True:
             found = [self._receive(each, visibility_seconds) for each in self._visible()[:count]]
             if found or _now() >= until:
-                self.most_hidden = max(self.most_hidden, sum(each.visible_at > _now() for each in self._stored()))
+                now = _now()
+                self.most_hidden = max(self.most_hidden, sum(each.visible_at > now for each in self._stored()))
                 return found
             self._arrived.clear()
             soon = min((each.visible_at for each in self._stored()), default=until)
@@ -84,13 +85,15 @@ class MemorySqs:
                     await self._arrived.wait()
 
     def _stored(self) -> list[_Stored]:
-        for each in [each for each in self.messages.values() if _now() - each.sent_at > self.retention_seconds]:
+        oldest = _now() - self.retention_seconds
+        for each in [each for each in self.messages.values() if each.sent_at < oldest]:
             self.expired.append(each.body)
             del self.messages[each.id]
         return list(self.messages.values())
 
     def _visible(self) -> list[_Stored]:
-        visible = [each for each in self._stored() if each.visible_at <= _now()]
+        now = _now()
+        visible = [each for each in self._stored() if each.visible_at <= now]
         if self.most_receives is not None:
             for each in [each for each in visible if each.receives >= self.most_receives]:
                 del self.messages[each.id]
@@ -145,7 +148,8 @@ class MemorySqs:
         return None
 
     def _by_receipt(self, receipt: str) -> _Stored | None:
-        return next((each for each in self.messages.values() if each.receipt == receipt), None)
+        stored = self.messages.get(receipt.partition("/")[0])
+        return stored if stored is not None and stored.receipt == receipt else None
 
     async def send(self, messages: Sequence[Outgoing]) -> list[str | None]:
         """Send a batch."""

@@ -1,9 +1,9 @@
 """What the tests of the shared ledger have in common: events, a table's content, workers with clocks of their own."""
 
+from memory_table import MemoryTable
+
 from batchsubmit.core.jobs import Event, Intent, Submitted
-from batchsubmit.ledger.items import JOB, RUNS
-from batchsubmit.ledger.scan import job_events, run_events
-from batchsubmit.ledger.table import MemoryTable
+from batchsubmit.ledger.read import table_events
 
 AT = "2026-11-23T00:00:00.000000Z"
 
@@ -19,9 +19,13 @@ def submitted(key: str, *, attempt: int = 1, arn: str = "") -> Submitted:
 
 
 def events_in(table: MemoryTable) -> list[Event]:
-    """All events of a table in memory, as the commands read them."""
-    found: list[Event] = [*run_events([item for address, item in table.items.items() if address.pk == RUNS], "t")]
-    for address, item in table.items.items():
-        if address.sk == JOB:
-            found += job_events(address.pk.removeprefix("job#"), item, table.items.get, "t")
-    return found
+    """All events of a table in memory, as the commands read them; nothing in it ever waits."""
+
+    async def read() -> list[Event]:
+        return [event async for events in table_events(table, "t") for event in events]
+
+    try:
+        read().send(None)
+    except StopIteration as done:
+        return list(done.value)
+    raise AssertionError("a table in memory has all at once")

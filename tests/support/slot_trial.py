@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import Any
 
 from conftest import job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual_disk import SlowLedger, Wire
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import Finished, Job
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
@@ -235,7 +235,7 @@ class World:
     @property
     def refused(self) -> int:
         """Start calls that the quota refused."""
-        return self.service.tally.outcomes(START).get("ServiceQuotaExceededException", 0)
+        return self.service.tally.refused(START).get("ServiceQuotaExceededException", 0)
 
     @property
     def calls_a_job(self) -> float:

@@ -4,24 +4,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import Program, request_named
-from local_aws import LocalAws, LocalQueue, local_aws
-
-if TYPE_CHECKING:
-    import subprocess
+from local_aws import LocalAws, LocalQueue
+from program_server import Process
 
 LEDGER = "worker.ledger.jsonl"
 PATIENCE_SECONDS = 40
-
-
-@pytest.fixture(scope="module")
-def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
-    """A local AWS for all tests of this module; each makes queues of its own."""
-    with local_aws(tmp_path_factory.mktemp("aws")) as started:
-        yield started
 
 
 @pytest.fixture
@@ -58,7 +48,7 @@ def in_virginia(request: dict[str, object]) -> dict[str, object]:
 
 
 @contextmanager
-def serving(program: Program, queue: LocalQueue, *more: str, **environment: str) -> "Iterator[subprocess.Popen[bytes]]":
+def serving(program: Program, queue: LocalQueue, *more: str, **environment: str) -> Iterator[Process]:
     """A worker on the queue, beside the test."""
     with program.running("worker", "--queue-url", queue.url, "--json", *more, **environment) as process:
         yield process

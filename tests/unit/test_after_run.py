@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from webhook import Hook, listening
 
-from batchsubmit.app.after_run import AfterRun, AfterRunResult, follow_up, notify_failure
+from batchsubmit.app.after_run import AfterRun, AfterRunResult
+from batchsubmit.app.run import SubmitOptions
+from batchsubmit.config import NightSettings
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.outputs.notify import Webhook
 from batchsubmit.report.summary import Summary
@@ -54,8 +56,13 @@ def ledger(tmp_path: Path) -> Path:
 async def test_files_are_written_in_folders_that_need_not_be_there(ledger: Path, hook: Hook) -> None:
     """And named in the notice."""
     page, table = ledger.parent / "out" / "deep" / "n.html", ledger.parent / "out" / "n.csv"
-    after = AfterRun(files=((page, copy), (table, copy)), report=page, targets=(Webhook(hook.url),))
-    result = await follow_up(summary(ledger, rows=1, submitted=1), after)
+    after = AfterRun(
+        night=NightSettings(),
+        files={page: copy, table: copy},
+        report=str(page),
+        targets=(Webhook(hook.url),),
+    )
+    result = await after.follow_up(summary(ledger, rows=1, submitted=1))
     assert result == AfterRunResult(written=[page, table])
     assert page.read_text() == table.read_text() == "from ledger"
     [told] = hook.bodies
@@ -68,9 +75,12 @@ async def test_a_file_that_cannot_be_written_keeps_nothing_else_from_being_done(
     """The run is one to be repeated, and the notice says why."""
     paths = [ledger.parent / name for name in ("a", "b", "c")]
     after = AfterRun(
-        files=tuple(zip(paths, (full, stubborn, copy), strict=True)), report=paths[0], targets=(Webhook(hook.url),)
+        night=NightSettings(),
+        files=dict(zip(paths, (full, stubborn, copy), strict=True)),
+        report=str(paths[0]),
+        targets=(Webhook(hook.url),),
     )
-    result = await follow_up(summary(ledger), after)
+    result = await after.follow_up(summary(ledger))
     assert result.written == [paths[2]]
     assert result.problems == [
         f"{paths[0]} could not be written: No space left on device",
@@ -90,13 +100,7 @@ def test_what_remains_to_be_done_outranks_what_failed(of_run: int, problems: lis
 
 async def test_a_run_that_did_not_begin_is_notified_with_its_exit_status(hook: Hook) -> None:
     """And nothing else is done."""
-    after = AfterRun(files=((Path("never"), full),), targets=(Webhook(hook.url),))
+    after = AfterRun(night=NightSettings(), files={Path("never"): full}, targets=(Webhook(hook.url),))
     for error, status in ((LedgerError("in use"), 4), (UsageError("wrong"), 2)):
-        assert await notify_failure(error, after, batch="n-1", manifest="jobs.csv") == []
+        assert await after.notify_failure(error, SubmitOptions(manifest="jobs.csv", batch="n-1")) == []
         assert (hook.bodies[-1]["exit_status"], hook.bodies[-1]["reason"]) == (status, str(error))
-
-
-def test_nothing_asked_is_nothing_done() -> None:
-    """Then nothing is imported either."""
-    assert AfterRun().is_nothing
-    assert not AfterRun(files=((Path("x"), copy),)).is_nothing

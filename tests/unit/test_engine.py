@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_named, request_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
+from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import LookupSettings, RateSettings, RetrySettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import (
@@ -30,7 +31,6 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.core.states import Phase, decide
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.source import ManifestSource

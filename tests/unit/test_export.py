@@ -131,8 +131,9 @@ def test_parquet_has_the_same_rows_with_types(timeline: Timeline) -> None:
     """Times are timestamps, absent ones null."""
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     file = io.BytesIO()
-    assert write_parquet(file, export_rows(timeline)) == len(timeline)
+    write_parquet(file, export_rows(timeline))
     table = parquet.read_table(io.BytesIO(file.getvalue()))
+    assert len(table) == len(timeline)
     assert table.column_names == list(COLUMNS)
     rows = table.to_pylist()
     for row, members in zip(rows, as_jsonl(timeline), strict=True):
@@ -154,5 +155,5 @@ def test_without_pyarrow_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) 
 def test_an_empty_ledger_gives_an_empty_table(name: str) -> None:
     """With its header, where the format has one."""
     file = io.BytesIO()
-    assert FORMATS[name](file, []) == 0
+    FORMATS[name](file, [])
     assert file.getvalue() == (b"" if name == "jsonl" else ",".join(COLUMNS).encode() + b"\r\n")

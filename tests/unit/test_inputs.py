@@ -1,20 +1,27 @@
 """Which jobs wait for a trained model or a channel, how it is looked at, and when they are taken again."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
+import pytest
 from conftest import FakeClock, job_named
-from strategies import arn
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
+from strategies import MEMBERSHIP, arn
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import Resources
+from batchsubmit.cleanrooms.api import Input
+from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.config import RetrySettings, SlotSettings
-from batchsubmit.core.jobs import Job, Outcome, Uncertain
+from batchsubmit.core.jobs import Denied, Forbidden, Job, NotSent, Outcome, Throttled, Uncertain
+from batchsubmit.errors import StoppedError
+from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.inputs import Inputs
+from batchsubmit.submit.inputs import MOST_CHECKED, Inputs, Readiness, check_inputs
 from batchsubmit.submit.stopping import InProgress, Stop, StopReason
 
 MODEL, CHANNEL = arn("trained-model", "one"), arn("ml-input-channel")
+MODEL_INPUT = Input("trained model", MEMBERSHIP, arn("trained-model"))
+CHANNEL_INPUT = Input("channel", MEMBERSHIP, arn("ml-input-channel"))
 
 
 class Pauses(Stop):
@@ -63,8 +70,8 @@ class Bench:
         self.spoiled: Outcome | None = None
         self.service = SandboxService(SandboxSettings().changed(settings), lambda: clock.seconds)
         api = MemoryCleanRooms(self.service, disturb=lambda *_: Disturbance(self.spoiled) if self.spoiled else None)
-        resources = Resources(api, RetrySettings(), sleep=clock.sleep)
-        self.inputs = Inputs(resources, settings=SlotSettings(), clock=clock, stop=self.stop)
+        reads = Reads(api, RetrySettings(), gate=RateGate(Pace(0)), sleep=clock.sleep)
+        self.inputs = Inputs(reads, settings=SlotSettings(), clock=clock, stop=self.stop)
         self.doing = InProgress(self.stop)
 
     def keep(self, tasks: asyncio.TaskGroup, *names: str, away: bool = False, model: str = "one") -> list[bool]:
@@ -167,3 +174,64 @@ async def test_only_so_many_inputs_are_looked_at_for_the_first_time_at_once(cloc
             bench.keep(tasks, "a", model=f"model-{number}")
         assert not bench.inputs.has_room
     assert bench.inputs.has_room
+
+
+async def check(wanted: list[Input], *outcomes: Outcome, **settings: object) -> Readiness:
+    """Check inputs on a sandbox that first answers with these."""
+    left = list(outcomes)
+
+    def disturb(operation: str, name: str) -> Disturbance | None:
+        del operation, name
+        return Disturbance(left.pop(0)) if left else None
+
+    async def sleep(seconds: float) -> None:
+        del seconds
+
+    service = SandboxService(SandboxSettings().changed(settings), time.time)
+    api = MemoryCleanRooms(service, disturb=disturb)
+    return await check_inputs(Reads(api, RetrySettings(), gate=RateGate(Pace(0)), sleep=sleep), wanted)
+
+
+async def test_what_is_active_is_no_problem_and_is_asked_for_once() -> None:
+    """However many rows name it."""
+    found = await check([MODEL_INPUT, CHANNEL_INPUT, MODEL_INPUT, CHANNEL_INPUT])
+    assert (found.checked, found.problems, found.untold) == (2, (), ())
+
+
+async def test_what_is_missing_or_not_active_is_a_problem() -> None:
+    """Each with its ARN and the service's words."""
+    found = await check(
+        [MODEL_INPUT, CHANNEL_INPUT],
+        model_statuses={MODEL_INPUT.arn: "CREATE_FAILED"},
+        missing_channels=[CHANNEL_INPUT.arn],
+    )
+    channel, model = found.problems
+    assert f"{CHANNEL_INPUT.arn}: ResourceNotFoundException" in channel
+    assert model.endswith("is CREATE_FAILED, not ACTIVE")
+
+
+async def test_throttled_reads_are_repeated() -> None:
+    """As often as other reads."""
+    assert (await check([MODEL_INPUT], Throttled("x", ""), Throttled("x", ""))).untold == ()
+    [untold] = (await check([MODEL_INPUT], *[Uncertain("500")] * 8)).untold
+    assert "500" in untold
+
+
+async def test_a_read_that_is_not_permitted_is_told_and_no_problem() -> None:
+    """The role may start jobs all the same."""
+    found = await check([MODEL_INPUT], Denied("AccessDeniedException", "no"))
+    assert found.problems == ()
+    assert "AccessDeniedException" in found.untold[0]
+
+
+@pytest.mark.parametrize("outcome", [Forbidden("ExpiredTokenException", "old"), NotSent("ConnectTimeout", "no way")])
+async def test_where_no_call_can_succeed_the_check_ends(outcome: Outcome) -> None:
+    """Credentials and connections are not the resource's fault."""
+    with pytest.raises(StoppedError, match="cannot be asked"):
+        await check([MODEL_INPUT], *[outcome] * 8)
+
+
+async def test_no_more_are_read_than_a_look_before_the_run_is_worth() -> None:
+    """A channel a row is possible."""
+    needs = [Input("channel", MEMBERSHIP, f"{CHANNEL_INPUT.arn}-{number}") for number in range(MOST_CHECKED + 5)]
+    assert (await check(needs)).checked == MOST_CHECKED

@@ -1,10 +1,13 @@
 """Lanes that a quota holds, and denials that may be the caller's; times are turned by hand."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.core.jobs import OtherQuotaExceeded
+from batchsubmit.core.jobs import Denied, OtherQuotaExceeded
 from batchsubmit.submit.job_run import Denials, Holds, quota_words
 
 SPENT = OtherQuotaExceeded("ServiceQuotaExceededException", "", "Data access budget", 0)
@@ -86,10 +89,14 @@ def test_denials_of_several_lanes_or_models_are_sooner_about_the_caller(
     kinds: list[tuple[str, str]], count: int, stops: bool, is_everything: bool
 ) -> None:
     """Behind many rows of one model, others may stand."""
-    denials = Denials[int]()
-    for number in range(count):
-        membership, model = kinds[number % len(kinds)]
-        denials.add(job_named(str(number), membership=membership, model=model), number)
+    denials, refusal = Denials(), Denied("AccessDeniedException", "no")
+    jobs = [
+        job_named(str(number), membership=kinds[number % len(kinds)][0], model=kinds[number % len(kinds)][1])
+        for number in range(count)
+    ]
+    deliveries: list[Any] = [SimpleNamespace(job=job) for job in jobs]
+    for delivery in deliveries:
+        denials.add(delivery, refusal)
     assert (denials.stops_run, denials.is_everything) == (stops, is_everything)
-    assert denials.take() == list(range(count))
+    assert denials.take() == [(delivery, refusal) for delivery in deliveries]
     assert (denials.stops_run, denials.is_everything, denials.take()) == (False, False, [])

@@ -7,9 +7,8 @@ from conftest import EPOCH
 
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import RunEnded, RunStarted
-from batchsubmit.ledger.file import open_ledger
+from batchsubmit.ledger.file import holding_run, open_ledger
 from batchsubmit.ledger.read import fold_ledger
-from batchsubmit.ledger.storage import holding_run
 
 AT = timestamp(EPOCH)
 STARTED = RunStarted(

@@ -12,8 +12,7 @@ from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.base import ClaimedArnError
 from batchsubmit.ledger.codec import encode_line
-from batchsubmit.ledger.file import open_ledger
-from batchsubmit.ledger.storage import LedgerFile
+from batchsubmit.ledger.file import LedgerFile, open_ledger
 
 AT = "2026-11-23T00:00:00.000000Z"
 JOB = {"at": AT, "job": "a", "membership": "m", "name": "n"}

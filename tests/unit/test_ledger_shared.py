@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 import pytest
 from conftest import FakeClock
+from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
 
 from batchsubmit.core.jobs import Absent, Finished, JobRejected, Refused, Submitted, Unknown
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError, Mine, Taken
-from batchsubmit.ledger.items import PAGE_CHARACTERS, session_address
-from batchsubmit.ledger.leases import LeaseTerms
+from batchsubmit.ledger.leases import LeaseTerms, session_address
 from batchsubmit.ledger.shared import SharedLedger, open_shared
-from batchsubmit.ledger.table import Address, Change, MemoryTable
+from batchsubmit.ledger.table import PAGE_CHARACTERS, Address
 from batchsubmit.verify import Audit
 
 TERMS = LeaseTerms(lease_seconds=12, call_seconds=4)
@@ -47,7 +47,6 @@ class Fleet:
             f"process of {name}",
             clock=self.clock,
             terms=TERMS,
-            seconds=self.clock.monotonic,
             keeps_all=keeps_all,
         )
 
@@ -68,6 +67,10 @@ class Pair:
         claim = await self.second.claim("a")
         assert isinstance(claim, Mine)
         return claim
+
+
+async def nothing(_: Address) -> None:
+    """An answer that says of every item that it is not there."""
 
 
 @pytest.fixture
@@ -100,6 +103,31 @@ async def test_a_silent_workers_open_intent_is_found_as_such(pair: Pair) -> None
     assert claim.state is not None
     assert claim.state.phase is Phase.INTENT
     assert pair.second.holds("a")
+
+
+@pytest.mark.parametrize("renewals", [0, 1])
+async def test_the_jobs_of_a_worker_whose_session_is_missing_are_not_free_at_once(pair: Pair, renewals: int) -> None:
+    """It may be alive: its session is ended first, so that it cannot go on, and its calls have time to end."""
+    for _ in range(renewals):
+        await pair.first._session.renew()
+    del pair.fleet.table.items[session_address("first")]
+    assert await pair.second.claim("a") == Taken("first (its session was missing)", TERMS.lease_seconds)
+    assert pair.first.holds("a")
+    with pytest.raises(StoppedError, match="were given up by second"):
+        await pair.first._session.renew()
+    pair.fleet.clock.seconds += TERMS.lease_seconds
+    assert isinstance(await pair.second.claim("a"), Mine)
+
+
+async def test_a_session_that_is_missing_only_for_one_read_keeps_its_jobs(pair: Pair) -> None:
+    """An answer that was wrong ends nobody: the session is ended by a write that finds it there."""
+    table = pair.fleet.table
+    real, table.get = table.get, nothing
+    claim = await pair.second.claim("a")
+    table.get = real
+    assert isinstance(claim, Taken)
+    assert pair.first.holds("a")
+    await pair.first._session.renew()
 
 
 async def test_no_call_begins_that_could_outlive_its_lease(pair: Pair) -> None:
@@ -178,11 +206,11 @@ async def test_a_missed_renewal_is_trouble_until_one_arrives(pair: Pair) -> None
 async def test_a_lost_lease_is_told_also_to_a_worker_that_has_nothing_to_do() -> None:
     """It need not wait for its next claim to learn that it must be started again."""
     table, clock, told = MemoryTable(), FakeClock(), asyncio.Event()
-    opening = open_shared(table, "w", "process 1", clock=clock, terms=TERMS, seconds=clock.monotonic)
+    opening = open_shared(table, "w", "process 1", clock=clock, terms=TERMS)
     async with opening as ledger:
         ledger.on_loss = lambda _: told.set()
         session = session_address("w")
-        await table.write(session, int(str(table.items[session]["version"])), Change(set={"ended": "another"}))
+        await table.write(session, int(str(table.items[session]["version"])), {"ended": "another"})
         await told.wait()
         assert "given up by another" in ledger.trouble
 

@@ -11,8 +11,8 @@ from batchsubmit.core.jobs import Event, Intent, RunEnded, RunStarted, Submitted
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.codec import decode_line, encode_line
+from batchsubmit.ledger.file import LedgerFile
 from batchsubmit.ledger.read import fold_ledger
-from batchsubmit.ledger.storage import LedgerFile
 
 AT = "2026-11-23T00:00:00.000000Z"
 STARTED = RunStarted(

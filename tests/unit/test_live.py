@@ -1,6 +1,9 @@
 """Where a run stands, as a person beside it sees it."""
 
 import io
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -115,7 +118,7 @@ def test_quotas_are_learned_from_whatever_event_tells_them() -> None:
     story.live.apply(Quota("", "", 10))  # type: ignore[arg-type]
     assert slots(story.lane()) == "1/5"
     story.tell(RunEnded, 2, **ENDED, quotas={"account 123456789012": 12})
-    assert story.live.account_limits() == {"account": 10, "account 123456789012": 12}
+    assert story.live.limits == {MEMBERSHIP: 5, "account": 10, "account 123456789012": 12}
     assert len(story.live.ledger_state) == 1
 
 
@@ -136,7 +139,10 @@ def test_the_last_failures_are_kept_with_their_reasons() -> None:
     story.finish(11, "a", "CREATE_FAILED")
     assert story.live.failure_count == 10
     assert len(story.live.failures) == 5
-    assert [failure.why for failure in story.live.failures][-2:] == ["ValidationException: no", "CREATE_FAILED: why"]
+    assert [line.split(": ", 2)[2] for line in story.live.failures][-2:] == [
+        "ValidationException: no",
+        "CREATE_FAILED: why",
+    ]
 
 
 def test_the_sentence_says_what_there_is() -> None:
@@ -202,9 +208,16 @@ class Planned:
         yield from events or ()
 
 
-def started(to_do: int = 2) -> RunStarted:
+def started(holder: str = "process 1 on x") -> RunStarted:
     """A run begins."""
-    return RunStarted(at=timestamp(EPOCH), **RUN, to_do=to_do)
+    return RunStarted(at=timestamp(EPOCH), **RUN | {"holder": holder}, to_do=2)
+
+
+def dead_holder() -> str:
+    """A process of this machine that is gone."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return f"process {process.pid} on {socket.gethostname()}"
 
 
 def submitted(name: str) -> Submitted:
@@ -217,10 +230,10 @@ def ended() -> RunEnded:
     return RunEnded(at=timestamp(EPOCH), **ENDED)
 
 
-def watched(feed: Planned, *, has_died: bool = False) -> tuple[LiveRun, str]:
+def watched(feed: Planned) -> tuple[LiveRun, str]:
     """Watch without a terminal; gives the last state and all that was said."""
     console = Console(file=io.StringIO(), width=80, force_terminal=False)
-    live = watch(feed, console, interval_seconds=0.001, refresh_seconds=0.001, has_died=lambda _: has_died)
+    live = watch(feed, console, interval_seconds=0.001, refresh_seconds=0.001)
     return live, console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -240,8 +253,9 @@ def test_watching_ends_at_once_where_no_run_is_under_way() -> None:
 
 def test_watching_ends_when_the_run_dies_but_not_before_its_last_words() -> None:
     """A run that wrote its end and left is no dead one."""
-    assert not watched(Planned([started()], []), has_died=True)[0].is_over
-    assert watched(Planned([started()], [ended()]), has_died=True)[0].is_over
+    run = started(dead_holder())
+    assert not watched(Planned([run], []))[0].is_over
+    assert watched(Planned([run], [ended()]))[0].is_over
 
 
 def test_a_ledger_that_begins_again_is_watched_from_its_beginning() -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_arn, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
+from memory_ledger import MemoryLedger
 from simulation.loop import EPOCH, VirtualClock
 from virtual_disk import running_loop, virtually
 
 from batchsubmit.cleanrooms.api import JobDetails, JobPage
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import JobReads
+from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.config import LookupSettings, RetrySettings
 from batchsubmit.core.jobs import (
     KEY_TAG,
@@ -34,7 +35,7 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import MemoryLedger
+from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.submit.lookup import Finding, Found, Lookup, NotThere, Undecided
 from batchsubmit.submit.recorder import Recorder
@@ -102,9 +103,11 @@ class Desk:
         """Write to this ledger from now on."""
         self.ledger = ledger
         recorder = Recorder(ledger, self.clock)
-        catalog = JobReads(self.api, RetrySettings(base_seconds=0.01, cap_seconds=0.05), sleep=self.stop.pause)
+        catalog = Reads(
+            self.api, RetrySettings(base_seconds=0.01, cap_seconds=0.05), gate=RateGate(Pace(0)), sleep=self.stop.pause
+        )
         settings = LookupSettings(settle_seconds=SETTLE_SECONDS)
-        self.lookup = Lookup(catalog=catalog, recorder=recorder, settings=settings, stop=self.stop)
+        self.lookup = Lookup(reads=catalog, recorder=recorder, settings=settings, stop=self.stop)
 
     async def started(self, job: Job, *, key: str | None = None) -> str:
         """Have the service accept a job, tagged with a key or not; gives the ARN."""
@@ -319,6 +322,21 @@ async def test_an_arn_that_another_job_claims_is_not_ours() -> None:
     desk.submitted(copy, arn)
     desk.doubted(JOB)
     assert await desk.resolve(JOB) == [NotThere()]
+
+
+@virtually
+async def test_a_job_with_our_key_whose_arn_another_call_was_answered_with_is_not_started_again() -> None:
+    """The tag proves that it exists; the ledger's word for the other job does not take it away."""
+    desk = Desk()
+    other = replace(JOB, key="c" * 26, name="another name")
+    arn = await desk.started(JOB, key=JOB.key)
+    desk.intended(other)
+    desk.submitted(other, arn)
+    desk.doubted(JOB)
+    [finding] = await desk.resolve(JOB)
+    assert isinstance(finding, Undecided)
+    assert arn in finding.reason
+    assert desk.phase() is Phase.UNKNOWN
 
 
 @virtually

@@ -2,72 +2,49 @@
 
 import asyncio
 import io
-from dataclasses import replace
 from typing import Any
 
-import pytest
-from conftest import FakeClock
 from rich.console import Console
 
 from batchsubmit.core.jobs import Finished, Intent, JobEvent, JobRejected, RefusalCause, Refused, Submitted, Unknown
 from batchsubmit.observers.base import RunCounts
-from batchsubmit.observers.progress import Meter, RunProgress, RunReader, showing
+from batchsubmit.observers.progress import RunProgress, sentence, showing
 
 
-class RunStub:
-    """A run whose numbers a test sets."""
-
-    def __init__(self, **numbers: Any) -> None:  # noqa: ANN401 (the members of RunProgress)
-        self.now = RunProgress(**({"to_do": 1200, "in_progress": 4} | numbers))
-        self.reader = RunReader(lambda: self.now, lambda: "done in 3.2 hours")
+def said(elapsed_seconds: float = 0.0, **numbers: Any) -> str:  # noqa: ANN401 (the members of RunProgress)
+    """The sentence of a run with these numbers."""
+    return sentence(RunProgress(**({"to_do": 1200, "in_progress": 4} | numbers)), elapsed_seconds, "done in 3.2 hours")
 
 
-def test_a_quiet_run_has_a_short_sentence(clock: FakeClock) -> None:
+def test_a_quiet_run_has_a_short_sentence() -> None:
     """What is zero is not said."""
-    assert Meter(RunStub().reader, clock.monotonic).sentence() == "0 of 1,200 submitted, 0.0/s now, 0 s elapsed"
+    assert said() == "0 of 1,200 submitted, 0 s elapsed, done in 3.2 hours"
 
 
-def test_all_that_happens_is_said_in_one_line(clock: FakeClock) -> None:
+def test_all_that_happens_is_said_in_one_line() -> None:
     """Failures, unknown jobs, the quota, jobs that run, and why it is stopping."""
-    run = RunStub(submitted=30, failed=1, unknown=2, full_lanes=1, running=5, stopping="signal")
-    meter = Meter(run.reader, clock.monotonic)
-    clock.seconds = 3725
-    assert meter.sentence() == (
+    assert said(3725, submitted=30, failed=1, unknown=2, full_lanes=1, running=5, stopping="signal") == (
         "30 of 1,200 submitted, 1 failed, 2 unknown, waiting for quota in 1 membership, 5 jobs still running, "
-        "0.0/s now, 1 h 2 min elapsed, stopping (signal), 4 in progress"
+        "1 h 2 min elapsed, stopping (signal), 4 in progress"
     )
 
 
-def test_a_quota_that_others_use_up_is_named(clock: FakeClock) -> None:
+def test_a_quota_that_others_use_up_is_named() -> None:
     """Nothing of ours runs, and yet there is no slot."""
-    sentence = Meter(RunStub(full_lanes=1, held_by_others="5 of 5").reader, clock.monotonic).sentence()
-    assert "waiting for quota in 1 membership, the quota looks used by others: 5 of 5, " in sentence
+    words = said(full_lanes=1, held_by_others="5 of 5")
+    assert "waiting for quota in 1 membership, the quota looks used by others: 5 of 5, " in words
 
 
-def test_a_quota_that_holds_memberships_is_named(clock: FakeClock) -> None:
+def test_a_quota_that_holds_memberships_is_named() -> None:
     """By its own name and value: a slot that is freed does not help."""
-    sentence = Meter(RunStub(held="'Data access budget' of 0 in 1 membership").reader, clock.monotonic).sentence()
-    assert "held by the quota 'Data access budget' of 0 in 1 membership, " in sentence
-
-
-def test_the_rate_is_that_of_the_last_ten_seconds(clock: FakeClock) -> None:
-    """Not the average since the start."""
-    run = RunStub()
-    meter = Meter(run.reader, clock.monotonic)
-    for second in range(1, 61):
-        clock.seconds = float(second)
-        run.now = replace(run.now, submitted=run.now.submitted + (10 if second <= 30 else 2))
-        rate = meter.rate(run.now.submitted)
-        if second == 30:
-            assert rate == pytest.approx(10)
-    assert rate == pytest.approx(2)
+    words = said(held="'Data access budget' of 0 in 1 membership")
+    assert "held by the quota 'Data access budget' of 0 in 1 membership, " in words
 
 
 async def test_a_terminal_gets_a_live_display_that_is_gone_at_the_end() -> None:
     """And no task is left."""
     out = io.StringIO()
     shown = asyncio.Event()
-    run = RunStub(submitted=7).reader
 
     class Watching(io.StringIO):
         def write(self, text: str) -> int:
@@ -76,7 +53,7 @@ async def test_a_terminal_gets_a_live_display_that_is_gone_at_the_end() -> None:
             return out.write(text)
 
     console = Console(file=Watching(), force_terminal=True, width=200, color_system=None)
-    with showing(run, console):
+    with showing(lambda: RunProgress(to_do=1200, submitted=7), str, console):
         await asyncio.wait_for(shown.wait(), 5)
     assert "7 of 1,200 submitted" in out.getvalue()
     await asyncio.sleep(0)
@@ -86,7 +63,7 @@ async def test_a_terminal_gets_a_live_display_that_is_gone_at_the_end() -> None:
 async def test_elsewhere_a_short_run_shows_nothing() -> None:
     """A plain line comes every half minute only."""
     out = io.StringIO()
-    with showing(RunStub().reader, Console(file=out, force_terminal=False)):
+    with showing(lambda: RunProgress(to_do=1), str, Console(file=out, force_terminal=False)):
         await asyncio.sleep(0)
     assert out.getvalue() == ""
 

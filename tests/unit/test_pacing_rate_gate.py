@@ -7,10 +7,10 @@ from contextlib import suppress
 
 import pytest
 from conftest import job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from simulation.loop import VirtualClock, virtual_loop
 from virtual_disk import running_loop, virtually
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Accepted, Throttled
 from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies

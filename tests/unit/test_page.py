@@ -12,10 +12,10 @@ import pytest
 from sample_ledgers import HOSTILE, Night, Story
 
 from batchsubmit.core.jobs import Unrecognised
+from batchsubmit.core.states import Fate
 from batchsubmit.report import page as report_page
 from batchsubmit.report.charts import library, specs
 from batchsubmit.report.page import make_page
-from batchsubmit.report.stats import Fate
 from batchsubmit.report.timeline import Timeline
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}

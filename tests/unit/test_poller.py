@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from simulation.loop import VirtualClock
 from slot_trial import MemorySource
 from virtual_disk import SlowLedger, running_loop, virtually
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import Accepted, Denied, Finished, Job, Outcome, Rejected, Submitted, Uncertain
 from batchsubmit.observers.base import RunCounts
@@ -97,7 +97,7 @@ async def test_every_job_is_followed_to_its_end_in_every_membership() -> None:
     assert statuses == {"a": "ACTIVE", "bad": "CREATE_FAILED", "c": "ACTIVE"}
     assert watch.finished["a"][1] == ""
     assert "non-zero status" in watch.finished["bad"][1]
-    assert not watch.slots.has_ours_running
+    assert watch.slots.running_of_ours() == 0
     assert (watch.tally.finished_well, watch.tally.finished_badly) == (2, 1)
 
 

@@ -5,18 +5,20 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 from conftest import OTHER_MEMBERSHIP, job_named
+from memory_cleanrooms import MemoryCleanRooms
+from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in
 from simulation.loop import VirtualClock
 from strategies import MEMBERSHIP
 from virtual_disk import running_loop, virtually
 
-from batchsubmit.cleanrooms.memory import MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import JobReads
+from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Finished, Intent, Job, Submitted
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import SharedLedger, open_shared
-from batchsubmit.ledger.table import Address, Item, MemoryTable
+from batchsubmit.ledger.table import Address, Item
+from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.slots import Durations, Poll, Slots
 from batchsubmit.submit.poller import Poller
@@ -58,13 +60,13 @@ class Town:
     def ledger(self, name: str) -> AbstractAsyncContextManager[SharedLedger]:
         """A worker's."""
         terms = LeaseTerms(lease_seconds=1e4)
-        return open_shared(self.table, name, name, clock=self.clock, terms=terms, seconds=self.clock.monotonic)
+        return open_shared(self.table, name, name, clock=self.clock, terms=terms)
 
     def poller(self, ledger: SharedLedger) -> Poller:
         """A worker's eyes."""
         stop = Stop()
         return Poller(
-            catalog=JobReads(MemoryCleanRooms(self.service), RetrySettings(), sleep=stop.pause),
+            reads=Reads(MemoryCleanRooms(self.service), RetrySettings(), gate=RateGate(Pace(0)), sleep=stop.pause),
             recorder=Recorder(ledger, self.clock),
             slots=Slots(SlotSettings(), Durations(), follows=False),
             stop=stop,

@@ -64,5 +64,5 @@ def test_a_wrong_clock_is_said_with_its_error(seconds: int, word: str) -> None:
 
 def test_a_bug_is_no_trouble_of_the_queue() -> None:
     """It is raised as it is."""
-    bug = KeyError("x")
+    bug = RuntimeError("x")
     assert explain(bug, "ReceiveMessage", "https://queue") is bug

@@ -8,7 +8,7 @@ from virtual_disk import running_loop, virtually
 
 from batchsubmit.config import WorkerSettings
 from batchsubmit.queue.acks import Acks, QueueLedger
-from batchsubmit.queue.client import QueueCounters, ReachedQueue
+from batchsubmit.queue.client import ReachedQueue
 
 if TYPE_CHECKING:
     from batchsubmit.queue.client import Queue
@@ -34,9 +34,9 @@ def test_what_fails_is_deleted_again_and_what_never_works_is_given_up() -> None:
 
     @virtually
     async def run() -> None:
-        sqs, counters = HalfFailing(), QueueCounters()
+        sqs = HalfFailing()
         attributes = await sqs.attributes()
-        reached = ReachedQueue(queue=cast("Queue", sqs), attributes=attributes, dead_letters=None, counters=counters)
+        reached = ReachedQueue(queue=cast("Queue", sqs), attributes=attributes)
         acks = Acks(reached, WorkerSettings(), cast("QueueLedger", None), VirtualClock(running_loop()))
         for number in range(25):
             sqs.put(str(number))
@@ -47,6 +47,6 @@ def test_what_fails_is_deleted_again_and_what_never_works_is_given_up() -> None:
         acks.close()
         await acks.run()
         assert [f"{each}/1" for each in sqs.messages] == [sqs.never]
-        assert (counters.deleted, counters.delete_failures) == (24, 1)
+        assert (sqs.counters.deleted, sqs.counters.delete_failures) == (24, 1)
 
     run()

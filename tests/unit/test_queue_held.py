@@ -88,8 +88,7 @@ def test_what_is_with_the_engine_at_the_limit_is_kept_to_its_end() -> None:
 def test_a_new_delivery_s_receipt_replaces_the_old_one() -> None:
     """An extension of the old one, or its loss, that comes late says nothing of the new one."""
     held = holding(300, "a")
-    job = held.get("a")
-    assert job is not None
+    job = held.jobs["a"]
     [(old, _)] = held.due(200)
     held.add(job, message("a", "new"), 1000)
     old.hidden_until = 5000

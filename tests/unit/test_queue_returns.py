@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.queue.acks import delay_seconds, hand_back, put_back
-from batchsubmit.queue.client import BATCH_BYTES, Outgoing, batches, text_attributes
+from batchsubmit.queue.acks import delay_seconds, put_back
+from batchsubmit.queue.client import BATCH_BYTES, Outgoing, QueueAttributes, batches, text_attributes
 from batchsubmit.queue.message import Message
-from batchsubmit.queue.settings import QueueAttributes, advice, overdue
+from batchsubmit.queue.open import advice
 
 DAY = 86_400
 TWO_WEEKS = 14 * DAY
@@ -50,13 +50,6 @@ def test_a_message_that_has_spent_half_of_its_receives_is_renewed(receives: int,
     assert put_back(received(receives), 60, queue=queue(most), now=1e9).renew is renew
 
 
-def test_a_worker_that_ends_renews_only_what_would_be_moved_at_its_next_receive() -> None:
-    """Anything else is made visible."""
-    assert hand_back(received(3), queue=queue(3), now=1e9).renew
-    assert not hand_back(received(2), queue=queue(3), now=1e9).renew
-    assert hand_back(received(2), queue=queue(3), now=1e9).seconds == 0
-
-
 def test_an_old_message_is_renewed_before_the_queue_drops_it() -> None:
     """Whatever it is held for at most still fits in."""
     for days in (2, 4, 14):
@@ -76,7 +69,7 @@ def test_batches_keep_sqs_s_bounds_and_lose_nothing(sizes: list[int]) -> None:
 
 def test_attributes_count_towards_the_size() -> None:
     """Name, type and value; an empty text is none."""
-    attributes = text_attributes(batchsubmit_key="abc", batchsubmit_batch="")
+    attributes = text_attributes({"batchsubmit-key": "abc", "batchsubmit-batch": ""})
     assert attributes == {"batchsubmit-key": {"DataType": "String", "StringValue": "abc"}}
     assert Outgoing(id="1", body="é", attributes=attributes).size == 2 + 15 + 6 + 3
 
@@ -84,10 +77,10 @@ def test_attributes_count_towards_the_size() -> None:
 def test_each_kind_of_queue_gets_the_members_that_it_takes() -> None:
     """The group goes to both; a deduplication id to FIFO queues only, a delay to standard ones only."""
     message = Outgoing(id="d", body="b", group="g", delay_seconds=9)
-    common = {"Id": "0", "MessageBody": "b", "MessageGroupId": "g"}
-    assert message.entry(0, is_fifo=False) == {**common, "DelaySeconds": 9}
-    assert message.entry(0, is_fifo=True) == {**common, "MessageDeduplicationId": "d"}
-    assert Outgoing(id="1", body="b").entry(0, is_fifo=False) == {"Id": "0", "MessageBody": "b"}
+    common = {"MessageBody": "b", "MessageGroupId": "g"}
+    assert message.entry(is_fifo=False) == {**common, "DelaySeconds": 9}
+    assert message.entry(is_fifo=True) == {**common, "MessageDeduplicationId": "d"}
+    assert Outgoing(id="1", body="b").entry(is_fifo=False) == {"MessageBody": "b"}
 
 
 def test_settings_are_read_from_a_queue_s_attributes() -> None:
@@ -95,15 +88,16 @@ def test_settings_are_read_from_a_queue_s_attributes() -> None:
     policy = {"deadLetterTargetArn": "arn:aws:sqs:us-east-1:1:dead", "maxReceiveCount": "7"}
     found = QueueAttributes.read(
         {
+            "QueueArn": "arn",
             "MessageRetentionPeriod": "60",
-            "RedrivePolicy": json.dumps(policy),
             "ApproximateNumberOfMessages": "3",
             "ApproximateNumberOfMessagesNotVisible": "4",
+            "RedrivePolicy": json.dumps(policy),
             "FifoQueue": "true",
         }
     )
     assert (found.retention_seconds, found.most_receives, found.backlog, found.is_fifo) == (60, 7, 7, True)
-    assert QueueAttributes.read({}).most_receives is None
+    assert QueueAttributes.read({"QueueArn": "arn"}).most_receives is None
 
 
 def test_advice_is_given_where_it_is_due_and_only_there() -> None:
@@ -119,6 +113,7 @@ def test_advice_is_given_where_it_is_due_and_only_there() -> None:
 
 def test_a_backlog_that_outlasts_the_retention_is_warned_of() -> None:
     """By the throughput of now; without any, nothing can be said."""
-    assert overdue(backlog=1000, decided=10, seconds=3600, retention_seconds=4 * DAY)
-    assert overdue(backlog=900, decided=10, seconds=3600, retention_seconds=4 * DAY) is None
-    assert overdue(backlog=1000, decided=0, seconds=3600, retention_seconds=1) is None
+    long, short = (QueueAttributes(retention_seconds=4 * DAY, backlog=backlog) for backlog in (1000, 900))
+    assert "1,000 messages take 4 d 4 h" in long.overdue(decided=10, seconds=3600)
+    assert short.overdue(decided=10, seconds=3600) == ""
+    assert long.overdue(decided=0, seconds=3600) == ""

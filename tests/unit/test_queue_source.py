@@ -17,9 +17,9 @@ from virtual_disk import running_loop, virtually
 from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
-from batchsubmit.queue.client import QueueCounters, ReachedQueue
+from batchsubmit.queue.client import ReachedQueue
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import make_parts
+from batchsubmit.queue.open import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 
@@ -55,10 +55,6 @@ class MemoryLedger:
         self.decisions[event.job] = Action.LEAVE_FAILED
         return True
 
-    def now(self) -> str:
-        """Any time."""
-        return "2026-11-23T00:00:00.000000Z"
-
 
 class QueueWorld:
     """A source on a queue in memory, and an engine of few lines: so many slots a membership, each job holds one."""
@@ -74,7 +70,7 @@ class QueueWorld:
     ) -> None:
         self.sqs = sqs
         self.ledger = MemoryLedger()
-        self.counters = QueueCounters()
+        self.counters = sqs.counters
         self.submitted: list[str] = []
         self.running: Counter[str] = Counter()
         self.troubles: list[StoppedError] = []
@@ -91,10 +87,9 @@ class QueueWorld:
             queue=cast("Queue", self.sqs),
             attributes=await self.sqs.attributes(),
             dead_letters=cast("Queue | None", self.sqs.dead),
-            counters=self.counters,
         )
         clock = VirtualClock(running_loop())
-        parts = make_parts(reached, self._settings, region=REGION, ledger=self.ledger, clock=clock)
+        parts = QueueParts(reached, self._settings, region=REGION, ledger=self.ledger, clock=clock)
         reader = MessageReader(RequestChecker(region=REGION), defaults={})
         async with SqsSource.open(parts, reader, self.troubles.append) as source, asyncio.TaskGroup() as tasks:
             self._source, self._tasks = source, tasks
@@ -134,7 +129,7 @@ class QueueWorld:
         for name in names:
             self.sqs.put(body(name))
             parsed = reader.parse(await _first(self.sqs, name))
-            self.ledger.decisions[parsed.job.key] = Action.LOOK_UP  # type: ignore[union-attr]
+            self.ledger.decisions[parsed.key] = Action.LOOK_UP  # type: ignore[union-attr]
 
     async def _run(self, lane: str) -> None:
         await asyncio.sleep(self._job_seconds)

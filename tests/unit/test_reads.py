@@ -4,12 +4,13 @@ import time
 
 import pytest
 from conftest import FakeClock, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from strategies import MEMBERSHIP, arn
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Denied, NotSent, Outcome, Rejected, Throttled, Uncertain
+from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 
 LIST = "ListTrainedModelInferenceJobs"
@@ -26,7 +27,9 @@ class Commands:
         self.reads = 0
         service = SandboxService(SandboxSettings(per_membership=0, per_account=0), time.time)
         self.api = MemoryCleanRooms(service, disturb=self._disturb)
-        self.catalog = JobReads(self.api, RetrySettings(base_seconds=1, cap_seconds=2), sleep=clock.sleep)
+        self.catalog = Reads(
+            self.api, RetrySettings(base_seconds=1, cap_seconds=2), gate=RateGate(Pace(0)), sleep=clock.sleep
+        )
 
     def _disturb(self, operation: str, _name: str) -> Disturbance | None:
         if operation.startswith("Start"):

@@ -9,7 +9,7 @@ import pytest
 from batchsubmit.sandbox import FaultPlan, Faults, InjectedFault, SandboxService, SandboxSettings, ScriptedFault
 from batchsubmit.sandbox.admin import Admin
 from batchsubmit.sandbox.http import Call, Exchange, HttpAnswer
-from batchsubmit.sandbox.refusals import LIST, START
+from batchsubmit.sandbox.refusals import Operation
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
 SCOPE = f"arn:aws:cleanrooms-ml:us-east-1:123456789012:membership/{MEMBERSHIP}"
@@ -45,7 +45,7 @@ class Wire:
         """Make a call at the back door."""
         body = json.dumps(members).encode() if members is not None else b""
         answer = self.admin.answer(method, f"/_sandbox/{name}", "", body)
-        return answer.status_code, json.loads(b"".join(answer.pieces))
+        return answer.status_code, json.loads(answer.body)
 
 
 BEFORE = [
@@ -77,7 +77,7 @@ def test_a_fault_before_acceptance_leaves_no_job(fault: InjectedFault, status_co
     answer = wire.start()
     assert (answer.status_code, answer.error_code) == (status_code, code)
     assert wire.service.jobs() == ()
-    assert wire.service.tally.refused(START) == {code: 1}
+    assert wire.service.tally.refused(Operation.START) == {code: 1}
     assert wire.start().status_code == 200
 
 
@@ -104,7 +104,7 @@ def test_a_fault_after_acceptance_leaves_a_job(fault: InjectedFault) -> None:
     [job] = wire.service.jobs()
     told = answer.status_code == 200 and job.arn.encode() in answer.body
     assert not told or answer.cut or answer.delay_seconds
-    assert wire.service.tally.accepted(START) == 1
+    assert wire.service.tally.accepted(Operation.START) == 1
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_cut_before_acceptance_leaves_no_job(fault: InjectedFault) -> None:
     assert not answer.body
     assert answer.delay_seconds == (3 if fault is InjectedFault.STALL else 0)
     assert wire.service.jobs() == ()
-    assert wire.service.tally.refused(START) == {"cut": 1}
+    assert wire.service.tally.refused(Operation.START) == {"cut": 1}
 
 
 def test_a_slow_acceptance_happens_only_after_its_time() -> None:
@@ -176,8 +176,8 @@ def test_a_script_can_name_the_job_of_a_get() -> None:
 
 def test_an_empty_page_goes_on_where_it_was() -> None:
     """First, or in the middle: no job is lost or shown twice."""
-    empty = ScriptedFault(fault=InjectedFault.EMPTY_PAGE, operation=LIST)
-    wire = Wire(empty, ScriptedFault(fault=InjectedFault.NONE, operation=LIST), empty)
+    empty = ScriptedFault(fault=InjectedFault.EMPTY_PAGE, operation=Operation.LIST)
+    wire = Wire(empty, ScriptedFault(fault=InjectedFault.NONE, operation=Operation.LIST), empty)
     for _ in range(3):
         wire.start()
     sizes, arns, query = [], set(), "maxResults=1"
@@ -192,7 +192,7 @@ def test_an_empty_page_goes_on_where_it_was() -> None:
 
 def test_an_expired_token_is_refused_and_the_first_page_is_not() -> None:
     """ValidationException, as for any wrong token."""
-    wire = Wire(ScriptedFault(fault=InjectedFault.EXPIRED_NEXT_TOKEN, operation=LIST))
+    wire = Wire(ScriptedFault(fault=InjectedFault.EXPIRED_NEXT_TOKEN, operation=Operation.LIST))
     wire.start()
     wire.start()
     token = json.loads(wire.list("maxResults=1").body)["nextToken"].replace("=", "%3D")
@@ -241,8 +241,8 @@ def test_the_back_door_tells_what_happened_and_forgets_it() -> None:
         200,
         {
             "accepted": 1,
-            "calls": {START: {"ThrottlingException": 1, "accepted": 1}},
-            "faults": {START: {"error_after": 1}},
+            "calls": {Operation.START: {"ThrottlingException": 1, "accepted": 1}},
+            "faults": {Operation.START: {"error_after": 1}},
             "unspent_faults": 0,
             "statuses": {"CREATE_PENDING": 1},
             "running": {"memberships": {MEMBERSHIP: 1}, "accounts": {"123456789012": 1}},
@@ -269,7 +269,7 @@ def test_by_default_three_jobs_start_at_once_and_then_one_a_second() -> None:
     answers = [wire.start() for _ in range(4)]
     assert codes(answers) == ["", "", "", "ThrottlingException"]
     assert answers[-1].status_code == 429
-    assert wire.service.tally.outcomes(START) == {"accepted": 7, "ThrottlingException": 4}
+    assert wire.service.tally.by_operation()[Operation.START] == {"accepted": 7, "ThrottlingException": 4}
 
 
 def test_by_default_lists_are_limited_to_fifty_a_second() -> None:

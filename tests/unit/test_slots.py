@@ -272,7 +272,7 @@ def test_without_anybody_waiting_only_followed_jobs_are_polled() -> None:
         accept_all(slots, ["a"], most=3)
         assert slots.next([], 1) is None
         assert (first_poll(slots, 1e6) is not None) is follows
-        assert slots.has_ours_running
+        assert slots.running_of_ours() == 3
 
 
 def test_a_job_that_the_service_does_not_know_holds_no_slot() -> None:
@@ -282,7 +282,7 @@ def test_a_job_that_the_service_does_not_know_holds_no_slot() -> None:
     assert tickets(slots, ["a"]) == []
     slots.gone(home, arn)
     assert len(tickets(slots, ["a"])) == 1
-    assert not slots.has_ours_running
+    assert slots.running_of_ours() == 0
 
 
 def test_ours_that_a_list_lacks_hold_their_slots_until_they_are_asked_for() -> None:

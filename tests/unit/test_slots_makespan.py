@@ -1,11 +1,11 @@
 """How well slots are used over hours and days: engine, poller and slots as they are, in virtual time."""
 
 import pytest
+from memory_cleanrooms import Disturbance
 from simulation.loop import virtual_loop
 from slot_trial import HALF_AN_HOUR, LIST, MINUTE, START, A, B, C, World, membership, world
 from structlog.testing import capture_logs
 
-from batchsubmit.cleanrooms.memory import Disturbance
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import Denied
 

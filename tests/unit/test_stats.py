@@ -6,8 +6,9 @@ import pytest
 from sample_ledgers import BEGIN, MEMBERSHIPS, Night, Story
 
 from batchsubmit.core.jobs import Share
+from batchsubmit.core.states import Fate
 from batchsubmit.report.headline import STOPS, asked, headline
-from batchsubmit.report.stats import Fate, Figures
+from batchsubmit.report.stats import Figures
 from batchsubmit.report.timeline import (
     LearnedQuota,
     Timeline,

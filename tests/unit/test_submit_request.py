@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from batchsubmit.app.after_run import AfterRun
-from batchsubmit.app.run import SubmitOptions
+from batchsubmit.app.run import SubmitOptions, submit_options
 from batchsubmit.cli.export import write_export
 from batchsubmit.cli.report import write_report
-from batchsubmit.cli.request import read_request
+from batchsubmit.cli.submit import after_run_of
 from batchsubmit.config import load_settings
 from batchsubmit.errors import UsageError
 from batchsubmit.outputs.notify import Topic, Webhook
@@ -19,31 +19,23 @@ from batchsubmit.outputs.upload import Destination
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EVENING = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
-GIVEN = {
-    "manifest": "jobs.csv",
-    "sandbox": False,
-    "sandbox_job_seconds": 2.0,
-    "canary": 0,
-    "skip_invalid": False,
-    "allow_duplicates": False,
-    "retry_failed": False,
-    "resubmit_unknown": False,
-}
 TOPIC = "arn:aws:sns:us-east-1:123456789012:nights"
 
 
 def read(
     now: datetime = EVENING, *, config: Path | None = None, sandbox: bool = False, **flags: dict[str, Any]
-) -> tuple[SubmitOptions, AfterRun]:
+) -> tuple[SubmitOptions, AfterRun | None]:
     """Read a request with these settings."""
-    return read_request({**GIVEN, "sandbox": sandbox}, load_settings(config, flags), now)
+    settings = load_settings(config, flags)
+    options = submit_options(settings, now, manifest="jobs.csv", sandbox=sandbox)
+    return options, after_run_of(settings, options)
 
 
 def test_nothing_set_is_nothing_asked() -> None:
     """No batch, no deadline, nothing afterwards."""
     options, after = read()
     assert (options.batch, options.ledger, options.deadline, options.wait) == ("", None, None, False)
-    assert after.is_nothing
+    assert after is None
 
 
 def test_the_nightly_settings_make_one_batch_of_a_night() -> None:
@@ -104,11 +96,13 @@ def test_what_follows_is_named_after_the_batch() -> None:
         "webhook_secret": "0123456789abcdef",
     }
     _, after = read(submit={"batch_id": "n-{date}"}, night=night)
-    assert after.files == ((Path("out/n-2026-11-23.html"), write_report), (Path("out/2026-11-23.csv"), write_export))
-    assert after.report == Path("out/n-2026-11-23.html")
+    assert after is not None
+    assert after.files == {Path("out/n-2026-11-23.html"): write_report, Path("out/2026-11-23.csv"): write_export}
+    assert after.report == "out/n-2026-11-23.html"
     assert after.destination == Destination("bucket", "n-2026-11-23/")
     assert after.targets == (Topic(TOPIC, "us-east-1"), Webhook("https://example.com/x"))
-    assert after.secret == "0123456789abcdef"
+    assert after.night.webhook_secret is not None
+    assert after.night.webhook_secret.get_secret_value() == "0123456789abcdef"
     assert "0123456789abcdef" not in repr(after)
 
 
@@ -117,6 +111,7 @@ def test_a_rehearsal_writes_files_and_reaches_nobody() -> None:
     _, after = read(
         sandbox=True, night={"report": "r.html", "upload": "s3://bucket", "notify": ["https://example.com/x"]}
     )
+    assert after is not None
     assert after.files
     assert after.destination is None
     assert after.targets == ()

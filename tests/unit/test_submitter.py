@@ -5,10 +5,11 @@ from collections.abc import Awaitable
 
 import pytest
 from conftest import FakeClock, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
+from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
 
 from batchsubmit.cleanrooms.api import JobDetails, JobPage
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import (
     KEY_TAG,
@@ -33,7 +34,7 @@ from batchsubmit.core.jobs import (
     Unknown,
 )
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import LostJobError, MemoryLedger
+from batchsubmit.ledger.base import LostJobError
 from batchsubmit.observers.base import RunCounts
 from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings

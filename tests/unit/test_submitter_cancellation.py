@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from conftest import job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual_disk import SlowLedger, Wire
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import JobReads
+from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.clock import Clock, SystemClock
 from batchsubmit.config import LookupSettings, RetrySettings
 from batchsubmit.core.jobs import Conflicted, Job, Outcome, Throttled, Uncertain
@@ -24,9 +24,8 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, JobState, Phase
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.base import Ledger
-from batchsubmit.ledger.file import open_ledger
+from batchsubmit.ledger.file import LedgerFile, open_ledger
 from batchsubmit.ledger.read import fold_ledger
-from batchsubmit.ledger.storage import LedgerFile
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.submit.lookup import Lookup
@@ -61,10 +60,10 @@ class World:
     async def submission_and_lookup(self) -> object:
         """Submit the job, and look it up where its answer is lost."""
         await self.submission()
-        catalog = JobReads(self.wire, RETRY, sleep=self.stop.pause)
+        catalog = Reads(self.wire, RETRY, gate=RateGate(Pace(0)), sleep=self.stop.pause)
         recorder = Recorder(self.ledger, self.clock)
         settings = LookupSettings(settle_seconds=0.05)
-        lookup = Lookup(catalog=catalog, recorder=recorder, settings=settings, stop=self.stop)
+        lookup = Lookup(reads=catalog, recorder=recorder, settings=settings, stop=self.stop)
         async with asyncio.TaskGroup() as tasks:
             return await lookup.resolve(JOB.key, JOB.request, tasks)
 

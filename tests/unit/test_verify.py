@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 from conftest import EPOCH, OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
+from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import JobReads, ReadError
+from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import timestamp
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import (
@@ -31,11 +32,10 @@ from batchsubmit.core.jobs import (
     Unknown,
 )
 from batchsubmit.core.states import Action, decide
-from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.manifest.progress import NewRow, NewRows
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.verify import Audit, Discrepancy, Known, Mismatch, Verifier, unexplained
+from batchsubmit.verify import Audit, Discrepancy, Mismatch, Verifier, unexplained
 
 LIST, GET = "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
 FORBIDDEN = Denied("AccessDeniedException", "not authorized")
@@ -98,12 +98,12 @@ class Bench:
     ) -> list[Discrepancy]:
         """Hold one against the other."""
         api = MemoryCleanRooms(self.service, disturb=self._disturb)
-        catalog = JobReads(api, RetrySettings(), gate=Unpaced(Pace(0)), sleep=self.clock.sleep)
-        known = Known(rows=rows or NewRows(), others=others, tag_jobs=tag_jobs)
-        verifier = Verifier(self.ledger.state, catalog, known, now=self.now())
-        compared = await verifier.compare((timestamp(EPOCH), timestamp(EPOCH + timedelta(minutes=1))))
-        self.later = compared.later
-        return compared.discrepancies
+        catalog = Reads(api, RetrySettings(), gate=Unpaced(Pace(0)), sleep=self.clock.sleep)
+        known = {"rows": rows or NewRows(), "others": others, "tag_jobs": tag_jobs}
+        verifier = Verifier(self.ledger.state, catalog, **known, now=self.now())
+        window = timestamp(EPOCH), timestamp(EPOCH + timedelta(minutes=1))
+        found, self.later = await verifier.compare(window)
+        return found
 
     async def kinds(self, *, others: Collection[str] = ()) -> list[tuple[str, str, str]]:
         """Mismatch, name and ARN of all that is wrong."""

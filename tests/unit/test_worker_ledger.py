@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from conftest import FakeClock
+from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
 
 from batchsubmit.app.worker import WorkerLedger
@@ -12,7 +13,6 @@ from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import SharedLedger, open_shared
-from batchsubmit.ledger.table import MemoryTable
 from batchsubmit.submit.recorder import Recorder
 
 POISON = JobRejected(at=AT, job="p", membership="", name="", code="NotJson", message="message p: no JSON", attempt=0)

@@ -12,25 +12,25 @@ from contextlib import asynccontextmanager
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, cast
 
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from memory_sqs import MemorySqs
+from memory_table import MemoryTable
 from simulation.loop import VirtualClock, VirtualLoop
 from strategies import REGION
 from test_queue_source import body
 from virtual_disk import running_loop, virtually
 
 from batchsubmit.app.worker import WorkerLedger
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
 from batchsubmit.config import LookupSettings, RateSettings, Settings, WorkerSettings
 from batchsubmit.core.jobs import Uncertain
 from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.shared import open_shared
-from batchsubmit.ledger.table import MemoryTable
 from batchsubmit.observers.base import Readings, RunCounts
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.pacing import Pace
-from batchsubmit.queue.client import QueueCounters, ReachedQueue
+from batchsubmit.queue.client import ReachedQueue
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import make_parts
+from batchsubmit.queue.open import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
@@ -102,7 +102,7 @@ class MemoryWorker:
             worker=WorkerSettings(visibility_timeout_seconds=300),
         )
         terms, stop = LeaseTerms(lease_seconds=1e4), Stop()
-        opening = open_shared(self.table, "w", "w", clock=self.clock, terms=terms, seconds=self.clock.monotonic)
+        opening = open_shared(self.table, "w", "w", clock=self.clock, terms=terms)
         async with opening as ledger:
             metrics = Metrics(Readings)
             recorder = Recorder(ledger, self.clock, [metrics, RunCounts()])
@@ -110,9 +110,8 @@ class MemoryWorker:
                 queue=cast("Queue", self.sqs),
                 attributes=await self.sqs.attributes(),
                 dead_letters=None,
-                counters=QueueCounters(),
             )
-            site = make_parts(reached, settings, region=REGION, ledger=WorkerLedger(recorder), clock=self.clock)
+            site = QueueParts(reached, settings, region=REGION, ledger=WorkerLedger(recorder), clock=self.clock)
             api = MemoryCleanRooms(self.service, disturb=self._disturb)
             reader = MessageReader(RequestChecker(region=REGION), defaults={})
             async with SqsSource.open(site, reader, print) as source:

@@ -1,50 +1,83 @@
-"""Pulse and contact: when a worker counts as alive, and when as ready."""
+"""When a worker counts as alive, and when as ready."""
 
-from conftest import FakeClock
+import time
+from typing import TYPE_CHECKING, cast
 
-from batchsubmit.app.worker_status import Contact, Pulse
-from batchsubmit.health.check import probe_url
-from batchsubmit.health.server import unmet
+import pytest
 
+from batchsubmit.app.worker_status import WorkerStatus
+from batchsubmit.config import WorkerSettings
+from batchsubmit.health import ask
+from batchsubmit.observers.base import RunCounts
+from batchsubmit.queue.client import Queue
+from batchsubmit.submit.stopping import Stop, StopReason
 
-async def test_a_pulse_is_missed_after_its_time_and_no_sooner(clock: FakeClock) -> None:
-    """A beat sets it right again."""
-    pulse = Pulse(30, monotonic=clock.monotonic)
-    await clock.sleep(30)
-    assert pulse.trouble() == ""
-    await clock.sleep(1)
-    assert pulse.trouble() == "no progress for 31 s, allowed are 30 s"
-    pulse.beat()
-    assert pulse.trouble() == ""
-
-
-async def test_a_loop_that_has_ended_is_not_missed(clock: FakeClock) -> None:
-    """A worker that drains for minutes must not be killed for it."""
-    pulse = Pulse(30, monotonic=clock.monotonic)
-    pulse.rest()
-    await clock.sleep(3600)
-    assert pulse.trouble() == ""
+if TYPE_CHECKING:
+    from batchsubmit.queue.source import SqsSource
+    from batchsubmit.submit.build import BuiltEngine
 
 
-def test_a_contact_is_as_its_last_call_went() -> None:
-    """Not there before the first, lost and made again."""
-    contact = Contact()
-    assert contact.trouble() == "not reached yet"
-    contact.made()
-    assert contact.trouble() == ""
-    contact.lost("AccessDenied")
-    assert contact.trouble() == "AccessDenied"
-    contact.lost("")
-    assert contact.trouble()
+@pytest.fixture
+def queue() -> Queue:
+    """A queue that was not called yet."""
+    return Queue(None, "https://queue", call_seconds=70)
 
 
-def test_only_conditions_that_lack_something_are_unmet() -> None:
-    """By name, with their words."""
-    assert unmet({"queue": lambda: "", "ledger": lambda: "the disk is full"}) == {"ledger": "the disk is full"}
+@pytest.fixture
+def stop() -> Stop:
+    """A worker that is not asked to end."""
+    return Stop()
 
 
-def test_a_worker_that_listens_everywhere_is_asked_on_loopback() -> None:
+@pytest.fixture
+def status(queue: Queue, stop: Stop) -> WorkerStatus:
+    """The status of a worker that begins."""
+    return WorkerStatus(queue, tally=RunCounts(), stop=stop, within_seconds=30)
+
+
+def test_a_worker_that_calls_no_more_is_stalled_after_its_time(queue: Queue, status: WorkerStatus) -> None:
+    """The next call ends that."""
+    stalled = status.live()["intake"]
+    queue.called_at = time.monotonic() - 25
+    assert stalled() == ""
+    queue.called_at -= 6
+    assert stalled() == "no progress for 31 s, allowed are 30 s"
+    queue.called_at = time.monotonic()
+    assert stalled() == ""
+
+
+def test_a_worker_that_drains_for_long_is_alive(queue: Queue, stop: Stop, status: WorkerStatus) -> None:
+    """It must not be killed for that."""
+    stop.request(StopReason.SIGNAL, "SIGTERM")
+    queue.called_at -= 3600
+    assert status.live()["intake"]() == ""
+
+
+def test_a_worker_is_ready_as_its_last_call_went(queue: Queue, stop: Stop, status: WorkerStatus) -> None:
+    """Not before the first call, before the engine is there, or once it drains."""
+    ready = status.ready(lambda: "the disk is full")
+    found = {name: condition() for name, condition in ready.items()}
+    assert found == {"queue": "not reached yet", "ledger": "the disk is full", "manifests": "", "worker": "starting"}
+    queue.trouble = ""
+    assert ready["queue"]() == ""
+    queue.trouble = "ReceiveMessage: TimeoutError"
+    assert ready["queue"]() == "ReceiveMessage: TimeoutError"
+    status.shows(cast("SqsSource", None), cast("BuiltEngine", None))
+    assert ready["worker"]() == ""
+    stop.request(StopReason.SIGNAL, "SIGTERM")
+    assert ready["worker"]() == "draining"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:1/livez"),  # noqa: S104 (asked, not bound)
+        ("::", "http://[::1]:1/livez"),
+        ("127.0.0.7", "http://127.0.0.7:1/livez"),
+    ],
+)
+def test_a_worker_that_listens_everywhere_is_asked_on_loopback(host: str, url: str) -> None:
     """An address to bind is none to connect to."""
-    assert probe_url("0.0.0.0", 9464, "livez") == "http://127.0.0.1:9464/livez"  # noqa: S104 (asked, not bound)
-    assert probe_url("::", 9464, "readyz") == "http://[::1]:9464/readyz"
-    assert probe_url("10.0.0.7", 1, "livez") == "http://10.0.0.7:1/livez"
+    is_well, words = ask(WorkerSettings(metrics_host=host, metrics_port=1), "livez")
+    assert not is_well
+    assert words.startswith(f"{url} does not answer: ")

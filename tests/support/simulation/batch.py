@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from batchsubmit.cleanrooms.memory import MemoryCleanRooms
+from memory_cleanrooms import MemoryCleanRooms
+
 from batchsubmit.config import Settings
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from simulation.assembly import Distance, assemble
@@ -74,7 +75,7 @@ def _account(service: SandboxService, work: Workload, clock: VirtualClock, sent:
         makespan_seconds=max(ends, default=0.0),
         sent_seconds=sent,
         calls=dict(sorted(calls.items())),
-        refused_starts=tally.outcomes(_START).get(_QUOTA, 0),
+        refused_starts=tally.refused(_START).get(_QUOTA, 0),
         slot_use=_slot_use(service, work, began, sent),
     )
 

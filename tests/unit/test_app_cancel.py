@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, FakeClock, job_arn, job_named
+from memory_cleanrooms import Disturbance, MemoryCleanRooms
+from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
 
-from batchsubmit.cleanrooms.memory import Disturbance, MemoryCleanRooms
-from batchsubmit.cleanrooms.reads import JobReads
+from batchsubmit.app.cancel import Canceller, chosen, look, record_ends, runs_on
+from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Finished, NotSent, Throttled, Uncertain
 from batchsubmit.core.states import JobState, Phase
-from batchsubmit.ledger.base import MemoryLedger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.cancel import Canceller, RunState, chosen, look, record_ends, run_state
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -53,21 +53,21 @@ def test_filters_narrow_the_choice(memberships: tuple[str, ...], names: tuple[st
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        ("CREATE_PENDING", RunState.RUNNING),
-        ("CREATE_IN_PROGRESS", RunState.RUNNING),
-        ("CANCEL_PENDING", RunState.CANCELLING),
-        ("CANCEL_IN_PROGRESS", RunState.CANCELLING),
-        ("ACTIVE", RunState.ENDED),
-        ("CREATE_FAILED", RunState.ENDED),
-        ("CANCEL_FAILED", RunState.ENDED),
-        ("INACTIVE", RunState.ENDED),
-        ("", RunState.RUNNING),
-        ("SOME_NEW_STATUS", RunState.RUNNING),
+        ("CREATE_PENDING", True),
+        ("CREATE_IN_PROGRESS", True),
+        ("CANCEL_PENDING", False),
+        ("CANCEL_IN_PROGRESS", False),
+        ("ACTIVE", False),
+        ("CREATE_FAILED", False),
+        ("CANCEL_FAILED", False),
+        ("INACTIVE", False),
+        ("", True),
+        ("SOME_NEW_STATUS", True),
     ],
 )
-def test_every_status_of_the_service_has_a_standing(status: str, expected: RunState) -> None:
-    """As the design sorts them; only the known final ones are an end."""
-    assert run_state(status) is expected
+def test_a_job_runs_on_unless_it_has_ended_or_is_being_cancelled(status: str, *, expected: bool) -> None:
+    """Only the known final statuses are an end."""
+    assert runs_on(status) is expected
 
 
 class Bench:
@@ -80,10 +80,10 @@ class Bench:
         self.stop = Stop()
         self.api = MemoryCleanRooms(self.service, disturb=self._disturb)
         retry = RetrySettings(max_attempts=3, base_seconds=0.001, cap_seconds=0.001)
-        self.catalog = JobReads(self.api, retry, sleep=asyncio.sleep)
+        self.reads = Reads(self.api, retry, gate=RateGate(Pace(0)), sleep=asyncio.sleep)
         self.canceller = Canceller(
             api=self.api,
-            catalog=self.catalog,
+            reads=self.reads,
             gate=RateGate(Pace(0)),
             policies=RetryPolicies(retry, sleep=asyncio.sleep),
             stop=self.stop,
@@ -180,14 +180,13 @@ async def test_the_service_is_asked_where_each_job_stands() -> None:
     bench.service.configure(replace(bench.service.settings, list_lag_seconds=3600.0))
     await bench.api.cancel(MEMBERSHIP, shown.arn)
     ghost = state("ghost", arn=job_arn("12345678-1234-1234-1234-123456789012"))
-    found = await look(bench.catalog, [hidden, shown, ghost])
-    assert found == {RunState.RUNNING: [hidden], RunState.CANCELLING: [shown], RunState.ENDED: []}
+    assert await look(bench.reads, [hidden, shown, ghost]) == ([hidden], [shown])
 
 
 async def record(bench: Bench, ledger: MemoryLedger, clock: FakeClock, jobs: list[JobState]) -> None:
     """Wait for the ends of jobs."""
     slots, recorder = SlotSettings(min_poll_seconds=0.001, max_poll_seconds=0.002), Recorder(ledger, clock)
-    await record_ends(jobs, catalog=bench.catalog, recorder=recorder, slots=slots, stop=bench.stop)
+    await record_ends(jobs, reads=bench.reads, recorder=recorder, slots=slots, stop=bench.stop)
 
 
 async def test_each_end_is_recorded_as_the_service_tells_it(clock: FakeClock) -> None:

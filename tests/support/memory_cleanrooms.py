@@ -1,11 +1,11 @@
-"""The in-memory side of `JobsApi`: the sandbox's state machine without HTTP, for simulations and fast tests."""
+"""The in-memory side of `JobsApi`: the sandbox's state machine without HTTP, for fast tests."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from batchsubmit.cleanrooms.api import JobDetails, JobPage, Resource
+from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, Resource
 from batchsubmit.cleanrooms.responses import read_details, read_refusal, read_resource, read_start, read_summary
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Job, Outcome
 from batchsubmit.sandbox import Refusal, SandboxService
@@ -70,17 +70,15 @@ class MemoryCleanRooms:
         answer = self._call("CancelTrainedModelInferenceJob", "", request)
         return Accepted(arn) if isinstance(answer, dict) else answer
 
-    async def model(self, membership: str, arn: str, version: str | None = None) -> Resource | Outcome:
-        """Read a trained model, or what came instead."""
-        request = {"membershipIdentifier": membership, "trainedModelArn": arn, "versionIdentifier": version}
-        given = {name: value for name, value in request.items() if value is not None}
-        answer = self._call("GetTrainedModel", "", given)
-        return read_resource(arn, _with_moments(answer)) if isinstance(answer, dict) else answer
-
-    async def channel(self, membership: str, arn: str) -> Resource | Outcome:
-        """Read an ML input channel, or what came instead."""
-        answer = self._call("GetMLInputChannel", "", {"membershipIdentifier": membership, "mlInputChannelArn": arn})
-        return read_resource(arn, _with_moments(answer)) if isinstance(answer, dict) else answer
+    async def input(self, wanted: Input) -> Resource | Outcome:
+        """Read a trained model or an ML input channel, or what came instead."""
+        request = {"membershipIdentifier": wanted.membership}
+        if wanted.kind == "channel":
+            answer = self._call("GetMLInputChannel", "", request | {"mlInputChannelArn": wanted.arn})
+        else:
+            version = {"versionIdentifier": wanted.version} if wanted.version else {}
+            answer = self._call("GetTrainedModel", "", request | {"trainedModelArn": wanted.arn} | version)
+        return read_resource(wanted.arn, _with_moments(answer)) if isinstance(answer, dict) else answer
 
     def _call(self, operation: str, name: str, request: Mapping[str, Any]) -> dict[str, Any] | Outcome:
         disturbance = self._disturb(operation, name)

@@ -1,0 +1,92 @@
+"""A worker's health over HTTP: `/livez`, `/readyz` and `/metrics` on one port, and the check of it by another process.
+
+It runs on the worker's own event loop on purpose: a loop that no longer turns answers no probe. Nothing is
+authenticated and nothing can be changed through it.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from http.client import HTTPConnection, HTTPException
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from batchsubmit.config import WorkerSettings
+from batchsubmit.errors import UsageError
+
+Conditions: TypeAlias = Mapping[str, Callable[[], str]]
+"""By name, what says in a few words why it is not met, or nothing where it is. It must not wait: a probe asks it."""
+
+Exposition: TypeAlias = Callable[[str], tuple[bytes, str]]
+"""Metrics for an Accept header, and their content type (`observers.metrics.Metrics.exposition`)."""
+
+_NO_METRICS = "metrics need the extra: pip install 'batchsubmit[metrics]'\n"
+_LEAVE_SECONDS = 0.5
+"""Time for a scrape that is under way when the worker ends."""
+
+
+@asynccontextmanager
+async def serving_probes(
+    settings: WorkerSettings, *, live: Conditions, ready: Conditions, metrics: Exposition | None
+) -> AsyncIterator[None]:
+    """Serve for as long as the context lasts; nothing with port 0. Raises UsageError where the port is taken."""
+    if not settings.metrics_port:
+        yield
+        return
+    application = web.Application()
+    application.router.add_get("/livez", partial(_verdict, live))
+    application.router.add_get("/readyz", partial(_verdict, ready))
+    application.router.add_get("/metrics", partial(_expose, metrics))
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LEAVE_SECONDS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.metrics_host, settings.metrics_port).start()
+    except OSError as exc:
+        await runner.cleanup()
+        raise UsageError(
+            f"nothing can listen on {_base_url(settings.metrics_host, settings.metrics_port)} ({exc.strerror}); set "
+            "another worker.metrics_port, or 0 for none"
+        ) from exc
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _base_url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def _verdict(conditions: Conditions, _: web.Request) -> web.Response:
+    lacking = {name: condition() for name, condition in conditions.items()}
+    answer = {name: words or "ok" for name, words in lacking.items()}
+    return web.json_response(answer, status=503 if any(lacking.values()) else 200)
+
+
+async def _expose(metrics: Exposition | None, request: web.Request) -> web.Response:
+    if metrics is None:
+        return web.Response(status=501, text=_NO_METRICS)
+    body, content_type = metrics(request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def ask(settings: WorkerSettings, probe: str, patience_seconds: float = 3.0) -> tuple[bool, str]:
+    """Ask a probe of this machine's worker: whether it is well, and its words; one without an answer in time is not.
+
+    Plain `http.client`: a proxy in the environment is not asked for what is on this machine.
+    """
+    if not settings.metrics_port:
+        return False, "worker.metrics_port is 0: the worker has no probes to ask"
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 (asked, not bound)
+    url = urlsplit(_base_url(local.get(settings.metrics_host, settings.metrics_host), settings.metrics_port))
+    connection = HTTPConnection(url.hostname or "", url.port, timeout=patience_seconds)
+    try:
+        connection.request("GET", f"/{probe}", headers={"Connection": "close"})
+        response = connection.getresponse()
+        return response.status == 200, response.read().decode(errors="replace").strip()
+    except (OSError, HTTPException) as exc:
+        return False, f"{url.geturl()}/{probe} does not answer: {str(exc) or type(exc).__name__}"
+    finally:
+        connection.close()

@@ -1,1 +1,0 @@
-"""The health of a worker over HTTP, and the check of it."""

@@ -1,0 +1,206 @@
+"""Starts the real program as a process, by a fork of a process that has imported it: most of a start is imports.
+
+What is forked has a process id, streams, environment and folder of its own, gets signals and ends as the console script
+does. Run as a script, this is the process that forks.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+_LONGEST_ORDER = 1 << 18
+
+
+class Process:
+    """A running program, with what tests use of `subprocess.Popen`."""
+
+    def __init__(self, report: int, stdin: int | None, stdout: int, stderr: int) -> None:
+        self._report = os.fdopen(report, "rb", buffering=0)
+        self.pid = int(self._report.read(16))
+        self.returncode: int | None = None
+        self.stdin = os.fdopen(stdin, "wb") if stdin is not None else None
+        self.stdout = os.fdopen(stdout, "rb")
+        self.stderr = os.fdopen(stderr, "rb")
+
+    def poll(self) -> int | None:
+        """Return the exit status, or a signal's negative; None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended."""
+        if self.returncode is None:
+            if not select.select([self._report], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("batchsubmit", timeout or 0)
+            self.returncode = int(self._report.read(16))
+        return self.returncode
+
+    def communicate(self, content: bytes = b"", timeout: float | None = None) -> tuple[bytes, bytes]:
+        """Write `content` to its standard input, and wait until it has ended; gives what it wrote."""
+        with ThreadPoolExecutor(3) as pool:
+            written = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
+            if self.stdin is not None:
+                pool.submit(self._feed, content)
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+            return written[0].result(), written[1].result()
+
+    def _feed(self, content: bytes) -> None:
+        assert self.stdin is not None
+        with suppress(BrokenPipeError), self.stdin:
+            self.stdin.write(content)
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+        self.wait()
+        self._report.close()
+
+
+class ProgramServer:
+    """The process that has imported the program."""
+
+    def __init__(self, orders: socket.socket) -> None:
+        self._orders = orders
+
+    def start(
+        self, arguments: Sequence[object], folder: Path, environment: Mapping[str, str], *, with_stdin: bool = False
+    ) -> Process:
+        """Start the program; without `with_stdin` it reads from /dev/null."""
+        stdin, feed = os.pipe() if with_stdin else (os.open(os.devnull, os.O_RDONLY), None)
+        (stdout, out), (stderr, err), (report, reported) = os.pipe(), os.pipe(), os.pipe()
+        theirs = [stdin, out, err, reported]
+        order = json.dumps(
+            {"arguments": [*map(str, arguments)], "folder": str(folder), "environment": dict(environment)}
+        )
+        try:
+            socket.send_fds(self._orders, [order.encode()], theirs)
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        return Process(report, feed, stdout, stderr)
+
+
+@contextmanager
+def program_server(script: Path) -> Iterator[ProgramServer]:
+    """Serve starts of a console script, until the block ends."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, __file__, str(theirs.fileno()), str(script)]
+    with ours, subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]) as process:
+        theirs.close()
+        try:
+            yield ProgramServer(ours)
+        finally:
+            process.terminate()
+
+
+def _serve(orders: socket.socket, script: str) -> None:
+    """Fork for each order. Returns in the forked process, ready to be the program."""
+    reports: dict[int, int] = {}
+
+    def report_ends(*_: object) -> None:
+        for pid in list(reports):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                _write(reports.pop(pid), f"{os.waitstatus_to_exitcode(status)}\n", last=True)
+
+    signal.signal(signal.SIGCHLD, report_ends)
+    while True:
+        text, descriptors, *_ = socket.recv_fds(orders, _LONGEST_ORDER, 4)
+        if not text:  # the tests have ended
+            os._exit(0)
+        *streams, report = descriptors
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # not before its report is known
+        pid = os.fork()
+        if not pid:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            orders.close()
+            for descriptor in (report, *reports.values()):
+                os.close(descriptor)
+            _become(json.loads(text), streams, script)
+            return
+        reports[pid] = report
+        _write(report, f"{pid}\n")
+        for descriptor in streams:
+            os.close(descriptor)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+def _write(report: int, line: str, *, last: bool = False) -> None:
+    with suppress(BrokenPipeError):  # a test that does not wait for the end
+        os.write(report, line.encode())
+    if last:
+        os.close(report)
+
+
+def _become(order: dict[str, Any], streams: list[int], script: str) -> None:
+    """Take the streams, the folder, the environment and the arguments of a program that begins."""
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.chdir(order["folder"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    time.tzset()
+    sys.argv = [script, *order["arguments"]]
+    text = {"encoding": sys.stdout.encoding, "closefd": False}
+    sys.stdin = sys.__stdin__ = open(0, errors=sys.stdin.errors, **text)  # noqa: SIM115 (until it ends)
+    sys.stdout = sys.__stdout__ = open(1, "w", errors=sys.stdout.errors, **text)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", 1, errors="backslashreplace", **text)  # noqa: SIM115
+
+
+def _import_all() -> None:
+    """Import what a command imports when it is called."""
+    import gc  # noqa: PLC0415
+    import pkgutil  # noqa: PLC0415
+    from importlib import import_module  # noqa: PLC0415
+
+    import batchsubmit  # noqa: PLC0415
+
+    for module in pkgutil.walk_packages(batchsubmit.__path__, "batchsubmit."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    import_module("aiobotocore.session")
+    gc.freeze()  # so that forks share its pages
+
+
+if __name__ == "__main__":
+    sys.path[0] = ""  # as for the console script, without this folder
+    _import_all()
+    from batchsubmit.cli.main import main
+
+    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
+    main()
