@@ -1,7 +1,7 @@
 """`ui`: the report page of a ledger, or of each ledger in a folder, served to this machine's browser as it changes.
 
 Read-only, and only under an address with a random token. A page is made when a tab asks for it and its ledger has
-changed, once for all tabs, and never so often that making pages takes more than a quarter of the time.
+changed, once for all tabs, and never so often that making pages takes more than a quarter of a processor.
 """
 
 import asyncio
@@ -18,14 +18,15 @@ from batchsubmit.errors import BatchsubmitError, UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.ledger.read import read_entries
-from batchsubmit.report.page import Night, make_page, make_overview
+from batchsubmit.report.charts import library
+from batchsubmit.report.page import Night, make_overview, make_page
 from batchsubmit.report.timeline import Timeline
 
 _POLL_SECONDS = 0.5
 _TABLE_POLL_SECONDS = 30.0
 """Each read of a table costs money."""
 _REST = 3
-"""So many times as long as a page took to make, the next one waits."""
+"""So many times as long as a page took to make, the next one waits: 100,000 jobs take seconds."""
 _MOST_NIGHTS = 60
 _LEAVE_SECONDS = 0.5
 _HEADERS = {
@@ -34,7 +35,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-Make = Callable[[], str]
 
 
 @dataclass(slots=True)
@@ -54,20 +54,19 @@ class LivePage:
             is_due = time.monotonic() >= self._next_at
             version = await asyncio.to_thread(_version, self.location) if is_due else self.version
             if version != self.version or not self.html:
-                began = time.monotonic()
-                self.html = await asyncio.to_thread(self._make)
+                self.html, seconds = await asyncio.to_thread(self._make, version)
                 self.version = version
-                self._next_at = time.monotonic() + _REST * (time.monotonic() - began)
+                self._next_at = time.monotonic() + _REST * seconds
         return self.version
 
-    def _make(self) -> str:
+    def _make(self, version: str) -> tuple[str, float]:
+        """The page, and the seconds of processor time that it took."""
+        began = time.thread_time()
         remarks: list[str] = []
         timeline = Timeline.of(read_entries(self.location, region=self.region, warn=remarks.append))
         made_at = time.time()
-        page = make_page(
-            timeline, ledger=str(self.location), made_at=made_at, remarks=tuple(remarks), is_live=True
-        )
-        return "".join(page.parts())
+        page = make_page(timeline, ledger=str(self.location), made_at=made_at, remarks=tuple(remarks), live=version)
+        return "".join(page.parts()), time.thread_time() - began
 
 
 @dataclass(slots=True)
@@ -83,20 +82,20 @@ class LiveFolder:
     async def current(self) -> str:
         """Make the overview where a ledger has changed; give the version."""
         async with self._lock:
-            version = await asyncio.to_thread(lambda: ";".join(map(_version, ledgers_in(self.folder))))
+            version = await asyncio.to_thread(_folder_version, self.folder)
             if version != self.version or not self.html:
-                self.html, self.version = await asyncio.to_thread(self._make), version
+                self.html, self.version = await asyncio.to_thread(self._make, version), version
         return self.version
 
-    def _make(self) -> str:
+    def _make(self, version: str) -> str:
         for path in ledgers_in(self.folder):
-            version = _version(path)
-            if self._nights.get(path.name, ("",))[0] == version:
+            seen = _version(path)
+            if self._nights.get(path.name, ("",))[0] == seen:
                 continue
             with suppress(OSError, BatchsubmitError):  # its own page says what is wrong with it
                 timeline = Timeline.of(read_entries(path))
-                self._nights[path.name] = version, Night.of(timeline, name=path.name, now=time.time())
-        return make_overview(str(self.folder), [night for _, night in self._nights.values()])
+                self._nights[path.name] = seen, Night.of(timeline, path.name, time.time(), {})
+        return make_overview(str(self.folder), [night for _, night in self._nights.values()], version)
 
 
 def ledgers_in(folder: Path) -> list[Path]:
@@ -107,6 +106,10 @@ def ledgers_in(folder: Path) -> list[Path]:
             require_ledger(path)
             found.append(path)
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)[:_MOST_NIGHTS]
+
+
+def _folder_version(folder: Path) -> str:
+    return f"{hash(tuple((path.name, _version(path)) for path in ledgers_in(folder))):x}"
 
 
 def _version(location: Location) -> str:
@@ -121,6 +124,7 @@ def _version(location: Location) -> str:
 @asynccontextmanager
 async def serving(location: Location, *, host: str, port: int, region: str | None) -> AsyncIterator[str]:
     """Serve for as long as the context lasts; give the address. Raises UsageError where the port is taken."""
+    await asyncio.to_thread(library)  # takes seconds the first time
     token = secrets.token_urlsafe(24)
     application = web.Application()
     if isinstance(location, Path) and location.is_dir():
@@ -168,21 +172,18 @@ def _add(application: web.Application, path: str, page: Live | Callable[[web.Req
         return web.Response(text=live.html, content_type="text/html", headers=_HEADERS)
 
     async def events(request: web.Request) -> web.StreamResponse:
-        live, known = chosen(request), live_version(request)
+        live, known = chosen(request), request.query.get("shown", "")
         response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
-        while True:
-            with suppress(OSError, BatchsubmitError):  # a line that is damaged now may be whole the next time
-                if (version := await live.current()) != known:
-                    await response.write(f"data: {version}\n\n".encode())
-                    known = version
-            await response.write(b": here\n\n")  # fails when the tab is gone
-            await asyncio.sleep(_POLL_SECONDS)
+        with suppress(ConnectionError):  # the tab is gone
+            while True:
+                await response.write(b": here\n\n")
+                with suppress(BatchsubmitError):  # a line that is damaged now may be whole the next time
+                    if (version := await live.current()) != known:
+                        await response.write(f"data: {version}\n\n".encode())
+                        known = version
+                await asyncio.sleep(_POLL_SECONDS)
+        return response
 
     application.router.add_get(path, show)
     application.router.add_get(f"{path}events", events)
-
-
-def live_version(request: web.Request) -> str:
-    """The version that the tab shows already."""
-    return request.query.get("shown", "")

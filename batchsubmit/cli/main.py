@@ -27,6 +27,7 @@ SUMMARIES = {
     "worker": "Submit the jobs that come from an SQS queue, without end.",
     "status": "Print where the jobs of LEDGER stand; --watch: a live view.",
     "report": "Write LEDGER as one HTML page.",
+    "ui": "Serve that page, live, to this machine's browser.",
     "export": "Write LEDGER as a table, or what failed as a manifest to fix.",
     "cancel": "Cancel the running jobs that LEDGER started.",
     "verify": "Check LEDGER against itself and against the service.",

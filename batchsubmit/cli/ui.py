@@ -19,7 +19,10 @@ from batchsubmit.ledger.codec import require_ledger
     epilog=manual(
         ("the report of a run as it goes on", "batchsubmit ui jobs.ledger.jsonl"),
         ("all nights of a folder, beside one another", "batchsubmit ui ledgers/"),
-        ("on a server; its port is forwarded to your machine", "batchsubmit ui jobs.ledger.jsonl --port 8765 --no-browser"),
+        (
+            "on a server, with its port forwarded",
+            "batchsubmit ui jobs.ledger.jsonl --port 8765 --no-browser",
+        ),
         exits={0: "stopped by Ctrl-C", 1: "", 2: "there is no such ledger, or the port is taken", 3: "", 4: ""},
     )
 )

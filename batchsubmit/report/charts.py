@@ -64,8 +64,10 @@ class Chart:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The whole specification."""
-        base = specs()[self.name]
+        """The whole specification, without layers that have no data, of which Vega complains."""
+        base = dict(specs()[self.name])
+        if "layer" in base:
+            base["layer"] = [each for each in base["layer"] if self.data[each.get("data", base.get("data"))["name"]]]
         params = [*base.get("params", ()), *({"name": name, "value": value} for name, value in self.params.items())]
         height = {"height": self.height} if self.height else {}
         return {**base, **height, "params": params, "datasets": self.data}

@@ -9,13 +9,13 @@ import base64
 import hashlib
 import math
 import shlex
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from markupsafe import Markup
@@ -23,7 +23,7 @@ from markupsafe import Markup
 from batchsubmit import __version__
 from batchsubmit.core.states import LOG_GROUP, Fate
 from batchsubmit.report.charts import Material, charts, library, specs
-from batchsubmit.report.headline import asked, has_alarm, headline
+from batchsubmit.report.headline import Headline, asked, has_alarm, headline
 from batchsubmit.report.stats import Figures, Outlook, model_name, reason_of
 from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
@@ -33,6 +33,7 @@ MOST_LISTED = 150_000
 _MOST_REASONS = 60
 _MOST_MEMBERSHIPS = 50
 _MOST_RUNS = 50
+_COMPARED = 5
 _LEAST_SHARE = 0.008
 _BAR_ORDER = (Fate.WELL, Fate.ACCEPTED, Fate.WAITING, Fate.BAD, Fate.FAILED, Fate.UNKNOWN)
 _ALWAYS_LISTED = frozenset({Fate.UNKNOWN, Fate.FAILED, Fate.BAD})
@@ -89,6 +90,11 @@ class JobTable:
     def __len__(self) -> int:
         return len(self._columns["key"])
 
+    def accounts(self) -> list[tuple[str, str]]:
+        """Accounts and regions of the jobs."""
+        parts = (arn.split(":") for arn in self._texts["arn_head"])
+        return sorted({(part[4], part[3]) for part in parts if len(part) > 4})
+
     def _number(self, kind: str, text: str) -> int:
         return self._texts[kind].setdefault(text, len(self._texts[kind]))
 
@@ -128,23 +134,7 @@ class Page:
 
     def parts(self) -> Iterator[str]:
         """The page, part by part."""
-        from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (only a report needs it)
-
-        environment = Environment(
-            loader=PackageLoader("batchsubmit.report", "assets"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters |= {
-            "share": lambda part: share(part, 1),
-            "duration": duration,
-            "moment": date_and_time,
-            "quoted": shlex.quote,
-            "machine_time": lambda at: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}",
-        }
-        yield from environment.get_template("page.html.j2").generate(self.context)
+        return _rendered("page.html.j2", self.context)
 
     def as_dict(self) -> dict[str, Any]:
         """Its headline and figures, as JSON has them."""
@@ -166,6 +156,26 @@ class Page:
         }
 
 
+def _rendered(template: str, context: dict[str, Any]) -> Iterator[str]:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (only a report needs it)
+
+    environment = Environment(
+        loader=PackageLoader("batchsubmit.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "share": lambda part: share(part, 1),
+        "duration": duration,
+        "moment": date_and_time,
+        "quoted": shlex.quote,
+        "machine_time": lambda at: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}",
+    }
+    return environment.get_template(template).generate(context)
+
+
 def make_page(
     timeline: Timeline,
     *,
@@ -174,11 +184,12 @@ def make_page(
     remarks: tuple[str, ...] = (),
     names: Mapping[str, str] = MappingProxyType({}),
     prices: Mapping[str, float] = MappingProxyType({}),
+    live: str = "",
 ) -> Page:
     """Gather all that a page has.
 
     `remarks` say what of the ledger had to be left out; `names` are aliases of memberships; `prices` USD an hour by
-    instance type.
+    instance type. `live` is the version of a page that is served, and asks its server for the next one.
     """
     begin = timeline.runs[0].began_at if timeline.runs else made_at
     end = max(timeline.last_at or begin, begin)
@@ -187,7 +198,7 @@ def make_page(
         table.add(history, *figures.add(history))
     outlook = figures.outlook(made_at)
     slot_use = figures.slot_use()
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = _asset("page.css"), _asset("page.js") + _asset("live.js")
     reasons = figures.reasons.most_frequent_first()
     drawings = {chart.name: chart for chart in charts(Material(figures, outlook, slot_use, begin, end, names))}
     return Page(
@@ -206,7 +217,8 @@ def make_page(
             "end": end,
             "bar": _bar(figures, outlook),
             "charts": drawings,
-            "accounts": sorted({_account(history.state.arn) for history in timeline.histories() if history.state.arn}),
+            "accounts": table.accounts(),
+            "live": live,
             "hours": _instance_hours(figures, prices),
             "log_group": LOG_GROUP,
             "names": names,
@@ -219,7 +231,7 @@ def make_page(
             "style": style,
             "script": script,
             "library": Markup(library()),  # noqa: S704 (Vega's)
-            "policy": _policy(style, library(), script),
+            "policy": _policy(style, library(), script, source="'self'" if live else "'none'"),
             "data": table.script_data(end, names),
             "chart_data": _script_data(
                 {"config": specs()["config"], "specs": {name: chart.spec for name, chart in drawings.items()}}
@@ -246,12 +258,6 @@ def _bar(figures: Figures, outlook: Outlook) -> list[tuple[Fate, int, int, float
     return parts
 
 
-def _account(arn: str) -> tuple[str, str]:
-    """Account and region of a job."""
-    parts = arn.split(":")
-    return (parts[4], parts[3]) if len(parts) > 4 else ("", "")
-
-
 def _instance_hours(figures: Figures, prices: Mapping[str, float]) -> list[tuple[str, float, float | None]]:
     """Hours and cost in USD by instance type, of the jobs that were seen to end; None where no price is set."""
     hours: dict[str, float] = defaultdict(float)
@@ -260,13 +266,72 @@ def _instance_hours(figures: Figures, prices: Mapping[str, float]) -> list[tuple
     return [(kind, spent, spent * prices[kind] if kind in prices else None) for kind, spent in hours.items()]
 
 
-def _policy(style: str, *scripts: str) -> str:
+def _policy(style: str, *scripts: str, source: str = "'none'") -> str:
     """Nothing may be loaded and nothing run except what has these digests."""
     return (
         f"default-src 'none'; style-src {_digest(style)}; script-src {' '.join(map(_digest, scripts))}; img-src data:; "
+        f"connect-src {source}; "
         "base-uri 'none'; form-action 'none'"
     )
 
 
 def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Night:
+    """One ledger of an overview. Counts by state; hours and cost are of the jobs that were seen to end."""
+
+    name: str
+    words: Headline
+    began_at: float
+    seconds: float
+    jobs: int
+    fates: Counter[Fate]
+    hours: float
+    cost: float
+
+    @classmethod
+    def of(cls, timeline: Timeline, name: str, now: float, prices: Mapping[str, float]) -> Self:
+        """Sum up a ledger."""
+        figures = Figures(timeline)
+        for history in timeline.histories():
+            figures.add(history)
+        outlook = figures.outlook(now)
+        began = timeline.runs[0].began_at if timeline.runs else now
+        hours = _instance_hours(figures, prices)
+        return cls(
+            name=name,
+            words=headline(figures, outlook),
+            began_at=began,
+            seconds=max((timeline.last_at or began) - began, 0.0),
+            jobs=asked(figures, outlook),
+            fates=figures.fates + Counter({Fate.WAITING: outlook.left - figures.fates[Fate.WAITING]}),
+            hours=sum(spent for _, spent, _ in hours),
+            cost=sum(cost or 0.0 for _, _, cost in hours),
+        )
+
+    @property
+    def failed(self) -> int:
+        """Jobs that failed in either way."""
+        return self.fates[Fate.FAILED] + self.fates[Fate.BAD]
+
+
+def make_overview(folder: str, nights: Sequence[Night], live: str) -> str:
+    """Many ledgers, the newest first, and the newest beside the mean of those before it."""
+    ordered = sorted(nights, key=lambda night: -night.began_at)
+    newest, before = (ordered[0] if ordered else None), ordered[1:]
+    style, script = _asset("page.css"), _asset("live.js")
+    context = {
+        "version": __version__,
+        "folder": folder,
+        "newest": newest,
+        "before": before,
+        "compared": before[:_COMPARED],
+        "live": live,
+        "style": style,
+        "script": script,
+        "policy": _policy(style, script, source="'self'"),
+    }
+    return "".join(_rendered("overview.html.j2", context))

@@ -79,8 +79,12 @@ class Page:
 
     async def open(self, path: Path, fragment: str = "") -> float:
         """Open a file and wait until its script has built the table; gives the seconds that took."""
+        return await self.visit(path.as_uri() + fragment)
+
+    async def visit(self, url: str) -> float:
+        """The same for an address."""
         began = time.monotonic()
-        await self.call("Page.navigate", url=path.as_uri() + fragment)
+        await self.call("Page.navigate", url=url)
         await self.until("document.documentElement.dataset.ready === 'true'")
         return time.monotonic() - began
 

@@ -10,6 +10,8 @@ const element = (tag, text, className) => {
 };
 const here = (at) => at.toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
 
+const state = { column: 1, down: false, page: 0 }; // outlives a live page's updates
+
 const start = () => {
   const PAGE_ROWS = 50;
   const data = JSON.parse(get("data").textContent);
@@ -49,7 +51,6 @@ const start = () => {
   const filters = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
   const given = (name) => filters.get(name) ?? "";
   const span = () => [given("from"), given("to")].map((text) => (text ? Date.parse(text) / 1000 - base : null));
-  const state = { column: 1, down: false, page: 0 };
   let order = new Uint32Array(0);
   let haystack = null;
 
@@ -176,7 +177,6 @@ const start = () => {
   const refresh = () => {
     for (const name of ["state", "membership", "model"]) get(name).value = given(name);
     if (get("search").value !== given("q")) get("search").value = given("q");
-    state.page = 0;
     select();
     show();
     gantt?.data("jobs", bars()).runAsync();
@@ -184,6 +184,7 @@ const start = () => {
   const filter = (changes) => {
     for (const [name, value] of Object.entries(changes)) if (value) filters.set(name, value); else filters.delete(name);
     history.replaceState(null, "", filters.size ? `#${filters}` : location.pathname + location.search);
+    state.page = 0;
     refresh();
   };
   // A link sets all filters but the time; then the table is in view.
