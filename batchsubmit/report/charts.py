@@ -38,9 +38,9 @@ _LEAST_SLOTS = 0.005
 _MANY_MEMBERSHIPS = 30
 _ROW_HEIGHT, _SMALL_ROW_HEIGHT = 30, 14
 _CAUSES = {
-    "a free slot (quota)": (Cause.QUOTA,),
-    "a turn (rate)": (Cause.RATE,),
-    "the service (throttling, conflicts, lookups)": (Cause.THROTTLING, Cause.RETRY, Cause.LOOKUP),
+    "a free slot": (Cause.QUOTA,),
+    "a turn at the rate": (Cause.RATE,),
+    "errors and lookups": (Cause.THROTTLING, Cause.RETRY, Cause.LOOKUP),
 }
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
@@ -95,7 +95,9 @@ class Material:
     @property
     def clock(self) -> dict[str, str]:
         """How an axis writes its times."""
-        return {"clock": "%d %b %H:%M" if self.end - self.begin > 86_400 else "%H:%M"}
+        finish = self.outlook.finish
+        end = self.outlook.now + finish.high_seconds if finish and finish.seconds else self.end
+        return {"clock": "%d %b %H:%M" if end - self.begin > 86_400 else "%H:%M"}
 
 
 def _vega() -> Any:  # noqa: ANN401 (a module)
@@ -192,7 +194,7 @@ def _marks(material: Material) -> Data:
         marks.append((run.began_at, "a run's begin or end", "a run began"))
         marks.append((run.last_at, "a run's begin or end" if is_done else "an interruption", f"a run ended: {why}"))
     marks += [(quota.at, "a quota", f"a quota was learned: {quota.limit:,}") for quota in timeline.quotas]
-    for begin, _, count in _counted(timeline.throttled_at, grid(material.begin, material.end)):
+    for begin, _, count in _counted(timeline.throttled_at, grid(material.begin, material.end, _SLICES)):
         marks.append((begin, "throttling", f"throttled {counted(count, 'time')}"))
     return [{"at": _ms(at), "mark": kind, "what": what} for at, kind, what in marks[-_MOST_MARKS:]]
 
