@@ -25,7 +25,7 @@ from batchsubmit.manifest.rows import Problem, ProblemGroups, Reader
 from batchsubmit.queue.client import Outgoing, Queue, QueueBusyError, batches, text_attributes
 from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, ORDINAL_ATTRIBUTE
 from batchsubmit.queue.open import open_reached
-from batchsubmit.schema import RowWarning
+from batchsubmit.schema import Fault, RowWarning
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
 _CONCURRENCY = 8
@@ -175,11 +175,9 @@ class _Rows:
         return [self._problem(number, size, most_bytes) for number, size in sizes if size > most_bytes]
 
     def _problem(self, number: int, size: int, most: int) -> Problem:
-        row = self._reader.row_at(self._index.offsets[number], self._index.lines[number])
         wrong = f"makes a message of {size:,} bytes, and the queue takes {most:,}"
-        return self._reader.problem(
-            row, "", wrong, "raise its MaximumMessageSize, or submit the row by batchsubmit submit"
-        )
+        right = "raise its MaximumMessageSize, or submit the row by batchsubmit submit"
+        return self._reader.problem(self._index.lines[number], Fault(path="", wrong=wrong, right=right))
 
     def _message(self, number: int) -> Outgoing:
         job, ordinal = job_at(self._reader, self._index, number, batch=self._batch), self._index.ordinal(number)

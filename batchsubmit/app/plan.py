@@ -297,8 +297,7 @@ class _Planner:
         index = self.inventory.index
         to_do = {number for lane in progress.lanes.values() for number in lane.rows_to_do}
         for number in range(len(index)):
-            request = self.reader.request_at(index.offsets[number], index.lines[number])
-            if request is not None:
+            if request := self.reader.request_at(*index.place(number)):
                 for each in inputs_of(request):
                     wanted[each] += number in to_do
         return wanted

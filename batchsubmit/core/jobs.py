@@ -25,25 +25,27 @@ def job_digest(canonical: bytes, *, batch: str = "", ordinal: int = 0) -> bytes:
     """Tell a job by what it asks for: the first 16 bytes of a SHA-256.
 
     `canonical` is the request as `schema.canonical` writes it; `ordinal` counts the identical rows before this one,
-    so the same row in the same batch has the same key wherever it stands in the manifest. The batch is framed by its
+    so the same row in the same batch has the same key at any place of the manifest. The batch is framed by its
     length, so that no batch id and request can run into one another.
     """
-    return hashlib.sha256(_frame(batch, ordinal) + canonical).digest()[:16]
+    digest = _framed(batch, ordinal).copy()
+    digest.update(canonical)
+    return digest.digest()[:16]
 
 
 @lru_cache
-def _frame(batch: str, ordinal: int) -> bytes:
+def _framed(batch: str, ordinal: int) -> "hashlib._Hash":
     try:
         name = batch.encode()
     except UnicodeEncodeError as exc:
         raise UsageError(f"the batch id {batch!a} is no UTF-8 text; give another one") from exc
-    return b"batchsubmit-key-1\n%d\n%d\n%b" % (ordinal, len(name), name)
+    return hashlib.sha256(b"batchsubmit-key-1\n%d\n%d\n%b" % (ordinal, len(name), name))
 
 
 def key_text(digest: bytes | bytearray) -> str:
     """Write a digest as a key: 26 lower-case base 32 characters, which ledger, tag and logs carry."""
     number = int.from_bytes(digest, "big") << 2
-    return "".join([_PAIRS[number >> worker_run & 1023] for worker_run in range(120, -1, -10)])
+    return "".join([_PAIRS[number >> bits & 1023] for bits in range(120, -1, -10)])
 
 
 def results_place(request: Mapping[str, Any]) -> tuple[str, str, str] | None:

@@ -6,7 +6,7 @@ would overwrite one job's results with the other's), identical rows, and members
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,8 +20,10 @@ from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.jsonl_reader import JsonlReader
 from batchsubmit.manifest.rows import PRIORITY, Problem, ProblemGroups, Reader, Row
-from batchsubmit.schema import RequestChecker, RowWarning
+from batchsubmit.schema import Fault, RequestChecker, RowWarning, without_nulls
 from batchsubmit.schema.arns import account_of_membership, foreign_arns, region_in
+from batchsubmit.schema.faults import shown
+from batchsubmit.text import quoted
 
 MAX_PROBLEMS = 100
 _REMEMBERED_ARNS = 4096
@@ -127,148 +129,147 @@ def take_inventory(
 
     Raises StoppedError once `is_stopped`.
     """
-    inventory = CheckedManifest(is_readable=reader.has_sound_header)
-    across = _AcrossRows(reader, inventory, terms)
-    inventory.accounts = across.accounts
+    checked = CheckedManifest(is_readable=reader.has_sound_header)
+    add = _AcrossRows(reader, checked, terms).add
     for count, row in enumerate(reader.rows()):
         if count % _ROWS_BETWEEN_STOPS == 0 and is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
-        problems = across.add(row)
-        if problems:
-            inventory.refuse(row, problems, terms)
+        if problems := add(row):
+            checked.refuse(row, problems, terms)
             for problem in problems:
                 found(problem)
-    inventory.region = across.region
-    return inventory
+    return checked
 
 
 class _AcrossRows:
     """The checks that concern more than one row. Rows with problems of their own are compared as far as they go."""
 
-    def __init__(self, reader: Reader, inventory: CheckedManifest, terms: Terms) -> None:
+    def __init__(self, reader: Reader, checked: CheckedManifest, terms: Terms) -> None:
         self._reader = reader
-        self._index = inventory.index
-        self._warned = inventory.warned
+        self._checked = checked
+        self._index = checked.index
         self._terms = terms
-        self._batch = terms.batch
         # By hash, since a million names as texts would take 200 MB: the number in the index, or below 0 in _bad_rows.
         self._names: dict[int, int] = {}
         self._folded: set[int] = set()  # of those names that are not folded themselves
         self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
-        self._usual: set[tuple[str | None, ...] | None] = set()
-        self.accounts: dict[str, str] = {}
-        self.region = ""
+        self._usual: set[tuple[str | None, ...]] = set()
 
     def add(self, row: Row) -> tuple[Problem, ...]:
         """Compare a row with those before it, and index it where nothing is wrong; gives what is."""
-        request, problems = row.request, row.problems
-        priority, arns = 0, None
-        if problems:
-            problems += self._foreign(row, "error")
-        else:
-            arns = _arns(request)
-            if arns not in self._usual:
-                problems = self._foreign(row, "error") + self._check_region(row)
-            if row.variables:
-                priority, wrong = self._priority(row)
-                problems += wrong
-        if problems and self._terms.keep_invalid:
-            return problems  # it is left out, so its name is free for another row
-        ordinal, repeated = self._compare(row, is_good=not problems)
-        problems += repeated
-        if not problems:
-            if arns not in self._usual:
-                self._learn(row)
-            for fault in odd_values(row.request, row.variables):
-                self._warned.add(self._reader.problem(row, fault.path, fault.wrong, fault.right))
-            digest = job_digest(row.spelled, batch=self._batch, ordinal=ordinal)
-            self._index.add(row.offset, row.line, request["membershipIdentifier"], digest, ordinal, priority)
-        return problems
+        request, faults = row.request, list[Fault]()
+        arns = () if row.problems else _arns(request)
+        is_usual = arns in self._usual
+        if not is_usual:
+            faults += self._foreign(request, "error")
+            faults += () if row.problems else self._region_faults(request)
+        priority = _priority(row.variables) if row.variables else 0
+        if isinstance(priority, Fault):
+            faults.append(priority)
+        is_good = not (row.problems or faults)
+        if not is_good and self._terms.keep_invalid:
+            return self._problems(row, faults)  # it is left out, so its name is free for another row
+        ordinal = self._compare(row, is_good=is_good)
+        if isinstance(ordinal, Fault):
+            faults.append(ordinal)
+        if row.problems or isinstance(ordinal, Fault) or isinstance(priority, Fault) or faults:
+            return self._problems(row, faults)
+        if not is_usual:
+            self._learn(row, arns)
+        for fault in odd_values(request, row.variables):
+            self._warn(row, fault)
+        digest = job_digest(row.spelled, batch=self._terms.batch, ordinal=ordinal)
+        self._index.add(row.offset, row.line, request["membershipIdentifier"], digest, ordinal, priority)
+        return ()
 
-    def _foreign(self, row: Row, handling: ForeignArns) -> tuple[Problem, ...]:
+    def _problems(self, row: Row, faults: Iterable[Fault]) -> tuple[Problem, ...]:
+        return (*row.problems, *(self._reader.problem(row.line, fault) for fault in faults))
+
+    def _warn(self, row: Row, fault: Fault) -> None:
+        self._checked.warned.add(self._reader.problem(row.line, fault))
+
+    def _foreign(self, request: Mapping[str, Any], handling: ForeignArns) -> Iterable[Fault]:
         """Name what is of another membership or account, where the terms say that it is handled so."""
         if self._terms.foreign_arns != handling:
             return ()
-        account = self.accounts.get(_text(row.request, "membershipIdentifier"), "")
-        faults = foreign_arns(row.request, account)
-        return tuple(self._reader.problem(row, fault.path, fault.wrong, fault.right) for fault in faults)
+        return foreign_arns(request, self._checked.accounts.get(_text(request, "membershipIdentifier"), ""))
 
-    def _place(self, number: int) -> tuple[int, int]:
-        """The offset and the line of a row by that number."""
-        if number < 0:
-            return self._bad_rows[-number - 1]
-        return self._index.offsets[number], self._index.lines[number]
-
-    def _check_region(self, row: Row) -> tuple[Problem, ...]:
+    def _region_faults(self, request: Mapping[str, Any]) -> Iterator[Fault]:
         """One region a run."""
-        region = region_in(row.request["trainedModelArn"])
-        if region == (self.region or region):
-            return ()
-        wrong = f"region {region}, but the rows above are in {self.region}"
-        return (self._reader.problem(row, "trainedModelArn", wrong, "a run serves one region: split the manifest"),)
+        region, first = region_in(request["trainedModelArn"]), self._checked.region
+        if first and region != first:
+            wrong = f"region {region}, but the rows above are in {first}"
+            yield Fault(path="trainedModelArn", wrong=wrong, right="a run serves one region: split the manifest")
 
-    def _priority(self, row: Row) -> tuple[int, tuple[Problem, ...]]:
-        """Read the row's priority: a whole number, where there is one."""
-        given = row.variables.get(PRIORITY, "0")
-        if _PRIORITY_TEXT.fullmatch(given.strip()):
-            return int(given), ()
-        wrong, right = f"priority {given!r} is no whole number", "write one up to six digits, such as 10 or -1"
-        return 0, (self._reader.problem(row, f"var.{PRIORITY}", wrong, right),)
-
-    def _compare(self, row: Row, *, is_good: bool) -> tuple[int, tuple[Problem, ...]]:
-        """Compare a row with the earlier one whose results go to the same place: how many are alike, what is wrong."""
+    def _compare(self, row: Row, *, is_good: bool) -> int | Fault:
+        """Count the identical rows before this one, or say what is wrong with a name used for another job."""
         place = results_place(row.request)
         if place is None:
-            return 0, ()
+            return 0
+        name = place[2]
         own = len(self._index) if is_good else -1 - len(self._bad_rows)
         number = self._names.setdefault(hash(place), own)
         if number == own:
-            self._warn_of_likeness(row, place)
+            if self._folded or name != _folded(name):
+                self._warn_of_similar_name(row, place)
             if not is_good:
                 self._bad_rows.append((row.offset, row.line))
-            return 0, ()
-        offset, line = self._place(number)
-        earlier = self._reader.row_at(offset, line).request
+            return 0
+        offset, line = self._bad_rows[-number - 1] if number < 0 else self._index.place(number)
+        earlier = self._reader.request_at(offset, line)
         if results_place(earlier) != place:
-            return 0, ()  # two places with one hash
-        if earlier != row.request:
-            wrong = f"the name {place[-1]!r} is used on line {line} too, for the same membership and trained model"
+            return 0  # two places with one hash
+        if earlier != without_nulls(row.request):
+            wrong = f"the name {quoted(name)} is used on line {line} too, for the same membership and trained model"
             right = "give each job a name of its own: the service would overwrite one's results with the other's"
-            return 0, (self._reader.problem(row, "name", wrong, right),)
+            return Fault(path="name", wrong=wrong, right=right)
         if not self._terms.allow_duplicates:
-            wrong = f"the row is identical to line {line}"
             right = (
                 "remove it, or give --allow-duplicates to run the job again (under one name: results are overwritten)"
             )
-            return 0, (self._reader.problem(row, "name", wrong, right),)
+            return Fault(path="name", wrong=f"the row is identical to line {line}", right=right)
         self._repeats[number] = self._repeats.get(number, 0) + 1
-        return self._repeats[number], ()
+        return self._repeats[number]
 
-    def _warn_of_likeness(self, row: Row, place: tuple[str, str, str]) -> None:
+    def _warn_of_similar_name(self, row: Row, place: tuple[str, str, str]) -> None:
         """Warn of a name that differs from an earlier one only in white space or in the case of its letters."""
-        folded = (*place[:2], " ".join(place[2].split()).casefold())
+        folded = (*place[:2], _folded(place[2]))
         hashed = hash(folded)
         if hashed in self._folded or (folded != place and hashed in self._names):
-            wrong = f"the name {place[2]!r} differs from an earlier one only in white space or upper and lower case"
+            wrong = (
+                f"the name {quoted(place[2])} differs from an earlier one only in white space or upper and lower case"
+            )
             right = "they are two jobs, and two are paid: correct one where one is meant"
-            self._warned.add(self._reader.problem(row, "name", wrong, right))
+            self._warn(row, Fault(path="name", wrong=wrong, right=right))
         if folded != place:
             self._folded.add(hashed)
 
-    def _learn(self, row: Row) -> None:
+    def _learn(self, row: Row, arns: tuple[str | None, ...]) -> None:
         """Keep what a good row's ARNs say; where nothing is odd about them, they need not be looked at again."""
-        warnings = self._foreign(row, "warn")
+        warnings = list(self._foreign(row.request, "warn"))
         for warning in warnings:
-            self._warned.add(warning)
-        self.region = region_in(row.request["trainedModelArn"])
-        account = account_of_membership(row.request)
-        if account:
-            self.accounts.setdefault(row.request["membershipIdentifier"], account)
+            self._warn(row, warning)
+        self._checked.region = region_in(row.request["trainedModelArn"])
+        if account := account_of_membership(row.request):
+            self._checked.accounts.setdefault(row.request["membershipIdentifier"], account)
         if not warnings:
             if len(self._usual) >= _REMEMBERED_ARNS:
                 self._usual.clear()
-            self._usual.add(_arns(row.request))
+            self._usual.add(arns)
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+def _priority(variables: Mapping[str, str]) -> int | Fault:
+    """Read a row's priority: a whole number, 0 where there is none."""
+    given = variables.get(PRIORITY, "0")
+    if _PRIORITY_TEXT.fullmatch(given.strip()):
+        return int(given)
+    wrong, right = f"priority {shown(given)} is no whole number", "write one up to six digits, such as 10 or -1"
+    return Fault(path=f"var.{PRIORITY}", wrong=wrong, right=right)
 
 
 def _arns(request: Mapping[str, Any]) -> tuple[str | None, ...]:
@@ -282,7 +283,7 @@ def _arns(request: Mapping[str, Any]) -> tuple[str | None, ...]:
 
 
 def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> InvalidRow:
-    """Name a bad row by its place and content, so that the mended row is another job."""
+    """Name a bad row by its place and content, so that the corrected row is another job."""
     identity = f"invalid row {row.line}: {row.request!r}".encode(errors="backslashreplace")
     return InvalidRow(
         key=key_text(job_digest(identity, batch=batch)),

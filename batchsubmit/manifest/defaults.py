@@ -7,7 +7,7 @@ braces. Only names are looked up: a place-holder is no expression, and nothing o
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -261,11 +261,8 @@ _UNTRIMMED = Fault(
 )
 
 
-def is_header(request: Mapping[str, Any], variables: Mapping[str, str]) -> bool:
+def _is_header(request: Mapping[str, Any], variables: Mapping[str, str]) -> bool:
     """Whether a record is a header: each of its texts is a column's name, or that of the member it stands for."""
-    first = request.get("name") or next(iter(variables.values()), None)
-    if not isinstance(first, str) or not (first == "name" or first in variables or first.startswith("var.")):
-        return False
     return names_columns(
         text for name, text in _texts({**request, **variables}, "") if text not in {name, f"var.{name}"}
     )
@@ -283,15 +280,13 @@ def _texts(value: object, name: str) -> Iterator[tuple[str, str]]:
         yield name, str(value)
 
 
-def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> list[Fault]:
+def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> Sequence[Fault]:
     """Find what may not be meant in a good row: words for "nothing", white space at the ends of its name."""
-    name, found = request["name"], list[Fault]()
-    if name != name.strip():
-        found.append(_UNTRIMMED)
-    if (description := request.get("description")) in NO_VALUES:
+    name, description = request["name"], request.get("description")
+    found = [] if name == name.strip() else [_UNTRIMMED]
+    if description in NO_VALUES:
         found.append(no_value("description", description))
-    maps = ("environment", request.get("environment")), ("tags", request.get("tags")), ("var", variables)
-    for above, values in maps:
+    for above, values in ("environment", request.get("environment")), ("tags", request.get("tags")), ("var", variables):
         if values and not NO_VALUES.isdisjoint(values.values()):
             odd = ((key, value) for key, value in values.items() if value in NO_VALUES)
             found += (no_value(printable(f"{above}.{key}"), value) for key, value in odd)
@@ -305,15 +300,14 @@ def complete(
 
     A member that its default could not give is not reported as missing again.
     """
-    if is_header(request, variables):
+    if request.get("name", "name") == "name" and (request or variables) and _is_header(request, variables):
         return [HEADER_AGAIN], b""
-    unfilled = defaults.fill(request, variables)
+    faults = defaults.fill(request, variables)
     name = request.get("name")
     if isinstance(name, str) and name in NO_VALUES:
-        unfilled.append(no_value("name", name))
+        faults.append(no_value("name", name))
     spelled = checker.spelled(request)
-    if spelled is not None:
-        return unfilled, spelled
-    told = {fault.path for fault in unfilled}
-    faults = [fault for fault in checker.explain(request) if fault.wrong is not MISSING or fault.path not in told]
-    return unfilled + faults, b""
+    if spelled is None:
+        unfilled = {fault.path for fault in faults}
+        faults += [each for each in checker.explain(request) if each.wrong is not MISSING or each.path not in unfilled]
+    return faults, spelled or b""

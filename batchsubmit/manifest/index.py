@@ -47,6 +47,10 @@ class Index:
         self.membership_numbers.append(number)
         self._digests += digest
 
+    def place(self, number: int) -> tuple[int, int]:
+        """The offset and the line of a row, by which its reader finds it again."""
+        return self.offsets[number], self.lines[number]
+
     def digest(self, number: int) -> bytes:
         """The digest of a row's job, of which its key is the spelling."""
         return bytes(self._digests[DIGEST_BYTES * number : DIGEST_BYTES * (number + 1)])
@@ -73,11 +77,9 @@ class Index:
 def job_at(reader: Reader, index: Index, number: int, *, batch: str) -> Job | None:
     """Read one row again; None where the manifest no longer has the row that was checked.
 
-    It is not checked anew: what has the digest of a good row is that row.
+    It is not checked again: what has the digest of a good row is that row.
     """
-    request = reader.request_at(index.offsets[number], index.lines[number])
-    if request is None:
-        return None
+    request = reader.request_at(*index.place(number))
     digest = job_digest(canonical(request), batch=batch, ordinal=index.ordinal(number))
     if digest != index.digest(number):
         return None

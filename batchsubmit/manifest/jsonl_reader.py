@@ -47,51 +47,43 @@ class JsonlReader:
                 line += 1
                 offset += len(raw)
         except LineTooLongError:
-            problem = self._problem(line, 1, f"has more than {MOST_LINE_BYTES:,} bytes", "write one request a line")
+            wrong = f"has more than {MOST_LINE_BYTES:,} bytes"
+            problem = self.problem(line, Fault(path="", wrong=wrong, right="write one request a line"))
             yield Row(line, offset, {}, {}, (problem,))
 
-    def row_at(self, offset: int, line: int) -> Row:
-        """Read one row again."""
-        lines = physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES)
-        return self._row(next(lines, b""), offset, line)
-
-    def request_at(self, offset: int, line: int) -> dict[str, Any] | None:
-        """Read the request of one row again, without checking it; None where it cannot be read."""
+    def request_at(self, offset: int, line: int) -> dict[str, Any]:
+        """Read the request of one row again, without checking it; empty where it cannot be read."""
         del line
         raw = next(physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES), b"")
         try:
             request = _parse(raw)
         except JsonError:
-            return None
-        variables, faults = take_variables(request)
-        if faults or self._defaults.fill(request, variables):
-            return None
-        return without_nulls(request) if b"null" in raw else request
+            return {}
+        variables, _ = take_variables(request)
+        self._defaults.fill(request, variables)
+        return without_nulls(request)
 
     @property
     def has_sound_header(self) -> bool:
         """Each line names its own members."""
         return True
 
-    def problem(self, row: Row, path: str, wrong: str, right: str) -> Problem:
-        """Make a problem of what a caller found wrong with a row."""
-        return self._problem(row.line, 1, wrong, right, path)
+    def problem(self, line: int, fault: Fault) -> Problem:
+        """Make a problem of what is wrong with a row."""
+        return Problem.of(fault, label=self._spooled.label, line=line, column=1)
 
     def _row(self, raw: bytes, offset: int, line: int) -> Row:
         try:
             request = _parse(raw)
         except JsonError as exc:
-            return Row(line, offset, {}, {}, (self._problem(line, exc.column, exc.wrong, exc.right),))
+            fault = Fault(path="", wrong=exc.wrong, right=exc.right)
+            problem = Problem.of(fault, label=self._spooled.label, line=line, column=exc.column)
+            return Row(line, offset, {}, {}, (problem,))
         variables, faults = take_variables(request)
         wrong, spelled = complete(request, variables, self._defaults, self._checker)
-        faults += wrong
-        if faults:
-            problems = tuple(self._problem(line, 1, fault.wrong, fault.right, fault.path) for fault in faults)
-            return Row(line, offset, request, variables, problems)
+        if faults := faults + wrong:
+            return Row(line, offset, request, variables, tuple(self.problem(line, fault) for fault in faults))
         return Row(line, offset, without_nulls(request) if b"null" in raw else request, variables, (), spelled)
-
-    def _problem(self, line: int, column: int, wrong: str, right: str, path: str = "") -> Problem:
-        return Problem(label=self._spooled.label, line=line, column=column, path=path, wrong=wrong, right=right)
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

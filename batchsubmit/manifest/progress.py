@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Job, Share, results_place
+from batchsubmit.core.jobs import Share, results_place
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, Fate, Phase, is_good_end
 from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.index import Index, job_at
 from batchsubmit.manifest.rows import Reader, row_warning
 from batchsubmit.outputs.templates import placeholders_at
-from batchsubmit.schema import RowWarning
-from batchsubmit.text import counted
+from batchsubmit.schema import Fault, RowWarning
+from batchsubmit.text import counted, quoted
 
 _ROWS_READ = 600
 _KINDS_TOLD = 20
@@ -86,7 +86,7 @@ class ManifestProgress:
             kinds: Counter[tuple[str, str]] = Counter()
             for place in range(wanted):
                 number = lane.rows_to_do[place * lane.to_do // wanted]
-                request = reader.request_at(index.offsets[number], index.lines[number]) or {}
+                request = reader.request_at(*index.place(number))
                 instance = str(request.get("resourceConfig", {}).get("instanceType", ""))
                 kinds[str(request.get("trainedModelArn", "")), instance] += 1
             left, rows = lane.to_do, wanted
@@ -139,10 +139,6 @@ class NewRow:
     trained_model: str
 
 
-def _row(job: Job) -> NewRow:
-    return NewRow(membership=job.membership, name=job.name, trained_model=job.trained_model)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRows:
     """Rows by key. Where `trouble` says why not all of them are known, a key that is not here may still be a row's."""
@@ -161,7 +157,11 @@ async def read_new_rows(
     async with open_checked_manifest(manifest, settings, region=region, terms=terms) as (spooled, reader, inventory):
         index = inventory.index
         jobs = (job_at(reader, index, number, batch=batch) for number, key in enumerate(index) if book.get(key) is None)
-        by_key = {job.key: _row(job) for job in jobs if job is not None}
+        by_key = {
+            job.key: NewRow(membership=job.membership, name=job.name, trained_model=job.trained_model)
+            for job in jobs
+            if job is not None
+        }
         trouble = ""
         if inventory.problem_count:
             trouble = (
@@ -210,14 +210,9 @@ def overwriting(
 ) -> Iterator[RowWarning]:
     """Warn of the rows to be sent whose results go to one of these places; `wrong` says whose they are."""
     numbers = sorted(number for lane in progress.lanes.values() for number in lane.rows_to_do) if places else ()
-    found = [number for number in numbers if _place_of(reader, index, number) in places]
+    found = [number for number in numbers if results_place(reader.request_at(*index.place(number))) in places]
     if found:
-        row = reader.row_at(index.offsets[found[0]], index.lines[found[0]])
-        name = row.request.get("name")
-        words = f"{name!r} with this trained model {wrong}"
-        yield row_warning(reader.problem(row, "name", words, _RIGHT), len(found))
-
-
-def _place_of(reader: Reader, index: Index, number: int) -> Place | None:
-    request = reader.request_at(index.offsets[number], index.lines[number])
-    return None if request is None else results_place(request)
+        name = reader.request_at(*index.place(found[0])).get("name")
+        words = f"{quoted(str(name))} with this trained model {wrong}"
+        fault = Fault(path="name", wrong=words, right=_RIGHT)
+        yield row_warning(reader.problem(index.lines[found[0]], fault), len(found))

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from batchsubmit.schema import RowWarning
+from batchsubmit.schema import Fault, RowWarning
 
 PRIORITY = "priority"
 """The variable, a whole number, by which rows of one membership go before others: higher ones first, 0 without it."""
@@ -15,7 +15,7 @@ PRIORITY = "priority"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing wrong in a manifest, and the mend.
+    """One thing wrong in a manifest, and how to fix it.
 
     `line` counts from 1 and is where the row begins. `column` is the ordinal of the CSV field; in JSONL it is 1, or
     the character at which the JSON is broken. `path` is the request's member, or empty.
@@ -27,6 +27,11 @@ class Problem:
     path: str
     wrong: str
     right: str
+
+    @classmethod
+    def of(cls, fault: Fault, *, label: str, line: int, column: int) -> "Problem":
+        """Give a fault its place in the manifest."""
+        return cls(label=label, line=line, column=column, path=fault.path, wrong=fault.wrong, right=fault.right)
 
     def __str__(self) -> str:
         subject = f"{self.path}: " if self.path else ""
@@ -58,18 +63,18 @@ class Reader(Protocol):
         rows with problems, so that nothing that looks like a job leaves a manifest that was misread.
         """
 
-    def row_at(self, offset: int, line: int) -> Row:
-        """Read one row again, by the offset and line that `rows` gave; also while `rows` is under way."""
+    def request_at(self, offset: int, line: int) -> dict[str, Any]:
+        """Read a row's request again, by the offset and line that `rows` gave; also while `rows` is under way.
 
-    def request_at(self, offset: int, line: int) -> dict[str, Any] | None:
-        """Read the request of one row again, without checking it; None where it cannot be read."""
+        It is not checked, and its nulls are dropped. It is empty where it cannot be read.
+        """
 
     @property
     def has_sound_header(self) -> bool:
         """Whether the columns are understood, so that rows without problems mean what they say."""
 
-    def problem(self, row: Row, path: str, wrong: str, right: str) -> Problem:
-        """Put what a caller found wrong with a row's member as a problem, at the member's column."""
+    def problem(self, line: int, fault: Fault) -> Problem:
+        """Make a problem of what is wrong with the row at a line, at its member's column."""
 
 
 SHOWN_OF_A_KIND = 3
@@ -133,8 +138,8 @@ class ProblemGroups:
 
     def lines(self) -> Sequence[str]:
         """Tell each kind."""
-        told = [line for kind in self.kinds.values() for line in kind.lines()]
-        return [*told, f"... and {self.others:,} more of other kinds"] if self.others else told
+        lines = [line for kind in self.kinds.values() for line in kind.lines()]
+        return [*lines, f"... and {self.others:,} more of other kinds"] if self.others else lines
 
 
 def row_warning(first: Problem, count: int) -> RowWarning:

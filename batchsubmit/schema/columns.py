@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, assert_never
 
 from batchsubmit.schema.checks import AWS_PREFIX, MOST_TAGS, OWN_PREFIX, ranged_integer, required_leaves
@@ -100,6 +100,7 @@ class Place:
         return read_json(text)
 
 
+@lru_cache(maxsize=1024)
 def read_integer(text: str) -> int | str:
     """Read a whole number; what looks like none stays text, so that the check can say what was meant."""
     return int(text) if _INTEGER.fullmatch(text) else text

@@ -74,7 +74,7 @@ def printable(name: str) -> str:
 
 def shown(value: str) -> str:
     """Quote a text for a message: in full when short, else its beginning."""
-    return _shortened(repr(value))
+    return _shortened(text.quoted(value))
 
 
 def described(value: object) -> str:

@@ -46,6 +46,9 @@ LONGEST_END_SECONDS = GRACE_SECONDS + 15.0
 
 LONGEST_LIFE_SECONDS = 15.0
 LAST_RUN_SECONDS = 600
+WORKERS = 3
+START_SECONDS = 10.0
+"""A process that is this young may not have its signal handlers yet."""
 TROUBLE = {
     "StartTrainedModelInferenceJob": {"conflict": 0.02, "throttled": 0.02, "aborted_after": 0.02, "reset_after": 0.02},
     "ListTrainedModelInferenceJobs": {"throttled": 0.02, "empty_page": 0.02},
@@ -252,7 +255,7 @@ def attack_fleet(jobs: int, share: float, seconds: float, seed: int, folder: Pat
         sandbox("--list-lag-seconds", str(SETTLE_SECONDS / 3)) as service,
         chaos_proxy(service.url, share, seed) as cleanrooms,
         chaos_proxy(aws.url, share, seed + 1) as local,
-        fleet(aws, local.url, cleanrooms.url, folder, worker__grace_seconds=GRACE_SECONDS, **SETTINGS) as workers,
+        fleet(aws, local.url, cleanrooms.url, folder, **fleet_settings(jobs, seconds)) as workers,
     ):
         workers.environment["AWS_ENDPOINT_URL"] = local.url
         disturb(service, seed)
@@ -273,11 +276,17 @@ def attack_fleet(jobs: int, share: float, seconds: float, seed: int, folder: Pat
         return show("fleet", Count.of(service, [str(message(number)["name"]) for number in range(jobs)]), ends, local)
 
 
+def fleet_settings(jobs: int, seconds: float) -> dict[str, object]:
+    """Those of `submit`, a short grace, and a rate that lets the work last as long as the attack."""
+    rate = 2 * jobs / seconds / WORKERS
+    return {**SETTINGS, "worker__grace_seconds": GRACE_SECONDS, "rate__max_per_second": rate}
+
+
 def attack_workers(workers: Fleet, ends: Ends, random: Random, until: float, service: Sandbox) -> list[Process]:
     """Three workers, one of which ends every few seconds; returns those that live at the end."""
-    crew = [workers.begin() for _ in range(3)]
+    crew = [workers.begin() for _ in range(WORKERS)]
     while time.monotonic() < until:
-        time.sleep(random.uniform(1, LONGEST_LIFE_SECONDS))
+        time.sleep(random.uniform(START_SECONDS, START_SECONDS + LONGEST_LIFE_SECONDS))
         victim = crew.pop(random.randrange(len(crew)))
         if victim.poll() is not None:
             ends.take(victim.returncode, "by itself", {3}, lambda: last_words(workers.folder))

@@ -177,6 +177,10 @@ def chaos_proxy(upstream: str, share: float, seed: int) -> Iterator[ChaosProxy]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # a client that was killed between two calls
+                super().handle()
+
         def handle_call(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_HEADERS}

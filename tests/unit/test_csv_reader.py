@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from strategies import ACCOUNT, MEMBERSHIP, arn, minimal_request
 
-from batchsubmit.errors import UsageError
 from batchsubmit.manifest.check import open_reader
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader
-from batchsubmit.schema import RequestChecker
+from batchsubmit.schema import Fault, RequestChecker
+from batchsubmit.schema.faults import printable
 
 CELLS = {
     "membershipIdentifier": MEMBERSHIP,
@@ -138,7 +138,7 @@ def test_a_stray_quote_does_not_hide_the_rows_after_it() -> None:
     assert broken.problems[0].line == 2
     assert not any(row.problems for row in good)
     assert [row.request["name"] for row in good] == ["a", "b"]
-    assert [reader.row_at(row.offset, row.line) for row in (broken, *good)] == [broken, *good]
+    assert [reader.request_at(row.offset, row.line) for row in (broken, *good)] == [{}, *(row.request for row in good)]
 
 
 def test_quoted_newlines_count_as_lines() -> None:
@@ -230,8 +230,7 @@ def test_a_manifest_without_a_header_says_so(data: str) -> None:
 
 def test_a_row_of_a_manifest_without_header_cannot_be_read() -> None:
     """There is nothing to tell cells apart by."""
-    with pytest.raises(UsageError, match="header cannot be read"):
-        reader_of('"').row_at(0, 1)
+    assert reader_of('"').request_at(0, 1) == {}
 
 
 def test_an_endless_line_ends_the_reading() -> None:
@@ -245,7 +244,10 @@ def test_a_callers_findings_get_the_members_column() -> None:
     """Names used twice are found elsewhere, and told the same way."""
     reader = reader_of(manifest())
     (row,) = reader.rows()
-    assert str(reader.problem(row, "resourceConfig", "w", "r")) == "jobs.csv:2:4: resourceConfig: w; r"
+    assert (
+        str(reader.problem(row.line, Fault(path="resourceConfig", wrong="w", right="r")))
+        == "jobs.csv:2:4: resourceConfig: w; r"
+    )
 
 
 def test_records_across_blocks_are_whole() -> None:
@@ -254,3 +256,19 @@ def test_records_across_blocks_are_whole() -> None:
     rows = list(reader_of(data.replace("\n", "\r\n").replace("\r\r", "\r")).rows())
     assert [row.request["name"] for row in rows] == [f"job-{number}" for number in range(3000)]
     assert [row.line for row in rows] == list(range(2, 6002, 2))
+
+
+def test_a_long_variable_is_found_at_its_column() -> None:
+    """By the shortened name that messages have, and without a search through all columns."""
+    long = "var." + "p" * 90
+    reader = reader_of(manifest(**{f"{long}{number}": "x" for number in range(3)}))
+    (problem,) = {
+        reader.problem(2, Fault(path=printable(f"{long}{number}"), wrong="w", right="r")) for number in (0, 1)
+    }
+    assert problem.column == len(CELLS) + 1
+
+
+def test_a_text_in_a_message_is_quoted_plainly() -> None:
+    """In single quotes, whatever quotes it holds, and with nothing that a terminal obeys."""
+    (problem,) = problems(manifest({"resourceConfig.instanceType": "ml's\u202e"}))
+    assert "'ml's\\u202e' is not an instance type" in problem

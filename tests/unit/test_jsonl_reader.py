@@ -10,7 +10,7 @@ from strategies import minimal_request
 from batchsubmit.manifest.check import open_reader
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader
-from batchsubmit.schema import RequestChecker
+from batchsubmit.schema import Fault, RequestChecker
 
 
 def reader_of(data: bytes | str, defaults: dict[str, Any] | None = None) -> Reader:
@@ -34,7 +34,7 @@ def test_requests_are_read_as_the_api_takes_them() -> None:
         (1, minimal_request()),
         (4, minimal_request(tags={"a": "null"})),
     ]
-    assert [reader.row_at(row.offset, row.line) for row in rows] == rows
+    assert [reader.request_at(row.offset, row.line) for row in rows] == [row.request for row in rows]
 
 
 def test_variables_stand_in_var_or_in_dotted_members() -> None:
@@ -93,4 +93,4 @@ def test_a_callers_findings_are_told_the_same_way() -> None:
     """JSONL has no columns."""
     reader = reader_of(line())
     (row,) = reader.rows()
-    assert str(reader.problem(row, "name", "w", "r")) == "jobs.jsonl:1:1: name: w; r"
+    assert str(reader.problem(row.line, Fault(path="name", wrong="w", right="r"))) == "jobs.jsonl:1:1: name: w; r"
