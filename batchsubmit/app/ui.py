@@ -14,6 +14,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from batchsubmit.aws import resolve_region
+from batchsubmit.config import Settings
 from batchsubmit.errors import BatchsubmitError, UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
@@ -42,7 +44,7 @@ class LivePage:
     """A page and its version, which tells how its ledger looked when it was made."""
 
     location: Location
-    region: str | None
+    settings: Settings
     version: str = ""
     html: str = ""
     _next_at: float = 0.0
@@ -63,9 +65,18 @@ class LivePage:
         """The page, and the seconds of processor time that it took."""
         began = time.thread_time()
         remarks: list[str] = []
-        timeline = Timeline.of(read_entries(self.location, region=self.region, warn=remarks.append))
+        region = None if isinstance(self.location, Path) else resolve_region(self.settings.aws)
+        timeline = Timeline.of(read_entries(self.location, region=region, warn=remarks.append))
         made_at = time.time()
-        page = make_page(timeline, ledger=str(self.location), made_at=made_at, remarks=tuple(remarks), live=version)
+        page = make_page(
+            timeline,
+            ledger=str(self.location),
+            made_at=made_at,
+            remarks=tuple(remarks),
+            names=self.settings.names,
+            prices=self.settings.prices,
+            live=version,
+        )
         return "".join(page.parts()), time.thread_time() - began
 
 
@@ -74,6 +85,7 @@ class LiveFolder:
     """The overview of a folder's ledgers; nights that have not changed are not read again."""
 
     folder: Path
+    settings: Settings
     version: str = ""
     html: str = ""
     _nights: dict[str, tuple[str, Night]] = field(default_factory=dict)
@@ -94,7 +106,7 @@ class LiveFolder:
                 continue
             with suppress(OSError, BatchsubmitError):  # its own page says what is wrong with it
                 timeline = Timeline.of(read_entries(path))
-                self._nights[path.name] = seen, Night.of(timeline, path.name, time.time(), {})
+                self._nights[path.name] = seen, Night.of(timeline, path.name, time.time(), self.settings.prices)
         return make_overview(str(self.folder), [night for _, night in self._nights.values()], version)
 
 
@@ -122,24 +134,24 @@ def _version(location: Location) -> str:
 
 
 @asynccontextmanager
-async def serving(location: Location, *, host: str, port: int, region: str | None) -> AsyncIterator[str]:
+async def serving(location: Location, *, host: str, port: int, settings: Settings) -> AsyncIterator[str]:
     """Serve for as long as the context lasts; give the address. Raises UsageError where the port is taken."""
     await asyncio.to_thread(library)  # takes seconds the first time
     token = secrets.token_urlsafe(24)
     application = web.Application()
     if isinstance(location, Path) and location.is_dir():
-        _add(application, f"/{token}/", LiveFolder(location))
+        _add(application, f"/{token}/", LiveFolder(location, settings))
         pages: dict[str, LivePage] = {}
 
         def page_of(request: web.Request) -> LivePage:
             name = request.match_info["name"]
             if name not in {path.name for path in ledgers_in(location)}:
                 raise web.HTTPNotFound
-            return pages.setdefault(name, LivePage(location / name, region))
+            return pages.setdefault(name, LivePage(location / name, settings))
 
         _add(application, f"/{token}/{{name}}/", page_of)
     else:
-        _add(application, f"/{token}/", LivePage(location, region))
+        _add(application, f"/{token}/", LivePage(location, settings))
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LEAVE_SECONDS)
     await runner.setup()
     try:

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, region_for
+from batchsubmit.cli.options import LEDGER, config_option, read_settings
 from batchsubmit.cli.output import say
+from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
@@ -35,7 +36,8 @@ from batchsubmit.ledger.codec import require_ledger
     help="The address to listen on. Any other one opens the page to the network, to those who have its address.",
 )
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
-def ui(ledger: Location, port: int, host: str, *, no_browser: bool) -> int:
+@config_option
+def ui(ledger: Location, port: int, host: str, config: Path | None, *, no_browser: bool) -> int:
     """Serve the report page of LEDGER, or an overview of the ledgers in FOLDER, to the browser, until Ctrl-C.
 
     The page follows the ledger while a run writes to it; nothing can be changed through it. Its address, with a
@@ -45,18 +47,17 @@ def ui(ledger: Location, port: int, host: str, *, no_browser: bool) -> int:
         raise UsageError(f"there is no ledger or folder {ledger}")
     if isinstance(ledger, Path):
         require_ledger(ledger)
-    region = None if isinstance(ledger, Path) else region_for(ledger)
-    asyncio.run(_serve(ledger, host, port, region, opens=not no_browser))
+    asyncio.run(_serve(ledger, host, port, read_settings(config), opens=not no_browser))
     return 0
 
 
-async def _serve(ledger: Location, host: str, port: int, region: str | None, *, opens: bool) -> None:
+async def _serve(ledger: Location, host: str, port: int, settings: Settings, *, opens: bool) -> None:
     from batchsubmit.app.ui import serving  # noqa: PLC0415 (help is fast without)
 
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with serving(ledger, host=host, port=port, region=region) as address:
+    async with serving(ledger, host=host, port=port, settings=settings) as address:
         say(address, to_stdout=True)
         say("Ctrl-C stops it.")
         if opens:

@@ -9,6 +9,7 @@ from browser import find_chromium, open_browser
 from sample_ledgers import HOSTILE, Night, Story, write_story
 
 from batchsubmit.app.ui import serving
+from batchsubmit.config import Settings
 from batchsubmit.ledger.codec import encode_line
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium on this machine")
@@ -28,7 +29,7 @@ def story() -> Story:
 async def test_an_open_page_follows_its_ledger_within_two_seconds(tmp_path: Path, story: Story) -> None:
     """A line that is appended is seen in text, table and charts; filters stay; nothing but the server is asked."""
     ledger = write_story(tmp_path / "jobs.ledger.jsonl", story)
-    async with serving(ledger, host="127.0.0.1", port=0, region=None) as address, open_browser() as page:
+    async with serving(ledger, host="127.0.0.1", port=0, settings=Settings()) as address, open_browser() as page:
         await page.visit(f"{address}#state=failed")
         found = "document.getElementById('found').textContent"
         assert await page.evaluate(found) == "0 of 1 jobs"
@@ -50,7 +51,7 @@ async def test_a_folder_shows_its_nights_beside_one_another(tmp_path: Path, stor
     Night(jobs=40).write(tmp_path / "old.ledger.jsonl")
     write_story(tmp_path / "new.ledger.jsonl", story)
     (tmp_path / "manifest.jsonl").write_text('{"name": "no ledger"}\n')
-    async with serving(tmp_path, host="127.0.0.1", port=0, region=None) as address, open_browser() as page:
+    async with serving(tmp_path, host="127.0.0.1", port=0, settings=Settings()) as address, open_browser() as page:
         await page.call("Page.navigate", url=address)
         await page.until("document.querySelectorAll('tbody tr').length === 3")
         links = await page.evaluate("[...document.querySelectorAll('th a')].map((link) => link.getAttribute('href'))")
@@ -64,7 +65,10 @@ async def test_without_the_token_there_is_nothing(tmp_path: Path, story: Story) 
     """No path outside it, no name that is no ledger of the folder, and nothing that changes anything."""
     write_story(tmp_path / "a.ledger.jsonl", story)
     (tmp_path / "secret.jsonl").write_text("no ledger\n")
-    async with serving(tmp_path, host="127.0.0.1", port=0, region=None) as address, aiohttp.ClientSession() as session:
+    async with (
+        serving(tmp_path, host="127.0.0.1", port=0, settings=Settings()) as address,
+        aiohttp.ClientSession() as session,
+    ):
         root = address.split("/", 3)
         for url in (
             f"{root[0]}//{root[2]}/",
@@ -85,7 +89,7 @@ async def test_a_damaged_ledger_is_said(tmp_path: Path) -> None:
     ledger = tmp_path / "a.ledger.jsonl"
     ledger.write_bytes(b'{"event":"x"}\n{"event":"y"}\n')
     async with (
-        serving(ledger, host="127.0.0.1", port=0, region=None) as address,
+        serving(ledger, host="127.0.0.1", port=0, settings=Settings()) as address,
         aiohttp.ClientSession() as session,
         session.get(address) as answer,
     ):
@@ -97,7 +101,7 @@ async def test_the_server_ends_while_a_tab_is_open(tmp_path: Path, story: Story)
     """An event stream has no end of its own."""
     ledger = write_story(tmp_path / "jobs.ledger.jsonl", story)
     async with aiohttp.ClientSession() as session:
-        async with serving(ledger, host="127.0.0.1", port=0, region=None) as address:
+        async with serving(ledger, host="127.0.0.1", port=0, settings=Settings()) as address:
             answer = await session.get(f"{address}events")
             assert (await answer.content.readuntil(b"\n\n")).startswith(b": here")
             assert (await answer.content.readuntil(b"\n\n")).startswith(b"data: ")

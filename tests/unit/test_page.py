@@ -214,6 +214,23 @@ def test_any_beginning_of_a_night_makes_a_page(until: float | None) -> None:
     Outline(page_of(Night(jobs=100, until_seconds=until).events()))
 
 
+def test_names_and_prices_of_the_settings_are_shown() -> None:
+    """Hours are of jobs that were seen to end."""
+    story = Story()
+    story.run(0)
+    story.intent(1, "a")
+    story.accepted(2, "a")
+    story.finished(3602, "a")
+    story.membership = "other"
+    story.intent(5, "b")
+    timeline = Timeline.of(story.events)
+    names = {"other": "Retail </script>"}
+    page = "".join(make_page(timeline, ledger="x", made_at=0, names=names, prices={"": 2.5}).parts())
+    assert "1.0, 2.50 USD" in page
+    assert "Retail &lt;/script&gt;" in page
+    assert data_of(page)["aliases"] == names
+
+
 def test_an_empty_ledger_makes_a_page() -> None:
     """It says so."""
     page = page_of([])
