@@ -1,11 +1,15 @@
 """The report page served live: it follows its ledger, and only who has its address sees anything."""
 
+import re
+import signal
 import time
+import urllib.request
 from pathlib import Path
 
 import aiohttp
 import pytest
 from browser import find_chromium, open_browser
+from conftest import Program, finish
 from sample_ledgers import HOSTILE, Night, Story, write_story
 
 from batchsubmit.app.ui import serving
@@ -82,6 +86,20 @@ async def test_without_the_token_there_is_nothing(tmp_path: Path, story: Story) 
             assert answer.status == 405
         async with session.get(address) as answer:
             assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_the_command_prints_its_address_first_and_ends_with_ctrl_c(program: Program, story: Story) -> None:
+    """With exit status 0; what is no ledger is a mistake."""
+    write_story(program.folder / "jobs.ledger.jsonl", story)
+    with program.running("ui", "jobs.ledger.jsonl", "--no-browser") as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().decode()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32}/\n", address)
+        with urllib.request.urlopen(address.strip()) as answer:  # noqa: S310 (ours)
+            assert b"<h1>jobs.csv</h1>" in answer.read()
+        process.send_signal(signal.SIGINT)
+        assert finish(process).status == 0
+    assert program.run("ui", "none.jsonl").status == 2
 
 
 async def test_a_damaged_ledger_is_said(tmp_path: Path) -> None:
