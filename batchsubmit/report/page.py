@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from batchsubmit import __version__
 from batchsubmit.core.states import LOG_GROUP, Fate
-from batchsubmit.report.charts import Material, charts, library, specs
+from batchsubmit.report.charts import Chart, Material, charts, library, specs
 from batchsubmit.report.headline import Headline, asked, has_alarm, headline
 from batchsubmit.report.stats import Figures, Outlook, model_name, reason_of
 from batchsubmit.report.timeline import History, Timeline
@@ -136,6 +136,11 @@ class Page:
         """The page, part by part."""
         return _rendered("page.html.j2", self.context)
 
+    def for_notebook(self) -> str:
+        """Its headline and first charts, for a cell of a notebook, which shows light colours."""
+        colours = " ".join(_asset("page.css").split("{", 1)[1].split("}", 1)[0].split())
+        return "".join(_rendered("notebook.html.j2", self.context | {"colours": colours}))
+
     def as_dict(self) -> dict[str, Any]:
         """Its headline and figures, as JSON has them."""
         figures, outlook, words = self.context["figures"], self.context["outlook"], self.context["headline"]
@@ -198,8 +203,6 @@ def make_page(
         table.add(history, *figures.add(history))
     outlook = figures.outlook(made_at)
     slot_use = figures.slot_use()
-    style, script = _asset("page.css"), _asset("page.js") + _asset("live.js")
-    reasons = figures.reasons.most_frequent_first()
     drawings = {chart.name: chart for chart in charts(Material(figures, outlook, slot_use, begin, end, names))}
     return Page(
         {
@@ -207,6 +210,7 @@ def make_page(
             "ledger": ledger,
             "made_at": made_at,
             "remarks": remarks,
+            "runs": timeline.runs[-_MOST_RUNS:],
             "figures": figures,
             "outlook": outlook,
             "slot_use": slot_use,
@@ -222,22 +226,36 @@ def make_page(
             "hours": _instance_hours(figures, prices),
             "log_group": LOG_GROUP,
             "names": names,
-            "reasons": reasons[:_MOST_REASONS],
-            "more_reasons": len(reasons) - _MOST_REASONS,
-            "memberships": list(figures.by_membership.items())[:_MOST_MEMBERSHIPS],
-            "more_memberships": len(figures.by_membership) - _MOST_MEMBERSHIPS,
-            "runs": timeline.runs[-_MOST_RUNS:],
+            **_listed(figures),
+            **_scripts(table.script_data(end, names), drawings, live),
             "table": table,
-            "style": style,
-            "script": script,
-            "library": Markup(library()),  # noqa: S704 (Vega's)
-            "policy": _policy(style, library(), script, source="'self'" if live else "'none'"),
-            "data": table.script_data(end, names),
-            "chart_data": _script_data(
-                {"config": specs()["config"], "specs": {name: chart.spec for name, chart in drawings.items()}}
-            ),
         }
     )
+
+
+def _listed(figures: Figures) -> dict[str, Any]:
+    """What a page lists, and how much more there is."""
+    reasons, memberships = figures.reasons.most_frequent_first(), list(figures.by_membership.items())
+    return {
+        "reasons": reasons[:_MOST_REASONS],
+        "more_reasons": len(reasons) - _MOST_REASONS,
+        "memberships": memberships[:_MOST_MEMBERSHIPS],
+        "more_memberships": len(memberships) - _MOST_MEMBERSHIPS,
+    }
+
+
+def _scripts(data: Markup, drawings: Mapping[str, Chart], live: str) -> dict[str, Any]:
+    """Style, scripts, their data, and the policy that allows them and nothing else."""
+    style, script = _asset("page.css"), _asset("page.js") + _asset("live.js")
+    drawn = {"config": specs()["config"], "specs": {name: chart.spec for name, chart in drawings.items()}}
+    return {
+        "style": style,
+        "script": script,
+        "library": Markup(library()),  # noqa: S704 (Vega's)
+        "policy": _policy(style, library(), script, source="'self'" if live else "'none'"),
+        "data": data,
+        "chart_data": _script_data(drawn),
+    }
 
 
 def _asset(name: str) -> Markup:
