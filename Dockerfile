@@ -21,7 +21,7 @@ FROM python:3.13-slim AS runtime
 RUN pip uninstall --yes pip \
     && groupadd --system --gid 10001 batchsubmit \
     && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent batchsubmit \
-    && install --directory --owner=10001 --group=10001 /data
+    && install --directory --owner=10001 --group=0 --mode=0770 /data
 COPY --from=build /opt/venv /opt/venv
 ENV PATH="/opt/venv/bin:$PATH" \
     PYTHONUNBUFFERED=1 \

@@ -22,6 +22,8 @@ from batchsubmit.errors import UsageError
 from batchsubmit.text import bare, nearest
 
 ENV_PREFIX = "BATCHSUBMIT_"
+SETTINGS_FILE = "batchsubmit.toml"
+"""Taken from the current folder by the commands, where no other file is named."""
 
 
 class _Section(BaseModel):
