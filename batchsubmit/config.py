@@ -102,8 +102,8 @@ class RetrySettings(_Section):
     max_attempts: int = Field(
         default=5, ge=1, description="calls for a job that meets conflicts, or for one that cannot be sent"
     )
-    base_seconds: float = Field(default=0.5, gt=0, description="seconds, the first back-off's upper bound")
-    cap_seconds: float = Field(default=30.0, gt=0, description="seconds, every back-off's upper bound")
+    base_seconds: float = Field(default=0.5, gt=0, description="seconds, the first backoff's upper bound")
+    cap_seconds: float = Field(default=30.0, gt=0, description="seconds, every backoff's upper bound")
 
 
 class LookupSettings(_Section):
@@ -228,7 +228,7 @@ class LedgerSettings(_Section):
         gt=0,
         le=86_400,
         description="seconds of silence after which other workers take a worker's jobs over and look them up; "
-        "calls begin only in the part of it that a call's time-outs leave",
+        "calls begin only in the part of it that a call's timeouts leave",
     )
 
 
@@ -261,6 +261,12 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     defaults: dict[str, Any] = Field(
         default_factory=dict, description="request members for rows that lack them, in the API's own names"
+    )
+    names: dict[str, str] = Field(
+        default_factory=dict, description="what people call memberships, by their ids; the report shows it"
+    )
+    prices: dict[str, float] = Field(
+        default_factory=dict, description="USD an hour by instance type; the report sums up what jobs cost"
     )
 
 
@@ -326,11 +332,15 @@ def _check_environment() -> None:
             _check_key(f"environment variable {variable}", path)
 
 
+_FREE = frozenset({"defaults", "names", "prices"})
+"""Sections whose keys are the user's own."""
+
+
 def _check_key(where: str, path: tuple[str, ...]) -> None:
     """Raise UsageError with a suggestion where no setting has this path."""
     known = {".".join(name) for name in setting_names()} | set(Settings.model_fields)
     name = ".".join(path)
-    if name in known or path[0] == "defaults":
+    if name in known or path[0] in _FREE:
         return
     near = nearest(name, known)
     hint = f"did you mean {near}?" if near else f"known are {', '.join(sorted(known))}"
@@ -338,7 +348,7 @@ def _check_key(where: str, path: tuple[str, ...]) -> None:
 
 
 def setting_names() -> Iterator[tuple[str, ...]]:
-    """Every setting as (section, key); `defaults` is a section of free keys and stands alone."""
+    """Every setting as (section, key); a section of free keys stands alone."""
     for section, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
             for key in field.annotation.model_fields:

@@ -38,6 +38,7 @@ MOMENTS = {
     "Look": {
         "status": "Print where the jobs of LEDGER stand; --watch: a live view.",
         "report": "Write LEDGER as one HTML page.",
+        "ui": "Serve that page, live, to this machine's browser.",
         "logs": "Print why jobs of LEDGER failed, and the last lines of their logs.",
         "export": "Write LEDGER as a table, or what failed as a manifest to fix.",
     },

@@ -92,7 +92,15 @@ POLICIES: Mapping[str, tuple[_Statement, ...]] = {
 }
 """By command; `read` is for all that only look, `nightly` for a submit with a table, copies and notices."""
 
-ALSO = {"plan": "read", "status": "read", "report": "read", "export": "read", "verify": "read", "logs": "read"}
+ALSO = {
+    "plan": "read",
+    "status": "read",
+    "report": "read",
+    "ui": "read",
+    "export": "read",
+    "verify": "read",
+    "logs": "read",
+}
 """Commands that need no more than another policy has."""
 
 
