@@ -18,7 +18,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from batchsubmit.core.states import Fate
+from batchsubmit.core.states import State
 from batchsubmit.report.stats import Figures, Outlook, SlotUse, Spread
 from batchsubmit.report.timeline import SlotTimes, grid, mean_running, peak_running, quota_steps
 from batchsubmit.report.waits import Cause
@@ -43,8 +43,16 @@ _CAUSE_WORDS = {
     Cause.LOOKUP: "a lookup (no answer)",
 }
 # What is well comes first in the bar, what needs action last; the place is the number of the colour.
-_BAR_ORDER = (Fate.WELL, Fate.ACCEPTED, Fate.WAITING, Fate.BAD, Fate.FAILED, Fate.UNKNOWN)
-_FATE_WORDS = {Fate.WAITING: "left to submit", Fate.ACCEPTED: "accepted, no end seen yet"}
+_BAR_ORDER = (
+    State.SUCCEEDED,
+    State.SUBMITTED,
+    State.PENDING,
+    State.FAILED,
+    State.REJECTED,
+    State.UNKNOWN,
+    State.CANCELLED,
+)
+_FATE_WORDS = {State.SUBMITTED: "submitted, no end seen yet"}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _TIME_STEPS = (
     *(1, 2, 5, 10, 15, 30),
@@ -76,7 +84,7 @@ class Chart:
 
 def fates_chart(figures: Figures, outlook: Outlook) -> Chart | None:
     """All jobs in one bar."""
-    counts = {**figures.fates, Fate.WAITING: outlook.left}
+    counts = {**figures.fates, State.PENDING: outlook.left}
     total = sum(counts.values())
     shown = [fate for fate in _BAR_ORDER if counts.get(fate)]
     if not shown:

@@ -18,7 +18,7 @@ import msgspec
 from markupsafe import Markup
 
 from batchsubmit import __version__
-from batchsubmit.core.states import Fate
+from batchsubmit.core.states import State
 from batchsubmit.report import charts
 from batchsubmit.report.headline import asked, has_alarm, headline
 from batchsubmit.report.stats import Figures, model_name, reason_of, spreads
@@ -30,8 +30,8 @@ MOST_LISTED = 150_000
 _MOST_REASONS = 60
 _MOST_MEMBERSHIPS = 50
 _MOST_RUNS = 50
-_ALWAYS_LISTED = frozenset({Fate.UNKNOWN, Fate.FAILED, Fate.BAD})
-_FATES = list(Fate)
+_ALWAYS_LISTED = frozenset({State.UNKNOWN, State.REJECTED, State.FAILED, State.CANCELLED})
+_FATES = list(State)
 _ESCAPES = (
     (b"<", b"\\u003c"),
     (b">", b"\\u003e"),
@@ -53,7 +53,7 @@ class JobTable:
         self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
         self._texts: dict[str, dict[str, int]] = {name: {} for name in _SHARED}
 
-    def add(self, history: History, fate: Fate, reason: int | None) -> None:
+    def add(self, history: History, fate: State, reason: int | None) -> None:
         """Take in one job."""
         if len(self) >= MOST_LISTED and fate not in _ALWAYS_LISTED:
             self.left_out += 1
@@ -140,7 +140,7 @@ class Page:
             "status": words.status,
             "sentences": list(words.sentences),
             "jobs": self.context["asked"],
-            "counts": {str(fate): figures.fates[fate] for fate in Fate},
+            "counts": figures.counts.as_dict(),
             "left": outlook.left,
             "is_left_known": outlook.is_left_known,
             "seconds_to_submit": outlook.seconds_to_submit,
