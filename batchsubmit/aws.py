@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from batchsubmit.config import AwsSettings
 
 USER_AGENT = f"batchsubmit/{__version__}"
-"""Fixed: building botocore's anew costs a sixth of a call."""
+"""Fixed: building botocore's for each call costs a sixth of the call."""
 
 THROTTLING_CODES = frozenset(
     {
@@ -308,7 +308,7 @@ def _session_class() -> type[Any]:
         response.close()
         raise ClientPayloadError(f"the answer is longer than {_MOST_ANSWER_BYTES:,} bytes")
 
-    class Session(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
+    class HttpSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
         async def _get_session(self, proxy_url: str | None) -> SimpleNamespace:
             session = await super()._get_session(proxy_url)
             if tracing not in session.trace_configs:
@@ -322,7 +322,7 @@ def _session_class() -> type[Any]:
 
             return SimpleNamespace(request=request)
 
-    return Session
+    return HttpSession
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:

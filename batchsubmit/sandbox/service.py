@@ -61,7 +61,7 @@ class CallCounts:
         return {operation: dict(outcomes) for operation, outcomes in self._outcomes.items() if outcomes}
 
 
-class SlotCounts:
+class RunningSlots:
     """Counts of held slots, kept as jobs come and go, with the most that were ever held at once."""
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class SandboxService:
         self._latest = 0.0
         self._resources = SandboxResources(self.settings, self._now)
         self._serials = count()
-        self.slots = SlotCounts()
+        self.slots = RunningSlots()
         self.tally = CallCounts()
         limited = (Operation.START, Operation.GET, Operation.LIST)
         self._buckets: dict[str, _TokenBucket] = {operation: _TokenBucket() for operation in limited}
