@@ -15,7 +15,7 @@ from local_aws import LocalAws
 from strategies import ACCOUNT, arn
 
 from batchsubmit import (
-    Failed,
+    Rejected,
     Finished,
     LedgerError,
     ManifestError,
@@ -113,7 +113,7 @@ async def test_a_request_that_the_service_refuses_is_an_outcome(sandbox: Sandbox
     """With the service's own words; it is tried again only where that is asked for."""
     sandbox.disturb({"fault": "validation", "name": "b"})
     report = submit_jobs(requests(NAMES), ledger=LEDGER)
-    assert [(type(each), each.name, each.code) for each in report.failed] == [(Failed, "b", "ValidationException")]
+    assert [(type(each), each.name, each.code) for each in report.failed] == [(Rejected, "b", "ValidationException")]
     assert not report.is_good
     assert [each.earlier for each in submit_jobs(requests(NAMES), ledger=LEDGER).failed] == [True]
     assert submit_jobs(requests(NAMES), ledger=LEDGER, retry_failed=True).is_good

@@ -40,7 +40,7 @@ def test_reasons_go_by_code_whatever_the_message_says(submitting: Program, sandb
     assert "INTERNAL_ERROR 2" in status.stdout
     assert "CREATE_FAILED: INTERNAL_ERROR: Another wording of the same" in status.stdout
     assert LOG_GROUP in status.stdout
-    badly = submitting.run("status", LEDGER, "--json").summary["finished_badly"]
+    badly = submitting.run("status", LEDGER, "--json").summary["counts"]["failed"]
     assert {each["code"] for each in badly} == {"INTERNAL_ERROR"}
     assert submitting.run("report", LEDGER, "--output", "page.html").status == 0
     page = (submitting.folder / "page.html").read_text()
@@ -67,7 +67,7 @@ def test_a_job_refused_for_good_is_rejected_in_the_ledger(submitting: Program, s
     [rejected] = [event for event in submitting.events(LEDGER) if event["event"] == "rejected"]
     assert (rejected["name"], rejected["code"], rejected["attempt"]) == ("a", "ValidationException", 1)
     status = submitting.run("status", LEDGER, "--json").summary
-    assert (status["counts"]["failed"], status["failed"][0]["code"]) == (1, "ValidationException")
+    assert (status["counts"]["rejected"], status["rejected"][0]["code"]) == (1, "ValidationException")
     ledger = submitting.folder / LEDGER
     lines = ledger.read_bytes().splitlines(keepends=True)
     ledger.write_bytes(b"".join(map(earlier, lines)))

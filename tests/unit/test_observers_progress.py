@@ -90,6 +90,6 @@ def test_a_tally_counts_each_event_and_judges_after_each_decision() -> None:
         tally.saw(event)
     tally.rate_cut(2.5)
     assert (tally.submitted, tally.failed, tally.unknown) == (1, 1, 1)
-    assert (tally.finished_well, tally.finished_badly) == (1, 1)
+    assert (tally.succeeded, tally.failed) == (1, 1)
     assert (tally.refused_by_quota, tally.throttled) == (1, 1)
     assert len(judged) == 5

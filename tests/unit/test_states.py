@@ -47,7 +47,7 @@ def state_after(*events: JobEvent) -> JobState:
         ([INTENT, UNKNOWN, ABSENT], Phase.ABSENT, Action.SUBMIT),
         ([INTENT, SUBMITTED], Phase.SUBMITTED, Action.NOTHING),
         ([INTENT, UNKNOWN, SUBMITTED], Phase.SUBMITTED, Action.NOTHING),
-        ([INTENT, FAILED], Phase.FAILED, Action.LEAVE_FAILED),
+        ([INTENT, FAILED], Phase.REJECTED, Action.LEAVE_FAILED),
         ([INTENT, SUBMITTED, FINISHED], Phase.FINISHED, Action.NOTHING),
         ([INTENT, REFUSED, SECOND_INTENT], Phase.INTENT, Action.LOOK_UP),
     ],

@@ -6,7 +6,7 @@ import pytest
 from sample_ledgers import BEGIN, MEMBERSHIPS, Night, Story
 
 from batchsubmit.core.jobs import Share
-from batchsubmit.core.states import Fate
+from batchsubmit.core.states import State
 from batchsubmit.report.charts import intervals, number_ticks, time_ticks
 from batchsubmit.report.headline import STOPS, asked, headline
 from batchsubmit.report.stats import Figures, spreads
@@ -61,7 +61,7 @@ def test_each_job_has_one_fate(story: Story) -> None:
     story.refused(17, "full")
     story.failed(18, "wrong")
     fates = figures_of(story).fates
-    assert fates == {Fate.WELL: 1, Fate.BAD: 1, Fate.UNKNOWN: 1, Fate.WAITING: 1, Fate.FAILED: 1}
+    assert fates == {State.SUCCEEDED: 1, State.FAILED: 1, State.UNKNOWN: 1, State.PENDING: 1, State.REJECTED: 1}
 
 
 def test_running_jobs_are_averaged_between_two_moments(story: Story) -> None:
