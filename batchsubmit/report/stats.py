@@ -232,7 +232,7 @@ class Figures:
         finish = timeline.progress.finish(datetime.fromtimestamp(now, UTC), left=left)
         return Outlook(
             left=left,
-            is_left_known=bool(last and (last.ended or last.started.to_do)),
+            is_left_known=bool(last and (last.ended or last.started.rows)),
             is_under_way=last is not None and last.ended is None and now - last.last_at < _SILENT_SECONDS,
             per_hour=_pace(self.acceptances(), last.began_at, last.last_at) if last else None,
             seconds_to_submit=finish.sent_seconds if finish and left else None,

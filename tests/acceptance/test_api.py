@@ -15,11 +15,11 @@ from local_aws import LocalAws
 from strategies import ACCOUNT, arn
 
 from batchsubmit import (
-    Rejected,
     Finished,
     LedgerError,
     ManifestError,
     Outcome,
+    Rejected,
     StoppedError,
     Submitted,
     Unknown,

@@ -64,7 +64,11 @@ def test_rows_may_be_reordered_inserted_edited_and_removed_between_runs(submitti
     assert ended.status == 0
     assert sandbox.names() == ["a", "b", "c", "d", *sandbox.names()[4:]]
     assert sorted(sandbox.names()[4:]) == ["b", "new"]
-    assert (ended.summary["counts"]["total"], ended.summary["submitted"], ended.summary["submitted_before"]) == (4, 2, 2)
+    assert (ended.summary["counts"]["total"], ended.summary["submitted"], ended.summary["submitted_before"]) == (
+        4,
+        2,
+        2,
+    )
     assert agree(submitting, sandbox)
 
 

@@ -2,7 +2,7 @@
 
 from conftest import job_arn, job_named
 
-from batchsubmit.api.outcomes import Rejected, Finished, Outcome, OutcomeObserver, Submitted, Unknown
+from batchsubmit.api.outcomes import Finished, Outcome, OutcomeObserver, Rejected, Submitted, Unknown
 from batchsubmit.core import jobs
 from batchsubmit.core.ledger_state import LedgerState
 

@@ -6,6 +6,9 @@ from test_report_summary import summary
 from batchsubmit.report.summary import UnknownJob, closing_words
 
 
+LEDGER = "  ledger: jobs.ledger.jsonl"
+
+
 def words(**members: object) -> str:
     """The closing words of such a run."""
     return "\n".join(closing_words(summary(**members)))
@@ -14,7 +17,7 @@ def words(**members: object) -> str:
 def test_a_run_that_did_all_says_so_and_names_the_ledger() -> None:
     """No next step, and no line for what did not happen."""
     text = words(submitted=1200, running=1200)
-    assert text == "1,200 of 1,200 jobs submitted in 1.5 s\n      1,200 submitted\n      1,200 running\n  ledger: jobs.ledger.jsonl"
+    assert text == "1,200 of 1,200 jobs submitted in 1.5 s\n      1,200 submitted\n      1,200 running\n" + LEDGER
 
 
 def test_a_second_run_had_nothing_to_do() -> None:
@@ -67,7 +70,9 @@ def test_one_is_not_said_as_many(members: dict[str, object], sentence: str) -> N
 
 def test_what_runs_is_not_more_than_the_quotas_allow() -> None:
     """Of the others nobody has looked for the end."""
-    text = words(submitted=20, pending=10, succeeded=10, failed=1, running=5, is_waited_for=True, stop_reason="deadline")
+    text = words(
+        submitted=20, pending=10, succeeded=10, failed=1, running=5, is_waited_for=True, stop_reason="deadline"
+    )
     assert "5 running\n" in text
     assert "4 end not checked\n" in text
     gone = words(submitted=30, succeeded=29, running=1, is_waited_for=True)

@@ -25,7 +25,9 @@ NOTHING: dict[str, Any] = {
 
 def summary(*, total: int | None = None, submitted: int = 0, rejected: int = 0, **given: Any) -> Summary:  # noqa: ANN401
     """A run of nothing but these, what it did itself being all but what others did before."""
-    states = {name: given.pop(name, 0) for name in ("pending", "running", "succeeded", "failed", "cancelled", "unknown")}
+    states = {
+        name: given.pop(name, 0) for name in ("pending", "running", "succeeded", "failed", "cancelled", "unknown")
+    }
     decided = states["pending"] + submitted + rejected + states["unknown"]
     counts = Counts(total=decided if total is None else total, submitted=submitted, rejected=rejected, **states)
     own = submitted - given.get("submitted_before", 0), rejected - given.get("rejected_before", 0)
