@@ -34,13 +34,15 @@ def test_the_code_of_a_failed_job_is_kept(submitting: Program, sandbox: Sandbox)
 def test_reasons_go_by_code_whatever_the_message_says(submitting: Program, sandbox: Sandbox) -> None:
     """AWS keeps its codes and may change its messages: one reason in summary, status and report."""
     said = failed_run(submitting, sandbox)
-    assert "2 finished badly: INTERNAL_ERROR 2" in said
+    assert "2 failed: INTERNAL_ERROR 2" in said
     assert LOG_GROUP in said
     status = submitting.run("status", LEDGER)
-    assert "INTERNAL_ERROR 2" in status.stdout
-    assert "CREATE_FAILED: INTERNAL_ERROR: Another wording of the same" in status.stdout
+    assert "2 failed: CREATE_FAILED: INTERNAL_ERROR" in status.stdout
+    assert (
+        "CREATE_FAILED: INTERNAL_ERROR: Another wording of the same" in submitting.run("status", LEDGER, "--all").stdout
+    )
     assert LOG_GROUP in status.stdout
-    badly = submitting.run("status", LEDGER, "--json").summary["counts"]["failed"]
+    badly = submitting.run("status", LEDGER, "--json").summary["failed"]
     assert {each["code"] for each in badly} == {"INTERNAL_ERROR"}
     assert submitting.run("report", LEDGER, "--output", "page.html").status == 0
     page = (submitting.folder / "page.html").read_text()

@@ -5,7 +5,6 @@ from test_report_summary import summary
 
 from batchsubmit.report.summary import UnknownJob, closing_words
 
-
 LEDGER = "  ledger: jobs.ledger.jsonl"
 
 
