@@ -22,6 +22,8 @@ from batchsubmit.errors import UsageError
 from batchsubmit.text import bare, nearest
 
 ENV_PREFIX = "BATCHSUBMIT_"
+SETTINGS_FILE = "batchsubmit.toml"
+"""Taken from the current folder by the commands, where no other file is named."""
 
 
 class _Section(BaseModel):
@@ -260,6 +262,12 @@ class Settings(BaseSettings):
     defaults: dict[str, Any] = Field(
         default_factory=dict, description="request members for rows that lack them, in the API's own names"
     )
+    names: dict[str, str] = Field(
+        default_factory=dict, description="what people call memberships, by their ids; the report shows it"
+    )
+    prices: dict[str, float] = Field(
+        default_factory=dict, description="USD an hour by instance type; the report sums up what jobs cost"
+    )
 
 
 def load_settings(file: Path | None = None, flags: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
@@ -324,11 +332,15 @@ def _check_environment() -> None:
             _check_key(f"environment variable {variable}", path)
 
 
+_FREE = frozenset({"defaults", "names", "prices"})
+"""Sections whose keys are the user's own."""
+
+
 def _check_key(where: str, path: tuple[str, ...]) -> None:
     """Raise UsageError with a suggestion where no setting has this path."""
     known = {".".join(name) for name in setting_names()} | set(Settings.model_fields)
     name = ".".join(path)
-    if name in known or path[0] == "defaults":
+    if name in known or path[0] in _FREE:
         return
     near = nearest(name, known)
     hint = f"did you mean {near}?" if near else f"known are {', '.join(sorted(known))}"
@@ -336,7 +348,7 @@ def _check_key(where: str, path: tuple[str, ...]) -> None:
 
 
 def setting_names() -> Iterator[tuple[str, ...]]:
-    """Every setting as (section, key); `defaults` is a section of free keys and stands alone."""
+    """Every setting as (section, key); a section of free keys stands alone."""
     for section, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
             for key in field.annotation.model_fields:

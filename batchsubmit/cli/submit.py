@@ -174,10 +174,10 @@ def after_run_of(settings: Settings, options: SubmitOptions) -> "AfterRun | None
 
     if night.upload and isinstance(options.ledger, TableLocation):
         raise UsageError("--upload copies a ledger file; a table is copied by batchsubmit ledger export")
-    writers = (("report", write_report), ("export", write_export))
+    writers = (("report", partial(write_report, settings=settings)), ("export", write_export))
     files = {Path(path(name)): write for name, write in writers if path(name)}
-    for file, write in files.items():
-        refuse_other_kind(file, "html" if write is write_report else format_of(file))
+    for file in files:
+        refuse_other_kind(file, "html" if str(file) == path("report") else format_of(file))
     destination = Destination.parse(path("upload")) if night.upload else None
     targets = tuple(map(read_target, night.notify))
     return AfterRun(

@@ -212,7 +212,9 @@ def _next_step(summary: Summary) -> str:
         return f"the service shows some jobs no longer; batchsubmit verify {summary.ledger} names them"
     counts = summary.counts
     if counts.rejected or counts.failed or counts.cancelled:
-        logs = f"; CloudWatch log group {LOG_GROUP} has their logs" if counts.failed else ""
+        logs = ""
+        if counts.failed:
+            logs = f"; batchsubmit logs {summary.ledger} prints their logs (CloudWatch log group {LOG_GROUP})"
         return f"batchsubmit status {summary.ledger} lists them{logs}{_second_try(counts)}"
     return ""
 

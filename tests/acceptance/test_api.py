@@ -92,6 +92,7 @@ def test_a_job_is_sent_once_whether_by_the_command_or_by_the_api(submitting: Pro
     assert submitting.run("submit", "jobs.csv", "--batch-id", "x").status == 0
     report = submit_jobs(requests(NAMES), ledger=LEDGER, batch="x")
     assert [each.name for each in report.submitted if each.earlier] == NAMES[:3]
+    assert "<svg" in report._repr_html_()
     assert sorted(each.arn for each in report.submitted) == sorted(job["arn"] for job in sandbox.jobs())
     (submitting.folder / "jobs.csv").write_text(csv_text(NAMES))
     again = submitting.run("submit", "jobs.csv", "--batch-id", "x", "--json")
@@ -265,7 +266,7 @@ async def test_a_call_prints_nothing_and_leaves_signals_alone(
         async for _ in batch.submit(requests(NAMES)):
             assert {number: signal.getsignal(number) for number in before} == before
     assert capfd.readouterr() == ("", "")
-    assert any("job.failed" in line and "run=" in line for line in caplog.messages)
+    assert any("job.rejected" in line and "run=" in line for line in caplog.messages)
 
 
 def test_an_interrupted_wait_in_a_notebook_drains_the_run(submitting: Program, sandbox: Sandbox) -> None:
