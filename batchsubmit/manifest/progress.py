@@ -8,8 +8,8 @@ from datetime import datetime
 
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Share, results_place
-from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, Fate, Phase, is_good_end
+from batchsubmit.core.ledger_state import Counts, LedgerState
+from batchsubmit.core.states import UNDECIDED, Phase, State, is_good_end
 from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.index import Index, job_at
 from batchsubmit.manifest.rows import Reader, row_warning
@@ -55,12 +55,12 @@ class ManifestProgress:
         lanes = {membership: MembershipProgress(membership=membership) for membership in index.memberships}
         for number, key in enumerate(index):
             lane = lanes[index.membership(number)]
-            match Fate.of(book.get(key)):
-                case Fate.ACCEPTED | Fate.WELL | Fate.BAD:
+            match State.of(book.get(key)):
+                case State.SUBMITTED | State.SUCCEEDED | State.FAILED | State.CANCELLED:
                     lane.submitted += 1
-                case Fate.FAILED if not retry_failed:
+                case State.REJECTED if not retry_failed:
                     lane.failed += 1
-                case Fate.UNKNOWN:
+                case State.UNKNOWN:
                     lane.unknown += 1
                 case _:
                     lane.rows_to_do.append(number)
@@ -97,37 +97,28 @@ class ManifestProgress:
         return tuple(shares)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowCounts:
-    """Counts of rows; `finished` and `finished_well` are among the submitted. `bad_ends` counts the others by code."""
+@dataclass(frozen=True, slots=True)
+class RowStates:
+    """Where the rows' jobs stand, by membership, and the codes of those that failed or were cancelled."""
 
-    submitted: int
-    finished: int
-    finished_well: int
-    failed: int
-    unknown: int
-    left: int
-    bad_ends: Mapping[str, int] = field(default_factory=dict)
+    by_membership: dict[str, Counter[State]]
+    bad_ends: Mapping[str, int]
 
     @classmethod
-    def of(cls, index: Index, book: LedgerState) -> "RowCounts":
+    def of(cls, index: Index, book: LedgerState) -> "RowStates":
         """Look every row up."""
-        fates, bad_ends = Counter[Fate](), Counter[str]()
-        for state in map(book.get, index) if len(book) else ():
-            fates[Fate.of(state)] += 1
+        lanes, bad_ends = {name: Counter[State]() for name in index.memberships}, Counter[str]()
+        for number, key in enumerate(index):
+            state = book.get(key)
+            lanes[index.membership(number)][State.of(state)] += 1
             if state is not None and state.bad_end:
                 bad_ends[state.bad_end] += 1
-        finished = fates[Fate.WELL] + fates[Fate.BAD]
-        submitted, failed, unknown = finished + fates[Fate.ACCEPTED], fates[Fate.FAILED], fates[Fate.UNKNOWN]
-        return cls(
-            submitted=submitted,
-            finished=finished,
-            finished_well=fates[Fate.WELL],
-            failed=failed,
-            unknown=unknown,
-            left=len(index) - submitted - failed - unknown,
-            bad_ends=bad_ends,
-        )
+        return cls(lanes, bad_ends)
+
+    def counts(self, quotas: Mapping[str, int], *, invalid: int) -> Counts:
+        """Count them as every surface does; `invalid` rows, which no job stands for, are rejected."""
+        lanes = self.by_membership | {"": Counter({State.REJECTED: invalid})}
+        return Counts.of(lanes, quotas=quotas)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ def test_one_signal_drains_the_run_and_the_next_run_goes_on(
     assert "run the same command again" in ended.stderr
     assert 10 <= len(sandbox.names()) < len(MANY)
     assert_all_once(submitting, sandbox, sandbox.names())
-    assert ended.summary["unknown"] == 0
+    assert ended.summary["counts"]["unknown"] == 0
     again = submitting.run("submit", "jobs.csv", "--json")
     assert again.status == 0
     assert again.summary["submitted_before"] == ended.summary["submitted"]
@@ -124,7 +124,7 @@ def test_a_killed_run_is_taken_up_where_it_died(submitting: Program, sandbox: Sa
         process.communicate()
     ended = submitting.run("submit", "jobs.csv", "--json")
     assert ended.status == 0, ended.stderr
-    assert ended.summary["unknown"] == 0
+    assert ended.summary["counts"]["unknown"] == 0
     assert_all_once(submitting, sandbox, MANY)
 
 
