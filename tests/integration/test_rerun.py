@@ -50,7 +50,7 @@ async def test_nothing_is_to_be_done_after_a_run_that_submitted_all(desk: Desk, 
     calls = sandbox.calls()
     for _ in range(2):
         summary = await desk.submit()
-        assert (summary.rows, summary.submitted, summary.submitted_before, summary.exit_status) == (4, 0, 4, 0)
+        assert (summary.counts.total, summary.submitted, summary.submitted_before, summary.exit_status) == (4, 0, 4, 0)
     assert sandbox.calls() == calls
 
 
@@ -99,7 +99,7 @@ async def test_a_job_that_is_unknown_is_looked_up(desk: Desk, sandbox: Sandbox) 
     assert (await desk.submit()).unknown == 1
     desk.manifest.write_text(csv_text("acd"))
     summary = await desk.submit()
-    assert (summary.unknown, summary.unknown_elsewhere, summary.exit_status) == (0, 1, 3)
+    assert (summary.counts.unknown, summary.unknown_elsewhere, summary.exit_status) == (0, 1, 3)
     sandbox.disturb()
     assert (await desk.submit()).exit_status == 0
     assert len(sandbox.jobs()) == 4
