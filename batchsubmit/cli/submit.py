@@ -122,7 +122,7 @@ def submit(
     where the first one ended.
 
     In the paths of --ledger, --report, --export and --upload, {batch}, {date} and {time} are filled in. Most options
-    may stand in the settings instead; batchsubmit schema --settings lists them.
+    may be set in the settings instead; batchsubmit schema --settings lists them.
     """
     settings = read_settings(
         config,

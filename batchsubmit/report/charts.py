@@ -244,7 +244,7 @@ def _slot_words(material: Material, lost: float) -> Iterator[str]:
     yield f"At most {counted(peak_running(material.figures.lanes), 'job')} ran at once, as far as the ledger says."
     use = material.slot_use
     if use:
-        of_what = "the quota" if use.is_learned else "that peak (no quota stands in the ledger)"
+        of_what = "the quota" if use.is_learned else "that peak (the ledger has no quota)"
         yield f"While there was something to submit, {share(use.share, 1)} of {of_what} was used."
     if lost >= 1:
         yield f"{duration(lost)} of slot time stayed idle while work waited."

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
+from book import PAGES
 from conftest import Program, Sandbox, finish, request_named
 from local_aws import LocalAws, LocalQueue, free_port
 from program_server import Process
@@ -113,9 +113,8 @@ def scrape(port: int) -> dict[str, list[float]]:
 
 
 def documented_metrics() -> set[str]:
-    """The families in the README's table."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    names = re.findall(r"^\| `(batchsubmit_\w+)` \| (?:counter|gauge|histogram) ", readme, re.MULTILINE)
+    """The families in the book's table."""
+    names = re.findall(r"^\| `(batchsubmit_\w+)` \| (?:counter|gauge|histogram) ", PAGES["metrics"], re.MULTILINE)
     assert len(names) > 20
     return {name.removesuffix("_total") for name in names}
 
