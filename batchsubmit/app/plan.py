@@ -182,7 +182,7 @@ class _Planner:
         """Bring rows, ledgers, service and estimate together."""
         now = SystemClock().now()
         own, book, times = await asyncio.to_thread(self._histories)
-        progress = ManifestProgress.of(self.inventory.index, book, retry_failed=self.options.retry_failed)
+        progress = ManifestProgress.of(self.inventory.index, book, retry=self.options.retry)
         async with self._service() as reads:
             if reads is None:
                 known, longest = own.running(now, times.longest_seconds), times.longest_seconds

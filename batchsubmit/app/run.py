@@ -6,7 +6,7 @@
 import os
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count, islice
 from typing import Any
@@ -16,8 +16,8 @@ from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings, SubmitSettings
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import Action, JobState, decide, end_words, has_failed, is_good_end
-from batchsubmit.errors import LostLedgerError, ManifestError, UsageError
+from batchsubmit.core.states import Action, JobState, Retry, decide, end_words, has_failed, is_good_end
+from batchsubmit.errors import EXIT_STOPPED, LostLedgerError, ManifestError, UsageError
 from batchsubmit.ledger.base import Ledger, Location, parse_location
 from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest, Terms
@@ -38,7 +38,10 @@ _numbers = count(1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitOptions:
-    """What one `submit` was asked to do, beside the settings. `moment` has the values of `{date}` and `{time}`."""
+    """What one `submit` was asked to do, beside the settings. `moment` has the values of `{date}` and `{time}`.
+
+    With `known_only`, rows are left alone that the ledger does not know.
+    """
 
     manifest: str
     ledger: Location | None = None
@@ -50,7 +53,8 @@ class SubmitOptions:
     canary: int = 0
     skip_invalid: bool = False
     allow_duplicates: bool = False
-    retry_failed: bool = False
+    retry: Retry | None = None
+    known_only: bool = False
     resubmit_unknown: bool = False
     failure_limit: FailureLimit = NO_LIMIT
     deadline: datetime | None = None
@@ -80,6 +84,7 @@ def submit_options(settings: Settings, now: datetime, **given: Any) -> SubmitOpt
     by_settings: dict[str, Any] = {
         "moment": moment,
         "batch": batch,
+        "retry": Retry() if given.pop("retry_failed", False) else None,
         "ledger": parse_location(ledger) if ledger and "ledger" not in given else None,
         "wait": chosen.wait,
         "failure_limit": FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
@@ -169,7 +174,7 @@ class Run:
     def __post_init__(self) -> None:
         """Count the rows as the ledger has them now."""
         self.tally = RunCounts(self._judge_failures)
-        self.before = RowCounts.of(self.inventory.index, self.ledger.state)
+        self.before = RowCounts.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
         self._record = RunRecord(self.ledger, self.stop)
 
     async def begin(self, work: tuple[Share, ...]) -> None:
@@ -180,12 +185,13 @@ class Run:
             manifest=self.manifest.label,
             manifest_sha256=self.manifest.sha256,
             sandbox=self.options.sandbox,
-            to_do=before.left + before.unknown + (before.failed if self.options.retry_failed else 0),
+            to_do=before.left + before.unknown,
             rows=self.inventory.row_count,
             work=work,
             per_membership=settings.slots.per_membership,
             per_account=settings.slots.per_account,
             per_second=settings.rate.max_per_second,
+            retry=self.options.retry.before if self.options.retry else "",
         )
         for row in self.inventory.invalid:
             if self.ledger.state.get(row.key) is None:
@@ -198,7 +204,7 @@ class Run:
 
     def decide(self, key: str) -> Action:
         """Say what is to be done about a row's job."""
-        return decide(self.ledger.state.get(key), retry_failed=self.options.retry_failed)
+        return decide(self.ledger.state.get(key), retry=self.options.retry)
 
     def open_source(self, only: Collection[str] | None = None) -> ManifestSource:
         """Open the rows that are left to send; `only` these keys, where they are given."""
@@ -250,7 +256,6 @@ class Run:
     def _summary(self) -> Summary:
         before, after = self.before, RowCounts.of(self.inventory.index, self.ledger.state)
         unknown = self.ledger.state.undecided()
-        failed_before = 0 if self.options.retry_failed else before.failed
         return Summary(
             run=self._record.id,
             batch=self.options.batch,
@@ -259,8 +264,8 @@ class Run:
             rows=self.inventory.row_count,
             submitted=after.submitted - before.submitted,
             submitted_before=before.submitted,
-            failed=after.failed - failed_before,
-            failed_before=failed_before,
+            failed=after.failed - before.failed,
+            failed_before=before.failed,
             invalid=self.inventory.invalid_count,
             unknown=after.unknown,
             unknown_elsewhere=len(unknown) - after.unknown,
@@ -285,6 +290,14 @@ class Run:
     def _unknown_job(self, state: JobState) -> UnknownJob:
         reason = self.undecided.get(state.job) or state.message
         return UnknownJob(job=state.job, membership=state.membership, name=state.name, reason=reason)
+
+
+def dated(retry: Retry, known: LedgerState, now: str) -> Retry:
+    """Say what is old enough to be sent again: what failed by now or, where an interrupted retry goes on, before it."""
+    last, end = (known.runs[-1] if known.runs else None), known.last_end
+    if last and last.retry and (end is None or end.exit_status == EXIT_STOPPED):
+        return replace(retry, before=last.retry)
+    return replace(retry, before=now)
 
 
 def held_by_others(built: BuiltEngine) -> dict[str, str]:

@@ -8,14 +8,16 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
+from batchsubmit.app.retry import record_ends_unseen
+from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix, require_region
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
-from batchsubmit.clock import SystemClock
+from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.errors import NotAgreedError, StoppedError
 from batchsubmit.ledger.base import Location
@@ -89,6 +91,12 @@ async def open_run(
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.load(inventory.index)
         refuse_rehearsal_mix(ledger.state, path, sandbox=options.sandbox)
+        if options.retry:
+            options = replace(options, retry=dated(options.retry, ledger.state, timestamp(SystemClock().now())))
+            if not options.sandbox:
+                await record_ends_unseen(ledger, settings, region, stop)
+        if options.known_only:
+            inventory = inventory.only(ledger.state)
         run = Run(
             options=options,
             settings=_at_the_sandbox_s_pace(settings, options.sandbox_job_seconds) if options.sandbox else settings,
@@ -101,7 +109,7 @@ async def open_run(
             inventory=inventory,
         )
         found = await asyncio.to_thread(
-            lambda: list(ledger_warnings(reader, inventory.index, ledger.state, retry_failed=options.retry_failed))
+            lambda: list(ledger_warnings(reader, inventory.index, ledger.state, retry=options.retry))
         )
         run.warnings = (*inventory.warnings, *found)
         yield run
@@ -112,7 +120,7 @@ async def execute(
 ) -> Summary:
     """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
     index, known = run.inventory.index, run.ledger.state
-    rows = ManifestProgress.of(index, known, retry_failed=run.options.retry_failed)
+    rows = ManifestProgress.of(index, known, retry=run.options.retry)
     is_needed, api = bool(rows.to_do or known.undecided() or run.must_follow), None
     async with AsyncExitStack() as stack:
         if is_needed:
@@ -174,7 +182,7 @@ async def _run_engine(
         account_of=run.inventory.account_of,
         quotas=quotas,
         gate=gate,
-        retry_failed=run.options.retry_failed,
+        retry=run.options.retry,
         resubmit_unknown=run.options.resubmit_unknown,
         follows=follows,
     )

@@ -99,7 +99,7 @@ if TYPE_CHECKING:
 )
 @click.option("--skip-invalid", is_flag=True, help="Submit the good rows and record the others as failed.")
 @allow_duplicates_option
-@click.option("--retry-failed", is_flag=True, help="Try jobs again that an earlier run recorded as failed.")
+@click.option("--retry-failed", is_flag=True, help="Send jobs again that were rejected, or ran and failed.")
 @click.option(
     "--resubmit-unknown",
     is_flag=True,
@@ -130,8 +130,13 @@ def submit(
         submit={name: given.pop(name) for name in _IN_SUBMIT},
         night={**{name: given.pop(name) for name in _IN_NIGHT}, "notify": notify or None},
     )
-    configure_logging(settings.log.format, settings.log.level)
     options = submit_options(settings, datetime.now(UTC), **given)
+    return send(options, settings, yes=yes, as_json=as_json)
+
+
+def send(options: SubmitOptions, settings: Settings, *, yes: bool, as_json: bool) -> int:
+    """Run a submission to its end, with all that follows it; give the exit status."""
+    configure_logging(settings.log.format, settings.log.level)
     after = after_run_of(settings, options)
     asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
     try:

@@ -9,7 +9,7 @@ from datetime import datetime
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Share, results_place
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, Fate, Phase, is_good_end
+from batchsubmit.core.states import UNDECIDED, Fate, Phase, Retry, is_good_end
 from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.index import Index, job_at
 from batchsubmit.manifest.rows import Reader, row_warning
@@ -23,12 +23,16 @@ _KINDS_TOLD = 20
 
 @dataclass(slots=True, kw_only=True)
 class MembershipProgress:
-    """The rows of one membership: submitted, failed for good, unknown, or still to do (by their row numbers)."""
+    """The rows of one membership: submitted, failed for good, unknown, or still to do (by their row numbers).
+
+    `again` are those to do that ran before, and are paid again.
+    """
 
     membership: str
     submitted: int = 0
     failed: int = 0
     unknown: int = 0
+    again: int = 0
     rows_to_do: "array[int]" = field(default_factory=lambda: array("Q"))
 
     @property
@@ -50,15 +54,19 @@ class ManifestProgress:
     unknown_elsewhere: int
 
     @classmethod
-    def of(cls, index: Index, book: LedgerState, *, retry_failed: bool = False) -> "ManifestProgress":
+    def of(cls, index: Index, book: LedgerState, *, retry: Retry | None = None) -> "ManifestProgress":
         """Look every row up in the ledger's book."""
         lanes = {membership: MembershipProgress(membership=membership) for membership in index.memberships}
         for number, key in enumerate(index):
-            lane = lanes[index.membership(number)]
-            match Fate.of(book.get(key)):
+            lane, state = lanes[index.membership(number)], book.get(key)
+            if retry and retry.takes(state):
+                lane.again += state is not None and bool(state.arn)
+                lane.rows_to_do.append(number)
+                continue
+            match Fate.of(state):
                 case Fate.ACCEPTED | Fate.WELL | Fate.BAD:
                     lane.submitted += 1
-                case Fate.FAILED if not retry_failed:
+                case Fate.FAILED:
                     lane.failed += 1
                 case Fate.UNKNOWN:
                     lane.unknown += 1
@@ -71,6 +79,11 @@ class ManifestProgress:
     def to_do(self) -> int:
         """Rows that would be sent."""
         return sum(lane.to_do for lane in self.lanes.values())
+
+    @property
+    def again(self) -> int:
+        """Rows that would be sent, and paid, again."""
+        return sum(lane.again for lane in self.lanes.values())
 
     @property
     def unknown(self) -> int:
@@ -110,10 +123,12 @@ class RowCounts:
     bad_ends: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, index: Index, book: LedgerState) -> "RowCounts":
-        """Look every row up."""
+    def of(cls, index: Index, book: LedgerState, *, retry: Retry | None = None) -> "RowCounts":
+        """Look every row up; a job that is to be sent again waits."""
         fates, bad_ends = Counter[Fate](), Counter[str]()
         for state in map(book.get, index) if len(book) else ():
+            if retry and retry.takes(state):
+                continue
             fates[Fate.of(state)] += 1
             if state is not None and state.bad_end:
                 bad_ends[state.bad_end] += 1
@@ -197,11 +212,11 @@ def ledger_places(index: Index, book: LedgerState) -> set[Place]:
     }
 
 
-def ledger_warnings(reader: Reader, index: Index, book: LedgerState, *, retry_failed: bool) -> Iterator[RowWarning]:
+def ledger_warnings(reader: Reader, index: Index, book: LedgerState, *, retry: Retry | None) -> Iterator[RowWarning]:
     """Warn of rows to be sent that share a place with another job of the ledger; reads them again where some may."""
     places = ledger_places(index, book)
     if places:
-        progress = ManifestProgress.of(index, book, retry_failed=retry_failed)
+        progress = ManifestProgress.of(index, book, retry=retry)
         yield from overwriting(reader, index, progress, places, IN_THE_LEDGER)
 
 

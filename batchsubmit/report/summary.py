@@ -1,5 +1,6 @@
 """The end of a run: counts, what is left, the exit status that follows, and the lines that people read. Pure."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -205,10 +206,6 @@ def _next_step(summary: Summary) -> str:
 
 
 def _second_try(summary: Summary) -> str:
-    """What sends failed jobs again: those that ran already only go out as jobs of another batch."""
-    words = ""
-    if summary.failed or summary.failed_before or summary.invalid:
-        words += "; --retry-failed tries those again that were not accepted"
-    if summary.finished_badly:
-        words += "; export --failed-manifest writes the rows of those that ran badly, for another --batch-id"
-    return words
+    """What sends failed jobs again."""
+    paid = " (those that ran are paid again)" if summary.finished_badly else ""
+    return f"; batchsubmit retry {shlex.quote(summary.ledger)} sends them again{paid}"

@@ -214,7 +214,7 @@ class Timeline:
             case Absent():
                 return TURN
             case Submitted():
-                history.via, history.accepted_at = event.via, at
+                history.via, history.accepted_at, history.finished_at = event.via, at, None
                 self._lanes.accepted(event.membership, self._now)
             case Finished() if history.finished_at is None:
                 history.finished_at = _seconds(event.ended) if event.ended else at

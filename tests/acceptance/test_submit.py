@@ -129,7 +129,7 @@ def test_failing_jobs_leave_exit_status_1_and_are_left_alone_until_asked(submitt
     for _ in range(2):
         ended = submitting.run("submit", MANIFEST)
         assert ended.status == 1
-        assert "--retry-failed" in ended.stderr
+        assert f"batchsubmit retry {LEDGER}" in ended.stderr
     assert sorted(sandbox.names()) == ["a", "c"]
     assert sandbox.calls() == 3
     status = submitting.run("status", LEDGER)
