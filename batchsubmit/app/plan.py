@@ -141,7 +141,7 @@ async def plan(
             settings=settings,
             reader=reader,
             inventory=inventory,
-            path=options.ledger or default_ledger(options.manifest, options.batch),
+            path=options.ledger or default_ledger(options),
             region=region or inventory.region,
             history=history,
             job_minutes=job_minutes,

@@ -9,6 +9,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
 from batchsubmit import __version__
@@ -49,6 +50,7 @@ class SubmitOptions:
     moment: Mapping[str, str] = field(default_factory=dict)
     sandbox: bool = False
     sandbox_job_seconds: float = 10.0
+    faults: Path | None = None
     wait: bool = False
     canary: int = 0
     skip_invalid: bool = False

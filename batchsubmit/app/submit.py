@@ -19,7 +19,7 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
-from batchsubmit.errors import NotAgreedError, StoppedError
+from batchsubmit.errors import NotAgreedError, StoppedError, UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
@@ -87,7 +87,7 @@ async def open_run(
         manifest, settings, region=region, terms=options.terms, is_stopped=lambda: stop.requested
     )
     options.refuse_problems(inventory)
-    path, region = options.ledger or default_ledger(options.manifest, options.batch), region or inventory.region
+    path, region = options.ledger or default_ledger(options), region or inventory.region
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.load(inventory.index)
         refuse_rehearsal_mix(ledger.state, path, sandbox=options.sandbox)
@@ -219,7 +219,7 @@ def _progress(run: Run, built: BuiltEngine, to_do: int) -> RunProgress:
 async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
     """Open a client on the service, or on a sandbox that lives as long."""
     settings, options = run.settings, run.options
-    sandbox = _open_sandbox(options.sandbox_job_seconds) if options.sandbox else nullcontext()
+    sandbox = _open_sandbox(options) if options.sandbox else nullcontext()
     async with sandbox as url, open_cleanrooms(settings, region=run.region, sandbox_url=url) as api:
         yield api
 
@@ -230,17 +230,25 @@ def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:
     return settings.model_copy(update={"slots": settings.slots.model_copy(update={"min_poll_seconds": least})})
 
 
-def default_ledger(manifest: str, batch: str) -> Path:
-    """The ledger of a manifest for which none is named. Raises UsageError where a pipe has none."""
-    return path_beside(manifest, "ledger", batch=batch, option="--ledger")
+def default_ledger(options: SubmitOptions) -> Path:
+    """The ledger where none is named; a rehearsal has its own, or it would keep the real run from its jobs.
+
+    Raises UsageError where a pipe has none.
+    """
+    kind = "sandbox.ledger" if options.sandbox else "ledger"
+    return path_beside(options.manifest, kind, batch=options.batch, option="--ledger")
 
 
 @asynccontextmanager
-async def _open_sandbox(job_seconds: float) -> AsyncIterator[str]:
-    """Start a local Clean Rooms ML in this process; gives its URL."""
+async def _open_sandbox(options: SubmitOptions) -> AsyncIterator[str]:
+    """Start a local Clean Rooms ML in this process; gives its URL. Raises UsageError where its faults are wrong."""
     # A real run has no use for the sandbox's ten modules.
-    from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings  # noqa: PLC0415
+    from batchsubmit.sandbox import FaultPlan, Faults, SandboxServer, SandboxService, SandboxSettings  # noqa: PLC0415
 
-    settings = SandboxSettings(job_seconds=job_seconds)
-    async with SandboxServer(SandboxService(settings, time.time), None) as server:
+    try:
+        faults = Faults(FaultPlan.read(options.faults) if options.faults else None)
+    except ValueError as exc:
+        raise UsageError(f"{exc}; nothing was sent") from exc
+    settings = SandboxSettings(job_seconds=options.sandbox_job_seconds)
+    async with SandboxServer(SandboxService(settings, time.time), faults) as server:
         yield server.url

@@ -24,7 +24,7 @@ SUMMARIES = {
     "validate": "List every problem of every row of MANIFEST; no call is made.",
     "plan": "Say what submit would do, and when all of it will be done.",
     "enqueue": "Put the jobs of MANIFEST on an SQS queue.",
-    "retry": "Send the failed jobs of LEDGER again, each as a new round of the same job.",
+    "retry": "Send again what was rejected, or ran and failed.",
     "worker": "Submit the jobs that come from an SQS queue, without end.",
     "status": "Print where the jobs of LEDGER stand; --watch: a live view.",
     "report": "Write LEDGER as one HTML page.",

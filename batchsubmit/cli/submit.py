@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     "--ledger",
     type=click.Path(),
     metavar="LEDGER",
-    help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder; "
-    "for a pipe <batch id>.ledger.jsonl]",
+    help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder, "
+    "with --sandbox <manifest stem>.sandbox.ledger.jsonl; for a pipe <batch id>.ledger.jsonl]",
 )
 @click.option(
     "--batch-id",
@@ -72,6 +72,9 @@ if TYPE_CHECKING:
 @config_option
 @click.option("--sandbox", is_flag=True, help="Rehearse against a local Clean Rooms ML in this process.")
 @sandbox_job_seconds_option
+@click.option(
+    "--faults", type=click.Path(path_type=Path), metavar="FILE", help="A JSON file of faults that the sandbox injects."
+)
 @click.option("--wait/--no-wait", default=None, help="Follow every job to its end, and exit 1 where one ends badly.")
 @sending_options
 @click.option(
@@ -131,6 +134,8 @@ def submit(
         night={**{name: given.pop(name) for name in _IN_NIGHT}, "notify": notify or None},
     )
     options = submit_options(settings, datetime.now(UTC), **given)
+    if options.faults and not options.sandbox:
+        raise UsageError("--faults is for the sandbox: give --sandbox as well")
     return send(options, settings, yes=yes, as_json=as_json)
 
 
