@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from batchsubmit.config import AwsSettings
 
 USER_AGENT = f"batchsubmit/{__version__}"
-"""Fixed: building botocore's anew costs a sixth of a call."""
+"""Fixed: building botocore's for each call costs a sixth of the call."""
 
 THROTTLING_CODES = frozenset(
     {

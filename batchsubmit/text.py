@@ -28,7 +28,7 @@ class StrippedWarning(UserWarning):
 def bare(text: str, what: str) -> str:
     """Give a text that names something (`what`: a batch id, a region) as it is meant, without white space around it.
 
-    So that `nightly`, `'nightly '` and `nightly` with a CR from Windows are one. It is told by a `StrippedWarning`.
+    So that `nightly`, `'nightly '` and `nightly` with a CR from Windows are one. A `StrippedWarning` reports it.
     Raises ValueError that shows the text where a control or an invisible character is inside.
     """
     stripped = text.strip()

@@ -126,7 +126,7 @@ def _account(ledger: Ledger, canceller: "Canceller", agreed: Survey, stop: Stop)
 
 @asynccontextmanager
 async def _read(location: Location, settings: Settings) -> AsyncIterator[LedgerState]:
-    """Give all jobs of a ledger. A file is locked meanwhile; a table is read beside whoever works on it."""
+    """Give all jobs of a ledger. A file is locked meanwhile; a table is read while workers use it."""
     if isinstance(location, Path):
         async with _open(location, settings) as ledger:
             yield ledger.state

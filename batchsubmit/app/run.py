@@ -125,7 +125,7 @@ class RunRecord:
         """Write the last line, unless the ledger is why the run stopped.
 
         A ledger that was lost gets it: of one that was cut, the next run sees by it that lines are missing before it.
-        Raises LostLedgerError where nobody was told of that yet.
+        Raises LostLedgerError where that was not reported yet.
         """
         if self._stop.reason is StopReason.LEDGER:
             return

@@ -21,7 +21,7 @@ from batchsubmit.pacing import RateGate, last_result
 _Answer = TypeVar("_Answer")
 
 _TRIES = 8
-"""Reads cost nothing but time: tried oftener than a Start, but not for ever."""
+"""Reads cost nothing but time: tried more often than a Start, but not without end."""
 
 
 _MOST_PAGES_IN_VAIN = 200

@@ -25,7 +25,7 @@ def job_digest(canonical: bytes, *, batch: str = "", ordinal: int = 0) -> bytes:
     """Tell a job by what it asks for: the first 16 bytes of a SHA-256.
 
     `canonical` is the request as `schema.canonical` writes it; `ordinal` counts the identical rows before this one,
-    so the same row in the same batch has the same key wherever it stands in the manifest. The batch is framed by its
+    so the same row in the same batch has the same key at any place of the manifest. The batch is framed by its
     length, so that no batch id and request can run into one another.
     """
     digest = _framed(batch, ordinal).copy()

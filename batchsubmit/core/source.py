@@ -1,6 +1,6 @@
 """What an engine asks of a source of jobs, be it a file or a queue.
 
-A source hands out deliveries lane by lane and is told what became of each, once the ledger has it on the disk.
+A source hands out deliveries lane by lane and learns how each ended, once the ledger has it on the disk.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -10,7 +10,7 @@ from batchsubmit.core.jobs import Job
 
 
 class Delivery(Protocol):
-    """One job, on loan from its source until the source is told of it."""
+    """One job, on loan from its source until it is reported as done, failed or released."""
 
     @property
     def job(self) -> Job:

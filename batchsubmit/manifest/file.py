@@ -2,7 +2,7 @@
 
 A path is opened as it is. Standard input, a pipe, `.gz` and S3 are copied into a temporary file without a name, so
 that readers may seek and nothing is left behind. This is the one place that knows where manifests come from; what
-stands in them is the readers' business.
+they hold is the readers' business.
 """
 
 import asyncio

@@ -86,7 +86,7 @@ class Index:
 def job_at(reader: Reader, index: Index, number: int, *, batch: str) -> Job | None:
     """Read one row again; None where the manifest no longer has the row that was checked.
 
-    It is not checked anew: what has the digest of a good row is that row.
+    It is not checked again: what has the digest of a good row is that row.
     """
     request = reader.request_at(*index.place(number))
     digest = job_digest(canonical(request), batch=batch, ordinal=index.ordinal(number))

@@ -15,7 +15,7 @@ PRIORITY = "priority"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing wrong in a manifest, and the mend.
+    """One thing wrong in a manifest, and how to fix it.
 
     `line` counts from 1 and is where the row begins. `column` is the ordinal of the CSV field; in JSONL it is 1, or
     the character at which the JSON is broken. `path` is the request's member, or empty.
@@ -138,8 +138,8 @@ class ProblemGroups:
 
     def lines(self) -> Sequence[str]:
         """Tell each kind."""
-        told = [line for kind in self.kinds.values() for line in kind.lines()]
-        return [*told, f"... and {self.others:,} more of other kinds"] if self.others else told
+        lines = [line for kind in self.kinds.values() for line in kind.lines()]
+        return [*lines, f"... and {self.others:,} more of other kinds"] if self.others else lines
 
 
 def row_warning(first: Problem, count: int) -> RowWarning:

@@ -102,7 +102,7 @@ class ManifestSource:
 
 
 class ManifestDelivery:
-    """One row's job. A file need not be told that a job is done: the ledger knows."""
+    """One row's job. A file needs no word that a job is done: the ledger has it."""
 
     def __init__(self, source: ManifestSource, job: Job, number: int) -> None:
         self.job = job

@@ -55,7 +55,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class S3Object:
-    """A manifest in S3. `version` and `etag` are those of the event that told of it, empty where it names none."""
+    """A manifest in S3. `version` and `etag` are those of the event that named it, empty where it names none."""
 
     location: str
     version: str = ""

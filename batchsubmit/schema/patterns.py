@@ -3,7 +3,7 @@ r"""Java's regular expressions, spelled so that Python and ECMA-262 (with its `u
 The service model's patterns are Java's. The differences that matter: a pair of surrogate escapes is one astral
 character; `\s`, `\d` and `\w` are ASCII; `.` stops at five line terminators; and `$` also holds before a final one of
 those. One spelling serves both readers, because the manifest is checked in Python and the published JSON Schema by
-whatever the reader uses. What stands in no pattern of the model today (`\p{…}`, nested classes, possessive
+whatever the reader uses. What no pattern of the model uses today (`\p{…}`, nested classes, possessive
 quantifiers) is refused rather than guessed.
 """
 

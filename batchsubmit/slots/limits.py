@@ -103,7 +103,7 @@ class Limit:
         return self.bound is not None and self.opens_at(math.inf) > -math.inf
 
     def set(self, value: int | None) -> None:
-        """Somebody who knows has told the limit."""
+        """Take a limit from a setting, a refusal or Service Quotas."""
         self.value, self.usable = value, value or 0
 
     def accepted(self, now: float, *, was_try: bool) -> bool:

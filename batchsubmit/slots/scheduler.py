@@ -1,6 +1,6 @@
 """All lanes of a run: given what was asked for, answered and seen, it says who may call and what to poll. Pure.
 
-When one limit lets a call through stands in `limits`, when a job is polled in `polls`.
+`limits` says when one limit lets a call through, `polls` when a job is polled.
 """
 
 import math

@@ -81,7 +81,7 @@ class Lookup:
         self._groups: dict[tuple[str, str], list[_Case]] = {}
 
     async def resolve(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
-        """Find out what became of a job's last attempt, and record it. The search runs among `tasks`.
+        """Find out whether a job's last attempt was accepted, and record it. The search runs among `tasks`.
 
         `request` is what the attempt asked for, where that is still known.
 

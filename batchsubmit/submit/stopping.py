@@ -1,6 +1,6 @@
 """Why and how a run stops before its end: a signal, a deadline, too many failures, or something that stops every job.
 
-`Stop` is where that is decided: whoever is about to begin something asks it, and whoever waits is woken by it.
+`Stop` is where that is decided: each part asks it before it begins something, and it wakes the parts that wait.
 """
 
 import asyncio

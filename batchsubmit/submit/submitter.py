@@ -49,7 +49,7 @@ class GivenUp:
 
 
 Submission: TypeAlias = Accepted | QuotaExceeded | OtherQuotaExceeded | Denied | Uncertain | GivenUp | Withdrawn
-"""What became of a job that was to be submitted."""
+"""How the submission of a job ended."""
 
 _Result: TypeAlias = Outcome | Withdrawn
 
@@ -132,7 +132,7 @@ class Submitter:
         try:
             return await self._recorded(job, attempt, outcome)
         except LostJobError:
-            return Withdrawn()  # whoever took the job over looks it up, and finds what this call brought
+            return Withdrawn()  # the worker that took the job over looks it up, and finds what this call brought
 
     async def _call(self, job: Job) -> Outcome | None:
         """Make the call when its turn comes; None where it may not be made any more."""
