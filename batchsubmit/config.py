@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
@@ -257,9 +257,16 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     ledger: LedgerSettings = LedgerSettings()
     log: LogSettings = LogSettings()
+    prices: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="USD an hour by instance type, for the estimates of plan and prompt"
+    )
     defaults: dict[str, Any] = Field(
         default_factory=dict, description="request members for rows that lack them, in the API's own names"
     )
+
+
+_FREE = frozenset({"defaults", "prices"})
+"""Sections of free keys."""
 
 
 def load_settings(file: Path | None = None, flags: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
@@ -311,7 +318,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise UsageError(f"the settings file {file} is not TOML: {exc}") from exc
     for section, keys in content.items():
         _check_key(str(file), (section,))
-        if section != "defaults" and isinstance(keys, dict):
+        if section not in _FREE and isinstance(keys, dict):
             for key in keys:
                 _check_key(str(file), (section, key))
     return content
@@ -328,7 +335,7 @@ def _check_key(where: str, path: tuple[str, ...]) -> None:
     """Raise UsageError with a suggestion where no setting has this path."""
     known = {".".join(name) for name in setting_names()} | set(Settings.model_fields)
     name = ".".join(path)
-    if name in known or path[0] == "defaults":
+    if name in known or path[0] in _FREE:
         return
     near = nearest(name, known)
     hint = f"did you mean {near}?" if near else f"known are {', '.join(sorted(known))}"
@@ -336,7 +343,7 @@ def _check_key(where: str, path: tuple[str, ...]) -> None:
 
 
 def setting_names() -> Iterator[tuple[str, ...]]:
-    """Every setting as (section, key); `defaults` is a section of free keys and stands alone."""
+    """Every setting as (section, key); a section of free keys stands alone."""
     for section, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
             for key in field.annotation.model_fields:

@@ -51,6 +51,8 @@ class SubmitOptions:
     sandbox: bool = False
     sandbox_job_seconds: float = 10.0
     faults: Path | None = None
+    job_minutes: float | None = None
+    max_instance_hours: float | None = None
     wait: bool = False
     canary: int = 0
     skip_invalid: bool = False

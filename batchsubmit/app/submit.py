@@ -62,7 +62,7 @@ async def submit(
         ):
             try:
                 await approve(run)
-            except NotAgreedError:
+            except (NotAgreedError, UsageError):
                 _leave_no_empty_ledger(run.path)
                 raise
             return await execute(run, observers=observers, display=display)

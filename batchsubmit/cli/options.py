@@ -54,6 +54,18 @@ sandbox_job_seconds_option = click.option(
     metavar="SECONDS",
     help="How long the sandbox's jobs run.",
 )
+job_minutes_option = click.option(
+    "--job-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="What a job takes on average, for the estimates: where no ledger shows it, or instead of that.",
+)
+max_instance_hours_option = click.option(
+    "--max-instance-hours",
+    type=click.FloatRange(min=0),
+    metavar="N",
+    help="Send nothing where the jobs to do would take more than this.",
+)
 rate_option = click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 1]")
 
 _SENDING = {

@@ -1,13 +1,22 @@
 """`batchsubmit retry`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings, sending_options
+from batchsubmit.cli.options import (
+    LEDGER,
+    config_option,
+    job_minutes_option,
+    json_option,
+    max_instance_hours_option,
+    read_settings,
+    sending_options,
+)
 from batchsubmit.cli.submit import send
 from batchsubmit.core.states import FAILED, REJECTED, Retry
 
@@ -34,6 +43,8 @@ if TYPE_CHECKING:
 @click.option("--wait/--no-wait", default=None, help="Follow every job to its end, and exit 1 where one ends badly.")
 @sending_options
 @click.option("--max-failures", metavar="N|N%", help="Stop once more jobs than this have failed.")
+@job_minutes_option
+@max_instance_hours_option
 @click.option("--yes", is_flag=True, help="Ask nothing. Without a terminal nothing is ever asked.")
 @json_option
 def retry(
@@ -58,5 +69,7 @@ def retry(
         codes=frozenset(given["codes"]),
         names=given["names"],
     )
+    estimated = {name: given[name] for name in ("job_minutes", "max_instance_hours")}
     options = retry_options(ledger, settings, chosen, manifest=given["manifest"], batch=given["batch"])
+    options = replace(options, **estimated)
     return send(options, settings, yes=yes, as_json=as_json)

@@ -19,7 +19,9 @@ from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
     config_option,
+    job_minutes_option,
     json_option,
+    max_instance_hours_option,
     read_settings,
     run_command,
     sandbox_job_seconds_option,
@@ -100,6 +102,8 @@ if TYPE_CHECKING:
 @click.option(
     "--notify", multiple=True, metavar="TARGET", help="Tell sns:ARN or an https:// URL of the end; repeatable."
 )
+@job_minutes_option
+@max_instance_hours_option
 @click.option("--skip-invalid", is_flag=True, help="Submit the good rows and record the others as failed.")
 @allow_duplicates_option
 @click.option("--retry-failed", is_flag=True, help="Send jobs again that were rejected, or ran and failed.")
@@ -143,10 +147,9 @@ def send(options: SubmitOptions, settings: Settings, *, yes: bool, as_json: bool
     """Run a submission to its end, with all that follows it; give the exit status."""
     configure_logging(settings.log.format, settings.log.level)
     after = after_run_of(settings, options)
-    asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
     try:
         summary = run_command(
-            _run(options, settings, asks=asks),
+            _run(options, settings, yes=yes),
             "run the same command again to go on, calls cut short are looked up first",
         )
     except NotAgreedError:
@@ -200,24 +203,29 @@ def after_run_of(settings: Settings, options: SubmitOptions) -> "AfterRun | None
     )
 
 
-async def _run(options: SubmitOptions, settings: Settings, *, asks: bool) -> Summary:
+async def _run(options: SubmitOptions, settings: Settings, *, yes: bool) -> Summary:
     with telling_problems():
         return await submit_manifest(
             options,
             settings,
             observers=[LogObserver()],
             display=partial(showing, console=Console(stderr=True)),
-            approve=partial(_approve, asks=asks),
+            approve=partial(_approve, yes=yes),
         )
 
 
-async def _approve(run: Run, *, asks: bool) -> None:
-    """Print the warnings; a person at a terminal is shown the plan and asked."""
-    if asks:
-        from batchsubmit.cli.confirm import confirm_plan  # noqa: PLC0415 (a run without a terminal makes no plan)
+async def _approve(run: Run, *, yes: bool) -> None:
+    """Print the warnings; a person at a terminal is shown the plan and asked.
 
-        await confirm_plan(run)
-    else:
+    Raises NotAgreedError, and UsageError where the jobs take longer than they may, or repeat another batch's.
+    """
+    asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
+    may_repeat = len({each.batch for each in run.ledger.state.runs} | {run.options.batch}) > 1
+    if asks or run.options.max_instance_hours is not None or (may_repeat and not yes):
+        from batchsubmit.cli.confirm import confirm_plan  # noqa: PLC0415 (most runs without a terminal make no plan)
+
+        await confirm_plan(run, asks=asks, yes=yes)
+    if not asks:
         tell_warnings(run.warnings)
 
 

@@ -72,7 +72,7 @@ def test_a_batch_id_makes_a_new_round_of_the_same_rows(submitting: Program, sand
     """In the same ledger."""
     write_csv(submitting, "a", "b")
     for batch in ("monday", "tuesday", "tuesday"):
-        assert submitting.run("submit", MANIFEST, "--batch-id", batch).status == 0
+        assert submitting.run("submit", MANIFEST, "--batch-id", batch, "--yes").status == 0
     assert sorted(sandbox.names()) == ["a", "a", "b", "b"]
 
 
