@@ -9,9 +9,11 @@ WORKDIR /src
 COPY configs/constraints.txt configs/constraints.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY batchsubmit batchsubmit
+# The report's script is made here, since it takes seconds and no container has a home to keep it in.
 # The wheel is built here; neither pip's build tools nor the source reach the final image.
 RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -c configs/constraints.txt '.[metrics]' \
     && /opt/venv/bin/pip uninstall --yes pip \
+    && XDG_CACHE_HOME=/opt/venv/cache /opt/venv/bin/python -c 'from batchsubmit.report.charts import library; library()' \
     && find /opt/venv -name '__pycache__' -prune -exec rm -rf {} + \
     && /opt/venv/bin/python -m compileall -q /opt/venv/lib
 
@@ -19,11 +21,12 @@ FROM python:3.13-slim AS runtime
 RUN pip uninstall --yes pip \
     && groupadd --system --gid 10001 batchsubmit \
     && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent batchsubmit \
-    && install --directory --owner=10001 --group=10001 /data
+    && install --directory --owner=10001 --group=0 --mode=0770 /data
 COPY --from=build /opt/venv /opt/venv
 ENV PATH="/opt/venv/bin:$PATH" \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    XDG_CACHE_HOME=/opt/venv/cache
 USER 10001:10001
 # Manifests are read and ledgers written here; the root file system may be read-only.
 WORKDIR /data

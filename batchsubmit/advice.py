@@ -10,13 +10,16 @@ from batchsubmit.aws import CLOCK
 from batchsubmit.core.jobs import Denied, Forbidden, RefusalCause
 from batchsubmit.text import printable
 
-POLICY = "configs/deploy/iam-submit.json"
-CANCEL_POLICY = "configs/deploy/iam-cancel.json"
-"""The policies that allow all that `submit` and `cancel` call, one action a line."""
+POLICY = "batchsubmit policy submit"
+CANCEL_POLICY = "batchsubmit policy cancel"
+"""The commands that print the policies for all that `submit` and `cancel` call, one action a line."""
 
 QUOTA_SERVICE = "cleanrooms-ml"
 """The service's code in Service Quotas."""
 
+_LISTED_BY_INIT = frozenset(
+    {"ListMemberships", "ListTrainedModels", "ListMLInputChannels", "ListConfiguredModelAlgorithmAssociations"}
+)
 _ACTION = re.compile(r"not authorized to perform:? ([\w-]+:\w+)")
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 
@@ -26,8 +29,9 @@ def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
     said = f"{operation}: {refusal.code}: {refusal.message}".rstrip(": ")
     if refusal.cause is RefusalCause.DENIED:
         named = _ACTION.search(refusal.message)  # a Start may lack TagResource, say
-        action = named[1] if named else f"{QUOTA_SERVICE}:{operation}"
-        return f"{said}. Allow {action}, a line of {CANCEL_POLICY if operation.startswith('Cancel') else POLICY}"
+        service = "cleanrooms" if operation == "ListMemberships" else QUOTA_SERVICE
+        action = named[1] if named else f"{service}:{operation}"
+        return f"{said}. Allow {action}, a line of what {policy(operation)} prints"
     if refusal.cause is RefusalCause.WRONG_ENDPOINT:
         return said  # and it asks for the endpoint itself
     if refusal.message.startswith(CLOCK):
@@ -35,6 +39,13 @@ def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
     if refusal.code in _EXPIRED:
         return f"{said}. The credentials have expired: renew them (aws sso login, or a new session of the role)"
     return f"{said}. The credentials are not accepted: aws sts get-caller-identity shows whose they are"
+
+
+def policy(operation: str) -> str:
+    """The command that prints the policy which has an operation."""
+    if operation in _LISTED_BY_INIT:
+        return "batchsubmit policy init"
+    return CANCEL_POLICY if operation.startswith("Cancel") else POLICY
 
 
 QUOTA_REQUEST = (

@@ -22,6 +22,8 @@ from batchsubmit.errors import UsageError
 from batchsubmit.text import bare, nearest
 
 ENV_PREFIX = "BATCHSUBMIT_"
+SETTINGS_FILE = "batchsubmit.toml"
+"""Taken from the current folder by the commands, where no other file is named."""
 
 
 class _Section(BaseModel):
@@ -162,7 +164,10 @@ class NightSettings(_Section):
         default=None, description="copy ledger, report and export to this s3://bucket/prefix/, {batch} filled in"
     )
     upload_overwrite: bool = Field(default=False, description="overwrite objects that this ledger did not grow from")
-    notify: tuple[str, ...] = Field(default=(), description="notify these at the end: sns:ARN or https://… URLs")
+    notify: tuple[str, ...] = Field(
+        default=(),
+        description="notify these at the end: sns:ARN, https://…, slack:https://… or teams:https://…",
+    )
     webhook_secret: SecretStr | None = Field(
         default=None, min_length=16, description="key of the HMAC that signs webhooks; better in the environment"
     )
@@ -257,16 +262,15 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     ledger: LedgerSettings = LedgerSettings()
     log: LogSettings = LogSettings()
-    prices: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict, description="USD an hour by instance type, for the estimates of plan and prompt"
-    )
     defaults: dict[str, Any] = Field(
         default_factory=dict, description="request members for rows that lack them, in the API's own names"
     )
-
-
-_FREE = frozenset({"defaults", "prices"})
-"""Sections of free keys."""
+    names: dict[str, str] = Field(
+        default_factory=dict, description="what people call memberships, by their ids; the report shows it"
+    )
+    prices: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="USD an hour by instance type; plan, prompt and report sum up what jobs cost"
+    )
 
 
 def load_settings(file: Path | None = None, flags: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
@@ -329,6 +333,10 @@ def _check_environment() -> None:
         if variable.upper().startswith(ENV_PREFIX):
             path = tuple(variable[len(ENV_PREFIX) :].lower().split("__"))
             _check_key(f"environment variable {variable}", path)
+
+
+_FREE = frozenset({"defaults", "names", "prices"})
+"""Sections whose keys are the user's own."""
 
 
 def _check_key(where: str, path: tuple[str, ...]) -> None:

@@ -24,7 +24,7 @@ from batchsubmit.report.timeline import Timeline
 PICTURE = Path(__file__).parents[1] / "configs" / "report.png"
 ROWS = 300
 SEED = 9  # of a night whose one lost answer was looked up
-WIDTH, HEIGHT = 1110, 1415
+WIDTH, HEIGHT = 1110, 1285
 DEADLINE = BEGIN + timedelta(hours=8)
 
 

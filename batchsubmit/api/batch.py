@@ -17,9 +17,12 @@ from typing import Any, TypedDict, TypeVar, Unpack
 from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeObserver, Submitted, Unknown
 from batchsubmit.app.run import SubmitOptions, submit_options
 from batchsubmit.app.submit import execute, open_run, region_of_run
+from batchsubmit.aws import resolve_region
+from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, checked_text, load_settings
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.ledger.base import parse_location
+from batchsubmit.ledger.base import Location, parse_location
+from batchsubmit.ledger.read import read_entries
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.jsonl_reader import LABEL, Requests, open_requests
@@ -82,6 +85,10 @@ class Report:
         """The jobs that may or may not run."""
         return tuple(each for each in self.outcomes if isinstance(each, Unknown))
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return _for_notebook(parse_location(self.summary.ledger), None)
+
     @property
     def is_good(self) -> bool:
         """Whether every job is submitted (and, where they were followed, finished well): the command's status 0."""
@@ -138,6 +145,20 @@ async def open_batch(  # noqa: PLR0913 (each an option of the command)
         await opened.close()
 
 
+def _for_notebook(ledger: Location | None, settings: Settings | None) -> str:
+    from batchsubmit.report.page import make_page  # noqa: PLC0415 (few programs are notebooks)
+    from batchsubmit.report.timeline import Timeline  # noqa: PLC0415
+
+    if ledger is None or (isinstance(ledger, Path) and not ledger.exists()):
+        return "<p>Nothing is submitted yet.</p>"
+    settings = settings or load_settings()
+    region = None if isinstance(ledger, Path) else resolve_region(settings.aws)
+    timeline = Timeline.of(read_entries(ledger, region=region))
+    made_at = SystemClock().now().timestamp()
+    page = make_page(timeline, ledger=str(ledger), made_at=made_at, names=settings.names, prices=settings.prices)
+    return page.for_notebook()
+
+
 class Batch:
     """A round of work on one ledger. Made by `open_batch`."""
 
@@ -148,6 +169,10 @@ class Batch:
         self._is_closed = False
         self.summary: Summary | None = None
         """The last call's account in numbers, once its stream has ended."""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows, also while the batch runs."""
+        return _for_notebook(self._options.ledger, self._settings)
 
     async def submit(self, requests: Requests) -> AsyncGenerator[Outcome, None]:
         """Check all requests, then submit those that the ledger does not know to be submitted, each exactly once.

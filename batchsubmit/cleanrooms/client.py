@@ -59,6 +59,11 @@ class CleanRooms:
         self._call_seconds = call_seconds
         self._tag_jobs = tag_jobs
 
+    @property
+    def endpoint_url(self) -> str:
+        """Where the calls go."""
+        return str(self._client.meta.endpoint_url)
+
     async def start(self, job: Job) -> Outcome:
         """Make one call and say what it brought."""
         request = dict(job.request)

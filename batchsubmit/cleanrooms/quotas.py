@@ -25,22 +25,23 @@ class AppliedQuotas:
 
 
 async def read_quotas(settings: AwsSettings, *, region: str) -> AppliedQuotas:
-    """Ask Service Quotas, with one call for each hundred quotas of the service."""
+    """Read the quotas for a run; what cannot be read is logged."""
     log = get_logger()
     try:
-        async with open_client(
-            "service-quotas",
-            region=region,
-            timeouts=(settings.connect_timeout_seconds, settings.read_timeout_seconds),
-            attempts=3,
-        ) as client:
-            pages = client.get_paginator("list_service_quotas").paginate(ServiceCode=_SERVICE_CODE)
-            quotas = quotas_in([quota async for page in pages for quota in page.get("Quotas", ())])
+        quotas = await ask_quotas(settings, region=region)
     except Exception as exc:  # noqa: BLE001 (whatever it is, the quotas are learned as usual)
         log.warning("slots.service_quotas_unread", reason=str(exc))
         return AppliedQuotas()
     log.info("slots.service_quotas", per_membership=quotas.per_membership, per_account=quotas.per_account)
     return quotas
+
+
+async def ask_quotas(settings: AwsSettings, *, region: str) -> AppliedQuotas:
+    """Ask Service Quotas, with one call for each hundred quotas of the service. Raises whatever goes wrong."""
+    timeouts = (settings.connect_timeout_seconds, settings.read_timeout_seconds)
+    async with open_client("service-quotas", region=region, timeouts=timeouts, attempts=3) as client:
+        pages = client.get_paginator("list_service_quotas").paginate(ServiceCode=_SERVICE_CODE)
+        return quotas_in([quota async for page in pages for quota in page.get("Quotas", ())])
 
 
 def quotas_in(listed: Iterable[Mapping[str, Any]]) -> AppliedQuotas:

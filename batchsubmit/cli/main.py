@@ -19,23 +19,38 @@ from batchsubmit.cli.output import Streams, say
 from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, UsageError, exit_status
 from batchsubmit.text import StrippedWarning, printable
 
-SUMMARIES = {
-    "submit": "Submit the jobs of MANIFEST, each exactly once.",
-    "validate": "List every problem of every row of MANIFEST; no call is made.",
-    "plan": "Say what submit would do, and when all of it will be done.",
-    "enqueue": "Put the jobs of MANIFEST on an SQS queue.",
-    "retry": "Send again what was rejected, or ran and failed.",
-    "worker": "Submit the jobs that come from an SQS queue, without end.",
-    "status": "Print where the jobs of LEDGER stand; --watch: a live view.",
-    "report": "Write LEDGER as one HTML page.",
-    "export": "Write LEDGER as a table, or what failed as a manifest to fix.",
-    "cancel": "Cancel the running jobs that LEDGER started.",
-    "verify": "Check LEDGER against itself and against the service.",
-    "ledger": "Make the table of a shared ledger; move ledgers in and out.",
-    "sandbox": "Serve a local Clean Rooms ML, to rehearse and test against.",
-    "schema": "Print the columns of a manifest, or the settings.",
+MOMENTS = {
+    "Prepare": {
+        "init": "Write a first manifest and settings for your memberships.",
+        "doctor": "Check what a run needs: credentials, permissions, disk, queue.",
+        "validate": "List every problem of every row of MANIFEST; no call is made.",
+        "plan": "Say what submit would do, and when all of it will be done.",
+        "policy": "Print the least IAM policy that a command needs.",
+        "schema": "Print the columns of a manifest, or the settings.",
+        "sandbox": "Serve a local Clean Rooms ML, to rehearse and test against.",
+    },
+    "Run": {
+        "submit": "Submit the jobs of MANIFEST, each exactly once.",
+        "enqueue": "Put the jobs of MANIFEST on an SQS queue.",
+        "worker": "Submit the jobs that come from an SQS queue, without end.",
+    },
+    "Look": {
+        "status": "Print where the jobs of LEDGER stand; --watch: a live view.",
+        "report": "Write LEDGER as one HTML page.",
+        "ui": "Serve that page, live, to this machine's browser.",
+        "logs": "Print why jobs of LEDGER failed, and the last lines of their logs.",
+        "export": "Write LEDGER as a table, or what failed as a manifest to fix.",
+    },
+    "Fix": {
+        "retry": "Send again what was rejected, or ran and failed.",
+        "cancel": "Cancel the running jobs that LEDGER started.",
+        "verify": "Check LEDGER against itself and against the service.",
+        "ledger": "Make the table of a shared ledger; move ledgers in and out.",
+    },
 }
-"""What `--help` says of each command, in the order in which a person meets them."""
+"""What `--help` says of each command, by the moment at which a person wants it."""
+
+SUMMARIES = {name: summary for commands_of in MOMENTS.values() for name, summary in commands_of.items()}
 
 
 class Commands(Mapping[str, click.Command]):
@@ -63,9 +78,12 @@ class CommandGroup(click.Group):
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a line for each command."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, SUMMARIES.get(name, "")) for name in self.list_commands(ctx)])
+        """Write a line for each command, under its moment."""
+        del ctx
+        width = max(map(len, SUMMARIES))
+        for moment, summaries in MOMENTS.items():
+            with formatter.section(moment):
+                formatter.write_dl([(name.ljust(width), summary) for name, summary in summaries.items()])
 
 
 _EXITS = {
@@ -92,6 +110,7 @@ def manual(*examples: tuple[str, str], exits: dict[int, str] | None = None, more
     commands=Commands(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=manual(
+        ("begin here: a manifest, settings and the next steps", "batchsubmit init"),
         ("check a manifest; no call is made", "batchsubmit validate jobs.csv"),
         ("submit it, and go on where it ended when run again", "batchsubmit submit jobs.csv"),
         ("see how it goes, from another terminal", "batchsubmit status jobs.ledger.jsonl --watch"),

@@ -12,7 +12,7 @@ import click
 
 from batchsubmit.aws import resolve_region
 from batchsubmit.cli.output import say
-from batchsubmit.config import Settings, load_settings
+from batchsubmit.config import SETTINGS_FILE, Settings, load_settings
 from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError, UsageError, exit_status
 from batchsubmit.ledger.base import Location, parse_location
 
@@ -38,7 +38,10 @@ class _LedgerType(click.ParamType[Location]):
 LEDGER = _LedgerType()
 
 config_option = click.option(
-    "--config", type=click.Path(path_type=Path), metavar="FILE", help="A TOML file of settings."
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A TOML file of settings.  [default: batchsubmit.toml, if it is here]",
 )
 queue_url_option = click.option(
     "--queue-url", metavar="URL", help="The SQS queue. [default: worker.queue_url of the settings]"
@@ -68,7 +71,16 @@ max_instance_hours_option = click.option(
 )
 rate_option = click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 1]")
 
-_SENDING = {
+
+def _level_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add `-v` and `-q`."""
+    quiet = "Log errors only, and show no progress."
+    command = click.option("-q", "--quiet", "level", flag_value="error", help=quiet)(command)
+    return click.option("-v", "--verbose", "level", flag_value="info", help="Log a line for each job.")(command)
+
+
+_SENDING: dict[str, tuple[Callable[..., Any], str, str]] = {
+    "level": (_level_options, "log", "level"),
     "rate": (rate_option, "rate", "max_per_second"),
     "concurrency": (
         click.option("--concurrency", type=int, metavar="N", help="Calls in progress at once.  [default: 32]"),
@@ -122,7 +134,13 @@ def json_option(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def read_settings(config: Path | None, *flags: Mapping[str, Mapping[str, Any]], **more: Mapping[str, Any]) -> Settings:
-    """Load the settings under these flags by section; a flag that was not given is None and counts for nothing."""
+    """Load the settings under these flags by section; a flag that was not given is None and counts for nothing.
+
+    Without a file, `batchsubmit.toml` of the current folder is read, and that is said.
+    """
+    if config is None and Path(SETTINGS_FILE).is_file():
+        config = Path(SETTINGS_FILE)
+        say(f"settings: {config} of this folder")
     given: dict[str, dict[str, Any]] = {}
     for sections in (*flags, more):
         for section, keys in sections.items():

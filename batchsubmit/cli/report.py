@@ -8,9 +8,10 @@ import click
 
 from batchsubmit.cli.export import read_timeline
 from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, json_option
+from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
 from batchsubmit.cli.output import say
 from batchsubmit.clock import SystemClock
+from batchsubmit.config import Settings
 from batchsubmit.ledger.base import Location
 from batchsubmit.outputs.files import saving
 from batchsubmit.report.page import make_page
@@ -39,15 +40,16 @@ _LEDGER_SUFFIXES = (".jsonl", ".ledger")
     metavar="FILE",
     help="The page.  [default: <ledger stem>.html in the current folder]",
 )
+@config_option
 @json_option
-def report(ledger: Location, output: Path | None, *, as_json: bool) -> int:
+def report(ledger: Location, output: Path | None, config: Path | None, *, as_json: bool) -> int:
     """Write LEDGER as one HTML page that opens from the disk: what ran, what failed and why, what is left.
 
     The page is one file, asks nothing of the network, and appears whole or not at all. It may be written while a run
     is under way. Its path is printed on standard output; with --json, the path, the headline and the figures are.
     """
     output = output or _default_output(str(ledger))
-    figures = write_report(ledger, output)
+    figures = write_report(ledger, output, read_settings(config))
     say(json.dumps({"page": str(output), **figures}) if as_json else output, to_stdout=True)
     return 0
 
@@ -60,12 +62,22 @@ def _default_output(ledger: str) -> Path:
     return Path(f"{name or 'report'}.html")
 
 
-def write_report(ledger: Location, output: Path) -> dict[str, Any]:
-    """Write the page; give its headline and figures. Raises UsageError, LedgerError."""
+def write_report(ledger: Location, output: Path, settings: Settings) -> dict[str, Any]:
+    """Write the page, with the names and prices of the settings; give its headline and figures.
+
+    Raises UsageError, LedgerError.
+    """
     remarks: list[str] = []
     timeline = read_timeline(ledger, remarks.append)
     made_at = SystemClock().now().timestamp()
-    page = make_page(timeline, ledger=str(ledger), made_at=made_at, remarks=tuple(remarks))
+    page = make_page(
+        timeline,
+        ledger=str(ledger),
+        made_at=made_at,
+        remarks=tuple(remarks),
+        names=settings.names,
+        prices=settings.prices,
+    )
     with saving(output, inputs=[ledger], kind="html") as file:
         for part in page.parts():
             file.write(part.encode(errors="replace"))

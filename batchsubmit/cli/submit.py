@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -31,13 +33,16 @@ from batchsubmit.cli.options import (
 )
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
+from batchsubmit.core.states import Phase
 from batchsubmit.errors import BatchsubmitError, NotAgreedError, UsageError
 from batchsubmit.ledger.base import TableLocation
 from batchsubmit.log import configure_logging
 from batchsubmit.observers.base import LogObserver
-from batchsubmit.observers.progress import showing
+from batchsubmit.observers.progress import Display, showing
 from batchsubmit.outputs.templates import expand_path
 from batchsubmit.report.summary import Summary, closing_words
+from batchsubmit.submit.stopping import StopReason
+from batchsubmit.text import agreeing, counted
 
 if TYPE_CHECKING:
     from batchsubmit.app.after_run import AfterRun, AfterRunResult
@@ -100,7 +105,10 @@ if TYPE_CHECKING:
     "--upload-overwrite", is_flag=True, default=None, help="Replace objects there that this ledger did not grow from."
 )
 @click.option(
-    "--notify", multiple=True, metavar="TARGET", help="Tell sns:ARN or an https:// URL of the end; repeatable."
+    "--notify",
+    multiple=True,
+    metavar="TARGET",
+    help="Tell sns:ARN, slack:URL, teams:URL or an https:// URL of the end; repeatable.",
 )
 @job_minutes_option
 @max_instance_hours_option
@@ -187,10 +195,10 @@ def after_run_of(settings: Settings, options: SubmitOptions) -> "AfterRun | None
 
     if night.upload and isinstance(options.ledger, TableLocation):
         raise UsageError("--upload copies a ledger file; a table is copied by batchsubmit ledger export")
-    writers = (("report", write_report), ("export", write_export))
+    writers = (("report", partial(write_report, settings=settings)), ("export", write_export))
     files = {Path(path(name)): write for name, write in writers if path(name)}
-    for file, write in files.items():
-        refuse_other_kind(file, "html" if write is write_report else format_of(file))
+    for file in files:
+        refuse_other_kind(file, "html" if str(file) == path("report") else format_of(file))
     destination = Destination.parse(path("upload")) if night.upload else None
     targets = tuple(map(read_target, night.notify))
     return AfterRun(
@@ -204,18 +212,29 @@ def after_run_of(settings: Settings, options: SubmitOptions) -> "AfterRun | None
 
 
 async def _run(options: SubmitOptions, settings: Settings, *, yes: bool) -> Summary:
+    runs: list[Run] = []
+    display: Display = partial(showing, console=Console(stderr=True))
+    if settings.log.level == "error":
+        display = lambda *_: nullcontext()  # noqa: E731
     with telling_problems():
-        return await submit_manifest(
+        summary = await submit_manifest(
             options,
             settings,
             observers=[LogObserver()],
-            display=partial(showing, console=Console(stderr=True)),
-            approve=partial(_approve, yes=yes),
+            display=display,
+            approve=partial(_approve, yes=yes, runs=runs),
         )
+    for run in runs if summary.stop_reason == StopReason.SIGNAL and not options.sandbox else ():
+        if running := run.ledger.state.counts()[Phase.SUBMITTED]:
+            known = (
+                f"{counted(running, 'job')} not seen to end: {agreeing(running, 'it runs', 'they run')} on, and cost"
+            )
+            say(f"{known}; batchsubmit cancel {shlex.quote(str(run.path))} cancels what runs on AWS")
+    return summary
 
 
-async def _approve(run: Run, *, yes: bool) -> None:
-    """Print the warnings; a person at a terminal is shown the plan and asked.
+async def _approve(run: Run, *, yes: bool, runs: list[Run]) -> None:
+    """Print the warnings; a person at a terminal is shown the plan and asked. A run that may begin joins `runs`.
 
     Raises NotAgreedError, and UsageError where the jobs take longer than they may, or repeat another batch's.
     """
@@ -227,6 +246,15 @@ async def _approve(run: Run, *, yes: bool) -> None:
         await confirm_plan(run, asks=asks, yes=yes)
     if not asks:
         tell_warnings(run.warnings)
+    runs.append(run)
+    run.stop.on_request(partial(_say_stopping, run))
+
+
+def _say_stopping(run: Run) -> None:
+    """Answer a signal at once: the calls under way may take a minute."""
+    if run.stop.reason is StopReason.SIGNAL:
+        calls = sum(state.phase is Phase.INTENT for state in run.ledger.state.undecided())
+        say(f"Stopping… {counted(calls, 'call')} under way; Ctrl-C again to quit now")
 
 
 def _conclude(summary: Summary, after: "AfterRun | None", *, as_json: bool) -> int:

@@ -242,7 +242,8 @@ class LedgerFile:
         if hasattr(libc, "fallocate") and libc.fallocate(self._fd, _FALLOC_FL_KEEP_SIZE, start, length):
             code = ctypes.get_errno()
             if code not in _CANNOT_RESERVE:
-                raise self._stopped(OSError(code, os.strerror(code)))
+                full = OSError(code, os.strerror(code))
+                raise self._stopped(full) from full
 
     def append(self, data: bytes) -> None:
         """Write the bytes at the end and wait until the disk has them.

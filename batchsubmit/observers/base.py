@@ -57,7 +57,7 @@ class LogObserver(Observer):
 
     def saw(self, event: JobEvent) -> None:
         """Log an event of a job."""
-        log, job = self._log, {"job": event.job, "membership": event.membership}
+        log, job = self._log, {"name": event.name, "job": event.job, "membership": event.membership}
         match event:
             case Intent():
                 log.debug("job.intent", **job, attempt=event.attempt)

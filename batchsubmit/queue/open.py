@@ -102,6 +102,11 @@ def advice(
             f"maxReceiveCount is {queue.most_receives}: a job that waits for a slot is received several times, and a "
             f"worker that dies spends one receive of each message it held; set it to {_WANTED_RECEIVES}"
         )
+    if queue.is_fifo:
+        yield (
+            "the queue is a FIFO queue: nothing more of a membership is delivered while one of its messages is held; "
+            "use a standard queue"
+        )
     if queue.retention_seconds < _WANTED_RETENTION:
         yield (
             f"the queue keeps messages for {duration(queue.retention_seconds)}, and jobs that wait longer for a slot "

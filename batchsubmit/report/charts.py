@@ -1,412 +1,427 @@
-"""The report's charts: what each figure is drawn as, with its words for those who cannot see it. Pure.
+"""The report's charts: the data that each draws, with its words and its table for those who cannot see it.
 
-pygal draws them as SVG that the page styles: no colour, script or address of its own is in it. pygal brings a style
-sheet and a script with each chart; both are taken out, so that the page's rules (light, dark, print) hold inside the
-charts and its content security policy needs no exception. Each chart is drawn twice, wide and narrow, for a chart that
-is only scaled down cannot be read on a phone. What a pointer shows is SVG's own <title>.
+How they look is Vega-Lite, in `assets/charts.json`; its colours are `var(--…)` of the style sheet, so that light, dark
+and print hold inside the charts. vl-convert brings Vega, which draws in the page, and draws the same here as pictures
+that stand in the page until its script has run, and stay without one. A datum's `link` is the filter of its jobs.
 """
 
-import math
-import sys
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import os
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
+from urllib.parse import urlencode
 
+import msgspec
 from markupsafe import Markup
 
 from batchsubmit.core.states import Fate
-from batchsubmit.report.stats import Figures, Outlook, SlotUse, Spread
+from batchsubmit.report.stats import Figures, Outlook, SlotUse
 from batchsubmit.report.timeline import SlotTimes, grid, mean_running, peak_running, quota_steps
 from batchsubmit.report.waits import Cause
 from batchsubmit.text import counted, date_and_time, duration, share
 
-_UNWANTED = frozenset({"", "defs", "script", "style", "title"})
-_SVG = "{http://www.w3.org/2000/svg}"
-_SIZES = {"wide": (980, 280), "narrow": (400, 260)}
-_FONT_SIZE = 13
-_ROOM_SHARE = 0.02 / 1.04  # pygal widens every plot by 2 % at each end
-_MOST_BARS = 48
-_MOST_LAYERS = 5
-_MOST_BOXES = 12
-_ROW_HEIGHT = 44
-_LEAST_SHARE = 0.008
-_SHORT_UNITS = {"days": "d", "hours": "h", "minutes": "min", "seconds": "s"}
-_CAUSE_WORDS = {
-    Cause.QUOTA: "a free slot (quota)",
-    Cause.RATE: "a turn (rate)",
-    Cause.THROTTLING: "throttling to pass",
-    Cause.RETRY: "conflicts and lost connections",
-    Cause.LOOKUP: "a lookup (no answer)",
+Data = list[dict[str, Any]]
+_PICTURE_WIDTH = 860
+_MOST_PICTURED = 4_000
+"""Rows of data above which a chart has no picture: the script draws it, and its table says the same."""
+_MOST_MARKS = 150
+_MOST_REASONS, _MOST_KINDS, _SLICES = 12, 20, 60
+_TABLE_STEP = 10
+_LEAST_SLOTS = 0.005
+_MANY_MEMBERSHIPS = 30
+_ROW_HEIGHT, _SMALL_ROW_HEIGHT = 30, 14
+_CAUSES = {
+    "a free slot": (Cause.QUOTA,),
+    "a turn at the rate": (Cause.RATE,),
+    "errors and lookups": (Cause.THROTTLING, Cause.RETRY, Cause.LOOKUP),
 }
-# What is well comes first in the bar, what needs action last; the place is the number of the colour.
-_BAR_ORDER = (Fate.WELL, Fate.ACCEPTED, Fate.WAITING, Fate.BAD, Fate.FAILED, Fate.UNKNOWN)
-_FATE_WORDS = {Fate.WAITING: "left to submit", Fate.ACCEPTED: "accepted, no end seen yet"}
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-_TIME_STEPS = (
-    *(1, 2, 5, 10, 15, 30),
-    *(minutes * _MINUTE for minutes in (1, 2, 5, 10, 15, 30)),
-    *(hours * _HOUR for hours in (1, 2, 3, 6, 12)),
-    *(days * _DAY for days in (1, 2, 7, 14, 28)),
-)
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """One entry of a chart's legend; `colour` is the number of the series in the chart."""
-
-    colour: int | None
-    label: str
-    value: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Chart:
-    """A drawing, what it says in a sentence, its legend, and the same as a table."""
+    """A drawing's data, what it says in a sentence, and the same as a table. `params` are values that it uses."""
 
-    drawing: Markup
+    name: str
     words: str
-    legend: tuple[Key, ...] = ()
+    data: dict[str, Data]
+    params: dict[str, str] = field(default_factory=dict)
+    height: int = 0
     header: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
+    rows: Sequence[tuple[str, ...]] = ()
+
+    @property
+    def title(self) -> str:
+        """What it shows."""
+        return str(specs()[self.name]["description"])
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The whole specification, without layers that have no data, of which Vega complains."""
+        base = dict(specs()[self.name])
+        if "layer" in base:
+            base["layer"] = [each for each in base["layer"] if self.data[each.get("data", base.get("data"))["name"]]]
+        params = [*base.get("params", ()), *({"name": name, "value": value} for name, value in self.params.items())]
+        height = {"height": self.height} if self.height else {}
+        return {**base, **height, "params": params, "datasets": self.data}
+
+    @property
+    def picture(self) -> Markup:
+        """The drawing as SVG; empty where it would be very large, or only the script knows the data."""
+        if not 0 < sum(map(len, self.data.values())) <= _MOST_PICTURED:
+            return Markup()
+        drawn = _vega().vegalite_to_svg({**self.spec, "width": _PICTURE_WIDTH}, config=specs()["config"])
+        return Markup(drawn)  # noqa: S704 (Vega escapes texts, and no script or address is in it)
 
 
-def fates_chart(figures: Figures, outlook: Outlook) -> Chart | None:
-    """All jobs in one bar."""
-    counts = {**figures.fates, Fate.WAITING: outlook.left}
-    total = sum(counts.values())
-    shown = [fate for fate in _BAR_ORDER if counts.get(fate)]
-    if not shown:
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What charts are drawn from. `names` are aliases of memberships."""
+
+    figures: Figures
+    outlook: Outlook
+    slot_use: SlotUse | None
+    begin: float
+    end: float
+    names: Mapping[str, str]
+
+    @property
+    def clock(self) -> dict[str, str]:
+        """How an axis writes its times."""
+        finish = self.outlook.finish
+        end = self.outlook.now + finish.high_seconds if finish and finish.seconds else self.end
+        return {"clock": "%d %b %H:%M" if end - self.begin > 86_400 else "%H:%M"}
+
+
+def _vega() -> Any:  # noqa: ANN401 (a module)
+    import vl_convert  # noqa: PLC0415 (only a report draws)
+
+    return vl_convert
+
+
+@cache
+def specs() -> dict[str, Any]:
+    """The charts' specifications by name, and `config`, which they share."""
+    text = resources.files("batchsubmit.report").joinpath("assets", "charts.json").read_bytes()
+    return msgspec.json.decode(text, type=dict[str, Any])
+
+
+@cache
+def library() -> str:
+    """The script that draws in the page, out of vl-convert. Making it takes seconds, so the user's cache keeps it."""
+    vega = _vega()
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    kept = home / "batchsubmit" / f"vega-{vega.__version__}.js"
+    with suppress(OSError):
+        return kept.read_text(encoding="utf-8")
+    # In a function of its own: its hundreds of short names are none of the page's.
+    script = f"(() => {{{vega.javascript_bundle('window.vegaEmbed = vegaEmbed;')}}})();".replace(
+        "</script", "<\\/script"
+    )
+    with suppress(OSError):  # a home that cannot be written: it is made again next time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}")
+        part.write_text(script, encoding="utf-8")
+        part.replace(kept)
+    return script
+
+
+def charts(material: Material) -> list[Chart]:
+    """All charts that have something to show."""
+    kinds = (_burn_up, _slots, _heat_map, _gantt, _run_times, _waits, _failures)
+    return [chart for chart in (kind(material) for kind in kinds) if chart]
+
+
+def _burn_up(material: Material) -> Chart | None:
+    """Submitted, succeeded and failed jobs against all, when the rest is expected, and what happened on the way."""
+    figures, outlook = material.figures, material.outlook
+    if not figures.accepted:
         return None
-    labels = {fate: _FATE_WORDS.get(fate, str(fate)) for fate in shown}
-    words = {fate: f"{counts[fate]:,} {label}" for fate, label in labels.items()}
-    legend = tuple(
-        Key(colour=_BAR_ORDER.index(fate), label=label, value=f"{counts[fate]:,} · {share(counts[fate], total)}")
-        for fate, label in labels.items()
-    )
-    # What is rare is drawn wide enough to be seen; the numbers beside it are exact.
-    widths = {fate: max(float(counts[fate]), total * _LEAST_SHARE) for fate in shown}
-    until_last = _BAR_ORDER[: _BAR_ORDER.index(shown[-1]) + 1]
-    drawing = _draw(
-        "HorizontalStackedBar",
-        [[{"value": widths.get(fate, 0), "label": words.get(fate, "")}] for fate in until_last],
-        height=36,
-        is_flush=True,
-        range=(0, sum(widths.values())),
-        show_y_labels=False,
-        show_x_labels=False,
-        margin=0,
-    )
-    return Chart(drawing=drawing, words=", ".join(words.values()), legend=legend)
-
-
-def running_chart(figures: Figures, slot_use: SlotUse | None, begin: float, end: float) -> Chart | None:
-    """Running jobs by membership against the quota; None where no job was seen to end."""
-    if not figures.has_ends:
-        return None
-    edges = grid(begin, end)
-    named = _layers(figures.lanes)
-    layers = [mean_running(lane, edges) for _, lane in named]
-    steps = [(max(at, begin), limit) for at, limit in quota_steps(figures.timeline.quotas, list(figures.lanes))]
-    peak = peak_running(figures.lanes)
-    top = max(peak, *(limit for _, limit in steps)) if steps else peak
-    ticks = number_ticks(top, 5, whole=True)
-    drawing = _draw(
-        "XY",
-        _areas(edges, layers),
-        # Above the limit's first moment nothing is known, so its line begins there.
-        line=_line([(at, float(limit)) for at, limit in steps], edges[-1]),
-        x=_time_labels(begin, end),
-        y=[(tick, f"{tick:,.0f}") for tick in ticks],
-        show_dots=False,
-        fill=True,
-    )
-    legend = [Key(colour=len(named) - 1 - index, label=name) for index, (name, _) in enumerate(named)]
-    if steps:
-        legend.append(Key(colour=None, label=f"quota, as the runs learned it: {steps[-1][1]:,}"))
-    words = f"At most {counted(peak, 'job')} ran at once."
-    if slot_use:
-        of_what = "the quota" if slot_use.is_learned else "that peak (no quota stands in the ledger)"
-        words += f" While there was something to submit, {share(slot_use.share, 1)} of {of_what} was used on average."
-    every = max(len(edges) // 16, 1)
-    rows = tuple(
-        (date_and_time(edges[index])[:-3], *(f"{layer[index]:.1f}" for layer in layers))
-        for index in range(0, len(edges) - 1, every)
-    )
-    header = ("from (UTC)", *(name for name, _ in named))
-    return Chart(drawing=drawing, words=words, legend=tuple(legend), header=header, rows=rows)
-
-
-def _layers(lanes: dict[str, SlotTimes]) -> list[tuple[str, SlotTimes]]:
-    """The busiest memberships by name, the rest as one."""
-    ordered = sorted(lanes.items(), key=lambda item: -len(item[1].accepted))
-    if len(ordered) <= _MOST_LAYERS:
-        return ordered
-    rest = SlotTimes()
-    for _, lane in ordered[_MOST_LAYERS - 1 :]:
-        rest.accepted.extend(lane.accepted)
-        rest.finished.extend(lane.finished)
-    return [*ordered[: _MOST_LAYERS - 1], (f"{counted(len(ordered) - _MOST_LAYERS + 1, 'other membership')}", rest)]
-
-
-def intervals(moments: Sequence[float], begin: float, end: float) -> list[tuple[float, float, int]]:
-    """Count sorted moments by round intervals, empty ones included: begin, end, count."""
-    step = time_step(max(end - begin, 1), _MOST_BARS)
-    edges = range(int(begin // step) * step, int(end // step) * step + step + 1, step)
-    places = [bisect_left(moments, edge) for edge in edges]
-    return [
-        (float(left), float(right), after - before)
-        for (left, right), (before, after) in zip(pairwise(edges), pairwise(places), strict=True)
+    edges = grid(material.begin, material.end)
+    moments = {"submitted": figures.acceptances(), "succeeded": sorted(figures.ended[Fate.WELL])}
+    moments["failed"] = sorted(figures.ended[Fate.BAD] + figures.ended[Fate.FAILED])
+    counts = {name: [bisect_right(each, edge) for edge in edges] for name, each in moments.items()}
+    points = [
+        {"at": _ms(edge), "series": name, "jobs": count}
+        for name, column in counts.items()
+        for edge, count in zip(edges, column, strict=True)
     ]
-
-
-def accepted_chart(acceptances: Sequence[float], begin: float, end: float) -> Chart | None:
-    """Acceptances per interval."""
-    if not acceptances:
-        return None
-    bars = intervals(acceptances, begin, end)
-    step = duration(bars[0][1] - bars[0][0])
-    busiest, _, most = max(bars, key=lambda bar: bar[2])
-    values = [{"value": (count, begin, end), "label": f"{_clock(begin)}: {count:,}"} for begin, end, count in bars]
-    drawing = _draw(
-        "Histogram",
-        [values],
-        x=_time_labels(bars[0][0], bars[-1][1]),
-        y=[(tick, f"{tick:,.0f}") for tick in number_ticks(most, 4, whole=True)],
+    total = sum(figures.fates.values()) - figures.fates[Fate.WAITING] + outlook.left
+    words = f"{counts['submitted'][-1]:,} of {counted(total, 'job')} submitted"
+    words += f", {counts['succeeded'][-1]:,} succeeded, {counts['failed'][-1]:,} failed."
+    cone = list(_cone(outlook, counts["succeeded"][-1] + counts["failed"][-1], total))
+    if cone:
+        soonest, latest = (date_and_time(each["at"] / 1000)[5:-3] for each in cone[1:])
+        words += f" All will have ended between {soonest} and {latest} UTC, four times in five."
+    return Chart(
+        name="burn-up",
+        words=words,
+        data={"points": points, "all": [{"jobs": total}], "cone": cone, "marks": _marks(material)},
+        params=material.clock,
+        header=("until (UTC)", *counts),
+        rows=[
+            (_clock(edge), *(f"{number:,}" for number in numbers))
+            for edge, *numbers in list(zip(edges, *counts.values(), strict=True))[::_TABLE_STEP]
+        ],
     )
-    words = f"At most {most:,} in {step}, from {_clock(busiest)} on."
-    rows = tuple((_clock(at), f"{count:,}") for at, _, count in bars)
-    return Chart(drawing=drawing, words=words, header=(f"{step} from (UTC)", "accepted"), rows=rows)
 
 
-def waits_chart(figures: Figures) -> Chart | None:
-    """What jobs waited for, on average over all of them: summed, a night of ten slots would have weeks of it."""
-    costly = [(cause, waited) for cause, waited in figures.waited.items() if waited.seconds >= 0.05]
-    if not costly:
+def _cone(outlook: Outlook, ended: int, total: int) -> Iterator[dict[str, Any]]:
+    """Between which numbers of ended jobs the batch will be, until it is probably done."""
+    finish = outlook.finish
+    if finish is None or not finish.seconds or ended >= total:
+        return
+    low, high = finish.low_seconds, max(finish.high_seconds, finish.low_seconds + 1)
+    yield {"at": _ms(outlook.now), "least": ended, "most": ended}
+    yield {"at": _ms(outlook.now + low), "least": round(ended + (total - ended) * low / high), "most": total}
+    yield {"at": _ms(outlook.now + high), "least": total, "most": total}
+
+
+def _marks(material: Material) -> Data:
+    """When a run began or ended, was throttled, learned a quota."""
+    timeline = material.figures.timeline
+    marks: list[tuple[float, str, str]] = []
+    for run in timeline.runs:
+        is_done = run.ended is not None and not run.ended.reason
+        why = (run.ended.reason or "all done") if run.ended else "without a word"
+        marks.append((run.began_at, "a run's begin or end", "a run began"))
+        marks.append((run.last_at, "a run's begin or end" if is_done else "an interruption", f"a run ended: {why}"))
+    marks += [(quota.at, "a quota", f"a quota was learned: {quota.limit:,}") for quota in timeline.quotas]
+    for begin, _, count in _counted(timeline.throttled_at, grid(material.begin, material.end, _SLICES)):
+        marks.append((begin, "throttling", f"throttled {counted(count, 'time')}"))
+    return [{"at": _ms(at), "mark": kind, "what": what} for at, kind, what in marks[-_MOST_MARKS:]]
+
+
+def _slots(material: Material) -> Chart | None:
+    """Slots in use against the quota; idle ones while work waited are a loss."""
+    figures, edges = material.figures, grid(material.begin, material.end)
+    if not figures.accepted:
         return None
-    costly.sort(key=lambda pair: -pair[1].seconds)
-    total = sum(waited.seconds for _, waited in costly)
-    jobs = sum(figures.fates.values())
-    most = costly[0][1].seconds / jobs
-    unit, name = time_unit(most)
-    ticks = number_ticks(most / unit, 4)
-    mean = [(cause, waited.seconds / jobs) for cause, waited in reversed(costly)]  # pygal draws upwards
-    drawing = _draw(
-        "HorizontalBar",
-        [[{"value": each / unit, "label": f"{_CAUSE_WORDS[cause]}: {duration(each)} a job"} for cause, each in mean]],
-        x=lambda _: [str(cause) for cause, _ in mean],
-        y=[(tick, f"{tick:,.10g} {name}" if index else "0") for index, tick in enumerate(ticks)],
-        height=50 + _ROW_HEIGHT * len(costly),
+    lanes = figures.lanes.values()
+    ended = _sum(mean_running(SlotTimes(lane.ended, lane.finished), edges) for lane in lanes)
+    running = _sum(mean_running(lane, edges) for lane in lanes)
+    steps = quota_steps(figures.timeline.quotas, list(figures.lanes))
+    accepted = figures.acceptances()
+    bands: Data = []
+    rows = []
+    lost = 0.0
+    for (left, right), sure, most in zip(pairwise(edges), ended, running, strict=True):
+        quota = next((limit for at, limit in reversed(steps) if at <= left), None)
+        # A job without an end in the ledger may be over: the quota says how many of them can still run.
+        used = most if quota is None else max(min(most, quota), sure)
+        has_work = accepted[0] <= left and right <= accepted[-1] and figures.timeline.is_under_way(left)
+        idle = max(quota - used, 0.0) if quota is not None and has_work else 0.0
+        lost += idle * (right - left)
+        parts = {"in use": (0.0, sure), "end not checked": (sure, used), "idle while work waited": (used, used + idle)}
+        span = {"from": _ms(left), "to": _ms(right), "quota": quota}
+        bands += [
+            {**span, "series": name, "low": low, "high": high, "slots": round(high - low, 1)}
+            for name, (low, high) in parts.items()
+            if high - low > _LEAST_SLOTS
+        ]
+        rows.append((_clock(left), *(f"{high - low:.1f}" for low, high in parts.values()), f"{quota or '-'}"))
+    line = [(max(at, material.begin), limit) for at, limit in steps] + [
+        (material.end, limit) for _, limit in steps[-1:]
+    ]
+    return Chart(
+        name="slots",
+        words=" ".join(_slot_words(material, lost)),
+        data={"bands": bands, "quotas": [{"at": _ms(at), "quota": limit} for at, limit in line]},
+        params=material.clock,
+        header=("from (UTC)", "in use", "end not checked", "idle", "quota"),
+        rows=rows[::_TABLE_STEP],
     )
-    cause, waited = costly[0]
+
+
+def _slot_words(material: Material, lost: float) -> Iterator[str]:
+    yield f"At most {counted(peak_running(material.figures.lanes), 'job')} ran at once, as far as the ledger says."
+    use = material.slot_use
+    if use:
+        of_what = "the quota" if use.is_learned else "that peak (no quota stands in the ledger)"
+        yield f"While there was something to submit, {share(use.share, 1)} of {of_what} was used."
+    if lost >= 1:
+        yield f"{duration(lost)} of slot time stayed idle while work waited."
+    if not material.figures.has_ends:
+        yield "The ledger does not say when jobs end; with submit --wait a run follows all of them to their end."
+
+
+def _heat_map(material: Material) -> Chart | None:
+    """Each membership's slots over time, those with the most work left first."""
+    figures, edges = material.figures, grid(material.begin, material.end, _SLICES)
+    waiting = {name: fates[Fate.WAITING] for name, fates in figures.by_membership.items()}
+    ordered = sorted(figures.lanes.items(), key=lambda item: (-waiting[item[0]], -len(item[1].accepted)))
+    if len(ordered) <= 1:
+        return None
+    labels = _labels(material, [name for name, _ in ordered])
+    limits = {quota.membership: quota.limit for quota in figures.timeline.quotas}
+    cells: Data = []
+    rows = []
+    for name, lane in ordered:
+        means = mean_running(lane, edges)
+        limit = limits.get(name) or max(means) or 1.0
+        cells += [
+            {
+                "membership": labels[name],
+                "from": _ms(left),
+                "to": _ms(right),
+                "slots": round(mean, 1),
+                "full": round(min(mean / limit, 1), 3),
+                "link": urlencode({"membership": name}),
+            }
+            for (left, right), mean in zip(pairwise(edges), means, strict=True)
+            if mean > _LEAST_SLOTS
+        ]
+        rows.append((labels[name], f"{waiting[name]:,}", f"{len(lane.accepted):,}", f"{sum(means) / len(means):.1f}"))
+    return Chart(
+        name="heat-map",
+        words=f"{counted(len(ordered), 'membership')}, those with the most work left first; the darker, the fuller.",
+        data={"cells": cells},
+        params=material.clock,
+        height=len(ordered) * (_ROW_HEIGHT if len(ordered) <= _MANY_MEMBERSHIPS else _SMALL_ROW_HEIGHT),
+        header=("membership", "left", "submitted", "mean slots"),
+        rows=rows,
+    )
+
+
+def _labels(material: Material, memberships: Sequence[str]) -> dict[str, str]:
+    """What people call memberships: their aliases, or the begin of their ids where it is one's alone."""
+    begins = Counter(membership[:8] for membership in memberships)
+    short = {each: each[:8] if begins[each[:8]] == 1 else each for each in memberships}
+    return {each: material.names.get(each) or short[each] for each in memberships}
+
+
+def _gantt(material: Material) -> Chart | None:
+    """Each job as a bar: the script makes them of the table's data, for the time that is chosen."""
+    if not material.figures.accepted:
+        return None
     words = (
-        f"A job waited {duration(total / jobs)} on average, from the batch's start to its acceptance or until now; "
-        f"{share(waited.seconds, total)} of that for {_CAUSE_WORDS[cause]}."
+        "Each bar is a job, from acceptance to end. Mark a time in a chart above to look closer; a click shows the job."
     )
-    rows = tuple(
-        (
-            _CAUSE_WORDS[cause],
-            duration(waited.seconds),
-            share(waited.seconds, total),
-            f"{waited.jobs:,}",
-            duration(waited.seconds / waited.jobs),
-            duration(waited.longest),
-        )
-        for cause, waited in costly
-    )
-    header = ("waiting for", "all jobs together", "share", "jobs that did", "mean of those", "longest")
-    return Chart(drawing=drawing, words=words, header=header, rows=rows)
+    return Chart(name="gantt", words=words, data={"jobs": []}, params=material.clock)
 
 
-def durations_chart(spreads: Sequence[Spread]) -> Chart | None:
-    """How long jobs ran, by trained model."""
+def _run_times(material: Material) -> Chart | None:
+    """How long jobs ran, by trained model and instance type, and the slowest of each."""
+    spreads = material.figures.spreads()
     if not spreads:
         return None
-    shown = spreads[:_MOST_BOXES]
-    unit, name = time_unit(max(each.most for each in shown))
-    ticks = number_ticks(max(each.most for each in shown) / unit, 4)
-    drawing = _draw(
-        "Box",
-        [_box(each, unit) for each in shown],
-        x=lambda width: [_shortened(each.model, width // 7 // len(shown)) for each in shown],
-        y=[(tick, f"{tick:,.10g} {_SHORT_UNITS[name]}" if tick else "0") for tick in ticks],
-        box_mode="extremes",
-    )
+    length, unit = _unit(max(each.longest for each in spreads))
+    kinds: Data = []
+    slowest: Data = []
+    for each in spreads[:_MOST_KINDS]:
+        kind = f"{each.name} (n={each.jobs:,})"
+        parts = {part: round(seconds / length, 3) for part, seconds in each.parts().items()}
+        kinds.append({"kind": kind, **parts, "link": urlencode({"model": each.model})})
+        slowest += [
+            {
+                "kind": kind,
+                "ran": round(job.seconds / length, 3),
+                "time": duration(job.seconds),
+                "job": job.name,
+                "link": urlencode({"q": job.key}),
+            }
+            for job in each.slowest
+        ]
     words = (
-        "The box holds half of a model's jobs, its line is the median, the whiskers reach the shortest and the longest."
+        "A bar holds half of the jobs; its long line is the median, the short one is what 95 % stay below; circles are "
     )
-    rows = tuple(
-        (
-            each.model,
-            f"{each.jobs:,}",
-            *map(duration, (each.least, each.quarter, each.median, each.three_quarters, each.slow, each.most)),
-        )
-        for each in spreads
+    return Chart(
+        name="run-times",
+        words=f"{words}the ten slowest.",
+        height=len(kinds) * _ROW_HEIGHT,
+        data={"kinds": kinds, "slowest": slowest},
+        params={"unit": unit},
+        header=("trained model", "jobs", *(part.replace("_", " ") for part in spreads[0].parts())),
+        rows=[(each.name, f"{each.jobs:,}", *map(duration, each.parts().values())) for each in spreads],
     )
-    spans = ("shortest", "a quarter below", "median", "three quarters below", "95 % below", "longest")
-    header = ("trained model", "jobs", *spans)
-    return Chart(drawing=drawing, words=words, header=header, rows=rows)
+
+
+def _waits(material: Material) -> Chart | None:
+    """What jobs waited for, on average over all of them: summed, a night of ten slots would have weeks of it."""
+    waited, jobs = material.figures.waited, sum(material.figures.fates.values())
+    seconds = {words: sum(waited[cause].seconds for cause in causes) for words, causes in _CAUSES.items()}
+    total, most = sum(seconds.values()), max(seconds, key=lambda words: seconds[words])
+    if total < 0.05 or not jobs:
+        return None
+    length, unit = _unit(seconds[most] / jobs)
+    causes = [
+        {"cause": words, "mean": each / jobs / length, "a job": duration(each / jobs), "share": share(each, total)}
+        for words, each in seconds.items()
+    ]
+    return Chart(
+        name="waits",
+        words=f"A job waited {duration(total / jobs)} on average, from the batch's start to its acceptance or now: "
+        f"{share(seconds[most], total)} for {most}.",
+        height=len(causes) * _ROW_HEIGHT,
+        data={"causes": causes},
+        params={"unit": unit},
+        header=("cause", "all jobs together", "share", "jobs that did", "mean of those", "longest"),
+        rows=[
+            (
+                *(str(cause), duration(each.seconds), share(each.seconds, total), f"{each.jobs:,}"),
+                *(duration(each.seconds / each.jobs), duration(each.longest)),
+            )
+            for cause, each in waited.items()
+            if each.jobs
+        ],
+    )
+
+
+def _failures(material: Material) -> Chart | None:
+    """When jobs failed, by reason."""
+    reasons = [each for each in material.figures.reasons.most_frequent_first() if each.at]
+    if not reasons:
+        return None
+    edges = grid(material.begin, material.end, _SLICES)
+    counts = [
+        {
+            "reason": f"{each.code or 'no code'} ({each.count:,})",
+            "about": _ms((begin + end) / 2),
+            "jobs": count,
+            "series": Fate.BAD if each.has_run else Fate.FAILED,
+            "link": urlencode({"reason": each.number}),
+        }
+        for each in reasons[:_MOST_REASONS]
+        for begin, end, count in _counted(sorted(each.at), edges)
+    ]
+    return Chart(
+        name="failures-over-time",
+        words="A circle is as large as its jobs are many; a click shows them.",
+        height=len(reasons[:_MOST_REASONS]) * _ROW_HEIGHT,
+        data={"counts": counts},
+        params=material.clock,
+        header=("reason", "jobs", "first (UTC)", "last (UTC)"),
+        rows=[(each.code, f"{each.count:,}", _clock(min(each.at)), _clock(max(each.at))) for each in reasons],
+    )
+
+
+def _counted(moments: Sequence[float], edges: Sequence[float]) -> Iterator[tuple[float, float, int]]:
+    """Count sorted moments between each two edges, where there are any."""
+    places = [bisect_left(moments, edge) for edge in edges[:-1]] + [len(moments)]
+    for (left, right), (before, after) in zip(pairwise(edges), pairwise(places), strict=True):
+        if after > before:
+            yield left, right, after - before
+
+
+def _sum(columns: Iterator[list[float]]) -> list[float]:
+    return [sum(values) for values in zip(*columns, strict=True)]
 
 
 def _clock(at: float) -> str:
     return date_and_time(at)[5:]
 
 
-def _box(spread: Spread, unit: int) -> list[Any]:
-    half = f"half within {duration(spread.quarter)} and {duration(spread.three_quarters)}"
-    words = f"{spread.model}: {half}, median {duration(spread.median)}"
-    numbers = (spread.quarter, spread.median, spread.three_quarters, spread.most)
-    return [{"value": spread.least / unit, "label": words}, *(number / unit for number in numbers)]
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
-def _time_labels(begin: float, end: float) -> Callable[[int], list[Any]]:
-    return lambda width: [{"value": at, "label": label} for at, label in time_ticks(begin, end, width // 90)]
-
-
-def _draw(
-    kind: str,
-    series: Sequence[Sequence[Any]],
-    *,
-    line: Sequence[tuple[float, float]] = (),
-    x: Callable[[int], Sequence[Any]] = lambda _: (),
-    y: Sequence[tuple[float, str]] = (),
-    height: int | None = None,
-    is_flush: bool = False,
-    **config: Any,  # noqa: ANN401 (pygal has no types)
-) -> Markup:
-    """Draw one of pygal's charts for a wide page and for a phone; the page shows the one that fits.
-
-    `x` gives the labels that fit into a width. `is_flush` cuts off the room that pygal leaves left and right.
-    """
-    if y:
-        config |= {"y_labels": [{"value": value, "label": label} for value, label in y], "range": (0, y[-1][0])}
-    drawings = []
-    for name, (width, usual_height) in _SIZES.items():
-        chart = _new_chart(kind, width=width, height=height or usual_height, x_labels=list(x(width)), **config)
-        for number, values in enumerate(series):
-            chart.add(str(number), list(values))
-        if line:
-            chart.add("limit", list(line), fill=False)
-        drawings.append(_markup(chart, name, width, is_flush=is_flush))
-    return Markup("").join(drawings)
-
-
-def _new_chart(kind: str, **config: Any) -> Any:  # noqa: ANN401
-    pygal = _pygal()
-    style = pygal.style.Style(
-        label_font_size=_FONT_SIZE, major_label_font_size=_FONT_SIZE, font_family="sans-serif", opacity="1"
-    )
-    usual = {"js": [], "show_legend": False, "no_prefix": True, "margin": 6, "truncate_label": -1}
-    return getattr(pygal, kind)(style=style, **(usual | config))
-
-
-def _pygal() -> Any:  # noqa: ANN401
-    """Import pygal, and take back the import hook for plugins that it leaves behind: Python warns of its old form."""
-    import pygal  # noqa: PLC0415 (only a report draws)
-    import pygal.style  # noqa: PLC0415
-
-    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
-    return pygal
-
-
-def _areas(edges: Sequence[float], layers: Sequence[Sequence[float]]) -> list[list[tuple[float, float]]]:
-    """Outlines of layers stacked upon each other over time, the topmost first, for the others are drawn over it."""
-    heights = [0.0] * (len(edges) - 1)
-    outlines = []
-    for layer in layers:
-        heights = [below + value for below, value in zip(heights, layer, strict=True)]
-        tops = [(at, height) for pair, height in zip(pairwise(edges), heights, strict=True) for at in pair]
-        outlines.append([(edges[0], 0.0), *tops, (edges[-1], 0.0)])
-    return outlines[::-1]
-
-
-def _line(corners: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
-    """A line in steps through these corners."""
-    moments = [*(at for at, _ in corners), end]
-    return [(at, value) for index, (_, value) in enumerate(corners) for at in moments[index : index + 2]]
-
-
-def _markup(chart: Any, name: str, width: int, *, is_flush: bool) -> Markup:  # noqa: ANN401
-    """Render a chart without what is the page's: styles, scripts, names, comments."""
-    root = chart.render_tree()
-    _prune(root)
-    for attribute in list(root.attrib):
-        if attribute != "viewBox":
-            del root.attrib[attribute]
-    if is_flush:
-        room, height = width * _ROOM_SHARE, root.attrib["viewBox"].split()[3]
-        root.attrib["viewBox"] = f"{room:.1f} 0 {width - 2 * room:.1f} {height}"
-    root.attrib |= {"class": f"chart {name}", "aria-hidden": "true", "focusable": "false"}
-    # Trusted: every text in it was escaped by the serialiser, and scripts and styles are gone.
-    return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704
-
-
-def _prune(node: ET.Element) -> None:
-    for child in list(node):
-        tag = str(child.tag) if type(child.tag) is str else ""  # a comment's tag is a function
-        if tag.removeprefix(_SVG) in _UNWANTED or child.get("class") == "tooltip":
-            node.remove(child)
-            continue
-        for attribute in ("style", "id"):
-            child.attrib.pop(attribute, None)
-        if tag.removeprefix(_SVG) == "desc":
-            _describe(node, child)
-            continue
-        _prune(child)
-
-
-def _describe(node: ET.Element, description: ET.Element) -> None:
-    """Turn pygal's words about a value, meant for its script, into what every browser shows to a pointer."""
-    node.remove(description)
-    kind = description.get("class", "")
-    title = node.find("title")
-    if kind not in {"value", "label"}:
-        return
-    if title is None:
-        title = ET.Element("title")
-        node.insert(0, title)
-    if kind == "label" or not title.text:
-        title.text = description.text
-
-
-def _shortened(text: str, most: int) -> str:
-    most = max(most, 8)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def time_step(span_seconds: float, most: int) -> int:
-    """The least round step that cuts a span into no more than so many parts."""
-    index = bisect_left(_TIME_STEPS, span_seconds / most)
-    return _TIME_STEPS[index] if index < len(_TIME_STEPS) else math.ceil(span_seconds / most / _DAY) * _DAY
-
-
-def time_ticks(begin: float, end: float, most: int) -> list[tuple[float, str]]:
-    """Round moments of a span with their labels; with the date where it is needed."""
-    step = time_step(max(end - begin, 1), most)
-    first = math.ceil(begin / step) * step
-    form = (
-        "%d %b" if step >= _DAY else "%d %b %H:%M" if end - begin > _DAY else "%H:%M" if step >= _MINUTE else "%H:%M:%S"
-    )
-    moments = range(first, math.floor(end) + 1, step)
-    return [(float(moment), f"{datetime.fromtimestamp(moment, UTC):{form}}") for moment in moments]
-
-
-def number_ticks(top: float, most: int, *, whole: bool = False) -> list[float]:
-    """Round numbers from nought up to the first one not below `top`."""
-    rough = max(top, 1e-9) / most
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    if whole:
-        step = max(round(step), 1)
-    return [step * number for number in range(math.ceil(top / step - 1e-9) + 1)]
-
-
-def time_unit(seconds: float) -> tuple[int, str]:
+def _unit(seconds: float) -> tuple[int, str]:
     """The unit in which an axis up to so many seconds is read best."""
-    for unit, name in ((_DAY, "days"), (_HOUR, "hours"), (_MINUTE, "minutes")):
-        if seconds >= 2 * unit:
-            return unit, name
-    return 1, "seconds"
+    return next(((length, unit) for length, unit in _UNITS if seconds >= 2 * length), (1, "s"))

@@ -18,10 +18,12 @@ from typing import BinaryIO
 import msgspec
 
 from batchsubmit.clock import timestamp
+from batchsubmit.core.states import is_good_end
 from batchsubmit.errors import UsageError
 from batchsubmit.report.stats import reason_of
 from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
+from batchsubmit.schema.arns import account_in
 
 Value = str | int | float | datetime | tuple[str, ...] | None
 _ROWS_AT_ONCE = 10_000
@@ -49,6 +51,14 @@ def _moment(at: float | None) -> datetime | None:
     return None if at is None else datetime.fromtimestamp(at, UTC)
 
 
+def _results(job: History) -> str:
+    """Where a job's results are under the S3 path of its ML configuration: collaboration, model, account, name.
+
+    The ledger knows neither the collaboration's id nor the trained model's name, so a `*` stands for each.
+    """
+    return f"*/*/{account_in(job.state.arn)}/{job.state.name}" if is_good_end(job.state.status) else ""
+
+
 _TABLE: dict[str, tuple[ColumnKind, _ColumnValue]] = {
     "job": (ColumnKind.TEXT, lambda job, _: job.state.job),
     "batch": (ColumnKind.TEXT, lambda _, batch: batch),
@@ -68,6 +78,7 @@ _TABLE: dict[str, tuple[ColumnKind, _ColumnValue]] = {
     "code": (ColumnKind.TEXT, lambda job, _: reason_of(job)[0]),
     "message": (ColumnKind.TEXT, lambda job, _: reason_of(job)[1]),
     "logs": (ColumnKind.TEXT, lambda job, _: job.state.logs),
+    "results": (ColumnKind.TEXT, lambda job, _: _results(job)),
     "duplicates": (ColumnKind.TEXTS, lambda job, _: job.state.duplicates),
 }
 COLUMNS = {name: kind for name, (kind, _) in _TABLE.items()}

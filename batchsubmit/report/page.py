@@ -8,20 +8,23 @@ and nothing else; so a mistake in escaping would still run nothing.
 import base64
 import hashlib
 import math
-from collections.abc import Iterator
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
 import msgspec
 from markupsafe import Markup
 
 from batchsubmit import __version__
-from batchsubmit.core.states import Fate
-from batchsubmit.report import charts
-from batchsubmit.report.headline import asked, has_alarm, headline
-from batchsubmit.report.stats import Figures, model_name, reason_of, spreads
+from batchsubmit.core.states import LOG_GROUP, Fate
+from batchsubmit.report.charts import Chart, Material, charts, library, specs
+from batchsubmit.report.headline import Headline, asked, has_alarm, headline
+from batchsubmit.report.stats import Figures, Outlook, model_name, reason_of
 from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
 from batchsubmit.text import date_and_time, duration, share
@@ -30,6 +33,9 @@ MOST_LISTED = 150_000
 _MOST_REASONS = 60
 _MOST_MEMBERSHIPS = 50
 _MOST_RUNS = 50
+_COMPARED = 5
+_LEAST_SHARE = 0.008
+_BAR_ORDER = (Fate.WELL, Fate.ACCEPTED, Fate.WAITING, Fate.BAD, Fate.FAILED, Fate.UNKNOWN)
 _ALWAYS_LISTED = frozenset({Fate.UNKNOWN, Fate.FAILED, Fate.BAD})
 _FATES = list(Fate)
 _ESCAPES = (
@@ -40,7 +46,7 @@ _ESCAPES = (
     (b"\xe2\x80\xa9", b"\\u2029"),
 )
 _MAY_BE_EMPTY = ("intent", "accepted", "finished", "ran", *Cause)
-_SHARED = ("membership", "model", "message", "arn_head")
+_SHARED = ("membership", "model", "instance", "message", "arn_head")
 _COLUMNS = ("key", "name", "arn", *_SHARED, "fate", "reason", "attempts", *_MAY_BE_EMPTY)
 
 
@@ -66,6 +72,7 @@ class JobTable:
             "arn": tail,
             "membership": self._number("membership", state.membership),
             "model": self._number("model", model_name(state.trained_model)),
+            "instance": self._number("instance", history.instance_type),
             "message": self._number("message", ": ".join(filter(None, reason_of(history)))),
             "arn_head": self._number("arn_head", head + slash),
             "fate": _FATES.index(fate),
@@ -83,27 +90,40 @@ class JobTable:
     def __len__(self) -> int:
         return len(self._columns["key"])
 
+    def accounts(self) -> list[tuple[str, str]]:
+        """Accounts and regions of the jobs."""
+        parts = (arn.split(":") for arn in self._texts["arn_head"])
+        return sorted({(part[4], part[3]) for part in parts if len(part) > 4})
+
     def _number(self, kind: str, text: str) -> int:
         return self._texts[kind].setdefault(text, len(self._texts[kind]))
 
     def _after_base(self, at: float | None) -> float | None:
         return None if at is None else round(at - self.base, 1)
 
-    def script_data(self) -> bytes:
-        """JSON that may stand in a <script>: nothing in it ends the element or the line."""
+    def script_data(self, end: float, names: Mapping[str, str]) -> Markup:
+        """The columns, the time of the ledger's last event, and aliases of memberships."""
         # A column that says nothing is one value, not a hundred thousand.
         empty = {name: None for name in _MAY_BE_EMPTY if not any(self._columns[name])}
         data = {
             "base": self.base,
+            "end": end - self.base,
+            "aliases": dict(names),
             "fates": _FATES,
+            "failed": [_FATES.index(Fate.FAILED), _FATES.index(Fate.BAD)],
             "causes": list(Cause),
             "texts": {name: list(texts) for name, texts in self._texts.items()},
             "columns": self._columns | empty,
         }
-        encoded = msgspec.json.encode(data)
-        for character, escape in _ESCAPES:
-            encoded = encoded.replace(character, escape)
-        return encoded
+        return _script_data(data)
+
+
+def _script_data(data: object) -> Markup:
+    """JSON that may stand in a <script>: nothing in it ends the element or the line."""
+    encoded = msgspec.json.encode(data)
+    for character, escape in _ESCAPES:
+        encoded = encoded.replace(character, escape)
+    return Markup(encoded.decode())  # noqa: S704 (its <, >, & and line separators are escapes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +134,12 @@ class Page:
 
     def parts(self) -> Iterator[str]:
         """The page, part by part."""
-        from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (only a report needs it)
+        return _rendered("page.html.j2", self.context)
 
-        environment = Environment(
-            loader=PackageLoader("batchsubmit.report", "assets"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters |= {
-            "share": lambda part: share(part, 1),
-            "duration": duration,
-            "moment": date_and_time,
-            "machine_time": lambda at: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}",
-        }
-        yield from environment.get_template("page.html.j2").generate(self.context)
+    def for_notebook(self) -> str:
+        """Its headline and first charts, for a cell of a notebook, which shows light colours."""
+        colours = " ".join(_asset("page.css").split("{", 1)[1].split("}", 1)[0].split())
+        return "".join(_rendered("notebook.html.j2", self.context | {"colours": colours}))
 
     def as_dict(self) -> dict[str, Any]:
         """Its headline and figures, as JSON has them."""
@@ -151,8 +161,41 @@ class Page:
         }
 
 
-def make_page(timeline: Timeline, *, ledger: str, made_at: float, remarks: tuple[str, ...] = ()) -> Page:
-    """Gather all that a page has; `remarks` say what of the ledger had to be left out."""
+def _rendered(template: str, context: dict[str, Any]) -> Iterator[str]:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (only a report needs it)
+
+    environment = Environment(
+        loader=PackageLoader("batchsubmit.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "share": lambda part: share(part, 1),
+        "duration": duration,
+        "moment": date_and_time,
+        "quoted": shlex.quote,
+        "machine_time": lambda at: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}",
+    }
+    return environment.get_template(template).generate(context)
+
+
+def make_page(
+    timeline: Timeline,
+    *,
+    ledger: str,
+    made_at: float,
+    remarks: tuple[str, ...] = (),
+    names: Mapping[str, str] = MappingProxyType({}),
+    prices: Mapping[str, float] = MappingProxyType({}),
+    live: str = "",
+) -> Page:
+    """Gather all that a page has.
+
+    `remarks` say what of the ledger had to be left out; `names` are aliases of memberships; `prices` USD an hour by
+    instance type. `live` is the version of a page that is served, and asks its server for the next one.
+    """
     begin = timeline.runs[0].began_at if timeline.runs else made_at
     end = max(timeline.last_at or begin, begin)
     figures, table = Figures(timeline), JobTable(begin)
@@ -160,14 +203,14 @@ def make_page(timeline: Timeline, *, ledger: str, made_at: float, remarks: tuple
         table.add(history, *figures.add(history))
     outlook = figures.outlook(made_at)
     slot_use = figures.slot_use()
-    style, script = _asset("page.css"), _asset("page.js")
-    reasons = figures.reasons.most_frequent_first()
+    drawings = {chart.name: chart for chart in charts(Material(figures, outlook, slot_use, begin, end, names))}
     return Page(
         {
             "version": __version__,
             "ledger": ledger,
             "made_at": made_at,
             "remarks": remarks,
+            "runs": timeline.runs[-_MOST_RUNS:],
             "figures": figures,
             "outlook": outlook,
             "slot_use": slot_use,
@@ -176,24 +219,43 @@ def make_page(timeline: Timeline, *, ledger: str, made_at: float, remarks: tuple
             "headline": headline(figures, outlook),
             "begin": begin,
             "end": end,
-            "fates_chart": charts.fates_chart(figures, outlook),
-            "running_chart": charts.running_chart(figures, slot_use, begin, end),
-            "accepted_chart": charts.accepted_chart(figures.acceptances(), begin, end),
-            "waits_chart": charts.waits_chart(figures),
-            "durations_chart": charts.durations_chart(spreads(figures.durations)),
-            "reasons": reasons[:_MOST_REASONS],
-            "more_reasons": len(reasons) - _MOST_REASONS,
-            "memberships": list(figures.by_membership.items())[:_MOST_MEMBERSHIPS],
-            "more_memberships": len(figures.by_membership) - _MOST_MEMBERSHIPS,
-            "runs": timeline.runs[-_MOST_RUNS:],
+            "bar": _bar(figures, outlook),
+            "charts": drawings,
+            "accounts": table.accounts(),
+            "live": live,
+            "hours": _instance_hours(figures, prices),
+            "log_group": LOG_GROUP,
+            "names": names,
+            **_listed(figures),
+            **_scripts(table.script_data(end, names), drawings, live),
             "table": table,
-            "style": style,
-            "script": script,
-            "policy": _policy(style, script),
-            # Trusted: JSON whose <, >, & and line separators are escapes.
-            "data": Markup(table.script_data().decode()),  # noqa: S704
         }
     )
+
+
+def _listed(figures: Figures) -> dict[str, Any]:
+    """What a page lists, and how much more there is."""
+    reasons, memberships = figures.reasons.most_frequent_first(), list(figures.by_membership.items())
+    return {
+        "reasons": reasons[:_MOST_REASONS],
+        "more_reasons": len(reasons) - _MOST_REASONS,
+        "memberships": memberships[:_MOST_MEMBERSHIPS],
+        "more_memberships": len(memberships) - _MOST_MEMBERSHIPS,
+    }
+
+
+def _scripts(data: Markup, drawings: Mapping[str, Chart], live: str) -> dict[str, Any]:
+    """Style, scripts, their data, and the policy that allows them and nothing else."""
+    style, script = _asset("page.css"), _asset("page.js") + _asset("live.js")
+    drawn = {"config": specs()["config"], "specs": {name: chart.spec for name, chart in drawings.items()}}
+    return {
+        "style": style,
+        "script": script,
+        "library": Markup(library()),  # noqa: S704 (Vega's)
+        "policy": _policy(style, library(), script, source="'self'" if live else "'none'"),
+        "data": data,
+        "chart_data": _script_data(drawn),
+    }
 
 
 def _asset(name: str) -> Markup:
@@ -201,13 +263,93 @@ def _asset(name: str) -> Markup:
     return Markup(text)  # noqa: S704 (our own file)
 
 
-def _policy(style: str, script: str) -> str:
+def _bar(figures: Figures, outlook: Outlook) -> list[tuple[Fate, int, int, float, float]]:
+    """All jobs in one bar: state, its number, jobs, begin and width in percent, wide enough to be seen."""
+    counts = {**figures.fates, Fate.WAITING: outlook.left}
+    total = sum(counts.values())
+    shown = {fate: max(counts[fate], total * _LEAST_SHARE) for fate in _BAR_ORDER if counts.get(fate)}
+    parts, begin = [], 0.0
+    for fate, width in shown.items():
+        part = 100 * width / sum(shown.values())
+        parts.append((fate, _FATES.index(fate), counts[fate], begin, part))
+        begin += part
+    return parts
+
+
+def _instance_hours(figures: Figures, prices: Mapping[str, float]) -> list[tuple[str, float, float | None]]:
+    """Hours and cost in USD by instance type, of the jobs that were seen to end; None where no price is set."""
+    hours: dict[str, float] = defaultdict(float)
+    for (_, instance_type), times in figures.times.items():
+        hours[instance_type] += sum(job.seconds for job in times) / 3600
+    return [(kind, spent, spent * prices[kind] if kind in prices else None) for kind, spent in hours.items()]
+
+
+def _policy(style: str, *scripts: str, source: str = "'none'") -> str:
     """Nothing may be loaded and nothing run except what has these digests."""
     return (
-        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:; "
+        f"default-src 'none'; style-src {_digest(style)}; script-src {' '.join(map(_digest, scripts))}; img-src data:; "
+        f"connect-src {source}; "
         "base-uri 'none'; form-action 'none'"
     )
 
 
 def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Night:
+    """One ledger of an overview. Counts by state; hours and cost are of the jobs that were seen to end."""
+
+    name: str
+    words: Headline
+    began_at: float
+    seconds: float
+    jobs: int
+    fates: Counter[Fate]
+    hours: float
+    cost: float
+
+    @classmethod
+    def of(cls, timeline: Timeline, name: str, now: float, prices: Mapping[str, float]) -> Self:
+        """Sum up a ledger."""
+        figures = Figures(timeline)
+        for history in timeline.histories():
+            figures.add(history)
+        outlook = figures.outlook(now)
+        began = timeline.runs[0].began_at if timeline.runs else now
+        hours = _instance_hours(figures, prices)
+        return cls(
+            name=name,
+            words=headline(figures, outlook),
+            began_at=began,
+            seconds=max((timeline.last_at or began) - began, 0.0),
+            jobs=asked(figures, outlook),
+            fates=figures.fates + Counter({Fate.WAITING: outlook.left - figures.fates[Fate.WAITING]}),
+            hours=sum(spent for _, spent, _ in hours),
+            cost=sum(cost or 0.0 for _, _, cost in hours),
+        )
+
+    @property
+    def failed(self) -> int:
+        """Jobs that failed in either way."""
+        return self.fates[Fate.FAILED] + self.fates[Fate.BAD]
+
+
+def make_overview(folder: str, nights: Sequence[Night], live: str) -> str:
+    """Many ledgers, the newest first, and the newest beside the mean of those before it."""
+    ordered = sorted(nights, key=lambda night: -night.began_at)
+    newest, before = (ordered[0] if ordered else None), ordered[1:]
+    style, script = _asset("page.css"), _asset("live.js")
+    context = {
+        "version": __version__,
+        "folder": folder,
+        "newest": newest,
+        "before": before,
+        "compared": before[:_COMPARED],
+        "live": live,
+        "style": style,
+        "script": script,
+        "policy": _policy(style, script, source="'self'"),
+    }
+    return "".join(_rendered("overview.html.j2", context))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from batchsubmit.core.states import LOG_GROUP, Fate, Phase
+from batchsubmit.forecast import Finish
 from batchsubmit.report.timeline import History, SlotTimes, Timeline, peak_running, quota_steps, used_slot_seconds
 from batchsubmit.report.waits import Cause
 
@@ -15,9 +16,9 @@ _RECENT_SHARE = 1 / 3
 _LEAST_ACCEPTED = 10
 _SILENT_SECONDS = 900.0
 _MOST_UNKNOWN = 500
-_SLOW = 0.95
-"""Of a hundred jobs so many are quicker than one that is called slow."""
+_PARTS = {"shortest": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75, "p95": 0.95, "longest": 1.0}
 _MOST_EXAMPLES = 5
+_MOST_SLOWEST = 10
 _VARYING = re.compile(
     r"arn:[^\s,;)'\"]+"  # ARNs
     r"|\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"  # UUIDs
@@ -51,7 +52,8 @@ def reason_of(history: History) -> tuple[str, str]:
 class Reason:
     """One reason, and how many jobs failed for it. `number` is its place in order of appearance.
 
-    `status` is that of jobs that ran; `logs` says which of their logs did not reach CloudWatch, where AWS says so.
+    `status` is that of jobs that ran; `logs` says which of their logs did not reach CloudWatch, where AWS says so. `at`
+    is when the jobs failed.
     """
 
     number: int
@@ -60,6 +62,7 @@ class Reason:
     status: str
     logs: str = ""
     count: int = 0
+    at: list[float] = field(default_factory=list)
     memberships: set[str] = field(default_factory=set)
     examples: list[str] = field(default_factory=list)
 
@@ -99,6 +102,8 @@ class Reasons:
             reason = self._by_words[words] = Reason(len(self._by_words), state.bad_end or code, message, status)
         reason.logs = reason.logs or state.logs
         reason.count += 1
+        failed_at = history.finished_at if status else history.rejected_at
+        reason.at.extend([] if failed_at is None else [failed_at])
         reason.memberships.add(state.membership)
         if len(reason.examples) < _MOST_EXAMPLES:
             reason.examples.append(state.name)
@@ -107,6 +112,15 @@ class Reasons:
     def most_frequent_first(self) -> list[Reason]:
         """All reasons."""
         return sorted(self._by_words.values(), key=lambda reason: (-reason.count, reason.number))
+
+
+@dataclass(frozen=True, slots=True)
+class JobTime:
+    """How long one job ran."""
+
+    seconds: float
+    key: str
+    name: str
 
 
 @dataclass(slots=True)
@@ -151,6 +165,7 @@ class Outlook:
     per_hour: float | None
     seconds_to_submit: float | None
     seconds_to_finish: float | None
+    finish: Finish | None
     now: float
 
 
@@ -158,7 +173,7 @@ class Outlook:
 class Figures:
     """Gathers job by job with `add`; then everything may be read, `outlook` and `slot_use` too.
 
-    `lanes` is by membership, in the order of their first acceptance.
+    `lanes` is by membership, in the order of their first acceptance; `times` by trained model and instance type.
     """
 
     timeline: Timeline
@@ -168,7 +183,8 @@ class Figures:
     reasons: Reasons = field(default_factory=Reasons)
     unknown: list[History] = field(default_factory=list)
     waited: dict[Cause, Waited] = field(default_factory=lambda: {cause: Waited() for cause in Cause})
-    durations: dict[str, list[float]] = field(default_factory=dict)
+    times: dict[tuple[str, str], list[JobTime]] = field(default_factory=dict)
+    ended: dict[Fate, list[float]] = field(default_factory=lambda: {fate: [] for fate in Fate})
     calling: int = 0
     attempts: int = 0
     duplicates: int = 0
@@ -178,7 +194,7 @@ class Figures:
         state, fate = history.state, Fate.of(history.state)
         self.fates[fate] += 1
         self.by_membership.setdefault(state.membership, Counter())[fate] += 1
-        self._add_times(history)
+        self._add_times(history, fate)
         self.calling += state.phase is Phase.INTENT
         self.attempts += state.attempt
         self.duplicates += len(state.duplicates)
@@ -188,15 +204,20 @@ class Figures:
             self.unknown.append(history)
         return fate, self.reasons.add(history) if history.has_failed else None
 
-    def _add_times(self, history: History) -> None:
+    def _add_times(self, history: History, fate: Fate) -> None:
+        end = history.rejected_at if fate is Fate.FAILED else history.finished_at
+        if end is not None:
+            self.ended[fate].append(end)
         if history.accepted_at is None:
             return
         lane = self.lanes.setdefault(history.state.membership, SlotTimes())
         lane.accepted.append(history.accepted_at)
         if history.finished_at is not None:
             lane.finished.append(max(history.finished_at, history.accepted_at))
+            lane.ended.append(history.accepted_at)
         if history.seconds is not None:
-            self.durations.setdefault(model_name(history.state.trained_model), []).append(history.seconds)
+            kind = (model_name(history.state.trained_model), history.instance_type)
+            self.times.setdefault(kind, []).append(JobTime(history.seconds, history.state.job, history.state.name))
 
     @property
     def accepted(self) -> int:
@@ -212,6 +233,11 @@ class Figures:
         """All times of acceptance, sorted."""
         return sorted(at for lane in self.lanes.values() for at in lane.accepted)
 
+    def spreads(self) -> list["Spread"]:
+        """How long jobs ran, the kinds with the most jobs first."""
+        kinds = sorted(self.times.items(), key=lambda item: -len(item[1]))
+        return [Spread.of(model, instance_type, times) for (model, instance_type), times in kinds]
+
     def outlook(self, now: float) -> Outlook:
         """Look ahead."""
         timeline = self.timeline
@@ -225,6 +251,7 @@ class Figures:
             per_hour=_pace(self.acceptances(), last.began_at, last.last_at) if last else None,
             seconds_to_submit=finish.sent_seconds if finish and left else None,
             seconds_to_finish=finish.seconds if finish and finish.seconds else None,
+            finish=finish,
             now=now,
         )
 
@@ -266,26 +293,44 @@ def model_name(arn: str) -> str:
     return arn.rpartition("/")[2]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """How long the jobs of one model ran: least, quartiles, most, and the 95th of a hundred."""
+    """How long the jobs of one trained model and instance type ran: shortest, quartiles, 95th of a hundred, longest."""
 
     model: str
+    instance_type: str
     jobs: int
-    least: float
+    shortest: float
     quarter: float
     median: float
     three_quarters: float
-    most: float
-    slow: float
+    p95: float
+    longest: float
+    slowest: tuple[JobTime, ...]
 
+    @classmethod
+    def of(cls, model: str, instance_type: str, times: Sequence[JobTime]) -> "Spread":
+        """Sum up the run times of jobs of one kind."""
+        ordered = sorted(times, key=lambda job: job.seconds)
+        seconds = [job.seconds for job in ordered]
+        parts = (_quantile(seconds, part) for part in _PARTS.values())
+        slowest = tuple(ordered[: -_MOST_SLOWEST - 1 : -1])
+        return cls(
+            model=model,
+            instance_type=instance_type,
+            jobs=len(ordered),
+            slowest=slowest,
+            **dict(zip(_PARTS, parts, strict=True)),
+        )
 
-def spreads(durations: dict[str, list[float]]) -> list[Spread]:
-    """The models with the most jobs first."""
-    return [
-        Spread(model, len(seconds), *(_quantile(sorted(seconds), part) for part in (0.0, 0.25, 0.5, 0.75, 1.0, _SLOW)))
-        for model, seconds in sorted(durations.items(), key=lambda item: -len(item[1]))
-    ]
+    @property
+    def name(self) -> str:
+        """Model and instance type, as people write them."""
+        return " · ".join(filter(None, (self.model, self.instance_type)))
+
+    def parts(self) -> dict[str, float]:
+        """The quantiles by name, in order."""
+        return {part: getattr(self, part) for part in _PARTS}
 
 
 def _quantile(ordered: Sequence[float], part: float) -> float:

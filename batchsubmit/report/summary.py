@@ -200,7 +200,9 @@ def _next_step(summary: Summary) -> str:
     if summary.not_seen_to_end:
         return f"the service shows some jobs no longer; batchsubmit verify {summary.ledger} names them"
     if summary.failed or summary.failed_before or summary.finished_badly or summary.invalid:
-        logs = f"; CloudWatch log group {LOG_GROUP} has their logs" if summary.finished_badly else ""
+        logs = ""
+        if summary.finished_badly:
+            logs = f"; batchsubmit logs {summary.ledger} prints their logs (CloudWatch log group {LOG_GROUP})"
         return f"batchsubmit status {summary.ledger} lists the failures{logs}{_second_try(summary)}"
     return ""
 

@@ -20,6 +20,7 @@ from batchsubmit.core.jobs import (
     Finished,
     Intent,
     JobEvent,
+    JobRejected,
     RefusalCause,
     Refused,
     RunEnded,
@@ -45,7 +46,9 @@ class History:
     state: JobState
     run: int
     via: str = ""
+    instance_type: str = ""
     first_intent_at: float | None = None
+    rejected_at: float | None = None
     accepted_at: float | None = None
     finished_at: float | None = None
     waited: dict[Cause, float] = field(default_factory=dict)
@@ -94,6 +97,7 @@ class Timeline:
     def __init__(self) -> None:
         self.runs: list[RunSpan] = []
         self.quotas: list[LearnedQuota] = []
+        self.throttled_at: list[float] = []
         self.last_at: float | None = None
         self.progress = RunHistory()
         self._histories: dict[str, History] = {}
@@ -139,6 +143,10 @@ class Timeline:
         for history in self._histories.values():
             history.waited = history.waits.by_cause(self._lanes, history.state.membership, fastest, self._now)
             yield history
+
+    def is_under_way(self, at: float) -> bool:
+        """Whether a run was on at a moment."""
+        return any(run.began_at <= at <= run.last_at for run in self.runs)
 
     def batch_of(self, history: History) -> str:
         """The batch id of the run that first wrote of a job."""
@@ -203,11 +211,14 @@ class Timeline:
         """Keep what the event says of times and slots; give what the job waits for from now on."""
         match event:
             case Intent():
+                history.instance_type = event.instance_type
                 return ANSWER
             case Refused():
                 cause = refusal_cause(event)
                 if cause == RefusalCause.SLOTS:
                     self._lanes.refused(event.membership, self._now)
+                elif cause == RefusalCause.THROTTLED:
+                    self.throttled_at.append(at)
                 return awaited_after(cause)
             case Unknown():
                 return Cause.LOOKUP
@@ -216,6 +227,8 @@ class Timeline:
             case Submitted():
                 history.via, history.accepted_at, history.finished_at = event.via, at, None
                 self._lanes.accepted(event.membership, self._now)
+            case JobRejected():
+                history.rejected_at = at
             case Finished() if history.finished_at is None:
                 history.finished_at = _seconds(event.ended) if event.ended else at
                 self._lanes.finished(event.membership)
@@ -233,16 +246,17 @@ def _is_account(name: str) -> bool:
 
 @dataclass(slots=True)
 class SlotTimes:
-    """When the jobs of one membership took and gave back their slots."""
+    """When the jobs of one membership took and gave back their slots; `ended` is when those that did had taken them."""
 
     accepted: list[float] = field(default_factory=list)
     finished: list[float] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)
 
 
-def grid(begin: float, end: float) -> list[float]:
+def grid(begin: float, end: float, points: int = _POINTS) -> list[float]:
     """The moments between which running jobs are averaged."""
-    step = max(end - begin, 1.0) / _POINTS
-    return [begin + step * index for index in range(_POINTS + 1)]
+    step = max(end - begin, 1.0) / points
+    return [begin + step * index for index in range(points + 1)]
 
 
 def mean_running(lane: SlotTimes, edges: Sequence[float]) -> list[float]:

@@ -13,7 +13,15 @@ from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl, unquote
 
 from batchsubmit.sandbox.faults import Drawn, Faults, InjectedFault
-from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA, Refusal, invalid, over_quota, problem
+from batchsubmit.sandbox.refusals import (
+    ACCOUNT_QUOTA,
+    LISTINGS,
+    MEMBERSHIP_QUOTA,
+    Refusal,
+    invalid,
+    over_quota,
+    problem,
+)
 from batchsubmit.sandbox.service import ACCEPTED, Reply, Request, SandboxService
 from batchsubmit.sandbox.validation import RequestValidator
 
@@ -160,6 +168,8 @@ class Exchange:
         try:
             operation, request = self._routes.read(call)
             self._validator.require(operation, request, call.region)
+            if operation in LISTINGS:
+                request |= {"region": call.region or "us-east-1"}
             self._service.throttle(operation)
         except Refusal as refusal:
             self._service.tally.count(operation, refusal.code)

@@ -20,6 +20,19 @@ class Operation(StrEnum):
     TAG = "TagResource"
     UNTAG = "UntagResource"
     LIST_TAGS = "ListTagsForResource"
+    LIST_MODELS = "ListTrainedModels"
+    LIST_CHANNELS = "ListMLInputChannels"
+    LIST_ALGORITHMS = "ListConfiguredModelAlgorithmAssociations"
+    LIST_MEMBERSHIPS = "ListMemberships"  # of AWS Clean Rooms itself, another service
+
+
+LISTINGS: Final = (
+    Operation.LIST_MODELS,
+    Operation.LIST_CHANNELS,
+    Operation.LIST_ALGORITHMS,
+    Operation.LIST_MEMBERSHIPS,
+)
+"""What shows the things that are there, none of which can be made here."""
 
 
 _CODES: Final = {

@@ -3,13 +3,17 @@
 It must not know jobs. Its times are made up, but always the same.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 from batchsubmit.sandbox.records import collaboration, timestamp
-from batchsubmit.sandbox.refusals import Refusal
+from batchsubmit.sandbox.refusals import Operation, Refusal
 from batchsubmit.sandbox.settings import SandboxSettings
+
+CALLER: Final = "123456789012"
+"""The account of memberships whose requests name resources of others alone."""
 
 MODEL: Final = "Trained model"
 CHANNEL: Final = "ML input channel"
@@ -78,6 +82,38 @@ class SandboxResources:
             },
         }
 
+    def listing(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a page of memberships, or of one's trained models, channels or algorithm associations."""
+        member, items = self._listed(operation, request)
+        begin, limit = request.get("nextToken") or "0", request.get("maxResults") or 100
+        if not re.fullmatch("[0-9]{1,9}", begin):
+            raise Refusal("ValidationException", "nextToken is not valid for this request.")
+        end = int(begin) + limit
+        page = {member: items[int(begin) : end]}
+        return page | {"nextToken": str(end)} if end < len(items) else page
+
+    def _listed(self, operation: str, request: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+        region, membership = request["region"], request.get("membershipIdentifier", "")
+        if operation == Operation.LIST_MEMBERSHIPS:
+            shown = [_membership(each, region, self._begun_at) for each in self._settings.memberships]
+            return "membershipSummaries", [each for each in shown if request.get("status") in (None, "ACTIVE")]
+        scope = f"arn:aws:cleanrooms-ml:{region}:{CALLER}:membership/{membership}"
+        numbers = range(1, self._settings.listed_inputs + 1) if membership in self._settings.memberships else ()
+        if operation == Operation.LIST_MODELS:
+            models = [self.model(f"{scope}/trained-model/model-{number}", membership, None) for number in numbers]
+            return "trainedModels", [_without(each, "dataChannels", "statusDetails") for each in models]
+        if operation == Operation.LIST_CHANNELS:
+            channels = [self.channel(f"{scope}/ml-input-channel/channel-{number}", membership) for number in numbers]
+            beyond = ("retentionInDays", "inputChannel", "privacyBudgets")
+            return "mlInputChannelsList", [_without(each, *beyond) for each in channels]
+        owner = scope.partition(":membership/")[0]
+        algorithm = {
+            "configuredModelAlgorithmAssociationArn": f"{scope}{_ALGORITHM}",
+            "configuredModelAlgorithmArn": f"{owner}:configured-model-algorithm/sandbox",
+            **self._shown(CHANNEL, "", membership, "sandbox", _TRAINED_AT),
+        }
+        return "configuredModelAlgorithmAssociations", [_without(algorithm, "status")] if numbers else []
+
     def _shown(self, kind: str, arn: str, membership: str, name: str, created_at: float) -> dict[str, Any]:
         return {
             "membershipIdentifier": membership,
@@ -101,3 +137,27 @@ class SandboxResources:
     @property
     def _channels_created_at(self) -> float:
         return self._begun_at - self._settings.channel_age_days * _DAY_SECONDS
+
+
+def _without(shown: dict[str, Any], *members: str) -> dict[str, Any]:
+    return {name: value for name, value in shown.items() if name not in members}
+
+
+def _membership(identifier: str, region: str, created_at: float) -> dict[str, Any]:
+    """A membership as ListMemberships of AWS Clean Rooms shows it."""
+    shared, place = collaboration(identifier), f"arn:aws:cleanrooms:{region}:{CALLER}"
+    return {
+        "id": identifier,
+        "arn": f"{place}:membership/{identifier}",
+        "collaborationId": shared,
+        "collaborationArn": f"{place}:collaboration/{shared}",
+        "collaborationName": f"sandbox {identifier[:4]}",
+        "collaborationCreatorAccountId": CALLER,
+        "collaborationCreatorDisplayName": "sandbox",
+        "createTime": created_at,
+        "updateTime": created_at,
+        "status": "ACTIVE",
+        "memberAbilities": ["CAN_QUERY"],
+        "mlMemberAbilities": {"customMLMemberAbilities": ["CAN_RECEIVE_INFERENCE_OUTPUT"]},
+        "paymentConfiguration": {"queryCompute": {"isResponsible": True}},
+    }

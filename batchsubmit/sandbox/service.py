@@ -9,6 +9,7 @@ import json
 from bisect import bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import count, islice
 from math import inf
 from random import Random
@@ -16,8 +17,16 @@ from typing import Any, Final, TypeAlias
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from batchsubmit.sandbox.records import CANCELLING, STARTING, JobRecord, Lifecycle, pack
-from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA, Operation, Refusal, invalid, over_quota
-from batchsubmit.sandbox.resources import CHANNEL, MODEL, SandboxResources
+from batchsubmit.sandbox.refusals import (
+    ACCOUNT_QUOTA,
+    LISTINGS,
+    MEMBERSHIP_QUOTA,
+    Operation,
+    Refusal,
+    invalid,
+    over_quota,
+)
+from batchsubmit.sandbox.resources import CALLER, CHANNEL, MODEL, SandboxResources
 from batchsubmit.sandbox.settings import SandboxSettings
 from batchsubmit.sandbox.validation import tag_problems
 
@@ -30,8 +39,6 @@ ACCEPTED: Final = "accepted"
 PAGE_SIZE: Final = 100
 _JOB_PATH: Final = "/trained-model-inference-job/"
 _CALLER_ARN: Final = "arn:aws:sts::111122223333:assumed-role/sandbox/session"
-_CALLER: Final = "123456789012"
-"""The account of memberships whose requests name resources of others alone."""
 
 
 class CallCounts:
@@ -144,6 +151,7 @@ class SandboxService:
             Operation.TAG: self.tag,
             Operation.UNTAG: self.untag,
             Operation.LIST_TAGS: self.list_tags,
+            **{name: partial(self._resources.listing, name) for name in LISTINGS},
         }
 
     def configure(self, settings: SandboxSettings) -> None:
@@ -304,7 +312,7 @@ class SandboxService:
             if f":membership/{membership}/" in arn:
                 self._accounts[membership] = arn.split(":", 5)[4]
                 break
-        return self._accounts.get(membership, _CALLER)
+        return self._accounts.get(membership, CALLER)
 
     def _now(self) -> float:
         return max(self._latest, self._clock() + self.settings.clock_offset_seconds)

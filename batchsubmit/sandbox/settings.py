@@ -70,6 +70,12 @@ class SandboxSettings:
     """How long before the sandbox began its channels were created."""
     access_budgets: Mapping[str, int] = field(default_factory=dict)
     """What is left of the access budget of the table behind an ML input channel, by ARN; no job uses it up."""
+    memberships: tuple[str, ...] = tuple(
+        f"{digit * 8}-{digit * 4}-4{digit * 3}-8{digit * 3}-{digit * 12}" for digit in "123"
+    )
+    """Those that ListMemberships shows. Others can be used as well."""
+    listed_inputs: int = 2
+    """How many trained models and ML input channels of each membership are listed."""
     seed: int | None = None
     """Makes job ids, durations and failures repeatable."""
 

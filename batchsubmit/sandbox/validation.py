@@ -78,9 +78,11 @@ class RequestValidator:
     """Checks the requests of all operations against the service model."""
 
     def __init__(self) -> None:
-        model = Loader().load_service_model("cleanroomsml", "service-2")
-        self.shapes: Mapping[str, Shape] = model["shapes"]
-        self.operations: Mapping[str, Shape] = {name: model["operations"][name] for name in Operation}
+        models = [Loader().load_service_model(name, "service-2") for name in ("cleanrooms", "cleanroomsml")]
+        # The shapes of the one operation of the former have no namesakes in the latter that differ.
+        self.shapes: Mapping[str, Shape] = models[0]["shapes"] | models[1]["shapes"]
+        operations = models[0]["operations"] | models[1]["operations"]
+        self.operations: Mapping[str, Shape] = {name: operations[name] for name in Operation}
 
     def problems(self, operation: str, request: object, region: str | None = None) -> list[str]:
         """Return everything wrong with a request; `region` is the one the call was signed for."""

@@ -92,6 +92,7 @@ def test_a_job_is_sent_once_whether_by_the_command_or_by_the_api(submitting: Pro
     assert submitting.run("submit", "jobs.csv", "--batch-id", "x").status == 0
     report = submit_jobs(requests(NAMES), ledger=LEDGER, batch="x")
     assert [each.name for each in report.submitted if each.earlier] == NAMES[:3]
+    assert "<svg" in report._repr_html_()
     assert sorted(each.arn for each in report.submitted) == sorted(job["arn"] for job in sandbox.jobs())
     (submitting.folder / "jobs.csv").write_text(csv_text(NAMES))
     again = submitting.run("submit", "jobs.csv", "--batch-id", "x", "--json")

@@ -132,7 +132,7 @@ def test_a_role_that_may_not_cancel_is_told_the_action(submitting: Program, sand
     ended = submitting.run("cancel", LEDGER, "--yes", "--json")
     assert ended.status == 3
     assert "cleanrooms-ml:CancelTrainedModelInferenceJob" in ended.stderr
-    assert "configs/deploy/iam-cancel.json" in ended.stderr
+    assert "batchsubmit policy cancel" in ended.stderr
     assert ended.summary["left"] == 2
     assert not [event for event in submitting.events(LEDGER) if event["event"] == "finished"]
 

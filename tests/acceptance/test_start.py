@@ -1,9 +1,10 @@
 """Each command starts by the console script in a process that has imported nothing yet."""
 
+import signal
 import subprocess
 
 import pytest
-from conftest import CONSOLE_SCRIPT
+from conftest import CONSOLE_SCRIPT, Program, finish
 
 from batchsubmit.cli.main import SUMMARIES
 
@@ -14,3 +15,13 @@ def test_each_command_starts(command: str) -> None:
     done = subprocess.run([CONSOLE_SCRIPT, command, "--help"], capture_output=True, text=True, check=True, timeout=60)
     assert f"batchsubmit {command}" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_sandbox_says_where_it_listens_and_ends_well_at_a_signal(program: Program, number: signal.Signals) -> None:
+    """It serves until then."""
+    with program.running("sandbox") as process:
+        assert process.stdout.readline().startswith(b"http://127.0.0.1:")
+        process.send_signal(number)
+        ended = finish(process)
+    assert (ended.status, ended.stdout, ended.stderr) == (0, "", "")

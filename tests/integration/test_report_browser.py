@@ -95,14 +95,15 @@ async def test_pages_turn_to_the_last_and_back(page: Page) -> None:
 
 async def test_filters_narrow_and_a_reason_shows_its_jobs(page: Page) -> None:
     """From the list of failures to the rows, and back again."""
-    await page.click("button.show[data-reason]")
+    await page.click("a.show[data-words]")
     count = await page.evaluate("document.querySelector('.reasons b').textContent")
     found = "document.getElementById('found').textContent"
     await page.until(f"{found} === '{count} of 600 jobs'")
     await page.click("#reason")
     await page.until(f"{found} === '600 jobs'")
     await page.evaluate(
-        "(() => { const e = document.getElementById('fate'); e.value = '5'; e.dispatchEvent(new Event('change')); })()"
+        "(() => { const e = document.getElementById('state'); e.value = 'finished well';"
+        " e.dispatchEvent(new Event('change')); })()"
     )
     await page.until(f"{ROWS}.every((row) => row.cells[1].textContent === 'finished well')")
 
@@ -113,7 +114,7 @@ async def test_hostile_names_stay_text(page: Page) -> None:
         await page.type("#search", name)
         await page.until(f"{NAMES}.includes({json.dumps(name)})")
         await page.click("#body th button")
-    assert await page.evaluate("document.querySelectorAll('script').length") == 2
+    assert await page.evaluate("document.querySelectorAll('script').length") == 4
     assert await page.evaluate("document.querySelectorAll('#jobs img, #jobs b, #failures img').length") == 0
 
 
@@ -135,27 +136,72 @@ async def test_the_policy_holds_even_where_escaping_would_fail(attacked: Path) -
         assert any("Content Security Policy" in problem for problem in page.problems)
 
 
-@pytest.mark.parametrize(("width", "shown"), [(1200, "wide"), (360, "narrow")])
-async def test_a_phone_gets_its_own_drawings_and_nothing_to_scroll_sideways(path: Path, width: int, shown: str) -> None:
-    """Texts of a chart stay readable, and only tables are wider than the page, in boxes of their own."""
-    async with open_browser(width=width) as page:
+DRAWN = "[...document.querySelectorAll('[data-chart]')].every((box) => box.dataset.drawn)"
+FOUND = "document.getElementById('found').textContent"
+
+
+async def draw_all(page: Page) -> None:
+    """Scroll past every chart, so that each is drawn."""
+    for name in await page.evaluate("[...document.querySelectorAll('[data-chart]')].map((box) => box.dataset.chart)"):
+        await page.evaluate(f"document.getElementById('{name}').scrollIntoView({{behavior: 'instant'}})")
+        await page.until(f"document.querySelector('[data-chart={name}]').dataset.drawn")
+
+
+async def test_every_chart_is_drawn_answers_the_pointer_and_leads_to_its_jobs(page: Page) -> None:
+    """Hover shows values, the legend switches, a marked time and a click filter the table and the address."""
+    await draw_all(page)
+    assert await page.evaluate("document.querySelectorAll('[data-chart]').length") == 7
+    marks = "document.querySelectorAll('[data-chart=gantt] .mark-rect.role-mark path')"
+    assert await page.evaluate(f"{marks}.length") > 500
+    await page.evaluate(f"{marks}[40].id = 'bar'")
+    await page.point("#bar")
+    await page.until("document.getElementById('tip').textContent.includes('churn-')")
+    name = await page.evaluate("document.querySelector('#tip dd').textContent")
+    await page.click("#bar")
+    await page.until(f"{NAMES}.length === 1")
+    assert await page.evaluate(NAMES) == [name]
+    assert await page.evaluate("location.hash.startsWith('#q=')")
+    await page.evaluate("location.hash = '#state=failed'")
+    await page.until(f"{ROWS}.every((row) => ['not submitted', 'ended badly'].includes(row.cells[1].textContent))")
+
+    lines = "document.querySelectorAll('[data-chart=burn-up] .mark-line path')"
+    faint = f"[...{lines}].filter((line) => Number(line.getAttribute('opacity')) < 0.5).length"
+    assert await page.evaluate(faint) == 0
+    await page.evaluate("document.querySelectorAll('[data-chart=burn-up] .role-legend-symbol path')[5].id = 'switch'")
+    await page.click("#switch")
+    await page.until(f"{faint} === 2")
+
+    before = await page.evaluate(FOUND)
+    await page.drag("[data-chart=slots] svg", 0.3, 0.4)
+    await page.until(f"location.hash.includes('from=') && {FOUND} !== {json.dumps(before)}")
+    assert await page.evaluate(f"{marks}.length") < 200
+    await page.click("#time")
+    await page.until(f"{FOUND} === {json.dumps(before)}")
+
+
+async def test_a_link_to_filtered_jobs_shows_them_again(path: Path) -> None:
+    """The address holds the filters."""
+    async with open_browser() as page:
+        await page.open(path, "#state=ended+badly&model=churn-v3&from=2026-11-22T22:00:00Z&to=2026-11-23T09:00:00Z")
+        cells = f"{ROWS}.map((row) => row.cells[1].textContent + row.cells[2].textContent)"
+        assert set(await page.evaluate(cells)) == {"ended badlychurn-v3"}
+        assert await page.evaluate("document.getElementById('time').hidden") is False
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1200, True), (360, False)])
+async def test_charts_fit_the_page_and_its_colours(path: Path, width: int, *, dark: bool) -> None:
+    """On a phone only tables are wider than the page, in boxes of their own; in the dark, texts are light."""
+    async with open_browser(width=width, dark=dark) as page:
         await page.open(path)
-        visible = "[...document.querySelectorAll('svg.chart')].filter((e) => e.getBoundingClientRect().width)"
-        assert set(await page.evaluate(f"{visible}.map((e) => e.classList[1])")) == {shown}
-        sizes = "[...document.querySelectorAll('svg.chart text')].map((e) => e.getBoundingClientRect().height)"
-        assert min(filter(None, await page.evaluate(sizes))) >= 9
+        await draw_all(page)
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
-
-
-async def test_the_dark_page_is_dark_inside_its_charts_too(path: Path) -> None:
-    """Texts are light, and no chart brings a light ground of its own."""
-    async with open_browser(dark=True) as page:
-        await page.open(path)
+        sizes = "[...document.querySelectorAll('.chart text')].map((e) => e.getBoundingClientRect().height)"
+        assert min(filter(None, await page.evaluate(sizes))) >= 9
         ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
-        text = await page.evaluate("getComputedStyle(document.querySelector('svg.chart text')).fill")
-        assert sum(map(int, ground[4:-1].split(","))) < 150
-        assert sum(map(int, text[4:-1].split(","))) > 400
-        assert await page.evaluate("getComputedStyle(document.querySelector('svg .background')).fill") == "none"
+        text = await page.evaluate("getComputedStyle(document.querySelector('.chart .role-axis-label text')).fill")
+        lights = [sum(map(int, colour[4:-1].split(","))) for colour in (ground, text)]
+        assert lights[1] - lights[0] > 250 if dark else lights[0] - lights[1] > 250
+        assert page.problems == []
 
 
 async def test_a_screen_reader_finds_landmarks_and_named_tables(page: Page) -> None:

@@ -106,6 +106,46 @@ async def test_answers_have_every_required_member_of_their_shapes() -> None:
         assert set(summary.required_members) <= listed["trainedModelInferenceJobs"][0].keys()
 
 
+def _inputs_of(url: str, membership: str, region: str) -> dict[str, list[dict[str, Any]]]:
+    """All that is listed, page by page, by operation."""
+    access = {**ACCESS, "region_name": region}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for service, operation, asked in (
+        ("cleanrooms", "list_memberships", {"status": "ACTIVE"}),
+        ("cleanroomsml", "list_trained_models", {"membershipIdentifier": membership}),
+        ("cleanroomsml", "list_ml_input_channels", {"membershipIdentifier": membership}),
+        ("cleanroomsml", "list_configured_model_algorithm_associations", {"membershipIdentifier": membership}),
+    ):
+        client = boto3.client(service, endpoint_url=url, **access)
+        pages = client.get_paginator(operation).paginate(**asked, PaginationConfig={"PageSize": 2})
+        for page in pages:
+            [(member, items)] = [(name, items) for name, items in page.items() if isinstance(items, list)]
+            model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation])
+            shape = model.output_shape.members[member].member
+            assert all(set(shape.required_members) <= item.keys() <= set(shape.members) for item in items)
+            found.setdefault(member, []).extend(items)
+        client.close()
+    return found
+
+
+async def test_what_a_membership_has_is_listed_page_by_page_and_fits_together() -> None:
+    """In the caller's region, with all required members; another membership has nothing."""
+    settings = SandboxSettings(listed_inputs=3)
+    async with SandboxServer(SandboxService(settings, time.time)) as server:
+        membership = settings.memberships[1]
+        found = await asyncio.to_thread(_inputs_of, server.url, membership, "eu-west-1")
+        nothing = await asyncio.to_thread(_inputs_of, server.url, MEMBERSHIP, "eu-west-1")
+    assert [each["id"] for each in found["membershipSummaries"]] == list(settings.memberships)
+    models, channels = found["trainedModels"], found["mlInputChannelsList"]
+    [algorithm] = found["configuredModelAlgorithmAssociations"]
+    assert len({each["trainedModelArn"] for each in models}) == 3
+    assert all(f":eu-west-1:123456789012:membership/{membership}/" in each["mlInputChannelArn"] for each in channels)
+    arn = algorithm["configuredModelAlgorithmAssociationArn"]
+    assert all(each["configuredModelAlgorithmAssociationArn"] == arn for each in models)
+    assert all(each["configuredModelAlgorithmAssociations"] == [arn] for each in channels)
+    assert nothing["trainedModels"] == nothing["mlInputChannelsList"] == []
+
+
 async def test_plain_boto3_works_as_well() -> None:
     """It signs, encodes and parses by itself; its paginator finds every job once."""
     settings = SandboxSettings(per_membership=0, per_account=0, starts_per_second=0)

@@ -77,10 +77,14 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    async def open(self, path: Path) -> float:
+    async def open(self, path: Path, fragment: str = "") -> float:
         """Open a file and wait until its script has built the table; gives the seconds that took."""
+        return await self.visit(path.as_uri() + fragment)
+
+    async def visit(self, url: str) -> float:
+        """The same for an address."""
         began = time.monotonic()
-        await self.call("Page.navigate", url=path.as_uri())
+        await self.call("Page.navigate", url=url)
         await self.until("document.documentElement.dataset.ready === 'true'")
         return time.monotonic() - began
 
@@ -100,15 +104,39 @@ class Page:
 
     async def click(self, selector: str) -> None:
         """Click where an element is, with the mouse."""
-        # Two frames after scrolling, for the browser keeps what is seen in its place and scrolls once more itself.
-        x, y = await self.evaluate(
-            f"(async () => {{ const e = document.querySelector({json.dumps(selector)});"
-            " e.scrollIntoView({block: 'center', behavior: 'instant'});"
-            " for (let i = 0; i < 2; i += 1) await new Promise(requestAnimationFrame);"
-            " const box = e.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })()"
-        )
+        x, y, *_ = await self._place(selector)
         for kind in ("mousePressed", "mouseReleased"):
-            await self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+            await self._mouse(kind, x, y)
+
+    async def point(self, selector: str) -> None:
+        """Move the mouse onto an element."""
+        x, y, *_ = await self._place(selector)
+        await self._mouse("mouseMoved", x, y)
+
+    async def drag(self, selector: str, begin: float, end: float) -> None:
+        """Drag the mouse across an element, between two parts of its width."""
+        x, y, width = await self._place(selector)
+        places = [x + (part - 0.5) * width for part in (begin, (begin + end) / 2, end)]
+        await self._mouse("mousePressed", places[0], y)
+        for place in places[1:]:
+            await self._mouse("mouseMoved", place, y)
+        await self._mouse("mouseReleased", places[-1], y)
+
+    async def _mouse(self, kind: str, x: float, y: float) -> None:
+        await self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+
+    async def _place(self, selector: str) -> tuple[float, float, float]:
+        """Bring an element into view; give its middle and its width."""
+        # Charts above are drawn as they come near, which moves it: it must have stood still for some frames.
+        x, y, width = await self.evaluate(
+            f"(async () => {{ const e = document.querySelector({json.dumps(selector)});"
+            " for (let still = 0, last = ''; still < 6; still += 1) {"
+            " e.scrollIntoView({block: 'center', behavior: 'instant'}); await new Promise(requestAnimationFrame);"
+            " const place = JSON.stringify(e.getBoundingClientRect()); if (place !== last) still = 0; last = place; }"
+            " const { x, y, width, height } = e.getBoundingClientRect();"
+            " return [x + width / 2, y + height / 2, width]; })()"
+        )
+        return x, y, width
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ START = "StartTrainedModelInferenceJob"
 def test_the_missing_action_is_the_one_that_the_service_names_or_the_call_s(message: str, action: str) -> None:
     """A Start may lack TagResource; then to allow Start would mend nothing."""
     words = forbidden_words(START, Denied("AccessDeniedException", message))
-    assert f"Allow {action}, a line of {POLICY}" in words
+    assert f"Allow {action}, a line of what {POLICY} prints" in words
     assert message in words
 
 

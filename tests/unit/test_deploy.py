@@ -43,7 +43,7 @@ PROMISED = {
 SERVICES = {"cleanrooms-ml": "cleanroomsml", "servicequotas": "service-quotas"}
 """IAM's prefixes, where botocore names the service otherwise."""
 
-WITHOUT_A_CALL = {"cleanrooms:PassMembership", "iam:PassRole", "s3:GetObjectVersion"}
+WITHOUT_A_CALL = {"cleanrooms:PassMembership", "iam:PassRole", "s3:GetObjectVersion", "s3:ListBucket"}
 """Permissions that a call of another action needs: there is no operation of that name."""
 
 CONDITION_OPERATORS = {"ArnEquals", "BoolIfExists", "ForAllValues:StringEquals", "StringEquals"}
@@ -55,6 +55,7 @@ GRANTED_BY = {
     "CreateMultipartUpload": "PutObject",
     "DeleteMessageBatch": "DeleteMessage",
     "HeadObject": "GetObject",
+    "ListObjectsV2": "ListBucket",
     "SendMessageBatch": "SendMessage",
     "UploadPart": "PutObject",
 }
@@ -218,6 +219,19 @@ def test_the_schedule_and_the_service_start_the_tasks_of_the_samples() -> None:
     assert read_json("ecs-service-worker.json")["cluster"] == target["Arn"].rpartition("/")[2]
 
 
+def test_the_state_machine_starts_the_task_that_the_schedule_starts_with_the_same_rights() -> None:
+    """And may follow it in its cluster."""
+    asked = read_json("step-functions-nightly.json")["States"]["Night"]["Parameters"]
+    target = read_json("eventbridge-schedule-nightly.json")["Target"]
+    parameters = target["EcsParameters"]
+    assert (asked["Cluster"], asked["TaskDefinition"]) == (target["Arn"], parameters["TaskDefinitionArn"])
+    network = parameters["NetworkConfiguration"]["awsvpcConfiguration"]
+    assert asked["NetworkConfiguration"] == {"AwsvpcConfiguration": network}
+    run, follow, _, lend = policies()["iam-step-functions.json"]
+    assert [run, lend] == policies()["iam-scheduler.json"]
+    assert follow["Resource"] == f"{target['Arn'].replace(':cluster/', ':task/')}/*"
+
+
 @pytest.mark.parametrize("task", ["ecs-task-worker.json", "ecs-task-nightly.json"])
 def test_ecs_may_fetch_the_image_and_write_the_log_of_a_task(task: str) -> None:
     """By the execution role's policy: that repository and that group, in that region, and no more."""
@@ -304,7 +318,9 @@ def test_a_policy_is_a_valid_argument_of_the_call_that_takes_it(name: str) -> No
         assert not report.has_errors(), report.generate_report()
 
 
-@pytest.mark.parametrize(("name", "service"), [("ecs-tasks", "ecs-tasks"), ("scheduler", "scheduler")])
+@pytest.mark.parametrize(
+    ("name", "service"), [("ecs-tasks", "ecs-tasks"), ("scheduler", "scheduler"), ("step-functions", "states")]
+)
 def test_a_role_is_assumed_by_its_service_for_this_account_only(name: str, service: str) -> None:
     """No other account's task or schedule gets at it."""
     (statement,) = trusts()[f"trust-{name}.json"]
@@ -357,7 +373,7 @@ def test_every_call_in_the_program_is_allowed_by_a_policy() -> None:
     sources = [path for path in (ROOT / "batchsubmit").rglob("*.py") if "sandbox" not in path.parts]
     asked = set().union(*(_calls_in(path.read_text(encoding="utf-8")) for path in sources))
     found: dict[str, str] = {}
-    for service in ("cleanrooms-ml", "dynamodb", "s3", "servicequotas", "sns", "sqs"):
+    for service in ("cleanrooms", "cleanrooms-ml", "dynamodb", "logs", "s3", "servicequotas", "sns", "sqs"):
         calls = {xform_name(each): each for each in operations(service)}
         found |= {call: f"{service}:{GRANTED_BY.get(calls[call], calls[call])}" for call in asked & calls.keys()}
     assert {"cleanrooms-ml:StartTrainedModelInferenceJob", "s3:GetObject"} <= set(found.values())

@@ -157,3 +157,12 @@ def test_an_empty_ledger_gives_an_empty_table(name: str) -> None:
     file = io.BytesIO()
     FORMATS[name](file, [])
     assert file.getvalue() == (b"" if name == "jsonl" else ",".join(COLUMNS).encode() + b"\r\n")
+
+
+def test_results_are_named_for_jobs_that_finished_well_by_account_and_name(timeline: Timeline) -> None:
+    """The account is that of the job's ARN."""
+    rows = as_jsonl(timeline)
+    assert {bool(row["results"]) for row in rows} == {True, False}
+    for row in rows:
+        place = f"*/*/{str(row['arn']).split(':')[4]}/{row['name']}" if row["status"] == "ACTIVE" else ""
+        assert row["results"] == place

@@ -7,9 +7,8 @@ from sample_ledgers import BEGIN, MEMBERSHIPS, Night, Story
 
 from batchsubmit.core.jobs import Share
 from batchsubmit.core.states import Fate
-from batchsubmit.report.charts import intervals, number_ticks, time_ticks
 from batchsubmit.report.headline import STOPS, asked, headline
-from batchsubmit.report.stats import Figures, spreads
+from batchsubmit.report.stats import Figures
 from batchsubmit.report.timeline import (
     LearnedQuota,
     Timeline,
@@ -88,16 +87,6 @@ def test_averages_add_up_to_what_was_used_however_fine_the_grid() -> None:
     assert peak_running(figures.lanes) == 10
 
 
-def test_intervals_count_every_acceptance_once() -> None:
-    """At their edges too, empty ones included."""
-    moments = [START, START + 59.9, START + 60, START + 3600]
-    bars = intervals(moments, START, START + 3600)
-    assert sum(count for _, _, count in bars) == 4
-    assert bars[0][0] <= START
-    assert bars[-1][1] > START + 3600
-    assert 0 in {count for _, _, count in bars}
-
-
 @pytest.mark.parametrize(
     ("quotas", "steps"),
     [
@@ -143,9 +132,9 @@ def test_slot_use_is_judged_by_the_quota_that_was_learned(story: Story) -> None:
 
 
 def test_durations_are_summed_up_by_model(story: Story) -> None:
-    """Least, median, most."""
-    (spread,) = spreads(figures_of(story).durations)
-    assert (spread.model, spread.jobs, spread.least, spread.median, spread.most) == ("churn-v3", 2, 10, 10, 10)
+    """Shortest, median, longest."""
+    (spread,) = figures_of(story).spreads()
+    assert (spread.model, spread.jobs, spread.shortest, spread.median, spread.longest) == ("churn-v3", 2, 10, 10, 10)
 
 
 def test_while_it_runs_it_says_what_is_left_at_which_pace_and_the_one_estimate_of_its_end(story: Story) -> None:
@@ -286,20 +275,3 @@ def test_durations_are_said_in_two_units(seconds: float, words: str) -> None:
 def test_a_share_is_all_or_nothing_only_where_it_is(part: int, whole: int, words: str) -> None:
     """One failure in a thousand is not none."""
     assert share(part, whole) == words
-
-
-@pytest.mark.parametrize("top", [0.003, 1, 7, 10, 11, 99, 12345])
-def test_number_ticks_are_round_few_and_reach_the_top(top: float) -> None:
-    """From nought."""
-    ticks = number_ticks(top, 5)
-    assert ticks[0] == 0
-    assert ticks[-1] >= top * 0.999
-    assert len(ticks) <= 7
-
-
-@pytest.mark.parametrize("span", [1, 59, 4000, 90_000, 40_000_000])
-def test_time_ticks_lie_within_the_span_and_are_few(span: float) -> None:
-    """And tell one moment from another."""
-    ticks = time_ticks(START, START + span, 8)
-    assert all(START <= at <= START + span for at, _ in ticks)
-    assert len({label for _, label in ticks}) == len(ticks) <= 9

@@ -97,7 +97,10 @@ def test_what_follows_is_named_after_the_batch() -> None:
     }
     _, after = read(submit={"batch_id": "n-{date}"}, night=night)
     assert after is not None
-    assert after.files == {Path("out/n-2026-11-23.html"): write_report, Path("out/2026-11-23.csv"): write_export}
+    report, export = after.files
+    assert (report, export) == (Path("out/n-2026-11-23.html"), Path("out/2026-11-23.csv"))
+    assert getattr(after.files[report], "func", None) is write_report
+    assert after.files[export] is write_export
     assert after.report == "out/n-2026-11-23.html"
     assert after.destination == Destination("bucket", "n-2026-11-23/")
     assert after.targets == (Topic(TOPIC, "us-east-1"), Webhook("https://example.com/x"))

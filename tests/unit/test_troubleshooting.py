@@ -8,8 +8,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from batchsubmit.advice import CANCEL_POLICY, POLICY, QUOTA_REQUEST
+from batchsubmit.cli.main import commands
 
 ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Troubleshooting\n", 1)[1].split("\n## ", 1)[0]
@@ -106,6 +108,7 @@ def test_the_request_that_raises_a_quota_is_the_program_s_own() -> None:
     ],
 )
 def test_the_named_policies_have_the_actions_on_lines_of_their_own(name: str, actions: tuple[str, ...]) -> None:
-    """The message says "a line of"."""
-    lines = [line.strip().rstrip(",") for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]
+    """The message says "a line of what it prints"."""
+    printed = CliRunner().invoke(commands, name.split()[1:]).stdout
+    lines = [line.strip().rstrip(",") for line in printed.splitlines()]
     assert {json.dumps(action) for action in actions} <= set(lines)

@@ -1,8 +1,19 @@
-// The table of jobs: search, filters, sorting, pages, details. What is shown goes into text nodes only, never into markup.
+// The table of jobs (search, filters, sorting, pages, details) and the charts. What is shown goes into text nodes only,
+// never into markup. The filters are the address: `#state=failed&model=churn`, so that a link shows the same.
 "use strict";
-(() => {
+const get = (id) => document.getElementById(id);
+const element = (tag, text, className) => {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+};
+const here = (at) => at.toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+
+const state = { column: 1, down: false, page: 0 }; // outlives a live page's updates
+
+const start = () => {
   const PAGE_ROWS = 50;
-  const get = (id) => document.getElementById(id);
   const data = JSON.parse(get("data").textContent);
   const { columns, texts, fates, causes, base } = data;
   const count = columns.key.length;
@@ -29,23 +40,19 @@
     { title: "name", text: (row) => columns.name[row], by: (row) => columns.name[row] },
     { title: "state", text: (row) => fates[columns.fate[row]], by: (row) => columns.fate[row] },
     { title: "trained model", text: (row) => texts.model[columns.model[row]], by: (row) => texts.model[columns.model[row]] },
-    { title: "membership", text: (row) => texts.membership[columns.membership[row]].slice(0, 8), by: (row) => texts.membership[columns.membership[row]] },
+    { title: "membership", text: (row) => { const name = texts.membership[columns.membership[row]]; return data.aliases[name] ?? name.slice(0, 8); }, by: (row) => texts.membership[columns.membership[row]] },
     { title: "accepted (UTC)", text: (row) => moment(seconds("accepted", row)), by: (row) => seconds("accepted", row), number: true },
     { title: "ran", text: (row) => duration(seconds("ran", row)), by: (row) => seconds("ran", row), number: true },
     { title: "waited", text: (row) => duration(waited(row)), by: waited, number: true },
     { title: "calls", text: (row) => String(columns.attempts[row]), by: (row) => columns.attempts[row], number: true },
   ];
 
-  const state = { words: "", fate: -1, membership: -1, model: -1, reason: -1, column: 1, down: false, page: 0 };
+  const FILTERS = ["q", "state", "membership", "model", "reason", "from", "to"];
+  const filters = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+  const given = (name) => filters.get(name) ?? "";
+  const span = () => [given("from"), given("to")].map((text) => (text ? Date.parse(text) / 1000 - base : null));
   let order = new Uint32Array(0);
   let haystack = null;
-
-  const element = (tag, text, className) => {
-    const made = document.createElement(tag);
-    if (text !== undefined) made.textContent = text;
-    if (className) made.className = className;
-    return made;
-  };
 
   // One lower-case text a job, made at the first search; a number sign keeps the parts from running together.
   const searched = () => {
@@ -57,12 +64,22 @@
     return haystack;
   };
 
+  const began = (row) => seconds("accepted", row) ?? seconds("intent", row);
+  const ended = (row) => seconds("finished", row) ?? (seconds("accepted", row) === null ? began(row) : data.end);
   const select = () => {
-    const tests = ["fate", "membership", "model", "reason"].filter((name) => state[name] >= 0)
-      .map((name) => { const column = columns[name], wanted = state[name]; return (row) => column[row] === wanted; });
-    const words = state.words.toLowerCase().split(/\s+/).filter(Boolean);
+    const tests = [];
+    for (const name of ["membership", "model"]) {
+      const wanted = texts[name].indexOf(given(name)), column = columns[name];
+      if (given(name)) tests.push((row) => column[row] === wanted);
+    }
+    if (given("reason")) tests.push((row) => columns.reason[row] === Number(given("reason")));
+    const wanted = given("state") === "failed" ? data.failed : [fates.indexOf(given("state"))];
+    if (given("state")) tests.push((row) => wanted.includes(columns.fate[row]));
+    const [from, to] = span();
+    if (from !== null) tests.push((row) => began(row) !== null && ended(row) >= from && began(row) <= to);
+    const words = given("q").toLowerCase().split(/\s+/).filter(Boolean);
     if (words.length) {
-      const hay = searched(), whole = state.words.trim().toLowerCase();
+      const hay = searched(), whole = given("q").trim().toLowerCase();
       // A pasted ARN is found by its last part, the only one that is a job's own.
       const tail = whole.startsWith("arn:") ? whole.slice(whole.lastIndexOf("/") + 1) : null;
       tests.push(tail !== null ? (row) => hay[row].includes(tail) : (row) => words.every((word) => hay[row].includes(word)));
@@ -98,8 +115,9 @@
     add("ARN", columns.arn[row] && arn(row));
     add("key", columns.key[row]);
     add("membership", texts.membership[columns.membership[row]]);
+    add("instance type", texts.instance[columns.instance[row]]);
     for (const [term, name] of [["first intent", "intent"], ["accepted", "accepted"], ["seen to end", "finished"]]) {
-      if (seconds(name, row) !== null) add(term, `${moment(seconds(name, row))} UTC`);
+      if (seconds(name, row) !== null) add(term, `${moment(seconds(name, row))} UTC, ${here(new Date((base + seconds(name, row)) * 1000))}`);
     }
     add("waited for", causes.filter((cause) => (seconds(cause, row) ?? 0) > 0)
       .map((cause) => `${cause} ${duration(seconds(cause, row))}`).join(", "));
@@ -146,15 +164,41 @@
       get(id).disabled = off;
     }
     get("pager").hidden = pages === 1;
-    get("reason").hidden = state.reason < 0;
-    get("reason").textContent = `Reason: ${reasonNames.get(state.reason) || "no code"} ✕`;
+    get("reason").hidden = !given("reason");
+    get("reason").textContent = `Reason: ${reasonNames.get(given("reason")) || "no code"} ✕`;
+    get("time").hidden = !given("from");
+    get("time").textContent = `Time: ${given("from").slice(5, 16).replace("T", " ")} to ${given("to").slice(5, 16).replace("T", " ")} UTC ✕`;
     [...get("head").children].forEach((cell, index) => {
       if (index === state.column) cell.setAttribute("aria-sort", state.down ? "descending" : "ascending");
       else cell.removeAttribute("aria-sort");
     });
   };
 
-  const refresh = () => { state.page = 0; select(); show(); };
+  const refresh = () => {
+    for (const name of ["state", "membership", "model"]) get(name).value = given(name);
+    if (get("search").value !== given("q")) get("search").value = given("q");
+    select();
+    show();
+    gantt?.data("jobs", bars()).runAsync();
+  };
+  const filter = (changes) => {
+    for (const [name, value] of Object.entries(changes)) if (value) filters.set(name, value); else filters.delete(name);
+    history.replaceState(null, "", filters.size ? `#${filters}` : location.pathname + location.search);
+    state.page = 0;
+    refresh();
+  };
+  // A link sets all filters but the time; then the table is in view.
+  const follow = (link) => {
+    const wanted = new URLSearchParams(link);
+    filter(Object.fromEntries(FILTERS.slice(0, 5).map((name) => [name, wanted.get(name)])));
+    get("jobs").scrollIntoView();
+  };
+  onhashchange = () => {
+    if (!location.hash.includes("=")) return;
+    const wanted = new URLSearchParams(location.hash.slice(1));
+    for (const name of FILTERS) if (wanted.get(name)) filters.set(name, wanted.get(name)); else filters.delete(name);
+    refresh();
+  };
 
   const head = () => shown.forEach((column, index) => {
     const cell = element("th", undefined, column.number ? "number" : "");
@@ -175,22 +219,82 @@
   const options = (id, names, column) => {
     const counts = new Array(names.length).fill(0);
     for (const number of columns[column]) counts[number] += 1;
-    names.forEach((name, number) => {
-      if (!counts[number]) return;
-      const option = element("option", `${name} (${counts[number].toLocaleString("en")})`);
-      option.value = String(number);
+    const add = (value, label, jobs) => {
+      if (!jobs) return;
+      const option = element("option", `${label} (${jobs.toLocaleString("en")})`);
+      option.value = value;
       get(id).append(option);
-    });
-    get(id).addEventListener("change", (event) => {
-      state[id] = event.target.value === "" ? -1 : Number(event.target.value);
-      refresh();
-    });
+    };
+    names.forEach((name, number) => add(name, data.aliases[name] ?? name, counts[number]));
+    if (id === "state") add("failed", "failed, of both kinds", data.failed.reduce((sum, number) => sum + counts[number], 0));
+    get(id).addEventListener("change", (event) => filter({ [id]: event.target.value }));
   };
 
   const turn = (id, page) => get(id).addEventListener("click", () => { state.page = page(); show(); });
 
+  // The charts. Each is drawn when it comes near; until then, and on paper without a script, its picture stands there.
+  const charts = JSON.parse(get("charts").textContent);
+  const tip = get("tip");
+  const TIMES = ["at", "from", "about"];
+  const tooltip = (_, event, item, value) => {
+    tip.hidden = !value || typeof value !== "object";
+    if (tip.hidden) return;
+    tip.replaceChildren(...Object.entries(value).flatMap(([term, text]) => {
+      const at = TIMES.includes(term) ? new Date(Number(text)) : null;
+      return [element("dt", term), element("dd", at ? `${at.toISOString().slice(5, 19).replace("T", " ")} UTC, ${here(at)}` : text)];
+    }));
+    tip.style.left = `${Math.max(Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8), 0)}px`;
+    tip.style.top = `${Math.max(Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 8), 0)}px`;
+  };
+
+  const MOST_BARS = 1500;
+  let gantt = null;
+  const bars = () => {
+    const [from, to] = span();
+    const rows = [];
+    for (let row = 0; row < count; row += 1) {
+      if (seconds("accepted", row) !== null && (from === null || (ended(row) >= from && began(row) <= to))) rows.push(row);
+    }
+    const every = Math.ceil(rows.length / MOST_BARS) || 1;
+    const drawn = rows.filter((_, index) => index % every === 0).sort((one, other) => began(one) - began(other));
+    const free = [];
+    get("drawn").textContent = every > 1 ? `${drawn.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} jobs are drawn, evenly chosen.` : "";
+    return drawn.map((row) => {
+      const bar = { from: Math.max(began(row), from ?? -Infinity), to: Math.min(ended(row), to ?? Infinity) };
+      let place = free.findIndex((until) => until <= bar.from);
+      if (place < 0) place = free.length;
+      free[place] = bar.to;
+      return {
+        from: (base + bar.from) * 1000, to: (base + bar.to) * 1000, row: place, row2: place + 1, name: columns.name[row],
+        series: fates[columns.fate[row]], ran: duration(ended(row) - began(row)), link: new URLSearchParams({ q: columns.key[row] }).toString(),
+      };
+    });
+  };
+
+  let brushing = 0;
+  const draw = async (box) => {
+    const name = box.dataset.chart;
+    const spec = { ...charts.specs[name], width: "container" };
+    if (name === "gantt") spec.datasets = { jobs: bars() };
+    const options = { mode: "vega-lite", ast: true, actions: false, defaultStyle: false, renderer: "svg", config: charts.config, tooltip };
+    const { view } = await vegaEmbed(box, spec, options);
+    view.addEventListener("click", (_, item) => { if (item?.datum?.link) follow(item.datum.link); });
+    if ([spec, ...(spec.layer ?? [])].some((each) => each.params?.some((param) => param.name === "brush"))) {
+      view.addSignalListener("brush", (_, value) => {
+        clearTimeout(brushing);
+        const [from, to] = (value.from ?? value.at ?? []).map((at) => new Date(Number(at)).toISOString().slice(0, 19) + "Z");
+        brushing = setTimeout(() => filter({ from, to }), 150);
+      });
+    }
+    if (name === "gantt") gantt = view;
+    box.dataset.drawn = "true";
+  };
+  const near = new IntersectionObserver((entries) => {
+    for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
+  }, { rootMargin: "400px" });
+
   head();
-  options("fate", fates, "fate");
+  options("state", fates, "fate");
   options("membership", texts.membership, "membership");
   options("model", texts.model, "model");
   turn("first", () => 0);
@@ -199,28 +303,32 @@
   turn("last", () => Infinity);
   let waiting = 0;
   get("search").addEventListener("input", (event) => {
-    state.words = event.target.value;
     clearTimeout(waiting);
-    waiting = setTimeout(refresh, count > 20000 ? 150 : 0);
+    waiting = setTimeout(() => filter({ q: event.target.value }), count > 20000 ? 150 : 0);
   });
   get("filters").addEventListener("submit", (event) => event.preventDefault());
-  get("reason").addEventListener("click", () => { state.reason = -1; refresh(); });
-  for (const button of document.querySelectorAll("button.show")) {
-    if (button.dataset.reason !== undefined) reasonNames.set(Number(button.dataset.reason), button.dataset.words);
-    button.addEventListener("click", () => {
-      state.reason = button.dataset.reason === undefined ? -1 : Number(button.dataset.reason);
-      if (button.dataset.fate) {
-        state.fate = fates.indexOf(button.dataset.fate);
-        get("fate").value = String(state.fate);
-      }
-      refresh();
-      get("jobs").scrollIntoView();
-      get("found").focus();
+  get("reason").addEventListener("click", () => filter({ reason: "" }));
+  get("time").addEventListener("click", () => filter({ from: "", to: "" }));
+  for (const link of document.querySelectorAll("a[data-words]")) {
+    reasonNames.set(new URLSearchParams(link.hash.slice(1)).get("reason"), link.dataset.words);
+  }
+  for (const link of document.querySelectorAll("a.show")) {
+    link.addEventListener("click", (event) => { event.preventDefault(); follow(link.hash.slice(1)); });
+  }
+  for (const button of document.querySelectorAll("button.copy")) {
+    button.addEventListener("click", async () => {
+      const code = button.previousElementSibling;
+      getSelection().selectAllChildren(code); // where the clipboard is refused, a key copies what is marked
+      await navigator.clipboard.writeText(code.textContent).then(() => { button.textContent = "Copied"; }, () => {});
     });
   }
-  select();
-  show();
+  for (const time of document.querySelectorAll("time")) time.append(element("small", ` ${here(new Date(time.dateTime))}`));
+  refresh();
   get("filters").hidden = count === 0;
   get("table").hidden = count === 0;
   document.documentElement.dataset.ready = "true";
-})();
+  requestAnimationFrame(() => {
+    for (const box of document.querySelectorAll("[data-chart]")) near.observe(box);
+  });
+};
+start();
