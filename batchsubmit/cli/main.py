@@ -142,7 +142,7 @@ def main() -> None:
     sys.exit(status)
 
 
-_SENDS = {"submit", "worker", "enqueue", "cancel"}
+_SENDS = {"submit", "retry", "worker", "enqueue", "cancel"}
 
 
 def _run() -> int:
