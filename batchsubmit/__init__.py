@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchsubmit.api.batch import Batch, Report, open_batch, submit_jobs
-    from batchsubmit.api.outcomes import Failed, Finished, Outcome, Submitted, Unknown
+    from batchsubmit.api.outcomes import Finished, Outcome, Rejected, Submitted, Unknown
     from batchsubmit.config import Settings, load_settings
     from batchsubmit.errors import BatchsubmitError, LedgerError, ManifestError, StoppedError, UsageError
 
@@ -17,11 +17,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Batch",
     "BatchsubmitError",
-    "Failed",
     "Finished",
     "LedgerError",
     "ManifestError",
     "Outcome",
+    "Rejected",
     "Report",
     "Settings",
     "StoppedError",
@@ -37,7 +37,7 @@ _HOMES = {
     "api.batch": ("Batch", "Report", "open_batch", "submit_jobs"),
     "config": ("Settings", "load_settings"),
     "errors": ("BatchsubmitError", "LedgerError", "ManifestError", "StoppedError", "UsageError"),
-    "api.outcomes": ("Failed", "Finished", "Outcome", "Submitted", "Unknown"),
+    "api.outcomes": ("Finished", "Outcome", "Rejected", "Submitted", "Unknown"),
 }
 
 if not TYPE_CHECKING:  # else a misspelt name would pass for an object

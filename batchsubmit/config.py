@@ -102,8 +102,8 @@ class RetrySettings(_Section):
     max_attempts: int = Field(
         default=5, ge=1, description="calls for a job that meets conflicts, or for one that cannot be sent"
     )
-    base_seconds: float = Field(default=0.5, gt=0, description="seconds, the first back-off's upper bound")
-    cap_seconds: float = Field(default=30.0, gt=0, description="seconds, every back-off's upper bound")
+    base_seconds: float = Field(default=0.5, gt=0, description="seconds, the first backoff's upper bound")
+    cap_seconds: float = Field(default=30.0, gt=0, description="seconds, every backoff's upper bound")
 
 
 class LookupSettings(_Section):
@@ -231,7 +231,7 @@ class LedgerSettings(_Section):
         gt=0,
         le=86_400,
         description="seconds of silence after which other workers take a worker's jobs over and look them up; "
-        "calls begin only in the part of it that a call's time-outs leave",
+        "calls begin only in the part of it that a call's timeouts leave",
     )
 
 

@@ -18,6 +18,7 @@ from statistics import NormalDist, fmean
 
 from batchsubmit.core.jobs import Entry, Finished, Intent, JobClass, JobRejected, RunEnded, RunStarted, Submitted
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
+from batchsubmit.text import duration
 
 _FUTURES = 200
 _COVERAGE = (0.1, 0.5, 0.9)
@@ -43,6 +44,7 @@ _TAIL_SHARE = 0.1
 _STALE = 1.5
 """A job older than so many times the longest that was seen has ended, only nobody looked."""
 _REFRESH = timedelta(seconds=10)
+_RATE_WINDOW, _LEAST_WINDOW = timedelta(minutes=10), timedelta(seconds=10)
 _GRID = [NormalDist().inv_cdf((place + 0.5) / 100) for place in range(100)]
 
 NOTHING_KNOWN = "no job of the ledgers has ended yet; give --job-minutes, or --history with an earlier ledger"
@@ -91,10 +93,10 @@ class Finish:
 
     def words(self, now: datetime) -> str:
         """Say it in one sentence."""
-        low, high = lasting(self.low_seconds), lasting(self.high_seconds)
+        low, high = duration(self.low_seconds), duration(self.high_seconds)
         moment = now.astimezone() + timedelta(seconds=self.seconds)
         at = f"{moment:%a %d %b %H:%M}" if self.seconds >= 60 else f"{moment:%H:%M:%S}"
-        return f"in {lasting(self.seconds)}, {at}; four times in five between {low} and {high}"
+        return f"{at}, in {duration(self.seconds)} (four times in five {low} to {high})"
 
     def as_dict(self, now: datetime) -> dict[str, float | str]:
         """As JSON has it: seconds from now, and moments."""
@@ -104,14 +106,6 @@ class Finish:
             found[f"{prefix}seconds"] = round(seconds, 3)
             found[f"{prefix}at"] = (now + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
         return found
-
-
-def lasting(seconds: float) -> str:
-    """A time as people say it, to two or three figures."""
-    for unit, length in (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}s"
-    return f"{seconds:.0f} seconds"
 
 
 class RunTimes:
@@ -200,13 +194,17 @@ class RunHistory:
         self._accepted: Counter[tuple[str, JobClass]] = Counter()
         self._sent: dict[str, _Sent] = {}
         self._polled_at: datetime | None = None
+        self._decided_at: deque[datetime] = deque()
         self._last_words: tuple[datetime, str] | None = None
 
     def apply(self, event: Entry) -> None:
         """Apply one event."""
+        if isinstance(event, Submitted | JobRejected):
+            self._count_decided(datetime.fromisoformat(event.at))
         match event:
             case RunStarted():
                 self.run = event
+                self._decided_at.clear()
                 self._waiting = Counter()
                 for share in event.work:
                     self._waiting[share.membership, JobClass(share.trained_model, share.instance_type)] += share.jobs
@@ -226,6 +224,11 @@ class RunHistory:
                 self._count_down(sent.membership, sent.kind)
             case Finished():
                 self._finish(event)
+
+    def _count_decided(self, at: datetime) -> None:
+        self._decided_at.append(at)
+        while at - self._decided_at[0] > _RATE_WINDOW:
+            self._decided_at.popleft()
 
     def _count_down(self, membership: str, kind: JobClass) -> None:
         """Count down what waits; of classes that a sample of the rows did not show, another one of the membership."""
@@ -283,8 +286,25 @@ class RunHistory:
         """Say when all will be done, for a display: estimated again every few seconds only; empty where unknown."""
         if self._last_words is None or now - self._last_words[0] >= _REFRESH:
             finish = self.finish(now, left=left)
-            self._last_words = now, f"done {finish.words(now)}" if finish and finish.seconds else ""
+            self._last_words = now, f"ETA {finish.words(now)}" if finish and finish.seconds else ""
         return self._last_words[1]
+
+    def per_second(self, now: datetime) -> float:
+        """Jobs decided a second in the last ten minutes, or since the run began."""
+        since = now - _RATE_WINDOW
+        while self._decided_at and self._decided_at[0] < since:
+            self._decided_at.popleft()
+        if not (self._decided_at and self.run):
+            return 0.0
+        since = max(datetime.fromisoformat(self.run.at), since)
+        return len(self._decided_at) / max(now - since, _LEAST_WINDOW).total_seconds()
+
+    def waiting(self) -> Counter[str]:
+        """How many jobs wait, by membership."""
+        found = Counter[str]()
+        for (membership, _), count in self._waiting.items():
+            found[membership] += count
+        return found
 
     def slots(self, lanes: Mapping[str, LaneWork], *, per_membership: int, per_account: int) -> tuple[SlotCounts, bool]:
         """The quotas that were set, else those that runs learned, else AWS's defaults, and whether any is assumed.

@@ -77,6 +77,25 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def rate(per_second: float) -> str:
+    """A rate in the unit that fits: 2.5/s, 12/min, 20/h, 0.4/h."""
+    units = {"s": 1, "min": _MINUTE, "h": _HOUR}
+    unit = next((name for name, length in units.items() if per_second * length >= 1), "h")
+    number = per_second * units[unit]
+    return f"{number:,.0f}/{unit}" if number >= 10 or number == round(number) else f"{number:.1f}/{unit}"
+
+
+def fitted(parts: Iterable[str], width: int) -> list[str]:
+    """Put short texts side by side, on as many lines as they need; what is longer than a line is cut."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + 2 + len(part) <= width:
+            lines[-1] += f", {part}"
+        else:
+            lines.append(part if len(part) <= width else part[: width - 1] + "…")
+    return lines
+
+
 def share(part: float, whole: float) -> str:
     """A percentage that says neither 0 nor 100 where that is not so."""
     if not whole:

@@ -1,4 +1,4 @@
-"""README's table of settings, made from the model: `python tests/settings_table.py` prints it, a test compares it."""
+"""The table in docs/settings.md, made from the model: `python tests/settings_table.py` prints it, a test compares."""
 
 import json
 import sys

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
-from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeObserver, Submitted, Unknown
+from batchsubmit.api.outcomes import Finished, Outcome, OutcomeObserver, Rejected, Submitted, Unknown
 from batchsubmit.app.run import SubmitOptions, submit_options
 from batchsubmit.app.submit import execute, open_run, region_of_run
 from batchsubmit.aws import resolve_region
@@ -76,9 +76,9 @@ class Report:
         return tuple(each for each in self.outcomes if isinstance(each, Finished))
 
     @property
-    def failed(self) -> tuple[Failed, ...]:
+    def rejected(self) -> tuple[Rejected, ...]:
         """The jobs that cannot be submitted as they are."""
-        return tuple(each for each in self.outcomes if isinstance(each, Failed))
+        return tuple(each for each in self.outcomes if isinstance(each, Rejected))
 
     @property
     def unknown(self) -> tuple[Unknown, ...]:
@@ -238,9 +238,11 @@ class _Submission:
     def conclude(self) -> Summary:
         """Account for a run that has ended. Raises what ended it, and StoppedError where jobs are left."""
         summary = self._task.result()
-        if summary.stop_reason or summary.left:
+        if summary.stop_reason or summary.counts.pending:
             words = summary.stop_message or "other runs have the rest"
-            raise StoppedError(f"{words}; {counted(summary.left, 'job')} left: submit the same requests again to go on")
+            raise StoppedError(
+                f"{words}; {counted(summary.counts.pending, 'job')} left: submit the same requests again to go on"
+            )
         return summary
 
     async def drain(self) -> None:

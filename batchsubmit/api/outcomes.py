@@ -1,6 +1,6 @@
 """The outcomes of jobs, for a program that submits them: one value each, given as soon as it is known.
 
-Every job has one of `Submitted`, `Failed` and `Unknown`, unless the run stops before; where jobs are followed, a
+Every job has one of `Submitted`, `Rejected` and `Unknown`, unless the run stops before; where jobs are followed, a
 `Finished` comes after `Submitted`. `OutcomeObserver` observes the run and asks the ledger about the rest.
 """
 
@@ -51,8 +51,8 @@ class Finished(_Outcome):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed(_Outcome):
-    """The job can not be submitted as it is; code and message are the service's own."""
+class Rejected(_Outcome):
+    """The service refused the job for good; code and message are the service's own."""
 
     code: str
     message: str
@@ -65,7 +65,7 @@ class Unknown(_Outcome):
     reason: str
 
 
-Outcome: TypeAlias = Submitted | Finished | Failed | Unknown
+Outcome: TypeAlias = Submitted | Finished | Rejected | Unknown
 
 
 def _job(of: JobState | jobs.JobEvent) -> dict[str, Any]:
@@ -91,11 +91,11 @@ class OutcomeObserver(Observer):
                 self._undecided[key] = None
 
     def give_invalid(self, rows: Iterable[InvalidRow], known: LedgerState) -> None:
-        """Give the requests that are left out because they are wrong, and recorded as failed."""
+        """Give the requests that are left out because they are wrong, and recorded as rejected."""
         for row in rows:
             event = row.failed(at="")
             earlier = known.get(row.key) is not None
-            self._give(Failed(**_job(event), code=event.code, message=event.message, earlier=earlier))
+            self._give(Rejected(**_job(event), code=event.code, message=event.message, earlier=earlier))
 
     def end(self, known: LedgerState, reasons: Mapping[str, str]) -> None:
         """Give what no event of this run did: what others did, and (with the reasons why) what is still unknown."""
@@ -111,8 +111,8 @@ class OutcomeObserver(Observer):
                     self._accept(Submitted(**_job(state), arn=state.arn, earlier=True))
                 if state.phase is Phase.FINISHED:
                     self._finish(state, earlier=True)
-            case Phase.FAILED:
-                self._give(Failed(**_job(state), code=state.code, message=state.message, earlier=True))
+            case Phase.REJECTED:
+                self._give(Rejected(**_job(state), code=state.code, message=state.message, earlier=True))
             case Phase.INTENT | Phase.UNKNOWN:
                 reason = reasons.get(state.job) or state.message or "a call may have left, and no answer is recorded"
                 self._give(Unknown(**_job(state), reason=reason))
@@ -128,7 +128,7 @@ class OutcomeObserver(Observer):
                 self._accept(Submitted(**_job(event), arn=event.arn))
             case jobs.JobRejected() if event.job in self._undecided:
                 del self._undecided[event.job]
-                self._give(Failed(**_job(event), code=event.code, message=event.message))
+                self._give(Rejected(**_job(event), code=event.code, message=event.message))
             case jobs.Finished() if event.job in self._running:
                 self._finish(event)
             case _:

@@ -85,7 +85,7 @@ class AfterRun:
                 ledger=summary.ledger,
                 run=summary.run,
                 reason=summary.stop_message,
-                counts=summary.counts(),
+                counts=summary.counts.as_dict(),
                 expected_finish=await asyncio.to_thread(_expected_finish, ledger, self.region),
                 report=self.report if Path(self.report) in result.written else "",
                 uploaded=result.uploaded,

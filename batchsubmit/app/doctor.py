@@ -284,10 +284,10 @@ async def _read_quotas(settings: Settings, region: str) -> Finding:
         quotas = await ask_quotas(settings.aws, region=region)
     except Exception as exc:  # noqa: BLE001 (whatever it is, it is what was found)
         why = str(exc).partition("\n")[0]
-        words = f"not told ({why}): AWS's defaults are assumed, 5 jobs at once a membership and 10 an account"
+        words = f"not reported ({why}): AWS's defaults are assumed, 5 jobs at once a membership and 10 an account"
         return Finding("quotas", UNTRIED, words)
     told = {"a membership": quotas.per_membership, "an account": quotas.per_account}
-    words = ", ".join(f"{value or 'not told'} {scope}" for scope, value in told.items())
+    words = ", ".join(f"{value or 'not reported'} {scope}" for scope, value in told.items())
     return Finding("quotas", GOOD, f"jobs at once: {words}")
 
 

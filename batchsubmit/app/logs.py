@@ -38,7 +38,7 @@ class JobLogs:
 
 def _known(job: JobState) -> JobLogs:
     found = JobLogs(job.name, job.membership, job.arn, end_words(job) or str(job.phase))
-    if job.phase is Phase.FAILED:
+    if job.phase is Phase.REJECTED:
         found.trouble = "it was not accepted and never ran: it has no logs"
     elif job.arn:
         # That a stream begins with the job's id is an assumption; AWS names the log group only.

@@ -35,7 +35,6 @@ from batchsubmit.forecast import (
     SlotCounts,
     forecast,
     lanes_of,
-    lasting,
 )
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import read_ledger
@@ -46,6 +45,7 @@ from batchsubmit.schema import RowWarning
 from batchsubmit.submit.build import open_reads
 from batchsubmit.submit.inputs import Readiness, check_inputs, warnings_of
 from batchsubmit.submit.stopping import reading
+from batchsubmit.text import duration
 
 _RAISED = (2, 5)
 """How many times the slots there are a plan looks at too."""
@@ -318,7 +318,7 @@ class _Planner:
             return f"the sandbox's jobs take {self.options.sandbox_job_seconds:g} s each"
         ended = times.ended
         jobs = "1 job that has" if len(ended) == 1 else f"{len(ended):,} jobs that have"
-        return f"{jobs} ended, after {lasting(sum(ended) / max(len(ended), 1))} on average"
+        return f"{jobs} ended, after {duration(sum(ended) / max(len(ended), 1))} on average"
 
     @asynccontextmanager
     async def _service(self) -> AsyncIterator[Reads | None]:

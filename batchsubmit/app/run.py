@@ -16,14 +16,14 @@ from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings, SubmitSettings
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
-from batchsubmit.core.ledger_state import LedgerState
+from batchsubmit.core.ledger_state import Counts, LedgerState
 from batchsubmit.core.states import Action, JobState, Retry, decide, end_words, has_failed, is_good_end
 from batchsubmit.errors import EXIT_STOPPED, LostLedgerError, ManifestError, UsageError
 from batchsubmit.ledger.base import Ledger, Location, parse_location
 from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest, Terms
 from batchsubmit.manifest.file import ManifestFile
-from batchsubmit.manifest.progress import RowCounts
+from batchsubmit.manifest.progress import RowStates
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import RunCounts, bind_run
@@ -178,7 +178,7 @@ class Run:
     def __post_init__(self) -> None:
         """Count the rows as the ledger has them now."""
         self.tally = RunCounts(self._judge_failures)
-        self.before = RowCounts.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
+        self.before = self._counts()
         self._record = RunRecord(self.ledger, self.stop)
 
     async def begin(self, work: tuple[Share, ...]) -> None:
@@ -189,7 +189,7 @@ class Run:
             manifest=self.manifest.label,
             manifest_sha256=self.manifest.sha256,
             sandbox=self.options.sandbox,
-            to_do=before.left + before.unknown,
+            to_do=before.pending + before.unknown,
             rows=self.inventory.row_count,
             work=work,
             per_membership=settings.slots.per_membership,
@@ -204,7 +204,8 @@ class Run:
     @property
     def must_follow(self) -> bool:
         """Whether jobs of earlier runs are still to be followed to their end."""
-        return self.options.wait and self.before.submitted > self.before.finished
+        ended = self.before.succeeded + self.before.failed + self.before.cancelled
+        return self.options.wait and self.before.submitted > ended
 
     def decide(self, key: str) -> Action:
         """Say what is to be done about a row's job."""
@@ -236,8 +237,7 @@ class Run:
             self.stop.request(StopReason.CANARY, "the canaries are not known to have finished; the rest was not sent")
 
     def _judge_failures(self, tally: RunCounts) -> None:
-        failed = tally.failed + tally.finished_badly
-        decided = tally.submitted + tally.failed
+        failed, decided = tally.rejected + tally.failed, tally.submitted + tally.rejected
         if self.options.failure_limit.is_exceeded(failed=failed, decided=decided):
             words = f"{failed:,} of {counted(decided, 'decided job')} failed, more than --max-failures allows"
             self.stop.request(StopReason.FAILURES, words)
@@ -254,29 +254,50 @@ class Run:
     async def end(self) -> Summary:
         """Account for every row and write the run's last line."""
         summary = self._summary()
-        await self._record.end(summary.exit_status, summary.counts(), self.quotas)
+        await self._record.end(summary.exit_status, summary.counts.as_dict(), self.quotas)
         return summary
 
+    def _rows(self) -> RowStates:
+        return RowStates.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
+
+    def _counts(self, rows: RowStates | None = None) -> Counts:
+        """Where the manifest's rows stand now."""
+        rows, invalid = rows or self._rows(), self.inventory.invalid_count
+        return rows.counts(self.ledger.state.work.limits(rows.by_membership) | self.quotas, invalid=invalid)
+
+    def counts_now(self, *, running: int, in_progress: int) -> Counts:
+        """Where the rows stand while the run lasts, without a look at each: what was, and what events brought since."""
+        before, tally = self.before, self.tally
+        unknown = max(len(self.ledger.state.undecided()) - in_progress, 0)
+        rejected = tally.rejected + before.rejected
+        submitted = before.submitted + tally.submitted
+        ended = {name: getattr(before, name) + getattr(tally, name) for name in ("succeeded", "failed", "cancelled")}
+        return Counts(
+            total=before.total,
+            pending=max(before.total - submitted - rejected - unknown, 0),
+            submitted=submitted,
+            running=min(running, submitted - sum(ended.values())),
+            rejected=rejected,
+            unknown=unknown,
+            **ended,
+        )
+
     def _summary(self) -> Summary:
-        before, after = self.before, RowCounts.of(self.inventory.index, self.ledger.state)
-        unknown = self.ledger.state.undecided()
+        before, rows = self.before, self._rows()
+        after, unknown = self._counts(rows), self.ledger.state.undecided()
         return Summary(
             run=self._record.id,
             batch=self.options.batch,
             manifest=self.options.manifest,
             ledger=str(self.path),
-            rows=self.inventory.row_count,
+            counts=after,
             submitted=after.submitted - before.submitted,
             submitted_before=before.submitted,
-            failed=after.failed - before.failed,
-            failed_before=before.failed,
+            rejected=after.rejected - before.rejected,
+            rejected_before=before.rejected - self.inventory.invalid_count,
             invalid=self.inventory.invalid_count,
-            unknown=after.unknown,
             unknown_elsewhere=len(unknown) - after.unknown,
-            left=after.left,
-            finished_well=after.finished_well,
-            finished_badly=after.finished - after.finished_well,
-            bad_ends=dict(after.bad_ends),
+            bad_ends=dict(rows.bad_ends),
             refused_by_quota=self.tally.refused_by_quota,
             throttled=self.tally.throttled,
             seconds=self._record.seconds(),

@@ -6,7 +6,7 @@ Nothing is decided here that a smaller module could decide, and nothing is print
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -27,13 +27,14 @@ from batchsubmit.manifest.check import check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest, path_beside
 from batchsubmit.manifest.progress import ManifestProgress, ledger_warnings
 from batchsubmit.observers.base import Observer
-from batchsubmit.observers.progress import Display, RunProgress, expected_finish
+from batchsubmit.observers.live import RunProgress
+from batchsubmit.observers.progress import Display, pace_in
 from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
 from batchsubmit.submit.build import BuiltEngine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, stop_at, stop_on_signals
-from batchsubmit.text import counted
+from batchsubmit.text import counted, duration
 
 Approve = Callable[[Run], Awaitable[None]]
 """Looks at what is about to be sent; raises NotAgreedError where it is not to be."""
@@ -187,32 +188,41 @@ async def _run_engine(
         follows=follows,
     )
     # A table would have to be read as a whole each time.
-    expected = expected_finish(Tail(run.path)) if isinstance(run.path, Path) else lambda: ""
+    pace = pace_in(Tail(run.path)) if isinstance(run.path, Path) else lambda: (0.0, "")
     for key in (run.inventory.index if only is None else only) if follows else ():
         built.poller.follow(key)
     unknown = [state for state in run.ledger.state.undecided() if only is None or state.job in only]
-    with display(partial(_progress, run, built, source.waiting_jobs()), expected):
+    with display(partial(_progress, run, built), pace):
         await built.engine.run(unknown)
     run.note_end_of(built)
     return built.gate
 
 
-def _progress(run: Run, built: BuiltEngine, to_do: int) -> RunProgress:
+def _progress(run: Run, built: BuiltEngine) -> RunProgress:
     """Read the state of the run for a display."""
-    counts, slots, held = run.tally, built.slots, Counter(built.engine.held_lanes().values())
+    slots, engine = built.slots, built.engine
+    used, known = slots.account_usage()
     return RunProgress(
-        to_do=to_do,
-        submitted=counts.submitted,
-        failed=counts.failed + counts.finished_badly,
-        unknown=counts.unknown,
-        in_progress=built.engine.under_way,
-        # While slots wait for jobs, those wait for the rate.
-        full_lanes=0 if built.gate.is_awaited else slots.full_lanes(),
-        held_by_others=str(max(slots.held_by_others(), key=lambda held: held.slots, default="")),
-        held=", ".join(f"{quota} in {counted(count, 'membership')}" for quota, count in held.items()),
-        running=slots.running_of_ours(),
+        counts=run.counts_now(running=slots.running_of_ours(), in_progress=engine.under_way),
+        slots=(used, known),
+        in_progress=engine.under_way,
+        why=tuple(_why(run, built)),
         stopping=str(run.stop.reason or ""),
     )
+
+
+def _why(run: Run, built: BuiltEngine) -> Iterator[str]:
+    """Say what keeps jobs from being sent."""
+    slots = built.slots
+    if looked_up := built.engine.looked_up:
+        yield f"looking up {counted(looked_up, 'job')}, up to {duration(run.settings.lookup.settle_seconds)}"
+    # While slots wait for jobs, those wait for the rate.
+    if full := 0 if built.gate.is_awaited else slots.full_lanes():
+        yield f"waiting for a slot in {counted(full, 'membership')}"
+    if others := max(slots.held_by_others(), key=lambda held: held.slots, default=None):
+        yield f"the quota looks used by others: {others}"
+    for quota, count in Counter(built.engine.held_lanes().values()).items():
+        yield f"held by the quota {quota} in {counted(count, 'membership')}"
 
 
 @asynccontextmanager

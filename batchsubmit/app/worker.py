@@ -47,7 +47,7 @@ class WorkerSummary:
     queue: str
     ledger: str
     submitted: int
-    failed: int
+    rejected: int
     unknown: int
     refused_by_quota: int
     throttled: int
@@ -130,7 +130,7 @@ class _WorkerRun:
             queue=self.reached.queue.url,
             ledger=str(self.path),
             submitted=self.tally.submitted,
-            failed=self.tally.failed,
+            rejected=self.tally.rejected,
             unknown=self.tally.unknown,
             refused_by_quota=self.tally.refused_by_quota,
             throttled=self.tally.throttled,

@@ -28,6 +28,7 @@ MOMENTS = {
         "policy": "Print the least IAM policy that a command needs.",
         "schema": "Print the columns of a manifest, or the settings.",
         "sandbox": "Serve a local Clean Rooms ML, to rehearse and test against.",
+        "help": "Print a page of the manual, or list its pages.",
     },
     "Run": {
         "submit": "Submit the jobs of MANIFEST, each exactly once.",

@@ -25,9 +25,8 @@ from batchsubmit.cli.options import (
 )
 from batchsubmit.cli.output import say
 from batchsubmit.errors import EXIT_FAILED
-from batchsubmit.forecast import lasting
 from batchsubmit.ledger.base import parse_location
-from batchsubmit.text import agreeing, counted
+from batchsubmit.text import agreeing, counted, duration
 
 _MOST_LISTED = 20
 _MOST_LANES = 10
@@ -121,7 +120,7 @@ def _forecast(plan: Plan) -> Iterator[str]:
     yield f"  quotas: {slots}" if estimate.finish is None else f"  rests on: {estimate.basis}; {slots}"
     for raised, count, finish in estimate.what_ifs:
         each = f"{raised.per_membership:,} a membership, {raised.per_account:,} an account"
-        yield f"  at {counted(count, 'slot')} ({each}): {lasting(finish.seconds)}"
+        yield f"  at {counted(count, 'slot')} ({each}): {duration(finish.seconds)}"
 
 
 def _finish(plan: Plan) -> str:

@@ -18,7 +18,7 @@ from batchsubmit.cli.options import (
     sending_options,
 )
 from batchsubmit.cli.submit import send
-from batchsubmit.core.states import FAILED, REJECTED, Retry
+from batchsubmit.core.states import Retry, State
 
 if TYPE_CHECKING:
     from batchsubmit.ledger.base import Location
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("ledger", type=LEDGER)
-@click.option("--status", "statuses", multiple=True, type=click.Choice([REJECTED, FAILED]), help="Only such jobs.")
+@click.option("--status", "statuses", multiple=True, type=click.Choice(["rejected", "failed"]), help="Only such jobs.")
 @click.option("--code", "codes", multiple=True, metavar="CODE", help="Only jobs that failed so; may be repeated.")
 @click.option("--name", "names", multiple=True, metavar="GLOB", help="Only jobs of such names; may be repeated.")
 @click.option(
@@ -65,7 +65,7 @@ def retry(
 
     settings = read_settings(config, sending, submit={name: given[name] for name in ("wait", "max_failures")})
     chosen = Retry(
-        statuses=frozenset(given["statuses"] or (REJECTED, FAILED)),
+        statuses=frozenset(given["statuses"] or (State.REJECTED, State.FAILED)),
         codes=frozenset(given["codes"]),
         names=given["names"],
     )

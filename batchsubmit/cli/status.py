@@ -1,36 +1,30 @@
 """`batchsubmit status`."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from batchsubmit.advice import codes_words
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, json_option, region_for
 from batchsubmit.cli.output import say
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import LOG_GROUP, UNDECIDED, JobState, Phase, end_words
+from batchsubmit.core.states import LOG_GROUP, UNDECIDED, JobState, Phase, State, end_words
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
-from batchsubmit.ledger.read import TableFollower, Tail, fold_ledger
-from batchsubmit.observers.live import Feed, has_died, watch
+from batchsubmit.ledger.read import TableFollower, Tail, fold_ledger, read_ledger
+from batchsubmit.observers.live import Feed, LiveRun, has_died, watch
+from batchsubmit.report.stats import Reasons
+from batchsubmit.report.timeline import History
 from batchsubmit.text import counted, printable
 
-_MOST_LISTED = 20
+_MOST_LISTED, _MOST_REASONS = 10, 10
 _REFRESH_SECONDS = 1.0
-_PHASES = {
-    "absent": "not accepted, to be sent again",
-    "intent": "in a call, or cut short in one and to be looked up",
-    "refused": "waiting, refused for the time being",
-    "unknown": "unknown: may run or not",
-}
-"""What the ledger's own words mean, where that is not plain."""
 
 
 @click.command(
@@ -58,37 +52,40 @@ _PHASES = {
     metavar="SECONDS",
     help="Between two lines of --watch where there is no terminal, and two looks at a table.",
 )
+@click.option("--membership", "only", default="*", metavar="GLOB", help="Of --watch: the memberships to show.")
+@click.option("--all", "lists_all", is_flag=True, help="List every job that is unknown, was rejected or failed.")
 @json_option
-def status(ledger: Location, *, watching: bool, interval: float, as_json: bool) -> int:
-    """Print where the jobs of LEDGER stand, with the failures and the unknown; also while a run writes to it.
+def status(ledger: Location, *, watching: bool, interval: float, only: str, lists_all: bool, as_json: bool) -> int:
+    """Print where the jobs of LEDGER stand, what failed and why, and when all will be done; also during a run.
 
-    With --watch, a view that follows the run: per membership the slots used and known, the pace, when all will be
-    submitted, the last failures. The ledger is only read and not locked, so the run does not notice. It ends with the
-    run, then prints where things stand; where no run is under way it does so at once. Ctrl-C ends the view, not the
-    run.
+    With --watch, a view that follows the run: the totals, the last failures, and the memberships, those with most work
+    left first, as far as the screen has room for them. The ledger is only read and not locked, so the run does not
+    notice. It ends with the run, then prints where things stand; where no run is under way it does so at once. Ctrl-C
+    ends the view, not the run.
     """
     try:
-        state = _watch(ledger, interval, as_json=as_json) if watching else _read(ledger)
+        live = _watch(ledger, interval, only, as_json=as_json) if watching else _read(ledger)
     except OSError as exc:
         raise UsageError(f"the ledger {ledger} cannot be read: {exc.strerror}") from exc
-    found = {
-        "unknown": [job for job in state if job.phase in UNDECIDED],
-        "failed": [job for job in state if job.phase is Phase.FAILED],
-        "finished badly": [job for job in state if job.bad_end],
-    }
     if as_json:
-        click.echo(json.dumps(_as_dict(ledger, state, found)))
+        click.echo(json.dumps(_as_dict(ledger, live.ledger_state)))
     else:
-        for line in _words(ledger, state, found):
+        for line in _words(ledger, live, lists_all=lists_all):
             say(line, to_stdout=True)
     return 0
 
 
-def _read(ledger: Location) -> LedgerState:
-    return fold_ledger(ledger, region=region_for(ledger))
+def _read(ledger: Location) -> LiveRun:
+    live = LiveRun()
+    if isinstance(ledger, Path):
+        for event in read_ledger(ledger, region=None):
+            live.apply(event)
+    else:
+        live.ledger_state = fold_ledger(ledger, region=region_for(ledger))
+    return live
 
 
-def _watch(ledger: Location, interval: float, *, as_json: bool) -> LedgerState:
+def _watch(ledger: Location, interval: float, only: str, *, as_json: bool) -> LiveRun:
     feed: Feed
     if isinstance(ledger, Path):
         require_ledger(ledger)
@@ -96,15 +93,16 @@ def _watch(ledger: Location, interval: float, *, as_json: bool) -> LedgerState:
     else:
         feed, refresh = TableFollower(ledger, region_for(ledger)), interval  # each read of a table costs money
     try:
-        live = watch(feed, Console(stderr=as_json), interval_seconds=interval, refresh_seconds=refresh)
+        console = Console(stderr=as_json)
+        live = watch(feed, console, interval_seconds=interval, refresh_seconds=refresh, only=only)
     except KeyboardInterrupt:
         return _read(ledger)
-    state, run = live.ledger_state, live.run
+    run, end = live.run, live.ledger_state.last_end
     if run and not live.is_over and (as_json or not isinstance(ledger, Path)):  # of a file, it is printed below
         say(f"Run {run.run} has died ({run.holder}): run the same submit again to go on")
-    elif state.last_end:
-        say(f"Run {state.last_end.run} ended with exit status {state.last_end.exit_status}")
-    return state
+    elif end:
+        say(f"Run {end.run} ended with exit status {end.exit_status}")
+    return live
 
 
 def last_run_words(state: LedgerState) -> Iterator[str]:
@@ -116,49 +114,101 @@ def last_run_words(state: LedgerState) -> Iterator[str]:
             yield f"the last run has died ({printable(run.holder)}){to_do}: run the same command again to go on"
         else:
             yield f"the last run is under way ({printable(run.holder)}){to_do}"
-    elif end and (left := end.counts.get("left", 0)):
+    elif end and (left := state.work.pending(0)):
         why = f" ({printable(end.reason)})" if end.reason else ""
-        rows = end.counts.get("rows", 0)
+        rows = end.counts.get("total", end.counts.get("rows", 0))
         yield f"the last run ended{why} with {left:,} of its {rows:,} rows left: run the same command again to go on"
+    elif end and state.runs:
+        why = f", stopped by {printable(end.reason)}" if end.reason else ""
+        yield f"the last run ended {end.at[:16].replace('T', ' ')} UTC with exit status {end.exit_status}{why}"
 
 
-def _words(ledger: Location, state: LedgerState, found: dict[str, list[JobState]]) -> Iterator[str]:
-    yield f"{ledger}: {counted(len(state), 'job')} in {counted(len(state.runs), 'run')}"
-    counts = state.account()
-    finished = counts.pop("finished", 0)
-    for phase, count in counts.items():
-        yield f"  {count:>9,} {_PHASES.get(phase, phase)}"
-        if phase == "submitted" and finished:
-            yield f"  {finished:>9,} of these seen to end"
+def _words(ledger: Location, live: LiveRun, *, lists_all: bool) -> Iterator[str]:
+    state, counts = live.ledger_state, live.ledger_state.counts()
+    yield f"{ledger}: {counted(counts.total, 'job')} in {counted(len(state.runs), 'run')}"
+    for name, count in (counts.as_dict() | {"end not checked": counts.not_checked}).items():
+        if count and name != "total":
+            yield f"  {count:>9,} {name}"
     if isinstance(ledger, Path):  # of a table's many runs, the last to begin says nothing of the others
         yield from (f"  {line}" for line in last_run_words(state))
-    for word, jobs in found.items():
-        for job in jobs[:_MOST_LISTED]:
-            yield f"{word}: {job.name} in membership {job.membership}: {_reason(job)}"
-        if len(jobs) > _MOST_LISTED:
-            yield f"... and {len(jobs) - _MOST_LISTED:,} more {word}"
-    if codes := Counter(job.bad_end for job in found["finished badly"]):
-        yield f"codes of those that finished badly: {codes_words(codes)}"
-        yield f"their logs: CloudWatch log group {LOG_GROUP}"
+        if counts.pending + counts.running and (eta := live.progress.words(datetime.now(UTC), left=counts.pending)):
+            yield f"  {eta}" if state.open_run else f"  {eta}, if it is run again now"
+    found = [job for job in state if State.of(job) in _LISTED]
+    unknown = [job for job in found if job.phase in UNDECIDED]
+    for job in unknown if lists_all else unknown[:_MOST_LISTED]:
+        yield f"unknown: {job.name} in membership {job.membership}: {_reason(job)}"
+    if not lists_all and len(unknown) > _MOST_LISTED:
+        yield f"... and {len(unknown) - _MOST_LISTED:,} more unknown; --all lists them"
+    failed = [job for job in found if job.phase not in UNDECIDED]
+    yield from map(_listed, failed) if lists_all else _grouped(failed)
+    if any(job.bad_end for job in failed):
+        yield f"the logs of those that ran: CloudWatch log group {LOG_GROUP}"
+
+
+_LISTED = frozenset({State.UNKNOWN, State.REJECTED, State.FAILED, State.CANCELLED})
+
+
+def _listed(job: JobState) -> str:
+    return f"{State.of(job)}: {job.name} in membership {job.membership}: {_reason(job)}"
+
+
+def _grouped(failed: list[JobState]) -> Iterator[str]:
+    """Say what failed by reason, the most frequent first."""
+    reasons = Reasons()
+    for job in failed:
+        reasons.add(History(state=job, run=0))
+    groups = reasons.most_frequent_first()
+    for reason in groups[:_MOST_REASONS]:
+        more = f" and {reason.count - len(reason.examples):,} more" if reason.count > len(reason.examples) else ""
+        words = ": ".join(filter(None, (reason.status, reason.code, reason.message)))
+        logs = f" ({reason.logs})" if reason.logs else ""
+        yield f"{reason.count:,} {reason.state}: {words}{logs}"
+        yield f"  {', '.join(reason.examples)}{more}"
+    if len(groups) > _MOST_REASONS:
+        yield f"... for {len(groups) - _MOST_REASONS:,} more reasons"
+    if any(reason.count > len(reason.examples) for reason in groups):
+        yield "--all lists every job"
 
 
 def _reason(job: JobState) -> str:
     """Why a person has to look at a job."""
     if job.phase in UNDECIDED:
         return job.message or "a call was about to be made"
-    return f"{job.code}: {job.message}" if job.phase is Phase.FAILED else end_words(job)
+    return f"{job.code}: {job.message}" if job.phase is Phase.REJECTED else end_words(job)
 
 
-def _as_dict(ledger: Location, state: LedgerState, found: dict[str, list[JobState]]) -> dict[str, Any]:
-    def members(job: JobState, *names: str) -> dict[str, str]:
-        return {name: getattr(job, name) for name in ("job", "membership", "name", *names)}
-
+def _as_dict(ledger: Location, state: LedgerState) -> dict[str, Any]:
+    found: dict[str, list[dict[str, str]]] = {str(each): [] for each in _JOBS_LISTED}
+    for job in state:
+        if names := _JOBS_LISTED.get(State.of(job)):
+            members = {name: getattr(job, name) for name in ("job", "membership", "name", *names)}
+            found[State.of(job)].append(
+                members if names != ("message",) else members | {"reason": members.pop("message")}
+            )
+    counts, run, end = state.counts(), state.runs[-1] if state.runs else None, state.last_end
     return {
         "ledger": str(ledger),
         "jobs": len(state),
         "runs": len(state.runs),
-        "counts": state.account(),
-        "failed": [members(job, "code", "message") for job in found["failed"]],
-        "unknown": [{**members(job), "reason": job.message} for job in found["unknown"]],
-        "finished_badly": [members(job, "status", "code", "message", "logs") for job in found["finished badly"]],
+        "counts": counts.as_dict(),
+        "left": counts.pending,
+        "last_run": {
+            "run": run.run,
+            "began": run.at,
+            "ended": end.at if end else None,
+            "exit_status": end.exit_status if end else None,
+        }
+        if run
+        else None,
+        "reason": end.reason if end else "",
+        **found,
     }
+
+
+_JOBS_LISTED = {
+    State.REJECTED: ("code", "message"),
+    State.FAILED: ("status", "code", "message", "logs"),
+    State.CANCELLED: ("status", "code", "message", "logs"),
+    State.UNKNOWN: ("message",),
+}
+"""The jobs that JSON lists, and what it has of each."""

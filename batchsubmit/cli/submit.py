@@ -137,7 +137,7 @@ def submit(
     where the first one ended.
 
     In the paths of --ledger, --report, --export and --upload, {batch}, {date} and {time} are filled in. Most options
-    may stand in the settings instead; batchsubmit schema --settings lists them.
+    may be set in the settings instead; batchsubmit schema --settings lists them.
     """
     settings = read_settings(
         config,
@@ -225,7 +225,7 @@ async def _run(options: SubmitOptions, settings: Settings, *, yes: bool) -> Summ
             approve=partial(_approve, yes=yes, runs=runs),
         )
     for run in runs if summary.stop_reason == StopReason.SIGNAL and not options.sandbox else ():
-        if running := run.ledger.state.counts()[Phase.SUBMITTED]:
+        if running := sum(state.phase is Phase.SUBMITTED for state in run.ledger.state):
             known = (
                 f"{counted(running, 'job')} not seen to end: {agreeing(running, 'it runs', 'they run')} on, and cost"
             )

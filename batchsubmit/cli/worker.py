@@ -124,7 +124,7 @@ def _tell(summary: WorkerSummary, *, as_json: bool) -> int:
     counts = summary.queue_counts
     received = counted(counts["received"], "message")
     say(
-        f"{counted(summary.submitted, 'job')} submitted, {summary.failed:,} failed, of {received} received "
+        f"{counted(summary.submitted, 'job')} submitted, {summary.rejected:,} rejected, of {received} received "
         f"in {summary.seconds:.1f} s; {counts['handed_back']:,} handed back",
     )
     for line in (*held_words(summary.held), *others_words(summary.held_by_others)):

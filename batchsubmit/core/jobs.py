@@ -345,6 +345,10 @@ class Duplicate(_JobEvent, frozen=True, kw_only=True, tag="duplicate"):
     of: str
 
 
+INVALID_ROW = "InvalidRow"
+"""The code of a row that is wrong, and was recorded as rejected without a call."""
+
+
 class JobRejected(_JobEvent, frozen=True, kw_only=True, tag="rejected"):
     """The job can not be submitted; code and message are the service's own words, or the validator's."""
 

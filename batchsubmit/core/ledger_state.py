@@ -5,13 +5,16 @@ A million jobs as objects take a gigabyte. Here each that is decided is a short 
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 from msgspec.structs import replace
 
-from batchsubmit.core.jobs import Duplicate, Event, RunEnded, RunStarted, Submitted
-from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
+from batchsubmit.core.jobs import INVALID_ROW, Duplicate, Entry, Event, JobRejected, RunEnded, RunStarted, Submitted
+from batchsubmit.core.states import UNDECIDED, JobState, State, fold
+
+ACCOUNT = "account"
+"""The key of an account's quota beside those of memberships; an account's number may follow."""
 
 _Packed = tuple[int, str, str, str, str]
 """The number of what is shared, then the job's own: name, time, message and the last part of its ARN."""
@@ -29,6 +32,114 @@ def _place(arn: str) -> tuple[int, int]:
     return number >> 3, 1 << (number & 7)
 
 
+_ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs by where they stand, the nine numbers of every surface.
+
+    `submitted` are all that the service accepted; of these, `running` are at most as many as the quotas allow: where
+    more have no end in the ledger, nobody has looked (`not_checked`). The total is the sum of the pending, submitted,
+    rejected and unknown.
+    """
+
+    total: int = 0
+    pending: int = 0
+    submitted: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    rejected: int = 0
+    cancelled: int = 0
+    unknown: int = 0
+
+    @classmethod
+    def of(
+        cls, memberships: Mapping[str, Mapping[State, int]], *, quotas: Mapping[str, int], pending: int | None = None
+    ) -> "Counts":
+        """Count jobs by membership; `pending` counts also those that no event tells of."""
+        states = sum(map(Counter, memberships.values()), Counter[State]())
+        open_ends = {name: each.get(State.SUBMITTED, 0) for name, each in memberships.items()}
+        submitted = states[State.SUBMITTED] + sum(states[each] for each in _ENDED)
+        pending = states[State.PENDING] if pending is None else max(pending, states[State.PENDING])
+        return cls(
+            total=pending + submitted + states[State.REJECTED] + states[State.UNKNOWN],
+            pending=pending,
+            submitted=submitted,
+            running=_within(open_ends, quotas),
+            succeeded=states[State.SUCCEEDED],
+            failed=states[State.FAILED],
+            rejected=states[State.REJECTED],
+            cancelled=states[State.CANCELLED],
+            unknown=states[State.UNKNOWN],
+        )
+
+    @property
+    def not_checked(self) -> int:
+        """Jobs that cannot all be running, and whose end nobody saw."""
+        return self.submitted - self.running - self.succeeded - self.failed - self.cancelled
+
+    @property
+    def done(self) -> int:
+        """Jobs of which nothing more is to come."""
+        return self.total - self.pending - self.running - self.unknown
+
+    def as_dict(self) -> dict[str, int]:
+        """As JSON has them: all nine, always."""
+        return msgspec.structs.asdict(self)
+
+
+def _within(open_ends: Mapping[str, int], quotas: Mapping[str, int]) -> int:
+    """How many of the jobs without an end may run at once; where no quota is known, all of them."""
+    running = sum(min(count, quotas.get(membership, count)) for membership, count in open_ends.items())
+    accounts = [limit for name, limit in quotas.items() if name.split(" ")[0] == ACCOUNT]
+    return min(running, sum(accounts)) if accounts else running
+
+
+class Work:
+    """What the last run has still to do, and the quotas that runs learned, as their lines in the ledger say."""
+
+    def __init__(self) -> None:
+        self.run: RunStarted | None = None
+        self.end: RunEnded | None = None
+        self.quotas: dict[str, int] = {}
+        self._decided = 0
+
+    def apply(self, event: Entry) -> None:
+        """Take in one event of the ledger."""
+        match event:
+            case RunStarted():
+                self.run, self.end, self._decided = event, None, 0
+            case RunEnded():
+                self.end = event
+                self.quotas.update(event.quotas)
+            case Submitted():
+                self._decided += 1
+            case JobRejected() if event.code != INVALID_ROW:  # those are not among what is to do
+                self._decided += 1
+
+    def pending(self, unknown: int) -> int:
+        """Jobs that the last run has still to send; a ledger that fills up knows only those that it has met."""
+        if self.end is not None:
+            return self.end.counts.get("pending", self.end.counts.get("left", 0))
+        return max(self.run.to_do - self._decided - unknown, 0) if self.run else 0
+
+    def counts(self, memberships: Mapping[str, Mapping[State, int]]) -> Counts:
+        """Count all jobs of the ledger, given by membership."""
+        unknown = sum(each.get(State.UNKNOWN, 0) for each in memberships.values())
+        return Counts.of(memberships, quotas=self.limits(memberships), pending=self.pending(unknown))
+
+    def limits(self, memberships: Iterable[str]) -> dict[str, int]:
+        """The quotas of these memberships and of accounts: what was set, else what was learned."""
+        limits = dict(self.quotas)
+        if self.run and self.run.per_membership:
+            limits |= dict.fromkeys(memberships, self.run.per_membership)
+        if self.run and self.run.per_account:
+            limits = {name: limit for name, limit in limits.items() if name.split(" ")[0] != ACCOUNT}
+            limits[ACCOUNT] = self.run.per_account
+        return limits
+
+
 class LedgerState:
     """The state of every job of a ledger, and its runs. What jobs share is never forgotten."""
 
@@ -38,8 +149,8 @@ class LedgerState:
         self._shared: list[JobState] = []
         self._numbers: dict[JobState, int] = {}
         self._arns = bytearray(_ARN_BITS // 8)
+        self.work = Work()
         self.runs: list[RunStarted] = []
-        self.last_end: RunEnded | None = None
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> "LedgerState":
@@ -54,14 +165,17 @@ class LedgerState:
         """The last run, if it has not ended: it writes to the ledger, or died."""
         return self.runs[-1] if self.runs and self.last_end is None else None
 
+    @property
+    def last_end(self) -> RunEnded | None:
+        """How the last run ended."""
+        return self.work.end
+
     def apply(self, event: Event) -> None:
         """Add one event of the ledger."""
+        self.work.apply(event)
         if isinstance(event, RunStarted):
             self.runs.append(event)
-            self.last_end = None
-        elif isinstance(event, RunEnded):
-            self.last_end = event
-        else:
+        elif not isinstance(event, RunEnded):
             if isinstance(event, Submitted | Duplicate):
                 place, bit = _place(event.arn)
                 self._arns[place] |= bit
@@ -118,15 +232,12 @@ class LedgerState:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def counts(self) -> Counter[Phase]:
-        """How many jobs are in each phase."""
-        return Counter(state.phase for state in self)
-
-    def account(self) -> dict[str, int]:
-        """The same as people count: the finished jobs are among the submitted."""
-        counts = self.counts()
-        counts[Phase.SUBMITTED] += counts[Phase.FINISHED]
-        return {str(phase): count for phase, count in sorted(counts.items()) if count}
+    def counts(self) -> Counts:
+        """All jobs, and those of the last run that the ledger does not know yet."""
+        states: dict[str, Counter[State]] = {}
+        for state in self:
+            states.setdefault(state.membership, Counter())[State.of(state)] += 1
+        return self.work.counts(states)
 
     def _packed(self, state: JobState) -> bytes:
         head, slash, last_part = state.arn.rpartition("/")

@@ -42,7 +42,7 @@ class Phase(StrEnum):
     REFUSED = "refused"
     ABSENT = "absent"
     SUBMITTED = "submitted"
-    FAILED = "failed"
+    REJECTED = "failed"  # as tables of earlier versions have it
     FINISHED = "finished"
 
 
@@ -109,40 +109,55 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
         return self.code or self.status if self.phase is Phase.FINISHED and not is_good_end(self.status) else ""
 
 
+CANCELLED_STATUS = "INACTIVE"
+"""The service's status of a job whose cancellation is done."""
+
+
 def is_good_end(status: str) -> bool:
     """Whether the service's status of a job says that it finished well."""
     return status == "ACTIVE"
 
 
-class Fate(StrEnum):
-    """Where a job stands, in a reader's words; what needs action comes first. All counts of jobs are by this."""
+class State(StrEnum):
+    """Where a job stands, in the words of every surface; what needs action comes first. All counts of jobs are by this.
+
+    A job is submitted until its end is seen; it was rejected where the service refused it for good.
+    """
 
     UNKNOWN = "unknown"
-    FAILED = "not submitted"
-    BAD = "ended badly"
-    WAITING = "waiting"
-    ACCEPTED = "accepted"
-    WELL = "finished well"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    PENDING = "pending"
+    SUBMITTED = "submitted"
+    SUCCEEDED = "succeeded"
+    CANCELLED = "cancelled"
 
     @classmethod
-    def of(cls, state: JobState | None) -> "Fate":
-        """Judge one job; a job that the ledger does not know waits."""
+    def of(cls, state: JobState | None) -> "State":
+        """Judge one job; a job that the ledger does not know is pending."""
         match state.phase if state else None:
             case Phase.INTENT | Phase.UNKNOWN:
                 return cls.UNKNOWN
-            case Phase.FAILED:
-                return cls.FAILED
+            case Phase.REJECTED:
+                return cls.REJECTED
             case Phase.SUBMITTED:
-                return cls.ACCEPTED
+                return cls.SUBMITTED
             case Phase.FINISHED:
-                return cls.BAD if state and has_failed(state) else cls.WELL
+                return cls.of_end(state.status if state else "")
             case _:
-                return cls.WAITING
+                return cls.PENDING
+
+    @classmethod
+    def of_end(cls, status: str) -> "State":
+        """Judge a job that has ended by the service's status of it."""
+        if is_good_end(status):
+            return cls.SUCCEEDED
+        return cls.CANCELLED if status == CANCELLED_STATUS else cls.FAILED
 
 
 def has_failed(state: JobState) -> bool:
-    """Whether a job could not be submitted, or finished badly."""
-    return state.phase is Phase.FAILED or (state.phase is Phase.FINISHED and not is_good_end(state.status))
+    """Whether a job was rejected, failed, or was cancelled."""
+    return State.of(state) in {State.REJECTED, State.FAILED, State.CANCELLED}
 
 
 def end_words(end: JobState | Finished) -> str:
@@ -191,7 +206,7 @@ def _folded(before: JobState, event: JobEvent) -> JobState:
         case Duplicate():
             return replace(before, duplicates=(*before.duplicates, event.arn))
         case JobRejected():
-            return replace(before, phase=Phase.FAILED, attempt=event.attempt, code=event.code, message=event.message)
+            return replace(before, phase=Phase.REJECTED, attempt=event.attempt, code=event.code, message=event.message)
         case Finished():
             return replace(
                 before,
@@ -214,9 +229,6 @@ def _new_round(before: JobState, event: Intent) -> dict[str, Any]:
     return {**cleared, "doubts": 0, "round": event.round, "earlier": (*before.earlier, before.arn)}
 
 
-REJECTED, FAILED = "rejected", "failed"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """Which jobs are sent again: rejected ones, and ones that ran and failed. A cancelled job is neither.
@@ -224,7 +236,7 @@ class Retry:
     `before` leaves out what was tried since (RFC 3339, UTC), so that a run never sends a job again that failed in it.
     """
 
-    statuses: frozenset[str] = frozenset({REJECTED, FAILED})
+    statuses: frozenset[str] = frozenset({State.REJECTED, State.FAILED})
     codes: frozenset[str] = frozenset()
     names: tuple[str, ...] = ()
     before: str = ""
@@ -233,10 +245,8 @@ class Retry:
         """Whether a job is one of them."""
         if state is None or (self.before and state.since >= self.before):
             return False
-        has_failed = bool(state.bad_end) and state.status != "INACTIVE"
-        status = REJECTED if state.phase is Phase.FAILED else FAILED if has_failed else ""
         return (
-            status in self.statuses
+            State.of(state) in self.statuses
             and (not self.codes or not self.codes.isdisjoint({state.code, state.status}))
             and (not self.names or any(fnmatchcase(state.name, glob) for glob in self.names))
         )
@@ -251,7 +261,7 @@ def decide(state: JobState | None, *, retry: Retry | None = None) -> Action:
             return Action.SUBMIT
         case Phase.INTENT | Phase.UNKNOWN:
             return Action.LOOK_UP
-        case Phase.FAILED:
+        case Phase.REJECTED:
             return Action.LEAVE_FAILED
         case Phase.SUBMITTED | Phase.FINISHED:
             return Action.NOTHING

@@ -310,7 +310,7 @@ class SharedLedger:
             self.failure = exc
             raise
         if not is_new:
-            self.failure = StoppedError(f"run {event.run} stands in the ledger already")
+            self.failure = StoppedError(f"run {event.run} is in the ledger already")
             raise self.failure
 
     async def load_first_run(self) -> None:

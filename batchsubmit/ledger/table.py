@@ -86,7 +86,7 @@ TABLE_ADDRESS = Address("ledger", "ledger")
 """What is true of the whole table: its format, and its first run, against the service or a sandbox like all others."""
 
 _FORMAT = 1
-_DECIDED = frozenset({Phase.SUBMITTED, Phase.FINISHED, Phase.FAILED})
+_DECIDED = frozenset({Phase.SUBMITTED, Phase.FINISHED, Phase.REJECTED})
 
 
 def job_address(key: str) -> Address:

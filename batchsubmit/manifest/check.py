@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from batchsubmit.config import ForeignArns, Settings
-from batchsubmit.core.jobs import JobRejected, job_digest, key_text, results_place
+from batchsubmit.core.jobs import INVALID_ROW, JobRejected, job_digest, key_text, results_place
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.csv_reader import CsvReader
 from batchsubmit.manifest.defaults import Defaults, odd_values
@@ -67,7 +67,7 @@ class InvalidRow:
             job=self.key,
             membership=self.membership,
             name=self.name,
-            code="InvalidRow",
+            code=INVALID_ROW,
             message="; ".join(map(str, self.problems)),
             attempt=0,
         )

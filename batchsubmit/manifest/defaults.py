@@ -1,8 +1,8 @@
 """Request members for rows that lack them, from the `[defaults]` of the settings.
 
-A default text may hold place-holders, `{partition}` or `{name}`, for the row's variables and its own members, and
+A default text may hold placeholders, `{partition}` or `{name}`, for the row's variables and its own members, and
 `{batch}`, `{date}` and `{time}` for those of the run, unless the row has a variable of that name; `{{` and `}}` are
-braces. Only names are looked up: a place-holder is no expression, and nothing of a manifest is ever evaluated.
+braces. Only names are looked up: a placeholder is no expression, and nothing of a manifest is ever evaluated.
 """
 
 import copy
@@ -31,7 +31,7 @@ Lookup = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text with place-holders: literal pieces and, between them, the names."""
+    """A text with placeholders: literal pieces and, between them, the names."""
 
     pieces: tuple[str, ...]
     names: tuple[str, ...]
@@ -43,7 +43,7 @@ class Template:
 
 
 def parse_template(text: str) -> Template:
-    """Compile a text with place-holders. Raises `ValueError` on a lone brace."""
+    """Compile a text with placeholders. Raises `ValueError` on a lone brace."""
     pieces = [""]
     names: list[str] = []
     end = 0
@@ -109,7 +109,7 @@ class Defaults:
         return others
 
     def place_holders(self) -> Iterator[tuple[str, str]]:
-        """Every (path of the default, name of the place-holder)."""
+        """Every (path of the default, name of the placeholder)."""
         for path, leaf in self._leaves.items():
             for name in leaf.template.names if leaf.template else ():
                 yield path, name
@@ -125,7 +125,7 @@ class Defaults:
                 )
 
     def fill(self, request: dict[str, Any], variables: Mapping[str, str]) -> list[Fault]:
-        """Add what the row lacks; gives a fault for each place-holder that the row cannot fill."""
+        """Add what the row lacks; gives a fault for each placeholder that the row cannot fill."""
         if not self._root.children:
             return []
         faults: list[Fault] = []

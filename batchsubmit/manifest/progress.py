@@ -10,8 +10,8 @@ from typing import Any
 
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Share, job_digest, key_text, results_place
-from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, Fate, Phase, Retry, is_good_end
+from batchsubmit.core.ledger_state import Counts, LedgerState
+from batchsubmit.core.states import UNDECIDED, Phase, Retry, State, is_good_end
 from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.index import Index, job_at
 from batchsubmit.manifest.rows import Reader, row_warning
@@ -65,12 +65,12 @@ class ManifestProgress:
                 lane.again += state is not None and bool(state.arn)
                 lane.rows_to_do.append(number)
                 continue
-            match Fate.of(state):
-                case Fate.ACCEPTED | Fate.WELL | Fate.BAD:
+            match State.of(state):
+                case State.SUBMITTED | State.SUCCEEDED | State.FAILED | State.CANCELLED:
                     lane.submitted += 1
-                case Fate.FAILED:
+                case State.REJECTED:
                     lane.failed += 1
-                case Fate.UNKNOWN:
+                case State.UNKNOWN:
                     lane.unknown += 1
                 case _:
                     lane.rows_to_do.append(number)
@@ -145,39 +145,30 @@ def _kind(request: Mapping[str, Any]) -> tuple[str, str]:
     return str(request.get("trainedModelArn", "")), str(request.get("resourceConfig", {}).get("instanceType", ""))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowCounts:
-    """Counts of rows; `finished` and `finished_well` are among the submitted. `bad_ends` counts the others by code."""
+@dataclass(frozen=True, slots=True)
+class RowStates:
+    """Where the rows' jobs stand, by membership, and the codes of those that failed or were cancelled."""
 
-    submitted: int
-    finished: int
-    finished_well: int
-    failed: int
-    unknown: int
-    left: int
-    bad_ends: Mapping[str, int] = field(default_factory=dict)
+    by_membership: dict[str, Counter[State]]
+    bad_ends: Mapping[str, int]
 
     @classmethod
-    def of(cls, index: Index, book: LedgerState, *, retry: Retry | None = None) -> "RowCounts":
-        """Look every row up; a job that is to be sent again waits."""
-        fates, bad_ends = Counter[Fate](), Counter[str]()
-        for state in map(book.get, index) if len(book) else ():
+    def of(cls, index: Index, book: LedgerState, *, retry: Retry | None = None) -> "RowStates":
+        """Look every row up; a job that is to be sent again is pending."""
+        lanes, bad_ends = {name: Counter[State]() for name in index.memberships}, Counter[str]()
+        for number, key in enumerate(index):
+            state = book.get(key)
             if retry and retry.takes(state):
-                continue
-            fates[Fate.of(state)] += 1
+                state = None
+            lanes[index.membership(number)][State.of(state)] += 1
             if state is not None and state.bad_end:
                 bad_ends[state.bad_end] += 1
-        finished = fates[Fate.WELL] + fates[Fate.BAD]
-        submitted, failed, unknown = finished + fates[Fate.ACCEPTED], fates[Fate.FAILED], fates[Fate.UNKNOWN]
-        return cls(
-            submitted=submitted,
-            finished=finished,
-            finished_well=fates[Fate.WELL],
-            failed=failed,
-            unknown=unknown,
-            left=len(index) - submitted - failed - unknown,
-            bad_ends=bad_ends,
-        )
+        return cls(lanes, bad_ends)
+
+    def counts(self, quotas: Mapping[str, int], *, invalid: int) -> Counts:
+        """Count them as every surface does; `invalid` rows, which no job stands for, are rejected."""
+        lanes = self.by_membership | {"": Counter({State.REJECTED: invalid})}
+        return Counts.of(lanes, quotas=quotas)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from batchsubmit.core.jobs import (
     Submitted,
     Unknown,
 )
-from batchsubmit.core.states import is_good_end
+from batchsubmit.core.states import State
 from batchsubmit.log import get_logger
 
 
@@ -57,7 +57,7 @@ class LogObserver(Observer):
 
     def saw(self, event: JobEvent) -> None:
         """Log an event of a job."""
-        log, job = self._log, {"name": event.name, "job": event.job, "membership": event.membership}
+        log, job = self._log, {"job": event.job, "name": event.name, "membership": event.membership}
         match event:
             case Intent():
                 log.debug("job.intent", **job, attempt=event.attempt)
@@ -72,9 +72,11 @@ class LogObserver(Observer):
             case Duplicate():
                 log.error("job.duplicate", **job, arn=event.arn, of=event.of)
             case JobRejected():
-                log.warning("job.failed", **job, attempt=event.attempt, code=event.code, message=event.message)
+                log.warning("job.rejected", **job, attempt=event.attempt, code=event.code, message=event.message)
             case Finished():
-                log.info("job.finished", **job, arn=event.arn, status=event.status, code=event.code)
+                state = State.of_end(event.status)
+                write = log.warning if state is State.FAILED else log.info
+                write(f"job.{state}", **job, arn=event.arn, status=event.status, code=event.code)
 
     def rate_cut(self, per_second: float) -> None:
         """Log that the service throttles."""
@@ -89,16 +91,17 @@ class RunCounts(Observer):
 
     def __init__(self, on_decided: Callable[["RunCounts"], None] = lambda _: None) -> None:
         self.submitted = 0
-        self.failed = 0
+        self.rejected = 0
         self._unknown: set[str] = set()
         self.refused_by_quota = 0
         self.throttled = 0
-        self.finished_well = 0
-        self.finished_badly = 0
+        self.succeeded = 0
+        self.failed = 0
+        self.cancelled = 0
         self._on_decided = on_decided
 
     def __repr__(self) -> str:
-        return f"<RunCounts {self.submitted} submitted, {self.failed} failed, {self.unknown} unknown>"
+        return f"<RunCounts {self.submitted} submitted, {self.rejected} rejected, {self.failed} failed>"
 
     def saw(self, event: JobEvent) -> None:
         """Count one event."""
@@ -110,12 +113,14 @@ class RunCounts(Observer):
                 self._unknown.discard(event.job)
                 return
             case JobRejected():
-                self.failed += 1
+                self.rejected += 1
             case Unknown():
                 self._unknown.add(event.job)
             case Finished():
-                self.finished_well += is_good_end(event.status)
-                self.finished_badly += not is_good_end(event.status)
+                state = State.of_end(event.status)
+                self.succeeded += state is State.SUCCEEDED
+                self.failed += state is State.FAILED
+                self.cancelled += state is State.CANCELLED
             case Refused():
                 self.refused_by_quota += event.cause == RefusalCause.SLOTS
                 return

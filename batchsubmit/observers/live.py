@@ -1,7 +1,7 @@
 """A ledger's run as it goes on: the fold of its events as they come, and how `status --watch` shows it.
 
-It knows what the ledger knows: a job counts as running from its acceptance until a `finished` event, which only a run
-that follows its jobs (`--wait`) writes. A terminal gets a table that is kept up to date, others a line at intervals.
+It knows what the ledger knows: a job counts as running from its acceptance until a `finished` event, but no more of
+them than the quotas allow. A terminal gets a table that is kept up to date, others a line at intervals.
 """
 
 import os
@@ -9,42 +9,75 @@ import re
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar
 
+import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as Screen
 from rich.table import Table
 from rich.text import Text
 
-from batchsubmit.core.jobs import Event, Finished, JobEvent, JobRejected, RunEnded, RunStarted, Submitted
-from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import Fate, JobState, Phase, end_words, is_good_end
+from batchsubmit.core.jobs import Event, Finished, Intent, JobEvent, JobRejected, RunStarted
+from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState
+from batchsubmit.core.states import Phase, State, end_words, is_good_end
 from batchsubmit.forecast import RunHistory
-from batchsubmit.text import counted, duration, printable
+from batchsubmit.text import counted, duration, fitted, printable, rate, share
 
-_RATE_WINDOW = timedelta(minutes=10)
-_LEAST_WINDOW = timedelta(seconds=10)
 _FAILURES_KEPT = 5
-_LANES_SHOWN = 20
 
-ACCOUNT = "account"
-"""The key of an account's limit beside those of memberships; an account's number may follow."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgress:
+    """A run at one moment, as `submit` and `status --watch` show it.
+
+    `per_second` is how fast jobs are decided, `eta` when all will have ended, `in_progress` the calls, and tries that
+    wait for their turn; `why` says what keeps jobs from being sent, `stopping` why the run ends early; each is empty
+    where there is nothing to say.
+    """
+
+    counts: Counts
+    slots: tuple[int, int | None] = (0, None)
+    per_second: float = 0.0
+    eta: str = ""
+    in_progress: int = 0
+    why: tuple[str, ...] = ()
+    stopping: str = ""
+
+    def parts(self) -> list[str]:
+        """Say it in short texts, the first ones first where there is no room for all."""
+        counts, (used, known) = self.counts, self.slots
+        bad = ("failed", "rejected", "cancelled", "unknown")
+        return [
+            share(counts.done, counts.total),
+            f"{counts.done:,} of {counts.total:,} done",
+            f"{counts.submitted:,} submitted",
+            *([f"{used:,} of {known:,} slots used" if known is not None else f"{used:,} running"] if used else ()),
+            *([rate(self.per_second)] if self.per_second else ()),
+            *([self.eta] if self.eta and not self.stopping else ()),
+            *(f"{number:,} {name}" for name in bad if (number := getattr(counts, name))),
+            *([f"{counts.not_checked:,} end not checked"] if counts.not_checked else ()),
+            *map(printable, self.why),
+            *([f"stopping ({self.stopping}), {self.in_progress} in progress"] if self.stopping else ()),
+        ]
 
 
 @dataclass(frozen=True, slots=True)
 class LaneCounts:
-    """One membership. `limit` is the quota of its slots, where it is known; `calling` are jobs in a call just now."""
+    """One membership. `limit` is the quota of its slots, where it is known; `left` are its jobs that wait."""
 
     membership: str
-    submitted: int
-    running: int
-    failed: int
-    unknown: int
-    calling: int
+    left: int
     limit: int | None
+    counts: Counts
+
+    @property
+    def slots(self) -> str:
+        """Slots used of slots known."""
+        return f"{self.counts.running:,}/{'?' if self.limit is None else f'{self.limit:,}'}"
 
 
 class Feed(Protocol):
@@ -93,10 +126,8 @@ class LiveRun:
         self.progress = RunHistory()
         self.failures: deque[str] = deque(maxlen=_FAILURES_KEPT)
         self.failure_count = 0
-        self.limits: dict[str, int] = {}
-        self._counts: dict[str, Counter[Fate | Phase]] = {}
-        self._decided_at: deque[datetime] = deque()
-        self._decided = 0
+        self._states: dict[str, Counter[State]] = {}
+        self._calling: set[str] = set()
 
     @property
     def run(self) -> RunStarted | None:
@@ -109,84 +140,83 @@ class LiveRun:
         return self.ledger_state.open_run is None
 
     @property
-    def left(self) -> int:
-        """Jobs that the run has still to decide."""
-        return max(0, self.run.to_do - self._decided) if self.run else 0
+    def counts(self) -> Counts:
+        """Where all jobs stand; one that is in a call just now is pending, and not yet unknown."""
+        counts = self.ledger_state.work.counts(self._states)
+        calling = len(self._calling)
+        return msgspec.structs.replace(counts, pending=counts.pending + calling, unknown=counts.unknown - calling)
 
     def apply(self, event: Event) -> None:
-        """Take in one event. A kind that this version does not know may still tell a quota."""
-        learned = dict(getattr(event, "quotas", None) or {})
-        if hasattr(event, "limit") and hasattr(event, "membership"):
-            learned[event.membership or ACCOUNT] = event.limit
-        self.limits.update((membership, int(limit)) for membership, limit in learned.items())
+        """Take in one event."""
         self.progress.apply(event)
-        if isinstance(event, RunStarted):
-            self._decided = 0
-            self._decided_at.clear()
-        if isinstance(event, RunStarted | RunEnded):
-            self.ledger_state.apply(event)
-        elif hasattr(event, "job"):
+        if isinstance(event, JobEvent):
             self._count(event)
+        else:
+            self.ledger_state.apply(event)
 
     def _count(self, event: JobEvent) -> None:
-        counts = self._counts.setdefault(event.membership, Counter())
+        states = self._states.setdefault(event.membership, Counter())
         if before := self.ledger_state.get(event.job):
-            counts[_count_of(before)] -= 1
+            states[State.of(before)] -= 1
         self.ledger_state.apply(event)
         if after := self.ledger_state.get(event.job):
-            counts[_count_of(after)] += 1
-        if isinstance(event, Submitted | JobRejected):
-            self._decided += 1
-            self._decided_at.append(datetime.fromisoformat(event.at))
+            states[State.of(after)] += 1
+        is_calling = isinstance(event, Intent) and after is not None and after.phase is Phase.INTENT
+        (self._calling.add if is_calling else self._calling.discard)(event.job)
         if isinstance(event, JobRejected):
-            self._failed(event, f"{event.code}: {event.message}")
+            self._failed(event, State.REJECTED, f"{event.code}: {event.message}")
         elif isinstance(event, Finished) and not is_good_end(event.status):
-            self._failed(event, end_words(event))
+            self._failed(event, State.of_end(event.status), end_words(event))
 
-    def _failed(self, event: JobEvent, why: str) -> None:
+    def _failed(self, event: JobEvent, state: State, why: str) -> None:
         self.failure_count += 1
-        line = f"failed: {event.at[11:19]} {event.name} in membership {event.membership}: {why}"
+        line = f"{state}: {event.at[11:19]} {event.name} in membership {event.membership}: {why}"
         self.failures.append(printable(line))
 
-    def lanes(self) -> Iterator[LaneCounts]:
-        """Every membership, in the order of its first event."""
-        for membership, counts in self._counts.items():
-            yield LaneCounts(
-                membership=membership,
-                submitted=counts[Fate.ACCEPTED] + counts[Fate.WELL] + counts[Fate.BAD],
-                running=counts[Fate.ACCEPTED],
-                failed=counts[Fate.FAILED] + counts[Fate.BAD],
-                unknown=counts[Fate.UNKNOWN],
-                calling=counts[Phase.INTENT],
-                limit=self.limits.get(membership),
-            )
+    def lanes(self) -> list[LaneCounts]:
+        """Every membership, those with most work left first."""
+        waiting = self.progress.waiting()
+        limits = self.ledger_state.work.limits(self._states)
+        lanes = [
+            LaneCounts(name, waiting[name], limits.get(name), Counts.of({name: states}, quotas=limits))
+            for name, states in ({name: Counter[State]() for name in waiting} | self._states).items()
+        ]
+        return sorted(lanes, key=lambda lane: (-lane.left, -lane.counts.running, lane.membership))
 
-    def per_second(self, now: datetime) -> float:
-        """Jobs decided a second in the last ten minutes, or since the run began."""
-        while self._decided_at and now - self._decided_at[0] > _RATE_WINDOW:
-            self._decided_at.popleft()
-        if not (self._decided_at and self.run):
-            return 0.0
-        since = max(datetime.fromisoformat(self.run.at), now - _RATE_WINDOW)
-        return len(self._decided_at) / max(now - since, _LEAST_WINDOW).total_seconds()
+    def read(self, now: datetime) -> RunProgress:
+        """Read the run at this moment."""
+        counts, limits = self.counts, self.ledger_state.work.limits(self._states)
+        return RunProgress(
+            counts=counts,
+            slots=(counts.running, slots_known(limits)),
+            per_second=self.progress.per_second(now),
+            eta=self.progress.words(now, left=counts.pending),
+        )
 
 
-def _count_of(state: JobState) -> Fate | Phase:
-    """Where a job counts. A call is no problem while a run is active, and looked up first after a killed one."""
-    return Phase.INTENT if state.phase is Phase.INTENT else Fate.of(state)
+def slots_known(limits: Mapping[str, int]) -> int | None:
+    """How many jobs the quotas allow at once, where they are known."""
+    lanes = [limit for name, limit in limits.items() if name.split(" ")[0] != ACCOUNT]
+    accounts = [limit for name, limit in limits.items() if name.split(" ")[0] == ACCOUNT]
+    known = [sum(each) for each in (lanes, accounts) if each]
+    return min(known) if known else None
 
 
-def watch(feed: Feed, console: Console, *, interval_seconds: float, refresh_seconds: float) -> LiveRun:
+def watch(feed: Feed, console: Console, *, interval_seconds: float, refresh_seconds: float, only: str = "*") -> LiveRun:
     """Show a run until it ends or dies; give the last state. Raises what the feed raises.
 
-    A terminal is kept up to date every `refresh_seconds`.
+    A terminal is kept up to date every `refresh_seconds` with the memberships that fit `only`, and rings at the end.
     """
     states = following(feed, LiveRun)
     if console.is_terminal:
         with Screen(console=console, auto_refresh=False, transient=True) as screen:
-            return _until_over(
-                states, refresh_seconds, lambda live: screen.update(picture(live, datetime.now(UTC)), refresh=True)
+            live = _until_over(
+                states,
+                refresh_seconds,
+                lambda live: screen.update(picture(live, datetime.now(UTC), console.size, only), refresh=True),
             )
+        console.bell()
+        return live
     shown = 0
 
     def print_lines(live: LiveRun) -> None:
@@ -225,43 +255,46 @@ def has_died(run: RunStarted) -> bool:
 
 def sentence(live: LiveRun, now: datetime) -> str:
     """The whole state in one line."""
-    lanes = list(live.lanes())
-    words = {"failed": "failed", "unknown": "unknown", "calling": "in a call", "running": "running"}
-    counts = {word: sum(getattr(lane, name) for lane in lanes) for name, word in words.items()}
-    per_second = live.per_second(now)
-    parts = [
-        f"{sum(lane.submitted for lane in lanes):,} submitted",
-        f"{live.left:,} left",
-        *(f"{count:,} {word}" for word, count in counts.items() if count),
-        f"{per_second:.1f}/s" if per_second >= 1 else f"{per_second * 60:.1f}/min",
-        live.progress.words(now, left=live.left),
-    ]
-    return ", ".join(filter(None, parts))
+    return ", ".join(live.read(now).parts())
 
 
-def picture(live: LiveRun, now: datetime) -> RenderableType:
-    """The state as a table of memberships, between the sentence and the last failures."""
-    run = live.run
-    began = f"  run {run.run}, {duration(int((now - datetime.fromisoformat(run.at)).total_seconds()))}" if run else ""
-    table = Table("membership", box=None, pad_edge=False)
-    for heading in ("slots", "submitted", "failed", "unknown"):
-        table.add_column(heading, justify="right")
-    lanes = sorted(live.lanes(), key=lambda lane: (-lane.running, lane.membership))
-    for lane in lanes[:_LANES_SHOWN]:
-        numbers = (f"{count:,}" for count in (lane.submitted, lane.failed, lane.unknown))
-        table.add_row(Text(printable(lane.membership)), slots(lane), *numbers)
-    parts: list[RenderableType] = [Text(sentence(live, now) + began), table]
-    if len(lanes) > _LANES_SHOWN:
-        parts.append(Text(f"... and {counted(len(lanes) - _LANES_SHOWN, 'more membership')}"))
-    running = sum(lane.running for lane in lanes)
-    for name, limit in live.limits.items():
-        if name.split(" ")[0] == ACCOUNT:
-            parts.append(Text(f"{printable(name)}: {counted(limit, 'slot')}, {running:,} running"))
-    return Group(*parts, *(Text(line, style="red") for line in live.failures))
+def picture(live: LiveRun, now: datetime, size: tuple[int, int], only: str = "*") -> RenderableType:
+    """The state on a screen of so many columns and lines: totals and failures always, memberships as many as fit.
+
+    `only` the memberships that fit this glob.
+    """
+    width, height = size
+    failures = [Text(_cut(line, width), style="red") for line in live.failures]
+    head = [Text(line) for line in (*_began(live, now), *fitted(live.read(now).parts(), width))]
+    lanes = [lane for lane in live.lanes() if fnmatchcase(lane.membership, only)]
+    room = max(height - len(head) - len(failures) - 3, 0)  # the table's head, the line for others, the cursor's
+    table = lanes_table(lanes[:room], {name for lane in lanes for name in _BAD if getattr(lane.counts, name)})
+    others = lanes[room:]
+    left = sum(lane.left for lane in others)
+    more = [Text(f"... and {counted(len(others), 'more membership')}, {left:,} left")] if others else []
+    return Group(*head, *failures, *([table] if room and lanes else ()), *more)
 
 
-def slots(lane: LaneCounts) -> str:
-    """Slots used and known; without `finished` events the ledger does not know which are still used."""
-    limit = "?" if lane.limit is None else f"{lane.limit:,}"
-    used = "?" if lane.limit is not None and lane.running > lane.limit else f"{lane.running:,}"
-    return f"{used}/{limit}"
+_BAD = ("failed", "rejected", "cancelled", "unknown")
+
+
+def _began(live: LiveRun, now: datetime) -> Iterator[str]:
+    if run := live.run:
+        yield f"run {run.run}, {duration((now - datetime.fromisoformat(run.at)).total_seconds())}"
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def lanes_table(lanes: Iterable[LaneCounts], bad: Collection[str]) -> Table:
+    """The memberships; of the counts that are mostly zero, those with these names."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("membership", no_wrap=True, overflow="ellipsis", max_width=36)
+    names = ("submitted", *(name for name in _BAD if name in bad))
+    for heading in ("left", "slots", *names):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for lane in lanes:
+        numbers = (f"{getattr(lane.counts, name):,}" for name in names)
+        table.add_row(Text(printable(lane.membership)), f"{lane.left:,}", lane.slots, *numbers)
+    return table

@@ -4,102 +4,67 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import RunHistory
-from batchsubmit.observers.live import Feed, following
-from batchsubmit.text import counted, duration, printable
+from batchsubmit.observers.live import Feed, RunProgress, following
+from batchsubmit.text import duration, fitted
 
 _REFRESH_SECONDS = 0.2
 _LINE_SECONDS = 30.0
 _ESTIMATE_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunProgress:
-    """A run at one moment, as a display shows it.
+Display = Callable[[Callable[[], RunProgress], Callable[[], "Pace"]], AbstractContextManager[object]]
+"""Shows a run while it lasts, by what reads it at this moment, and what says how fast it goes (and blocks)."""
 
-    `failed` counts jobs that failed on the way to the service or on it; `in_progress` the calls, and tries that wait
-    for their turn; `full_lanes` the memberships whose jobs wait for a slot; `running` submitted jobs that are followed
-    to their end. `held_by_others` is how much of which quota others seem to use while jobs wait for it, like `5 of 5`;
-    `held` names the quotas, not of slots, that hold memberships, like `'Data access budget' of 0 in 1 membership`;
-    `stopping` says why the run ends early; each is empty where there is nothing to say.
-    """
-
-    to_do: int
-    submitted: int = 0
-    failed: int = 0
-    unknown: int = 0
-    in_progress: int = 0
-    full_lanes: int = 0
-    held_by_others: str = ""
-    held: str = ""
-    running: int = 0
-    stopping: str = ""
+Pace = tuple[float, str]
+"""Jobs decided a second, and when all will have ended, in words."""
 
 
-Display = Callable[[Callable[[], RunProgress], Callable[[], str]], AbstractContextManager[object]]
-"""Shows a run while it lasts, by what reads it at this moment, and what says when all will be done (and blocks)."""
-
-
-def expected_finish(feed: Feed) -> Callable[[], str]:
-    """Give what says when all will be done, in the words of `status --watch`; it reads on in the ledger, and blocks."""
+def pace_in(feed: Feed) -> Callable[[], Pace]:
+    """Give what says how fast a run goes, as `status --watch` does; it reads on in the ledger, and blocks."""
     histories = following(feed, RunHistory)
 
-    def words() -> str:
+    def read() -> Pace:
         try:
             history = next(histories, None)  # none after an error, which the run meets as well
         except (OSError, LedgerError):
-            return ""
-        return history.words(datetime.now(UTC)) if history else ""
+            return 0.0, ""
+        now = datetime.now(UTC)
+        return (history.per_second(now), history.words(now)) if history else (0.0, "")
 
-    return words
-
-
-def sentence(now: RunProgress, elapsed_seconds: float, expected: str) -> str:
-    """The whole state in one line."""
-    parts = (
-        (True, f"{now.submitted:,} of {now.to_do:,} submitted"),
-        (now.failed, f"{now.failed:,} failed"),
-        (now.unknown, f"{now.unknown:,} unknown"),
-        (now.full_lanes, f"waiting for quota in {counted(now.full_lanes, 'membership')}"),
-        (now.held_by_others, f"the quota looks used by others: {now.held_by_others}"),
-        (now.held, f"held by the quota {now.held}"),
-        (now.running, f"{counted(now.running, 'job')} still running"),
-        (True, f"{duration(int(elapsed_seconds))} elapsed"),
-        (not now.stopping and expected, expected),
-        (now.stopping, f"stopping ({now.stopping}), {now.in_progress} in progress"),
-    )
-    return printable(", ".join(words for is_said, words in parts if is_said))
+    return read
 
 
 @contextmanager
-def showing(read: Callable[[], RunProgress], expected: Callable[[], str], console: Console) -> Iterator[None]:
+def showing(read: Callable[[], RunProgress], pace: Callable[[], Pace], console: Console) -> Iterator[None]:
     """Show a run for as long as the context lasts."""
-    began, estimated = time.monotonic(), ""
+    began, known = time.monotonic(), (0.0, "")
     live = Live(console=console, auto_refresh=False, redirect_stdout=False, transient=True)
 
     async def estimate() -> None:
-        nonlocal estimated
-        estimated = await asyncio.to_thread(expected)
+        nonlocal known
+        known = await asyncio.to_thread(pace)
+
+    def parts() -> list[str]:
+        per_second, eta = known
+        return [*replace(read(), per_second=per_second, eta=eta).parts(), duration(int(time.monotonic() - began))]
 
     async def draw() -> None:
-        now, grid = read(), Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=max(now.to_do, 1), completed=now.submitted + now.failed + now.unknown, width=40)
-        grid.add_row(bar, Text(sentence(now, time.monotonic() - began, estimated)))
-        live.update(grid, refresh=True)
+        counts, width = read().counts, console.width
+        bar = ProgressBar(total=max(counts.total, 1), completed=counts.done, width=min(width, 60))
+        live.update(Group(bar, *map(Text, fitted(parts(), width))), refresh=True)
 
     async def print_line() -> None:
-        line = sentence(read(), time.monotonic() - began, estimated)
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(", ".join(parts()), highlight=False, markup=False, soft_wrap=True)
 
     with ExitStack() as stack:
         stack.enter_context(_repeating(_ESTIMATE_SECONDS, estimate))

@@ -37,7 +37,7 @@ def placeholders_at(moment: datetime, settings: SubmitSettings) -> dict[str, str
 
 
 def expand(template: str, values: Mapping[str, str], *, what: str) -> str:
-    """Fill a template in; `{{` and `}}` are braces. Raises UsageError that names `what` and the place-holder."""
+    """Fill a template in; `{{` and `}}` are braces. Raises UsageError that names `what` and the placeholder."""
 
     def value(match: re.Match[str]) -> str:
         if match[0] in {"{{", "}}"}:
@@ -50,7 +50,7 @@ def expand(template: str, values: Mapping[str, str], *, what: str) -> str:
         near = nearest(name, values)
         known = ", ".join(f"{{{each}}}" for each in values)
         hint = f"did you mean {{{near}}}?" if near else f"known are {known or 'none here'}"
-        raise UsageError(f"{what} {template!r}: there is no place-holder {{{name}}}; {hint}")
+        raise UsageError(f"{what} {template!r}: there is no placeholder {{{name}}}; {hint}")
 
     return _PIECE.sub(value, template)
 

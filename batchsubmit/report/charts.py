@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 import msgspec
 from markupsafe import Markup
 
-from batchsubmit.core.states import Fate
+from batchsubmit.core.states import State
 from batchsubmit.report.stats import Figures, Outlook, SlotUse
 from batchsubmit.report.timeline import SlotTimes, grid, mean_running, peak_running, quota_steps
 from batchsubmit.report.waits import Cause
@@ -145,15 +145,15 @@ def _burn_up(material: Material) -> Chart | None:
     if not figures.accepted:
         return None
     edges = grid(material.begin, material.end)
-    moments = {"submitted": figures.acceptances(), "succeeded": sorted(figures.ended[Fate.WELL])}
-    moments["failed"] = sorted(figures.ended[Fate.BAD] + figures.ended[Fate.FAILED])
+    moments = {"submitted": figures.acceptances(), "succeeded": sorted(figures.ended[State.SUCCEEDED])}
+    moments["failed"] = sorted(figures.ended[State.FAILED] + figures.ended[State.REJECTED])
     counts = {name: [bisect_right(each, edge) for edge in edges] for name, each in moments.items()}
     points = [
         {"at": _ms(edge), "series": name, "jobs": count}
         for name, column in counts.items()
         for edge, count in zip(edges, column, strict=True)
     ]
-    total = sum(figures.fates.values()) - figures.fates[Fate.WAITING] + outlook.left
+    total = sum(figures.fates.values()) - figures.fates[State.PENDING] + outlook.left
     words = f"{counts['submitted'][-1]:,} of {counted(total, 'job')} submitted"
     words += f", {counts['succeeded'][-1]:,} succeeded, {counts['failed'][-1]:,} failed."
     cone = list(_cone(outlook, counts["succeeded"][-1] + counts["failed"][-1], total))
@@ -244,7 +244,7 @@ def _slot_words(material: Material, lost: float) -> Iterator[str]:
     yield f"At most {counted(peak_running(material.figures.lanes), 'job')} ran at once, as far as the ledger says."
     use = material.slot_use
     if use:
-        of_what = "the quota" if use.is_learned else "that peak (no quota stands in the ledger)"
+        of_what = "the quota" if use.is_learned else "that peak (the ledger has no quota)"
         yield f"While there was something to submit, {share(use.share, 1)} of {of_what} was used."
     if lost >= 1:
         yield f"{duration(lost)} of slot time stayed idle while work waited."
@@ -255,7 +255,7 @@ def _slot_words(material: Material, lost: float) -> Iterator[str]:
 def _heat_map(material: Material) -> Chart | None:
     """Each membership's slots over time, those with the most work left first."""
     figures, edges = material.figures, grid(material.begin, material.end, _SLICES)
-    waiting = {name: fates[Fate.WAITING] for name, fates in figures.by_membership.items()}
+    waiting = {name: fates[State.PENDING] for name, fates in figures.by_membership.items()}
     ordered = sorted(figures.lanes.items(), key=lambda item: (-waiting[item[0]], -len(item[1].accepted)))
     if len(ordered) <= 1:
         return None
@@ -385,7 +385,7 @@ def _failures(material: Material) -> Chart | None:
             "reason": f"{each.code or 'no code'} ({each.count:,})",
             "about": _ms((begin + end) / 2),
             "jobs": count,
-            "series": Fate.BAD if each.has_run else Fate.FAILED,
+            "series": each.state,
             "link": urlencode({"reason": each.number}),
         }
         for each in reasons[:_MOST_REASONS]

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import msgspec
 
 from batchsubmit.clock import timestamp
-from batchsubmit.core.states import is_good_end
+from batchsubmit.core.states import State, is_good_end
 from batchsubmit.errors import UsageError
 from batchsubmit.report.stats import reason_of
 from batchsubmit.report.timeline import History, Timeline
@@ -66,7 +66,7 @@ _TABLE: dict[str, tuple[ColumnKind, _ColumnValue]] = {
     "name": (ColumnKind.TEXT, lambda job, _: job.state.name),
     "trained_model": (ColumnKind.TEXT, lambda job, _: job.state.trained_model),
     "arn": (ColumnKind.TEXT, lambda job, _: job.state.arn),
-    "state": (ColumnKind.TEXT, lambda job, _: str(job.state.phase)),
+    "state": (ColumnKind.TEXT, lambda job, _: str(State.of(job.state))),
     "status": (ColumnKind.TEXT, lambda job, _: job.state.status),
     "attempts": (ColumnKind.COUNT, lambda job, _: job.state.attempt),
     "via": (ColumnKind.TEXT, lambda job, _: job.via),

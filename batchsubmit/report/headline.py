@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchsubmit.core.states import Fate
+from batchsubmit.core.states import State
 from batchsubmit.report.stats import Figures, Outlook
+from batchsubmit.report.summary import bad_words
 from batchsubmit.text import counted, date_and_time, duration
 
 STOPS = {
@@ -45,12 +46,13 @@ def headline(figures: Figures, outlook: Outlook) -> Headline:
 
 def asked(figures: Figures, outlook: Outlook) -> int:
     """How many jobs the batch has, as far as is known."""
-    return figures.accepted + figures.fates[Fate.FAILED] + figures.fates[Fate.UNKNOWN] + outlook.left
+    del outlook
+    return figures.counts.total
 
 
 def has_alarm(figures: Figures, outlook: Outlook) -> bool:
     """Whether jobs are unknown; of a run that is under way, those do not count that are in a call just now."""
-    unknown = figures.fates[Fate.UNKNOWN]
+    unknown = figures.fates[State.UNKNOWN]
     return unknown > (figures.calling if outlook.is_under_way else 0)
 
 
@@ -66,27 +68,24 @@ def _status(figures: Figures, outlook: Outlook) -> tuple[str, str]:
         return "mixed", "Stopped before the end"
     if outlook.left:
         return "mixed", "Not all is submitted"
-    has_failures = figures.fates[Fate.FAILED] or figures.fates[Fate.BAD]
-    return ("mixed", "Done, with failures") if has_failures else ("good", "Done")
+    bad = bad_words(figures.counts)
+    return ("mixed", bad) if bad else ("good", "Done")
 
 
 def _sentences(figures: Figures, outlook: Outlook) -> Iterator[str]:
     fates = figures.fates
-    if fates[Fate.UNKNOWN]:
-        jobs = counted(fates[Fate.UNKNOWN], "job")
+    if fates[State.UNKNOWN]:
+        jobs = counted(fates[State.UNKNOWN], "job")
         if has_alarm(figures, outlook):
             yield f"{jobs} may run or not: run the same command again, which looks such jobs up first."
         else:
             yield f"{jobs} in a call when this page was made."
-    ended = f", {fates[Fate.WELL]:,} of them finished well" if fates[Fate.WELL] else ""
+    ended = f", {fates[State.SUCCEEDED]:,} of them succeeded" if fates[State.SUCCEEDED] else ""
     least = "" if outlook.is_left_known else "at least "
-    yield f"{figures.accepted:,} of {least}{counted(asked(figures, outlook), 'job')} accepted{ended}."
-    if fates[Fate.FAILED] or fates[Fate.BAD]:
-        words = {Fate.FAILED: "could not be submitted", Fate.BAD: "ran to a bad end"}
-        parts = [f"{fates[fate]:,} {how}" for fate, how in words.items() if fates[fate]]
-        yield f"{' and '.join(parts)}, for {_reasons(figures)}."
-    else:
-        yield "None failed."
+    yield f"{figures.accepted:,} of {least}{counted(asked(figures, outlook), 'job')} submitted{ended}."
+    bad = (State.FAILED, State.REJECTED, State.CANCELLED)
+    parts = [f"{fates[state]:,} {state}" for state in bad if fates[state]]
+    yield f"{', '.join(parts)}, for {_reasons(figures)}." if parts else "None failed."
     yield from _left(figures, outlook)
 
 
@@ -96,10 +95,10 @@ def _left(figures: Figures, outlook: Outlook) -> Iterator[str]:
     if reason:
         yield f"The last run stopped because {STOPS.get(reason, reason)}; the same command goes on."
     if not outlook.left:
-        yield "Nothing is left to submit."
+        yield "Nothing is pending."
         return
     pace = "" if outlook.per_hour is None else f", at the last pace {_rate(outlook.per_hour)}"
-    yield f"{counted(outlook.left, 'job')} left to submit{pace}."
+    yield f"{counted(outlook.left, 'job')} pending{pace}."
     if outlook.seconds_to_submit is not None and outlook.seconds_to_finish is not None:
         start = "If nothing comes between" if outlook.is_under_way else "Started again at once"
         submitted, finished = _ahead(outlook, outlook.seconds_to_submit), _ahead(outlook, outlook.seconds_to_finish)

@@ -21,7 +21,7 @@ import msgspec
 from markupsafe import Markup
 
 from batchsubmit import __version__
-from batchsubmit.core.states import LOG_GROUP, Fate
+from batchsubmit.core.states import LOG_GROUP, State
 from batchsubmit.report.charts import Chart, Material, charts, library, specs
 from batchsubmit.report.headline import Headline, asked, has_alarm, headline
 from batchsubmit.report.stats import Figures, Outlook, model_name, reason_of
@@ -35,9 +35,17 @@ _MOST_MEMBERSHIPS = 50
 _MOST_RUNS = 50
 _COMPARED = 5
 _LEAST_SHARE = 0.008
-_BAR_ORDER = (Fate.WELL, Fate.ACCEPTED, Fate.WAITING, Fate.BAD, Fate.FAILED, Fate.UNKNOWN)
-_ALWAYS_LISTED = frozenset({Fate.UNKNOWN, Fate.FAILED, Fate.BAD})
-_FATES = list(Fate)
+_BAR_ORDER = (
+    State.SUCCEEDED,
+    State.SUBMITTED,
+    State.PENDING,
+    State.FAILED,
+    State.REJECTED,
+    State.UNKNOWN,
+    State.CANCELLED,
+)
+_ALWAYS_LISTED = frozenset({State.UNKNOWN, State.REJECTED, State.FAILED, State.CANCELLED})
+_FATES = list(State)
 _ESCAPES = (
     (b"<", b"\\u003c"),
     (b">", b"\\u003e"),
@@ -59,7 +67,7 @@ class JobTable:
         self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
         self._texts: dict[str, dict[str, int]] = {name: {} for name in _SHARED}
 
-    def add(self, history: History, fate: Fate, reason: int | None) -> None:
+    def add(self, history: History, fate: State, reason: int | None) -> None:
         """Take in one job."""
         if len(self) >= MOST_LISTED and fate not in _ALWAYS_LISTED:
             self.left_out += 1
@@ -110,7 +118,7 @@ class JobTable:
             "end": end - self.base,
             "aliases": dict(names),
             "fates": _FATES,
-            "failed": [_FATES.index(Fate.FAILED), _FATES.index(Fate.BAD)],
+            "failed": [_FATES.index(State.REJECTED), _FATES.index(State.FAILED), _FATES.index(State.CANCELLED)],
             "causes": list(Cause),
             "texts": {name: list(texts) for name, texts in self._texts.items()},
             "columns": self._columns | empty,
@@ -150,7 +158,7 @@ class Page:
             "status": words.status,
             "sentences": list(words.sentences),
             "jobs": self.context["asked"],
-            "counts": {str(fate): figures.fates[fate] for fate in Fate},
+            "counts": figures.counts.as_dict(),
             "left": outlook.left,
             "is_left_known": outlook.is_left_known,
             "seconds_to_submit": outlook.seconds_to_submit,
@@ -263,9 +271,9 @@ def _asset(name: str) -> Markup:
     return Markup(text)  # noqa: S704 (our own file)
 
 
-def _bar(figures: Figures, outlook: Outlook) -> list[tuple[Fate, int, int, float, float]]:
+def _bar(figures: Figures, outlook: Outlook) -> list[tuple[State, int, int, float, float]]:
     """All jobs in one bar: state, its number, jobs, begin and width in percent, wide enough to be seen."""
-    counts = {**figures.fates, Fate.WAITING: outlook.left}
+    counts = {**figures.fates, State.PENDING: outlook.left}
     total = sum(counts.values())
     shown = {fate: max(counts[fate], total * _LEAST_SHARE) for fate in _BAR_ORDER if counts.get(fate)}
     parts, begin = [], 0.0
@@ -306,7 +314,7 @@ class Night:
     began_at: float
     seconds: float
     jobs: int
-    fates: Counter[Fate]
+    fates: Counter[State]
     hours: float
     cost: float
 
@@ -325,7 +333,7 @@ class Night:
             began_at=began,
             seconds=max((timeline.last_at or began) - began, 0.0),
             jobs=asked(figures, outlook),
-            fates=figures.fates + Counter({Fate.WAITING: outlook.left - figures.fates[Fate.WAITING]}),
+            fates=figures.fates + Counter({State.PENDING: outlook.left - figures.fates[State.PENDING]}),
             hours=sum(spent for _, spent, _ in hours),
             cost=sum(cost or 0.0 for _, _, cost in hours),
         )
@@ -333,7 +341,7 @@ class Night:
     @property
     def failed(self) -> int:
         """Jobs that failed in either way."""
-        return self.fates[Fate.FAILED] + self.fates[Fate.BAD]
+        return self.fates[State.REJECTED] + self.fates[State.FAILED]
 
 
 def make_overview(folder: str, nights: Sequence[Night], live: str) -> str:

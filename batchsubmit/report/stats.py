@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from batchsubmit.core.states import LOG_GROUP, Fate, Phase
+from batchsubmit.core.jobs import INVALID_ROW
+from batchsubmit.core.ledger_state import Counts
+from batchsubmit.core.states import CANCELLED_STATUS, LOG_GROUP, Phase, State
 from batchsubmit.forecast import Finish
 from batchsubmit.report.timeline import History, SlotTimes, Timeline, peak_running, quota_steps, used_slot_seconds
 from batchsubmit.report.waits import Cause
@@ -25,7 +27,7 @@ _VARYING = re.compile(
     r"|'[^']*'|\"[^\"]*\"|\b(?=\w*\d)[\w.:/-]+"  # quoted names, and words with a digit in them
 )
 _ADVICE = {
-    "InvalidRow": "Fix the rows: batchsubmit export LEDGER --failed-manifest MANIFEST writes them as a manifest.",
+    INVALID_ROW: "Fix the rows: batchsubmit export LEDGER --failed-manifest MANIFEST writes them as a manifest.",
     "ValidationException": "The request is wrong: fix its row and submit it again, which makes it a new job.",
     "ResourceNotFoundException": "Something that the row names does not exist, in this region and account at least.",
     "AccessDeniedException": "The role may not use what the row names: allow it, then submit with --retry-failed.",
@@ -35,10 +37,10 @@ _ADVICE = {
     "CREATE_FAILED": "The job was accepted and failed while it ran: fix its row, or give it another --batch-id. "
     f"Its container's logs are in the CloudWatch log group {LOG_GROUP}.",
     "CANCEL_FAILED": "Somebody cancelled the job, and cancelling failed: look at it in the console.",
-    "INACTIVE": "Somebody cancelled the job; another --batch-id submits it again.",
+    CANCELLED_STATUS: "Somebody cancelled the job; another --batch-id submits it again.",
 }
-_CODE_COUNTS = frozenset({Phase.FAILED, Phase.REFUSED, Phase.FINISHED})
-_MESSAGE_COUNTS = frozenset({Phase.FAILED, Phase.FINISHED, Phase.UNKNOWN})
+_CODE_COUNTS = frozenset({Phase.REJECTED, Phase.REFUSED, Phase.FINISHED})
+_MESSAGE_COUNTS = frozenset({Phase.REJECTED, Phase.FINISHED, Phase.UNKNOWN})
 
 
 def reason_of(history: History) -> tuple[str, str]:
@@ -70,6 +72,11 @@ class Reason:
     def has_run(self) -> bool:
         """Whether the jobs were accepted, and failed while they ran."""
         return bool(self.status)
+
+    @property
+    def state(self) -> State:
+        """Where its jobs stand."""
+        return State.of_end(self.status) if self.status else State.REJECTED
 
     @property
     def advice(self) -> str:
@@ -177,21 +184,21 @@ class Figures:
     """
 
     timeline: Timeline
-    fates: Counter[Fate] = field(default_factory=Counter)
-    by_membership: dict[str, Counter[Fate]] = field(default_factory=dict)
+    fates: Counter[State] = field(default_factory=Counter)
+    by_membership: dict[str, Counter[State]] = field(default_factory=dict)
     lanes: dict[str, SlotTimes] = field(default_factory=dict)
     reasons: Reasons = field(default_factory=Reasons)
     unknown: list[History] = field(default_factory=list)
     waited: dict[Cause, Waited] = field(default_factory=lambda: {cause: Waited() for cause in Cause})
     times: dict[tuple[str, str], list[JobTime]] = field(default_factory=dict)
-    ended: dict[Fate, list[float]] = field(default_factory=lambda: {fate: [] for fate in Fate})
+    ended: dict[State, list[float]] = field(default_factory=lambda: {fate: [] for fate in State})
     calling: int = 0
     attempts: int = 0
     duplicates: int = 0
 
-    def add(self, history: History) -> tuple[Fate, int | None]:
+    def add(self, history: History) -> tuple[State, int | None]:
         """Take in one job; give where it stands, and the number of its reason where it failed."""
-        state, fate = history.state, Fate.of(history.state)
+        state, fate = history.state, State.of(history.state)
         self.fates[fate] += 1
         self.by_membership.setdefault(state.membership, Counter())[fate] += 1
         self._add_times(history, fate)
@@ -200,12 +207,12 @@ class Figures:
         self.duplicates += len(state.duplicates)
         for cause, seconds in history.waited.items():
             self.waited[cause].add(seconds)
-        if fate is Fate.UNKNOWN and len(self.unknown) < _MOST_UNKNOWN:
+        if fate is State.UNKNOWN and len(self.unknown) < _MOST_UNKNOWN:
             self.unknown.append(history)
         return fate, self.reasons.add(history) if history.has_failed else None
 
-    def _add_times(self, history: History, fate: Fate) -> None:
-        end = history.rejected_at if fate is Fate.FAILED else history.finished_at
+    def _add_times(self, history: History, fate: State) -> None:
+        end = history.rejected_at if fate is State.REJECTED else history.finished_at
         if end is not None:
             self.ended[fate].append(end)
         if history.accepted_at is None:
@@ -220,9 +227,14 @@ class Figures:
             self.times.setdefault(kind, []).append(JobTime(history.seconds, history.state.job, history.state.name))
 
     @property
+    def counts(self) -> Counts:
+        """The nine numbers of every surface."""
+        return self.timeline.work.counts(self.by_membership)
+
+    @property
     def accepted(self) -> int:
         """Jobs that the service has or had."""
-        return self.fates[Fate.ACCEPTED] + self.fates[Fate.WELL] + self.fates[Fate.BAD]
+        return self.counts.submitted
 
     @property
     def has_ends(self) -> bool:
@@ -241,12 +253,12 @@ class Figures:
     def outlook(self, now: float) -> Outlook:
         """Look ahead."""
         timeline = self.timeline
-        left, is_known = self._left_over()
+        left = self.counts.pending
         last = timeline.runs[-1] if timeline.runs else None
         finish = timeline.progress.finish(datetime.fromtimestamp(now, UTC), left=left)
         return Outlook(
             left=left,
-            is_left_known=is_known,
+            is_left_known=bool(last and (last.ended or last.started.rows)),
             is_under_way=last is not None and last.ended is None and now - last.last_at < _SILENT_SECONDS,
             per_hour=_pace(self.acceptances(), last.began_at, last.last_at) if last else None,
             seconds_to_submit=finish.sent_seconds if finish and left else None,
@@ -254,19 +266,6 @@ class Figures:
             finish=finish,
             now=now,
         )
-
-    def _left_over(self) -> tuple[int, bool]:
-        """The last run says it at its end; while it runs, and after a crash, the manifest's rows do."""
-        waiting = self.fates[Fate.WAITING]
-        if not self.timeline.runs:
-            return waiting, False
-        last = self.timeline.runs[-1]
-        if last.ended is not None and "left" in last.ended.counts:
-            return last.ended.counts["left"], True
-        if last.started.rows:
-            decided = self.accepted + self.fates[Fate.FAILED] + self.fates[Fate.UNKNOWN]
-            return max(last.started.rows - decided, waiting), True
-        return waiting, False
 
     def slot_use(self) -> SlotUse | None:
         """Judge from the first acceptance to the last: after that there was nothing left to fill slots with."""

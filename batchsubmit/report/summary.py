@@ -2,10 +2,11 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from batchsubmit.advice import QUOTA_REQUEST, codes_words, quota_words
+from batchsubmit.core.ledger_state import Counts
 from batchsubmit.core.states import LOG_GROUP
 from batchsubmit.errors import EXIT_LEDGER, status_of_work
 from batchsubmit.schema import RowWarning
@@ -30,25 +31,22 @@ class UnknownJob:
 class Summary:
     """One run in numbers.
 
-    Every row of the manifest is in exactly one of the counts from `submitted` to `left`. `unknown_elsewhere` are jobs
-    of the ledger whose rows the manifest no longer has. `finished_*` are among the submitted.
+    `counts` is where all rows of the manifest stand; `submitted` and `rejected` are what this run added to them, and
+    the rejected contain the `invalid` rows. `unknown_elsewhere` are jobs of the ledger whose rows the manifest no
+    longer has.
     """
 
     run: str
     batch: str
     manifest: str
     ledger: str
-    rows: int
+    counts: Counts
     submitted: int
     submitted_before: int
-    failed: int
-    failed_before: int
+    rejected: int
+    rejected_before: int
     invalid: int
-    unknown: int
-    left: int
     unknown_elsewhere: int
-    finished_well: int
-    finished_badly: int
     refused_by_quota: int
     throttled: int
     seconds: float
@@ -74,24 +72,31 @@ class Summary:
         """The contract's exit status: what remains to be done outranks what failed."""
         if self.stop_reason == "ledger_lost":
             return EXIT_LEDGER
+        counts = self.counts
         return status_of_work(
-            left=self.stop_reason or self.unknown or self.unknown_elsewhere or self.left or self.not_seen_to_end,
-            failed=self.failed or self.failed_before or self.invalid or (self.is_waited_for and self.finished_badly),
+            left=self.stop_reason or counts.unknown or self.unknown_elsewhere or counts.pending or self.not_seen_to_end,
+            failed=counts.rejected or (self.is_waited_for and (counts.failed or counts.cancelled)),
         )
 
     @property
     def not_seen_to_end(self) -> int:
-        """Accepted jobs whose end a run that waits for ends has not seen."""
-        accepted = self.submitted + self.submitted_before
-        return max(accepted - self.finished_well - self.finished_badly, 0) if self.is_waited_for else 0
-
-    def counts(self) -> dict[str, int]:
-        """The counts alone, as the ledger's last line of a run has them."""
-        return {name: value for name, value in asdict(self).items() if type(value) is int}
+        """Submitted jobs whose end a run that waits for ends has not seen."""
+        counts = self.counts
+        return counts.submitted - counts.succeeded - counts.failed - counts.cancelled if self.is_waited_for else 0
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON summary: the same names, and the exit status."""
-        return {**asdict(self), "exit_status": self.exit_status}
+        members = {each.name: getattr(self, each.name) for each in fields(self)}
+        lists = {name: [asdict(each) for each in members[name]] for name in ("unknown_jobs", "warnings")}
+        return {**members, **lists, "counts": self.counts.as_dict(), "exit_status": self.exit_status}
+
+
+def bad_words(counts: Counts) -> str:
+    """`1 of 60 jobs failed, 2 rejected`: all that did not go well, `` where all did."""
+    states = ("failed", "rejected", "cancelled", "unknown")
+    first, *others = [f"{number:,} {state}" for state in states if (number := getattr(counts, state))] or [""]
+    number, _, state = first.partition(" ")
+    return ", ".join([f"{number} of {counted(counts.total, 'job')} {state}", *others]) if first else ""
 
 
 def closing_words(summary: Summary) -> Iterator[str]:
@@ -104,43 +109,50 @@ def closing_words(summary: Summary) -> Iterator[str]:
 
 
 def outcome_words(summary: Summary) -> str:
-    """The outcome of a run in a few words."""
-    jobs = counted(summary.rows, "job")
+    """The outcome of a run in a few words, never better than its exit status."""
+    counts, jobs = summary.counts, counted(summary.counts.total, "job")
+    bad = bad_words(counts)
     if summary.stop_reason:
-        return f"Stopped ({summary.stop_reason}): {summary.submitted:,} of {jobs} submitted by this run"
+        words = f"Stopped ({summary.stop_reason}): {summary.submitted:,} of {jobs} submitted by this run"
+        return f"{words}; {bad}" if bad else words
+    if not counts.total:
+        return f"Nothing to do: {summary.manifest} has no rows"
+    if bad:
+        return bad
     if _is_nothing(summary):
         before = summary.submitted_before
-        if not summary.rows:
-            return f"Nothing to do: {summary.manifest} has no rows"
-        if before == summary.rows:
-            return (
-                f"Nothing to do: {agreeing(before, 'the only job was', f'all {before:,} jobs were')} submitted before"
-            )
-        return f"Nothing to do: {before:,} of {jobs} {agreeing(before, 'was', 'were')} submitted before"
-    return f"{summary.submitted:,} of {jobs} submitted"
+        return f"Nothing to do: {agreeing(before, 'the only job was', f'all {before:,} jobs were')} submitted before"
+    if summary.is_waited_for and not summary.not_seen_to_end and not counts.pending:
+        return f"{counts.succeeded:,} of {jobs} succeeded"
+    return f"{counts.submitted:,} of {jobs} submitted"
 
 
 def _is_nothing(summary: Summary) -> bool:
-    return not (summary.stop_reason or summary.submitted or summary.failed or summary.left or summary.unknown)
+    counts = summary.counts
+    return not (summary.stop_reason or summary.submitted or summary.rejected or counts.pending or counts.unknown)
 
 
 def _details(summary: Summary) -> Iterator[str]:
     calls, times = agreeing(summary.refused_by_quota, "call", "calls"), agreeing(summary.throttled, "time", "times")
-    counts = (
-        (summary.submitted_before, "submitted by earlier runs"),
-        (summary.failed, "failed"),
-        (summary.failed_before, "failed in earlier runs"),
-        (summary.invalid, f"invalid {agreeing(summary.invalid, 'row', 'rows')}, recorded as failed"),
-        (summary.unknown, f"unknown: {agreeing(summary.unknown, 'it', 'they')} may or may not run"),
+    counts = summary.counts
+    before = f", {summary.submitted_before:,} of them by earlier runs" if summary.submitted_before else ""
+    rejected = f"{summary.rejected_before:,} of them in earlier runs" if summary.rejected_before else ""
+    invalid = f"{counted(summary.invalid, 'invalid row')} among them" if summary.invalid else ""
+    lines = (
+        (counts.pending, "pending"),
+        (counts.submitted, f"submitted{before}"),
+        (counts.running, "running"),
+        (counts.not_checked, "end not checked"),
+        (counts.succeeded, "succeeded"),
+        (counts.failed, f"failed: {codes_words(summary.bad_ends)}".rstrip(": ")),
+        (counts.rejected, ", ".join(filter(None, ("rejected", rejected, invalid)))),
+        (counts.cancelled, "cancelled"),
+        (counts.unknown, f"unknown: {agreeing(counts.unknown, 'it', 'they')} may or may not run"),
         (summary.unknown_elsewhere, "unknown of rows that this manifest does not have"),
-        (summary.left, "left to submit"),
-        (summary.finished_well, "finished well"),
-        (summary.finished_badly, f"finished badly: {codes_words(summary.bad_ends)}".rstrip(": ")),
-        (summary.not_seen_to_end, "accepted, and not seen to end"),
         (summary.refused_by_quota, f"{calls} refused by {_quotas(summary)}, repeated later"),
         (summary.throttled, f"{times} the service throttled and the rate was cut"),
     )
-    for count, words in counts:
+    for count, words in lines:
         if count:
             yield f"  {count:>9,} {words}"
 
@@ -175,7 +187,7 @@ def _next_steps(summary: Summary) -> Iterator[str]:
         yield f"  unknown: {job.name} in membership {job.membership} ({job.reason or 'the run ended during its call'})"
     if len(summary.unknown_jobs) > _MOST_UNKNOWN:
         yield f"  ... and {len(summary.unknown_jobs) - _MOST_UNKNOWN:,} more; see batchsubmit status {summary.ledger}"
-    if summary.refused_by_quota and summary.left and summary.stop_reason in _BOUND_BY_QUOTA:
+    if summary.refused_by_quota and summary.counts.pending and summary.stop_reason in _BOUND_BY_QUOTA:
         yield f"  quota: jobs wait because all slots of {_quotas(summary)} are taken; to ask for more: {QUOTA_REQUEST}"
     step = _next_step(summary)
     if step:
@@ -195,19 +207,22 @@ def _next_step(summary: Summary) -> str:
             "cleanrooms-ml:ListTrainedModelInferenceJobs and GetTrainedModelInferenceJob and run the same command "
             "again; or look for the names in the console, and send those that do not run there with --resubmit-unknown"
         )
-    if summary.left:
+    if summary.counts.pending:
         return "run the same command again to go on"
     if summary.not_seen_to_end:
         return f"the service shows some jobs no longer; batchsubmit verify {summary.ledger} names them"
-    if summary.failed or summary.failed_before or summary.finished_badly or summary.invalid:
+    counts = summary.counts
+    if counts.rejected or counts.failed or counts.cancelled:
         logs = ""
-        if summary.finished_badly:
+        if counts.failed:
             logs = f"; batchsubmit logs {summary.ledger} prints their logs (CloudWatch log group {LOG_GROUP})"
-        return f"batchsubmit status {summary.ledger} lists the failures{logs}{_second_try(summary)}"
+        return f"batchsubmit status {summary.ledger} lists them{logs}{_second_try(summary)}"
     return ""
 
 
 def _second_try(summary: Summary) -> str:
-    """What sends failed jobs again."""
-    paid = " (those that ran are paid again)" if summary.finished_badly else ""
+    """What sends such jobs again; nothing does with those that were cancelled."""
+    if not (summary.counts.rejected or summary.counts.failed):
+        return ""
+    paid = " (those that ran are paid again)" if summary.counts.failed else ""
     return f"; batchsubmit retry {shlex.quote(summary.ledger)} sends them again{paid}"

@@ -29,6 +29,7 @@ from batchsubmit.core.jobs import (
     Unknown,
     Unrecognised,
 )
+from batchsubmit.core.ledger_state import Work
 from batchsubmit.core.states import UNDECIDED, JobState, fold, has_failed
 from batchsubmit.forecast import RunHistory
 from batchsubmit.report.waits import ANSWER, TURN, Cause, JobWaits, LaneLog, awaited_after, refusal_cause
@@ -61,7 +62,7 @@ class History:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it could not be submitted, or finished badly."""
+        """Whether it was rejected, failed, or was cancelled."""
         return has_failed(self.state)
 
     @property
@@ -100,6 +101,7 @@ class Timeline:
         self.throttled_at: list[float] = []
         self.last_at: float | None = None
         self.progress = RunHistory()
+        self.work = Work()
         self._histories: dict[str, History] = {}
         self._now = 0.0
         self._idle_seconds = 0.0
@@ -122,6 +124,7 @@ class Timeline:
         """Take in one event. Kinds that this version does not know are ignored, except for a learned quota."""
         at = _seconds(event.at)
         self.progress.apply(event)
+        self.work.apply(event)
         if isinstance(event, RunStarted):
             self._begin_run(event, at)
         else:

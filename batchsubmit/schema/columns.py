@@ -172,7 +172,7 @@ def _walk(shape: Shape, path: str) -> Iterator[str]:
 
 
 _VARIABLES = {
-    "description": "Values for place-holders of the settings' defaults; no part of the request.",
+    "description": "Values for placeholders of the settings' defaults; no part of the request.",
     "type": "object",
     "additionalProperties": {"type": "string"},
 }

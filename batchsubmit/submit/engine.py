@@ -41,6 +41,11 @@ class Engine:
         return self._in_progress.jobs
 
     @property
+    def looked_up(self) -> int:
+        """Unknown jobs that are being looked up."""
+        return self._in_progress.blocked.total() + self._in_progress.lookups
+
+    @property
     def undecided(self) -> dict[str, str]:
         """The jobs that stay unknown, by key, and why."""
         return self._in_progress.undecided

@@ -15,11 +15,11 @@ from local_aws import LocalAws
 from strategies import ACCOUNT, arn
 
 from batchsubmit import (
-    Failed,
     Finished,
     LedgerError,
     ManifestError,
     Outcome,
+    Rejected,
     StoppedError,
     Submitted,
     Unknown,
@@ -114,7 +114,7 @@ async def test_a_request_that_the_service_refuses_is_an_outcome(sandbox: Sandbox
     """With the service's own words; it is tried again only where that is asked for."""
     sandbox.disturb({"fault": "validation", "name": "b"})
     report = submit_jobs(requests(NAMES), ledger=LEDGER)
-    assert [(type(each), each.name, each.code) for each in report.failed] == [(Failed, "b", "ValidationException")]
+    assert [(type(each), each.name, each.code) for each in report.failed] == [(Rejected, "b", "ValidationException")]
     assert not report.is_good
     assert [each.earlier for each in submit_jobs(requests(NAMES), ledger=LEDGER).failed] == [True]
     assert submit_jobs(requests(NAMES), ledger=LEDGER, retry_failed=True).is_good
@@ -266,7 +266,7 @@ async def test_a_call_prints_nothing_and_leaves_signals_alone(
         async for _ in batch.submit(requests(NAMES)):
             assert {number: signal.getsignal(number) for number in before} == before
     assert capfd.readouterr() == ("", "")
-    assert any("job.failed" in line and "run=" in line for line in caplog.messages)
+    assert any("job.rejected" in line and "run=" in line for line in caplog.messages)
 
 
 def test_an_interrupted_wait_in_a_notebook_drains_the_run(submitting: Program, sandbox: Sandbox) -> None:

@@ -1,19 +1,15 @@
-"""The Python examples of the README, run as they stand there."""
+"""The Python examples of the book, run as they stand there."""
 
-import re
 import subprocess
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from book import blocks
 from conftest import Program, Sandbox
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SCRIPT, STREAM, AIRFLOW = re.findall(
-    r"^```python\n(.*?)^```$", README.split("\n## From Python\n")[1].split("\n## ")[0], re.MULTILINE | re.DOTALL
-)
+SCRIPT, STREAM, AIRFLOW = (each.text for each in blocks() if (each.page, each.language) == ("python", "python"))
 NAMES = [f"churn-{number:03}" for number in range(20)]
 AWS_REGION = "us-east-1"
 
@@ -59,7 +55,7 @@ def airflow_task(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401 (what 
     monkeypatch.setitem(sys.modules, "airflow", airflow)
     monkeypatch.setitem(sys.modules, "airflow.decorators", decorators)
     names: dict[str, Any] = {}
-    exec(SCRIPT.split("report =")[0] + AIRFLOW, names)  # noqa: S102 (the README's own code)
+    exec(SCRIPT.split("report =")[0] + AIRFLOW, names)  # noqa: S102 (the page's own code)
     given, function = names["submit_batch"]
     assert given == {"retries": 3}
     return lambda day: function(names["requests"], ds=day)

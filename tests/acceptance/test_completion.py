@@ -1,16 +1,16 @@
-"""Shell completion as the README sets it up, in real shells where they are installed."""
+"""Shell completion as the book sets it up, in real shells where they are installed."""
 
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from book import PAGES
 from conftest import CONSOLE_SCRIPT
 
 from batchsubmit import __version__
 
-README_LINES = {
+LINES = {
     "bash": 'eval "$(_BATCHSUBMIT_COMPLETE=bash_source batchsubmit)"',
     "zsh": 'eval "$(_BATCHSUBMIT_COMPLETE=zsh_source batchsubmit)"',
     "fish": "_BATCHSUBMIT_COMPLETE=fish_source batchsubmit | source",
@@ -39,7 +39,7 @@ def shell(name: str, *arguments: str) -> str:
     return run(name, *arguments)
 
 
-@pytest.mark.parametrize("name", README_LINES)
+@pytest.mark.parametrize("name", LINES)
 def test_every_shell_gets_a_script_and_completions(name: str) -> None:
     """By the protocol that the scripts speak, whether or not the shell is installed."""
     script = run(str(CONSOLE_SCRIPT), _BATCHSUBMIT_COMPLETE=f"{name}_source")
@@ -49,30 +49,29 @@ def test_every_shell_gets_a_script_and_completions(name: str) -> None:
 
 
 def test_bash_completes_commands_and_options() -> None:
-    """Set up as the README says."""
+    """Set up as the book says."""
     ask = 'COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _batchsubmit_completion batchsubmit; echo "${COMPREPLY[@]}"'
     for words, expected in (("batchsubmit ca", "cancel"), ("batchsubmit submit --dead", "--deadline")):
-        script = f"{README_LINES['bash']}; COMP_WORDS=({words}); {ask}"
+        script = f"{LINES['bash']}; COMP_WORDS=({words}); {ask}"
         assert shell("bash", "--norc", "-c", script).split() == [expected]
 
 
 def test_zsh_knows_who_completes() -> None:
-    """Set up as the README says, after zsh's own completion."""
-    script = f'autoload -U compinit; compinit -u -D; {README_LINES["zsh"]}; print "$_comps[batchsubmit]"'
+    """Set up as the book says, after zsh's own completion."""
+    script = f'autoload -U compinit; compinit -u -D; {LINES["zsh"]}; print "$_comps[batchsubmit]"'
     assert shell("zsh", "-f", "-c", script).strip() == "_batchsubmit_completion"
 
 
 def test_fish_completes_commands_and_options() -> None:
-    """Set up as the README says."""
+    """Set up as the book says."""
     for words, expected in (("batchsubmit ca", "cancel"), ("batchsubmit submit --dead", "--deadline")):
-        shown = shell("fish", "--no-config", "-c", f"{README_LINES['fish']}; complete -C '{words}'")
+        shown = shell("fish", "--no-config", "-c", f"{LINES['fish']}; complete -C '{words}'")
         assert [line.split("\t")[0] for line in shown.splitlines()] == [expected]
 
 
-def test_the_readme_has_these_lines() -> None:
+def test_the_book_has_these_lines() -> None:
     """What is tested is what people copy."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert all(line in readme for line in README_LINES.values())
+    assert all(line in PAGES["commands"] for line in LINES.values())
 
 
 def test_the_version_is_that_of_the_package() -> None:

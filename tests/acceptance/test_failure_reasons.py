@@ -34,13 +34,15 @@ def test_the_code_of_a_failed_job_is_kept(submitting: Program, sandbox: Sandbox)
 def test_reasons_go_by_code_whatever_the_message_says(submitting: Program, sandbox: Sandbox) -> None:
     """AWS keeps its codes and may change its messages: one reason in summary, status and report."""
     said = failed_run(submitting, sandbox)
-    assert "2 finished badly: INTERNAL_ERROR 2" in said
+    assert "2 failed: INTERNAL_ERROR 2" in said
     assert LOG_GROUP in said
     status = submitting.run("status", LEDGER)
-    assert "INTERNAL_ERROR 2" in status.stdout
-    assert "CREATE_FAILED: INTERNAL_ERROR: Another wording of the same" in status.stdout
+    assert "2 failed: CREATE_FAILED: INTERNAL_ERROR" in status.stdout
+    assert (
+        "CREATE_FAILED: INTERNAL_ERROR: Another wording of the same" in submitting.run("status", LEDGER, "--all").stdout
+    )
     assert LOG_GROUP in status.stdout
-    badly = submitting.run("status", LEDGER, "--json").summary["finished_badly"]
+    badly = submitting.run("status", LEDGER, "--json").summary["failed"]
     assert {each["code"] for each in badly} == {"INTERNAL_ERROR"}
     assert submitting.run("report", LEDGER, "--output", "page.html").status == 0
     page = (submitting.folder / "page.html").read_text()
@@ -67,7 +69,7 @@ def test_a_job_refused_for_good_is_rejected_in_the_ledger(submitting: Program, s
     [rejected] = [event for event in submitting.events(LEDGER) if event["event"] == "rejected"]
     assert (rejected["name"], rejected["code"], rejected["attempt"]) == ("a", "ValidationException", 1)
     status = submitting.run("status", LEDGER, "--json").summary
-    assert (status["counts"]["failed"], status["failed"][0]["code"]) == (1, "ValidationException")
+    assert (status["counts"]["rejected"], status["rejected"][0]["code"]) == (1, "ValidationException")
     ledger = submitting.folder / LEDGER
     lines = ledger.read_bytes().splitlines(keepends=True)
     ledger.write_bytes(b"".join(map(earlier, lines)))

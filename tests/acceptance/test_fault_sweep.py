@@ -104,7 +104,7 @@ def test_where_nothing_can_be_looked_up_jobs_stay_unknown_until_the_user_decides
 def assert_left_unknown(ended: Ended, names: list[str]) -> None:
     """Exit status 3, and people and programs are told which and why."""
     assert ended.status == 3
-    assert ended.summary["unknown"] == len(names)
+    assert ended.summary["counts"]["unknown"] == len(names)
     assert sorted(job["name"] for job in ended.summary["unknown_jobs"]) == names
     assert all("AccessDenied" in job["reason"] for job in ended.summary["unknown_jobs"])
     assert all(name in ended.stderr for name in names)

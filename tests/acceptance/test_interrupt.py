@@ -52,7 +52,7 @@ def test_one_signal_drains_the_run_and_the_next_run_goes_on(
     assert f"batchsubmit cancel {LEDGER} cancels what runs on AWS" in ended.stderr
     assert 10 <= len(sandbox.names()) < len(MANY)
     assert_all_once(submitting, sandbox, sandbox.names())
-    assert ended.summary["unknown"] == 0
+    assert ended.summary["counts"]["unknown"] == 0
     again = submitting.run("submit", "jobs.csv", "--json")
     assert again.status == 0
     assert again.summary["submitted_before"] == ended.summary["submitted"]
@@ -127,7 +127,7 @@ def test_a_killed_run_is_taken_up_where_it_died(submitting: Program, sandbox: Sa
         process.communicate()
     ended = submitting.run("submit", "jobs.csv", "--json")
     assert ended.status == 0, ended.stderr
-    assert ended.summary["unknown"] == 0
+    assert ended.summary["counts"]["unknown"] == 0
     assert_all_once(submitting, sandbox, MANY)
 
 

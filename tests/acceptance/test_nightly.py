@@ -112,12 +112,12 @@ def test_a_night_survives_a_crash_and_an_overlap_and_is_harmless_when_run_again(
     for _ in range(2):
         ended = night.run(*SUBMIT, "--json")
         assert ended.status == 1, ended.stderr
-        assert ended.summary["finished_badly"] == 2
+        assert ended.summary["counts"]["failed"] == 2
         assert ended.summary["afterwards"]["problems"] == []
         assert bucket.get(f"{tmp_path.name}/{LEDGER}") == (night.folder / LEDGER).read_bytes()
     assert sorted(sandbox.names()) == MANY
     told = hook.bodies[-1]
-    assert (told["exit_status"], told["counts"]["finished_well"]) == (1, len(MANY) - 2)
+    assert (told["exit_status"], told["counts"]["succeeded"]) == (1, len(MANY) - 2)
     assert told["uploaded"] == [f"s3://bucket/{tmp_path.name}/{LEDGER}"]
     assert told["batch"].startswith("night-20")
     assert told["run"] == ended.summary["run"]
@@ -132,7 +132,7 @@ def test_a_deadline_cuts_the_tail_and_the_next_start_goes_on(night: Program, san
     assert cut.status == 3
     assert hook.bodies[-1]["exit_status"] == 3
     assert "deadline" in hook.bodies[-1]["reason"]
-    assert hook.bodies[-1]["counts"]["left"] == len(MANY)
+    assert hook.bodies[-1]["counts"]["pending"] == len(MANY)
     sandbox.configure(per_membership=0, job_seconds=0.1)
     assert night.run(*SUBMIT).status == 0
     assert sorted(sandbox.names()) == MANY

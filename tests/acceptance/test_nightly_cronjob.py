@@ -135,7 +135,7 @@ def test_a_night_is_crashed_cut_by_its_deadline_told_in_the_morning_and_ended_by
     page = cron.page()
     assert _answers(page, left=left)
     [told] = account.notices()
-    assert (told["exit_status"], told["counts"]["left"]) == (3, left)
+    assert (told["exit_status"], told["counts"]["pending"]) == (3, left)
     [name] = {Path(url).name for url in told["uploaded"]} - {LEDGER}
     assert account.object(f"results/{name}").decode() == page
     assert account.object(f"results/{LEDGER}") == (cron.program.folder / LEDGER).read_bytes()

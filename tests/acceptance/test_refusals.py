@@ -69,7 +69,7 @@ def test_a_denied_row_is_rejected_and_all_others_are_submitted(submitting: Progr
     assert (failed["name"], failed["code"]) == ("job-0007", "AccessDeniedException")
     assert "not authorized to perform: cleanrooms-ml:StartTrainedModelInferenceJob" in failed["message"]
     assert refusals(submitting) == [("AccessDeniedException", "denied")]
-    assert (ended.summary["submitted"], ended.summary["failed"], ended.summary["left"]) == (19, 1, 0)
+    assert (ended.summary["submitted"], ended.summary["rejected"], ended.summary["counts"]["pending"]) == (19, 1, 0)
     calls = sandbox.calls()
     assert submitting.run("submit", MANIFEST).status == 1
     assert sandbox.calls() == calls
@@ -86,7 +86,7 @@ def test_a_model_that_is_denied_holds_up_no_other_model_of_its_membership(
     write(submitting, [*many(8, stem="closed", model="closed"), *many(8)])
     ended = submitting.run("submit", MANIFEST, "--rate", 0, "--json", BATCHSUBMIT_SUBMIT__CONCURRENCY="1")
     assert ended.status == 1, ended.stderr
-    assert (ended.summary["submitted"], ended.summary["failed"]) == (8, 8)
+    assert (ended.summary["submitted"], ended.summary["rejected"]) == (8, 8)
     assert len(rejected(submitting)) == 8
 
 
@@ -111,7 +111,7 @@ def test_a_run_of_which_everything_is_denied_stops_and_goes_on_without_a_flag(
     assert ended.summary["stop_reason"] == "denied"
     assert "Allow cleanrooms-ml:StartTrainedModelInferenceJob" in ended.stderr
     assert rejected(submitting) == []
-    assert ended.summary["left"] == len(rows)
+    assert ended.summary["counts"]["pending"] == len(rows)
     assert sandbox.calls() <= 30
     sandbox.disturb()
     assert submitting.run("submit", MANIFEST).status == 0
@@ -151,7 +151,7 @@ def test_a_wrong_endpoint_stops_the_run_and_burns_no_row(submitting: Program, sa
     assert ended.summary["stop_reason"] == "unreachable"
     assert "is the endpoint Clean Rooms ML?" in ended.stderr
     assert rejected(submitting) == []
-    assert ended.summary["left"] == 20
+    assert ended.summary["counts"]["pending"] == 20
     sandbox.disturb()
     assert submitting.run("submit", MANIFEST).status == 0
     assert len(set(sandbox.names())) == len(sandbox.names()) == 20
@@ -166,7 +166,7 @@ def test_a_membership_whose_budget_is_spent_is_held_and_named(submitting: Progra
     assert ended.status == 3, ended.stderr
     assert len(set(sandbox.names())) == len(sandbox.names()) == 14
     summary = ended.summary
-    assert (summary["stop_reason"], summary["left"], summary["failed"]) == ("held", 6, 0)
+    assert (summary["stop_reason"], summary["counts"]["pending"], summary["rejected"]) == ("held", 6, 0)
     assert summary["held"] == {OTHER_MEMBERSHIP: f"'{BUDGET}' of 0"}
     assert f"'{BUDGET}' of 0" in ended.stderr
     assert OTHER_MEMBERSHIP in ended.stderr

@@ -30,8 +30,9 @@ def test_json_has_the_page_s_path_its_headline_and_figures(program: Program, tmp
     assert ended.status == 0, ended.stderr
     told = ended.summary
     assert (told["page"], told["ledger"], told["title"]) == ("night.html", "night.ledger.jsonl", "nightly-2026-11-22")
-    assert "of 80 jobs accepted" in told["sentences"][0]
-    assert told["left"] + sum(told["counts"].values()) - told["counts"]["waiting"] == told["jobs"] == 80
+    assert "of 80 jobs submitted" in told["sentences"][0]
+    assert told["left"] == told["counts"]["pending"]
+    assert told["counts"]["total"] == told["jobs"] == 80
     assert 0 < told["seconds_to_submit"] < told["seconds_to_finish"]
     page = (program.folder / "night.html").read_text(encoding="utf-8")
     assert all(sentence in page for sentence in told["sentences"])

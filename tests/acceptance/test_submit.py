@@ -64,7 +64,11 @@ def test_rows_may_be_reordered_inserted_edited_and_removed_between_runs(submitti
     assert ended.status == 0
     assert sandbox.names() == ["a", "b", "c", "d", *sandbox.names()[4:]]
     assert sorted(sandbox.names()[4:]) == ["b", "new"]
-    assert (ended.summary["rows"], ended.summary["submitted"], ended.summary["submitted_before"]) == (4, 2, 2)
+    assert (ended.summary["counts"]["total"], ended.summary["submitted"], ended.summary["submitted_before"]) == (
+        4,
+        2,
+        2,
+    )
     assert agree(submitting, sandbox)
 
 
@@ -147,7 +151,7 @@ def test_a_failed_job_that_is_retried_well_is_no_failure_any_more(submitting: Pr
     assert submitting.run("submit", MANIFEST).status == 1
     ended = submitting.run("submit", MANIFEST, "--retry-failed", "--json")
     assert ended.summary["submitted"] == 1
-    assert ended.summary["failed"] == 0
+    assert ended.summary["rejected"] == 0
     assert ended.status == 0
 
 
@@ -159,8 +163,8 @@ def test_too_many_failures_stop_the_run(submitting: Program, sandbox: Sandbox) -
     assert ended.status == 3
     assert "--max-failures" in ended.stderr
     assert ended.summary["stop_reason"] == "failures"
-    assert 6 <= ended.summary["failed"] <= 5 + 2 * 2  # two jobs in progress for each call at once
-    assert ended.summary["left"] == 100 - ended.summary["failed"]
+    assert 6 <= ended.summary["rejected"] <= 5 + 2 * 2  # two jobs in progress for each call at once
+    assert ended.summary["counts"]["pending"] == 100 - ended.summary["rejected"]
     sandbox.disturb()
     assert submitting.run("submit", MANIFEST).status == 1
     assert submitting.run("submit", MANIFEST, "--retry-failed").status == 0
@@ -196,7 +200,7 @@ def test_waiting_follows_the_jobs_and_tells_of_those_that_end_badly(submitting: 
     write_csv(submitting, "a", "b", "c")
     ended = submitting.run("submit", MANIFEST, "--wait", "--json")
     assert ended.status == 1
-    assert (ended.summary["finished_well"], ended.summary["finished_badly"]) == (2, 1)
+    assert (ended.summary["counts"]["succeeded"], ended.summary["counts"]["failed"]) == (2, 1)
     finished = {each["name"]: each for each in submitting.events(LEDGER) if each["event"] == "finished"}
     assert {name: each["status"] for name, each in finished.items()} == {
         "a": "ACTIVE",
@@ -216,7 +220,7 @@ def test_waiting_may_begin_in_a_later_run(submitting: Program, sandbox: Sandbox)
     assert submitting.run("submit", MANIFEST).status == 0
     ended = submitting.run("submit", MANIFEST, "--wait", "--json")
     assert ended.status == 0
-    assert ended.summary["finished_well"] == 2
+    assert ended.summary["counts"]["succeeded"] == 2
 
 
 def test_the_quota_is_kept_and_every_job_gets_its_slot(submitting: Program, sandbox: Sandbox) -> None:

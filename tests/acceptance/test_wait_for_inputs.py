@@ -57,7 +57,7 @@ def test_without_the_setting_nothing_is_read_and_the_service_decides(submitting:
     write_manifest(submitting)
     sandbox.configure(creating_seconds={NEW: 3600})
     ended = submitting.run("submit", "jobs.jsonl", "--json")
-    assert (ended.status, ended.summary["submitted"], ended.summary["failed"]) == (1, 2, 3)
+    assert (ended.status, ended.summary["submitted"], ended.summary["rejected"]) == (1, 2, 3)
     assert sandbox.calls("GetTrainedModel") == sandbox.calls("GetMLInputChannel") == 0
 
 
@@ -66,7 +66,7 @@ def test_jobs_wait_for_a_channel_whose_creation_then_fails(submitting: Program, 
     write_manifest(submitting)
     sandbox.configure(creating_seconds={CHANNEL: 1.0}, channel_statuses={CHANNEL: "CREATE_FAILED"})
     ended = submitting.run("submit", "jobs.jsonl", "--wait-for-inputs", "--json")
-    assert (ended.status, ended.summary["failed"]) == (1, 5)
+    assert (ended.status, ended.summary["rejected"]) == (1, 5)
     rejected = [event for event in submitting.events(LEDGER) if event["event"] == "rejected"]
     assert len(rejected) == 5
     assert all(event["message"] == f"channel {CHANNEL} is CREATE_FAILED" for event in rejected)

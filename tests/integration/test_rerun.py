@@ -51,7 +51,7 @@ async def test_nothing_is_to_be_done_after_a_run_that_submitted_all(desk: Desk, 
     calls = sandbox.calls()
     for _ in range(2):
         summary = await desk.submit()
-        assert (summary.rows, summary.submitted, summary.submitted_before, summary.exit_status) == (4, 0, 4, 0)
+        assert (summary.counts.total, summary.submitted, summary.submitted_before, summary.exit_status) == (4, 0, 4, 0)
     assert sandbox.calls() == calls
 
 
@@ -60,9 +60,9 @@ async def test_what_failed_is_told_again_and_tried_again_where_that_is_asked(des
     sandbox.disturb({"fault": "validation", "name": "b"})
     await desk.submit()
     summary = await desk.submit()
-    assert (summary.failed_before, summary.submitted_before, summary.exit_status) == (1, 3, 1)
+    assert (summary.rejected_before, summary.submitted_before, summary.exit_status) == (1, 3, 1)
     summary = await desk.submit(retry=Retry())
-    assert (summary.submitted, summary.failed_before, summary.exit_status) == (1, 0, 0)
+    assert (summary.submitted, summary.rejected_before, summary.exit_status) == (1, 0, 0)
     summary = await desk.submit(retry=Retry())
     assert (summary.submitted_before, summary.exit_status) == (4, 0)
 
@@ -80,9 +80,9 @@ async def test_jobs_that_were_followed_to_their_end_need_not_be_again(desk: Desk
     sandbox.configure(job_seconds=0.1, failing_names=["b"])
     await desk.submit(wait=True)
     summary = await desk.submit(wait=True)
-    assert (summary.finished_well, summary.finished_badly, summary.exit_status) == (3, 1, 1)
+    assert (summary.counts.succeeded, summary.counts.failed, summary.exit_status) == (3, 1, 1)
     summary = await desk.submit(canary=2)
-    assert (summary.finished_well, summary.finished_badly, summary.exit_status) == (3, 1, 0)
+    assert (summary.counts.succeeded, summary.counts.failed, summary.exit_status) == (3, 1, 0)
 
 
 async def test_jobs_that_were_not_followed_are_if_it_is_asked(desk: Desk, sandbox: Sandbox) -> None:
@@ -90,7 +90,7 @@ async def test_jobs_that_were_not_followed_are_if_it_is_asked(desk: Desk, sandbo
     sandbox.configure(job_seconds=0.3)
     await desk.submit()
     summary = await desk.submit(wait=True)
-    assert (summary.submitted_before, summary.finished_well) == (4, 4)
+    assert (summary.submitted_before, summary.counts.succeeded) == (4, 4)
 
 
 async def test_a_job_that_is_unknown_is_looked_up(desk: Desk, sandbox: Sandbox) -> None:
@@ -100,7 +100,7 @@ async def test_a_job_that_is_unknown_is_looked_up(desk: Desk, sandbox: Sandbox) 
     assert (await desk.submit()).unknown == 1
     desk.manifest.write_text(csv_text("acd"))
     summary = await desk.submit()
-    assert (summary.unknown, summary.unknown_elsewhere, summary.exit_status) == (0, 1, 3)
+    assert (summary.counts.unknown, summary.unknown_elsewhere, summary.exit_status) == (0, 1, 3)
     sandbox.disturb()
     assert (await desk.submit()).exit_status == 0
     assert len(sandbox.jobs()) == 4

@@ -31,7 +31,7 @@ TERMS = LeaseTerms(lease_seconds=12, call_seconds=4)
 MEMBERS = {"at": AT, "job": KEY, "membership": "m", "name": "n"}
 
 
-class Fate(StrEnum):
+class State(StrEnum):
     """What becomes of one operation on the table."""
 
     DONE = "done"
@@ -46,7 +46,7 @@ class Pending:
     """An operation on its way, or a sleep."""
 
     worker: str
-    decided: "asyncio.Future[Fate]"
+    decided: "asyncio.Future[State]"
 
 
 @dataclass
@@ -94,14 +94,14 @@ class Wire:
     world: World
     worker: str
 
-    async def _fate(self) -> Fate:
+    async def _fate(self) -> State:
         pending = Pending(self.worker, asyncio.get_running_loop().create_future())
         self.world.pending.append(pending)
         return await pending.decided
 
     async def get(self, address: Address) -> Item | None:
         """Read, or not."""
-        if await self._fate() not in {Fate.DONE, Fate.SLOW}:
+        if await self._fate() not in {State.DONE, State.SLOW}:
             raise StoppedError("no answer")
         return await self.world.table.get(address)
 
@@ -112,19 +112,19 @@ class Wire:
     async def write(self, address: Address, follows: int, values: Item) -> Item:
         """Write now, later or never."""
         match await self._fate():
-            case Fate.DONE:
+            case State.DONE:
                 return await self._apply(address, follows, values)
-            case Fate.SLOW:
+            case State.SLOW:
                 item = await self._apply(address, follows, values)
                 self.world.stands_still_until[self.worker] = self.world.now + 10 * self.world.choose(4)
                 await self._fate()
                 return item
-            case Fate.LOST:
+            case State.LOST:
                 with suppress(ConflictError):
                     await self._apply(address, follows, values)
-            case Fate.LATE:
+            case State.LATE:
                 self.world.late.append(lambda: self._apply(address, follows, values))
-            case Fate.DROPPED:
+            case State.DROPPED:
                 pass
         raise StoppedError("no answer")
 
@@ -227,7 +227,7 @@ async def trouble(world: World, workers: dict[str, "asyncio.Task[None]"]) -> Non
     elif open_ones:
         operation = open_ones[world.choose(len(open_ones))]
         world.pending.remove(operation)
-        fates = [Fate.DONE] * 7 + [Fate.SLOW] * 3 + [Fate.LOST, Fate.DROPPED, Fate.LATE]
+        fates = [State.DONE] * 7 + [State.SLOW] * 3 + [State.LOST, State.DROPPED, State.LATE]
         if not operation.decided.done():
             operation.decided.set_result(fates[world.choose(len(fates))])
 
@@ -238,7 +238,7 @@ async def calm(world: World) -> None:
     world.stands_still_until.clear()
     for operation in world.pending:
         if operation.worker not in world.dead and not operation.decided.done():
-            operation.decided.set_result(Fate.DONE)
+            operation.decided.set_result(State.DONE)
     world.pending.clear()
     await settle()
     world.advance(1.0)

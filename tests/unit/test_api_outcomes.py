@@ -2,7 +2,7 @@
 
 from conftest import job_arn, job_named
 
-from batchsubmit.api.outcomes import Failed, Finished, Outcome, OutcomeObserver, Submitted, Unknown
+from batchsubmit.api.outcomes import Finished, Outcome, OutcomeObserver, Rejected, Submitted, Unknown
 from batchsubmit.core import jobs
 from batchsubmit.core.ledger_state import LedgerState
 
@@ -35,7 +35,7 @@ def test_what_the_ledger_knows_is_told_at_once_as_earlier() -> None:
     watch, told = watching(SUBMITTED, FAILED)
     watch.saw(SUBMITTED)
     watch.end(book_of(SUBMITTED, FAILED), {})
-    assert [type(each) for each in told] == [Submitted, Failed]
+    assert [type(each) for each in told] == [Submitted, Rejected]
     assert all(each.earlier for each in told)
 
 
@@ -47,7 +47,7 @@ def test_events_are_told_once_and_those_of_other_jobs_not_at_all() -> None:
     watch.end(book_of(SUBMITTED, FAILED), {})
     assert [(type(each), each.name, each.earlier) for each in told] == [
         (Submitted, "one", False),
-        (Failed, "two", False),
+        (Rejected, "two", False),
     ]
 
 
@@ -68,7 +68,7 @@ def test_what_another_run_decided_meanwhile_is_told_at_the_end() -> None:
     watch, told = watching(follows=True)
     watch.saw(FINISHED)
     watch.end(book_of(SUBMITTED, FINISHED, FAILED), {})
-    assert [(type(each), each.earlier) for each in told] == [(Submitted, True), (Finished, True), (Failed, True)]
+    assert [(type(each), each.earlier) for each in told] == [(Submitted, True), (Finished, True), (Rejected, True)]
 
 
 def test_what_is_unknown_at_the_end_is_told_with_the_reason() -> None:

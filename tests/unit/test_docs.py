@@ -1,4 +1,4 @@
-"""README and configs say what the program does: commands, options, exit statuses, events, settings."""
+"""README, book and configs say what the program does: commands, options, exit statuses, events, settings."""
 
 import re
 import tomllib
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 import pytest
+from book import BOOK, DOCS, PAGES, README, ROOT, section
 from botocore.session import Session
 from settings_table import HEAD, settings_table
 
@@ -21,12 +22,9 @@ from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 from batchsubmit.report.export import COLUMNS
 from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def _section(title: str) -> str:
-    return README.split(f"\n{title}\n", 1)[1].split("\n## ", 1)[0]
+FIGURES = (ROOT / "tests" / "bench" / "README.md").read_text(encoding="utf-8")
+SCREEN = 50
+REFERENCE = {"settings", "troubleshooting", "development"}
 
 
 def _commands() -> Iterator[str]:
@@ -38,21 +36,24 @@ def _commands() -> Iterator[str]:
             yield name
 
 
-def test_every_command_stands_in_the_readme_and_the_other_way_round() -> None:
+def test_every_command_is_on_the_page_of_commands_and_the_other_way_round() -> None:
     """The table of commands is the list of commands."""
-    documented = set(re.findall(r"^\| `batchsubmit ([a-z]+(?: [a-z][a-z-]+)?)", _section("### Commands"), re.MULTILINE))
+    documented = set(
+        re.findall(
+            r"^\| `batchsubmit ([a-z]+(?: [a-z][a-z-]+)?)", section(PAGES["commands"], "All commands"), re.MULTILINE
+        )
+    )
     assert documented == set(_commands())
 
 
 def test_the_quotas_are_those_that_are_refused_by_with_their_codes_and_defaults() -> None:
-    """Names as the sandbox and AWS spell them, wherever the README has a code."""
-    section = _section("### What AWS documents, and what is assumed").split("\n### ", 1)[0]
-    rows = re.findall(r"^\| `(Pending.+?)` \| (\d+) \| `(L-\w+)` \|$", section, re.MULTILINE)
+    """Names as the sandbox and AWS spell them, wherever the book has a code."""
+    rows = re.findall(r"^\| `(Pending.+?)` \| (\d+) \| `(L-\w+)` \|$", PAGES["aws"], re.MULTILINE)
     assert rows == [
         (MEMBERSHIP_QUOTA, str(DEFAULT_PER_MEMBERSHIP), "L-0F77DDDB"),
         (ACCOUNT_QUOTA, str(DEFAULT_PER_ACCOUNT), "L-249F4B83"),
     ]
-    assert set(re.findall(r"L-[0-9A-F]{8}", README)) == {code for _, _, code in rows}
+    assert set(re.findall(r"L-[0-9A-F]{8}", BOOK)) == {code for _, _, code in rows}
     told = [{"QuotaName": name, "Value": float(value)} for name, value, _ in rows]
     assert quotas_in(told) == AppliedQuotas(per_membership=DEFAULT_PER_MEMBERSHIP, per_account=DEFAULT_PER_ACCOUNT)
 
@@ -76,10 +77,10 @@ def test_what_is_said_of_the_payer_and_of_list_is_in_the_service_models() -> Non
 
 
 def test_every_documented_option_of_submit_exists() -> None:
-    """No option in the README is invented."""
+    """No option in the table is invented."""
     submit = commands.commands["submit"]
     known = {option for parameter in submit.params for option in parameter.opts}
-    assert set(re.findall(r"--[a-z][a-z-]+", _section("### Commands"))) - {"--help", "--settings", "--watch"} <= known
+    assert set(re.findall(r"--[a-z][a-z-]+", section(PAGES["commands"], "Options of submit"))) - {"--help"} <= known
 
 
 def test_every_command_has_help_with_an_example() -> None:
@@ -95,8 +96,8 @@ def test_every_command_has_help_with_an_example() -> None:
 def test_the_exit_statuses_are_those_of_the_code() -> None:
     """The table has each once, and so has each command's help; none is invented."""
     statuses = sorted(value for name, value in vars(exits).items() if name.startswith("EXIT_"))
-    documented = [int(number) for number in re.findall(r"^\| (\d+) \|", _section("### Exit status"), re.MULTILINE)]
-    assert documented == statuses
+    for text in (section(PAGES["commands"], "Exit status"), section(README, "Commands and exit statuses")):
+        assert [int(number) for number in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)] == statuses
     helped = re.findall(r"^  (\d+)  ", manual(("", "")), re.MULTILINE)
     assert [int(number) for number in helped] == statuses
 
@@ -113,20 +114,20 @@ def test_every_command_s_help_has_its_exit_statuses() -> None:
         assert re.search(rf"# .+\n +batchsubmit {name}\b", text), name
 
 
-def test_every_setting_and_variable_that_the_readme_names_is_there() -> None:
+def test_every_setting_and_variable_that_the_book_names_is_there() -> None:
     """Also outside the table: a renamed key leaves no old one behind in the text."""
     known = {".".join(names) for names in setting_names()}
     sections = {name.split(".")[0] for name in known}
-    named = set(re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_]+)", README))
-    assert named <= known
-    variables = set(re.findall(r"\bBATCHSUBMIT_([A-Z_]*[A-Z])\b", README))
+    named = set(re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_]+)", BOOK))
+    assert named - {"aws.py", "log.py"} <= known
+    variables = set(re.findall(r"\bBATCHSUBMIT_([A-Z_]*[A-Z])\b", BOOK))
     assert {name.lower().replace("__", ".") for name in variables} <= known
 
 
-def test_every_option_that_the_readme_shows_with_a_command_is_one_of_it() -> None:
+def test_every_option_that_the_book_shows_with_a_command_is_one_of_it() -> None:
     """In every line that could be typed."""
-    lines = re.findall(r"^ *(?:\$ )?(?:\.venv/bin/)?batchsubmit ([^\n#|&>]+)", README, re.MULTILINE)
-    assert len(lines) > 10
+    lines = re.findall(r"^ *(?:\$ )?(?:\.venv/bin/)?batchsubmit ([^\n#|&>]+)", BOOK, re.MULTILINE)
+    assert len(lines) > 30
     for line in lines:
         words = line.split()
         command: click.Command = commands
@@ -136,9 +137,9 @@ def test_every_option_that_the_readme_shows_with_a_command_is_one_of_it() -> Non
         assert {word for word in words if word.startswith("--")} <= known | {"--help", "--version"}, line
 
 
-def test_every_event_of_the_ledger_stands_in_the_readme_with_its_members() -> None:
+def test_every_event_of_the_ledger_is_in_the_book_with_its_members() -> None:
     """The table of events is the events of the code, both ways."""
-    rows = re.findall(r"^\| (`.*?) \| .*? \| (.*?) \|$", _section("## The ledger"), re.MULTILINE)
+    rows = re.findall(r"^\| (`.*?) \| .*? \| (.*?) \|$", section(PAGES["ledger-events"], "Events"), re.MULTILINE)
     documented = {name for cells, _ in rows for name in re.findall(r"`(\w+)`", cells)}
     types = {msgspec.inspect.type_info(kind).tag: kind for kind in Event.__args__}
     assert documented == set(types)
@@ -156,24 +157,51 @@ def test_the_example_settings_are_the_defaults_and_complete() -> None:
     assert load_settings(path).model_dump() == Settings().model_dump()
     text = path.read_text(encoding="utf-8")
     content = tomllib.loads(text)
-    for section, *keys in setting_names():
-        assert section in content
+    for group, *keys in setting_names():
+        assert group in content
         for key in keys:
-            assert key in content[section] or f"# {key} =" in text
+            assert key in content[group] or f"# {key} =" in text
 
 
 def test_the_table_of_settings_is_what_the_model_says() -> None:
     """Each key with its default and its meaning, word for word; `python tests/settings_table.py` prints it."""
-    start = README.index(HEAD)
-    assert README[start:].split("\n\n", 1)[0] + "\n" == settings_table()
-    assert README.index("\n## Settings\n") < start < README.index("\n## How it works\n")
+    page = PAGES["settings"]
+    assert page[page.index(HEAD) :].split("\n\n", 1)[0].rstrip() + "\n" == settings_table()
 
 
-def test_every_link_within_the_readme_leads_to_a_heading() -> None:
-    """Sections are moved and renamed; no link stays behind."""
-    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
+def _anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+def test_every_link_leads_to_a_page_and_a_heading(path: Path) -> None:
+    """Pages and sections are moved and renamed; no link stays behind."""
+    for link in re.findall(r"\]\(((?!https?:)[^)]+)\)", path.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.is_file(), link
+        assert not anchor or anchor in _anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_the_readme_is_short_and_leads_to_every_page() -> None:
+    """Nothing is more than two clicks away."""
+    assert len(README.splitlines()) <= 300
+    assert set(re.findall(r"\]\(batchsubmit/docs/([\w-]+)\.md", README)) == set(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_begins_with_what_the_reader_wants_to_do(name: str) -> None:
+    """A title, then the paragraph by which one knows whether it is the right page."""
+    title, purpose = PAGES[name].split("\n\n")[:2]
+    assert re.fullmatch(r"# .+", title)
+    assert re.match(r"(Use|Read|Look|Find|Write|Run|Keep|Export|You want|Submit)\b", purpose), purpose
+
+
+@pytest.mark.parametrize("name", sorted({*PAGES} - REFERENCE))
+def test_a_page_ends_within_three_screens(name: str) -> None:
+    """A how-to is read as a whole; what is looked up has pages of its own."""
+    assert len(PAGES[name].splitlines()) <= 3 * SCREEN
 
 
 def test_every_picture_is_there_and_small() -> None:
@@ -186,13 +214,7 @@ def test_every_picture_is_there_and_small() -> None:
         assert len(content) < 200_000
 
 
-def test_every_section_stands_in_the_list_at_the_top() -> None:
-    """In the order of the page, and nothing else does."""
-    listed = README.split("**On this page**: ", 1)[1].split("\n\n", 1)[0]
-    assert re.findall(r"\[(.+?)\]\(#", listed) == re.findall(r"^## (.+)$", README, re.MULTILINE)
-
-
-@pytest.mark.parametrize("name", re.findall(r"tests/\w+/\w+\.py", README))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"tests/\w+/\w+\.py", BOOK + FIGURES))))
 def test_every_command_that_counts_a_figure_again_is_there(name: str) -> None:
     """A figure without its command is a claim."""
     assert (ROOT / name).is_file()
@@ -211,16 +233,16 @@ def test_neither_botocore_nor_boto3_is_a_dependency() -> None:
     assert not [name for name in names if name.startswith(("botocore", "boto3"))]
 
 
-def test_every_column_of_an_export_stands_in_the_readme() -> None:
+def test_every_column_of_an_export_is_in_the_book() -> None:
     """The table of columns is the columns, both ways."""
-    cells = re.findall(r"^\| (`.*?) \|", _section("## Reports and exports"), re.MULTILINE)
+    cells = re.findall(r"^\| (`.*?) \|", section(PAGES["export"], "Columns"), re.MULTILINE)
     assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == list(COLUMNS)
 
 
-def test_every_dependency_stands_in_the_readme_s_table() -> None:
+def test_every_dependency_is_in_the_table() -> None:
     """Each dependency has its reason."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    table = README.split("| dependency | what for |", 1)[1]
+    table = section(PAGES["development"], "Dependencies")
     for requirement in project["dependencies"]:
         assert re.split(r"[<>=]", requirement)[0] in table
 

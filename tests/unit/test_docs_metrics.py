@@ -1,16 +1,15 @@
-"""README's table of metrics against a scrape, both ways."""
+"""The table of metrics against a scrape, both ways."""
 
 import re
-from pathlib import Path
 
+from book import PAGES, section
 from prometheus_client.parser import text_string_to_metric_families
 
 from batchsubmit.core.jobs import Absent, Finished, Intent, JobRejected, Refused, Stamp, Submitted, Unknown
 from batchsubmit.observers.base import LaneReading, Readings
 from batchsubmit.observers.metrics import MOST_CODES, MOST_LANES, Metrics
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("\n### Metrics\n", 1)[1].split("\n## ", 1)[0]
+SECTION = section(PAGES["metrics"], "Metrics")
 STAMP: Stamp = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
 import pytest
 from conftest import EPOCH, OTHER_MEMBERSHIP, job_named
 from rich.console import Console
@@ -16,7 +15,8 @@ from strategies import MEMBERSHIP
 
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Submitted, Unknown
-from batchsubmit.observers.live import LaneCounts, LiveRun, picture, sentence, slots, watch
+from batchsubmit.core.ledger_state import Counts
+from batchsubmit.observers.live import LaneCounts, LiveRun, picture, sentence, watch
 
 
 class Story:
@@ -59,7 +59,7 @@ def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
     story = Story()
     for name in "abcde":
         story.tell(Intent, 1, name, attempt=1, trained_model="m")
-    assert story.lane() == LaneCounts(MEMBERSHIP, 0, 0, 0, 0, 5, None)
+    assert (story.live.counts.pending, story.live.counts.unknown) == (10, 0)
     story.submit(2, "a")
     story.submit(2, "b")
     story.tell(Unknown, 3, "c", reason="lost", attempt=1)
@@ -67,10 +67,12 @@ def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
     story.submit(4, "e")
     story.finish(5, "a")
     story.finish(6, "b", "CREATE_FAILED")
+    story.finish(6, "e", "INACTIVE")
     story.submit(6, "z", OTHER_MEMBERSHIP)
-    assert story.lane() == LaneCounts(MEMBERSHIP, 3, 1, 2, 1, 0, None)
-    assert story.lane(OTHER_MEMBERSHIP) == LaneCounts(OTHER_MEMBERSHIP, 1, 1, 0, 0, 0, None)
-    assert story.live.left == 5
+    own = {"submitted": 3, "succeeded": 1, "failed": 1, "cancelled": 1, "rejected": 1, "unknown": 1}
+    assert story.lane().counts == Counts(total=5, **own)
+    assert story.lane(OTHER_MEMBERSHIP).counts == Counts(total=1, submitted=1, running=1)
+    assert story.live.counts == Counts(total=10, pending=4, running=1, **own | {"submitted": 4})
 
 
 def test_the_pace_is_that_of_the_last_ten_minutes() -> None:
@@ -81,9 +83,9 @@ def test_the_pace_is_that_of_the_last_ten_minutes() -> None:
     for number in range(10):
         story.submit(3600 + number * 60, f"late-{number}")
     now = after(3600 + 540)
-    assert story.live.left == 90
-    assert story.live.per_second(now) == pytest.approx(10 / 600)
-    assert story.live.per_second(after(3600 + 1800)) == 0
+    assert story.live.counts.pending == 90
+    assert story.live.progress.per_second(now) == pytest.approx(10 / 600)
+    assert story.live.progress.per_second(after(3600 + 1800)) == 0
 
 
 def test_a_new_run_counts_from_its_own_beginning() -> None:
@@ -94,40 +96,25 @@ def test_a_new_run_counts_from_its_own_beginning() -> None:
     assert story.live.is_over
     story.tell(RunStarted, 100, **RUN, to_do=2)
     assert not story.live.is_over
-    assert (story.live.left, story.live.per_second(after(101))) == (2, 0)
+    assert (story.live.counts.pending, story.live.progress.per_second(after(101))) == (2, 0)
 
 
 def test_a_ledger_of_an_older_version_has_no_number_to_do() -> None:
     """Then nothing is below nought."""
     story = Story(to_do=0)
     story.submit(1, "a")
-    assert story.live.left == 0
+    assert story.live.counts.pending == 0
 
 
-def test_quotas_are_learned_from_whatever_event_tells_them() -> None:
-    """Also from kinds that this version does not know; an empty membership is the account."""
-
-    class Quota(msgspec.Struct, tag_field="event", tag="quota"):
-        at: str
-        membership: str
-        limit: int
-
-    story = Story()
-    story.submit(1, "a")
-    story.live.apply(Quota("", MEMBERSHIP, 5))  # type: ignore[arg-type]
-    story.live.apply(Quota("", "", 10))  # type: ignore[arg-type]
-    assert slots(story.lane()) == "1/5"
-    story.tell(RunEnded, 2, **ENDED, quotas={"account 123456789012": 12})
-    assert story.live.limits == {MEMBERSHIP: 5, "account": 10, "account 123456789012": 12}
-    assert len(story.live.ledger_state) == 1
-
-
-@pytest.mark.parametrize(
-    ("running", "limit", "text"), [(0, None, "0/?"), (3, 5, "3/5"), (9, 5, "?/5"), (9, None, "9/?")]
-)
-def test_slots_are_used_and_known_or_a_question_mark(running: int, limit: int | None, text: str) -> None:
-    """More than there are cannot be running: nobody follows these jobs to their end."""
-    assert slots(LaneCounts(MEMBERSHIP, running, running, 0, 0, 0, limit)) == text
+def test_no_more_jobs_run_than_the_quotas_allow() -> None:
+    """Of the others nobody has looked for the end."""
+    story = Story(to_do=9)
+    for number in range(9):
+        story.submit(1, f"job-{number}")
+    assert story.lane().slots == "9/?"
+    story.tell(RunEnded, 2, **ENDED, quotas={"account 123456789012": 12, MEMBERSHIP: 5})
+    assert story.lane().slots == "5/5"
+    assert (story.live.counts.running, story.live.counts.not_checked, story.live.counts.done) == (5, 4, 4)
 
 
 def test_the_last_failures_are_kept_with_their_reasons() -> None:
@@ -148,10 +135,10 @@ def test_the_last_failures_are_kept_with_their_reasons() -> None:
 def test_the_sentence_says_what_there_is() -> None:
     """And nothing of what there is not."""
     story = Story(to_do=4)
-    assert sentence(story.live, after(10)) == "0 submitted, 4 left, 0.0/min"
+    assert sentence(story.live, after(10)) == "0 %, 0 of 4 done, 0 submitted"
     story.submit(10, "a")
     story.submit(10, "b")
-    assert sentence(story.live, after(20)) == "2 submitted, 2 left, 2 running, 6.0/min"
+    assert sentence(story.live, after(20)) == "0 %, 0 of 4 done, 2 submitted, 2 running, 6/min"
 
 
 def test_the_sentence_says_when_all_will_be_done_once_a_job_has_ended() -> None:
@@ -163,33 +150,60 @@ def test_the_sentence_says_when_all_will_be_done_once_a_job_has_ended() -> None:
     story.finish(62, "a")
     finish = story.live.progress.finish(after(63), left=1)
     assert finish is not None
-    assert sentence(story.live, after(63)).endswith(f"done {finish.words(after(63))}")
+    assert sentence(story.live, after(63)).endswith(f"ETA {finish.words(after(63))}")
 
 
 def test_the_picture_obeys_no_name_and_no_message() -> None:
     """Control characters and markup of the outside are shown, not done."""
     story = Story()
     story.tell(JobRejected, 1, "[bold]evil", code="X", message="\x1b[2J\nfake: all is well [red]", attempt=1)
-    console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
-    console.print(picture(story.live, after(5)))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = shown(story, 200, 40)
     assert "[bold]evil" in text
     assert "[red]" in text
     assert "\\x1b[2J\\nfake" in text
     assert "\x1b[2J" not in text
 
 
-def test_many_memberships_fit_on_a_screen() -> None:
-    """The busiest first; the others are counted."""
-    story = Story()
-    for number in range(25):
+def shown(story: Story, width: int, height: int) -> str:
+    """The screen of that size."""
+    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+    console.print(picture(story.live, after(65), (width, height)))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (40, 12)])
+def test_the_picture_fits_any_terminal(width: int, height: int) -> None:
+    """Totals and failures are always there; of the memberships, those with most work left, as many as there is room."""
+    story = Story(to_do=300)
+    for number in range(60):
         story.submit(1, "a", f"{number:08}{MEMBERSHIP[8:]}")
-    story.submit(1, "b", f"{24:08}{MEMBERSHIP[8:]}")
-    console = Console(file=io.StringIO(), width=200)
-    console.print(picture(story.live, after(5)))
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert lines[2].startswith("00000024")
-    assert "... and 5 more memberships" in lines[-1]
+    story.submit(1, "b", f"{59:08}{MEMBERSHIP[8:]}")
+    story.tell(JobRejected, 3, "d", code="ValidationException", message="no " * 90, attempt=1)
+    lines = shown(story, width, height).splitlines()
+    assert len(lines) < height
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    assert "1 of 300 done" in text
+    assert "rejected: 00:00:03 d in membership" in text
+    busiest = next(place for place, line in enumerate(lines) if line.startswith("membership")) + 1
+    assert lines[busiest].startswith("00000059" if width >= 80 else "0")
+    assert "more memberships" in lines[-1]
+
+
+def test_a_screen_of_80_columns_as_it_is() -> None:
+    """Kept as text, for a person's eye."""
+    story = Story(to_do=3)
+    story.tell(Intent, 1, "a", attempt=1, trained_model="m")
+    story.submit(2, "a")
+    story.finish(62, "a", "CREATE_FAILED")
+    story.submit(62, "b")
+    text = [line.rstrip() for line in shown(story, 80, 24).splitlines()]
+    assert text[0] == "run r, 1 min 5 s"
+    assert text[1] == "33 %, 1 of 3 done, 2 submitted, 1 running, 1.8/min"
+    assert any(line.endswith("1 failed") for line in text)
+    assert any(line.startswith("failed: 00:01:02 a in membership") for line in text)
+    assert text[-2].split() == ["membership", "left", "slots", "submitted", "failed"]
+    assert text[-1].split() == [MEMBERSHIP, "0", "1/?", "2", "1"]
 
 
 class Planned:
@@ -242,7 +256,7 @@ def test_watching_ends_with_the_run() -> None:
     live, said = watched(Planned([started()], [submitted("a")], [submitted("b"), ended()]))
     assert live.is_over
     assert len(live.ledger_state) == 2
-    assert [line.split(",")[0] for line in said.splitlines()] == ["0 submitted", "1 submitted"]
+    assert [line.split(", ")[2] for line in said.splitlines()] == ["0 submitted", "1 submitted"]
 
 
 def test_watching_ends_at_once_where_no_run_is_under_way() -> None:
@@ -268,4 +282,4 @@ def test_each_failure_is_said_once() -> None:
     """In its own line."""
     failed = JobRejected(**job_named("bad").stamp(timestamp(EPOCH)), code="X", message="no", attempt=1)
     _, said = watched(Planned([started(), failed], [submitted("a")], [ended()]))
-    assert said.count("failed: 00:00:00 bad in membership") == 1
+    assert said.count("rejected: 00:00:00 bad in membership") == 1

@@ -4,15 +4,15 @@ import hashlib
 import hmac
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
+from book import PAGES
 
 from batchsubmit.errors import UsageError
 from batchsubmit.outputs.notify import Topic, Webhook, notice, read_target, signature, subject
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+NIGHTLY = PAGES["nightly"]
 ARN = "arn:aws:sns:eu-central-1:123456789012:nights"
 BODY = notice(at="2026-11-24T05:00:00.000000Z", exit_status=0, headline="300 of 300", batch="n", manifest="jobs.csv")
 
@@ -56,7 +56,7 @@ def test_a_webhook_is_named_without_its_path() -> None:
 
 
 def test_a_signature_proves_body_and_time() -> None:
-    """As the README tells receivers to check it."""
+    """As the page tells receivers to check it."""
     body = json.dumps(BODY).encode()
     header = signature(body, "0123456789abcdef", 1_795_000_000)
     fields = dict(part.split("=", 1) for part in header.split(","))
@@ -68,9 +68,9 @@ def test_a_signature_proves_body_and_time() -> None:
 
 def test_the_readme_s_receiver_takes_what_is_genuine_and_nothing_else() -> None:
     """The code that people will copy, run."""
-    [source] = re.findall(r"```python\n(def is_genuine.*?)```", README, re.DOTALL)
+    [source] = re.findall(r"```python\n(def is_genuine.*?)```", NIGHTLY, re.DOTALL)
     names: dict[str, Any] = {"hmac": hmac, "hashlib": hashlib}
-    exec(source, names)  # noqa: S102 (our own README)
+    exec(source, names)  # noqa: S102 (our own page)
     header = signature(b"{}", "0123456789abcdef", 1000)
     is_genuine = names["is_genuine"]
     assert is_genuine(header, b"{}", "0123456789abcdef", 1010)
@@ -81,12 +81,12 @@ def test_the_readme_s_receiver_takes_what_is_genuine_and_nothing_else() -> None:
 
 def test_the_readme_lists_the_members_of_a_notice() -> None:
     """All of them, in their order."""
-    listed = README.split("A notice is JSON with", 1)[1].split(";", 1)[0]
+    listed = NIGHTLY.split("A notice is JSON with", 1)[1].split(";", 1)[0]
     assert re.findall(r"`(\w+)`", listed) == list(BODY)
 
 
 def test_a_body_has_the_same_members_whatever_happened() -> None:
-    """A receiver need not ask which there are; the README lists them."""
+    """A receiver need not ask which there are; the page lists them."""
     assert list(BODY) == [
         "format",
         "at",

@@ -2,43 +2,56 @@
 
 import asyncio
 import io
-from typing import Any
 
+import pytest
 from rich.console import Console
 
 from batchsubmit.core.jobs import Finished, Intent, JobEvent, JobRejected, RefusalCause, Refused, Submitted, Unknown
+from batchsubmit.core.ledger_state import Counts
 from batchsubmit.observers.base import RunCounts
-from batchsubmit.observers.progress import RunProgress, sentence, showing
+from batchsubmit.observers.live import RunProgress
+from batchsubmit.observers.progress import showing
+from batchsubmit.text import fitted, rate
 
 
-def said(elapsed_seconds: float = 0.0, **numbers: Any) -> str:  # noqa: ANN401 (the members of RunProgress)
+def said(stopping: str = "", why: tuple[str, ...] = (), **numbers: int) -> str:
     """The sentence of a run with these numbers."""
-    return sentence(RunProgress(**({"to_do": 1200, "in_progress": 4} | numbers)), elapsed_seconds, "done in 3.2 hours")
+    counts = Counts(**({"total": 1200, "pending": 1200 - sum(numbers.values())} | numbers))
+    eta = "ETA Fri 27 Nov 06:10"
+    slots = (10, 10) if "running" in numbers else (0, None)
+    now = RunProgress(
+        counts=counts, slots=slots, per_second=20 / 3600, eta=eta, in_progress=4, why=why, stopping=stopping
+    )
+    return ", ".join(now.parts())
 
 
 def test_a_quiet_run_has_a_short_sentence() -> None:
     """What is zero is not said."""
-    assert said() == "0 of 1,200 submitted, 0 s elapsed, done in 3.2 hours"
+    assert said() == "0 %, 0 of 1,200 done, 0 submitted, 20/h, ETA Fri 27 Nov 06:10"
 
 
 def test_all_that_happens_is_said_in_one_line() -> None:
-    """Failures, unknown jobs, the quota, jobs that run, and why it is stopping."""
-    assert said(3725, submitted=30, failed=1, unknown=2, full_lanes=1, running=5, stopping="signal") == (
-        "30 of 1,200 submitted, 1 failed, 2 unknown, waiting for quota in 1 membership, 5 jobs still running, "
-        "1 h 2 min elapsed, stopping (signal), 4 in progress"
+    """Failures, unknown jobs, the slots, why jobs wait, and why it is stopping."""
+    words = said("signal", ("waiting for a slot in 3 memberships",), submitted=30, failed=1, unknown=2, running=10)
+    assert words.endswith(
+        "30 submitted, 10 of 10 slots used, 20/h, 1 failed, 2 unknown, 19 end not checked, "
+        "waiting for a slot in 3 memberships, stopping (signal), 4 in progress"
     )
 
 
-def test_a_quota_that_others_use_up_is_named() -> None:
-    """Nothing of ours runs, and yet there is no slot."""
-    words = said(full_lanes=1, held_by_others="5 of 5")
-    assert "waiting for quota in 1 membership, the quota looks used by others: 5 of 5, " in words
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_no_line_is_wider_than_the_screen(width: int) -> None:
+    """However much there is to say; what is longer than a line is cut."""
+    parts = said("signal", ("x" * 200,), submitted=30, failed=1, unknown=2, running=10).split(", ")
+    assert all(len(line) <= width for line in fitted(parts, width))
 
 
-def test_a_quota_that_holds_memberships_is_named() -> None:
-    """By its own name and value: a slot that is freed does not help."""
-    words = said(held="'Data access budget' of 0 in 1 membership")
-    assert "held by the quota 'Data access budget' of 0 in 1 membership, " in words
+@pytest.mark.parametrize(
+    ("per_second", "words"), [(2.5, "2.5/s"), (1, "1/s"), (0.2, "12/min"), (20 / 3600, "20/h"), (0.4 / 3600, "0.4/h")]
+)
+def test_a_rate_has_the_unit_that_fits(per_second: float, words: str) -> None:
+    """As people say it."""
+    assert rate(per_second) == words
 
 
 async def test_a_terminal_gets_a_live_display_that_is_gone_at_the_end() -> None:
@@ -53,9 +66,10 @@ async def test_a_terminal_gets_a_live_display_that_is_gone_at_the_end() -> None:
             return out.write(text)
 
     console = Console(file=Watching(), force_terminal=True, width=200, color_system=None)
-    with showing(lambda: RunProgress(to_do=1200, submitted=7), str, console):
+    counts = Counts(total=1200, submitted=7, pending=1193)
+    with showing(lambda: RunProgress(counts=counts), lambda: (0.0, ""), console):
         await asyncio.wait_for(shown.wait(), 5)
-    assert "7 of 1,200 submitted" in out.getvalue()
+    assert "7 of 1,200 done" in out.getvalue()
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1
 
@@ -63,7 +77,9 @@ async def test_a_terminal_gets_a_live_display_that_is_gone_at_the_end() -> None:
 async def test_elsewhere_a_short_run_shows_nothing() -> None:
     """A plain line comes every half minute only."""
     out = io.StringIO()
-    with showing(lambda: RunProgress(to_do=1), str, Console(file=out, force_terminal=False)):
+    with showing(
+        lambda: RunProgress(counts=Counts(total=1)), lambda: (0.0, ""), Console(file=out, force_terminal=False)
+    ):
         await asyncio.sleep(0)
     assert out.getvalue() == ""
 
@@ -89,7 +105,7 @@ def test_a_tally_counts_each_event_and_judges_after_each_decision() -> None:
     for event in events:
         tally.saw(event)
     tally.rate_cut(2.5)
-    assert (tally.submitted, tally.failed, tally.unknown) == (1, 1, 1)
-    assert (tally.finished_well, tally.finished_badly) == (1, 1)
+    assert (tally.submitted, tally.rejected, tally.unknown) == (1, 1, 1)
+    assert (tally.succeeded, tally.failed) == (1, 1)
     assert (tally.refused_by_quota, tally.throttled) == (1, 1)
     assert len(judged) == 5

@@ -12,7 +12,7 @@ import pytest
 from sample_ledgers import HOSTILE, Night, Story
 
 from batchsubmit.core.jobs import Unrecognised
-from batchsubmit.core.states import Fate
+from batchsubmit.core.states import State
 from batchsubmit.report import page as report_page
 from batchsubmit.report.charts import library, specs
 from batchsubmit.report.page import make_page
@@ -171,9 +171,9 @@ def test_every_drawing_is_hidden_from_readers_and_said_in_words_and_in_a_table(p
 def test_charts_colour_states_by_the_words_of_the_table() -> None:
     """A state that is renamed is renamed there too."""
     domains = {name: json.dumps(spec) for name, spec in specs().items() if name in {"gantt", "failures-over-time"}}
-    for fate in (Fate.ACCEPTED, Fate.WELL, Fate.BAD):
+    for fate in (State.SUBMITTED, State.SUCCEEDED, State.FAILED):
         assert f'"{fate}"' in domains["gantt"]
-    for fate in (Fate.FAILED, Fate.BAD):
+    for fate in (State.REJECTED, State.FAILED):
         assert f'"{fate}"' in domains["failures-over-time"]
 
 

@@ -98,7 +98,7 @@ async def test_every_job_is_followed_to_its_end_in_every_membership() -> None:
     assert watch.finished["a"][1] == ""
     assert "non-zero status" in watch.finished["bad"][1]
     assert watch.slots.running_of_ours() == 0
-    assert (watch.tally.finished_well, watch.tally.finished_badly) == (2, 1)
+    assert (watch.tally.succeeded, watch.tally.failed) == (2, 1)
 
 
 @virtually

@@ -1,5 +1,7 @@
 """Where a job stands after its events, and what a run may then do with it."""
 
+from collections import Counter
+
 import pytest
 
 from batchsubmit.core.jobs import (
@@ -47,7 +49,7 @@ def state_after(*events: JobEvent) -> JobState:
         ([INTENT, UNKNOWN, ABSENT], Phase.ABSENT, Action.SUBMIT),
         ([INTENT, SUBMITTED], Phase.SUBMITTED, Action.NOTHING),
         ([INTENT, UNKNOWN, SUBMITTED], Phase.SUBMITTED, Action.NOTHING),
-        ([INTENT, FAILED], Phase.FAILED, Action.LEAVE_FAILED),
+        ([INTENT, FAILED], Phase.REJECTED, Action.LEAVE_FAILED),
         ([INTENT, SUBMITTED, FINISHED], Phase.FINISHED, Action.NOTHING),
         ([INTENT, REFUSED, SECOND_INTENT], Phase.INTENT, Action.LOOK_UP),
     ],
@@ -164,7 +166,7 @@ def test_a_book_counts_jobs_by_phase_and_knows_who_has_the_ledger() -> None:
     )
     for event in (started, INTENT, SUBMITTED, Intent(**{**JOB, "job": "other"}, attempt=1, trained_model="model")):
         book.apply(event)
-    assert book.counts() == {Phase.SUBMITTED: 1, Phase.INTENT: 1}
+    assert Counter(each.phase for each in book) == {Phase.SUBMITTED: 1, Phase.INTENT: 1}
     assert len(book) == 2
     assert {state.job for state in book} == {"k", "other"}
     assert book.get("nobody") is None

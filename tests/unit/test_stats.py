@@ -6,7 +6,7 @@ import pytest
 from sample_ledgers import BEGIN, MEMBERSHIPS, Night, Story
 
 from batchsubmit.core.jobs import Share
-from batchsubmit.core.states import Fate
+from batchsubmit.core.states import State
 from batchsubmit.report.headline import STOPS, asked, headline
 from batchsubmit.report.stats import Figures
 from batchsubmit.report.timeline import (
@@ -60,7 +60,7 @@ def test_each_job_has_one_fate(story: Story) -> None:
     story.refused(17, "full")
     story.failed(18, "wrong")
     fates = figures_of(story).fates
-    assert fates == {Fate.WELL: 1, Fate.BAD: 1, Fate.UNKNOWN: 1, Fate.WAITING: 1, Fate.FAILED: 1}
+    assert fates == {State.SUCCEEDED: 1, State.FAILED: 1, State.UNKNOWN: 1, State.PENDING: 1, State.REJECTED: 1}
 
 
 def test_running_jobs_are_averaged_between_two_moments(story: Story) -> None:
@@ -141,9 +141,9 @@ def test_while_it_runs_it_says_what_is_left_at_which_pace_and_the_one_estimate_o
     """Two of four in fifteen seconds; jobs take about ten, and there are slots for both."""
     words = told(story, after=60)
     assert "Under way" in words
-    assert "2 of 4 jobs accepted, 1 of them finished well." in words
-    assert "1 ran to a bad end, for one reason, CREATE_FAILED." in words
-    assert "2 jobs left to submit, at the last pace 480 an hour." in words
+    assert "2 of 4 jobs submitted, 1 of them succeeded." in words
+    assert "1 failed, for one reason, CREATE_FAILED." in words
+    assert "2 jobs pending, at the last pace 480 an hour." in words
     finish = figures_of(story).timeline.progress.finish(BEGIN + timedelta(seconds=60))
     assert finish is not None
     ends = f"finished in {duration(finish.seconds)} (11-22 22:01 UTC)"
@@ -163,7 +163,7 @@ def test_at_its_end_the_run_itself_says_what_is_left(story: Story) -> None:
     words = told(story)
     assert "Stopped before the end" in words
     assert "because its deadline had come" in words
-    assert "7 jobs left to submit" in words
+    assert "7 jobs pending" in words
 
 
 def test_when_all_would_have_finished_is_not_said_where_no_job_was_seen_to_end() -> None:
@@ -175,7 +175,7 @@ def test_when_all_would_have_finished_is_not_said_where_no_job_was_seen_to_end()
         story.accepted(second + 1, name)
     story.end(20, status=3, reason="deadline", left=2)
     words = told(story)
-    assert "left to submit, at the last pace" in words
+    assert "pending, at the last pace" in words
     assert "all would be submitted in" not in words
 
 
@@ -193,9 +193,9 @@ def test_every_way_to_stop_has_words() -> None:
 def test_an_old_ledger_without_rows_says_at_least(story: Story) -> None:
     """It knows only the jobs that it has met."""
     story.events[0] = type(story.events[0])(
-        **{name: getattr(story.events[0], name) for name in story.events[0].__struct_fields__} | {"rows": 0}
+        **{name: getattr(story.events[0], name) for name in story.events[0].__struct_fields__} | {"rows": 0, "to_do": 0}
     )
-    assert "2 of at least 2 jobs accepted" in told(story)
+    assert "2 of at least 2 jobs submitted" in told(story)
 
 
 def test_all_well_is_said_plainly() -> None:
@@ -209,9 +209,9 @@ def test_all_well_is_said_plainly() -> None:
     assert told(story).splitlines()[1:] == [
         "good",
         "Done",
-        "1 of 1 job accepted, 1 of them finished well.",
+        "1 of 1 job submitted, 1 of them succeeded.",
         "None failed.",
-        "Nothing is left to submit.",
+        "Nothing is pending.",
     ]
 
 
@@ -228,7 +228,7 @@ def test_the_most_frequent_of_several_reasons_is_named(story: Story) -> None:
     story.failed(16, "x", code="ValidationException", message="no")
     assert "for 2 different reasons." in told(story)
     story.failed(17, "y", code="ValidationException", message="no")
-    assert "2 could not be submitted and 1 ran to a bad end, for 2 different reasons, most of all Valid" in told(story)
+    assert "1 failed, 2 rejected, for 2 different reasons, most of all Valid" in told(story)
 
 
 def test_a_call_under_way_is_no_alarm_while_its_run_is(story: Story) -> None:

@@ -44,9 +44,10 @@ def test_a_run_that_was_stopped_says_what_is_left() -> None:
     assert line == "the last run ended (signal) with 30 of its 40 rows left: run the same command again to go on"
 
 
-def test_a_run_that_left_nothing_needs_no_word() -> None:
-    """Nothing is said where nothing is to be done."""
-    assert words("process 1 on elsewhere", ended(left=0)) == []
+def test_a_run_that_left_nothing_says_when_it_ended() -> None:
+    """And how; a ledger without runs has nothing to say."""
+    [line] = words("process 1 on elsewhere", ended(left=0))
+    assert line == "the last run ended 2026-11-23 16:00 UTC with exit status 3, stopped by signal"
     assert list(last_run_words(LedgerState())) == []
 
 

@@ -67,11 +67,11 @@ def test_a_template_is_filled_in(template: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("template", "sentence"),
     [
-        ("{dat}", r"there is no place-holder \{dat\}; did you mean \{date\}"),
-        ("{host}", r"no place-holder \{host\}; known are \{date\}, \{time\}"),
-        ("{}", "no place-holder"),
-        ("{date!r}", "no place-holder"),
-        ("{date.year}", "no place-holder"),
+        ("{dat}", r"there is no placeholder \{dat\}; did you mean \{date\}"),
+        ("{host}", r"no placeholder \{host\}; known are \{date\}, \{time\}"),
+        ("{}", "no placeholder"),
+        ("{date!r}", "no placeholder"),
+        ("{date.year}", "no placeholder"),
         ("{date", "other half"),
         ("date}", "other half"),
     ],

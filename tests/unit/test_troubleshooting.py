@@ -1,20 +1,19 @@
-"""README's troubleshooting tables against the code, both ways: no message without a row, no row without a message."""
+"""The troubleshooting tables against the code, both ways: no message without a row, no row without a message."""
 
 import ast
 import json
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
+from book import PAGES, ROOT
 from click.testing import CliRunner
 
 from batchsubmit.advice import CANCEL_POLICY, POLICY, QUOTA_REQUEST
 from batchsubmit.cli.main import commands
 
-ROOT = Path(__file__).parents[2]
-SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Troubleshooting\n", 1)[1].split("\n## ", 1)[0]
+SECTION = PAGES["troubleshooting"]
 ERRORS = {"UsageError", "LedgerError", "StoppedError", "ManifestError", "UploadError"}
 GAP = "\0"
 LEAST_WORDS = 12
@@ -65,7 +64,7 @@ QUOTED = [text for row in rows() for text in row]
 
 
 def test_every_message_has_a_row() -> None:
-    """Whoever reads a message finds what to do."""
+    """A person who reads a message finds what to do."""
     missing = [
         f"{where}: {text.replace(GAP, '…')}"
         for where, text in messages()
@@ -80,7 +79,7 @@ def test_every_row_is_a_message(quoted: str) -> None:
     assert quoted in literals()
 
 
-def test_every_row_has_cause_and_mend() -> None:
+def test_every_row_has_cause_and_fix() -> None:
     """Three cells, none empty."""
     table = [line for line in SECTION.splitlines() if line.startswith("| `")]
     assert len(table) == len(rows()) > 25

@@ -1,0 +1,52 @@
+"""`batchsubmit help`: the manual's pages, as they were installed."""
+
+from importlib.resources import files
+
+import click
+
+from batchsubmit.cli.main import manual
+from batchsubmit.cli.output import say
+from batchsubmit.errors import UsageError
+from batchsubmit.text import nearest, printable
+
+
+@click.command(
+    "help",
+    epilog=manual(
+        ("the pages there are", "batchsubmit help"),
+        ("one of them", "batchsubmit help manifest"),
+        exits={0: "printed", 1: "", 2: "there is no such page", 3: "", 4: ""},
+    ),
+)
+@click.argument("topic", required=False)
+def help(  # noqa: A001 (the command's own name)
+    topic: str | None,
+) -> int:
+    """Print the page of the manual on TOPIC; without one, list the pages.
+
+    The options of a command are printed by its own --help.
+    """
+    pages = {path.name.removesuffix(".md"): path for path in files("batchsubmit").joinpath("docs").iterdir()}
+    if topic is None:
+        for name in sorted(pages):
+            title = pages[name].read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+            say(f"{name:16} {title}", to_stdout=True)
+    elif topic in pages:
+        _print_page(pages[topic].read_text(encoding="utf-8"))
+    else:
+        meant = nearest(topic, pages)
+        hint = f"did you mean {meant}?" if meant else "batchsubmit help lists the pages"
+        raise UsageError(f"there is no page {printable(topic)!r}; {hint}")
+    return 0
+
+
+def _print_page(text: str) -> None:
+    from rich.console import Console  # noqa: PLC0415 (help is fast without)
+
+    console = Console()
+    if console.is_terminal:
+        from rich.markdown import Markdown  # noqa: PLC0415
+
+        console.print(Markdown(text, hyperlinks=False))
+    else:
+        click.echo(text, nl=False)
