@@ -10,6 +10,7 @@ from conftest import Program, Sandbox, csv_text
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submit import submit
 from batchsubmit.config import load_settings
+from batchsubmit.core.states import Retry
 from batchsubmit.errors import UsageError
 from batchsubmit.report.summary import Summary
 
@@ -60,9 +61,9 @@ async def test_what_failed_is_told_again_and_tried_again_where_that_is_asked(des
     await desk.submit()
     summary = await desk.submit()
     assert (summary.rejected_before, summary.submitted_before, summary.exit_status) == (1, 3, 1)
-    summary = await desk.submit(retry_failed=True)
+    summary = await desk.submit(retry=Retry())
     assert (summary.submitted, summary.rejected_before, summary.exit_status) == (1, 0, 0)
-    summary = await desk.submit(retry_failed=True)
+    summary = await desk.submit(retry=Retry())
     assert (summary.submitted_before, summary.exit_status) == (4, 0)
 
 
