@@ -227,6 +227,27 @@ async def open_client(
         yield client
 
 
+async def whose_account(region: str, profile: str | None) -> str:
+    """Say in a few words whose credentials are used where; the account is asked for at AWS's own endpoint alone.
+
+    Raises UsageError, StoppedError, as a client does.
+    """
+    async with open_client("cleanroomsml", region=region) as client:
+        endpoint = str(client.meta.endpoint_url)
+    where = f"region {region}, " + (f"profile {profile}" if profile else "credentials of the environment or a role")
+    if not (urlsplit(endpoint).hostname or "").endswith(_AWS_HOSTS):
+        return f"{where}, endpoint {endpoint}, which is not AWS's"
+    try:
+        async with open_client("sts", region=region, timeouts=(3.0, 3.0)) as client:
+            caller = await client.get_caller_identity()
+    except Exception as exc:  # noqa: BLE001 (whatever it is, it is no reason not to ask)
+        return f"account unknown ({credential_words(exc)}), {where}"
+    return f"account {caller['Account']}, {where}, {caller['Arn']}"
+
+
+_AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+
+
 async def _check_credentials(session: "AioSession") -> None:
     """Resolve the credentials as a call would. Raises StoppedError, UsageError."""
     warnings.simplefilter("error", getpass.GetPassWarning)  # without a terminal nobody can type an MFA code

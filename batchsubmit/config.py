@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
@@ -164,7 +164,10 @@ class NightSettings(_Section):
         default=None, description="copy ledger, report and export to this s3://bucket/prefix/, {batch} filled in"
     )
     upload_overwrite: bool = Field(default=False, description="overwrite objects that this ledger did not grow from")
-    notify: tuple[str, ...] = Field(default=(), description="notify these at the end: sns:ARN or https://… URLs")
+    notify: tuple[str, ...] = Field(
+        default=(),
+        description="notify these at the end: sns:ARN, https://…, slack:https://… or teams:https://…",
+    )
     webhook_secret: SecretStr | None = Field(
         default=None, min_length=16, description="key of the HMAC that signs webhooks; better in the environment"
     )
@@ -265,8 +268,8 @@ class Settings(BaseSettings):
     names: dict[str, str] = Field(
         default_factory=dict, description="what people call memberships, by their ids; the report shows it"
     )
-    prices: dict[str, float] = Field(
-        default_factory=dict, description="USD an hour by instance type; the report sums up what jobs cost"
+    prices: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="USD an hour by instance type; plan, prompt and report sum up what jobs cost"
     )
 
 
@@ -319,7 +322,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise UsageError(f"the settings file {file} is not TOML: {exc}") from exc
     for section, keys in content.items():
         _check_key(str(file), (section,))
-        if section != "defaults" and isinstance(keys, dict):
+        if section not in _FREE and isinstance(keys, dict):
             for key in keys:
                 _check_key(str(file), (section, key))
     return content

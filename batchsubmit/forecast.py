@@ -128,12 +128,21 @@ class RunTimes:
     @property
     def ended(self) -> list[float]:
         """The times of jobs that have ended."""
-        return [seconds for seconds, ended in self._seen.get(_ALL, ()) if ended]
+        return self._ended(_ALL)
 
     @property
     def longest_seconds(self) -> float | None:
         """What the longest job takes, as far as is known."""
         return 2 * self.assumed.mean_seconds if self.assumed else max(self.ended, default=None)
+
+    def mean_seconds(self, kind: JobClass) -> float | None:
+        """How long a job of this class takes on average; None where no time is known."""
+        if self.assumed is not None:
+            return self.assumed.mean_seconds
+        return fmean(ended) if (ended := self._ended(self.known_class(kind))) else None
+
+    def _ended(self, kind: JobClass) -> list[float]:
+        return [seconds for seconds, ended in self._seen.get(kind, ()) if ended]
 
     def known_class(self, kind: JobClass) -> JobClass:
         """The narrowest class around this one of which enough jobs have ended."""

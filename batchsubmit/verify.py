@@ -30,7 +30,7 @@ from batchsubmit.core.jobs import (
     Unknown,
 )
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, JobState, Phase
+from batchsubmit.core.states import UNDECIDED, JobState, Phase, begins_round
 from batchsubmit.manifest.progress import NewRows
 
 _AROUND_RUNS = timedelta(minutes=15)
@@ -43,6 +43,7 @@ _HAS_ARN = frozenset({Phase.SUBMITTED, Phase.FINISHED})
 
 _LOST = "the job of a row that the ledger does not know"
 _FOREIGN = "of another ledger's run, or of one that this ledger lost; no row that is known has its key"
+_OTHER_ROUND = "of a retry that the ledger does not know: it was lost, or another ledger's"
 _UNTAGGED_ROW = (
     "an untagged job with the name of a row that the ledger does not know; whether it is the row's is not proven"
 )
@@ -113,7 +114,7 @@ class Verifier:
         found: list[Discrepancy] = []
         not_judged = 0
         for membership, states in sorted(called.items()):
-            claimed = {arn for state in states for arn in (state.arn, *state.duplicates)}
+            claimed = {arn for state in states for arn in state.arns}
             listed = {job.arn: job for job in await self._reads.jobs(membership)}
             unclaimed = [
                 job for arn, job in listed.items() if arn not in claimed and job.created_at >= since - _AROUND_RUNS
@@ -132,7 +133,7 @@ class Verifier:
         return [
             _discrepancy(Mismatch.GHOST if job is None else Mismatch.WRONG_KEY, state.stamp(self._now), state.arn)
             for state, job in zip(submitted, details, strict=True)
-            if (state.arn not in listed if job is None else job.tags.get(KEY_TAG, state.job) != state.job)
+            if (state.arn not in listed if job is None else job.tags.get(KEY_TAG, state.tag) != state.tag)
         ]
 
     async def _read_possibly_ours(
@@ -153,7 +154,7 @@ class Verifier:
         ]
 
     def _may_be_ours(self, key: str | None) -> bool:
-        return key is None or key in self._known_rows.by_key or key in self._ledger
+        return key is None or key in self._known_rows.by_key or key.partition(".")[0] in self._ledger
 
     def _check_unclaimed(self, membership: str, states: Sequence[JobState], seen: Sequence[_Seen]) -> list[Discrepancy]:
         """Judge the unclaimed jobs, and then the calls that none of them explains."""
@@ -165,9 +166,15 @@ class Verifier:
         """Unclaimed jobs whose tag says that we started them."""
         firsts: dict[str, str] = {}
         for job, details in seen:
-            key = details.tags.get(KEY_TAG)
-            if key is not None and (key in self._ledger or key not in self._others):
-                yield self._judge(membership, job, key, first=firsts.setdefault(key, job.arn))
+            tag = details.tags.get(KEY_TAG)
+            key = tag.partition(".")[0] if tag is not None else None
+            if tag is None or key is None or (key in self._others and key not in self._ledger):
+                continue
+            state, first = self._ledger.get(key), firsts.setdefault(tag, job.arn)
+            if tag == (state.tag if state else key):
+                yield self._judge(membership, job, key, first=first)
+            else:
+                yield _discrepancy(Mismatch.ORPHAN, self._stamp(membership, job, key), job.arn, detail=_OTHER_ROUND)
 
     def _judge(self, membership: str, job: JobSummary, key: str, *, first: str) -> Discrepancy:
         """Judge an unclaimed job; `first` is the oldest of those with its key."""
@@ -211,7 +218,7 @@ def _is_explained(found: Discrepancy, state: JobState | None) -> bool:
     if state is None or found.kind in {Mismatch.GHOST, Mismatch.WRONG_KEY}:
         return False
     is_unknown = state.phase in UNDECIDED or found.kind is Mismatch.UNKNOWN
-    return is_unknown or found.arn in {state.arn, *state.duplicates}
+    return is_unknown or found.arn in state.arns
 
 
 def _still_unknown(
@@ -265,7 +272,8 @@ def misplaced(before: JobState | None, event: JobEvent) -> str:
     phase = before.phase if before and before.attempt + len(before.arn) else None
     match event:
         case Intent():
-            return "a call after the job was submitted" if phase in _HAS_ARN else ""
+            is_retry = before is not None and begins_round(before, event)
+            return "a call after the job was submitted" if phase in _HAS_ARN and not is_retry else ""
         case Submitted():
             return _submission(phase, event)
         case Refused():

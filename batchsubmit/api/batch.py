@@ -114,7 +114,7 @@ async def open_batch(  # noqa: PLR0913 (each an option of the command)
     `ledger` is a file, or `dynamodb://TABLE`; `batch` is the command's `--batch-id`, taken as it stands. Without
     `settings` they are read from `BATCHSUBMIT_*`, as the command does; `wait` (unset: as in the settings) follows jobs
     to their end; `canary` jobs, the first ones, go alone, and the rest only once all of them have finished well.
-    `retry_failed` tries jobs again that the ledger has as failed, `resubmit_unknown` sends those again that the
+    `retry_failed` sends jobs again that were rejected, or ran and failed, `resubmit_unknown` sends those again that the
     service does not show (one that does run is then paid twice). `allow_duplicates` lets identical requests be jobs of
     their own, in their number; `skip_invalid` submits the good requests and records the others as failed. `sandbox`
     rehearses without AWS.
@@ -221,7 +221,7 @@ class _Submission:
             async with open_run(spooled, options, settings, region=region, stop=self._stop) as run:
                 for warning in run.warnings:
                     get_logger().warning("checks.warning", reason=str(warning))
-                observer.begin(run.inventory.index, run.ledger.state, retry_failed=options.retry_failed)
+                observer.begin(run.inventory.index, run.ledger.state, retry=run.options.retry)
                 observer.give_invalid(run.inventory.invalid, run.ledger.state)
                 summary = await execute(run, observers=[LogObserver(), observer])
                 observer.end(run.ledger.state, run.undecided)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, assert_never
 
 from batchsubmit.core import jobs
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import Action, JobState, Phase, decide, is_good_end
+from batchsubmit.core.states import Action, JobState, Phase, Retry, decide, is_good_end
 from batchsubmit.manifest.check import InvalidRow
 from batchsubmit.observers.base import Observer
 
@@ -81,11 +81,11 @@ class OutcomeObserver(Observer):
         self._undecided: dict[str, None] = {}
         self._running: dict[str, None] = {}
 
-    def begin(self, keys: Iterable[str], known: LedgerState, *, retry_failed: bool) -> None:
+    def begin(self, keys: Iterable[str], known: LedgerState, *, retry: Retry | None) -> None:
         """Give what the ledger has of these jobs, and wait for the others."""
         for key in keys:
             state = known.get(key)
-            if state is not None and decide(state, retry_failed=retry_failed) in _DECIDED:
+            if state is not None and decide(state, retry=retry) in _DECIDED:
                 self._give_state(state, {})
             else:
                 self._undecided[key] = None

@@ -87,7 +87,7 @@ async def examine(
     options: SubmitOptions, after: AfterRun | None, settings: Settings, *, has_manifest: bool
 ) -> AsyncIterator[Finding]:
     """Check one thing after another, in the order in which a run needs them. Raises nothing for what is found wrong."""
-    location = options.ledger or default_ledger(options.manifest, options.batch)
+    location = options.ledger or default_ledger(options)
     region, finding = _find_region(settings)
     yield finding
     wanted = _NOTHING

@@ -5,7 +5,7 @@ No Start call is made and nothing is written; a run may have the ledger meanwhil
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import JobClass
+from batchsubmit.core.jobs import JobClass, Share
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import is_good_end
 from batchsubmit.errors import StoppedError, UsageError
@@ -67,6 +67,23 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceWork:
+    """The jobs to do on one instance type, what they take (None where no run time is known), and what that costs."""
+
+    instance_type: str
+    to_do: int
+    hours: float | None
+    usd: float | None
+
+
+def _summed(pairs: Iterable[tuple[str, int]]) -> Counter[str]:
+    counts = Counter[str]()
+    for name, count in pairs:
+        counts[name] += count
+    return Counter(dict(counts.most_common()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a run would do. `running` is by membership, None where nothing shows it; `warnings` keep no row back."""
 
@@ -79,6 +96,31 @@ class Plan:
     estimate: Estimate
     readiness: Readiness | None
     warnings: tuple[RowWarning, ...]
+    work: tuple[Share, ...]
+    types: tuple["InstanceWork", ...]
+    repeated: int
+    repeats: str
+
+    @property
+    def instance_hours(self) -> float | None:
+        """What all jobs to do take; None where no run time is known."""
+        hours = [each.hours for each in self.types]
+        return None if None in hours else sum(each for each in hours if each is not None)
+
+    @property
+    def usd(self) -> float | None:
+        """What that costs, as far as the settings have prices; None where they have none."""
+        costs = [each.usd for each in self.types if each.usd is not None]
+        return sum(costs) if costs else None
+
+    @property
+    def paid_again(self) -> int:
+        """Jobs to do that have run before, in this batch or another."""
+        return self.repeated or self.progress.again
+
+    def models(self) -> Counter[str]:
+        """Jobs to do by trained model, judged by a sample of the rows."""
+        return _summed((share.trained_model, share.jobs) for share in self.work)
 
     @property
     def rows(self) -> int:
@@ -116,6 +158,12 @@ class Plan:
                 {**asdict(quotas), "slots": slots, "seconds": round(finish.seconds, 3)}
                 for quotas, slots, finish in estimate.what_ifs
             ],
+            "again": self.progress.again,
+            "repeats": {"jobs": self.repeated, "batch": self.repeats} if self.repeated else None,
+            "models": [{"trained_model": arn, "to_do": jobs} for arn, jobs in self.models().items()],
+            "instance_types": list(map(asdict, self.types)),
+            "instance_hours": self.instance_hours,
+            "usd": self.usd,
             "warnings": list(map(asdict, self.warnings)),
             "online": ready and {name: getattr(ready, name) for name in ("checked", "problems", "untold", "warnings")},
         }
@@ -125,7 +173,6 @@ async def plan(
     options: SubmitOptions,
     settings: Settings,
     *,
-    job_minutes: float | None,
     history: tuple[Location, ...],
     online: bool,
 ) -> Plan:
@@ -141,10 +188,9 @@ async def plan(
             settings=settings,
             reader=reader,
             inventory=inventory,
-            path=options.ledger or default_ledger(options.manifest, options.batch),
+            path=options.ledger or default_ledger(options),
             region=region or inventory.region,
             history=history,
-            job_minutes=job_minutes,
             online=online,
             raised=_RAISED,
         )
@@ -174,7 +220,6 @@ class _Planner:
     path: Location
     region: str | None
     history: tuple[Location, ...] = ()
-    job_minutes: float | None = None
     online: bool = False
     raised: tuple[int, ...] = ()
 
@@ -182,7 +227,7 @@ class _Planner:
         """Bring rows, ledgers, service and estimate together."""
         now = SystemClock().now()
         own, book, times = await asyncio.to_thread(self._histories)
-        progress = ManifestProgress.of(self.inventory.index, book, retry_failed=self.options.retry_failed)
+        progress = ManifestProgress.of(self.inventory.index, book, retry=self.options.retry)
         async with self._service() as reads:
             if reads is None:
                 known, longest = own.running(now, times.longest_seconds), times.longest_seconds
@@ -193,6 +238,8 @@ class _Planner:
             waiting = {(each.membership, JobClass(each.trained_model, each.instance_type)): each.jobs for each in work}
             estimate = await asyncio.to_thread(self._estimate, own, lanes_of(waiting, running or {}), times)
             readiness = await self._check(reads, progress, now, estimate.finish) if reads else None
+        reading = (self.reader, self.inventory.index)
+        repeated, repeats = await asyncio.to_thread(progress.repeated, *reading, book, batch=self.options.batch)
         return Plan(
             options=self.options,
             ledger=self.path,
@@ -203,6 +250,10 @@ class _Planner:
             estimate=estimate,
             readiness=readiness,
             warnings=tuple(await asyncio.to_thread(self._warnings, progress, book, listed)),
+            work=work,
+            types=tuple(self._types(work, await asyncio.to_thread(progress.instances, *reading), times)),
+            repeated=repeated,
+            repeats=repeats,
         )
 
     def _histories(self) -> tuple[RunHistory, LedgerState, RunTimes]:
@@ -210,8 +261,8 @@ class _Planner:
         options = self.options
         own, book = _read_history(self.path, sandbox=options.sandbox, region=self.region)
         assumed = None
-        if self.job_minutes is not None:
-            assumed = AssumedTime(self.job_minutes * 60)
+        if options.job_minutes is not None:
+            assumed = AssumedTime(options.job_minutes * 60)
         elif options.sandbox:  # whose jobs all take the same time
             assumed = AssumedTime(max(options.sandbox_job_seconds, 1e-3), doubt=0.0, spread=0.0)
         times = RunTimes(assumed)
@@ -224,6 +275,21 @@ class _Planner:
                 own.learned = {**other.learned, **own.learned}
         times.update(own.times())
         return own, book, times
+
+    def _types(
+        self, work: Iterable[Share], instances: Mapping[tuple[str, str], float], times: RunTimes
+    ) -> Iterator[InstanceWork]:
+        """What the jobs to do take of each instance type, the most used first."""
+        shares, prices = list(work), self.settings.prices
+        for name, to_do in _summed((share.instance_type, share.jobs) for share in shares).items():
+            hours: float | None = 0.0
+            for share in shares:
+                if share.instance_type == name and hours is not None:
+                    mean = times.mean_seconds(JobClass(share.trained_model, name))
+                    each = instances.get((share.trained_model, name), 1.0)
+                    hours = None if mean is None else hours + share.jobs * each * mean / 3600
+            usd = hours * prices[name] if hours is not None and name in prices else None
+            yield InstanceWork(instance_type=name, to_do=to_do, hours=hours, usd=usd)
 
     def _estimate(self, own: RunHistory, lanes: dict[str, LaneWork], times: RunTimes) -> Estimate:
         limits, per_second = self.settings.slots, self.settings.rate.max_per_second
@@ -246,8 +312,8 @@ class _Planner:
         )
 
     def _basis(self, times: RunTimes) -> str:
-        if self.job_minutes is not None:
-            return f"your word that a job takes about {self.job_minutes:g} minutes, within a sixth or so"
+        if self.options.job_minutes is not None:
+            return f"your word that a job takes about {self.options.job_minutes:g} minutes, within a sixth or so"
         if self.options.sandbox:
             return f"the sandbox's jobs take {self.options.sandbox_job_seconds:g} s each"
         ended = times.ended

@@ -6,9 +6,10 @@
 import os
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
 from batchsubmit import __version__
@@ -16,8 +17,8 @@ from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings, SubmitSettings
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
 from batchsubmit.core.ledger_state import Counts, LedgerState
-from batchsubmit.core.states import Action, JobState, decide, end_words, has_failed, is_good_end
-from batchsubmit.errors import LostLedgerError, ManifestError, UsageError
+from batchsubmit.core.states import Action, JobState, Retry, decide, end_words, has_failed, is_good_end
+from batchsubmit.errors import EXIT_STOPPED, LostLedgerError, ManifestError, UsageError
 from batchsubmit.ledger.base import Ledger, Location, parse_location
 from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest, Terms
@@ -38,7 +39,10 @@ _numbers = count(1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitOptions:
-    """What one `submit` was asked to do, beside the settings. `moment` has the values of `{date}` and `{time}`."""
+    """What one `submit` was asked to do, beside the settings. `moment` has the values of `{date}` and `{time}`.
+
+    With `known_only`, rows are left alone that the ledger does not know.
+    """
 
     manifest: str
     ledger: Location | None = None
@@ -46,11 +50,15 @@ class SubmitOptions:
     moment: Mapping[str, str] = field(default_factory=dict)
     sandbox: bool = False
     sandbox_job_seconds: float = 10.0
+    faults: Path | None = None
+    job_minutes: float | None = None
+    max_instance_hours: float | None = None
     wait: bool = False
     canary: int = 0
     skip_invalid: bool = False
     allow_duplicates: bool = False
-    retry_failed: bool = False
+    retry: Retry | None = None
+    known_only: bool = False
     resubmit_unknown: bool = False
     failure_limit: FailureLimit = NO_LIMIT
     deadline: datetime | None = None
@@ -80,6 +88,7 @@ def submit_options(settings: Settings, now: datetime, **given: Any) -> SubmitOpt
     by_settings: dict[str, Any] = {
         "moment": moment,
         "batch": batch,
+        "retry": Retry() if given.pop("retry_failed", False) else None,
         "ledger": parse_location(ledger) if ledger and "ledger" not in given else None,
         "wait": chosen.wait,
         "failure_limit": FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
@@ -180,12 +189,13 @@ class Run:
             manifest=self.manifest.label,
             manifest_sha256=self.manifest.sha256,
             sandbox=self.options.sandbox,
-            to_do=before.pending + before.unknown + (self._retried(before) if self.options.retry_failed else 0),
+            to_do=before.pending + before.unknown,
             rows=self.inventory.row_count,
             work=work,
             per_membership=settings.slots.per_membership,
             per_account=settings.slots.per_account,
             per_second=settings.rate.max_per_second,
+            retry=self.options.retry.before if self.options.retry else "",
         )
         for row in self.inventory.invalid:
             if self.ledger.state.get(row.key) is None:
@@ -199,7 +209,7 @@ class Run:
 
     def decide(self, key: str) -> Action:
         """Say what is to be done about a row's job."""
-        return decide(self.ledger.state.get(key), retry_failed=self.options.retry_failed)
+        return decide(self.ledger.state.get(key), retry=self.options.retry)
 
     def open_source(self, only: Collection[str] | None = None) -> ManifestSource:
         """Open the rows that are left to send; `only` these keys, where they are given."""
@@ -248,7 +258,7 @@ class Run:
         return summary
 
     def _rows(self) -> RowStates:
-        return RowStates.of(self.inventory.index, self.ledger.state)
+        return RowStates.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
 
     def _counts(self, rows: RowStates | None = None) -> Counts:
         """Where the manifest's rows stand now."""
@@ -259,7 +269,7 @@ class Run:
         """Where the rows stand while the run lasts, without a look at each: what was, and what events brought since."""
         before, tally = self.before, self.tally
         unknown = max(len(self.ledger.state.undecided()) - in_progress, 0)
-        rejected = tally.rejected + (self.inventory.invalid_count if self.options.retry_failed else before.rejected)
+        rejected = tally.rejected + before.rejected
         submitted = before.submitted + tally.submitted
         ended = {name: getattr(before, name) + getattr(tally, name) for name in ("succeeded", "failed", "cancelled")}
         return Counts(
@@ -272,13 +282,9 @@ class Run:
             **ended,
         )
 
-    def _retried(self, before: Counts) -> int:
-        return before.rejected - self.inventory.invalid_count
-
     def _summary(self) -> Summary:
         before, rows = self.before, self._rows()
         after, unknown = self._counts(rows), self.ledger.state.undecided()
-        rejected_before = 0 if self.options.retry_failed else self._retried(before)
         return Summary(
             run=self._record.id,
             batch=self.options.batch,
@@ -287,8 +293,8 @@ class Run:
             counts=after,
             submitted=after.submitted - before.submitted,
             submitted_before=before.submitted,
-            rejected=self._retried(after) - rejected_before,
-            rejected_before=rejected_before,
+            rejected=after.rejected - before.rejected,
+            rejected_before=before.rejected - self.inventory.invalid_count,
             invalid=self.inventory.invalid_count,
             unknown_elsewhere=len(unknown) - after.unknown,
             bad_ends=dict(rows.bad_ends),
@@ -309,6 +315,14 @@ class Run:
     def _unknown_job(self, state: JobState) -> UnknownJob:
         reason = self.undecided.get(state.job) or state.message
         return UnknownJob(job=state.job, membership=state.membership, name=state.name, reason=reason)
+
+
+def dated(retry: Retry, known: LedgerState, now: str) -> Retry:
+    """Say what is old enough to be sent again: what failed by now or, where an interrupted retry goes on, before it."""
+    last, end = (known.runs[-1] if known.runs else None), known.last_end
+    if last and last.retry and (end is None or end.exit_status == EXIT_STOPPED):
+        return replace(retry, before=last.retry)
+    return replace(retry, before=now)
 
 
 def held_by_others(built: BuiltEngine) -> dict[str, str]:

@@ -8,16 +8,18 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
+from batchsubmit.app.retry import record_ends_unseen
+from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix, require_region
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
-from batchsubmit.clock import SystemClock
+from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
-from batchsubmit.errors import NotAgreedError, StoppedError
+from batchsubmit.errors import NotAgreedError, StoppedError, UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
@@ -61,7 +63,7 @@ async def submit(
         ):
             try:
                 await approve(run)
-            except NotAgreedError:
+            except (NotAgreedError, UsageError):
                 _leave_no_empty_ledger(run.path)
                 raise
             return await execute(run, observers=observers, display=display)
@@ -86,10 +88,16 @@ async def open_run(
         manifest, settings, region=region, terms=options.terms, is_stopped=lambda: stop.requested
     )
     options.refuse_problems(inventory)
-    path, region = options.ledger or default_ledger(options.manifest, options.batch), region or inventory.region
+    path, region = options.ledger or default_ledger(options), region or inventory.region
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.load(inventory.index)
         refuse_rehearsal_mix(ledger.state, path, sandbox=options.sandbox)
+        if options.retry:
+            options = replace(options, retry=dated(options.retry, ledger.state, timestamp(SystemClock().now())))
+            if not options.sandbox:
+                await record_ends_unseen(ledger, settings, region, stop)
+        if options.known_only:
+            inventory = inventory.only(ledger.state)
         run = Run(
             options=options,
             settings=_at_the_sandbox_s_pace(settings, options.sandbox_job_seconds) if options.sandbox else settings,
@@ -102,7 +110,7 @@ async def open_run(
             inventory=inventory,
         )
         found = await asyncio.to_thread(
-            lambda: list(ledger_warnings(reader, inventory.index, ledger.state, retry_failed=options.retry_failed))
+            lambda: list(ledger_warnings(reader, inventory.index, ledger.state, retry=options.retry))
         )
         run.warnings = (*inventory.warnings, *found)
         yield run
@@ -113,7 +121,7 @@ async def execute(
 ) -> Summary:
     """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
     index, known = run.inventory.index, run.ledger.state
-    rows = ManifestProgress.of(index, known, retry_failed=run.options.retry_failed)
+    rows = ManifestProgress.of(index, known, retry=run.options.retry)
     is_needed, api = bool(rows.to_do or known.undecided() or run.must_follow), None
     async with AsyncExitStack() as stack:
         if is_needed:
@@ -175,7 +183,7 @@ async def _run_engine(
         account_of=run.inventory.account_of,
         quotas=quotas,
         gate=gate,
-        retry_failed=run.options.retry_failed,
+        retry=run.options.retry,
         resubmit_unknown=run.options.resubmit_unknown,
         follows=follows,
     )
@@ -221,7 +229,7 @@ def _why(run: Run, built: BuiltEngine) -> Iterator[str]:
 async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
     """Open a client on the service, or on a sandbox that lives as long."""
     settings, options = run.settings, run.options
-    sandbox = _open_sandbox(options.sandbox_job_seconds) if options.sandbox else nullcontext()
+    sandbox = _open_sandbox(options) if options.sandbox else nullcontext()
     async with sandbox as url, open_cleanrooms(settings, region=run.region, sandbox_url=url) as api:
         yield api
 
@@ -232,17 +240,25 @@ def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:
     return settings.model_copy(update={"slots": settings.slots.model_copy(update={"min_poll_seconds": least})})
 
 
-def default_ledger(manifest: str, batch: str) -> Path:
-    """The ledger of a manifest for which none is named. Raises UsageError where a pipe has none."""
-    return path_beside(manifest, "ledger", batch=batch, option="--ledger")
+def default_ledger(options: SubmitOptions) -> Path:
+    """The ledger where none is named; a rehearsal has its own, or it would keep the real run from its jobs.
+
+    Raises UsageError where a pipe has none.
+    """
+    kind = "sandbox.ledger" if options.sandbox else "ledger"
+    return path_beside(options.manifest, kind, batch=options.batch, option="--ledger")
 
 
 @asynccontextmanager
-async def _open_sandbox(job_seconds: float) -> AsyncIterator[str]:
-    """Start a local Clean Rooms ML in this process; gives its URL."""
+async def _open_sandbox(options: SubmitOptions) -> AsyncIterator[str]:
+    """Start a local Clean Rooms ML in this process; gives its URL. Raises UsageError where its faults are wrong."""
     # A real run has no use for the sandbox's ten modules.
-    from batchsubmit.sandbox import SandboxServer, SandboxService, SandboxSettings  # noqa: PLC0415
+    from batchsubmit.sandbox import FaultPlan, Faults, SandboxServer, SandboxService, SandboxSettings  # noqa: PLC0415
 
-    settings = SandboxSettings(job_seconds=job_seconds)
-    async with SandboxServer(SandboxService(settings, time.time), None) as server:
+    try:
+        faults = Faults(FaultPlan.read(options.faults) if options.faults else None)
+    except ValueError as exc:
+        raise UsageError(f"{exc}; nothing was sent") from exc
+    settings = SandboxSettings(job_seconds=options.sandbox_job_seconds)
+    async with SandboxServer(SandboxService(settings, time.time), faults) as server:
         yield server.url

@@ -68,7 +68,7 @@ class CleanRooms:
         """Make one call and say what it brought."""
         request = dict(job.request)
         if self._tag_jobs:
-            request["tags"] = {**request.get("tags", {}), KEY_TAG: job.key}
+            request["tags"] = {**request.get("tags", {}), KEY_TAG: job.tag}
         return await self._call(self._client.start_trained_model_inference_job, request, partial(read_start, job))
 
     async def list_page(

@@ -43,6 +43,7 @@ MOMENTS = {
         "export": "Write LEDGER as a table, or what failed as a manifest to fix.",
     },
     "Fix": {
+        "retry": "Send again what was rejected, or ran and failed.",
         "cancel": "Cancel the running jobs that LEDGER started.",
         "verify": "Check LEDGER against itself and against the service.",
         "ledger": "Make the table of a shared ledger; move ledgers in and out.",
@@ -142,7 +143,7 @@ def main() -> None:
     sys.exit(status)
 
 
-_SENDS = {"submit", "worker", "enqueue", "cancel"}
+_SENDS = {"submit", "retry", "worker", "enqueue", "cancel"}
 
 
 def _run() -> int:

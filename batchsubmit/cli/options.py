@@ -57,9 +57,30 @@ sandbox_job_seconds_option = click.option(
     metavar="SECONDS",
     help="How long the sandbox's jobs run.",
 )
+job_minutes_option = click.option(
+    "--job-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="What a job takes on average, for the estimates: where no ledger shows it, or instead of that.",
+)
+max_instance_hours_option = click.option(
+    "--max-instance-hours",
+    type=click.FloatRange(min=0),
+    metavar="N",
+    help="Send nothing where the jobs to do would take more than this.",
+)
 rate_option = click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 1]")
 
-_SENDING = {
+
+def _level_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add `-v` and `-q`."""
+    quiet = "Log errors only, and show no progress."
+    command = click.option("-q", "--quiet", "level", flag_value="error", help=quiet)(command)
+    return click.option("-v", "--verbose", "level", flag_value="info", help="Log a line for each job.")(command)
+
+
+_SENDING: dict[str, tuple[Callable[..., Any], str, str]] = {
+    "level": (_level_options, "log", "level"),
     "rate": (rate_option, "rate", "max_per_second"),
     "concurrency": (
         click.option("--concurrency", type=int, metavar="N", help="Calls in progress at once.  [default: 32]"),

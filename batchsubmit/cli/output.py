@@ -26,9 +26,11 @@ _GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
 """The reader went away (`| head`), or the terminal: that is no fault of the output."""
 
 
-def say(line: object = "", *, to_stdout: bool = False, nl: bool = True) -> None:
-    """Print one line for people; control characters and line breaks in it are spelled out."""
-    click.echo(printable(str(line)), err=not to_stdout, nl=nl)
+def say(line: object = "", *, to_stdout: bool = False, nl: bool = True, is_odd: bool = False) -> None:
+    """Print one line for people; control characters and line breaks in it are spelled out. What is odd is red."""
+    text = printable(str(line))
+    in_red = is_odd and not os.environ.get("NO_COLOR")
+    click.echo(click.style(text, fg="red") if in_red else text, err=not to_stdout, nl=nl)
 
 
 def open_closed_streams() -> None:

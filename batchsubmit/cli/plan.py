@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
-from batchsubmit.app.plan import Plan
+from batchsubmit.app.plan import InstanceWork, Plan
 from batchsubmit.app.plan import plan as make_plan
 from batchsubmit.app.run import submit_options
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
     config_option,
+    job_minutes_option,
     json_option,
     read_settings,
     sandbox_job_seconds_option,
@@ -25,9 +26,10 @@ from batchsubmit.cli.options import (
 from batchsubmit.cli.output import say
 from batchsubmit.errors import EXIT_FAILED
 from batchsubmit.ledger.base import parse_location
-from batchsubmit.text import counted, duration
+from batchsubmit.text import agreeing, counted, duration
 
 _MOST_LISTED = 20
+_MOST_LANES = 10
 
 
 def whole_plan(plan: Plan) -> Iterator[str]:
@@ -42,18 +44,71 @@ def whole_plan(plan: Plan) -> Iterator[str]:
     yield ""
     yield from _table(plan)
     yield ""
+    models = [[arn, f"{jobs:,}"] for arn, jobs in plan.models().items()]
+    types = [_type_cells(each) for each in plan.types]
+    for head, cells in ((["trained model", "to do"], models), (["instance type", "to do", "hours", "USD"], types)):
+        if cells:
+            yield from _aligned([head, *cells[:_MOST_LANES]])
+            yield from _and_more(len(cells))
+            yield ""
     yield from _notes(plan)
+    yield _cost(plan)
     yield from _forecast(plan)
     yield from _ready(plan)
 
 
+def _type_cells(work: InstanceWork) -> list[str]:
+    numbers = (work.hours, work.usd)
+    return [work.instance_type, f"{work.to_do:,}", *("?" if each is None else f"{each:,.1f}" for each in numbers)]
+
+
+def _and_more(count: int) -> Iterator[str]:
+    if count > _MOST_LANES:
+        yield f"... and {count - _MOST_LANES:,} more; --json has all"
+
+
 def short_plan(plan: Plan) -> Iterator[str]:
-    """The plan in two lines, for somebody who is asked whether to go on."""
+    """The plan in a few lines, for somebody who is asked whether to go on."""
+    batch = f"batch {plan.options.batch}, " if plan.options.batch else ""
+    yield f"{batch}ledger {plan.ledger}"
     lanes, slots = sum(lane.to_do > 0 for lane in plan.progress.lanes.values()), plan.estimate.slots
     where = f" in {counted(lanes, 'membership')}, {counted(slots, 'slot')}" if slots else ""
     yield f"{counted(plan.progress.to_do, 'job')} to submit of {counted(plan.rows, 'row')}{where}"
-    if plan.estimate.finish is not None:
-        yield f"  {_finish(plan)}"
+    done, failed = (
+        sum(getattr(lane, name) for lane in plan.progress.lanes.values()) for name in ("submitted", "failed")
+    )
+    counts = (
+        (done, "submitted before"),
+        (plan.progress.unknown, "unknown, to be looked up"),
+        (failed, "rejected before"),
+    )
+    if known := ", ".join(f"{count:,} {words}" for count, words in counts if count):
+        yield f"  {known}"
+    types = ", ".join(f"{each.to_do:,} on {each.instance_type}" for each in plan.types)
+    yield f"  {counted(len(plan.models()), 'trained model')}; {types}"
+    yield f"  {_cost(plan)}"
+    yield f"  {_finish(plan)}"
+
+
+def odd_words(plan: Plan) -> Iterator[str]:
+    """What somebody should look at twice before it is sent."""
+    again, repeated = plan.progress.again, plan.repeated
+    if again:
+        yield f"{counted(again, 'job')} ran before and failed: {agreeing(again, 'it is', 'they are')} paid again"
+    if repeated:
+        whole = "all rows" if repeated >= plan.progress.to_do else f"about {counted(repeated, 'row')}"
+        which = f"batch {plan.repeats}" if plan.repeats else "runs without a batch id"
+        yield f"{whole} were submitted before, by {which}: they would be paid again"
+    yield from (f"warning: {warning}" for warning in plan.warnings)
+
+
+def _cost(plan: Plan) -> str:
+    """Instance-hours and, as far as the settings have prices, USD."""
+    if plan.instance_hours is None:
+        return "instance-hours: unknown, no ledger shows how long jobs take (--job-minutes N says it)"
+    unpriced = ", ".join(each.instance_type for each in plan.types if each.usd is None)
+    usd = "" if plan.usd is None else f", about {plan.usd:,.2f} USD{f' without {unpriced}' if unpriced else ''}"
+    return f"about {plan.instance_hours:,.1f} instance-hours{usd}"
 
 
 def _forecast(plan: Plan) -> Iterator[str]:
@@ -78,15 +133,23 @@ def _finish(plan: Plan) -> str:
 
 
 def _table(plan: Plan) -> Iterator[str]:
-    lanes = plan.lanes()
-    if len(lanes) > 1:
+    lanes, count = sorted(plan.lanes(), key=lambda lane: -lane["to_do"]), len(plan.progress.lanes)
+    if count > 1:
         total = {name: sum(lane[name] or 0 for lane in lanes) for name in list(lanes[0])[1:]}
         running = None if plan.running is None else sum(plan.running.values())
-        lanes.append({"membership": "total", **total, "slots": plan.estimate.slots or None, "running": running})
+        lanes[_MOST_LANES:] = [
+            {"membership": "total", **total, "slots": plan.estimate.slots or None, "running": running}
+        ]
     rows = [[name.replace("_", " ") for name in lanes[0]]]
     for lane in lanes:
         name, *numbers = lane.values()
         rows.append([name, *("?" if number is None else f"{number:,}" for number in numbers)])
+    yield from _aligned(rows)
+    yield from _and_more(count)
+
+
+def _aligned(rows: list[list[str]]) -> Iterator[str]:
+    """Put cells below one another, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *numbers in rows:
         cells = [number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)]
@@ -144,12 +207,7 @@ def _ready(plan: Plan) -> Iterator[str]:
     metavar="LEDGER",
     help="An earlier ledger to learn from how long jobs take; may be repeated.",
 )
-@click.option(
-    "--job-minutes",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="N",
-    help="What a job takes on average, where no ledger tells or instead of it.",
-)
+@job_minutes_option
 @click.option(
     "--online", is_flag=True, help="Look at the service: running jobs, trained models, channels, credentials."
 )
@@ -163,7 +221,6 @@ def plan(
     config: Path | None,
     *,
     as_json: bool,
-    job_minutes: float | None,
     history: tuple[str, ...],
     online: bool,
     **given: Any,  # noqa: ANN401 (click's)
@@ -177,7 +234,7 @@ def plan(
     options = submit_options(settings, datetime.now(UTC), **given)
     ledgers = tuple(map(parse_location, history))
     with telling_problems():
-        made = asyncio.run(make_plan(options, settings, job_minutes=job_minutes, history=ledgers, online=online))
+        made = asyncio.run(make_plan(options, settings, history=ledgers, online=online))
     tell_warnings(made.warnings)
     status = EXIT_FAILED if made.readiness is not None and made.readiness.problems else 0
     if as_json:

@@ -93,6 +93,7 @@ POLICIES: Mapping[str, tuple[_Statement, ...]] = {
 """By command; `read` is for all that only look, `nightly` for a submit with a table, copies and notices."""
 
 ALSO = {
+    "retry": "submit",
     "plan": "read",
     "status": "read",
     "report": "read",

@@ -1,7 +1,7 @@
 """`batchsubmit sandbox`."""
 
 import asyncio
-import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from batchsubmit.cli.main import manual
+from batchsubmit.cli.output import say
+from batchsubmit.errors import StoppedError
 
 
 @click.command(
@@ -46,12 +48,16 @@ from batchsubmit.cli.main import manual
 def sandbox(host: str, port: int, faults: Path | None, **settings: Any) -> int:  # noqa: ANN401 (click's)
     """Serve a local Clean Rooms ML to rehearse, demonstrate and test against, until interrupted.
 
-    The URL is printed on standard output once it answers. Jobs live in memory and are gone when it ends.
+    The URL is printed on standard output once it answers, and what to export for it on standard error. Jobs live in
+    memory and are gone when it ends.
     /_sandbox/jobs and /_sandbox/stats show what it has; PUT /_sandbox/quotas and /_sandbox/faults change it.
     """
     from batchsubmit.sandbox import FaultPlan, Faults, SandboxServer, SandboxService, SandboxSettings  # noqa: PLC0415
 
-    plan = FaultPlan.from_json(json.loads(faults.read_text())) if faults else None
+    try:
+        plan = FaultPlan.read(faults) if faults else None
+    except ValueError as exc:
+        raise StoppedError(str(exc)) from exc
 
     async def run() -> None:
         interrupted = asyncio.Event()
@@ -60,7 +66,14 @@ def sandbox(host: str, port: int, faults: Path | None, **settings: Any) -> int: 
         service = SandboxService(SandboxSettings(**settings), time.time)
         async with SandboxServer(service, Faults(plan), host=host, port=port) as server:
             click.echo(server.url)
+            say("To use it, in another terminal (the region is that of the manifest's ARNs):")
+            say(f"export AWS_ENDPOINT_URL_CLEANROOMSML={server.url} AWS_REGION=eu-central-1")
+            say("export AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox")
             await interrupted.wait()
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    except OSError as exc:
+        why = os.strerror(exc.errno) if exc.errno else str(exc)
+        raise StoppedError(f"nothing can be served on {host}, port {port}: {why}; choose another --port") from exc
     return 0

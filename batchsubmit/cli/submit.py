@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,9 @@ from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
     config_option,
+    job_minutes_option,
     json_option,
+    max_instance_hours_option,
     read_settings,
     run_command,
     sandbox_job_seconds_option,
@@ -29,13 +33,16 @@ from batchsubmit.cli.options import (
 )
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
+from batchsubmit.core.states import Phase
 from batchsubmit.errors import BatchsubmitError, NotAgreedError, UsageError
 from batchsubmit.ledger.base import TableLocation
 from batchsubmit.log import configure_logging
 from batchsubmit.observers.base import LogObserver
-from batchsubmit.observers.progress import showing
+from batchsubmit.observers.progress import Display, showing
 from batchsubmit.outputs.templates import expand_path
 from batchsubmit.report.summary import Summary, closing_words
+from batchsubmit.submit.stopping import StopReason
+from batchsubmit.text import agreeing, counted
 
 if TYPE_CHECKING:
     from batchsubmit.app.after_run import AfterRun, AfterRunResult
@@ -61,8 +68,8 @@ if TYPE_CHECKING:
     "--ledger",
     type=click.Path(),
     metavar="LEDGER",
-    help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder; "
-    "for a pipe <batch id>.ledger.jsonl]",
+    help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder, "
+    "with --sandbox <manifest stem>.sandbox.ledger.jsonl; for a pipe <batch id>.ledger.jsonl]",
 )
 @click.option(
     "--batch-id",
@@ -72,6 +79,9 @@ if TYPE_CHECKING:
 @config_option
 @click.option("--sandbox", is_flag=True, help="Rehearse against a local Clean Rooms ML in this process.")
 @sandbox_job_seconds_option
+@click.option(
+    "--faults", type=click.Path(path_type=Path), metavar="FILE", help="A JSON file of faults that the sandbox injects."
+)
 @click.option("--wait/--no-wait", default=None, help="Follow every job to its end, and exit 1 where one ends badly.")
 @sending_options
 @click.option(
@@ -95,11 +105,16 @@ if TYPE_CHECKING:
     "--upload-overwrite", is_flag=True, default=None, help="Replace objects there that this ledger did not grow from."
 )
 @click.option(
-    "--notify", multiple=True, metavar="TARGET", help="Tell sns:ARN or an https:// URL of the end; repeatable."
+    "--notify",
+    multiple=True,
+    metavar="TARGET",
+    help="Tell sns:ARN, slack:URL, teams:URL or an https:// URL of the end; repeatable.",
 )
+@job_minutes_option
+@max_instance_hours_option
 @click.option("--skip-invalid", is_flag=True, help="Submit the good rows and record the others as failed.")
 @allow_duplicates_option
-@click.option("--retry-failed", is_flag=True, help="Try jobs again that an earlier run recorded as failed.")
+@click.option("--retry-failed", is_flag=True, help="Send jobs again that were rejected, or ran and failed.")
 @click.option(
     "--resubmit-unknown",
     is_flag=True,
@@ -130,13 +145,19 @@ def submit(
         submit={name: given.pop(name) for name in _IN_SUBMIT},
         night={**{name: given.pop(name) for name in _IN_NIGHT}, "notify": notify or None},
     )
-    configure_logging(settings.log.format, settings.log.level)
     options = submit_options(settings, datetime.now(UTC), **given)
+    if options.faults and not options.sandbox:
+        raise UsageError("--faults is for the sandbox: give --sandbox as well")
+    return send(options, settings, yes=yes, as_json=as_json)
+
+
+def send(options: SubmitOptions, settings: Settings, *, yes: bool, as_json: bool) -> int:
+    """Run a submission to its end, with all that follows it; give the exit status."""
+    configure_logging(settings.log.format, settings.log.level)
     after = after_run_of(settings, options)
-    asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
     try:
         summary = run_command(
-            _run(options, settings, asks=asks),
+            _run(options, settings, yes=yes),
             "run the same command again to go on, calls cut short are looked up first",
         )
     except NotAgreedError:
@@ -190,25 +211,50 @@ def after_run_of(settings: Settings, options: SubmitOptions) -> "AfterRun | None
     )
 
 
-async def _run(options: SubmitOptions, settings: Settings, *, asks: bool) -> Summary:
+async def _run(options: SubmitOptions, settings: Settings, *, yes: bool) -> Summary:
+    runs: list[Run] = []
+    display: Display = partial(showing, console=Console(stderr=True))
+    if settings.log.level == "error":
+        display = lambda *_: nullcontext()  # noqa: E731
     with telling_problems():
-        return await submit_manifest(
+        summary = await submit_manifest(
             options,
             settings,
             observers=[LogObserver()],
-            display=partial(showing, console=Console(stderr=True)),
-            approve=partial(_approve, asks=asks),
+            display=display,
+            approve=partial(_approve, yes=yes, runs=runs),
         )
+    for run in runs if summary.stop_reason == StopReason.SIGNAL and not options.sandbox else ():
+        if running := sum(state.phase is Phase.SUBMITTED for state in run.ledger.state):
+            known = (
+                f"{counted(running, 'job')} not seen to end: {agreeing(running, 'it runs', 'they run')} on, and cost"
+            )
+            say(f"{known}; batchsubmit cancel {shlex.quote(str(run.path))} cancels what runs on AWS")
+    return summary
 
 
-async def _approve(run: Run, *, asks: bool) -> None:
-    """Print the warnings; a person at a terminal is shown the plan and asked."""
-    if asks:
-        from batchsubmit.cli.confirm import confirm_plan  # noqa: PLC0415 (a run without a terminal makes no plan)
+async def _approve(run: Run, *, yes: bool, runs: list[Run]) -> None:
+    """Print the warnings; a person at a terminal is shown the plan and asked. A run that may begin joins `runs`.
 
-        await confirm_plan(run)
-    else:
+    Raises NotAgreedError, and UsageError where the jobs take longer than they may, or repeat another batch's.
+    """
+    asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
+    may_repeat = len({each.batch for each in run.ledger.state.runs} | {run.options.batch}) > 1
+    if asks or run.options.max_instance_hours is not None or (may_repeat and not yes):
+        from batchsubmit.cli.confirm import confirm_plan  # noqa: PLC0415 (most runs without a terminal make no plan)
+
+        await confirm_plan(run, asks=asks, yes=yes)
+    if not asks:
         tell_warnings(run.warnings)
+    runs.append(run)
+    run.stop.on_request(partial(_say_stopping, run))
+
+
+def _say_stopping(run: Run) -> None:
+    """Answer a signal at once: the calls under way may take a minute."""
+    if run.stop.reason is StopReason.SIGNAL:
+        calls = sum(state.phase is Phase.INTENT for state in run.ledger.state.undecided())
+        say(f"Stopping… {counted(calls, 'call')} under way; Ctrl-C again to quit now")
 
 
 def _conclude(summary: Summary, after: "AfterRun | None", *, as_json: bool) -> int:

@@ -78,7 +78,9 @@ def verify(ledger: "Location", config: Path | None, *, as_json: bool, **how: Any
     if as_json:
         click.echo(json.dumps(_as_dict(ledger, found)))
     else:
-        for line in (*(f"{ledger}: {fault}" for fault in found.faults), *map(str, found.discrepancies)):
+        # What was paid twice first, then kind by kind.
+        grouped = sorted(found.discrepancies, key=lambda each: (each.kind != "duplicate", str(each.kind)))
+        for line in (*(f"{ledger}: {fault}" for fault in found.faults), *map(str, grouped)):
             say(line, to_stdout=True)
     say(_verdict(ledger, found, "itself" if how["offline"] else "itself and the service"))
     for line in _advice(ledger, found):

@@ -60,6 +60,11 @@ def results_place(request: Mapping[str, Any]) -> tuple[str, str, str] | None:
     return None
 
 
+def round_tag(key: str, number: int) -> str:
+    """The value of our tag for one round of a job."""
+    return f"{key}.{number}" if number else key
+
+
 class Stamp(TypedDict):
     """What every event of a job begins with: when, which job, where, under which name."""
 
@@ -79,12 +84,21 @@ class JobClass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One validated request for one inference job. `request` is what the API takes, without our own tag."""
+    """One validated request for one inference job. `request` is what the API takes, without our own tag.
+
+    `round` counts how often the job has run and failed before, and is sent again.
+    """
 
     key: str
     membership: str
     name: str
     request: Mapping[str, Any]
+    round: int = 0
+
+    @property
+    def tag(self) -> str:
+        """What our tag says on the service: each round has a value of its own, and no lookup takes one for another."""
+        return round_tag(self.key, self.round)
 
     @property
     def trained_model(self) -> str:
@@ -264,6 +278,7 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     per_membership: int = 0
     per_account: int = 0
     per_second: float = 0.0
+    retry: str = ""
 
 
 class RunEnded(_Event, frozen=True, kw_only=True, tag="run_ended", omit_defaults=True):
@@ -282,12 +297,13 @@ class _JobEvent(_Event, frozen=True, kw_only=True):
     name: str
 
 
-class Intent(_JobEvent, frozen=True, kw_only=True, tag="intent"):
-    """An attempt is about to be made. Durable before the call leaves."""
+class Intent(_JobEvent, frozen=True, kw_only=True, tag="intent", omit_defaults=True):
+    """An attempt is about to be made. Durable before the call leaves. A higher `round` sends a failed job again."""
 
     attempt: int
     trained_model: str
     instance_type: str = ""
+    round: int = 0
 
 
 class Submitted(_JobEvent, frozen=True, kw_only=True, tag="submitted"):

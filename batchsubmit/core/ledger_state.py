@@ -199,7 +199,7 @@ class LedgerState:
             self._jobs[key] = state
         else:
             self._undecided.pop(key, None)
-            self._jobs[key] = self._packed(state) if not state.duplicates else state
+            self._jobs[key] = self._packed(state) if not (state.duplicates or state.earlier) else state
 
     def undecided(self) -> list[JobState]:
         """Jobs that the service may have or not."""
@@ -219,14 +219,14 @@ class LedgerState:
             if isinstance(kept, bytes) and not kept.endswith(last_parts):
                 continue
             state = self._unpacked(key, kept)
-            claimed |= {arn: key for arn in (state.arn, *state.duplicates) if arn in arns}
+            claimed |= {arn: key for arn in state.arns if arn in arns}
         return claimed
 
     def __iter__(self) -> Iterator[JobState]:
         for key, kept in list(self._jobs.items()):
             yield self._unpacked(key, kept)
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: object) -> bool:
         return key in self._jobs
 
     def __len__(self) -> int:

@@ -4,8 +4,10 @@
 ledger are in a `ledger_state.LedgerState`.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from fnmatch import fnmatchcase
+from typing import Any, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -21,6 +23,7 @@ from batchsubmit.core.jobs import (
     Stamp,
     Submitted,
     Unknown,
+    round_tag,
 )
 
 LOG_GROUP = "/aws/cleanroomsml/TrainedModelInferenceJobs"
@@ -60,8 +63,8 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
     """One job, as the ledger knows it.
 
     `attempt` is the number of the last one, `since` the time of its intent; `doubts` counts the unknown attempts that
-    a lookup did not find; `duplicates` are ARNs that run beside `arn`. `code`, `message` and
-    `logs` are those of the last event that has them.
+    a lookup did not find; `duplicates` are ARNs that run beside `arn`, `earlier` those of earlier rounds. `code`,
+    `message` and `logs` are those of the last event that has them.
     """
 
     job: str
@@ -78,6 +81,23 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
     logs: str = ""
     doubts: int = 0
     duplicates: tuple[str, ...] = ()
+    round: int = 0
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def arns(self) -> tuple[str, ...]:
+        """All ARNs that are this job's."""
+        return (self.arn, *self.duplicates, *self.earlier)
+
+    @property
+    def tag(self) -> str:
+        """What our tag says of the last round."""
+        return round_tag(self.job, self.round)
+
+    @property
+    def next_round(self) -> int:
+        """The round that a call would be of: a job that has run is sent again as another one."""
+        return self.round + bool(self.arn)
 
     def stamp(self, at: str) -> Stamp:
         """Begin an event of this job."""
@@ -148,9 +168,14 @@ def end_words(end: JobState | Finished) -> str:
 
 def _may_follow(before: JobState, event: JobEvent) -> bool:
     """Whether an event may change a job: nothing makes a submitted one, or one with a later attempt, free to send."""
-    if isinstance(event, Submitted | Finished | Duplicate):
+    if isinstance(event, Submitted | Finished | Duplicate) or begins_round(before, event):
         return True
     return not before.arn and (isinstance(event, Intent | Unknown) or event.attempt >= before.attempt)
+
+
+def begins_round(before: JobState, event: JobEvent) -> bool:
+    """Whether an event sends a job again that ran and failed."""
+    return isinstance(event, Intent) and event.round > before.round and bool(before.bad_end)
 
 
 def fold(state: JobState | None, event: JobEvent) -> JobState:
@@ -163,7 +188,12 @@ def _folded(before: JobState, event: JobEvent) -> JobState:
     match event:
         case Intent():
             return replace(
-                before, phase=Phase.INTENT, attempt=event.attempt, since=event.at, trained_model=event.trained_model
+                before,
+                phase=Phase.INTENT,
+                attempt=event.attempt,
+                since=event.at,
+                trained_model=event.trained_model,
+                **_new_round(before, event),
             )
         case Submitted():
             return replace(before, phase=Phase.SUBMITTED, attempt=event.attempt, arn=event.arn)
@@ -191,9 +221,40 @@ def _folded(before: JobState, event: JobEvent) -> JobState:
             assert_never(event)
 
 
-def decide(state: JobState | None, *, retry_failed: bool = False) -> Action:
+def _new_round(before: JobState, event: Intent) -> dict[str, Any]:
+    """What an intent of another round changes: the job is as one that never ran, and its earlier ARN stays its own."""
+    if not begins_round(before, event):
+        return {}
+    cleared = dict.fromkeys(("arn", "status", "code", "message", "logs"), "")
+    return {**cleared, "doubts": 0, "round": event.round, "earlier": (*before.earlier, before.arn)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Which jobs are sent again: rejected ones, and ones that ran and failed. A cancelled job is neither.
+
+    `before` leaves out what was tried since (RFC 3339, UTC), so that a run never sends a job again that failed in it.
+    """
+
+    statuses: frozenset[str] = frozenset({State.REJECTED, State.FAILED})
+    codes: frozenset[str] = frozenset()
+    names: tuple[str, ...] = ()
+    before: str = ""
+
+    def takes(self, state: JobState | None) -> bool:
+        """Whether a job is one of them."""
+        if state is None or (self.before and state.since >= self.before):
+            return False
+        return (
+            State.of(state) in self.statuses
+            and (not self.codes or not self.codes.isdisjoint({state.code, state.status}))
+            and (not self.names or any(fnmatchcase(state.name, glob) for glob in self.names))
+        )
+
+
+def decide(state: JobState | None, *, retry: Retry | None = None) -> Action:
     """Say what a run may do with a job that stands so."""
-    if state is None:
+    if state is None or (retry and retry.takes(state)):
         return Action.SUBMIT
     match state.phase:
         case Phase.REFUSED | Phase.ABSENT:
@@ -201,7 +262,7 @@ def decide(state: JobState | None, *, retry_failed: bool = False) -> Action:
         case Phase.INTENT | Phase.UNKNOWN:
             return Action.LOOK_UP
         case Phase.REJECTED:
-            return Action.SUBMIT if retry_failed else Action.LEAVE_FAILED
+            return Action.LEAVE_FAILED
         case Phase.SUBMITTED | Phase.FINISHED:
             return Action.NOTHING
         case _:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from batchsubmit.config import checked_text
 from batchsubmit.core.jobs import Duplicate, Event, Submitted
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import Action, JobState, decide
+from batchsubmit.core.states import Action, JobState, Retry, decide
 from batchsubmit.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
@@ -150,16 +150,16 @@ class Claims:
     On a shared ledger, what the source knew of a job may be old by then.
     """
 
-    def __init__(self, ledger: Ledger, *, retry_failed: bool = False) -> None:
+    def __init__(self, ledger: Ledger, *, retry: Retry | None = None) -> None:
         self._ledger = ledger
-        self._retry_failed = retry_failed
+        self._retry = retry
         self._to_send_again: set[str] = set()
 
     async def take(self, key: str) -> Action | Taken:
         """Claim a job; give what to do with it. Raises StoppedError where the ledger can no longer be relied on."""
         match await self._ledger.claim(key):
             case Mine(state):
-                action = decide(state, retry_failed=self._retry_failed)
+                action = decide(state, retry=self._retry)
                 is_resent = action is Action.LOOK_UP and key in self._to_send_again
                 return Action.SUBMIT if is_resent else action
             case taken:

@@ -186,7 +186,7 @@ class SharedLedger:
                 row = JobRow.read(job.key, exc.item)
             else:
                 return Mine(job.row.state)
-            if row.has_arn:
+            if row.has_arn and not (row.state and row.state.bad_end):  # one that failed may be sent again
                 job.row = row
                 return Mine(row.state)
             if row.owner not in {"", job.owner}:

@@ -6,10 +6,10 @@ would overwrite one job's results with the other's), identical rows, and members
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from batchsubmit.config import ForeignArns, Settings
 from batchsubmit.core.jobs import INVALID_ROW, JobRejected, job_digest, key_text, results_place
@@ -97,6 +97,10 @@ class CheckedManifest:
     def row_count(self) -> int:
         """Rows of the manifest, good or not."""
         return len(self.index) + self.invalid_count
+
+    def only(self, known: Container[str]) -> Self:
+        """Leave out the rows that are not known."""
+        return replace(self, index=self.index.only(known), invalid=[], invalid_count=0)
 
     def account_of(self, membership: str) -> str:
         """The account of a membership; where its rows do not name it, that of another: all are the caller's."""

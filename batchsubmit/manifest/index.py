@@ -6,7 +6,7 @@ Any row can be read again by its number; its digest then proves that it is the r
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from batchsubmit.core.jobs import Job, job_digest, key_text
 from batchsubmit.manifest.rows import Reader
@@ -50,6 +50,15 @@ class Index:
     def place(self, number: int) -> tuple[int, int]:
         """The offset and the line of a row, by which its reader finds it again."""
         return self.offsets[number], self.lines[number]
+
+    def only(self, keys: Container[str]) -> "Index":
+        """Give the rows alone that have one of these keys."""
+        kept = Index()
+        for at, key in enumerate(self):
+            if key in keys:
+                place = (self.offsets[at], self.lines[at], self.membership(at), self.digest(at))
+                kept.add(*place, self.ordinal(at), self.priorities.get(at, 0))
+        return kept
 
     def digest(self, number: int) -> bytes:
         """The digest of a row's job, of which its key is the spelling."""

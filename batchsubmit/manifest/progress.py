@@ -5,16 +5,18 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from statistics import fmean
+from typing import Any
 
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Share, results_place
+from batchsubmit.core.jobs import Share, job_digest, key_text, results_place
 from batchsubmit.core.ledger_state import Counts, LedgerState
-from batchsubmit.core.states import UNDECIDED, Phase, State, is_good_end
+from batchsubmit.core.states import UNDECIDED, Phase, Retry, State, is_good_end
 from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.index import Index, job_at
 from batchsubmit.manifest.rows import Reader, row_warning
 from batchsubmit.outputs.templates import placeholders_at
-from batchsubmit.schema import Fault, RowWarning
+from batchsubmit.schema import Fault, RowWarning, canonical
 from batchsubmit.text import counted, quoted
 
 _ROWS_READ = 600
@@ -23,12 +25,16 @@ _KINDS_TOLD = 20
 
 @dataclass(slots=True, kw_only=True)
 class MembershipProgress:
-    """The rows of one membership: submitted, failed for good, unknown, or still to do (by their row numbers)."""
+    """The rows of one membership: submitted, failed for good, unknown, or still to do (by their row numbers).
+
+    `again` are those to do that ran before, and are paid again.
+    """
 
     membership: str
     submitted: int = 0
     failed: int = 0
     unknown: int = 0
+    again: int = 0
     rows_to_do: "array[int]" = field(default_factory=lambda: array("Q"))
 
     @property
@@ -50,15 +56,19 @@ class ManifestProgress:
     unknown_elsewhere: int
 
     @classmethod
-    def of(cls, index: Index, book: LedgerState, *, retry_failed: bool = False) -> "ManifestProgress":
+    def of(cls, index: Index, book: LedgerState, *, retry: Retry | None = None) -> "ManifestProgress":
         """Look every row up in the ledger's book."""
         lanes = {membership: MembershipProgress(membership=membership) for membership in index.memberships}
         for number, key in enumerate(index):
-            lane = lanes[index.membership(number)]
-            match State.of(book.get(key)):
+            lane, state = lanes[index.membership(number)], book.get(key)
+            if retry and retry.takes(state):
+                lane.again += state is not None and bool(state.arn)
+                lane.rows_to_do.append(number)
+                continue
+            match State.of(state):
                 case State.SUBMITTED | State.SUCCEEDED | State.FAILED | State.CANCELLED:
                     lane.submitted += 1
-                case State.REJECTED if not retry_failed:
+                case State.REJECTED:
                     lane.failed += 1
                 case State.UNKNOWN:
                     lane.unknown += 1
@@ -73,28 +83,66 @@ class ManifestProgress:
         return sum(lane.to_do for lane in self.lanes.values())
 
     @property
+    def again(self) -> int:
+        """Rows that would be sent, and paid, again."""
+        return sum(lane.again for lane in self.lanes.values())
+
+    @property
     def unknown(self) -> int:
         """Rows that would be looked up."""
         return sum(lane.unknown for lane in self.lanes.values())
 
     def work(self, reader: Reader, index: Index) -> tuple[Share, ...]:
         """What is to do by kind of job, judged by rows that are evenly spread; some hundreds, at least one a lane."""
-        to_do = self.to_do
         shares = []
         for lane in self.lanes.values():
-            wanted = min(max(1, lane.to_do * _ROWS_READ // to_do), lane.to_do) if lane.to_do else 0
-            kinds: Counter[tuple[str, str]] = Counter()
-            for place in range(wanted):
-                number = lane.rows_to_do[place * lane.to_do // wanted]
-                request = reader.request_at(*index.place(number))
-                instance = str(request.get("resourceConfig", {}).get("instanceType", ""))
-                kinds[str(request.get("trainedModelArn", "")), instance] += 1
-            left, rows = lane.to_do, wanted
+            kinds = Counter(_kind(request) for _, request in self._sample(lane, reader, index))
+            left, rows = lane.to_do, kinds.total()
             for (model, instance), seen in kinds.most_common(_KINDS_TOLD)[::-1]:  # the most frequent takes what is over
                 jobs = left * seen // rows
                 left, rows = left - jobs, rows - seen
                 shares.append(Share(lane.membership, model, instance, jobs))
         return tuple(shares)
+
+    def instances(self, reader: Reader, index: Index) -> dict[tuple[str, str], float]:
+        """How many instances a job of each model and instance type takes on average, by the same sample."""
+        seen: dict[tuple[str, str], list[int]] = {}
+        for lane in self.lanes.values():
+            for _, request in self._sample(lane, reader, index):
+                count = request.get("resourceConfig", {}).get("instanceCount", 1)
+                seen.setdefault(_kind(request), []).append(count)
+        return {kind: fmean(counts) for kind, counts in seen.items()}
+
+    def repeated(self, reader: Reader, index: Index, book: LedgerState, *, batch: str) -> tuple[int, str]:
+        """About how many rows to do were sent before by another batch, and by which; 0 where this one was begun.
+
+        Of a table a run knows no other batch, and finds none.
+        """
+        others = dict.fromkeys(run.batch for run in reversed(book.runs))
+        if batch in others or not others:
+            return 0, ""
+        seen, found = 0, Counter[str]()
+        for lane in self.lanes.values():
+            for number, request in self._sample(lane, reader, index):
+                seen, spelled = seen + 1, canonical(request)
+                for other in others:
+                    state = book.get(key_text(job_digest(spelled, batch=other, ordinal=index.ordinal(number))))
+                    if state and state.arn:
+                        found[other] += 1
+                        break
+        return (round(self.to_do * found.total() / seen), found.most_common(1)[0][0]) if found else (0, "")
+
+    def _sample(self, lane: MembershipProgress, reader: Reader, index: Index) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Read rows to do that are evenly spread: number and request."""
+        wanted = min(max(1, lane.to_do * _ROWS_READ // self.to_do), lane.to_do) if lane.to_do else 0
+        for place in range(wanted):
+            number = lane.rows_to_do[place * lane.to_do // wanted]
+            yield number, reader.request_at(*index.place(number))
+
+
+def _kind(request: Mapping[str, Any]) -> tuple[str, str]:
+    """Trained model and instance type."""
+    return str(request.get("trainedModelArn", "")), str(request.get("resourceConfig", {}).get("instanceType", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +153,13 @@ class RowStates:
     bad_ends: Mapping[str, int]
 
     @classmethod
-    def of(cls, index: Index, book: LedgerState) -> "RowStates":
-        """Look every row up."""
+    def of(cls, index: Index, book: LedgerState, *, retry: Retry | None = None) -> "RowStates":
+        """Look every row up; a job that is to be sent again is pending."""
         lanes, bad_ends = {name: Counter[State]() for name in index.memberships}, Counter[str]()
         for number, key in enumerate(index):
             state = book.get(key)
+            if retry and retry.takes(state):
+                state = None
             lanes[index.membership(number)][State.of(state)] += 1
             if state is not None and state.bad_end:
                 bad_ends[state.bad_end] += 1
@@ -188,11 +238,11 @@ def ledger_places(index: Index, book: LedgerState) -> set[Place]:
     }
 
 
-def ledger_warnings(reader: Reader, index: Index, book: LedgerState, *, retry_failed: bool) -> Iterator[RowWarning]:
+def ledger_warnings(reader: Reader, index: Index, book: LedgerState, *, retry: Retry | None) -> Iterator[RowWarning]:
     """Warn of rows to be sent that share a place with another job of the ledger; reads them again where some may."""
     places = ledger_places(index, book)
     if places:
-        progress = ManifestProgress.of(index, book, retry_failed=retry_failed)
+        progress = ManifestProgress.of(index, book, retry=retry)
         yield from overwriting(reader, index, progress, places, IN_THE_LEDGER)
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
@@ -61,7 +62,7 @@ def showing(read: Callable[[], RunProgress], pace: Callable[[], Pace], console: 
     async def draw() -> None:
         counts, width = read().counts, console.width
         bar = ProgressBar(total=max(counts.total, 1), completed=counts.done, width=min(width, 60))
-        live.update(Group(bar, *map(Text, fitted(parts(), width))), refresh=True)
+        live.update(Group(Padding(bar, 0), *map(Text, fitted(parts(), width))), refresh=True)  # padded to a line
 
     async def print_line() -> None:
         console.print(", ".join(parts()), highlight=False, markup=False, soft_wrap=True)

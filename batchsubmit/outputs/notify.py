@@ -6,11 +6,12 @@ A notice gets one more try and a bounded time, and never fails the run.
 import asyncio
 import hashlib
 import hmac
+import html
 import ipaddress
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,9 +40,13 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A URL that takes a POST. Its path may be a secret (many services authenticate by it) and is not shown."""
+    """A URL that takes a POST: a notice, or words in the `shape` that slack or teams wants.
+
+    Its path may be a secret (many services authenticate by it) and is not shown.
+    """
 
     url: str
+    shape: str = ""
 
     def __str__(self) -> str:
         parts = urlsplit(self.url)
@@ -52,7 +57,12 @@ Target = Topic | Webhook
 
 
 def read_target(text: str) -> Target:
-    """Read `sns:ARN` or an https URL (http on this machine only). Raises UsageError."""
+    """Read `sns:ARN`, or an https URL (http on this machine only), maybe after `slack:` or `teams:`.
+
+    Raises UsageError.
+    """
+    shape, colon, rest = text.partition(":")
+    shape, text = (shape, rest) if colon and shape in _SHAPES else ("", text)
     if match := _TOPIC.fullmatch(text):
         return Topic(arn=match[1], region=match[2])
     try:
@@ -61,9 +71,11 @@ def read_target(text: str) -> Target:
     except ValueError:
         host, parts = "", urlsplit("")
     if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_here(host))):
-        return Webhook(text)
+        return Webhook(text, shape)
     shown = text if text.startswith("sns:") else text.split("/", 3)[:3][-1]  # a URL's path may be a secret
-    raise UsageError(f"--notify {shown}: write sns:arn:aws:sns:REGION:ACCOUNT:TOPIC or an https:// URL")
+    raise UsageError(
+        f"--notify {shown}: write sns:arn:aws:sns:REGION:ACCOUNT:TOPIC, an https:// URL, slack:URL or teams:URL"
+    )
 
 
 def _is_here(host: str) -> bool:
@@ -102,6 +114,30 @@ def subject(body: dict[str, Any]) -> str:
     text = f"batchsubmit {body['batch'] or body['manifest']}: {body['headline']}"
     plain = "".join(char if char.isprintable() and char.isascii() else "?" for char in text)
     return plain if len(plain) <= _SUBJECT_LENGTH else plain[: _SUBJECT_LENGTH - 3] + "..."
+
+
+def words(body: dict[str, Any]) -> str:
+    """A notice as a person reads it in a chat."""
+    counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in body["counts"].items() if count)
+    places = [body["report"], *body["uploaded"]]
+    lines = [f"batchsubmit {body['batch'] or body['manifest']}: {body['headline']}", body["reason"], counts]
+    return "\n".join(filter(None, [*lines, *body["problems"], *places]))
+
+
+def _slack(body: dict[str, Any]) -> dict[str, Any]:
+    """As an incoming webhook takes it, in which `&`, `<` and `>` are spelled out."""
+    return {"text": html.escape(words(body), quote=False)}
+
+
+def _teams(body: dict[str, Any]) -> dict[str, Any]:
+    """As a Teams workflow takes it: an adaptive card."""
+    blocks = [{"type": "TextBlock", "text": line, "wrap": True} for line in words(body).splitlines()]
+    card = {"type": "AdaptiveCard", "version": "1.4", "body": blocks}
+    attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "content": card}
+    return {"type": "message", "attachments": [attachment]}
+
+
+_SHAPES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"slack": _slack, "teams": _teams}
 
 
 def signature(body: bytes, secret: str, at: int) -> str:
@@ -158,7 +194,7 @@ async def _notify(target: Target, body: dict[str, Any], secret: str | None, time
 async def _post(webhook: Webhook, body: dict[str, Any], secret: str | None) -> None:
     import aiohttp  # noqa: PLC0415 (only runs that notify pay for it)
 
-    data = json.dumps(body).encode()
+    data = json.dumps(_SHAPES[webhook.shape](body) if webhook.shape else body).encode()
     headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
     if secret:
         headers[SIGNATURE_HEADER] = signature(data, secret, int(time.time()))

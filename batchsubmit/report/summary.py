@@ -1,5 +1,6 @@
 """The end of a run: counts, what is left, the exit status that follows, and the lines that people read. Pure."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -215,15 +216,13 @@ def _next_step(summary: Summary) -> str:
         logs = ""
         if counts.failed:
             logs = f"; batchsubmit logs {summary.ledger} prints their logs (CloudWatch log group {LOG_GROUP})"
-        return f"batchsubmit status {summary.ledger} lists them{logs}{_second_try(counts)}"
+        return f"batchsubmit status {summary.ledger} lists them{logs}{_second_try(summary)}"
     return ""
 
 
-def _second_try(counts: Counts) -> str:
-    """What sends such jobs again: those that ran already only go out as jobs of another batch."""
-    words = ""
-    if counts.rejected:
-        words += "; --retry-failed tries the rejected ones again"
-    if counts.failed or counts.cancelled:
-        words += "; export --failed-manifest writes the rows of those that ran, for another --batch-id"
-    return words
+def _second_try(summary: Summary) -> str:
+    """What sends such jobs again; nothing does with those that were cancelled."""
+    if not (summary.counts.rejected or summary.counts.failed):
+        return ""
+    paid = " (those that ran are paid again)" if summary.counts.failed else ""
+    return f"; batchsubmit retry {shlex.quote(summary.ledger)} sends them again{paid}"

@@ -228,7 +228,7 @@ class Timeline:
             case Absent():
                 return TURN
             case Submitted():
-                history.via, history.accepted_at = event.via, at
+                history.via, history.accepted_at, history.finished_at = event.via, at, None
                 self._lanes.accepted(event.membership, self._now)
             case JobRejected():
                 history.rejected_at = at

@@ -5,10 +5,12 @@ the probabilities. Invalid calls meet no fault, and a fault *after* acceptance i
 was accepted.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from random import Random
 from typing import Any, Final, Self
 
@@ -121,6 +123,16 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             _require_operation(operation)
             if not all(share >= 0 for share in shares.values()) or not sum(shares.values()) <= 1 + _ROUNDING:
                 raise ValueError(f"the probabilities of {operation} must be at least 0 and at most 1 together")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a plan from a JSON file. Raises ValueError that says what is wrong with it."""
+        try:
+            return cls.from_json(json.loads(path.read_text()))
+        except OSError as error:
+            raise ValueError(f"the faults file {path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise ValueError(f"the faults file {path}: {error}") from error
 
     @classmethod
     def from_json(cls, plan: Mapping[str, Any]) -> Self:

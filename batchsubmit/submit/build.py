@@ -12,6 +12,7 @@ from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
 from batchsubmit.core.source import Source
+from batchsubmit.core.states import Retry
 from batchsubmit.ledger.base import Claims
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.slots import Durations, Slots
@@ -52,7 +53,7 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
     account_of: Callable[[str], str] = lambda _: "",
     quotas: AppliedQuotas | None = None,
     gate: RateGate | None = None,
-    retry_failed: bool = False,
+    retry: Retry | None = None,
     resubmit_unknown: bool = False,
     follows: bool = False,
     is_endless: bool = False,
@@ -84,7 +85,7 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
         ),
         lookup=Lookup(reads=reads, recorder=recorder, settings=settings.lookup, stop=stop),
         poller=poller,
-        claims=Claims(recorder.ledger, retry_failed=retry_failed),
+        claims=Claims(recorder.ledger, retry=retry),
         inputs=inputs if settings.submit.wait_for_inputs else None,
         in_progress=InProgress(stop),
         holds=Holds(first_seconds=settings.retry.cap_seconds, most_seconds=settings.slots.max_poll_seconds),

@@ -157,7 +157,11 @@ class Lookup:
             case.matches, case.doubt, case.is_contested = [], "", False
             for job in named:
                 owner = claims.get(job.arn, case.state.job)
-                if job.name != case.state.name or job.created_at < _earliest(case.state):
+                if (
+                    job.name != case.state.name
+                    or job.created_at < _earliest(case.state)
+                    or job.arn in case.state.earlier
+                ):
                     continue
                 if self._is_another_row_of_the_name(owner, case.state):
                     continue
@@ -182,10 +186,10 @@ class Lookup:
             case.doubt = f"List shows a job of its name that Get does not know: {job.arn}"
         elif claims.get(job.arn, case.state.job) != case.state.job:
             # Some Start call of another name was answered with this ARN: the job here exists all the same.
-            if details.tags.get(KEY_TAG) == case.state.job:
+            if details.tags.get(KEY_TAG) == case.state.tag:
                 case.doubt = f"its job {job.arn} is recorded as that of job {claims[job.arn]}: run verify"
         elif KEY_TAG in details.tags:
-            if details.tags[KEY_TAG] == case.state.job:
+            if details.tags[KEY_TAG] == case.state.tag:
                 case.matches.append(job)
         elif case.request is None:
             case.doubt = "an untagged job has its name, and the manifest no longer has its row"

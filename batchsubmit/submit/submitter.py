@@ -6,7 +6,7 @@ wait before the next try in `pacing`; here stands what is done about it.
 
 import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias, assert_never
 
@@ -108,12 +108,15 @@ class Submitter:
         """Make one call, between an intent and its outcome in the ledger."""
         if self._stop.requested:
             return Withdrawn()
-        attempt = self._last_attempt(job) + 1
+        state, attempt = self._recorder.ledger.state.get(job.key), self._last_attempt(job) + 1
+        if state and state.next_round:
+            job = replace(job, round=state.next_round)
         intent = Intent(
             **job.stamp(self._recorder.now()),
             attempt=attempt,
             trained_model=job.trained_model,
             instance_type=job.instance_type,
+            round=job.round,
         )
         try:
             await self._recorder.record(intent)

@@ -114,7 +114,7 @@ async def test_a_request_that_the_service_refuses_is_an_outcome(sandbox: Sandbox
     """With the service's own words; it is tried again only where that is asked for."""
     sandbox.disturb({"fault": "validation", "name": "b"})
     report = submit_jobs(requests(NAMES), ledger=LEDGER)
-    assert [(type(each), each.name, each.code) for each in report.failed] == [(Rejected, "b", "ValidationException")]
+    assert [(type(each), each.name, each.code) for each in report.rejected] == [(Rejected, "b", "ValidationException")]
     assert not report.is_good
     assert [each.earlier for each in submit_jobs(requests(NAMES), ledger=LEDGER).failed] == [True]
     assert submit_jobs(requests(NAMES), ledger=LEDGER, retry_failed=True).is_good
@@ -156,7 +156,7 @@ def test_wrong_requests_are_left_out_where_that_is_asked_for_and_told_as_failed(
     for earlier in (False, True):
         report = submit_jobs(some, ledger=LEDGER, skip_invalid=True)
         assert [each.name for each in report.submitted] == ["a"]
-        [failed] = report.failed
+        [failed] = report.rejected
         assert (failed.name, failed.code, failed.earlier) == ("b", "InvalidRow", earlier)
         assert "resourceConfig.instanceType" in failed.message
         assert not report.is_good

@@ -180,7 +180,7 @@ def test_a_rehearsal_s_ledger_is_refused(submitting: Program) -> None:
     """Its jobs ended with the sandbox that they ran in."""
     (submitting.folder / "jobs.csv").write_text(csv_text("a"))
     assert submitting.run("submit", "jobs.csv", "--sandbox").status == 0
-    ended = submitting.run("cancel", LEDGER, "--yes")
+    ended = submitting.run("cancel", "jobs.sandbox.ledger.jsonl", "--yes")
     assert ended.status == 2
     assert "sandbox" in ended.stderr
 

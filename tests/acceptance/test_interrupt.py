@@ -1,5 +1,6 @@
 """Signals and sudden death: nothing is lost, nothing runs twice, and the same command goes on."""
 
+import re
 import signal
 import subprocess
 import time
@@ -47,6 +48,8 @@ def test_one_signal_drains_the_run_and_the_next_run_goes_on(
     assert ended.summary["stop_reason"] == "signal"
     assert number.name in ended.stderr
     assert "run the same command again" in ended.stderr
+    assert re.search(r"Stopping… \d+ calls? under way; Ctrl-C again to quit now", ended.stderr)
+    assert f"batchsubmit cancel {LEDGER} cancels what runs on AWS" in ended.stderr
     assert 10 <= len(sandbox.names()) < len(MANY)
     assert_all_once(submitting, sandbox, sandbox.names())
     assert ended.summary["counts"]["unknown"] == 0

@@ -211,13 +211,35 @@ def test_a_manifest_without_rows_is_said_to_have_none(ready: Program, sandbox: S
 def test_a_rehearsal_s_ledger_is_not_taken_for_a_real_one(ready: Program, sandbox: Sandbox) -> None:
     """Its jobs are not submitted; and the other way round."""
     assert ready.run("submit", "jobs.csv", "--sandbox").status == 0
-    assert sandbox.calls() == 0
-    assert_told(ready.run("submit", "jobs.csv"), USAGE, "written against the sandbox", "--ledger")
-    assert sandbox.calls() == 0
-    assert ready.run("submit", "jobs.csv", "--ledger", "real.jsonl").status == 0
+    rehearsed = "jobs.sandbox.ledger.jsonl"
     assert_told(
-        ready.run("submit", "jobs.csv", "--sandbox", "--ledger", "real.jsonl"), USAGE, "against the real service"
+        ready.run("submit", "jobs.csv", "--ledger", rehearsed), USAGE, "written against the sandbox", "--ledger"
     )
+    assert sandbox.calls() == 0
+    assert ready.run("submit", "jobs.csv").status == 0
+    assert_told(
+        ready.run("submit", "jobs.csv", "--sandbox", "--ledger", "jobs.ledger.jsonl"), USAGE, "against the real service"
+    )
+
+
+def test_faults_are_rehearsed(ready: Program, sandbox: Sandbox) -> None:
+    """From a file, which only the sandbox has a use for; what is wrong with it is said in a sentence."""
+    faults = ready.folder / "faults.json"
+    faults.write_text('{"script": [{"operation": "StartTrainedModelInferenceJob", "fault": "validation"}]}')
+    ended = ready.run("submit", "jobs.csv", "--sandbox", "--faults", "faults.json", "--json")
+    assert (ended.status, ended.summary["failed"]) == (1, 1)
+    assert_told(ready.run("submit", "jobs.csv", "--faults", "faults.json"), USAGE, "give --sandbox as well")
+    faults.write_text('{"script": 7}')
+    ready.run("submit", "jobs.csv", "--sandbox", "--faults", "faults.json", "--ledger", "new.jsonl")
+    for command in (["submit", "jobs.csv", "--sandbox", "--ledger", "new.jsonl"], ["sandbox"]):
+        ended = ready.run(*command, "--faults", "faults.json")
+        assert_told(ended, USAGE if command[0] == "submit" else STOPPED, "the faults file faults.json: not a plan")
+
+
+def test_a_sandbox_on_a_port_that_is_taken_says_so(ready: Program, sandbox: Sandbox) -> None:
+    """Exit status 3."""
+    port = sandbox.url.rpartition(":")[2]
+    assert_told(ready.run("sandbox", "--port", port), STOPPED, f"port {port}: Address already in use")
 
 
 def test_a_rehearsal_never_uses_real_credentials_or_endpoints(ready: Program, sandbox: Sandbox) -> None:

@@ -145,8 +145,8 @@ def test_a_night_is_crashed_cut_by_its_deadline_told_in_the_morning_and_ended_by
     ended = cron.program.run(*cron.arguments(FAR), "--max-failures", "50%")
     assert ended.status == 1, ended.stderr
     assert f"{left:,} of 300 jobs submitted" in ended.stderr
-    assert "291 finished well" in ended.stderr
-    assert "9 finished badly" in ended.stderr
+    assert "291 succeeded" in ended.stderr
+    assert "9 failed" in ended.stderr
     assert "Nothing is left to submit." in cron.page()
     again = cron.start()
     assert again.status == 1, again.stderr

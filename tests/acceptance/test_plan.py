@@ -329,6 +329,98 @@ def test_a_pipe_is_read_once_and_its_plan_shown(submitting: Program, sandbox: Sa
     assert sandbox.names() == ["a"]
 
 
+PROMPT = """\
+region eu-central-1, credentials of the environment or a role, endpoint URL, which is not AWS's
+batch friday, ledger jobs.ledger.jsonl
+2 jobs to submit of 2 rows in 1 membership, 5 slots
+  1 trained model; 2 on ml.m5.large
+  about 3.0 instance-hours, about 1.50 USD
+  Expected finish: WHEN
+Go on? [y/N]: """
+
+AGAIN = """\
+region eu-central-1, credentials of the environment or a role, endpoint URL, which is not AWS's
+batch saturday, ledger jobs.ledger.jsonl
+3 jobs to submit of 3 rows in 1 membership, 5 slots
+  1 trained model; 3 on ml.m5.large
+  instance-hours: unknown, no ledger shows how long jobs take (--job-minutes N says it)
+  Expected finish: unknown; RED
+about 2 rows were submitted before, by batch friday: they would be paid again
+Go on? [yes/N]: """
+
+
+def screen(terminal: Terminal, sandbox: Sandbox) -> str:
+    """What is shown, without what differs each time."""
+    shown = terminal.shown.replace(sandbox.url, "URL").replace("\r", "")
+    shown = re.sub(r"finish: in .*", "finish: WHEN", shown)
+    shown = re.sub(r"unknown; .*", "unknown; RED", shown)
+    return re.sub(r"(?m)^warning: .*\n", "", shown)
+
+
+def test_the_question_is_a_plan_with_what_it_costs(submitting: Program, sandbox: Sandbox) -> None:
+    """Whose account and where, how much work, how long, how dear; rows of another batch want the whole word."""
+    write_manifest(submitting, ["a", "b"])
+    submitting.environment["BATCHSUBMIT_PRICES"] = '{"ml.m5.large": 0.5}'
+    terminal = Terminal(submitting, "submit", "jobs.csv", "--batch-id", "friday", "--job-minutes", "90")
+    terminal.read_until("[y/N]: ")
+    assert screen(terminal, sandbox) == PROMPT
+    terminal.type("y\n")
+    assert terminal.end() == 0
+    write_manifest(submitting, ["a", "b", "c"])
+    terminal = Terminal(submitting, "submit", "jobs.csv", "--batch-id", "saturday")
+    terminal.read_until("[yes/N]: ")
+    assert screen(terminal, sandbox) == AGAIN
+    terminal.type("y\n")
+    terminal.read_until("Type yes, the whole word, or n.")
+    terminal.type("yes\n")
+    assert terminal.end() == 0
+    assert sorted(sandbox.names()) == ["a", "a", "b", "b", "c"]
+
+
+def test_without_a_terminal_rows_of_another_batch_want_yes(submitting: Program, sandbox: Sandbox) -> None:
+    """A batch id that was forgotten, or mistyped, is paid only once."""
+    write_manifest(submitting, ["a", "b"])
+    assert submitting.run("submit", "jobs.csv").status == 0
+    ended = submitting.run("submit", "jobs.csv", "--batch-id", "x")
+    assert ended.status == 2
+    assert "all rows were submitted before, by runs without a batch id: they would be paid again" in ended.stderr
+    assert sorted(sandbox.names()) == ["a", "b"]
+    assert submitting.run("submit", "jobs.csv", "--batch-id", "x", "--yes").status == 0
+    assert submitting.run("submit", "jobs.csv", "--batch-id", "x").status == 0
+    assert sorted(sandbox.names()) == ["a", "a", "b", "b"]
+
+
+def test_a_batch_that_takes_more_than_it_may_is_not_sent(submitting: Program, sandbox: Sandbox) -> None:
+    """Whether anybody is asked or not; where nobody knows how long jobs take, it says what is missing."""
+    manifest = [request_named("a", resourceConfig={"instanceType": "ml.m5.large", "instanceCount": 3})]
+    write_jsonl(submitting.folder / "jobs.jsonl", manifest)
+    command = ("submit", "jobs.jsonl", "--yes", "--max-instance-hours")
+    assert "say it with --job-minutes" in submitting.run(*command, 3).stderr
+    ended = submitting.run(*command, "2.9", "--job-minutes", 60)
+    assert ended.status == 2
+    assert "would take about 3.0 instance-hours, more than --max-instance-hours 2.9; nothing was sent" in ended.stderr
+    assert sandbox.calls() == 0
+    assert [path.name for path in submitting.folder.iterdir()] == ["jobs.jsonl"]
+    assert submitting.run(*command, 3, "--job-minutes", 60).status == 0
+
+
+def test_a_plan_prints_the_ten_memberships_with_most_work(program: Program) -> None:
+    """And how many more there are; as JSON all of them, with models and instance types."""
+    ids = [f"{number:08x}-0000-0000-0000-000000000000" for number in range(12)]
+    lanes = [(each, number) for number, each in enumerate(ids) for _ in range(number + 1)]
+    requests = [request_named(f"job-{place}", membership=each) for place, (each, _) in enumerate(lanes)]
+    write_jsonl(program.folder / "jobs.jsonl", requests)
+    shown = program.run("plan", "jobs.jsonl", "--job-minutes", 60).stdout
+    lines = shown[shown.index("membership  ") :].splitlines()
+    assert [line.split()[0] for line in lines[1:11]] == ids[:1:-1]
+    assert lines[11].startswith("total")
+    assert lines[12] == "... and 2 more; --json has all"
+    made = program.run("plan", "jobs.jsonl", "--job-minutes", 60, "--json").summary
+    assert (len(made["memberships"]), len(made["models"]), made["instance_hours"]) == (12, 12, 78.0)
+    [work] = made["instance_types"]
+    assert (work["instance_type"], work["to_do"], work["usd"]) == ("ml.m5.large", 78, None)
+
+
 def test_what_is_neither_yes_nor_no_is_asked_again(submitting: Program, sandbox: Sandbox) -> None:
     """A word on the wrong window sends nothing."""
     write_manifest(submitting, ["a"])

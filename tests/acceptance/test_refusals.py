@@ -326,7 +326,7 @@ def test_the_api_tells_a_denied_request_apart(here: Program, sandbox: Sandbox) -
     """It is `Failed`, and the others are submitted."""
     sandbox.configure(denied=["job-0002"])
     report = submit_jobs(many(5), ledger=LEDGER)
-    assert [(each.name, each.code) for each in report.failed] == [("job-0002", "AccessDeniedException")]
+    assert [(each.name, each.code) for each in report.rejected] == [("job-0002", "AccessDeniedException")]
     assert len(report.submitted) == 4
     assert report.summary.exit_status == 1
 

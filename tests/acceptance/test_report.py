@@ -16,8 +16,8 @@ def test_a_run_s_ledger_becomes_a_page(submitting: Program, sandbox: Sandbox) ->
     assert (ended.status, ended.stdout, ended.stderr) == (0, "jobs.html\n", "")
     page = (submitting.folder / "jobs.html").read_text(encoding="utf-8")
     assert "<h1>first</h1>" in page
-    assert "4 of 5 jobs accepted, 3 of them finished well." in page
-    assert "1 could not be submitted and 1 ran to a bad end, for 2 different reasons." in page
+    assert "4 of 5 jobs submitted, 3 of them succeeded." in page
+    assert "1 failed, 1 rejected, for 2 different reasons." in page
     assert "Nothing is left to submit." in page
     assert "ValidationException" in page
     assert "<i>e" not in page

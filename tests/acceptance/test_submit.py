@@ -76,7 +76,7 @@ def test_a_batch_id_makes_a_new_round_of_the_same_rows(submitting: Program, sand
     """In the same ledger."""
     write_csv(submitting, "a", "b")
     for batch in ("monday", "tuesday", "tuesday"):
-        assert submitting.run("submit", MANIFEST, "--batch-id", batch).status == 0
+        assert submitting.run("submit", MANIFEST, "--batch-id", batch, "--yes").status == 0
     assert sorted(sandbox.names()) == ["a", "a", "b", "b"]
 
 
@@ -133,7 +133,7 @@ def test_failing_jobs_leave_exit_status_1_and_are_left_alone_until_asked(submitt
     for _ in range(2):
         ended = submitting.run("submit", MANIFEST)
         assert ended.status == 1
-        assert "--retry-failed" in ended.stderr
+        assert f"batchsubmit retry {LEDGER}" in ended.stderr
     assert sorted(sandbox.names()) == ["a", "c"]
     assert sandbox.calls() == 3
     status = submitting.run("status", LEDGER)

@@ -9,7 +9,7 @@ from aiobotocore.session import get_session
 from moto.server import ThreadedMotoServer
 from webhook import Hook, listening
 
-from batchsubmit.outputs.notify import SIGNATURE_HEADER, Topic, Webhook, notice, notify, signature
+from batchsubmit.outputs.notify import SIGNATURE_HEADER, Topic, Webhook, notice, notify, read_target, signature
 
 BODY = notice(at="", exit_status=3, headline="Stopped", batch="n-1", manifest="jobs.csv", problems=["ü"])
 SECRET = "0123456789abcdef"
@@ -36,6 +36,22 @@ async def test_a_webhook_gets_the_body_and_a_signature_that_holds(hook: Hook) ->
     moment = int(headers[SIGNATURE_HEADER].split(",")[0].removeprefix("t="))
     assert headers[SIGNATURE_HEADER] == signature(body, SECRET, moment)
     assert abs(moment - time.time()) < 60
+
+
+@pytest.mark.parametrize("shape", ["slack", "teams"])
+async def test_a_chat_gets_words_in_its_own_shape(hook: Hook, shape: str) -> None:
+    """Slack a text with its three characters spelled out, a Teams workflow an adaptive card with a block a line."""
+    body = {**BODY, "headline": "1 of 2 <jobs> failed", "counts": {"failed": 1, "left": 0}}
+    target = read_target(f"{shape}:{hook.url}")
+    assert await notify([target], body, secret=None, timeout_seconds=5.0) == []
+    sent = json.loads(hook.requests[0][1])
+    lines = ["batchsubmit n-1: 1 of 2 <jobs> failed", "1 failed", "ü"]
+    if shape == "slack":
+        assert sent == {"text": "\n".join(lines).replace("<", "&lt;").replace(">", "&gt;")}
+    else:
+        [card] = sent["attachments"]
+        assert card["contentType"] == "application/vnd.microsoft.card.adaptive"
+        assert [block["text"] for block in card["content"]["body"]] == lines
 
 
 async def test_without_a_secret_there_is_no_signature(hook: Hook) -> None:

@@ -102,10 +102,10 @@ async def test_filters_narrow_and_a_reason_shows_its_jobs(page: Page) -> None:
     await page.click("#reason")
     await page.until(f"{found} === '600 jobs'")
     await page.evaluate(
-        "(() => { const e = document.getElementById('state'); e.value = 'finished well';"
+        "(() => { const e = document.getElementById('state'); e.value = 'succeeded';"
         " e.dispatchEvent(new Event('change')); })()"
     )
-    await page.until(f"{ROWS}.every((row) => row.cells[1].textContent === 'finished well')")
+    await page.until(f"{ROWS}.every((row) => row.cells[1].textContent === 'succeeded')")
 
 
 async def test_hostile_names_stay_text(page: Page) -> None:

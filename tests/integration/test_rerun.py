@@ -10,6 +10,7 @@ from conftest import Program, Sandbox, csv_text
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submit import submit
 from batchsubmit.config import load_settings
+from batchsubmit.core.states import Retry
 from batchsubmit.errors import UsageError
 from batchsubmit.report.summary import Summary
 
@@ -50,7 +51,7 @@ async def test_nothing_is_to_be_done_after_a_run_that_submitted_all(desk: Desk, 
     calls = sandbox.calls()
     for _ in range(2):
         summary = await desk.submit()
-        assert (summary.rows, summary.submitted, summary.submitted_before, summary.exit_status) == (4, 0, 4, 0)
+        assert (summary.counts.total, summary.submitted, summary.submitted_before, summary.exit_status) == (4, 0, 4, 0)
     assert sandbox.calls() == calls
 
 
@@ -60,9 +61,9 @@ async def test_what_failed_is_told_again_and_tried_again_where_that_is_asked(des
     await desk.submit()
     summary = await desk.submit()
     assert (summary.rejected_before, summary.submitted_before, summary.exit_status) == (1, 3, 1)
-    summary = await desk.submit(retry_failed=True)
+    summary = await desk.submit(retry=Retry())
     assert (summary.submitted, summary.rejected_before, summary.exit_status) == (1, 0, 0)
-    summary = await desk.submit(retry_failed=True)
+    summary = await desk.submit(retry=Retry())
     assert (summary.submitted_before, summary.exit_status) == (4, 0)
 
 
@@ -96,14 +97,14 @@ async def test_a_job_that_is_unknown_is_looked_up(desk: Desk, sandbox: Sandbox) 
     """Of a row, or of one that the manifest no longer has."""
     forbidden = {"ListTrainedModelInferenceJobs": {"access_denied": 1.0}}
     sandbox.disturb({"fault": "lost_after", "name": "b"}, probabilities=forbidden)
-    assert (await desk.submit()).unknown == 1
+    assert (await desk.submit()).counts.unknown == 1
     desk.manifest.write_text(csv_text("acd"))
     summary = await desk.submit()
-    assert (summary.unknown, summary.unknown_elsewhere, summary.exit_status) == (0, 1, 3)
+    assert (summary.counts.unknown, summary.unknown_elsewhere, summary.exit_status) == (0, 1, 3)
     sandbox.disturb()
     assert (await desk.submit()).exit_status == 0
     assert len(sandbox.jobs()) == 4
-    assert (await desk.submit()).rows == 3
+    assert (await desk.submit()).counts.total == 3
 
 
 async def test_a_rehearsals_ledger_is_refused_by_a_real_run(desk: Desk, sandbox: Sandbox) -> None:

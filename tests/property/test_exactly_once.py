@@ -37,7 +37,7 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
-from batchsubmit.core.states import Phase, decide
+from batchsubmit.core.states import Phase, Retry, decide
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.source import ManifestSource
@@ -129,12 +129,12 @@ class Service(MemoryCleanRooms):
 class Process:
     """One run of the program: what is lost when it dies."""
 
-    def __init__(self, world: "ExactlyOnce", *, retry_failed: bool = False) -> None:
+    def __init__(self, world: "ExactlyOnce", *, retry: Retry | None = None) -> None:
         self.stop = Stop()
         self.wire = Wire(world.service, seconds=world.way_seconds)
-        self.task: asyncio.Task[None] = world.loop.create_task(self._run(world, retry_failed=retry_failed))
+        self.task: asyncio.Task[None] = world.loop.create_task(self._run(world, retry=retry))
 
-    async def _run(self, world: "ExactlyOnce", *, retry_failed: bool) -> None:
+    async def _run(self, world: "ExactlyOnce", *, retry: Retry | None) -> None:
         ledger, stop, clock = world.ledger, self.stop, world.clock
         text = "".join(json.dumps(row) + "\n" for row in world.rows)
         spooled = ManifestFile(label="jobs.jsonl", format="jsonl", sha256="0", file=io.BytesIO(text.encode()))
@@ -145,7 +145,7 @@ class Process:
             reader,
             inventory.index,
             batch="",
-            decision=lambda key: decide(ledger.state.get(key), retry_failed=retry_failed),
+            decision=lambda key: decide(ledger.state.get(key), retry=retry),
         )
         settings = Settings(
             retry=RETRY,
@@ -160,7 +160,7 @@ class Process:
             api=self.wire,
             recorder=Recorder(ledger, clock),
             stop=stop,
-            retry_failed=retry_failed,
+            retry=retry,
         )
         await built.engine.run(ledger.state.undecided())
 
@@ -309,7 +309,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.service.start_trouble.clear()
         self.service.read_trouble.clear()
         for _ in range(2):  # the run that is under way may have met trouble that ends it early
-            self.process = self.process or Process(self, retry_failed=True)
+            self.process = self.process or Process(self, retry=Retry())
             running = asyncio.wait_for(asyncio.shield(self.process.task), PATIENCE_SECONDS)
             self.loop.run_until_complete(running)
             self.process = None

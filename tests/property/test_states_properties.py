@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from batchsubmit.core.jobs import Absent, Finished, Intent, JobEvent, JobRejected, Refused, Submitted, Unknown
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, Action, JobState, decide, fold
+from batchsubmit.core.states import UNDECIDED, Action, JobState, Retry, decide, fold
 
 JOB = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 
@@ -62,7 +62,7 @@ def test_an_intent_without_an_answer_is_always_undecided(events: list[JobEvent])
         assert state is not None
         if isinstance(events[count - 1], Intent | Unknown):
             assert state.phase in UNDECIDED
-            assert decide(state, retry_failed=True) is Action.LOOK_UP
+            assert decide(state, retry=Retry()) is Action.LOOK_UP
         else:
             assert state.phase not in UNDECIDED
 

@@ -42,7 +42,7 @@ class MemoryCleanRooms:
         """Make one call and say what it brought."""
         request = dict(job.request)
         if self._tag_jobs:
-            request["tags"] = {**request.get("tags", {}), KEY_TAG: job.key}
+            request["tags"] = {**request.get("tags", {}), KEY_TAG: job.tag}
         answer = self._call("StartTrainedModelInferenceJob", job.name, request)
         return read_start(job, answer) if isinstance(answer, dict) else answer
 

@@ -1,7 +1,6 @@
 """What follows a run: each thing is done even if another fails, and the exit status that comes of it."""
 
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,10 @@ from webhook import Hook, listening
 from batchsubmit.app.after_run import AfterRun, AfterRunResult
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.config import NightSettings
+from batchsubmit.core.ledger_state import Counts
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.outputs.notify import Webhook
 from batchsubmit.report.summary import Summary
-
-COUNTS = [field.name for field in fields(Summary) if field.type is int]
 
 
 @pytest.fixture
@@ -24,10 +22,27 @@ def hook() -> Iterator[Hook]:
         yield hook
 
 
-def summary(ledger: Path, **members: int) -> Summary:
-    """A run with these counts."""
-    counts = dict.fromkeys(COUNTS, 0) | members
-    return Summary(run="r", batch="n-1", manifest="jobs.csv", ledger=str(ledger), seconds=1.0, **counts)  # type: ignore[arg-type]
+def summary(ledger: Path, *, submitted: int = 0) -> Summary:
+    """A run that submitted so many jobs."""
+    numbers = [
+        "submitted_before",
+        "rejected",
+        "rejected_before",
+        "invalid",
+        "unknown_elsewhere",
+        "refused_by_quota",
+        "throttled",
+    ]
+    return Summary(
+        run="r",
+        batch="n-1",
+        manifest="jobs.csv",
+        ledger=str(ledger),
+        seconds=1.0,
+        counts=Counts(total=submitted, submitted=submitted),
+        submitted=submitted,
+        **dict.fromkeys(numbers, 0),
+    )
 
 
 def copy(ledger: Path, path: Path) -> None:
@@ -62,7 +77,7 @@ async def test_files_are_written_in_folders_that_need_not_be_there(ledger: Path,
         report=str(page),
         targets=(Webhook(hook.url),),
     )
-    result = await after.follow_up(summary(ledger, rows=1, submitted=1))
+    result = await after.follow_up(summary(ledger, submitted=1))
     assert result == AfterRunResult(written=[page, table])
     assert page.read_text() == table.read_text() == "from ledger"
     [told] = hook.bodies

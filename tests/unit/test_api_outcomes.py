@@ -26,7 +26,7 @@ def watching(*events: jobs.JobEvent, follows: bool = False) -> tuple[OutcomeObse
     """Watch jobs one and two over a ledger with these events."""
     told: list[Outcome] = []
     watch = OutcomeObserver(told.append, follows=follows)
-    watch.begin([ONE.key, TWO.key], book_of(*events), retry_failed=False)
+    watch.begin([ONE.key, TWO.key], book_of(*events), retry=None)
     return watch, told
 
 

@@ -78,11 +78,10 @@ def test_what_runs_is_not_more_than_the_quotas_allow() -> None:
     assert gone.endswith("batchsubmit verify jobs.ledger.jsonl names them")
 
 
-def test_jobs_that_ran_badly_are_not_said_to_be_retried() -> None:
-    """--retry-failed sends only what was not accepted; what ran needs another batch."""
+def test_jobs_that_ran_badly_are_said_to_be_paid_again() -> None:
+    """Where they are sent again."""
     text = words(submitted=5, succeeded=4, failed=1, is_waited_for=True)
-    assert "--retry-failed" not in text
-    assert "another --batch-id" in text
+    assert "batchsubmit retry jobs.ledger.jsonl sends them again (those that ran are paid again)" in text
 
 
 def test_failures_lead_to_the_status_command() -> None:
@@ -90,7 +89,7 @@ def test_failures_lead_to_the_status_command() -> None:
     text = words(submitted=4, rejected=1)
     assert "1 rejected" in text
     assert "batchsubmit status jobs.ledger.jsonl" in text
-    assert "--retry-failed" in text
+    assert text.endswith("batchsubmit retry jobs.ledger.jsonl sends them again")
 
 
 def test_unknown_jobs_are_named_and_counted() -> None:

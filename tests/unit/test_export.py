@@ -111,7 +111,7 @@ def test_a_job_s_row_tells_its_story() -> None:
     assert row["accepted_at"] == "2026-11-22T22:00:30.500000Z"
     assert row["seconds_running"] == 60
     assert row["seconds_waited_quota"] == 30
-    assert (row["state"], row["status"], row["attempts"], row["batch"]) == ("finished", "CREATE_FAILED", 2, "b")
+    assert (row["state"], row["status"], row["attempts"], row["batch"]) == ("failed", "CREATE_FAILED", 2, "b")
     assert (row["code"], row["message"]) == ("", "out of memory")
     assert {f"seconds_waited_{cause}" for cause in Cause} <= set(row)
 

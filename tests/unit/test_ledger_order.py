@@ -8,7 +8,7 @@ import pytest
 
 from batchsubmit.core.jobs import Absent, Intent, JobRejected, Refused, Submitted
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import Action, decide
+from batchsubmit.core.states import Action, Retry, decide
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.base import ClaimedArnError
 from batchsubmit.ledger.codec import encode_line
@@ -31,7 +31,7 @@ SUBMITTED = Submitted(**JOB, arn="arn/a", attempt=1, via="start")
 )
 def test_nothing_makes_a_submitted_job_free_to_send(later: Absent | Refused | JobRejected | Intent) -> None:
     """Though the line is whole and in its place."""
-    assert decide(LedgerState.of([INTENT, SUBMITTED, later]).get("a"), retry_failed=True) is Action.NOTHING
+    assert decide(LedgerState.of([INTENT, SUBMITTED, later]).get("a"), retry=Retry()) is Action.NOTHING
 
 
 def test_an_earlier_attempt_s_absence_decides_nothing_of_a_later_one() -> None:

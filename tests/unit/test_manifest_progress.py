@@ -8,6 +8,7 @@ from strategies import MEMBERSHIP
 
 from batchsubmit.core.jobs import Intent, JobEvent, JobRejected, Submitted, job_digest, key_text
 from batchsubmit.core.ledger_state import LedgerState
+from batchsubmit.core.states import Retry
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.progress import ManifestProgress
 from batchsubmit.manifest.rows import Reader, Row
@@ -63,7 +64,7 @@ def test_failed_jobs_are_to_do_where_they_are_to_be_tried_again() -> None:
     """As with submit --retry-failed."""
     index, keys = rows(a=MEMBERSHIP)
     assert ManifestProgress.of(index, book_of(failed(keys["a"], "a"))).to_do == 0
-    assert ManifestProgress.of(index, book_of(failed(keys["a"], "a")), retry_failed=True).to_do == 1
+    assert ManifestProgress.of(index, book_of(failed(keys["a"], "a")), retry=Retry()).to_do == 1
 
 
 class ModelsInTurn:

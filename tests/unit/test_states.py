@@ -18,7 +18,7 @@ from batchsubmit.core.jobs import (
     Unknown,
 )
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, Action, JobState, Phase, decide, fold
+from batchsubmit.core.states import UNDECIDED, Action, JobState, Phase, Retry, decide, fold
 
 JOB = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 INTENT = Intent(**JOB, attempt=1, trained_model="model")
@@ -72,20 +72,67 @@ def test_an_undecided_job_is_looked_up_never_sent_again(events: list[JobEvent]) 
     state = state_after(*events)
     assert state.phase in UNDECIDED
     assert decide(state) is Action.LOOK_UP
-    assert decide(state, retry_failed=True) is Action.LOOK_UP
+    assert decide(state, retry=Retry()) is Action.LOOK_UP
 
 
 def test_a_failed_job_is_tried_again_only_when_the_user_says_so() -> None:
     """A request that can never work would fail at each run."""
     state = state_after(INTENT, FAILED)
     assert decide(state) is Action.LEAVE_FAILED
-    assert decide(state, retry_failed=True) is Action.SUBMIT
+    assert decide(state, retry=Retry()) is Action.SUBMIT
+
+
+BAD = Finished(**JOB, arn="arn", status="CREATE_FAILED", code="INTERNAL_ERROR", message="")
+ROUND = Intent(**{**JOB, "at": "2026-11-24T00:00:00.000000Z"}, attempt=2, trained_model="model", round=1)
+
+
+def test_a_job_that_ran_and_failed_is_sent_again_as_another_round() -> None:
+    """It is as one that never ran, with a tag of its own; the first ARN stays the job's."""
+    failed = state_after(INTENT, SUBMITTED, BAD)
+    assert decide(failed) is Action.NOTHING
+    assert decide(failed, retry=Retry()) is Action.SUBMIT
+    assert (failed.tag, failed.next_round) == ("k", 1)
+    again = fold(failed, ROUND)
+    assert (again.phase, again.arn, again.status, again.earlier) == (Phase.INTENT, "", "", ("arn",))
+    assert (again.tag, again.next_round) == ("k.1", 1)
+    assert decide(again, retry=Retry()) is Action.LOOK_UP
+    book = LedgerState.of([INTENT, SUBMITTED, BAD, ROUND, Submitted(**JOB, arn="second", attempt=2, via="start")])
+    assert book.claims({"arn", "second"}) == {"arn": "k", "second": "k"}
+
+
+@pytest.mark.parametrize("events", [[INTENT, SUBMITTED], [INTENT, SUBMITTED, FINISHED], [INTENT, UNKNOWN]])
+def test_only_a_job_that_ran_and_failed_has_another_round(events: list[JobEvent]) -> None:
+    """Whatever an intent says."""
+    assert fold(state_after(*events), ROUND).round == 0
+
+
+@pytest.mark.parametrize(
+    ("retry", "is_taken"),
+    [
+        (Retry(), True),
+        (Retry(statuses=frozenset({"rejected"})), False),
+        (Retry(codes=frozenset({"INTERNAL_ERROR"}), names=("n*",)), True),
+        (Retry(codes=frozenset({"OTHER"})), False),
+        (Retry(names=("x*",)), False),
+        (Retry(before=INTENT.at), False),
+        (Retry(before=ROUND.at), True),
+    ],
+)
+def test_a_retry_takes_what_it_is_asked_for(retry: Retry, is_taken: bool) -> None:
+    """By status, code and name; never what was tried since it began."""
+    assert retry.takes(state_after(INTENT, SUBMITTED, BAD)) is is_taken
+
+
+def test_a_cancelled_job_did_not_fail() -> None:
+    """Somebody wanted its end."""
+    cancelled = Finished(**JOB, arn="arn", status="INACTIVE", message="")
+    assert not Retry().takes(state_after(INTENT, SUBMITTED, cancelled))
 
 
 @pytest.mark.parametrize("events", [[INTENT, SUBMITTED], [INTENT, SUBMITTED, FINISHED]])
 def test_a_submitted_job_is_never_sent_again(events: list[JobEvent]) -> None:
     """Whatever the user says."""
-    assert decide(state_after(*events), retry_failed=True) is Action.NOTHING
+    assert decide(state_after(*events), retry=Retry()) is Action.NOTHING
 
 
 def test_a_state_keeps_what_lookup_and_people_need() -> None:
