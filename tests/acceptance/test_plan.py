@@ -352,7 +352,7 @@ Go on? [yes/N]: """
 def screen(terminal: Terminal, sandbox: Sandbox) -> str:
     """What is shown, without what differs each time."""
     shown = terminal.shown.replace(sandbox.url, "URL").replace("\r", "")
-    shown = re.sub(r"finish: in .*", "finish: WHEN", shown)
+    shown = re.sub(r"finish: .* in .* to .*", "finish: WHEN", shown)
     shown = re.sub(r"unknown; .*", "unknown; RED", shown)
     return re.sub(r"(?m)^warning: .*\n", "", shown)
 
