@@ -227,7 +227,7 @@ def test_faults_are_rehearsed(ready: Program, sandbox: Sandbox) -> None:
     faults = ready.folder / "faults.json"
     faults.write_text('{"script": [{"operation": "StartTrainedModelInferenceJob", "fault": "validation"}]}')
     ended = ready.run("submit", "jobs.csv", "--sandbox", "--faults", "faults.json", "--json")
-    assert (ended.status, ended.summary["failed"]) == (1, 1)
+    assert (ended.status, ended.summary["counts"]["rejected"]) == (1, 1)
     assert_told(ready.run("submit", "jobs.csv", "--faults", "faults.json"), USAGE, "give --sandbox as well")
     faults.write_text('{"script": 7}')
     ready.run("submit", "jobs.csv", "--sandbox", "--faults", "faults.json", "--ledger", "new.jsonl")

@@ -147,7 +147,7 @@ def test_a_night_is_crashed_cut_by_its_deadline_told_in_the_morning_and_ended_by
     assert f"{left:,} of 300 jobs submitted" in ended.stderr
     assert "291 succeeded" in ended.stderr
     assert "9 failed" in ended.stderr
-    assert "Nothing is left to submit." in cron.page()
+    assert "Nothing is pending." in cron.page()
     again = cron.start()
     assert again.status == 1, again.stderr
     assert "Nothing to do: all 300 jobs were submitted before" in again.stderr
@@ -159,10 +159,10 @@ def _answers(page: str, *, left: int) -> bool:
     """Whether the head of the page has what ran, what failed and why, what is left, and when it would be done."""
     head = page[page.index("<header") : page.index("</header>")]
     for words in (
-        f"{300 - left} of 300 jobs accepted, ",
-        "ran to a bad end, for one reason, INTERNAL_ERROR.",
+        f"{300 - left} of 300 jobs submitted, ",
+        " failed, for one reason, INTERNAL_ERROR.",
         "The last run stopped because its deadline had come; the same command goes on.",
-        f"{left} jobs left to submit, at the last pace ",
+        f"{left} jobs pending, at the last pace ",
         "Started again at once, all would be submitted in ",
         "), finished in ",
     ):

@@ -74,5 +74,5 @@ def test_a_run_writes_its_page_and_its_table_at_its_end(submitting: Program) -> 
     files = ("--report", "out/{batch}.html", "--export", "out/{batch}.jsonl")
     ended = submitting.run("submit", "jobs.csv", "--batch-id", "first", *files)
     assert ended.status == 0, ended.stderr
-    assert "2 of 2 jobs accepted" in (submitting.folder / "out" / "first.html").read_text(encoding="utf-8")
+    assert "2 of 2 jobs submitted" in (submitting.folder / "out" / "first.html").read_text(encoding="utf-8")
     assert len((submitting.folder / "out" / "first.jsonl").read_text(encoding="utf-8").splitlines()) == 2

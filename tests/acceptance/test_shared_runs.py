@@ -59,7 +59,7 @@ def test_a_batch_is_submitted_and_resumes_on_a_table(
     assert reported.status == 0, reported.stderr
     assert (reported.summary["ledger"], reported.summary["counts"]["submitted"]) == (table, JOBS)
     page = (sharing.folder / "table.html").read_text(encoding="utf-8")
-    assert f"{JOBS} of {JOBS} jobs accepted" in page
+    assert f"{JOBS} of {JOBS} jobs submitted" in page
     assert "Nothing is left to submit." in page
 
 
@@ -117,7 +117,7 @@ def test_a_run_on_a_table_is_watched_to_its_end(sharing: Program, sandbox: Sandb
             assert finish(run).status == 0
             watched = finish(watching)
     assert watched.status == 0, watched.stderr
-    assert " left, " in watched.stdout.splitlines()[0]
+    assert f" of {JOBS} done" in watched.stdout.splitlines()[0]
     assert f"{table}: {JOBS} jobs in 1 run" in watched.stdout.splitlines()
     assert "ended with exit status 0" in watched.stderr
     again = sharing.run("status", table, "--watch", "--json")

@@ -25,8 +25,8 @@ def test_watching_ends_with_the_run_and_does_not_disturb_it(submitting: Program,
     assert ended.status == 0, ended.stderr
     assert watched.status == 0, watched.stderr
     lines = watched.stdout.splitlines()
-    assert " left, " in lines[0]
-    assert "running" in lines[0]
+    assert " of 100 done" in lines[0]
+    assert "running" in lines[0] or "slots used" in lines[0]
     assert f"{LEDGER}: 100 jobs in 1 run" in lines
     assert "ended with exit status 0" in watched.stderr
     assert sorted(sandbox.names()) == NAMES
