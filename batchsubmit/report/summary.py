@@ -117,11 +117,12 @@ def outcome_words(summary: Summary) -> str:
         return f"{words}; {bad}" if bad else words
     if not counts.total:
         return f"Nothing to do: {summary.manifest} has no rows"
+    if _is_nothing(summary) and counts.submitted == counts.total:
+        before = summary.submitted_before
+        words = f"Nothing to do: {agreeing(before, 'the only job was', f'all {before:,} jobs were')} submitted before"
+        return f"{words}; {bad}" if bad else words
     if bad:
         return bad
-    if _is_nothing(summary):
-        before = summary.submitted_before
-        return f"Nothing to do: {agreeing(before, 'the only job was', f'all {before:,} jobs were')} submitted before"
     if summary.is_waited_for and not summary.not_seen_to_end and not counts.pending:
         return f"{counts.succeeded:,} of {jobs} succeeded"
     return f"{counts.submitted:,} of {jobs} submitted"

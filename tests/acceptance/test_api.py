@@ -116,7 +116,7 @@ async def test_a_request_that_the_service_refuses_is_an_outcome(sandbox: Sandbox
     report = submit_jobs(requests(NAMES), ledger=LEDGER)
     assert [(type(each), each.name, each.code) for each in report.rejected] == [(Rejected, "b", "ValidationException")]
     assert not report.is_good
-    assert [each.earlier for each in submit_jobs(requests(NAMES), ledger=LEDGER).failed] == [True]
+    assert [each.earlier for each in submit_jobs(requests(NAMES), ledger=LEDGER).rejected] == [True]
     assert submit_jobs(requests(NAMES), ledger=LEDGER, retry_failed=True).is_good
 
 

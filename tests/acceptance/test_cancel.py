@@ -193,4 +193,4 @@ def test_not_waiting_leaves_the_end_to_the_next_run(submitting: Program, sandbox
     assert ended.status == 0
     assert ended.summary["under_way"] == 1
     assert submitting.run("submit", "jobs.csv", "--wait").status == 1
-    assert json.loads(submitting.run("status", LEDGER, "--json").stdout)["counts"]["succeeded"] == 1
+    assert json.loads(submitting.run("status", LEDGER, "--json").stdout)["counts"]["cancelled"] == 1

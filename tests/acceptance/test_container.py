@@ -39,4 +39,4 @@ def test_a_user_without_a_name_or_a_home_can_run_a_batch(tmp_path: Path) -> None
     environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr.decode()
-    assert (tmp_path / "demo.ledger.jsonl").stat().st_uid == 1000650000
+    assert (tmp_path / "demo.sandbox.ledger.jsonl").stat().st_uid == 1000650000

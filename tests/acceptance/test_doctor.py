@@ -215,7 +215,7 @@ def test_a_table_and_a_bucket_that_are_there_are_good(ready: Program, aws: Local
 
 def test_a_ledger_of_a_rehearsal_or_with_damage_is_named(ready: Program) -> None:
     """Before submit would stop at it."""
-    quick = ("--sandbox", "--sandbox-job-seconds", "0.1", "--yes")
+    quick = ("--sandbox", "--sandbox-job-seconds", "0.1", "--yes", "--ledger", "jobs.ledger.jsonl")
     assert ready.run("submit", "jobs.csv", *quick).status == 0
     ended = ready.run("doctor", "jobs.csv", "--json")
     assert "was written against the sandbox" in detail(ended, "ledger")

@@ -58,7 +58,7 @@ def test_a_stranger_gets_from_an_empty_folder_to_a_finished_batch_by_the_screen_
     assert len(sandbox.jobs()) == len(newcomer.arns("jobs.ledger.jsonl")) == len(rows(newcomer)) == 6
     assert (newcomer.folder / ended.stdout.strip()).read_bytes().startswith(b"<!DOCTYPE html>")
     state = json.loads(newcomer.run("status", "jobs.ledger.jsonl", "--json").stdout)
-    assert state["counts"]["finished"] == 6
+    assert state["counts"]["succeeded"] == 6
 
 
 def test_a_row_names_the_membership_s_own_things_and_says_in_words_what_they_are(newcomer: Program) -> None:

@@ -63,7 +63,8 @@ def test_another_batch_of_the_same_names_is_warned_of(submitting: Program, sandb
     assert first.summary["warnings"] == []
     write(submitting, *map(request_named, "xabc"))
     for command in ("plan", "submit"):
-        ended = submitting.run(command, "jobs.jsonl", "--batch-id", "tuesday", "--json")
+        yes = ("--yes",) if command == "submit" else ()
+        ended = submitting.run(command, "jobs.jsonl", "--batch-id", "tuesday", "--json", *yes)
         assert ended.status == 0
         [warning] = ended.summary["warnings"]
         assert (warning["path"], warning["line"], warning["count"]) == ("name", 2, 3)

@@ -87,5 +87,6 @@ def test_a_rehearsal_has_no_logs(submitting: Program) -> None:
     """Its service has gone."""
     (submitting.folder / "jobs.csv").write_text(csv_text(["a"]))
     assert submitting.run("submit", "jobs.csv", "--sandbox", "--sandbox-job-seconds", "0.1").status == 0
-    assert "no job failed" in submitting.run("logs", LEDGER).stderr
-    assert "rehearsal" in submitting.run("logs", LEDGER, "a").stdout
+    rehearsed = "jobs.sandbox.ledger.jsonl"
+    assert "no job failed" in submitting.run("logs", rehearsed).stderr
+    assert "rehearsal" in submitting.run("logs", rehearsed, "a").stdout

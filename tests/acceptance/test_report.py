@@ -18,7 +18,7 @@ def test_a_run_s_ledger_becomes_a_page(submitting: Program, sandbox: Sandbox) ->
     assert "<h1>first</h1>" in page
     assert "4 of 5 jobs submitted, 3 of them succeeded." in page
     assert "1 failed, 1 rejected, for 2 different reasons." in page
-    assert "Nothing is left to submit." in page
+    assert "Nothing is pending." in page
     assert "ValidationException" in page
     assert "<i>e" not in page
 
@@ -50,7 +50,7 @@ def test_a_ledger_that_is_being_written_or_torn_is_read_as_far_as_it_goes(progra
     assert "the last one, is not whole and was left out" in ended.stderr
     page = (program.folder / "new" / "out.html").read_text(encoding="utf-8")
     assert "The last run ended without a word" in page
-    assert "left to submit, at the last pace" in page
+    assert "pending, at the last pace" in page
     assert "Started again at once, all would be submitted in" in page
     assert ledger.read_bytes() == before
 

@@ -60,7 +60,7 @@ def test_a_batch_is_submitted_and_resumes_on_a_table(
     assert (reported.summary["ledger"], reported.summary["counts"]["submitted"]) == (table, JOBS)
     page = (sharing.folder / "table.html").read_text(encoding="utf-8")
     assert f"{JOBS} of {JOBS} jobs submitted" in page
-    assert "Nothing is left to submit." in page
+    assert "Nothing is pending." in page
 
 
 def test_runs_at_the_same_time_share_the_jobs(sharing: Program, sandbox: Sandbox, table: str, manifest: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_run_that_is_stopped_meanwhile_says_what_its_jobs_wait_for(submitting:
         process.send_signal(signal.SIGINT)
         ended = finish(process)
     assert ended.status == 3
-    assert "3 left to submit" in ended.stderr
+    assert "3 pending" in ended.stderr
     assert f"jobs wait for trained model {NEW}, which is CREATE_PENDING" in ended.stderr
     sandbox.configure(creating_seconds={})
     assert submitting.run("submit", "jobs.jsonl", "--wait-for-inputs").status == 0

@@ -61,7 +61,7 @@ async def test_search_finds_by_name_key_message_and_arn(page: Page) -> None:
         await page.type("#search", text)
         await page.until(f"{NAMES}.join() === 'churn-000123'")
     await page.type("#search", "outofmemory gib")
-    await page.until(f"{ROWS}.length && {ROWS}.every((row) => row.cells[1].textContent === 'ended badly')")
+    await page.until(f"{ROWS}.length && {ROWS}.every((row) => row.cells[1].textContent === 'failed')")
 
 
 async def test_a_column_s_button_sorts_up_then_down_and_says_so(page: Page) -> None:
@@ -162,7 +162,7 @@ async def test_every_chart_is_drawn_answers_the_pointer_and_leads_to_its_jobs(pa
     assert await page.evaluate(NAMES) == [name]
     assert await page.evaluate("location.hash.startsWith('#q=')")
     await page.evaluate("location.hash = '#state=failed'")
-    await page.until(f"{ROWS}.every((row) => ['not submitted', 'ended badly'].includes(row.cells[1].textContent))")
+    await page.until(f"{ROWS}.every((row) => ['failed', 'rejected'].includes(row.cells[1].textContent))")
 
     lines = "document.querySelectorAll('[data-chart=burn-up] .mark-line path')"
     faint = f"[...{lines}].filter((line) => Number(line.getAttribute('opacity')) < 0.5).length"
@@ -182,9 +182,9 @@ async def test_every_chart_is_drawn_answers_the_pointer_and_leads_to_its_jobs(pa
 async def test_a_link_to_filtered_jobs_shows_them_again(path: Path) -> None:
     """The address holds the filters."""
     async with open_browser() as page:
-        await page.open(path, "#state=ended+badly&model=churn-v3&from=2026-11-22T22:00:00Z&to=2026-11-23T09:00:00Z")
+        await page.open(path, "#state=failed&model=churn-v3&from=2026-11-22T22:00:00Z&to=2026-11-23T09:00:00Z")
         cells = f"{ROWS}.map((row) => row.cells[1].textContent + row.cells[2].textContent)"
-        assert set(await page.evaluate(cells)) == {"ended badlychurn-v3"}
+        assert set(await page.evaluate(cells)) == {"failedchurn-v3"}
         assert await page.evaluate("document.getElementById('time').hidden") is False
 
 

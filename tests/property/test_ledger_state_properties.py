@@ -118,6 +118,8 @@ def test_a_packed_state_keeps_every_field() -> None:
         "logs": "l",
         "doubts": 2,
         "duplicates": (),
+        "round": 2,
+        "earlier": (ARNS[1],),
     }
     assert set(values) == set(JobState.__struct_fields__)
     state, ledger = JobState(**values), LedgerState()

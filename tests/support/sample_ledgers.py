@@ -145,6 +145,7 @@ class Night:
             version="0.1.0",
             holder="process 17 on night",
             rows=rows,
+            to_do=rows,
         )
         last = 0.0
         for seconds, event in told:

@@ -303,7 +303,7 @@ def test_a_display_s_words_are_made_every_few_seconds_only() -> None:
     """Its picture is drawn more often."""
     progress = read(run(Share("a", "model", "ml.m5.xlarge", 10)), *begun("a", 0, 1), ended("a", 61))
     first = progress.words(BEGIN + timedelta(seconds=61))
-    assert first.startswith("done in ")
+    assert first.startswith("ETA ")
     for event in begun("b", 61, 62):
         progress.apply(event)
     assert progress.words(BEGIN + timedelta(seconds=64)) is first

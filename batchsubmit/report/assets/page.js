@@ -73,7 +73,7 @@ const start = () => {
       if (given(name)) tests.push((row) => column[row] === wanted);
     }
     if (given("reason")) tests.push((row) => columns.reason[row] === Number(given("reason")));
-    const wanted = given("state") === "failed" ? data.failed : [fates.indexOf(given("state"))];
+    const wanted = given("state") === "bad" ? data.failed : [fates.indexOf(given("state"))];
     if (given("state")) tests.push((row) => wanted.includes(columns.fate[row]));
     const [from, to] = span();
     if (from !== null) tests.push((row) => began(row) !== null && ended(row) >= from && began(row) <= to);
@@ -226,7 +226,7 @@ const start = () => {
       get(id).append(option);
     };
     names.forEach((name, number) => add(name, data.aliases[name] ?? name, counts[number]));
-    if (id === "state") add("failed", "failed, of both kinds", data.failed.reduce((sum, number) => sum + counts[number], 0));
+    if (id === "state") add("bad", "failed, rejected or cancelled", data.failed.reduce((sum, number) => sum + counts[number], 0));
     get(id).addEventListener("change", (event) => filter({ [id]: event.target.value }));
   };
 
