@@ -84,7 +84,7 @@ def test_a_terminal_gets_a_table_that_is_kept_up_to_date(submitting: Program, sa
         ) as watching:
             os.close(theirs)
             shown = b""
-            while b"failed: " not in shown or b"slots" not in shown:
+            while b"job-001" not in shown or b"slots" not in shown:
                 shown += os.read(terminal, 4096)
             watching.send_signal(signal.SIGINT)
             # Read on until it has ended: what it says at the end must fit into the terminal's buffer.
