@@ -131,7 +131,7 @@ def test_a_night_is_crashed_cut_by_its_deadline_told_in_the_morning_and_ended_by
     assert cut.status == 3
     left = len(NAMES) - len(sandbox.jobs())
     assert 0 < left < 150, cut.stderr
-    assert f"{left:,} left to submit" in cut.stderr
+    assert f"{left:,} pending" in cut.stderr
     page = cron.page()
     assert _answers(page, left=left)
     [told] = account.notices()
