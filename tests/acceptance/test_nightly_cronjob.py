@@ -178,7 +178,7 @@ def _look(page: Path) -> None:
     async def look() -> None:
         async with open_browser() as browser:
             await browser.open(page)
-            await browser.click("button.show[data-reason]")
+            await browser.click("a.show")
             await browser.until("document.getElementById('found').textContent.includes(' of ')")
             assert browser.problems == []
 
