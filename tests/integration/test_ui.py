@@ -34,7 +34,7 @@ async def test_an_open_page_follows_its_ledger_within_two_seconds(tmp_path: Path
     """A line that is appended is seen in text, table and charts; filters stay; nothing but the server is asked."""
     ledger = write_story(tmp_path / "jobs.ledger.jsonl", story)
     async with serving(ledger, host="127.0.0.1", port=0, settings=Settings()) as address, open_browser() as page:
-        await page.visit(f"{address}#state=failed")
+        await page.visit(f"{address}#state=bad")
         found = "document.getElementById('found').textContent"
         assert await page.evaluate(found) == "0 of 1 jobs"
         began = time.monotonic()
