@@ -294,9 +294,9 @@ class RunHistory:
         since = now - _RATE_WINDOW
         while self._decided_at and self._decided_at[0] < since:
             self._decided_at.popleft()
-        if not (self._decided_at and self.run):
+        if not self._decided_at:
             return 0.0
-        since = max(datetime.fromisoformat(self.run.at), since)
+        since = max(datetime.fromisoformat(self.run.at) if self.run else self._decided_at[0], since)
         return len(self._decided_at) / max(now - since, _LEAST_WINDOW).total_seconds()
 
     def waiting(self) -> Counter[str]:

@@ -231,8 +231,7 @@ class Run:
             why = end_words(bad[0]) if bad[0].bad_end else f"{bad[0].code}: {bad[0].message}"
             canaries = counted(len(states), "canary", "canaries")
             words = f"{len(bad)} of {canaries} did not finish well; {bad[0].name}: {why}"
-            advice = "Fix the rows, or leave --canary out; the rest was not sent"
-            self.stop.request(StopReason.CANARY, f"{words}. {advice}")
+            self.stop.request(StopReason.CANARY, f"{words}; the rest was not sent")
         elif not all(state is not None and is_good_end(state.status) for state in states):
             self.stop.request(StopReason.CANARY, "the canaries are not known to have finished; the rest was not sent")
 

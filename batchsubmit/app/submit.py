@@ -76,8 +76,8 @@ def _leave_no_empty_ledger(path: Location) -> None:
 
 
 def region_of_run(options: SubmitOptions, settings: Settings) -> str | None:
-    """Find the region; None where only the manifest has it, in a rehearsal. Raises UsageError."""
-    return settings.aws.region if options.sandbox else require_region(resolve_region(settings.aws))
+    """Find the region; where there is none, a rehearsal takes the manifest's. Raises UsageError."""
+    return settings.aws.region if options.sandbox else resolve_region(settings.aws)
 
 
 @asynccontextmanager
@@ -89,7 +89,8 @@ async def open_run(
         manifest, settings, region=region, terms=options.terms, is_stopped=lambda: stop.requested
     )
     options.refuse_problems(inventory)
-    path, region = options.ledger or default_ledger(options), region or inventory.region
+    path = options.ledger or default_ledger(options)
+    region = region or inventory.region if options.sandbox else require_region(region)
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.load(inventory.index)
         refuse_rehearsal_mix(ledger.state, path, sandbox=options.sandbox)

@@ -23,10 +23,10 @@ from batchsubmit.cli.options import (
     tell_warnings,
     telling_problems,
 )
-from batchsubmit.cli.output import say
+from batchsubmit.cli.output import membership_names, say
 from batchsubmit.errors import EXIT_FAILED
 from batchsubmit.ledger.base import parse_location
-from batchsubmit.text import agreeing, counted, duration
+from batchsubmit.text import agreeing, counted, duration, with_names
 
 _MOST_LISTED = 20
 _MOST_LANES = 10
@@ -143,7 +143,9 @@ def _table(plan: Plan) -> Iterator[str]:
     rows = [[name.replace("_", " ") for name in lanes[0]]]
     for lane in lanes:
         name, *numbers = lane.values()
-        rows.append([name, *("?" if number is None else f"{number:,}" for number in numbers)])
+        rows.append(
+            [with_names(name, membership_names), *("?" if number is None else f"{number:,}" for number in numbers)]
+        )
     yield from _aligned(rows)
     yield from _and_more(count)
 
