@@ -237,7 +237,8 @@ class Run:
             self.stop.request(StopReason.CANARY, "the canaries are not known to have finished; the rest was not sent")
 
     def _judge_failures(self, tally: RunCounts) -> None:
-        failed, decided = tally.rejected + tally.failed, tally.submitted + tally.rejected
+        ended = tally.succeeded + tally.failed + tally.cancelled  # some of them may be jobs of earlier runs
+        failed, decided = tally.rejected + tally.failed, tally.rejected + max(tally.submitted, ended)
         if self.options.failure_limit.is_exceeded(failed=failed, decided=decided):
             words = f"{failed:,} of {counted(decided, 'decided job')} failed, more than --max-failures allows"
             self.stop.request(StopReason.FAILURES, words)

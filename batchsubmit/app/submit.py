@@ -19,6 +19,7 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
+from batchsubmit.core.ledger_state import within_quotas
 from batchsubmit.errors import NotAgreedError, StoppedError, UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.open import open_for_writing
@@ -202,8 +203,11 @@ def _progress(run: Run, built: BuiltEngine) -> RunProgress:
     """Read the state of the run for a display."""
     slots, engine = built.slots, built.engine
     used, known = slots.account_usage()
+    ours = slots.ours()
+    # Who follows jobs sees them run, more than AWS's defaults allow where the quota was raised.
+    running = sum(ours.values()) if built.poller.follows else within_quotas(ours, slots.quotas())
     return RunProgress(
-        counts=run.counts_now(running=slots.running_of_ours(), in_progress=engine.under_way),
+        counts=run.counts_now(running=running, in_progress=engine.under_way),
         slots=(used, known),
         in_progress=engine.under_way,
         why=tuple(_why(run, built)),
