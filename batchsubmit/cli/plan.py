@@ -69,7 +69,7 @@ def _and_more(count: int) -> Iterator[str]:
 
 
 def short_plan(plan: Plan) -> Iterator[str]:
-    """The plan in a few lines, for somebody who is asked whether to go on."""
+    """The plan in a few lines, for someone who is asked whether to go on."""
     batch = f"batch {plan.options.batch}, " if plan.options.batch else ""
     yield f"{batch}ledger {plan.ledger}"
     lanes, slots = sum(lane.to_do > 0 for lane in plan.progress.lanes.values()), plan.estimate.slots
@@ -92,7 +92,7 @@ def short_plan(plan: Plan) -> Iterator[str]:
 
 
 def odd_words(plan: Plan) -> Iterator[str]:
-    """What somebody should look at twice before it is sent."""
+    """What someone should look at twice before it is sent."""
     again, repeated = plan.progress.again, plan.repeated
     if again:
         yield f"{counted(again, 'job')} ran before and failed: {agreeing(again, 'it is', 'they are')} paid again"
