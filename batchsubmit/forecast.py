@@ -53,7 +53,7 @@ _ALL = JobClass()
 
 @dataclass(frozen=True, slots=True)
 class AssumedTime:
-    """A run time that somebody gives: the mean, how doubtful it is, and how much jobs differ (as sigmas)."""
+    """A run time that someone gives: the mean, how doubtful it is, and how much jobs differ (as sigmas)."""
 
     mean_seconds: float
     doubt: float = 0.15

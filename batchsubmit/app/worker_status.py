@@ -1,6 +1,6 @@
 """What a worker shows of itself: its readings for a scrape, and what makes it live and ready.
 
-It only looks: at engine, slots, queue and ledger, whenever somebody asks.
+It only looks: at engine, slots, queue and ledger, whenever someone asks.
 """
 
 import time

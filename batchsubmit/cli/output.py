@@ -73,7 +73,7 @@ class _Output(io.RawIOBase):
         """Write all of it, or drop it."""
         try:
             while data:
-                select([], [self._number], [])  # somebody else may have set a terminal or pipe to non-blocking
+                select([], [self._number], [])  # someone else may have set a terminal or pipe to non-blocking
                 data = data[os.write(self._number, data) :]
         except OSError as exc:
             if exc.errno not in _GONE:

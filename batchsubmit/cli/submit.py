@@ -112,7 +112,7 @@ if TYPE_CHECKING:
 )
 @job_minutes_option
 @max_instance_hours_option
-@click.option("--skip-invalid", is_flag=True, help="Submit the good rows and record the others as failed.")
+@click.option("--skip-invalid", is_flag=True, help="Submit the good rows and record the others as rejected.")
 @allow_duplicates_option
 @click.option("--retry-failed", is_flag=True, help="Send jobs again that were rejected, or ran and failed.")
 @click.option(

@@ -36,8 +36,8 @@ _ADVICE = {
     "NoAnswer": "None of the calls was accepted, as lookups proved: submit again with --retry-failed.",
     "CREATE_FAILED": "The job was accepted and failed while it ran: fix its row, or give it another --batch-id. "
     f"Its container's logs are in the CloudWatch log group {LOG_GROUP}.",
-    "CANCEL_FAILED": "Somebody cancelled the job, and cancelling failed: look at it in the console.",
-    CANCELLED_STATUS: "Somebody cancelled the job; another --batch-id submits it again.",
+    "CANCEL_FAILED": "Someone cancelled the job, and cancelling failed: look at it in the console.",
+    CANCELLED_STATUS: "Someone cancelled the job; another --batch-id submits it again.",
 }
 _CODE_COUNTS = frozenset({Phase.REJECTED, Phase.REFUSED, Phase.FINISHED})
 _MESSAGE_COUNTS = frozenset({Phase.REJECTED, Phase.FINISHED, Phase.UNKNOWN})

@@ -284,7 +284,7 @@ class JobRunner:
         for delivery, _ in kept:
             delivery.released()
         said = forbidden_words("StartTrainedModelInferenceJob", kept[-1][1])
-        words = f"all of {len(kept)} jobs were denied and none was accepted; none is recorded as failed. {said}"
+        words = f"all of {len(kept)} jobs were denied and none was accepted; none is recorded as rejected. {said}"
         self.stop.request(StopReason.DENIED, words)
 
     async def settle_at_end(self) -> None:

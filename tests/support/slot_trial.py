@@ -148,7 +148,7 @@ class World:
         self.service.configure(self.service.settings.changed(changes))
 
     def others_start(self, count: int, membership: str) -> list[str]:
-        """Somebody else starts jobs that run until they are cancelled; gives the ARNs. Raises Refusal."""
+        """Someone else starts jobs that run until they are cancelled; gives the ARNs. Raises Refusal."""
         arns, settings = [], self.service.settings
         self.service.configure(settings.changed({"job_seconds": 1e9, "job_sigma": 0.0}))
         try:
@@ -161,7 +161,7 @@ class World:
         return arns
 
     def others_take(self, count: int, home: str, *, since: float, until: float) -> list[str]:
-        """Somebody else takes slots as soon as they are free, and holds them for a time; fills in the ARNs."""
+        """Someone else takes slots as soon as they are free, and holds them for a time; fills in the ARNs."""
         taken: list[str] = []
 
         def take() -> None:
@@ -181,7 +181,7 @@ class World:
         return lambda: self.refused - before[0]
 
     def others_cancel(self, arns: Iterable[str]) -> None:
-        """Somebody else ends jobs."""
+        """Someone else ends jobs."""
         for arn in arns:
             home = arn.split("membership/")[1].split("/")[0]
             self.service.cancel({"membershipIdentifier": home, "trainedModelInferenceJobArn": arn})
