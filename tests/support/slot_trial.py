@@ -19,8 +19,7 @@ from virtual_disk import SlowLedger, Wire
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import Finished, Job
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
-from batchsubmit.submit.build import build_engine
-from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop
 
@@ -148,7 +147,7 @@ class World:
         self.service.configure(self.service.settings.changed(changes))
 
     def others_start(self, count: int, membership: str) -> list[str]:
-        """Somebody else starts jobs that run until they are cancelled; gives the ARNs. Raises Refusal."""
+        """Someone else starts jobs that run until they are cancelled; gives the ARNs. Raises Refusal."""
         arns, settings = [], self.service.settings
         self.service.configure(settings.changed({"job_seconds": 1e9, "job_sigma": 0.0}))
         try:
@@ -161,7 +160,7 @@ class World:
         return arns
 
     def others_take(self, count: int, home: str, *, since: float, until: float) -> list[str]:
-        """Somebody else takes slots as soon as they are free, and holds them for a time; fills in the ARNs."""
+        """Someone else takes slots as soon as they are free, and holds them for a time; fills in the ARNs."""
         taken: list[str] = []
 
         def take() -> None:
@@ -181,7 +180,7 @@ class World:
         return lambda: self.refused - before[0]
 
     def others_cancel(self, arns: Iterable[str]) -> None:
-        """Somebody else ends jobs."""
+        """Someone else ends jobs."""
         for arn in arns:
             home = arn.split("membership/")[1].split("/")[0]
             self.service.cancel({"membershipIdentifier": home, "trainedModelInferenceJobArn": arn})
@@ -202,7 +201,7 @@ class World:
             rate=RateSettings(max_per_second=0, reads_per_second=0),
             submit=SubmitSettings(concurrency=self._concurrency),
         )
-        built = build_engine(
+        engine = build_engine(
             source,
             settings=settings,
             api=Wire(MemoryCleanRooms(self.service, disturb=self._disturbed), seconds=0.05),
@@ -210,8 +209,8 @@ class World:
             stop=self.stop,
             follows=self._follows,
         )
-        self.slots = built.slots
-        return built.engine
+        self.slots = engine.slots
+        return engine
 
     def _disturbed(self, operation: str, name: str) -> Disturbance | None:
         return self.disturb(operation, name)
