@@ -14,7 +14,7 @@ from typing import Any
 
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
-from batchsubmit.config import Settings, SubmitSettings
+from batchsubmit.config import Settings, SubmitSettings, changed
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
 from batchsubmit.core.ledger_state import Counts, LedgerState
 from batchsubmit.core.states import Action, JobState, Retry, decide, end_words, has_failed, is_good_end
@@ -196,6 +196,7 @@ class Run:
             per_account=settings.slots.per_account,
             per_second=settings.rate.max_per_second,
             retry=self.options.retry.before if self.options.retry else "",
+            settings=changed(settings),
         )
         for row in self.inventory.invalid:
             if self.ledger.state.get(row.key) is None:

@@ -13,9 +13,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import resources
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from markupsafe import Markup
@@ -28,6 +29,9 @@ from batchsubmit.report.stats import Figures, Outlook, model_name, reason_of
 from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
 from batchsubmit.text import date_and_time, duration, share
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 MOST_LISTED = 150_000
 _MOST_REASONS = 60
@@ -142,12 +146,12 @@ class Page:
 
     def parts(self) -> Iterator[str]:
         """The page, part by part."""
-        return _rendered("page.html.j2", self.context)
+        return _templates().get_template("page.html.j2").generate(self.context)
 
     def for_notebook(self) -> str:
         """Its headline and first charts, for a cell of a notebook, which shows light colours."""
         colours = " ".join(_asset("page.css").split("{", 1)[1].split("}", 1)[0].split())
-        return "".join(_rendered("notebook.html.j2", self.context | {"colours": colours}))
+        return _templates().get_template("notebook.html.j2").render(self.context, colours=colours)
 
     def as_dict(self) -> dict[str, Any]:
         """Its headline and figures, as JSON has them."""
@@ -169,7 +173,8 @@ class Page:
         }
 
 
-def _rendered(template: str, context: dict[str, Any]) -> Iterator[str]:
+@cache
+def _templates() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (only a report needs it)
 
     environment = Environment(
@@ -186,7 +191,7 @@ def _rendered(template: str, context: dict[str, Any]) -> Iterator[str]:
         "quoted": shlex.quote,
         "machine_time": lambda at: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}",
     }
-    return environment.get_template(template).generate(context)
+    return environment
 
 
 def make_page(
@@ -360,4 +365,4 @@ def make_overview(folder: str, nights: Sequence[Night], live: str) -> str:
         "script": script,
         "policy": _policy(style, script, source="'self'"),
     }
-    return "".join(_rendered("overview.html.j2", context))
+    return _templates().get_template("overview.html.j2").render(context)
