@@ -178,7 +178,8 @@ class Run:
     def __post_init__(self) -> None:
         """Count the rows as the ledger has them now."""
         self.tally = RunCounts(self._judge_failures)
-        self.before = self._counts()
+        rows = self._rows()
+        self.before, self._again = self._counts(rows), dict(rows.again)
         self._record = RunRecord(self.ledger, self.stop)
 
     async def begin(self, work: tuple[Share, ...]) -> None:
@@ -197,6 +198,7 @@ class Run:
             per_second=settings.rate.max_per_second,
             retry=self.options.retry.before if self.options.retry else "",
             settings=changed(settings),
+            again=self._again,
         )
         for row in self.inventory.invalid:
             if self.ledger.state.get(row.key) is None:
@@ -261,9 +263,9 @@ class Run:
     def _rows(self) -> RowStates:
         return RowStates.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
 
-    def _counts(self, rows: RowStates | None = None) -> Counts:
-        """Where the manifest's rows stand now."""
-        rows, invalid = rows or self._rows(), self.inventory.invalid_count
+    def _counts(self, rows: RowStates) -> Counts:
+        """Where the manifest's rows stand."""
+        invalid = self.inventory.invalid_count
         return rows.counts(self.ledger.state.work.limits(rows.by_membership) | self.quotas, invalid=invalid)
 
     def counts_now(self, *, running: int, in_progress: int) -> Counts:
