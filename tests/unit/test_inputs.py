@@ -143,7 +143,7 @@ async def test_a_look_that_fails_meanwhile_does_not_end_the_wait(clock: FakeCloc
 
 async def test_what_can_not_be_used_refuses_its_jobs_with_the_reason(clock: FakeClock) -> None:
     """They need not wait, and no call is made for them."""
-    bench = Bench(clock, model_statuses={MODEL: "INACTIVE"})
+    bench = Bench(clock, input_statuses={MODEL: "INACTIVE"})
     await bench.know()
     async with asyncio.TaskGroup() as tasks:
         assert bench.keep(tasks, "a") == [False]
@@ -202,8 +202,8 @@ async def test_what_is_missing_or_not_active_is_a_problem() -> None:
     """Each with its ARN and the service's words."""
     found = await check(
         [MODEL_INPUT, CHANNEL_INPUT],
-        model_statuses={MODEL_INPUT.arn: "CREATE_FAILED"},
-        missing_channels=[CHANNEL_INPUT.arn],
+        input_statuses={MODEL_INPUT.arn: "CREATE_FAILED"},
+        missing_inputs=[CHANNEL_INPUT.arn],
     )
     channel, model = found.problems
     assert f"{CHANNEL_INPUT.arn}: ResourceNotFoundException" in channel
