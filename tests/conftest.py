@@ -125,7 +125,7 @@ def moto_url() -> Iterator[str]:
 
 
 class FakeClock:
-    """A clock that only moves when somebody sleeps on it or a test turns it."""
+    """A clock that only moves when someone sleeps on it or a test turns it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

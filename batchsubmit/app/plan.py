@@ -132,7 +132,7 @@ class Plan:
         return [
             {
                 "membership": lane.membership,
-                **{name: getattr(lane, name) for name in ("rows", "submitted", "failed", "unknown", "to_do")},
+                **{name: getattr(lane, name) for name in ("rows", "submitted", "rejected", "unknown", "to_do")},
                 "slots": self.estimate.quotas.per_membership,
                 "running": None if self.running is None else self.running.get(lane.membership, 0),
             }

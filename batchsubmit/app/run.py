@@ -231,13 +231,13 @@ class Run:
             why = end_words(bad[0]) if bad[0].bad_end else f"{bad[0].code}: {bad[0].message}"
             canaries = counted(len(states), "canary", "canaries")
             words = f"{len(bad)} of {canaries} did not finish well; {bad[0].name}: {why}"
-            advice = "Fix the rows, or leave --canary out; the rest was not sent"
-            self.stop.request(StopReason.CANARY, f"{words}. {advice}")
+            self.stop.request(StopReason.CANARY, f"{words}; the rest was not sent")
         elif not all(state is not None and is_good_end(state.status) for state in states):
             self.stop.request(StopReason.CANARY, "the canaries are not known to have finished; the rest was not sent")
 
     def _judge_failures(self, tally: RunCounts) -> None:
-        failed, decided = tally.rejected + tally.failed, tally.submitted + tally.rejected
+        ended = tally.succeeded + tally.failed + tally.cancelled  # some of them may be jobs of earlier runs
+        failed, decided = tally.rejected + tally.failed, tally.rejected + max(tally.submitted, ended)
         if self.options.failure_limit.is_exceeded(failed=failed, decided=decided):
             words = f"{failed:,} of {counted(decided, 'decided job')} failed, more than --max-failures allows"
             self.stop.request(StopReason.FAILURES, words)

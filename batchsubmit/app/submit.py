@@ -19,6 +19,7 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
+from batchsubmit.core.ledger_state import within_quotas
 from batchsubmit.errors import NotAgreedError, StoppedError, UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.open import open_for_writing
@@ -75,8 +76,8 @@ def _leave_no_empty_ledger(path: Location) -> None:
 
 
 def region_of_run(options: SubmitOptions, settings: Settings) -> str | None:
-    """Find the region; None where only the manifest has it, in a rehearsal. Raises UsageError."""
-    return settings.aws.region if options.sandbox else require_region(resolve_region(settings.aws))
+    """Find the region; where there is none, a rehearsal takes the manifest's. Raises UsageError."""
+    return settings.aws.region if options.sandbox else resolve_region(settings.aws)
 
 
 @asynccontextmanager
@@ -88,7 +89,8 @@ async def open_run(
         manifest, settings, region=region, terms=options.terms, is_stopped=lambda: stop.requested
     )
     options.refuse_problems(inventory)
-    path, region = options.ledger or default_ledger(options), region or inventory.region
+    path = options.ledger or default_ledger(options)
+    region = region or inventory.region if options.sandbox else require_region(region)
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.load(inventory.index)
         refuse_rehearsal_mix(ledger.state, path, sandbox=options.sandbox)
@@ -202,8 +204,11 @@ def _progress(run: Run, engine: Engine) -> RunProgress:
     """Read the state of the run for a display."""
     slots = engine.slots
     used, known = slots.account_usage()
+    ours = slots.ours()
+    # Who follows jobs sees them run, more than AWS's defaults allow where the quota was raised.
+    running = sum(ours.values()) if engine.poller.follows else within_quotas(ours, slots.quotas())
     return RunProgress(
-        counts=run.counts_now(running=slots.running_of_ours(), in_progress=engine.under_way),
+        counts=run.counts_now(running=running, in_progress=engine.under_way),
         slots=(used, known),
         in_progress=engine.under_way,
         why=tuple(_why(run, engine)),

@@ -4,7 +4,7 @@ A queue has no end, so there is no account of every row as `run` has it; what co
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import Observer, RunCounts, bind_worker
+from batchsubmit.observers.progress import DecidedPace, Display
 from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, region_of
 from batchsubmit.queue.message import MessageReader
@@ -87,6 +88,8 @@ class _WorkerRun:
     stop: Stop
     grace: ShutdownGrace
     tally: RunCounts = field(default_factory=RunCounts)
+    display: Display
+    pace: DecidedPace = field(default_factory=DecidedPace)
     cut_short: str = ""
 
     async def serve(self, recorder: Recorder, api: CleanRooms, status: WorkerStatus) -> Engine:
@@ -111,7 +114,8 @@ class _WorkerRun:
             )
             status.shows(source, engine)
             async with self.grace.for_calls(lambda: self._grace_over(engine)):
-                await engine.run(recorder.ledger.state.undecided())
+                with self.display(status.progress, self.pace.read):
+                    await engine.run(recorder.ledger.state.undecided())
         return engine
 
     def _grace_over(self, engine: Engine) -> None:
@@ -145,7 +149,12 @@ class _WorkerRun:
 
 
 async def work(
-    settings: Settings, *, ledger: Location, observers: Sequence[Observer], advise: Callable[[str], None]
+    settings: Settings,
+    *,
+    ledger: Location,
+    observers: Sequence[Observer],
+    advise: Callable[[str], None],
+    display: Display = lambda *_: nullcontext(),
 ) -> WorkerSummary:
     """Submit the jobs of a queue until SIGTERM, or until something stops every job.
 
@@ -171,6 +180,7 @@ async def work(
             reached=reached,
             stop=stop,
             grace=grace,
+            display=display,
         )
         within = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
         status = WorkerStatus(reached.queue, tally=run.tally, stop=stop, within_seconds=within)
@@ -181,7 +191,7 @@ async def work(
         await stack.enter_async_context(probes)
         async with stop.cutting_off():
             api = await stack.enter_async_context(open_cleanrooms(settings, region=region))
-        recorder = Recorder(opened, SystemClock(), (run.tally, *observers, *([metrics] if metrics else [])))
+        recorder = Recorder(opened, SystemClock(), (run.tally, run.pace, *observers, *([metrics] if metrics else [])))
         record = RunRecord(opened, stop)
         await record.begin(batch=batch, manifest=url, manifest_sha256="", sandbox=False)
         summary = run.summary(record, await run.serve(recorder, api, status))

@@ -1,6 +1,6 @@
 """What a worker shows of itself: its readings for a scrape, and what makes it live and ready.
 
-It only looks: at engine, slots, queue and ledger, whenever somebody asks.
+It only looks: at engine, slots, queue and ledger, whenever someone asks.
 """
 
 import time
@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from batchsubmit.core.ledger_state import Counts
 from batchsubmit.health import Conditions
 from batchsubmit.observers.base import LaneReading, Readings, RunCounts
+from batchsubmit.observers.live import WorkerProgress
 from batchsubmit.queue.client import Queue
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.slots import Slots
@@ -65,6 +67,18 @@ class WorkerStatus:
             "manifests": lambda: self._parts[0].trouble() if self._parts else "",
             "worker": lambda: "draining" if self._stop.requested else "" if self._parts else "starting",
         }
+
+    def progress(self) -> WorkerProgress:
+        """What somebody at the terminal is shown."""
+        readings, tally = self.read(), self._tally
+        counts = {name: getattr(tally, name) for name in ("submitted", "rejected", "unknown", "failed", "cancelled")}
+        return WorkerProgress(
+            counts=Counts(**counts),
+            slots=(readings.account_slots_used or 0, readings.account_slots_known),
+            in_progress=readings.calls_under_way,
+            state="draining" if self._stop.requested else self._queue.trouble or "ready",
+            waiting={lane.membership: lane.waiting for lane in readings.lanes},
+        )
 
     def read(self) -> Readings:
         """Look at everything."""

@@ -1,4 +1,4 @@
-"""The ledger: what was about to happen and what happened, written down before anybody relies on it.
+"""The ledger: what was about to happen and what happened, written down before anyone relies on it.
 
 `Ledger` is the seam: `file.FileLedger` is the side of one writer, `shared.SharedLedger` that of a fleet, on a DynamoDB
 table. The ledger knows nothing of Clean Rooms ML, pace or slots, and this module loads nothing of AWS.

@@ -228,7 +228,7 @@ class LedgerFile:
     def reserve(self, coming_bytes: int) -> None:
         """Make sure that these bytes, which lead to calls, and the outcomes that follow them can be written.
 
-        Raises StoppedError on a full disk, and where somebody deleted or replaced the file. A file system that cannot
+        Raises StoppedError on a full disk, and where someone deleted or replaced the file. A file system that cannot
         reserve is trusted.
         """
         self._check_name()

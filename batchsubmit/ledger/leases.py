@@ -75,7 +75,7 @@ class Session:
 
     @property
     def may_send(self) -> bool:
-        """Whether a call that begins now has ended before anybody can take the lease."""
+        """Whether a call that begins now has ended before anyone can take the lease."""
         if self.loss is not None or not self._version:
             return False
         return self._clock.monotonic() - self._renewed_at < self.terms.lease_seconds - self.terms.call_seconds

@@ -25,14 +25,14 @@ _KINDS_TOLD = 20
 
 @dataclass(slots=True, kw_only=True)
 class MembershipProgress:
-    """The rows of one membership: submitted, failed for good, unknown, or still to do (by their row numbers).
+    """The rows of one membership: submitted, rejected, unknown, or still to do (by their row numbers).
 
     `again` are those to do that ran before, and are paid again.
     """
 
     membership: str
     submitted: int = 0
-    failed: int = 0
+    rejected: int = 0
     unknown: int = 0
     again: int = 0
     rows_to_do: "array[int]" = field(default_factory=lambda: array("Q"))
@@ -45,7 +45,7 @@ class MembershipProgress:
     @property
     def rows(self) -> int:
         """All rows."""
-        return self.submitted + self.failed + self.unknown + self.to_do
+        return self.submitted + self.rejected + self.unknown + self.to_do
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class ManifestProgress:
                 case State.SUBMITTED | State.SUCCEEDED | State.FAILED | State.CANCELLED:
                     lane.submitted += 1
                 case State.REJECTED:
-                    lane.failed += 1
+                    lane.rejected += 1
                 case State.UNKNOWN:
                     lane.unknown += 1
                 case _:

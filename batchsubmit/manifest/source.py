@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from batchsubmit.core.jobs import Job
+from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.index import Index, job_at
@@ -102,26 +103,17 @@ class ManifestSource:
 
 
 class ManifestDelivery:
-    """One row's job. A file needs no word that a job is done: the ledger has it."""
+    """One row's job. A file needs no word of what is decided: the ledger has it, and is read by the next run."""
 
     def __init__(self, source: ManifestSource, job: Job, number: int) -> None:
         self.job = job
         self._source = source
         self._number = number
 
-    def done(self) -> None:
-        """Nothing to do for a file."""
-
-    def failed(self) -> None:
-        """Nothing to do for a file."""
-
-    def released(self) -> None:
-        """Back to the head of the lane."""
-        self._source.put_back(self.job.membership, self._number)
-
-    def held(self) -> None:
-        """Back to the head of the lane, which nobody takes from for a while."""
-        self.released()
+    def ended(self, how: Ending) -> None:
+        """Back to the head of the lane, unless it is decided or unknown."""
+        if how in {Ending.RELEASED, Ending.HELD}:
+            self._source.put_back(self.job.membership, self._number)
 
     def denied(self, code: str, message: str) -> bool:
         """A file has no place for such jobs."""
@@ -131,9 +123,6 @@ class ManifestDelivery:
     def put_aside(self) -> Callable[[], None]:
         """Keep the number only: very many rows may wait for one channel."""
         return partial(self._source.put_back, self.job.membership, self._number)
-
-    def left_unknown(self) -> None:
-        """Nothing to do for a file: the next run looks the job up."""
 
 
 class _Lane:

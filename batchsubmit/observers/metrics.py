@@ -1,4 +1,4 @@
-"""Counts a worker's life for Prometheus: what happened, as an observer; what is now, read when somebody scrapes.
+"""Counts a worker's life for Prometheus: what happened, as an observer; what is now, read when someone scrapes.
 
 Needs the extra `metrics`. The registry is this object's own, so that two workers in one process share nothing. Every
 label has a bound on its values: a code or a membership beyond it is counted as `other`. What HTTP is stands elsewhere.

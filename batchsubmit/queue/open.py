@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from batchsubmit.aws import open_client
+from batchsubmit.aws import Timeouts, open_client
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
 from batchsubmit.errors import StoppedError, UsageError
@@ -59,7 +59,7 @@ async def open_reached(url: str, settings: Settings, *, region: str) -> AsyncIte
         raise UsageError(f"{url}: is no queue URL; it looks like https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
     aws = settings.aws
     # A long poll is answered after its own time, however short the user's patience with other calls is.
-    timeouts = (aws.connect_timeout_seconds, max(aws.read_timeout_seconds, LONG_POLL_SECONDS + 10))
+    timeouts = Timeouts.of(aws)._replace(read_seconds=max(aws.read_timeout_seconds, LONG_POLL_SECONDS + 10))
     async with open_client("sqs", region=region_of(url) or region, timeouts=timeouts) as client:
         queue = Queue(client, url, call_seconds=aws.call_seconds)
         try:

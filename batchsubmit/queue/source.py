@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 
 from batchsubmit.core.jobs import Job
-from batchsubmit.core.source import Delivery
+from batchsubmit.core.source import Delivery, Ending
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.source import ManifestDelivery
@@ -185,18 +185,16 @@ class _MessageDelivery:
         self._source = source
         self._held = held
 
-    def done(self) -> None:
-        self._source.decided(self.job.key)
-
-    def failed(self) -> None:
-        """Delete the messages: the ledger has the failure, and another delivery would change nothing."""
-        self._source.decided(self.job.key)
-
-    def released(self) -> None:
-        self._source.put_back(self._held)
-
-    def held(self) -> None:
-        self._source.set_aside(self._held, HeldStatus.OVER_QUOTA)
+    def ended(self, how: Ending) -> None:
+        match how:
+            case Ending.DECIDED:
+                self._source.decided(self.job.key)
+            case Ending.RELEASED:
+                self._source.put_back(self._held)
+            case Ending.HELD:
+                self._source.set_aside(self._held, HeldStatus.OVER_QUOTA)
+            case Ending.UNKNOWN:
+                self._source.set_aside(self._held, HeldStatus.UNKNOWN)
 
     def denied(self, code: str, message: str) -> bool:
         """To the dead-letter queue. The ledger has the message as failed, and not the job: moved back, it is tried."""
@@ -206,9 +204,6 @@ class _MessageDelivery:
 
     def put_aside(self) -> None:
         self._source.set_aside(self._held, HeldStatus.NOT_READY)
-
-    def left_unknown(self) -> None:
-        self._source.set_aside(self._held, HeldStatus.UNKNOWN)
 
 
 class _RowDelivery:
@@ -220,18 +215,11 @@ class _RowDelivery:
         self._manifest = manifest
         self._row = row
 
-    def done(self) -> None:
-        self._end(self._row.done)
-
-    def failed(self) -> None:
-        self._end(self._row.failed)
-
-    def released(self) -> None:
-        self._end(self._row.released)
-
-    def held(self) -> None:
-        """Back to the head of its lane, which is not taken from for a while."""
-        self.released()
+    def ended(self, how: Ending) -> None:
+        """The manifest's message goes back for a long while if a row is unknown, once the others are decided."""
+        self._row.ended(how)
+        self._manifest.has_unknown |= how is Ending.UNKNOWN
+        self._let_go()
 
     def denied(self, code: str, message: str) -> bool:
         """The row is recorded as failed like that of a file; the manifest's other rows go on."""
@@ -240,14 +228,13 @@ class _RowDelivery:
 
     def put_aside(self) -> Callable[[], None]:
         put_back = self._row.put_aside()
-        return lambda: self._end(put_back)
 
-    def left_unknown(self) -> None:
-        """The manifest's message goes back for a long while, once its other rows are decided."""
-        self._manifest.has_unknown = True
-        self._end(self._row.left_unknown)
+        def release() -> None:
+            put_back()
+            self._let_go()
 
-    def _end(self, report: Callable[[], None]) -> None:
-        report()
+        return release
+
+    def _let_go(self) -> None:
         self._manifest.under_way -= 1
         self._source.let_go(self.job.key)

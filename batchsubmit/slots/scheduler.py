@@ -378,9 +378,13 @@ class Slots:
         """Jobs that are known to run, also those of others."""
         return sum(len(lane.running) for lane in self._lanes.values())
 
+    def ours(self) -> dict[str, int]:
+        """Jobs of this ledger that run, or were not seen to end, by membership."""
+        return {lane.membership: lane.ours for lane in self._lanes.values()}
+
     def running_of_ours(self) -> int:
-        """Jobs of this ledger that are known to run."""
-        return sum(lane.ours for lane in self._lanes.values())
+        """Jobs of this ledger that run, or were not seen to end."""
+        return sum(self.ours().values())
 
     def quotas(self) -> dict[str, int]:
         """The limits known by now: `account`, and of each membership its own."""

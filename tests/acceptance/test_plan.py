@@ -391,7 +391,7 @@ def test_without_a_terminal_rows_of_another_batch_want_yes(submitting: Program, 
 
 
 def test_a_batch_that_takes_more_than_it_may_is_not_sent(submitting: Program, sandbox: Sandbox) -> None:
-    """Whether anybody is asked or not; where nobody knows how long jobs take, it says what is missing."""
+    """Whether anyone is asked or not; where nobody knows how long jobs take, it says what is missing."""
     manifest = [request_named("a", resourceConfig={"instanceType": "ml.m5.large", "instanceCount": 3})]
     write_jsonl(submitting.folder / "jobs.jsonl", manifest)
     command = ("submit", "jobs.jsonl", "--yes", "--max-instance-hours")

@@ -169,7 +169,7 @@ async def test_an_answer_that_is_not_dynamodb_s_is_no_write_and_no_item(proxy: P
 
 
 async def test_an_answer_whose_checksum_does_not_fit_is_read_again(proxy: Proxy) -> None:
-    """Somebody changed it on its way."""
+    """Someone changed it on its way."""
     async with new_table() as table:
         await table.write(HERE, 0, {"holder": "job#a"})
         proxy.script = ["changed"]

@@ -2,7 +2,7 @@
 
 The model is the world around the ledger: a table whose answers are late, lost or never come although the write did, or
 comes later; workers that are killed or stand still; and a service that makes a job of each call it accepts. Whatever
-happens, the service makes one job, and once the trouble is over somebody has made it.
+happens, the service makes one job, and once the trouble is over someone has made it.
 """
 
 import asyncio
@@ -133,7 +133,7 @@ class Wire:
         item = await self.world.table.write(address, follows, values)
         if any('"intent"' in line for line in set(values.get("lines", ())).difference((before or {}).get("lines", ()))):
             assert before is not None, "an intent without a claim"
-            assert before["owner"] == self.worker, "an intent of somebody who does not own the job"
+            assert before["owner"] == self.worker, "an intent of someone who does not own the job"
         return item
 
 

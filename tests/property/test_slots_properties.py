@@ -168,7 +168,7 @@ class AnyCourse(RuleBasedStateMachine):
         return sum(getattr(each, kind) and home in {None, each.membership} for each in self.under_way)
 
     def _nobody_idles_in_vain(self) -> None:
-        """A lane that waits has no room, or its account has none; and somebody will wake."""
+        """A lane that waits has no room, or its account has none; and someone will wake."""
         taken, bound = self.slots.account_usage()
         for home in self.waiting:
             lane_taken, lane_bound = self.slots.usage()[home]

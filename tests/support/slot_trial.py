@@ -18,6 +18,7 @@ from virtual_disk import SlowLedger, Wire
 
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import Finished, Job
+from batchsubmit.core.source import Ending
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
@@ -87,18 +88,10 @@ class MemoryDelivery:
         self._source = source
         self.job = job
 
-    def done(self) -> None:
-        """Nothing to do."""
-
-    def failed(self) -> None:
-        """Nothing to do."""
-
-    def released(self) -> None:
-        """Back to the head of the lane."""
-        self._source.put_back(self.job)
-
-    def left_unknown(self) -> None:
-        """Nothing to do."""
+    def ended(self, how: Ending) -> None:
+        """Back to the head of the lane, if nothing was decided."""
+        if how is Ending.RELEASED:
+            self._source.put_back(self.job)
 
 
 class SlowClock(VirtualClock):
@@ -147,7 +140,7 @@ class World:
         self.service.configure(self.service.settings.changed(changes))
 
     def others_start(self, count: int, membership: str) -> list[str]:
-        """Somebody else starts jobs that run until they are cancelled; gives the ARNs. Raises Refusal."""
+        """Someone else starts jobs that run until they are cancelled; gives the ARNs. Raises Refusal."""
         arns, settings = [], self.service.settings
         self.service.configure(settings.changed({"job_seconds": 1e9, "job_sigma": 0.0}))
         try:
@@ -160,7 +153,7 @@ class World:
         return arns
 
     def others_take(self, count: int, home: str, *, since: float, until: float) -> list[str]:
-        """Somebody else takes slots as soon as they are free, and holds them for a time; fills in the ARNs."""
+        """Someone else takes slots as soon as they are free, and holds them for a time; fills in the ARNs."""
         taken: list[str] = []
 
         def take() -> None:
@@ -180,7 +173,7 @@ class World:
         return lambda: self.refused - before[0]
 
     def others_cancel(self, arns: Iterable[str]) -> None:
-        """Somebody else ends jobs."""
+        """Someone else ends jobs."""
         for arn in arns:
             home = arn.split("membership/")[1].split("/")[0]
             self.service.cancel({"membershipIdentifier": home, "trainedModelInferenceJobArn": arn})

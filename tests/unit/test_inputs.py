@@ -13,6 +13,7 @@ from batchsubmit.cleanrooms.api import Input
 from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Denied, Forbidden, Job, NotSent, Outcome, Throttled, Uncertain
+from batchsubmit.core.source import Ending
 from batchsubmit.errors import StoppedError
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
@@ -44,22 +45,13 @@ class Loan:
         self._told = told
         self._away = away
 
-    def released(self) -> None:
+    def ended(self, how: Ending) -> None:
         """Back to the head of its lane."""
-        self._told.append(f"{self.job.name} released")
+        self._told.append(f"{self.job.name} {how.value}")
 
     def put_aside(self) -> Callable[[], None] | None:
         """Give the way back, unless it is away."""
         return None if self._away else lambda: self._told.append(f"{self.job.name} back")
-
-    def done(self) -> None:
-        """Never told."""
-
-    def failed(self) -> None:
-        """Never told."""
-
-    def left_unknown(self) -> None:
-        """Never told."""
 
 
 class Bench:

@@ -233,7 +233,7 @@ async def test_one_end_is_written_once_whoever_sees_it(fleet: Fleet) -> None:
 
 
 async def test_a_renewal_keeps_the_jobs(pair: Pair) -> None:
-    """However often somebody asks."""
+    """However often someone asks."""
     for _ in range(5):
         assert isinstance(await pair.second.claim("a"), Taken)
         pair.fleet.clock.seconds += TERMS.lease_seconds - 1

@@ -225,7 +225,7 @@ async def test_an_untagged_job_with_the_whole_request_is_ours() -> None:
 
 @virtually
 async def test_the_user_s_own_tags_are_no_part_of_the_comparison() -> None:
-    """Somebody may have changed them since."""
+    """Someone may have changed them since."""
     desk = Desk()
     job = job_named("a", tags={"team": "red"})
     desk.doubted(job)

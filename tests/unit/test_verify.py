@@ -90,7 +90,7 @@ class Bench:
         return arns
 
     def retag(self, arn: str, key: str) -> None:
-        """Have somebody change a job's tag."""
+        """Have someone change a job's tag."""
         job = self.service.job(arn)
         assert job is not None
         job.tags[KEY_TAG] = key
@@ -187,7 +187,7 @@ async def test_an_untagged_job_that_nobody_claims_is_nobody_s(bench: Bench) -> N
 
 
 async def test_a_job_with_a_key_that_the_ledger_never_had_is_an_orphan(bench: Bench) -> None:
-    """Somebody's run started it; that it was this ledger's is not proven."""
+    """Someone's run started it; that it was this ledger's is not proven."""
     await bench.accept(A)
     arn = await bench.start(B)
     [found] = await bench.compare()
