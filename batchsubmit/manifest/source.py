@@ -17,7 +17,10 @@ from batchsubmit.manifest.rows import Reader
 
 
 class ManifestSource:
-    """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up."""
+    """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up.
+
+    `on_ended` hears of each that was taken, by its key, how it ended.
+    """
 
     def __init__(
         self,
@@ -26,7 +29,9 @@ class ManifestSource:
         *,
         batch: str,
         decision: Callable[[str], Action],
+        on_ended: Callable[[str, Ending], None] = lambda *_: None,
     ) -> None:
+        self.on_ended = on_ended
         self._reader = reader
         self._index = index
         self._batch = batch
@@ -114,6 +119,7 @@ class ManifestDelivery:
         """Back to the head of the lane, unless it is decided or unknown."""
         if how in {Ending.RELEASED, Ending.HELD}:
             self._source.put_back(self.job.membership, self._number)
+        self._source.on_ended(self.job.key, how)
 
     def denied(self, code: str, message: str) -> bool:
         """A file has no place for such jobs."""
@@ -122,7 +128,12 @@ class ManifestDelivery:
 
     def put_aside(self) -> Callable[[], None]:
         """Keep the number only: very many rows may wait for one channel."""
-        return partial(self._source.put_back, self.job.membership, self._number)
+        return partial(_release, self._source, self.job.membership, self._number, self.job.key)
+
+
+def _release(source: ManifestSource, membership: str, number: int, key: str) -> None:
+    source.put_back(membership, number)
+    source.on_ended(key, Ending.RELEASED)
 
 
 class _Lane:

@@ -310,9 +310,10 @@ class JobRunner:
 
     def _log_held_by_others(self) -> None:
         """Log once that others seem to use a quota up, and again only after it was otherwise."""
-        held = {each.membership: str(each) for each in self.slots.held_by_others()}
-        for membership in held.keys() - self._held_by_others:
-            get_logger().warning("slots.held_by_others", membership=membership or None, slots=held[membership])
+        held = self.slots.held_by_others()
+        for name in held.keys() - self._held_by_others:
+            membership = None if name == "account" else name
+            get_logger().warning("slots.held_by_others", membership=membership, slots=held[name])
         self._held_by_others = frozenset(held)
 
     async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:

@@ -137,14 +137,16 @@ class Lookup:
             return
         await self._drop_what_was_claimed_meanwhile(cases)
         for case in cases:
+            stamp, attempt = case.state.stamp(self._recorder.now()), case.state.attempt
             if case.matches:
-                await self._record_found(case)
+                arn = case.matches[0].arn
+                await self._record(case, Submitted(**stamp, arn=arn, attempt=attempt, via="lookup"), Found(arn))
             elif began < case.settled_at or case.is_contested:
                 continue
             elif case.doubt:
                 _close([case], Undecided(case.doubt))
             else:
-                await self._record_absent(case)
+                await self._record(case, Absent(**stamp, attempt=attempt), NotThere())
         await self._record_duplicates(cases)
 
     async def _find_matches(self, membership: str, listed: list[JobSummary], cases: list[_Case]) -> None:
@@ -218,15 +220,6 @@ class Lookup:
             and other.job not in looked_up
             for other in self._recorder.ledger.state.undecided()
         )
-
-    async def _record_found(self, case: _Case) -> None:
-        state, arn = case.state, case.matches[0].arn
-        submitted = Submitted(**state.stamp(self._recorder.now()), arn=arn, attempt=state.attempt, via="lookup")
-        await self._record(case, submitted, Found(arn))
-
-    async def _record_absent(self, case: _Case) -> None:
-        absent = Absent(**case.state.stamp(self._recorder.now()), attempt=case.state.attempt)
-        await self._record(case, absent, NotThere())
 
     async def _record(self, case: _Case, event: JobEvent, finding: Finding) -> None:
         """Write a finding down, unless other workers of a shared ledger know better by now."""

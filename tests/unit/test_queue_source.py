@@ -20,7 +20,7 @@ from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
 from batchsubmit.queue.client import ReachedQueue
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import QueueParts
+from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 
