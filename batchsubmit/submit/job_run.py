@@ -21,7 +21,7 @@ from batchsubmit.ledger.base import Ledger, Taken
 from batchsubmit.log import get_logger
 from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
 from batchsubmit.submit.inputs import Inputs
-from batchsubmit.submit.lookup import Finding, Found, Lookup, NotThere, Undecided
+from batchsubmit.submit.lookup import Finding, Lookup, NotThere, Undecided
 from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.stopping import InProgress, Stop, StopReason
 from batchsubmit.submit.submitter import GivenUp, Submission, Submitter, Withdrawn
@@ -323,7 +323,7 @@ class JobRunner:
         if not isinstance(finding, Undecided):
             self.in_progress.undecided.pop(job.key, None)
         match finding:
-            case Found(arn):
+            case Accepted(arn):
                 self._unanswered.pop(job.key, None)
                 self.slots.runs(job.membership, _running(job, arn, self.clock.monotonic()))
                 delivery.ended(Ending.DECIDED)
@@ -384,7 +384,7 @@ class JobRunner:
             self.poller.follow(key)
             return
         match finding:
-            case Found():
+            case Accepted():
                 self.poller.follow(key)
             case NotThere():
                 self.source.requeue(key)

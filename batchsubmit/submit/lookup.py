@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.config import LookupSettings
-from batchsubmit.core.jobs import KEY_TAG, Absent, Duplicate, JobEvent, Submitted
+from batchsubmit.core.jobs import KEY_TAG, Absent, Accepted, Duplicate, JobEvent, Submitted
 from batchsubmit.core.states import UNDECIDED, JobState, Phase
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
@@ -28,13 +28,6 @@ CLOCK_SKEW = timedelta(hours=2)
 clock may have been set between the intent and the call; an hour's step, and room. It only saves Get calls."""
 
 _PASSES_PER_SETTLE_TIME = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The service has the job; the ledger says so now."""
-
-    arn: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +43,8 @@ class Undecided:
     is_lost: bool = False
 
 
-Finding: TypeAlias = Found | NotThere | Undecided
+Finding: TypeAlias = Accepted | NotThere | Undecided
+"""What became of the last attempt; where it was accepted, the ledger says so now."""
 
 
 @dataclass(slots=True, eq=False)
@@ -140,7 +134,7 @@ class Lookup:
             stamp, attempt = case.state.stamp(self._recorder.now()), case.state.attempt
             if case.matches:
                 arn = case.matches[0].arn
-                await self._record(case, Submitted(**stamp, arn=arn, attempt=attempt, via="lookup"), Found(arn))
+                await self._record(case, Submitted(**stamp, arn=arn, attempt=attempt, via="lookup"), Accepted(arn))
             elif began < case.settled_at or case.is_contested:
                 continue
             elif case.doubt:
