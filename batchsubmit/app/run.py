@@ -252,7 +252,7 @@ class Run:
         self.held |= engine.held_lanes()
         self.quotas = engine.slots.quotas()
         self.refused_by |= engine.slots.refused_by
-        self.held_by_others = held_by_others(engine)
+        self.held_by_others = engine.slots.held_by_others()
 
     async def end(self) -> Summary:
         """Account for every row and write the run's last line."""
@@ -326,11 +326,6 @@ def dated(retry: Retry, known: LedgerState, now: str) -> Retry:
     if last and last.retry and (end is None or end.exit_status == EXIT_STOPPED):
         return replace(retry, before=last.retry)
     return replace(retry, before=now)
-
-
-def held_by_others(engine: Engine) -> dict[str, str]:
-    """How much of which quota others seem to use, by membership, or `account`."""
-    return {held.membership or "account": str(held) for held in engine.slots.held_by_others()}
 
 
 def refuse_rehearsal_mix(known: LedgerState, path: Location, *, sandbox: bool) -> None:

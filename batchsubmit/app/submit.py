@@ -224,8 +224,8 @@ def _why(run: Run, engine: Engine) -> Iterator[str]:
     # While slots wait for jobs, those wait for the rate.
     if full := 0 if engine.gate.is_awaited else slots.full_lanes():
         yield f"waiting for a slot in {counted(full, 'membership')}"
-    if others := max(slots.held_by_others(), key=lambda held: held.slots, default=None):
-        yield f"the quota looks used by others: {others}"
+    if others := slots.held_by_others():
+        yield f"the quota looks used by others: {', '.join(others.values())}"
     for quota, count in Counter(engine.held_lanes().values()).items():
         yield f"held by the quota {quota} in {counted(count, 'membership')}"
 

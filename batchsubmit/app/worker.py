@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from batchsubmit.app.run import RunRecord, held_by_others, refuse_rehearsal_mix, require_region
+from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
 from batchsubmit.app.shutdown import ShutdownGrace
 from batchsubmit.app.ui import live_pages
 from batchsubmit.app.worker_status import WorkerStatus, make_metrics
@@ -31,9 +31,9 @@ from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import Observer, RunCounts, bind_worker
 from batchsubmit.observers.progress import DecidedPace, Display
 from batchsubmit.outputs.templates import lasting_batch
-from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, region_of
+from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, open_reached, region_of
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import QueueParts, open_reached
+from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 from batchsubmit.submit.engine import Engine, build_engine
@@ -141,7 +141,7 @@ class _WorkerRun:
             throttled=self.tally.throttled,
             seconds=record.seconds(),
             queue_counts=asdict(self.reached.queue.counters),
-            held_by_others=held_by_others(engine),
+            held_by_others=engine.slots.held_by_others(),
             held=engine.held_lanes(),
             is_cut_short=bool(self.cut_short),
             stop_reason=str(self.stop.reason or ""),

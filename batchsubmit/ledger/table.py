@@ -3,7 +3,7 @@
 That every write names the version it follows makes late and repeated writes harmless. A job is one item: its folded
 state, its owner, and the lines of its events. Past a few kilobytes the older lines move to pages, items of their own
 that never change: a page's name says which lines it holds, so every writer of it writes the same. A page counts once
-the job's item lists it. The other items are runs, claimed ARNs and the sessions of workers (`leases`).
+the job's item lists it. The other items are runs, claimed ARNs and the sessions of workers (`shared`).
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence

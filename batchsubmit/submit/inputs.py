@@ -17,7 +17,7 @@ from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import Forbidden, Job, NotSent, Outcome, Rejected, Uncertain
-from batchsubmit.core.source import Delivery
+from batchsubmit.core.source import Delivery, Ending
 from batchsubmit.errors import StoppedError
 from batchsubmit.log import get_logger
 from batchsubmit.submit.stopping import InProgress, Stop
@@ -107,7 +107,7 @@ class Inputs:
         with doing.looking_up():
             await self._look(wanted)
             for delivery in reversed(self._first_looks.pop(wanted)):
-                delivery.released()
+                delivery.ended(Ending.RELEASED)
 
     def _put_aside(self, wanted: Input, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> None:
         release = delivery.put_aside()

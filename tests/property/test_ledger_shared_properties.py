@@ -21,8 +21,7 @@ from batchsubmit.core.jobs import Absent, Intent, Refused, Submitted, Unknown
 from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError, Mine, Taken
-from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.shared import SharedLedger, open_shared
+from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, ConflictError, Item
 from batchsubmit.verify import Audit
 

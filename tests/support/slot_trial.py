@@ -18,6 +18,7 @@ from virtual_disk import SlowLedger, Wire
 
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import Finished, Job
+from batchsubmit.core.source import Ending
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
@@ -87,18 +88,10 @@ class MemoryDelivery:
         self._source = source
         self.job = job
 
-    def done(self) -> None:
-        """Nothing to do."""
-
-    def failed(self) -> None:
-        """Nothing to do."""
-
-    def released(self) -> None:
-        """Back to the head of the lane."""
-        self._source.put_back(self.job)
-
-    def left_unknown(self) -> None:
-        """Nothing to do."""
+    def ended(self, how: Ending) -> None:
+        """Back to the head of the lane, if nothing was decided."""
+        if how is Ending.RELEASED:
+            self._source.put_back(self.job)
 
 
 class SlowClock(VirtualClock):

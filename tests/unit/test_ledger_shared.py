@@ -15,8 +15,7 @@ from batchsubmit.core.jobs import Absent, Finished, JobRejected, Refused, Submit
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError, Mine, Taken
-from batchsubmit.ledger.leases import LeaseTerms, session_address
-from batchsubmit.ledger.shared import SharedLedger, open_shared
+from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared, session_address
 from batchsubmit.ledger.table import PAGE_CHARACTERS, Address
 from batchsubmit.verify import Audit
 

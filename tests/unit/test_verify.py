@@ -91,7 +91,9 @@ class Bench:
 
     def retag(self, arn: str, key: str) -> None:
         """Have someone change a job's tag."""
-        self.service.call("TagResource", {"resourceArn": arn, "tags": {KEY_TAG: key}})
+        job = self.service.job(arn)
+        assert job is not None
+        job.tags[KEY_TAG] = key
 
     async def compare(
         self, *, others: Collection[str] = (), rows: NewRows | None = None, tag_jobs: bool = True
@@ -511,7 +513,7 @@ async def test_a_run_under_way_explains_no_ghost_and_no_duplicate(bench: Bench) 
     """What has been submitted can be judged at any time."""
     [_, gone] = await bench.accept(A, B)
     await bench.start(A)
-    bench.service.call("TagResource", {"resourceArn": gone, "tags": {KEY_TAG: "someone-else-s"}})
+    bench.retag(gone, "someone-else-s")
     found = await bench.compare()
     assert unexplained(found, bench.ledger.state) == found
     assert {each.kind for each in found} == {Mismatch.DUPLICATE, Mismatch.WRONG_KEY}
