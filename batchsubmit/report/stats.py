@@ -80,8 +80,14 @@ class Reason:
         return State.of_end(self.status) if self.status else State.REJECTED
 
     @property
+    def words(self) -> str:
+        """Status, code and message, and what keeps the logs from being read."""
+        words = ": ".join(filter(None, (self.status, self.code, self.message)))
+        return f"{words} ({self.logs})" if self.logs else words
+
+    @property
     def kind(self) -> str:
-        """Status, code and message, without names, numbers and identifiers of jobs."""
+        """The same without names, numbers and identifiers of jobs."""
         return ": ".join(filter(None, (self.status, self.code, _VARYING.sub("…", self.message))))
 
     def glob(self) -> str:
