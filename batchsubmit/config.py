@@ -249,6 +249,7 @@ class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="warning", description="least severity that is logged; info has a line for each job"
     )
+    progress: bool = Field(default=True, description="show how a run goes")
 
 
 class Settings(BaseSettings):
@@ -271,7 +272,8 @@ class Settings(BaseSettings):
         default_factory=dict, description="request members for rows that lack them, in the API's own names"
     )
     names: dict[str, str] = Field(
-        default_factory=dict, description="what people call memberships, by their ids; the report shows it"
+        default_factory=dict,
+        description="what people call memberships, by their ids, on every screen, in notices and in the report",
     )
     prices: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict, description="USD an hour by instance type; plan, prompt and report sum up what jobs cost"

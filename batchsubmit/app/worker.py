@@ -4,11 +4,11 @@ A queue has no end, so there is no account of every row as `run` has it; what co
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from batchsubmit.app.run import RunRecord, held_by_others, refuse_rehearsal_mix, require_region
+from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
 from batchsubmit.app.shutdown import ShutdownGrace
 from batchsubmit.app.ui import live_pages
 from batchsubmit.app.worker_status import WorkerStatus, make_metrics
@@ -29,13 +29,14 @@ from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import Observer, RunCounts, bind_worker
+from batchsubmit.observers.progress import DecidedPace, Display
 from batchsubmit.outputs.templates import lasting_batch
-from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, region_of
+from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, open_reached, region_of
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import QueueParts, open_reached
+from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
-from batchsubmit.submit.build import BuiltEngine, build_engine
+from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
 
@@ -88,9 +89,11 @@ class _WorkerRun:
     stop: Stop
     grace: ShutdownGrace
     tally: RunCounts = field(default_factory=RunCounts)
+    display: Display
+    pace: DecidedPace = field(default_factory=DecidedPace)
     cut_short: str = ""
 
-    async def serve(self, recorder: Recorder, api: CleanRooms, status: WorkerStatus) -> BuiltEngine:
+    async def serve(self, recorder: Recorder, api: CleanRooms, status: WorkerStatus) -> Engine:
         """Run the engine on the queue until the worker is asked to stop; then hand back the messages that are left."""
         settings, stop, region = self.settings, self.stop, self.region
         checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
@@ -100,7 +103,7 @@ class _WorkerRun:
         quotas = await read_quotas(settings.aws, region=region) if settings.slots.service_quotas else AppliedQuotas()
         async with SqsSource.open(parts, reader, lambda exc: stop.request(StopReason.QUEUE, str(exc))) as source:
             stop.on_request(source.close)
-            built = build_engine(
+            engine = build_engine(
                 source,
                 settings=settings,
                 api=api,
@@ -110,21 +113,22 @@ class _WorkerRun:
                 quotas=quotas,
                 is_endless=True,
             )
-            status.shows(source, built)
-            async with self.grace.for_calls(lambda: self._grace_over(built)):
-                await built.engine.run(recorder.ledger.state.undecided())
-        return built
+            status.shows(source, engine)
+            async with self.grace.for_calls(lambda: self._grace_over(engine)):
+                with self.display(status.progress, self.pace.read):
+                    await engine.run(recorder.ledger.state.undecided())
+        return engine
 
-    def _grace_over(self, built: BuiltEngine) -> None:
+    def _grace_over(self, engine: Engine) -> None:
         """Note that some calls had not ended when the grace was over, and were given up."""
-        seconds, calls = self.settings.worker.grace_seconds, built.engine.under_way
+        seconds, calls = self.settings.worker.grace_seconds, engine.under_way
         get_logger().warning("worker.grace_over", grace_seconds=seconds, calls_under_way=calls)
         self.cut_short = (
             f"; the grace of {seconds:g} s was over, and the calls in progress ({calls}) were given up: "
             "the worker that takes their jobs next looks them up"
         )
 
-    def summary(self, record: RunRecord, built: BuiltEngine) -> WorkerSummary:
+    def summary(self, record: RunRecord, engine: Engine) -> WorkerSummary:
         """Account for the worker."""
         return WorkerSummary(
             run=record.id,
@@ -137,8 +141,8 @@ class _WorkerRun:
             throttled=self.tally.throttled,
             seconds=record.seconds(),
             queue_counts=asdict(self.reached.queue.counters),
-            held_by_others=held_by_others(built),
-            held=built.engine.held_lanes(),
+            held_by_others=engine.slots.held_by_others(),
+            held=engine.held_lanes(),
             is_cut_short=bool(self.cut_short),
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message + self.cut_short,
@@ -146,7 +150,12 @@ class _WorkerRun:
 
 
 async def work(
-    settings: Settings, *, ledger: Location, observers: Sequence[Observer], advise: Callable[[str], None]
+    settings: Settings,
+    *,
+    ledger: Location,
+    observers: Sequence[Observer],
+    advise: Callable[[str], None],
+    display: Display = lambda *_: nullcontext(),
 ) -> WorkerSummary:
     """Submit the jobs of a queue until SIGTERM, or until something stops every job.
 
@@ -172,6 +181,7 @@ async def work(
             reached=reached,
             stop=stop,
             grace=grace,
+            display=display,
         )
         within = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
         status = WorkerStatus(reached.queue, tally=run.tally, stop=stop, within_seconds=within)
@@ -185,7 +195,7 @@ async def work(
             advise(f"report page: {base_url(settings.worker.metrics_host, settings.worker.metrics_port)}{path}")
         async with stop.cutting_off():
             api = await stack.enter_async_context(open_cleanrooms(settings, region=region))
-        recorder = Recorder(opened, SystemClock(), (run.tally, *observers, *([metrics] if metrics else [])))
+        recorder = Recorder(opened, SystemClock(), (run.tally, run.pace, *observers, *([metrics] if metrics else [])))
         record = RunRecord(opened, stop)
         await record.begin(batch=batch, manifest=url, manifest_sha256="", settings=changed(settings))
         summary = run.summary(record, await run.serve(recorder, api, status))

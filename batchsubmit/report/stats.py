@@ -37,8 +37,8 @@ _ADVICE = {
     "NoAnswer": "None of the calls was accepted, as lookups proved: submit again with --retry-failed.",
     "CREATE_FAILED": "The job was accepted and failed while it ran: fix its row, or give it another --batch-id. "
     f"Its container's logs are in the CloudWatch log group {LOG_GROUP}.",
-    "CANCEL_FAILED": "Somebody cancelled the job, and cancelling failed: look at it in the console.",
-    CANCELLED_STATUS: "Somebody cancelled the job; another --batch-id submits it again.",
+    "CANCEL_FAILED": "Someone cancelled the job, and cancelling failed: look at it in the console.",
+    CANCELLED_STATUS: "Someone cancelled the job; another --batch-id submits it again.",
 }
 _CODE_COUNTS = frozenset({Phase.REJECTED, Phase.REFUSED, Phase.FINISHED})
 _MESSAGE_COUNTS = frozenset({Phase.REJECTED, Phase.FINISHED, Phase.UNKNOWN})
@@ -80,6 +80,16 @@ class Reason:
         return State.of_end(self.status) if self.status else State.REJECTED
 
     @property
+    def words(self) -> str:
+        """Status, code and message, and what keeps the logs from being read."""
+        words = ": ".join(filter(None, (self.status, self.code, self.message)))
+        return f"{words} ({self.logs})" if self.logs else words
+
+    @property
+    def kind(self) -> str:
+        """The same without names, numbers and identifiers of jobs."""
+        return ": ".join(filter(None, (self.status, self.code, _VARYING.sub("…", self.message))))
+
     def glob(self) -> str:
         """A pattern that its messages fit."""
         return "*".join(map(escape, _VARYING.split(self.message)))

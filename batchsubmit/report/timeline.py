@@ -187,6 +187,8 @@ class Timeline:
 
     def _apply_to_job(self, event: JobEvent, at: float) -> None:
         history = self._histories.get(event.job)
+        if isinstance(event, Intent):
+            self.work.sends(history.state if history else None)
         if history is None:
             history = self._histories[event.job] = History(state=fold(None, event), run=len(self.runs) - 1)
         else:

@@ -82,7 +82,7 @@ def test_the_manifests_are_valid(program: Program) -> None:
 def test_the_faults_are_read() -> None:
     """As `batchsubmit sandbox --faults` reads them."""
     [faults] = of("json", "sandbox")
-    FaultPlan.from_json(json.loads(faults.text))
+    FaultPlan.from_json(faults.text.encode())
 
 
 def words(text: str) -> list[str]:

@@ -1,5 +1,5 @@
 // A page that is served follows its server: it fetches itself again when an event says so, and takes over what is new.
-// While somebody types, points or marks, it waits.
+// While someone types, points or marks, it waits.
 "use strict";
 {
   const shown = document.documentElement.dataset.live;
