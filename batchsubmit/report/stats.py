@@ -90,6 +90,7 @@ class Reason:
         """The same without names, numbers and identifiers of jobs."""
         return ": ".join(filter(None, (self.status, self.code, _VARYING.sub("…", self.message))))
 
+    @property
     def glob(self) -> str:
         """A pattern that its messages fit."""
         return "*".join(map(escape, _VARYING.split(self.message)))
