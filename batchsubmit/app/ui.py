@@ -21,8 +21,7 @@ from batchsubmit.health import listening
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.ledger.read import read_entries
-from batchsubmit.report.charts import library
-from batchsubmit.report.page import Night, make_overview, make_page
+from batchsubmit.report.page import Night, library, make_overview, make_page
 from batchsubmit.report.timeline import Timeline
 
 _POLL_SECONDS = 0.2
@@ -169,7 +168,9 @@ def _routes(path: str, chosen: Callable[[web.Request], LivePage | LiveFolder]) -
             await live.current()
         except (OSError, BatchsubmitError) as exc:
             return web.Response(status=500, text=f"{exc}\n", headers=_HEADERS)
-        return web.Response(text=live.html, content_type="text/html", headers=_HEADERS)
+        # A page that is open already has Vega, which is most of a page.
+        text = live.html.replace(library(), "") if "update" in request.query else live.html
+        return web.Response(text=text, content_type="text/html", headers=_HEADERS)
 
     async def events(request: web.Request) -> web.StreamResponse:
         live, known = chosen(request), request.query.get("shown", "")

@@ -17,8 +17,8 @@ from sample_ledgers import HOSTILE, Night, Story
 from batchsubmit.core.jobs import Unrecognised
 from batchsubmit.core.states import State
 from batchsubmit.report import page as report_page
-from batchsubmit.report.charts import library, specs
-from batchsubmit.report.page import make_page
+from batchsubmit.report.charts import specs
+from batchsubmit.report.page import library, make_page
 from batchsubmit.report.timeline import Timeline
 
 DEUTERANOPIA = ((0.367, 0.861, -0.228), (0.280, 0.673, 0.047), (-0.012, 0.043, 0.969))
@@ -84,9 +84,10 @@ def page() -> str:
 
 def data_of(page: str) -> dict[str, object]:
     """The table's data."""
-    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    data: dict[str, object] = json.loads(text)
-    return data
+    data, ids = (
+        json.loads(page.split(f'id="{name}">')[1].split("</script>", maxsplit=1)[0]) for name in ("data", "ids")
+    )
+    return {**data, "columns": data["columns"] | ids}
 
 
 def test_nothing_runs_but_the_page_s_own_script_and_style(page: str) -> None:
@@ -101,7 +102,13 @@ def test_nothing_runs_but_the_page_s_own_script_and_style(page: str) -> None:
         allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
         assert f"{tag}-src {allowed};" in policy
     assert len(list(outline.all("style"))) == 1
-    assert [each.get("type") for each in outline.all("script")] == ["application/json", "application/json", None, None]
+    assert [each.get("type") for each in outline.all("script")] == [
+        "application/json",
+        "application/json",
+        None,
+        None,
+        "application/json",
+    ]
     for _, attributes in outline.elements:
         assert not [name for name in attributes if name == "style" or name.startswith("on")]
 
