@@ -35,7 +35,7 @@ from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.outputs.notify import Topic
 from batchsubmit.schema.arns import partition_of
-from batchsubmit.submit.build import open_reads
+from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.inputs import check_inputs
 from batchsubmit.submit.stopping import Stop
 from batchsubmit.text import counted

@@ -42,7 +42,7 @@ from batchsubmit.manifest.check import CheckedManifest, open_checked_manifest
 from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, Place, ledger_places, overwriting
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RowWarning
-from batchsubmit.submit.build import open_reads
+from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.inputs import Readiness, check_inputs, warnings_of
 from batchsubmit.submit.stopping import reading
 from batchsubmit.text import duration

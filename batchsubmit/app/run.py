@@ -30,7 +30,7 @@ from batchsubmit.observers.base import RunCounts, bind_run
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, zone_named
 from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.schema import RowWarning
-from batchsubmit.submit.build import BuiltEngine
+from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason, parse_deadline
 from batchsubmit.text import counted
 
@@ -244,14 +244,14 @@ class Run:
             words = f"{failed:,} of {counted(decided, 'decided job')} failed, more than --max-failures allows"
             self.stop.request(StopReason.FAILURES, words)
 
-    def note_end_of(self, built: BuiltEngine) -> None:
+    def note_end_of(self, engine: Engine) -> None:
         """Keep what an engine leaves behind: jobs it could not decide, and the quotas it met."""
-        self.undecided |= built.engine.undecided
-        self.waits_for |= built.engine.waits_for
-        self.held |= built.engine.held_lanes()
-        self.quotas = built.slots.quotas()
-        self.refused_by |= built.slots.refused_by
-        self.held_by_others = held_by_others(built)
+        self.undecided |= engine.undecided
+        self.waits_for |= engine.waits_for
+        self.held |= engine.held_lanes()
+        self.quotas = engine.slots.quotas()
+        self.refused_by |= engine.slots.refused_by
+        self.held_by_others = held_by_others(engine)
 
     async def end(self) -> Summary:
         """Account for every row and write the run's last line."""
@@ -327,9 +327,9 @@ def dated(retry: Retry, known: LedgerState, now: str) -> Retry:
     return replace(retry, before=now)
 
 
-def held_by_others(built: BuiltEngine) -> dict[str, str]:
+def held_by_others(engine: Engine) -> dict[str, str]:
     """How much of which quota others seem to use, by membership, or `account`."""
-    return {held.membership or "account": str(held) for held in built.slots.held_by_others()}
+    return {held.membership or "account": str(held) for held in engine.slots.held_by_others()}
 
 
 def refuse_rehearsal_mix(known: LedgerState, path: Location, *, sandbox: bool) -> None:

@@ -32,7 +32,7 @@ from batchsubmit.observers.live import RunProgress
 from batchsubmit.observers.progress import Display, pace_in
 from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
-from batchsubmit.submit.build import BuiltEngine, build_engine
+from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, stop_at, stop_on_signals
 from batchsubmit.text import counted, duration
@@ -176,7 +176,7 @@ async def _run_engine(
     `only` the jobs with these keys, the canaries, which are followed in any case.
     """
     source, follows = run.open_source(only), run.options.wait or only is not None
-    built = build_engine(
+    engine = build_engine(
         source,
         settings=run.settings,
         api=api,
@@ -192,41 +192,41 @@ async def _run_engine(
     # A table would have to be read as a whole each time.
     pace = pace_in(Tail(run.path)) if isinstance(run.path, Path) else lambda: (0.0, "")
     for key in (run.inventory.index if only is None else only) if follows else ():
-        built.poller.follow(key)
+        engine.poller.follow(key)
     unknown = [state for state in run.ledger.state.undecided() if only is None or state.job in only]
-    with display(partial(_progress, run, built), pace):
-        await built.engine.run(unknown)
-    run.note_end_of(built)
-    return built.gate
+    with display(partial(_progress, run, engine), pace):
+        await engine.run(unknown)
+    run.note_end_of(engine)
+    return engine.gate
 
 
-def _progress(run: Run, built: BuiltEngine) -> RunProgress:
+def _progress(run: Run, engine: Engine) -> RunProgress:
     """Read the state of the run for a display."""
-    slots, engine = built.slots, built.engine
+    slots = engine.slots
     used, known = slots.account_usage()
     ours = slots.ours()
     # Who follows jobs sees them run, more than AWS's defaults allow where the quota was raised.
-    running = sum(ours.values()) if built.poller.follows else within_quotas(ours, slots.quotas())
+    running = sum(ours.values()) if engine.poller.follows else within_quotas(ours, slots.quotas())
     return RunProgress(
         counts=run.counts_now(running=running, in_progress=engine.under_way),
         slots=(used, known),
         in_progress=engine.under_way,
-        why=tuple(_why(run, built)),
+        why=tuple(_why(run, engine)),
         stopping=str(run.stop.reason or ""),
     )
 
 
-def _why(run: Run, built: BuiltEngine) -> Iterator[str]:
+def _why(run: Run, engine: Engine) -> Iterator[str]:
     """Say what keeps jobs from being sent."""
-    slots = built.slots
-    if looked_up := built.engine.looked_up:
+    slots = engine.slots
+    if looked_up := engine.looked_up:
         yield f"looking up {counted(looked_up, 'job')}, up to {duration(run.settings.lookup.settle_seconds)}"
     # While slots wait for jobs, those wait for the rate.
-    if full := 0 if built.gate.is_awaited else slots.full_lanes():
+    if full := 0 if engine.gate.is_awaited else slots.full_lanes():
         yield f"waiting for a slot in {counted(full, 'membership')}"
     if others := max(slots.held_by_others(), key=lambda held: held.slots, default=None):
         yield f"the quota looks used by others: {others}"
-    for quota, count in Counter(built.engine.held_lanes().values()).items():
+    for quota, count in Counter(engine.held_lanes().values()).items():
         yield f"held by the quota {quota} in {counted(count, 'membership')}"
 
 

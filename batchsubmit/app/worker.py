@@ -35,7 +35,7 @@ from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.open import QueueParts, open_reached
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
-from batchsubmit.submit.build import BuiltEngine, build_engine
+from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
 
@@ -92,7 +92,7 @@ class _WorkerRun:
     pace: DecidedPace = field(default_factory=DecidedPace)
     cut_short: str = ""
 
-    async def serve(self, recorder: Recorder, api: CleanRooms, status: WorkerStatus) -> BuiltEngine:
+    async def serve(self, recorder: Recorder, api: CleanRooms, status: WorkerStatus) -> Engine:
         """Run the engine on the queue until the worker is asked to stop; then hand back the messages that are left."""
         settings, stop, region = self.settings, self.stop, self.region
         checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
@@ -102,7 +102,7 @@ class _WorkerRun:
         quotas = await read_quotas(settings.aws, region=region) if settings.slots.service_quotas else AppliedQuotas()
         async with SqsSource.open(parts, reader, lambda exc: stop.request(StopReason.QUEUE, str(exc))) as source:
             stop.on_request(source.close)
-            built = build_engine(
+            engine = build_engine(
                 source,
                 settings=settings,
                 api=api,
@@ -112,22 +112,22 @@ class _WorkerRun:
                 quotas=quotas,
                 is_endless=True,
             )
-            status.shows(source, built)
-            async with self.grace.for_calls(lambda: self._grace_over(built)):
+            status.shows(source, engine)
+            async with self.grace.for_calls(lambda: self._grace_over(engine)):
                 with self.display(status.progress, self.pace.read):
-                    await built.engine.run(recorder.ledger.state.undecided())
-        return built
+                    await engine.run(recorder.ledger.state.undecided())
+        return engine
 
-    def _grace_over(self, built: BuiltEngine) -> None:
+    def _grace_over(self, engine: Engine) -> None:
         """Note that some calls had not ended when the grace was over, and were given up."""
-        seconds, calls = self.settings.worker.grace_seconds, built.engine.under_way
+        seconds, calls = self.settings.worker.grace_seconds, engine.under_way
         get_logger().warning("worker.grace_over", grace_seconds=seconds, calls_under_way=calls)
         self.cut_short = (
             f"; the grace of {seconds:g} s was over, and the calls in progress ({calls}) were given up: "
             "the worker that takes their jobs next looks them up"
         )
 
-    def summary(self, record: RunRecord, built: BuiltEngine) -> WorkerSummary:
+    def summary(self, record: RunRecord, engine: Engine) -> WorkerSummary:
         """Account for the worker."""
         return WorkerSummary(
             run=record.id,
@@ -140,8 +140,8 @@ class _WorkerRun:
             throttled=self.tally.throttled,
             seconds=record.seconds(),
             queue_counts=asdict(self.reached.queue.counters),
-            held_by_others=held_by_others(built),
-            held=built.engine.held_lanes(),
+            held_by_others=held_by_others(engine),
+            held=engine.held_lanes(),
             is_cut_short=bool(self.cut_short),
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message + self.cut_short,

@@ -15,7 +15,7 @@ from batchsubmit.observers.live import WorkerProgress
 from batchsubmit.queue.client import Queue
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.slots import Slots
-from batchsubmit.submit.build import BuiltEngine
+from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.stopping import Stop
 
 if TYPE_CHECKING:
@@ -32,18 +32,18 @@ def make_metrics(read: Callable[[], Readings]) -> "Metrics | None":
 
 
 class WorkerStatus:
-    """A worker's readings and conditions; source and engine come once they are built."""
+    """A worker's readings and conditions; source and engine come once they are engine."""
 
     def __init__(self, queue: Queue, *, tally: RunCounts, stop: Stop, within_seconds: float) -> None:
-        self._parts: tuple[SqsSource, BuiltEngine] | None = None
+        self._parts: tuple[SqsSource, Engine] | None = None
         self._queue = queue
         self._tally = tally
         self._stop = stop
         self._within_seconds = within_seconds
 
-    def shows(self, source: SqsSource, built: BuiltEngine) -> None:
+    def shows(self, source: SqsSource, engine: Engine) -> None:
         """Read this source and this engine from now on: the worker is ready."""
-        self._parts = source, built
+        self._parts = source, engine
 
     def live(self) -> Conditions:
         """What a worker must not lack, or it is restarted."""
@@ -84,17 +84,17 @@ class WorkerStatus:
         """Look at everything."""
         if self._parts is None:
             return Readings(is_draining=self._stop.requested)
-        source, built = self._parts
-        used, known = built.slots.account_usage()
+        source, engine = self._parts
+        used, known = engine.slots.account_usage()
         messages = asdict(self._queue.counters)
         return Readings(
-            lanes=_lanes(source, built.slots),
+            lanes=_lanes(source, engine.slots),
             account_slots_used=used,
             account_slots_known=known,
-            rate_per_second=built.gate.pace.per_second,
-            calls_under_way=built.engine.under_way,
+            rate_per_second=engine.gate.pace.per_second,
+            calls_under_way=engine.under_way,
             jobs_unknown=self._tally.unknown,
-            jobs_undecided=len(built.engine.undecided),
+            jobs_undecided=len(engine.undecided),
             messages_held=source.held,
             oldest_message_age_seconds=source.oldest_seconds(),
             is_draining=self._stop.requested,

@@ -4,7 +4,6 @@ What List and Get answer is untrusted input: throttled, empty in the middle, wit
 to know (`follow`, and the lookup of unknown jobs) gets a whole answer or a `ReadError`.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -66,7 +65,6 @@ class Reads:
     ) -> None:
         self._api = api
         self._gate = gate
-        self._sleep = sleep
         self._retrying = AsyncRetrying(
             retry=retry_if_result(lambda answer: isinstance(answer, Throttled | Uncertain | NotSent)),
             wait=full_jitter(multiplier=settings.base_seconds, max=settings.cap_seconds),
@@ -80,20 +78,11 @@ class Reads:
         return answer
 
     async def _paced(self, read: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Make one call at the rate of reads, which throttling of reads slows down; Start calls have their own.
-
-        An answer that says when to come again is given no earlier.
-        """
+        """Make one call at the rate of reads, which throttling of reads slows down; Start calls have their own."""
         await self._gate.admit()
-        loop = asyncio.get_running_loop()
-        sent_at = loop.time()
+        sent_at = self._gate.monotonic()
         answer = await read()
-        if isinstance(answer, Throttled | Uncertain) and answer.is_throttling:
-            self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
-        else:
-            self._gate.pace.succeeded(sent_at=sent_at, now=loop.time())
-        if isinstance(answer, Throttled | Uncertain) and answer.retry_after_seconds:
-            await self._sleep(answer.retry_after_seconds)
+        self._gate.answered(answer, sent_at=sent_at)
         return answer
 
     async def jobs(self, membership: str, *, trained_model: str | None = None) -> list[JobSummary]:

@@ -163,9 +163,6 @@ class LedgerFile:
         self.displaced: str | None = None
         self.chain = Chain()
 
-    def __repr__(self) -> str:
-        return f"<LedgerFile {self.path} {self._broken or self.displaced or ('open' if self._fd >= 0 else 'closed')}>"
-
     def open(self) -> LedgerState:
         """Lock the file, creating it if need be, and read it; cut off and keep aside a torn last line.
 

@@ -73,9 +73,6 @@ class Session:
         self.loss: StoppedError | None = None
         self._seen: dict[str, tuple[int, float]] = {}  # of each other, its version and when that was first seen
 
-    def __repr__(self) -> str:
-        return f"<Session {self.owner} {'lost' if self.loss else f'renewed {self._version} times'}>"
-
     @property
     def may_send(self) -> bool:
         """Whether a call that begins now has ended before anyone can take the lease."""

@@ -148,9 +148,6 @@ class SharedLedger:
         self.failure: StoppedError | None = None
         self.on_loss: Callable[[StoppedError], None] = lambda _: None
 
-    def __repr__(self) -> str:
-        return f"<SharedLedger {len(self._jobs)} jobs claimed, {self._session!r}>"
-
     @property
     def trouble(self) -> str:
         """Why the ledger cannot be relied on, now or any more. That single jobs were lost to others is none."""

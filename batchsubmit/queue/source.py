@@ -33,9 +33,6 @@ class SqsSource:
         self._receiver = Receiver(parts, reader, self._changed)
         self._heartbeat = Heartbeat(parts, self._changed)
 
-    def __repr__(self) -> str:
-        return f"<SqsSource {self.waiting_jobs()} waiting, {len(self._held.taken)} taken, {self.held} held>"
-
     @classmethod
     @asynccontextmanager
     async def open(

@@ -101,7 +101,8 @@ class Routes:
             raise invalid(*(problem(name, "Member is not known in the body") for name in sorted(misplaced)))
         types = {ref["locationName"]: self._validator.shapes[ref["shape"]]["type"] for ref in in_uri.values()}
         signed = {name: values for name, values in in_query.items() if not name.startswith("X-Amz-")}
-        return body | in_path | {name: _of_type(types.get(name), name, values) for name, values in signed.items()}
+        query = {name: _of_type(types.get(name), name, values) for name, values in signed.items()}
+        return body | query | in_path
 
 
 def _of_type(kind: str | None, name: str, values: list[str]) -> object:

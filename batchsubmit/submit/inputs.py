@@ -67,9 +67,6 @@ class Inputs:
         self.unfinished: dict[str, str] = {}
         """The status of the inputs that jobs still waited for when the run was stopped."""
 
-    def __repr__(self) -> str:
-        return f"<Inputs {len(self._known)} known, jobs wait for {len(self._aside)}>"
-
     @property
     def has_room(self) -> bool:
         """Whether one more job may turn out to wait."""

@@ -15,9 +15,9 @@ from batchsubmit.advice import forbidden_words
 from batchsubmit.clock import Clock
 from batchsubmit.core.jobs import Accepted, Denied, Job, OtherQuotaExceeded, QuotaExceeded, Rejected, Uncertain
 from batchsubmit.core.source import Delivery, Source
-from batchsubmit.core.states import Action, JobState
+from batchsubmit.core.states import Action, JobState, Retry, decide
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import Claims, Taken
+from batchsubmit.ledger.base import Ledger, Taken
 from batchsubmit.log import get_logger
 from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
 from batchsubmit.submit.inputs import Inputs
@@ -144,16 +144,18 @@ class JobRunner:
     submitter: Submitter
     lookup: Lookup
     poller: Poller
-    claims: Claims
+    ledger: Ledger
     inputs: Inputs | None
     in_progress: InProgress
     holds: Holds
     max_attempts: int
+    retry: Retry | None
     resubmit_unknown: bool
     is_endless: bool
     denials: Denials = field(default_factory=Denials)
     _unanswered: Counter[str] = field(default_factory=Counter)
     _held_by_others: frozenset[str] = frozenset()
+    _to_send_again: set[str] = field(default_factory=set)
 
     async def run(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """Claim a job, submit it or look it up, and release the claim."""
@@ -172,8 +174,15 @@ class JobRunner:
             await self._come_back_later(delivery, held)
 
     async def _claim(self, key: str) -> Action | Taken | None:
-        """Claim a job; None where the ledger cannot be relied on, and the run stops."""
-        return await self.in_progress.unless_ledger_fails(self.claims.take(key))
+        """Claim a job, and decide about it by its state then: on a shared ledger, what the source knew may be old.
+
+        None where the ledger cannot be relied on, and the run stops.
+        """
+        claim = await self.in_progress.unless_ledger_fails(self.ledger.claim(key))
+        if claim is None or isinstance(claim, Taken):
+            return claim
+        action = decide(claim.state, retry=self.retry)
+        return Action.SUBMIT if action is Action.LOOK_UP and key in self._to_send_again else action
 
     @contextmanager
     def _releasing(self, key: str) -> Iterator[None]:
@@ -181,7 +190,7 @@ class JobRunner:
         try:
             yield
         finally:
-            self.claims.release(key)
+            self.ledger.release(key)
 
     async def _find(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
         """Look up on the service whether a call without an answer was accepted."""
@@ -325,7 +334,7 @@ class JobRunner:
             case NotThere():
                 await self._try_again(delivery)
             case Undecided() if self.resubmit_unknown and not self.stop.requested:
-                self.claims.send_again(job.key)
+                self._to_send_again.add(job.key)
                 await self._try_again(delivery)
             case Undecided(is_lost=True):
                 delivery.released()  # another worker has it: ask again in a while whether that one submitted it
@@ -381,7 +390,7 @@ class JobRunner:
             case NotThere():
                 self.source.requeue(key)
             case Undecided() if self.resubmit_unknown and not self.stop.requested:
-                self.claims.send_again(key)
+                self._to_send_again.add(key)
                 self.source.requeue(key)
             case Undecided(reason):
                 self.in_progress.undecided[key] = reason

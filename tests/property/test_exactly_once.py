@@ -43,7 +43,7 @@ from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker, canonical
-from batchsubmit.submit.build import build_engine
+from batchsubmit.submit.engine import build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -154,7 +154,7 @@ class Process:
             lookup=LookupSettings(settle_seconds=SETTLE_SECONDS),
             submit=SubmitSettings(concurrency=2),
         )
-        built = build_engine(
+        engine = build_engine(
             source,
             settings=settings,
             api=self.wire,
@@ -162,7 +162,7 @@ class Process:
             stop=stop,
             retry=retry,
         )
-        await built.engine.run(ledger.state.undecided())
+        await engine.run(ledger.state.undecided())
 
     @property
     def is_over(self) -> bool:

@@ -19,8 +19,7 @@ from virtual_disk import SlowLedger, Wire
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import Finished, Job
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
-from batchsubmit.submit.build import build_engine
-from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop
 
@@ -202,7 +201,7 @@ class World:
             rate=RateSettings(max_per_second=0, reads_per_second=0),
             submit=SubmitSettings(concurrency=self._concurrency),
         )
-        built = build_engine(
+        engine = build_engine(
             source,
             settings=settings,
             api=Wire(MemoryCleanRooms(self.service, disturb=self._disturbed), seconds=0.05),
@@ -210,8 +209,8 @@ class World:
             stop=self.stop,
             follows=self._follows,
         )
-        self.slots = built.slots
-        return built.engine
+        self.slots = engine.slots
+        return engine
 
     def _disturbed(self, operation: str, name: str) -> Disturbance | None:
         return self.disturb(operation, name)

@@ -15,7 +15,7 @@ from batchsubmit.core.jobs import Accepted, Denied, Finished, Job, Outcome, Reje
 from batchsubmit.observers.base import RunCounts
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.slots import Poll
-from batchsubmit.submit.build import build_engine
+from batchsubmit.submit.engine import build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -38,7 +38,7 @@ class Watch:
         self.tally = RunCounts()
         self.recorder = Recorder(self.ledger, self.clock, [self.tally])
         self.source = MemorySource(())
-        built = build_engine(
+        engine = build_engine(
             self.source,
             settings=Settings(
                 rate=RateSettings(max_per_second=0, reads_per_second=0),
@@ -50,7 +50,7 @@ class Watch:
             stop=self.stop,
             follows=follows,
         )
-        self.engine, self.slots, self.poller = built.engine, built.slots, built.poller
+        self.engine, self.slots, self.poller = engine, engine.slots, engine.poller
 
     def _disturb(self, operation: str, _name: str) -> Disturbance | None:
         trouble = self.trouble.get(operation)

@@ -11,7 +11,7 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.source import Source
 from batchsubmit.ledger.file import SoleWriter
 from batchsubmit.observers.base import Observer
-from batchsubmit.submit.build import build_engine
+from batchsubmit.submit.engine import build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop
 from simulation.loop import VirtualClock
@@ -29,8 +29,8 @@ def assemble(
 ) -> Coroutine[Any, Any, None]:
     """Put a run together; what is returned submits the whole source."""
     recorder = Recorder(ForgetfulLedger(), clock, observers)
-    built = build_engine(source, settings=settings, api=api, recorder=recorder, stop=Stop(), account_of=account_of)
-    return built.engine.run()
+    engine = build_engine(source, settings=settings, api=api, recorder=recorder, stop=Stop(), account_of=account_of)
+    return engine.run()
 
 
 class ForgetfulLedger(SoleWriter):
