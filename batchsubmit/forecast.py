@@ -299,13 +299,6 @@ class RunHistory:
         since = max(datetime.fromisoformat(self.run.at) if self.run else self._decided_at[0], since)
         return len(self._decided_at) / max(now - since, _LEAST_WINDOW).total_seconds()
 
-    def waiting(self) -> Counter[str]:
-        """How many jobs wait, by membership."""
-        found = Counter[str]()
-        for (membership, _), count in self._waiting.items():
-            found[membership] += count
-        return found
-
     def slots(self, lanes: Mapping[str, LaneWork], *, per_membership: int, per_account: int) -> tuple[SlotCounts, bool]:
         """The quotas that were set, else those that runs learned, else AWS's defaults, and whether any is assumed.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
-from batchsubmit.config import Settings, SubmitSettings
+from batchsubmit.config import Settings, SubmitSettings, changed
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
 from batchsubmit.core.ledger_state import Counts, LedgerState
 from batchsubmit.core.states import Action, JobState, Retry, decide, end_words, has_failed, is_good_end
@@ -178,7 +178,8 @@ class Run:
     def __post_init__(self) -> None:
         """Count the rows as the ledger has them now."""
         self.tally = RunCounts(self._judge_failures)
-        self.before = self._counts()
+        rows = self._rows()
+        self.before, self._again = self._counts(rows), dict(rows.again)
         self._record = RunRecord(self.ledger, self.stop)
 
     async def begin(self, work: tuple[Share, ...]) -> None:
@@ -196,6 +197,8 @@ class Run:
             per_account=settings.slots.per_account,
             per_second=settings.rate.max_per_second,
             retry=self.options.retry.before if self.options.retry else "",
+            settings=changed(settings),
+            again=self._again,
         )
         for row in self.inventory.invalid:
             if self.ledger.state.get(row.key) is None:
@@ -260,9 +263,9 @@ class Run:
     def _rows(self) -> RowStates:
         return RowStates.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
 
-    def _counts(self, rows: RowStates | None = None) -> Counts:
-        """Where the manifest's rows stand now."""
-        rows, invalid = rows or self._rows(), self.inventory.invalid_count
+    def _counts(self, rows: RowStates) -> Counts:
+        """Where the manifest's rows stand."""
+        invalid = self.inventory.invalid_count
         return rows.counts(self.ledger.state.work.limits(rows.by_membership) | self.quotas, invalid=invalid)
 
     def counts_now(self, *, running: int, in_progress: int) -> Counts:

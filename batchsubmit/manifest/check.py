@@ -6,6 +6,7 @@ would overwrite one job's results with the other's), identical rows, and members
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.jsonl_reader import JsonlReader
 from batchsubmit.manifest.rows import PRIORITY, Problem, ProblemGroups, Reader, Row
 from batchsubmit.schema import Fault, RequestChecker, RowWarning, without_nulls
-from batchsubmit.schema.arns import account_of_membership, foreign_arns, region_in
+from batchsubmit.schema.arns import FOREIGN, account_of_membership, foreign_arns, region_in
 from batchsubmit.schema.faults import shown
 from batchsubmit.text import quoted
 
@@ -134,7 +135,8 @@ def take_inventory(
     Raises StoppedError once `is_stopped`.
     """
     checked = CheckedManifest(is_readable=reader.has_sound_header)
-    add = _AcrossRows(reader, checked, terms).add
+    across = _AcrossRows(reader, checked, terms)
+    add = across.add
     for count, row in enumerate(reader.rows()):
         if count % _ROWS_BETWEEN_STOPS == 0 and is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
@@ -142,6 +144,7 @@ def take_inventory(
             checked.refuse(row, problems, terms)
             for problem in problems:
                 found(problem)
+    across.blame_by_majority()
     return checked
 
 
@@ -158,7 +161,8 @@ class _AcrossRows:
         self._folded: set[int] = set()  # of those names that are not folded themselves
         self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
-        self._usual: set[tuple[str | None, ...]] = set()
+        self._usual: dict[tuple[str | None, ...], tuple[str, str]] = {}
+        self._votes = Counter[tuple[str, str]]()
 
     def add(self, row: Row) -> tuple[Problem, ...]:
         """Compare a row with those before it, and index it where nothing is wrong; gives what is."""
@@ -179,8 +183,7 @@ class _AcrossRows:
             faults.append(ordinal)
         if row.problems or isinstance(ordinal, Fault) or isinstance(priority, Fault) or faults:
             return self._problems(row, faults)
-        if not is_usual:
-            self._learn(row, arns)
+        self._votes[self._usual[arns] if is_usual else self._learn(row, arns)] += 1
         for fault in odd_values(request, row.variables):
             self._warn(row, fault)
         digest = job_digest(row.spelled, batch=self._terms.batch, ordinal=ordinal)
@@ -188,7 +191,7 @@ class _AcrossRows:
         return ()
 
     def _problems(self, row: Row, faults: Iterable[Fault]) -> tuple[Problem, ...]:
-        return (*row.problems, *(self._reader.problem(row.line, fault) for fault in faults))
+        return (*row.problems, *(self._reader.problem(row.line, fault, row.offset) for fault in faults))
 
     def _warn(self, row: Row, fault: Fault) -> None:
         self._checked.warned.add(self._reader.problem(row.line, fault))
@@ -249,18 +252,38 @@ class _AcrossRows:
         if folded != place:
             self._folded.add(hashed)
 
-    def _learn(self, row: Row, arns: tuple[str | None, ...]) -> None:
-        """Keep what a good row's ARNs say; where nothing is odd about them, they need not be looked at again."""
+    def blame_by_majority(self) -> None:
+        """Where most rows of a membership name another account than the first one does, it is the first that is odd."""
+        accounts: dict[str, str] = {}
+        for (membership, account), _ in self._votes.most_common():
+            if account:
+                accounts.setdefault(membership, account)
+        was, self._checked.accounts = self._checked.accounts, accounts
+        if accounts == was or self._terms.foreign_arns != "warn":
+            return
+        self._checked.warned.drop(FOREIGN)
+        for number in range(len(self._index)):
+            offset, line = self._index.place(number)
+            for fault in self._foreign(self._reader.request_at(offset, line), "warn"):
+                self._checked.warned.add(self._reader.problem(line, fault))
+
+    def _learn(self, row: Row, arns: tuple[str | None, ...]) -> tuple[str, str]:
+        """Keep what a good row's ARNs say, and give its membership and account.
+
+        Where nothing is odd about them, they need not be looked at again.
+        """
         warnings = list(self._foreign(row.request, "warn"))
         for warning in warnings:
             self._warn(row, warning)
         self._checked.region = region_in(row.request["trainedModelArn"])
-        if account := account_of_membership(row.request):
-            self._checked.accounts.setdefault(row.request["membershipIdentifier"], account)
+        membership, account = row.request["membershipIdentifier"], account_of_membership(row.request)
+        if account:
+            self._checked.accounts.setdefault(membership, account)
         if not warnings:
             if len(self._usual) >= _REMEMBERED_ARNS:
                 self._usual.clear()
-            self._usual.add(arns)
+            self._usual[arns] = membership, account
+        return membership, account
 
 
 def _folded(name: str) -> str:

@@ -147,23 +147,29 @@ def _kind(request: Mapping[str, Any]) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class RowStates:
-    """Where the rows' jobs stand, by membership, and the codes of those that failed or were cancelled."""
+    """Where the rows' jobs stand, by membership, and the codes of those that failed or were cancelled.
+
+    `again` says where those stand that are pending because they are to be sent again.
+    """
 
     by_membership: dict[str, Counter[State]]
     bad_ends: Mapping[str, int]
+    again: Mapping[str, int]
 
     @classmethod
     def of(cls, index: Index, book: LedgerState, *, retry: Retry | None = None) -> "RowStates":
         """Look every row up; a job that is to be sent again is pending."""
-        lanes, bad_ends = {name: Counter[State]() for name in index.memberships}, Counter[str]()
+        lanes = {name: Counter[State]() for name in index.memberships}
+        bad_ends, again = Counter[str](), Counter[str]()
         for number, key in enumerate(index):
             state = book.get(key)
             if retry and retry.takes(state):
+                again[State.of(state)] += 1
                 state = None
             lanes[index.membership(number)][State.of(state)] += 1
             if state is not None and state.bad_end:
                 bad_ends[state.bad_end] += 1
-        return cls(lanes, bad_ends)
+        return cls(lanes, bad_ends, again)
 
     def counts(self, quotas: Mapping[str, int], *, invalid: int) -> Counts:
         """Count them as every surface does; `invalid` rows, which no job stands for, are rejected."""

@@ -18,7 +18,8 @@ class Problem:
     """One thing wrong in a manifest, and how to fix it.
 
     `line` counts from 1 and is where the row begins. `column` is the ordinal of the CSV field; in JSONL it is 1, or
-    the character at which the JSON is broken. `path` is the request's member, or empty.
+    the character at which the JSON is broken. `path` is the request's member, or empty. `character` is where the field
+    begins in its line, 0 where that is not known.
     """
 
     label: str
@@ -27,14 +28,24 @@ class Problem:
     path: str
     wrong: str
     right: str
+    character: int = 0
 
     @classmethod
-    def of(cls, fault: Fault, *, label: str, line: int, column: int) -> "Problem":
+    def of(cls, fault: Fault, *, label: str, line: int, column: int, character: int = 0) -> "Problem":
         """Give a fault its place in the manifest."""
-        return cls(label=label, line=line, column=column, path=fault.path, wrong=fault.wrong, right=fault.right)
+        said = {"path": fault.path, "wrong": fault.wrong, "right": fault.right}
+        return cls(label=label, line=line, column=column, character=character, **said)
 
     def __str__(self) -> str:
-        subject = f"{self.path}: " if self.path else ""
+        return self.words("")
+
+    def located(self) -> str:
+        """Say it with the character beside the field's name."""
+        return self.words(f" (character {self.character:,})" if self.character > 1 else "")
+
+    def words(self, where: str) -> str:
+        """Say it with where it is."""
+        subject = f"{self.path}{where}: " if self.path else ""
         return f"{self.label}:{self.line}:{self.column}: {subject}{self.wrong}; {self.right}"
 
 
@@ -73,7 +84,7 @@ class Reader(Protocol):
     def has_sound_header(self) -> bool:
         """Whether the columns are understood, so that rows without problems mean what they say."""
 
-    def problem(self, line: int, fault: Fault) -> Problem:
+    def problem(self, line: int, fault: Fault, offset: int | None = None) -> Problem:
         """Make a problem of what is wrong with the row at a line, at its member's column."""
 
 
@@ -131,6 +142,10 @@ class ProblemGroups:
                 return
             kind = self.kinds[words] = Kind()
         kind.add(problem)
+
+    def drop(self, beginning: str) -> None:
+        """Forget the kinds whose words begin so."""
+        self.kinds = {words: kind for words, kind in self.kinds.items() if not words[1].startswith(beginning)}
 
     def warnings(self) -> tuple[RowWarning, ...]:
         """Give each kind once: its first row and how many there are."""

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from batchsubmit.core.jobs import Event, Finished, Intent, JobEvent, JobRejected, RunStarted
-from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState
+from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState, decides
 from batchsubmit.core.states import Phase, State, end_words, is_good_end
 from batchsubmit.forecast import RunHistory
 from batchsubmit.text import counted, duration, fitted, printable, rate, share, with_names
@@ -156,7 +156,8 @@ class LiveRun:
         self.failures: deque[str] = deque(maxlen=_FAILURES_KEPT)
         self.failure_count = 0
         self._states: dict[str, Counter[State]] = {}
-        self._calling: set[str] = set()
+        self._left = Counter[str]()
+        self._calling: dict[str, str] = {}
 
     @property
     def run(self) -> RunStarted | None:
@@ -182,6 +183,10 @@ class LiveRun:
             self._count(event)
         else:
             self.ledger_state.apply(event)
+        if isinstance(event, RunStarted):
+            self._left = Counter({name: states[State.UNKNOWN] for name, states in self._states.items()})
+            for share in event.work:
+                self._left[share.membership] += share.jobs
 
     def _count(self, event: JobEvent) -> None:
         states = self._states.setdefault(event.membership, Counter())
@@ -190,8 +195,10 @@ class LiveRun:
         self.ledger_state.apply(event)
         if after := self.ledger_state.get(event.job):
             states[State.of(after)] += 1
-        is_calling = isinstance(event, Intent) and after is not None and after.phase is Phase.INTENT
-        (self._calling.add if is_calling else self._calling.discard)(event.job)
+        self._calling.pop(event.job, None)
+        if isinstance(event, Intent) and after is not None and after.phase is Phase.INTENT:
+            self._calling[event.job] = event.membership
+        self._left[event.membership] -= decides(event)
         if isinstance(event, JobRejected):
             self._failed(event, State.REJECTED, f"{event.code}: {event.message}")
         elif isinstance(event, Finished) and not is_good_end(event.status):
@@ -203,13 +210,12 @@ class LiveRun:
         self.failures.append(printable(line))
 
     def lanes(self) -> list[LaneCounts]:
-        """Every membership, those with most work left first."""
-        waiting = self.progress.waiting()
-        limits = self.ledger_state.work.limits(self._states)
-        lanes = [
-            LaneCounts(name, waiting[name], limits.get(name), Counts.of({name: states}, quotas=limits))
-            for name, states in ({name: Counter[State]() for name in waiting} | self._states).items()
-        ]
+        """Every membership, those with most work left first: what is left of all is what is pending."""
+        limits, calling = self.ledger_state.work.limits(self._states), Counter(self._calling.values())
+        lanes = []
+        for name, states in ({name: Counter[State]() for name in self._left} | self._states).items():
+            left = max(self._left[name] - states[State.UNKNOWN] + calling[name], 0)
+            lanes.append(LaneCounts(name, left, limits.get(name), Counts.of({name: states}, quotas=limits)))
         return sorted(lanes, key=lambda lane: (-lane.left, -lane.counts.running, lane.membership))
 
     def read(self, now: datetime) -> RunProgress:

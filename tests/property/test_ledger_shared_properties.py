@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
@@ -283,7 +283,6 @@ def hold_sound(world: World) -> None:
     assert attempts == sorted(set(attempts))
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_whatever_happens_the_service_makes_one_job(data: st.DataObject) -> None:
     """Two workers at a time, killed and replaced, on a table that does not keep its answers' promises."""

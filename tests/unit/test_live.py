@@ -14,7 +14,7 @@ from rich.console import Console
 from strategies import MEMBERSHIP
 
 from batchsubmit.clock import timestamp
-from batchsubmit.core.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Submitted, Unknown
+from batchsubmit.core.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Share, Submitted, Unknown
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.observers.live import LaneCounts, LiveRun, line_at, picture, watch
 
@@ -78,6 +78,30 @@ def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
     assert story.lane().counts == Counts(total=5, **own)
     assert story.lane(OTHER_MEMBERSHIP).counts == Counts(total=1, submitted=1, running=1)
     assert story.live.counts == Counts(total=10, pending=4, running=1, **own | {"submitted": 4})
+
+
+def test_a_job_that_is_sent_again_counts_once() -> None:
+    """It is pending until it is sent, and neither rejected nor failed meanwhile; by every reader of the ledger."""
+    story = Story(to_do=3)
+    story.tell(JobRejected, 1, "a", code="X", message="y", attempt=1)
+    for name in "bc":
+        story.submit(1, name)
+        story.finish(2, name, "CREATE_FAILED")
+    story.tell(RunEnded, 3, **ENDED)
+    again = {"rejected": 1, "failed": 1}
+    work = (Share(MEMBERSHIP, "m", "i", 2),)
+    story.tell(RunStarted, 4, **RUN, to_do=2, work=work, retry="2027", again=again)
+    before = Counts(total=3, pending=2, submitted=1, failed=1)
+    assert (story.live.counts, story.lane().left) == (before, 2)
+    story.tell(Intent, 5, "b", attempt=2, trained_model="m", round=1)
+    assert (story.live.counts, story.lane().left) == (before, 2)
+    story.submit(6, "b")
+    assert (story.live.counts, story.lane().left) == (Counts(total=3, pending=1, submitted=2, running=1, failed=1), 1)
+    story.tell(RunEnded, 7, **ENDED | {"counts": {"pending": 1}})
+    assert story.live.counts.pending == story.lane().left == 1
+    story.tell(Intent, 8, "a", attempt=2, trained_model="m")
+    story.tell(JobRejected, 9, "a", code="X", message="y", attempt=2)
+    assert story.live.counts.rejected == 1
 
 
 def test_the_pace_is_that_of_the_last_ten_minutes() -> None:

