@@ -154,44 +154,38 @@ class _AcrossRows:
         self._index = checked.index
         self._terms = terms
         # By hash, since a million names as texts would take 200 MB: the number in the index, or below 0 in _bad_rows.
-        self._names: dict[int, int] = {}
-        self._folded: set[int] = set()  # of those names that are not folded themselves
+        self._names: dict[int, int] = {}  # without regard to white space and case
+        self._spellings: dict[int, int] = {}  # as they are, of names that so are like an earlier one
         self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
         self._usual: set[tuple[str | None, ...]] = set()
 
     def add(self, row: Row) -> tuple[Problem, ...]:
         """Compare a row with those before it, and index it where nothing is wrong; gives what is."""
-        request, faults = row.request, list[Fault]()
-        arns = () if row.problems else _arns(request)
-        is_usual = arns in self._usual
+        request, variables = row.request, row.variables
+        is_usual = not row.problems and _arns(request) in self._usual
+        faults = [] if is_usual else self._arn_faults(row)
+        priority = _priority(variables) if variables else 0
+        is_good = not (row.problems or faults or isinstance(priority, Fault))
+        # Where invalid rows are left out, the name of one is free for another row.
+        ordinal = self._compare(row, is_good=is_good) if is_good or not self._terms.keep_invalid else 0
+        if not is_good or isinstance(priority, Fault) or isinstance(ordinal, Fault):
+            faults += [each for each in (priority, ordinal) if isinstance(each, Fault)]
+            return (*row.problems, *(self._reader.problem(row.line, fault) for fault in faults))
         if not is_usual:
-            faults += self._foreign(request, "error")
-            faults += () if row.problems else self._region_faults(request)
-        priority = _priority(row.variables) if row.variables else 0
-        if isinstance(priority, Fault):
-            faults.append(priority)
-        is_good = not (row.problems or faults)
-        if not is_good and self._terms.keep_invalid:
-            return self._problems(row, faults)  # it is left out, so its name is free for another row
-        ordinal = self._compare(row, is_good=is_good)
-        if isinstance(ordinal, Fault):
-            faults.append(ordinal)
-        if row.problems or isinstance(ordinal, Fault) or isinstance(priority, Fault) or faults:
-            return self._problems(row, faults)
-        if not is_usual:
-            self._learn(row, arns)
-        for fault in odd_values(request, row.variables):
+            self._learn(row)
+        for fault in odd_values(request, variables):
             self._warn(row, fault)
         digest = job_digest(row.spelled, batch=self._terms.batch, ordinal=ordinal)
         self._index.add(row.offset, row.line, request["membershipIdentifier"], digest, ordinal, priority)
         return ()
 
-    def _problems(self, row: Row, faults: Iterable[Fault]) -> tuple[Problem, ...]:
-        return (*row.problems, *(self._reader.problem(row.line, fault) for fault in faults))
-
     def _warn(self, row: Row, fault: Fault) -> None:
         self._checked.warned.add(self._reader.problem(row.line, fault))
+
+    def _arn_faults(self, row: Row) -> list[Fault]:
+        faults = [*self._foreign(row.request, "error")]
+        return faults if row.problems else [*faults, *self._region_faults(row.request)]
 
     def _foreign(self, request: Mapping[str, Any], handling: ForeignArns) -> Iterable[Fault]:
         """Name what is of another membership or account, where the terms say that it is handled so."""
@@ -211,21 +205,22 @@ class _AcrossRows:
         place = results_place(row.request)
         if place is None:
             return 0
-        name = place[2]
         own = len(self._index) if is_good else -1 - len(self._bad_rows)
-        number = self._names.setdefault(hash(place), own)
+        number = self._names.setdefault(hash(folded := _folded(place)), own)
+        if number != own and (first := results_place(self._request(number))) != place:
+            number = self._spellings.setdefault(hash(place), own)
+            if number == own and first and _folded(first) == folded:
+                self._warn(row, _similar(place[2]))
         if number == own:
-            if self._folded or name != _folded(name):
-                self._warn_of_similar_name(row, place)
             if not is_good:
                 self._bad_rows.append((row.offset, row.line))
             return 0
-        offset, line = self._bad_rows[-number - 1] if number < 0 else self._index.place(number)
-        earlier = self._reader.request_at(offset, line)
+        earlier = self._request(number)
         if results_place(earlier) != place:
             return 0  # two places with one hash
+        line = self._place(number)[1]
         if earlier != without_nulls(row.request):
-            wrong = f"the name {quoted(name)} is used on line {line} too, for the same membership and trained model"
+            wrong = f"the name {quoted(place[2])} is used on line {line} too, for the same membership and trained model"
             right = "give each job a name of its own: the service would overwrite one's results with the other's"
             return Fault(path="name", wrong=wrong, right=right)
         if not self._terms.allow_duplicates:
@@ -236,20 +231,13 @@ class _AcrossRows:
         self._repeats[number] = self._repeats.get(number, 0) + 1
         return self._repeats[number]
 
-    def _warn_of_similar_name(self, row: Row, place: tuple[str, str, str]) -> None:
-        """Warn of a name that differs from an earlier one only in white space or in the case of its letters."""
-        folded = (*place[:2], _folded(place[2]))
-        hashed = hash(folded)
-        if hashed in self._folded or (folded != place and hashed in self._names):
-            wrong = (
-                f"the name {quoted(place[2])} differs from an earlier one only in white space or upper and lower case"
-            )
-            right = "they are two jobs, and two are paid: correct one where one is meant"
-            self._warn(row, Fault(path="name", wrong=wrong, right=right))
-        if folded != place:
-            self._folded.add(hashed)
+    def _place(self, number: int) -> tuple[int, int]:
+        return self._bad_rows[-number - 1] if number < 0 else self._index.place(number)
 
-    def _learn(self, row: Row, arns: tuple[str | None, ...]) -> None:
+    def _request(self, number: int) -> dict[str, Any]:
+        return self._reader.request_at(*self._place(number))
+
+    def _learn(self, row: Row) -> None:
         """Keep what a good row's ARNs say; where nothing is odd about them, they need not be looked at again."""
         warnings = list(self._foreign(row.request, "warn"))
         for warning in warnings:
@@ -260,11 +248,17 @@ class _AcrossRows:
         if not warnings:
             if len(self._usual) >= _REMEMBERED_ARNS:
                 self._usual.clear()
-            self._usual.add(arns)
+            self._usual.add(_arns(row.request))
 
 
-def _folded(name: str) -> str:
-    return " ".join(name.split()).casefold()
+def _folded(place: tuple[str, str, str]) -> tuple[str, str, str]:
+    membership, model, name = place
+    return membership, model, " ".join(name.split()).casefold()
+
+
+def _similar(name: str) -> Fault:
+    wrong = f"the name {quoted(name)} differs from an earlier one only in white space or upper and lower case"
+    return Fault(path="name", wrong=wrong, right="they are two jobs, and two are paid: correct one where one is meant")
 
 
 def _priority(variables: Mapping[str, str]) -> int | Fault:

@@ -110,7 +110,7 @@ class CsvReader:
     def _row(self, line: int, offset: int, given: list[str], header: "_Header") -> Row:
         if given[0] in header.names and names_columns(filter(None, map(str.strip, given))):
             return Row(line, offset, {}, {}, (self._problem(line, 1, HEADER_AGAIN),))
-        cells = header.fitted(given)
+        cells = given if len(given) == header.width else header.fitted(given)
         faults: list[Fault] = []
         request = header.build(cells, faults) or {}
         variables = header.variables(cells) if header.has_variables else {}
@@ -199,7 +199,7 @@ class _Header:
 
     def fitted(self, cells: list[str]) -> list[str]:
         """The cells in the number of the columns."""
-        return cells if len(cells) == self.width else (cells + [""] * self.width)[: self.width]
+        return (cells + [""] * self.width)[: self.width]
 
     def ragged(self, cells: Sequence[str]) -> tuple[int, Fault] | None:
         """The number of the first cell that is lacking or has text beyond the last column, and what is wrong then."""

@@ -286,7 +286,8 @@ def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> Sequ
     found = [] if name == name.strip() else [_UNTRIMMED]
     if description in NO_VALUES:
         found.append(no_value("description", description))
-    for above, values in ("environment", request.get("environment")), ("tags", request.get("tags")), ("var", variables):
+    for above in ("environment", "tags", "var"):
+        values = request.get(above) if above != "var" else variables
         if values and not NO_VALUES.isdisjoint(values.values()):
             odd = ((key, value) for key, value in values.items() if value in NO_VALUES)
             found += (no_value(printable(f"{above}.{key}"), value) for key, value in odd)

@@ -81,6 +81,18 @@ def test_identical_rows_may_be_jobs_of_their_own() -> None:
     assert keys(A) == three[:1]
 
 
+def test_each_new_spelling_of_a_name_is_warned_of_and_its_repetition_is_a_problem() -> None:
+    """White space and case tell jobs apart."""
+    rows = [request_named(name) for name in ("Eu West", "eu  west", "eu  west", "EU WEST", "Eu West", "other")]
+    inventory = inventory_of(*rows)
+    assert [(warning.line, warning.count) for warning in inventory.warnings] == [(2, 2)]
+    assert [(problem.line, problem.wrong) for problem in inventory.problems] == [
+        (3, "the row is identical to line 2"),
+        (5, "the row is identical to line 1"),
+    ]
+    assert len(inventory.index) == 4
+
+
 def test_a_name_used_twice_for_a_membership_and_model_is_a_problem() -> None:
     """The service would overwrite one's results with the other's. Not even --allow-duplicates lets it pass."""
     for allow_duplicates in (False, True):
