@@ -18,33 +18,25 @@ from batchsubmit.manifest.rows import Reader
 class ManifestSource:
     """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up."""
 
-    def __init__(
-        self,
-        reader: Reader,
-        index: Index,
-        *,
-        batch: str,
-        decision: Callable[[str], Action],
-    ) -> None:
+    def __init__(self, reader: Reader, index: Index, *, batch: str, decision: Callable[[str], Action]) -> None:
         self._reader = reader
         self._index = index
         self._batch = batch
-        self._lanes: dict[str, _Lane] = {}
         self._held: dict[str, int] = {}
-        lanes = [_Lane() for _ in index.memberships]
-        append = [lane.rows.append for lane in lanes]
+        lanes = [array("I") for _ in index.memberships]
         for number, key in enumerate(index):
             action = decision(key)
             if action is Action.SUBMIT:
-                append[index.membership_numbers[number]](number)
+                lanes[index.membership_numbers[number]].append(number)
             elif action is Action.LOOK_UP:
                 self._held[key] = number
         if index.priorities:
-            for lane in lanes:
-                by_priority = sorted(lane.rows, key=lambda number: -index.priorities.get(number, 0))
-                lane.rows = array("Q", by_priority)
-        self._count = sum(len(lane.rows) for lane in lanes)
-        self._lanes |= {name: lane for name, lane in zip(index.memberships, lanes, strict=True) if lane.rows}
+            lanes = [array("I", sorted(lane, key=lambda number: -index.priorities.get(number, 0))) for lane in lanes]
+        for lane in lanes:
+            lane.reverse()
+        # Rows still to be handed out, the next one last.
+        self._lanes = {name: lane for name, lane in zip(index.memberships, lanes, strict=True) if lane}
+        self._count = sum(map(len, lanes))
 
     def waiting(self) -> Collection[str]:
         """The memberships whose rows are not all taken."""
@@ -65,14 +57,11 @@ class ManifestSource:
     def take(self, membership: str) -> "ManifestDelivery":
         """Read the next row of a membership. Raises StoppedError where the manifest changed since it was checked."""
         lane = self._lanes[membership]
-        number = lane.released.pop() if lane.released else lane.next()
-        try:
-            job = self._read(number)
-        except StoppedError:
-            lane.released.append(number)
-            raise
+        number = lane[-1]
+        job = self._read(number)
+        lane.pop()
         self._count -= 1
-        if lane.is_empty:
+        if not lane:
             del self._lanes[membership]
         return ManifestDelivery(self, job, number)
 
@@ -97,7 +86,7 @@ class ManifestSource:
 
     def put_back(self, membership: str, number: int) -> None:
         """Take a job back, to be handed out before the others of its lane."""
-        self._lanes.setdefault(membership, _Lane()).released.append(number)
+        self._lanes.setdefault(membership, array("I")).append(number)
         self._count += 1
 
 
@@ -134,20 +123,3 @@ class ManifestDelivery:
 
     def left_unknown(self) -> None:
         """Nothing to do for a file: the next run looks the job up."""
-
-
-class _Lane:
-    """Row numbers still to be handed out, in order; those handed back come first."""
-
-    def __init__(self) -> None:
-        self.rows = array("I")
-        self.released: list[int] = []
-        self._taken = 0
-
-    def next(self) -> int:
-        self._taken += 1
-        return self.rows[self._taken - 1]
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.released and self._taken == len(self.rows)
