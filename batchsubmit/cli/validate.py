@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from batchsubmit.config import Settings
     from batchsubmit.manifest.check import CheckedManifest, Terms
-    from batchsubmit.manifest.rows import Problem
+    from batchsubmit.schema import Problem
 
 
 @click.command(

@@ -19,10 +19,10 @@ from batchsubmit.manifest.defaults import Defaults, odd_values
 from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.jsonl_reader import JsonlReader
-from batchsubmit.manifest.rows import PRIORITY, Problem, ProblemGroups, Reader, Row
-from batchsubmit.schema import Fault, RequestChecker, RowWarning, without_nulls
+from batchsubmit.manifest.rows import PRIORITY, ProblemGroups, Reader, Row
+from batchsubmit.schema import Fault, Problem, RequestChecker, RowWarning, without_nulls
 from batchsubmit.schema.arns import account_of_membership, foreign_arns, region_in
-from batchsubmit.schema.faults import shown
+from batchsubmit.schema.wording import shown
 from batchsubmit.text import quoted
 
 MAX_PROBLEMS = 100

@@ -16,11 +16,11 @@ from typing import Any
 from batchsubmit.manifest.csv_syntax import BrokenRecord, Flaw, read_records
 from batchsubmit.manifest.defaults import HEADER_AGAIN, OF_THE_RUN, Defaults, complete
 from batchsubmit.manifest.file import ManifestFile, read_at
-from batchsubmit.manifest.rows import Problem, Row
-from batchsubmit.schema import Fault, JsonError, RequestChecker, read_json, without_nulls
+from batchsubmit.manifest.rows import Row
+from batchsubmit.schema import Fault, JsonError, Problem, RequestChecker, read_json, without_nulls
 from batchsubmit.schema.checks import MISSING
 from batchsubmit.schema.columns import Place, find_place, names_columns, nearest_name, read_integer, required_paths
-from batchsubmit.schema.faults import printable
+from batchsubmit.schema.wording import printable
 from batchsubmit.schema.model import Integer, ListOf, Shape, Text, request_shape
 from batchsubmit.text import quoted
 

@@ -16,7 +16,7 @@ from batchsubmit.errors import UsageError
 from batchsubmit.schema import Fault, JsonError, RequestChecker
 from batchsubmit.schema.checks import MISSING
 from batchsubmit.schema.columns import Place, find_place, names_columns
-from batchsubmit.schema.faults import NO_VALUES, no_value, printable
+from batchsubmit.schema.wording import NO_VALUES, no_value, printable
 from batchsubmit.schema.model import MapOf
 
 HEADER_AGAIN = Fault(path="", wrong="is the header again", right="remove this line")

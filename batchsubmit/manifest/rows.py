@@ -2,40 +2,15 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 
-from batchsubmit.schema import Fault, RowWarning
+from batchsubmit.schema import Fault, Problem, RowWarning
 
 PRIORITY = "priority"
 """The variable, a whole number, by which rows of one membership go before others: higher ones first, 0 without it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One thing wrong in a manifest, and how to fix it.
-
-    `line` counts from 1 and is where the row begins. `column` is the ordinal of the CSV field; in JSONL it is 1, or
-    the character at which the JSON is broken. `path` is the request's member, or empty.
-    """
-
-    label: str
-    line: int
-    column: int
-    path: str
-    wrong: str
-    right: str
-
-    @classmethod
-    def of(cls, fault: Fault, *, label: str, line: int, column: int) -> "Problem":
-        """Give a fault its place in the manifest."""
-        return cls(label=label, line=line, column=column, path=fault.path, wrong=fault.wrong, right=fault.right)
-
-    def __str__(self) -> str:
-        subject = f"{self.path}: " if self.path else ""
-        return f"{self.label}:{self.line}:{self.column}: {subject}{self.wrong}; {self.right}"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -144,12 +119,4 @@ class ProblemGroups:
 
 def row_warning(first: Problem, count: int) -> RowWarning:
     """Say of so many rows what is said of the first."""
-    return RowWarning(
-        label=first.label,
-        line=first.line,
-        column=first.column,
-        path=first.path,
-        wrong=first.wrong,
-        right=first.right,
-        count=count,
-    )
+    return RowWarning(**asdict(first), count=count)

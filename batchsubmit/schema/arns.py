@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from botocore.loaders import Loader
 
-from batchsubmit.schema.faults import NO_VALUES, Fault, no_value
+from batchsubmit.schema.wording import NO_VALUES, Fault, no_value
 from batchsubmit.schema.model import Shape, Structure, Text
 from batchsubmit.schema.patterns import lenient_matcher
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from batchsubmit.schema.arns import ArnCheck
-from batchsubmit.schema.faults import Fault, below, described, listed, printable, ranged, shown, spoken
+from batchsubmit.schema.wording import Fault, below, described, listed, printable, ranged, shown, spoken
 from batchsubmit.schema.model import (
     TAGS,
     Integer,

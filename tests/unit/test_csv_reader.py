@@ -10,7 +10,7 @@ from batchsubmit.manifest.check import open_reader
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import Fault, RequestChecker
-from batchsubmit.schema.faults import printable
+from batchsubmit.schema.wording import printable
 
 CELLS = {
     "membershipIdentifier": MEMBERSHIP,
