@@ -20,8 +20,8 @@ from batchsubmit.manifest.rows import Row
 from batchsubmit.schema import Fault, JsonError, Problem, RequestChecker, read_json, without_nulls
 from batchsubmit.schema.checks import MISSING
 from batchsubmit.schema.columns import Place, find_place, names_columns, nearest_name, read_integer, required_paths
-from batchsubmit.schema.wording import printable
 from batchsubmit.schema.model import Integer, ListOf, Shape, Text, request_shape
+from batchsubmit.schema.wording import printable
 from batchsubmit.text import quoted
 
 _DELIMITERS = ",;\t"

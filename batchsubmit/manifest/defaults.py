@@ -16,8 +16,8 @@ from batchsubmit.errors import UsageError
 from batchsubmit.schema import Fault, JsonError, RequestChecker
 from batchsubmit.schema.checks import MISSING
 from batchsubmit.schema.columns import Place, find_place, names_columns
-from batchsubmit.schema.wording import NO_VALUES, no_value, printable
 from batchsubmit.schema.model import MapOf
+from batchsubmit.schema.wording import NO_VALUES, no_value, printable
 
 HEADER_AGAIN = Fault(path="", wrong="is the header again", right="remove this line")
 """What is wrong with a record that repeats the header, as when files with headers were joined."""

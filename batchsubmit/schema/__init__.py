@@ -5,8 +5,8 @@ Values in, values out. It reads botocore's model file and knows nothing else of 
 
 from batchsubmit.schema.checks import RequestChecker
 from batchsubmit.schema.columns import Column, columns, json_schema
-from batchsubmit.schema.wording import Fault, Problem, RowWarning
 from batchsubmit.schema.json_text import JsonError, canonical, read_json, without_nulls
+from batchsubmit.schema.wording import Fault, Problem, RowWarning
 
 __all__ = [
     "Column",
