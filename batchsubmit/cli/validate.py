@@ -107,7 +107,7 @@ async def _take(
     from batchsubmit.manifest.check import open_checked_manifest  # noqa: PLC0415
 
     checked = open_checked_manifest(manifest, settings, region=resolve_region(settings.aws), terms=terms, found=found)
-    async with checked as (_, _, inventory):
+    async with checked as (_, inventory):
         return inventory
 
 

@@ -82,7 +82,7 @@ class CheckedManifest:
     Where the header is wrong the manifest is not readable, and none of its rows may be sent.
     """
 
-    index: Index = field(default_factory=Index)
+    index: Index
     region: str = ""
     accounts: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -133,8 +133,8 @@ def take_inventory(
 
     Raises StoppedError once `is_stopped`.
     """
-    checked = CheckedManifest(is_readable=reader.has_sound_header)
-    add = _AcrossRows(reader, checked, terms).add
+    checked = CheckedManifest(Index(reader), is_readable=reader.has_sound_header)
+    add = _AcrossRows(checked, terms).add
     for count, row in enumerate(reader.rows()):
         if count % _ROWS_BETWEEN_STOPS == 0 and is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
@@ -148,8 +148,8 @@ def take_inventory(
 class _AcrossRows:
     """The checks that concern more than one row. Rows with problems of their own are compared as far as they go."""
 
-    def __init__(self, reader: Reader, checked: CheckedManifest, terms: Terms) -> None:
-        self._reader = reader
+    def __init__(self, checked: CheckedManifest, terms: Terms) -> None:
+        self._reader = checked.index.reader
         self._checked = checked
         self._index = checked.index
         self._terms = terms
@@ -218,7 +218,7 @@ class _AcrossRows:
         earlier = self._request(number)
         if results_place(earlier) != place:
             return 0  # two places with one hash
-        line = self._place(number)[1]
+        line = self._bad_rows[-number - 1][1] if number < 0 else self._index.lines[number]
         if earlier != without_nulls(row.request):
             wrong = f"the name {quoted(place[2])} is used on line {line} too, for the same membership and trained model"
             right = "give each job a name of its own: the service would overwrite one's results with the other's"
@@ -231,11 +231,10 @@ class _AcrossRows:
         self._repeats[number] = self._repeats.get(number, 0) + 1
         return self._repeats[number]
 
-    def _place(self, number: int) -> tuple[int, int]:
-        return self._bad_rows[-number - 1] if number < 0 else self._index.place(number)
-
     def _request(self, number: int) -> dict[str, Any]:
-        return self._reader.request_at(*self._place(number))
+        if number < 0:
+            return self._reader.request_at(*self._bad_rows[-number - 1])
+        return self._index.request(number)
 
     def _learn(self, row: Row) -> None:
         """Keep what a good row's ARNs say; where nothing is odd about them, they need not be looked at again."""
@@ -313,16 +312,16 @@ async def open_checked_manifest(
     terms: Terms,
     is_stopped: Callable[[], bool] = lambda: False,
     found: Callable[[Problem], object] = lambda _: None,
-) -> AsyncIterator[tuple[ManifestFile, Reader, CheckedManifest]]:
+) -> AsyncIterator[tuple[ManifestFile, CheckedManifest]]:
     """Open a manifest and check all of it. Raises UsageError, StoppedError.
 
     Problems of rows are counted in the inventory; each goes to `found`, in another thread.
     """
     async with open_manifest(manifest, region=region) as spooled:
-        reader, inventory = await check_manifest(
-            spooled, settings, region=region, terms=terms, is_stopped=is_stopped, found=found
+        yield (
+            spooled,
+            await check_manifest(spooled, settings, region=region, terms=terms, is_stopped=is_stopped, found=found),
         )
-        yield spooled, reader, inventory
 
 
 async def check_manifest(
@@ -333,10 +332,9 @@ async def check_manifest(
     terms: Terms,
     is_stopped: Callable[[], bool] = lambda: False,
     found: Callable[[Problem], object] = lambda _: None,
-) -> tuple[Reader, CheckedManifest]:
+) -> CheckedManifest:
     """Check all of a manifest that is open. Raises UsageError, StoppedError; problems of rows are in the inventory."""
     checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
     terms = replace(terms, foreign_arns=settings.checks.foreign_arns)
     reader = open_reader(spooled, defaults=settings.defaults, checker=checker, run=terms.run)
-    inventory = await asyncio.to_thread(take_inventory, reader, terms, is_stopped=is_stopped, found=found)
-    return reader, inventory
+    return await asyncio.to_thread(take_inventory, reader, terms, is_stopped=is_stopped, found=found)

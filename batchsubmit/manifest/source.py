@@ -11,15 +11,13 @@ from typing import Any
 from batchsubmit.core.jobs import Job
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
-from batchsubmit.manifest.index import Index, job_at
-from batchsubmit.manifest.rows import Reader
+from batchsubmit.manifest.index import Index
 
 
 class ManifestSource:
     """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up."""
 
-    def __init__(self, reader: Reader, index: Index, *, batch: str, decision: Callable[[str], Action]) -> None:
-        self._reader = reader
+    def __init__(self, index: Index, *, batch: str, decision: Callable[[str], Action]) -> None:
         self._index = index
         self._batch = batch
         self._held: dict[str, int] = {}
@@ -66,7 +64,7 @@ class ManifestSource:
         return ManifestDelivery(self, job, number)
 
     def _read(self, number: int) -> Job:
-        job = job_at(self._reader, self._index, number, batch=self._batch)
+        job = self._index.job(number, batch=self._batch)
         if job is None:
             raise StoppedError(
                 f"the manifest changed while it was being submitted, at line {self._index.lines[number]}; "

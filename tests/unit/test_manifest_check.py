@@ -13,7 +13,6 @@ from batchsubmit.core.jobs import JobRejected
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.check import MAX_PROBLEMS, CheckedManifest, Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile
-from batchsubmit.manifest.index import job_at
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RequestChecker
 
@@ -206,9 +205,8 @@ def test_checking_stops_when_the_run_is_asked_to() -> None:
 
 def test_a_row_is_read_again_as_the_job_it_was() -> None:
     """Key, membership, name and request; duplicates keep their ordinals."""
-    reader = reader_of([A, B, A])
-    index = take_inventory(reader, Terms(batch="b", allow_duplicates=True)).index
-    jobs = [job_at(reader, index, number, batch="b") for number in range(3)]
+    index = inventory_of(A, B, A, batch="b", allow_duplicates=True).index
+    jobs = [index.job(number, batch="b") for number in range(3)]
     assert all(jobs)
     assert [job.key for job in jobs if job] == list(index)
     assert [job.request for job in jobs if job] == [A, B, A]
@@ -217,7 +215,7 @@ def test_a_row_is_read_again_as_the_job_it_was() -> None:
 
 def test_a_row_that_has_changed_meanwhile_is_not_sent() -> None:
     """What is sent is what was checked."""
-    index = take_inventory(reader_of([A, B]), Terms()).index
-    assert job_at(reader_of([C, B]), index, 0, batch="") is None
-    assert job_at(reader_of(["{}", B]), index, 0, batch="") is None
-    assert job_at(reader_of([B]), index, 1, batch="") is None
+    index = inventory_of(A, B).index
+    for number, rows in (0, [C, B]), (0, ["{}", B]), (1, [B]):
+        index.reader = reader_of(rows)
+        assert index.job(number, batch="") is None
