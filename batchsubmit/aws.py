@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from botocore import exceptions as aws
@@ -72,6 +72,25 @@ _MOST_CREDENTIALS_SECONDS = 120.0
 
 _MOST_ANSWER_BYTES = 32 * 1024 * 1024
 """No answer that is read as a whole is nearly as long; S3 objects are read in chunks."""
+
+
+class Timeouts(NamedTuple):
+    """How long a client waits, in seconds: for a connection, for the next byte of an answer, for a whole answer."""
+
+    connect_seconds: float = 10.0
+    read_seconds: float = 60.0
+    total_seconds: float = 120.0
+
+    @classmethod
+    def of(cls, settings: "AwsSettings") -> "Timeouts":
+        """Those that the user set; the whole answer may take as long as two waits for a byte."""
+        connect, read = settings.connect_timeout_seconds, settings.read_timeout_seconds
+        return cls(connect, read, max(_TIMEOUTS.total_seconds, 2 * read))
+
+
+_TIMEOUTS = Timeouts()
+COPY_TIMEOUTS = Timeouts(total_seconds=3600.0)
+"""For an object to or from S3, of any size: no copy that trickles keeps a run for longer."""
 
 _CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"})
 _SIGNATURE_CODES = frozenset({"InvalidSignature", "RequestExpired", "SignatureDoesNotMatch"})
@@ -184,7 +203,7 @@ async def open_client(
     service: str,
     *,
     region: str | None,
-    timeouts: tuple[float, float] = (10.0, 60.0),
+    timeouts: Timeouts = _TIMEOUTS,
     attempts: int = 1,
     connections: int = 10,
     session: "AioSession | None" = None,
@@ -192,7 +211,7 @@ async def open_client(
 ) -> AsyncIterator[Any]:
     """Open a client of a service; each call is one request, but where `attempts` (in all) allow more.
 
-    `timeouts` are seconds to connect, and seconds without an answer. What would fail each call fails here, before any.
+    What would fail each call fails here, before any.
 
     Raises UsageError where the AWS configuration is wrong, StoppedError where credentials cannot be read, or no
     connection could be made with the proxy or the CA bundle.
@@ -204,13 +223,13 @@ async def open_client(
     session = session or get_session()
     config = AioConfig(
         retries={"total_max_attempts": attempts, "mode": "standard"},
-        connect_timeout=timeouts[0],
-        read_timeout=timeouts[1],
+        connect_timeout=timeouts.connect_seconds,
+        read_timeout=timeouts.read_seconds,
         max_pool_connections=connections,
         # Requests are checked against the same model before; twice costs, and finds nothing more.
         parameter_validation=False,
         user_agent=USER_AGENT,
-        http_session_cls=_session_class(),
+        http_session_cls=_session_class(timeouts),
         proxies={} if endpoint_url else None,  # an address that we chose is on this machine
     )
     async with AsyncExitStack() as stack:
@@ -238,7 +257,7 @@ async def whose_account(region: str, profile: str | None) -> str:
     if not (urlsplit(endpoint).hostname or "").endswith(_AWS_HOSTS):
         return f"{where}, endpoint {endpoint}, which is not AWS's"
     try:
-        async with open_client("sts", region=region, timeouts=(3.0, 3.0)) as client:
+        async with open_client("sts", region=region, timeouts=Timeouts(3.0, 3.0, 6.0)) as client:
             caller = await client.get_caller_identity()
     except Exception as exc:  # noqa: BLE001 (whatever it is, it is no reason not to ask)
         return f"account unknown ({credential_words(exc)}), {where}"
@@ -302,17 +321,19 @@ def _check_url(url: str) -> None:
         raise ValueError(f"{url}: is no address; write http://HOST:PORT or https://HOST")
 
 
-def _session_class() -> type[Any]:
+def _session_class(timeouts: Timeouts) -> type[Any]:
     """Make a session for which a redirect is an answer: aiohttp follows one by sending the request, a job, again.
 
-    It also notes when a request leaves, and gives up an answer that is too long.
+    It also notes when a request leaves, and gives up an answer that is too long, in bytes or in seconds.
     """
     from aiobotocore.httpsession import AIOHTTPSession  # noqa: PLC0415
-    from aiohttp import ClientPayloadError, TraceConfig  # noqa: PLC0415
+    from aiohttp import ClientPayloadError, ClientTimeout, TraceConfig  # noqa: PLC0415
 
     tracing = TraceConfig()
     tracing.on_request_headers_sent.append(_note_departure)
     tracing.freeze()
+    connect, silent, total = timeouts
+    limits = ClientTimeout(total, sock_connect=connect, sock_read=silent)
 
     async def read(response: "aiohttp.ClientResponse") -> bytes:
         body = bytearray()
@@ -337,7 +358,8 @@ def _session_class() -> type[Any]:
 
             async def request(*args: Any, headers: Mapping[str, str], **more: Any) -> Any:  # noqa: ANN401 (aiohttp's)
                 _check_headers(headers)
-                response = await session.request(*args, headers=headers, allow_redirects=False, **more)
+                more |= {"allow_redirects": False, "timeout": limits}
+                response = await session.request(*args, headers=headers, **more)
                 response.read = lambda: read(response)
                 return response
 

@@ -53,7 +53,7 @@ _ALL = JobClass()
 
 @dataclass(frozen=True, slots=True)
 class AssumedTime:
-    """A run time that somebody gives: the mean, how doubtful it is, and how much jobs differ (as sigmas)."""
+    """A run time that someone gives: the mean, how doubtful it is, and how much jobs differ (as sigmas)."""
 
     mean_seconds: float
     doubt: float = 0.15
@@ -294,17 +294,10 @@ class RunHistory:
         since = now - _RATE_WINDOW
         while self._decided_at and self._decided_at[0] < since:
             self._decided_at.popleft()
-        if not (self._decided_at and self.run):
+        if not self._decided_at:
             return 0.0
-        since = max(datetime.fromisoformat(self.run.at), since)
+        since = max(datetime.fromisoformat(self.run.at) if self.run else self._decided_at[0], since)
         return len(self._decided_at) / max(now - since, _LEAST_WINDOW).total_seconds()
-
-    def waiting(self) -> Counter[str]:
-        """How many jobs wait, by membership."""
-        found = Counter[str]()
-        for (membership, _), count in self._waiting.items():
-            found[membership] += count
-        return found
 
     def slots(self, lanes: Mapping[str, LaneWork], *, per_membership: int, per_account: int) -> tuple[SlotCounts, bool]:
         """The quotas that were set, else those that runs learned, else AWS's defaults, and whether any is assumed.

@@ -7,17 +7,17 @@ import asyncio
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from typing import TypeVar
 
 from asyncio_throttle.throttler import Throttler
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_never
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 from tenacity import wait_random_exponential as full_jitter
 
 from batchsubmit.config import RetrySettings
-from batchsubmit.core.jobs import Conflicted, NotSent, Throttled
+from batchsubmit.core.jobs import Conflicted, NotSent, Throttled, Uncertain
 
 BURST = 3
 """Calls that may leave at once after a pause, whatever the rate: AWS documents it for StartTrainedModelInferenceJob
@@ -117,6 +117,8 @@ class RateGate:
 
     def __init__(self, pace: Pace, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.pace = pace
+        self.monotonic = monotonic
+        self._not_before = -math.inf
         self._bucket = _TokenBucket(pace, monotonic)
         self._turn = asyncio.Lock()
         self._waiting: asyncio.Timeout | None = None
@@ -135,7 +137,7 @@ class RateGate:
     async def admit(self) -> bool:
         """Wait for leave to make one call; False where the gate was closed meanwhile."""
         async with self._turn:
-            if self.pace.is_limited and not self._is_closed:
+            if not self._is_closed:
                 await self._take()
         return not self._is_closed
 
@@ -143,9 +145,26 @@ class RateGate:
         try:
             with suppress(TimeoutError):  # the gate was closed
                 async with asyncio.timeout(None) as self._waiting:
-                    await self._bucket.acquire()  # type: ignore[no-untyped-call] # the library has no types
+                    while (wait := self._not_before - self.monotonic()) > 0:  # noqa: ASYNC110 (answers prolong it)
+                        await asyncio.sleep(wait)
+                    if self.pace.is_limited:
+                        await self._bucket.acquire()  # type: ignore[no-untyped-call] # the library has no types
         finally:
             self._waiting = None
+
+    def answered(self, answer: object, *, sent_at: float) -> bool:
+        """Learn from an answer: throttling slows the calls down, and says when the next may leave; True where it did.
+
+        What brought no answer says nothing.
+        """
+        now = self.monotonic()
+        if isinstance(answer, Throttled | Uncertain):
+            if answer.retry_after_seconds:
+                self._not_before = max(self._not_before, now + answer.retry_after_seconds)
+            return answer.is_throttling and self.pace.throttled(sent_at=sent_at, now=now)
+        if not isinstance(answer, NotSent):
+            self.pace.succeeded(sent_at=sent_at, now=now)
+        return False
 
     def close(self) -> None:
         """Let nobody through any more, and wake those who wait."""
@@ -155,52 +174,49 @@ class RateGate:
 
 
 _Result = TypeVar("_Result")
+_TRIED_AGAIN = (Throttled, NotSent, Conflicted)
 
 
 class RetryPolicies:
-    """Which outcomes are tried again, how often and after how long: one tenacity policy a class of reaction.
+    """Which outcomes are tried again, how often and after how long.
 
     Waits have full jitter: anything between nothing and the doubling bound. Throttled calls are repeated without end,
-    because the rate gate slows down by itself; conflicts and unsent calls a bounded number of times.
+    because the rate gate slows down by itself; conflicts and unsent calls a bounded number of times each.
     """
 
     def __init__(self, settings: RetrySettings, *, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._settings = settings
         self._sleep = sleep
-        bounded = stop_after_attempt(settings.max_attempts)
-        self._layers = (
-            self._policy(Throttled, stop_never),
-            self._policy(NotSent, bounded),
-            self._policy(Conflicted, bounded),
-        )
-
-    def _policy(self, outcome: type, stop: Callable[[RetryCallState], bool]) -> AsyncRetrying:
-        return AsyncRetrying(
-            retry=retry_if_result(lambda result: isinstance(result, outcome)),
-            wait=full_jitter(multiplier=self._settings.base_seconds, max=self._settings.cap_seconds),
-            stop=stop,
-            sleep=self._sleep,
-            retry_error_callback=last_result,
-        )
 
     async def run(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Call `attempt` until its result is none of those to be tried again, or its policy's bound is reached.
+        """Call `attempt` until its result is none of those to be tried again, or has come too often.
 
-        Each layer counts its own class of outcome, so a conflict never spends an unsent call's tries. The first call is
-        made outside of them: nearly all need no second one, and the three layers take as long as a call.
+        The first call is made outside of it: nearly all need no second one, and tenacity takes a tenth of a call.
         """
         first = await attempt()
-        if not isinstance(first, Throttled | NotSent | Conflicted):
+        if not isinstance(first, _TRIED_AGAIN):
             return first
         made = [first]
 
-        async def resumed() -> _Result:
+        async def next_attempt() -> _Result:
             return made.pop() if made else await attempt()
 
-        layered: Callable[[], Awaitable[_Result]] = resumed
-        for policy in self._layers:
-            layered = partial(policy.__call__, layered)  # so tenacity sees that it is a coroutine function
-        return await layered()
+        tries: Counter[type] = Counter()
+
+        def is_last(state: RetryCallState) -> bool:
+            kind = type(last_result(state))
+            tries[kind] += 1
+            return kind is not Throttled and tries[kind] >= self._settings.max_attempts
+
+        retrying = AsyncRetrying(
+            retry=retry_if_result(lambda result: isinstance(result, _TRIED_AGAIN)),
+            wait=full_jitter(multiplier=self._settings.base_seconds, max=self._settings.cap_seconds),
+            stop=is_last,
+            sleep=self._sleep,
+            retry_error_callback=last_result,
+        )
+        result: _Result = await retrying(next_attempt)
+        return result
 
 
 def last_result(state: RetryCallState) -> object:

@@ -2,8 +2,9 @@
 
 import difflib
 import math
+import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -14,6 +15,14 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 def printable(text: str) -> str:
     """Put a text into one line, with nothing in it that a terminal would obey."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def with_names(text: str, names: Mapping[str, str]) -> str:
+    """Put what people call memberships in the place of their ids; not inside of an ARN or a path."""
+    for membership, name in names.items() if names else ():
+        if membership in text:
+            text = re.sub(rf"(?<![\w/-]){re.escape(membership)}(?![\w/-])", lambda _: name, text)  # noqa: B023
+    return text
 
 
 def quoted(text: str) -> str:

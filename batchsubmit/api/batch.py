@@ -116,7 +116,7 @@ async def open_batch(  # noqa: PLR0913 (each an option of the command)
     to their end; `canary` jobs, the first ones, go alone, and the rest only once all of them have finished well.
     `retry_failed` sends jobs again that were rejected, or ran and failed, `resubmit_unknown` sends those again that the
     service does not show (one that does run is then paid twice). `allow_duplicates` lets identical requests be jobs of
-    their own, in their number; `skip_invalid` submits the good requests and records the others as failed. `sandbox`
+    their own, in their number; `skip_invalid` submits the good requests and records the others as rejected. `sandbox`
     rehearses without AWS.
 
     Leaving the block early, by an exception or a cancellation, sends nothing more and waits for the calls in progress,

@@ -10,17 +10,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.clock import timestamp
 from batchsubmit.config import NightSettings
+from batchsubmit.core.ledger_state import LedgerState
+from batchsubmit.core.states import has_failed
 from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, exit_status
 from batchsubmit.forecast import RunHistory
 from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.outputs.notify import Target, notice, notify
 from batchsubmit.outputs.upload import Destination, upload
+from batchsubmit.report.stats import Reasons
 from batchsubmit.report.summary import Summary, outcome_words
+from batchsubmit.report.timeline import History
+from batchsubmit.text import with_names
+
+_MOST_REASONS = 3
 
 Writer = Callable[[Location, Path], object]
 """Writes something (the path) from a ledger."""
@@ -59,6 +67,7 @@ class AfterRun:
     destination: Destination | None = None
     targets: tuple[Target, ...] = ()
     region: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
     async def follow_up(self, summary: Summary) -> AfterRunResult:
         """Do it after a run that came to an end."""
@@ -77,17 +86,21 @@ class AfterRun:
             result.uploaded.extend(sent.urls)
             result.problems.extend(sent.problems)
         if self.targets:
+            report = self.report if Path(self.report) in result.written else ""
+            finish, reasons = await asyncio.to_thread(_outlook, ledger, self.region)
             result.not_notified = await self._notify(
                 exit_status=result.exit_status(summary.exit_status),
-                headline=outcome_words(summary),
+                headline=outcome_words(summary) + ("; what follows a run was not all done" if result.problems else ""),
                 batch=summary.batch,
                 manifest=summary.manifest,
                 ledger=summary.ledger,
                 run=summary.run,
                 reason=summary.stop_message,
+                reasons=reasons,
                 counts=summary.counts.as_dict(),
-                expected_finish=await asyncio.to_thread(_expected_finish, ledger, self.region),
-                report=self.report if Path(self.report) in result.written else "",
+                expected_finish=finish,
+                report=report,
+                link=_link(report, result.uploaded, self.region),
                 uploaded=result.uploaded,
                 problems=result.problems,
             )
@@ -105,6 +118,8 @@ class AfterRun:
 
     async def _notify(self, **members: Any) -> list[str]:  # noqa: ANN401 (a notice's)
         secret = self.night.webhook_secret
+        for name in ("headline", "reason"):
+            members[name] = with_names(members[name], self.names)
         return await notify(
             self.targets,
             notice(at=timestamp(datetime.now(UTC)), **members),
@@ -113,16 +128,33 @@ class AfterRun:
         )
 
 
-def _expected_finish(ledger: Location, region: str | None) -> dict[str, float | str] | None:
-    """When all will be done, were what is left sent at once; None where that is not known, or nothing runs."""
-    progress, now = RunHistory(), datetime.now(UTC)
+def _outlook(ledger: Location, region: str | None) -> tuple[dict[str, float | str] | None, list[str]]:
+    """When all will be done, were what is left sent at once (None where unknown), and the top reasons of failures."""
+    progress, state, now = RunHistory(), LedgerState(), datetime.now(UTC)
     try:
         for event in read_ledger(ledger, region=region):
             progress.apply(event)
+            state.apply(event)
     except (OSError, BatchsubmitError):
-        return None  # the run has reported what is wrong with it
+        return None, []  # the run has reported what is wrong with it
+    reasons = Reasons()
+    for job in filter(has_failed, state):
+        reasons.add(History(state=job, run=0))
+    top = [f"{each.count:,} {each.state}: {each.kind}" for each in reasons.most_frequent_first()[:_MOST_REASONS]]
     finish = progress.finish(now)
-    return finish.as_dict(now) if finish and finish.seconds else None
+    return finish.as_dict(now) if finish and finish.seconds else None, top
+
+
+def _link(report: str, uploaded: list[str], region: str | None) -> str:
+    """Where a browser finds the report: its copy in S3, by the console, else the file on this machine."""
+    if not report:
+        return ""
+    name = Path(report).name
+    for bucket, _, key in (url.removeprefix("s3://").partition("/") for url in uploaded):
+        if key.rpartition("/")[2] == name:
+            query = urlencode({"prefix": key} | ({"region": region} if region else {}))
+            return f"https://console.aws.amazon.com/s3/object/{quote(bucket)}?{query}"
+    return Path(report).absolute().as_uri()
 
 
 def _write(write: Writer, ledger: Location, path: Path) -> None:

@@ -28,7 +28,7 @@ from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.schema.arns import region_in
-from batchsubmit.submit.build import open_gate, open_reads
+from batchsubmit.submit.engine import open_gate, open_reads
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason, reading, stop_on_signals
 
@@ -242,15 +242,9 @@ class Canceller:
         """Make one call; None where the run is stopping, and none may be made."""
         if self._stop.requested or not await self._gate.admit():
             return None
-        loop = asyncio.get_running_loop()
-        sent_at = loop.time()
+        sent_at = self._gate.monotonic()
         outcome = await self._api.cancel(state.membership, state.arn)
-        if isinstance(outcome, Throttled | Uncertain):
-            if outcome.is_throttling:
-                self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
-            await self._stop.pause(outcome.retry_after_seconds)
-        elif isinstance(outcome, Accepted):
-            self._gate.pace.succeeded(sent_at=sent_at, now=loop.time())
+        self._gate.answered(outcome, sent_at=sent_at)
         if isinstance(outcome, Conflicted | Uncertain):
             return await self._after_doubt(state, outcome)
         return outcome

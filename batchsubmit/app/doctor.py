@@ -16,7 +16,7 @@ from batchsubmit.app.after_run import AfterRun
 from batchsubmit.app.run import SubmitOptions, refuse_rehearsal_mix
 from batchsubmit.app.submit import default_ledger
 from batchsubmit.app.worker import advice_on_queue
-from batchsubmit.aws import CLOCK, open_client, resolve_region
+from batchsubmit.aws import CLOCK, Timeouts, open_client, resolve_region
 from batchsubmit.cleanrooms.api import Input, JobPage, inputs_of
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_of
 from batchsubmit.cleanrooms.quotas import ask_quotas
@@ -34,12 +34,12 @@ from batchsubmit.manifest.check import open_checked_manifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.outputs.notify import Topic
 from batchsubmit.schema.arns import partition_of
-from batchsubmit.submit.build import open_reads
+from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.inputs import check_inputs
 from batchsubmit.submit.stopping import Stop
 from batchsubmit.text import counted
 
-_TIMEOUTS = (5.0, 10.0)
+_TIMEOUTS = Timeouts(5.0, 10.0, 20.0)
 _TOLERATED_SKEW_SECONDS = 240
 _MOST_MEMBERSHIPS = 20
 _BYTES_A_JOB = 1200

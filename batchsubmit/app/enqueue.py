@@ -21,9 +21,8 @@ from batchsubmit.errors import ManifestError, StoppedError, UsageError, status_o
 from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
 from batchsubmit.manifest.file import path_beside
 from batchsubmit.manifest.rows import ProblemGroups
-from batchsubmit.queue.client import Outgoing, Queue, QueueBusyError, batches, text_attributes
+from batchsubmit.queue.client import Outgoing, Queue, QueueBusyError, batches, open_reached, text_attributes
 from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, ORDINAL_ATTRIBUTE
-from batchsubmit.queue.open import open_reached
 from batchsubmit.schema import Fault, Problem, RowWarning
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 

@@ -41,7 +41,7 @@ from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, open_checked_manifest
 from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, Place, ledger_places, overwriting
 from batchsubmit.schema import RowWarning
-from batchsubmit.submit.build import open_reads
+from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.inputs import Readiness, check_inputs, warnings_of
 from batchsubmit.submit.stopping import reading
 from batchsubmit.text import duration
@@ -131,7 +131,7 @@ class Plan:
         return [
             {
                 "membership": lane.membership,
-                **{name: getattr(lane, name) for name in ("rows", "submitted", "failed", "unknown", "to_do")},
+                **{name: getattr(lane, name) for name in ("rows", "submitted", "rejected", "unknown", "to_do")},
                 "slots": self.estimate.quotas.per_membership,
                 "running": None if self.running is None else self.running.get(lane.membership, 0),
             }

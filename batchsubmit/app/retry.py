@@ -17,7 +17,7 @@ from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import Ledger, Location
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.outputs.templates import placeholders_at
-from batchsubmit.submit.build import open_reads
+from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
-from batchsubmit.config import Settings, SubmitSettings
+from batchsubmit.config import Settings, SubmitSettings, changed
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
 from batchsubmit.core.ledger_state import Counts, LedgerState
 from batchsubmit.core.states import Action, JobState, Retry, decide, end_words, has_failed, is_good_end
@@ -29,7 +29,7 @@ from batchsubmit.observers.base import RunCounts, bind_run
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, zone_named
 from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.schema import RowWarning
-from batchsubmit.submit.build import BuiltEngine
+from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason, parse_deadline
 from batchsubmit.text import counted
 
@@ -176,7 +176,8 @@ class Run:
     def __post_init__(self) -> None:
         """Count the rows as the ledger has them now."""
         self.tally = RunCounts(self._judge_failures)
-        self.before = self._counts()
+        rows = self._rows()
+        self.before, self._again = self._counts(rows), dict(rows.again)
         self._record = RunRecord(self.ledger, self.stop)
 
     async def begin(self, work: tuple[Share, ...]) -> None:
@@ -194,6 +195,8 @@ class Run:
             per_account=settings.slots.per_account,
             per_second=settings.rate.max_per_second,
             retry=self.options.retry.before if self.options.retry else "",
+            settings=changed(settings),
+            again=self._again,
         )
         for row in self.inventory.invalid:
             if self.ledger.state.get(row.key) is None:
@@ -229,25 +232,25 @@ class Run:
             why = end_words(bad[0]) if bad[0].bad_end else f"{bad[0].code}: {bad[0].message}"
             canaries = counted(len(states), "canary", "canaries")
             words = f"{len(bad)} of {canaries} did not finish well; {bad[0].name}: {why}"
-            advice = "Fix the rows, or leave --canary out; the rest was not sent"
-            self.stop.request(StopReason.CANARY, f"{words}. {advice}")
+            self.stop.request(StopReason.CANARY, f"{words}; the rest was not sent")
         elif not all(state is not None and is_good_end(state.status) for state in states):
             self.stop.request(StopReason.CANARY, "the canaries are not known to have finished; the rest was not sent")
 
     def _judge_failures(self, tally: RunCounts) -> None:
-        failed, decided = tally.rejected + tally.failed, tally.submitted + tally.rejected
+        ended = tally.succeeded + tally.failed + tally.cancelled  # some of them may be jobs of earlier runs
+        failed, decided = tally.rejected + tally.failed, tally.rejected + max(tally.submitted, ended)
         if self.options.failure_limit.is_exceeded(failed=failed, decided=decided):
             words = f"{failed:,} of {counted(decided, 'decided job')} failed, more than --max-failures allows"
             self.stop.request(StopReason.FAILURES, words)
 
-    def note_end_of(self, built: BuiltEngine) -> None:
+    def note_end_of(self, engine: Engine) -> None:
         """Keep what an engine leaves behind: jobs it could not decide, and the quotas it met."""
-        self.undecided |= built.engine.undecided
-        self.waits_for |= built.engine.waits_for
-        self.held |= built.engine.held_lanes()
-        self.quotas = built.slots.quotas()
-        self.refused_by |= built.slots.refused_by
-        self.held_by_others = held_by_others(built)
+        self.undecided |= engine.undecided
+        self.waits_for |= engine.waits_for
+        self.held |= engine.held_lanes()
+        self.quotas = engine.slots.quotas()
+        self.refused_by |= engine.slots.refused_by
+        self.held_by_others = engine.slots.held_by_others()
 
     async def end(self) -> Summary:
         """Account for every row and write the run's last line."""
@@ -258,9 +261,9 @@ class Run:
     def _rows(self) -> RowStates:
         return RowStates.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
 
-    def _counts(self, rows: RowStates | None = None) -> Counts:
-        """Where the manifest's rows stand now."""
-        rows, invalid = rows or self._rows(), self.inventory.invalid_count
+    def _counts(self, rows: RowStates) -> Counts:
+        """Where the manifest's rows stand."""
+        invalid = self.inventory.invalid_count
         return rows.counts(self.ledger.state.work.limits(rows.by_membership) | self.quotas, invalid=invalid)
 
     def counts_now(self, *, running: int, in_progress: int) -> Counts:
@@ -321,11 +324,6 @@ def dated(retry: Retry, known: LedgerState, now: str) -> Retry:
     if last and last.retry and (end is None or end.exit_status == EXIT_STOPPED):
         return replace(retry, before=last.retry)
     return replace(retry, before=now)
-
-
-def held_by_others(built: BuiltEngine) -> dict[str, str]:
-    """How much of which quota others seem to use, by membership, or `account`."""
-    return {held.membership or "account": str(held) for held in built.slots.held_by_others()}
 
 
 def refuse_rehearsal_mix(known: LedgerState, path: Location, *, sandbox: bool) -> None:

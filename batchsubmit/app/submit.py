@@ -19,6 +19,7 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
+from batchsubmit.core.ledger_state import within_quotas
 from batchsubmit.errors import NotAgreedError, StoppedError, UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.open import open_for_writing
@@ -31,7 +32,7 @@ from batchsubmit.observers.live import RunProgress
 from batchsubmit.observers.progress import Display, pace_in
 from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
-from batchsubmit.submit.build import BuiltEngine, build_engine
+from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, stop_at, stop_on_signals
 from batchsubmit.text import counted, duration
@@ -75,8 +76,8 @@ def _leave_no_empty_ledger(path: Location) -> None:
 
 
 def region_of_run(options: SubmitOptions, settings: Settings) -> str | None:
-    """Find the region; None where only the manifest has it, in a rehearsal. Raises UsageError."""
-    return settings.aws.region if options.sandbox else require_region(resolve_region(settings.aws))
+    """Find the region; where there is none, a rehearsal takes the manifest's. Raises UsageError."""
+    return settings.aws.region if options.sandbox else resolve_region(settings.aws)
 
 
 @asynccontextmanager
@@ -88,7 +89,8 @@ async def open_run(
         manifest, settings, region=region, terms=options.terms, is_stopped=lambda: stop.requested
     )
     options.refuse_problems(inventory)
-    path, region = options.ledger or default_ledger(options), region or inventory.region
+    path = options.ledger or default_ledger(options)
+    region = region or inventory.region if options.sandbox else require_region(region)
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.load(inventory.index)
         refuse_rehearsal_mix(ledger.state, path, sandbox=options.sandbox)
@@ -173,7 +175,7 @@ async def _run_engine(
     `only` the jobs with these keys, the canaries, which are followed in any case.
     """
     source, follows = run.open_source(only), run.options.wait or only is not None
-    built = build_engine(
+    engine = build_engine(
         source,
         settings=run.settings,
         api=api,
@@ -189,38 +191,41 @@ async def _run_engine(
     # A table would have to be read as a whole each time.
     pace = pace_in(Tail(run.path)) if isinstance(run.path, Path) else lambda: (0.0, "")
     for key in (run.inventory.index if only is None else only) if follows else ():
-        built.poller.follow(key)
+        engine.poller.follow(key)
     unknown = [state for state in run.ledger.state.undecided() if only is None or state.job in only]
-    with display(partial(_progress, run, built), pace):
-        await built.engine.run(unknown)
-    run.note_end_of(built)
-    return built.gate
+    with display(partial(_progress, run, engine), pace):
+        await engine.run(unknown)
+    run.note_end_of(engine)
+    return engine.gate
 
 
-def _progress(run: Run, built: BuiltEngine) -> RunProgress:
+def _progress(run: Run, engine: Engine) -> RunProgress:
     """Read the state of the run for a display."""
-    slots, engine = built.slots, built.engine
+    slots = engine.slots
     used, known = slots.account_usage()
+    ours = slots.ours()
+    # Who follows jobs sees them run, more than AWS's defaults allow where the quota was raised.
+    running = sum(ours.values()) if engine.poller.follows else within_quotas(ours, slots.quotas())
     return RunProgress(
-        counts=run.counts_now(running=slots.running_of_ours(), in_progress=engine.under_way),
+        counts=run.counts_now(running=running, in_progress=engine.under_way),
         slots=(used, known),
         in_progress=engine.under_way,
-        why=tuple(_why(run, built)),
+        why=tuple(_why(run, engine)),
         stopping=str(run.stop.reason or ""),
     )
 
 
-def _why(run: Run, built: BuiltEngine) -> Iterator[str]:
+def _why(run: Run, engine: Engine) -> Iterator[str]:
     """Say what keeps jobs from being sent."""
-    slots = built.slots
-    if looked_up := built.engine.looked_up:
+    slots = engine.slots
+    if looked_up := engine.looked_up:
         yield f"looking up {counted(looked_up, 'job')}, up to {duration(run.settings.lookup.settle_seconds)}"
     # While slots wait for jobs, those wait for the rate.
-    if full := 0 if built.gate.is_awaited else slots.full_lanes():
+    if full := 0 if engine.gate.is_awaited else slots.full_lanes():
         yield f"waiting for a slot in {counted(full, 'membership')}"
-    if others := max(slots.held_by_others(), key=lambda held: held.slots, default=None):
-        yield f"the quota looks used by others: {others}"
-    for quota, count in Counter(built.engine.held_lanes().values()).items():
+    if others := slots.held_by_others():
+        yield f"the quota looks used by others: {', '.join(others.values())}"
+    for quota, count in Counter(engine.held_lanes().values()).items():
         yield f"held by the quota {quota} in {counted(count, 'membership')}"
 
 

@@ -20,7 +20,7 @@ from batchsubmit.ledger.read import DamagedLineError, fold_ledger, read_ledger, 
 from batchsubmit.manifest.file import has_lasting_name
 from batchsubmit.manifest.progress import NewRows, read_new_rows
 from batchsubmit.schema.arns import region_in
-from batchsubmit.submit.build import open_reads
+from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.stopping import reading
 from batchsubmit.verify import Audit, Discrepancy, Mismatch, Verifier, unexplained
 

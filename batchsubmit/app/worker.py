@@ -4,23 +4,24 @@ A queue has no end, so there is no account of every row as `run` has it; what co
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from batchsubmit.app.run import RunRecord, held_by_others, refuse_rehearsal_mix, require_region
+from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
 from batchsubmit.app.shutdown import ShutdownGrace
+from batchsubmit.app.ui import live_pages
 from batchsubmit.app.worker_status import WorkerStatus, make_metrics
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
 from batchsubmit.clock import SystemClock
-from batchsubmit.config import Settings
+from batchsubmit.config import Settings, changed
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import EXIT_LEDGER, UsageError, status_of_work
-from batchsubmit.health import serving_probes
+from batchsubmit.health import base_url, serving_probes
 from batchsubmit.ledger.base import Location, LostJobError, Mine
 from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.open import open_for_writing, owner_name
@@ -28,13 +29,14 @@ from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import Observer, RunCounts, bind_worker
+from batchsubmit.observers.progress import DecidedPace, Display
 from batchsubmit.outputs.templates import lasting_batch
-from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, region_of
+from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, open_reached, region_of
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import QueueParts, open_reached
+from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
-from batchsubmit.submit.build import BuiltEngine, build_engine
+from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
 
@@ -87,9 +89,11 @@ class _WorkerRun:
     stop: Stop
     grace: ShutdownGrace
     tally: RunCounts = field(default_factory=RunCounts)
+    display: Display
+    pace: DecidedPace = field(default_factory=DecidedPace)
     cut_short: str = ""
 
-    async def serve(self, recorder: Recorder, api: CleanRooms, status: WorkerStatus) -> BuiltEngine:
+    async def serve(self, recorder: Recorder, api: CleanRooms, status: WorkerStatus) -> Engine:
         """Run the engine on the queue until the worker is asked to stop; then hand back the messages that are left."""
         settings, stop, region = self.settings, self.stop, self.region
         checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
@@ -99,7 +103,7 @@ class _WorkerRun:
         quotas = await read_quotas(settings.aws, region=region) if settings.slots.service_quotas else AppliedQuotas()
         async with SqsSource.open(parts, reader, lambda exc: stop.request(StopReason.QUEUE, str(exc))) as source:
             stop.on_request(source.close)
-            built = build_engine(
+            engine = build_engine(
                 source,
                 settings=settings,
                 api=api,
@@ -109,21 +113,22 @@ class _WorkerRun:
                 quotas=quotas,
                 is_endless=True,
             )
-            status.shows(source, built)
-            async with self.grace.for_calls(lambda: self._grace_over(built)):
-                await built.engine.run(recorder.ledger.state.undecided())
-        return built
+            status.shows(source, engine)
+            async with self.grace.for_calls(lambda: self._grace_over(engine)):
+                with self.display(status.progress, self.pace.read):
+                    await engine.run(recorder.ledger.state.undecided())
+        return engine
 
-    def _grace_over(self, built: BuiltEngine) -> None:
+    def _grace_over(self, engine: Engine) -> None:
         """Note that some calls had not ended when the grace was over, and were given up."""
-        seconds, calls = self.settings.worker.grace_seconds, built.engine.under_way
+        seconds, calls = self.settings.worker.grace_seconds, engine.under_way
         get_logger().warning("worker.grace_over", grace_seconds=seconds, calls_under_way=calls)
         self.cut_short = (
             f"; the grace of {seconds:g} s was over, and the calls in progress ({calls}) were given up: "
             "the worker that takes their jobs next looks them up"
         )
 
-    def summary(self, record: RunRecord, built: BuiltEngine) -> WorkerSummary:
+    def summary(self, record: RunRecord, engine: Engine) -> WorkerSummary:
         """Account for the worker."""
         return WorkerSummary(
             run=record.id,
@@ -136,8 +141,8 @@ class _WorkerRun:
             throttled=self.tally.throttled,
             seconds=record.seconds(),
             queue_counts=asdict(self.reached.queue.counters),
-            held_by_others=held_by_others(built),
-            held=built.engine.held_lanes(),
+            held_by_others=engine.slots.held_by_others(),
+            held=engine.held_lanes(),
             is_cut_short=bool(self.cut_short),
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message + self.cut_short,
@@ -145,12 +150,17 @@ class _WorkerRun:
 
 
 async def work(
-    settings: Settings, *, ledger: Location, observers: Sequence[Observer], advise: Callable[[str], None]
+    settings: Settings,
+    *,
+    ledger: Location,
+    observers: Sequence[Observer],
+    advise: Callable[[str], None],
+    display: Display = lambda *_: nullcontext(),
 ) -> WorkerSummary:
     """Submit the jobs of a queue until SIGTERM, or until something stops every job.
 
-    `advise` gets a sentence for each setting of the queue that does not fit. Raises UsageError, LedgerError,
-    StoppedError.
+    `advise` gets a sentence for each setting of the queue that does not fit, and the address of the report page. Raises
+    UsageError, LedgerError, StoppedError.
     """
     stop = Stop()
     url, region, batch = _checked(settings)
@@ -171,19 +181,23 @@ async def work(
             reached=reached,
             stop=stop,
             grace=grace,
+            display=display,
         )
         within = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
         status = WorkerStatus(reached.queue, tally=run.tally, stop=stop, within_seconds=within)
         metrics = make_metrics(status.read)
         ready = status.ready(lambda: opened.trouble)
         exposition = metrics.exposition if metrics else None
-        probes = serving_probes(settings.worker, live=status.live(), ready=ready, metrics=exposition)
+        path, pages = live_pages(ledger, settings) if settings.worker.ui else ("", [])
+        probes = serving_probes(settings.worker, live=status.live(), ready=ready, metrics=exposition, pages=pages)
         await stack.enter_async_context(probes)
+        if path:
+            advise(f"report page: {base_url(settings.worker.metrics_host, settings.worker.metrics_port)}{path}")
         async with stop.cutting_off():
             api = await stack.enter_async_context(open_cleanrooms(settings, region=region))
-        recorder = Recorder(opened, SystemClock(), (run.tally, *observers, *([metrics] if metrics else [])))
+        recorder = Recorder(opened, SystemClock(), (run.tally, run.pace, *observers, *([metrics] if metrics else [])))
         record = RunRecord(opened, stop)
-        await record.begin(batch=batch, manifest=url, manifest_sha256="", sandbox=False)
+        await record.begin(batch=batch, manifest=url, manifest_sha256="", settings=changed(settings))
         summary = run.summary(record, await run.serve(recorder, api, status))
         await record.end(summary.exit_status, summary.counts())
         return summary
@@ -220,6 +234,8 @@ def queue_and_region(settings: Settings) -> tuple[str, str]:
     worker = settings.worker
     if not worker.queue_url:
         raise UsageError("no queue: give --queue-url, or queue_url under [worker] in the settings")
+    if worker.ui and not worker.metrics_port:
+        raise UsageError("worker.ui needs a port, and worker.metrics_port is 0: set one, or worker.ui to false")
     if worker.grace_seconds < worker.wait_seconds:
         raise UsageError(
             f"worker.grace_seconds is {worker.grace_seconds:g}, and a long poll, which is never cut off, takes "

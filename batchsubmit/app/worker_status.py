@@ -1,6 +1,6 @@
 """What a worker shows of itself: its readings for a scrape, and what makes it live and ready.
 
-It only looks: at engine, slots, queue and ledger, whenever somebody asks.
+It only looks: at engine, slots, queue and ledger, whenever someone asks.
 """
 
 import time
@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from batchsubmit.core.ledger_state import Counts
 from batchsubmit.health import Conditions
 from batchsubmit.observers.base import LaneReading, Readings, RunCounts
+from batchsubmit.observers.live import WorkerProgress
 from batchsubmit.queue.client import Queue
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.slots import Slots
-from batchsubmit.submit.build import BuiltEngine
+from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.stopping import Stop
 
 if TYPE_CHECKING:
@@ -30,18 +32,18 @@ def make_metrics(read: Callable[[], Readings]) -> "Metrics | None":
 
 
 class WorkerStatus:
-    """A worker's readings and conditions; source and engine come once they are built."""
+    """A worker's readings and conditions; source and engine come once they are engine."""
 
     def __init__(self, queue: Queue, *, tally: RunCounts, stop: Stop, within_seconds: float) -> None:
-        self._parts: tuple[SqsSource, BuiltEngine] | None = None
+        self._parts: tuple[SqsSource, Engine] | None = None
         self._queue = queue
         self._tally = tally
         self._stop = stop
         self._within_seconds = within_seconds
 
-    def shows(self, source: SqsSource, built: BuiltEngine) -> None:
+    def shows(self, source: SqsSource, engine: Engine) -> None:
         """Read this source and this engine from now on: the worker is ready."""
-        self._parts = source, built
+        self._parts = source, engine
 
     def live(self) -> Conditions:
         """What a worker must not lack, or it is restarted."""
@@ -66,21 +68,33 @@ class WorkerStatus:
             "worker": lambda: "draining" if self._stop.requested else "" if self._parts else "starting",
         }
 
+    def progress(self) -> WorkerProgress:
+        """What somebody at the terminal is shown."""
+        readings, tally = self.read(), self._tally
+        counts = {name: getattr(tally, name) for name in ("submitted", "rejected", "unknown", "failed", "cancelled")}
+        return WorkerProgress(
+            counts=Counts(**counts),
+            slots=(readings.account_slots_used or 0, readings.account_slots_known),
+            in_progress=readings.calls_under_way,
+            state="draining" if self._stop.requested else self._queue.trouble or "ready",
+            waiting={lane.membership: lane.waiting for lane in readings.lanes},
+        )
+
     def read(self) -> Readings:
         """Look at everything."""
         if self._parts is None:
             return Readings(is_draining=self._stop.requested)
-        source, built = self._parts
-        used, known = built.slots.account_usage()
+        source, engine = self._parts
+        used, known = engine.slots.account_usage()
         messages = asdict(self._queue.counters)
         return Readings(
-            lanes=_lanes(source, built.slots),
+            lanes=_lanes(source, engine.slots),
             account_slots_used=used,
             account_slots_known=known,
-            rate_per_second=built.gate.pace.per_second,
-            calls_under_way=built.engine.under_way,
+            rate_per_second=engine.gate.pace.per_second,
+            calls_under_way=engine.under_way,
             jobs_unknown=self._tally.unknown,
-            jobs_undecided=len(built.engine.undecided),
+            jobs_undecided=len(engine.undecided),
             messages_held=source.held,
             oldest_message_age_seconds=source.oldest_seconds(),
             is_draining=self._stop.requested,

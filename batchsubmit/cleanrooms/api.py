@@ -108,25 +108,20 @@ class JobsApi(Protocol):
 
     async def start(self, job: Job) -> Outcome:
         """Make one StartTrainedModelInferenceJob call and say what it brought."""
-        ...
 
     async def list_page(
         self, membership: str, *, trained_model: str | None = None, token: str | None = None
     ) -> JobPage | Outcome:
         """Read one page of a membership's jobs."""
-        ...
 
     async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
         """Read all about one job."""
-        ...
 
     async def cancel(self, membership: str, arn: str) -> Outcome:
         """Make one CancelTrainedModelInferenceJob call; `Accepted` where the service turns the job around.
 
         A job that has ended is `Conflicted`. Calling again for one that is being cancelled changes nothing.
         """
-        ...
 
     async def input(self, wanted: Input) -> Resource | Outcome:
         """Read a trained model (the version, or the latest one) or an ML input channel."""
-        ...

@@ -19,6 +19,7 @@ from botocore import exceptions as aws
 from batchsubmit.aws import (
     NO_CREDENTIALS,
     THROTTLING_CODES,
+    Timeouts,
     clock_words,
     credential_words,
     open_client,
@@ -185,7 +186,7 @@ async def open_cleanrooms(
     async with open_client(
         "cleanroomsml",
         region=region,
-        timeouts=(settings.aws.connect_timeout_seconds, settings.aws.read_timeout_seconds),
+        timeouts=Timeouts.of(settings.aws),
         connections=settings.submit.concurrency,
         session=session,
         endpoint_url=sandbox_url,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batchsubmit.aws import open_client
+from batchsubmit.aws import Timeouts, open_client
 from batchsubmit.cleanrooms.responses import as_number
 from batchsubmit.config import AwsSettings
 from batchsubmit.log import get_logger
@@ -38,8 +38,7 @@ async def read_quotas(settings: AwsSettings, *, region: str) -> AppliedQuotas:
 
 async def ask_quotas(settings: AwsSettings, *, region: str) -> AppliedQuotas:
     """Ask Service Quotas, with one call for each hundred quotas of the service. Raises whatever goes wrong."""
-    timeouts = (settings.connect_timeout_seconds, settings.read_timeout_seconds)
-    async with open_client("service-quotas", region=region, timeouts=timeouts, attempts=3) as client:
+    async with open_client("service-quotas", region=region, timeouts=Timeouts.of(settings), attempts=3) as client:
         pages = client.get_paginator("list_service_quotas").paginate(ServiceCode=_SERVICE_CODE)
         return quotas_in([quota async for page in pages for quota in page.get("Quotas", ())])
 

@@ -4,7 +4,6 @@ What List and Get answer is untrusted input: throttled, empty in the middle, wit
 to know (`follow`, and the lookup of unknown jobs) gets a whole answer or a `ReadError`.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -66,7 +65,6 @@ class Reads:
     ) -> None:
         self._api = api
         self._gate = gate
-        self._sleep = sleep
         self._retrying = AsyncRetrying(
             retry=retry_if_result(lambda answer: isinstance(answer, Throttled | Uncertain | NotSent)),
             wait=full_jitter(multiplier=settings.base_seconds, max=settings.cap_seconds),
@@ -75,25 +73,21 @@ class Reads:
             retry_error_callback=last_result,
         )
 
-    async def _read(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        answer: _Answer = await self._retrying(partial(self._paced, call))
-        return answer
+    async def _read(
+        self, operation: str, wanted: type[_Answer], call: Callable[[], Awaitable[_Answer | Outcome]]
+    ) -> _Answer:
+        """Make a call, again where that may help, until it brings what is wanted. Raises ReadError."""
+        answer: _Answer | Outcome = await self._retrying(partial(self._paced, call))
+        if isinstance(answer, wanted):
+            return answer
+        raise ReadError(operation, answer)  # type: ignore[arg-type] # (what is not wanted is an outcome)
 
     async def _paced(self, read: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Make one call at the rate of reads, which throttling of reads slows down; Start calls have their own.
-
-        An answer that says when to come again is given no earlier.
-        """
+        """Make one call at the rate of reads, which throttling of reads slows down; Start calls have their own."""
         await self._gate.admit()
-        loop = asyncio.get_running_loop()
-        sent_at = loop.time()
+        sent_at = self._gate.monotonic()
         answer = await read()
-        if isinstance(answer, Throttled | Uncertain) and answer.is_throttling:
-            self._gate.pace.throttled(sent_at=sent_at, now=loop.time())
-        else:
-            self._gate.pace.succeeded(sent_at=sent_at, now=loop.time())
-        if isinstance(answer, Throttled | Uncertain) and answer.retry_after_seconds:
-            await self._sleep(answer.retry_after_seconds)
+        self._gate.answered(answer, sent_at=sent_at)
         return answer
 
     async def jobs(self, membership: str, *, trained_model: str | None = None) -> list[JobSummary]:
@@ -126,21 +120,17 @@ class Reads:
         return None
 
     async def _page(self, membership: str, trained_model: str | None, token: str | None) -> JobPage | None:
-        answer: JobPage | Outcome = await self._read(
-            partial(self._api.list_page, membership, trained_model=trained_model, token=token)
-        )
-        if isinstance(answer, JobPage):
-            return answer
-        if token is not None and isinstance(answer, Rejected):
-            return None
-        raise ReadError("ListTrainedModelInferenceJobs", answer)
+        call = partial(self._api.list_page, membership, trained_model=trained_model, token=token)
+        try:
+            return await self._read("ListTrainedModelInferenceJobs", JobPage, call)
+        except ReadError as exc:
+            if token is not None and isinstance(exc.outcome, Rejected):
+                return None
+            raise
 
     async def details(self, membership: str, arn: str) -> JobDetails:
         """Read all about one job. Raises ReadError."""
-        answer: JobDetails | Outcome = await self._read(partial(self._api.get, membership, arn))
-        if isinstance(answer, JobDetails):
-            return answer
-        raise ReadError("GetTrainedModelInferenceJob", answer)
+        return await self._read("GetTrainedModelInferenceJob", JobDetails, partial(self._api.get, membership, arn))
 
     async def find(self, membership: str, arn: str) -> JobDetails | None:
         """Read all about one job; None where the service has no such job. Raises ReadError."""
@@ -153,10 +143,8 @@ class Reads:
 
     async def input(self, wanted: Input) -> Resource:
         """Read a trained model or a channel. Raises ReadError."""
-        answer: Resource | Outcome = await self._read(partial(self._api.input, wanted))
-        if isinstance(answer, Resource):
-            return answer
-        raise ReadError("GetMLInputChannel" if wanted.kind == "channel" else "GetTrainedModel", answer)
+        operation = "GetMLInputChannel" if wanted.kind == "channel" else "GetTrainedModel"
+        return await self._read(operation, Resource, partial(self._api.input, wanted))
 
 
 def _unlisted(reason: str) -> ReadError:

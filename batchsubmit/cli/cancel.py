@@ -1,20 +1,24 @@
 """`batchsubmit cancel`."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchsubmit.aws import whose_account
 from batchsubmit.cli.confirm import ask
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, rate_option, read_settings, run_command
 from batchsubmit.cli.output import say
 from batchsubmit.errors import EXIT_STOPPED, UsageError
+from batchsubmit.schema.arns import region_in
 from batchsubmit.submit.stopping import Stop
-from batchsubmit.text import counted, printable
+from batchsubmit.text import agreeing, counted, duration, printable
 
 if TYPE_CHECKING:
     from batchsubmit.app.cancel import Recall, Survey
@@ -61,10 +65,15 @@ def cancel(ledger: "Location", config: Path | None, *, as_json: bool, rate: floa
     settings = read_settings(config, rate={"max_per_second": rate})
     filters = {name: how[name] for name in ("memberships", "names")}
     found = run_command(survey(ledger, settings, **filters))
+    asks = bool(found.running) and not (how["dry_run"] or how["yes"])
+    if asks:
+        say(run_command(whose_account(region_in(found.running[0].arn), os.environ.get("AWS_PROFILE"))))
     for line in _preview(ledger, found, is_filtered=any(filters.values())):
         say(line)
+    if found.running:
+        say(_loss(found), is_odd=True)
     status, done = 0, None
-    if found.running and not (how["dry_run"] or how["yes"] or run_command(ask("Cancel them?", Stop()))):
+    if asks and not run_command(ask("Cancel them?", Stop(), in_full=True)):
         say("Nothing was cancelled.")
         status = EXIT_STOPPED
     elif (found.running or found.cancelling) and not how["dry_run"]:
@@ -79,15 +88,15 @@ def cancel(ledger: "Location", config: Path | None, *, as_json: bool, rate: floa
 
 
 def _preview(ledger: "Location", found: "Survey", *, is_filtered: bool) -> Iterator[str]:
-    if found.running:
-        is_or_are = "is" if len(found.running) == 1 else "are"
-        yield f"{counted(len(found.running), 'job')} that {ledger} started {is_or_are} running:"
-    else:
-        asked = " and that --membership or --name chose" if is_filtered else ""
-        yield f"Nothing to cancel: no job that {ledger} started{asked} is running"
     lanes: dict[str, list[JobState]] = {}
     for state in found.running:
         lanes.setdefault(state.membership, []).append(state)
+    if found.running:
+        where = f" in {counted(len(lanes), 'membership')}"
+        yield f"{counted(len(found.running), 'job')} to cancel{where}, which {ledger} started:"
+    else:
+        asked = " and that --membership or --name chose" if is_filtered else ""
+        yield f"Nothing to cancel: no job that {ledger} started{asked} is running"
     for membership, states in lanes.items():
         names = ", ".join(printable(state.name) for state in states[:_NAMES_SHOWN])
         more = f" and {len(states) - _NAMES_SHOWN:,} more" if len(states) > _NAMES_SHOWN else ""
@@ -99,6 +108,14 @@ def _preview(ledger: "Location", found: "Survey", *, is_filtered: bool) -> Itera
     ):
         if count:
             yield f"  {count:>9,} {words}"
+
+
+def _loss(found: "Survey") -> str:
+    now = datetime.now(UTC)
+    ages = [(now - datetime.fromisoformat(state.since)).total_seconds() for state in found.running if state.since]
+    return (
+        f"{agreeing(len(found.running), 'It has', 'They have')} run for {duration(sum(ages))}: paid, without a result"
+    )
 
 
 def _words(done: "Recall") -> Iterator[str]:

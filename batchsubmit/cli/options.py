@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.output import say
+from batchsubmit.cli.output import membership_names, say
 from batchsubmit.config import SETTINGS_FILE, Settings, load_settings
 from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError, UsageError, exit_status
 from batchsubmit.ledger.base import Location, parse_location
@@ -81,6 +81,11 @@ def _level_options(command: Callable[..., int]) -> Callable[..., int]:
 
 _SENDING: dict[str, tuple[Callable[..., Any], str, str]] = {
     "level": (_level_options, "log", "level"),
+    "progress": (
+        click.option("--no-progress", "progress", flag_value=False, type=bool, help="Do not show how the run goes."),
+        "log",
+        "progress",
+    ),
     "rate": (rate_option, "rate", "max_per_second"),
     "concurrency": (
         click.option("--concurrency", type=int, metavar="N", help="Calls in progress at once.  [default: 32]"),
@@ -146,7 +151,9 @@ def read_settings(config: Path | None, *flags: Mapping[str, Mapping[str, Any]], 
         for section, keys in sections.items():
             known = {key: value for key, value in keys.items() if value is not None}
             given[section] = given.get(section, {}) | known
-    return load_settings(config, given)
+    settings = load_settings(config, given)
+    membership_names.update(settings.names)
+    return settings
 
 
 def region_for(location: Location, config: Path | None = None) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from batchsubmit.text import printable
+from batchsubmit.text import printable, with_names
 
 _MOST_BYTES = 1 << 20
 """What waits for a reader of standard error; more is dropped."""
@@ -26,9 +26,13 @@ _GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
 """The reader went away (`| head`), or the terminal: that is no fault of the output."""
 
 
+membership_names: dict[str, str] = {}
+"""What the settings call memberships: every line for people shows it instead of the id."""
+
+
 def say(line: object = "", *, to_stdout: bool = False, nl: bool = True, is_odd: bool = False) -> None:
     """Print one line for people; control characters and line breaks in it are spelled out. What is odd is red."""
-    text = printable(str(line))
+    text = printable(with_names(str(line), membership_names))
     in_red = is_odd and not os.environ.get("NO_COLOR")
     click.echo(click.style(text, fg="red") if in_red else text, err=not to_stdout, nl=nl)
 
@@ -69,7 +73,7 @@ class _Output(io.RawIOBase):
         """Write all of it, or drop it."""
         try:
             while data:
-                select([], [self._number], [])  # somebody else may have set a terminal or pipe to non-blocking
+                select([], [self._number], [])  # someone else may have set a terminal or pipe to non-blocking
                 data = data[os.write(self._number, data) :]
         except OSError as exc:
             if exc.errno not in _GONE:

@@ -23,10 +23,10 @@ from batchsubmit.cli.options import (
     tell_warnings,
     telling_problems,
 )
-from batchsubmit.cli.output import say
+from batchsubmit.cli.output import membership_names, say
 from batchsubmit.errors import EXIT_FAILED
 from batchsubmit.ledger.base import parse_location
-from batchsubmit.text import agreeing, counted, duration
+from batchsubmit.text import agreeing, counted, duration, with_names
 
 _MOST_LISTED = 20
 _MOST_LANES = 10
@@ -58,8 +58,9 @@ def whole_plan(plan: Plan) -> Iterator[str]:
 
 
 def _type_cells(work: InstanceWork) -> list[str]:
-    numbers = (work.hours, work.usd)
-    return [work.instance_type, f"{work.to_do:,}", *("?" if each is None else f"{each:,.1f}" for each in numbers)]
+    numbers = ((work.hours, 1), (work.usd, 2))
+    cells = ("?" if number is None else f"{number:,.{digits}f}" for number, digits in numbers)
+    return [work.instance_type, f"{work.to_do:,}", *cells]
 
 
 def _and_more(count: int) -> Iterator[str]:
@@ -68,19 +69,19 @@ def _and_more(count: int) -> Iterator[str]:
 
 
 def short_plan(plan: Plan) -> Iterator[str]:
-    """The plan in a few lines, for somebody who is asked whether to go on."""
+    """The plan in a few lines, for someone who is asked whether to go on."""
     batch = f"batch {plan.options.batch}, " if plan.options.batch else ""
     yield f"{batch}ledger {plan.ledger}"
     lanes, slots = sum(lane.to_do > 0 for lane in plan.progress.lanes.values()), plan.estimate.slots
     where = f" in {counted(lanes, 'membership')}, {counted(slots, 'slot')}" if slots else ""
     yield f"{counted(plan.progress.to_do, 'job')} to submit of {counted(plan.rows, 'row')}{where}"
-    done, failed = (
-        sum(getattr(lane, name) for lane in plan.progress.lanes.values()) for name in ("submitted", "failed")
+    done, rejected = (
+        sum(getattr(lane, name) for lane in plan.progress.lanes.values()) for name in ("submitted", "rejected")
     )
     counts = (
         (done, "submitted before"),
         (plan.progress.unknown, "unknown, to be looked up"),
-        (failed, "rejected before"),
+        (rejected, "rejected before"),
     )
     if known := ", ".join(f"{count:,} {words}" for count, words in counts if count):
         yield f"  {known}"
@@ -91,7 +92,7 @@ def short_plan(plan: Plan) -> Iterator[str]:
 
 
 def odd_words(plan: Plan) -> Iterator[str]:
-    """What somebody should look at twice before it is sent."""
+    """What someone should look at twice before it is sent."""
     again, repeated = plan.progress.again, plan.repeated
     if again:
         yield f"{counted(again, 'job')} ran before and failed: {agreeing(again, 'it is', 'they are')} paid again"
@@ -143,7 +144,9 @@ def _table(plan: Plan) -> Iterator[str]:
     rows = [[name.replace("_", " ") for name in lanes[0]]]
     for lane in lanes:
         name, *numbers = lane.values()
-        rows.append([name, *("?" if number is None else f"{number:,}" for number in numbers)])
+        rows.append(
+            [with_names(name, membership_names), *("?" if number is None else f"{number:,}" for number in numbers)]
+        )
     yield from _aligned(rows)
     yield from _and_more(count)
 
@@ -158,7 +161,7 @@ def _aligned(rows: list[list[str]]) -> Iterator[str]:
 
 def _notes(plan: Plan) -> Iterator[str]:
     if plan.invalid:
-        yield f"{counted(plan.invalid, 'invalid row')}, to be recorded as failed"
+        yield f"{counted(plan.invalid, 'invalid row')}, to be recorded as rejected"
     if plan.progress.unknown_elsewhere:
         yield f"{counted(plan.progress.unknown_elsewhere, 'unknown job')} of rows that this manifest does not have"
     if plan.progress.unknown:
@@ -215,7 +218,7 @@ def _ready(plan: Plan) -> Iterator[str]:
 @sandbox_job_seconds_option
 @click.option("--skip-invalid", is_flag=True, help="Plan without the rows that are wrong.")
 @allow_duplicates_option
-@click.option("--retry-failed", is_flag=True, help="Count what earlier runs recorded as failed as to do.")
+@click.option("--retry-failed", is_flag=True, help="Count what was rejected, or ran and failed, as to do.")
 @json_option
 def plan(
     config: Path | None,

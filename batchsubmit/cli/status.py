@@ -9,9 +9,10 @@ from typing import Any
 import click
 from rich.console import Console
 
+from batchsubmit.aws import resolve_region
 from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, json_option, region_for
-from batchsubmit.cli.output import say
+from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
+from batchsubmit.cli.output import membership_names, say
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import LOG_GROUP, UNDECIDED, JobState, Phase, State, end_words
 from batchsubmit.errors import UsageError
@@ -54,8 +55,18 @@ _REFRESH_SECONDS = 1.0
 )
 @click.option("--membership", "only", default="*", metavar="GLOB", help="Of --watch: the memberships to show.")
 @click.option("--all", "lists_all", is_flag=True, help="List every job that is unknown, was rejected or failed.")
+@config_option
 @json_option
-def status(ledger: Location, *, watching: bool, interval: float, only: str, lists_all: bool, as_json: bool) -> int:
+def status(
+    ledger: Location,
+    config: Path | None,
+    *,
+    watching: bool,
+    interval: float,
+    only: str,
+    lists_all: bool,
+    as_json: bool,
+) -> int:
     """Print where the jobs of LEDGER stand, what failed and why, and when all will be done; also during a run.
 
     With --watch, a view that follows the run: the totals, the last failures, and the memberships, those with most work
@@ -63,8 +74,10 @@ def status(ledger: Location, *, watching: bool, interval: float, only: str, list
     notice. It ends with the run, then prints where things stand; where no run is under way it does so at once. Ctrl-C
     ends the view, not the run.
     """
+    settings = read_settings(config)
+    region = None if isinstance(ledger, Path) else resolve_region(settings.aws)
     try:
-        live = _watch(ledger, interval, only, as_json=as_json) if watching else _read(ledger)
+        live = _watch(ledger, region, interval, only, as_json=as_json) if watching else _read(ledger, region)
     except OSError as exc:
         raise UsageError(f"the ledger {ledger} cannot be read: {exc.strerror}") from exc
     if as_json:
@@ -75,28 +88,29 @@ def status(ledger: Location, *, watching: bool, interval: float, only: str, list
     return 0
 
 
-def _read(ledger: Location) -> LiveRun:
+def _read(ledger: Location, region: str | None) -> LiveRun:
     live = LiveRun()
     if isinstance(ledger, Path):
         for event in read_ledger(ledger, region=None):
             live.apply(event)
     else:
-        live.ledger_state = fold_ledger(ledger, region=region_for(ledger))
+        live.ledger_state = fold_ledger(ledger, region=region)
     return live
 
 
-def _watch(ledger: Location, interval: float, only: str, *, as_json: bool) -> LiveRun:
+def _watch(ledger: Location, region: str | None, interval: float, only: str, *, as_json: bool) -> LiveRun:
     feed: Feed
     if isinstance(ledger, Path):
         require_ledger(ledger)
         feed, refresh = Tail(ledger), min(interval, _REFRESH_SECONDS)
     else:
-        feed, refresh = TableFollower(ledger, region_for(ledger)), interval  # each read of a table costs money
+        feed, refresh = TableFollower(ledger, region), interval  # each read of a table costs money
     try:
         console = Console(stderr=as_json)
-        live = watch(feed, console, interval_seconds=interval, refresh_seconds=refresh, only=only)
+        seconds = interval if not console.is_terminal else refresh
+        live = watch(feed, console, seconds=seconds, only=only, names=membership_names)
     except KeyboardInterrupt:
-        return _read(ledger)
+        return _read(ledger, region)
     run, end = live.run, live.ledger_state.last_end
     if run and not live.is_over and (as_json or not isinstance(ledger, Path)):  # of a file, it is printed below
         say(f"Run {run.run} has died ({run.holder}): run the same submit again to go on")
@@ -160,9 +174,7 @@ def _grouped(failed: list[JobState]) -> Iterator[str]:
     groups = reasons.most_frequent_first()
     for reason in groups[:_MOST_REASONS]:
         more = f" and {reason.count - len(reason.examples):,} more" if reason.count > len(reason.examples) else ""
-        words = ": ".join(filter(None, (reason.status, reason.code, reason.message)))
-        logs = f" ({reason.logs})" if reason.logs else ""
-        yield f"{reason.count:,} {reason.state}: {words}{logs}"
+        yield f"{reason.count:,} {reason.state}: {reason.words}"
         yield f"  {', '.join(reason.examples)}{more}"
     if len(groups) > _MOST_REASONS:
         yield f"... for {len(groups) - _MOST_REASONS:,} more reasons"

@@ -112,7 +112,7 @@ if TYPE_CHECKING:
 )
 @job_minutes_option
 @max_instance_hours_option
-@click.option("--skip-invalid", is_flag=True, help="Submit the good rows and record the others as failed.")
+@click.option("--skip-invalid", is_flag=True, help="Submit the good rows and record the others as rejected.")
 @allow_duplicates_option
 @click.option("--retry-failed", is_flag=True, help="Send jobs again that were rejected, or ran and failed.")
 @click.option(
@@ -208,20 +208,24 @@ def after_run_of(settings: Settings, options: SubmitOptions) -> "AfterRun | None
         destination=None if options.sandbox else destination,
         targets=() if options.sandbox else targets,
         region=resolve_region(settings.aws),
+        names=settings.names,
     )
+
+
+def display_of(settings: Settings) -> Display:
+    """What shows how a run goes, unless it is to be silent."""
+    is_silent = settings.log.level == "error" or not settings.log.progress
+    return (lambda *_: nullcontext()) if is_silent else partial(showing, console=Console(stderr=True))
 
 
 async def _run(options: SubmitOptions, settings: Settings, *, yes: bool) -> Summary:
     runs: list[Run] = []
-    display: Display = partial(showing, console=Console(stderr=True))
-    if settings.log.level == "error":
-        display = lambda *_: nullcontext()  # noqa: E731
     with telling_problems():
         summary = await submit_manifest(
             options,
             settings,
             observers=[LogObserver()],
-            display=display,
+            display=display_of(settings),
             approve=partial(_approve, yes=yes, runs=runs),
         )
     for run in runs if summary.stop_reason == StopReason.SIGNAL and not options.sandbox else ():

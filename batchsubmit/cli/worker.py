@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from batchsubmit.cli.options import (
     sending_options,
 )
 from batchsubmit.cli.output import say
+from batchsubmit.cli.submit import display_of
 from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError
 from batchsubmit.health import ask
@@ -100,8 +103,10 @@ def worker(  # noqa: PLR0913 (the options of a command)
     configure_logging(settings.log.format, settings.log.level)
     if check_queue:
         return _check_queue(settings, as_json=as_json)
+    # Elsewhere standard error is a log, a JSON object a line.
+    display = display_of(settings) if sys.stderr.isatty() else lambda *_: nullcontext()
     summary = run_command(
-        work(settings, ledger=ledger, observers=[LogObserver()], advise=_advise),
+        work(settings, ledger=ledger, observers=[LogObserver()], advise=_advise, display=display),
         "messages that were held are delivered again after their visibility timeout",
     )
     return _tell(summary, as_json=as_json)
@@ -120,13 +125,22 @@ def _advise(words: str) -> None:
     say(f"batchsubmit: {words}")
 
 
-def _tell(summary: WorkerSummary, *, as_json: bool) -> int:
+def _counts_words(summary: WorkerSummary) -> Iterator[str]:
+    """What became of the jobs, then of the messages, in numbers that add up to those received."""
     counts = summary.queue_counts
-    received = counted(counts["received"], "message")
-    say(
-        f"{counted(summary.submitted, 'job')} submitted, {summary.rejected:,} rejected, of {received} received "
-        f"in {summary.seconds:.1f} s; {counts['handed_back']:,} handed back",
-    )
+    jobs = ((summary.rejected, "rejected"), (summary.unknown, "unknown"), (counts["recognised"], "known before"))
+    more = "".join(f", {count:,} {words}" for count, words in jobs if count)
+    yield f"{counted(summary.submitted, 'job')} submitted{more}, in {summary.seconds:.1f} s"
+    gone, back = counts["deleted"], counts["handed_back"]
+    parts = [f"{gone:,} deleted", f"{back:,} handed back"]
+    if left := max(counts["received"] - gone - back, 0):
+        parts.append(f"{left:,} come back by themselves")
+    yield f"{counted(counts['received'], 'message')} received: {', '.join(parts)}"
+
+
+def _tell(summary: WorkerSummary, *, as_json: bool) -> int:
+    for line in _counts_words(summary):
+        say(line)
     for line in (*held_words(summary.held), *others_words(summary.held_by_others)):
         say(line)
     if summary.stop_message:

@@ -248,7 +248,8 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
 
     `to_do` is the number of jobs not yet decided, `rows` that of the manifest, 0 where there is none. `work` is what is
     to do by kind, judged by a sample of the rows; it, the slots and the calls a second that were set (0 where they were
-    not) are for readers who estimate the end.
+    not) are for readers who estimate the end. `again` are those of `to_do` that were rejected or failed before.
+    `settings` are those that differ from the default, as TOML has them.
     """
 
     run: str
@@ -265,6 +266,8 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     per_account: int = 0
     per_second: float = 0.0
     retry: str = ""
+    settings: dict[str, str] = {}
+    again: dict[str, int] = {}
 
 
 class RunEnded(_Event, frozen=True, kw_only=True, tag="run_ended", omit_defaults=True):

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from batchsubmit.core.jobs import INVALID_ROW, Duplicate, Entry, Event, JobRejected, RunEnded, RunStarted, Submitted
-from batchsubmit.core.states import UNDECIDED, JobState, State, fold
+from batchsubmit.core.jobs import INVALID_ROW, Entry, Event, Intent, JobRejected, RunEnded, RunStarted, Submitted
+from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, UNDECIDED, JobState, State, fold
 
 ACCOUNT = "account"
 """The key of an account's quota beside those of memberships; an account's number may follow."""
@@ -38,9 +38,9 @@ _ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs by where they stand, the nine numbers of every surface.
 
-    `submitted` are all that the service accepted; of these, `running` are at most as many as the quotas allow: where
-    more have no end in the ledger, nobody has looked (`not_checked`). The total is the sum of the pending, submitted,
-    rejected and unknown.
+    `submitted` are all that the service accepted; of these, `running` are at most as many as the quotas allow, AWS's
+    defaults where none is known: where more have no end in the ledger, nobody has looked (`not_checked`). The total is
+    the sum of the pending, submitted, rejected and unknown.
     """
 
     total: int = 0
@@ -66,7 +66,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
             total=pending + submitted + states[State.REJECTED] + states[State.UNKNOWN],
             pending=pending,
             submitted=submitted,
-            running=_within(open_ends, quotas),
+            running=within_quotas(open_ends, quotas),
             succeeded=states[State.SUCCEEDED],
             failed=states[State.FAILED],
             rejected=states[State.REJECTED],
@@ -89,11 +89,16 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.asdict(self)
 
 
-def _within(open_ends: Mapping[str, int], quotas: Mapping[str, int]) -> int:
-    """How many of the jobs without an end may run at once; where no quota is known, all of them."""
-    running = sum(min(count, quotas.get(membership, count)) for membership, count in open_ends.items())
+def within_quotas(open_ends: Mapping[str, int], quotas: Mapping[str, int]) -> int:
+    """How many of the jobs without an end may run at once; where no quota is known, AWS's default is taken."""
+    running = sum(min(count, quotas.get(name, DEFAULT_PER_MEMBERSHIP)) for name, count in open_ends.items())
     accounts = [limit for name, limit in quotas.items() if name.split(" ")[0] == ACCOUNT]
-    return min(running, sum(accounts)) if accounts else running
+    return min(running, sum(accounts) if accounts else DEFAULT_PER_ACCOUNT)
+
+
+def decides(event: Entry) -> bool:
+    """Whether an event decides a job that was to be sent; invalid rows are not among those."""
+    return isinstance(event, Submitted) or (isinstance(event, JobRejected) and event.code != INVALID_ROW)
 
 
 class Work:
@@ -104,19 +109,23 @@ class Work:
         self.end: RunEnded | None = None
         self.quotas: dict[str, int] = {}
         self._decided = 0
+        self._again = Counter[str]()
 
     def apply(self, event: Entry) -> None:
         """Take in one event of the ledger."""
         match event:
             case RunStarted():
-                self.run, self.end, self._decided = event, None, 0
+                self.run, self.end, self._decided, self._again = event, None, 0, Counter(event.again)
             case RunEnded():
                 self.end = event
                 self.quotas.update(event.quotas)
-            case Submitted():
+            case _ if decides(event):
                 self._decided += 1
-            case JobRejected() if event.code != INVALID_ROW:  # those are not among what is to do
-                self._decided += 1
+
+    def sends(self, before: JobState | None) -> None:
+        """A job that stood so is about to be sent: one that was to be sent again is pending no longer."""
+        if self._again:
+            self._again -= Counter({State.of(before): 1})
 
     def pending(self, unknown: int) -> int:
         """Jobs that the last run has still to send; a ledger that fills up knows only those that it has met."""
@@ -127,7 +136,15 @@ class Work:
     def counts(self, memberships: Mapping[str, Mapping[State, int]]) -> Counts:
         """Count all jobs of the ledger, given by membership."""
         unknown = sum(each.get(State.UNKNOWN, 0) for each in memberships.values())
-        return Counts.of(memberships, quotas=self.limits(memberships), pending=self.pending(unknown))
+        counts = Counts.of(memberships, quotas=self.limits(memberships), pending=self.pending(unknown))
+        rejected, failed = (self._again[each] for each in (State.REJECTED, State.FAILED))  # pending, and nothing else
+        return replace(
+            counts,
+            total=counts.total - rejected - failed,
+            submitted=counts.submitted - failed,
+            failed=counts.failed - failed,
+            rejected=counts.rejected - rejected,
+        )
 
     def limits(self, memberships: Iterable[str]) -> dict[str, int]:
         """The quotas of these memberships and of accounts: what was set, else what was learned."""
@@ -176,10 +193,10 @@ class LedgerState:
         if isinstance(event, RunStarted):
             self.runs.append(event)
         elif not isinstance(event, RunEnded):
-            if isinstance(event, Submitted | Duplicate):
-                place, bit = _place(event.arn)
-                self._arns[place] |= bit
-            self._put(event.job, fold(self.get(event.job), event))
+            before = self.get(event.job)
+            if isinstance(event, Intent):
+                self.work.sends(before)
+            self._put(event.job, fold(before, event))
 
     def get(self, key: str) -> JobState | None:
         """What is known of the job with this key."""
@@ -194,6 +211,9 @@ class LedgerState:
             self._undecided.pop(key, None)
 
     def _put(self, key: str, state: JobState) -> None:
+        for arn in filter(None, state.arns):
+            place, bit = _place(arn)
+            self._arns[place] |= bit
         if state.phase in UNDECIDED:
             self._undecided[key] = None
             self._jobs[key] = state
@@ -207,16 +227,20 @@ class LedgerState:
 
     def owner(self, arn: str) -> str:
         """The key of the job that has this ARN; empty where none has it."""
+        return self.claims([arn]).get(arn, "")
+
+    def _may_have(self, arn: str) -> bool:
         place, bit = _place(arn)
-        return self.claims([arn]).get(arn, "") if self._arns[place] & bit else ""
+        return bool(self._arns[place] & bit)
 
     def claims(self, arns: Collection[str]) -> dict[str, str]:
         """Which of these ARNs the ledger knows, and the keys of their jobs (ARN to key)."""
         claimed: dict[str, str] = {}
-        last_parts = tuple({arn.rpartition("/")[2].encode() for arn in arns})
-        for key, kept in self._jobs.items() if arns else ():
+        last_parts = {arn.rpartition("/")[2].encode() for arn in arns if self._may_have(arn)}
+        lengths = set(map(len, last_parts))
+        for key, kept in self._jobs.items() if last_parts else ():
             # The last part of the ARN is the end of a packed job.
-            if isinstance(kept, bytes) and not kept.endswith(last_parts):
+            if isinstance(kept, bytes) and all(kept[-length:] not in last_parts for length in lengths):
                 continue
             state = self._unpacked(key, kept)
             claimed |= {arn: key for arn in state.arns if arn in arns}

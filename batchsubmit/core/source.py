@@ -4,33 +4,31 @@ A source hands out deliveries lane by lane and learns how each ended, once the l
 """
 
 from collections.abc import Callable, Collection, Mapping
+from enum import Enum
 from typing import Any, Protocol
 
 from batchsubmit.core.jobs import Job
 
 
+class Ending(Enum):
+    """How the engine leaves a job that it has taken."""
+
+    DECIDED = "decided"  # it is submitted, or failed for good, and the ledger has that
+    RELEASED = "released"  # nothing was decided: back to the head of its lane
+    HELD = "held"  # a quota that is not one of slots refused it: back to its lane, or for long to where it came from
+    UNKNOWN = "unknown"  # nobody can tell now whether it was submitted: not taken again, unless it is to be looked up
+
+
 class Delivery(Protocol):
-    """One job, on loan from its source until it is reported as done, failed or released."""
+    """One job, on loan from its source until it has ended there."""
 
     @property
     def job(self) -> Job:
         """The job."""
         ...
 
-    def done(self) -> None:
-        """The job is submitted."""
-        ...
-
-    def failed(self) -> None:
-        """The job failed for good."""
-        ...
-
-    def released(self) -> None:
-        """Nothing was decided: the job goes back to the head of its lane."""
-        ...
-
-    def held(self) -> None:
-        """A quota that is not one of slots refused the job: back to its lane, or for long to where it came from."""
+    def ended(self, how: Ending) -> None:
+        """Take the job back."""
         ...
 
     def put_aside(self) -> Callable[[], None] | None:
@@ -39,10 +37,6 @@ class Delivery(Protocol):
 
     def denied(self, code: str, message: str) -> bool:
         """The service denied the job: True where the source deals with that, and nothing is to be recorded."""
-        ...
-
-    def left_unknown(self) -> None:
-        """Nobody can tell now whether the job was submitted: not to be taken again, unless it is to be looked up."""
         ...
 
 

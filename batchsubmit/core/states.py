@@ -239,6 +239,7 @@ class Retry:
     statuses: frozenset[str] = frozenset({State.REJECTED, State.FAILED})
     codes: frozenset[str] = frozenset()
     names: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     before: str = ""
 
     def takes(self, state: JobState | None) -> bool:
@@ -249,6 +250,7 @@ class Retry:
             State.of(state) in self.statuses
             and (not self.codes or not self.codes.isdisjoint({state.code, state.status}))
             and (not self.names or any(fnmatchcase(state.name, glob) for glob in self.names))
+            and (not self.messages or any(fnmatchcase(state.message, glob) for glob in self.messages))
         )
 
 

@@ -1,1 +1,1 @@
-"""The ledger: what was about to happen and what happened, written down before anybody relies on it."""
+"""The ledger: what was about to happen and what happened, written down before anyone relies on it."""

@@ -1,4 +1,4 @@
-"""The ledger: what was about to happen and what happened, written down before anybody relies on it.
+"""The ledger: what was about to happen and what happened, written down before anyone relies on it.
 
 `Ledger` is the seam: `file.FileLedger` is the side of one writer, `shared.SharedLedger` that of a fleet, on a DynamoDB
 table. The ledger knows nothing of Clean Rooms ML, pace or slots, and this module loads nothing of AWS.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from batchsubmit.config import checked_text
 from batchsubmit.core.jobs import Duplicate, Event, Submitted
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import Action, JobState, Retry, decide
+from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
@@ -86,39 +86,31 @@ class Ledger(Protocol):
     @property
     def is_shared(self) -> bool:
         """Whether others write to it as well, so that it has jobs which `state` does not know."""
-        ...
 
     @property
     def state(self) -> LedgerState:
         """The fold of the events, those being written included; of a shared ledger, of the claimed jobs."""
-        ...
 
     async def claim(self, key: str) -> Claim:
         """Claim a job, before its first event is put.
 
         Raises StoppedError where the ledger can no longer be relied on.
         """
-        ...
 
     def holds(self, key: str) -> bool:
         """Whether a claimed job is certainly still ours. Ask right before a call: afterwards it is too late."""
-        ...
 
     def release(self, key: str) -> None:
         """Give up a job, decided or not; what was put and noted of it is still written."""
-        ...
 
     async def load(self, keys: Iterable[str]) -> None:
         """Read what the ledger has of these jobs into `state`, without claiming them."""
-        ...
 
     async def states(self, keys: Collection[str]) -> dict[str, JobState]:
         """Read these jobs, as far as the ledger has them, without claiming them or keeping them in `state`."""
-        ...
 
     async def claims(self, arns: Collection[str]) -> dict[str, str]:
         """Which of these ARNs the ledger knows, and the keys of their jobs (ARN to key)."""
-        ...
 
     def put(self, event: Event) -> Awaitable[None]:
         """Record an event; what is returned resolves once it is durable.
@@ -127,11 +119,9 @@ class Ledger(Protocol):
         Raises, here or from the awaitable, StoppedError where the ledger can no longer be relied on, ClaimedArnError,
         and of a shared ledger LostJobError.
         """
-        ...
 
     def note(self, event: Event) -> None:
         """Record an event that nothing waits for; it becomes durable with the next awaited event of its job."""
-        ...
 
 
 def resolve(durable: "asyncio.Future[None] | None", error: StoppedError | None) -> None:
@@ -142,36 +132,6 @@ def resolve(durable: "asyncio.Future[None] | None", error: StoppedError | None) 
         durable.set_result(None)
     else:
         durable.set_exception(error)
-
-
-class Claims:
-    """Claims jobs for a run, and decides about each by its state once it is claimed.
-
-    On a shared ledger, what the source knew of a job may be old by then.
-    """
-
-    def __init__(self, ledger: Ledger, *, retry: Retry | None = None) -> None:
-        self._ledger = ledger
-        self._retry = retry
-        self._to_send_again: set[str] = set()
-
-    async def take(self, key: str) -> Action | Taken:
-        """Claim a job; give what to do with it. Raises StoppedError where the ledger can no longer be relied on."""
-        match await self._ledger.claim(key):
-            case Mine(state):
-                action = decide(state, retry=self._retry)
-                is_resent = action is Action.LOOK_UP and key in self._to_send_again
-                return Action.SUBMIT if is_resent else action
-            case taken:
-                return taken
-
-    def release(self, key: str) -> None:
-        """Give up a job, decided or not."""
-        self._ledger.release(key)
-
-    def send_again(self, key: str) -> None:
-        """Let an unknown job be sent again, as the user asked."""
-        self._to_send_again.add(key)
 
 
 class SoleWriter:

@@ -2,7 +2,7 @@
 
 A line is `{"event":...,"crc":"ChssPQ"}` and a newline; the checksum is the CRC-32 of the bytes before `,"crc"`, in
 base64 because there are two lines a job. Earlier versions wrote `"crc32":"0a1b2c3d"`. It finds lines that a disk or an
-editor changed. It is no protection against somebody who forges them.
+editor changed. It is no protection against someone who forges them.
 
 In a file, `"previous"` before the checksum is the checksum of the line before, so that a line is provably its
 successor. Lines of earlier versions have none; the chain begins with the first line that has one.

@@ -17,7 +17,7 @@ from botocore import exceptions as aws
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay
 from tenacity import wait_random_exponential as full_jitter
 
-from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, open_client
+from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, Timeouts, open_client
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.table import Address, ConflictError, Item, MissingTableError
 
@@ -314,7 +314,7 @@ async def open_table(
 
     botocore's retries are off: ours know a write whose answer was lost from one that met another's.
     """
-    timeouts = (_CONNECT_TIMEOUT_SECONDS, _READ_TIMEOUT_SECONDS)
+    timeouts = Timeouts(_CONNECT_TIMEOUT_SECONDS, _READ_TIMEOUT_SECONDS)
     async with open_client("dynamodb", region=region, timeouts=timeouts, connections=concurrency) as client:
         client.meta.events.register("response-received.dynamodb", refuse_foreign)
         yield DynamoTable(client, name, give_up_seconds=give_up_seconds)

@@ -163,9 +163,6 @@ class LedgerFile:
         self.displaced: str | None = None
         self.chain = Chain()
 
-    def __repr__(self) -> str:
-        return f"<LedgerFile {self.path} {self._broken or self.displaced or ('open' if self._fd >= 0 else 'closed')}>"
-
     def open(self) -> LedgerState:
         """Lock the file, creating it if need be, and read it; cut off and keep aside a torn last line.
 
@@ -231,7 +228,7 @@ class LedgerFile:
     def reserve(self, coming_bytes: int) -> None:
         """Make sure that these bytes, which lead to calls, and the outcomes that follow them can be written.
 
-        Raises StoppedError on a full disk, and where somebody deleted or replaced the file. A file system that cannot
+        Raises StoppedError on a full disk, and where someone deleted or replaced the file. A file system that cannot
         reserve is trusted.
         """
         self._check_name()

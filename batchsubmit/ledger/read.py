@@ -227,9 +227,6 @@ class Tail:
         self._chain = Chain()
         self._inode = -1
 
-    def __repr__(self) -> str:
-        return f"<Tail {self.path} at {self._offset}>"
-
     def poll(self) -> Iterator[Event]:
         """Yield what was appended since the last poll. Raises OSError, DamagedLineError.
 

@@ -3,7 +3,7 @@
 That every write names the version it follows makes late and repeated writes harmless. A job is one item: its folded
 state, its owner, and the lines of its events. Past a few kilobytes the older lines move to pages, items of their own
 that never change: a page's name says which lines it holds, so every writer of it writes the same. A page counts once
-the job's item lists it. The other items are runs, claimed ARNs and the sessions of workers (`leases`).
+the job's item lists it. The other items are runs, claimed ARNs and the sessions of workers (`shared`).
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -55,22 +55,18 @@ class Table(Protocol):
 
     async def get(self, address: Address) -> Item | None:
         """Read an item as it is now."""
-        ...
 
     async def get_many(self, addresses: Collection[Address]) -> dict[Address, Item]:
         """Read those of the items that exist, each as it is now."""
-        ...
 
     def scan(self, pk: str = "") -> AsyncIterator[dict[Address, Item]]:
         """Read all items, or those of one partition in the order of their sort keys, some at a time."""
-        ...
 
     async def write(self, address: Address, follows: int, values: Item) -> Item:
         """Set attributes of an item that has this version, 0 for one that does not exist; give it as it is then.
 
         Durable on return. Raises ConflictError.
         """
-        ...
 
 
 PAGE_CHARACTERS = 16_384

@@ -6,6 +6,7 @@ would overwrite one job's results with the other's), identical rows, and members
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.jsonl_reader import JsonlReader
 from batchsubmit.manifest.rows import PRIORITY, ProblemGroups, Reader, Row
 from batchsubmit.schema import Fault, Problem, RequestChecker, RowWarning, without_nulls
-from batchsubmit.schema.arns import account_of_membership, foreign_arns, region_in
+from batchsubmit.schema.arns import FOREIGN, account_of_membership, foreign_arns, region_in
 from batchsubmit.schema.wording import shown
 from batchsubmit.text import quoted
 
@@ -134,7 +135,8 @@ def take_inventory(
     Raises StoppedError once `is_stopped`.
     """
     checked = CheckedManifest(Index(reader), is_readable=reader.has_sound_header)
-    add = _AcrossRows(checked, terms).add
+    across = _AcrossRows(checked, terms)
+    add = across.add
     for count, row in enumerate(reader.rows()):
         if count % _ROWS_BETWEEN_STOPS == 0 and is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
@@ -142,6 +144,7 @@ def take_inventory(
             checked.refuse(row, problems, terms)
             for problem in problems:
                 found(problem)
+    across.blame_by_majority()
     return checked
 
 
@@ -158,22 +161,24 @@ class _AcrossRows:
         self._spellings: dict[int, int] = {}  # as they are, of names that so are like an earlier one
         self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
-        self._usual: set[tuple[str | None, ...]] = set()
+        self._usual: dict[tuple[str | None, ...], tuple[str, str]] = {}
+        self._votes = Counter[tuple[str, str]]()
 
     def add(self, row: Row) -> tuple[Problem, ...]:
         """Compare a row with those before it, and index it where nothing is wrong; gives what is."""
         request, variables = row.request, row.variables
-        is_usual = not row.problems and _arns(request) in self._usual
-        faults = [] if is_usual else self._arn_faults(row)
+        usual = None if row.problems else self._usual.get(_arns(request))
+        faults = [] if usual else self._arn_faults(row)
         priority = _priority(variables) if variables else 0
         is_good = not (row.problems or faults or isinstance(priority, Fault))
         # Where invalid rows are left out, the name of one is free for another row.
         ordinal = self._compare(row, is_good=is_good) if is_good or not self._terms.keep_invalid else 0
         if not is_good or isinstance(priority, Fault) or isinstance(ordinal, Fault):
             faults += [each for each in (priority, ordinal) if isinstance(each, Fault)]
-            return (*row.problems, *(self._reader.problem(row.line, fault) for fault in faults))
-        if not is_usual:
-            self._learn(row)
+            return (*row.problems, *(self._reader.problem(row.line, fault, row.offset) for fault in faults))
+        if usual is None:
+            usual = self._learn(row)
+        self._votes[usual] += 1
         for fault in odd_values(request, variables):
             self._warn(row, fault)
         digest = job_digest(row.spelled, batch=self._terms.batch, ordinal=ordinal)
@@ -236,18 +241,37 @@ class _AcrossRows:
             return self._reader.request_at(*self._bad_rows[-number - 1])
         return self._index.request(number)
 
-    def _learn(self, row: Row) -> None:
-        """Keep what a good row's ARNs say; where nothing is odd about them, they need not be looked at again."""
+    def blame_by_majority(self) -> None:
+        """Where most rows of a membership name another account than the first one does, it is the first that is odd."""
+        accounts: dict[str, str] = {}
+        for (membership, account), _ in self._votes.most_common():
+            if account:
+                accounts.setdefault(membership, account)
+        was, self._checked.accounts = self._checked.accounts, accounts
+        if accounts == was or self._terms.foreign_arns != "warn":
+            return
+        self._checked.warned.drop(FOREIGN)
+        for number in range(len(self._index)):
+            for fault in self._foreign(self._index.request(number), "warn"):
+                self._checked.warned.add(self._index.problem(number, fault))
+
+    def _learn(self, row: Row) -> tuple[str, str]:
+        """Keep what a good row's ARNs say, and give its membership and account.
+
+        Where nothing is odd about them, they need not be looked at again.
+        """
         warnings = list(self._foreign(row.request, "warn"))
         for warning in warnings:
             self._warn(row, warning)
         self._checked.region = region_in(row.request["trainedModelArn"])
-        if account := account_of_membership(row.request):
-            self._checked.accounts.setdefault(row.request["membershipIdentifier"], account)
+        membership, account = row.request["membershipIdentifier"], account_of_membership(row.request)
+        if account:
+            self._checked.accounts.setdefault(membership, account)
         if not warnings:
             if len(self._usual) >= _REMEMBERED_ARNS:
                 self._usual.clear()
-            self._usual.add(_arns(row.request))
+            self._usual[_arns(row.request)] = membership, account
+        return membership, account
 
 
 def _folded(place: tuple[str, str, str]) -> tuple[str, str, str]:

@@ -9,6 +9,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO
 
 from batchsubmit.manifest.file import MOST_LINE_BYTES, LineTooLongError, physical_lines
@@ -106,12 +107,23 @@ def _cell_with(cells: list[str], text: str) -> int:
     return next((number for number, cell in enumerate(cells, 1) if text in cell), 1)
 
 
+def _ends_of_cells(line: str, delimiter: str) -> Iterator[int]:
+    well_formed = re.compile(rf'(?:"(?:[^"]|"")*"|[^"{delimiter}][^{delimiter}]*)?{delimiter}')
+    end = 0
+    while found := well_formed.match(line, end):
+        end = found.end()
+        yield end
+
+
+def character_of(line: str, delimiter: str, cell: int) -> int:
+    """At which character of its line a cell begins, both counted from 1; 0 where the line ends before."""
+    begins = [0, *islice(_ends_of_cells(line, delimiter), cell - 1)]
+    return begins[cell - 1] + 1 if len(begins) == cell else 0
+
+
 def _broken(first_line: str, delimiter: str, reason: str) -> BrokenRecord:
     # Well-formed cells from the left; the one after them is where the trouble begins.
-    well_formed = re.compile(rf'(?:"(?:[^"]|"")*"|[^"{delimiter}][^{delimiter}]*)?{delimiter}')
-    cell, end = 1, 0
-    while found := well_formed.match(first_line, end):
-        cell, end = cell + 1, found.end()
+    cell = 1 + sum(1 for _ in _ends_of_cells(first_line, delimiter))
     if "limit" in reason or "unexpected end" in reason:
         flaw = Flaw(cell, "a quote opens this cell and none closes it", "close it, and double a quote within a cell")
     else:

@@ -17,7 +17,7 @@ from batchsubmit.schema import Fault, JsonError, RequestChecker
 from batchsubmit.schema.checks import MISSING
 from batchsubmit.schema.columns import Place, find_place, names_columns
 from batchsubmit.schema.model import MapOf
-from batchsubmit.schema.wording import NO_VALUES, no_value, printable
+from batchsubmit.schema.wording import NO_VALUES, no_value, printable, shown
 
 HEADER_AGAIN = Fault(path="", wrong="is the header again", right="remove this line")
 """What is wrong with a record that repeats the header, as when files with headers were joined."""
@@ -253,10 +253,34 @@ def _texts(value: object, name: str) -> Iterator[tuple[str, str]]:
         yield name, str(value)
 
 
+_AS_TEXT = "if it is not meant, write the name again, and format the column as text in the spreadsheet"
+_MONTH = (
+    "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:tember)?|oct(?:ober)?|"
+    "nov(?:ember)?|dec(?:ember)?)"
+)
+_DATE = re.compile(
+    r"\d{1,4}([-./])\d{1,2}\1\d{1,4}(?: \d{1,2}:\d\d(?::\d\d)?)?"
+    rf"|\d{{1,2}}[- .]{{1,2}}{_MONTH}(?:[- ]\d{{2,4}})?|{_MONTH}[- ]\d{{1,4}}",
+    re.IGNORECASE | re.ASCII,
+)
+_SHORTENED = re.compile(r"\d[.,]\d+[eE]\+\d+", re.ASCII)
+
+
+def _made_by_a_spreadsheet(name: str) -> str:
+    """Say what a spreadsheet seems to have made of a name; empty where it is like a name."""
+    if _DATE.fullmatch(name):
+        return "is a date: a spreadsheet makes one of what looks like it (1-2, may 3)"
+    if _SHORTENED.fullmatch(name):
+        return "is a number as a spreadsheet shortens it, and the digits are lost"
+    return "is what a spreadsheet shows in a column that is too narrow" if name.strip("#") == "" else ""
+
+
 def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> Sequence[Fault]:
-    """Find what may not be meant in a good row: words for "nothing", white space at the ends of its name."""
+    """Find what may not be meant in a good row: words for "nothing", a name with white space or from a spreadsheet."""
     name, description = request["name"], request.get("description")
     found = [] if name == name.strip() else [_UNTRIMMED]
+    if not (name[:1].isalpha() and name[-1:].isalpha()) and (what := _made_by_a_spreadsheet(name)):
+        found.append(Fault(path="name", wrong=f"{shown(name)} {what}", right=_AS_TEXT))
     if description in NO_VALUES:
         found.append(no_value("description", description))
     for above in ("environment", "tags", "var"):

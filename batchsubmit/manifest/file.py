@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, cast
 
-from batchsubmit.aws import open_client
+from batchsubmit.aws import COPY_TIMEOUTS, open_client
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.outputs.templates import expand_path
 
@@ -275,7 +275,7 @@ async def _from_s3(location: str, target: BinaryIO, region: str | None, version:
     if not bucket or not key:
         raise UsageError(f"{location}: names no object; write s3://bucket/key")
     try:
-        async with open_client("s3", region=region, attempts=5) as client:
+        async with open_client("s3", region=region, timeouts=COPY_TIMEOUTS, attempts=5) as client:
             response = await client.get_object(Bucket=bucket, Key=key, **({"VersionId": version} if version else {}))
             async with response["Body"] as body:
                 if "ETag" not in response:

@@ -68,8 +68,9 @@ class JsonlReader:
         """Each line names its own members."""
         return True
 
-    def problem(self, line: int, fault: Fault) -> Problem:
+    def problem(self, line: int, fault: Fault, offset: int | None = None) -> Problem:
         """Make a problem of what is wrong with a row."""
+        del offset
         return Problem.of(fault, label=self._spooled.label, line=line, column=1)
 
     def _row(self, raw: bytes, offset: int, line: int) -> Row:

@@ -25,14 +25,14 @@ _KINDS_TOLD = 20
 
 @dataclass(slots=True, kw_only=True)
 class MembershipProgress:
-    """The rows of one membership: submitted, failed for good, unknown, or still to do (by their row numbers).
+    """The rows of one membership: submitted, rejected, unknown, or still to do (by their row numbers).
 
     `again` are those to do that ran before, and are paid again.
     """
 
     membership: str
     submitted: int = 0
-    failed: int = 0
+    rejected: int = 0
     unknown: int = 0
     again: int = 0
     rows_to_do: "array[int]" = field(default_factory=lambda: array("Q"))
@@ -45,7 +45,7 @@ class MembershipProgress:
     @property
     def rows(self) -> int:
         """All rows."""
-        return self.submitted + self.failed + self.unknown + self.to_do
+        return self.submitted + self.rejected + self.unknown + self.to_do
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class ManifestProgress:
                 case State.SUBMITTED | State.SUCCEEDED | State.FAILED | State.CANCELLED:
                     lane.submitted += 1
                 case State.REJECTED:
-                    lane.failed += 1
+                    lane.rejected += 1
                 case State.UNKNOWN:
                     lane.unknown += 1
                 case _:
@@ -147,23 +147,29 @@ def _kind(request: Mapping[str, Any]) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class RowStates:
-    """Where the rows' jobs stand, by membership, and the codes of those that failed or were cancelled."""
+    """Where the rows' jobs stand, by membership, and the codes of those that failed or were cancelled.
+
+    `again` says where those stand that are pending because they are to be sent again.
+    """
 
     by_membership: dict[str, Counter[State]]
     bad_ends: Mapping[str, int]
+    again: Mapping[str, int]
 
     @classmethod
     def of(cls, index: Index, book: LedgerState, *, retry: Retry | None = None) -> "RowStates":
         """Look every row up; a job that is to be sent again is pending."""
-        lanes, bad_ends = {name: Counter[State]() for name in index.memberships}, Counter[str]()
+        lanes = {name: Counter[State]() for name in index.memberships}
+        bad_ends, again = Counter[str](), Counter[str]()
         for number, key in enumerate(index):
             state = book.get(key)
             if retry and retry.takes(state):
+                again[State.of(state)] += 1
                 state = None
             lanes[index.membership(number)][State.of(state)] += 1
             if state is not None and state.bad_end:
                 bad_ends[state.bad_end] += 1
-        return cls(lanes, bad_ends)
+        return cls(lanes, bad_ends, again)
 
     def counts(self, quotas: Mapping[str, int], *, invalid: int) -> Counts:
         """Count them as every surface does; `invalid` rows, which no job stands for, are rejected."""

@@ -48,7 +48,7 @@ class Reader(Protocol):
     def has_sound_header(self) -> bool:
         """Whether the columns are understood, so that rows without problems mean what they say."""
 
-    def problem(self, line: int, fault: Fault) -> Problem:
+    def problem(self, line: int, fault: Fault, offset: int | None = None) -> Problem:
         """Make a problem of what is wrong with the row at a line, at its member's column."""
 
 
@@ -106,6 +106,10 @@ class ProblemGroups:
                 return
             kind = self.kinds[words] = Kind()
         kind.add(problem)
+
+    def drop(self, beginning: str) -> None:
+        """Forget the kinds whose words begin so."""
+        self.kinds = {words: kind for words, kind in self.kinds.items() if not words[1].startswith(beginning)}
 
     def warnings(self) -> tuple[RowWarning, ...]:
         """Give each kind once: its first row and how many there are."""

@@ -9,15 +9,27 @@ from functools import partial
 from typing import Any
 
 from batchsubmit.core.jobs import Job
+from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.index import Index
 
 
 class ManifestSource:
-    """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up."""
+    """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up.
 
-    def __init__(self, index: Index, *, batch: str, decision: Callable[[str], Action]) -> None:
+    `on_ended` hears of each that was taken, by its key, how it ended.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        batch: str,
+        decision: Callable[[str], Action],
+        on_ended: Callable[[str, Ending], None] = lambda *_: None,
+    ) -> None:
+        self.on_ended = on_ended
         self._index = index
         self._batch = batch
         self._held: dict[str, int] = {}
@@ -89,26 +101,18 @@ class ManifestSource:
 
 
 class ManifestDelivery:
-    """One row's job. A file needs no word that a job is done: the ledger has it."""
+    """One row's job. A file needs no word of what is decided: the ledger has it, and is read by the next run."""
 
     def __init__(self, source: ManifestSource, job: Job, number: int) -> None:
         self.job = job
         self._source = source
         self._number = number
 
-    def done(self) -> None:
-        """Nothing to do for a file."""
-
-    def failed(self) -> None:
-        """Nothing to do for a file."""
-
-    def released(self) -> None:
-        """Back to the head of the lane."""
-        self._source.put_back(self.job.membership, self._number)
-
-    def held(self) -> None:
-        """Back to the head of the lane, which nobody takes from for a while."""
-        self.released()
+    def ended(self, how: Ending) -> None:
+        """Back to the head of the lane, unless it is decided or unknown."""
+        if how in {Ending.RELEASED, Ending.HELD}:
+            self._source.put_back(self.job.membership, self._number)
+        self._source.on_ended(self.job.key, how)
 
     def denied(self, code: str, message: str) -> bool:
         """A file has no place for such jobs."""
@@ -117,7 +121,9 @@ class ManifestDelivery:
 
     def put_aside(self) -> Callable[[], None]:
         """Keep the number only: very many rows may wait for one channel."""
-        return partial(self._source.put_back, self.job.membership, self._number)
+        return partial(_release, self._source, self.job.membership, self._number, self.job.key)
 
-    def left_unknown(self) -> None:
-        """Nothing to do for a file: the next run looks the job up."""
+
+def _release(source: ManifestSource, membership: str, number: int, key: str) -> None:
+    source.put_back(membership, number)
+    source.on_ended(key, Ending.RELEASED)

@@ -10,7 +10,7 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar
@@ -22,12 +22,14 @@ from rich.table import Table
 from rich.text import Text
 
 from batchsubmit.core.jobs import Event, Finished, Intent, JobEvent, JobRejected, RunStarted
-from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState
+from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState, decides
 from batchsubmit.core.states import Phase, State, end_words, is_good_end
 from batchsubmit.forecast import RunHistory
-from batchsubmit.text import counted, duration, fitted, printable, rate, share
+from batchsubmit.text import counted, duration, fitted, printable, rate, share, with_names
 
 _FAILURES_KEPT = 5
+_BAD = ("failed", "rejected", "cancelled", "unknown")
+NO_NAMES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +52,45 @@ class RunProgress:
     def parts(self) -> list[str]:
         """Say it in short texts, the first ones first where there is no room for all."""
         counts, (used, known) = self.counts, self.slots
-        bad = ("failed", "rejected", "cancelled", "unknown")
         return [
             share(counts.done, counts.total),
             f"{counts.done:,} of {counts.total:,} done",
             f"{counts.submitted:,} submitted",
-            *([f"{used:,} of {known:,} slots used" if known is not None else f"{used:,} running"] if used else ()),
+            *([f"{used:,} of {known:,} slots used"] if used and known is not None else ()),
+            *([f"{counts.running:,} running"] if counts.running and known is None else ()),
             *([rate(self.per_second)] if self.per_second else ()),
             *([self.eta] if self.eta and not self.stopping else ()),
-            *(f"{number:,} {name}" for name in bad if (number := getattr(counts, name))),
+            *self.bad(),
             *([f"{counts.not_checked:,} end not checked"] if counts.not_checked else ()),
             *map(printable, self.why),
             *([f"stopping ({self.stopping}), {self.in_progress} in progress"] if self.stopping else ()),
+        ]
+
+    def bad(self) -> list[str]:
+        """What did not go well."""
+        return [f"{number:,} {name}" for name in _BAD if (number := getattr(self.counts, name))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerProgress(RunProgress):
+    """A worker at one moment: it has no total. `state` is ready or why not; `waiting` are jobs, by membership."""
+
+    state: str
+    waiting: Mapping[str, int]
+
+    def parts(self) -> list[str]:
+        """Say it in short texts."""
+        used, known = self.slots
+        lanes = sum(map(bool, self.waiting.values()))
+        where = f" in {counted(lanes, 'membership')}" if lanes else ""
+        return [
+            printable(self.state),
+            f"{sum(self.waiting.values()):,} waiting{where}",
+            f"{self.in_progress:,} in progress",
+            *([f"{used:,} of {known:,} slots used"] if used and known is not None else ()),
+            f"{self.counts.submitted:,} submitted",
+            *([rate(self.per_second)] if self.per_second else ()),
+            *self.bad(),
         ]
 
 
@@ -127,7 +156,8 @@ class LiveRun:
         self.failures: deque[str] = deque(maxlen=_FAILURES_KEPT)
         self.failure_count = 0
         self._states: dict[str, Counter[State]] = {}
-        self._calling: set[str] = set()
+        self._left = Counter[str]()
+        self._calling: dict[str, str] = {}
 
     @property
     def run(self) -> RunStarted | None:
@@ -153,6 +183,10 @@ class LiveRun:
             self._count(event)
         else:
             self.ledger_state.apply(event)
+        if isinstance(event, RunStarted):
+            self._left = Counter({name: states[State.UNKNOWN] for name, states in self._states.items()})
+            for share in event.work:
+                self._left[share.membership] += share.jobs
 
     def _count(self, event: JobEvent) -> None:
         states = self._states.setdefault(event.membership, Counter())
@@ -161,8 +195,10 @@ class LiveRun:
         self.ledger_state.apply(event)
         if after := self.ledger_state.get(event.job):
             states[State.of(after)] += 1
-        is_calling = isinstance(event, Intent) and after is not None and after.phase is Phase.INTENT
-        (self._calling.add if is_calling else self._calling.discard)(event.job)
+        self._calling.pop(event.job, None)
+        if isinstance(event, Intent) and after is not None and after.phase is Phase.INTENT:
+            self._calling[event.job] = event.membership
+        self._left[event.membership] -= decides(event)
         if isinstance(event, JobRejected):
             self._failed(event, State.REJECTED, f"{event.code}: {event.message}")
         elif isinstance(event, Finished) and not is_good_end(event.status):
@@ -174,13 +210,12 @@ class LiveRun:
         self.failures.append(printable(line))
 
     def lanes(self) -> list[LaneCounts]:
-        """Every membership, those with most work left first."""
-        waiting = self.progress.waiting()
-        limits = self.ledger_state.work.limits(self._states)
-        lanes = [
-            LaneCounts(name, waiting[name], limits.get(name), Counts.of({name: states}, quotas=limits))
-            for name, states in ({name: Counter[State]() for name in waiting} | self._states).items()
-        ]
+        """Every membership, those with most work left first: what is left of all is what is pending."""
+        limits, calling = self.ledger_state.work.limits(self._states), Counter(self._calling.values())
+        lanes = []
+        for name, states in ({name: Counter[State]() for name in self._left} | self._states).items():
+            left = max(self._left[name] - states[State.UNKNOWN] + calling[name], 0)
+            lanes.append(LaneCounts(name, left, limits.get(name), Counts.of({name: states}, quotas=limits)))
         return sorted(lanes, key=lambda lane: (-lane.left, -lane.counts.running, lane.membership))
 
     def read(self, now: datetime) -> RunProgress:
@@ -202,18 +237,20 @@ def slots_known(limits: Mapping[str, int]) -> int | None:
     return min(known) if known else None
 
 
-def watch(feed: Feed, console: Console, *, interval_seconds: float, refresh_seconds: float, only: str = "*") -> LiveRun:
-    """Show a run until it ends or dies; give the last state. Raises what the feed raises.
+def watch(
+    feed: Feed, console: Console, *, seconds: float, only: str = "*", names: Mapping[str, str] = NO_NAMES
+) -> LiveRun:
+    """Show a run every so many seconds until it ends or dies; give the last state. Raises what the feed raises.
 
-    A terminal is kept up to date every `refresh_seconds` with the memberships that fit `only`, and rings at the end.
+    A terminal shows the memberships that fit `only`, by the `names` that people give them, and rings at the end.
     """
     states = following(feed, LiveRun)
     if console.is_terminal:
         with Screen(console=console, auto_refresh=False, transient=True) as screen:
             live = _until_over(
                 states,
-                refresh_seconds,
-                lambda live: screen.update(picture(live, datetime.now(UTC), console.size, only), refresh=True),
+                seconds,
+                lambda live: screen.update(picture(live, datetime.now(UTC), console.size, only, names), refresh=True),
             )
         console.bell()
         return live
@@ -223,10 +260,11 @@ def watch(feed: Feed, console: Console, *, interval_seconds: float, refresh_seco
         nonlocal shown
         new = min(live.failure_count - shown, len(live.failures))
         shown = live.failure_count
-        for line in (*list(live.failures)[len(live.failures) - new :], sentence(live, datetime.now(UTC))):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        now = datetime.now(UTC)
+        for line in (*list(live.failures)[len(live.failures) - new :], line_at(now, live.read(now).parts())):
+            console.print(with_names(line, names), highlight=False, markup=False, soft_wrap=True)
 
-    return _until_over(states, interval_seconds, print_lines)
+    return _until_over(states, seconds, print_lines)
 
 
 def _until_over(states: Iterator[LiveRun], seconds: float, show: Callable[[LiveRun], None]) -> LiveRun:
@@ -253,29 +291,33 @@ def has_died(run: RunStarted) -> bool:
     return False
 
 
-def sentence(live: LiveRun, now: datetime) -> str:
-    """The whole state in one line."""
-    return ", ".join(live.read(now).parts())
+def line_at(now: datetime, parts: Iterable[str]) -> str:
+    """The whole state in one line, under its time."""
+    return f"{now.astimezone():%Y-%m-%d %H:%M:%S%z} {', '.join(parts)}"
 
 
-def picture(live: LiveRun, now: datetime, size: tuple[int, int], only: str = "*") -> RenderableType:
+def picture(
+    live: LiveRun, now: datetime, size: tuple[int, int], only: str = "*", names: Mapping[str, str] = NO_NAMES
+) -> RenderableType:
     """The state on a screen of so many columns and lines: totals and failures always, memberships as many as fit.
 
-    `only` the memberships that fit this glob.
+    `only` the memberships whose id or name fits this glob.
     """
     width, height = size
-    failures = [Text(_cut(line, width), style="red") for line in live.failures]
+    failures = [Text(_cut(with_names(line, names), width), style="red") for line in live.failures]
     head = [Text(line) for line in (*_began(live, now), *fitted(live.read(now).parts(), width))]
-    lanes = [lane for lane in live.lanes() if fnmatchcase(lane.membership, only)]
+    lanes = [
+        replace(lane, membership=name)
+        for lane in live.lanes()
+        for name in (with_names(lane.membership, names),)
+        if fnmatchcase(lane.membership, only) or fnmatchcase(name, only)
+    ]
     room = max(height - len(head) - len(failures) - 3, 0)  # the table's head, the line for others, the cursor's
     table = lanes_table(lanes[:room], {name for lane in lanes for name in _BAD if getattr(lane.counts, name)})
     others = lanes[room:]
     left = sum(lane.left for lane in others)
     more = [Text(f"... and {counted(len(others), 'more membership')}, {left:,} left")] if others else []
     return Group(*head, *failures, *([table] if room and lanes else ()), *more)
-
-
-_BAD = ("failed", "rejected", "cancelled", "unknown")
 
 
 def _began(live: LiveRun, now: datetime) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Counts a worker's life for Prometheus: what happened, as an observer; what is now, read when somebody scrapes.
+"""Counts a worker's life for Prometheus: what happened, as an observer; what is now, read when someone scrapes.
 
 Needs the extra `metrics`. The registry is this object's own, so that two workers in one process share nothing. Every
 label has a bound on its values: a code or a membership beyond it is counted as `other`. What HTTP is stands elsewhere.
@@ -25,6 +25,7 @@ from batchsubmit.core.jobs import (
     Submitted,
     Unknown,
 )
+from batchsubmit.core.states import State
 from batchsubmit.observers.base import LaneReading, Readings
 
 MOST_LANES = 200
@@ -51,7 +52,7 @@ _ATTRIBUTES = {"rate_calls_per_second": "rate_per_second", "draining": "is_drain
 """The readings whose names are not those of their metrics."""
 
 
-class State(Collector):
+class _Readings(Collector):
     """Asks for the readings at each scrape."""
 
     def __init__(self, read: Callable[[], Readings]) -> None:
@@ -120,11 +121,12 @@ class Metrics:
         self._monotonic = monotonic
         self._sent_at: dict[str, float] = {}
         self._codes: set[str] = set()
-        registry.register(State(read))
+        registry.register(_Readings(read))
         ProcessCollector(registry=registry)
         Info("batchsubmit_build", "The running version.", registry=registry).info({"version": __version__})
         self._submitted = _counter(registry, "jobs_submitted", "Jobs that the service has taken.", "via")
-        self._failed = _counter(registry, "jobs_failed", "Jobs that cannot be submitted.", "code")
+        self._rejected = _counter(registry, "jobs_rejected", "Jobs that the service refused for good.", "code")
+        self._failed = _counter(registry, "jobs_failed", "Jobs that ran and ended badly.", "code")
         self._finished = _counter(registry, "jobs_finished", "Jobs that ran to their end.", "status")
         self._attempts = _counter(registry, "attempts", "Calls of StartTrainedModelInferenceJob.")
         self._refused = _counter(registry, "attempts_refused", "Calls that were not accepted.", "cause", "code")
@@ -166,10 +168,15 @@ class Metrics:
             case Duplicate():
                 self._lookups.labels("duplicate").inc()
             case JobRejected():
-                self._failed.labels(self._bounded(event.code)).inc()
+                self._rejected.labels(self._bounded(event.code)).inc()
                 self._sent_at.pop(event.job, None)
             case Finished():
-                self._finished.labels(self._bounded(event.status)).inc()
+                self._end(event)
+
+    def _end(self, event: Finished) -> None:
+        self._finished.labels(self._bounded(event.status)).inc()
+        if State.of_end(event.status) is State.FAILED:
+            self._failed.labels(self._bounded(event.code or event.status)).inc()
 
     def _end_attempt(self, job: str) -> None:
         began = self._sent_at.pop(job, None)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,9 +13,11 @@ from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from batchsubmit.core.jobs import JobEvent
 from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import RunHistory
-from batchsubmit.observers.live import Feed, RunProgress, following
+from batchsubmit.observers.base import Observer
+from batchsubmit.observers.live import Feed, RunProgress, following, line_at
 from batchsubmit.text import duration, fitted
 
 _REFRESH_SECONDS = 0.2
@@ -45,6 +47,21 @@ def pace_in(feed: Feed) -> Callable[[], Pace]:
     return read
 
 
+class DecidedPace(Observer):
+    """How fast a worker decides jobs, by the events that it sees."""
+
+    def __init__(self) -> None:
+        self._history = RunHistory()
+
+    def saw(self, event: JobEvent) -> None:
+        """Take in an event of a job."""
+        self._history.apply(event)
+
+    def read(self) -> Pace:
+        """Jobs a second; a queue has no end to estimate."""
+        return self._history.per_second(datetime.now(UTC)), ""
+
+
 @contextmanager
 def showing(read: Callable[[], RunProgress], pace: Callable[[], Pace], console: Console) -> Iterator[None]:
     """Show a run for as long as the context lasts."""
@@ -59,30 +76,31 @@ def showing(read: Callable[[], RunProgress], pace: Callable[[], Pace], console: 
         per_second, eta = known
         return [*replace(read(), per_second=per_second, eta=eta).parts(), duration(int(time.monotonic() - began))]
 
-    async def draw() -> None:
+    def draw() -> None:
         counts, width = read().counts, console.width
         bar = ProgressBar(total=max(counts.total, 1), completed=counts.done, width=min(width, 60))
-        live.update(Group(Padding(bar, 0), *map(Text, fitted(parts(), width))), refresh=True)  # padded to a line
+        bars = [Padding(bar, 0)] if counts.total else []  # padded to a line; a queue has no total
+        live.update(Group(*bars, *map(Text, fitted(parts(), width))), refresh=True)
 
-    async def print_line() -> None:
-        console.print(", ".join(parts()), highlight=False, markup=False, soft_wrap=True)
+    def print_line() -> None:
+        console.print(line_at(datetime.now(UTC), parts()), highlight=False, markup=False, soft_wrap=True)
 
+    seconds, show = (_REFRESH_SECONDS, draw) if console.is_terminal else (_LINE_SECONDS, print_line)
     with ExitStack() as stack:
         stack.enter_context(_repeating(_ESTIMATE_SECONDS, estimate))
-        if console.is_terminal:
-            stack.enter_context(live)
-            stack.enter_context(_repeating(_REFRESH_SECONDS, draw))
-        else:
-            stack.enter_context(_repeating(_LINE_SECONDS, print_line))
+        stack.enter_context(live if console.is_terminal else nullcontext())
+        stack.enter_context(_repeating(seconds, show))
+        show()
         yield
 
 
 @contextmanager
-def _repeating(seconds: float, show: Callable[[], Awaitable[None]]) -> Iterator[None]:
+def _repeating(seconds: float, show: Callable[[], Awaitable[None] | None]) -> Iterator[None]:
     async def repeat() -> None:
         while True:
             await asyncio.sleep(seconds)
-            await show()
+            if waits := show():
+                await waits
 
     task = asyncio.create_task(repeat(), name="progress")
     try:

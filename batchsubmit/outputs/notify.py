@@ -93,11 +93,13 @@ _EMPTY: dict[str, Any] = {
     "exit_status": "",
     "headline": "",
     "reason": "",
+    "reasons": [],
     "counts": {},
     "expected_finish": None,
     "manifest": "",
     "ledger": "",
     "report": "",
+    "link": "",
     "uploaded": [],
     "problems": [],
 }
@@ -119,9 +121,9 @@ def subject(body: dict[str, Any]) -> str:
 def words(body: dict[str, Any]) -> str:
     """A notice as a person reads it in a chat."""
     counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in body["counts"].items() if count)
-    places = [body["report"], *body["uploaded"]]
+    link = f"report: {body['link']}" if body["link"] else ""
     lines = [f"batchsubmit {body['batch'] or body['manifest']}: {body['headline']}", body["reason"], counts]
-    return "\n".join(filter(None, [*lines, *body["problems"], *places]))
+    return "\n".join(filter(None, [*lines, *body["reasons"], *body["problems"], link]))
 
 
 def _slack(body: dict[str, Any]) -> dict[str, Any]:

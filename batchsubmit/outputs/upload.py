@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from batchsubmit.aws import open_client
+from batchsubmit.aws import COPY_TIMEOUTS, open_client
 from batchsubmit.errors import UsageError
 
 BYTES, SHA256 = "batchsubmit-ledger-bytes", "batchsubmit-ledger-sha256"
@@ -85,7 +85,7 @@ async def upload(
     with tempfile.TemporaryFile(prefix="batchsubmit-") as copy:
         try:
             origin = await asyncio.to_thread(_snapshot, ledger, copy)
-            async with open_client("s3", region=region, attempts=4) as client:
+            async with open_client("s3", region=region, timeouts=COPY_TIMEOUTS, attempts=4) as client:
                 uploader = _Uploader(client, destination, copy, origin, overwrite=overwrite)
                 for path in (ledger, *others):
                     try:

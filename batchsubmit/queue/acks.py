@@ -200,7 +200,9 @@ class Acks:
         """Make visible what is still hidden of what `hide` returned. Raises QueueError."""
         now, hidden = self._clock.monotonic(), list(self._hidden.values())
         self._hidden.clear()
-        await self.hand_back(message for message, until in hidden if until > now)
+        back = [message for message, until in hidden if until > now]
+        self._counters.handed_back -= len(back)  # counted when they were hidden
+        await self.hand_back(back)
 
     def _put_back(self, message: Message, seconds: int) -> Return:
         return put_back(message, seconds, queue=self._attributes, now=self._clock.now().timestamp())

@@ -9,7 +9,7 @@ from batchsubmit.report.summary import bad_words
 from batchsubmit.text import counted, date_and_time, duration
 
 STOPS = {
-    "signal": "somebody stopped it",
+    "signal": "someone stopped it",
     "cancelled": "the program that ran it ended it",
     "deadline": "its deadline had come",
     "failures": "more jobs failed than it was allowed",

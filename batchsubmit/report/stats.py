@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from glob import escape
 
 from batchsubmit.core.jobs import INVALID_ROW
 from batchsubmit.core.ledger_state import Counts
@@ -36,8 +37,8 @@ _ADVICE = {
     "NoAnswer": "None of the calls was accepted, as lookups proved: submit again with --retry-failed.",
     "CREATE_FAILED": "The job was accepted and failed while it ran: fix its row, or give it another --batch-id. "
     f"Its container's logs are in the CloudWatch log group {LOG_GROUP}.",
-    "CANCEL_FAILED": "Somebody cancelled the job, and cancelling failed: look at it in the console.",
-    CANCELLED_STATUS: "Somebody cancelled the job; another --batch-id submits it again.",
+    "CANCEL_FAILED": "Someone cancelled the job, and cancelling failed: look at it in the console.",
+    CANCELLED_STATUS: "Someone cancelled the job; another --batch-id submits it again.",
 }
 _CODE_COUNTS = frozenset({Phase.REJECTED, Phase.REFUSED, Phase.FINISHED})
 _MESSAGE_COUNTS = frozenset({Phase.REJECTED, Phase.FINISHED, Phase.UNKNOWN})
@@ -79,6 +80,22 @@ class Reason:
         return State.of_end(self.status) if self.status else State.REJECTED
 
     @property
+    def words(self) -> str:
+        """Status, code and message, and what keeps the logs from being read."""
+        words = ": ".join(filter(None, (self.status, self.code, self.message)))
+        return f"{words} ({self.logs})" if self.logs else words
+
+    @property
+    def kind(self) -> str:
+        """The same without names, numbers and identifiers of jobs."""
+        return ": ".join(filter(None, (self.status, self.code, _VARYING.sub("…", self.message))))
+
+    @property
+    def glob(self) -> str:
+        """A pattern that its messages fit."""
+        return "*".join(map(escape, _VARYING.split(self.message)))
+
+    @property
     def advice(self) -> str:
         """What to do about it, where that is known."""
         return _ADVICE.get(self.status or self.code, "")
@@ -115,6 +132,14 @@ class Reasons:
         if len(reason.examples) < _MOST_EXAMPLES:
             reason.examples.append(state.name)
         return reason.number
+
+    def retry_options(self, reason: Reason) -> list[str]:
+        """The options of `retry` that choose exactly these jobs; empty where it takes none of them."""
+        if reason.state is State.CANCELLED or not reason.code:
+            return []
+        alike = [each for each in self._by_words.values() if (each.state, each.code) == (reason.state, reason.code)]
+        options = ["--status", str(reason.state), "--code", reason.code]
+        return [*options, "--message", reason.glob] if len(alike) > 1 else options
 
     def most_frequent_first(self) -> list[Reason]:
         """All reasons."""

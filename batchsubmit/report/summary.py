@@ -195,13 +195,22 @@ def _next_steps(summary: Summary) -> Iterator[str]:
         yield f"  next: {step}"
 
 
+_STEPS = {
+    "ledger_lost": "put the ledger right as said above, then run the same command again",
+    "canary": "fix the cause; the same command with --retry-failed then sends the canaries again, before the rest; "
+    "without --canary it sends the rest alone",
+    "failures": "batchsubmit status LEDGER says what failed; fix that, then the same command goes on with the rest "
+    "(and counts failures from 0), and batchsubmit retry LEDGER sends the failed jobs again",
+}
+"""Where the same command alone would stop as before."""
+
+
 def _next_step(summary: Summary) -> str:
     """What is to be done first; empty where nothing is."""
-    if summary.stop_reason == "ledger_lost":
-        return "put the ledger right as said above, then run the same command again"
     if summary.stop_reason:
         looked_up = "; the unknown jobs are looked up first" if summary.unknown_jobs else ""
-        return f"run the same command again to go on{looked_up}"
+        step = _STEPS.get(summary.stop_reason, f"run the same command again to go on{looked_up}")
+        return step.replace("LEDGER", shlex.quote(summary.ledger))
     if summary.unknown_jobs:
         return (
             "the lookup of the unknown jobs failed. Let the role call "

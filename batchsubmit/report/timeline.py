@@ -34,8 +34,6 @@ from batchsubmit.core.states import UNDECIDED, JobState, fold, has_failed
 from batchsubmit.forecast import RunHistory
 from batchsubmit.report.waits import ANSWER, TURN, Cause, JobWaits, LaneLog, awaited_after, refusal_cause
 
-_POINTS = 160
-
 
 @dataclass(slots=True, kw_only=True)
 class History:
@@ -189,6 +187,8 @@ class Timeline:
 
     def _apply_to_job(self, event: JobEvent, at: float) -> None:
         history = self._histories.get(event.job)
+        if isinstance(event, Intent):
+            self.work.sends(history.state if history else None)
         if history is None:
             history = self._histories[event.job] = History(state=fold(None, event), run=len(self.runs) - 1)
         else:
@@ -256,7 +256,7 @@ class SlotTimes:
     ended: list[float] = field(default_factory=list)
 
 
-def grid(begin: float, end: float, points: int = _POINTS) -> list[float]:
+def grid(begin: float, end: float, points: int = 160) -> list[float]:
     """The moments between which running jobs are averaged."""
     step = max(end - begin, 1.0) / points
     return [begin + step * index for index in range(points + 1)]

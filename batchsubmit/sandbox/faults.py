@@ -5,14 +5,13 @@ the probabilities. Invalid calls meet no fault, and a fault *after* acceptance i
 was accepted.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import msgspec
 
@@ -128,18 +127,18 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def read(cls, path: Path) -> Self:
         """Read a plan from a JSON file. Raises ValueError that says what is wrong with it."""
         try:
-            return cls.from_json(json.loads(path.read_text()))
+            return cls.from_json(path.read_bytes())
         except OSError as error:
             raise ValueError(f"the faults file {path} cannot be read: {error.strerror}") from error
         except ValueError as error:
             raise ValueError(f"the faults file {path}: {error}") from error
 
     @classmethod
-    def from_json(cls, plan: Mapping[str, Any]) -> Self:
+    def from_json(cls, text: bytes) -> Self:
         """Read a plan from a JSON object with this class's members. Raises ValueError that says what does not fit."""
         try:
-            return msgspec.convert(plan, cls)
-        except msgspec.ValidationError as error:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.MsgspecError as error:
             raise ValueError(f"not a plan of faults: {error}") from error
 
 

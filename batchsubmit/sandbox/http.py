@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NoReturn
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qs, unquote
 
 from batchsubmit.sandbox.faults import Drawn, Faults, InjectedFault
 from batchsubmit.sandbox.refusals import (
@@ -86,7 +86,12 @@ class Routes:
         raise Refusal("UnknownOperationException", f"There is no {call.method} {call.path}.")
 
     def _members(self, operation: str, labels: Mapping[str, str], call: Call) -> dict[str, Any]:
-        body = _parsed(call.body) if call.body else {}
+        try:
+            body = json.loads((call.body or b"{}").decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+            in_path = {name: unquote(value, errors="strict") for name, value in labels.items()}
+            in_query = parse_qs(call.query, keep_blank_values=True, errors="strict")
+        except (ValueError, RecursionError):
+            raise Refusal("SerializationException", "The URI is not UTF-8, or the body is no JSON in it.") from None
         if not isinstance(body, dict):
             raise Refusal("SerializationException", "The body is not a JSON object.")
         in_uri = {
@@ -94,57 +99,28 @@ class Routes:
         }
         if misplaced := in_uri.keys() & body.keys():
             raise invalid(*(problem(name, "Member is not known in the body") for name in sorted(misplaced)))
-        try:
-            in_path = {name: unquote(value, errors="strict") for name, value in labels.items()}
-            in_query = parse_qsl(call.query, keep_blank_values=True, errors="strict")
-        except UnicodeDecodeError:
-            raise Refusal("SerializationException", "The URI is not UTF-8.") from None
-        queried = [ref for ref in in_uri.values() if ref["location"] == "querystring"]
-        types = {ref["locationName"]: self._validator.shapes[ref["shape"]]["type"] for ref in queried}
-        return body | in_path | _query_members(types, in_query)
+        types = {ref["locationName"]: self._validator.shapes[ref["shape"]]["type"] for ref in in_uri.values()}
+        signed = {name: values for name, values in in_query.items() if not name.startswith("X-Amz-")}
+        query = {name: _of_type(types.get(name), name, values) for name, values in signed.items()}
+        return body | query | in_path
 
 
-def _parsed(body: bytes) -> object:
-    """Read a JSON body more strictly than `json` does; raises `Refusal`."""
-    try:
-        return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise Refusal("SerializationException", "The body is not a JSON object in UTF-8.") from None
-
-
-def _query_members(types: Mapping[str, str], pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    for name, value in pairs:
-        match types.get(name):
-            case None if name.startswith("X-Amz-"):  # a signature in the query
-                continue
-            case None:
-                raise invalid(problem(name, "Member is not known"))
-            case "list":
-                members.setdefault(name, []).append(value)
-            case _ if name in members:
-                raise invalid(problem(name, "Member must be given once"))
-            case "integer" if _INTEGER.fullmatch(value):
-                members[name] = int(value)
-            case _:
-                members[name] = value
-    return members
+def _of_type(kind: str | None, name: str, values: list[str]) -> object:
+    """Read a member of the query, where an integer comes as text."""
+    if len(values) > 1:
+        raise invalid(problem(name, "Member must be given once"))
+    return int(values[0]) if kind == "integer" and _INTEGER.fullmatch(values[0]) else values[0]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise invalid(problem(max(names, key=names.count), "Member must be given once"))
+        raise invalid(problem("body", "Each member must be given once"))
     return members
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
-
-
-def _json(members: Mapping[str, Any]) -> bytes:
-    return json.dumps(members, separators=(",", ":")).encode()
 
 
 class Exchange:
@@ -219,14 +195,14 @@ class Exchange:
 
 def _answer_of_call(call: Callable[[], Reply]) -> HttpAnswer:
     try:
-        return HttpAnswer(body=_json(call()))
+        return HttpAnswer(body=json.dumps(call()).encode())
     except Refusal as refusal:
         return _answer_of_refusal(refusal)
 
 
 def _answer_of_refusal(refusal: Refusal) -> HttpAnswer:
     body = {"message": refusal.message, **refusal.members}
-    return HttpAnswer(status_code=refusal.status_code, body=_json(body), error_code=refusal.code)
+    return HttpAnswer(status_code=refusal.status_code, body=json.dumps(body).encode(), error_code=refusal.code)
 
 
 def _spoiled(answer: HttpAnswer, drawn: Drawn) -> HttpAnswer:

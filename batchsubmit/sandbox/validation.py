@@ -14,49 +14,21 @@ from botocore.loaders import Loader
 
 from batchsubmit.sandbox.refusals import Operation, invalid, problem
 
-_ASTRAL: Final = "\\U00010000-\\U0010FFFF"
-_ASTRAL_SPELLINGS: Final = re.compile(r"\\uD800\\uDBFF-\\uDC00\\uDFFF|\\uD800\\uDC00-\\uDBFF\\uDFFF", re.IGNORECASE)
-_SURROGATE_PAIR: Final = re.compile(r"\\u(D[89AB][0-9A-F]{2})\\u(D[C-F][0-9A-F]{2})", re.IGNORECASE)
-_SPELLED_SURROGATE: Final = re.compile(r"\\uD[89A-F][0-9A-F]{2}", re.IGNORECASE)
-_TOKEN: Final = re.compile(r"\\.|&&|.", re.DOTALL)
+_EVERY_ASTRAL: Final = "\\U00010000-\\U0010FFFF"
+_ASTRAL_SPELLINGS: Final = re.compile(r"\\uD800\\uDBFF-\\uDC00\\uDFFF|\\uD800\\uDC00-\\uDBFF\\uDFFF")
+_UNREAD: Final = re.compile(r"\\u[dD][89a-fA-F]|\\[pPQEhHRXGZzABebk]|\[(?:\\.|[^]\\])*(?:\[|&&)")
+_TOKEN: Final = re.compile(r"\\.|\[(?:\\.|[^]\\])*\]|\.|\$", re.DOTALL)
 _LINE_ENDS: Final = r"\n\r\x85\u2028\u2029"
-_NOT_A_LINE_END: Final = f"[^{_LINE_ENDS}]"
-_END: Final = r"(?=(?:\r\n|(?<!\r)\n|[\r\x85\u2028\u2029])?\Z)"
-_OTHER_IN_PYTHON: Final = frozenset(rf"\{letter}" for letter in "pPQEhHRXGZzABebk")
+_OF_JAVA: Final = {".": f"[^{_LINE_ENDS}]", "$": r"(?=(?:\r\n|(?<!\r)\n|[\r\x85\u2028\u2029])?\Z)"}
 
 
 @lru_cache(maxsize=256)
 def compiled(java: str) -> re.Pattern[str]:
     """Return a pattern of the model, to be used with `fullmatch`; `ValueError` if this cannot read it."""
-    return re.compile(_translated(_code_points(java)), re.ASCII)
-
-
-def _code_points(java: str) -> str:
-    """Spell surrogate pairs as the characters they stand for."""
-    spelled = _SURROGATE_PAIR.sub(_joined, _ASTRAL_SPELLINGS.sub(lambda _: _ASTRAL, java))
-    if _SPELLED_SURROGATE.search(spelled):
-        raise ValueError(f"lone surrogate in the pattern {java}")
-    return spelled
-
-
-def _joined(pair: re.Match[str]) -> str:
-    high, low = (int(half, 16) for half in pair.groups())
-    return f"\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08X}"
-
-
-def _translated(java: str) -> str:
-    python, in_class = [], False
-    for piece in _TOKEN.findall(java):
-        if piece in _OTHER_IN_PYTHON or (in_class and piece in ("[", "&&")):
-            raise ValueError(f"cannot read {piece} in the pattern {java}")
-        if not in_class and piece == ".":
-            python.append(_NOT_A_LINE_END)
-        elif not in_class and piece == "$":
-            python.append(_END)
-        else:
-            python.append(piece)
-        in_class = piece == "[" or (in_class and piece != "]")
-    return "".join(python)
+    spelled = _ASTRAL_SPELLINGS.sub(lambda _: _EVERY_ASTRAL, java)
+    if unread := _UNREAD.search(spelled):
+        raise ValueError(f"cannot read {unread[0]} in the pattern {java}")
+    return re.compile(_TOKEN.sub(lambda token: _OF_JAVA.get(token[0], token[0]), spelled), re.ASCII)
 
 
 MOST_TAGS: Final = 50
@@ -89,9 +61,9 @@ class RequestValidator:
         problems = list(self._problems(self.input_shape(operation), request, ""))
         if problems or not isinstance(request, dict):
             return problems
-        if operation == Operation.START:
-            return [*_arn_problems(request, region), *tag_problems(request.get("tags") or {})]
-        return tag_problems(request["tags"]) if operation == Operation.TAG else []
+        if operation != Operation.START:
+            return []
+        return [*_arn_problems(request, region), *_tag_problems(request.get("tags") or {})]
 
     def require(self, operation: str, request: object, region: str | None = None) -> None:
         """Raise the refusal of a request that is wrong."""
@@ -163,7 +135,7 @@ def _at(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 
 
-def tag_problems(tags: Iterable[str]) -> list[str]:
+def _tag_problems(tags: Iterable[str]) -> list[str]:
     """Return what is wrong with the keys of a resource's tags, as AWS documents it."""
     keys = list(tags)
     problems = [

@@ -27,20 +27,28 @@ class Problem(Fault):
     """One thing wrong in a manifest, and how to fix it.
 
     `line` counts from 1 and is where the row begins. `column` is the ordinal of the CSV field; in JSONL it is 1, or
-    the character at which the JSON is broken. `path` is the request's member, or empty.
+    the character at which the JSON is broken. `path` is the request's member, or empty. `character` is where the field
+    begins in its line, 0 where that is not known.
     """
 
     label: str
     line: int
     column: int
+    character: int = 0
 
     @classmethod
-    def of(cls, fault: Fault, *, label: str, line: int, column: int) -> "Problem":
+    def of(cls, fault: Fault, *, label: str, line: int, column: int, character: int = 0) -> "Problem":
         """Give a fault its place in the manifest."""
-        return cls(label=label, line=line, column=column, path=fault.path, wrong=fault.wrong, right=fault.right)
+        said = {"path": fault.path, "wrong": fault.wrong, "right": fault.right}
+        return cls(label=label, line=line, column=column, character=character, **said)
 
     def __str__(self) -> str:
         return f"{self.label}:{self.line}:{self.column}: {Fault.__str__(self)}"
+
+    def located(self) -> str:
+        """Say it with the character beside the field's name."""
+        where = f" (character {self.character:,})" if self.path and self.character > 1 else ""
+        return str(replace(self, path=f"{self.path}{where}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

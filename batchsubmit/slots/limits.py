@@ -18,18 +18,6 @@ _CALMER = 8
 """A new row of tries begins at this part of the last one's longest wait: what holds the slots is likely the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeldByOthers:
-    """A quota, of a membership or (with an empty name) of the account, and how much of it others seem to hold."""
-
-    membership: str
-    slots: int
-    limit: int
-
-    def __str__(self) -> str:
-        return f"{self.slots} of {self.limit}"
-
-
 @dataclass(slots=True, kw_only=True)
 class Limit:
     """The slots of one scope. Up to `default`, AWS's own quota, they are used freely while nothing was refused."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import JobClass, QuotaExceeded
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, is_good_end
-from batchsubmit.slots.limits import HeldByOthers, Limit
+from batchsubmit.slots.limits import Limit
 from batchsubmit.slots.polls import Durations, Ended, Poll, RunningJob, SeenJob, next_get_at
 
 _RAISE_INTERVALS = 1.75
@@ -71,7 +71,6 @@ class _Lane:
     polled_at: float = -math.inf
     listed_at: float = -math.inf
     blind_until: float = -math.inf
-    get_at: float | None = None  # when the next Get is due, as long as nothing here changes
     was_wanted: bool = False
 
     @property
@@ -107,7 +106,7 @@ class _Lane:
 
     def count(self) -> None:
         """Bring the limits in line with what runs."""
-        change, self.get_at = len(self.running) - self.limit.running, None
+        change = len(self.running) - self.limit.running
         for limit in (self.limit, self.account.limit):
             limit.running += change
             limit.settle()
@@ -278,10 +277,9 @@ class Slots:
             return least
         if not (is_wanted or (self._follows and lane.ours)):
             return math.inf
-        if lane.get_at is None or lane.was_wanted != is_wanted:
-            lane.get_at = min(self._get_at(job, closely=is_wanted) for job in lane.running.values())
-            lane.was_wanted = is_wanted
-        return max(min(self._list_at(lane), lane.get_at), least)
+        lane.was_wanted = is_wanted
+        get_at = min(self._get_at(job, closely=is_wanted) for job in lane.running.values())
+        return max(min(self._list_at(lane), get_at), least)
 
     def _list_at(self, lane: _Lane) -> float:
         """Jobs of others are looked for at the start, where a refusal asks for it, and rarely otherwise."""
@@ -363,24 +361,24 @@ class Slots:
             full += sum(is_full or lane.opens_at() > -math.inf for lane in account.waiting.values())
         return full
 
-    def held_by_others(self) -> list[HeldByOthers]:
+    def held_by_others(self) -> dict[str, str]:
         """The quotas that others seem to use, so that jobs wait though little or nothing is seen to run.
 
-        Where nothing can be polled it may as well be jobs of ours: nobody is named.
+        How much of which, by membership or `account`. Where nothing can be polled it may as well be jobs of ours.
         """
-        scopes: list[tuple[str, Limit]] = []
+        scopes: dict[str, Limit] = {}
         for account in self._accounts.values():
-            scopes += [(name, lane.limit) for name, lane in account.waiting.items() if not lane.is_blind]
-            scopes += [("", account.limit)] if account.waiting and not account.is_blind else []
-        return [HeldByOthers(name, limit.held, limit.bound or 0) for name, limit in scopes if limit.is_held_by_others]
+            scopes |= {name: lane.limit for name, lane in account.waiting.items() if not lane.is_blind}
+            scopes |= {"account": account.limit} if account.waiting and not account.is_blind else {}
+        return {name: f"{limit.held} of {limit.bound}" for name, limit in scopes.items() if limit.is_held_by_others}
 
-    def running(self) -> int:
-        """Jobs that are known to run, also those of others."""
-        return sum(len(lane.running) for lane in self._lanes.values())
+    def ours(self) -> dict[str, int]:
+        """Jobs of this ledger that run, or were not seen to end, by membership."""
+        return {lane.membership: lane.ours for lane in self._lanes.values()}
 
     def running_of_ours(self) -> int:
-        """Jobs of this ledger that are known to run."""
-        return sum(lane.ours for lane in self._lanes.values())
+        """Jobs of this ledger that run, or were not seen to end."""
+        return sum(self.ours().values())
 
     def quotas(self) -> dict[str, int]:
         """The limits known by now: `account`, and of each membership its own."""

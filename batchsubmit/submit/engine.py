@@ -1,39 +1,56 @@
 """The loop of a run: takes jobs from the source lane by lane, and keeps as many calls under way as may be.
 
+`build_engine` puts one together, the same for a manifest, a queue and a test.
+
 A single job is run by `job_run`; `slots` decides who goes next and when to poll, and `poller` makes the polls. The loop
 ends when nothing is left or the run is asked to stop.
 """
 
 import asyncio
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
-from batchsubmit.core.source import Delivery
-from batchsubmit.core.states import JobState
+from batchsubmit.cleanrooms.api import JobsApi
+from batchsubmit.cleanrooms.quotas import AppliedQuotas
+from batchsubmit.cleanrooms.reads import Reads
+from batchsubmit.clock import Clock
+from batchsubmit.config import Settings
+from batchsubmit.core.source import Delivery, Source
+from batchsubmit.core.states import JobState, Retry
 from batchsubmit.errors import StoppedError
-from batchsubmit.slots import Poll, Ticket
-from batchsubmit.submit.job_run import JobRunner
-from batchsubmit.submit.stopping import StopReason
+from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.slots import Durations, Poll, Slots, Ticket
+from batchsubmit.submit.inputs import Inputs
+from batchsubmit.submit.job_run import Holds, JobRunner
+from batchsubmit.submit.lookup import Lookup
+from batchsubmit.submit.poller import Poller
+from batchsubmit.submit.recorder import Recorder
+from batchsubmit.submit.stopping import InProgress, Stop, StopReason
+from batchsubmit.submit.submitter import Submitter
+
+_LEAST_READS_PER_SECOND = 2.0
+"""However often reads are throttled: polls and lookups are few, and slots idle while they wait."""
+
+_JOBS_A_CALL = 2
+"""For each call that may be in progress, two jobs are taken: while one is on the wire, the other is on its way to the
+disk, before its call or after. On a slow disk that is a sixth more calls a second."""
 
 
 class Engine:
-    """One run over one source."""
+    """One run over one source; `gate` is that of its Start calls."""
 
-    def __init__(self, runner: JobRunner, *, most_in_progress: int) -> None:
+    def __init__(self, runner: JobRunner, gate: RateGate, *, most_in_progress: int) -> None:
+        self.gate = gate
+        self.slots = runner.slots
+        self.poller = runner.poller
         self._runner = runner
         self._source = runner.source
-        self._poller = runner.poller
         self._inputs = runner.inputs
-        self._slots = runner.slots
         self._stop = runner.stop
-        self._clock = runner.clock
         self._in_progress = runner.in_progress
         self._holds = runner.holds
         self._most_in_progress = most_in_progress
-
-    def __repr__(self) -> str:
-        return f"<Engine {self.under_way} under way, {self._source.waiting_jobs()} waiting, {self._stop!r}>"
 
     @property
     def under_way(self) -> int:
@@ -72,7 +89,7 @@ class Engine:
             while not self._is_over:
                 self._in_progress.changed.clear()
                 # One moment for all questions of a turn: what came due between two of them would be overlooked.
-                now = self._clock.monotonic()
+                now = self._runner.clock.monotonic()
                 self._begin_calls(tasks, now)
                 self._begin_polls(tasks, now)
                 await self._wait_for_change(now)
@@ -95,7 +112,7 @@ class Engine:
 
     @property
     def _is_following(self) -> bool:
-        return self._poller.follows and self._slots.running_of_ours() > 0
+        return self.poller.follows and self.slots.running_of_ours() > 0
 
     def _open_lanes(self, now: float = -math.inf) -> Collection[str]:
         """The lanes that go on: at a given time those of which it is time to try the quota that holds them, too."""
@@ -110,7 +127,7 @@ class Engine:
                 self._runner.stop_for_denials()
             return
         while self._in_progress.jobs < self._most_in_progress and not self._stop.requested:
-            ticket = self._slots.next(self._open_lanes(now), now) if self._may_take else None
+            ticket = self.slots.next(self._open_lanes(now), now) if self._may_take else None
             if ticket is None:
                 return
             delivery = self._take(ticket)
@@ -130,7 +147,7 @@ class Engine:
         """Keep a job whose input is not ready. Others run before the next one is taken: there may be very many."""
         if self._inputs is None or not self._inputs.keep(delivery, tasks, self._in_progress):
             return False
-        self._slots.ended(ticket)
+        self.slots.ended(ticket)
         asyncio.get_running_loop().call_soon(self._in_progress.changed.set)
         return True
 
@@ -141,26 +158,95 @@ class Engine:
         except StoppedError as exc:
             self._stop.request(StopReason.MANIFEST, str(exc))
         if delivery is None:
-            self._slots.ended(ticket)
+            self.slots.ended(ticket)
         return delivery
 
     def _begin_polls(self, tasks: asyncio.TaskGroup, now: float) -> None:
-        for poll in self._slots.due_polls(now):
+        for poll in self.slots.due_polls(now):
             tasks.create_task(self._poll(poll), name=f"poll {poll.membership}")
 
     async def _poll(self, poll: Poll) -> None:
-        await self._in_progress.unless_ledger_fails(self._poller.poll(poll, self._in_progress.changed.set))
+        await self._in_progress.unless_ledger_fails(self.poller.poll(poll, self._in_progress.changed.set))
         self._in_progress.changed.set()
 
     async def _wait_for_change(self, now: float) -> None:
         """Sleep until a call ends, a poll or a try comes due, or the run is asked to stop."""
         if self._is_over:
             return
-        moments = (self._slots.wake_at(now), self._holds.wake_at(self._source.waiting(), now))
+        moments = (self.slots.wake_at(now), self._holds.wake_at(self._source.waiting(), now))
         if self._runner.denials.stops_run:
             moments = (None, None)  # nothing begins before the calls under way are answered
         wake_at = min((each for each in moments if each is not None), default=None)
-        wait = None if wake_at is None else max(wake_at - self._clock.monotonic(), 0)
+        wait = None if wake_at is None else max(wake_at - self._runner.clock.monotonic(), 0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._in_progress.changed.wait()
+
+
+def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a command)
+    source: Source,
+    *,
+    settings: Settings,
+    api: JobsApi,
+    recorder: Recorder,
+    stop: Stop,
+    account_of: Callable[[str], str] = lambda _: "",
+    quotas: AppliedQuotas | None = None,
+    gate: RateGate | None = None,
+    retry: Retry | None = None,
+    resubmit_unknown: bool = False,
+    follows: bool = False,
+    is_endless: bool = False,
+) -> Engine:
+    """Build an engine for a source; `account_of` gives a membership's account ("" where it is not known).
+
+    `quotas` are those that Service Quotas gave, if it was asked, and `gate` is that of the engine before it in the same
+    run. With `follows`, the engine goes on until the last job of ours has ended; one that `is_endless` does not stop
+    for jobs that the service denies.
+    """
+    clock = recorder.clock
+    gate = gate or open_gate(Pace(settings.rate.max_per_second), stop, clock)
+    reads = open_reads(api, settings, stop, clock)
+    quotas = quotas or AppliedQuotas()
+    slots = Slots(settings.slots, Durations(), account_of=account_of, follows=follows)
+    slots.set_known(per_membership=quotas.per_membership, per_account=quotas.per_account, now=clock.monotonic())
+    runner = JobRunner(
+        source=source,
+        slots=slots,
+        stop=stop,
+        clock=clock,
+        ledger=recorder.ledger,
+        submitter=Submitter(
+            api=api,
+            recorder=recorder,
+            gate=gate,
+            policies=RetryPolicies(settings.retry, sleep=stop.pause),
+            stop=stop,
+            concurrency=settings.submit.concurrency,
+        ),
+        lookup=Lookup(reads=reads, recorder=recorder, settings=settings.lookup, stop=stop),
+        poller=Poller(reads=reads, recorder=recorder, slots=slots, stop=stop, follows=follows),
+        inputs=Inputs(reads, settings=settings.slots, clock=clock, stop=stop)
+        if settings.submit.wait_for_inputs
+        else None,
+        in_progress=InProgress(stop),
+        holds=Holds(first_seconds=settings.retry.cap_seconds, most_seconds=settings.slots.max_poll_seconds),
+        max_attempts=settings.retry.max_attempts,
+        retry=retry,
+        resubmit_unknown=resubmit_unknown,
+        is_endless=is_endless,
+    )
+    return Engine(runner, gate, most_in_progress=_JOBS_A_CALL * settings.submit.concurrency)
+
+
+def open_gate(pace: Pace, stop: Stop, clock: Clock) -> RateGate:
+    """Open a rate gate; nobody waits at it once the run is asked to stop."""
+    gate = RateGate(pace, monotonic=clock.monotonic)
+    stop.on_request(gate.close)
+    return gate
+
+
+def open_reads(api: JobsApi, settings: Settings, stop: Stop, clock: Clock) -> Reads:
+    """Read the service at its own rate until asked to stop: that is asked between the pages of a list, too."""
+    pace = Pace(settings.rate.reads_per_second, least_per_second=_LEAST_READS_PER_SECOND)
+    return Reads(api, settings.retry, gate=open_gate(pace, stop, clock), sleep=stop.pause)

@@ -17,7 +17,7 @@ from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import Forbidden, Job, NotSent, Outcome, Rejected, Uncertain
-from batchsubmit.core.source import Delivery
+from batchsubmit.core.source import Delivery, Ending
 from batchsubmit.errors import StoppedError
 from batchsubmit.log import get_logger
 from batchsubmit.submit.stopping import InProgress, Stop
@@ -67,9 +67,6 @@ class Inputs:
         self.unfinished: dict[str, str] = {}
         """The status of the inputs that jobs still waited for when the run was stopped."""
 
-    def __repr__(self) -> str:
-        return f"<Inputs {len(self._known)} known, jobs wait for {len(self._aside)}>"
-
     @property
     def has_room(self) -> bool:
         """Whether one more job may turn out to wait."""
@@ -110,7 +107,7 @@ class Inputs:
         with doing.looking_up():
             await self._look(wanted)
             for delivery in reversed(self._first_looks.pop(wanted)):
-                delivery.released()
+                delivery.ended(Ending.RELEASED)
 
     def _put_aside(self, wanted: Input, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> None:
         release = delivery.put_aside()

@@ -14,14 +14,14 @@ from typing import Any, assert_never
 from batchsubmit.advice import forbidden_words
 from batchsubmit.clock import Clock
 from batchsubmit.core.jobs import Accepted, Denied, Job, OtherQuotaExceeded, QuotaExceeded, Rejected, Uncertain
-from batchsubmit.core.source import Delivery, Source
-from batchsubmit.core.states import Action, JobState
+from batchsubmit.core.source import Delivery, Ending, Source
+from batchsubmit.core.states import Action, JobState, Retry, decide
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import Claims, Taken
+from batchsubmit.ledger.base import Ledger, Taken
 from batchsubmit.log import get_logger
 from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
 from batchsubmit.submit.inputs import Inputs
-from batchsubmit.submit.lookup import Finding, Found, Lookup, NotThere, Undecided
+from batchsubmit.submit.lookup import Finding, Lookup, NotThere, Undecided
 from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.stopping import InProgress, Stop, StopReason
 from batchsubmit.submit.submitter import GivenUp, Submission, Submitter, Withdrawn
@@ -144,16 +144,18 @@ class JobRunner:
     submitter: Submitter
     lookup: Lookup
     poller: Poller
-    claims: Claims
+    ledger: Ledger
     inputs: Inputs | None
     in_progress: InProgress
     holds: Holds
     max_attempts: int
+    retry: Retry | None
     resubmit_unknown: bool
     is_endless: bool
     denials: Denials = field(default_factory=Denials)
     _unanswered: Counter[str] = field(default_factory=Counter)
     _held_by_others: frozenset[str] = frozenset()
+    _to_send_again: set[str] = field(default_factory=set)
 
     async def run(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """Claim a job, submit it or look it up, and release the claim."""
@@ -172,8 +174,15 @@ class JobRunner:
             await self._come_back_later(delivery, held)
 
     async def _claim(self, key: str) -> Action | Taken | None:
-        """Claim a job; None where the ledger cannot be relied on, and the run stops."""
-        return await self.in_progress.unless_ledger_fails(self.claims.take(key))
+        """Claim a job, and decide about it by its state then: on a shared ledger, what the source knew may be old.
+
+        None where the ledger cannot be relied on, and the run stops.
+        """
+        claim = await self.in_progress.unless_ledger_fails(self.ledger.claim(key))
+        if claim is None or isinstance(claim, Taken):
+            return claim
+        action = decide(claim.state, retry=self.retry)
+        return Action.SUBMIT if action is Action.LOOK_UP and key in self._to_send_again else action
 
     @contextmanager
     def _releasing(self, key: str) -> Iterator[None]:
@@ -181,7 +190,7 @@ class JobRunner:
         try:
             yield
         finally:
-            self.claims.release(key)
+            self.ledger.release(key)
 
     async def _find(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
         """Look up on the service whether a call without an answer was accepted."""
@@ -191,22 +200,18 @@ class JobRunner:
 
     async def _leave_or_look_up(self, delivery: Delivery, action: Action, tasks: asyncio.TaskGroup) -> None:
         """Deal with a job that another run has dealt with since the source looked."""
-        if action is not Action.LOOK_UP:
-            self.in_progress.undecided.pop(delivery.job.key, None)
-        match action:
-            case Action.NOTHING:
-                self.poller.follow(delivery.job.key)
-                delivery.done()
-            case Action.LEAVE_FAILED:
-                delivery.failed()
-            case _:
-                await self._look_up(delivery, tasks)
+        if action is Action.LOOK_UP:
+            await self._look_up(delivery, tasks)
+            return
+        self.in_progress.undecided.pop(delivery.job.key, None)
+        self.poller.follow(delivery.job.key)
+        delivery.ended(Ending.DECIDED)
 
     async def _come_back_later(self, delivery: Delivery, taken: Taken | None) -> None:
         """Requeue a job that another run has claimed, after a while."""
         with self.in_progress.looking_up():
             await self.stop.pause(taken.retry_after_seconds if taken else 0)
-            delivery.released()
+            delivery.ended(Ending.RELEASED)
 
     async def _submit(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """Submit a claimed job, and report the outcome to slots and source."""
@@ -222,24 +227,24 @@ class JobRunner:
                 self.slots.accepted(ticket, _running(delivery.job, arn, now), now)
                 self.holds.accepted(delivery.job.membership)
                 self._unanswered.pop(delivery.job.key, None)
-                delivery.done()
+                delivery.ended(Ending.DECIDED)
                 await self._settle_denials()
             case GivenUp():
                 self._unanswered.pop(delivery.job.key, None)
-                delivery.failed()
+                delivery.ended(Ending.DECIDED)
             case Uncertain():
                 await self._look_up(delivery, tasks)
             case QuotaExceeded():
                 self.slots.refused(ticket, submission, self.clock.monotonic())
                 self._log_held_by_others()
-                delivery.released()
+                delivery.ended(Ending.RELEASED)
             case OtherQuotaExceeded():
                 self._hold(delivery.job.membership, submission)
-                delivery.held()
+                delivery.ended(Ending.HELD)
             case Denied():
                 await self._denied(delivery, submission)
             case Withdrawn():
-                delivery.released()
+                delivery.ended(Ending.RELEASED)
             case _:
                 assert_never(submission)
 
@@ -270,21 +275,21 @@ class JobRunner:
                 with self._releasing(delivery.job.key):
                     await self._reject(delivery, refusal)
             else:
-                delivery.released()
+                delivery.ended(Ending.RELEASED)
 
     async def _reject(self, delivery: Delivery, refusal: Rejected | Denied) -> None:
         """Record that a claimed job failed permanently, unless another worker has it by now."""
         is_ours = await self.in_progress.unless_ledger_fails(self.submitter.fail(delivery.job, refusal))
         if is_ours is not None:
-            (delivery.failed if is_ours else delivery.released)()
+            delivery.ended(Ending.DECIDED if is_ours else Ending.RELEASED)
 
     def stop_for_denials(self) -> None:
         """Stop the run: everything is denied. The jobs are as new as before."""
         kept = self.denials.take()
         for delivery, _ in kept:
-            delivery.released()
+            delivery.ended(Ending.RELEASED)
         said = forbidden_words("StartTrainedModelInferenceJob", kept[-1][1])
-        words = f"all of {len(kept)} jobs were denied and none was accepted; none is recorded as failed. {said}"
+        words = f"all of {len(kept)} jobs were denied and none was accepted; none is recorded as rejected. {said}"
         self.stop.request(StopReason.DENIED, words)
 
     async def settle_at_end(self) -> None:
@@ -294,7 +299,7 @@ class JobRunner:
         if not self.stop.requested:
             await self._reject_kept()
         for delivery, _ in self.denials.take():
-            delivery.released()
+            delivery.ended(Ending.RELEASED)
 
     async def _submitted(self, job: Job) -> Submission:
         """Make the attempts, unless an input of the job is known to be one that can not be used."""
@@ -305,9 +310,10 @@ class JobRunner:
 
     def _log_held_by_others(self) -> None:
         """Log once that others seem to use a quota up, and again only after it was otherwise."""
-        held = {each.membership: str(each) for each in self.slots.held_by_others()}
-        for membership in held.keys() - self._held_by_others:
-            get_logger().warning("slots.held_by_others", membership=membership or None, slots=held[membership])
+        held = self.slots.held_by_others()
+        for name in held.keys() - self._held_by_others:
+            membership = None if name == "account" else name
+            get_logger().warning("slots.held_by_others", membership=membership, slots=held[name])
         self._held_by_others = frozenset(held)
 
     async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
@@ -317,28 +323,30 @@ class JobRunner:
         if not isinstance(finding, Undecided):
             self.in_progress.undecided.pop(job.key, None)
         match finding:
-            case Found(arn):
+            case Accepted(arn):
                 self._unanswered.pop(job.key, None)
                 self.slots.runs(job.membership, _running(job, arn, self.clock.monotonic()))
-                delivery.done()
+                delivery.ended(Ending.DECIDED)
                 await self._settle_denials()
             case NotThere():
                 await self._try_again(delivery)
             case Undecided() if self.resubmit_unknown and not self.stop.requested:
-                self.claims.send_again(job.key)
+                self._to_send_again.add(job.key)
                 await self._try_again(delivery)
             case Undecided(is_lost=True):
-                delivery.released()  # another worker has it: ask again in a while whether that one submitted it
+                delivery.ended(
+                    Ending.RELEASED
+                )  # another worker has it: ask again in a while whether that one submitted it
             case Undecided(reason):
                 self.in_progress.undecided[job.key] = reason
-                delivery.left_unknown()
+                delivery.ended(Ending.UNKNOWN)
 
     async def _try_again(self, delivery: Delivery) -> None:
         """Requeue a job, unless its calls have brought no answer too often already."""
         job = delivery.job
         self._unanswered[job.key] += 1
         if self._unanswered[job.key] < self.max_attempts:
-            delivery.released()
+            delivery.ended(Ending.RELEASED)
             return
         del self._unanswered[job.key]
         message = f"{self.max_attempts} calls brought no answer, and none of them was accepted"
@@ -376,12 +384,12 @@ class JobRunner:
             self.poller.follow(key)
             return
         match finding:
-            case Found():
+            case Accepted():
                 self.poller.follow(key)
             case NotThere():
                 self.source.requeue(key)
             case Undecided() if self.resubmit_unknown and not self.stop.requested:
-                self.claims.send_again(key)
+                self._to_send_again.add(key)
                 self.source.requeue(key)
             case Undecided(reason):
                 self.in_progress.undecided[key] = reason

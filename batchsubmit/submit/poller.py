@@ -19,7 +19,7 @@ _OVERLAP = timedelta(minutes=5)
 """How much further back than its last one a poll considers: clocks differ, and List lags."""
 
 _FIRST_MOST = 200
-"""Of what ended before the first poll, only the latest: no more jobs can have ended unseen than there are slots."""
+"""Of what ended before a fleet's first poll, only the latest: a table is asked of each, and others have looked."""
 
 
 class Poller:
@@ -99,10 +99,9 @@ class Poller:
         ledger = self._recorder.ledger
         seen = {each.job.arn: each.seen for each in ended}
         keys = {each.job.arn: each.job.key for each in ended if each.job.key}
-        if ledger.is_shared:
-            seen = (self._unseen(poll, seen_jobs, began) if poll.lists_all else {}) | seen
-            others = seen.keys() - keys.keys()
-            keys |= await ledger.claims(others) if others else {}
+        seen = (self._unseen(poll, seen_jobs, began) if poll.lists_all else {}) | seen
+        others = seen.keys() - keys.keys()
+        keys |= await ledger.claims(others) if others else {}
         states = await ledger.states(set(keys.values())) if keys else {}
         for arn, key in keys.items():
             state = states.get(key)
@@ -110,14 +109,14 @@ class Poller:
                 await self._record_end(state, seen[arn])
 
     def _unseen(self, poll: Poll, seen_jobs: Iterable[SeenJob], began: datetime) -> dict[str, SeenJob]:
-        """Give the jobs that have ended since the last poll."""
+        """Give the jobs that have ended since the last poll; before the first one, those of earlier runs too."""
         since = self._looked_at.get(poll.membership)
         all_ended = [(each.ended_at, each) for each in seen_jobs if each.ended_at is not None]
         if not all_ended:
             return {}
         # By the service's clock where that is behind ours, or what ends next would seem to be old news.
         self._looked_at[poll.membership] = min(began, max(at for at, _ in all_ended))
-        if since is None:
+        if since is None and self._recorder.ledger.is_shared:
             all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
         return {each.arn: each for at, each in all_ended if since is None or at >= since - _OVERLAP}
 

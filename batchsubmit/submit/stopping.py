@@ -48,9 +48,6 @@ class Stop:
         self._asked = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
 
-    def __repr__(self) -> str:
-        return f"<Stop {self.reason or 'not asked for'}>"
-
     @property
     def requested(self) -> bool:
         """Whether the run is to end."""

@@ -5,7 +5,6 @@ wait before the next try in `pacing`; here stands what is done about it.
 """
 
 import asyncio
-import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias, assert_never
@@ -78,7 +77,6 @@ class Submitter:
         self._policies = policies
         self._stop = stop
         self._at_once = asyncio.Semaphore(concurrency)
-        self._not_before = -math.inf
         # Whoever waits here would wait for calls that may take long: one place more lets all pass, one after another,
         # to the gate, which lets nobody through.
         stop.on_request(self._at_once.release)
@@ -108,7 +106,8 @@ class Submitter:
         """Make one call, between an intent and its outcome in the ledger."""
         if self._stop.requested:
             return Withdrawn()
-        state, attempt = self._recorder.ledger.state.get(job.key), self._last_attempt(job) + 1
+        state = self._recorder.ledger.state.get(job.key)
+        attempt = state.attempt + 1 if state else 1
         if state and state.next_round:
             job = replace(job, round=state.next_round)
         intent = Intent(
@@ -124,9 +123,12 @@ class Submitter:
             return Withdrawn()
         outcome = await self._call(job)
         if outcome is None:
-            self._recorder.note(self._refused(job, attempt, "Withdrawn", RefusalCause.WITHDRAWN))
+            refused = Refused(
+                **job.stamp(self._recorder.now()), code="Withdrawn", cause=RefusalCause.WITHDRAWN, attempt=attempt
+            )
+            self._recorder.note(refused)
             return Withdrawn()
-        if isinstance(outcome, Conflicted) and self._has_doubts(job):
+        if isinstance(outcome, Conflicted) and (state := self._recorder.ledger.state.get(job.key)) and state.doubts:
             # The conflict may be with our own earlier attempt, which the lookup missed: look again before trying on.
             outcome = Uncertain(f"{outcome.code} after an attempt without an answer: {outcome.message}")
         try:
@@ -138,75 +140,40 @@ class Submitter:
         """Make the call when its turn comes; None where it may not be made any more."""
         async with self._at_once:
             # Asked after all waits: meanwhile another worker may have taken a shared ledger's job over.
-            if not await self._may_call() or not self._recorder.ledger.holds(job.key):
+            if not await self._gate.admit() or not self._recorder.ledger.holds(job.key):
                 return None
-            sent_at = self._recorder.clock.monotonic()
+            sent_at = self._gate.monotonic()
             outcome = await self._api.start(job)
-        self._adapt_rate(outcome, sent_at)
+        if self._gate.answered(outcome, sent_at=sent_at):
+            self._recorder.rate_cut(self._gate.pace.per_second)
         return outcome
-
-    async def _may_call(self) -> bool:
-        """Wait for the gate, and as long as the service's last `Retry-After` says; False where the run is stopping."""
-        while await self._gate.admit():
-            wait = self._not_before - self._recorder.clock.monotonic()
-            if wait <= 0:
-                return True
-            await self._stop.pause(wait)
-        return False
 
     async def _recorded(self, job: Job, attempt: int, outcome: Outcome) -> Outcome:
-        try:
-            await self._record_outcome(job, attempt, outcome)
-        except ClaimedArnError as exc:
-            # Identical, untagged jobs are one another's: a lookup elsewhere has taken this one for such a job.
-            outcome = Uncertain(str(exc))
-            await self._record_outcome(job, attempt, outcome)
-        return outcome
-
-    def _adapt_rate(self, outcome: Outcome, sent_at: float) -> None:
-        now = self._recorder.clock.monotonic()
-        if isinstance(outcome, Accepted):
-            self._gate.pace.succeeded(sent_at=sent_at, now=now)
-        if not isinstance(outcome, Throttled | Uncertain):
-            return
-        if outcome.retry_after_seconds:
-            self._not_before = max(self._not_before, now + outcome.retry_after_seconds)
-        if outcome.is_throttling and self._gate.pace.throttled(sent_at=sent_at, now=now):
-            self._recorder.rate_cut(self._gate.pace.per_second)
-
-    async def _record_outcome(self, job: Job, attempt: int, outcome: Outcome) -> None:
         """Write down what the call brought. The event is taken at once, so that a cancelled task loses nothing."""
-        match outcome:
-            case Accepted():
-                submitted = Submitted(**job.stamp(self._recorder.now()), arn=outcome.arn, attempt=attempt, via="start")
-                await self._recorder.record(submitted)
-            case Uncertain():
-                unknown = Unknown(**job.stamp(self._recorder.now()), reason=outcome.reason, attempt=attempt)
-                await self._recorder.record(unknown)
-            case _:
-                self._recorder.note(self._refused(job, attempt, outcome.code, outcome.cause))
+        stamp = job.stamp(self._recorder.now())
+        if isinstance(outcome, Accepted):
+            try:
+                await self._recorder.record(Submitted(**stamp, arn=outcome.arn, attempt=attempt, via="start"))
+            except ClaimedArnError as exc:
+                # Identical, untagged jobs are one another's: a lookup elsewhere has taken this one for such a job.
+                outcome = Uncertain(str(exc))
+        if isinstance(outcome, Uncertain):
+            await self._recorder.record(Unknown(**stamp, reason=outcome.reason, attempt=attempt))
+        elif not isinstance(outcome, Accepted):
+            self._recorder.note(Refused(**stamp, code=outcome.code, cause=outcome.cause, attempt=attempt))
+        return outcome
 
     async def fail(self, job: Job, outcome: Rejected | Conflicted | Denied) -> bool:
         """Record that a job failed for good; False where another worker has it by now, and will find out itself."""
+        state = self._recorder.ledger.state.get(job.key)
         failed = JobRejected(
             **job.stamp(self._recorder.now()),
             code=outcome.code,
             message=outcome.message,
-            attempt=self._last_attempt(job),
+            attempt=state.attempt if state else 0,
         )
         try:
             await self._recorder.record(failed)
         except LostJobError:
             return False
         return True
-
-    def _refused(self, job: Job, attempt: int, code: str, cause: RefusalCause) -> Refused:
-        return Refused(**job.stamp(self._recorder.now()), code=code, cause=cause, attempt=attempt)
-
-    def _has_doubts(self, job: Job) -> bool:
-        state = self._recorder.ledger.state.get(job.key)
-        return state is not None and state.doubts > 0
-
-    def _last_attempt(self, job: Job) -> int:
-        state = self._recorder.ledger.state.get(job.key)
-        return state.attempt if state else 0

@@ -24,12 +24,22 @@ def test_the_rest_is_sent_after_the_canaries_have_finished_well(submitting: Prog
 
 
 def test_nothing_else_is_sent_where_a_canary_fails(submitting: Program, sandbox: Sandbox) -> None:
-    """It says which and why, and so it does when run again; without --canary the rest goes."""
+    """It says which and why, and so it does when run again; with --retry-failed it goes on."""
     sandbox.configure(job_seconds=0.1, pending_seconds=0.0, failing_names=["job-1"])
     for _ in range(2):
         summary = submit(submitting)
         assert (summary["exit"], summary["stop_reason"]) == (3, "canary")
         assert "1 of 2 canaries did not finish well; job-1" in str(summary["said"])
         assert sorted(sandbox.names()) == NAMES[:2]
+        assert "next: fix the cause; the same command with --retry-failed" in str(summary["said"])
+    sandbox.configure(job_seconds=0.1, pending_seconds=0.0, failing_names=[])
+    again = submit(submitting, "--retry-failed", "--yes")
+    assert (again["exit"], sorted(sandbox.names())) == (0, sorted([*NAMES, "job-1"]))
+
+
+def test_without_the_option_the_rest_is_sent(submitting: Program, sandbox: Sandbox) -> None:
+    """The other way on."""
+    sandbox.configure(job_seconds=0.1, pending_seconds=0.0, failing_names=["job-1"])
+    assert submit(submitting)["exit"] == 3
     assert submitting.run("submit", "jobs.csv").status == 0
     assert sorted(sandbox.names()) == NAMES

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 from collections.abc import Iterable
 
@@ -38,7 +39,7 @@ def test_only_the_ledger_s_own_jobs_are_cancelled_and_their_end_is_recorded(
     ended = submitting.run("cancel", LEDGER, "--yes", "--json")
     assert ended.status == 0, ended.stderr
     assert (ended.summary["cancelled"], ended.summary["left"], ended.summary["exit_status"]) == (2, 0, 0)
-    assert "2 jobs that jobs.ledger.jsonl started are running" in ended.stderr
+    assert "2 jobs to cancel in 1 membership, which jobs.ledger.jsonl started" in ended.stderr
     assert statuses(sandbox) == {"a": "INACTIVE", "b": "INACTIVE", "other": "CREATE_IN_PROGRESS"}
     finished = [event for event in submitting.events(LEDGER) if event["event"] == "finished"]
     assert sorted((event["name"], event["status"]) for event in finished) == [("a", "INACTIVE"), ("b", "INACTIVE")]
@@ -84,11 +85,11 @@ def test_without_a_terminal_and_without_yes_nothing_is_asked_or_called(submittin
     assert sandbox.calls("CancelTrainedModelInferenceJob") == 0
 
 
-@pytest.mark.parametrize(("answer", "status", "expected"), [("y", 0, "INACTIVE"), ("n", 3, "CREATE_IN_PROGRESS")])
+@pytest.mark.parametrize(("answer", "status", "expected"), [("y\nyes", 0, "INACTIVE"), ("n", 3, "CREATE_IN_PROGRESS")])
 def test_on_a_terminal_a_person_is_asked(
     submitting: Program, sandbox: Sandbox, answer: str, status: int, expected: str
 ) -> None:
-    """After they have seen the jobs; No cancels nothing."""
+    """After they have seen where, how many, and what is lost; it takes the whole word yes, and No cancels nothing."""
     submit(submitting, "a")
     terminal, theirs = pty.openpty()
     with subprocess.Popen(
@@ -104,7 +105,9 @@ def test_on_a_terminal_a_person_is_asked(
     os.close(theirs)
     os.close(terminal)
     assert ended.status == status, ended.stderr
-    assert "1 job that jobs.ledger.jsonl started is running" in ended.stderr
+    assert "region eu-central-1, " in ended.stderr
+    assert "1 job to cancel in 1 membership, which jobs.ledger.jsonl started" in ended.stderr
+    assert re.search(r"It has run for \d.* s: paid, without a result", ended.stderr)
     assert "Cancel them?" in ended.stderr
     assert statuses(sandbox) == {"a": expected}
 

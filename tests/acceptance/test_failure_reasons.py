@@ -51,7 +51,7 @@ def test_reasons_go_by_code_whatever_the_message_says(submitting: Program, sandb
 
 
 def test_what_did_not_reach_cloudwatch_is_shown(submitting: Program, sandbox: Sandbox) -> None:
-    """Somebody who looks for logs that are not there reads why: in status, report and export."""
+    """Someone who looks for logs that are not there reads why: in status, report and export."""
     failed_run(submitting, sandbox, unpublished="the log group is missing")
     why = "logs PUBLISH_FAILED: the log group is missing; metrics PUBLISH_FAILED: the log group is missing"
     assert why in submitting.run("status", LEDGER).stdout

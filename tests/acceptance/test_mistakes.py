@@ -83,6 +83,9 @@ def test_a_wrong_variable_is_named(ready: Program, sandbox: Sandbox, variable: s
 def test_no_region_is_a_usage_error(ready: Program, sandbox: Sandbox) -> None:
     """It says where one is set."""
     assert_told(ready.run("submit", "jobs.csv", AWS_REGION=None), USAGE, "no AWS region", "AWS_REGION")
+    (ready.folder / "odd.csv").write_text("nmae\nx\n")
+    told = ready.run("submit", "odd.csv", AWS_REGION=None)  # what is wrong with the file comes first
+    assert (told.status, "AWS region" in told.stderr, "nmae" in told.stderr) == (USAGE, False, True)
     assert sandbox.calls() == 0
 
 

@@ -143,14 +143,14 @@ def test_a_copy_that_cannot_be_made_is_told_and_loses_nothing(
 ) -> None:
     """Exit status 3; the same command, once it is mended, sends nothing twice and copies."""
     sandbox.configure(job_seconds=0.1)
-    bucket.put(f"{tmp_path.name}/{LEDGER}", b"somebody else's")
+    bucket.put(f"{tmp_path.name}/{LEDGER}", b"someone else's")
     ended = night.run(*SUBMIT, "--json")
     assert ended.status == ended.summary["exit_status"] == 3
     [problem] = ended.summary["afterwards"]["problems"]
     assert "--upload-overwrite" in problem
     assert problem in ended.stderr
     assert "the ledger is whole" in ended.stderr
-    assert bucket.get(f"{tmp_path.name}/{LEDGER}") == b"somebody else's"
+    assert bucket.get(f"{tmp_path.name}/{LEDGER}") == b"someone else's"
     assert night.run(*SUBMIT, "--upload-overwrite").status == 0
     assert bucket.get(f"{tmp_path.name}/{LEDGER}") == (night.folder / LEDGER).read_bytes()
     assert sandbox.calls() == len(MANY)

@@ -164,12 +164,12 @@ def test_online_what_is_not_ready_ends_a_plan_with_status_1(submitting: Program,
     """A model in training and a channel that is gone, each by its ARN."""
     model, channel = arn("trained-model"), arn("ml-input-channel")
     write_manifest(submitting, ["a", "b"])
-    sandbox.configure(model_statuses={model: "CREATE_IN_PROGRESS"}, missing_channels=[channel])
+    sandbox.configure(input_statuses={model: "CREATE_IN_PROGRESS"}, missing_inputs=[channel])
     try:
         ended = submitting.run("plan", "jobs.csv", "--online")
         problems = plan(submitting, "--online")["online"]["problems"]
     finally:
-        sandbox.configure(model_statuses={}, missing_channels=[])
+        sandbox.configure(input_statuses={}, missing_inputs=[])
     assert ended.status == 1
     assert f"{model} is CREATE_IN_PROGRESS" in ended.stdout
     assert f"{channel}: ResourceNotFoundException" in ended.stdout
@@ -391,7 +391,7 @@ def test_without_a_terminal_rows_of_another_batch_want_yes(submitting: Program, 
 
 
 def test_a_batch_that_takes_more_than_it_may_is_not_sent(submitting: Program, sandbox: Sandbox) -> None:
-    """Whether anybody is asked or not; where nobody knows how long jobs take, it says what is missing."""
+    """Whether anyone is asked or not; where nobody knows how long jobs take, it says what is missing."""
     manifest = [request_named("a", resourceConfig={"instanceType": "ml.m5.large", "instanceCount": 3})]
     write_jsonl(submitting.folder / "jobs.jsonl", manifest)
     command = ("submit", "jobs.jsonl", "--yes", "--max-instance-hours")

@@ -17,7 +17,7 @@ from strategies import MEMBERSHIP, arn
 from worker_programs import LEDGER as WORKER_LEDGER
 from worker_programs import in_virginia, jobs, serving, until, working
 
-from batchsubmit import Failed, Outcome, StoppedError, Submitted, open_batch, submit_jobs
+from batchsubmit import Outcome, Rejected, StoppedError, Submitted, open_batch, submit_jobs
 
 __all__ = ["working"]
 
@@ -323,7 +323,7 @@ def test_a_worker_hands_the_messages_of_a_spent_budget_back_for_long(
 
 
 def test_the_api_tells_a_denied_request_apart(here: Program, sandbox: Sandbox) -> None:
-    """It is `Failed`, and the others are submitted."""
+    """It is `Rejected`, and the others are submitted."""
     sandbox.configure(denied=["job-0002"])
     report = submit_jobs(many(5), ledger=LEDGER)
     assert [(each.name, each.code) for each in report.rejected] == [("job-0002", "AccessDeniedException")]
@@ -353,5 +353,5 @@ def test_the_api_raises_where_everything_is_denied(here: Program, sandbox: Sandb
         submit_jobs([*many(10), *many(10, stem="other", membership=OTHER_MEMBERSHIP)], ledger=LEDGER)
     sandbox.disturb()
     report = submit_jobs([*many(10), *many(10, stem="other", membership=OTHER_MEMBERSHIP)], ledger=LEDGER)
-    assert not any(isinstance(each, Failed) for each in report.outcomes)
+    assert not any(isinstance(each, Rejected) for each in report.outcomes)
     assert len(report.submitted) == 20

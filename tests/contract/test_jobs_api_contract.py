@@ -206,7 +206,7 @@ async def test_a_model_that_does_not_exist_rejects_the_job(
     opening: Callable[..., AbstractAsyncContextManager[Side]],
 ) -> None:
     """For good."""
-    settings = SandboxSettings(missing_models=frozenset({arn("trained-model")}))
+    settings = SandboxSettings(missing_inputs=frozenset({arn("trained-model")}))
     async with opening(SandboxService(settings, time.time)) as side:
         outcome = await side.api.start(job_named("a"))
     assert isinstance(outcome, Rejected)
@@ -357,7 +357,7 @@ async def test_models_and_channels_are_read_with_their_status(side: Side) -> Non
     read = await side.api.input(Input("channel", MEMBERSHIP, channel))
     assert isinstance(read, Resource)
     assert (read.arn, read.status, read.budgets) == (channel, "ACTIVE", {})
-    side.service.configure(SandboxSettings(model_statuses={model: "INACTIVE"}, channel_statuses={channel: "INACTIVE"}))
+    side.service.configure(SandboxSettings(input_statuses={model: "INACTIVE", channel: "INACTIVE"}))
     assert await side.api.input(Input("trained model", MEMBERSHIP, model)) == Resource(arn=model, status="INACTIVE")
     read = await side.api.input(Input("channel", MEMBERSHIP, channel))
     assert isinstance(read, Resource)
@@ -403,7 +403,7 @@ async def test_models_and_channels_that_cannot_be_read_say_why(side: Side, fault
 async def test_what_is_missing_is_not_found(side: Side) -> None:
     """A model or channel that does not exist will not come about by asking again."""
     model, channel = arn("trained-model"), arn("ml-input-channel")
-    gone = SandboxSettings(missing_models=frozenset({model}), missing_channels=frozenset({channel}))
+    gone = SandboxSettings(missing_inputs=frozenset({model, channel}))
     side.service.configure(gone)
     for answer in (
         await side.api.input(Input("trained model", MEMBERSHIP, model)),

@@ -1,5 +1,6 @@
 """How all AWS clients are configured, seen on the wire."""
 
+import time
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from byte_server import http, wire
 
-from batchsubmit.aws import open_client
+from batchsubmit.aws import Timeouts, open_client
 from batchsubmit.errors import StoppedError, UsageError
 
 CALLS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -17,6 +18,7 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "sns": ("publish", {"TopicArn": "arn:aws:sns:us-east-1:111122223333:topic", "Message": "done"}),
     "sqs": ("receive_message", {"QueueUrl": "https://sqs.us-east-1.amazonaws.com/111122223333/queue"}),
 }
+BEGINNING = http("200 OK", b" " * 1_000_000, "application/json")[:-1_000_000]
 REDIRECT = http("302 Found", b"").replace(b"\r\n\r\n", b"\r\nLocation: /elsewhere\r\n\r\n")
 
 pytestmark = pytest.mark.usefixtures("credentials")
@@ -55,6 +57,21 @@ async def test_a_caller_may_allow_more_attempts() -> None:
     async with wire(lambda _: http("503 Slow Down")) as (url, requests):
         await call("s3", url, attempts=2)
     assert len(requests) == 2
+
+
+@pytest.mark.parametrize("service", CALLS.keys() - {"s3"})
+async def test_an_answer_that_trickles_is_given_up(service: str) -> None:
+    """A byte comes often enough, and the whole answer never: the call ends all the same."""
+    operation, request = CALLS[service]
+    timeouts = Timeouts(connect_seconds=1.0, read_seconds=0.5, total_seconds=1.0)
+    async with (
+        wire(lambda _: BEGINNING, trickles=True) as (url, _),
+        open_client(service, region="us-east-1", timeouts=timeouts, endpoint_url=url) as client,
+    ):
+        began = time.monotonic()
+        with pytest.raises((BotoCoreError, TimeoutError)):
+            await getattr(client, operation)(**request)
+    assert 0.9 < time.monotonic() - began < 20
 
 
 async def test_half_of_the_credentials_is_reported_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_a_wheel_has_every_file_of_the_package_and_no_other(built: tuple[Path, P
 
 
 def test_an_sdist_makes_the_same_wheel_and_has_what_the_tests_need(built: tuple[Path, Path], tmp_path: Path) -> None:
-    """Somebody who has only that can build, test and deploy."""
+    """Someone who has only that can build, test and deploy."""
     with tarfile.open(built[0]) as archive:
         archive.extractall(tmp_path, filter="data")
     [source] = tmp_path.iterdir()

@@ -26,9 +26,8 @@ from batchsubmit.ledger.dynamodb import (
     may_pass,
     open_table,
 )
-from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.read import fold_ledger
-from batchsubmit.ledger.shared import SharedLedger, open_shared
+from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, MissingTableError
 
 REGION = "us-east-1"
@@ -169,7 +168,7 @@ async def test_an_answer_that_is_not_dynamodb_s_is_no_write_and_no_item(proxy: P
 
 
 async def test_an_answer_whose_checksum_does_not_fit_is_read_again(proxy: Proxy) -> None:
-    """Somebody changed it on its way."""
+    """Someone changed it on its way."""
     async with new_table() as table:
         await table.write(HERE, 0, {"holder": "job#a"})
         proxy.script = ["changed"]

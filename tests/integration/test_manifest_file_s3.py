@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 from aiobotocore.session import get_session
+from byte_server import http, wire
 from moto.server import ThreadedMotoServer
 
+from batchsubmit.aws import Timeouts
 from batchsubmit.errors import UsageError
 from batchsubmit.manifest.file import open_manifest
 
@@ -85,3 +87,12 @@ async def test_an_unreachable_endpoint_is_said_in_a_sentence(monkeypatch: pytest
     """Nothing listens there."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
     assert "cannot be fetched from S3: " in await refusal("s3://bucket/some")
+
+
+async def test_an_object_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason, after the longest time that a copy may take."""
+    monkeypatch.setattr("batchsubmit.manifest.file.COPY_TIMEOUTS", Timeouts(1.0, 0.5, 1.0))
+    beginning = http("200 OK", b" " * 1_000_000).replace(b"\r\n\r\n", b'\r\nETag: "a"\r\n\r\n')[:-1_000_000]
+    async with wire(lambda _: beginning, trickles=True) as (url, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        assert "cannot be fetched from S3: " in await refusal("s3://bucket/some")

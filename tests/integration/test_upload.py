@@ -161,7 +161,7 @@ async def test_runs_that_upload_at_once_do_not_overwrite_one_another(ledger: Pat
 
 
 class Intruded:
-    """A client at whose looks somebody else writes: between the look and the next write, that is."""
+    """A client at whose looks someone else writes: between the look and the next write, that is."""
 
     def __init__(self, client: Any, times: int) -> None:  # noqa: ANN401 (aiobotocore makes clients at run time)
         self._client = client

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from simulation.loop import VirtualClock, VirtualLoop, end_all
-from strategies import MEMBERSHIP
+from strategies import MEMBERSHIP, examples
 from virtual_disk import SlowLedger, Wire
 
 from batchsubmit.config import LookupSettings, RateSettings, RetrySettings, Settings, SlotSettings, SubmitSettings
@@ -43,7 +43,7 @@ from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker, canonical
-from batchsubmit.submit.build import build_engine
+from batchsubmit.submit.engine import build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -153,7 +153,7 @@ class Process:
             lookup=LookupSettings(settle_seconds=SETTLE_SECONDS),
             submit=SubmitSettings(concurrency=2),
         )
-        built = build_engine(
+        engine = build_engine(
             source,
             settings=settings,
             api=self.wire,
@@ -161,7 +161,7 @@ class Process:
             stop=stop,
             retry=retry,
         )
-        await built.engine.run(ledger.state.undecided())
+        await engine.run(ledger.state.undecided())
 
     @property
     def is_over(self) -> bool:
@@ -326,13 +326,14 @@ def machine(name: str, **kind: bool) -> type[ExactlyOnce]:
     return type(name, (ExactlyOnce,), kind)
 
 
-CI = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+UNHURRIED = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+KIND = partial(settings, stateful_step_count=40, suppress_health_check=UNHURRIED)
 
 TestTagged = machine("Tagged", tag_jobs=True, may_repeat_rows=True).TestCase
-TestTagged.settings = CI(max_examples=150, stateful_step_count=40)
+TestTagged.settings = KIND(max_examples=examples(150))
 
 TestUntagged = machine("Untagged", tag_jobs=False, may_repeat_rows=False).TestCase
-TestUntagged.settings = CI(max_examples=100, stateful_step_count=40)
+TestUntagged.settings = KIND(max_examples=examples(100))
 
 TestUntaggedCopies = machine("UntaggedCopies", tag_jobs=False, may_repeat_rows=True).TestCase
-TestUntaggedCopies.settings = CI(max_examples=100, stateful_step_count=40)
+TestUntaggedCopies.settings = KIND(max_examples=examples(100))

@@ -2,7 +2,7 @@
 
 The model is the world around the ledger: a table whose answers are late, lost or never come although the write did, or
 comes later; workers that are killed or stand still; and a service that makes a job of each call it accepts. Whatever
-happens, the service makes one job, and once the trouble is over somebody has made it.
+happens, the service makes one job, and once the trouble is over someone has made it.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
@@ -21,8 +21,7 @@ from batchsubmit.core.jobs import Absent, Intent, Refused, Submitted, Unknown
 from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError, Mine, Taken
-from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.shared import SharedLedger, open_shared
+from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, ConflictError, Item
 from batchsubmit.verify import Audit
 
@@ -133,7 +132,7 @@ class Wire:
         item = await self.world.table.write(address, follows, values)
         if any('"intent"' in line for line in set(values.get("lines", ())).difference((before or {}).get("lines", ()))):
             assert before is not None, "an intent without a claim"
-            assert before["owner"] == self.worker, "an intent of somebody who does not own the job"
+            assert before["owner"] == self.worker, "an intent of someone who does not own the job"
         return item
 
 
@@ -284,7 +283,6 @@ def hold_sound(world: World) -> None:
     assert attempts == sorted(set(attempts))
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_whatever_happens_the_service_makes_one_job(data: st.DataObject) -> None:
     """Two workers at a time, killed and replaced, on a table that does not keep its answers' promises."""

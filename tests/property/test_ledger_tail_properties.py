@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsubmit.core.jobs import Event, Intent, JobRejected, Refused, RunStarted, Submitted, Unknown
@@ -136,7 +136,6 @@ def histories(draw: st.DrawFn) -> list[Event]:
     return [one() for _ in range(draw(st.integers(1, 6)))]
 
 
-@settings(max_examples=100, deadline=None)
 @given(events=histories(), data=st.data())
 def test_any_history_cut_anywhere_keeps_a_prefix_of_itself(events: list[Event], data: st.DataObject) -> None:
     """The longest one that is whole."""

@@ -2,12 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 
 @asynccontextmanager
-async def wire(answer: Callable[[bytes], bytes | None]) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that answers requests with these bytes (None: not at all); also gives the requests."""
+async def wire(
+    answer: Callable[[bytes], bytes | None], *, trickles: bool = False
+) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that answers requests with these bytes (None: not at all); also gives the requests.
+
+    Where it `trickles`, a space follows every tenth of a second until the server ends.
+    """
     requests: list[bytes] = []
     ended = asyncio.Event()
 
@@ -22,6 +27,11 @@ async def wire(answer: Callable[[bytes], bytes | None]) -> AsyncIterator[tuple[s
                 await ended.wait()
             else:
                 writer.write(reply)
+                await writer.drain()
+            while trickles and not ended.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), 0.1)
+                writer.write(b" ")
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

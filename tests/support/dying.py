@@ -17,7 +17,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import batchsubmit.app.submit  # noqa: F401 (imported before the forks, not in each)
+from program_server import prepare
+
 from batchsubmit.cleanrooms.client import CleanRooms
 from batchsubmit.cli.main import main
 from batchsubmit.ledger.file import LedgerFile
@@ -164,6 +165,7 @@ def carry_out(order: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     for line in sys.stdin:
         sys.stdout.write(f"{carry_out(json.loads(line))}\n")
         sys.stdout.flush()

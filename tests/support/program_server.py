@@ -182,8 +182,8 @@ def _become(order: dict[str, Any], streams: list[int], script: str) -> None:
     sys.stderr = sys.__stderr__ = open(2, "w", 1, errors="backslashreplace", **text)  # noqa: SIM115
 
 
-def _import_all() -> None:
-    """Import what a command imports when it is called."""
+def prepare() -> None:
+    """Do once what every start would do: import what commands import, and read the service models of AWS."""
     import gc  # noqa: PLC0415
     import pkgutil  # noqa: PLC0415
     from importlib import import_module  # noqa: PLC0415
@@ -193,13 +193,33 @@ def _import_all() -> None:
     for module in pkgutil.walk_packages(batchsubmit.__path__, "batchsubmit."):
         if not module.name.endswith("__main__"):
             import_module(module.name)
-    import_module("aiobotocore.session")
+    _read_models()
+    gc.collect()
     gc.freeze()  # so that forks share its pages
+
+
+def _read_models() -> None:
+    """Let all sessions share a loader, which keeps what it has read: reading is most of what a client costs."""
+    from functools import cache  # noqa: PLC0415
+
+    import aiobotocore.session  # noqa: F401, PLC0415
+    import botocore.session  # noqa: PLC0415
+
+    from batchsubmit.schema import RequestChecker  # noqa: PLC0415
+
+    RequestChecker()
+    botocore.session.create_loader = cache(botocore.session.create_loader)
+    loader = botocore.session.create_loader(None)
+    for name in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
+        loader.load_data(name)
+    for service in ("cleanroomsml", "sqs", "dynamodb", "s3", "sns", "service-quotas", "sts"):
+        loader.load_service_model(service, "service-2")
+        loader.load_service_model(service, "endpoint-rule-set-1")
 
 
 if __name__ == "__main__":
     sys.path[0] = ""  # as for the console script, without this folder
-    _import_all()
+    prepare()
     from batchsubmit.cli.main import main
 
     _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])

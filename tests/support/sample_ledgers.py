@@ -146,6 +146,7 @@ class Night:
             holder="process 17 on night",
             rows=rows,
             to_do=rows,
+            settings={"rate.max_per_second": "0.5", "submit.batch_id": '"nightly-{date}"'},
         )
         last = 0.0
         for seconds, event in told:

@@ -18,9 +18,9 @@ from virtual_disk import SlowLedger, Wire
 
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import Finished, Job
+from batchsubmit.core.source import Ending
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
-from batchsubmit.submit.build import build_engine
-from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop
 
@@ -88,18 +88,10 @@ class MemoryDelivery:
         self._source = source
         self.job = job
 
-    def done(self) -> None:
-        """Nothing to do."""
-
-    def failed(self) -> None:
-        """Nothing to do."""
-
-    def released(self) -> None:
-        """Back to the head of the lane."""
-        self._source.put_back(self.job)
-
-    def left_unknown(self) -> None:
-        """Nothing to do."""
+    def ended(self, how: Ending) -> None:
+        """Back to the head of the lane, if nothing was decided."""
+        if how is Ending.RELEASED:
+            self._source.put_back(self.job)
 
 
 class SlowClock(VirtualClock):
@@ -148,7 +140,7 @@ class World:
         self.service.configure(self.service.settings.changed(changes))
 
     def others_start(self, count: int, membership: str) -> list[str]:
-        """Somebody else starts jobs that run until they are cancelled; gives the ARNs. Raises Refusal."""
+        """Someone else starts jobs that run until they are cancelled; gives the ARNs. Raises Refusal."""
         arns, settings = [], self.service.settings
         self.service.configure(settings.changed({"job_seconds": 1e9, "job_sigma": 0.0}))
         try:
@@ -161,7 +153,7 @@ class World:
         return arns
 
     def others_take(self, count: int, home: str, *, since: float, until: float) -> list[str]:
-        """Somebody else takes slots as soon as they are free, and holds them for a time; fills in the ARNs."""
+        """Someone else takes slots as soon as they are free, and holds them for a time; fills in the ARNs."""
         taken: list[str] = []
 
         def take() -> None:
@@ -181,7 +173,7 @@ class World:
         return lambda: self.refused - before[0]
 
     def others_cancel(self, arns: Iterable[str]) -> None:
-        """Somebody else ends jobs."""
+        """Someone else ends jobs."""
         for arn in arns:
             home = arn.split("membership/")[1].split("/")[0]
             self.service.cancel({"membershipIdentifier": home, "trainedModelInferenceJobArn": arn})
@@ -202,7 +194,7 @@ class World:
             rate=RateSettings(max_per_second=0, reads_per_second=0),
             submit=SubmitSettings(concurrency=self._concurrency),
         )
-        built = build_engine(
+        engine = build_engine(
             source,
             settings=settings,
             api=Wire(MemoryCleanRooms(self.service, disturb=self._disturbed), seconds=0.05),
@@ -210,8 +202,8 @@ class World:
             stop=self.stop,
             follows=self._follows,
         )
-        self.slots = built.slots
-        return built.engine
+        self.slots = engine.slots
+        return engine
 
     def _disturbed(self, operation: str, name: str) -> Disturbance | None:
         return self.disturb(operation, name)

@@ -1,16 +1,21 @@
 """What follows a run: each thing is done even if another fails, and the exit status that comes of it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import job_named
+from strategies import MEMBERSHIP
 from webhook import Hook, listening
 
-from batchsubmit.app.after_run import AfterRun, AfterRunResult
+from batchsubmit.app.after_run import AfterRun, AfterRunResult, _link
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.config import NightSettings
+from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.errors import LedgerError, UsageError
+from batchsubmit.ledger.codec import encode_line
 from batchsubmit.outputs.notify import Webhook
 from batchsubmit.report.summary import Summary
 
@@ -84,6 +89,40 @@ async def test_files_are_written_in_folders_that_need_not_be_there(ledger: Path,
     assert told["report"] == str(page)
     assert (told["headline"], told["exit_status"], told["run"]) == ("1 of 1 job submitted", 0, "r")
     assert told["counts"]["submitted"] == 1
+    assert told["link"] == page.as_uri()
+
+
+async def test_a_notice_has_the_top_three_reasons_without_names(tmp_path: Path, hook: Hook) -> None:
+    """And memberships by the names that people give them; a headline that is not better than the exit status."""
+    path = tmp_path / "n-1.jsonl"
+    codes = ["A"] * 4 + ["B"] * 3 + ["C"] * 2 + ["D"]
+    jobs = [job_named(f"job-{number}") for number in range(len(codes))]
+    rejected = (
+        JobRejected(**job.stamp("2026-11-23T00:00:00.000000Z"), code=code, message=f"no '{job.name}'", attempt=1)
+        for job, code in zip(jobs, codes, strict=True)
+    )
+    path.write_bytes(b"".join(map(encode_line, rejected)))
+    after = AfterRun(
+        night=NightSettings(),
+        files={tmp_path / "x": full},
+        targets=(Webhook(hook.url),),
+        names={MEMBERSHIP: "Retail"},
+    )
+    stopped = replace(summary(path, submitted=1), stop_reason="held", stop_message=f"held in {MEMBERSHIP}")
+    await after.follow_up(stopped)
+    [told] = hook.bodies
+    assert told["reasons"] == ["4 rejected: A: no …", "3 rejected: B: no …", "2 rejected: C: no …"]
+    assert told["reason"] == "held in Retail"
+    assert told["headline"].endswith("; what follows a run was not all done")
+
+
+def test_the_link_to_a_report_is_that_of_its_copy_in_s3() -> None:
+    """Where there is one: a browser opens it by the console."""
+    uploaded = ["s3://b/p/n.ledger.jsonl", "s3://b/p/n 1.html"]
+    link = "https://console.aws.amazon.com/s3/object/b?prefix=p%2Fn+1.html&region=eu-central-1"
+    assert _link("out/n 1.html", uploaded, "eu-central-1") == link
+    assert _link("out/n 1.html", [], None) == Path("out/n 1.html").absolute().as_uri()
+    assert _link("", uploaded, None) == ""
 
 
 async def test_a_file_that_cannot_be_written_keeps_nothing_else_from_being_done(ledger: Path, hook: Hook) -> None:

@@ -26,6 +26,7 @@ def scraped() -> dict[str, tuple[str, frozenset[str]]]:
         Submitted(**STAMP, arn="a", attempt=1, via="start"),
         JobRejected(**STAMP, code="c", message="", attempt=1),
         Finished(**STAMP, arn="a", status="ACTIVE", message=""),
+        Finished(**STAMP, arn="a", status="CREATE_FAILED", message=""),
     ):
         metrics.saw(event)
     found = {}

@@ -37,8 +37,7 @@ from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
-from batchsubmit.submit.build import build_engine
-from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -104,7 +103,7 @@ class World:
             stop=self.stop,
             follows=self.follows,
             **options,
-        ).engine
+        )
         await asyncio.wait_for(engine.run(self.ledger.state.undecided()), 20)
         return engine
 

@@ -168,7 +168,7 @@ def test_the_fewer_jobs_were_seen_the_more_beliefs_differ() -> None:
 
 
 def test_jobs_cut_short_make_the_expectation_longer() -> None:
-    """Half of the jobs still ran when somebody looked last: their times are longer than what was seen of them."""
+    """Half of the jobs still ran when someone looked last: their times are longer than what was seen of them."""
     ends = [float(seconds) for seconds in range(1, 51)]
     assert fmean(means(seen(ends, cut=[25.0] * 50))) > fmean(means(seen(ends))) + 5
 

@@ -1,4 +1,4 @@
-"""Who holds a ledger, as somebody sees who does not want it."""
+"""Who holds a ledger, as someone sees who does not want it."""
 
 from pathlib import Path
 

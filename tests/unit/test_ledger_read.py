@@ -9,7 +9,7 @@ from sample_ledgers import Story, write_story
 from batchsubmit.core.jobs import Event, RunEnded, RunStarted, Unrecognised
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.codec import LineDamagedError, decode_entry
-from batchsubmit.ledger.read import by_time, read_entries
+from batchsubmit.ledger.read import by_time, read_entries, read_events
 
 
 @pytest.fixture
@@ -61,6 +61,16 @@ def test_events_of_later_versions_are_passed_on(ledger: Path) -> None:
     last = list(read_entries(ledger))[-1]
     assert isinstance(last, Unrecognised)
     assert last.members["where"] == [1]
+
+
+def test_a_run_on_a_later_version_s_ledger_is_told_to_update(ledger: Path) -> None:
+    """It must not guess what the line means, and the ledger is not damaged."""
+    with ledger.open("ab") as file:
+        file.write(later(b'{"event":"teleported","at":"2026-11-22T22:00:05Z"'))
+    with ledger.open("rb") as file, pytest.raises(LedgerError) as caught:
+        list(read_events(file, ledger))
+    assert "written by a newer version; update batchsubmit" in str(caught.value)
+    assert "Restore" not in str(caught.value)
 
 
 @pytest.mark.parametrize("body", [b'{"event":"intent","at":"x"', b'{"event":"later"', b"{", b'{"event":[],"at":"x"'])

@@ -183,7 +183,7 @@ def test_a_file_that_was_deleted_or_replaced_leads_to_no_call_and_is_saved(path:
     file.append(lines(intent("a")))
     path.unlink()
     if is_replaced:
-        path.write_bytes(b"somebody else's")
+        path.write_bytes(b"someone else's")
     for _ in range(2):
         with pytest.raises(StoppedError, match="replaced" if is_replaced else "deleted") as caught:
             file.reserve(100)
@@ -192,7 +192,7 @@ def test_a_file_that_was_deleted_or_replaced_leads_to_no_call_and_is_saved(path:
     [rescued] = path.parent.glob(f"{path.name}.rescued-*")
     assert rescued.read_bytes() == lines(intent("a"), submitted("a"))
     assert str(rescued) in str(caught.value)
-    assert [each.read_bytes() for each in path.parent.glob(path.name)] == [b"somebody else's"] * is_replaced
+    assert [each.read_bytes() for each in path.parent.glob(path.name)] == [b"someone else's"] * is_replaced
 
 
 def test_a_file_that_is_gone_with_its_folder_stops_the_run(tmp_path: Path) -> None:
@@ -271,7 +271,6 @@ def test_closing_twice_is_harmless(path: Path) -> None:
     file.open()
     file.close()
     file.close()
-    assert "closed" in repr(file)
 
 
 def test_a_ledger_may_be_opened_again(path: Path) -> None:

@@ -14,9 +14,9 @@ from rich.console import Console
 from strategies import MEMBERSHIP
 
 from batchsubmit.clock import timestamp
-from batchsubmit.core.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Submitted, Unknown
+from batchsubmit.core.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Share, Submitted, Unknown
 from batchsubmit.core.ledger_state import Counts
-from batchsubmit.observers.live import LaneCounts, LiveRun, picture, sentence, watch
+from batchsubmit.observers.live import LaneCounts, LiveRun, line_at, picture, watch
 
 
 class Story:
@@ -49,6 +49,11 @@ RUN = {"run": "r", "batch": "", "manifest": "m", "manifest_sha256": "0", "versio
 ENDED = {"run": "r", "exit_status": 0, "reason": "", "counts": {}}
 
 
+def said(story: Story, now: datetime) -> str:
+    """The line of this moment, without its time."""
+    return line_at(now, story.live.read(now).parts()).split(" ", 2)[2]
+
+
 def after(seconds: float) -> datetime:
     """A moment of the run."""
     return EPOCH + timedelta(seconds=seconds)
@@ -73,6 +78,30 @@ def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
     assert story.lane().counts == Counts(total=5, **own)
     assert story.lane(OTHER_MEMBERSHIP).counts == Counts(total=1, submitted=1, running=1)
     assert story.live.counts == Counts(total=10, pending=4, running=1, **own | {"submitted": 4})
+
+
+def test_a_job_that_is_sent_again_counts_once() -> None:
+    """It is pending until it is sent, and neither rejected nor failed meanwhile; by every reader of the ledger."""
+    story = Story(to_do=3)
+    story.tell(JobRejected, 1, "a", code="X", message="y", attempt=1)
+    for name in "bc":
+        story.submit(1, name)
+        story.finish(2, name, "CREATE_FAILED")
+    story.tell(RunEnded, 3, **ENDED)
+    again = {"rejected": 1, "failed": 1}
+    work = (Share(MEMBERSHIP, "m", "i", 2),)
+    story.tell(RunStarted, 4, **RUN, to_do=2, work=work, retry="2027", again=again)
+    before = Counts(total=3, pending=2, submitted=1, failed=1)
+    assert (story.live.counts, story.lane().left) == (before, 2)
+    story.tell(Intent, 5, "b", attempt=2, trained_model="m", round=1)
+    assert (story.live.counts, story.lane().left) == (before, 2)
+    story.submit(6, "b")
+    assert (story.live.counts, story.lane().left) == (Counts(total=3, pending=1, submitted=2, running=1, failed=1), 1)
+    story.tell(RunEnded, 7, **ENDED | {"counts": {"pending": 1}})
+    assert story.live.counts.pending == story.lane().left == 1
+    story.tell(Intent, 8, "a", attempt=2, trained_model="m")
+    story.tell(JobRejected, 9, "a", code="X", message="y", attempt=2)
+    assert story.live.counts.rejected == 1
 
 
 def test_the_pace_is_that_of_the_last_ten_minutes() -> None:
@@ -111,7 +140,7 @@ def test_no_more_jobs_run_than_the_quotas_allow() -> None:
     story = Story(to_do=9)
     for number in range(9):
         story.submit(1, f"job-{number}")
-    assert story.lane().slots == "9/?"
+    assert (story.lane().slots, story.live.counts.not_checked) == ("5/?", 4)
     story.tell(RunEnded, 2, **ENDED, quotas={"account 123456789012": 12, MEMBERSHIP: 5})
     assert story.lane().slots == "5/5"
     assert (story.live.counts.running, story.live.counts.not_checked, story.live.counts.done) == (5, 4, 4)
@@ -135,10 +164,10 @@ def test_the_last_failures_are_kept_with_their_reasons() -> None:
 def test_the_sentence_says_what_there_is() -> None:
     """And nothing of what there is not."""
     story = Story(to_do=4)
-    assert sentence(story.live, after(10)) == "0 %, 0 of 4 done, 0 submitted"
+    assert said(story, after(10)) == "0 %, 0 of 4 done, 0 submitted"
     story.submit(10, "a")
     story.submit(10, "b")
-    assert sentence(story.live, after(20)) == "0 %, 0 of 4 done, 2 submitted, 2 running, 6/min"
+    assert said(story, after(20)) == "0 %, 0 of 4 done, 2 submitted, 2 running, 6/min"
 
 
 def test_the_sentence_says_when_all_will_be_done_once_a_job_has_ended() -> None:
@@ -150,7 +179,7 @@ def test_the_sentence_says_when_all_will_be_done_once_a_job_has_ended() -> None:
     story.finish(62, "a")
     finish = story.live.progress.finish(after(63), left=1)
     assert finish is not None
-    assert sentence(story.live, after(63)).endswith(f"ETA {finish.words(after(63))}")
+    assert said(story, after(63)).endswith(f"ETA {finish.words(after(63))}")
 
 
 def test_the_picture_obeys_no_name_and_no_message() -> None:
@@ -183,7 +212,7 @@ def test_the_picture_fits_any_terminal(width: int, height: int) -> None:
     assert len(lines) < height
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
-    assert "1 of 300 done" in text
+    assert "10 running" in text
     assert "rejected: 00:00:03 d in membership" in text
     busiest = next(place for place, line in enumerate(lines) if line.startswith("membership")) + 1
     assert lines[busiest].startswith("00000059" if width >= 80 else "0")
@@ -247,7 +276,7 @@ def ended() -> RunEnded:
 def watched(feed: Planned) -> tuple[LiveRun, str]:
     """Watch without a terminal; gives the last state and all that was said."""
     console = Console(file=io.StringIO(), width=80, force_terminal=False)
-    live = watch(feed, console, interval_seconds=0.001, refresh_seconds=0.001)
+    live = watch(feed, console, seconds=0.001)
     return live, console.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -12,6 +12,7 @@ from strategies import ACCOUNT, MEMBERSHIP, REGION, arn
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.check import MAX_PROBLEMS, CheckedManifest, Terms, open_reader, take_inventory
+from batchsubmit.manifest.defaults import odd_values
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RequestChecker
@@ -140,6 +141,41 @@ def test_another_account_than_in_the_rows_above_is_foreign() -> None:
     assert problem.path == "trainedModelArn"
     assert ACCOUNTLESS in problem.wrong
     assert inventory_of(A, elsewhere, foreign_arns="allow").warnings == ()
+
+
+def test_the_odd_one_is_blamed_by_majority_wherever_it_stands() -> None:
+    """Also where it is the first row: the account that most rows of the membership name is the membership's."""
+    odd = request_named("odd")
+    odd["trainedModelArn"] = odd["trainedModelArn"].replace(ACCOUNT, ACCOUNTLESS)
+    for rows in ((odd, A, B), (A, odd, B)):
+        inventory = inventory_of(*rows)
+        [warning] = inventory.warnings
+        assert f"of another account, '{ACCOUNTLESS}', than its membership is elsewhere, '{ACCOUNT}'" in str(warning)
+        assert f":{rows.index(odd) + 1}:" in str(warning)
+        assert (warning.count, inventory.account_of(MEMBERSHIP)) == (1, ACCOUNT)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_odd"),
+    [
+        ("2026-11-26", True),
+        ("26.11.2026", True),
+        ("11/26/2026 14:05", True),
+        ("03-May-26", True),
+        ("May-26", True),
+        ("1.23457E+11", True),
+        ("########", True),
+        ("churn-2026-11-26", False),
+        ("2026-11", False),
+        ("mayor-26", False),
+        ("10.0.0.1", False),
+        ("1.5", False),
+    ],
+)
+def test_a_name_that_a_spreadsheet_made_is_warned_of(name: str, is_odd: bool) -> None:
+    """It may be meant; but whoever had 1-2 or may 3 there did not mean it."""
+    words = [fault.wrong for fault in odd_values({"name": name}, {})]
+    assert [name in wrong for wrong in words] == [True] * is_odd
 
 
 def test_the_account_of_a_membership_is_never_that_of_another_s_arn() -> None:

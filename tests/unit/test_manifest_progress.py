@@ -48,14 +48,14 @@ def failed(key: str, name: str) -> JobRejected:
 
 
 def test_each_row_is_in_one_column_of_its_membership() -> None:
-    """Submitted, failed, unknown or to do; jobs whose rows are gone are counted apart."""
+    """Submitted, rejected, unknown or to do; jobs whose rows are gone are counted apart."""
     index, keys = rows(a=MEMBERSHIP, b=MEMBERSHIP, c=MEMBERSHIP, d=MEMBERSHIP, e=OTHER_MEMBERSHIP)
     arn = job_arn("a")
     done = Submitted(at=AT, job=keys["a"], membership=MEMBERSHIP, name="a", arn=arn, attempt=1, via="start")
     book = book_of(done, failed(keys["b"], "b"), intent(keys["c"], "c"), intent("gone", "gone"))
     progress = ManifestProgress.of(index, book)
     lane, other = progress.lanes.values()
-    assert (lane.rows, lane.submitted, lane.failed, lane.unknown, lane.to_do) == (4, 1, 1, 1, 1)
+    assert (lane.rows, lane.submitted, lane.rejected, lane.unknown, lane.to_do) == (4, 1, 1, 1, 1)
     assert (other.membership, other.rows, other.to_do) == (OTHER_MEMBERSHIP, 1, 1)
     assert (progress.to_do, progress.unknown, progress.unknown_elsewhere) == (2, 1, 1)
 

@@ -9,6 +9,7 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, request_named
 from strategies import MEMBERSHIP
 
+from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.check import CheckedManifest, Terms, open_reader, take_inventory
@@ -70,20 +71,20 @@ def test_a_released_job_is_handed_out_before_the_others_of_its_lane() -> None:
     """Also when its lane was empty meanwhile."""
     source, _ = source_of()
     first = source.take(MEMBERSHIP)
-    first.released()
+    first.ended(Ending.RELEASED)
     assert source.waiting_jobs() == 4
     assert taken(source, MEMBERSHIP) == ["a", "b", "c"]
     only = source.take(OTHER_MEMBERSHIP)
     assert OTHER_MEMBERSHIP not in source.waiting()
-    only.released()
+    only.ended(Ending.RELEASED)
     assert taken(source, OTHER_MEMBERSHIP) == ["x"]
 
 
 def test_a_job_that_is_done_or_failed_does_not_come_back() -> None:
     """The ledger knows of it."""
     source, _ = source_of()
-    source.take(MEMBERSHIP).done()
-    source.take(MEMBERSHIP).failed()
+    source.take(MEMBERSHIP).ended(Ending.DECIDED)
+    source.take(MEMBERSHIP).ended(Ending.DECIDED)
     assert taken(source, MEMBERSHIP) == ["c"]
 
 

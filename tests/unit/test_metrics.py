@@ -65,8 +65,13 @@ def watched() -> Watched:
         (Unknown(**STAMP, reason="a reason", attempt=1), "attempts_unknown_total", {}),
         (
             JobRejected(**STAMP, code="ValidationException", message="", attempt=1),
-            "jobs_failed_total",
+            "jobs_rejected_total",
             {"code": "ValidationException"},
+        ),
+        (
+            Finished(**STAMP, arn="a", status="CREATE_FAILED", message="", code="ALGORITHM_ERROR"),
+            "jobs_failed_total",
+            {"code": "ALGORITHM_ERROR"},
         ),
         (Finished(**STAMP, arn="a", status="ACTIVE", message=""), "jobs_finished_total", {"status": "ACTIVE"}),
     ],

@@ -48,7 +48,7 @@ async def test_what_the_ledger_knows_is_not_new(tmp_path: Path) -> None:
 
 
 async def test_rows_that_are_named_by_date_have_the_date_of_the_last_run(tmp_path: Path) -> None:
-    """Not that of the day on which somebody looks."""
+    """Not that of the day on which someone looks."""
     unnamed = {member: value for member, value in request_named("?").items() if member != "name"}
     manifest = write_jsonl(tmp_path / "jobs.jsonl", [unnamed])
     settings = Settings(defaults={"name": "a-{date}"})
@@ -79,6 +79,6 @@ async def test_a_manifest_that_these_settings_do_not_fit_is_said_to_be_incomplet
 
 
 async def test_a_manifest_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    """The caller knows whether somebody asked for it."""
+    """The caller knows whether someone asked for it."""
     with pytest.raises(UsageError, match="there is no such file"):
         await new_rows(tmp_path / "missing.csv")

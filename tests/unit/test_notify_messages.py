@@ -95,11 +95,13 @@ def test_a_body_has_the_same_members_whatever_happened() -> None:
         "exit_status",
         "headline",
         "reason",
+        "reasons",
         "counts",
         "expected_finish",
         "manifest",
         "ledger",
         "report",
+        "link",
         "uploaded",
         "problems",
     ]

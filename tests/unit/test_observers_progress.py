@@ -2,16 +2,19 @@
 
 import asyncio
 import io
+import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
 
+from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import Finished, Intent, JobEvent, JobRejected, RefusalCause, Refused, Submitted, Unknown
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.observers.base import RunCounts
-from batchsubmit.observers.live import RunProgress
-from batchsubmit.observers.progress import showing
-from batchsubmit.text import fitted, rate
+from batchsubmit.observers.live import RunProgress, WorkerProgress
+from batchsubmit.observers.progress import DecidedPace, showing
+from batchsubmit.text import fitted, rate, with_names
 
 
 def said(stopping: str = "", why: tuple[str, ...] = (), **numbers: int) -> str:
@@ -74,14 +77,40 @@ async def test_a_terminal_gets_a_live_display_that_is_gone_at_the_end() -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_elsewhere_a_short_run_shows_nothing() -> None:
-    """A plain line comes every half minute only."""
+async def test_elsewhere_a_first_line_comes_at_once_with_its_time() -> None:
+    """The next one half a minute later; whoever reads a log sees when."""
     out = io.StringIO()
-    with showing(
-        lambda: RunProgress(counts=Counts(total=1)), lambda: (0.0, ""), Console(file=out, force_terminal=False)
-    ):
+    with showing(lambda: RunProgress(counts=Counts(total=1, pending=1)), lambda: (0.0, ""), Console(file=out)):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d{4} 0 %, 0 of 1 done.*\n", out.getvalue())
         await asyncio.sleep(0)
-    assert out.getvalue() == ""
+    assert out.getvalue().count("\n") == 1
+
+
+def test_a_worker_says_what_waits_and_how_fast_it_goes() -> None:
+    """It has no total, so no share of one."""
+    counts = Counts(submitted=30, rejected=1)
+    waiting = {"a": 7, "b": 5, "c": 0}
+    now = WorkerProgress(counts=counts, state="ready", waiting=waiting, in_progress=2, slots=(9, 10), per_second=0.5)
+    words = "ready, 12 waiting in 2 memberships, 2 in progress, 9 of 10 slots used, 30 submitted, 30/min, 1 rejected"
+    assert ", ".join(now.parts()) == words
+
+
+def test_the_pace_of_a_worker_is_that_of_its_decisions() -> None:
+    """From the first one on: before it, nobody knows how long there was nothing to do."""
+    pace = DecidedPace()
+    assert pace.read() == (0.0, "")
+    at = timestamp(datetime.now(UTC) - timedelta(seconds=100))
+    for _ in range(5):
+        pace.saw(Submitted(**{**JOB, "at": at}, arn="a", attempt=1, via="start"))
+    assert pace.read()[0] == pytest.approx(0.05, rel=0.1)
+
+
+def test_a_membership_is_shown_by_the_name_that_people_give_it() -> None:
+    """Not where the id is a part of an ARN or a path, which somebody may copy."""
+    names = {"1-a": "Retail"}
+    assert with_names("in membership 1-a: held (1-a)", names) == "in membership Retail: held (Retail)"
+    kept = "arn:membership/1-a/x 1-a/y 11-a 1-ab"
+    assert with_names(kept, names) == kept
 
 
 JOB = {"at": "", "job": "k", "membership": "m", "name": "n"}

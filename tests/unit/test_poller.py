@@ -7,13 +7,15 @@ from conftest import OTHER_MEMBERSHIP, job_named
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from simulation.loop import VirtualClock
 from slot_trial import MemorySource
+from strategies import MEMBERSHIP
 from virtual_disk import SlowLedger, running_loop, virtually
 
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import Accepted, Denied, Finished, Job, Outcome, Rejected, Submitted, Uncertain
 from batchsubmit.observers.base import RunCounts
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.build import build_engine
+from batchsubmit.slots import Poll
+from batchsubmit.submit.engine import build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -36,7 +38,7 @@ class Watch:
         self.tally = RunCounts()
         self.recorder = Recorder(self.ledger, self.clock, [self.tally])
         self.source = MemorySource(())
-        built = build_engine(
+        engine = build_engine(
             self.source,
             settings=Settings(
                 rate=RateSettings(max_per_second=0, reads_per_second=0),
@@ -48,7 +50,7 @@ class Watch:
             stop=self.stop,
             follows=follows,
         )
-        self.engine, self.slots, self.poller = built.engine, built.slots, built.poller
+        self.engine, self.slots, self.poller = engine, engine.slots, engine.poller
 
     def _disturb(self, operation: str, _name: str) -> Disturbance | None:
         trouble = self.trouble.get(operation)
@@ -137,6 +139,17 @@ async def test_a_job_of_this_ledger_that_a_look_shows_is_known_again() -> None:
     [wanted, _] = await watch.submitted(job_named("a"), job_named("b"))
     await watch.follow(wanted)
     assert set(watch.finished) == {"a", "b"}
+
+
+@virtually
+async def test_the_first_poll_records_the_ends_of_jobs_that_earlier_runs_submitted() -> None:
+    """Also where nobody follows jobs: those of other programs, which the list has as well, are nobody's."""
+    watch = Watch(follows=False)
+    await watch.submitted(job_named("a"), job_named("bad"))
+    await watch.api.start(job_named("stranger"))
+    await watch.clock.sleep(100)
+    await watch.poller.poll(Poll(MEMBERSHIP, ()), lambda: None)
+    assert {name: status for name, (status, _) in watch.finished.items()} == {"a": "ACTIVE", "bad": "CREATE_FAILED"}
 
 
 @virtually

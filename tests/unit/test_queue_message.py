@@ -244,7 +244,7 @@ def test_defaults_fill_what_a_message_lacks() -> None:
 
 @given(JSON_VALUES)
 def test_no_json_is_worse_than_a_dead_letter(value: object) -> None:
-    """Nothing that anybody can send is an exception."""
+    """Nothing that anyone can send is an exception."""
     bodies = (
         value,
         event(value),

@@ -1,5 +1,6 @@
 """Which fault meets which call."""
 
+import json
 from collections import Counter
 
 import pytest
@@ -112,13 +113,10 @@ def test_slow_faults_take_their_own_time_or_the_plans() -> None:
 
 def test_a_plan_is_read_from_json() -> None:
     """With the members of the classes."""
+    script = b'[{"fault": "stall", "name": "a", "times": 2, "seconds": 1}]'
+    probabilities = b'{"ListTrainedModelInferenceJobs": {"throttled": 0.5}}'
     plan = FaultPlan.from_json(
-        {
-            "probabilities": {Operation.LIST: {"throttled": 0.5}},
-            "script": [{"fault": "stall", "name": "a", "times": 2, "seconds": 1}],
-            "slow_seconds": 2,
-            "seed": 3,
-        }
+        b'{"probabilities": %s, "script": %s, "slow_seconds": 2, "seed": 3}' % (probabilities, script)
     )
     entry = ScriptedFault(fault=InjectedFault.STALL, name="a", times=2, seconds=1)
     assert plan == FaultPlan(
@@ -151,4 +149,4 @@ def test_a_plan_is_read_from_json() -> None:
 def test_a_plan_that_means_nothing_is_refused(wrong: dict[str, object]) -> None:
     """Before it silently injects nothing."""
     with pytest.raises(ValueError):  # noqa: PT011 - the words are for people
-        FaultPlan.from_json(wrong)
+        FaultPlan.from_json(json.dumps(wrong).encode())

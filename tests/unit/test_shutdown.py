@@ -58,7 +58,7 @@ async def test_a_stop_after_the_end_of_what_was_under_way_cuts_nothing() -> None
 
 @virtually
 async def test_a_time_out_of_what_is_under_way_is_not_taken_for_the_grace_s_end() -> None:
-    """It is somebody's error."""
+    """It is someone's error."""
     with pytest.raises(TimeoutError):
         async with ShutdownGrace(Stop(), 1).for_calls(bool):
             raise TimeoutError

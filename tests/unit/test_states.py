@@ -124,7 +124,7 @@ def test_a_retry_takes_what_it_is_asked_for(retry: Retry, is_taken: bool) -> Non
 
 
 def test_a_cancelled_job_did_not_fail() -> None:
-    """Somebody wanted its end."""
+    """Someone wanted its end."""
     cancelled = Finished(**JOB, arn="arn", status="INACTIVE", message="")
     assert not Retry().takes(state_after(INTENT, SUBMITTED, cancelled))
 

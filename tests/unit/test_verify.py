@@ -90,8 +90,10 @@ class Bench:
         return arns
 
     def retag(self, arn: str, key: str) -> None:
-        """Have somebody change a job's tag."""
-        self.service.call("TagResource", {"resourceArn": arn, "tags": {KEY_TAG: key}})
+        """Have someone change a job's tag."""
+        job = self.service.job(arn)
+        assert job is not None
+        job.tags[KEY_TAG] = key
 
     async def compare(
         self, *, others: Collection[str] = (), rows: NewRows | None = None, tag_jobs: bool = True
@@ -185,7 +187,7 @@ async def test_an_untagged_job_that_nobody_claims_is_nobody_s(bench: Bench) -> N
 
 
 async def test_a_job_with_a_key_that_the_ledger_never_had_is_an_orphan(bench: Bench) -> None:
-    """Somebody's run started it; that it was this ledger's is not proven."""
+    """Someone's run started it; that it was this ledger's is not proven."""
     await bench.accept(A)
     arn = await bench.start(B)
     [found] = await bench.compare()
@@ -511,7 +513,7 @@ async def test_a_run_under_way_explains_no_ghost_and_no_duplicate(bench: Bench) 
     """What has been submitted can be judged at any time."""
     [_, gone] = await bench.accept(A, B)
     await bench.start(A)
-    bench.service.call("TagResource", {"resourceArn": gone, "tags": {KEY_TAG: "someone-else-s"}})
+    bench.retag(gone, "someone-else-s")
     found = await bench.compare()
     assert unexplained(found, bench.ledger.state) == found
     assert {each.kind for each in found} == {Mismatch.DUPLICATE, Mismatch.WRONG_KEY}

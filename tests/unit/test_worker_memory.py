@@ -23,18 +23,17 @@ from virtual_disk import running_loop, virtually
 from batchsubmit.app.worker import WorkerLedger
 from batchsubmit.config import LookupSettings, RateSettings, Settings, WorkerSettings
 from batchsubmit.core.jobs import Uncertain
-from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.shared import open_shared
+from batchsubmit.ledger.shared import LeaseTerms, open_shared
 from batchsubmit.observers.base import Readings, RunCounts
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.pacing import Pace
 from batchsubmit.queue.client import ReachedQueue
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import QueueParts
+from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker
-from batchsubmit.submit.build import build_engine
+from batchsubmit.submit.engine import build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -116,7 +115,7 @@ class MemoryWorker:
             reader = MessageReader(RequestChecker(region=REGION), defaults={})
             async with SqsSource.open(site, reader, print) as source:
                 stop.on_request(source.close)
-                built = build_engine(
+                engine = build_engine(
                     source,
                     settings=settings,
                     api=api,
@@ -124,8 +123,8 @@ class MemoryWorker:
                     stop=stop,
                     account_of=source.account_of,
                 )
-                running = running_loop().create_task(built.engine.run())
-                yield [source, built, ledger, recorder, metrics, site]
+                running = running_loop().create_task(engine.run())
+                yield [source, engine, ledger, recorder, metrics, site]
                 stop.request(StopReason.SIGNAL, "SIGTERM")
                 await running
 

@@ -14,7 +14,7 @@ from batchsubmit.submit.stopping import Stop, StopReason
 
 if TYPE_CHECKING:
     from batchsubmit.queue.source import SqsSource
-    from batchsubmit.submit.build import BuiltEngine
+    from batchsubmit.submit.engine import Engine
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_worker_is_ready_as_its_last_call_went(queue: Queue, stop: Stop, statu
     assert ready["queue"]() == ""
     queue.trouble = "ReceiveMessage: TimeoutError"
     assert ready["queue"]() == "ReceiveMessage: TimeoutError"
-    status.shows(cast("SqsSource", None), cast("BuiltEngine", None))
+    status.shows(cast("SqsSource", None), cast("Engine", None))
     assert ready["worker"]() == ""
     stop.request(StopReason.SIGNAL, "SIGTERM")
     assert ready["worker"]() == "draining"
