@@ -138,8 +138,8 @@ class Reasons:
         if reason.state is State.CANCELLED or not reason.code:
             return []
         alike = [each for each in self._by_words.values() if (each.state, each.code) == (reason.state, reason.code)]
-        words = ["--message", reason.glob] if len(alike) > 1 else []
-        return ["--status", str(reason.state), "--code", reason.code, *words]
+        options = ["--status", str(reason.state), "--code", reason.code]
+        return [*options, "--message", reason.glob] if len(alike) > 1 else options
 
     def most_frequent_first(self) -> list[Reason]:
         """All reasons."""
