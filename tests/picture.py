@@ -17,7 +17,7 @@ from browser import open_browser
 from sample_ledgers import BEGIN, MEMBERSHIPS, Night
 
 from batchsubmit.clock import timestamp
-from batchsubmit.core.jobs import Event, JobRejected, RunEnded, Submitted
+from batchsubmit.core.jobs import Event, JobRejected, JobSubmitted, RunEnded
 from batchsubmit.report.page import make_page
 from batchsubmit.report.timeline import Timeline
 
@@ -34,7 +34,7 @@ def night() -> Iterator[Event]:
     for event in Night(jobs=ROWS, seed=SEED).events():
         if event.at > timestamp(DEADLINE):
             break
-        decided += isinstance(event, Submitted | JobRejected)
+        decided += isinstance(event, JobSubmitted | JobRejected)
         yield event
     yield RunEnded(
         at=timestamp(DEADLINE),

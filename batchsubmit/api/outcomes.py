@@ -124,12 +124,12 @@ class OutcomeObserver(Observer):
     def saw(self, event: jobs.JobEvent) -> None:
         """Give the outcome, if the event decides one of the jobs."""
         match event:
-            case jobs.Submitted() if event.job in self._undecided:
+            case jobs.JobSubmitted() if event.job in self._undecided:
                 self._accept(Submitted(**_job(event), arn=event.arn))
             case jobs.JobRejected() if event.job in self._undecided:
                 del self._undecided[event.job]
                 self._give(Rejected(**_job(event), code=event.code, message=event.message))
-            case jobs.Finished() if event.job in self._running:
+            case jobs.JobFinished() if event.job in self._running:
                 self._finish(event)
             case _:
                 pass
@@ -140,7 +140,7 @@ class OutcomeObserver(Observer):
             self._running[outcome.key] = None
         self._give(outcome)
 
-    def _finish(self, end: JobState | jobs.Finished, *, earlier: bool = False) -> None:
+    def _finish(self, end: JobState | jobs.JobFinished, *, earlier: bool = False) -> None:
         if end.job in self._running:
             del self._running[end.job]
             ending = {"arn": end.arn, "status": end.status, "message": end.message, "code": end.code}

@@ -19,7 +19,7 @@ import pytest
 from conftest import CONSOLE_SCRIPT, Sandbox, csv_text
 from strategies import REGION
 
-from batchsubmit.core.jobs import Submitted
+from batchsubmit.core.jobs import JobSubmitted
 from batchsubmit.ledger.read import read_events
 
 LAUNCHER = Path(__file__).parents[1] / "support" / "dying.py"
@@ -145,7 +145,7 @@ def died_at(
         steps=(folder / "steps.txt").read_text().splitlines(),
         last_status=last_status,
         on_service=[job["arn"] for job in place.sandbox.jobs()],
-        submitted=[(event.job, event.arn) for event in events if isinstance(event, Submitted)],
+        submitted=[(event.job, event.arn) for event in events if isinstance(event, JobSubmitted)],
         output=(folder / "output.txt").read_text(),
     )
 
