@@ -29,6 +29,9 @@ _RETURNED = {
 """The jobs that can be neither sent nor decided now, and the log event of their return."""
 
 
+_STATUS_OF_ENDING = {Ending.HELD: HeldStatus.OVER_QUOTA, Ending.UNKNOWN: HeldStatus.UNKNOWN}
+
+
 class Heartbeat:
     """Keeps what is held hidden, ends what reaches SQS's limit, and returns what cannot be decided now.
 
@@ -302,25 +305,18 @@ class SqsSource:
     def requeue(self, key: str) -> None:
         """Nothing to do: its message is delivered again, or asked about again by the heartbeat."""
 
-    def decided(self, key: str) -> None:
-        """Delete the messages of a job that was taken and is durably decided."""
-        self._held.taken.discard(key)
-        if held := self._held.jobs.get(key):
+    def ended(self, held: HeldJob, how: Ending | HeldStatus) -> None:
+        """Take a job back: it is decided, waits again in its lane, or the heartbeat returns its messages."""
+        self._held.taken.discard(held.key)
+        if how is Ending.DECIDED:
             for message in self._held.drop(held):
                 self._parts.acks.delete(message)
-        self._receiver.wake()
-
-    def put_back(self, held: HeldJob) -> None:
-        """Put a job that was taken back to the head of its lane."""
-        self._held.taken.discard(held.key)
-        self._held.put_in_lane(held, first=True)
-
-    def set_aside(self, held: HeldJob, status: HeldStatus) -> None:
-        """Let the heartbeat return a job that was taken and can be neither sent nor decided now."""
-        if self.is_open:  # else it goes back with all others
-            held.status = status
-        self._held.taken.discard(held.key)
-        self._heartbeat.wake()
+            self._receiver.wake()
+        elif how is Ending.RELEASED:
+            self._held.put_in_lane(held, first=True)
+        elif self.is_open:  # else it goes back with all others
+            held.status = _STATUS_OF_ENDING[how] if isinstance(how, Ending) else how
+            self._heartbeat.wake()
 
 
 class _MessageDelivery:
@@ -332,21 +328,13 @@ class _MessageDelivery:
         self._held = held
 
     def ended(self, how: Ending) -> None:
-        match how:
-            case Ending.DECIDED:
-                self._source.decided(self.job.key)
-            case Ending.RELEASED:
-                self._source.put_back(self._held)
-            case Ending.HELD:
-                self._source.set_aside(self._held, HeldStatus.OVER_QUOTA)
-            case Ending.UNKNOWN:
-                self._source.set_aside(self._held, HeldStatus.UNKNOWN)
+        self._source.ended(self._held, how)
 
     def denied(self, code: str, message: str) -> bool:
         """To the dead-letter queue. The ledger has the message as failed, and not the job: moved back, it is tried."""
         self._held.denial = DeadLetter(code, message, self.job.membership, self.job.name)
-        self._source.set_aside(self._held, HeldStatus.DENIED)
+        self._source.ended(self._held, HeldStatus.DENIED)
         return True
 
     def put_aside(self) -> None:
-        self._source.set_aside(self._held, HeldStatus.NOT_READY)
+        self._source.ended(self._held, HeldStatus.NOT_READY)

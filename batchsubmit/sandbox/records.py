@@ -6,7 +6,7 @@ would take gigabytes.
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -111,12 +111,6 @@ class JobRecord:
             if self.unpublished:
                 shown |= {"metricsStatusDetails": self.unpublished, "logsStatusDetails": self.unpublished}
         return shown
-
-
-def pack(request: Mapping[str, object]) -> bytes:
-    """Write a request as JSON, without its tags and nulls."""
-    kept = {name: value for name, value in request.items() if name != "tags" and value is not None}
-    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def timestamp(seconds: float) -> str:

@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, Final, TypeAlias
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from batchsubmit.sandbox.records import STARTING, JobRecord, Lifecycle, Status, pack
+from batchsubmit.sandbox.records import STARTING, JobRecord, Lifecycle, Status
 from batchsubmit.sandbox.refusals import (
     ACCOUNT_QUOTA,
     LISTINGS,
@@ -185,6 +185,7 @@ class SandboxService:
         if membership in self.settings.other_quotas:
             raise over_quota(self.settings.other_quotas[membership], 0)
         self.slots.take(membership, account, self.settings)
+        kept = {name: value for name, value in request.items() if name != "tags" and value is not None}
         job = JobRecord(
             job_id=str(UUID(int=self._random.getrandbits(128), version=4)),
             arn_prefix=f"{model.rsplit(':', 2)[0]}:{account}:membership/{membership}{_JOB_PATH}",
@@ -194,7 +195,7 @@ class SandboxService:
             model=model,
             version=request.get("trainedModelVersionIdentifier"),
             tags=dict(request.get("tags") or {}),
-            packed=pack(request),
+            packed=json.dumps(kept).encode(),
             created_at=now,
             updated_at=now,
         )

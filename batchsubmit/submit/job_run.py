@@ -6,8 +6,8 @@ When a call may begin is decided in `engine`, how one is made in `submitter`.
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -17,7 +17,7 @@ from batchsubmit.core.jobs import Accepted, Denied, InvalidRequest, Job, OtherQu
 from batchsubmit.core.source import Delivery, Ending, Source
 from batchsubmit.core.states import Action, JobState, Retry, decide
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import Ledger, Taken
+from batchsubmit.ledger.base import Ledger, Mine, Taken
 from batchsubmit.log import get_logger
 from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
 from batchsubmit.submit.inputs import Inputs
@@ -159,36 +159,37 @@ class JobRunner:
 
     async def run(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """Claim a job, submit it or look it up, and release the claim."""
-        key, held = delivery.job.key, await self._claim(delivery.job.key)
-        if held is Action.SUBMIT:
-            with self._releasing(key):
+        async with self._claimed(delivery.job.key) as held:
+            if held is Action.SUBMIT:
                 await self._submit(delivery, ticket, tasks)
-            return
-        with self.in_progress.job_in_progress():
-            self.slots.ended(ticket)
-            self.holds.passed(ticket.membership)
-        if isinstance(held, Action):
-            with self._releasing(key):
-                await self._leave_or_look_up(delivery, held, tasks)
-        else:
-            await self._come_back_later(delivery, held)
+                return
+            with self.in_progress.job_in_progress():
+                self.slots.ended(ticket)
+                self.holds.passed(ticket.membership)
+            if held is Action.LOOK_UP:
+                await self._look_up(delivery, tasks)
+            elif isinstance(held, Action):  # another run has decided it since the source looked
+                self.in_progress.undecided.pop(delivery.job.key, None)
+                self.poller.follow(delivery.job.key)
+                delivery.ended(Ending.DECIDED)
+            else:
+                with self.in_progress.looking_up():
+                    await self.stop.pause(held.retry_after_seconds if held else 0)
+                    delivery.ended(Ending.RELEASED)
 
-    async def _claim(self, key: str) -> Action | Taken | None:
-        """Claim a job, and decide about it by its state then: on a shared ledger, what the source knew may be old.
+    @asynccontextmanager
+    async def _claimed(self, key: str) -> AsyncIterator[Action | Taken | None]:
+        """Claim a job until the end, and decide about it by its state then: what the source knew of it may be old.
 
         None where the ledger cannot be relied on, and the run stops.
         """
         claim = await self.in_progress.unless_ledger_fails(self.ledger.claim(key))
-        if claim is None or isinstance(claim, Taken):
-            return claim
+        if not isinstance(claim, Mine):
+            yield claim
+            return
         action = decide(claim.state, retry=self.retry)
-        return Action.SUBMIT if action is Action.LOOK_UP and key in self._to_send_again else action
-
-    @contextmanager
-    def _releasing(self, key: str) -> Iterator[None]:
-        """Release a claimed job at the end, decided or not."""
         try:
-            yield
+            yield Action.SUBMIT if action is Action.LOOK_UP and key in self._to_send_again else action
         finally:
             self.ledger.release(key)
 
@@ -197,21 +198,6 @@ class JobRunner:
         with self.in_progress.looking_up():
             finding = await self.in_progress.unless_ledger_fails(self.lookup.resolve(key, request, tasks))
         return finding or Undecided("the ledger cannot be written")
-
-    async def _leave_or_look_up(self, delivery: Delivery, action: Action, tasks: asyncio.TaskGroup) -> None:
-        """Deal with a job that another run has dealt with since the source looked."""
-        if action is Action.LOOK_UP:
-            await self._look_up(delivery, tasks)
-            return
-        self.in_progress.undecided.pop(delivery.job.key, None)
-        self.poller.follow(delivery.job.key)
-        delivery.ended(Ending.DECIDED)
-
-    async def _come_back_later(self, delivery: Delivery, taken: Taken | None) -> None:
-        """Requeue a job that another run has claimed, after a while."""
-        with self.in_progress.looking_up():
-            await self.stop.pause(taken.retry_after_seconds if taken else 0)
-            delivery.ended(Ending.RELEASED)
 
     async def _submit(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """Submit a claimed job, and report the outcome to slots and source."""
@@ -271,11 +257,11 @@ class JobRunner:
 
     async def _reject_kept(self) -> None:
         for delivery, refusal in self.denials.take():
-            if await self._claim(delivery.job.key) is Action.SUBMIT:
-                with self._releasing(delivery.job.key):
+            async with self._claimed(delivery.job.key) as held:
+                if held is Action.SUBMIT:
                     await self._reject(delivery, refusal)
-            else:
-                delivery.ended(Ending.RELEASED)
+                else:
+                    delivery.ended(Ending.RELEASED)
 
     async def _reject(self, delivery: Delivery, refusal: InvalidRequest | Denied) -> None:
         """Record that a claimed job failed permanently, unless another worker has it by now."""
@@ -356,14 +342,14 @@ class JobRunner:
         """Look a job up that an earlier run left unknown, and unblock its lane; what is not there is queued again."""
         key = state.job
         request = self._request_of(key)
-        held = await self._claim(key)
-        while isinstance(held, Taken) and not self.stop.requested:
+        while True:
+            async with self._claimed(key) as held:
+                if isinstance(held, Action):
+                    await self._settle_claimed(key, held, request, tasks)
+            if not isinstance(held, Taken) or self.stop.requested:
+                break
             await self.stop.pause(held.retry_after_seconds)
-            held = await self._claim(key)
-        if isinstance(held, Action):
-            with self._releasing(key):
-                await self._settle_claimed(key, held, request, tasks)
-        else:
+        if not isinstance(held, Action):
             self.in_progress.undecided[key] = f"claimed by {held.by}" if held else "the ledger cannot be relied on"
         self.in_progress.unblock(state.membership)
 
