@@ -11,7 +11,6 @@ from typing import Any, TypeAlias, assert_never
 from batchsubmit.core import jobs
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, JobState, Phase, Retry, decide, is_good_end
-from batchsubmit.manifest.check import InvalidRow
 from batchsubmit.observers.base import Observer
 
 
@@ -90,11 +89,10 @@ class OutcomeObserver(Observer):
             else:
                 self._undecided[key] = None
 
-    def give_invalid(self, rows: Iterable[InvalidRow], known: LedgerState) -> None:
+    def give_invalid(self, rows: Iterable[jobs.JobRejected], known: LedgerState) -> None:
         """Give the requests that are left out because they are wrong, and recorded as rejected."""
-        for row in rows:
-            event = row.failed(at="")
-            earlier = known.get(row.key) is not None
+        for event in rows:
+            earlier = known.get(event.job) is not None
             self._give(Rejected(**_job(event), code=event.code, message=event.message, earlier=earlier))
 
     def end(self, known: LedgerState, reasons: Mapping[str, str]) -> None:
