@@ -293,6 +293,12 @@ def library() -> str:
     return script
 
 
+def prepare() -> None:
+    """Do what only the first page of a process takes long for: seconds, the first time on a machine."""
+    library()
+    _templates().get_template("page.html.j2")
+
+
 def _asset(name: str) -> Markup:
     text = resources.files("batchsubmit.report").joinpath("assets", name).read_text(encoding="utf-8")
     return Markup(text)  # noqa: S704 (our own file)

@@ -37,6 +37,7 @@ async def test_an_open_page_follows_its_ledger_within_two_seconds(tmp_path: Path
         await page.visit(f"{address}#state=bad")
         found = "document.getElementById('found').textContent"
         assert await page.evaluate(found) == "0 of 1 jobs"
+        await page.until("[...document.querySelectorAll('[data-chart]')].some((box) => box.dataset.drawn)")  # at rest
         began = time.monotonic()
         story.failed(10, HOSTILE[1], message=HOSTILE[0])
         with ledger.open("ab") as file:

@@ -16,8 +16,8 @@
     document.title = fresh.title;
     if (typeof start === "function") start();
   };
-  if (shown) addEventListener("load", () => {
-    let updating = Promise.resolve();
+  if (shown) {
+    let updating = new Promise((go) => addEventListener("load", go)); // what is still being read cannot be replaced
     new EventSource(`events?shown=${encodeURIComponent(shown)}`).onmessage = () => { updating = updating.then(update); };
-  });
+  }
 }
