@@ -79,7 +79,7 @@ def test_what_is_said_of_the_payer_and_of_list_is_in_the_service_models() -> Non
 def test_every_documented_option_of_submit_exists() -> None:
     """No option in the table is invented."""
     submit = commands.commands["submit"]
-    known = {option for parameter in submit.params for option in parameter.opts}
+    known = {option for parameter in submit.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert set(re.findall(r"--[a-z][a-z-]+", section(PAGES["commands"], "Options of submit"))) - {"--help"} <= known
 
 
