@@ -38,8 +38,10 @@ LONGEST_RUN_SECONDS = 60
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell starts with `&`; programs would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-hypothesis.settings.register_profile("any machine", deadline=None)  # how long an example takes is no finding
-hypothesis.settings.load_profile("any machine")
+# How long an example takes is no finding. More examples: pytest --hypothesis-profile=thorough
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=100)
+hypothesis.settings.load_profile("quick")
 
 
 _LONGEST_FILES = (
@@ -73,6 +75,12 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+def of_all_workers(factory: pytest.TempPathFactory) -> Path:
+    """The folder that all processes of this run share, for what takes seconds to make."""
+    own = factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(autouse=True)
 def _no_aws_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Hide whatever AWS and batchsubmit configuration the machine has."""
@@ -81,8 +89,7 @@ def _no_aws_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: p
             monkeypatch.delenv(name)
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
-    # The report's script takes seconds to make: once for all tests.
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(of_all_workers(tmp_path_factory) / "cache"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(home / "no-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "no-credentials"))
@@ -259,7 +266,7 @@ def sandbox(_sandbox_process: Sandbox) -> Sandbox:
         denied=[],
     )
     _sandbox_process.configure(failure_messages={}, unpublished="")
-    _sandbox_process.configure(creating_seconds={}, access_budgets={}, channel_age_days=0.0, channel_statuses={})
+    _sandbox_process.configure(creating_seconds={}, access_budgets={}, channel_age_days=0.0, input_statuses={})
     _sandbox_process.disturb()
     _sandbox_process.change("POST", "reset")
     return _sandbox_process

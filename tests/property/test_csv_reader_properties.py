@@ -13,11 +13,13 @@ from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader, Row
 from batchsubmit.schema import RequestChecker, without_nulls
 
+CHECKER = RequestChecker()
+
 
 def reader_of(data: bytes, manifest_format: str = "csv", defaults: dict[str, Any] | None = None) -> Reader:
     """A reader over bytes."""
     spooled = ManifestFile(label="m", format=manifest_format, sha256="", file=io.BytesIO(data))  # type: ignore[arg-type]
-    return open_reader(spooled, defaults=defaults or {}, checker=RequestChecker())
+    return open_reader(spooled, defaults=defaults or {}, checker=CHECKER)
 
 
 @given(csv_manifests())

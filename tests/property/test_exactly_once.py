@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from simulation.loop import VirtualClock, VirtualLoop, end_all
-from strategies import MEMBERSHIP
+from strategies import MEMBERSHIP, examples
 from virtual_disk import SlowLedger, Wire
 
 from batchsubmit.config import LookupSettings, RateSettings, RetrySettings, Settings, SlotSettings, SubmitSettings
@@ -27,13 +27,13 @@ from batchsubmit.core.jobs import (
     Conflicted,
     Denied,
     Forbidden,
+    InvalidRequest,
     Job,
+    JobSubmitted,
     NotSent,
     OtherQuotaExceeded,
     Outcome,
     QuotaExceeded,
-    Rejected,
-    Submitted,
     Throttled,
     Uncertain,
 )
@@ -79,8 +79,8 @@ READ_TROUBLE: tuple[Outcome, ...] = (
     Throttled("ThrottlingException", "Rate exceeded"),
     Uncertain("500"),
     NotSent("EndpointConnection", "refused"),
-    Rejected("ValidationException", "nextToken is expired."),
-    Rejected("ResourceNotFoundException", "no such job"),
+    InvalidRequest("ValidationException", "nextToken is expired."),
+    InvalidRequest("ResourceNotFoundException", "no such job"),
     Denied("AccessDeniedException", "not authorized"),
 )
 LOST, LATE = "lost", "late"
@@ -142,7 +142,6 @@ class Process:
         inventory = take_inventory(reader, Terms(allow_duplicates=True))
         assert not inventory.problems
         source = ManifestSource(
-            reader,
             inventory.index,
             batch="",
             decision=lambda key: decide(ledger.state.get(key), retry=retry),
@@ -318,7 +317,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.no_job_runs_twice()
         assert Counter(self.service.request_of.values()) == Counter(map(canonical, self.rows))
         assert all(state.phase in {Phase.SUBMITTED, Phase.FINISHED} for state in self.ledger.state)
-        recorded = [event.arn for event in self.ledger.events if isinstance(event, Submitted)]
+        recorded = [event.arn for event in self.ledger.events if isinstance(event, JobSubmitted)]
         assert sorted(recorded) == sorted(self.service.key_of)
 
 
@@ -327,13 +326,14 @@ def machine(name: str, **kind: bool) -> type[ExactlyOnce]:
     return type(name, (ExactlyOnce,), kind)
 
 
-CI = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+UNHURRIED = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+KIND = partial(settings, stateful_step_count=40, suppress_health_check=UNHURRIED)
 
 TestTagged = machine("Tagged", tag_jobs=True, may_repeat_rows=True).TestCase
-TestTagged.settings = CI(max_examples=150, stateful_step_count=40)
+TestTagged.settings = KIND(max_examples=examples(150))
 
 TestUntagged = machine("Untagged", tag_jobs=False, may_repeat_rows=False).TestCase
-TestUntagged.settings = CI(max_examples=100, stateful_step_count=40)
+TestUntagged.settings = KIND(max_examples=examples(100))
 
 TestUntaggedCopies = machine("UntaggedCopies", tag_jobs=False, may_repeat_rows=True).TestCase
-TestUntaggedCopies.settings = CI(max_examples=100, stateful_step_count=40)
+TestUntaggedCopies.settings = KIND(max_examples=examples(100))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from strategies import examples
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import QuotaExceeded
@@ -267,7 +268,7 @@ class AnyCourse(RuleBasedStateMachine):
         """What is counted is what is there."""
         if not hasattr(self, "slots"):
             return
-        usage, running = self.slots.usage(), self.slots.running()
+        usage, running = self.slots.usage(), sum(len(each.running) for each in self.slots._lanes.values())
         assert sum(taken for taken, _ in usage.values()) >= running + len(self.under_way)
         assert self.slots.account_usage()[0] >= running + len(self.under_way)
         assert self.slots.running_of_ours() <= running
@@ -301,7 +302,7 @@ class AnyCourse(RuleBasedStateMachine):
         self.now = self.now if wake_at is None else wake_at
 
 
-AnyCourse.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+AnyCourse.TestCase.settings = settings(max_examples=examples(300), stateful_step_count=40)
 TestAnyCourse = AnyCourse.TestCase
 
 

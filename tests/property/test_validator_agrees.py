@@ -28,6 +28,7 @@ from strategies import (
     any_requests,
     arn,
     csv_manifests,
+    examples,
     minimal_request,
     valid_requests,
 )
@@ -35,7 +36,6 @@ from strategies import (
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Job
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile
-from batchsubmit.manifest.index import job_at
 from batchsubmit.sandbox import Faults, SandboxService, SandboxSettings
 from batchsubmit.sandbox.http import Call, Exchange, HttpAnswer
 from batchsubmit.sandbox.refusals import Operation
@@ -204,7 +204,7 @@ def _named(names: int, prefix: str = "k") -> dict[str, Any]:
     return minimal_request(tags={f"{prefix}{number}": "v" for number in range(names)})
 
 
-def examples(test: Callable[..., None]) -> Callable[..., None]:
+def known_examples(test: Callable[..., None]) -> Callable[..., None]:
     """What is worth a try each time."""
     for request in (
         *(_named(count) for count in (MOST_TAGS - 1, MOST_TAGS, MOST_TAGS + 1, 200, 201)),
@@ -241,9 +241,9 @@ def _is_ours(fault: Fault) -> bool:
     return repr(OWN_PREFIX) in fault.wrong
 
 
-@examples
+@known_examples
 @given(REQUESTS, CIRCUMSTANCES)
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(500), suppress_health_check=[HealthCheck.too_slow])
 def test_what_passes_is_accepted_and_what_the_sandbox_refuses_is_refused(
     request: dict[str, Any], circumstances: tuple[str | None, bool]
 ) -> None:
@@ -252,7 +252,6 @@ def test_what_passes_is_accepted_and_what_the_sandbox_refuses_is_refused(
 
 
 @given(JSON_VALUES)
-@settings(max_examples=100, deadline=None)
 def test_both_refuse_what_is_no_request(value: Any) -> None:  # noqa: ANN401 (JSON)
     """Not even the outermost object may be taken for granted."""
     assert bool(CHECKERS[None, True].check(value)) == bool(VALIDATOR.problems(Operation.START, value)) is True
@@ -264,7 +263,7 @@ def test_each_member_is_judged_alike(path: tuple[str | int, ...], shape: Shape) 
     verdicts = set()
 
     @given(st.data())
-    @settings(max_examples=120, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=examples(120), database=None, derandomize=True)
     def judge(data: st.DataObject) -> None:
         request = json.loads(json.dumps(WHOLE))
         node: Any = request
@@ -307,7 +306,7 @@ def _assert_accepted(data: bytes, manifest_format: str) -> int:
     index = take_inventory(reader, Terms(allow_duplicates=True)).index
     service = Service()
     for number in range(len(index)):
-        job = job_at(reader, index, number, batch="")
+        job = index.job(number, batch="")
         assert job is not None
         assert isinstance(asyncio.run(service.in_memory.start(job)), Accepted)
         answer = service.start(job)
@@ -316,14 +315,14 @@ def _assert_accepted(data: bytes, manifest_format: str) -> int:
 
 
 @given(csv_manifests())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 def test_every_row_of_a_good_csv_manifest_is_accepted(manifest: CsvManifest) -> None:
     """From the file's bytes, through inventory and index, to an ARN."""
     assert _assert_accepted(manifest.data, "csv")
 
 
 @given(st.lists(ODD_REQUESTS, min_size=1, max_size=3), st.booleans())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_every_good_row_of_any_jsonl_manifest_is_accepted(requests: list[dict[str, Any]], ascii_only: bool) -> None:
     """Whatever stands beside it."""
     text = "\n".join(json.dumps(request, ensure_ascii=ascii_only) for request in requests)

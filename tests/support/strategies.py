@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from batchsubmit.schema.model import Integer, MapOf, Structure, Text, request_shape
@@ -26,6 +27,11 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=6,
 )
+
+
+def examples(thorough: int) -> int:
+    """How many examples a test gets that gets so many in the profile `thorough`."""
+    return max(1, thorough * settings.default.max_examples // 100)
 
 
 def arn(
