@@ -32,7 +32,6 @@ from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.table import TABLE_ADDRESS, check_format
 from batchsubmit.manifest.check import open_checked_manifest
 from batchsubmit.manifest.index import Index
-from batchsubmit.manifest.rows import Reader
 from batchsubmit.outputs.notify import Topic
 from batchsubmit.schema.arns import partition_of
 from batchsubmit.submit.engine import open_reads
@@ -118,8 +117,8 @@ def _find_region(settings: Settings) -> tuple[str | None, Finding]:
 async def _read_manifest(options: SubmitOptions, settings: Settings, region: str | None) -> tuple[_Wanted, Finding]:
     name, terms = options.manifest, options.terms
     try:
-        async with open_checked_manifest(name, settings, region=region, terms=terms) as (_, reader, inventory):
-            inputs = await asyncio.to_thread(_inputs, reader, inventory.index)
+        async with open_checked_manifest(name, settings, region=region, terms=terms) as (_, inventory):
+            inputs = await asyncio.to_thread(_inputs, inventory.index)
     except BatchsubmitError as exc:
         return _NOTHING, Finding("manifest", WRONG, str(exc))
     index = inventory.index
@@ -133,8 +132,8 @@ async def _read_manifest(options: SubmitOptions, settings: Settings, region: str
     return wanted, Finding("manifest", GOOD, f"{counted(wanted.rows, 'row')}, all valid")
 
 
-def _inputs(reader: Reader, index: Index) -> frozenset[Input]:
-    requests = (reader.request_at(index.offsets[number], index.lines[number]) for number in range(len(index)))
+def _inputs(index: Index) -> frozenset[Input]:
+    requests = map(index.request, range(len(index)))
     return frozenset(each for request in requests for each in inputs_of(request))
 
 

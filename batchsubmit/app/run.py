@@ -24,7 +24,6 @@ from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest, Terms
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.progress import RowStates
-from batchsubmit.manifest.rows import Reader
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import RunCounts, bind_run
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, zone_named
@@ -165,7 +164,6 @@ class Run:
     ledger: Ledger
     stop: Stop
     manifest: ManifestFile
-    reader: Reader
     inventory: CheckedManifest
     warnings: tuple[RowWarning, ...] = ()
     undecided: dict[str, str] = field(default_factory=dict)
@@ -220,7 +218,7 @@ class Run:
         def decision(key: str) -> Action:
             return self.decide(key) if only is None or key in only else Action.NOTHING
 
-        return ManifestSource(self.reader, self.inventory.index, batch=self.options.batch, decision=decision)
+        return ManifestSource(self.inventory.index, batch=self.options.batch, decision=decision)
 
     def canaries(self) -> list[str]:
         """The keys of the first rows, those that must finish well before the rest is sent."""

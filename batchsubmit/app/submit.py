@@ -85,7 +85,7 @@ async def open_run(
     manifest: ManifestFile, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
 ) -> AsyncIterator[Run]:
     """Check a manifest and open its ledger. Raises ManifestError, UsageError, LedgerError, StoppedError."""
-    reader, inventory = await check_manifest(
+    inventory = await check_manifest(
         manifest, settings, region=region, terms=options.terms, is_stopped=lambda: stop.requested
     )
     options.refuse_problems(inventory)
@@ -108,11 +108,10 @@ async def open_run(
             ledger=ledger,
             stop=stop,
             manifest=manifest,
-            reader=reader,
             inventory=inventory,
         )
         found = await asyncio.to_thread(
-            lambda: list(ledger_warnings(reader, inventory.index, ledger.state, retry=options.retry))
+            lambda: list(ledger_warnings(inventory.index, ledger.state, retry=options.retry))
         )
         run.warnings = (*inventory.warnings, *found)
         yield run
@@ -129,7 +128,7 @@ async def execute(
         if is_needed:
             # What is wrong for every call is found here, before the ledger says that a run began.
             api = await _opened(stack, run)
-        await run.begin(rows.work(run.reader, index))
+        await run.begin(rows.work(index))
         if api is not None:
             with stop_at(run.options.deadline, run.stop, SystemClock()):
                 await _send(run, api, observers, display)

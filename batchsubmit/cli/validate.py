@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from batchsubmit.config import Settings
     from batchsubmit.manifest.check import CheckedManifest, Terms
-    from batchsubmit.manifest.rows import Problem
+    from batchsubmit.schema import Problem
 
 
 @click.command(
@@ -110,7 +110,7 @@ async def _take(
     from batchsubmit.manifest.check import open_checked_manifest  # noqa: PLC0415
 
     checked = open_checked_manifest(manifest, settings, region=resolve_region(settings.aws), terms=terms, found=found)
-    async with checked as (_, _, inventory):
+    async with checked as (_, inventory):
         return inventory
 
 

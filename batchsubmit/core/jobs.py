@@ -141,80 +141,66 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class QuotaExceeded:
-    """402: not accepted, all slots are taken. The quota's name and value are the service's, where it gave them."""
-
+class _NotAccepted:
     code: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaExceeded(_NotAccepted):
+    """402: not accepted, all slots are taken. The quota's name and value are the service's, where it gave them."""
+
     quota_name: str | None = None
     quota_value: float | None = None
     cause: ClassVar = RefusalCause.SLOTS
 
 
 @dataclass(frozen=True, slots=True)
-class OtherQuotaExceeded:
+class OtherQuotaExceeded(_NotAccepted):
     """402 about a quota that is not one of slots, a data access budget for instance: no slot that is freed helps."""
 
-    code: str
-    message: str
     quota_name: str
     quota_value: float | None = None
     cause: ClassVar = RefusalCause.OTHER_QUOTA
 
 
 @dataclass(frozen=True, slots=True)
-class Throttled:
+class Throttled(_NotAccepted):
     """429 and its other spellings: not accepted, we call too often."""
 
-    code: str
-    message: str
     retry_after_seconds: float = 0.0
     is_throttling: ClassVar = True
     cause: ClassVar = RefusalCause.THROTTLED
 
 
-@dataclass(frozen=True, slots=True)
-class Conflicted:
+class Conflicted(_NotAccepted):
     """409: not accepted now."""
 
-    code: str
-    message: str
     cause: ClassVar = RefusalCause.CONFLICT
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(_NotAccepted):
     """400, 404, or anything else that says the request can never work."""
 
-    code: str
-    message: str
     cause: ClassVar = RefusalCause.INVALID
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(_NotAccepted):
     """403 about what this call names: another job may be allowed."""
 
-    code: str
-    message: str
     cause: ClassVar = RefusalCause.DENIED
 
 
 @dataclass(frozen=True, slots=True)
-class Forbidden:
+class Forbidden(_NotAccepted):
     """The caller's credentials, or an endpoint that is no Clean Rooms ML: no other job would fare better."""
 
-    code: str
-    message: str
     cause: RefusalCause = RefusalCause.CALLER
 
 
-@dataclass(frozen=True, slots=True)
-class NotSent:
+class NotSent(_NotAccepted):
     """The request never left: refused connection, no such host, connect time-out."""
 
-    code: str
-    message: str
     cause: ClassVar = RefusalCause.NOT_SENT
 
 

@@ -16,12 +16,12 @@ from typing import Any
 from batchsubmit.manifest.csv_syntax import BrokenRecord, Flaw, character_of, read_records
 from batchsubmit.manifest.defaults import HEADER_AGAIN, OF_THE_RUN, Defaults, complete
 from batchsubmit.manifest.file import ManifestFile, physical_lines, read_at
-from batchsubmit.manifest.rows import Problem, Row
-from batchsubmit.schema import Fault, JsonError, RequestChecker, read_json, without_nulls
+from batchsubmit.manifest.rows import Row
+from batchsubmit.schema import Fault, JsonError, Problem, RequestChecker, read_json, without_nulls
 from batchsubmit.schema.checks import MISSING
 from batchsubmit.schema.columns import Place, find_place, names_columns, nearest_name, read_integer, required_paths
-from batchsubmit.schema.faults import printable
 from batchsubmit.schema.model import Integer, ListOf, Shape, Text, request_shape
+from batchsubmit.schema.wording import printable
 from batchsubmit.text import quoted
 
 _DELIMITERS = ",;\t"
@@ -110,7 +110,7 @@ class CsvReader:
     def _row(self, line: int, offset: int, given: list[str], header: "_Header") -> Row:
         if given[0] in header.names and names_columns(filter(None, map(str.strip, given))):
             return Row(line, offset, {}, {}, (self._problem(line, 1, HEADER_AGAIN),))
-        cells = header.fitted(given)
+        cells = given if len(given) == header.width else header.fitted(given)
         faults: list[Fault] = []
         request = header.build(cells, faults) or {}
         variables = header.variables(cells) if header.has_variables else {}
@@ -203,7 +203,7 @@ class _Header:
 
     def fitted(self, cells: list[str]) -> list[str]:
         """The cells in the number of the columns."""
-        return cells if len(cells) == self.width else (cells + [""] * self.width)[: self.width]
+        return (cells + [""] * self.width)[: self.width]
 
     def ragged(self, cells: Sequence[str]) -> tuple[int, Fault] | None:
         """The number of the first cell that is lacking or has text beyond the last column, and what is wrong then."""

@@ -21,9 +21,9 @@ from batchsubmit.manifest.file import (
     physical_lines,
     temporary_file,
 )
-from batchsubmit.manifest.rows import Problem, Row
-from batchsubmit.schema import Fault, JsonError, RequestChecker, read_json, without_nulls
-from batchsubmit.schema.faults import below, described
+from batchsubmit.manifest.rows import Row
+from batchsubmit.schema import Fault, JsonError, Problem, RequestChecker, read_json, without_nulls
+from batchsubmit.schema.wording import below, described
 
 _ONE_ROW_BYTES = 1 << 12
 _VARIABLE_PREFIX = "var."

@@ -2,51 +2,15 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 
-from batchsubmit.schema import Fault, RowWarning
+from batchsubmit.schema import Fault, Problem, RowWarning
 
 PRIORITY = "priority"
 """The variable, a whole number, by which rows of one membership go before others: higher ones first, 0 without it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One thing wrong in a manifest, and how to fix it.
-
-    `line` counts from 1 and is where the row begins. `column` is the ordinal of the CSV field; in JSONL it is 1, or
-    the character at which the JSON is broken. `path` is the request's member, or empty. `character` is where the field
-    begins in its line, 0 where that is not known.
-    """
-
-    label: str
-    line: int
-    column: int
-    path: str
-    wrong: str
-    right: str
-    character: int = 0
-
-    @classmethod
-    def of(cls, fault: Fault, *, label: str, line: int, column: int, character: int = 0) -> "Problem":
-        """Give a fault its place in the manifest."""
-        said = {"path": fault.path, "wrong": fault.wrong, "right": fault.right}
-        return cls(label=label, line=line, column=column, character=character, **said)
-
-    def __str__(self) -> str:
-        return self.words("")
-
-    def located(self) -> str:
-        """Say it with the character beside the field's name."""
-        return self.words(f" (character {self.character:,})" if self.character > 1 else "")
-
-    def words(self, where: str) -> str:
-        """Say it with where it is."""
-        subject = f"{self.path}{where}: " if self.path else ""
-        return f"{self.label}:{self.line}:{self.column}: {subject}{self.wrong}; {self.right}"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -159,12 +123,4 @@ class ProblemGroups:
 
 def row_warning(first: Problem, count: int) -> RowWarning:
     """Say of so many rows what is said of the first."""
-    return RowWarning(
-        label=first.label,
-        line=first.line,
-        column=first.column,
-        path=first.path,
-        wrong=first.wrong,
-        right=first.right,
-        count=count,
-    )
+    return RowWarning(**asdict(first), count=count)

@@ -12,8 +12,7 @@ from batchsubmit.core.jobs import Job
 from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
-from batchsubmit.manifest.index import Index, job_at
-from batchsubmit.manifest.rows import Reader
+from batchsubmit.manifest.index import Index
 
 
 class ManifestSource:
@@ -24,7 +23,6 @@ class ManifestSource:
 
     def __init__(
         self,
-        reader: Reader,
         index: Index,
         *,
         batch: str,
@@ -32,25 +30,23 @@ class ManifestSource:
         on_ended: Callable[[str, Ending], None] = lambda *_: None,
     ) -> None:
         self.on_ended = on_ended
-        self._reader = reader
         self._index = index
         self._batch = batch
-        self._lanes: dict[str, _Lane] = {}
         self._held: dict[str, int] = {}
-        lanes = [_Lane() for _ in index.memberships]
-        append = [lane.rows.append for lane in lanes]
+        lanes = [array("I") for _ in index.memberships]
         for number, key in enumerate(index):
             action = decision(key)
             if action is Action.SUBMIT:
-                append[index.membership_numbers[number]](number)
+                lanes[index.membership_numbers[number]].append(number)
             elif action is Action.LOOK_UP:
                 self._held[key] = number
         if index.priorities:
-            for lane in lanes:
-                by_priority = sorted(lane.rows, key=lambda number: -index.priorities.get(number, 0))
-                lane.rows = array("Q", by_priority)
-        self._count = sum(len(lane.rows) for lane in lanes)
-        self._lanes |= {name: lane for name, lane in zip(index.memberships, lanes, strict=True) if lane.rows}
+            lanes = [array("I", sorted(lane, key=lambda number: -index.priorities.get(number, 0))) for lane in lanes]
+        for lane in lanes:
+            lane.reverse()
+        # Rows still to be handed out, the next one last.
+        self._lanes = {name: lane for name, lane in zip(index.memberships, lanes, strict=True) if lane}
+        self._count = sum(map(len, lanes))
 
     def waiting(self) -> Collection[str]:
         """The memberships whose rows are not all taken."""
@@ -71,19 +67,16 @@ class ManifestSource:
     def take(self, membership: str) -> "ManifestDelivery":
         """Read the next row of a membership. Raises StoppedError where the manifest changed since it was checked."""
         lane = self._lanes[membership]
-        number = lane.released.pop() if lane.released else lane.next()
-        try:
-            job = self._read(number)
-        except StoppedError:
-            lane.released.append(number)
-            raise
+        number = lane[-1]
+        job = self._read(number)
+        lane.pop()
         self._count -= 1
-        if lane.is_empty:
+        if not lane:
             del self._lanes[membership]
         return ManifestDelivery(self, job, number)
 
     def _read(self, number: int) -> Job:
-        job = job_at(self._reader, self._index, number, batch=self._batch)
+        job = self._index.job(number, batch=self._batch)
         if job is None:
             raise StoppedError(
                 f"the manifest changed while it was being submitted, at line {self._index.lines[number]}; "
@@ -103,7 +96,7 @@ class ManifestSource:
 
     def put_back(self, membership: str, number: int) -> None:
         """Take a job back, to be handed out before the others of its lane."""
-        self._lanes.setdefault(membership, _Lane()).released.append(number)
+        self._lanes.setdefault(membership, array("I")).append(number)
         self._count += 1
 
 
@@ -134,20 +127,3 @@ class ManifestDelivery:
 def _release(source: ManifestSource, membership: str, number: int, key: str) -> None:
     source.put_back(membership, number)
     source.on_ended(key, Ending.RELEASED)
-
-
-class _Lane:
-    """Row numbers still to be handed out, in order; those handed back come first."""
-
-    def __init__(self) -> None:
-        self.rows = array("I")
-        self.released: list[int] = []
-        self._taken = 0
-
-    def next(self) -> int:
-        self._taken += 1
-        return self.rows[self._taken - 1]
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.released and self._taken == len(self.rows)

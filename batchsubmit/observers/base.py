@@ -76,7 +76,8 @@ class LogObserver(Observer):
             case Finished():
                 state = State.of_end(event.status)
                 write = log.warning if state is State.FAILED else log.info
-                write(f"job.{state}", **job, arn=event.arn, status=event.status, code=event.code)
+                end = {"arn": event.arn, "status": event.status, "code": event.code, "message": event.message}
+                write(f"job.{state}", **job, **end)
 
     def rate_cut(self, per_second: float) -> None:
         """Log that the service throttles."""

@@ -25,7 +25,7 @@ from batchsubmit.core.jobs import Event, Finished, Intent, JobEvent, JobRejected
 from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState, decides
 from batchsubmit.core.states import Phase, State, end_words, is_good_end
 from batchsubmit.forecast import RunHistory
-from batchsubmit.text import counted, duration, fitted, printable, rate, share, with_names
+from batchsubmit.text import counted, cut, duration, fitted, printable, rate, share, with_names
 
 _FAILURES_KEPT = 5
 _BAD = ("failed", "rejected", "cancelled", "unknown")
@@ -304,7 +304,7 @@ def picture(
     `only` the memberships whose id or name fits this glob.
     """
     width, height = size
-    failures = [Text(_cut(with_names(line, names), width), style="red") for line in live.failures]
+    failures = [Text(cut(with_names(line, names), width), style="red") for line in live.failures]
     head = [Text(line) for line in (*_began(live, now), *fitted(live.read(now).parts(), width))]
     lanes = [
         replace(lane, membership=name)
@@ -313,7 +313,7 @@ def picture(
         if fnmatchcase(lane.membership, only) or fnmatchcase(name, only)
     ]
     room = max(height - len(head) - len(failures) - 3, 0)  # the table's head, the line for others, the cursor's
-    table = lanes_table(lanes[:room], {name for lane in lanes for name in _BAD if getattr(lane.counts, name)})
+    table = lanes_table(lanes[:room], {name for lane in lanes for name in _BAD if getattr(lane.counts, name)}, width)
     others = lanes[room:]
     left = sum(lane.left for lane in others)
     more = [Text(f"... and {counted(len(others), 'more membership')}, {left:,} left")] if others else []
@@ -325,15 +325,12 @@ def _began(live: LiveRun, now: datetime) -> Iterator[str]:
         yield f"run {run.run}, {duration((now - datetime.fromisoformat(run.at)).total_seconds())}"
 
 
-def _cut(line: str, width: int) -> str:
-    return line if len(line) <= width else line[: width - 1] + "…"
-
-
-def lanes_table(lanes: Iterable[LaneCounts], bad: Collection[str]) -> Table:
+def lanes_table(lanes: Iterable[LaneCounts], bad: Collection[str], width: int) -> Table:
     """The memberships; of the counts that are mostly zero, those with these names."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("membership", no_wrap=True, overflow="ellipsis", max_width=36)
     names = ("submitted", *(name for name in _BAD if name in bad))
+    room = width - len(" left slots  ") - sum(len(name) + 1 for name in names)
+    table.add_column("membership", no_wrap=True, overflow="ellipsis", max_width=min(max(room, 8), 36))
     for heading in ("left", "slots", *names):
         table.add_column(heading, justify="right", no_wrap=True)
     for lane in lanes:

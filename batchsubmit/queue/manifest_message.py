@@ -93,7 +93,7 @@ async def open_manifests(
                 spooled = await files.enter_async_context(
                     open_manifest(each.location, region=region, version=each.version)
                 )
-                reader, checked = await check_manifest(spooled, settings, region=region, terms=terms)
+                checked = await check_manifest(spooled, settings, region=region, terms=terms)
             except (UsageError, OSError) as exc:
                 if _is_local(exc):
                     raise FetchError(str(exc)) from exc
@@ -108,7 +108,7 @@ async def open_manifests(
             # A row to be looked up is taken like the others: the engine claims it and looks it up.
             decision = {key: action if action in _DECIDED else Action.SUBMIT for key, action in actions}
             source = ManifestSource(
-                reader, checked.index, batch=pointer.batch, decision=decision.__getitem__, on_ended=opened.ended
+                checked.index, batch=pointer.batch, decision=decision.__getitem__, on_ended=opened.ended
             )
             opened.add(source, checked)
         opened.files = files.pop_all()

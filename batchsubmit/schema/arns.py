@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from botocore.loaders import Loader
 
-from batchsubmit.schema.faults import NO_VALUES, Fault, no_value
 from batchsubmit.schema.model import Shape, Structure, Text
 from batchsubmit.schema.patterns import lenient_matcher
+from batchsubmit.schema.wording import NO_VALUES, Fault, no_value
 
 _ARN = re.compile(r"arn:([^:]*):[^:]*:([^:]*):([^:]*):(?:membership/([^/]*)/)?(.*)", re.DOTALL)
 _UUID = re.compile(r"[0-9a-f-]{36}", re.ASCII)

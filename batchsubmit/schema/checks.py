@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from batchsubmit.schema.arns import ArnCheck
-from batchsubmit.schema.faults import Fault, below, described, listed, printable, ranged, shown, spoken
 from batchsubmit.schema.model import (
     TAGS,
     Integer,
@@ -26,6 +25,7 @@ from batchsubmit.schema.model import (
     request_type,
 )
 from batchsubmit.schema.patterns import lenient_matcher
+from batchsubmit.schema.wording import Fault, below, described, listed, printable, ranged, shown, spoken
 from batchsubmit.text import nearest
 
 # The rules of tags stand in the model only as prose, in the documentation of the `tags` member: "Maximum number of

@@ -8,10 +8,10 @@ from functools import cache, lru_cache
 from typing import Any, assert_never
 
 from batchsubmit.schema.checks import AWS_PREFIX, MOST_TAGS, OWN_PREFIX, ranged_integer, required_leaves
-from batchsubmit.schema.faults import ranged
 from batchsubmit.schema.json_text import read_json
 from batchsubmit.schema.model import TAGS, Integer, ListOf, MapOf, Opaque, Shape, Structure, Text, request_shape
 from batchsubmit.schema.patterns import UntranslatablePatternError, portable
+from batchsubmit.schema.wording import ranged
 from batchsubmit.text import nearest
 
 

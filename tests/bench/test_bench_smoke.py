@@ -87,7 +87,7 @@ def test_the_manifest_has_no_problem(tmp_path: Path) -> None:
 
     async def problems() -> list[object]:
         manifest = str(write_manifest(tmp_path / "jobs.csv", 20))
-        async with open_checked_manifest(manifest, Settings(), region="us-east-1", terms=Terms()) as (_, _, inventory):
+        async with open_checked_manifest(manifest, Settings(), region="us-east-1", terms=Terms()) as (_, inventory):
             assert len(inventory.index) == 20
             return [*inventory.problems]
 

@@ -142,7 +142,6 @@ class Process:
         inventory = take_inventory(reader, Terms(allow_duplicates=True))
         assert not inventory.problems
         source = ManifestSource(
-            reader,
             inventory.index,
             batch="",
             decision=lambda key: decide(ledger.state.get(key), retry=retry),

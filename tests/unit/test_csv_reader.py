@@ -11,7 +11,7 @@ from batchsubmit.manifest.csv_syntax import character_of
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import Fault, RequestChecker
-from batchsubmit.schema.faults import printable
+from batchsubmit.schema.wording import printable
 
 CELLS = {
     "membershipIdentifier": MEMBERSHIP,

@@ -96,7 +96,7 @@ class World:
             submit=SubmitSettings(concurrency=self.concurrency),
         )
         engine = build_engine(
-            ManifestSource(reader, index, batch="", decision=lambda key: decide(self.ledger.state.get(key))),
+            ManifestSource(index, batch="", decision=lambda key: decide(self.ledger.state.get(key))),
             settings=settings,
             api=self.api,
             recorder=Recorder(self.ledger, SystemClock()),

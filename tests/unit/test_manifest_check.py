@@ -14,7 +14,6 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.check import MAX_PROBLEMS, CheckedManifest, Terms, open_reader, take_inventory
 from batchsubmit.manifest.defaults import odd_values
 from batchsubmit.manifest.file import ManifestFile
-from batchsubmit.manifest.index import job_at
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RequestChecker
 
@@ -80,6 +79,18 @@ def test_identical_rows_may_be_jobs_of_their_own() -> None:
     assert len(set(three)) == 4
     assert keys(A, A, allow_duplicates=True) == three[:2]
     assert keys(A) == three[:1]
+
+
+def test_each_new_spelling_of_a_name_is_warned_of_and_its_repetition_is_a_problem() -> None:
+    """White space and case tell jobs apart."""
+    rows = [request_named(name) for name in ("Eu West", "eu  west", "eu  west", "EU WEST", "Eu West", "other")]
+    inventory = inventory_of(*rows)
+    assert [(warning.line, warning.count) for warning in inventory.warnings] == [(2, 2)]
+    assert [(problem.line, problem.wrong) for problem in inventory.problems] == [
+        (3, "the row is identical to line 2"),
+        (5, "the row is identical to line 1"),
+    ]
+    assert len(inventory.index) == 4
 
 
 def test_a_name_used_twice_for_a_membership_and_model_is_a_problem() -> None:
@@ -230,9 +241,8 @@ def test_checking_stops_when_the_run_is_asked_to() -> None:
 
 def test_a_row_is_read_again_as_the_job_it_was() -> None:
     """Key, membership, name and request; duplicates keep their ordinals."""
-    reader = reader_of([A, B, A])
-    index = take_inventory(reader, Terms(batch="b", allow_duplicates=True)).index
-    jobs = [job_at(reader, index, number, batch="b") for number in range(3)]
+    index = inventory_of(A, B, A, batch="b", allow_duplicates=True).index
+    jobs = [index.job(number, batch="b") for number in range(3)]
     assert all(jobs)
     assert [job.key for job in jobs if job] == list(index)
     assert [job.request for job in jobs if job] == [A, B, A]
@@ -241,7 +251,7 @@ def test_a_row_is_read_again_as_the_job_it_was() -> None:
 
 def test_a_row_that_has_changed_meanwhile_is_not_sent() -> None:
     """What is sent is what was checked."""
-    index = take_inventory(reader_of([A, B]), Terms()).index
-    assert job_at(reader_of([C, B]), index, 0, batch="") is None
-    assert job_at(reader_of(["{}", B]), index, 0, batch="") is None
-    assert job_at(reader_of([B]), index, 1, batch="") is None
+    index = inventory_of(A, B).index
+    for number, rows in (0, [C, B]), (0, ["{}", B]), (1, [B]):
+        index.reader = reader_of(rows)
+        assert index.job(number, batch="") is None

@@ -35,7 +35,7 @@ def source_of(
     spooled = ManifestFile(label="jobs.jsonl", format="jsonl", sha256="0", file=file)
     reader = open_reader(spooled, defaults={}, checker=RequestChecker())
     index = take_inventory(reader, Terms()).index
-    return ManifestSource(reader, index, batch="", decision=decision), list(index)
+    return ManifestSource(index, batch="", decision=decision), list(index)
 
 
 def taken(source: ManifestSource, membership: str) -> list[str]:
@@ -130,7 +130,7 @@ def inventory_of(rows: list[tuple[str, str]]) -> tuple[CheckedManifest, Manifest
     spooled = ManifestFile(label="jobs.csv", format="csv", sha256="0", file=io.BytesIO(text.getvalue().encode()))
     reader = open_reader(spooled, defaults={}, checker=RequestChecker())
     inventory = take_inventory(reader, Terms())
-    return inventory, ManifestSource(reader, inventory.index, batch="", decision=lambda _: Action.SUBMIT)
+    return inventory, ManifestSource(inventory.index, batch="", decision=lambda _: Action.SUBMIT)
 
 
 def test_rows_of_higher_priority_go_first_and_equal_ones_in_order() -> None:
