@@ -23,7 +23,7 @@ from batchsubmit.cleanrooms.quotas import ask_quotas
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
+from batchsubmit.core.jobs import Denied, Forbidden, InvalidRequest, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.errors import BatchsubmitError
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.dynamodb import open_table
@@ -181,7 +181,7 @@ def _judge(check: str, operation: str, outcome: Outcome, *, is_needed: bool = Tr
             return Finding(check, UNTRIED, f"the role may not call {operation}: {said}")
         case NotSent() | Uncertain() | Throttled():
             return Finding(check, UNASKED, f"{ReadError(operation, outcome)}; {_NETWORK}")
-        case Rejected(code=code, message=said):
+        case InvalidRequest(code=code, message=said):
             return Finding(check, WRONG, f"{operation}: {code}: {said}; correct its name")
     return Finding(check, WRONG, str(ReadError(operation, outcome)))
 
@@ -250,7 +250,7 @@ def _judge_permission(operation: str, answers: Mapping[str, object]) -> Finding:
     """A job that does not exist may be asked for where the answer is that it does not exist."""
     check = f"permission {operation}"
     for membership, answer in answers.items():
-        is_missing_job = operation.startswith("Get") and isinstance(answer, Rejected)
+        is_missing_job = operation.startswith("Get") and isinstance(answer, InvalidRequest)
         if not (is_missing_job or isinstance(answer, JobPage)):
             finding = _judge(check, operation, answer)  # type: ignore[arg-type] # what is left is an Outcome
             return Finding(check, finding.state, f"membership {membership}: {finding.detail}")

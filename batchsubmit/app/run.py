@@ -12,6 +12,8 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings, SubmitSettings, changed
@@ -198,9 +200,9 @@ class Run:
             settings=changed(settings),
             again=self._again,
         )
-        for row in self.inventory.invalid:
-            if self.ledger.state.get(row.key) is None:
-                self.ledger.note(row.failed(self._record.now()))
+        for event in self.inventory.invalid.values():
+            if self.ledger.state.get(event.job) is None:
+                self.ledger.note(msgspec.structs.replace(event, at=self._record.now()))
 
     @property
     def must_follow(self) -> bool:

@@ -14,7 +14,7 @@ from tenacity import wait_random_exponential as full_jitter
 from batchsubmit.advice import forbidden_words
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, JobsApi, JobSummary, Resource
 from batchsubmit.config import RetrySettings
-from batchsubmit.core.jobs import Accepted, Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
+from batchsubmit.core.jobs import Accepted, Denied, Forbidden, InvalidRequest, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.pacing import RateGate, last_result
 
 _Answer = TypeVar("_Answer")
@@ -43,7 +43,7 @@ class ReadError(Exception):
     @property
     def is_not_found(self) -> bool:
         """Whether the service says that there is no such job."""
-        return isinstance(self.outcome, Rejected) and self.outcome.code == "ResourceNotFoundException"
+        return isinstance(self.outcome, InvalidRequest) and self.outcome.code == "ResourceNotFoundException"
 
 
 def _words(operation: str, outcome: Outcome) -> str:
@@ -124,7 +124,7 @@ class Reads:
         try:
             return await self._read("ListTrainedModelInferenceJobs", JobPage, call)
         except ReadError as exc:
-            if token is not None and isinstance(exc.outcome, Rejected):
+            if token is not None and isinstance(exc.outcome, InvalidRequest):
                 return None
             raise
 

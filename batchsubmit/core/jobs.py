@@ -179,7 +179,7 @@ class Conflicted(_NotAccepted):
     cause: ClassVar = RefusalCause.CONFLICT
 
 
-class Rejected(_NotAccepted):
+class InvalidRequest(_NotAccepted):
     """400, 404, or anything else that says the request can never work."""
 
     cause: ClassVar = RefusalCause.INVALID
@@ -219,7 +219,7 @@ Outcome: TypeAlias = (
     | OtherQuotaExceeded
     | Throttled
     | Conflicted
-    | Rejected
+    | InvalidRequest
     | Denied
     | Forbidden
     | NotSent
@@ -295,7 +295,7 @@ class Intent(_JobEvent, frozen=True, kw_only=True, tag="intent", omit_defaults=T
     round: int = 0
 
 
-class Submitted(_JobEvent, frozen=True, kw_only=True, tag="submitted"):
+class JobSubmitted(_JobEvent, frozen=True, kw_only=True, tag="submitted"):
     """The service has the job. `via` is `start` (it answered) or `lookup` (we found it)."""
 
     arn: str
@@ -314,7 +314,7 @@ class Refused(_JobEvent, frozen=True, kw_only=True, tag="refused"):
     attempt: int
 
 
-class Unknown(_JobEvent, frozen=True, kw_only=True, tag="unknown"):
+class JobUnknown(_JobEvent, frozen=True, kw_only=True, tag="unknown"):
     """The attempt may or may not have been accepted. Never repeated blindly."""
 
     reason: str
@@ -350,7 +350,7 @@ class EarlierRejected(JobRejected, frozen=True, kw_only=True, tag="failed"):
     """The same as earlier versions wrote it. It is read and copied as it stands, and never written newly."""
 
 
-class Finished(_JobEvent, frozen=True, kw_only=True, tag="finished", omit_defaults=True):
+class JobFinished(_JobEvent, frozen=True, kw_only=True, tag="finished", omit_defaults=True):
     """The service ran the job to its end: `ACTIVE` is well, anything else is not.
 
     `code` and `message` are its statusDetails, of which only the code is stable; `logs` says which of logs and metrics
@@ -366,7 +366,7 @@ class Finished(_JobEvent, frozen=True, kw_only=True, tag="finished", omit_defaul
 
 
 JobEvent: TypeAlias = (
-    Intent | Submitted | Refused | Unknown | Absent | Duplicate | JobRejected | EarlierRejected | Finished
+    Intent | JobSubmitted | Refused | JobUnknown | Absent | Duplicate | JobRejected | EarlierRejected | JobFinished
 )
 Event: TypeAlias = RunStarted | RunEnded | JobEvent
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from batchsubmit.core.jobs import INVALID_ROW, Entry, Event, Intent, JobRejected, RunEnded, RunStarted, Submitted
+from batchsubmit.core.jobs import INVALID_ROW, Entry, Event, Intent, JobRejected, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, UNDECIDED, JobState, State, fold
 
 ACCOUNT = "account"
@@ -98,7 +98,7 @@ def within_quotas(open_ends: Mapping[str, int], quotas: Mapping[str, int]) -> in
 
 def decides(event: Entry) -> bool:
     """Whether an event decides a job that was to be sent; invalid rows are not among those."""
-    return isinstance(event, Submitted) or (isinstance(event, JobRejected) and event.code != INVALID_ROW)
+    return isinstance(event, JobSubmitted) or (isinstance(event, JobRejected) and event.code != INVALID_ROW)
 
 
 class Work:

@@ -25,19 +25,15 @@ class Delivery(Protocol):
     @property
     def job(self) -> Job:
         """The job."""
-        ...
 
     def ended(self, how: Ending) -> None:
         """Take the job back."""
-        ...
 
     def put_aside(self) -> Callable[[], None] | None:
         """The job can not be sent for long. Give what puts it back into its lane then; None where it is away."""
-        ...
 
     def denied(self, code: str, message: str) -> bool:
         """The service denied the job: True where the source deals with that, and nothing is to be recorded."""
-        ...
 
 
 class Source(Protocol):
@@ -45,29 +41,22 @@ class Source(Protocol):
 
     def waiting(self) -> Collection[str]:
         """The memberships that have a job to take now."""
-        ...
 
     def take(self, membership: str) -> Delivery | None:
         """Take the next job of a membership that is waiting; None where it needs no call any more."""
-        ...
 
     def request_of(self, key: str) -> Mapping[str, Any] | None:
         """Give the request of a job that was held back at the start because its fate was unknown, if it is known."""
-        ...
 
     def requeue(self, key: str) -> None:
         """Put a job that was held back into its lane after all."""
-        ...
 
     def waiting_jobs(self) -> int:
         """How many jobs were not taken yet, or were released."""
-        ...
 
     @property
     def is_open(self) -> bool:
         """Whether jobs may come that are not there yet."""
-        ...
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call this whenever jobs have come."""
-        ...

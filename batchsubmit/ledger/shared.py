@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchsubmit.clock import Clock, SystemClock
-from batchsubmit.core.jobs import Event, Finished, Intent, JobEvent, RunEnded, RunStarted, Submitted
+from batchsubmit.core.jobs import Event, Intent, JobEvent, JobFinished, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState, Phase, fold
 from batchsubmit.errors import StoppedError, UsageError
@@ -259,7 +259,9 @@ class _Job:
         if not (_has_end(row, event) or may_append(row, event, self.owner)):
             owner = f"claimed by {row.owner}" if row.owner else "nobody's; it was not claimed, or is decided"
             what = (
-                f"that it runs as {event.arn}" if isinstance(event, Submitted) else f"its event {type(event).__name__}"
+                f"that it runs as {event.arn}"
+                if isinstance(event, JobSubmitted)
+                else f"its event {type(event).__name__}"
             )
             return LostJobError(f"job {self.key} is {owner}; {what} was not written down")
         try:
@@ -271,7 +273,7 @@ class _Job:
 
 def _has_end(row: JobRow, event: JobEvent) -> bool:
     return (
-        isinstance(event, Finished)
+        isinstance(event, JobFinished)
         and row.state is not None
         and (row.state.phase, row.state.arn, row.state.status) == (Phase.FINISHED, event.arn, event.status)
     )

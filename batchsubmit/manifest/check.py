@@ -52,31 +52,11 @@ class Terms:
         return {**self.moment, "batch": self.batch}
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidRow:
-    """A row that cannot be sent, as the ledger may record it."""
-
-    key: str
-    membership: str
-    name: str
-    problems: tuple[Problem, ...]
-
-    def failed(self, at: str) -> JobRejected:
-        """The ledger's record of it."""
-        return JobRejected(
-            at=at,
-            job=self.key,
-            membership=self.membership,
-            name=self.name,
-            code=INVALID_ROW,
-            message="; ".join(map(str, self.problems)),
-            attempt=0,
-        )
-
-
 @dataclass(slots=True)
 class CheckedManifest:
     """What the first pass found. `problems` holds the first hundred; `alike` and `problem_count` count all.
+
+    `invalid` has by line what the ledger may record of a row that cannot be sent, as yet without a time.
 
     `warned` has what is odd about rows that may be sent.
 
@@ -91,7 +71,7 @@ class CheckedManifest:
     alike: ProblemGroups = field(default_factory=ProblemGroups)
     warned: ProblemGroups = field(default_factory=ProblemGroups)
     invalid_count: int = 0
-    invalid: list[InvalidRow] = field(default_factory=list)
+    invalid: dict[int, JobRejected] = field(default_factory=dict)
     is_readable: bool = True
 
     @property
@@ -101,7 +81,7 @@ class CheckedManifest:
 
     def only(self, known: Container[str]) -> Self:
         """Leave out the rows that are not known."""
-        return replace(self, index=self.index.only(known), invalid=[], invalid_count=0)
+        return replace(self, index=self.index.only(known), invalid={}, invalid_count=0)
 
     def account_of(self, membership: str) -> str:
         """The account of a membership; where its rows do not name it, that of another: all are the caller's."""
@@ -120,7 +100,7 @@ class CheckedManifest:
         for problem in problems:
             self.alike.add(problem)
         if terms.keep_invalid:
-            self.invalid.append(_invalid_row(row, problems, terms.batch))
+            self.invalid[row.line] = _rejection(row, problems, terms.batch)
 
 
 def take_inventory(
@@ -303,14 +283,17 @@ def _arns(request: Mapping[str, Any]) -> tuple[str | None, ...]:
     )
 
 
-def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> InvalidRow:
+def _rejection(row: Row, problems: tuple[Problem, ...], batch: str) -> JobRejected:
     """Name a bad row by its place and content, so that the corrected row is another job."""
     identity = f"invalid row {row.line}: {row.request!r}".encode(errors="backslashreplace")
-    return InvalidRow(
-        key=key_text(job_digest(identity, batch=batch)),
+    return JobRejected(
+        at="",
+        job=key_text(job_digest(identity, batch=batch)),
         membership=_text(row.request, "membershipIdentifier"),
         name=_text(row.request, "name"),
-        problems=problems,
+        code=INVALID_ROW,
+        message="; ".join(map(str, problems)),
+        attempt=0,
     )
 
 

@@ -35,12 +35,6 @@ class BrokenRecord:
     flaws: tuple[Flaw, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _BadByte:
-    stands_for: str  # what the text holds in its place
-    wrong: str
-
-
 class _Text:
     """Lines as text for `csv.reader`, remembering where they stand; a bad byte does not end the reading."""
 
@@ -48,7 +42,7 @@ class _Text:
         self._lines = lines
         self.offset = offset
         self.line = line
-        self.bad_bytes: list[_BadByte] = []
+        self.bad_bytes: list[tuple[str, str]] = []  # what the text holds in its place, and what is wrong
 
     def __iter__(self) -> Iterator[str]:
         for raw in self._lines:
@@ -65,7 +59,7 @@ class _Text:
 
     def _note(self, stands_for: str, index: int, wrong: str) -> None:
         comma = "," if wrong.startswith("0x") else ""
-        self.bad_bytes.append(_BadByte(stands_for, f"byte {index + 1} of line {self.line}{comma} {wrong}"))
+        self.bad_bytes.append((stands_for, f"byte {index + 1} of line {self.line}{comma} {wrong}"))
 
 
 def read_records(
@@ -98,13 +92,10 @@ def read_records(
             return
 
 
-def _with_bad_bytes(cells: list[str], bad_bytes: list[_BadByte]) -> BrokenRecord:
-    right = "save the file as UTF-8"
-    return BrokenRecord(cells, tuple(Flaw(_cell_with(cells, bad.stands_for), bad.wrong, right) for bad in bad_bytes))
-
-
-def _cell_with(cells: list[str], text: str) -> int:
-    return next((number for number, cell in enumerate(cells, 1) if text in cell), 1)
+def _with_bad_bytes(cells: list[str], bad_bytes: list[tuple[str, str]]) -> BrokenRecord:
+    numbers = [next((n for n, cell in enumerate(cells, 1) if text in cell), 1) for text, _ in bad_bytes]
+    pairs = zip(numbers, bad_bytes, strict=True)
+    return BrokenRecord(cells, tuple(Flaw(number, wrong, "save the file as UTF-8") for number, (_, wrong) in pairs))
 
 
 def _ends_of_cells(line: str, delimiter: str) -> Iterator[int]:

@@ -21,7 +21,7 @@ from rich.live import Live as Screen
 from rich.table import Table
 from rich.text import Text
 
-from batchsubmit.core.jobs import Event, Finished, Intent, JobEvent, JobRejected, RunStarted
+from batchsubmit.core.jobs import Event, Intent, JobEvent, JobFinished, JobRejected, RunStarted
 from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState, decides
 from batchsubmit.core.states import Phase, State, end_words, is_good_end
 from batchsubmit.forecast import RunHistory
@@ -201,7 +201,7 @@ class LiveRun:
         self._left[event.membership] -= decides(event)
         if isinstance(event, JobRejected):
             self._failed(event, State.REJECTED, f"{event.code}: {event.message}")
-        elif isinstance(event, Finished) and not is_good_end(event.status):
+        elif isinstance(event, JobFinished) and not is_good_end(event.status):
             self._failed(event, State.of_end(event.status), end_words(event))
 
     def _failed(self, event: JobEvent, state: State, why: str) -> None:

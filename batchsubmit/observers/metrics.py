@@ -17,13 +17,13 @@ from batchsubmit import __version__
 from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
-    Finished,
     Intent,
     JobEvent,
+    JobFinished,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     Refused,
-    Submitted,
-    Unknown,
 )
 from batchsubmit.core.states import State
 from batchsubmit.observers.base import LaneReading, Readings
@@ -152,7 +152,7 @@ class Metrics:
             case Intent():
                 self._attempts.inc()
                 self._sent_at[event.job] = self._monotonic()
-            case Submitted():
+            case JobSubmitted():
                 self._submitted.labels(event.via).inc()
                 if event.via == "lookup":
                     self._lookups.labels("found").inc()
@@ -160,7 +160,7 @@ class Metrics:
             case Refused():
                 self._refused.labels(event.cause, self._bounded(event.code)).inc()
                 self._end_attempt(event.job)
-            case Unknown():
+            case JobUnknown():
                 self._unknown.inc()
                 self._end_attempt(event.job)
             case Absent():
@@ -170,10 +170,10 @@ class Metrics:
             case JobRejected():
                 self._rejected.labels(self._bounded(event.code)).inc()
                 self._sent_at.pop(event.job, None)
-            case Finished():
+            case JobFinished():
                 self._end(event)
 
-    def _end(self, event: Finished) -> None:
+    def _end(self, event: JobFinished) -> None:
         self._finished.labels(self._bounded(event.status)).inc()
         if State.of_end(event.status) is State.FAILED:
             self._failed.labels(self._bounded(event.code or event.status)).inc()

@@ -13,7 +13,7 @@ from typing import Any, assert_never
 
 from batchsubmit.advice import forbidden_words
 from batchsubmit.clock import Clock
-from batchsubmit.core.jobs import Accepted, Denied, Job, OtherQuotaExceeded, QuotaExceeded, Rejected, Uncertain
+from batchsubmit.core.jobs import Accepted, Denied, InvalidRequest, Job, OtherQuotaExceeded, QuotaExceeded, Uncertain
 from batchsubmit.core.source import Delivery, Ending, Source
 from batchsubmit.core.states import Action, JobState, Retry, decide
 from batchsubmit.errors import StoppedError
@@ -263,7 +263,7 @@ class JobRunner:
                 else:
                     delivery.ended(Ending.RELEASED)
 
-    async def _reject(self, delivery: Delivery, refusal: Rejected | Denied) -> None:
+    async def _reject(self, delivery: Delivery, refusal: InvalidRequest | Denied) -> None:
         """Record that a claimed job failed permanently, unless another worker has it by now."""
         is_ours = await self.in_progress.unless_ledger_fails(self.submitter.fail(delivery.job, refusal))
         if is_ours is not None:
@@ -336,7 +336,7 @@ class JobRunner:
             return
         del self._unanswered[job.key]
         message = f"{self.max_attempts} calls brought no answer, and none of them was accepted"
-        await self._reject(delivery, Rejected("NoAnswer", message))
+        await self._reject(delivery, InvalidRequest("NoAnswer", message))
 
     async def settle(self, state: JobState, tasks: asyncio.TaskGroup) -> None:
         """Look a job up that an earlier run left unknown, and unblock its lane; what is not there is queued again."""

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.config import LookupSettings
-from batchsubmit.core.jobs import KEY_TAG, Absent, Accepted, Duplicate, JobEvent, Submitted
+from batchsubmit.core.jobs import KEY_TAG, Absent, Accepted, Duplicate, JobEvent, JobSubmitted
 from batchsubmit.core.states import UNDECIDED, JobState, Phase
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
@@ -134,7 +134,7 @@ class Lookup:
             stamp, attempt = case.state.stamp(self._recorder.now()), case.state.attempt
             if case.matches:
                 arn = case.matches[0].arn
-                await self._record(case, Submitted(**stamp, arn=arn, attempt=attempt, via="lookup"), Accepted(arn))
+                await self._record(case, JobSubmitted(**stamp, arn=arn, attempt=attempt, via="lookup"), Accepted(arn))
             elif began < case.settled_at or case.is_contested:
                 continue
             elif case.doubt:

@@ -25,7 +25,7 @@ from conftest import (
 from strategies import MEMBERSHIP
 
 from batchsubmit.clock import timestamp
-from batchsubmit.core.jobs import KEY_TAG, Absent, Event, Intent, Job, RunEnded, RunStarted, Submitted
+from batchsubmit.core.jobs import KEY_TAG, Absent, Event, Intent, Job, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.ledger.codec import decode_line, encode_line
 
 LEDGER = "jobs.ledger.jsonl"
@@ -67,7 +67,7 @@ def record(path: Path, arns: Mapping[str, str], *, sandbox: bool = False, age: t
     for name, arn in arns.items():
         job = job_named(name)
         events.append(Intent(**job.stamp(at), attempt=1, trained_model=job.trained_model))
-        events.append(Submitted(**job.stamp(at), arn=arn, attempt=1, via="start"))
+        events.append(JobSubmitted(**job.stamp(at), arn=arn, attempt=1, via="start"))
     events.append(RunEnded(at=at, run="r", exit_status=0, reason="", counts={}))
     path.write_bytes(b"".join(map(encode_line, events)))
 

@@ -31,7 +31,7 @@ from strategies import arn
 
 from batchsubmit.clock import timestamp
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Finished, JobEvent, RunStarted, Share
+from batchsubmit.core.jobs import JobEvent, JobFinished, RunStarted, Share
 from batchsubmit.forecast import JobClass, LaneWork, RunHistory, RunTimes, SlotCounts, forecast
 from batchsubmit.observers.base import Observer
 
@@ -52,7 +52,7 @@ class AtATenth(Observer):
     def saw(self, event: JobEvent) -> None:
         """Take in an event."""
         self.history.apply(event)
-        self.ended += isinstance(event, Finished)
+        self.ended += isinstance(event, JobFinished)
         if self.ended == self.wanted and math.isnan(self.seconds):
             now = datetime.fromisoformat(event.at)
             finish = self.history.finish(now)

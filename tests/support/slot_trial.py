@@ -17,7 +17,7 @@ from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual_disk import SlowLedger, Wire
 
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
-from batchsubmit.core.jobs import Finished, Job
+from batchsubmit.core.jobs import Job, JobFinished
 from batchsubmit.core.source import Ending
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 from batchsubmit.submit.engine import Engine, build_engine
@@ -238,7 +238,7 @@ class World:
     @property
     def finished(self) -> int:
         """Ends that the ledger knows."""
-        return sum(isinstance(event, Finished) for event in self.ledger.events)
+        return sum(isinstance(event, JobFinished) for event in self.ledger.events)
 
     def held(self, moment: float, home: str | None = None) -> int:
         """Slots that our jobs hold at a moment, in one membership or in all."""

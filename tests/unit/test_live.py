@@ -14,7 +14,17 @@ from rich.console import Console
 from strategies import MEMBERSHIP
 
 from batchsubmit.clock import timestamp
-from batchsubmit.core.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Share, Submitted, Unknown
+from batchsubmit.core.jobs import (
+    Event,
+    Intent,
+    JobFinished,
+    JobRejected,
+    JobSubmitted,
+    JobUnknown,
+    RunEnded,
+    RunStarted,
+    Share,
+)
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.observers.live import LaneCounts, LiveRun, line_at, picture, watch
 
@@ -34,11 +44,13 @@ class Story:
 
     def submit(self, second: float, name: str, membership: str = MEMBERSHIP) -> None:
         """A job is accepted."""
-        self.tell(Submitted, second, name, membership, arn=f"arn-{name}", attempt=1, via="start")
+        self.tell(JobSubmitted, second, name, membership, arn=f"arn-{name}", attempt=1, via="start")
 
     def finish(self, second: float, name: str, status: str = "ACTIVE") -> None:
         """A job ends."""
-        self.tell(Finished, second, name, arn=f"arn-{name}", status=status, message="why" if status != "ACTIVE" else "")
+        self.tell(
+            JobFinished, second, name, arn=f"arn-{name}", status=status, message="why" if status != "ACTIVE" else ""
+        )
 
     def lane(self, membership: str = MEMBERSHIP) -> LaneCounts:
         """One membership now."""
@@ -67,7 +79,7 @@ def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
     assert (story.live.counts.pending, story.live.counts.unknown) == (10, 0)
     story.submit(2, "a")
     story.submit(2, "b")
-    story.tell(Unknown, 3, "c", reason="lost", attempt=1)
+    story.tell(JobUnknown, 3, "c", reason="lost", attempt=1)
     story.tell(JobRejected, 3, "d", code="X", message="y", attempt=1)
     story.submit(4, "e")
     story.finish(5, "a")
@@ -263,9 +275,9 @@ def dead_holder() -> str:
     return f"process {process.pid} on {socket.gethostname()}"
 
 
-def submitted(name: str) -> Submitted:
+def submitted(name: str) -> JobSubmitted:
     """A job is accepted."""
-    return Submitted(**job_named(name).stamp(timestamp(EPOCH)), arn="a", attempt=1, via="start")
+    return JobSubmitted(**job_named(name).stamp(timestamp(EPOCH)), arn="a", attempt=1, via="start")
 
 
 def ended() -> RunEnded:

@@ -24,14 +24,14 @@ from batchsubmit.core.jobs import (
     Duplicate,
     Event,
     Intent,
+    InvalidRequest,
     Job,
+    JobSubmitted,
+    JobUnknown,
     NotSent,
     Outcome,
-    Rejected,
-    Submitted,
     Throttled,
     Uncertain,
-    Unknown,
 )
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
@@ -81,7 +81,7 @@ class Api(MemoryCleanRooms):
         details = await super().get(membership, arn)
         await asyncio.sleep(self.read_seconds)
         if arn in self.deleted:
-            return Rejected("ResourceNotFoundException", "gone")
+            return InvalidRequest("ResourceNotFoundException", "gone")
         if isinstance(details, JobDetails):
             return replace(details, request={**details.request, **self.filled_in})
         return details
@@ -124,11 +124,11 @@ class Desk:
     def doubted(self, job: Job, attempt: int = 1) -> None:
         """Note a call without an answer."""
         self.intended(job, attempt)
-        self.ledger.note(Unknown(**self._of(job), reason="read time-out", attempt=attempt))
+        self.ledger.note(JobUnknown(**self._of(job), reason="read time-out", attempt=attempt))
 
     def submitted(self, job: Job, arn: str) -> None:
         """Note an answer."""
-        self.ledger.note(Submitted(**self._of(job), arn=arn, attempt=1, via="start"))
+        self.ledger.note(JobSubmitted(**self._of(job), arn=arn, attempt=1, via="start"))
 
     def _of(self, job: Job) -> dict[str, str]:
         at = self.clock.now().isoformat().replace("+00:00", "Z")
@@ -163,8 +163,8 @@ async def test_a_job_with_our_tag_is_found_and_recorded() -> None:
     desk.doubted(JOB, attempt=3)
     arn = await desk.started(JOB, key=JOB.key)
     assert await desk.resolve(JOB) == [Accepted(arn)]
-    [event] = desk.events(Submitted)
-    assert isinstance(event, Submitted)
+    [event] = desk.events(JobSubmitted)
+    assert isinstance(event, JobSubmitted)
     assert (event.job, event.arn, event.attempt, event.via) == (JOB.key, arn, 3, "lookup")
     assert desk.loop.time() == 0
 
@@ -568,7 +568,10 @@ async def test_a_token_that_expires_begins_the_look_again() -> None:
     desk = Desk()
     desk.doubted(JOB)
     arn = await desk.started(JOB, key=JOB.key)
-    desk.api.pages = [JobPage(jobs=(), next_token="more"), Rejected("ValidationException", "nextToken is expired.")]
+    desk.api.pages = [
+        JobPage(jobs=(), next_token="more"),
+        InvalidRequest("ValidationException", "nextToken is expired."),
+    ]
     assert await desk.resolve(JOB) == [Accepted(arn)]
     assert desk.api.calls[LIST] == 1
 
@@ -704,4 +707,11 @@ async def test_what_was_looked_up_once_can_be_doubted_and_looked_up_again() -> N
     desk.doubted(JOB, attempt=2)
     arn = await desk.started(JOB, key=JOB.key)
     assert await desk.resolve(JOB) == [Accepted(arn)]
-    assert [type(event) for event in desk.ledger.events] == [Intent, Unknown, Absent, Intent, Unknown, Submitted]
+    assert [type(event) for event in desk.ledger.events] == [
+        Intent,
+        JobUnknown,
+        Absent,
+        Intent,
+        JobUnknown,
+        JobSubmitted,
+    ]

@@ -210,7 +210,7 @@ def test_a_hundred_problems_are_kept_and_all_are_counted() -> None:
     assert len(inventory.problems) == MAX_PROBLEMS
     assert inventory.problem_count >= 300
     assert inventory.invalid_count == inventory.row_count == 300
-    assert inventory.invalid == []
+    assert inventory.invalid == {}
 
 
 def test_bad_rows_are_kept_for_the_ledger_when_they_are_skipped() -> None:
@@ -218,7 +218,7 @@ def test_bad_rows_are_kept_for_the_ledger_when_they_are_skipped() -> None:
     bad = request_named("bad", resourceConfig={"instanceType": "nonsense"})
     inventory = inventory_of(A, bad, "not json", keep_invalid=True)
     assert len(inventory.index) == 1
-    first, second = (row.failed("2026-11-23T00:00:00.000000Z") for row in inventory.invalid)
+    first, second = inventory.invalid.values()
     assert isinstance(first, JobRejected)
     assert (first.name, first.membership, first.code, first.attempt) == ("bad", MEMBERSHIP, "InvalidRow", 0)
     assert "resourceConfig.instanceType" in first.message
@@ -229,8 +229,8 @@ def test_bad_rows_are_kept_for_the_ledger_when_they_are_skipped() -> None:
 def test_a_mended_row_is_another_job() -> None:
     """So the next run sends it."""
     bad = request_named("a", resourceConfig={"instanceType": "nonsense"})
-    [invalid] = inventory_of(bad, keep_invalid=True).invalid
-    assert invalid.key not in keys(A)
+    [invalid] = inventory_of(bad, keep_invalid=True).invalid.values()
+    assert invalid.job not in keys(A)
 
 
 def test_checking_stops_when_the_run_is_asked_to() -> None:

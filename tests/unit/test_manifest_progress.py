@@ -6,7 +6,7 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, job_arn, request_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.core.jobs import Intent, JobEvent, JobRejected, Submitted, job_digest, key_text
+from batchsubmit.core.jobs import Intent, JobEvent, JobRejected, JobSubmitted, job_digest, key_text
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Retry
 from batchsubmit.manifest.index import Index
@@ -51,7 +51,7 @@ def test_each_row_is_in_one_column_of_its_membership() -> None:
     """Submitted, rejected, unknown or to do; jobs whose rows are gone are counted apart."""
     index, keys = rows(a=MEMBERSHIP, b=MEMBERSHIP, c=MEMBERSHIP, d=MEMBERSHIP, e=OTHER_MEMBERSHIP)
     arn = job_arn("a")
-    done = Submitted(at=AT, job=keys["a"], membership=MEMBERSHIP, name="a", arn=arn, attempt=1, via="start")
+    done = JobSubmitted(at=AT, job=keys["a"], membership=MEMBERSHIP, name="a", arn=arn, attempt=1, via="start")
     book = book_of(done, failed(keys["b"], "b"), intent(keys["c"], "c"), intent("gone", "gone"))
     progress = ManifestProgress.of(index, book)
     lane, other = progress.lanes.values()
