@@ -93,7 +93,8 @@ class Material:
         """How an axis writes its times."""
         finish = self.outlook.finish
         end = self.outlook.now + finish.high_seconds if finish and finish.seconds else self.end
-        return {"clock": "%d %b %H:%M" if end - self.begin > 86_400 else "%H:%M"}
+        spans = ((900, "%H:%M:%S"), (86_400, "%H:%M"))
+        return {"clock": next((clock for span, clock in spans if end - self.begin <= span), "%d %b %H:%M")}
 
     def edges(self, points: int = 160) -> list[float]:
         """The moments between which it is counted and averaged."""
@@ -144,8 +145,8 @@ def charts(material: Material) -> list[Chart]:
 def _burn_up(material: Material) -> Chart:
     """Submitted, succeeded and failed jobs against all, when the rest is expected, and what happened on the way."""
     figures, edges, ended = material.figures, material.edges(), material.figures.ended
-    moments = {"submitted": figures.acceptances(), "succeeded": sorted(ended[State.SUCCEEDED])}
-    moments["failed"] = sorted(ended[State.FAILED] + ended[State.REJECTED])
+    ends = {str(state): sorted(ended[state]) for state in (State.SUCCEEDED, State.FAILED, State.REJECTED)}
+    moments = {"submitted": figures.acceptances(), **ends}
     counts = {name: [bisect_right(each, edge) for edge in edges] for name, each in moments.items()}
     steps = list(zip(edges, *counts.values(), strict=True))
     points = [
@@ -153,10 +154,10 @@ def _burn_up(material: Material) -> Chart:
         for name, column in counts.items()
         for edge, count in zip(edges, column, strict=True)
     ]
-    _, submitted, succeeded, failed = steps[-1]
-    total = figures.counts.total
-    words = f"{submitted:,} of {counted(total, 'job')} submitted, {succeeded:,} succeeded, {failed:,} failed."
-    cone = list(_cone(material.outlook, int(succeeded + failed), total))
+    total, (submitted, *each) = figures.counts.total, [column[-1] for column in counts.values()]
+    words = f"{submitted:,} of {counted(total, 'job')} submitted"
+    words += "".join(f", {number:,} {name}" for name, number in zip(ends, each, strict=True)) + "."
+    cone = list(_cone(material.outlook, sum(each), total))
     if cone:
         soonest, latest = (date_and_time(each["at"] / 1000)[5:-3] for each in cone[1:])
         words += f" All will have ended between {soonest} and {latest} UTC, four times in five."

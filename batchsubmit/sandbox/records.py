@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -118,6 +119,7 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+@cache
 def collaboration(membership: str) -> str:
     """Return the collaboration a membership belongs to: made up, and always the same."""
     return str(uuid5(NAMESPACE_URL, membership))

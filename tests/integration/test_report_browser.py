@@ -170,7 +170,7 @@ async def test_every_chart_is_drawn_answers_the_pointer_and_leads_to_its_jobs(pa
     assert await page.evaluate(faint) == 0
     await page.evaluate("document.querySelectorAll('[data-chart=burn-up] .role-legend-symbol path')[5].id = 'switch'")
     await page.click("#switch")
-    await page.until(f"{faint} === 2")
+    await page.until(f"{faint} === 3")
 
     before = await page.evaluate(FOUND)
     await page.drag("[data-chart=slots] svg", 0.3, 0.4)

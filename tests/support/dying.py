@@ -1,47 +1,47 @@
-"""Runs the real program in a child process that kills itself at a chosen step of its path. A launcher for tests.
+"""Lets the program kill itself at a chosen step of its path: what `program_server` calls in a start that shall die.
 
 It wraps the seams from outside; the program knows nothing of it. A step is a moment before, in the middle of or after
-something that changes the ledger's file or goes over the wire. Each line on standard input is a run to make, as JSON;
-each line on standard output says how it ended and which steps it took. The program is imported once and forked for
-each run, so that a hundred runs do not cost a hundred imports.
+something that changes the ledger's file or goes over the wire. Its name tells how often the ledger was written before
+and which call is the last: `2 start: after send`. A step that is repeated, as looks are until a job is seen, counts
+once: nothing has changed since.
 """
 
-import json
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from program_server import prepare
-
 from batchsubmit.cleanrooms.client import CleanRooms
-from batchsubmit.cli.main import main
 from batchsubmit.ledger.file import LedgerFile
 
 STANDARD_STREAMS = (0, 1, 2)
 
 
 class Steps:
-    """Counts the steps of this process, writes their names down, and dies at one of them."""
+    """Names the steps of this process, writes the names down, and dies at one of them."""
 
-    def __init__(self, names: Path, die_at: int) -> None:
+    def __init__(self, names: Path, die_at: str) -> None:
         self._names = os.open(names, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         self._die_at = die_at
-        self._count = 0
+        self._writes, self._call = 0, "begin"
+        self._taken: set[str] = set()
         self._lock = threading.Lock()
         self._write = os.write
 
     def take(self, name: str, last_deed: Callable[[], object] = lambda: None) -> None:
         """Take a step; if it is the last one, do the last deed and die of it."""
         with self._lock:
-            self._count += 1
-            self._write(self._names, f"{name}\n".encode())
-            if self._count == self._die_at:
+            step = f"{self._writes} {self._call}: {name}"
+            self._writes += name == "after write"
+            if step in self._taken:
+                return
+            self._taken.add(step)
+            self._write(self._names, f"{step}\n".encode())
+            if step == self._die_at:
                 last_deed()
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -64,6 +64,7 @@ class Steps:
 
         @wraps(real)
         async def stepping(*given: Any, **named: Any) -> Any:  # noqa: ANN401 (whatever it takes and gives)
+            self._call = method
             self.take(f"before {method}")
             result = await real(*given, **named)
             self.take(f"after {method}")
@@ -125,7 +126,7 @@ class Steps:
         socket.socket.send, socket.socket.recv = send, receive  # type: ignore[method-assign, assignment]
 
 
-def die_on_the_way(names: Path, die_at: int) -> None:
+def die_on_the_way(names: Path, die_at: str) -> None:
     """Wrap the seams of this process."""
     steps = Steps(names, die_at)
     steps.before_and_after(LedgerFile, "append")
@@ -134,38 +135,3 @@ def die_on_the_way(names: Path, die_at: int) -> None:
         steps.before_and_after_awaiting(CleanRooms, method)
     steps.around_system_calls_on_files()
     steps.around_system_calls_on_sockets()
-
-
-def run(order: dict[str, Any]) -> None:
-    """Be the program. Never returns."""
-    folder = Path(order["folder"])
-    os.chdir(folder)
-    os.environ.update(order["environment"])
-    streams = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(streams, stream)
-    sys.argv = ["batchsubmit", *order["arguments"]]
-    if order["die_at"] is not None:
-        die_on_the_way(folder / "steps.txt", order["die_at"])
-    main()
-
-
-def carry_out(order: dict[str, Any]) -> int:
-    """Fork a run and wait for it; gives its exit status, or its signal's negative."""
-    child = os.fork()
-    if not child:
-        try:
-            run(order)
-        except SystemExit as exc:
-            sys.stderr.flush()
-            os._exit(exc.code if isinstance(exc.code, int) else 1)
-        finally:
-            os._exit(99)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-if __name__ == "__main__":
-    prepare()
-    for line in sys.stdin:
-        sys.stdout.write(f"{carry_out(json.loads(line))}\n")
-        sys.stdout.flush()

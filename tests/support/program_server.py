@@ -26,7 +26,7 @@ class Process:
 
     def __init__(self, report: int, stdin: int | None, stdout: int, stderr: int) -> None:
         self._report = os.fdopen(report, "rb", buffering=0)
-        self.pid = int(self._report.read(16))
+        self.pid = int(self._report.readline())  # its end may have been reported already
         self.returncode: int | None = None
         self.stdin = os.fdopen(stdin, "wb") if stdin is not None else None
         self.stdout = os.fdopen(stdout, "rb")
@@ -43,7 +43,7 @@ class Process:
         if self.returncode is None:
             if not select.select([self._report], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("batchsubmit", timeout or 0)
-            self.returncode = int(self._report.read(16))
+            self.returncode = int(self._report.readline())
         return self.returncode
 
     def communicate(self, content: bytes = b"", timeout: float | None = None) -> tuple[bytes, bytes]:
@@ -96,14 +96,28 @@ class ProgramServer:
         self._orders = orders
 
     def start(
-        self, arguments: Sequence[object], folder: Path, environment: Mapping[str, str], *, with_stdin: bool = False
+        self,
+        arguments: Sequence[object],
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        with_stdin: bool = False,
+        die_at: str | None = None,
     ) -> Process:
-        """Start the program; without `with_stdin` it reads from /dev/null."""
+        """Start the program; without `with_stdin` it reads from /dev/null.
+
+        `die_at` is a step at which it kills itself; the steps on its way are written to `steps.txt` (see `dying`).
+        """
         stdin, feed = os.pipe() if with_stdin else (os.open(os.devnull, os.O_RDONLY), None)
         (stdout, out), (stderr, err), (report, reported) = os.pipe(), os.pipe(), os.pipe()
         theirs = [stdin, out, err, reported]
         order = json.dumps(
-            {"arguments": [*map(str, arguments)], "folder": str(folder), "environment": dict(environment)}
+            {
+                "arguments": [*map(str, arguments)],
+                "folder": str(folder),
+                "environment": dict(environment),
+                "die_at": die_at,
+            }
         )
         try:
             socket.send_fds(self._orders, [order.encode()], theirs)
@@ -180,9 +194,13 @@ def _become(order: dict[str, Any], streams: list[int], script: str) -> None:
     sys.stdin = sys.__stdin__ = open(0, errors=sys.stdin.errors, **text)  # noqa: SIM115 (until it ends)
     sys.stdout = sys.__stdout__ = open(1, "w", errors=sys.stdout.errors, **text)  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", 1, errors="backslashreplace", **text)  # noqa: SIM115
+    if order["die_at"] is not None:
+        from dying import die_on_the_way  # noqa: PLC0415 (it imports the program)
+
+        die_on_the_way(Path("steps.txt"), order["die_at"])
 
 
-def prepare() -> None:
+def _prepare() -> None:
     """Do once what every start would do: import what commands import, and read the service models of AWS."""
     import gc  # noqa: PLC0415
     import pkgutil  # noqa: PLC0415
@@ -218,8 +236,9 @@ def _read_models() -> None:
 
 
 if __name__ == "__main__":
+    sys.path.append(sys.path[0])  # for `dying`
     sys.path[0] = ""  # as for the console script, without this folder
-    prepare()
+    _prepare()
     from batchsubmit.cli.main import main
 
     _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
