@@ -3,6 +3,7 @@
 AWS itself is not configured here but where every AWS program finds it: `AWS_*`, profiles, roles.
 """
 
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -202,6 +203,10 @@ class WorkerSettings(_Section):
     )
     metrics_host: str = Field(default="127.0.0.1", description="address of /livez, /readyz and /metrics")
     metrics_port: int = Field(default=9464, ge=0, le=65_535, description="their port, 0 for none")
+    ui: bool = Field(
+        default=False,
+        description="serve the report page there too, at an address with a random token that is printed at the start",
+    )
     wait_seconds: int = Field(
         default=20, ge=1, le=20, description="seconds that a receive waits for messages (long polling)"
     )
@@ -341,6 +346,10 @@ _FREE = frozenset({"defaults", "names", "prices"})
 """Sections whose keys are the user's own."""
 
 
+_SECRET = frozenset({"webhook_secret", "notify"})
+"""Nothing writes these down: the address of a webhook lets who has it post there."""
+
+
 def _check_key(where: str, path: tuple[str, ...]) -> None:
     """Raise UsageError with a suggestion where no setting has this path."""
     known = {".".join(name) for name in setting_names()} | set(Settings.model_fields)
@@ -360,6 +369,18 @@ def setting_names() -> Iterator[tuple[str, ...]]:
                 yield section, key
         else:
             yield (section,)
+
+
+def changed(settings: Settings) -> dict[str, str]:
+    """The settings that differ from their defaults, as TOML has them: no free sections, and nothing that is secret."""
+    given: dict[str, str] = {}
+    for section, *keys in setting_names():
+        values = getattr(settings, section)
+        for key in keys:
+            value = getattr(values, key)
+            if key not in _SECRET and value != type(values).model_fields[key].get_default(call_default_factory=True):
+                given[f"{section}.{key}"] = json.dumps(value)
+    return given
 
 
 def _explain(exc: ValidationError, file: Path | None) -> str:

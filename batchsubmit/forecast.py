@@ -16,7 +16,7 @@ from heapq import heapify, heappop, heappush
 from random import Random
 from statistics import NormalDist, fmean
 
-from batchsubmit.core.jobs import Entry, Finished, Intent, JobClass, JobRejected, RunEnded, RunStarted, Submitted
+from batchsubmit.core.jobs import Entry, Intent, JobClass, JobFinished, JobRejected, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 from batchsubmit.text import duration
 
@@ -199,7 +199,7 @@ class RunHistory:
 
     def apply(self, event: Entry) -> None:
         """Apply one event."""
-        if isinstance(event, Submitted | JobRejected):
+        if isinstance(event, JobSubmitted | JobRejected):
             self._count_decided(datetime.fromisoformat(event.at))
         match event:
             case RunStarted():
@@ -215,14 +215,14 @@ class RunHistory:
                 self._sent[event.job] = _Sent(event.membership, kind, datetime.fromisoformat(event.at))
                 if len(self._sent) > _MOST_RUNNING:
                     del self._sent[next(iter(self._sent))]
-            case Submitted() if sent := self._sent.get(event.job):
+            case JobSubmitted() if sent := self._sent.get(event.job):
                 is_found = event.via == "lookup"
                 sent.submitted_at = sent.intended_at if is_found else datetime.fromisoformat(event.at)
                 self._accepted[sent.membership, sent.kind] += 1
                 self._count_down(sent.membership, sent.kind)
             case JobRejected() if sent := self._sent.pop(event.job, None):
                 self._count_down(sent.membership, sent.kind)
-            case Finished():
+            case JobFinished():
                 self._finish(event)
 
     def _count_decided(self, at: datetime) -> None:
@@ -238,7 +238,7 @@ class RunHistory:
             key = next(others, key)
         self._waiting[key] = max(self._waiting[key] - 1, 0)
 
-    def _finish(self, event: Finished) -> None:
+    def _finish(self, event: JobFinished) -> None:
         seen_at = datetime.fromisoformat(event.at)
         self._polled_at = max(self._polled_at or seen_at, seen_at)
         sent = self._sent.pop(event.job, None)
@@ -298,13 +298,6 @@ class RunHistory:
             return 0.0
         since = max(datetime.fromisoformat(self.run.at) if self.run else self._decided_at[0], since)
         return len(self._decided_at) / max(now - since, _LEAST_WINDOW).total_seconds()
-
-    def waiting(self) -> Counter[str]:
-        """How many jobs wait, by membership."""
-        found = Counter[str]()
-        for (membership, _), count in self._waiting.items():
-            found[membership] += count
-        return found
 
     def slots(self, lanes: Mapping[str, LaneWork], *, per_membership: int, per_account: int) -> tuple[SlotCounts, bool]:
         """The quotas that were set, else those that runs learned, else AWS's defaults, and whether any is assumed.

@@ -1,10 +1,10 @@
 """A worker's health over HTTP: `/livez`, `/readyz` and `/metrics` on one port, and the check of it by another process.
 
 It runs on the worker's own event loop on purpose: a loop that no longer turns answers no probe. Nothing is
-authenticated and nothing can be changed through it.
+authenticated, but for the token in the report page's address, and nothing can be changed through it.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from http.client import HTTPConnection, HTTPException
@@ -24,12 +24,17 @@ Exposition: TypeAlias = Callable[[str], tuple[bytes, str]]
 
 _NO_METRICS = "metrics need the extra: pip install 'batchsubmit[metrics]'\n"
 _LEAVE_SECONDS = 0.5
-"""Time for a scrape that is under way when the worker ends."""
+"""Time for what is being answered at the end: a scrape, or the events of an open page."""
 
 
 @asynccontextmanager
 async def serving_probes(
-    settings: WorkerSettings, *, live: Conditions, ready: Conditions, metrics: Exposition | None
+    settings: WorkerSettings,
+    *,
+    live: Conditions,
+    ready: Conditions,
+    metrics: Exposition | None,
+    pages: Sequence[web.RouteDef] = (),
 ) -> AsyncIterator[None]:
     """Serve for as long as the context lasts; nothing with port 0. Raises UsageError where the port is taken."""
     if not settings.metrics_port:
@@ -39,23 +44,30 @@ async def serving_probes(
     application.router.add_get("/livez", partial(_verdict, live))
     application.router.add_get("/readyz", partial(_verdict, ready))
     application.router.add_get("/metrics", partial(_expose, metrics))
+    application.router.add_routes(pages)
+    advice = "set another worker.metrics_port, or 0 for none"
+    async with listening(application, settings.metrics_host, settings.metrics_port, advice):
+        yield
+
+
+@asynccontextmanager
+async def listening(application: web.Application, host: str, port: int, advice: str) -> AsyncIterator[str]:
+    """Serve an application; give its base URL. Raises UsageError, with the advice, where the port is taken."""
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LEAVE_SECONDS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.metrics_host, settings.metrics_port).start()
+        await web.TCPSite(runner, host, port).start()
     except OSError as exc:
         await runner.cleanup()
-        raise UsageError(
-            f"nothing can listen on {_base_url(settings.metrics_host, settings.metrics_port)} ({exc.strerror}); set "
-            "another worker.metrics_port, or 0 for none"
-        ) from exc
+        raise UsageError(f"nothing can listen on {base_url(host, port)} ({exc.strerror}); {advice}") from exc
     try:
-        yield
+        yield base_url(host, runner.addresses[0][1])
     finally:
         await runner.cleanup()
 
 
-def _base_url(host: str, port: int) -> str:
+def base_url(host: str, port: int) -> str:
+    """An address without a path."""
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
@@ -80,7 +92,7 @@ def ask(settings: WorkerSettings, probe: str, patience_seconds: float = 3.0) -> 
     if not settings.metrics_port:
         return False, "worker.metrics_port is 0: the worker has no probes to ask"
     local = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 (asked, not bound)
-    url = urlsplit(_base_url(local.get(settings.metrics_host, settings.metrics_host), settings.metrics_port))
+    url = urlsplit(base_url(local.get(settings.metrics_host, settings.metrics_host), settings.metrics_port))
     connection = HTTPConnection(url.hostname or "", url.port, timeout=patience_seconds)
     try:
         connection.request("GET", f"/{probe}", headers={"Connection": "close"})

@@ -45,9 +45,7 @@ def configure_logging(log_format: str, level: str) -> None:
     """Set structlog up for this process: to standard error, as JSON where that is not a terminal."""
     on_terminal = sys.stderr.isatty()
     as_json = log_format == "json" or (log_format == "auto" and not on_terminal)
-    renderer: Any = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=on_terminal)
-    )
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else _ForPeople(colors=on_terminal)
     stream: TextIO = _StandardError()  # type: ignore[assignment] # write and flush are all that is called
     chain: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -62,6 +60,19 @@ def configure_logging(log_format: str, level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=stream),
     )
     _adopt_library_lines(chain, renderer, stream)
+
+
+class _ForPeople(structlog.dev.ConsoleRenderer):
+    """Of a job a short line: its name, and what became of it. All else is as structlog has it."""
+
+    def __call__(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401 (structlog's)
+        what, _, became = str(event["event"]).partition(".")
+        if what != "job" or "name" not in event:
+            return super().__call__(logger, name, event)
+        mark = {"warning": "✗", "error": "✗"}.get(event.get("level", ""), "·")
+        said = (event.get(key) for key in ("status", "code", "message", "reason"))
+        words = ": ".join(dict.fromkeys(filter(None, said)))
+        return f"{event['timestamp'][11:19]} {mark} {event['name']} {became}{f': {words}' if words else ''}"
 
 
 def _printable_values(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

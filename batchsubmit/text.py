@@ -3,6 +3,7 @@
 import difflib
 import math
 import re
+import textwrap
 import warnings
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -94,6 +95,15 @@ def rate(per_second: float) -> str:
     return f"{number:,.0f}/{unit}" if number >= 10 or number == round(number) else f"{number:.1f}/{unit}"
 
 
+def wrapped(line: str, width: int) -> str:
+    """Break a line between words to fit a screen, indented as it is and a little more; no word is broken."""
+    indent = " " * (len(line) - len(line.lstrip()))
+    fill = textwrap.TextWrapper(
+        width, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
+    return line if len(line) <= width else fill.fill(line)
+
+
 def fitted(parts: Iterable[str], width: int) -> list[str]:
     """Put short texts side by side, on as many lines as they need; what is longer than a line is cut."""
     lines: list[str] = []
@@ -101,8 +111,15 @@ def fitted(parts: Iterable[str], width: int) -> list[str]:
         if lines and len(lines[-1]) + 2 + len(part) <= width:
             lines[-1] += f", {part}"
         else:
-            lines.append(part if len(part) <= width else part[: width - 1] + "…")
+            lines.append(cut(part, width))
     return lines
+
+
+def cut(text: str, width: int, *, keeps_end: bool = False) -> str:
+    """As much of a text as there is room for."""
+    if len(text) <= width:
+        return text
+    return f"…{text[1 - width :]}" if keeps_end else f"{text[: width - 1]}…"
 
 
 def share(part: float, whole: float) -> str:

@@ -18,16 +18,16 @@ from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
     Event,
-    Finished,
     Intent,
     JobEvent,
+    JobFinished,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     Refused,
     RunEnded,
     RunStarted,
     Stamp,
-    Submitted,
-    Unknown,
 )
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, begins_round
@@ -186,7 +186,7 @@ class Verifier:
         if original != job.arn:
             repair = Duplicate(**stamp, arn=job.arn, of=original)
             return _discrepancy(Mismatch.DUPLICATE, stamp, job.arn, repair=repair)
-        found = Submitted(**stamp, arn=job.arn, attempt=state.attempt if state else 0, via="lookup")
+        found = JobSubmitted(**stamp, arn=job.arn, attempt=state.attempt if state else 0, via="lookup")
         return _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail="" if state else _LOST, repair=found)
 
     def _check_untagged_rows(self, membership: str, untagged: Sequence[JobSummary]) -> Iterator[Discrepancy]:
@@ -261,7 +261,7 @@ class Audit:
             self.first, self.last = min(self.first or event.at, event.at), max(self.last, event.at)
 
     def _claimed_twice(self, event: JobEvent) -> str:
-        if not isinstance(event, Submitted):
+        if not isinstance(event, JobSubmitted):
             return ""
         owner = self._owners.setdefault(event.arn, event.job)
         return "" if owner == event.job else f"its ARN {event.arn} is already that of job {owner}"
@@ -274,23 +274,23 @@ def misplaced(before: JobState | None, event: JobEvent) -> str:
         case Intent():
             is_retry = before is not None and begins_round(before, event)
             return "a call after the job was submitted" if phase in _HAS_ARN and not is_retry else ""
-        case Submitted():
+        case JobSubmitted():
             return _submission(phase, event)
         case Refused():
             return _after(phase, {Phase.INTENT}, "refused without a call")
-        case Unknown():
+        case JobUnknown():
             return _after(phase, UNDECIDED, "unknown without a call")
         case Absent():
             return _after(phase, UNDECIDED, "absent without a doubt")
         case JobRejected():
             return "failed after it was submitted" if phase in _HAS_ARN else ""
-        case Finished() | Duplicate():
+        case JobFinished() | Duplicate():
             return _after(phase, _HAS_ARN, "finished, or has a duplicate, before it was submitted")
         case _:
             assert_never(event)
 
 
-def _submission(phase: Phase | None, event: Submitted) -> str:
+def _submission(phase: Phase | None, event: JobSubmitted) -> str:
     """An answer follows its intent; a lookup may also prove wrong what was recorded before.
 
     Attempt 0 is a call of which this ledger knows nothing: it was restored from a copy older than the call.

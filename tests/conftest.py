@@ -269,7 +269,7 @@ def sandbox(_sandbox_process: Sandbox) -> Sandbox:
         denied=[],
     )
     _sandbox_process.configure(failure_messages={}, unpublished="")
-    _sandbox_process.configure(creating_seconds={}, access_budgets={}, channel_age_days=0.0, channel_statuses={})
+    _sandbox_process.configure(creating_seconds={}, access_budgets={}, channel_age_days=0.0, input_statuses={})
     _sandbox_process.disturb()
     _sandbox_process.change("POST", "reset")
     return _sandbox_process

@@ -222,7 +222,7 @@ class _Submission:
                 for warning in run.warnings:
                     get_logger().warning("checks.warning", reason=str(warning))
                 observer.begin(run.inventory.index, run.ledger.state, retry=run.options.retry)
-                observer.give_invalid(run.inventory.invalid, run.ledger.state)
+                observer.give_invalid(run.inventory.invalid.values(), run.ledger.state)
                 summary = await execute(run, observers=[LogObserver(), observer])
                 observer.end(run.ledger.state, run.undecided)
             return summary

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias, assert_never
 from batchsubmit.core import jobs
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, JobState, Phase, Retry, decide, is_good_end
-from batchsubmit.manifest.check import InvalidRow
 from batchsubmit.observers.base import Observer
 
 
@@ -90,11 +89,10 @@ class OutcomeObserver(Observer):
             else:
                 self._undecided[key] = None
 
-    def give_invalid(self, rows: Iterable[InvalidRow], known: LedgerState) -> None:
+    def give_invalid(self, rows: Iterable[jobs.JobRejected], known: LedgerState) -> None:
         """Give the requests that are left out because they are wrong, and recorded as rejected."""
-        for row in rows:
-            event = row.failed(at="")
-            earlier = known.get(row.key) is not None
+        for event in rows:
+            earlier = known.get(event.job) is not None
             self._give(Rejected(**_job(event), code=event.code, message=event.message, earlier=earlier))
 
     def end(self, known: LedgerState, reasons: Mapping[str, str]) -> None:
@@ -124,12 +122,12 @@ class OutcomeObserver(Observer):
     def saw(self, event: jobs.JobEvent) -> None:
         """Give the outcome, if the event decides one of the jobs."""
         match event:
-            case jobs.Submitted() if event.job in self._undecided:
+            case jobs.JobSubmitted() if event.job in self._undecided:
                 self._accept(Submitted(**_job(event), arn=event.arn))
             case jobs.JobRejected() if event.job in self._undecided:
                 del self._undecided[event.job]
                 self._give(Rejected(**_job(event), code=event.code, message=event.message))
-            case jobs.Finished() if event.job in self._running:
+            case jobs.JobFinished() if event.job in self._running:
                 self._finish(event)
             case _:
                 pass
@@ -140,7 +138,7 @@ class OutcomeObserver(Observer):
             self._running[outcome.key] = None
         self._give(outcome)
 
-    def _finish(self, end: JobState | jobs.Finished, *, earlier: bool = False) -> None:
+    def _finish(self, end: JobState | jobs.JobFinished, *, earlier: bool = False) -> None:
         if end.job in self._running:
             del self._running[end.job]
             ending = {"arn": end.arn, "status": end.status, "message": end.message, "code": end.code}

@@ -23,7 +23,7 @@ from batchsubmit.cleanrooms.quotas import ask_quotas
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
+from batchsubmit.core.jobs import Denied, Forbidden, InvalidRequest, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.errors import BatchsubmitError
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.dynamodb import open_table
@@ -32,7 +32,6 @@ from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.table import TABLE_ADDRESS, check_format
 from batchsubmit.manifest.check import open_checked_manifest
 from batchsubmit.manifest.index import Index
-from batchsubmit.manifest.rows import Reader
 from batchsubmit.outputs.notify import Topic
 from batchsubmit.schema.arns import partition_of
 from batchsubmit.submit.engine import open_reads
@@ -118,8 +117,8 @@ def _find_region(settings: Settings) -> tuple[str | None, Finding]:
 async def _read_manifest(options: SubmitOptions, settings: Settings, region: str | None) -> tuple[_Wanted, Finding]:
     name, terms = options.manifest, options.terms
     try:
-        async with open_checked_manifest(name, settings, region=region, terms=terms) as (_, reader, inventory):
-            inputs = await asyncio.to_thread(_inputs, reader, inventory.index)
+        async with open_checked_manifest(name, settings, region=region, terms=terms) as (_, inventory):
+            inputs = await asyncio.to_thread(_inputs, inventory.index)
     except BatchsubmitError as exc:
         return _NOTHING, Finding("manifest", WRONG, str(exc))
     index = inventory.index
@@ -133,8 +132,8 @@ async def _read_manifest(options: SubmitOptions, settings: Settings, region: str
     return wanted, Finding("manifest", GOOD, f"{counted(wanted.rows, 'row')}, all valid")
 
 
-def _inputs(reader: Reader, index: Index) -> frozenset[Input]:
-    requests = (reader.request_at(index.offsets[number], index.lines[number]) for number in range(len(index)))
+def _inputs(index: Index) -> frozenset[Input]:
+    requests = map(index.request, range(len(index)))
     return frozenset(each for request in requests for each in inputs_of(request))
 
 
@@ -182,7 +181,7 @@ def _judge(check: str, operation: str, outcome: Outcome, *, is_needed: bool = Tr
             return Finding(check, UNTRIED, f"the role may not call {operation}: {said}")
         case NotSent() | Uncertain() | Throttled():
             return Finding(check, UNASKED, f"{ReadError(operation, outcome)}; {_NETWORK}")
-        case Rejected(code=code, message=said):
+        case InvalidRequest(code=code, message=said):
             return Finding(check, WRONG, f"{operation}: {code}: {said}; correct its name")
     return Finding(check, WRONG, str(ReadError(operation, outcome)))
 
@@ -251,7 +250,7 @@ def _judge_permission(operation: str, answers: Mapping[str, object]) -> Finding:
     """A job that does not exist may be asked for where the answer is that it does not exist."""
     check = f"permission {operation}"
     for membership, answer in answers.items():
-        is_missing_job = operation.startswith("Get") and isinstance(answer, Rejected)
+        is_missing_job = operation.startswith("Get") and isinstance(answer, InvalidRequest)
         if not (is_missing_job or isinstance(answer, JobPage)):
             finding = _judge(check, operation, answer)  # type: ignore[arg-type] # what is left is an Outcome
             return Finding(check, finding.state, f"membership {membership}: {finding.detail}")

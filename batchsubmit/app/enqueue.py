@@ -20,12 +20,10 @@ from batchsubmit.config import Settings
 from batchsubmit.errors import ManifestError, StoppedError, UsageError, status_of_work
 from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
 from batchsubmit.manifest.file import path_beside
-from batchsubmit.manifest.index import job_at
-from batchsubmit.manifest.rows import Problem, ProblemGroups, Reader
-from batchsubmit.queue.client import Outgoing, Queue, QueueBusyError, batches, text_attributes
+from batchsubmit.manifest.rows import ProblemGroups
+from batchsubmit.queue.client import Outgoing, Queue, QueueBusyError, batches, open_reached, text_attributes
 from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, ORDINAL_ATTRIBUTE
-from batchsubmit.queue.open import open_reached
-from batchsubmit.schema import Fault, RowWarning
+from batchsubmit.schema import Fault, Problem, RowWarning
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
 _CONCURRENCY = 8
@@ -73,9 +71,9 @@ async def enqueue(
         opening = open_checked_manifest(
             manifest, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
         )
-        _, reader, checked = await stack.enter_async_context(opening)
+        _, checked = await stack.enter_async_context(opening)
         reached = await stack.enter_async_context(open_reached(url, settings, region=region))
-        rows = _Rows(reader, checked, terms.batch)
+        rows = _Rows(checked, terms.batch)
         problems = checked.problems or await asyncio.to_thread(rows.too_large, reached.attributes.most_bytes)
         if problems:
             alike = checked.alike if checked.problems else ProblemGroups.of(problems)
@@ -158,8 +156,7 @@ def _read_keys(file: BinaryIO, queue: str) -> Iterator[str]:
 class _Rows:
     """The rows of a checked manifest as messages."""
 
-    def __init__(self, reader: Reader, checked: CheckedManifest, batch: str) -> None:
-        self._reader = reader
+    def __init__(self, checked: CheckedManifest, batch: str) -> None:
         self._index = checked.index
         self._batch = batch
 
@@ -177,10 +174,10 @@ class _Rows:
     def _problem(self, number: int, size: int, most: int) -> Problem:
         wrong = f"makes a message of {size:,} bytes, and the queue takes {most:,}"
         right = "raise its MaximumMessageSize, or submit the row by batchsubmit submit"
-        return self._reader.problem(self._index.lines[number], Fault(path="", wrong=wrong, right=right))
+        return self._index.problem(number, Fault(path="", wrong=wrong, right=right))
 
     def _message(self, number: int) -> Outgoing:
-        job, ordinal = job_at(self._reader, self._index, number, batch=self._batch), self._index.ordinal(number)
+        job, ordinal = self._index.job(number, batch=self._batch), self._index.ordinal(number)
         if job is None:
             line = self._index.lines[number]
             raise StoppedError(

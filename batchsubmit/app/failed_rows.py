@@ -100,7 +100,7 @@ def _keys(reader: Reader, terms: Terms) -> Iterator[tuple[str, int]]:
     if not inventory.is_readable:
         raise UsageError(f"{inventory.problems[0]}; no run submitted a manifest like this")
     yield from zip(inventory.index, inventory.index.lines, strict=True)
-    yield from ((row.key, row.problems[0].line) for row in inventory.invalid)
+    yield from ((event.job, line) for line, event in inventory.invalid.items())
 
 
 def _parts(file: BinaryIO, reader: Reader, lines: set[int]) -> Iterator[bytes]:

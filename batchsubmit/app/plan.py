@@ -40,7 +40,6 @@ from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, open_checked_manifest
 from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, Place, ledger_places, overwriting
-from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RowWarning
 from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.inputs import Readiness, check_inputs, warnings_of
@@ -181,12 +180,11 @@ async def plan(
         raise UsageError("--online looks at the service, and a sandbox begins empty: leave one of them out")
     region = settings.aws.region if options.sandbox else resolve_region(settings.aws)
     async with open_checked_manifest(options.manifest, settings, region=region, terms=options.terms) as checked:
-        _, reader, inventory = checked
+        _, inventory = checked
         options.refuse_problems(inventory)
         planner = _Planner(
             options=options,
             settings=settings,
-            reader=reader,
             inventory=inventory,
             path=options.ledger or default_ledger(options),
             region=region or inventory.region,
@@ -202,7 +200,6 @@ async def plan_of(run: Run) -> Plan:
     return await _Planner(
         options=run.options,
         settings=run.settings,
-        reader=run.reader,
         inventory=run.inventory,
         path=run.path,
         region=run.region,
@@ -215,7 +212,6 @@ class _Planner:
 
     options: SubmitOptions
     settings: Settings
-    reader: Reader
     inventory: CheckedManifest
     path: Location
     region: str | None
@@ -234,12 +230,12 @@ class _Planner:
                 running, listed = None if known and longest is None else known, set[Place]()
             else:
                 running, listed = await self._listed(reads, progress, now)
-            work = await asyncio.to_thread(progress.work, self.reader, self.inventory.index)
+            work = await asyncio.to_thread(progress.work, self.inventory.index)
             waiting = {(each.membership, JobClass(each.trained_model, each.instance_type)): each.jobs for each in work}
             estimate = await asyncio.to_thread(self._estimate, own, lanes_of(waiting, running or {}), times)
             readiness = await self._check(reads, progress, now, estimate.finish) if reads else None
-        reading = (self.reader, self.inventory.index)
-        repeated, repeats = await asyncio.to_thread(progress.repeated, *reading, book, batch=self.options.batch)
+        index = self.inventory.index
+        repeated, repeats = await asyncio.to_thread(progress.repeated, index, book, batch=self.options.batch)
         return Plan(
             options=self.options,
             ledger=self.path,
@@ -251,7 +247,7 @@ class _Planner:
             readiness=readiness,
             warnings=tuple(await asyncio.to_thread(self._warnings, progress, book, listed)),
             work=work,
-            types=tuple(self._types(work, await asyncio.to_thread(progress.instances, *reading), times)),
+            types=tuple(self._types(work, await asyncio.to_thread(progress.instances, self.inventory.index), times)),
             repeated=repeated,
             repeats=repeats,
         )
@@ -363,7 +359,7 @@ class _Planner:
         index = self.inventory.index
         to_do = {number for lane in progress.lanes.values() for number in lane.rows_to_do}
         for number in range(len(index)):
-            if request := self.reader.request_at(*index.place(number)):
+            if request := index.request(number):
                 for each in inputs_of(request):
                     wanted[each] += number in to_do
         return wanted
@@ -371,7 +367,7 @@ class _Planner:
     def _warnings(self, progress: ManifestProgress, book: LedgerState, listed: set[Place]) -> list[RowWarning]:
         """Say of which jobs, in the ledger or listed by the service, the rows would overwrite the results."""
         inventory, places = self.inventory, ledger_places(self.inventory.index, book)
-        find = partial(overwriting, self.reader, inventory.index, progress)
+        find = partial(overwriting, inventory.index, progress)
         return [
             *inventory.warnings,
             *find(places, IN_THE_LEDGER),

@@ -12,9 +12,11 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
-from batchsubmit.config import Settings, SubmitSettings
+from batchsubmit.config import Settings, SubmitSettings, changed
 from batchsubmit.core.jobs import RunEnded, RunStarted, Share
 from batchsubmit.core.ledger_state import Counts, LedgerState
 from batchsubmit.core.states import Action, JobState, Retry, decide, end_words, has_failed, is_good_end
@@ -24,7 +26,6 @@ from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest, Terms
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.progress import RowStates
-from batchsubmit.manifest.rows import Reader
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import RunCounts, bind_run
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, zone_named
@@ -165,7 +166,6 @@ class Run:
     ledger: Ledger
     stop: Stop
     manifest: ManifestFile
-    reader: Reader
     inventory: CheckedManifest
     warnings: tuple[RowWarning, ...] = ()
     undecided: dict[str, str] = field(default_factory=dict)
@@ -178,7 +178,8 @@ class Run:
     def __post_init__(self) -> None:
         """Count the rows as the ledger has them now."""
         self.tally = RunCounts(self._judge_failures)
-        self.before = self._counts()
+        rows = self._rows()
+        self.before, self._again = self._counts(rows), dict(rows.again)
         self._record = RunRecord(self.ledger, self.stop)
 
     async def begin(self, work: tuple[Share, ...]) -> None:
@@ -196,10 +197,12 @@ class Run:
             per_account=settings.slots.per_account,
             per_second=settings.rate.max_per_second,
             retry=self.options.retry.before if self.options.retry else "",
+            settings=changed(settings),
+            again=self._again,
         )
-        for row in self.inventory.invalid:
-            if self.ledger.state.get(row.key) is None:
-                self.ledger.note(row.failed(self._record.now()))
+        for event in self.inventory.invalid.values():
+            if self.ledger.state.get(event.job) is None:
+                self.ledger.note(msgspec.structs.replace(event, at=self._record.now()))
 
     @property
     def must_follow(self) -> bool:
@@ -217,7 +220,7 @@ class Run:
         def decision(key: str) -> Action:
             return self.decide(key) if only is None or key in only else Action.NOTHING
 
-        return ManifestSource(self.reader, self.inventory.index, batch=self.options.batch, decision=decision)
+        return ManifestSource(self.inventory.index, batch=self.options.batch, decision=decision)
 
     def canaries(self) -> list[str]:
         """The keys of the first rows, those that must finish well before the rest is sent."""
@@ -249,7 +252,7 @@ class Run:
         self.held |= engine.held_lanes()
         self.quotas = engine.slots.quotas()
         self.refused_by |= engine.slots.refused_by
-        self.held_by_others = held_by_others(engine)
+        self.held_by_others = engine.slots.held_by_others()
 
     async def end(self) -> Summary:
         """Account for every row and write the run's last line."""
@@ -260,9 +263,9 @@ class Run:
     def _rows(self) -> RowStates:
         return RowStates.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
 
-    def _counts(self, rows: RowStates | None = None) -> Counts:
-        """Where the manifest's rows stand now."""
-        rows, invalid = rows or self._rows(), self.inventory.invalid_count
+    def _counts(self, rows: RowStates) -> Counts:
+        """Where the manifest's rows stand."""
+        invalid = self.inventory.invalid_count
         return rows.counts(self.ledger.state.work.limits(rows.by_membership) | self.quotas, invalid=invalid)
 
     def counts_now(self, *, running: int, in_progress: int) -> Counts:
@@ -323,11 +326,6 @@ def dated(retry: Retry, known: LedgerState, now: str) -> Retry:
     if last and last.retry and (end is None or end.exit_status == EXIT_STOPPED):
         return replace(retry, before=last.retry)
     return replace(retry, before=now)
-
-
-def held_by_others(engine: Engine) -> dict[str, str]:
-    """How much of which quota others seem to use, by membership, or `account`."""
-    return {held.membership or "account": str(held) for held in engine.slots.held_by_others()}
 
 
 def refuse_rehearsal_mix(known: LedgerState, path: Location, *, sandbox: bool) -> None:

@@ -85,7 +85,7 @@ async def open_run(
     manifest: ManifestFile, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
 ) -> AsyncIterator[Run]:
     """Check a manifest and open its ledger. Raises ManifestError, UsageError, LedgerError, StoppedError."""
-    reader, inventory = await check_manifest(
+    inventory = await check_manifest(
         manifest, settings, region=region, terms=options.terms, is_stopped=lambda: stop.requested
     )
     options.refuse_problems(inventory)
@@ -108,11 +108,10 @@ async def open_run(
             ledger=ledger,
             stop=stop,
             manifest=manifest,
-            reader=reader,
             inventory=inventory,
         )
         found = await asyncio.to_thread(
-            lambda: list(ledger_warnings(reader, inventory.index, ledger.state, retry=options.retry))
+            lambda: list(ledger_warnings(inventory.index, ledger.state, retry=options.retry))
         )
         run.warnings = (*inventory.warnings, *found)
         yield run
@@ -129,7 +128,7 @@ async def execute(
         if is_needed:
             # What is wrong for every call is found here, before the ledger says that a run began.
             api = await _opened(stack, run)
-        await run.begin(rows.work(run.reader, index))
+        await run.begin(rows.work(index))
         if api is not None:
             with stop_at(run.options.deadline, run.stop, SystemClock()):
                 await _send(run, api, observers, display)
@@ -224,8 +223,8 @@ def _why(run: Run, engine: Engine) -> Iterator[str]:
     # While slots wait for jobs, those wait for the rate.
     if full := 0 if engine.gate.is_awaited else slots.full_lanes():
         yield f"waiting for a slot in {counted(full, 'membership')}"
-    if others := max(slots.held_by_others(), key=lambda held: held.slots, default=None):
-        yield f"the quota looks used by others: {others}"
+    if others := slots.held_by_others():
+        yield f"the quota looks used by others: {', '.join(others.values())}"
     for quota, count in Counter(engine.held_lanes().values()).items():
         yield f"held by the quota {quota} in {counted(count, 'membership')}"
 

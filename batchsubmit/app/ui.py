@@ -17,20 +17,19 @@ from aiohttp import web
 from batchsubmit.aws import resolve_region
 from batchsubmit.config import Settings
 from batchsubmit.errors import BatchsubmitError, UsageError
+from batchsubmit.health import listening
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.ledger.read import read_entries
-from batchsubmit.report.charts import library
-from batchsubmit.report.page import Night, make_overview, make_page
+from batchsubmit.report.page import Night, library, make_overview, make_page
 from batchsubmit.report.timeline import Timeline
 
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.2
 _TABLE_POLL_SECONDS = 30.0
 """Each read of a table costs money."""
 _REST = 3
 """So many times as long as a page took to make, the next one waits: 100,000 jobs take seconds."""
 _MOST_NIGHTS = 60
-_LEAVE_SECONDS = 0.5
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "frame-ancestors 'none'",
@@ -137,43 +136,31 @@ def _version(location: Location) -> str:
 async def serving(location: Location, *, host: str, port: int, settings: Settings) -> AsyncIterator[str]:
     """Serve for as long as the context lasts; give the address. Raises UsageError where the port is taken."""
     await asyncio.to_thread(library)  # takes seconds the first time
-    token = secrets.token_urlsafe(24)
-    application = web.Application()
-    if isinstance(location, Path) and location.is_dir():
-        _add(application, f"/{token}/", LiveFolder(location, settings))
-        pages: dict[str, LivePage] = {}
-
-        def page_of(request: web.Request) -> LivePage:
-            name = request.match_info["name"]
-            if name not in {path.name for path in ledgers_in(location)}:
-                raise web.HTTPNotFound
-            return pages.setdefault(name, LivePage(location / name, settings))
-
-        _add(application, f"/{token}/{{name}}/", page_of)
-    else:
-        _add(application, f"/{token}/", LivePage(location, settings))
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LEAVE_SECONDS)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as exc:
-        await runner.cleanup()
-        raise UsageError(f"nothing can listen on {host}, port {port} ({exc.strerror}); give another --port") from exc
-    try:
-        shown = f"[{host}]" if ":" in host else host
-        yield f"http://{shown}:{runner.addresses[0][1]}/{token}/"
-    finally:
-        await runner.cleanup()
+    application, (path, routes) = web.Application(), live_pages(location, settings)
+    application.router.add_routes(routes)
+    async with listening(application, host, port, "give another --port") as address:
+        yield f"{address}{path}"
 
 
-Live = LivePage | LiveFolder
+def live_pages(location: Location, settings: Settings) -> tuple[str, list[web.RouteDef]]:
+    """The path of a ledger's page, or of a folder's overview, with a random token; and what is served below it."""
+    path = f"/{secrets.token_urlsafe(24)}/"
+    if not (isinstance(location, Path) and location.is_dir()):
+        live = LivePage(location, settings)
+        return path, _routes(path, lambda _: live)
+    folder, pages = LiveFolder(location, settings), dict[str, LivePage]()
+
+    def page_of(request: web.Request) -> LivePage:
+        name = request.match_info["name"]
+        if name not in {each.name for each in ledgers_in(location)}:
+            raise web.HTTPNotFound
+        return pages.setdefault(name, LivePage(location / name, settings))
+
+    return path, [*_routes(path, lambda _: folder), *_routes(f"{path}{{name}}/", page_of)]
 
 
-def _add(application: web.Application, path: str, page: Live | Callable[[web.Request], Live]) -> None:
+def _routes(path: str, chosen: Callable[[web.Request], LivePage | LiveFolder]) -> list[web.RouteDef]:
     """Serve a page, and beside it the events that say that it has changed."""
-
-    def chosen(request: web.Request) -> Live:
-        return page(request) if callable(page) else page
 
     async def show(request: web.Request) -> web.Response:
         live = chosen(request)
@@ -181,7 +168,9 @@ def _add(application: web.Application, path: str, page: Live | Callable[[web.Req
             await live.current()
         except (OSError, BatchsubmitError) as exc:
             return web.Response(status=500, text=f"{exc}\n", headers=_HEADERS)
-        return web.Response(text=live.html, content_type="text/html", headers=_HEADERS)
+        # A page that is open already has Vega, which is most of a page.
+        text = live.html.replace(library(), "") if "update" in request.query else live.html
+        return web.Response(text=text, content_type="text/html", headers=_HEADERS)
 
     async def events(request: web.Request) -> web.StreamResponse:
         live, known = chosen(request), request.query.get("shown", "")
@@ -197,5 +186,4 @@ def _add(application: web.Application, path: str, page: Live | Callable[[web.Req
                 await asyncio.sleep(_POLL_SECONDS)
         return response
 
-    application.router.add_get(path, show)
-    application.router.add_get(f"{path}events", events)
+    return [web.get(path, show), web.get(f"{path}events", events)]

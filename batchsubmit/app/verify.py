@@ -10,7 +10,7 @@ from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Event, Unknown
+from batchsubmit.core.jobs import Event, JobUnknown
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.base import Location
@@ -115,7 +115,7 @@ def _whole_events(path: Path) -> list[Event]:
     events = list(read_whole_lines(path))
     at, reason = timestamp(SystemClock().now()), "lines of the ledger are missing"
     return events + [
-        Unknown(**job.stamp(at), reason=reason, attempt=job.attempt)
+        JobUnknown(**job.stamp(at), reason=reason, attempt=job.attempt)
         for job in LedgerState.of(events)
         if job.attempt and not job.arn
     ]

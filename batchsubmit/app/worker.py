@@ -8,19 +8,20 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from batchsubmit.app.run import RunRecord, held_by_others, refuse_rehearsal_mix, require_region
+from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
 from batchsubmit.app.shutdown import ShutdownGrace
+from batchsubmit.app.ui import live_pages
 from batchsubmit.app.worker_status import WorkerStatus, make_metrics
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
 from batchsubmit.clock import SystemClock
-from batchsubmit.config import Settings
+from batchsubmit.config import Settings, changed
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import EXIT_LEDGER, UsageError, status_of_work
-from batchsubmit.health import serving_probes
+from batchsubmit.health import base_url, serving_probes
 from batchsubmit.ledger.base import Location, LostJobError, Mine
 from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.open import open_for_writing, owner_name
@@ -30,9 +31,9 @@ from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import Observer, RunCounts, bind_worker
 from batchsubmit.observers.progress import DecidedPace, Display
 from batchsubmit.outputs.templates import lasting_batch
-from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, region_of
+from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, open_reached, region_of
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import QueueParts, open_reached
+from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 from batchsubmit.submit.engine import Engine, build_engine
@@ -140,7 +141,7 @@ class _WorkerRun:
             throttled=self.tally.throttled,
             seconds=record.seconds(),
             queue_counts=asdict(self.reached.queue.counters),
-            held_by_others=held_by_others(engine),
+            held_by_others=engine.slots.held_by_others(),
             held=engine.held_lanes(),
             is_cut_short=bool(self.cut_short),
             stop_reason=str(self.stop.reason or ""),
@@ -158,8 +159,8 @@ async def work(
 ) -> WorkerSummary:
     """Submit the jobs of a queue until SIGTERM, or until something stops every job.
 
-    `advise` gets a sentence for each setting of the queue that does not fit. Raises UsageError, LedgerError,
-    StoppedError.
+    `advise` gets a sentence for each setting of the queue that does not fit, and the address of the report page. Raises
+    UsageError, LedgerError, StoppedError.
     """
     stop = Stop()
     url, region, batch = _checked(settings)
@@ -187,13 +188,16 @@ async def work(
         metrics = make_metrics(status.read)
         ready = status.ready(lambda: opened.trouble)
         exposition = metrics.exposition if metrics else None
-        probes = serving_probes(settings.worker, live=status.live(), ready=ready, metrics=exposition)
+        path, pages = live_pages(ledger, settings) if settings.worker.ui else ("", [])
+        probes = serving_probes(settings.worker, live=status.live(), ready=ready, metrics=exposition, pages=pages)
         await stack.enter_async_context(probes)
+        if path:
+            advise(f"report page: {base_url(settings.worker.metrics_host, settings.worker.metrics_port)}{path}")
         async with stop.cutting_off():
             api = await stack.enter_async_context(open_cleanrooms(settings, region=region))
         recorder = Recorder(opened, SystemClock(), (run.tally, run.pace, *observers, *([metrics] if metrics else [])))
         record = RunRecord(opened, stop)
-        await record.begin(batch=batch, manifest=url, manifest_sha256="", sandbox=False)
+        await record.begin(batch=batch, manifest=url, manifest_sha256="", settings=changed(settings))
         summary = run.summary(record, await run.serve(recorder, api, status))
         await record.end(summary.exit_status, summary.counts())
         return summary
@@ -230,6 +234,8 @@ def queue_and_region(settings: Settings) -> tuple[str, str]:
     worker = settings.worker
     if not worker.queue_url:
         raise UsageError("no queue: give --queue-url, or queue_url under [worker] in the settings")
+    if worker.ui and not worker.metrics_port:
+        raise UsageError("worker.ui needs a port, and worker.metrics_port is 0: set one, or worker.ui to false")
     if worker.grace_seconds < worker.wait_seconds:
         raise UsageError(
             f"worker.grace_seconds is {worker.grace_seconds:g}, and a long poll, which is never cut off, takes "

@@ -14,7 +14,7 @@ from tenacity import wait_random_exponential as full_jitter
 from batchsubmit.advice import forbidden_words
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, JobsApi, JobSummary, Resource
 from batchsubmit.config import RetrySettings
-from batchsubmit.core.jobs import Accepted, Denied, Forbidden, NotSent, Outcome, Rejected, Throttled, Uncertain
+from batchsubmit.core.jobs import Accepted, Denied, Forbidden, InvalidRequest, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.pacing import RateGate, last_result
 
 _Answer = TypeVar("_Answer")
@@ -43,7 +43,7 @@ class ReadError(Exception):
     @property
     def is_not_found(self) -> bool:
         """Whether the service says that there is no such job."""
-        return isinstance(self.outcome, Rejected) and self.outcome.code == "ResourceNotFoundException"
+        return isinstance(self.outcome, InvalidRequest) and self.outcome.code == "ResourceNotFoundException"
 
 
 def _words(operation: str, outcome: Outcome) -> str:
@@ -73,9 +73,14 @@ class Reads:
             retry_error_callback=last_result,
         )
 
-    async def _read(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        answer: _Answer = await self._retrying(partial(self._paced, call))
-        return answer
+    async def _read(
+        self, operation: str, wanted: type[_Answer], call: Callable[[], Awaitable[_Answer | Outcome]]
+    ) -> _Answer:
+        """Make a call, again where that may help, until it brings what is wanted. Raises ReadError."""
+        answer: _Answer | Outcome = await self._retrying(partial(self._paced, call))
+        if isinstance(answer, wanted):
+            return answer
+        raise ReadError(operation, answer)  # type: ignore[arg-type] # (what is not wanted is an outcome)
 
     async def _paced(self, read: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Make one call at the rate of reads, which throttling of reads slows down; Start calls have their own."""
@@ -115,21 +120,17 @@ class Reads:
         return None
 
     async def _page(self, membership: str, trained_model: str | None, token: str | None) -> JobPage | None:
-        answer: JobPage | Outcome = await self._read(
-            partial(self._api.list_page, membership, trained_model=trained_model, token=token)
-        )
-        if isinstance(answer, JobPage):
-            return answer
-        if token is not None and isinstance(answer, Rejected):
-            return None
-        raise ReadError("ListTrainedModelInferenceJobs", answer)
+        call = partial(self._api.list_page, membership, trained_model=trained_model, token=token)
+        try:
+            return await self._read("ListTrainedModelInferenceJobs", JobPage, call)
+        except ReadError as exc:
+            if token is not None and isinstance(exc.outcome, InvalidRequest):
+                return None
+            raise
 
     async def details(self, membership: str, arn: str) -> JobDetails:
         """Read all about one job. Raises ReadError."""
-        answer: JobDetails | Outcome = await self._read(partial(self._api.get, membership, arn))
-        if isinstance(answer, JobDetails):
-            return answer
-        raise ReadError("GetTrainedModelInferenceJob", answer)
+        return await self._read("GetTrainedModelInferenceJob", JobDetails, partial(self._api.get, membership, arn))
 
     async def find(self, membership: str, arn: str) -> JobDetails | None:
         """Read all about one job; None where the service has no such job. Raises ReadError."""
@@ -142,10 +143,8 @@ class Reads:
 
     async def input(self, wanted: Input) -> Resource:
         """Read a trained model or a channel. Raises ReadError."""
-        answer: Resource | Outcome = await self._read(partial(self._api.input, wanted))
-        if isinstance(answer, Resource):
-            return answer
-        raise ReadError("GetMLInputChannel" if wanted.kind == "channel" else "GetTrainedModel", answer)
+        operation = "GetMLInputChannel" if wanted.kind == "channel" else "GetTrainedModel"
+        return await self._read(operation, Resource, partial(self._api.input, wanted))
 
 
 def _unlisted(reason: str) -> ReadError:

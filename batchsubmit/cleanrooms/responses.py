@@ -17,12 +17,12 @@ from batchsubmit.core.jobs import (
     Conflicted,
     Denied,
     Forbidden,
+    InvalidRequest,
     Job,
     OtherQuotaExceeded,
     Outcome,
     QuotaExceeded,
     RefusalCause,
-    Rejected,
     Throttled,
     Uncertain,
 )
@@ -201,7 +201,7 @@ def _of_caller_or_row(status: int, code: str, message: str) -> Outcome:
         return Forbidden(code or str(status), words, RefusalCause.WRONG_ENDPOINT)
     if word in _CALLER_CODES or status in _OF_CALLER:
         return Forbidden(code, message)
-    return Denied(code, message) if word in _DENIAL_CODES or status == 403 else Rejected(code, message)
+    return Denied(code, message) if word in _DENIAL_CODES or status == 403 else InvalidRequest(code, message)
 
 
 def _is_elsewhere(status: int, word: str) -> bool:

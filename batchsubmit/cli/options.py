@@ -82,7 +82,7 @@ def _level_options(command: Callable[..., int]) -> Callable[..., int]:
 _SENDING: dict[str, tuple[Callable[..., Any], str, str]] = {
     "level": (_level_options, "log", "level"),
     "progress": (
-        click.option("--no-progress", "progress", flag_value=False, type=bool, help="Do not show how the run goes."),
+        click.option("--progress/--no-progress", default=None, help="Show how the run goes.  [default: progress]"),
         "log",
         "progress",
     ),

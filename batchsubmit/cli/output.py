@@ -9,12 +9,13 @@ import os
 import sys
 from collections import deque
 from select import select
+from shutil import get_terminal_size
 from threading import Condition, Thread
-from typing import Any
+from typing import IO, Any
 
 import click
 
-from batchsubmit.text import printable, with_names
+from batchsubmit.text import printable, with_names, wrapped
 
 _MOST_BYTES = 1 << 20
 """What waits for a reader of standard error; more is dropped."""
@@ -30,9 +31,16 @@ membership_names: dict[str, str] = {}
 """What the settings call memberships: every line for people shows it instead of the id."""
 
 
+def screen_width(stream: IO[str]) -> int:
+    """How many columns a stream's terminal has; 0 where it is none."""
+    return get_terminal_size().columns if stream.isatty() else 0
+
+
 def say(line: object = "", *, to_stdout: bool = False, nl: bool = True, is_odd: bool = False) -> None:
     """Print one line for people; control characters and line breaks in it are spelled out. What is odd is red."""
     text = printable(with_names(str(line), membership_names))
+    if width := screen_width(sys.stdout if to_stdout else sys.stderr):
+        text = wrapped(text, width)
     in_red = is_odd and not os.environ.get("NO_COLOR")
     click.echo(click.style(text, fg="red") if in_red else text, err=not to_stdout, nl=nl)
 

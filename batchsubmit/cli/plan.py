@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,13 +24,14 @@ from batchsubmit.cli.options import (
     tell_warnings,
     telling_problems,
 )
-from batchsubmit.cli.output import membership_names, say
+from batchsubmit.cli.output import membership_names, say, screen_width
 from batchsubmit.errors import EXIT_FAILED
 from batchsubmit.ledger.base import parse_location
-from batchsubmit.text import agreeing, counted, duration, with_names
+from batchsubmit.text import agreeing, counted, cut, duration, with_names
 
 _MOST_LISTED = 20
 _MOST_LANES = 10
+_LEAST_NAME = 12
 
 
 def whole_plan(plan: Plan) -> Iterator[str]:
@@ -152,11 +154,13 @@ def _table(plan: Plan) -> Iterator[str]:
 
 
 def _aligned(rows: list[list[str]]) -> Iterator[str]:
-    """Put cells below one another, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Put cells below one another, numbers to the right; of names, as much as a screen has room for."""
+    first, *widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if screen := screen_width(sys.stdout):
+        first = min(first, max(screen - sum(widths) - 2 * len(widths), _LEAST_NAME))
     for name, *numbers in rows:
-        cells = [number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)]
-        yield "  ".join([name.ljust(widths[0]), *cells])
+        cells = [number.rjust(width) for number, width in zip(numbers, widths, strict=True)]
+        yield "  ".join([cut(name, first, keeps_end=name.startswith("arn:")).ljust(first), *cells])
 
 
 def _notes(plan: Plan) -> Iterator[str]:

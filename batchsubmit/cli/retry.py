@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--status", "statuses", multiple=True, type=click.Choice(["rejected", "failed"]), help="Only such jobs.")
 @click.option("--code", "codes", multiple=True, metavar="CODE", help="Only jobs that failed so; may be repeated.")
 @click.option("--name", "names", multiple=True, metavar="GLOB", help="Only jobs of such names; may be repeated.")
+@click.option("--message", "messages", multiple=True, metavar="GLOB", help="Only jobs with such messages; the same.")
 @click.option(
     "--manifest", type=click.Path(), metavar="FILE", help="Where the requests are. [default: the last run's manifest]"
 )
@@ -68,6 +69,7 @@ def retry(
         statuses=frozenset(given["statuses"] or (State.REJECTED, State.FAILED)),
         codes=frozenset(given["codes"]),
         names=given["names"],
+        messages=given["messages"],
     )
     estimated = {name: given[name] for name in ("job_minutes", "max_instance_hours")}
     options = retry_options(ledger, settings, chosen, manifest=given["manifest"], batch=given["batch"])

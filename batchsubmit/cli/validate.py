@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from batchsubmit.config import Settings
     from batchsubmit.manifest.check import CheckedManifest, Terms
-    from batchsubmit.manifest.rows import Problem
+    from batchsubmit.schema import Problem
 
 
 @click.command(
@@ -54,7 +53,7 @@ def validate(manifest: str, batch_id: str | None, config: Path | None, *, allow_
     if as_json:
         inventory = _tell_programs(manifest, settings, terms)
     else:
-        inventory = asyncio.run(_take(manifest, settings, terms, partial(say, to_stdout=True)))
+        inventory = asyncio.run(_take(manifest, settings, terms, _tell))
     say(_verdict(manifest, inventory))
     if inventory.problem_count > _MANY:
         for kind in inventory.alike.kinds.values():
@@ -63,6 +62,10 @@ def validate(manifest: str, batch_id: str | None, config: Path | None, *, allow_
             say(f"  {inventory.alike.others:,} of other kinds")
     tell_warnings(inventory.warnings)
     return EXIT_USAGE if inventory.problem_count else 0
+
+
+def _tell(problem: "Problem") -> None:
+    say(problem.located(), to_stdout=True)
 
 
 _MANY = 20
@@ -107,7 +110,7 @@ async def _take(
     from batchsubmit.manifest.check import open_checked_manifest  # noqa: PLC0415
 
     checked = open_checked_manifest(manifest, settings, region=resolve_region(settings.aws), terms=terms, found=found)
-    async with checked as (_, _, inventory):
+    async with checked as (_, inventory):
         return inventory
 
 
@@ -138,6 +141,7 @@ def _problem_as_dict(problem: "Problem") -> dict[str, object]:
     return {
         "line": problem.line,
         "column": problem.column,
+        "character": problem.character,
         "path": problem.path,
         "wrong": problem.wrong,
         "right": problem.right,

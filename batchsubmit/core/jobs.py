@@ -141,80 +141,66 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class QuotaExceeded:
-    """402: not accepted, all slots are taken. The quota's name and value are the service's, where it gave them."""
-
+class _NotAccepted:
     code: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaExceeded(_NotAccepted):
+    """402: not accepted, all slots are taken. The quota's name and value are the service's, where it gave them."""
+
     quota_name: str | None = None
     quota_value: float | None = None
     cause: ClassVar = RefusalCause.SLOTS
 
 
 @dataclass(frozen=True, slots=True)
-class OtherQuotaExceeded:
+class OtherQuotaExceeded(_NotAccepted):
     """402 about a quota that is not one of slots, a data access budget for instance: no slot that is freed helps."""
 
-    code: str
-    message: str
     quota_name: str
     quota_value: float | None = None
     cause: ClassVar = RefusalCause.OTHER_QUOTA
 
 
 @dataclass(frozen=True, slots=True)
-class Throttled:
+class Throttled(_NotAccepted):
     """429 and its other spellings: not accepted, we call too often."""
 
-    code: str
-    message: str
     retry_after_seconds: float = 0.0
     is_throttling: ClassVar = True
     cause: ClassVar = RefusalCause.THROTTLED
 
 
-@dataclass(frozen=True, slots=True)
-class Conflicted:
+class Conflicted(_NotAccepted):
     """409: not accepted now."""
 
-    code: str
-    message: str
     cause: ClassVar = RefusalCause.CONFLICT
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class InvalidRequest(_NotAccepted):
     """400, 404, or anything else that says the request can never work."""
 
-    code: str
-    message: str
     cause: ClassVar = RefusalCause.INVALID
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(_NotAccepted):
     """403 about what this call names: another job may be allowed."""
 
-    code: str
-    message: str
     cause: ClassVar = RefusalCause.DENIED
 
 
 @dataclass(frozen=True, slots=True)
-class Forbidden:
+class Forbidden(_NotAccepted):
     """The caller's credentials, or an endpoint that is no Clean Rooms ML: no other job would fare better."""
 
-    code: str
-    message: str
     cause: RefusalCause = RefusalCause.CALLER
 
 
-@dataclass(frozen=True, slots=True)
-class NotSent:
+class NotSent(_NotAccepted):
     """The request never left: refused connection, no such host, connect time-out."""
 
-    code: str
-    message: str
     cause: ClassVar = RefusalCause.NOT_SENT
 
 
@@ -233,7 +219,7 @@ Outcome: TypeAlias = (
     | OtherQuotaExceeded
     | Throttled
     | Conflicted
-    | Rejected
+    | InvalidRequest
     | Denied
     | Forbidden
     | NotSent
@@ -262,7 +248,8 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
 
     `to_do` is the number of jobs not yet decided, `rows` that of the manifest, 0 where there is none. `work` is what is
     to do by kind, judged by a sample of the rows; it, the slots and the calls a second that were set (0 where they were
-    not) are for readers who estimate the end.
+    not) are for readers who estimate the end. `again` are those of `to_do` that were rejected or failed before.
+    `settings` are those that differ from the default, as TOML has them.
     """
 
     run: str
@@ -279,6 +266,8 @@ class RunStarted(_Event, frozen=True, kw_only=True, tag="run_started"):
     per_account: int = 0
     per_second: float = 0.0
     retry: str = ""
+    settings: dict[str, str] = {}
+    again: dict[str, int] = {}
 
 
 class RunEnded(_Event, frozen=True, kw_only=True, tag="run_ended", omit_defaults=True):
@@ -306,7 +295,7 @@ class Intent(_JobEvent, frozen=True, kw_only=True, tag="intent", omit_defaults=T
     round: int = 0
 
 
-class Submitted(_JobEvent, frozen=True, kw_only=True, tag="submitted"):
+class JobSubmitted(_JobEvent, frozen=True, kw_only=True, tag="submitted"):
     """The service has the job. `via` is `start` (it answered) or `lookup` (we found it)."""
 
     arn: str
@@ -325,7 +314,7 @@ class Refused(_JobEvent, frozen=True, kw_only=True, tag="refused"):
     attempt: int
 
 
-class Unknown(_JobEvent, frozen=True, kw_only=True, tag="unknown"):
+class JobUnknown(_JobEvent, frozen=True, kw_only=True, tag="unknown"):
     """The attempt may or may not have been accepted. Never repeated blindly."""
 
     reason: str
@@ -361,7 +350,7 @@ class EarlierRejected(JobRejected, frozen=True, kw_only=True, tag="failed"):
     """The same as earlier versions wrote it. It is read and copied as it stands, and never written newly."""
 
 
-class Finished(_JobEvent, frozen=True, kw_only=True, tag="finished", omit_defaults=True):
+class JobFinished(_JobEvent, frozen=True, kw_only=True, tag="finished", omit_defaults=True):
     """The service ran the job to its end: `ACTIVE` is well, anything else is not.
 
     `code` and `message` are its statusDetails, of which only the code is stable; `logs` says which of logs and metrics
@@ -377,7 +366,7 @@ class Finished(_JobEvent, frozen=True, kw_only=True, tag="finished", omit_defaul
 
 
 JobEvent: TypeAlias = (
-    Intent | Submitted | Refused | Unknown | Absent | Duplicate | JobRejected | EarlierRejected | Finished
+    Intent | JobSubmitted | Refused | JobUnknown | Absent | Duplicate | JobRejected | EarlierRejected | JobFinished
 )
 Event: TypeAlias = RunStarted | RunEnded | JobEvent
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from batchsubmit.core.jobs import INVALID_ROW, Entry, Event, JobRejected, RunEnded, RunStarted, Submitted
+from batchsubmit.core.jobs import INVALID_ROW, Entry, Event, Intent, JobRejected, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, UNDECIDED, JobState, State, fold
 
 ACCOUNT = "account"
@@ -96,6 +96,11 @@ def within_quotas(open_ends: Mapping[str, int], quotas: Mapping[str, int]) -> in
     return min(running, sum(accounts) if accounts else DEFAULT_PER_ACCOUNT)
 
 
+def decides(event: Entry) -> bool:
+    """Whether an event decides a job that was to be sent; invalid rows are not among those."""
+    return isinstance(event, JobSubmitted) or (isinstance(event, JobRejected) and event.code != INVALID_ROW)
+
+
 class Work:
     """What the last run has still to do, and the quotas that runs learned, as their lines in the ledger say."""
 
@@ -104,19 +109,23 @@ class Work:
         self.end: RunEnded | None = None
         self.quotas: dict[str, int] = {}
         self._decided = 0
+        self._again = Counter[str]()
 
     def apply(self, event: Entry) -> None:
         """Take in one event of the ledger."""
         match event:
             case RunStarted():
-                self.run, self.end, self._decided = event, None, 0
+                self.run, self.end, self._decided, self._again = event, None, 0, Counter(event.again)
             case RunEnded():
                 self.end = event
                 self.quotas.update(event.quotas)
-            case Submitted():
+            case _ if decides(event):
                 self._decided += 1
-            case JobRejected() if event.code != INVALID_ROW:  # those are not among what is to do
-                self._decided += 1
+
+    def sends(self, before: JobState | None) -> None:
+        """A job that stood so is about to be sent: one that was to be sent again is pending no longer."""
+        if self._again:
+            self._again -= Counter({State.of(before): 1})
 
     def pending(self, unknown: int) -> int:
         """Jobs that the last run has still to send; a ledger that fills up knows only those that it has met."""
@@ -127,7 +136,15 @@ class Work:
     def counts(self, memberships: Mapping[str, Mapping[State, int]]) -> Counts:
         """Count all jobs of the ledger, given by membership."""
         unknown = sum(each.get(State.UNKNOWN, 0) for each in memberships.values())
-        return Counts.of(memberships, quotas=self.limits(memberships), pending=self.pending(unknown))
+        counts = Counts.of(memberships, quotas=self.limits(memberships), pending=self.pending(unknown))
+        rejected, failed = (self._again[each] for each in (State.REJECTED, State.FAILED))  # pending, and nothing else
+        return replace(
+            counts,
+            total=counts.total - rejected - failed,
+            submitted=counts.submitted - failed,
+            failed=counts.failed - failed,
+            rejected=counts.rejected - rejected,
+        )
 
     def limits(self, memberships: Iterable[str]) -> dict[str, int]:
         """The quotas of these memberships and of accounts: what was set, else what was learned."""
@@ -176,7 +193,10 @@ class LedgerState:
         if isinstance(event, RunStarted):
             self.runs.append(event)
         elif not isinstance(event, RunEnded):
-            self._put(event.job, fold(self.get(event.job), event))
+            before = self.get(event.job)
+            if isinstance(event, Intent):
+                self.work.sends(before)
+            self._put(event.job, fold(before, event))
 
     def get(self, key: str) -> JobState | None:
         """What is known of the job with this key."""

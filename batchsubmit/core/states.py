@@ -15,14 +15,14 @@ from msgspec.structs import replace
 from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
-    Finished,
     Intent,
     JobEvent,
+    JobFinished,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     Refused,
     Stamp,
-    Submitted,
-    Unknown,
     round_tag,
 )
 
@@ -160,7 +160,7 @@ def has_failed(state: JobState) -> bool:
     return State.of(state) in {State.REJECTED, State.FAILED, State.CANCELLED}
 
 
-def end_words(end: JobState | Finished) -> str:
+def end_words(end: JobState | JobFinished) -> str:
     """Say how a job ended badly: status, code, message, and what keeps its logs from being read."""
     said = ": ".join(filter(None, (end.status, end.code, end.message)))
     return f"{said} ({end.logs})" if end.logs else said
@@ -168,9 +168,9 @@ def end_words(end: JobState | Finished) -> str:
 
 def _may_follow(before: JobState, event: JobEvent) -> bool:
     """Whether an event may change a job: nothing makes a submitted one, or one with a later attempt, free to send."""
-    if isinstance(event, Submitted | Finished | Duplicate) or begins_round(before, event):
+    if isinstance(event, JobSubmitted | JobFinished | Duplicate) or begins_round(before, event):
         return True
-    return not before.arn and (isinstance(event, Intent | Unknown) or event.attempt >= before.attempt)
+    return not before.arn and (isinstance(event, Intent | JobUnknown) or event.attempt >= before.attempt)
 
 
 def begins_round(before: JobState, event: JobEvent) -> bool:
@@ -195,11 +195,11 @@ def _folded(before: JobState, event: JobEvent) -> JobState:
                 trained_model=event.trained_model,
                 **_new_round(before, event),
             )
-        case Submitted():
+        case JobSubmitted():
             return replace(before, phase=Phase.SUBMITTED, attempt=event.attempt, arn=event.arn)
         case Refused():
             return replace(before, phase=Phase.REFUSED, attempt=event.attempt, code=event.code)
-        case Unknown():
+        case JobUnknown():
             return replace(before, phase=Phase.UNKNOWN, attempt=event.attempt, message=event.reason)
         case Absent():
             return replace(before, phase=Phase.ABSENT, attempt=event.attempt, doubts=before.doubts + 1)
@@ -207,7 +207,7 @@ def _folded(before: JobState, event: JobEvent) -> JobState:
             return replace(before, duplicates=(*before.duplicates, event.arn))
         case JobRejected():
             return replace(before, phase=Phase.REJECTED, attempt=event.attempt, code=event.code, message=event.message)
-        case Finished():
+        case JobFinished():
             return replace(
                 before,
                 phase=Phase.FINISHED,
@@ -239,6 +239,7 @@ class Retry:
     statuses: frozenset[str] = frozenset({State.REJECTED, State.FAILED})
     codes: frozenset[str] = frozenset()
     names: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     before: str = ""
 
     def takes(self, state: JobState | None) -> bool:
@@ -249,6 +250,7 @@ class Retry:
             State.of(state) in self.statuses
             and (not self.codes or not self.codes.isdisjoint({state.code, state.status}))
             and (not self.names or any(fnmatchcase(state.name, glob) for glob in self.names))
+            and (not self.messages or any(fnmatchcase(state.message, glob) for glob in self.messages))
         )
 
 

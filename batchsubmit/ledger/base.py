@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from batchsubmit.config import checked_text
-from batchsubmit.core.jobs import Duplicate, Event, Submitted
+from batchsubmit.core.jobs import Duplicate, Event, JobSubmitted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError, UsageError
@@ -172,5 +172,5 @@ class SoleWriter:
 
     def refuse_claimed(self, event: Event) -> None:
         """Refuse an ARN that another job has. Raises ClaimedArnError."""
-        if isinstance(event, Submitted | Duplicate) and self.state.owner(event.arn) not in {"", event.job}:
+        if isinstance(event, JobSubmitted | Duplicate) and self.state.owner(event.arn) not in {"", event.job}:
             raise ClaimedArnError(event.arn, self.state.owner(event.arn))

@@ -3,7 +3,7 @@
 That every write names the version it follows makes late and repeated writes harmless. A job is one item: its folded
 state, its owner, and the lines of its events. Past a few kilobytes the older lines move to pages, items of their own
 that never change: a page's name says which lines it holds, so every writer of it writes the same. A page counts once
-the job's item lists it. The other items are runs, claimed ARNs and the sessions of workers (`leases`).
+the job's item lists it. The other items are runs, claimed ARNs and the sessions of workers (`shared`).
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -15,12 +15,12 @@ import msgspec
 from batchsubmit.core.jobs import (
     Duplicate,
     Event,
-    Finished,
     Intent,
     JobEvent,
+    JobFinished,
+    JobSubmitted,
     RunEnded,
     RunStarted,
-    Submitted,
 )
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
@@ -171,7 +171,7 @@ async def append_events(table: Table, row: JobRow, events: Sequence[JobEvent], *
 
 async def claim_arn(table: Table, event: JobEvent) -> None:
     """Write down whose the ARN is that an event names, if it names one. Raises ClaimedArnError."""
-    if not isinstance(event, Submitted | Duplicate):
+    if not isinstance(event, JobSubmitted | Duplicate):
         return
     try:
         await table.write(arn_address(event.arn), 0, {"job": event.job})
@@ -191,9 +191,9 @@ def may_append(row: JobRow, event: JobEvent, owner: str) -> bool:
     match event:
         case Intent():
             return False
-        case Finished() | Duplicate():
+        case JobFinished() | Duplicate():
             return row.has_arn
-        case Submitted():
+        case JobSubmitted():
             state = row.state
             return state is not None and state.phase in UNDECIDED and state.attempt == event.attempt
         case _:

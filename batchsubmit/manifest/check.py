@@ -6,6 +6,7 @@ would overwrite one job's results with the other's), identical rows, and members
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -19,10 +20,10 @@ from batchsubmit.manifest.defaults import Defaults, odd_values
 from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.jsonl_reader import JsonlReader
-from batchsubmit.manifest.rows import PRIORITY, Problem, ProblemGroups, Reader, Row
-from batchsubmit.schema import Fault, RequestChecker, RowWarning, without_nulls
-from batchsubmit.schema.arns import account_of_membership, foreign_arns, region_in
-from batchsubmit.schema.faults import shown
+from batchsubmit.manifest.rows import PRIORITY, ProblemGroups, Reader, Row
+from batchsubmit.schema import Fault, Problem, RequestChecker, RowWarning, without_nulls
+from batchsubmit.schema.arns import FOREIGN, account_of_membership, foreign_arns, region_in
+from batchsubmit.schema.wording import shown
 from batchsubmit.text import quoted
 
 MAX_PROBLEMS = 100
@@ -51,38 +52,18 @@ class Terms:
         return {**self.moment, "batch": self.batch}
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidRow:
-    """A row that cannot be sent, as the ledger may record it."""
-
-    key: str
-    membership: str
-    name: str
-    problems: tuple[Problem, ...]
-
-    def failed(self, at: str) -> JobRejected:
-        """The ledger's record of it."""
-        return JobRejected(
-            at=at,
-            job=self.key,
-            membership=self.membership,
-            name=self.name,
-            code=INVALID_ROW,
-            message="; ".join(map(str, self.problems)),
-            attempt=0,
-        )
-
-
 @dataclass(slots=True)
 class CheckedManifest:
     """What the first pass found. `problems` holds the first hundred; `alike` and `problem_count` count all.
+
+    `invalid` has by line what the ledger may record of a row that cannot be sent, as yet without a time.
 
     `warned` has what is odd about rows that may be sent.
 
     Where the header is wrong the manifest is not readable, and none of its rows may be sent.
     """
 
-    index: Index = field(default_factory=Index)
+    index: Index
     region: str = ""
     accounts: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -90,7 +71,7 @@ class CheckedManifest:
     alike: ProblemGroups = field(default_factory=ProblemGroups)
     warned: ProblemGroups = field(default_factory=ProblemGroups)
     invalid_count: int = 0
-    invalid: list[InvalidRow] = field(default_factory=list)
+    invalid: dict[int, JobRejected] = field(default_factory=dict)
     is_readable: bool = True
 
     @property
@@ -100,7 +81,7 @@ class CheckedManifest:
 
     def only(self, known: Container[str]) -> Self:
         """Leave out the rows that are not known."""
-        return replace(self, index=self.index.only(known), invalid=[], invalid_count=0)
+        return replace(self, index=self.index.only(known), invalid={}, invalid_count=0)
 
     def account_of(self, membership: str) -> str:
         """The account of a membership; where its rows do not name it, that of another: all are the caller's."""
@@ -119,7 +100,7 @@ class CheckedManifest:
         for problem in problems:
             self.alike.add(problem)
         if terms.keep_invalid:
-            self.invalid.append(_invalid_row(row, problems, terms.batch))
+            self.invalid[row.line] = _rejection(row, problems, terms.batch)
 
 
 def take_inventory(
@@ -133,8 +114,9 @@ def take_inventory(
 
     Raises StoppedError once `is_stopped`.
     """
-    checked = CheckedManifest(is_readable=reader.has_sound_header)
-    add = _AcrossRows(reader, checked, terms).add
+    checked = CheckedManifest(Index(reader), is_readable=reader.has_sound_header)
+    across = _AcrossRows(checked, terms)
+    add = across.add
     for count, row in enumerate(reader.rows()):
         if count % _ROWS_BETWEEN_STOPS == 0 and is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
@@ -142,56 +124,53 @@ def take_inventory(
             checked.refuse(row, problems, terms)
             for problem in problems:
                 found(problem)
+    across.blame_by_majority()
     return checked
 
 
 class _AcrossRows:
     """The checks that concern more than one row. Rows with problems of their own are compared as far as they go."""
 
-    def __init__(self, reader: Reader, checked: CheckedManifest, terms: Terms) -> None:
-        self._reader = reader
+    def __init__(self, checked: CheckedManifest, terms: Terms) -> None:
+        self._reader = checked.index.reader
         self._checked = checked
         self._index = checked.index
         self._terms = terms
         # By hash, since a million names as texts would take 200 MB: the number in the index, or below 0 in _bad_rows.
-        self._names: dict[int, int] = {}
-        self._folded: set[int] = set()  # of those names that are not folded themselves
+        self._names: dict[int, int] = {}  # without regard to white space and case
+        self._spellings: dict[int, int] = {}  # as they are, of names that so are like an earlier one
         self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
-        self._usual: set[tuple[str | None, ...]] = set()
+        self._usual: dict[tuple[str | None, ...], tuple[str, str]] = {}
+        self._votes = Counter[tuple[str, str]]()
 
     def add(self, row: Row) -> tuple[Problem, ...]:
         """Compare a row with those before it, and index it where nothing is wrong; gives what is."""
-        request, faults = row.request, list[Fault]()
-        arns = () if row.problems else _arns(request)
-        is_usual = arns in self._usual
-        if not is_usual:
-            faults += self._foreign(request, "error")
-            faults += () if row.problems else self._region_faults(request)
-        priority = _priority(row.variables) if row.variables else 0
-        if isinstance(priority, Fault):
-            faults.append(priority)
-        is_good = not (row.problems or faults)
-        if not is_good and self._terms.keep_invalid:
-            return self._problems(row, faults)  # it is left out, so its name is free for another row
-        ordinal = self._compare(row, is_good=is_good)
-        if isinstance(ordinal, Fault):
-            faults.append(ordinal)
-        if row.problems or isinstance(ordinal, Fault) or isinstance(priority, Fault) or faults:
-            return self._problems(row, faults)
-        if not is_usual:
-            self._learn(row, arns)
-        for fault in odd_values(request, row.variables):
+        request, variables = row.request, row.variables
+        usual = None if row.problems else self._usual.get(_arns(request))
+        faults = [] if usual else self._arn_faults(row)
+        priority = _priority(variables) if variables else 0
+        is_good = not (row.problems or faults or isinstance(priority, Fault))
+        # Where invalid rows are left out, the name of one is free for another row.
+        ordinal = self._compare(row, is_good=is_good) if is_good or not self._terms.keep_invalid else 0
+        if not is_good or isinstance(priority, Fault) or isinstance(ordinal, Fault):
+            faults += [each for each in (priority, ordinal) if isinstance(each, Fault)]
+            return (*row.problems, *(self._reader.problem(row.line, fault, row.offset) for fault in faults))
+        if usual is None:
+            usual = self._learn(row)
+        self._votes[usual] += 1
+        for fault in odd_values(request, variables):
             self._warn(row, fault)
         digest = job_digest(row.spelled, batch=self._terms.batch, ordinal=ordinal)
         self._index.add(row.offset, row.line, request["membershipIdentifier"], digest, ordinal, priority)
         return ()
 
-    def _problems(self, row: Row, faults: Iterable[Fault]) -> tuple[Problem, ...]:
-        return (*row.problems, *(self._reader.problem(row.line, fault) for fault in faults))
-
     def _warn(self, row: Row, fault: Fault) -> None:
         self._checked.warned.add(self._reader.problem(row.line, fault))
+
+    def _arn_faults(self, row: Row) -> list[Fault]:
+        faults = [*self._foreign(row.request, "error")]
+        return faults if row.problems else [*faults, *self._region_faults(row.request)]
 
     def _foreign(self, request: Mapping[str, Any], handling: ForeignArns) -> Iterable[Fault]:
         """Name what is of another membership or account, where the terms say that it is handled so."""
@@ -211,21 +190,22 @@ class _AcrossRows:
         place = results_place(row.request)
         if place is None:
             return 0
-        name = place[2]
         own = len(self._index) if is_good else -1 - len(self._bad_rows)
-        number = self._names.setdefault(hash(place), own)
+        number = self._names.setdefault(hash(folded := _folded(place)), own)
+        if number != own and (first := results_place(self._request(number))) != place:
+            number = self._spellings.setdefault(hash(place), own)
+            if number == own and first and _folded(first) == folded:
+                self._warn(row, _similar(place[2]))
         if number == own:
-            if self._folded or name != _folded(name):
-                self._warn_of_similar_name(row, place)
             if not is_good:
                 self._bad_rows.append((row.offset, row.line))
             return 0
-        offset, line = self._bad_rows[-number - 1] if number < 0 else self._index.place(number)
-        earlier = self._reader.request_at(offset, line)
+        earlier = self._request(number)
         if results_place(earlier) != place:
             return 0  # two places with one hash
+        line = self._bad_rows[-number - 1][1] if number < 0 else self._index.lines[number]
         if earlier != without_nulls(row.request):
-            wrong = f"the name {quoted(name)} is used on line {line} too, for the same membership and trained model"
+            wrong = f"the name {quoted(place[2])} is used on line {line} too, for the same membership and trained model"
             right = "give each job a name of its own: the service would overwrite one's results with the other's"
             return Fault(path="name", wrong=wrong, right=right)
         if not self._terms.allow_duplicates:
@@ -236,35 +216,52 @@ class _AcrossRows:
         self._repeats[number] = self._repeats.get(number, 0) + 1
         return self._repeats[number]
 
-    def _warn_of_similar_name(self, row: Row, place: tuple[str, str, str]) -> None:
-        """Warn of a name that differs from an earlier one only in white space or in the case of its letters."""
-        folded = (*place[:2], _folded(place[2]))
-        hashed = hash(folded)
-        if hashed in self._folded or (folded != place and hashed in self._names):
-            wrong = (
-                f"the name {quoted(place[2])} differs from an earlier one only in white space or upper and lower case"
-            )
-            right = "they are two jobs, and two are paid: correct one where one is meant"
-            self._warn(row, Fault(path="name", wrong=wrong, right=right))
-        if folded != place:
-            self._folded.add(hashed)
+    def _request(self, number: int) -> dict[str, Any]:
+        if number < 0:
+            return self._reader.request_at(*self._bad_rows[-number - 1])
+        return self._index.request(number)
 
-    def _learn(self, row: Row, arns: tuple[str | None, ...]) -> None:
-        """Keep what a good row's ARNs say; where nothing is odd about them, they need not be looked at again."""
+    def blame_by_majority(self) -> None:
+        """Where most rows of a membership name another account than the first one does, it is the first that is odd."""
+        accounts: dict[str, str] = {}
+        for (membership, account), _ in self._votes.most_common():
+            if account:
+                accounts.setdefault(membership, account)
+        was, self._checked.accounts = self._checked.accounts, accounts
+        if accounts == was or self._terms.foreign_arns != "warn":
+            return
+        self._checked.warned.drop(FOREIGN)
+        for number in range(len(self._index)):
+            for fault in self._foreign(self._index.request(number), "warn"):
+                self._checked.warned.add(self._index.problem(number, fault))
+
+    def _learn(self, row: Row) -> tuple[str, str]:
+        """Keep what a good row's ARNs say, and give its membership and account.
+
+        Where nothing is odd about them, they need not be looked at again.
+        """
         warnings = list(self._foreign(row.request, "warn"))
         for warning in warnings:
             self._warn(row, warning)
         self._checked.region = region_in(row.request["trainedModelArn"])
-        if account := account_of_membership(row.request):
-            self._checked.accounts.setdefault(row.request["membershipIdentifier"], account)
+        membership, account = row.request["membershipIdentifier"], account_of_membership(row.request)
+        if account:
+            self._checked.accounts.setdefault(membership, account)
         if not warnings:
             if len(self._usual) >= _REMEMBERED_ARNS:
                 self._usual.clear()
-            self._usual.add(arns)
+            self._usual[_arns(row.request)] = membership, account
+        return membership, account
 
 
-def _folded(name: str) -> str:
-    return " ".join(name.split()).casefold()
+def _folded(place: tuple[str, str, str]) -> tuple[str, str, str]:
+    membership, model, name = place
+    return membership, model, " ".join(name.split()).casefold()
+
+
+def _similar(name: str) -> Fault:
+    wrong = f"the name {quoted(name)} differs from an earlier one only in white space or upper and lower case"
+    return Fault(path="name", wrong=wrong, right="they are two jobs, and two are paid: correct one where one is meant")
 
 
 def _priority(variables: Mapping[str, str]) -> int | Fault:
@@ -286,14 +283,17 @@ def _arns(request: Mapping[str, Any]) -> tuple[str | None, ...]:
     )
 
 
-def _invalid_row(row: Row, problems: tuple[Problem, ...], batch: str) -> InvalidRow:
+def _rejection(row: Row, problems: tuple[Problem, ...], batch: str) -> JobRejected:
     """Name a bad row by its place and content, so that the corrected row is another job."""
     identity = f"invalid row {row.line}: {row.request!r}".encode(errors="backslashreplace")
-    return InvalidRow(
-        key=key_text(job_digest(identity, batch=batch)),
+    return JobRejected(
+        at="",
+        job=key_text(job_digest(identity, batch=batch)),
         membership=_text(row.request, "membershipIdentifier"),
         name=_text(row.request, "name"),
-        problems=problems,
+        code=INVALID_ROW,
+        message="; ".join(map(str, problems)),
+        attempt=0,
     )
 
 
@@ -319,16 +319,16 @@ async def open_checked_manifest(
     terms: Terms,
     is_stopped: Callable[[], bool] = lambda: False,
     found: Callable[[Problem], object] = lambda _: None,
-) -> AsyncIterator[tuple[ManifestFile, Reader, CheckedManifest]]:
+) -> AsyncIterator[tuple[ManifestFile, CheckedManifest]]:
     """Open a manifest and check all of it. Raises UsageError, StoppedError.
 
     Problems of rows are counted in the inventory; each goes to `found`, in another thread.
     """
     async with open_manifest(manifest, region=region) as spooled:
-        reader, inventory = await check_manifest(
-            spooled, settings, region=region, terms=terms, is_stopped=is_stopped, found=found
+        yield (
+            spooled,
+            await check_manifest(spooled, settings, region=region, terms=terms, is_stopped=is_stopped, found=found),
         )
-        yield spooled, reader, inventory
 
 
 async def check_manifest(
@@ -339,10 +339,9 @@ async def check_manifest(
     terms: Terms,
     is_stopped: Callable[[], bool] = lambda: False,
     found: Callable[[Problem], object] = lambda _: None,
-) -> tuple[Reader, CheckedManifest]:
+) -> CheckedManifest:
     """Check all of a manifest that is open. Raises UsageError, StoppedError; problems of rows are in the inventory."""
     checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
     terms = replace(terms, foreign_arns=settings.checks.foreign_arns)
     reader = open_reader(spooled, defaults=settings.defaults, checker=checker, run=terms.run)
-    inventory = await asyncio.to_thread(take_inventory, reader, terms, is_stopped=is_stopped, found=found)
-    return reader, inventory
+    return await asyncio.to_thread(take_inventory, reader, terms, is_stopped=is_stopped, found=found)

@@ -13,15 +13,15 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
-from batchsubmit.manifest.csv_syntax import BrokenRecord, Flaw, read_records
+from batchsubmit.manifest.csv_syntax import BrokenRecord, Flaw, character_of, read_records
 from batchsubmit.manifest.defaults import HEADER_AGAIN, OF_THE_RUN, Defaults, complete
-from batchsubmit.manifest.file import ManifestFile, read_at
-from batchsubmit.manifest.rows import Problem, Row
-from batchsubmit.schema import Fault, JsonError, RequestChecker, read_json, without_nulls
+from batchsubmit.manifest.file import ManifestFile, physical_lines, read_at
+from batchsubmit.manifest.rows import Row
+from batchsubmit.schema import Fault, JsonError, Problem, RequestChecker, read_json, without_nulls
 from batchsubmit.schema.checks import MISSING
 from batchsubmit.schema.columns import Place, find_place, names_columns, nearest_name, read_integer, required_paths
-from batchsubmit.schema.faults import printable
 from batchsubmit.schema.model import Integer, ListOf, Shape, Text, request_shape
+from batchsubmit.schema.wording import printable
 from batchsubmit.text import quoted
 
 _DELIMITERS = ",;\t"
@@ -82,10 +82,10 @@ class CsvReader:
         header = self._layout.header
         return isinstance(header, _Header) and not header.faults
 
-    def problem(self, line: int, fault: Fault) -> Problem:
-        """Make a problem of what is wrong with a row, at its member's column."""
+    def problem(self, line: int, fault: Fault, offset: int | None = None) -> Problem:
+        """Make a problem of what is wrong with a row (at `offset`), at its member's column."""
         header = self._layout.header
-        return self._problem(line, header.number_of(fault.path) if isinstance(header, _Header) else 1, fault)
+        return self._problem(line, header.number_of(fault.path) if isinstance(header, _Header) else 1, fault, offset)
 
     @cached_property
     def _layout(self) -> "_Layout":
@@ -110,7 +110,7 @@ class CsvReader:
     def _row(self, line: int, offset: int, given: list[str], header: "_Header") -> Row:
         if given[0] in header.names and names_columns(filter(None, map(str.strip, given))):
             return Row(line, offset, {}, {}, (self._problem(line, 1, HEADER_AGAIN),))
-        cells = header.fitted(given)
+        cells = given if len(given) == header.width else header.fitted(given)
         faults: list[Fault] = []
         request = header.build(cells, faults) or {}
         variables = header.variables(cells) if header.has_variables else {}
@@ -118,11 +118,11 @@ class CsvReader:
         if not (faults or wrong) and cells is given:
             request = without_nulls(request) if header.holds_json else request
             return Row(line, offset, request, variables, (), spelled)
-        problems = [self._problem(line, *ragged)] if (ragged := header.ragged(given)) else []
+        problems = [self._problem(line, *ragged, offset)] if (ragged := header.ragged(given)) else []
         for fault in faults + wrong:
             number = header.number_of(fault.path)
             if not (fault.wrong is MISSING and (fault.path in header.missing or (ragged and number >= ragged[0]))):
-                problems.append(self._problem(line, number, fault))
+                problems.append(self._problem(line, number, fault, offset))
         request = request if problems or not header.holds_json else without_nulls(request)
         return Row(line, offset, request, variables, tuple(problems), b"" if problems else spelled)
 
@@ -134,8 +134,12 @@ class CsvReader:
             problems.append(self._problem(line, flaw.cell, Fault(path=name, wrong=flaw.wrong, right=flaw.right)))
         return Row(line, offset, {}, {}, tuple(problems))
 
-    def _problem(self, line: int, column: int, fault: Fault) -> Problem:
-        return Problem.of(fault, label=self._spooled.label, line=line, column=column)
+    def _problem(self, line: int, column: int, fault: Fault, offset: int | None = None) -> Problem:
+        character = 0
+        if offset is not None:
+            text = next(physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES), b"")
+            character = character_of(text.decode(errors="replace"), self._layout.delimiter, column)
+        return Problem.of(fault, label=self._spooled.label, line=line, column=column, character=character)
 
 
 class _Header:
@@ -199,7 +203,7 @@ class _Header:
 
     def fitted(self, cells: list[str]) -> list[str]:
         """The cells in the number of the columns."""
-        return cells if len(cells) == self.width else (cells + [""] * self.width)[: self.width]
+        return (cells + [""] * self.width)[: self.width]
 
     def ragged(self, cells: Sequence[str]) -> tuple[int, Fault] | None:
         """The number of the first cell that is lacking or has text beyond the last column, and what is wrong then."""

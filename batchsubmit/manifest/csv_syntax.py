@@ -9,6 +9,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO
 
 from batchsubmit.manifest.file import MOST_LINE_BYTES, LineTooLongError, physical_lines
@@ -34,12 +35,6 @@ class BrokenRecord:
     flaws: tuple[Flaw, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _BadByte:
-    stands_for: str  # what the text holds in its place
-    wrong: str
-
-
 class _Text:
     """Lines as text for `csv.reader`, remembering where they stand; a bad byte does not end the reading."""
 
@@ -47,7 +42,7 @@ class _Text:
         self._lines = lines
         self.offset = offset
         self.line = line
-        self.bad_bytes: list[_BadByte] = []
+        self.bad_bytes: list[tuple[str, str]] = []  # what the text holds in its place, and what is wrong
 
     def __iter__(self) -> Iterator[str]:
         for raw in self._lines:
@@ -64,7 +59,7 @@ class _Text:
 
     def _note(self, stands_for: str, index: int, wrong: str) -> None:
         comma = "," if wrong.startswith("0x") else ""
-        self.bad_bytes.append(_BadByte(stands_for, f"byte {index + 1} of line {self.line}{comma} {wrong}"))
+        self.bad_bytes.append((stands_for, f"byte {index + 1} of line {self.line}{comma} {wrong}"))
 
 
 def read_records(
@@ -97,21 +92,29 @@ def read_records(
             return
 
 
-def _with_bad_bytes(cells: list[str], bad_bytes: list[_BadByte]) -> BrokenRecord:
-    right = "save the file as UTF-8"
-    return BrokenRecord(cells, tuple(Flaw(_cell_with(cells, bad.stands_for), bad.wrong, right) for bad in bad_bytes))
+def _with_bad_bytes(cells: list[str], bad_bytes: list[tuple[str, str]]) -> BrokenRecord:
+    numbers = [next((n for n, cell in enumerate(cells, 1) if text in cell), 1) for text, _ in bad_bytes]
+    pairs = zip(numbers, bad_bytes, strict=True)
+    return BrokenRecord(cells, tuple(Flaw(number, wrong, "save the file as UTF-8") for number, (_, wrong) in pairs))
 
 
-def _cell_with(cells: list[str], text: str) -> int:
-    return next((number for number, cell in enumerate(cells, 1) if text in cell), 1)
+def _ends_of_cells(line: str, delimiter: str) -> Iterator[int]:
+    well_formed = re.compile(rf'(?:"(?:[^"]|"")*"|[^"{delimiter}][^{delimiter}]*)?{delimiter}')
+    end = 0
+    while found := well_formed.match(line, end):
+        end = found.end()
+        yield end
+
+
+def character_of(line: str, delimiter: str, cell: int) -> int:
+    """At which character of its line a cell begins, both counted from 1; 0 where the line ends before."""
+    begins = [0, *islice(_ends_of_cells(line, delimiter), cell - 1)]
+    return begins[cell - 1] + 1 if len(begins) == cell else 0
 
 
 def _broken(first_line: str, delimiter: str, reason: str) -> BrokenRecord:
     # Well-formed cells from the left; the one after them is where the trouble begins.
-    well_formed = re.compile(rf'(?:"(?:[^"]|"")*"|[^"{delimiter}][^{delimiter}]*)?{delimiter}')
-    cell, end = 1, 0
-    while found := well_formed.match(first_line, end):
-        cell, end = cell + 1, found.end()
+    cell = 1 + sum(1 for _ in _ends_of_cells(first_line, delimiter))
     if "limit" in reason or "unexpected end" in reason:
         flaw = Flaw(cell, "a quote opens this cell and none closes it", "close it, and double a quote within a cell")
     else:

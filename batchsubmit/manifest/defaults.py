@@ -16,8 +16,8 @@ from batchsubmit.errors import UsageError
 from batchsubmit.schema import Fault, JsonError, RequestChecker
 from batchsubmit.schema.checks import MISSING
 from batchsubmit.schema.columns import Place, find_place, names_columns
-from batchsubmit.schema.faults import NO_VALUES, no_value, printable
 from batchsubmit.schema.model import MapOf
+from batchsubmit.schema.wording import NO_VALUES, no_value, printable, shown
 
 HEADER_AGAIN = Fault(path="", wrong="is the header again", right="remove this line")
 """What is wrong with a record that repeats the header, as when files with headers were joined."""
@@ -29,59 +29,65 @@ OF_THE_RUN = frozenset({"batch", "date", "time"})
 Lookup = Callable[[str], str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A text with placeholders: literal pieces and, between them, the names."""
-
-    pieces: tuple[str, ...]
-    names: tuple[str, ...]
-
-    def render(self, values: Iterable[str | None]) -> str:
-        """Put a value in the place of each name."""
-        pairs = zip(self.pieces, [*(value or "" for value in values), ""], strict=True)
-        return "".join(piece for pair in pairs for piece in pair)
-
-
-def parse_template(text: str) -> Template:
-    """Compile a text with placeholders. Raises `ValueError` on a lone brace."""
-    pieces = [""]
-    names: list[str] = []
-    end = 0
+def parse_template(text: str) -> list[str]:
+    """Cut a text at its placeholders: literal texts and, at odd places, names. Raises `ValueError` on a lone brace."""
+    pieces, end = [""], 0
     for token in _TOKEN.finditer(text):
         pieces[-1] += text[end : token.start()]
         end = token.end()
         if token[1]:
-            names.append(token[1])
-            pieces.append("")
+            pieces += [token[1], ""]
         elif token[0] in ("{{", "}}"):
             pieces[-1] += token[0][0]
         else:
             raise ValueError(f"a {token[0]!r} stands alone at character {token.start() + 1}")
     pieces[-1] += text[end:]
-    return Template(tuple(pieces), tuple(names))
+    return pieces
 
 
 @dataclass(frozen=True, slots=True)
-class _Leaf:
-    """One default: a constant, or a template and what its text becomes."""
+class _Default:
+    """One default: a constant, or a text with placeholders and what becomes of it.
 
-    path: str
+    In a map a null is the row's own mistake, in a structure it is an absent member.
+    """
+
+    steps: tuple[str, ...]
     value: Any
-    template: Template | None
+    pieces: list[str]
     place: Place | None
+    in_map: bool
+
+    @property
+    def path(self) -> str:
+        return ".".join(self.steps)
+
+    @property
+    def names(self) -> list[str]:
+        return self.pieces[1::2] if self.place else []
 
     @property
     def tells_jobs_apart(self) -> bool:
         """Whether it is a name or an ARN, which must not be made of a word for "nothing"."""
         return self.path in {"name", "membershipIdentifier"} or self.path.endswith("Arn")
 
+    def is_lacking(self, request: Mapping[str, Any]) -> bool:
+        """Whether a row lacks it; one with a value of another type on the way to it does not, as the check will say."""
+        node: Any = request
+        for depth, step in enumerate(self.steps, 1):
+            if not isinstance(node, Mapping):
+                return False
+            if node.get(step) is None:
+                return not (self.in_map and depth == len(self.steps) and step in node)
+            node = node[step]
+        return False
 
-@dataclass(frozen=True, slots=True)
-class _Branch:
-    """Defaults below one member. In a map a null is the row's own mistake, in a structure it is an absent member."""
-
-    is_map: bool
-    children: "dict[str, _Leaf | _Branch]"
+    def add_to(self, request: dict[str, Any], value: object) -> None:
+        for step in self.steps[:-1]:
+            if request.get(step) is None:
+                request[step] = {}
+            request = request[step]
+        request[self.steps[-1]] = value
 
 
 class Defaults:
@@ -94,13 +100,12 @@ class Defaults:
         self, members: Mapping[str, Any], checker: RequestChecker, run: Mapping[str, str] = MappingProxyType({})
     ) -> None:
         self._run = run
-        self._root = _Branch(is_map=False, children=_compiled(members, ()))
-        self._leaves = {leaf.path: leaf for leaf in _leaves(self._root)}
-        _refuse_faults(self._root, self._leaves, checker)
+        self._all = list(_flat(members, ()))
+        _refuse_faults(members, self._all, checker)
 
     def covers(self, path: str) -> bool:
         """Whether a row without this member gets one, whole or in part."""
-        return any(f"{path}.".startswith(f"{known}.") for known in self._leaves)
+        return any(f"{path}.".startswith(f"{each.path}.") for each in self._all)
 
     def of_run(self, run: Mapping[str, str]) -> "Defaults":
         """Give the same defaults with the values of another run."""
@@ -110,9 +115,7 @@ class Defaults:
 
     def place_holders(self) -> Iterator[tuple[str, str]]:
         """Every (path of the default, name of the placeholder)."""
-        for path, leaf in self._leaves.items():
-            for name in leaf.template.names if leaf.template else ():
-                yield path, name
+        return ((each.path, name) for each in self._all for name in each.names)
 
     def refuse_moment(self) -> None:
         """Raise UsageError where a default depends on date or time: a message would be another job on another day."""
@@ -126,99 +129,69 @@ class Defaults:
 
     def fill(self, request: dict[str, Any], variables: Mapping[str, str]) -> list[Fault]:
         """Add what the row lacks; gives a fault for each placeholder that the row cannot fill."""
-        if not self._root.children:
+        if not self._all:
             return []
         faults: list[Fault] = []
         # Looked up in the row as it came, and added afterwards: what a default says never depends on another default.
-        additions = list(_additions(self._root, request, _lookup_in(request, variables, self._run), faults))
-        for node, key, value in additions:
-            node[key] = value
+        lookup = _lookup_in(request, variables, self._run)
+        lacking = [each for each in self._all if each.is_lacking(request)]
+        values = [(each, *_value(each, lookup)) for each in lacking]
+        for each, value, found in values:
+            faults += found
+            if not found:
+                each.add_to(request, value)
         return faults
 
 
-def _compiled(members: Mapping[str, Any], above: tuple[str, ...]) -> "dict[str, _Leaf | _Branch]":
-    compiled: dict[str, _Leaf | _Branch] = {}
+def _flat(members: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[_Default]:
     for name, value in members.items():
-        path = ".".join((*above, name))
+        steps = (*above, name)
         if isinstance(value, Mapping):
+            yield from _flat(value, steps)
+        else:
+            yield _default(steps, value)
+
+
+def _default(steps: tuple[str, ...], value: object) -> _Default:
+    path, place, pieces = ".".join(steps), None, list[str]()
+    parent = find_place(".".join(steps[:-1]))
+    in_map = parent is not None and isinstance(parent.shape, MapOf)
+    if isinstance(value, str):
+        try:
+            pieces = parse_template(value)
+        except ValueError as exc:
+            raise UsageError(f"defaults.{path}: {exc}; write {{name}} for a column, {{{{ or }}}} for a brace") from exc
+        if len(pieces) == 1:
+            value = pieces[0]
+        else:
             place = find_place(path)
-            is_map = place is not None and isinstance(place.shape, MapOf)
-            compiled[name] = _Branch(is_map=is_map, children=_compiled(value, (*above, name)))
-        else:
-            compiled[name] = _leaf(path, value)
-    return compiled
+    return _Default(steps, value, pieces, place, in_map)
 
 
-def _leaf(path: str, value: object) -> _Leaf:
-    if not isinstance(value, str):
-        return _Leaf(path, value, None, None)
-    try:
-        template = parse_template(value)
-    except ValueError as exc:
-        raise UsageError(f"defaults.{path}: {exc}; write {{name}} for a column, {{{{ or }}}} for a brace") from exc
-    if not template.names:
-        return _Leaf(path, template.pieces[0], None, None)
-    return _Leaf(path, value, template, find_place(path))
-
-
-def _leaves(branch: _Branch) -> Iterator[_Leaf]:
-    for child in branch.children.values():
-        if isinstance(child, _Branch):
-            yield from _leaves(child)
-        else:
-            yield child
-
-
-def _refuse_faults(root: _Branch, leaves: Mapping[str, _Leaf], checker: RequestChecker) -> None:
-    faults = [
-        fault
-        for fault in checker.check_part(_plain(root))
-        # What a template becomes is judged with the row.
-        if not ((leaf := leaves.get(fault.path)) and leaf.place)
-    ]
-    if faults:
+def _refuse_faults(members: Mapping[str, Any], defaults: Iterable[_Default], checker: RequestChecker) -> None:
+    request: dict[str, Any] = {name: {} for name, value in members.items() if value == {}}
+    for each in defaults:
+        each.add_to(request, each.value)
+    rendered = {each.path for each in defaults if each.place}  # what becomes of these is judged with the row
+    if faults := [fault for fault in checker.check_part(request) if fault.path not in rendered]:
         raise UsageError("; ".join(f"defaults.{fault}" for fault in faults))
 
 
-def _plain(branch: _Branch) -> dict[str, Any]:
-    return {
-        name: _plain(child) if isinstance(child, _Branch) else child.value for name, child in branch.children.items()
-    }
-
-
-def _additions(
-    branch: _Branch, node: dict[str, Any], lookup: Lookup, faults: list[Fault]
-) -> Iterator[tuple[dict[str, Any], str, Any]]:
-    for name, child in branch.children.items():
-        present = name in node if branch.is_map else node.get(name) is not None
-        if isinstance(child, _Branch):
-            below = node[name] if present else {}
-            if not isinstance(below, dict):
-                continue  # of the wrong type, which the check will say
-            additions = list(_additions(child, below, lookup, faults))
-            yield from additions
-            if additions and not present:
-                yield node, name, below
-        elif not present:
-            value, found = _value(child, lookup)
-            faults += found
-            if not found:
-                yield node, name, value
-
-
-def _value(leaf: _Leaf, lookup: Lookup) -> tuple[Any, list[Fault]]:
-    if leaf.template is None or leaf.place is None:
-        return copy.deepcopy(leaf.value), []
-    values = {name: lookup(name) for name in leaf.template.names}
-    faults = [_unfilled(leaf.path, name) for name, value in values.items() if not value]
-    if leaf.tells_jobs_apart and not NO_VALUES.isdisjoint(values.values()):
-        faults += [no_value(_column(name), value, leaf.path) for name, value in values.items() if value in NO_VALUES]
+def _value(default: _Default, lookup: Lookup) -> tuple[Any, list[Fault]]:
+    path, names = default.path, default.names
+    if default.place is None:
+        return copy.deepcopy(default.value), []
+    values = {name: lookup(name) for name in names}
+    faults = [_unfilled(path, name) for name, value in values.items() if not value]
+    if default.tells_jobs_apart and not NO_VALUES.isdisjoint(values.values()):
+        faults += [no_value(_column(name), value, path) for name, value in values.items() if value in NO_VALUES]
     if faults:
         return None, faults
+    texts = [values[piece] or "" if place % 2 else piece for place, piece in enumerate(default.pieces)]
     try:
-        return leaf.place.read(leaf.template.render(values[name] for name in leaf.template.names)), []
+        return default.place.read("".join(texts)), []
     except JsonError as exc:
-        return None, [Fault(path=leaf.path, wrong=f"its default {exc.wrong}", right=exc.right)]
+        return None, [Fault(path=path, wrong=f"its default {exc.wrong}", right=exc.right)]
 
 
 def _unfilled(path: str, name: str) -> Fault:
@@ -280,13 +253,38 @@ def _texts(value: object, name: str) -> Iterator[tuple[str, str]]:
         yield name, str(value)
 
 
+_AS_TEXT = "if it is not meant, write the name again, and format the column as text in the spreadsheet"
+_MONTH = (
+    "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:tember)?|oct(?:ober)?|"
+    "nov(?:ember)?|dec(?:ember)?)"
+)
+_DATE = re.compile(
+    r"\d{1,4}([-./])\d{1,2}\1\d{1,4}(?: \d{1,2}:\d\d(?::\d\d)?)?"
+    rf"|\d{{1,2}}[- .]{{1,2}}{_MONTH}(?:[- ]\d{{2,4}})?|{_MONTH}[- ]\d{{1,4}}",
+    re.IGNORECASE | re.ASCII,
+)
+_SHORTENED = re.compile(r"\d[.,]\d+[eE]\+\d+", re.ASCII)
+
+
+def _made_by_a_spreadsheet(name: str) -> str:
+    """Say what a spreadsheet seems to have made of a name; empty where it is like a name."""
+    if _DATE.fullmatch(name):
+        return "is a date: a spreadsheet makes one of what looks like it (1-2, may 3)"
+    if _SHORTENED.fullmatch(name):
+        return "is a number as a spreadsheet shortens it, and the digits are lost"
+    return "is what a spreadsheet shows in a column that is too narrow" if name.strip("#") == "" else ""
+
+
 def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> Sequence[Fault]:
-    """Find what may not be meant in a good row: words for "nothing", white space at the ends of its name."""
+    """Find what may not be meant in a good row: words for "nothing", a name with white space or from a spreadsheet."""
     name, description = request["name"], request.get("description")
     found = [] if name == name.strip() else [_UNTRIMMED]
+    if not (name[:1].isalpha() and name[-1:].isalpha()) and (what := _made_by_a_spreadsheet(name)):
+        found.append(Fault(path="name", wrong=f"{shown(name)} {what}", right=_AS_TEXT))
     if description in NO_VALUES:
         found.append(no_value("description", description))
-    for above, values in ("environment", request.get("environment")), ("tags", request.get("tags")), ("var", variables):
+    for above in ("environment", "tags", "var"):
+        values = request.get(above) if above != "var" else variables
         if values and not NO_VALUES.isdisjoint(values.values()):
             odd = ((key, value) for key, value in values.items() if value in NO_VALUES)
             found += (no_value(printable(f"{above}.{key}"), value) for key, value in odd)

@@ -7,10 +7,11 @@ Any row can be read again by its number; its digest then proves that it is the r
 
 from array import array
 from collections.abc import Container, Iterator
+from typing import Any
 
 from batchsubmit.core.jobs import Job, job_digest, key_text
 from batchsubmit.manifest.rows import Reader
-from batchsubmit.schema import canonical
+from batchsubmit.schema import Fault, Problem, canonical
 
 DIGEST_BYTES = 16
 
@@ -18,7 +19,8 @@ DIGEST_BYTES = 16
 class Index:
     """Where each good row stands and what its key is, by row number in order of the manifest."""
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
         self.offsets = array("Q")
         self.lines = array("I")
         self.membership_numbers = array("I")
@@ -47,13 +49,28 @@ class Index:
         self.membership_numbers.append(number)
         self._digests += digest
 
-    def place(self, number: int) -> tuple[int, int]:
-        """The offset and the line of a row, by which its reader finds it again."""
-        return self.offsets[number], self.lines[number]
+    def request(self, number: int) -> dict[str, Any]:
+        """Read the request of a row again, without checking it; empty where it cannot be read."""
+        return self.reader.request_at(self.offsets[number], self.lines[number])
+
+    def problem(self, number: int, fault: Fault) -> Problem:
+        """Make a problem of what is wrong with a row."""
+        return self.reader.problem(self.lines[number], fault)
+
+    def job(self, number: int, *, batch: str) -> Job | None:
+        """Read one row again; None where the manifest no longer has the row that was checked.
+
+        It is not checked again: what has the digest of a good row is that row.
+        """
+        request = self.request(number)
+        digest = job_digest(canonical(request), batch=batch, ordinal=self.ordinal(number))
+        if digest != self.digest(number):
+            return None
+        return Job(key=key_text(digest), membership=self.membership(number), name=request["name"], request=request)
 
     def only(self, keys: Container[str]) -> "Index":
         """Give the rows alone that have one of these keys."""
-        kept = Index()
+        kept = Index(self.reader)
         for at, key in enumerate(self):
             if key in keys:
                 place = (self.offsets[at], self.lines[at], self.membership(at), self.digest(at))
@@ -81,15 +98,3 @@ class Index:
     def membership(self, number: int) -> str:
         """The membership of a row."""
         return self.memberships[self.membership_numbers[number]]
-
-
-def job_at(reader: Reader, index: Index, number: int, *, batch: str) -> Job | None:
-    """Read one row again; None where the manifest no longer has the row that was checked.
-
-    It is not checked again: what has the digest of a good row is that row.
-    """
-    request = reader.request_at(*index.place(number))
-    digest = job_digest(canonical(request), batch=batch, ordinal=index.ordinal(number))
-    if digest != index.digest(number):
-        return None
-    return Job(key=key_text(digest), membership=index.membership(number), name=request["name"], request=request)

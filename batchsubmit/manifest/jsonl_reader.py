@@ -21,9 +21,9 @@ from batchsubmit.manifest.file import (
     physical_lines,
     temporary_file,
 )
-from batchsubmit.manifest.rows import Problem, Row
-from batchsubmit.schema import Fault, JsonError, RequestChecker, read_json, without_nulls
-from batchsubmit.schema.faults import below, described
+from batchsubmit.manifest.rows import Row
+from batchsubmit.schema import Fault, JsonError, Problem, RequestChecker, read_json, without_nulls
+from batchsubmit.schema.wording import below, described
 
 _ONE_ROW_BYTES = 1 << 12
 _VARIABLE_PREFIX = "var."
@@ -68,8 +68,9 @@ class JsonlReader:
         """Each line names its own members."""
         return True
 
-    def problem(self, line: int, fault: Fault) -> Problem:
+    def problem(self, line: int, fault: Fault, offset: int | None = None) -> Problem:
         """Make a problem of what is wrong with a row."""
+        del offset
         return Problem.of(fault, label=self._spooled.label, line=line, column=1)
 
     def _row(self, raw: bytes, offset: int, line: int) -> Row:

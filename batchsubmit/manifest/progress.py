@@ -13,8 +13,8 @@ from batchsubmit.core.jobs import Share, job_digest, key_text, results_place
 from batchsubmit.core.ledger_state import Counts, LedgerState
 from batchsubmit.core.states import UNDECIDED, Phase, Retry, State, is_good_end
 from batchsubmit.manifest.check import Terms, open_checked_manifest
-from batchsubmit.manifest.index import Index, job_at
-from batchsubmit.manifest.rows import Reader, row_warning
+from batchsubmit.manifest.index import Index
+from batchsubmit.manifest.rows import row_warning
 from batchsubmit.outputs.templates import placeholders_at
 from batchsubmit.schema import Fault, RowWarning, canonical
 from batchsubmit.text import counted, quoted
@@ -92,11 +92,11 @@ class ManifestProgress:
         """Rows that would be looked up."""
         return sum(lane.unknown for lane in self.lanes.values())
 
-    def work(self, reader: Reader, index: Index) -> tuple[Share, ...]:
+    def work(self, index: Index) -> tuple[Share, ...]:
         """What is to do by kind of job, judged by rows that are evenly spread; some hundreds, at least one a lane."""
         shares = []
         for lane in self.lanes.values():
-            kinds = Counter(_kind(request) for _, request in self._sample(lane, reader, index))
+            kinds = Counter(_kind(request) for _, request in self._sample(lane, index))
             left, rows = lane.to_do, kinds.total()
             for (model, instance), seen in kinds.most_common(_KINDS_TOLD)[::-1]:  # the most frequent takes what is over
                 jobs = left * seen // rows
@@ -104,16 +104,16 @@ class ManifestProgress:
                 shares.append(Share(lane.membership, model, instance, jobs))
         return tuple(shares)
 
-    def instances(self, reader: Reader, index: Index) -> dict[tuple[str, str], float]:
+    def instances(self, index: Index) -> dict[tuple[str, str], float]:
         """How many instances a job of each model and instance type takes on average, by the same sample."""
         seen: dict[tuple[str, str], list[int]] = {}
         for lane in self.lanes.values():
-            for _, request in self._sample(lane, reader, index):
+            for _, request in self._sample(lane, index):
                 count = request.get("resourceConfig", {}).get("instanceCount", 1)
                 seen.setdefault(_kind(request), []).append(count)
         return {kind: fmean(counts) for kind, counts in seen.items()}
 
-    def repeated(self, reader: Reader, index: Index, book: LedgerState, *, batch: str) -> tuple[int, str]:
+    def repeated(self, index: Index, book: LedgerState, *, batch: str) -> tuple[int, str]:
         """About how many rows to do were sent before by another batch, and by which; 0 where this one was begun.
 
         Of a table a run knows no other batch, and finds none.
@@ -123,7 +123,7 @@ class ManifestProgress:
             return 0, ""
         seen, found = 0, Counter[str]()
         for lane in self.lanes.values():
-            for number, request in self._sample(lane, reader, index):
+            for number, request in self._sample(lane, index):
                 seen, spelled = seen + 1, canonical(request)
                 for other in others:
                     state = book.get(key_text(job_digest(spelled, batch=other, ordinal=index.ordinal(number))))
@@ -132,12 +132,12 @@ class ManifestProgress:
                         break
         return (round(self.to_do * found.total() / seen), found.most_common(1)[0][0]) if found else (0, "")
 
-    def _sample(self, lane: MembershipProgress, reader: Reader, index: Index) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _sample(self, lane: MembershipProgress, index: Index) -> Iterator[tuple[int, dict[str, Any]]]:
         """Read rows to do that are evenly spread: number and request."""
         wanted = min(max(1, lane.to_do * _ROWS_READ // self.to_do), lane.to_do) if lane.to_do else 0
         for place in range(wanted):
             number = lane.rows_to_do[place * lane.to_do // wanted]
-            yield number, reader.request_at(*index.place(number))
+            yield number, index.request(number)
 
 
 def _kind(request: Mapping[str, Any]) -> tuple[str, str]:
@@ -147,23 +147,29 @@ def _kind(request: Mapping[str, Any]) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class RowStates:
-    """Where the rows' jobs stand, by membership, and the codes of those that failed or were cancelled."""
+    """Where the rows' jobs stand, by membership, and the codes of those that failed or were cancelled.
+
+    `again` says where those stand that are pending because they are to be sent again.
+    """
 
     by_membership: dict[str, Counter[State]]
     bad_ends: Mapping[str, int]
+    again: Mapping[str, int]
 
     @classmethod
     def of(cls, index: Index, book: LedgerState, *, retry: Retry | None = None) -> "RowStates":
         """Look every row up; a job that is to be sent again is pending."""
-        lanes, bad_ends = {name: Counter[State]() for name in index.memberships}, Counter[str]()
+        lanes = {name: Counter[State]() for name in index.memberships}
+        bad_ends, again = Counter[str](), Counter[str]()
         for number, key in enumerate(index):
             state = book.get(key)
             if retry and retry.takes(state):
+                again[State.of(state)] += 1
                 state = None
             lanes[index.membership(number)][State.of(state)] += 1
             if state is not None and state.bad_end:
                 bad_ends[state.bad_end] += 1
-        return cls(lanes, bad_ends)
+        return cls(lanes, bad_ends, again)
 
     def counts(self, quotas: Mapping[str, int], *, invalid: int) -> Counts:
         """Count them as every surface does; `invalid` rows, which no job stands for, are rejected."""
@@ -195,9 +201,9 @@ async def read_new_rows(
     """Read a manifest as the last run did, and leave out what the ledger knows. Raises UsageError, StoppedError."""
     moment = placeholders_at(datetime.fromisoformat(book.runs[-1].at), settings.submit) if book.runs else {}
     terms = Terms(batch=batch, allow_duplicates=True, keep_invalid=True, moment=moment)
-    async with open_checked_manifest(manifest, settings, region=region, terms=terms) as (spooled, reader, inventory):
+    async with open_checked_manifest(manifest, settings, region=region, terms=terms) as (spooled, inventory):
         index = inventory.index
-        jobs = (job_at(reader, index, number, batch=batch) for number, key in enumerate(index) if book.get(key) is None)
+        jobs = (index.job(number, batch=batch) for number, key in enumerate(index) if book.get(key) is None)
         by_key = {
             job.key: NewRow(membership=job.membership, name=job.name, trained_model=job.trained_model)
             for job in jobs
@@ -238,22 +244,22 @@ def ledger_places(index: Index, book: LedgerState) -> set[Place]:
     }
 
 
-def ledger_warnings(reader: Reader, index: Index, book: LedgerState, *, retry: Retry | None) -> Iterator[RowWarning]:
+def ledger_warnings(index: Index, book: LedgerState, *, retry: Retry | None) -> Iterator[RowWarning]:
     """Warn of rows to be sent that share a place with another job of the ledger; reads them again where some may."""
     places = ledger_places(index, book)
     if places:
         progress = ManifestProgress.of(index, book, retry=retry)
-        yield from overwriting(reader, index, progress, places, IN_THE_LEDGER)
+        yield from overwriting(index, progress, places, IN_THE_LEDGER)
 
 
 def overwriting(
-    reader: Reader, index: Index, progress: ManifestProgress, places: Collection[Place], wrong: str
+    index: Index, progress: ManifestProgress, places: Collection[Place], wrong: str
 ) -> Iterator[RowWarning]:
     """Warn of the rows to be sent whose results go to one of these places; `wrong` says whose they are."""
     numbers = sorted(number for lane in progress.lanes.values() for number in lane.rows_to_do) if places else ()
-    found = [number for number in numbers if results_place(reader.request_at(*index.place(number))) in places]
+    found = [number for number in numbers if results_place(index.request(number)) in places]
     if found:
-        name = reader.request_at(*index.place(found[0])).get("name")
+        name = index.request(found[0]).get("name")
         words = f"{quoted(str(name))} with this trained model {wrong}"
         fault = Fault(path="name", wrong=words, right=_RIGHT)
-        yield row_warning(reader.problem(index.lines[found[0]], fault), len(found))
+        yield row_warning(index.problem(found[0], fault), len(found))

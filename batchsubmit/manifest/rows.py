@@ -2,40 +2,15 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 
-from batchsubmit.schema import Fault, RowWarning
+from batchsubmit.schema import Fault, Problem, RowWarning
 
 PRIORITY = "priority"
 """The variable, a whole number, by which rows of one membership go before others: higher ones first, 0 without it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One thing wrong in a manifest, and how to fix it.
-
-    `line` counts from 1 and is where the row begins. `column` is the ordinal of the CSV field; in JSONL it is 1, or
-    the character at which the JSON is broken. `path` is the request's member, or empty.
-    """
-
-    label: str
-    line: int
-    column: int
-    path: str
-    wrong: str
-    right: str
-
-    @classmethod
-    def of(cls, fault: Fault, *, label: str, line: int, column: int) -> "Problem":
-        """Give a fault its place in the manifest."""
-        return cls(label=label, line=line, column=column, path=fault.path, wrong=fault.wrong, right=fault.right)
-
-    def __str__(self) -> str:
-        subject = f"{self.path}: " if self.path else ""
-        return f"{self.label}:{self.line}:{self.column}: {subject}{self.wrong}; {self.right}"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -73,7 +48,7 @@ class Reader(Protocol):
     def has_sound_header(self) -> bool:
         """Whether the columns are understood, so that rows without problems mean what they say."""
 
-    def problem(self, line: int, fault: Fault) -> Problem:
+    def problem(self, line: int, fault: Fault, offset: int | None = None) -> Problem:
         """Make a problem of what is wrong with the row at a line, at its member's column."""
 
 
@@ -132,6 +107,10 @@ class ProblemGroups:
             kind = self.kinds[words] = Kind()
         kind.add(problem)
 
+    def drop(self, beginning: str) -> None:
+        """Forget the kinds whose words begin so."""
+        self.kinds = {words: kind for words, kind in self.kinds.items() if not words[1].startswith(beginning)}
+
     def warnings(self) -> tuple[RowWarning, ...]:
         """Give each kind once: its first row and how many there are."""
         return tuple(row_warning(kind.first[0], kind.count) for kind in self.kinds.values())
@@ -144,12 +123,4 @@ class ProblemGroups:
 
 def row_warning(first: Problem, count: int) -> RowWarning:
     """Say of so many rows what is said of the first."""
-    return RowWarning(
-        label=first.label,
-        line=first.line,
-        column=first.column,
-        path=first.path,
-        wrong=first.wrong,
-        right=first.right,
-        count=count,
-    )
+    return RowWarning(**asdict(first), count=count)

@@ -9,42 +9,44 @@ from functools import partial
 from typing import Any
 
 from batchsubmit.core.jobs import Job
+from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
-from batchsubmit.manifest.index import Index, job_at
-from batchsubmit.manifest.rows import Reader
+from batchsubmit.manifest.index import Index
 
 
 class ManifestSource:
-    """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up."""
+    """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up.
+
+    `on_ended` hears of each that was taken, by its key, how it ended.
+    """
 
     def __init__(
         self,
-        reader: Reader,
         index: Index,
         *,
         batch: str,
         decision: Callable[[str], Action],
+        on_ended: Callable[[str, Ending], None] = lambda *_: None,
     ) -> None:
-        self._reader = reader
+        self.on_ended = on_ended
         self._index = index
         self._batch = batch
-        self._lanes: dict[str, _Lane] = {}
         self._held: dict[str, int] = {}
-        lanes = [_Lane() for _ in index.memberships]
-        append = [lane.rows.append for lane in lanes]
+        lanes = [array("I") for _ in index.memberships]
         for number, key in enumerate(index):
             action = decision(key)
             if action is Action.SUBMIT:
-                append[index.membership_numbers[number]](number)
+                lanes[index.membership_numbers[number]].append(number)
             elif action is Action.LOOK_UP:
                 self._held[key] = number
         if index.priorities:
-            for lane in lanes:
-                by_priority = sorted(lane.rows, key=lambda number: -index.priorities.get(number, 0))
-                lane.rows = array("Q", by_priority)
-        self._count = sum(len(lane.rows) for lane in lanes)
-        self._lanes |= {name: lane for name, lane in zip(index.memberships, lanes, strict=True) if lane.rows}
+            lanes = [array("I", sorted(lane, key=lambda number: -index.priorities.get(number, 0))) for lane in lanes]
+        for lane in lanes:
+            lane.reverse()
+        # Rows still to be handed out, the next one last.
+        self._lanes = {name: lane for name, lane in zip(index.memberships, lanes, strict=True) if lane}
+        self._count = sum(map(len, lanes))
 
     def waiting(self) -> Collection[str]:
         """The memberships whose rows are not all taken."""
@@ -65,19 +67,16 @@ class ManifestSource:
     def take(self, membership: str) -> "ManifestDelivery":
         """Read the next row of a membership. Raises StoppedError where the manifest changed since it was checked."""
         lane = self._lanes[membership]
-        number = lane.released.pop() if lane.released else lane.next()
-        try:
-            job = self._read(number)
-        except StoppedError:
-            lane.released.append(number)
-            raise
+        number = lane[-1]
+        job = self._read(number)
+        lane.pop()
         self._count -= 1
-        if lane.is_empty:
+        if not lane:
             del self._lanes[membership]
         return ManifestDelivery(self, job, number)
 
     def _read(self, number: int) -> Job:
-        job = job_at(self._reader, self._index, number, batch=self._batch)
+        job = self._index.job(number, batch=self._batch)
         if job is None:
             raise StoppedError(
                 f"the manifest changed while it was being submitted, at line {self._index.lines[number]}; "
@@ -97,31 +96,23 @@ class ManifestSource:
 
     def put_back(self, membership: str, number: int) -> None:
         """Take a job back, to be handed out before the others of its lane."""
-        self._lanes.setdefault(membership, _Lane()).released.append(number)
+        self._lanes.setdefault(membership, array("I")).append(number)
         self._count += 1
 
 
 class ManifestDelivery:
-    """One row's job. A file needs no word that a job is done: the ledger has it."""
+    """One row's job. A file needs no word of what is decided: the ledger has it, and is read by the next run."""
 
     def __init__(self, source: ManifestSource, job: Job, number: int) -> None:
         self.job = job
         self._source = source
         self._number = number
 
-    def done(self) -> None:
-        """Nothing to do for a file."""
-
-    def failed(self) -> None:
-        """Nothing to do for a file."""
-
-    def released(self) -> None:
-        """Back to the head of the lane."""
-        self._source.put_back(self.job.membership, self._number)
-
-    def held(self) -> None:
-        """Back to the head of the lane, which nobody takes from for a while."""
-        self.released()
+    def ended(self, how: Ending) -> None:
+        """Back to the head of the lane, unless it is decided or unknown."""
+        if how in {Ending.RELEASED, Ending.HELD}:
+            self._source.put_back(self.job.membership, self._number)
+        self._source.on_ended(self.job.key, how)
 
     def denied(self, code: str, message: str) -> bool:
         """A file has no place for such jobs."""
@@ -130,24 +121,9 @@ class ManifestDelivery:
 
     def put_aside(self) -> Callable[[], None]:
         """Keep the number only: very many rows may wait for one channel."""
-        return partial(self._source.put_back, self.job.membership, self._number)
-
-    def left_unknown(self) -> None:
-        """Nothing to do for a file: the next run looks the job up."""
+        return partial(_release, self._source, self.job.membership, self._number, self.job.key)
 
 
-class _Lane:
-    """Row numbers still to be handed out, in order; those handed back come first."""
-
-    def __init__(self) -> None:
-        self.rows = array("I")
-        self.released: list[int] = []
-        self._taken = 0
-
-    def next(self) -> int:
-        self._taken += 1
-        return self.rows[self._taken - 1]
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.released and self._taken == len(self.rows)
+def _release(source: ManifestSource, membership: str, number: int, key: str) -> None:
+    source.put_back(membership, number)
+    source.on_ended(key, Ending.RELEASED)

@@ -9,14 +9,14 @@ import structlog
 from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
-    Finished,
     Intent,
     JobEvent,
+    JobFinished,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     RefusalCause,
     Refused,
-    Submitted,
-    Unknown,
 )
 from batchsubmit.core.states import State
 from batchsubmit.log import get_logger
@@ -61,11 +61,11 @@ class LogObserver(Observer):
         match event:
             case Intent():
                 log.debug("job.intent", **job, attempt=event.attempt)
-            case Submitted():
+            case JobSubmitted():
                 log.info("job.submitted", **job, attempt=event.attempt, arn=event.arn, via=event.via)
             case Refused():
                 log.debug("job.refused", **job, attempt=event.attempt, code=event.code, cause=event.cause)
-            case Unknown():
+            case JobUnknown():
                 log.warning("job.unknown", **job, attempt=event.attempt, reason=event.reason)
             case Absent():
                 log.info("job.absent", **job, attempt=event.attempt)
@@ -73,10 +73,11 @@ class LogObserver(Observer):
                 log.error("job.duplicate", **job, arn=event.arn, of=event.of)
             case JobRejected():
                 log.warning("job.rejected", **job, attempt=event.attempt, code=event.code, message=event.message)
-            case Finished():
+            case JobFinished():
                 state = State.of_end(event.status)
                 write = log.warning if state is State.FAILED else log.info
-                write(f"job.{state}", **job, arn=event.arn, status=event.status, code=event.code)
+                end = {"arn": event.arn, "status": event.status, "code": event.code, "message": event.message}
+                write(f"job.{state}", **job, **end)
 
     def rate_cut(self, per_second: float) -> None:
         """Log that the service throttles."""
@@ -106,7 +107,7 @@ class RunCounts(Observer):
     def saw(self, event: JobEvent) -> None:
         """Count one event."""
         match event:
-            case Submitted():
+            case JobSubmitted():
                 self.submitted += 1
                 self._unknown.discard(event.job)
             case Absent():
@@ -114,9 +115,9 @@ class RunCounts(Observer):
                 return
             case JobRejected():
                 self.rejected += 1
-            case Unknown():
+            case JobUnknown():
                 self._unknown.add(event.job)
-            case Finished():
+            case JobFinished():
                 state = State.of_end(event.status)
                 self.succeeded += state is State.SUCCEEDED
                 self.failed += state is State.FAILED

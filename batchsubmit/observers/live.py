@@ -21,11 +21,11 @@ from rich.live import Live as Screen
 from rich.table import Table
 from rich.text import Text
 
-from batchsubmit.core.jobs import Event, Finished, Intent, JobEvent, JobRejected, RunStarted
-from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState
+from batchsubmit.core.jobs import Event, Intent, JobEvent, JobFinished, JobRejected, RunStarted
+from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState, decides
 from batchsubmit.core.states import Phase, State, end_words, is_good_end
 from batchsubmit.forecast import RunHistory
-from batchsubmit.text import counted, duration, fitted, printable, rate, share, with_names
+from batchsubmit.text import counted, cut, duration, fitted, printable, rate, share, with_names
 
 _FAILURES_KEPT = 5
 _BAD = ("failed", "rejected", "cancelled", "unknown")
@@ -156,7 +156,8 @@ class LiveRun:
         self.failures: deque[str] = deque(maxlen=_FAILURES_KEPT)
         self.failure_count = 0
         self._states: dict[str, Counter[State]] = {}
-        self._calling: set[str] = set()
+        self._left = Counter[str]()
+        self._calling: dict[str, str] = {}
 
     @property
     def run(self) -> RunStarted | None:
@@ -182,6 +183,10 @@ class LiveRun:
             self._count(event)
         else:
             self.ledger_state.apply(event)
+        if isinstance(event, RunStarted):
+            self._left = Counter({name: states[State.UNKNOWN] for name, states in self._states.items()})
+            for share in event.work:
+                self._left[share.membership] += share.jobs
 
     def _count(self, event: JobEvent) -> None:
         states = self._states.setdefault(event.membership, Counter())
@@ -190,11 +195,13 @@ class LiveRun:
         self.ledger_state.apply(event)
         if after := self.ledger_state.get(event.job):
             states[State.of(after)] += 1
-        is_calling = isinstance(event, Intent) and after is not None and after.phase is Phase.INTENT
-        (self._calling.add if is_calling else self._calling.discard)(event.job)
+        self._calling.pop(event.job, None)
+        if isinstance(event, Intent) and after is not None and after.phase is Phase.INTENT:
+            self._calling[event.job] = event.membership
+        self._left[event.membership] -= decides(event)
         if isinstance(event, JobRejected):
             self._failed(event, State.REJECTED, f"{event.code}: {event.message}")
-        elif isinstance(event, Finished) and not is_good_end(event.status):
+        elif isinstance(event, JobFinished) and not is_good_end(event.status):
             self._failed(event, State.of_end(event.status), end_words(event))
 
     def _failed(self, event: JobEvent, state: State, why: str) -> None:
@@ -203,13 +210,12 @@ class LiveRun:
         self.failures.append(printable(line))
 
     def lanes(self) -> list[LaneCounts]:
-        """Every membership, those with most work left first."""
-        waiting = self.progress.waiting()
-        limits = self.ledger_state.work.limits(self._states)
-        lanes = [
-            LaneCounts(name, waiting[name], limits.get(name), Counts.of({name: states}, quotas=limits))
-            for name, states in ({name: Counter[State]() for name in waiting} | self._states).items()
-        ]
+        """Every membership, those with most work left first: what is left of all is what is pending."""
+        limits, calling = self.ledger_state.work.limits(self._states), Counter(self._calling.values())
+        lanes = []
+        for name, states in ({name: Counter[State]() for name in self._left} | self._states).items():
+            left = max(self._left[name] - states[State.UNKNOWN] + calling[name], 0)
+            lanes.append(LaneCounts(name, left, limits.get(name), Counts.of({name: states}, quotas=limits)))
         return sorted(lanes, key=lambda lane: (-lane.left, -lane.counts.running, lane.membership))
 
     def read(self, now: datetime) -> RunProgress:
@@ -298,7 +304,7 @@ def picture(
     `only` the memberships whose id or name fits this glob.
     """
     width, height = size
-    failures = [Text(_cut(with_names(line, names), width), style="red") for line in live.failures]
+    failures = [Text(cut(with_names(line, names), width), style="red") for line in live.failures]
     head = [Text(line) for line in (*_began(live, now), *fitted(live.read(now).parts(), width))]
     lanes = [
         replace(lane, membership=name)
@@ -307,7 +313,7 @@ def picture(
         if fnmatchcase(lane.membership, only) or fnmatchcase(name, only)
     ]
     room = max(height - len(head) - len(failures) - 3, 0)  # the table's head, the line for others, the cursor's
-    table = lanes_table(lanes[:room], {name for lane in lanes for name in _BAD if getattr(lane.counts, name)})
+    table = lanes_table(lanes[:room], {name for lane in lanes for name in _BAD if getattr(lane.counts, name)}, width)
     others = lanes[room:]
     left = sum(lane.left for lane in others)
     more = [Text(f"... and {counted(len(others), 'more membership')}, {left:,} left")] if others else []
@@ -319,15 +325,12 @@ def _began(live: LiveRun, now: datetime) -> Iterator[str]:
         yield f"run {run.run}, {duration((now - datetime.fromisoformat(run.at)).total_seconds())}"
 
 
-def _cut(line: str, width: int) -> str:
-    return line if len(line) <= width else line[: width - 1] + "…"
-
-
-def lanes_table(lanes: Iterable[LaneCounts], bad: Collection[str]) -> Table:
+def lanes_table(lanes: Iterable[LaneCounts], bad: Collection[str], width: int) -> Table:
     """The memberships; of the counts that are mostly zero, those with these names."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("membership", no_wrap=True, overflow="ellipsis", max_width=36)
     names = ("submitted", *(name for name in _BAD if name in bad))
+    room = width - len(" left slots  ") - sum(len(name) + 1 for name in names)
+    table.add_column("membership", no_wrap=True, overflow="ellipsis", max_width=min(max(room, 8), 36))
     for heading in ("left", "slots", *names):
         table.add_column(heading, justify="right", no_wrap=True)
     for lane in lanes:

@@ -17,14 +17,15 @@ from batchsubmit import __version__
 from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
-    Finished,
     Intent,
     JobEvent,
+    JobFinished,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     Refused,
-    Submitted,
-    Unknown,
 )
+from batchsubmit.core.states import State
 from batchsubmit.observers.base import LaneReading, Readings
 
 MOST_LANES = 200
@@ -51,7 +52,7 @@ _ATTRIBUTES = {"rate_calls_per_second": "rate_per_second", "draining": "is_drain
 """The readings whose names are not those of their metrics."""
 
 
-class State(Collector):
+class _Readings(Collector):
     """Asks for the readings at each scrape."""
 
     def __init__(self, read: Callable[[], Readings]) -> None:
@@ -120,11 +121,12 @@ class Metrics:
         self._monotonic = monotonic
         self._sent_at: dict[str, float] = {}
         self._codes: set[str] = set()
-        registry.register(State(read))
+        registry.register(_Readings(read))
         ProcessCollector(registry=registry)
         Info("batchsubmit_build", "The running version.", registry=registry).info({"version": __version__})
         self._submitted = _counter(registry, "jobs_submitted", "Jobs that the service has taken.", "via")
-        self._failed = _counter(registry, "jobs_failed", "Jobs that cannot be submitted.", "code")
+        self._rejected = _counter(registry, "jobs_rejected", "Jobs that the service refused for good.", "code")
+        self._failed = _counter(registry, "jobs_failed", "Jobs that ran and ended badly.", "code")
         self._finished = _counter(registry, "jobs_finished", "Jobs that ran to their end.", "status")
         self._attempts = _counter(registry, "attempts", "Calls of StartTrainedModelInferenceJob.")
         self._refused = _counter(registry, "attempts_refused", "Calls that were not accepted.", "cause", "code")
@@ -150,7 +152,7 @@ class Metrics:
             case Intent():
                 self._attempts.inc()
                 self._sent_at[event.job] = self._monotonic()
-            case Submitted():
+            case JobSubmitted():
                 self._submitted.labels(event.via).inc()
                 if event.via == "lookup":
                     self._lookups.labels("found").inc()
@@ -158,7 +160,7 @@ class Metrics:
             case Refused():
                 self._refused.labels(event.cause, self._bounded(event.code)).inc()
                 self._end_attempt(event.job)
-            case Unknown():
+            case JobUnknown():
                 self._unknown.inc()
                 self._end_attempt(event.job)
             case Absent():
@@ -166,10 +168,15 @@ class Metrics:
             case Duplicate():
                 self._lookups.labels("duplicate").inc()
             case JobRejected():
-                self._failed.labels(self._bounded(event.code)).inc()
+                self._rejected.labels(self._bounded(event.code)).inc()
                 self._sent_at.pop(event.job, None)
-            case Finished():
-                self._finished.labels(self._bounded(event.status)).inc()
+            case JobFinished():
+                self._end(event)
+
+    def _end(self, event: JobFinished) -> None:
+        self._finished.labels(self._bounded(event.status)).inc()
+        if State.of_end(event.status) is State.FAILED:
+            self._failed.labels(self._bounded(event.code or event.status)).inc()
 
     def _end_attempt(self, job: str) -> None:
         began = self._sent_at.pop(job, None)

@@ -1,12 +1,13 @@
 """The jobs of a manifest that a message points to: read from S3, checked as a whole, and submitted row by row."""
 
 import gzip
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 
 from botocore.exceptions import BotoCoreError
 
 from batchsubmit.config import Settings
+from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
 from batchsubmit.errors import UsageError
 from batchsubmit.log import get_logger
@@ -21,9 +22,13 @@ _DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})
 
 
 class ManifestMessage:
-    """Manifests that were opened because of one pointer; close its files when its jobs are decided."""
+    """Manifests that were opened because of one pointer; close its files when its jobs are decided.
 
-    def __init__(self) -> None:
+    `let_go` is called with the key of each job that is no longer under way.
+    """
+
+    def __init__(self, let_go: Callable[[str], None]) -> None:
+        self._let_go = let_go
         self.files = AsyncExitStack()
         self.accounts: dict[str, str] = {}
         self.rows = 0
@@ -38,6 +43,12 @@ class ManifestMessage:
         self._undecided += checked.index
         self.rows += len(checked.index)
         self.accounts |= checked.accounts
+
+    def ended(self, key: str, how: Ending) -> None:
+        """Note that a row is no longer under way. One that is unknown sends the message back for long, at the end."""
+        self.has_unknown |= how is Ending.UNKNOWN
+        self.under_way -= 1
+        self._let_go(key)
 
     def waiting(self) -> Collection[str]:
         """The memberships with a row to take."""
@@ -69,20 +80,20 @@ class ManifestMessage:
 
 
 async def open_manifests(
-    pointer: Pointer, settings: Settings, *, region: str, ledger: QueueLedger
+    pointer: Pointer, settings: Settings, *, region: str, ledger: QueueLedger, let_go: Callable[[str], None]
 ) -> ManifestMessage | DeadLetter:
     """Open the manifests of a pointer.
 
     Raises FetchError where one cannot be had now, StoppedError where the ledger can no longer be relied on.
     """
-    opened, terms = ManifestMessage(), Terms(batch=pointer.batch)
+    opened, terms = ManifestMessage(let_go), Terms(batch=pointer.batch)
     async with AsyncExitStack() as files:
         for each in pointer.objects:
             try:
                 spooled = await files.enter_async_context(
                     open_manifest(each.location, region=region, version=each.version)
                 )
-                reader, checked = await check_manifest(spooled, settings, region=region, terms=terms)
+                checked = await check_manifest(spooled, settings, region=region, terms=terms)
             except (UsageError, OSError) as exc:
                 if _is_local(exc):
                     raise FetchError(str(exc)) from exc
@@ -96,7 +107,9 @@ async def open_manifests(
             actions = zip(checked.index, await ledger.actions(list(checked.index)), strict=True)
             # A row to be looked up is taken like the others: the engine claims it and looks it up.
             decision = {key: action if action in _DECIDED else Action.SUBMIT for key, action in actions}
-            source = ManifestSource(reader, checked.index, batch=pointer.batch, decision=decision.__getitem__)
+            source = ManifestSource(
+                checked.index, batch=pointer.batch, decision=decision.__getitem__, on_ended=opened.ended
+            )
             opened.add(source, checked)
         opened.files = files.pop_all()
         return opened

@@ -20,7 +20,7 @@ from batchsubmit.manifest.defaults import Defaults, complete, odd_values
 from batchsubmit.manifest.jsonl_reader import take_variables
 from batchsubmit.schema import Fault, JsonError, RequestChecker, canonical, read_json, without_nulls
 from batchsubmit.schema.arns import foreign_arns
-from batchsubmit.schema.faults import described
+from batchsubmit.schema.wording import described
 
 KEY_ATTRIBUTE = "batchsubmit-key"
 BATCH_ATTRIBUTE = "batchsubmit-batch"

@@ -10,17 +10,35 @@ from collections.abc import Callable
 
 import structlog
 
+from batchsubmit.clock import Clock
+from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Job
 from batchsubmit.core.states import Action
 from batchsubmit.manifest.file import FetchError
-from batchsubmit.queue.client import MOST_ENTRIES, QueueBusyError
-from batchsubmit.queue.held import HeldJob, HeldStatus
+from batchsubmit.queue.acks import Acks, QueueLedger
+from batchsubmit.queue.client import MOST_ENTRIES, QueueBusyError, ReachedQueue
+from batchsubmit.queue.held import HeldJob, HeldJobs, HeldStatus
 from batchsubmit.queue.manifest_message import ManifestMessage, open_manifests
 from batchsubmit.queue.message import DeadLetter, Message, MessageReader, Pointer
-from batchsubmit.queue.open import QueueParts
 
 _EXCHANGE_SECONDS = 5.0
 """How often ten messages are exchanged while as many are held as may be: 0.4 calls a second beside the heartbeat."""
+
+
+class QueueParts:
+    """What receiver, heartbeat and source share; `manifests` are those whose rows are being submitted, by key."""
+
+    def __init__(
+        self, reached: ReachedQueue, settings: Settings, *, region: str, ledger: QueueLedger, clock: Clock
+    ) -> None:
+        self.queue, self.attributes, self.counters = reached.queue, reached.attributes, reached.queue.counters
+        self.settings = settings
+        self.region = region
+        self.ledger = ledger
+        self.clock = clock
+        self.held = HeldJobs(settings.worker.visibility_timeout_seconds)
+        self.acks = Acks(reached, settings.worker, ledger, clock)
+        self.manifests: dict[str, ManifestMessage] = {}
 
 
 class Receiver:
@@ -152,12 +170,18 @@ class Receiver:
         """Read the manifests; None where they cannot be had now: the worker is not ready until it tried again."""
         parts = self._parts
         try:
-            return await open_manifests(pointer, parts.settings, region=parts.region, ledger=parts.ledger)
+            return await open_manifests(
+                pointer, parts.settings, region=parts.region, ledger=parts.ledger, let_go=self._let_go
+            )
         except FetchError as exc:
             self._log.warning("manifest.not_fetched", message=message.id, reason=str(exc))
             until = parts.clock.monotonic() + 2 * parts.settings.worker.visibility_timeout_seconds
             self._trouble = (str(exc), until)
             return None
+
+    def _let_go(self, key: str) -> None:
+        self._held.taken.discard(key)
+        self._on_change()
 
     def trouble(self) -> str:
         """Say why a manifest could not be had, until it was or another worker has surely tried."""

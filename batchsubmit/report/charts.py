@@ -5,16 +5,13 @@ and print hold inside the charts. vl-convert brings Vega, which draws in the pag
 that stand in the page until its script has run, and stay without one. A datum's `link` is the filter of its jobs.
 """
 
-import os
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,12 +28,10 @@ Data = list[dict[str, Any]]
 _PICTURE_WIDTH = 860
 _MOST_PICTURED = 4_000
 """Rows of data above which a chart has no picture: the script draws it, and its table says the same."""
-_MOST_MARKS = 150
-_MOST_REASONS, _MOST_KINDS, _SLICES = 12, 20, 60
+_MOST_MARKS, _MOST_REASONS, _MOST_KINDS, _SLICES = 150, 12, 20, 60
 _TABLE_STEP = 10
 _LEAST_SLOTS = 0.005
-_MANY_MEMBERSHIPS = 30
-_ROW_HEIGHT, _SMALL_ROW_HEIGHT = 30, 14
+_MANY_ROWS, _ROW_HEIGHT, _SMALL_ROW_HEIGHT = 30, 30, 14
 _CAUSES = {
     "a free slot": (Cause.QUOTA,),
     "a turn at the rate": (Cause.RATE,),
@@ -45,39 +40,40 @@ _CAUSES = {
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Chart:
-    """A drawing's data, what it says in a sentence, and the same as a table. `params` are values that it uses."""
+    """A drawing's data, what it says in a sentence, and the same as a table.
+
+    `param` is the value that its axis uses; `bars` are the rows of one that grows with them.
+    """
 
     name: str
     words: str
     data: dict[str, Data]
-    params: dict[str, str] = field(default_factory=dict)
-    height: int = 0
+    param: dict[str, str]
     header: tuple[str, ...] = ()
     rows: Sequence[tuple[str, ...]] = ()
-
-    @property
-    def title(self) -> str:
-        """What it shows."""
-        return str(specs()[self.name]["description"])
+    bars: int = 0
 
     @property
     def spec(self) -> dict[str, Any]:
         """The whole specification, without layers that have no data, of which Vega complains."""
-        base = dict(specs()[self.name])
-        if "layer" in base:
-            base["layer"] = [each for each in base["layer"] if self.data[each.get("data", base.get("data"))["name"]]]
-        params = [*base.get("params", ()), *({"name": name, "value": value} for name, value in self.params.items())]
-        height = {"height": self.height} if self.height else {}
-        return {**base, **height, "params": params, "datasets": self.data}
+        spec = dict(specs()[self.name])
+        if "layer" in spec:
+            spec["layer"] = [each for each in spec["layer"] if self.data[each.get("data", spec.get("data"))["name"]]]
+        if self.bars:
+            spec["height"] = self.bars * (_ROW_HEIGHT if self.bars <= _MANY_ROWS else _SMALL_ROW_HEIGHT)
+        params = [*spec.get("params", ()), *({"name": name, "value": value} for name, value in self.param.items())]
+        return {**spec, "params": params, "datasets": self.data}
 
     @property
     def picture(self) -> Markup:
         """The drawing as SVG; empty where it would be very large, or only the script knows the data."""
         if not 0 < sum(map(len, self.data.values())) <= _MOST_PICTURED:
             return Markup()
-        drawn = _vega().vegalite_to_svg({**self.spec, "width": _PICTURE_WIDTH}, config=specs()["config"])
+        import vl_convert  # noqa: PLC0415 (slow to import, and a live page has no pictures)
+
+        drawn = vl_convert.vegalite_to_svg({**self.spec, "width": _PICTURE_WIDTH}, config=specs()["config"])
         return Markup(drawn)  # noqa: S704 (Vega escapes texts, and no script or address is in it)
 
 
@@ -97,80 +93,77 @@ class Material:
         """How an axis writes its times."""
         finish = self.outlook.finish
         end = self.outlook.now + finish.high_seconds if finish and finish.seconds else self.end
-        return {"clock": "%d %b %H:%M" if end - self.begin > 86_400 else "%H:%M"}
+        spans = ((900, "%H:%M:%S"), (86_400, "%H:%M"))
+        return {"clock": next((clock for span, clock in spans if end - self.begin <= span), "%d %b %H:%M")}
 
-
-def _vega() -> Any:  # noqa: ANN401 (a module)
-    import vl_convert  # noqa: PLC0415 (only a report draws)
-
-    return vl_convert
+    def edges(self, points: int = 160) -> list[float]:
+        """The moments between which it is counted and averaged."""
+        return grid(self.begin, self.end, points)
 
 
 @cache
 def specs() -> dict[str, Any]:
     """The charts' specifications by name, and `config`, which they share."""
     text = resources.files("batchsubmit.report").joinpath("assets", "charts.json").read_bytes()
-    return msgspec.json.decode(text, type=dict[str, Any])
+    shared = msgspec.json.decode(text, type=dict[str, Any])
+    return {"config": shared["config"], **{name: _full(spec, shared) for name, spec in shared["charts"].items()}}
 
 
-@cache
-def library() -> str:
-    """The script that draws in the page, out of vl-convert. Making it takes seconds, so the user's cache keeps it."""
-    vega = _vega()
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    kept = home / "batchsubmit" / f"vega-{vega.__version__}.js"
-    with suppress(OSError):
-        return kept.read_text(encoding="utf-8")
-    # In a function of its own: its hundreds of short names are none of the page's.
-    script = f"(() => {{{vega.javascript_bundle('window.vegaEmbed = vegaEmbed;')}}})();".replace(
-        "</script", "<\\/script"
-    )
-    with suppress(OSError):  # a home that cannot be written: it is made again next time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}")
-        part.write_text(script, encoding="utf-8")
-        part.replace(kept)
-    return script
+def _full(spec: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Vega-Lite of its short form: `field:kind` for a field and what its kind shares, `series` for states by colour."""
+
+    def channel(given: Any) -> Any:  # noqa: ANN401 (JSON)
+        if isinstance(given, list):
+            return list(map(channel, given))
+        given = {"field": given} if isinstance(given, str) else given
+        name, _, kind = given["field"].partition(":")
+        return {**shared["kinds"].get(kind, {}), **given, "field": name}
+
+    full = {name: value for name, value in spec.items() if name not in {"brush", "series"}}
+    full["encoding"] = {name: channel(given) for name, given in spec.get("encoding", {}).items()}
+    full |= {"params": [shared["brush"]]} if "brush" in spec else {}
+    full |= {"data": {"name": spec["data"]}} if "data" in spec else {}
+    full |= {"layer": [_full(each, shared) for each in spec["layer"]]} if "layer" in spec else {}
+    if series := spec.get("series"):
+        colors = {"domain": series, "range": [shared["colors"][each] for each in series]}
+        full["encoding"] |= {"color": {"field": "series", "scale": colors}, "opacity": shared["opacity"]}
+        full["params"] = [*full.get("params", ()), shared["shown"]]
+    return full
 
 
 def charts(material: Material) -> list[Chart]:
     """All charts that have something to show."""
-    kinds = (_burn_up, _slots, _heat_map, _gantt, _run_times, _waits, _failures)
-    return [chart for chart in (kind(material) for kind in kinds) if chart]
+    kinds = (_burn_up, _slots, _heat_map) if material.figures.accepted else ()
+    words = (
+        "Each bar is a job, from acceptance to end. Mark a time in a chart above to look closer; a click shows the job."
+    )
+    gantt = [Chart("gantt", words, {"jobs": []}, material.clock)] if kinds else []  # the script makes its bars
+    made = [chart for kind in (*kinds, _run_times, _waits, _failures) if (chart := kind(material))]
+    return [*made, *gantt]
 
 
-def _burn_up(material: Material) -> Chart | None:
+def _burn_up(material: Material) -> Chart:
     """Submitted, succeeded and failed jobs against all, when the rest is expected, and what happened on the way."""
-    figures, outlook = material.figures, material.outlook
-    if not figures.accepted:
-        return None
-    edges = grid(material.begin, material.end)
-    moments = {"submitted": figures.acceptances(), "succeeded": sorted(figures.ended[State.SUCCEEDED])}
-    moments["failed"] = sorted(figures.ended[State.FAILED] + figures.ended[State.REJECTED])
+    figures, edges, ended = material.figures, material.edges(), material.figures.ended
+    ends = {str(state): sorted(ended[state]) for state in (State.SUCCEEDED, State.FAILED, State.REJECTED)}
+    moments = {"submitted": figures.acceptances(), **ends}
     counts = {name: [bisect_right(each, edge) for edge in edges] for name, each in moments.items()}
+    steps = list(zip(edges, *counts.values(), strict=True))
     points = [
         {"at": _ms(edge), "series": name, "jobs": count}
         for name, column in counts.items()
         for edge, count in zip(edges, column, strict=True)
     ]
-    total = sum(figures.fates.values()) - figures.fates[State.PENDING] + outlook.left
-    words = f"{counts['submitted'][-1]:,} of {counted(total, 'job')} submitted"
-    words += f", {counts['succeeded'][-1]:,} succeeded, {counts['failed'][-1]:,} failed."
-    cone = list(_cone(outlook, counts["succeeded"][-1] + counts["failed"][-1], total))
+    total, (submitted, *each) = figures.counts.total, [column[-1] for column in counts.values()]
+    words = f"{submitted:,} of {counted(total, 'job')} submitted"
+    words += "".join(f", {number:,} {name}" for name, number in zip(ends, each, strict=True)) + "."
+    cone = list(_cone(material.outlook, sum(each), total))
     if cone:
         soonest, latest = (date_and_time(each["at"] / 1000)[5:-3] for each in cone[1:])
         words += f" All will have ended between {soonest} and {latest} UTC, four times in five."
-    return Chart(
-        name="burn-up",
-        words=words,
-        data={"points": points, "all": [{"jobs": total}], "cone": cone, "marks": _marks(material)},
-        params=material.clock,
-        header=("until (UTC)", *counts),
-        rows=[
-            (_clock(edge), *(f"{number:,}" for number in numbers))
-            for edge, *numbers in list(zip(edges, *counts.values(), strict=True))[::_TABLE_STEP]
-        ],
-    )
+    data: dict[str, Data] = {"points": points, "all": [{"jobs": total}], "cone": cone, "marks": _marks(material)}
+    rows = [(_clock(edge), *(f"{number:,}" for number in numbers)) for edge, *numbers in steps[::_TABLE_STEP]]
+    return Chart("burn-up", words, data, material.clock, ("until (UTC)", *counts), rows)
 
 
 def _cone(outlook: Outlook, ended: int, total: int) -> Iterator[dict[str, Any]]:
@@ -194,24 +187,22 @@ def _marks(material: Material) -> Data:
         marks.append((run.began_at, "a run's begin or end", "a run began"))
         marks.append((run.last_at, "a run's begin or end" if is_done else "an interruption", f"a run ended: {why}"))
     marks += [(quota.at, "a quota", f"a quota was learned: {quota.limit:,}") for quota in timeline.quotas]
-    for begin, _, count in _counted(timeline.throttled_at, grid(material.begin, material.end, _SLICES)):
+    for begin, _, count in _counted(timeline.throttled_at, material.edges(_SLICES)):
         marks.append((begin, "throttling", f"throttled {counted(count, 'time')}"))
     return [{"at": _ms(at), "mark": kind, "what": what} for at, kind, what in marks[-_MOST_MARKS:]]
 
 
-def _slots(material: Material) -> Chart | None:
+def _slots(material: Material) -> Chart:
     """Slots in use against the quota; idle ones while work waited are a loss."""
-    figures, edges = material.figures, grid(material.begin, material.end)
-    if not figures.accepted:
-        return None
+    figures, edges = material.figures, material.edges()
     lanes = figures.lanes.values()
-    ended = _sum(mean_running(SlotTimes(lane.ended, lane.finished), edges) for lane in lanes)
-    running = _sum(mean_running(lane, edges) for lane in lanes)
+    sure_lanes = [SlotTimes(lane.ended, lane.finished) for lane in lanes]
+    columns = ([mean_running(lane, edges) for lane in each] for each in (sure_lanes, lanes))
+    ended, running = (map(sum, zip(*each, strict=True)) for each in columns)
     steps = quota_steps(figures.timeline.quotas, list(figures.lanes))
     accepted = figures.acceptances()
     bands: Data = []
-    rows = []
-    lost = 0.0
+    rows, lost = [], 0.0
     for (left, right), sure, most in zip(pairwise(edges), ended, running, strict=True):
         quota = next((limit for at, limit in reversed(steps) if at <= left), None)
         # A job without an end in the ledger may be over: the quota says how many of them can still run.
@@ -220,91 +211,51 @@ def _slots(material: Material) -> Chart | None:
         idle = max(quota - used, 0.0) if quota is not None and has_work else 0.0
         lost += idle * (right - left)
         parts = {"in use": (0.0, sure), "end not checked": (sure, used), "idle while work waited": (used, used + idle)}
-        span = {"from": _ms(left), "to": _ms(right), "quota": quota}
         bands += [
-            {**span, "series": name, "low": low, "high": high, "slots": round(high - low, 1)}
+            {**_span(left, right, high - low), "quota": quota, "series": name, "low": low, "high": high}
             for name, (low, high) in parts.items()
             if high - low > _LEAST_SLOTS
         ]
         rows.append((_clock(left), *(f"{high - low:.1f}" for low, high in parts.values()), f"{quota or '-'}"))
-    line = [(max(at, material.begin), limit) for at, limit in steps] + [
-        (material.end, limit) for _, limit in steps[-1:]
-    ]
-    return Chart(
-        name="slots",
-        words=" ".join(_slot_words(material, lost)),
-        data={"bands": bands, "quotas": [{"at": _ms(at), "quota": limit} for at, limit in line]},
-        params=material.clock,
-        header=("from (UTC)", "in use", "end not checked", "idle", "quota"),
-        rows=rows[::_TABLE_STEP],
-    )
-
-
-def _slot_words(material: Material, lost: float) -> Iterator[str]:
-    yield f"At most {counted(peak_running(material.figures.lanes), 'job')} ran at once, as far as the ledger says."
-    use = material.slot_use
-    if use:
+    line = [{"at": _ms(max(at, material.begin)), "quota": limit} for at, limit in steps]
+    line += [{"at": _ms(material.end), "quota": limit} for _, limit in steps[-1:]]
+    header = ("from (UTC)", "in use", "end not checked", "idle", "quota")
+    words = f"At most {counted(peak_running(figures.lanes), 'job')} ran at once, as far as the ledger says."
+    if use := material.slot_use:
         of_what = "the quota" if use.is_learned else "that peak (the ledger has no quota)"
-        yield f"While there was something to submit, {share(use.share, 1)} of {of_what} was used."
+        words += f" While there was something to submit, {share(use.share, 1)} of {of_what} was used."
     if lost >= 1:
-        yield f"{duration(lost)} of slot time stayed idle while work waited."
-    if not material.figures.has_ends:
-        yield "The ledger does not say when jobs end; with submit --wait a run follows all of them to their end."
+        words += f" {duration(lost)} of slot time stayed idle while work waited."
+    if not figures.has_ends:
+        words += " The ledger does not say when jobs end; with submit --wait a run follows all of them to their end."
+    return Chart("slots", words, {"bands": bands, "quotas": line}, material.clock, header, rows[::_TABLE_STEP])
 
 
 def _heat_map(material: Material) -> Chart | None:
     """Each membership's slots over time, those with the most work left first."""
-    figures, edges = material.figures, grid(material.begin, material.end, _SLICES)
+    figures, edges = material.figures, material.edges(_SLICES)
     waiting = {name: fates[State.PENDING] for name, fates in figures.by_membership.items()}
     ordered = sorted(figures.lanes.items(), key=lambda item: (-waiting[item[0]], -len(item[1].accepted)))
     if len(ordered) <= 1:
         return None
-    labels = _labels(material, [name for name, _ in ordered])
+    begins = Counter(name[:8] for name, _ in ordered)
     limits = {quota.membership: quota.limit for quota in figures.timeline.quotas}
     cells: Data = []
     rows = []
     for name, lane in ordered:
+        label = material.names.get(name) or (name[:8] if begins[name[:8]] == 1 else name)
         means = mean_running(lane, edges)
+        same = {"membership": label, "link": urlencode({"membership": name})}
         limit = limits.get(name) or max(means) or 1.0
         cells += [
-            {
-                "membership": labels[name],
-                "from": _ms(left),
-                "to": _ms(right),
-                "slots": round(mean, 1),
-                "full": round(min(mean / limit, 1), 3),
-                "link": urlencode({"membership": name}),
-            }
+            {**_span(left, right, mean), "full": round(min(mean / limit, 1), 3), **same}
             for (left, right), mean in zip(pairwise(edges), means, strict=True)
             if mean > _LEAST_SLOTS
         ]
-        rows.append((labels[name], f"{waiting[name]:,}", f"{len(lane.accepted):,}", f"{sum(means) / len(means):.1f}"))
-    return Chart(
-        name="heat-map",
-        words=f"{counted(len(ordered), 'membership')}, those with the most work left first; the darker, the fuller.",
-        data={"cells": cells},
-        params=material.clock,
-        height=len(ordered) * (_ROW_HEIGHT if len(ordered) <= _MANY_MEMBERSHIPS else _SMALL_ROW_HEIGHT),
-        header=("membership", "left", "submitted", "mean slots"),
-        rows=rows,
-    )
-
-
-def _labels(material: Material, memberships: Sequence[str]) -> dict[str, str]:
-    """What people call memberships: their aliases, or the begin of their ids where it is one's alone."""
-    begins = Counter(membership[:8] for membership in memberships)
-    short = {each: each[:8] if begins[each[:8]] == 1 else each for each in memberships}
-    return {each: material.names.get(each) or short[each] for each in memberships}
-
-
-def _gantt(material: Material) -> Chart | None:
-    """Each job as a bar: the script makes them of the table's data, for the time that is chosen."""
-    if not material.figures.accepted:
-        return None
-    words = (
-        "Each bar is a job, from acceptance to end. Mark a time in a chart above to look closer; a click shows the job."
-    )
-    return Chart(name="gantt", words=words, data={"jobs": []}, params=material.clock)
+        rows.append((label, f"{waiting[name]:,}", f"{len(lane.accepted):,}", f"{sum(means) / len(means):.1f}"))
+    words = f"{counted(len(ordered), 'membership')}, those with the most work left first; the darker, the fuller."
+    header = ("membership", "left", "submitted", "mean slots")
+    return Chart("heat-map", words, {"cells": cells}, material.clock, header, rows, bars=len(rows))
 
 
 def _run_times(material: Material) -> Chart | None:
@@ -319,28 +270,14 @@ def _run_times(material: Material) -> Chart | None:
         kind = f"{each.name} (n={each.jobs:,})"
         parts = {part: round(seconds / length, 3) for part, seconds in each.parts().items()}
         kinds.append({"kind": kind, **parts, "link": urlencode({"model": each.model})})
-        slowest += [
-            {
-                "kind": kind,
-                "ran": round(job.seconds / length, 3),
-                "time": duration(job.seconds),
-                "job": job.name,
-                "link": urlencode({"q": job.key}),
-            }
-            for job in each.slowest
-        ]
-    words = (
-        "A bar holds half of the jobs; its long line is the median, the short one is what 95 % stay below; circles are "
-    )
-    return Chart(
-        name="run-times",
-        words=f"{words}the ten slowest.",
-        height=len(kinds) * _ROW_HEIGHT,
-        data={"kinds": kinds, "slowest": slowest},
-        params={"unit": unit},
-        header=("trained model", "jobs", *(part.replace("_", " ") for part in spreads[0].parts())),
-        rows=[(each.name, f"{each.jobs:,}", *map(duration, each.parts().values())) for each in spreads],
-    )
+        for job in each.slowest:
+            place = {"kind": kind, "ran": round(job.seconds / length, 3), "time": duration(job.seconds)}
+            slowest.append({**place, "job": job.name, "link": urlencode({"q": job.key})})
+    words = "A bar holds half of the jobs; its long line is the median, the short one is what 95 % stay below; "
+    words += "circles are the ten slowest."
+    header = ("trained model", "jobs", *(part.replace("_", " ") for part in spreads[0].parts()))
+    rows = [(each.name, f"{each.jobs:,}", *map(duration, each.parts().values())) for each in spreads]
+    return Chart("run-times", words, {"kinds": kinds, "slowest": slowest}, {"unit": unit}, header, rows, len(kinds))
 
 
 def _waits(material: Material) -> Chart | None:
@@ -355,23 +292,15 @@ def _waits(material: Material) -> Chart | None:
         {"cause": words, "mean": each / jobs / length, "a job": duration(each / jobs), "share": share(each, total)}
         for words, each in seconds.items()
     ]
-    return Chart(
-        name="waits",
-        words=f"A job waited {duration(total / jobs)} on average, from the batch's start to its acceptance or now: "
-        f"{share(seconds[most], total)} for {most}.",
-        height=len(causes) * _ROW_HEIGHT,
-        data={"causes": causes},
-        params={"unit": unit},
-        header=("cause", "all jobs together", "share", "jobs that did", "mean of those", "longest"),
-        rows=[
-            (
-                *(str(cause), duration(each.seconds), share(each.seconds, total), f"{each.jobs:,}"),
-                *(duration(each.seconds / each.jobs), duration(each.longest)),
-            )
-            for cause, each in waited.items()
-            if each.jobs
-        ],
-    )
+    words = f"A job waited {duration(total / jobs)} on average, from the batch's start to its acceptance or now: "
+    words += f"{share(seconds[most], total)} for {most}."
+    rows = []
+    for cause, each in waited.items():
+        if each.jobs:
+            times = map(duration, (each.seconds / each.jobs, each.longest))
+            rows.append((str(cause), duration(each.seconds), share(each.seconds, total), f"{each.jobs:,}", *times))
+    header = ("cause", "all jobs together", "share", "jobs that did", "mean of those", "longest")
+    return Chart("waits", words, {"causes": causes}, {"unit": unit}, header, rows, len(causes))
 
 
 def _failures(material: Material) -> Chart | None:
@@ -379,27 +308,17 @@ def _failures(material: Material) -> Chart | None:
     reasons = [each for each in material.figures.reasons.most_frequent_first() if each.at]
     if not reasons:
         return None
-    edges = grid(material.begin, material.end, _SLICES)
-    counts = [
-        {
-            "reason": f"{each.code or 'no code'} ({each.count:,})",
-            "about": _ms((begin + end) / 2),
-            "jobs": count,
-            "series": each.state,
-            "link": urlencode({"reason": each.number}),
-        }
-        for each in reasons[:_MOST_REASONS]
-        for begin, end, count in _counted(sorted(each.at), edges)
-    ]
-    return Chart(
-        name="failures-over-time",
-        words="A circle is as large as its jobs are many; a click shows them.",
-        height=len(reasons[:_MOST_REASONS]) * _ROW_HEIGHT,
-        data={"counts": counts},
-        params=material.clock,
-        header=("reason", "jobs", "first (UTC)", "last (UTC)"),
-        rows=[(each.code, f"{each.count:,}", _clock(min(each.at)), _clock(max(each.at))) for each in reasons],
-    )
+    counts: Data = []
+    for each in reasons[:_MOST_REASONS]:
+        same = {"series": each.state, "link": urlencode({"reason": each.number})}
+        same["reason"] = f"{each.code or 'no code'} ({each.count:,})"
+        for begin, end, count in _counted(sorted(each.at), material.edges(_SLICES)):
+            counts.append({"about": _ms((begin + end) / 2), "jobs": count, **same})
+    words = "A circle is as large as its jobs are many; a click shows them."
+    header = ("reason", "jobs", "first (UTC)", "last (UTC)")
+    rows = [(each.code, f"{each.count:,}", _clock(min(each.at)), _clock(max(each.at))) for each in reasons]
+    bars = len(reasons[:_MOST_REASONS])
+    return Chart("failures-over-time", words, {"counts": counts}, material.clock, header, rows, bars)
 
 
 def _counted(moments: Sequence[float], edges: Sequence[float]) -> Iterator[tuple[float, float, int]]:
@@ -410,8 +329,8 @@ def _counted(moments: Sequence[float], edges: Sequence[float]) -> Iterator[tuple
             yield left, right, after - before
 
 
-def _sum(columns: Iterator[list[float]]) -> list[float]:
-    return [sum(values) for values in zip(*columns, strict=True)]
+def _span(left: float, right: float, slots: float) -> dict[str, float | None]:
+    return {"from": _ms(left), "to": _ms(right), "slots": round(slots, 1)}
 
 
 def _clock(at: float) -> str:

@@ -8,26 +8,33 @@ and nothing else; so a mistake in escaping would still run nothing.
 import base64
 import hashlib
 import math
+import os
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
+from functools import cache
+from importlib import metadata, resources
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from markupsafe import Markup
 
 from batchsubmit import __version__
 from batchsubmit.core.states import LOG_GROUP, State
-from batchsubmit.report.charts import Chart, Material, charts, library, specs
+from batchsubmit.report.charts import Chart, Material, charts, specs
 from batchsubmit.report.headline import Headline, asked, has_alarm, headline
 from batchsubmit.report.stats import Figures, Outlook, model_name, reason_of
 from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
 from batchsubmit.text import date_and_time, duration, share
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 MOST_LISTED = 150_000
 _MOST_REASONS = 60
@@ -53,9 +60,10 @@ _ESCAPES = (
     (b"\xe2\x80\xa8", b"\\u2028"),
     (b"\xe2\x80\xa9", b"\\u2029"),
 )
-_MAY_BE_EMPTY = ("intent", "accepted", "finished", "ran", *Cause)
-_SHARED = ("membership", "model", "instance", "message", "arn_head")
-_COLUMNS = ("key", "name", "arn", *_SHARED, "fate", "reason", "attempts", *_MAY_BE_EMPTY)
+_MAY_BE_EMPTY = ("intent", "accepted", "ran", *Cause)
+_SHARED = ("membership", "model", "instance", "message")
+_IDS = ("key", "arn", "arn_head")
+_COLUMNS = ("name", *_SHARED, "fate", "reason", "attempts", *_MAY_BE_EMPTY, *_IDS)
 
 
 class JobTable:
@@ -65,7 +73,7 @@ class JobTable:
         self.base = math.floor(base)
         self.left_out = 0
         self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-        self._texts: dict[str, dict[str, int]] = {name: {} for name in _SHARED}
+        self._texts: dict[str, dict[str, int]] = {name: {} for name in (*_SHARED, "arn_head")}
 
     def add(self, history: History, fate: State, reason: int | None) -> None:
         """Take in one job."""
@@ -88,7 +96,6 @@ class JobTable:
             "attempts": state.attempt,
             "intent": self._after_base(history.first_intent_at),
             "accepted": self._after_base(history.accepted_at),
-            "finished": self._after_base(history.finished_at),
             "ran": None if history.seconds is None else round(history.seconds, 1),
             **{cause: round(seconds, 1) for cause, seconds in history.waited.items()},
         }
@@ -96,7 +103,7 @@ class JobTable:
             self._columns[name].append(value)
 
     def __len__(self) -> int:
-        return len(self._columns["key"])
+        return len(self._columns["name"])
 
     def accounts(self) -> list[tuple[str, str]]:
         """Accounts and regions of the jobs."""
@@ -109,8 +116,8 @@ class JobTable:
     def _after_base(self, at: float | None) -> float | None:
         return None if at is None else round(at - self.base, 1)
 
-    def script_data(self, end: float, names: Mapping[str, str]) -> Markup:
-        """The columns, the time of the ledger's last event, and aliases of memberships."""
+    def script_data(self, end: float, names: Mapping[str, str]) -> dict[str, Markup]:
+        """The columns, the time of the ledger's last event, and aliases of memberships; keys and ARNs come last."""
         # A column that says nothing is one value, not a hundred thousand.
         empty = {name: None for name in _MAY_BE_EMPTY if not any(self._columns[name])}
         data = {
@@ -121,9 +128,9 @@ class JobTable:
             "failed": [_FATES.index(State.REJECTED), _FATES.index(State.FAILED), _FATES.index(State.CANCELLED)],
             "causes": list(Cause),
             "texts": {name: list(texts) for name, texts in self._texts.items()},
-            "columns": self._columns | empty,
+            "columns": {name: self._columns[name] for name in _COLUMNS if name not in _IDS} | empty,
         }
-        return _script_data(data)
+        return {"data": _script_data(data), "ids": _script_data({name: self._columns[name] for name in _IDS})}
 
 
 def _script_data(data: object) -> Markup:
@@ -142,12 +149,12 @@ class Page:
 
     def parts(self) -> Iterator[str]:
         """The page, part by part."""
-        return _rendered("page.html.j2", self.context)
+        return _templates().get_template("page.html.j2").generate(self.context)
 
     def for_notebook(self) -> str:
         """Its headline and first charts, for a cell of a notebook, which shows light colours."""
         colours = " ".join(_asset("page.css").split("{", 1)[1].split("}", 1)[0].split())
-        return "".join(_rendered("notebook.html.j2", self.context | {"colours": colours}))
+        return _templates().get_template("notebook.html.j2").render(self.context, colours=colours)
 
     def as_dict(self) -> dict[str, Any]:
         """Its headline and figures, as JSON has them."""
@@ -169,7 +176,8 @@ class Page:
         }
 
 
-def _rendered(template: str, context: dict[str, Any]) -> Iterator[str]:
+@cache
+def _templates() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (only a report needs it)
 
     environment = Environment(
@@ -186,7 +194,7 @@ def _rendered(template: str, context: dict[str, Any]) -> Iterator[str]:
         "quoted": shlex.quote,
         "machine_time": lambda at: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}",
     }
-    return environment.get_template(template).generate(context)
+    return environment
 
 
 def make_page(
@@ -235,7 +243,8 @@ def make_page(
             "log_group": LOG_GROUP,
             "names": names,
             **_listed(figures),
-            **_scripts(table.script_data(end, names), drawings, live),
+            **table.script_data(end, names),
+            **_scripts(drawings, live),
             "table": table,
         }
     )
@@ -252,7 +261,7 @@ def _listed(figures: Figures) -> dict[str, Any]:
     }
 
 
-def _scripts(data: Markup, drawings: Mapping[str, Chart], live: str) -> dict[str, Any]:
+def _scripts(drawings: Mapping[str, Chart], live: str) -> dict[str, Any]:
     """Style, scripts, their data, and the policy that allows them and nothing else."""
     style, script = _asset("page.css"), _asset("page.js") + _asset("live.js")
     drawn = {"config": specs()["config"], "specs": {name: chart.spec for name, chart in drawings.items()}}
@@ -260,10 +269,29 @@ def _scripts(data: Markup, drawings: Mapping[str, Chart], live: str) -> dict[str
         "style": style,
         "script": script,
         "library": Markup(library()),  # noqa: S704 (Vega's)
-        "policy": _policy(style, library(), script, source="'self'" if live else "'none'"),
-        "data": data,
+        "policy": _policy(style, script, library(), source="'self'" if live else "'none'"),
         "chart_data": _script_data(drawn),
     }
+
+
+@cache
+def library() -> str:
+    """The script that draws in the page, out of vl-convert. Making it takes seconds, so the user's cache keeps it."""
+    import vl_convert  # noqa: PLC0415 (only a report draws)
+
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    kept = home / "batchsubmit" / f"vega-{metadata.version('vl-convert-python')}.js"
+    with suppress(OSError):
+        return kept.read_text(encoding="utf-8")
+    # In a function of its own: its hundreds of short names are none of the page's.
+    made = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    script = f"(() => {{{made}}})();"
+    with suppress(OSError):  # a home that cannot be written: it is made again next time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}")
+        part.write_text(script, encoding="utf-8")
+        part.replace(kept)
+    return script
 
 
 def _asset(name: str) -> Markup:
@@ -360,4 +388,4 @@ def make_overview(folder: str, nights: Sequence[Night], live: str) -> str:
         "script": script,
         "policy": _policy(style, script, source="'self'"),
     }
-    return "".join(_rendered("overview.html.j2", context))
+    return _templates().get_template("overview.html.j2").render(context)

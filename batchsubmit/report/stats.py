@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from glob import escape
 
 from batchsubmit.core.jobs import INVALID_ROW
 from batchsubmit.core.ledger_state import Counts
@@ -90,6 +91,11 @@ class Reason:
         return ": ".join(filter(None, (self.status, self.code, _VARYING.sub("…", self.message))))
 
     @property
+    def glob(self) -> str:
+        """A pattern that its messages fit."""
+        return "*".join(map(escape, _VARYING.split(self.message)))
+
+    @property
     def advice(self) -> str:
         """What to do about it, where that is known."""
         return _ADVICE.get(self.status or self.code, "")
@@ -126,6 +132,14 @@ class Reasons:
         if len(reason.examples) < _MOST_EXAMPLES:
             reason.examples.append(state.name)
         return reason.number
+
+    def retry_options(self, reason: Reason) -> list[str]:
+        """The options of `retry` that choose exactly these jobs; empty where it takes none of them."""
+        if reason.state is State.CANCELLED or not reason.code:
+            return []
+        alike = [each for each in self._by_words.values() if (each.state, each.code) == (reason.state, reason.code)]
+        options = ["--status", str(reason.state), "--code", reason.code]
+        return [*options, "--message", reason.glob] if len(alike) > 1 else options
 
     def most_frequent_first(self) -> list[Reason]:
         """All reasons."""

@@ -200,7 +200,7 @@ _STEPS = {
     "canary": "fix the cause; the same command with --retry-failed then sends the canaries again, before the rest; "
     "without --canary it sends the rest alone",
     "failures": "batchsubmit status LEDGER says what failed; fix that, then the same command goes on with the rest "
-    "(and counts failures anew), and batchsubmit retry LEDGER sends the failed jobs again",
+    "(and counts failures from 0), and batchsubmit retry LEDGER sends the failed jobs again",
 }
 """Where the same command alone would stop as before."""
 

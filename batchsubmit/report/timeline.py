@@ -17,24 +17,22 @@ import msgspec
 from batchsubmit.core.jobs import (
     Absent,
     Entry,
-    Finished,
     Intent,
     JobEvent,
+    JobFinished,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     RefusalCause,
     Refused,
     RunEnded,
     RunStarted,
-    Submitted,
-    Unknown,
     Unrecognised,
 )
 from batchsubmit.core.ledger_state import Work
 from batchsubmit.core.states import UNDECIDED, JobState, fold, has_failed
 from batchsubmit.forecast import RunHistory
 from batchsubmit.report.waits import ANSWER, TURN, Cause, JobWaits, LaneLog, awaited_after, refusal_cause
-
-_POINTS = 160
 
 
 @dataclass(slots=True, kw_only=True)
@@ -189,6 +187,8 @@ class Timeline:
 
     def _apply_to_job(self, event: JobEvent, at: float) -> None:
         history = self._histories.get(event.job)
+        if isinstance(event, Intent):
+            self.work.sends(history.state if history else None)
         if history is None:
             history = self._histories[event.job] = History(state=fold(None, event), run=len(self.runs) - 1)
         else:
@@ -205,7 +205,7 @@ class Timeline:
             if began is not None:
                 history.waits.turns.append((began, self._now))
             return
-        is_lookup = isinstance(event, Unknown | Absent) or (isinstance(event, Submitted) and event.via != "start")
+        is_lookup = isinstance(event, JobUnknown | Absent) or (isinstance(event, JobSubmitted) and event.via != "start")
         call_seconds = history.waits.end(self._now, has_answer=not is_lookup)
         if call_seconds is not None:
             self._fastest_call = min(call_seconds, self._fastest_call)
@@ -223,16 +223,16 @@ class Timeline:
                 elif cause == RefusalCause.THROTTLED:
                     self.throttled_at.append(at)
                 return awaited_after(cause)
-            case Unknown():
+            case JobUnknown():
                 return Cause.LOOKUP
             case Absent():
                 return TURN
-            case Submitted():
+            case JobSubmitted():
                 history.via, history.accepted_at, history.finished_at = event.via, at, None
                 self._lanes.accepted(event.membership, self._now)
             case JobRejected():
                 history.rejected_at = at
-            case Finished() if history.finished_at is None:
+            case JobFinished() if history.finished_at is None:
                 history.finished_at = _seconds(event.ended) if event.ended else at
                 self._lanes.finished(event.membership)
         return ""
@@ -256,7 +256,7 @@ class SlotTimes:
     ended: list[float] = field(default_factory=list)
 
 
-def grid(begin: float, end: float, points: int = _POINTS) -> list[float]:
+def grid(begin: float, end: float, points: int = 160) -> list[float]:
     """The moments between which running jobs are averaged."""
     step = max(end - begin, 1.0) / points
     return [begin + step * index for index in range(points + 1)]

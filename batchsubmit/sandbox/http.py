@@ -106,9 +106,7 @@ class Routes:
 
 
 def _of_type(kind: str | None, name: str, values: list[str]) -> object:
-    """Read a member of the query: a list's come one by one, and an integer as text."""
-    if kind == "list":
-        return values
+    """Read a member of the query, where an integer comes as text."""
     if len(values) > 1:
         raise invalid(problem(name, "Member must be given once"))
     return int(values[0]) if kind == "integer" and _INTEGER.fullmatch(values[0]) else values[0]

@@ -6,7 +6,7 @@ would take gigabytes.
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -27,20 +27,15 @@ class Status(StrEnum):
     CREATE_IN_PROGRESS = "CREATE_IN_PROGRESS"
     CREATE_FAILED = "CREATE_FAILED"
     ACTIVE = "ACTIVE"
-    CANCEL_PENDING = "CANCEL_PENDING"
     CANCEL_IN_PROGRESS = "CANCEL_IN_PROGRESS"
-    CANCEL_FAILED = "CANCEL_FAILED"
     INACTIVE = "INACTIVE"
 
 
 ENDED_BY_ITSELF: Final = frozenset({Status.ACTIVE, Status.CREATE_FAILED})
+ENDED: Final = ENDED_BY_ITSELF | {Status.INACTIVE}
 STARTING: Final = frozenset({Status.CREATE_PENDING, Status.CREATE_IN_PROGRESS})
-CANCELLING: Final = frozenset({Status.CANCEL_PENDING, Status.CANCEL_IN_PROGRESS})
 
-_FAILURES: Final[Mapping[Status, str]] = {
-    Status.CREATE_FAILED: "The inference container exited with a non-zero status (sandbox).",
-    Status.CANCEL_FAILED: "The inference job could not be cancelled (sandbox).",
-}
+_FAILURE: Final = "The inference container exited with a non-zero status (sandbox)."
 
 _SUMMARIZED: Final = (
     "membershipIdentifier",
@@ -99,8 +94,8 @@ class JobRecord:
     def detail(self) -> dict[str, object]:
         """Return the job as Get shows it."""
         shown = self.request() | self._progress()
-        if self.status in _FAILURES:
-            message = self.failure_message or _FAILURES[self.status]
+        if self.status is Status.CREATE_FAILED:
+            message = self.failure_message or _FAILURE
             shown["statusDetails"] = {"statusCode": "INTERNAL_ERROR", "message": message}
         return shown
 
@@ -117,12 +112,6 @@ class JobRecord:
             if self.unpublished:
                 shown |= {"metricsStatusDetails": self.unpublished, "logsStatusDetails": self.unpublished}
         return shown
-
-
-def pack(request: Mapping[str, object]) -> bytes:
-    """Write a request as JSON, without its tags and nulls."""
-    kept = {name: value for name, value in request.items() if name != "tags" and value is not None}
-    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def timestamp(seconds: float) -> str:
@@ -159,13 +148,9 @@ class Lifecycle:
 
     def cancel(self, job: JobRecord, now: float) -> None:
         """Begin to cancel a pending or running job: what was planned for it is void."""
-        failing = self._random.random() < self.settings.cancel_failure_probability
-        job.status, job.updated_at = Status.CANCEL_PENDING, now
+        job.status, job.updated_at = Status.CANCEL_IN_PROGRESS, now
         job.generation += 1
-        cancels_at = now + self.settings.cancel_pending_seconds
-        self._plan(job, cancels_at, Status.CANCEL_IN_PROGRESS)
-        ends_at = cancels_at + self.settings.cancel_seconds
-        self._plan(job, ends_at, Status.CANCEL_FAILED if failing else Status.INACTIVE)
+        self._plan(job, now + self.settings.cancel_seconds, Status.INACTIVE)
 
     def advance(self, now: float) -> list[JobRecord]:
         """Carry out what is due, in its order and at its own time; return the jobs that ended."""
@@ -174,7 +159,7 @@ class Lifecycle:
             at, _, generation, status, job = heappop(self._due)
             if job.generation == generation:
                 job.status, job.updated_at = status, at
-                if status not in STARTING | CANCELLING:
+                if status in ENDED:
                     ended.append(job)
         return ended
 

@@ -20,6 +20,8 @@ CHANNEL: Final = "ML input channel"
 _ALGORITHM: Final = "/configured-model-algorithm-association/sandbox"
 _TRAINED_AT: Final = 1_735_689_600.0  # 2025-01-01T00:00:00Z
 _DAY_SECONDS: Final = 86_400
+_LISTED_INPUTS: Final = 2
+"""Trained models and ML input channels that are listed of each membership."""
 _QUERY: Final = {"sqlParameters": {"queryString": "SELECT * FROM sandbox"}}
 
 
@@ -40,13 +42,12 @@ class SandboxResources:
     def status(self, kind: str, arn: str) -> str:
         """Return a resource's status; raises the refusal of what does not exist."""
         settings = self._settings
-        is_model = kind == MODEL
-        if arn in (settings.missing_models if is_model else settings.missing_channels):
+        if arn in settings.missing_inputs:
             raise Refusal("ResourceNotFoundException", f"{kind} {arn} was not found.")
         seconds, passed = settings.creating_seconds.get(arn, 0.0), self._clock() - self._set_at
         if seconds and passed < seconds:
             return "CREATE_PENDING" if passed < seconds / 2 else "CREATE_IN_PROGRESS"
-        return (settings.model_statuses if is_model else settings.channel_statuses).get(arn, "ACTIVE")
+        return settings.input_statuses.get(arn, "ACTIVE")
 
     def require_active(self, kind: str, arn: str) -> None:
         """Raise the refusal of what cannot be used for inference, now or ever."""
@@ -98,7 +99,7 @@ class SandboxResources:
             shown = [_membership(each, region, self._begun_at) for each in self._settings.memberships]
             return "membershipSummaries", [each for each in shown if request.get("status") in (None, "ACTIVE")]
         scope = f"arn:aws:cleanrooms-ml:{region}:{CALLER}:membership/{membership}"
-        numbers = range(1, self._settings.listed_inputs + 1) if membership in self._settings.memberships else ()
+        numbers = range(1, _LISTED_INPUTS + 1) if membership in self._settings.memberships else ()
         if operation == Operation.LIST_MODELS:
             models = [self.model(f"{scope}/trained-model/model-{number}", membership, None) for number in numbers]
             return "trainedModels", [_without(each, "dataChannels", "statusDetails") for each in models]

@@ -16,19 +16,17 @@ from random import Random
 from typing import Any, Final, TypeAlias
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from batchsubmit.sandbox.records import CANCELLING, STARTING, JobRecord, Lifecycle, pack
+from batchsubmit.sandbox.records import STARTING, JobRecord, Lifecycle, Status
 from batchsubmit.sandbox.refusals import (
     ACCOUNT_QUOTA,
     LISTINGS,
     MEMBERSHIP_QUOTA,
     Operation,
     Refusal,
-    invalid,
     over_quota,
 )
 from batchsubmit.sandbox.resources import CALLER, CHANNEL, MODEL, SandboxResources
 from batchsubmit.sandbox.settings import SandboxSettings
-from batchsubmit.sandbox.validation import tag_problems
 
 Request: TypeAlias = Mapping[str, Any]
 Reply: TypeAlias = dict[str, Any]
@@ -127,11 +125,10 @@ class SandboxService:
         self.reset()
 
     def reset(self) -> None:
-        """Forget every job, tag and count; the settings stay."""
+        """Forget every job and count; the settings stay."""
         self._random = Random(self.settings.seed)  # noqa: S311 - ids, not secrets
         self._jobs: dict[str, JobRecord] = {}
         self._ids: dict[str, list[str]] = {}  # by membership, sorted
-        self._other_tags: dict[str, dict[str, str]] = {}
         self._accounts: dict[str, str] = {}
         self._lifecycle = Lifecycle(self.settings, self._run_seconds)
         self._latest = 0.0
@@ -148,9 +145,6 @@ class SandboxService:
             Operation.CANCEL: self.cancel,
             Operation.GET_MODEL: self.get_model,
             Operation.GET_CHANNEL: self.get_channel,
-            Operation.TAG: self.tag,
-            Operation.UNTAG: self.untag,
-            Operation.LIST_TAGS: self.list_tags,
             **{name: partial(self._resources.listing, name) for name in LISTINGS},
         }
 
@@ -191,6 +185,7 @@ class SandboxService:
         if membership in self.settings.other_quotas:
             raise over_quota(self.settings.other_quotas[membership], 0)
         self.slots.take(membership, account, self.settings)
+        kept = {name: value for name, value in request.items() if name != "tags" and value is not None}
         job = JobRecord(
             job_id=str(UUID(int=self._random.getrandbits(128), version=4)),
             arn_prefix=f"{model.rsplit(':', 2)[0]}:{account}:membership/{membership}{_JOB_PATH}",
@@ -200,7 +195,7 @@ class SandboxService:
             model=model,
             version=request.get("trainedModelVersionIdentifier"),
             tags=dict(request.get("tags") or {}),
-            packed=pack(request),
+            packed=json.dumps(kept).encode(),
             created_at=now,
             updated_at=now,
         )
@@ -246,39 +241,18 @@ class SandboxService:
         job = self._find(request)
         if job.status in STARTING:
             self._lifecycle.cancel(job, now)
-        elif job.status not in CANCELLING:
+        elif job.status is not Status.CANCEL_IN_PROGRESS:
             raise Refusal("ConflictException", f"Inference job {job.arn} is {job.status} and cannot be cancelled.")
         return {}
 
     def get_model(self, request: Request) -> Reply:
         """GetTrainedModel."""
-        arn = request["trainedModelArn"]
-        shown = self._resources.model(arn, request["membershipIdentifier"], request.get("versionIdentifier"))
-        return self._with_tags(arn, shown)
+        arn, version = request["trainedModelArn"], request.get("versionIdentifier")
+        return self._resources.model(arn, request["membershipIdentifier"], version)
 
     def get_channel(self, request: Request) -> Reply:
         """GetMLInputChannel."""
-        arn = request["mlInputChannelArn"]
-        return self._with_tags(arn, self._resources.channel(arn, request["membershipIdentifier"]))
-
-    def tag(self, request: Request) -> Reply:
-        """TagResource."""
-        tags = self._tags_of(request["resourceArn"])
-        if problems := tag_problems(tags | request["tags"]):
-            raise invalid(*problems)
-        tags.update(request["tags"])
-        return {}
-
-    def untag(self, request: Request) -> Reply:
-        """UntagResource."""
-        tags = self._tags_of(request["resourceArn"])
-        for key in request["tagKeys"]:
-            tags.pop(key, None)
-        return {}
-
-    def list_tags(self, request: Request) -> Reply:
-        """ListTagsForResource."""
-        return {"tags": dict(self._tags_of(request["resourceArn"]))}
+        return self._resources.channel(request["mlInputChannelArn"], request["membershipIdentifier"])
 
     def jobs(self) -> tuple[JobRecord, ...]:
         """Return every accepted job, in the order of acceptance."""
@@ -315,7 +289,7 @@ class SandboxService:
         return self._accounts.get(membership, CALLER)
 
     def _now(self) -> float:
-        return max(self._latest, self._clock() + self.settings.clock_offset_seconds)
+        return max(self._latest, self._clock())
 
     def _listed(self, request: Request, last: str, now: float) -> Iterator[JobRecord]:
         ids = self._ids.get(request["membershipIdentifier"], [])
@@ -332,18 +306,6 @@ class SandboxService:
         if job is None or job.membership != request["membershipIdentifier"]:
             raise Refusal("ResourceNotFoundException", f"Inference job {arn} was not found.")
         return job
-
-    def _tags_of(self, arn: str) -> dict[str, str]:
-        if job := self.job(arn):
-            return job.tags
-        if _JOB_PATH in arn:
-            raise Refusal("ResourceNotFoundException", f"Inference job {arn} was not found.")
-        self._resources.status(MODEL, arn)  # refuses what does not exist
-        return self._other_tags.setdefault(arn, {})
-
-    def _with_tags(self, arn: str, shown: Reply) -> Reply:
-        tags = self._other_tags.get(arn)
-        return shown | {"tags": dict(tags)} if tags else shown
 
 
 def _bound_to(request: Request) -> str:

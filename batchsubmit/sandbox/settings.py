@@ -19,8 +19,6 @@ class SandboxSettings:
     """The mean time a job then spends `CREATE_IN_PROGRESS`."""
     job_sigma: float = 0.0
     """The sigma of a log-normal `job_seconds`; 0 for jobs that all take the same time."""
-    cancel_pending_seconds: float = 0.0
-    """How long a cancelled job stays `CANCEL_PENDING`."""
     cancel_seconds: float = 0.2
     """How long it then stays `CANCEL_IN_PROGRESS`."""
     per_membership: int = 5
@@ -48,20 +46,12 @@ class SandboxSettings:
     """What statusDetails says of jobs that fail, by name; its code stays. Of every other one, the usual words."""
     unpublished: str = ""
     """Why logs and metrics of jobs do not reach CloudWatch; empty: they do."""
-    cancel_failure_probability: float = 0.0
-    """The share of cancellations that end as `CANCEL_FAILED`."""
     list_lag_seconds: float = 0.0
     """How long an accepted job is missing from List; Get by ARN finds it at once."""
-    clock_offset_seconds: float = 0.0
-    """How far the service's clock is ahead of the caller's (behind, if negative)."""
-    missing_models: frozenset[str] = frozenset()
-    """ARNs of trained models that do not exist. Every other one does."""
-    model_statuses: Mapping[str, str] = field(default_factory=dict)
-    """Status of trained models by ARN. Every other one is `ACTIVE`."""
-    missing_channels: frozenset[str] = frozenset()
-    """ARNs of ML input channels that do not exist. Every other one does."""
-    channel_statuses: Mapping[str, str] = field(default_factory=dict)
-    """Status of ML input channels by ARN. Every other one is `ACTIVE`."""
+    missing_inputs: frozenset[str] = frozenset()
+    """ARNs of trained models and ML input channels that do not exist. Every other one does."""
+    input_statuses: Mapping[str, str] = field(default_factory=dict)
+    """Status of trained models and ML input channels by ARN. Every other one is `ACTIVE`."""
     creating_seconds: Mapping[str, float] = field(default_factory=dict)
     """For how long trained models and ML input channels are still being created, by ARN, once the settings are set."""
     retention_days: int = 30
@@ -74,8 +64,6 @@ class SandboxSettings:
         f"{digit * 8}-{digit * 4}-4{digit * 3}-8{digit * 3}-{digit * 12}" for digit in "123"
     )
     """Those that ListMemberships shows. Others can be used as well."""
-    listed_inputs: int = 2
-    """How many trained models and ML input channels of each membership are listed."""
     seed: int | None = None
     """Makes job ids, durations and failures repeatable."""
 

@@ -61,9 +61,9 @@ class RequestValidator:
         problems = list(self._problems(self.input_shape(operation), request, ""))
         if problems or not isinstance(request, dict):
             return problems
-        if operation == Operation.START:
-            return [*_arn_problems(request, region), *tag_problems(request.get("tags") or {})]
-        return tag_problems(request["tags"]) if operation == Operation.TAG else []
+        if operation != Operation.START:
+            return []
+        return [*_arn_problems(request, region), *_tag_problems(request.get("tags") or {})]
 
     def require(self, operation: str, request: object, region: str | None = None) -> None:
         """Raise the refusal of a request that is wrong."""
@@ -135,7 +135,7 @@ def _at(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 
 
-def tag_problems(tags: Iterable[str]) -> list[str]:
+def _tag_problems(tags: Iterable[str]) -> list[str]:
     """Return what is wrong with the keys of a resource's tags, as AWS documents it."""
     keys = list(tags)
     problems = [

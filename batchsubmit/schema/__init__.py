@@ -5,13 +5,14 @@ Values in, values out. It reads botocore's model file and knows nothing else of 
 
 from batchsubmit.schema.checks import RequestChecker
 from batchsubmit.schema.columns import Column, columns, json_schema
-from batchsubmit.schema.faults import Fault, RowWarning
 from batchsubmit.schema.json_text import JsonError, canonical, read_json, without_nulls
+from batchsubmit.schema.wording import Fault, Problem, RowWarning
 
 __all__ = [
     "Column",
     "Fault",
     "JsonError",
+    "Problem",
     "RequestChecker",
     "RowWarning",
     "canonical",

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from botocore.loaders import Loader
 
-from batchsubmit.schema.faults import NO_VALUES, Fault, no_value
 from batchsubmit.schema.model import Shape, Structure, Text
 from batchsubmit.schema.patterns import lenient_matcher
+from batchsubmit.schema.wording import NO_VALUES, Fault, no_value
 
 _ARN = re.compile(r"arn:([^:]*):[^:]*:([^:]*):([^:]*):(?:membership/([^/]*)/)?(.*)", re.DOTALL)
 _UUID = re.compile(r"[0-9a-f-]{36}", re.ASCII)
@@ -109,6 +109,10 @@ def account_of_membership(request: Mapping[str, Any]) -> str:
     return ""
 
 
+FOREIGN = "is of another"
+"""How what is said of such an ARN begins."""
+
+
 def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Fault]:
     """Find trained model and channel of another membership, or of another account than the membership is in.
 
@@ -127,9 +131,9 @@ def _foreign(path: Path, value: str, membership: str, account: str) -> Iterator[
     arn = parse_arn(value)
     if arn is None or not arn.membership:
         return  # has its own fault already
-    wrong = f"is of another account, {arn.account!r}, than its membership is elsewhere, {account!r}"
+    wrong = f"{FOREIGN} account, {arn.account!r}, than its membership is elsewhere, {account!r}"
     if arn.membership != membership:
-        wrong = f"is of another membership, {arn.membership!r}"
+        wrong = f"{FOREIGN} membership, {arn.membership!r}"
     yield Fault(path=".".join(path), wrong=wrong, right="correct the ARN, unless you mean another member's")
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from batchsubmit.schema.arns import ArnCheck
-from batchsubmit.schema.faults import Fault, below, described, listed, printable, ranged, shown, spoken
 from batchsubmit.schema.model import (
     TAGS,
     Integer,
@@ -26,6 +25,7 @@ from batchsubmit.schema.model import (
     request_type,
 )
 from batchsubmit.schema.patterns import lenient_matcher
+from batchsubmit.schema.wording import Fault, below, described, listed, printable, ranged, shown, spoken
 from batchsubmit.text import nearest
 
 # The rules of tags stand in the model only as prose, in the documentation of the `tags` member: "Maximum number of
@@ -291,7 +291,11 @@ def _integer_faults(shape: Integer, value: object) -> Iterator[Fault]:
     least = shape.least if shape.least is not None else -(2**63)
     most = shape.most if shape.most is not None else 2**63 - 1
     if type(value) is not int:
-        yield _no_integer(value, least, most)
+        meant = _integer_meant(value)
+        right = f"must be a whole number from {least} to {most}"
+        right = f"write {meant}" if meant is not None and least <= meant <= most else right
+        subject = shown(value) if isinstance(value, str) else value if isinstance(value, float) else described(value)
+        yield Fault(path="", wrong=f"{subject} is not an integer", right=right)
     elif not least <= value <= most:
         number = f"{value}" if value.bit_length() <= 64 else f"a number of {value.bit_length():,} bits"
         yield Fault(path="", wrong=f"is {number}", right=f"must be {ranged_integer(shape)}")
@@ -300,17 +304,6 @@ def _integer_faults(shape: Integer, value: object) -> Iterator[Fault]:
 def ranged_integer(shape: Integer) -> str:
     """Put an integer's bounds in words."""
     return ranged(shape.least, shape.most) or "of 64 bits"
-
-
-def _no_integer(value: object, least: int, most: int) -> Fault:
-    meant = _integer_meant(value)
-    right = f"must be a whole number from {least} to {most}"
-    if meant is not None and least <= meant <= most:
-        right = f"write {meant}"
-    if isinstance(value, str):
-        return Fault(path="", wrong=f"{shown(value)} is not an integer", right=right)
-    subject = value if isinstance(value, float) else described(value)
-    return Fault(path="", wrong=f"{subject} is not an integer", right=right)
 
 
 def _integer_meant(value: object) -> int | None:

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import accumulate, chain
 from typing import Any, assert_never
 
 from batchsubmit.schema.checks import AWS_PREFIX, MOST_TAGS, OWN_PREFIX, ranged_integer, required_leaves
-from batchsubmit.schema.faults import ranged
 from batchsubmit.schema.json_text import read_json
 from batchsubmit.schema.model import TAGS, Integer, ListOf, MapOf, Opaque, Shape, Structure, Text, request_shape
 from batchsubmit.schema.patterns import UntranslatablePatternError, portable
+from batchsubmit.schema.wording import ranged
 from batchsubmit.text import nearest
 
 
@@ -155,20 +156,9 @@ def nearest_name(name: str) -> str | None:
 
 @cache
 def _names() -> tuple[str, ...]:
-    return tuple(_walk(request_shape(), ""))
-
-
-def _walk(shape: Shape, path: str) -> Iterator[str]:
-    if path:
-        yield path
-    match shape:
-        case Structure():
-            for name, member in shape.members.items():
-                yield from _walk(member, f"{path}.{name}" if path else name)
-        case ListOf():
-            yield from _walk(shape.item, f"{path}.0")
-        case MapOf():
-            yield f"{path}.KEY"
+    """The columns, and the structures, lists and maps around them."""
+    above = (accumulate(column.name.split("."), "{}.{}".format) for column in columns())
+    return tuple(dict.fromkeys(chain.from_iterable(above)))
 
 
 _VARIABLES = {

@@ -10,7 +10,10 @@ from typing import Any, NoReturn
 
 import msgspec
 
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
 
 
 class JsonError(ValueError):
@@ -48,8 +51,9 @@ def read_json(text: str) -> Any:  # noqa: ANN401 - that is what JSON is
         raise JsonError(1, "is nested too deeply", "a request has four levels at most") from exc
     except ValueError as exc:  # Python refuses to read a number of more than 4,300 digits
         raise JsonError(1, "holds a number that is too long", "write a shorter one") from exc
-    if "\\u" in text:
-        _refuse_lone_surrogates(text)
+    for escape in _ESCAPE.finditer(text) if "\\u" in text else ():
+        if escape["half"]:
+            raise JsonError(escape.start() + 1, "holds half of a surrogate pair", "write the whole character")
     return value
 
 
@@ -79,26 +83,6 @@ def _second(text: str, key: str) -> int:
 
 def _reworded(message: str) -> str:
     return message[:1].lower() + message[1:].removesuffix(":")
-
-
-def _refuse_lone_surrogates(text: str) -> None:
-    high_at: int | None = None
-    end = 0
-    for escape in _ESCAPE.finditer(text):
-        unit = int(escape[1] or "0", 16)
-        is_low = 0xDC00 <= unit <= 0xDFFF
-        paired = high_at is not None and is_low and escape.start() == end
-        if (high_at is not None or is_low) and not paired:
-            column = escape.start() if high_at is None else high_at
-            raise _half(column)
-        high_at = escape.start() if 0xD800 <= unit <= 0xDBFF else None
-        end = escape.end()
-    if high_at is not None:
-        raise _half(high_at)
-
-
-def _half(at: int) -> JsonError:
-    return JsonError(at + 1, "holds half of a surrogate pair", "write the whole character")
 
 
 def canonical(request: Mapping[str, Any]) -> bytes:

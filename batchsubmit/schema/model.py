@@ -9,7 +9,6 @@ of the two accepts the other accepts as well.
 import html
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, assert_never
 
@@ -23,31 +22,27 @@ TAGS = "tags"
 _ANY_TEXT = {None, "", r"[\S\s]*", r"[\s\S]*"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
+class _Bounded(msgspec.Struct, frozen=True, kw_only=True):
+    least: int | None = None
+    most: int | None = None
+
+
+class Text(_Bounded, frozen=True, kw_only=True):
     """A string; lengths in Unicode code points; `pattern` in Java's spelling."""
 
     pattern: str | None = None
     choices: tuple[str, ...] = ()
-    least: int | None = None
-    most: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Integer:
+class Integer(_Bounded, frozen=True):
     """A whole number between two bounds, both included."""
 
-    least: int | None = None
-    most: int | None = None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opaque:
+class Opaque(msgspec.Struct, frozen=True):
     """A type that this version has no rules for: any JSON value is left to the service to judge."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Structure:
+class Structure(msgspec.Struct, frozen=True, kw_only=True):
     """Named members; `meanings` holds the first paragraph of each member's documentation."""
 
     members: "Mapping[str, Shape]"
@@ -55,23 +50,17 @@ class Structure:
     required: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListOf:
+class ListOf(_Bounded, frozen=True, kw_only=True):
     """A list of `item`, `least` to `most` of them."""
 
     item: "Shape"
-    least: int | None = None
-    most: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapOf:
+class MapOf(_Bounded, frozen=True, kw_only=True):
     """A map from `key` to `value`, with `least` to `most` entries."""
 
     key: Text
     value: "Shape"
-    least: int | None = None
-    most: int | None = None
 
 
 Shape = Text | Integer | Opaque | Structure | ListOf | MapOf

@@ -30,9 +30,15 @@ _PUNCTUATION = frozenset("^$\\.*+?()[]{}|/-")
 
 _ODD_ASTRAL = re.compile(r"\\u[dD]800\\u[dD][bB][fF]{2}-\\u[dD][cC]00\\u[dD][fF]{3}")
 _PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
-_CODE_POINT = re.compile(r"u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|x\{([0-9a-fA-F]{1,6})\}")
-_GROUP = re.compile(r"\((?:\?(?:[:=!]|<[=!]))?")
-_QUANTIFIER = re.compile(r"(?:[*+?]|\{\d+(?:,\d*)?\})(\??)(\+?)")
+_ESCAPE = r"\\(?:u(?P<u>[0-9a-fA-F]{4})|x(?P<x>[0-9a-fA-F]{2})|x\{(?P<long>[0-9a-fA-F]{1,6})\}|(?P<escaped>[^uxQEpP]))"
+_TERM = re.compile(
+    rf"{_ESCAPE}|(?P<group>\((?:\?(?:[:=!]|<[=!]))?(?!\?))|(?P<times>(?:[*+?]|\{{\d+(?:,\d*)?\}})\??(?!\+))"
+    r"|(?P<open>\[\^?)|(?P<one>[^\\(*+?{\[])",
+    re.DOTALL,
+)
+_IN_CLASS = re.compile(rf"{_ESCAPE}|(?P<one>(?!&&)[^\\\[])", re.DOTALL)
+_MEANINGS = {".": f"[^{_TERMINATORS}]", "$": _BEFORE_FINAL_TERMINATOR, "^": "^", "|": "|", ")": ")"}
+_ANCHORS = {"z": _END, "Z": _BEFORE_FINAL_TERMINATOR, "A": "^"}
 
 
 class UntranslatablePatternError(ValueError):
@@ -67,7 +73,20 @@ def portable(java: str) -> str:
     # surrogates, which no text can hold.
     source = _ODD_ASTRAL.sub(_EVERY_ASTRAL, java)
     source = _PAIR.sub(lambda pair: _astral(int(pair[1], 16), int(pair[2], 16)), source)
-    return _Translation(source).run()
+    out, at, class_begin = "", 0, -1  # the latter where the first item of a class is in `out`, outside of one -1
+    while at < len(source):
+        if class_begin >= 0 and source[at] == "]" and len(out) > class_begin:
+            out, at, class_begin = f"{out}]", at + 1, -1
+            continue
+        term = (_TERM if class_begin < 0 else _IN_CLASS).match(source, at)
+        spelled = _spelled(term, in_class=class_begin >= 0) if term else None
+        if term is None or spelled is None:
+            break
+        out, at = out + spelled, term.end()
+        class_begin = len(out) if term.lastgroup == "open" else class_begin
+    if at < len(source) or class_begin >= 0:
+        raise UntranslatablePatternError(f"unknown construct at character {at + 1} of {source!r}")
+    return out
 
 
 def _astral(high: int, low: int) -> str:
@@ -83,93 +102,22 @@ def _literal(code_point: int) -> str:
     return f"\\x{code_point:02x}" if code_point < 0x80 else f"\\u{code_point:04x}"
 
 
-class _Translation:
-    """One walk over one pattern, from left to right."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._at = 0
-
-    def run(self) -> str:
-        out = []
-        while self._at < len(self._source):
-            out.append(self._term())
-        return "".join(out)
-
-    def _term(self) -> str:
-        character = self._source[self._at]
-        if character == "[":
-            return self._class()
-        if character == "\\":
-            return self._escape(in_class=False)
-        if character == "(":
-            return self._group()
-        if character in "*+?{":
-            return self._quantifier()
-        self._at += 1
-        match character:
-            case ".":
-                return f"[^{_TERMINATORS}]"
-            case "$":
-                return _BEFORE_FINAL_TERMINATOR
-            case "^" | "|" | ")":
-                return character
-        return _literal(ord(character)).replace("\\-", "-")
-
-    def _group(self) -> str:
-        opening = _GROUP.match(self._source, self._at)
-        if opening is None or self._source.startswith("?", opening.end()):
-            raise self._unknown()
-        self._at = opening.end()
-        return opening[0]
-
-    def _quantifier(self) -> str:
-        found = _QUANTIFIER.match(self._source, self._at)
-        if found is None or found[2]:
-            raise self._unknown()
-        self._at = found.end()
-        return found[0]
-
-    def _class(self) -> str:
-        out = ["["]
-        self._at += 1
-        if self._source.startswith("^", self._at):
-            out.append("^")
-            self._at += 1
-        first = len(out)
-        while not (self._source.startswith("]", self._at) and len(out) > first):
-            out.append(self._class_item())
-        self._at += 1
-        return "".join(out) + "]"
-
-    def _class_item(self) -> str:
-        rest = self._source[self._at : self._at + 2]
-        if not rest or rest[0] == "[" or rest == "&&":
-            raise self._unknown()
-        if rest[0] == "\\":
-            return self._escape(in_class=True)
-        self._at += 1
-        # A bare hyphen keeps its meaning, a range or itself, which both languages tell by its place as Java does.
-        return "-" if rest[0] == "-" else _literal(ord(rest[0]))
-
-    def _escape(self, *, in_class: bool) -> str:
-        escaped = self._source[self._at + 1 : self._at + 2]
-        if escaped in _CLASSES and escaped:
-            self._at += 2
-            return _CLASSES[escaped] if in_class else f"[{_CLASSES[escaped]}]"
-        if escaped in {"z", "Z", "A"} and not in_class:
-            self._at += 2
-            return {"z": _END, "Z": _BEFORE_FINAL_TERMINATOR, "A": "^"}[escaped]
-        if code_point := _CODE_POINT.match(self._source, self._at + 1):
-            self._at = code_point.end()
-            return _literal(int(code_point[1] or code_point[2] or code_point[3], 16))
-        if escaped in _CONTROLS:
-            self._at += 2
-            return _literal(_CONTROLS[escaped])
-        if escaped and not escaped.isalnum():
-            self._at += 2
-            return _literal(ord(escaped))
-        raise self._unknown()
-
-    def _unknown(self) -> UntranslatablePatternError:
-        return UntranslatablePatternError(f"unknown construct at character {self._at + 1} of {self._source!r}")
+def _spelled(term: re.Match[str], *, in_class: bool) -> str | None:
+    """Spell one term or item of a class; None for an escape that is unknown."""
+    kind, text = term.lastgroup, term[term.lastgroup or 0]
+    match kind:
+        case "u" | "x" | "long":
+            return _literal(int(text, 16))
+        case "escaped":
+            if text in _CLASSES:
+                return _CLASSES[text] if in_class else f"[{_CLASSES[text]}]"
+            if text in _ANCHORS and not in_class:
+                return _ANCHORS[text]
+            code_point = _CONTROLS.get(text, -1 if text.isalnum() else ord(text))
+            return _literal(code_point) if code_point >= 0 else None
+        case "one" if in_class:
+            # A bare hyphen keeps its meaning, a range or itself, which both languages tell by its place as Java does.
+            return text if text == "-" else _literal(ord(text))
+        case "one":
+            return _MEANINGS.get(text) or _literal(ord(text)).replace("\\-", "-")
+    return text

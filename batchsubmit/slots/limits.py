@@ -14,20 +14,8 @@ _AFTER_REFUSALS = 4
 _LOWER_FROM = 2
 """Refusals in a row that no count explains: one may be a race with a job that began or ended, two are the limit."""
 
-_CALMER = 8
+_RESTART_PART = 8
 """A new row of tries begins at this part of the last one's longest wait: what holds the slots is likely the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldByOthers:
-    """A quota, of a membership or (with an empty name) of the account, and how much of it others seem to hold."""
-
-    membership: str
-    slots: int
-    limit: int
-
-    def __str__(self) -> str:
-        return f"{self.slots} of {self.limit}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,7 +133,7 @@ class Limit:
         """Wait as long as slots have been refused already: tries come at doubling intervals."""
         begins = not (was_try or self.doubts)
         if begins or not self.refusals:
-            self.first_refused_at = now - self.wait / _CALMER
+            self.first_refused_at = now - self.wait / _RESTART_PART
         self.refusals += 1
         self.doubts += begins or self.doubts > 0
         self.wait = min(max(now - self.first_refused_at, self.min_wait), max(self.max_wait, self.min_wait))
@@ -162,7 +150,7 @@ class Limit:
             self.value = self.usable = min(max(self.running, 1), self.value)
             self.refusals = 1
 
-    def lost_sight(self, now: float) -> None:
+    def not_pollable(self, now: float) -> None:
         """Nothing can be polled: from here on slots come back by single tries alone."""
         if self.value is not None:
             self.usable, self.wait, self.try_at = self.count, self.min_wait, now + self.min_wait

@@ -85,7 +85,7 @@ class Durations:
 
     def learn(self, kind: JobClass, seconds: float) -> None:
         """Take in that a job has ended after so many seconds."""
-        for each in _circles(kind):
+        for each in _classes(kind):
             times = self._seconds.setdefault(each, [])
             times.append(max(seconds, 0.0))
             del times[:-_KEPT]
@@ -93,7 +93,7 @@ class Durations:
 
     def times(self, kind: JobClass) -> list[float]:
         """The times of its class, else of its model, else of all jobs, whichever has enough; in the order learned."""
-        known = [self._seconds.get(each, []) for each in _circles(kind)]
+        known = [self._seconds.get(each, []) for each in _classes(kind)]
         return list(next((times for times in known if len(times) >= _ENOUGH), known[-1]))
 
     def expected(self, kind: JobClass) -> tuple[float, float] | None:
@@ -106,7 +106,7 @@ class Durations:
         return self._expected[kind]
 
 
-def _circles(kind: JobClass) -> tuple[JobClass, ...]:
+def _classes(kind: JobClass) -> tuple[JobClass, ...]:
     """From the narrowest class to all jobs."""
     return tuple(dict.fromkeys((kind, JobClass(kind.trained_model), _ALL)))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import JobClass, QuotaExceeded
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, is_good_end
-from batchsubmit.slots.limits import HeldByOthers, Limit
+from batchsubmit.slots.limits import Limit
 from batchsubmit.slots.polls import Durations, Ended, Poll, RunningJob, SeenJob, next_get_at
 
 _RAISE_INTERVALS = 1.75
@@ -50,9 +50,9 @@ class _Account:
         return self.limit.opens_at(self.raise_at) if self.waiting else math.inf
 
     @property
-    def is_blind(self) -> bool:
+    def is_unpollable(self) -> bool:
         """Whether some of what runs here cannot be seen."""
-        return any(lane.is_blind for lane in self.lanes)
+        return any(lane.is_unpollable for lane in self.lanes)
 
 
 @dataclass(slots=True, eq=False)
@@ -70,14 +70,13 @@ class _Lane:
     suspects_account: bool = False
     polled_at: float = -math.inf
     listed_at: float = -math.inf
-    blind_until: float = -math.inf
-    get_at: float | None = None  # when the next Get is due, as long as nothing here changes
+    unpollable_until: float = -math.inf
     was_wanted: bool = False
 
     @property
-    def is_blind(self) -> bool:
+    def is_unpollable(self) -> bool:
         """Whether what runs here cannot be seen."""
-        return self.blind_until > -math.inf
+        return self.unpollable_until > -math.inf
 
     def opens_at(self) -> float:
         """When the next call may be made here, if the account has room."""
@@ -107,7 +106,7 @@ class _Lane:
 
     def count(self) -> None:
         """Bring the limits in line with what runs."""
-        change, self.get_at = len(self.running) - self.limit.running, None
+        change = len(self.running) - self.limit.running
         for limit in (self.limit, self.account.limit):
             limit.running += change
             limit.settle()
@@ -193,13 +192,13 @@ class Slots:
         if is_of_account:
             self._refuse_account(account, ticket, value, now)
             return
-        lane.suspects_account = is_of_account is None and value is None and not lane.is_blind
+        lane.suspects_account = is_of_account is None and value is None and not lane.is_unpollable
         is_explained = lane.limit.refused(
             value, seen_at_start=ticket.in_lane, left_at=ticket.left_at, was_try=ticket.tries_lane, now=now
         )
         if is_explained:
             account.raise_at = now + self._raise_interval
-        lane.wants_list = not lane.is_blind and (lane.suspects_account or not is_explained)
+        lane.wants_list = not lane.is_unpollable and (lane.suspects_account or not is_explained)
         if value is not None:
             _share(account, value)
 
@@ -226,7 +225,7 @@ class Slots:
     def runs(self, membership: str, job: RunningJob) -> None:
         """A job is known to run: just accepted, found by a lookup, or left by an earlier run."""
         lane = self._lane(membership)
-        if lane.is_blind:
+        if lane.is_unpollable:
             return
         is_unlimited = lane.limit.bound is None and lane.account.limit.bound is None
         lane.running.pop(job.arn, None)
@@ -265,27 +264,26 @@ class Slots:
         for account in self._accounts.values():
             is_full = account.limit.is_full
             for lane in account.lanes:
-                if not lane.is_polled and (lane.limit.running or lane.wants_list or lane.is_blind):
+                if not lane.is_polled and (lane.limit.running or lane.wants_list or lane.is_unpollable):
                     is_wanted = lane.membership in account.waiting and lane.limit.is_full
                     yield self._poll_at(lane, is_wanted=bool(account.waiting) if is_full else is_wanted), lane
 
     def _poll_at(self, lane: _Lane, *, is_wanted: bool) -> float:
         """When a lane is polled next; `is_wanted` says whether a slot that is freed in it would be used at once."""
-        if lane.is_blind:
-            return lane.blind_until if is_wanted else math.inf
+        if lane.is_unpollable:
+            return lane.unpollable_until if is_wanted else math.inf
         least = lane.polled_at + self._settings.min_poll_seconds
         if lane.wants_list:
             return least
         if not (is_wanted or (self._follows and lane.ours)):
             return math.inf
-        if lane.get_at is None or lane.was_wanted != is_wanted:
-            lane.get_at = min(self._get_at(job, closely=is_wanted) for job in lane.running.values())
-            lane.was_wanted = is_wanted
-        return max(min(self._list_at(lane), lane.get_at), least)
+        lane.was_wanted = is_wanted
+        get_at = min(self._get_at(job, closely=is_wanted) for job in lane.running.values())
+        return max(min(self._list_at(lane), get_at), least)
 
     def _list_at(self, lane: _Lane) -> float:
         """Jobs of others are looked for at the start, where a refusal asks for it, and rarely otherwise."""
-        return -math.inf if lane.wants_list or lane.is_blind else lane.listed_at + self._settings.max_poll_seconds
+        return -math.inf if lane.wants_list or lane.is_unpollable else lane.listed_at + self._settings.max_poll_seconds
 
     def _get_at(self, job: RunningJob, *, closely: bool) -> float:
         return next_get_at(job, self._durations, self._settings, closely=closely)
@@ -308,7 +306,7 @@ class Slots:
         """Take in what a poll has seen; give the jobs that have ended."""
         lane = self._lane(poll.membership)
         is_first_list = poll.lists_all and lane.listed_at == -math.inf
-        lane.is_polled, lane.polled_at, lane.blind_until = False, began_at, -math.inf
+        lane.is_polled, lane.polled_at, lane.unpollable_until = False, began_at, -math.inf
         ended = lane.saw(seen_jobs, began_at=began_at, now=now, lists_all=poll.lists_all)
         self._learn(ended, seen_jobs if is_first_list else ())
         lane.count()
@@ -347,11 +345,11 @@ class Slots:
         """The service does not tell: for now, or from now on, the lane's slots come back by single tries."""
         lane = self._lane(poll.membership)
         lane.is_polled, lane.wants_list, lane.polled_at = False, False, now
-        lane.blind_until = math.inf if permanently else now + self._settings.max_poll_seconds
+        lane.unpollable_until = math.inf if permanently else now + self._settings.max_poll_seconds
         lane.running.clear()
         lane.count()
         for limit in (lane.limit, lane.account.limit):
-            limit.lost_sight(now)
+            limit.not_pollable(now)
 
     # What people are shown
 
@@ -363,20 +361,16 @@ class Slots:
             full += sum(is_full or lane.opens_at() > -math.inf for lane in account.waiting.values())
         return full
 
-    def held_by_others(self) -> list[HeldByOthers]:
+    def held_by_others(self) -> dict[str, str]:
         """The quotas that others seem to use, so that jobs wait though little or nothing is seen to run.
 
-        Where nothing can be polled it may as well be jobs of ours: nobody is named.
+        How much of which, by membership or `account`. Where nothing can be polled it may as well be jobs of ours.
         """
-        scopes: list[tuple[str, Limit]] = []
+        scopes: dict[str, Limit] = {}
         for account in self._accounts.values():
-            scopes += [(name, lane.limit) for name, lane in account.waiting.items() if not lane.is_blind]
-            scopes += [("", account.limit)] if account.waiting and not account.is_blind else []
-        return [HeldByOthers(name, limit.held, limit.bound or 0) for name, limit in scopes if limit.is_held_by_others]
-
-    def running(self) -> int:
-        """Jobs that are known to run, also those of others."""
-        return sum(len(lane.running) for lane in self._lanes.values())
+            scopes |= {name: lane.limit for name, lane in account.waiting.items() if not lane.is_unpollable}
+            scopes |= {"account": account.limit} if account.waiting and not account.is_unpollable else {}
+        return {name: f"{limit.held} of {limit.bound}" for name, limit in scopes.items() if limit.is_held_by_others}
 
     def ours(self) -> dict[str, int]:
         """Jobs of this ledger that run, or were not seen to end, by membership."""

@@ -16,8 +16,8 @@ from batchsubmit.cleanrooms.api import CREATING_STATUSES, Input, Resource, input
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import SlotSettings
-from batchsubmit.core.jobs import Forbidden, Job, NotSent, Outcome, Rejected, Uncertain
-from batchsubmit.core.source import Delivery
+from batchsubmit.core.jobs import Forbidden, InvalidRequest, Job, NotSent, Outcome, Uncertain
+from batchsubmit.core.source import Delivery, Ending
 from batchsubmit.errors import StoppedError
 from batchsubmit.log import get_logger
 from batchsubmit.submit.stopping import InProgress, Stop
@@ -76,13 +76,13 @@ class Inputs:
             and sum(map(len, self._aside.values())) < _MOST_ASIDE
         )
 
-    def refusal(self, job: Job) -> Rejected | None:
+    def refusal(self, job: Job) -> InvalidRequest | None:
         """Say why a job can never run, where that is known of an input of its."""
         for each in inputs_of(job.request):
             known = self._known.get(each)
             if known is not None and known.resource is not None and known.resource.status in _UNUSABLE:
                 words = f"{each} is {known.resource.status}: {known.resource.message}"
-                return Rejected("InputUnusable", words.rstrip(": "))
+                return InvalidRequest("InputUnusable", words.rstrip(": "))
         return None
 
     def keep(self, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> bool:
@@ -107,7 +107,7 @@ class Inputs:
         with doing.looking_up():
             await self._look(wanted)
             for delivery in reversed(self._first_looks.pop(wanted)):
-                delivery.released()
+                delivery.ended(Ending.RELEASED)
 
     def _put_aside(self, wanted: Input, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> None:
         release = delivery.put_aside()
@@ -191,7 +191,7 @@ async def check_inputs(reads: Reads, inputs: Iterable[Input], *, waits: bool = F
                     warnings.append(f"{each} is {status}: its rows wait for it")
                 elif status != "ACTIVE":
                     problems.append(f"{each} is {status}, not ACTIVE")
-            case Rejected():
+            case InvalidRequest():
                 problems.append(f"{each}: {answer.code}: {answer.message}")
             case _:
                 why = answer.reason if isinstance(answer, Uncertain) else getattr(answer, "code", answer)

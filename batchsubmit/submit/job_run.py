@@ -6,22 +6,22 @@ When a call may begin is decided in `engine`, how one is made in `submitter`.
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from batchsubmit.advice import forbidden_words
 from batchsubmit.clock import Clock
-from batchsubmit.core.jobs import Accepted, Denied, Job, OtherQuotaExceeded, QuotaExceeded, Rejected, Uncertain
-from batchsubmit.core.source import Delivery, Source
+from batchsubmit.core.jobs import Accepted, Denied, InvalidRequest, Job, OtherQuotaExceeded, QuotaExceeded, Uncertain
+from batchsubmit.core.source import Delivery, Ending, Source
 from batchsubmit.core.states import Action, JobState, Retry, decide
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import Ledger, Taken
+from batchsubmit.ledger.base import Ledger, Mine, Taken
 from batchsubmit.log import get_logger
 from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
 from batchsubmit.submit.inputs import Inputs
-from batchsubmit.submit.lookup import Finding, Found, Lookup, NotThere, Undecided
+from batchsubmit.submit.lookup import Finding, Lookup, NotThere, Undecided
 from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.stopping import InProgress, Stop, StopReason
 from batchsubmit.submit.submitter import GivenUp, Submission, Submitter, Withdrawn
@@ -159,36 +159,37 @@ class JobRunner:
 
     async def run(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """Claim a job, submit it or look it up, and release the claim."""
-        key, held = delivery.job.key, await self._claim(delivery.job.key)
-        if held is Action.SUBMIT:
-            with self._releasing(key):
+        async with self._claimed(delivery.job.key) as held:
+            if held is Action.SUBMIT:
                 await self._submit(delivery, ticket, tasks)
-            return
-        with self.in_progress.job_in_progress():
-            self.slots.ended(ticket)
-            self.holds.passed(ticket.membership)
-        if isinstance(held, Action):
-            with self._releasing(key):
-                await self._leave_or_look_up(delivery, held, tasks)
-        else:
-            await self._come_back_later(delivery, held)
+                return
+            with self.in_progress.job_in_progress():
+                self.slots.ended(ticket)
+                self.holds.passed(ticket.membership)
+            if held is Action.LOOK_UP:
+                await self._look_up(delivery, tasks)
+            elif isinstance(held, Action):  # another run has decided it since the source looked
+                self.in_progress.undecided.pop(delivery.job.key, None)
+                self.poller.follow(delivery.job.key)
+                delivery.ended(Ending.DECIDED)
+            else:
+                with self.in_progress.looking_up():
+                    await self.stop.pause(held.retry_after_seconds if held else 0)
+                    delivery.ended(Ending.RELEASED)
 
-    async def _claim(self, key: str) -> Action | Taken | None:
-        """Claim a job, and decide about it by its state then: on a shared ledger, what the source knew may be old.
+    @asynccontextmanager
+    async def _claimed(self, key: str) -> AsyncIterator[Action | Taken | None]:
+        """Claim a job until the end, and decide about it by its state then: what the source knew of it may be old.
 
         None where the ledger cannot be relied on, and the run stops.
         """
         claim = await self.in_progress.unless_ledger_fails(self.ledger.claim(key))
-        if claim is None or isinstance(claim, Taken):
-            return claim
+        if not isinstance(claim, Mine):
+            yield claim
+            return
         action = decide(claim.state, retry=self.retry)
-        return Action.SUBMIT if action is Action.LOOK_UP and key in self._to_send_again else action
-
-    @contextmanager
-    def _releasing(self, key: str) -> Iterator[None]:
-        """Release a claimed job at the end, decided or not."""
         try:
-            yield
+            yield Action.SUBMIT if action is Action.LOOK_UP and key in self._to_send_again else action
         finally:
             self.ledger.release(key)
 
@@ -197,25 +198,6 @@ class JobRunner:
         with self.in_progress.looking_up():
             finding = await self.in_progress.unless_ledger_fails(self.lookup.resolve(key, request, tasks))
         return finding or Undecided("the ledger cannot be written")
-
-    async def _leave_or_look_up(self, delivery: Delivery, action: Action, tasks: asyncio.TaskGroup) -> None:
-        """Deal with a job that another run has dealt with since the source looked."""
-        if action is not Action.LOOK_UP:
-            self.in_progress.undecided.pop(delivery.job.key, None)
-        match action:
-            case Action.NOTHING:
-                self.poller.follow(delivery.job.key)
-                delivery.done()
-            case Action.LEAVE_FAILED:
-                delivery.failed()
-            case _:
-                await self._look_up(delivery, tasks)
-
-    async def _come_back_later(self, delivery: Delivery, taken: Taken | None) -> None:
-        """Requeue a job that another run has claimed, after a while."""
-        with self.in_progress.looking_up():
-            await self.stop.pause(taken.retry_after_seconds if taken else 0)
-            delivery.released()
 
     async def _submit(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """Submit a claimed job, and report the outcome to slots and source."""
@@ -231,24 +213,24 @@ class JobRunner:
                 self.slots.accepted(ticket, _running(delivery.job, arn, now), now)
                 self.holds.accepted(delivery.job.membership)
                 self._unanswered.pop(delivery.job.key, None)
-                delivery.done()
+                delivery.ended(Ending.DECIDED)
                 await self._settle_denials()
             case GivenUp():
                 self._unanswered.pop(delivery.job.key, None)
-                delivery.failed()
+                delivery.ended(Ending.DECIDED)
             case Uncertain():
                 await self._look_up(delivery, tasks)
             case QuotaExceeded():
                 self.slots.refused(ticket, submission, self.clock.monotonic())
                 self._log_held_by_others()
-                delivery.released()
+                delivery.ended(Ending.RELEASED)
             case OtherQuotaExceeded():
                 self._hold(delivery.job.membership, submission)
-                delivery.held()
+                delivery.ended(Ending.HELD)
             case Denied():
                 await self._denied(delivery, submission)
             case Withdrawn():
-                delivery.released()
+                delivery.ended(Ending.RELEASED)
             case _:
                 assert_never(submission)
 
@@ -275,23 +257,23 @@ class JobRunner:
 
     async def _reject_kept(self) -> None:
         for delivery, refusal in self.denials.take():
-            if await self._claim(delivery.job.key) is Action.SUBMIT:
-                with self._releasing(delivery.job.key):
+            async with self._claimed(delivery.job.key) as held:
+                if held is Action.SUBMIT:
                     await self._reject(delivery, refusal)
-            else:
-                delivery.released()
+                else:
+                    delivery.ended(Ending.RELEASED)
 
-    async def _reject(self, delivery: Delivery, refusal: Rejected | Denied) -> None:
+    async def _reject(self, delivery: Delivery, refusal: InvalidRequest | Denied) -> None:
         """Record that a claimed job failed permanently, unless another worker has it by now."""
         is_ours = await self.in_progress.unless_ledger_fails(self.submitter.fail(delivery.job, refusal))
         if is_ours is not None:
-            (delivery.failed if is_ours else delivery.released)()
+            delivery.ended(Ending.DECIDED if is_ours else Ending.RELEASED)
 
     def stop_for_denials(self) -> None:
         """Stop the run: everything is denied. The jobs are as new as before."""
         kept = self.denials.take()
         for delivery, _ in kept:
-            delivery.released()
+            delivery.ended(Ending.RELEASED)
         said = forbidden_words("StartTrainedModelInferenceJob", kept[-1][1])
         words = f"all of {len(kept)} jobs were denied and none was accepted; none is recorded as rejected. {said}"
         self.stop.request(StopReason.DENIED, words)
@@ -303,7 +285,7 @@ class JobRunner:
         if not self.stop.requested:
             await self._reject_kept()
         for delivery, _ in self.denials.take():
-            delivery.released()
+            delivery.ended(Ending.RELEASED)
 
     async def _submitted(self, job: Job) -> Submission:
         """Make the attempts, unless an input of the job is known to be one that can not be used."""
@@ -314,9 +296,10 @@ class JobRunner:
 
     def _log_held_by_others(self) -> None:
         """Log once that others seem to use a quota up, and again only after it was otherwise."""
-        held = {each.membership: str(each) for each in self.slots.held_by_others()}
-        for membership in held.keys() - self._held_by_others:
-            get_logger().warning("slots.held_by_others", membership=membership or None, slots=held[membership])
+        held = self.slots.held_by_others()
+        for name in held.keys() - self._held_by_others:
+            membership = None if name == "account" else name
+            get_logger().warning("slots.held_by_others", membership=membership, slots=held[name])
         self._held_by_others = frozenset(held)
 
     async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
@@ -326,10 +309,10 @@ class JobRunner:
         if not isinstance(finding, Undecided):
             self.in_progress.undecided.pop(job.key, None)
         match finding:
-            case Found(arn):
+            case Accepted(arn):
                 self._unanswered.pop(job.key, None)
                 self.slots.runs(job.membership, _running(job, arn, self.clock.monotonic()))
-                delivery.done()
+                delivery.ended(Ending.DECIDED)
                 await self._settle_denials()
             case NotThere():
                 await self._try_again(delivery)
@@ -337,34 +320,36 @@ class JobRunner:
                 self._to_send_again.add(job.key)
                 await self._try_again(delivery)
             case Undecided(is_lost=True):
-                delivery.released()  # another worker has it: ask again in a while whether that one submitted it
+                delivery.ended(
+                    Ending.RELEASED
+                )  # another worker has it: ask again in a while whether that one submitted it
             case Undecided(reason):
                 self.in_progress.undecided[job.key] = reason
-                delivery.left_unknown()
+                delivery.ended(Ending.UNKNOWN)
 
     async def _try_again(self, delivery: Delivery) -> None:
         """Requeue a job, unless its calls have brought no answer too often already."""
         job = delivery.job
         self._unanswered[job.key] += 1
         if self._unanswered[job.key] < self.max_attempts:
-            delivery.released()
+            delivery.ended(Ending.RELEASED)
             return
         del self._unanswered[job.key]
         message = f"{self.max_attempts} calls brought no answer, and none of them was accepted"
-        await self._reject(delivery, Rejected("NoAnswer", message))
+        await self._reject(delivery, InvalidRequest("NoAnswer", message))
 
     async def settle(self, state: JobState, tasks: asyncio.TaskGroup) -> None:
         """Look a job up that an earlier run left unknown, and unblock its lane; what is not there is queued again."""
         key = state.job
         request = self._request_of(key)
-        held = await self._claim(key)
-        while isinstance(held, Taken) and not self.stop.requested:
+        while True:
+            async with self._claimed(key) as held:
+                if isinstance(held, Action):
+                    await self._settle_claimed(key, held, request, tasks)
+            if not isinstance(held, Taken) or self.stop.requested:
+                break
             await self.stop.pause(held.retry_after_seconds)
-            held = await self._claim(key)
-        if isinstance(held, Action):
-            with self._releasing(key):
-                await self._settle_claimed(key, held, request, tasks)
-        else:
+        if not isinstance(held, Action):
             self.in_progress.undecided[key] = f"claimed by {held.by}" if held else "the ledger cannot be relied on"
         self.in_progress.unblock(state.membership)
 
@@ -385,7 +370,7 @@ class JobRunner:
             self.poller.follow(key)
             return
         match finding:
-            case Found():
+            case Accepted():
                 self.poller.follow(key)
             case NotThere():
                 self.source.requeue(key)

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.config import LookupSettings
-from batchsubmit.core.jobs import KEY_TAG, Absent, Duplicate, JobEvent, Submitted
+from batchsubmit.core.jobs import KEY_TAG, Absent, Accepted, Duplicate, JobEvent, JobSubmitted
 from batchsubmit.core.states import UNDECIDED, JobState, Phase
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
@@ -28,13 +28,6 @@ CLOCK_SKEW = timedelta(hours=2)
 clock may have been set between the intent and the call; an hour's step, and room. It only saves Get calls."""
 
 _PASSES_PER_SETTLE_TIME = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The service has the job; the ledger says so now."""
-
-    arn: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +43,8 @@ class Undecided:
     is_lost: bool = False
 
 
-Finding: TypeAlias = Found | NotThere | Undecided
+Finding: TypeAlias = Accepted | NotThere | Undecided
+"""What became of the last attempt; where it was accepted, the ledger says so now."""
 
 
 @dataclass(slots=True, eq=False)
@@ -137,14 +131,16 @@ class Lookup:
             return
         await self._drop_what_was_claimed_meanwhile(cases)
         for case in cases:
+            stamp, attempt = case.state.stamp(self._recorder.now()), case.state.attempt
             if case.matches:
-                await self._record_found(case)
+                arn = case.matches[0].arn
+                await self._record(case, JobSubmitted(**stamp, arn=arn, attempt=attempt, via="lookup"), Accepted(arn))
             elif began < case.settled_at or case.is_contested:
                 continue
             elif case.doubt:
                 _close([case], Undecided(case.doubt))
             else:
-                await self._record_absent(case)
+                await self._record(case, Absent(**stamp, attempt=attempt), NotThere())
         await self._record_duplicates(cases)
 
     async def _find_matches(self, membership: str, listed: list[JobSummary], cases: list[_Case]) -> None:
@@ -218,15 +214,6 @@ class Lookup:
             and other.job not in looked_up
             for other in self._recorder.ledger.state.undecided()
         )
-
-    async def _record_found(self, case: _Case) -> None:
-        state, arn = case.state, case.matches[0].arn
-        submitted = Submitted(**state.stamp(self._recorder.now()), arn=arn, attempt=state.attempt, via="lookup")
-        await self._record(case, submitted, Found(arn))
-
-    async def _record_absent(self, case: _Case) -> None:
-        absent = Absent(**case.state.stamp(self._recorder.now()), attempt=case.state.attempt)
-        await self._record(case, absent, NotThere())
 
     async def _record(self, case: _Case, event: JobEvent, finding: Finding) -> None:
         """Write a finding down, unless other workers of a shared ledger know better by now."""

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from batchsubmit.cleanrooms.api import JobDetails
 from batchsubmit.clock import Clock, timestamp
-from batchsubmit.core.jobs import Finished, JobEvent
+from batchsubmit.core.jobs import JobEvent, JobFinished
 from batchsubmit.core.states import JobState, is_good_end
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.observers.base import Observer
@@ -50,10 +50,10 @@ class Recorder:
         ended_at: datetime | None,
         details: JobDetails | None = None,
         message: str = "",
-    ) -> Finished:
+    ) -> JobFinished:
         """Make the event of a job's end, with the service's words (else `message`) where it ended badly."""
         words = None if is_good_end(status) else details
-        return Finished(
+        return JobFinished(
             **state.stamp(self.now()),
             arn=state.arn,
             status=status,

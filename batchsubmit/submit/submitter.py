@@ -17,19 +17,19 @@ from batchsubmit.core.jobs import (
     Denied,
     Forbidden,
     Intent,
+    InvalidRequest,
     Job,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     NotSent,
     OtherQuotaExceeded,
     Outcome,
     QuotaExceeded,
     RefusalCause,
     Refused,
-    Rejected,
-    Submitted,
     Throttled,
     Uncertain,
-    Unknown,
 )
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
 from batchsubmit.pacing import RateGate, RetryPolicies
@@ -90,7 +90,7 @@ class Submitter:
         match result:
             case Accepted() | Uncertain() | QuotaExceeded() | OtherQuotaExceeded() | Denied() | Withdrawn():
                 return result
-            case Rejected() | Conflicted():
+            case InvalidRequest() | Conflicted():
                 return GivenUp() if await self.fail(job, result) else Withdrawn()
             case Forbidden():
                 self._stop.request(_REASONS[result.cause], forbidden_words("StartTrainedModelInferenceJob", result))
@@ -153,17 +153,17 @@ class Submitter:
         stamp = job.stamp(self._recorder.now())
         if isinstance(outcome, Accepted):
             try:
-                await self._recorder.record(Submitted(**stamp, arn=outcome.arn, attempt=attempt, via="start"))
+                await self._recorder.record(JobSubmitted(**stamp, arn=outcome.arn, attempt=attempt, via="start"))
             except ClaimedArnError as exc:
                 # Identical, untagged jobs are one another's: a lookup elsewhere has taken this one for such a job.
                 outcome = Uncertain(str(exc))
         if isinstance(outcome, Uncertain):
-            await self._recorder.record(Unknown(**stamp, reason=outcome.reason, attempt=attempt))
+            await self._recorder.record(JobUnknown(**stamp, reason=outcome.reason, attempt=attempt))
         elif not isinstance(outcome, Accepted):
             self._recorder.note(Refused(**stamp, code=outcome.code, cause=outcome.cause, attempt=attempt))
         return outcome
 
-    async def fail(self, job: Job, outcome: Rejected | Conflicted | Denied) -> bool:
+    async def fail(self, job: Job, outcome: InvalidRequest | Conflicted | Denied) -> bool:
         """Record that a job failed for good; False where another worker has it by now, and will find out itself."""
         state = self._recorder.ledger.state.get(job.key)
         failed = JobRejected(

@@ -48,7 +48,7 @@ def name_of(block: Block) -> str:
 def test_every_block_is_of_a_kind_that_is_checked() -> None:
     """A new kind of block needs its test first."""
     for each in BLOCKS:
-        assert each.language in {"sh", "console", "python", "toml", "csv", "json"} or each[:2] in WRITTEN, each
+        assert each.language in {"sh", "console", "python", "toml", "csv", "json", "cron"} or each[:2] in WRITTEN, each
     assert {each.page for each in of("python")} == {"python", "nightly"}  # test_api_examples, test_notify_messages
     assert {each.page for each in of("console")} == {"README"}
 
@@ -59,6 +59,15 @@ def test_every_shell_line_is_one_of_ours_or_checked_elsewhere() -> None:
         text = re.sub(r"<<'END'\n.*?^END$", "", block.text, flags=re.MULTILINE | re.DOTALL)
         for line in filter(None, text.splitlines()):
             assert line.startswith("batchsubmit ") or any(line.startswith(start) for start in ELSEWHERE), line
+
+
+def test_a_line_of_cron_has_its_times_and_our_settings() -> None:
+    """Its options are looked at with all others of the book."""
+    [line] = (each.text for each in of("cron"))
+    assert re.match(
+        r"\d+ \d+ \* \* \*  cd /\S+ && AWS_REGION=\S+ AWS_PROFILE=\S+ /\S+/batchsubmit submit \S+ --config ", line
+    )
+    assert (ROOT / "configs" / "nightly.toml").exists()
 
 
 @pytest.mark.parametrize("block", of("toml"), ids=name_of)

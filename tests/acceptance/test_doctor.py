@@ -158,7 +158,7 @@ def test_an_expired_session_at_the_service_is_named(ready: Program, sandbox: San
 
 def test_a_model_that_is_not_active_and_a_bad_row_are_named(ready: Program, sandbox: Sandbox) -> None:
     """With the manifest's own command for the rows."""
-    sandbox.configure(channel_statuses={arn("ml-input-channel"): "INACTIVE"})
+    sandbox.configure(input_statuses={arn("ml-input-channel"): "INACTIVE"})
     ended = ready.run("doctor", "jobs.csv", "--json")
     assert "is INACTIVE" in detail(ended, "models, channels")
     (ready.folder / "jobs.csv").write_text(csv_text(["a"]).replace("ml.m5.large", "ml.m5.lage"))

@@ -18,7 +18,7 @@ from conftest import Sandbox, csv_text, finish
 from program_server import ProgramServer
 from strategies import REGION
 
-from batchsubmit.core.jobs import Submitted
+from batchsubmit.core.jobs import JobSubmitted
 from batchsubmit.ledger.read import read_events
 
 SIDE_BY_SIDE = 4
@@ -126,7 +126,7 @@ def died_at(
         steps=(folder / "steps.txt").read_text().splitlines(),
         last_status=last_status,
         on_service=[job["arn"] for job in place.sandbox.jobs()],
-        submitted=[(event.job, event.arn) for event in events if isinstance(event, Submitted)],
+        submitted=[(event.job, event.arn) for event in events if isinstance(event, JobSubmitted)],
     )
 
 

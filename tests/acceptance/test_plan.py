@@ -164,12 +164,12 @@ def test_online_what_is_not_ready_ends_a_plan_with_status_1(submitting: Program,
     """A model in training and a channel that is gone, each by its ARN."""
     model, channel = arn("trained-model"), arn("ml-input-channel")
     write_manifest(submitting, ["a", "b"])
-    sandbox.configure(model_statuses={model: "CREATE_IN_PROGRESS"}, missing_channels=[channel])
+    sandbox.configure(input_statuses={model: "CREATE_IN_PROGRESS"}, missing_inputs=[channel])
     try:
         ended = submitting.run("plan", "jobs.csv", "--online")
         problems = plan(submitting, "--online")["online"]["problems"]
     finally:
-        sandbox.configure(model_statuses={}, missing_channels=[])
+        sandbox.configure(input_statuses={}, missing_inputs=[])
     assert ended.status == 1
     assert f"{model} is CREATE_IN_PROGRESS" in ended.stdout
     assert f"{channel}: ResourceNotFoundException" in ended.stdout

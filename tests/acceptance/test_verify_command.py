@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from book import blocks
 from conftest import (
     CSV_HEADER,
     OTHER_MEMBERSHIP,
@@ -24,7 +25,7 @@ from conftest import (
 from strategies import MEMBERSHIP
 
 from batchsubmit.clock import timestamp
-from batchsubmit.core.jobs import KEY_TAG, Absent, Event, Intent, Job, RunEnded, RunStarted, Submitted
+from batchsubmit.core.jobs import KEY_TAG, Absent, Event, Intent, Job, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.ledger.codec import decode_line, encode_line
 
 LEDGER = "jobs.ledger.jsonl"
@@ -66,7 +67,7 @@ def record(path: Path, arns: Mapping[str, str], *, sandbox: bool = False, age: t
     for name, arn in arns.items():
         job = job_named(name)
         events.append(Intent(**job.stamp(at), attempt=1, trained_model=job.trained_model))
-        events.append(Submitted(**job.stamp(at), arn=arn, attempt=1, via="start"))
+        events.append(JobSubmitted(**job.stamp(at), arn=arn, attempt=1, via="start"))
     events.append(RunEnded(at=at, run="r", exit_status=0, reason="", counts={}))
     path.write_bytes(b"".join(map(encode_line, events)))
 
@@ -216,6 +217,19 @@ def test_a_copy_that_ends_days_before_the_lost_jobs_is_repaired_too(submitting: 
     assert submitting.run("verify", LEDGER, "--manifest", "moved.jsonl", "--repair").status == CLEAN
     assert submitting.arns(LEDGER)[-1] == lost
     assert sandbox.calls(START) == 3
+
+
+def test_a_lost_ledger_is_made_again_by_the_commands_of_the_manual(submitting: Program, sandbox: Sandbox) -> None:
+    """No job is started a second time, and the rows that never ran are sent."""
+    [recipe] = [block.text for block in blocks() if block.page == "ledger" and "--repair\n" in block.text]
+    commands = [line.split()[1:] for line in recipe.splitlines()]
+    (submitting.folder / "jobs.csv").write_text(csv_text(["a", "b"]))
+    batch = commands[-1][2:]
+    assert submitting.run("submit", "jobs.csv", *batch).status == 0
+    (submitting.folder / LEDGER).unlink()
+    (submitting.folder / "jobs.csv").write_text(csv_text(["a", "b", "c"]))
+    assert [submitting.run(*words).status for words in commands] == [STOPPED, CLEAN, CLEAN]
+    assert sorted(sandbox.names()) == ["a", "b", "c"]
 
 
 def test_a_repair_without_the_manifest_promises_nothing(done: Program) -> None:

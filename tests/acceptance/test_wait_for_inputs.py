@@ -64,7 +64,7 @@ def test_without_the_setting_nothing_is_read_and_the_service_decides(submitting:
 def test_jobs_wait_for_a_channel_whose_creation_then_fails(submitting: Program, sandbox: Sandbox) -> None:
     """They are rejected with that reason, without a call."""
     write_manifest(submitting)
-    sandbox.configure(creating_seconds={CHANNEL: 1.0}, channel_statuses={CHANNEL: "CREATE_FAILED"})
+    sandbox.configure(creating_seconds={CHANNEL: 1.0}, input_statuses={CHANNEL: "CREATE_FAILED"})
     ended = submitting.run("submit", "jobs.jsonl", "--wait-for-inputs", "--json")
     assert (ended.status, ended.summary["rejected"]) == (1, 5)
     rejected = [event for event in submitting.events(LEDGER) if event["event"] == "rejected"]

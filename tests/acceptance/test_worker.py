@@ -1,11 +1,14 @@
 """The worker as a process on a real queue protocol: all jobs once, nothing lost, nothing in the wrong place."""
 
 import json
+import re
 import signal
 import time
+import urllib.error
 import urllib.request
 from typing import Any
 
+import pytest
 from conftest import OTHER_MEMBERSHIP, Program, Sandbox, finish
 from local_aws import LocalAws, free_port
 from prometheus_client.parser import text_string_to_metric_families
@@ -476,3 +479,30 @@ def text_of(port: int, name: str) -> str:
     """What a worker answers."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}") as answer:
         return str(answer.read().decode())
+
+
+@pytest.mark.parametrize("ledger", [LEDGER, "dynamodb://page-of-a-worker"])
+def test_a_worker_serves_the_report_page_of_its_ledger(
+    working: Program, sandbox: Sandbox, aws: LocalAws, ledger: str
+) -> None:
+    """With `worker.ui`, beside its probes, to those who have the address; it ends as ever while a page is open."""
+    if ledger != LEDGER:
+        assert working.run("ledger", "create-table", "page-of-a-worker").status == 0
+    sandbox.configure(job_seconds=0.1)
+    port, queue = str(free_port()), aws.make_queue()
+    queue.put(*jobs(3))
+    given = {"BATCHSUBMIT_WORKER__UI": "true", "BATCHSUBMIT_WORKER__METRICS_PORT": port}
+    with serving(working, queue, "--ledger", ledger, **given) as process:
+        said = next(line for line in iter(process.stderr.readline, b"") if b"report page: " in line).decode()
+        address = said.partition("report page: ")[2].strip()
+        assert re.fullmatch(rf"http://127\.0\.0\.1:{port}/[\w-]{{32}}/", address)
+        until(lambda: queue.size() == 0)
+        with urllib.request.urlopen(address) as answer:  # noqa: S310 (ours)
+            assert b"job-0002" in answer.read()
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/x/")
+        with urllib.request.urlopen(f"{address}events"):  # noqa: S310 (ours)
+            process.send_signal(signal.SIGTERM)
+            assert finish(process).status == 0
+    ended = working.run("worker", "--queue-url", queue.url, BATCHSUBMIT_WORKER__UI="true")
+    assert (ended.status, "worker.ui needs a port" in ended.stderr) == (2, True)

@@ -1,8 +1,12 @@
 """The benchmarks still run. No figure is judged here: the machine that runs tests has better things to do."""
 
 import asyncio
+import math
 from pathlib import Path
+from random import Random
 
+import pytest
+from forecast import batch, end_of
 from growth import Growth
 from harness import Ratio, alternate, print_ratios
 from rate import refused_by_bucket
@@ -83,11 +87,18 @@ def test_the_manifest_has_no_problem(tmp_path: Path) -> None:
 
     async def problems() -> list[object]:
         manifest = str(write_manifest(tmp_path / "jobs.csv", 20))
-        async with open_checked_manifest(manifest, Settings(), region="us-east-1", terms=Terms()) as (_, _, inventory):
+        async with open_checked_manifest(manifest, Settings(), region="us-east-1", terms=Terms()) as (_, inventory):
             assert len(inventory.index) == 20
             return [*inventory.problems]
 
     assert asyncio.run(problems()) == []
+
+
+def test_after_a_tenth_of_the_jobs_the_end_is_foretold() -> None:
+    """By the run's own events; the benchmark says how often it is near."""
+    jobs = batch(Random(0), 100, math.log(1800), 0.5)
+    estimated, actual = end_of(jobs, Settings(), 0)
+    assert estimated == pytest.approx(actual, rel=0.15)
 
 
 def test_the_best_schedule_fills_each_slot_at_once() -> None:

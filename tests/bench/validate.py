@@ -76,9 +76,9 @@ def print_profile(rows: int, folder: str | None) -> None:
 
     async def read(manifest: Path) -> None:
         checked = open_checked_manifest(str(manifest), Settings(), region=None, terms=Terms())
-        async with checked as (_, reader, _):
+        async with checked as (_, inventory):
             profile.enable()
-            for _ in reader.rows():
+            for _ in inventory.index.reader.rows():
                 pass
             profile.disable()
 

@@ -66,7 +66,7 @@ def write_manifest(path: Path, rows: int, memberships: Sequence[str] = MEMBERSHI
 
 def write_submitted_ledger(path: Path, rows: int) -> Path:
     """Write a ledger in which the jobs of `write_manifest` are all submitted, by one run."""
-    from batchsubmit.core.jobs import Intent, RunStarted, Submitted, job_digest, key_text  # noqa: PLC0415 (few need them)
+    from batchsubmit.core.jobs import Intent, JobSubmitted, RunStarted, job_digest, key_text  # noqa: PLC0415 (few need them)
     from batchsubmit.ledger.codec import encode_line  # noqa: PLC0415
     from batchsubmit.schema import canonical  # noqa: PLC0415
 
@@ -84,7 +84,7 @@ def write_submitted_ledger(path: Path, rows: int) -> Path:
             job = {"at": moment, "job": key, "membership": membership, "name": name}
             file.write(encode_line(Intent(**job, attempt=1, trained_model=row["trainedModelArn"])))
             named = arn.format(REGION, ACCOUNT, membership, number)
-            file.write(encode_line(Submitted(**job, arn=named, attempt=1, via="start")))
+            file.write(encode_line(JobSubmitted(**job, arn=named, attempt=1, via="start")))
     return path
 
 

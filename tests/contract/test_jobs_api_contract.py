@@ -21,9 +21,9 @@ from batchsubmit.core.jobs import (
     Conflicted,
     Denied,
     Forbidden,
+    InvalidRequest,
     Outcome,
     QuotaExceeded,
-    Rejected,
     Throttled,
     Uncertain,
 )
@@ -49,8 +49,8 @@ REFUSALS = {
     InjectedFault.REQUEST_LIMIT: (503, "RequestLimitExceeded", Uncertain),
     InjectedFault.SLOW_DOWN: (503, "SlowDown", Uncertain),
     InjectedFault.CONFLICT: (409, "ConflictException", Conflicted),
-    InjectedFault.VALIDATION: (400, "ValidationException", Rejected),
-    InjectedFault.NOT_FOUND: (404, "ResourceNotFoundException", Rejected),
+    InjectedFault.VALIDATION: (400, "ValidationException", InvalidRequest),
+    InjectedFault.NOT_FOUND: (404, "ResourceNotFoundException", InvalidRequest),
     InjectedFault.ACCESS_DENIED: (403, "AccessDeniedException", Denied),
     InjectedFault.EXPIRED_TOKEN: (403, "ExpiredTokenException", Forbidden),
     InjectedFault.UNRECOGNIZED_CLIENT: (403, "UnrecognizedClientException", Forbidden),
@@ -206,10 +206,10 @@ async def test_a_model_that_does_not_exist_rejects_the_job(
     opening: Callable[..., AbstractAsyncContextManager[Side]],
 ) -> None:
     """For good."""
-    settings = SandboxSettings(missing_models=frozenset({arn("trained-model")}))
+    settings = SandboxSettings(missing_inputs=frozenset({arn("trained-model")}))
     async with opening(SandboxService(settings, time.time)) as side:
         outcome = await side.api.start(job_named("a"))
-    assert isinstance(outcome, Rejected)
+    assert isinstance(outcome, InvalidRequest)
     assert outcome.code == "ResourceNotFoundException"
 
 
@@ -269,7 +269,7 @@ async def test_a_read_that_is_refused_is_told_like_a_start(side: Side, fault: In
 
 async def test_a_wrong_token_is_rejected(side: Side) -> None:
     """The reader then begins again."""
-    assert isinstance(await side.api.list_page(MEMBERSHIP, token="nonsense"), Rejected)
+    assert isinstance(await side.api.list_page(MEMBERSHIP, token="nonsense"), InvalidRequest)
 
 
 async def test_details_tell_what_was_asked_for(side: Side) -> None:
@@ -294,7 +294,7 @@ async def test_details_tell_what_was_asked_for(side: Side) -> None:
 async def test_a_job_that_is_not_there_is_rejected_as_not_found(side: Side) -> None:
     """By the code that the lookup knows."""
     outcome = await side.api.get(MEMBERSHIP, arn("trained-model-inference-job", "12345678-1234-1234-1234-123456789012"))
-    assert isinstance(outcome, Rejected)
+    assert isinstance(outcome, InvalidRequest)
     assert outcome.code == "ResourceNotFoundException"
 
 
@@ -330,7 +330,7 @@ async def test_cancelling_a_job_that_is_not_there_is_rejected_as_not_found(side:
     """As with Get."""
     nobody = arn("trained-model-inference-job", "12345678-1234-1234-1234-123456789012")
     outcome = await side.api.cancel(MEMBERSHIP, nobody)
-    assert isinstance(outcome, Rejected)
+    assert isinstance(outcome, InvalidRequest)
     assert outcome.code == "ResourceNotFoundException"
 
 
@@ -357,7 +357,7 @@ async def test_models_and_channels_are_read_with_their_status(side: Side) -> Non
     read = await side.api.input(Input("channel", MEMBERSHIP, channel))
     assert isinstance(read, Resource)
     assert (read.arn, read.status, read.budgets) == (channel, "ACTIVE", {})
-    side.service.configure(SandboxSettings(model_statuses={model: "INACTIVE"}, channel_statuses={channel: "INACTIVE"}))
+    side.service.configure(SandboxSettings(input_statuses={model: "INACTIVE", channel: "INACTIVE"}))
     assert await side.api.input(Input("trained model", MEMBERSHIP, model)) == Resource(arn=model, status="INACTIVE")
     read = await side.api.input(Input("channel", MEMBERSHIP, channel))
     assert isinstance(read, Resource)
@@ -403,11 +403,11 @@ async def test_models_and_channels_that_cannot_be_read_say_why(side: Side, fault
 async def test_what_is_missing_is_not_found(side: Side) -> None:
     """A model or channel that does not exist will not come about by asking again."""
     model, channel = arn("trained-model"), arn("ml-input-channel")
-    gone = SandboxSettings(missing_models=frozenset({model}), missing_channels=frozenset({channel}))
+    gone = SandboxSettings(missing_inputs=frozenset({model, channel}))
     side.service.configure(gone)
     for answer in (
         await side.api.input(Input("trained model", MEMBERSHIP, model)),
         await side.api.input(Input("channel", MEMBERSHIP, channel)),
     ):
-        assert isinstance(answer, Rejected)
+        assert isinstance(answer, InvalidRequest)
         assert answer.code == "ResourceNotFoundException"

@@ -21,10 +21,9 @@ from batchsubmit.ledger.base import Ledger, Mine, TableLocation, Taken
 from batchsubmit.ledger.codec import decode_line
 from batchsubmit.ledger.dynamodb import open_table
 from batchsubmit.ledger.file import open_ledger
-from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import read_ledger
-from batchsubmit.ledger.shared import open_shared
+from batchsubmit.ledger.shared import LeaseTerms, open_shared
 
 Lines: TypeAlias = Callable[[], list[Event]]
 OpenOne: TypeAlias = Callable[[Path], AbstractAsyncContextManager[tuple[Ledger, Lines]]]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import Program, Sandbox, csv_text, finish
 
-from batchsubmit.core.jobs import Event, Intent, RunEnded, RunStarted, Submitted
+from batchsubmit.core.jobs import Event, Intent, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.codec import decode_line, encode_line
@@ -28,9 +28,9 @@ def intent(key: str) -> Intent:
     return Intent(at=AT, job=key, membership="m", name="n", attempt=1, trained_model="model")
 
 
-def submitted(key: str) -> Submitted:
+def submitted(key: str) -> JobSubmitted:
     """The acceptance of the job with this key."""
-    return Submitted(at=AT, job=key, membership="m", name="n", arn=f"arn-{key}", attempt=1, via="start")
+    return JobSubmitted(at=AT, job=key, membership="m", name="n", arn=f"arn-{key}", attempt=1, via="start")
 
 
 def events_in(path: Path) -> list[Event]:

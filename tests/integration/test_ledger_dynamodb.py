@@ -26,9 +26,8 @@ from batchsubmit.ledger.dynamodb import (
     may_pass,
     open_table,
 )
-from batchsubmit.ledger.leases import LeaseTerms
 from batchsubmit.ledger.read import fold_ledger
-from batchsubmit.ledger.shared import SharedLedger, open_shared
+from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, MissingTableError
 
 REGION = "us-east-1"

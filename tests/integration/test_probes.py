@@ -19,7 +19,7 @@ from batchsubmit.app.worker_status import make_metrics
 from batchsubmit.cli.worker import worker
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import WorkerSettings
-from batchsubmit.core.jobs import Intent, Submitted
+from batchsubmit.core.jobs import Intent, JobSubmitted
 from batchsubmit.errors import UsageError
 from batchsubmit.health import ask, serving_probes
 from batchsubmit.ledger.file import open_ledger
@@ -93,7 +93,7 @@ async def test_a_scrape_parses_and_holds_what_a_real_ledger_and_recorder_saw(tmp
         recorder = Recorder(ledger, SystemClock(), [metrics])
         stamp = job.stamp(recorder.now())
         await recorder.record(Intent(**stamp, attempt=1, trained_model=job.trained_model))
-        await recorder.record(Submitted(**stamp, arn=job_arn("one"), attempt=1, via="start"))
+        await recorder.record(JobSubmitted(**stamp, arn=job_arn("one"), attempt=1, via="start"))
     served = ServedWorker(WorkerSettings(metrics_port=free_port()))
     async with serving_probes(served.settings, live={}, ready={}, metrics=metrics.exposition):
         _, content_type, text = await asyncio.to_thread(fetch, f"{served.url}/metrics")

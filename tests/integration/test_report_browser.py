@@ -51,9 +51,10 @@ async def test_search_finds_by_name_key_message_and_arn(page: Page) -> None:
     await page.until(f"{NAMES}.join() === 'churn-000123'")
     await page.click("#body th button")
     words = await page.evaluate("document.querySelector('.details dl').textContent")
-    data = json.loads(await page.evaluate("document.getElementById('data').textContent"))
-    row = data["columns"]["name"].index("churn-000123")
-    key, tail = data["columns"]["key"][row], data["columns"]["arn"][row]
+    names = json.loads(await page.evaluate("document.getElementById('data').textContent"))["columns"]["name"]
+    ids = json.loads(await page.evaluate("document.getElementById('ids').textContent"))
+    row = names.index("churn-000123")
+    key, tail = ids["key"][row], ids["arn"][row]
     assert key in words
     for text in (key, f"arn:aws:cleanrooms-ml:us-east-1:1:membership/x/trained-model-inference-job/{tail}"):
         await page.type("#search", "nothing has this")
@@ -114,7 +115,7 @@ async def test_hostile_names_stay_text(page: Page) -> None:
         await page.type("#search", name)
         await page.until(f"{NAMES}.includes({json.dumps(name)})")
         await page.click("#body th button")
-    assert await page.evaluate("document.querySelectorAll('script').length") == 4
+    assert await page.evaluate("document.querySelectorAll('script').length") == 5
     assert await page.evaluate("document.querySelectorAll('#jobs img, #jobs b, #failures img').length") == 0
 
 
@@ -169,7 +170,7 @@ async def test_every_chart_is_drawn_answers_the_pointer_and_leads_to_its_jobs(pa
     assert await page.evaluate(faint) == 0
     await page.evaluate("document.querySelectorAll('[data-chart=burn-up] .role-legend-symbol path')[5].id = 'switch'")
     await page.click("#switch")
-    await page.until(f"{faint} === 2")
+    await page.until(f"{faint} === 3")
 
     before = await page.evaluate(FOUND)
     await page.drag("[data-chart=slots] svg", 0.3, 0.4)

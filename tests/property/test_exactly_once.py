@@ -27,13 +27,13 @@ from batchsubmit.core.jobs import (
     Conflicted,
     Denied,
     Forbidden,
+    InvalidRequest,
     Job,
+    JobSubmitted,
     NotSent,
     OtherQuotaExceeded,
     Outcome,
     QuotaExceeded,
-    Rejected,
-    Submitted,
     Throttled,
     Uncertain,
 )
@@ -79,8 +79,8 @@ READ_TROUBLE: tuple[Outcome, ...] = (
     Throttled("ThrottlingException", "Rate exceeded"),
     Uncertain("500"),
     NotSent("EndpointConnection", "refused"),
-    Rejected("ValidationException", "nextToken is expired."),
-    Rejected("ResourceNotFoundException", "no such job"),
+    InvalidRequest("ValidationException", "nextToken is expired."),
+    InvalidRequest("ResourceNotFoundException", "no such job"),
     Denied("AccessDeniedException", "not authorized"),
 )
 LOST, LATE = "lost", "late"
@@ -142,7 +142,6 @@ class Process:
         inventory = take_inventory(reader, Terms(allow_duplicates=True))
         assert not inventory.problems
         source = ManifestSource(
-            reader,
             inventory.index,
             batch="",
             decision=lambda key: decide(ledger.state.get(key), retry=retry),
@@ -318,7 +317,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.no_job_runs_twice()
         assert Counter(self.service.request_of.values()) == Counter(map(canonical, self.rows))
         assert all(state.phase in {Phase.SUBMITTED, Phase.FINISHED} for state in self.ledger.state)
-        recorded = [event.arn for event in self.ledger.events if isinstance(event, Submitted)]
+        recorded = [event.arn for event in self.ledger.events if isinstance(event, JobSubmitted)]
         assert sorted(recorded) == sorted(self.service.key_of)
 
 

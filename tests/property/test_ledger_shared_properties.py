@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
 
-from batchsubmit.core.jobs import Absent, Intent, Refused, Submitted, Unknown
+from batchsubmit.core.jobs import Absent, Intent, JobSubmitted, JobUnknown, Refused
 from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError, Mine, Taken
-from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.shared import SharedLedger, open_shared
+from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, ConflictError, Item
 from batchsubmit.verify import Audit
 
@@ -192,7 +191,7 @@ async def submit(world: World, ledger: SharedLedger, worker: str, attempt: int) 
         world.accepted.append(ends_at)
     await world.sleep_until(worker, ends_at)
     if not world.is_calm and world.choose(3) == 0:
-        await ledger.put(Unknown(**MEMBERS, reason="", attempt=attempt))
+        await ledger.put(JobUnknown(**MEMBERS, reason="", attempt=attempt))
     elif is_accepted:
         await ledger.put(submitted(KEY, attempt=attempt))
     else:
@@ -202,7 +201,7 @@ async def submit(world: World, ledger: SharedLedger, worker: str, attempt: int) 
 async def look_up(world: World, ledger: SharedLedger, attempt: int) -> None:
     """Find out what the service has; a call still in the air would be missed."""
     if world.jobs():
-        await ledger.put(Submitted(**MEMBERS, arn=f"arn-{KEY}", attempt=attempt, via="lookup"))
+        await ledger.put(JobSubmitted(**MEMBERS, arn=f"arn-{KEY}", attempt=attempt, via="lookup"))
     else:
         await ledger.put(Absent(**MEMBERS, attempt=attempt))
 
@@ -263,7 +262,7 @@ async def play(world: World) -> None:
             await settle()
             assert world.jobs() <= 1, "two jobs run"
         for _ in range(120):
-            if not any(isinstance(event, Submitted) for event in events_in(world.table)):
+            if not any(isinstance(event, JobSubmitted) for event in events_in(world.table)):
                 hire()
             await calm(world)
         assert world.jobs() == 1, f"{world.jobs()} jobs run"
@@ -279,7 +278,7 @@ def hold_sound(world: World) -> None:
     """The events make sense in their order, and say what is true."""
     events = events_in(world.table)
     assert not Audit(events).faults
-    assert sum(isinstance(event, Submitted) for event in events) == 1
+    assert sum(isinstance(event, JobSubmitted) for event in events) == 1
     attempts = [event.attempt for event in events if isinstance(event, Intent)]
     assert attempts == sorted(set(attempts))
 

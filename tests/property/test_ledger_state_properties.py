@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
-    Finished,
     Intent,
     JobEvent,
+    JobFinished,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     Refused,
-    Submitted,
-    Unknown,
     key_text,
 )
 from batchsubmit.core.ledger_state import LedgerState
@@ -53,13 +53,13 @@ def events(draw: st.DrawFn) -> JobEvent:
     attempt, arn = draw(st.integers(0, 3)), draw(st.sampled_from(ARNS))
     made: list[JobEvent] = [
         Intent(**job, attempt=attempt, trained_model=draw(texts)),
-        Submitted(**job, arn=arn, attempt=attempt, via="start"),
+        JobSubmitted(**job, arn=arn, attempt=attempt, via="start"),
         Refused(**job, code=draw(texts), attempt=attempt),
-        Unknown(**job, reason=draw(texts), attempt=attempt),
+        JobUnknown(**job, reason=draw(texts), attempt=attempt),
         Absent(**job, attempt=attempt),
         Duplicate(**job, arn=arn, of="arn"),
         JobRejected(**job, code=draw(texts), message=draw(texts), attempt=attempt),
-        Finished(**job, arn=arn, status=draw(st.sampled_from(["ACTIVE", "CREATE_FAILED"])), message=draw(texts)),
+        JobFinished(**job, arn=arn, status=draw(st.sampled_from(["ACTIVE", "CREATE_FAILED"])), message=draw(texts)),
     ]
     return draw(st.sampled_from(made))
 
@@ -145,7 +145,7 @@ def test_a_decided_job_takes_little_memory() -> None:
     for number in range(10_000):
         job = {"at": TIMES[0], "job": key_text(number.to_bytes(16, "big")), "membership": "m", "name": f"job-{number}"}
         ledger.apply(Intent(**job, attempt=1, trained_model="model"))
-        ledger.apply(Submitted(**job, arn=f"arn:x/{number:08}{UUID[8:]}", attempt=1, via="start"))
+        ledger.apply(JobSubmitted(**job, arn=f"arn:x/{number:08}{UUID[8:]}", attempt=1, via="start"))
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(ledger) == 10_000

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.core.jobs import Event, Intent, JobRejected, Refused, RunStarted, Submitted, Unknown
+from batchsubmit.core.jobs import Event, Intent, JobRejected, JobSubmitted, JobUnknown, Refused, RunStarted
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.codec import encode_line
 from batchsubmit.ledger.file import LedgerFile
@@ -26,11 +26,11 @@ def intent(key: str) -> Event:
 
 def submitted(key: str) -> Event:
     """The acceptance of the job with this key."""
-    return Submitted(at=AT, job=key, membership="m", name=NAME, arn=f"arn-{key}", attempt=1, via="start")
+    return JobSubmitted(at=AT, job=key, membership="m", name=NAME, arn=f"arn-{key}", attempt=1, via="start")
 
 
 HEAD = [STARTED, intent("a"), intent("b"), submitted("a")]
-GROUP = [submitted("b"), intent("c"), Unknown(at=AT, job="c", membership="m", name=NAME, reason="lost", attempt=1)]
+GROUP = [submitted("b"), intent("c"), JobUnknown(at=AT, job="c", membership="m", name=NAME, reason="lost", attempt=1)]
 
 
 def lines(events: list[Event]) -> bytes:
@@ -126,7 +126,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
             st.sampled_from(
                 [
                     Intent(**common, attempt=attempt, trained_model=draw(TEXTS)),
-                    Submitted(**common, attempt=attempt, arn=draw(TEXTS), via="start"),
+                    JobSubmitted(**common, attempt=attempt, arn=draw(TEXTS), via="start"),
                     Refused(**common, attempt=attempt, code=draw(TEXTS)),
                     JobRejected(**common, attempt=attempt, code=draw(TEXTS), message=draw(TEXTS)),
                 ]

@@ -268,7 +268,7 @@ class AnyCourse(RuleBasedStateMachine):
         """What is counted is what is there."""
         if not hasattr(self, "slots"):
             return
-        usage, running = self.slots.usage(), self.slots.running()
+        usage, running = self.slots.usage(), sum(len(each.running) for each in self.slots._lanes.values())
         assert sum(taken for taken, _ in usage.values()) >= running + len(self.under_way)
         assert self.slots.account_usage()[0] >= running + len(self.under_way)
         assert self.slots.running_of_ours() <= running

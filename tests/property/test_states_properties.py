@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.core.jobs import Absent, Finished, Intent, JobEvent, JobRejected, Refused, Submitted, Unknown
+from batchsubmit.core.jobs import Absent, Intent, JobEvent, JobFinished, JobRejected, JobSubmitted, JobUnknown, Refused
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, Action, JobState, Retry, decide, fold
 
@@ -18,15 +18,15 @@ def lives(draw: st.DrawFn) -> list[JobEvent]:
     events: list[JobEvent] = []
     for attempt in range(1, draw(st.integers(1, 6)) + 1):
         events.append(Intent(**JOB, attempt=attempt, trained_model=f"model-{attempt}"))
-        doubt: list[JobEvent] = draw(st.sampled_from([[], [Unknown(**JOB, reason="lost", attempt=attempt)]]))
+        doubt: list[JobEvent] = draw(st.sampled_from([[], [JobUnknown(**JOB, reason="lost", attempt=attempt)]]))
         events += doubt
         end = draw(st.sampled_from(["submitted", "failed", "again", "crash"]))
         if end == "submitted":
             via = "lookup" if doubt else "start"
-            events.append(Submitted(**JOB, arn=f"arn-{attempt}", attempt=attempt, via=via))
+            events.append(JobSubmitted(**JOB, arn=f"arn-{attempt}", attempt=attempt, via=via))
             if draw(st.booleans()):
                 status = draw(st.sampled_from(["ACTIVE", "CREATE_FAILED"]))
-                events.append(Finished(**JOB, arn=f"arn-{attempt}", status=status, message=""))
+                events.append(JobFinished(**JOB, arn=f"arn-{attempt}", status=status, message=""))
             break
         if end == "failed" and not doubt:
             events.append(JobRejected(**JOB, code="c", message="", attempt=attempt))
@@ -60,7 +60,7 @@ def test_an_intent_without_an_answer_is_always_undecided(events: list[JobEvent])
     for count in range(1, len(events) + 1):
         state = state_of(events[:count])
         assert state is not None
-        if isinstance(events[count - 1], Intent | Unknown):
+        if isinstance(events[count - 1], Intent | JobUnknown):
             assert state.phase in UNDECIDED
             assert decide(state, retry=Retry()) is Action.LOOK_UP
         else:
@@ -73,7 +73,7 @@ def test_an_attempt_number_and_an_arn_are_never_forgotten(events: list[JobEvent]
     state = state_of(events)
     assert state is not None
     assert state.attempt == max(getattr(event, "attempt", 0) for event in events)
-    assert state.arn == next((event.arn for event in events if isinstance(event, Submitted)), "")
+    assert state.arn == next((event.arn for event in events if isinstance(event, JobSubmitted)), "")
     assert state.trained_model == f"model-{state.attempt}"
 
 

@@ -36,7 +36,6 @@ from strategies import (
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Job
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile
-from batchsubmit.manifest.index import job_at
 from batchsubmit.sandbox import Faults, SandboxService, SandboxSettings
 from batchsubmit.sandbox.http import Call, Exchange, HttpAnswer
 from batchsubmit.sandbox.refusals import Operation
@@ -307,7 +306,7 @@ def _assert_accepted(data: bytes, manifest_format: str) -> int:
     index = take_inventory(reader, Terms(allow_duplicates=True)).index
     service = Service()
     for number in range(len(index)):
-        job = job_at(reader, index, number, batch="")
+        job = index.job(number, batch="")
         assert job is not None
         assert isinstance(asyncio.run(service.in_memory.start(job)), Accepted)
         answer = service.start(job)

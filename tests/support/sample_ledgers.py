@@ -13,14 +13,14 @@ from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import (
     Absent,
     Event,
-    Finished,
     Intent,
+    JobFinished,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     Refused,
     RunEnded,
     RunStarted,
-    Submitted,
-    Unknown,
     job_digest,
     key_text,
 )
@@ -86,7 +86,7 @@ class Story:
 
     def accepted(self, seconds: float, name: str, attempt: int = 1, via: str = "start") -> None:
         """The service has it."""
-        self.events.append(Submitted(**self._stamp(seconds, name), arn=self.arn(name), attempt=attempt, via=via))
+        self.events.append(JobSubmitted(**self._stamp(seconds, name), arn=self.arn(name), attempt=attempt, via=via))
 
     def refused(self, seconds: float, name: str, code: str = QUOTA, attempt: int = 1, *, cause: str = "") -> None:
         """Not accepted now; without a cause as in ledgers of earlier versions."""
@@ -94,7 +94,7 @@ class Story:
 
     def unknown(self, seconds: float, name: str, attempt: int = 1) -> None:
         """No answer."""
-        self.events.append(Unknown(**self._stamp(seconds, name), reason="ReadTimeoutError", attempt=attempt))
+        self.events.append(JobUnknown(**self._stamp(seconds, name), reason="ReadTimeoutError", attempt=attempt))
 
     def absent(self, seconds: float, name: str, attempt: int = 1) -> None:
         """Looked up, and not there."""
@@ -110,7 +110,7 @@ class Story:
         """At its end."""
         stamp = self._stamp(seconds, name)
         when = "" if ended is None else self.at(ended)
-        self.events.append(Finished(**stamp, arn=self.arn(name), status=status, message=message, ended=when))
+        self.events.append(JobFinished(**stamp, arn=self.arn(name), status=status, message=message, ended=when))
 
     def arn(self, name: str) -> str:
         """The ARN of this story's job."""
@@ -146,6 +146,7 @@ class Night:
             holder="process 17 on night",
             rows=rows,
             to_do=rows,
+            settings={"rate.max_per_second": "0.5", "submit.batch_id": '"nightly-{date}"'},
         )
         last = 0.0
         for seconds, event in told:
@@ -189,7 +190,7 @@ class Night:
             begin, attempt = begin + drawn.uniform(1, 20), 2
             yield begin, Intent(**stamp(begin), attempt=2, trained_model=model)
         elif luck < 0.315:
-            yield begin + 60, Unknown(**stamp(begin + 60), reason="ReadTimeoutError", attempt=1)
+            yield begin + 60, JobUnknown(**stamp(begin + 60), reason="ReadTimeoutError", attempt=1)
             if luck < 0.306:
                 return begin + 60
             begin, attempt = begin + 130, 2
@@ -203,12 +204,12 @@ class Night:
             yield answered, failed
             return answered
         job = arn("trained-model-inference-job", f"{drawn.getrandbits(128):032x}", membership)
-        yield answered, Submitted(**stamp(answered), arn=job, attempt=attempt, via="start")
+        yield answered, JobSubmitted(**stamp(answered), arn=job, attempt=attempt, via="start")
         end = answered + drawn.lognormvariate(0, 0.4) * self.mean_seconds * (1 + number % 3 / 2)
         bad = luck > 0.96
         message = "OutOfMemoryError: container was killed at 15.8 GiB of 16 GiB" if bad else ""
         status = "CREATE_FAILED" if bad else "ACTIVE"
-        yield end, Finished(**stamp(end), arn=job, status=status, message=message)
+        yield end, JobFinished(**stamp(end), arn=job, status=status, message=message)
         return end
 
     def write(self, path: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from memory_table import MemoryTable
 
-from batchsubmit.core.jobs import Event, Intent, Submitted
+from batchsubmit.core.jobs import Event, Intent, JobSubmitted
 from batchsubmit.ledger.read import table_events
 
 AT = "2026-11-23T00:00:00.000000Z"
@@ -13,9 +13,9 @@ def intent(key: str, *, attempt: int = 1) -> Intent:
     return Intent(at=AT, job=key, membership="m", name="n", attempt=attempt, trained_model="model")
 
 
-def submitted(key: str, *, attempt: int = 1, arn: str = "") -> Submitted:
+def submitted(key: str, *, attempt: int = 1, arn: str = "") -> JobSubmitted:
     """The acceptance of the job with this key."""
-    return Submitted(at=AT, job=key, membership="m", name="n", arn=arn or f"arn-{key}", attempt=attempt, via="start")
+    return JobSubmitted(at=AT, job=key, membership="m", name="n", arn=arn or f"arn-{key}", attempt=attempt, via="start")
 
 
 def events_in(table: MemoryTable) -> list[Event]:

@@ -17,7 +17,8 @@ from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
 from virtual_disk import SlowLedger, Wire
 
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
-from batchsubmit.core.jobs import Finished, Job
+from batchsubmit.core.jobs import Job, JobFinished
+from batchsubmit.core.source import Ending
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
@@ -87,18 +88,10 @@ class MemoryDelivery:
         self._source = source
         self.job = job
 
-    def done(self) -> None:
-        """Nothing to do."""
-
-    def failed(self) -> None:
-        """Nothing to do."""
-
-    def released(self) -> None:
-        """Back to the head of the lane."""
-        self._source.put_back(self.job)
-
-    def left_unknown(self) -> None:
-        """Nothing to do."""
+    def ended(self, how: Ending) -> None:
+        """Back to the head of the lane, if nothing was decided."""
+        if how is Ending.RELEASED:
+            self._source.put_back(self.job)
 
 
 class SlowClock(VirtualClock):
@@ -245,7 +238,7 @@ class World:
     @property
     def finished(self) -> int:
         """Ends that the ledger knows."""
-        return sum(isinstance(event, Finished) for event in self.ledger.events)
+        return sum(isinstance(event, JobFinished) for event in self.ledger.events)
 
     def held(self, moment: float, home: str | None = None) -> int:
         """Slots that our jobs hold at a moment, in one membership or in all."""

@@ -8,8 +8,8 @@ from batchsubmit.core.ledger_state import LedgerState
 
 AT = "2026-11-23T00:00:00.000000Z"
 ONE, TWO, OTHER = job_named("one"), job_named("two"), job_named("other")
-SUBMITTED = jobs.Submitted(**ONE.stamp(AT), arn=job_arn("one"), attempt=1, via="start")
-FINISHED = jobs.Finished(**ONE.stamp(AT), arn=job_arn("one"), status="ACTIVE", message="")
+SUBMITTED = jobs.JobSubmitted(**ONE.stamp(AT), arn=job_arn("one"), attempt=1, via="start")
+FINISHED = jobs.JobFinished(**ONE.stamp(AT), arn=job_arn("one"), status="ACTIVE", message="")
 INTENT = jobs.Intent(**TWO.stamp(AT), attempt=1, trained_model=TWO.trained_model)
 FAILED = jobs.JobRejected(**TWO.stamp(AT), code="ValidationException", message="no", attempt=1)
 

@@ -13,7 +13,7 @@ from strategies import MEMBERSHIP
 from batchsubmit.app.cancel import Canceller, chosen, look, record_ends, runs_on
 from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.config import RetrySettings, SlotSettings
-from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Finished, NotSent, Throttled, Uncertain
+from batchsubmit.core.jobs import Accepted, Conflicted, Denied, JobFinished, NotSent, Throttled, Uncertain
 from batchsubmit.core.states import JobState, Phase
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
 from batchsubmit.sandbox import SandboxService, SandboxSettings
@@ -195,7 +195,7 @@ async def test_each_end_is_recorded_as_the_service_tells_it(clock: FakeClock) ->
     jobs = [await bench.started(name) for name in "ab"]
     await bench.canceller.cancel(jobs)
     await record(bench, ledger, clock, jobs)
-    finished = [event for event in ledger.events if isinstance(event, Finished)]
+    finished = [event for event in ledger.events if isinstance(event, JobFinished)]
     assert [(event.name, event.arn, event.status) for event in finished] == [
         (job.name, job.arn, "INACTIVE") for job in jobs
     ]

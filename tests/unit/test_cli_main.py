@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from batchsubmit.cli.main import SUMMARIES, Commands, commands
+from batchsubmit.cli.options import sending_options
 
 HEAVY = ("asyncio", "pydantic", "botocore", "aiohttp", "rich", "structlog", "msgspec", "json", "batchsubmit.config")
 
@@ -45,3 +48,18 @@ def test_help_and_version_import_nothing_heavy(option: str) -> None:
     done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split("|")[-1].split())
     assert not loaded & set(HEAVY)
+
+
+def test_sending_options_that_are_not_given_leave_the_settings_as_they_are() -> None:
+    """Or no run would ever show its progress."""
+    given: list[object] = []
+
+    @click.command()
+    @sending_options
+    def command(sending: Mapping[str, Mapping[str, object]]) -> int:
+        given.extend(value for keys in sending.values() for value in keys.values())
+        return 0
+
+    assert CliRunner().invoke(command, []).exit_code == 0
+    assert given
+    assert set(given) == {None}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from batchsubmit.config import Settings, load_settings, setting_names
+from batchsubmit.config import Settings, changed, load_settings, setting_names
 from batchsubmit.errors import UsageError
 
 WHOLE = """
@@ -143,3 +143,15 @@ def test_every_setting_has_a_meaning_and_a_default_that_it_would_itself_accept()
         assert field.description
     defaults = Settings().model_dump()
     assert Settings(**defaults) == Settings()
+
+
+def test_what_differs_from_the_defaults_is_given_but_no_secret_and_no_request() -> None:
+    """The ledger has it, so that the report can say it."""
+    given = {
+        "rate": {"max_per_second": 0.5},
+        "slots": {"priorities": {"m": 2}},
+        "night": {"notify": ("https://hooks.example/T0/secret",), "webhook_secret": "0123456789abcdef"},
+        "defaults": {"environment.TOKEN": "secret"},
+    }
+    assert changed(Settings(**given)) == {"rate.max_per_second": "0.5", "slots.priorities": '{"m": 2}'}
+    assert changed(Settings()) == {}

@@ -7,10 +7,11 @@ import pytest
 from strategies import ACCOUNT, MEMBERSHIP, arn, minimal_request
 
 from batchsubmit.manifest.check import open_reader
+from batchsubmit.manifest.csv_syntax import character_of
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import Fault, RequestChecker
-from batchsubmit.schema.faults import printable
+from batchsubmit.schema.wording import printable
 
 CELLS = {
     "membershipIdentifier": MEMBERSHIP,
@@ -272,3 +273,12 @@ def test_a_text_in_a_message_is_quoted_plainly() -> None:
     """In single quotes, whatever quotes it holds, and with nothing that a terminal obeys."""
     (problem,) = problems(manifest({"resourceConfig.instanceType": "ml's\u202e"}))
     assert "'ml's\\u202e' is not an instance type" in problem
+
+
+@pytest.mark.parametrize(
+    ("line", "cell", "character"),
+    [("a,b,c", 1, 1), ("a,b,c", 3, 5), ('"a,""b""",c', 2, 11), (",,x", 3, 3), ('"a\n', 2, 0), ("a", 2, 0)],
+)
+def test_a_cell_is_found_by_its_character_in_the_line(line: str, cell: int, character: int) -> None:
+    """As an editor counts; 0 where the record goes on in another line, or has no such cell."""
+    assert character_of(line, ",", cell) == character

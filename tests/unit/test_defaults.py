@@ -103,7 +103,7 @@ def test_lone_braces_are_errors_of_the_settings(text: str) -> None:
 
 def test_a_text_without_place_holders_has_no_names() -> None:
     """Only its doubled braces change."""
-    assert parse_template("a {{b}}").pieces == ("a {b}",)
+    assert parse_template("a {{b}}") == ["a {b}"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import re
 from book import PAGES, section
 from prometheus_client.parser import text_string_to_metric_families
 
-from batchsubmit.core.jobs import Absent, Finished, Intent, JobRejected, Refused, Stamp, Submitted, Unknown
+from batchsubmit.core.jobs import Absent, Intent, JobFinished, JobRejected, JobSubmitted, JobUnknown, Refused, Stamp
 from batchsubmit.observers.base import LaneReading, Readings
 from batchsubmit.observers.metrics import MOST_CODES, MOST_LANES, Metrics
 
@@ -20,12 +20,13 @@ def scraped() -> dict[str, tuple[str, frozenset[str]]]:
     metrics = Metrics(lambda: Readings(lanes=(lane,), messages=counts, queue_failures=counts))
     for event in (
         Intent(**STAMP, attempt=1, trained_model="t"),
-        Unknown(**STAMP, reason="", attempt=1),
+        JobUnknown(**STAMP, reason="", attempt=1),
         Absent(**STAMP, attempt=1),
         Refused(**STAMP, code="c", attempt=1),
-        Submitted(**STAMP, arn="a", attempt=1, via="start"),
+        JobSubmitted(**STAMP, arn="a", attempt=1, via="start"),
         JobRejected(**STAMP, code="c", message="", attempt=1),
-        Finished(**STAMP, arn="a", status="ACTIVE", message=""),
+        JobFinished(**STAMP, arn="a", status="ACTIVE", message=""),
+        JobFinished(**STAMP, arn="a", status="CREATE_FAILED", message=""),
     ):
         metrics.saw(event)
     found = {}

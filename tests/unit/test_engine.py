@@ -22,12 +22,12 @@ from batchsubmit.core.jobs import (
     Event,
     Forbidden,
     Intent,
+    InvalidRequest,
     Job,
+    JobSubmitted,
     OtherQuotaExceeded,
     Outcome,
     QuotaExceeded,
-    Rejected,
-    Submitted,
     Uncertain,
 )
 from batchsubmit.core.states import Phase, decide
@@ -96,7 +96,7 @@ class World:
             submit=SubmitSettings(concurrency=self.concurrency),
         )
         engine = build_engine(
-            ManifestSource(reader, index, batch="", decision=lambda key: decide(self.ledger.state.get(key))),
+            ManifestSource(index, batch="", decision=lambda key: decide(self.ledger.state.get(key))),
             settings=settings,
             api=self.api,
             recorder=Recorder(self.ledger, SystemClock()),
@@ -123,7 +123,7 @@ class World:
     @property
     def arns_agree(self) -> bool:
         """Whether ledger and service have the same jobs."""
-        recorded = [event.arn for event in self.ledger.events if isinstance(event, Submitted)]
+        recorded = [event.arn for event in self.ledger.events if isinstance(event, JobSubmitted)]
         return sorted(recorded) == sorted(job.arn for job in self.service.jobs())
 
 
@@ -195,7 +195,7 @@ async def test_a_full_membership_does_not_hold_up_another() -> None:
 async def test_a_job_that_can_never_work_fails_alone() -> None:
     """The others go on."""
     world = World()
-    world.disturbances["job-3"] = [Disturbance(Rejected("ValidationException", "no"))]
+    world.disturbances["job-3"] = [Disturbance(InvalidRequest("ValidationException", "no"))]
     await world.run(rows(10))
     assert sorted(world.on_service) == names(row for row in rows(10) if row["name"] != "job-3")
     assert Counter(each.phase for each in world.ledger.state) == {Phase.SUBMITTED: 9, Phase.REJECTED: 1}
@@ -259,7 +259,7 @@ async def test_what_a_dead_run_left_is_looked_up_before_anything_new_of_its_lane
     assert world.starts.count("job-0") == (0 if was_accepted else 1)
     new = world.ledger.events[old:]
     settled = next(
-        number for number, event in enumerate(new) if isinstance(event, Absent | Submitted) and event.name == "job-0"
+        number for number, event in enumerate(new) if isinstance(event, Absent | JobSubmitted) and event.name == "job-0"
     )
     own = [number for number, event in enumerate(new) if isinstance(event, Intent) and event.membership == MEMBERSHIP]
     assert settled < min(own)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from batchsubmit.clock import timestamp
-from batchsubmit.core.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Share, Submitted
+from batchsubmit.core.jobs import Event, Intent, JobFinished, JobRejected, JobSubmitted, RunEnded, RunStarted, Share
 from batchsubmit.forecast import (
     AssumedTime,
     Finish,
@@ -207,14 +207,16 @@ def begun(job: str, intended: float, submitted: float, *, via: str = "start") ->
     """A job's way to its acceptance."""
     stamp = {"job": job, "membership": "a", "name": job}
     yield Intent(at=at(intended), **stamp, attempt=1, trained_model="model", instance_type="ml.m5.xlarge")
-    yield Submitted(at=at(submitted), **stamp, arn=f"arn:{job}", attempt=1, via=via)
+    yield JobSubmitted(at=at(submitted), **stamp, arn=f"arn:{job}", attempt=1, via=via)
 
 
 def ended(job: str, seen_at: float, *, of_service: float | None = None) -> Event:
     """A job's end."""
     told = at(of_service) if of_service is not None else ""
     arn = f"arn:{job}"
-    return Finished(at=at(seen_at), job=job, membership="a", name=job, arn=arn, status="ACTIVE", message="", ended=told)
+    return JobFinished(
+        at=at(seen_at), job=job, membership="a", name=job, arn=arn, status="ACTIVE", message="", ended=told
+    )
 
 
 def read(*events: Event) -> RunHistory:

@@ -13,6 +13,7 @@ from batchsubmit.cleanrooms.api import Input
 from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Denied, Forbidden, Job, NotSent, Outcome, Throttled, Uncertain
+from batchsubmit.core.source import Ending
 from batchsubmit.errors import StoppedError
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
@@ -44,22 +45,13 @@ class Loan:
         self._told = told
         self._away = away
 
-    def released(self) -> None:
+    def ended(self, how: Ending) -> None:
         """Back to the head of its lane."""
-        self._told.append(f"{self.job.name} released")
+        self._told.append(f"{self.job.name} {how.value}")
 
     def put_aside(self) -> Callable[[], None] | None:
         """Give the way back, unless it is away."""
         return None if self._away else lambda: self._told.append(f"{self.job.name} back")
-
-    def done(self) -> None:
-        """Never told."""
-
-    def failed(self) -> None:
-        """Never told."""
-
-    def left_unknown(self) -> None:
-        """Never told."""
 
 
 class Bench:
@@ -143,7 +135,7 @@ async def test_a_look_that_fails_meanwhile_does_not_end_the_wait(clock: FakeCloc
 
 async def test_what_can_not_be_used_refuses_its_jobs_with_the_reason(clock: FakeClock) -> None:
     """They need not wait, and no call is made for them."""
-    bench = Bench(clock, model_statuses={MODEL: "INACTIVE"})
+    bench = Bench(clock, input_statuses={MODEL: "INACTIVE"})
     await bench.know()
     async with asyncio.TaskGroup() as tasks:
         assert bench.keep(tasks, "a") == [False]
@@ -202,8 +194,8 @@ async def test_what_is_missing_or_not_active_is_a_problem() -> None:
     """Each with its ARN and the service's words."""
     found = await check(
         [MODEL_INPUT, CHANNEL_INPUT],
-        model_statuses={MODEL_INPUT.arn: "CREATE_FAILED"},
-        missing_channels=[CHANNEL_INPUT.arn],
+        input_statuses={MODEL_INPUT.arn: "CREATE_FAILED"},
+        missing_inputs=[CHANNEL_INPUT.arn],
     )
     channel, model = found.problems
     assert f"{CHANNEL_INPUT.arn}: ResourceNotFoundException" in channel

@@ -11,14 +11,14 @@ from batchsubmit.core.jobs import (
     Duplicate,
     EarlierRejected,
     Event,
-    Finished,
     Intent,
+    JobFinished,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     Refused,
     RunEnded,
     RunStarted,
-    Submitted,
-    Unknown,
 )
 from batchsubmit.ledger.codec import LineDamagedError, decode_line, encode_line
 
@@ -27,14 +27,14 @@ JOB = {"at": AT, "job": "k", "membership": "m", "name": 'n "\u00fc" \U0001f600 \
 EVENTS: list[Event] = [
     RunStarted(at=AT, run="r", batch="b", manifest="m.csv", manifest_sha256="0", version="0", holder="h", sandbox=True),
     Intent(**JOB, attempt=1, trained_model="arn"),
-    Submitted(**JOB, arn="arn", attempt=1, via="start"),
+    JobSubmitted(**JOB, arn="arn", attempt=1, via="start"),
     Refused(**JOB, code="c", attempt=1),
-    Unknown(**JOB, reason="r", attempt=1),
+    JobUnknown(**JOB, reason="r", attempt=1),
     Absent(**JOB, attempt=1),
     Duplicate(**JOB, arn="second", of="arn"),
     JobRejected(**JOB, code="c", message="m", attempt=1),
     EarlierRejected(**JOB, code="c", message="m", attempt=1),
-    Finished(**JOB, arn="arn", status="ACTIVE", message=""),
+    JobFinished(**JOB, arn="arn", status="ACTIVE", message=""),
     RunEnded(at=AT, run="r", exit_status=0, reason="", counts={"submitted": 1}),
 ]
 

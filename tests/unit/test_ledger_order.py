@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batchsubmit.core.jobs import Absent, Intent, JobRejected, Refused, Submitted
+from batchsubmit.core.jobs import Absent, Intent, JobRejected, JobSubmitted, Refused
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, Retry, decide
 from batchsubmit.errors import LedgerError
@@ -17,7 +17,7 @@ from batchsubmit.ledger.file import LedgerFile, open_ledger
 AT = "2026-11-23T00:00:00.000000Z"
 JOB = {"at": AT, "job": "a", "membership": "m", "name": "n"}
 INTENT = Intent(**JOB, attempt=1, trained_model="model")
-SUBMITTED = Submitted(**JOB, arn="arn/a", attempt=1, via="start")
+SUBMITTED = JobSubmitted(**JOB, arn="arn/a", attempt=1, via="start")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ async def test_a_file_refuses_another_job_s_arn(tmp_path: Path) -> None:
     async with open_ledger(path) as ledger:
         await ledger.put(INTENT)
         await ledger.put(SUBMITTED)
-    other = Submitted(**{**JOB, "job": "b"}, arn="arn/a", attempt=1, via="start")
+    other = JobSubmitted(**{**JOB, "job": "b"}, arn="arn/a", attempt=1, via="start")
     async with open_ledger(path) as ledger:
         with pytest.raises(ClaimedArnError, match="already that of job a"):
             await ledger.put(other)

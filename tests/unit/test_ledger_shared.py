@@ -11,12 +11,11 @@ from conftest import FakeClock
 from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
 
-from batchsubmit.core.jobs import Absent, Finished, JobRejected, Refused, Submitted, Unknown
+from batchsubmit.core.jobs import Absent, JobFinished, JobRejected, JobSubmitted, JobUnknown, Refused
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError, Mine, Taken
-from batchsubmit.ledger.leases import LeaseTerms, session_address
-from batchsubmit.ledger.shared import SharedLedger, open_shared
+from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared, session_address
 from batchsubmit.ledger.table import PAGE_CHARACTERS, Address
 from batchsubmit.verify import Audit
 
@@ -218,7 +217,7 @@ async def test_a_lost_lease_is_told_also_to_a_worker_that_has_nothing_to_do() ->
 
 async def test_one_end_is_written_once_whoever_sees_it(fleet: Fleet) -> None:
     """Two workers look at the same moment; another end of the job is another event."""
-    ended = Finished(**MEMBERS, arn="arn-a", status="ACTIVE", message="")
+    ended = JobFinished(**MEMBERS, arn="arn-a", status="ACTIVE", message="")
     async with fleet.worker("first") as first, fleet.worker("second") as second:
         await first.claim("a")
         await first.put(intent("a"))
@@ -229,7 +228,7 @@ async def test_one_end_is_written_once_whoever_sees_it(fleet: Fleet) -> None:
         second.note(ended)
         await asyncio.gather(first.flush(), second.flush())
         first.note(ended)
-    assert [event for event in events_in(fleet.table) if isinstance(event, Finished)] == [ended]
+    assert [event for event in events_in(fleet.table) if isinstance(event, JobFinished)] == [ended]
 
 
 async def test_a_renewal_keeps_the_jobs(pair: Pair) -> None:
@@ -270,7 +269,7 @@ async def test_one_arn_is_one_jobs(fleet: Fleet) -> None:
         with pytest.raises(ClaimedArnError) as caught:
             await first.put(submitted("a", arn="arn"))
         assert caught.value.owner == "b"
-        await first.put(Unknown(**MEMBERS, reason="r", attempt=1))
+        await first.put(JobUnknown(**MEMBERS, reason="r", attempt=1))
         state = first.state.get("a")
         assert state is not None
         assert (state.phase, state.arn) == (Phase.UNKNOWN, "")
@@ -333,7 +332,7 @@ async def test_a_text_that_no_item_could_hold_is_cut(fleet: Fleet) -> None:
 
 async def test_what_a_lookup_proves_needs_no_claim(pair: Pair) -> None:
     """`verify --repair` writes it down."""
-    await pair.second.put(Submitted(**MEMBERS, arn="arn", attempt=1, via="lookup"))
+    await pair.second.put(JobSubmitted(**MEMBERS, arn="arn", attempt=1, via="lookup"))
     assert len(events_in(pair.fleet.table)) == 2
 
 

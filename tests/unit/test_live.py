@@ -14,7 +14,17 @@ from rich.console import Console
 from strategies import MEMBERSHIP
 
 from batchsubmit.clock import timestamp
-from batchsubmit.core.jobs import Event, Finished, Intent, JobRejected, RunEnded, RunStarted, Submitted, Unknown
+from batchsubmit.core.jobs import (
+    Event,
+    Intent,
+    JobFinished,
+    JobRejected,
+    JobSubmitted,
+    JobUnknown,
+    RunEnded,
+    RunStarted,
+    Share,
+)
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.observers.live import LaneCounts, LiveRun, line_at, picture, watch
 
@@ -34,11 +44,13 @@ class Story:
 
     def submit(self, second: float, name: str, membership: str = MEMBERSHIP) -> None:
         """A job is accepted."""
-        self.tell(Submitted, second, name, membership, arn=f"arn-{name}", attempt=1, via="start")
+        self.tell(JobSubmitted, second, name, membership, arn=f"arn-{name}", attempt=1, via="start")
 
     def finish(self, second: float, name: str, status: str = "ACTIVE") -> None:
         """A job ends."""
-        self.tell(Finished, second, name, arn=f"arn-{name}", status=status, message="why" if status != "ACTIVE" else "")
+        self.tell(
+            JobFinished, second, name, arn=f"arn-{name}", status=status, message="why" if status != "ACTIVE" else ""
+        )
 
     def lane(self, membership: str = MEMBERSHIP) -> LaneCounts:
         """One membership now."""
@@ -67,7 +79,7 @@ def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
     assert (story.live.counts.pending, story.live.counts.unknown) == (10, 0)
     story.submit(2, "a")
     story.submit(2, "b")
-    story.tell(Unknown, 3, "c", reason="lost", attempt=1)
+    story.tell(JobUnknown, 3, "c", reason="lost", attempt=1)
     story.tell(JobRejected, 3, "d", code="X", message="y", attempt=1)
     story.submit(4, "e")
     story.finish(5, "a")
@@ -78,6 +90,30 @@ def test_a_lane_counts_its_jobs_where_they_stand_now() -> None:
     assert story.lane().counts == Counts(total=5, **own)
     assert story.lane(OTHER_MEMBERSHIP).counts == Counts(total=1, submitted=1, running=1)
     assert story.live.counts == Counts(total=10, pending=4, running=1, **own | {"submitted": 4})
+
+
+def test_a_job_that_is_sent_again_counts_once() -> None:
+    """It is pending until it is sent, and neither rejected nor failed meanwhile; by every reader of the ledger."""
+    story = Story(to_do=3)
+    story.tell(JobRejected, 1, "a", code="X", message="y", attempt=1)
+    for name in "bc":
+        story.submit(1, name)
+        story.finish(2, name, "CREATE_FAILED")
+    story.tell(RunEnded, 3, **ENDED)
+    again = {"rejected": 1, "failed": 1}
+    work = (Share(MEMBERSHIP, "m", "i", 2),)
+    story.tell(RunStarted, 4, **RUN, to_do=2, work=work, retry="2027", again=again)
+    before = Counts(total=3, pending=2, submitted=1, failed=1)
+    assert (story.live.counts, story.lane().left) == (before, 2)
+    story.tell(Intent, 5, "b", attempt=2, trained_model="m", round=1)
+    assert (story.live.counts, story.lane().left) == (before, 2)
+    story.submit(6, "b")
+    assert (story.live.counts, story.lane().left) == (Counts(total=3, pending=1, submitted=2, running=1, failed=1), 1)
+    story.tell(RunEnded, 7, **ENDED | {"counts": {"pending": 1}})
+    assert story.live.counts.pending == story.lane().left == 1
+    story.tell(Intent, 8, "a", attempt=2, trained_model="m")
+    story.tell(JobRejected, 9, "a", code="X", message="y", attempt=2)
+    assert story.live.counts.rejected == 1
 
 
 def test_the_pace_is_that_of_the_last_ten_minutes() -> None:
@@ -239,9 +275,9 @@ def dead_holder() -> str:
     return f"process {process.pid} on {socket.gethostname()}"
 
 
-def submitted(name: str) -> Submitted:
+def submitted(name: str) -> JobSubmitted:
     """A job is accepted."""
-    return Submitted(**job_named(name).stamp(timestamp(EPOCH)), arn="a", attempt=1, via="start")
+    return JobSubmitted(**job_named(name).stamp(timestamp(EPOCH)), arn="a", attempt=1, via="start")
 
 
 def ended() -> RunEnded:

@@ -11,12 +11,12 @@ import structlog
 from conftest import job_arn, job_named
 
 from batchsubmit.config import LogSettings
-from batchsubmit.core.jobs import Submitted
+from batchsubmit.core.jobs import JobSubmitted
 from batchsubmit.log import configure_logging
 from batchsubmit.observers.base import LogObserver, bind_run, bind_worker
 
 JOB = job_named("one")
-EVENT = Submitted(**JOB.stamp("2026-11-23T00:00:00.000000Z"), arn=job_arn("one"), attempt=1, via="start")
+EVENT = JobSubmitted(**JOB.stamp("2026-11-23T00:00:00.000000Z"), arn=job_arn("one"), attempt=1, via="start")
 
 
 @pytest.fixture(autouse=True)

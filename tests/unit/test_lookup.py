@@ -24,20 +24,20 @@ from batchsubmit.core.jobs import (
     Duplicate,
     Event,
     Intent,
+    InvalidRequest,
     Job,
+    JobSubmitted,
+    JobUnknown,
     NotSent,
     Outcome,
-    Rejected,
-    Submitted,
     Throttled,
     Uncertain,
-    Unknown,
 )
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.lookup import Finding, Found, Lookup, NotThere, Undecided
+from batchsubmit.submit.lookup import Finding, Lookup, NotThere, Undecided
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -81,7 +81,7 @@ class Api(MemoryCleanRooms):
         details = await super().get(membership, arn)
         await asyncio.sleep(self.read_seconds)
         if arn in self.deleted:
-            return Rejected("ResourceNotFoundException", "gone")
+            return InvalidRequest("ResourceNotFoundException", "gone")
         if isinstance(details, JobDetails):
             return replace(details, request={**details.request, **self.filled_in})
         return details
@@ -124,11 +124,11 @@ class Desk:
     def doubted(self, job: Job, attempt: int = 1) -> None:
         """Note a call without an answer."""
         self.intended(job, attempt)
-        self.ledger.note(Unknown(**self._of(job), reason="read time-out", attempt=attempt))
+        self.ledger.note(JobUnknown(**self._of(job), reason="read time-out", attempt=attempt))
 
     def submitted(self, job: Job, arn: str) -> None:
         """Note an answer."""
-        self.ledger.note(Submitted(**self._of(job), arn=arn, attempt=1, via="start"))
+        self.ledger.note(JobSubmitted(**self._of(job), arn=arn, attempt=1, via="start"))
 
     def _of(self, job: Job) -> dict[str, str]:
         at = self.clock.now().isoformat().replace("+00:00", "Z")
@@ -162,9 +162,9 @@ async def test_a_job_with_our_tag_is_found_and_recorded() -> None:
     desk = Desk()
     desk.doubted(JOB, attempt=3)
     arn = await desk.started(JOB, key=JOB.key)
-    assert await desk.resolve(JOB) == [Found(arn)]
-    [event] = desk.events(Submitted)
-    assert isinstance(event, Submitted)
+    assert await desk.resolve(JOB) == [Accepted(arn)]
+    [event] = desk.events(JobSubmitted)
+    assert isinstance(event, JobSubmitted)
     assert (event.job, event.arn, event.attempt, event.via) == (JOB.key, arn, 3, "lookup")
     assert desk.loop.time() == 0
 
@@ -177,7 +177,7 @@ async def test_the_tag_decides_among_jobs_that_look_alike() -> None:
     desk.doubted(JOB)
     ours = await desk.started(JOB, key=JOB.key)
     await desk.started(JOB, key="y" * 26)
-    assert await desk.resolve(JOB) == [Found(ours)]
+    assert await desk.resolve(JOB) == [Accepted(ours)]
     assert desk.events(Duplicate) == []
 
 
@@ -197,7 +197,7 @@ async def test_our_tag_is_enough_where_the_row_is_gone() -> None:
     desk = Desk()
     desk.doubted(JOB)
     arn = await desk.started(JOB, key=JOB.key)
-    assert await desk.resolve(JOB, knows=False) == [Found(arn)]
+    assert await desk.resolve(JOB, knows=False) == [Accepted(arn)]
 
 
 @virtually
@@ -220,7 +220,7 @@ async def test_an_untagged_job_with_the_whole_request_is_ours() -> None:
     desk.api.filled_in = {"kmsKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/default"}
     desk.doubted(JOB)
     arn = await desk.started(JOB)
-    assert await desk.resolve(JOB) == [Found(arn)]
+    assert await desk.resolve(JOB) == [Accepted(arn)]
 
 
 @virtually
@@ -230,7 +230,7 @@ async def test_the_user_s_own_tags_are_no_part_of_the_comparison() -> None:
     job = job_named("a", tags={"team": "red"})
     desk.doubted(job)
     arn = await desk.started(job_named("a", tags={"team": "blue"}))
-    assert await desk.resolve(job) == [Found(arn)]
+    assert await desk.resolve(job) == [Accepted(arn)]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ async def test_of_two_rows_of_one_name_the_job_of_the_fuller_one_is_not_the_othe
     desk.doubted(JOB)
     desk.doubted(fuller)
     arn = await desk.started(fuller)
-    assert await desk.resolve(JOB, fuller) == [NotThere(), Found(arn)]
+    assert await desk.resolve(JOB, fuller) == [NotThere(), Accepted(arn)]
 
 
 @virtually
@@ -365,7 +365,7 @@ def test_untagged_copies_get_one_job_each(accepted: int) -> None:
             desk.doubted(copy)
         arns = [await desk.started(JOB) for _ in range(accepted)]
         findings = await desk.resolve(*copies)
-        assert sorted(each.arn for each in findings if isinstance(each, Found)) == sorted(arns)
+        assert sorted(each.arn for each in findings if isinstance(each, Accepted)) == sorted(arns)
         assert findings.count(NotThere()) == 3 - accepted
 
     look()
@@ -398,7 +398,7 @@ async def test_a_job_is_not_absent_while_a_copy_s_call_keeps_the_only_candidate_
     await asyncio.sleep(SETTLE_SECONDS * 1.5)
     assert desk.phase() is Phase.UNKNOWN
     desk.submitted(copy, await desk.started(JOB))
-    assert await looking == [Found(ours)]
+    assert await looking == [Accepted(ours)]
 
 
 @virtually
@@ -426,7 +426,7 @@ async def test_of_several_matches_the_oldest_is_ours_and_the_others_are_duplicat
     for _ in range(4):
         arns.append(await desk.started(JOB, key=JOB.key))
         await asyncio.sleep(1)
-    assert await desk.resolve(JOB) == [Found(arns[0])]
+    assert await desk.resolve(JOB) == [Accepted(arns[0])]
     duplicates = [event for event in desk.events(Duplicate) if isinstance(event, Duplicate)]
     assert [event.arn for event in duplicates] == arns[1:]
     assert {event.of for event in duplicates} == {arns[0]}
@@ -465,7 +465,7 @@ def test_steps_of_the_wall_clock_neither_shorten_nor_lengthen_it(hours: int, aft
         looking = asyncio.ensure_future(desk.resolve(JOB))
         await asyncio.sleep(after_seconds)
         desk.clock.offset_seconds = hours * 3600
-        assert await looking == [Found(arn)]
+        assert await looking == [Accepted(arn)]
         assert desk.loop.time() < SETTLE_SECONDS * 1.3
 
     look()
@@ -482,7 +482,7 @@ def test_an_intent_written_by_a_wrong_wall_clock_is_found_all_the_same(hours: in
         desk.doubted(JOB)
         desk.clock.offset_seconds = 0
         arn = await desk.started(JOB)
-        assert await desk.resolve(JOB) == [Found(arn)]
+        assert await desk.resolve(JOB) == [Accepted(arn)]
 
     look()
 
@@ -502,7 +502,7 @@ async def test_a_look_that_began_too_early_proves_nothing_however_long_it_takes(
     looking = asyncio.ensure_future(desk.resolve(JOB))
     await asyncio.sleep(1)
     desk.api.list_page = real  # type: ignore[method-assign]
-    assert await looking == [Found(arn)]
+    assert await looking == [Accepted(arn)]
 
 
 @virtually
@@ -547,7 +547,7 @@ async def test_memberships_and_models_are_looked_through_apart() -> None:
     for job in jobs:
         desk.doubted(job)
         arns.append(await desk.started(job, key=job.key))
-    assert await desk.resolve(*jobs) == [Found(arn) for arn in arns]
+    assert await desk.resolve(*jobs) == [Accepted(arn) for arn in arns]
     assert desk.api.calls[LIST] == 3
 
 
@@ -558,7 +558,7 @@ async def test_an_empty_page_in_the_middle_is_not_the_end() -> None:
     desk.doubted(JOB)
     arn = await desk.started(JOB, key=JOB.key)
     desk.api.pages = [JobPage(jobs=(), next_token="more"), JobPage(jobs=(), next_token="and more")]
-    assert await desk.resolve(JOB) == [Found(arn)]
+    assert await desk.resolve(JOB) == [Accepted(arn)]
     assert desk.loop.time() == 0
 
 
@@ -568,8 +568,11 @@ async def test_a_token_that_expires_begins_the_look_again() -> None:
     desk = Desk()
     desk.doubted(JOB)
     arn = await desk.started(JOB, key=JOB.key)
-    desk.api.pages = [JobPage(jobs=(), next_token="more"), Rejected("ValidationException", "nextToken is expired.")]
-    assert await desk.resolve(JOB) == [Found(arn)]
+    desk.api.pages = [
+        JobPage(jobs=(), next_token="more"),
+        InvalidRequest("ValidationException", "nextToken is expired."),
+    ]
+    assert await desk.resolve(JOB) == [Accepted(arn)]
     assert desk.api.calls[LIST] == 1
 
 
@@ -583,7 +586,7 @@ def test_reads_that_fail_are_tried_again(trouble: Outcome) -> None:
         desk.doubted(JOB)
         arn = await desk.started(JOB, key=JOB.key)
         desk.api.script = {LIST: [trouble] * 3, GET: [trouble] * 3}
-        assert await desk.resolve(JOB) == [Found(arn)]
+        assert await desk.resolve(JOB) == [Accepted(arn)]
         assert (desk.api.calls[LIST], desk.api.calls[GET]) == (4, 4)
 
     look()
@@ -635,7 +638,7 @@ async def test_a_job_that_get_does_not_know_leaves_only_its_own_undecided() -> N
     undecided, found = await desk.resolve(JOB, other)
     assert isinstance(undecided, Undecided)
     assert "Get does not know" in undecided.reason
-    assert found == Found(arn)
+    assert found == Accepted(arn)
 
 
 # How it ends
@@ -672,7 +675,7 @@ async def test_an_intent_without_an_answer_is_looked_up_as_well() -> None:
     desk = Desk()
     desk.intended(JOB)
     arn = await desk.started(JOB, key=JOB.key)
-    assert await desk.resolve(JOB) == [Found(arn)]
+    assert await desk.resolve(JOB) == [Accepted(arn)]
 
 
 @virtually
@@ -703,5 +706,12 @@ async def test_what_was_looked_up_once_can_be_doubted_and_looked_up_again() -> N
     assert await desk.resolve(JOB) == [NotThere()]
     desk.doubted(JOB, attempt=2)
     arn = await desk.started(JOB, key=JOB.key)
-    assert await desk.resolve(JOB) == [Found(arn)]
-    assert [type(event) for event in desk.ledger.events] == [Intent, Unknown, Absent, Intent, Unknown, Submitted]
+    assert await desk.resolve(JOB) == [Accepted(arn)]
+    assert [type(event) for event in desk.ledger.events] == [
+        Intent,
+        JobUnknown,
+        Absent,
+        Intent,
+        JobUnknown,
+        JobSubmitted,
+    ]

@@ -12,8 +12,8 @@ from strategies import ACCOUNT, MEMBERSHIP, REGION, arn
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.check import MAX_PROBLEMS, CheckedManifest, Terms, open_reader, take_inventory
+from batchsubmit.manifest.defaults import odd_values
 from batchsubmit.manifest.file import ManifestFile
-from batchsubmit.manifest.index import job_at
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RequestChecker
 
@@ -81,6 +81,18 @@ def test_identical_rows_may_be_jobs_of_their_own() -> None:
     assert keys(A) == three[:1]
 
 
+def test_each_new_spelling_of_a_name_is_warned_of_and_its_repetition_is_a_problem() -> None:
+    """White space and case tell jobs apart."""
+    rows = [request_named(name) for name in ("Eu West", "eu  west", "eu  west", "EU WEST", "Eu West", "other")]
+    inventory = inventory_of(*rows)
+    assert [(warning.line, warning.count) for warning in inventory.warnings] == [(2, 2)]
+    assert [(problem.line, problem.wrong) for problem in inventory.problems] == [
+        (3, "the row is identical to line 2"),
+        (5, "the row is identical to line 1"),
+    ]
+    assert len(inventory.index) == 4
+
+
 def test_a_name_used_twice_for_a_membership_and_model_is_a_problem() -> None:
     """The service would overwrite one's results with the other's. Not even --allow-duplicates lets it pass."""
     for allow_duplicates in (False, True):
@@ -131,6 +143,41 @@ def test_another_account_than_in_the_rows_above_is_foreign() -> None:
     assert inventory_of(A, elsewhere, foreign_arns="allow").warnings == ()
 
 
+def test_the_odd_one_is_blamed_by_majority_wherever_it_stands() -> None:
+    """Also where it is the first row: the account that most rows of the membership name is the membership's."""
+    odd = request_named("odd")
+    odd["trainedModelArn"] = odd["trainedModelArn"].replace(ACCOUNT, ACCOUNTLESS)
+    for rows in ((odd, A, B), (A, odd, B)):
+        inventory = inventory_of(*rows)
+        [warning] = inventory.warnings
+        assert f"of another account, '{ACCOUNTLESS}', than its membership is elsewhere, '{ACCOUNT}'" in str(warning)
+        assert f":{rows.index(odd) + 1}:" in str(warning)
+        assert (warning.count, inventory.account_of(MEMBERSHIP)) == (1, ACCOUNT)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_odd"),
+    [
+        ("2026-11-26", True),
+        ("26.11.2026", True),
+        ("11/26/2026 14:05", True),
+        ("03-May-26", True),
+        ("May-26", True),
+        ("1.23457E+11", True),
+        ("########", True),
+        ("churn-2026-11-26", False),
+        ("2026-11", False),
+        ("mayor-26", False),
+        ("10.0.0.1", False),
+        ("1.5", False),
+    ],
+)
+def test_a_name_that_a_spreadsheet_made_is_warned_of(name: str, is_odd: bool) -> None:
+    """It may be meant; but whoever had 1-2 or may 3 there did not mean it."""
+    words = [fault.wrong for fault in odd_values({"name": name}, {})]
+    assert [name in wrong for wrong in words] == [True] * is_odd
+
+
 def test_the_account_of_a_membership_is_never_that_of_another_s_arn() -> None:
     """Where its rows name none of its own, it is the caller's, as are all memberships."""
     theirs = {
@@ -163,7 +210,7 @@ def test_a_hundred_problems_are_kept_and_all_are_counted() -> None:
     assert len(inventory.problems) == MAX_PROBLEMS
     assert inventory.problem_count >= 300
     assert inventory.invalid_count == inventory.row_count == 300
-    assert inventory.invalid == []
+    assert inventory.invalid == {}
 
 
 def test_bad_rows_are_kept_for_the_ledger_when_they_are_skipped() -> None:
@@ -171,7 +218,7 @@ def test_bad_rows_are_kept_for_the_ledger_when_they_are_skipped() -> None:
     bad = request_named("bad", resourceConfig={"instanceType": "nonsense"})
     inventory = inventory_of(A, bad, "not json", keep_invalid=True)
     assert len(inventory.index) == 1
-    first, second = (row.failed("2026-11-23T00:00:00.000000Z") for row in inventory.invalid)
+    first, second = inventory.invalid.values()
     assert isinstance(first, JobRejected)
     assert (first.name, first.membership, first.code, first.attempt) == ("bad", MEMBERSHIP, "InvalidRow", 0)
     assert "resourceConfig.instanceType" in first.message
@@ -182,8 +229,8 @@ def test_bad_rows_are_kept_for_the_ledger_when_they_are_skipped() -> None:
 def test_a_mended_row_is_another_job() -> None:
     """So the next run sends it."""
     bad = request_named("a", resourceConfig={"instanceType": "nonsense"})
-    [invalid] = inventory_of(bad, keep_invalid=True).invalid
-    assert invalid.key not in keys(A)
+    [invalid] = inventory_of(bad, keep_invalid=True).invalid.values()
+    assert invalid.job not in keys(A)
 
 
 def test_checking_stops_when_the_run_is_asked_to() -> None:
@@ -194,9 +241,8 @@ def test_checking_stops_when_the_run_is_asked_to() -> None:
 
 def test_a_row_is_read_again_as_the_job_it_was() -> None:
     """Key, membership, name and request; duplicates keep their ordinals."""
-    reader = reader_of([A, B, A])
-    index = take_inventory(reader, Terms(batch="b", allow_duplicates=True)).index
-    jobs = [job_at(reader, index, number, batch="b") for number in range(3)]
+    index = inventory_of(A, B, A, batch="b", allow_duplicates=True).index
+    jobs = [index.job(number, batch="b") for number in range(3)]
     assert all(jobs)
     assert [job.key for job in jobs if job] == list(index)
     assert [job.request for job in jobs if job] == [A, B, A]
@@ -205,7 +251,7 @@ def test_a_row_is_read_again_as_the_job_it_was() -> None:
 
 def test_a_row_that_has_changed_meanwhile_is_not_sent() -> None:
     """What is sent is what was checked."""
-    index = take_inventory(reader_of([A, B]), Terms()).index
-    assert job_at(reader_of([C, B]), index, 0, batch="") is None
-    assert job_at(reader_of(["{}", B]), index, 0, batch="") is None
-    assert job_at(reader_of([B]), index, 1, batch="") is None
+    index = inventory_of(A, B).index
+    for number, rows in (0, [C, B]), (0, ["{}", B]), (1, [B]):
+        index.reader = reader_of(rows)
+        assert index.job(number, batch="") is None

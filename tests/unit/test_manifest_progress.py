@@ -6,7 +6,7 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, job_arn, request_named
 from strategies import MEMBERSHIP
 
-from batchsubmit.core.jobs import Intent, JobEvent, JobRejected, Submitted, job_digest, key_text
+from batchsubmit.core.jobs import Intent, JobEvent, JobRejected, JobSubmitted, job_digest, key_text
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Retry
 from batchsubmit.manifest.index import Index
@@ -17,9 +17,9 @@ from batchsubmit.schema import canonical
 AT = "2026-11-23T00:00:00.000000Z"
 
 
-def rows(**homes: str) -> tuple[Index, dict[str, str]]:
+def rows(reader: object = None, **homes: str) -> tuple[Index, dict[str, str]]:
     """An index of rows by name and membership, and their keys."""
-    index, keys = Index(), {}
+    index, keys = Index(cast("Reader", reader)), {}
     for line, (name, home) in enumerate(homes.items(), start=2):
         request = request_named(name, membership=home)
         digest = job_digest(canonical(request))
@@ -51,7 +51,7 @@ def test_each_row_is_in_one_column_of_its_membership() -> None:
     """Submitted, rejected, unknown or to do; jobs whose rows are gone are counted apart."""
     index, keys = rows(a=MEMBERSHIP, b=MEMBERSHIP, c=MEMBERSHIP, d=MEMBERSHIP, e=OTHER_MEMBERSHIP)
     arn = job_arn("a")
-    done = Submitted(at=AT, job=keys["a"], membership=MEMBERSHIP, name="a", arn=arn, attempt=1, via="start")
+    done = JobSubmitted(at=AT, job=keys["a"], membership=MEMBERSHIP, name="a", arn=arn, attempt=1, via="start")
     book = book_of(done, failed(keys["b"], "b"), intent(keys["c"], "c"), intent("gone", "gone"))
     progress = ManifestProgress.of(index, book)
     lane, other = progress.lanes.values()
@@ -77,8 +77,8 @@ class ModelsInTurn:
 
 def test_work_is_counted_by_kind_over_evenly_spread_rows_and_leaves_no_lane_out() -> None:
     """Nine hundred rows, and one of another membership: all of them are in one share."""
-    index, _ = rows(**{f"a{number}": MEMBERSHIP for number in range(900)}, lonely=OTHER_MEMBERSHIP)
-    work = ManifestProgress.of(index, LedgerState()).work(cast("Reader", ModelsInTurn()), index)
+    index, _ = rows(ModelsInTurn(), **{f"a{number}": MEMBERSHIP for number in range(900)}, lonely=OTHER_MEMBERSHIP)
+    work = ManifestProgress.of(index, LedgerState()).work(index)
     lonely = next(share for share in work if share.membership == OTHER_MEMBERSHIP)
     assert (lonely.jobs, lonely.instance_type) == (1, "large")
     here = {share.trained_model: share.jobs for share in work if share.membership == MEMBERSHIP}

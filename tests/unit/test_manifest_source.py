@@ -9,6 +9,7 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, request_named
 from strategies import MEMBERSHIP
 
+from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.check import CheckedManifest, Terms, open_reader, take_inventory
@@ -34,7 +35,7 @@ def source_of(
     spooled = ManifestFile(label="jobs.jsonl", format="jsonl", sha256="0", file=file)
     reader = open_reader(spooled, defaults={}, checker=RequestChecker())
     index = take_inventory(reader, Terms()).index
-    return ManifestSource(reader, index, batch="", decision=decision), list(index)
+    return ManifestSource(index, batch="", decision=decision), list(index)
 
 
 def taken(source: ManifestSource, membership: str) -> list[str]:
@@ -70,20 +71,20 @@ def test_a_released_job_is_handed_out_before_the_others_of_its_lane() -> None:
     """Also when its lane was empty meanwhile."""
     source, _ = source_of()
     first = source.take(MEMBERSHIP)
-    first.released()
+    first.ended(Ending.RELEASED)
     assert source.waiting_jobs() == 4
     assert taken(source, MEMBERSHIP) == ["a", "b", "c"]
     only = source.take(OTHER_MEMBERSHIP)
     assert OTHER_MEMBERSHIP not in source.waiting()
-    only.released()
+    only.ended(Ending.RELEASED)
     assert taken(source, OTHER_MEMBERSHIP) == ["x"]
 
 
 def test_a_job_that_is_done_or_failed_does_not_come_back() -> None:
     """The ledger knows of it."""
     source, _ = source_of()
-    source.take(MEMBERSHIP).done()
-    source.take(MEMBERSHIP).failed()
+    source.take(MEMBERSHIP).ended(Ending.DECIDED)
+    source.take(MEMBERSHIP).ended(Ending.DECIDED)
     assert taken(source, MEMBERSHIP) == ["c"]
 
 
@@ -129,7 +130,7 @@ def inventory_of(rows: list[tuple[str, str]]) -> tuple[CheckedManifest, Manifest
     spooled = ManifestFile(label="jobs.csv", format="csv", sha256="0", file=io.BytesIO(text.getvalue().encode()))
     reader = open_reader(spooled, defaults={}, checker=RequestChecker())
     inventory = take_inventory(reader, Terms())
-    return inventory, ManifestSource(reader, inventory.index, batch="", decision=lambda _: Action.SUBMIT)
+    return inventory, ManifestSource(inventory.index, batch="", decision=lambda _: Action.SUBMIT)
 
 
 def test_rows_of_higher_priority_go_first_and_equal_ones_in_order() -> None:

@@ -6,21 +6,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
-    Finished,
     Intent,
     JobEvent,
+    JobFinished,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     Refused,
     Stamp,
-    Submitted,
-    Unknown,
 )
 from batchsubmit.observers.base import LaneReading, Readings
 from batchsubmit.observers.metrics import MOST_CODES, MOST_LANES, Metrics
 
 STAMP: Stamp = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 INTENT = Intent(**STAMP, attempt=1, trained_model="t")
-SUBMITTED = Submitted(**STAMP, arn="a", attempt=1, via="start")
+SUBMITTED = JobSubmitted(**STAMP, arn="a", attempt=1, via="start")
 
 
 class Watched:
@@ -53,8 +53,8 @@ def watched() -> Watched:
     [
         (INTENT, "attempts_total", {}),
         (SUBMITTED, "jobs_submitted_total", {"via": "start"}),
-        (Submitted(**STAMP, arn="a", attempt=1, via="lookup"), "jobs_submitted_total", {"via": "lookup"}),
-        (Submitted(**STAMP, arn="a", attempt=1, via="lookup"), "lookups_total", {"outcome": "found"}),
+        (JobSubmitted(**STAMP, arn="a", attempt=1, via="lookup"), "jobs_submitted_total", {"via": "lookup"}),
+        (JobSubmitted(**STAMP, arn="a", attempt=1, via="lookup"), "lookups_total", {"outcome": "found"}),
         (Absent(**STAMP, attempt=1), "lookups_total", {"outcome": "absent"}),
         (Duplicate(**STAMP, arn="b", of="a"), "lookups_total", {"outcome": "duplicate"}),
         (
@@ -62,13 +62,18 @@ def watched() -> Watched:
             "attempts_refused_total",
             {"code": "ThrottlingException", "cause": "throttled"},
         ),
-        (Unknown(**STAMP, reason="a reason", attempt=1), "attempts_unknown_total", {}),
+        (JobUnknown(**STAMP, reason="a reason", attempt=1), "attempts_unknown_total", {}),
         (
             JobRejected(**STAMP, code="ValidationException", message="", attempt=1),
-            "jobs_failed_total",
+            "jobs_rejected_total",
             {"code": "ValidationException"},
         ),
-        (Finished(**STAMP, arn="a", status="ACTIVE", message=""), "jobs_finished_total", {"status": "ACTIVE"}),
+        (
+            JobFinished(**STAMP, arn="a", status="CREATE_FAILED", message="", code="ALGORITHM_ERROR"),
+            "jobs_failed_total",
+            {"code": "ALGORITHM_ERROR"},
+        ),
+        (JobFinished(**STAMP, arn="a", status="ACTIVE", message=""), "jobs_finished_total", {"status": "ACTIVE"}),
     ],
 )
 def test_each_event_moves_its_counter_by_one(
@@ -91,7 +96,7 @@ def test_an_attempt_is_timed_from_its_intent_to_its_outcome(watched: Watched) ->
     watched.metrics.saw(INTENT)
     watched.now = 0.3
     watched.metrics.saw(SUBMITTED)
-    watched.metrics.saw(Submitted(**STAMP, arn="a", attempt=1, via="lookup"))
+    watched.metrics.saw(JobSubmitted(**STAMP, arn="a", attempt=1, via="lookup"))
     assert watched.value("attempt_seconds_count") == 1
     assert watched.value("attempt_seconds_sum") == pytest.approx(0.3)
 

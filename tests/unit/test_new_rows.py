@@ -8,7 +8,7 @@ from strategies import MEMBERSHIP, REGION, arn
 
 from batchsubmit.clock import timestamp
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import RunStarted, Submitted, job_digest, key_text
+from batchsubmit.core.jobs import JobSubmitted, RunStarted, job_digest, key_text
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import UsageError
 from batchsubmit.manifest.progress import NewRow, NewRows, read_new_rows
@@ -42,7 +42,7 @@ async def test_what_the_ledger_knows_is_not_new(tmp_path: Path) -> None:
     """Only the others can have been lost."""
     book = LedgerState()
     known = job_named("a")
-    book.apply(Submitted(**known.stamp(timestamp(EPOCH)), arn="arn", attempt=1, via="start"))
+    book.apply(JobSubmitted(**known.stamp(timestamp(EPOCH)), arn="arn", attempt=1, via="start"))
     rows = await new_rows(write_jsonl(tmp_path / "jobs.jsonl", map(request_named, "ab")), book)
     assert set(rows.by_key) == {job_named("b").key}
 

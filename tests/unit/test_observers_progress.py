@@ -9,7 +9,16 @@ import pytest
 from rich.console import Console
 
 from batchsubmit.clock import timestamp
-from batchsubmit.core.jobs import Finished, Intent, JobEvent, JobRejected, RefusalCause, Refused, Submitted, Unknown
+from batchsubmit.core.jobs import (
+    Intent,
+    JobEvent,
+    JobFinished,
+    JobRejected,
+    JobSubmitted,
+    JobUnknown,
+    RefusalCause,
+    Refused,
+)
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.observers.base import RunCounts
 from batchsubmit.observers.live import RunProgress, WorkerProgress
@@ -101,7 +110,7 @@ def test_the_pace_of_a_worker_is_that_of_its_decisions() -> None:
     assert pace.read() == (0.0, "")
     at = timestamp(datetime.now(UTC) - timedelta(seconds=100))
     for _ in range(5):
-        pace.saw(Submitted(**{**JOB, "at": at}, arn="a", attempt=1, via="start"))
+        pace.saw(JobSubmitted(**{**JOB, "at": at}, arn="a", attempt=1, via="start"))
     assert pace.read()[0] == pytest.approx(0.05, rel=0.1)
 
 
@@ -125,11 +134,11 @@ def test_a_tally_counts_each_event_and_judges_after_each_decision() -> None:
         Refused(**JOB, code="402", cause=RefusalCause.SLOTS, attempt=1),
         Refused(**JOB, code="ServiceQuotaExceededException", cause=RefusalCause.OTHER_QUOTA, attempt=1),
         Refused(**JOB, code="ThrottlingException", cause=RefusalCause.THROTTLED, attempt=1),
-        Submitted(**JOB, arn="a", attempt=1, via="start"),
+        JobSubmitted(**JOB, arn="a", attempt=1, via="start"),
         JobRejected(**JOB, code="c", message="", attempt=1),
-        Unknown(**JOB, reason="r", attempt=1),
-        Finished(**JOB, arn="a", status="ACTIVE", message=""),
-        Finished(**JOB, arn="a", status="CREATE_FAILED", message=""),
+        JobUnknown(**JOB, reason="r", attempt=1),
+        JobFinished(**JOB, arn="a", status="ACTIVE", message=""),
+        JobFinished(**JOB, arn="a", status="CREATE_FAILED", message=""),
     ]
     for event in events:
         tally.saw(event)

@@ -5,7 +5,16 @@ import asyncio
 import pytest
 
 from batchsubmit.config import RetrySettings
-from batchsubmit.core.jobs import Accepted, Conflicted, NotSent, Outcome, QuotaExceeded, Rejected, Throttled, Uncertain
+from batchsubmit.core.jobs import (
+    Accepted,
+    Conflicted,
+    InvalidRequest,
+    NotSent,
+    Outcome,
+    QuotaExceeded,
+    Throttled,
+    Uncertain,
+)
 from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
 
 THROTTLED = Throttled("ThrottlingException", "")
@@ -129,7 +138,7 @@ def policies(slept: list[float]) -> RetryPolicies:
     return RetryPolicies(RetrySettings(max_attempts=4, base_seconds=1, cap_seconds=8), sleep=sleep)
 
 
-@pytest.mark.parametrize("outcome", [ACCEPTED, QuotaExceeded("c", ""), Rejected("c", ""), Uncertain("r")])
+@pytest.mark.parametrize("outcome", [ACCEPTED, QuotaExceeded("c", ""), InvalidRequest("c", ""), Uncertain("r")])
 async def test_what_is_decided_or_unknown_is_never_tried_again(
     policies: RetryPolicies, slept: list[float], outcome: Outcome
 ) -> None:

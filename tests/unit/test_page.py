@@ -3,10 +3,13 @@
 import base64
 import hashlib
 import json
+import math
+import operator
 import re
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 from sample_ledgers import HOSTILE, Night, Story
@@ -14,10 +17,14 @@ from sample_ledgers import HOSTILE, Night, Story
 from batchsubmit.core.jobs import Unrecognised
 from batchsubmit.core.states import State
 from batchsubmit.report import page as report_page
-from batchsubmit.report.charts import library, specs
-from batchsubmit.report.page import make_page
+from batchsubmit.report.charts import specs
+from batchsubmit.report.page import library, make_page
 from batchsubmit.report.timeline import Timeline
 
+DEUTERANOPIA = ((0.367, 0.861, -0.228), (0.280, 0.673, 0.047), (-0.012, 0.043, 0.969))
+PROTANOPIA = ((0.152, 1.053, -0.205), (0.115, 0.786, 0.099), (-0.004, -0.048, 1.052))
+XYZ = ((0.4339, 0.3762, 0.1899), (0.2126, 0.7152, 0.0722), (0.0177, 0.1094, 0.8729))
+"""Linear RGB to XYZ by its white."""
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 
 
@@ -77,9 +84,10 @@ def page() -> str:
 
 def data_of(page: str) -> dict[str, object]:
     """The table's data."""
-    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    data: dict[str, object] = json.loads(text)
-    return data
+    data, ids = (
+        json.loads(page.split(f'id="{name}">')[1].split("</script>", maxsplit=1)[0]) for name in ("data", "ids")
+    )
+    return {**data, "columns": data["columns"] | ids}
 
 
 def test_nothing_runs_but_the_page_s_own_script_and_style(page: str) -> None:
@@ -94,7 +102,13 @@ def test_nothing_runs_but_the_page_s_own_script_and_style(page: str) -> None:
         allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
         assert f"{tag}-src {allowed};" in policy
     assert len(list(outline.all("style"))) == 1
-    assert [each.get("type") for each in outline.all("script")] == ["application/json", "application/json", None, None]
+    assert [each.get("type") for each in outline.all("script")] == [
+        "application/json",
+        "application/json",
+        None,
+        None,
+        "application/json",
+    ]
     for _, attributes in outline.elements:
         assert not [name for name in attributes if name == "style" or name.startswith("on")]
 
@@ -271,9 +285,14 @@ def palettes() -> dict[str, dict[str, str]]:
 
 def luminance(colour: str) -> float:
     """WCAG's relative luminance."""
-    parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    red, green, blue = linear(colour)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def linear(colour: str) -> list[float]:
+    """Red, green and blue light of `#rrggbb`."""
+    parts = (int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5))
+    return [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
 
 
 @pytest.mark.parametrize("mode", ["light", "dark", "print"])
@@ -290,5 +309,36 @@ def test_texts_have_enough_contrast(mode: str) -> None:
             assert contrast(ink, ground) >= 4.5, (ink, ground)
     for ink in ("ink", "soft", "bad"):
         assert contrast(ink, "bad-page") >= 4.5, ink
-    for state in ("well", "accepted", "left", "ended-badly", "failed", "unknown", "neutral"):
-        assert contrast(state, "card") >= 3, state
+    for state in (*HUES, "left", "neutral"):
+        assert min(contrast(state, "card"), contrast(state, "page")) >= 3, state
+
+
+HUES = ("well", "accepted", "ended-badly", "failed", "unknown")
+
+
+@pytest.mark.parametrize("mode", ["light", "dark", "print"])
+@pytest.mark.parametrize("missing", [DEUTERANOPIA, PROTANOPIA])
+def test_states_differ_also_for_the_colour_blind(mode: str, missing: tuple[tuple[float, ...], ...]) -> None:
+    """By the simulation of Machado et al. (2009), and the distance of CIELAB: 10 is seen at a glance."""
+    colours = palettes()[mode]
+    for one, other in combinations(HUES, 2):
+        assert math.dist(lab(colours[one], missing), lab(colours[other], missing)) >= 10, (one, other)
+
+
+def lab(colour: str, missing: tuple[tuple[float, ...], ...]) -> tuple[float, float, float]:
+    """A colour as such an eye sees it, in CIELAB."""
+    seen = [sum(map(operator.mul, row, linear(colour))) for row in missing]
+    x, y, z = (sum(map(operator.mul, row, seen)) for row in XYZ)
+    a, b, c = (part ** (1 / 3) if part > 0.008856 else 7.787 * part + 16 / 116 for part in (x, y, z))
+    return 116 * b - 16, 500 * (a - b), 200 * (b - c)
+
+
+def test_what_is_said_of_the_batch(page: str) -> None:
+    """Account, region, batch, versions, settings, log group, where results lie."""
+    about = page[page.index('id="about"') :]
+    about = unescape(re.sub(r"<[^>]+>", " ", about[: about.index("</section>")]))
+    for words in (
+        *("123456789012, us-east-1", "nightly-2026-11-22", "0.1.0; this page", "rate.max_per_second = 0.5"),
+        *("/aws/cleanroomsml/TrainedModelInferenceJobs", "<trained model>/123456789012/<job name>"),
+    ):
+        assert words in about, words

@@ -11,7 +11,7 @@ from strategies import MEMBERSHIP
 from virtual_disk import SlowLedger, running_loop, virtually
 
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
-from batchsubmit.core.jobs import Accepted, Denied, Finished, Job, Outcome, Rejected, Submitted, Uncertain
+from batchsubmit.core.jobs import Accepted, Denied, InvalidRequest, Job, JobFinished, JobSubmitted, Outcome, Uncertain
 from batchsubmit.observers.base import RunCounts
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.slots import Poll
@@ -62,7 +62,7 @@ class Watch:
             outcome = await self.api.start(job)
             assert isinstance(outcome, Accepted)
             stamp = job.stamp(self.recorder.now())
-            self.ledger.note(Submitted(**stamp, arn=outcome.arn, attempt=1, via="start"))
+            self.ledger.note(JobSubmitted(**stamp, arn=outcome.arn, attempt=1, via="start"))
         return [job.key for job in jobs]
 
     async def follow(self, *keys: str, waiting: tuple[Job, ...] = ()) -> None:
@@ -76,7 +76,7 @@ class Watch:
     @property
     def finished(self) -> dict[str, tuple[str, str]]:
         """Status and message of the finished jobs by name."""
-        return {e.name: (e.status, e.message) for e in self.ledger.events if isinstance(e, Finished)}
+        return {e.name: (e.status, e.message) for e in self.ledger.events if isinstance(e, JobFinished)}
 
 
 @virtually
@@ -108,7 +108,7 @@ async def test_the_service_s_own_time_of_the_end_is_recorded() -> None:
     """Not the time at which it was seen."""
     watch = Watch()
     await watch.follow(*await watch.submitted(job_named("a")))
-    [event] = [each for each in watch.ledger.events if isinstance(each, Finished)]
+    [event] = [each for each in watch.ledger.events if isinstance(each, JobFinished)]
     assert event.ended.startswith("2026-11-23T00:01:01")
     assert event.ended < event.at
 
@@ -176,7 +176,7 @@ async def test_a_job_that_the_service_does_not_know_is_waited_for_no_longer() ->
     watch = Watch()
     keys = await watch.submitted(job_named("a"))
     watch.service.reset()
-    watch.trouble[GET] = Rejected("ResourceNotFoundException", "no such job")
+    watch.trouble[GET] = InvalidRequest("ResourceNotFoundException", "no such job")
     await watch.follow(*keys)
     assert watch.finished == {}
     assert not watch.stop.requested

@@ -14,9 +14,8 @@ from virtual_disk import running_loop, virtually
 
 from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.config import RetrySettings, SlotSettings
-from batchsubmit.core.jobs import Accepted, Finished, Intent, Job, Submitted
-from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.shared import SharedLedger, open_shared
+from batchsubmit.core.jobs import Accepted, Intent, Job, JobFinished, JobSubmitted
+from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
 from batchsubmit.ledger.table import Address, Item
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
@@ -81,13 +80,13 @@ class Town:
             await ledger.put(Intent(**stamp, attempt=1, trained_model=job.trained_model))
             outcome = await MemoryCleanRooms(self.service).start(job)
             assert isinstance(outcome, Accepted)
-            await ledger.put(Submitted(**stamp, arn=outcome.arn, attempt=1, via="start"))
+            await ledger.put(JobSubmitted(**stamp, arn=outcome.arn, attempt=1, via="start"))
             ledger.release(job.key)
         await ledger.flush()
 
     def finished(self) -> dict[str, str]:
         """Statuses by name; fails where one end was recorded twice."""
-        events = [event for event in events_in(self.table) if isinstance(event, Finished)]
+        events = [event for event in events_in(self.table) if isinstance(event, JobFinished)]
         assert len({event.job for event in events}) == len(events)
         return {event.name: event.status for event in events}
 

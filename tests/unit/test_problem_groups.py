@@ -1,6 +1,7 @@
 """Problems sorted by kind: each is read once, and all are counted."""
 
-from batchsubmit.manifest.rows import MOST_KINDS, Problem, ProblemGroups
+from batchsubmit.manifest.rows import MOST_KINDS, ProblemGroups
+from batchsubmit.schema import Problem
 
 
 def problem(line: int, wrong: str, path: str = "name") -> Problem:

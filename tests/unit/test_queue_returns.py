@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsubmit.queue.acks import delay_seconds, put_back
-from batchsubmit.queue.client import BATCH_BYTES, Outgoing, QueueAttributes, batches, text_attributes
+from batchsubmit.queue.client import BATCH_BYTES, Outgoing, QueueAttributes, advice, batches, text_attributes
 from batchsubmit.queue.message import Message
-from batchsubmit.queue.open import advice
 
 DAY = 86_400
 TWO_WEEKS = 14 * DAY

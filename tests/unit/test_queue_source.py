@@ -16,10 +16,11 @@ from virtual_disk import running_loop, virtually
 
 from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.core.jobs import JobRejected
+from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
 from batchsubmit.queue.client import ReachedQueue
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import QueueParts
+from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 
@@ -111,17 +112,17 @@ class QueueWorld:
                 assert self.ledger.action_now(job.key) is Action.SUBMIT
                 self.submitted.append(job.name)
                 self.ledger.decisions[job.key] = Action.NOTHING
-                delivery.done()
+                delivery.ended(Ending.DECIDED)
                 self.running[lane] += 1
                 self._tasks.create_task(self._run(lane))
 
     def _look_up(self, delivery: "Delivery") -> None:
         key, found = delivery.job.key, self.lookups.get(delivery.job.name)
         if found is None:
-            delivery.left_unknown()
+            delivery.ended(Ending.UNKNOWN)
             return
         self.ledger.decisions[key] = found
-        (delivery.done if found is Action.NOTHING else delivery.released)()
+        delivery.ended(Ending.DECIDED if found is Action.NOTHING else Ending.RELEASED)
 
     async def leave_unknown(self, *names: str) -> None:
         """Put messages on the queue whose jobs a worker that died left open."""

@@ -9,14 +9,14 @@ from strategies import MEMBERSHIP, arn
 
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.config import RetrySettings
-from batchsubmit.core.jobs import Denied, NotSent, Outcome, Rejected, Throttled, Uncertain
+from batchsubmit.core.jobs import Denied, InvalidRequest, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 
 LIST = "ListTrainedModelInferenceJobs"
 THROTTLED = Throttled("ThrottlingException", "")
 FORBIDDEN = Denied("AccessDeniedException", "not authorized")
-EXPIRED = Rejected("ValidationException", "nextToken is expired.")
+EXPIRED = InvalidRequest("ValidationException", "nextToken is expired.")
 
 
 class Commands:

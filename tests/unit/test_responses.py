@@ -21,11 +21,11 @@ from batchsubmit.core.jobs import (
     Conflicted,
     Denied,
     Forbidden,
+    InvalidRequest,
     OtherQuotaExceeded,
     Outcome,
     QuotaExceeded,
     RefusalCause,
-    Rejected,
     Throttled,
     Uncertain,
 )
@@ -46,9 +46,9 @@ from batchsubmit.core.jobs import (
         (503, "RequestLimitExceeded", Uncertain),
         (409, "ConflictException", Conflicted),
         (409, "409", Conflicted),
-        (400, "ValidationException", Rejected),
+        (400, "ValidationException", InvalidRequest),
         (400, "SerializationException", Forbidden),
-        (404, "ResourceNotFoundException", Rejected),
+        (404, "ResourceNotFoundException", InvalidRequest),
         (403, "AccessDeniedException", Denied),
         (400, "AccessDeniedException", Denied),
         (403, "AccessDenied", Denied),
@@ -172,7 +172,9 @@ def test_every_transient_code_that_botocore_knows_is_uncertain() -> None:
 
 def test_the_service_s_own_words_are_kept() -> None:
     """For the ledger and the person."""
-    assert read_refusal(400, "ValidationException", "the reason", {}) == Rejected("ValidationException", "the reason")
+    assert read_refusal(400, "ValidationException", "the reason", {}) == InvalidRequest(
+        "ValidationException", "the reason"
+    )
     uncertain = read_refusal(500, "InternalServerException", "the reason", {})
     assert isinstance(uncertain, Uncertain)
     assert "500" in uncertain.reason

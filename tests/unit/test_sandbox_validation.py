@@ -205,12 +205,6 @@ def test_the_region_is_read_from_the_authorization_header() -> None:
     assert Call(method="GET", path="/").region is None
 
 
-def test_tag_resource_has_the_rules_for_tags_too() -> None:
-    """Reserved keys are reserved there as well."""
-    request = {"resourceArn": FULL["trainedModelArn"], "tags": {"AWS:a": ""}}
-    assert len(VALIDATOR.problems("TagResource", request)) == 1
-
-
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -263,11 +257,11 @@ def test_a_wrong_query_is_refused(query: str, said: str) -> None:
 
 
 def test_a_query_is_read() -> None:
-    """Integers become integers, repeated list members a list, a signature is passed over."""
+    """Integers become integers, a signature is passed over, an encoded ARN is one segment."""
     call = Call(method="GET", path=PATH, query="maxResults=7&nextToken=a%2Bb%3D&X-Amz-Date=x")
     assert ROUTES.read(call)[1] == {"membershipIdentifier": MEMBERSHIP, "maxResults": 7, "nextToken": "a+b="}
-    untag = Call(method="DELETE", path="/tags/arn%3Aaws%2Fx", query="tagKeys=a&tagKeys=b%26")
-    assert ROUTES.read(untag) == ("UntagResource", {"resourceArn": "arn:aws/x", "tagKeys": ["a", "b&"]})
+    get = Call(method="GET", path=f"/memberships/{MEMBERSHIP}/trained-models/arn%3Aaws%2Fx")
+    assert ROUTES.read(get)[1] == {"membershipIdentifier": MEMBERSHIP, "trainedModelArn": "arn:aws/x"}
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_a_quota_that_others_use_up_is_told_and_not_hammered() -> None:
         run = World(loop, TEN_MINUTES, per_membership=0, per_account=5)
         taken = run.others_start(5, C)
         shown: list[str] = []
-        run.at(3600, lambda: shown.extend(map(str, run.slots.held_by_others())))
+        run.at(3600, lambda: shown.extend(run.slots.held_by_others().values()))
         run.at(7200, lambda: run.others_cancel(taken))
         refused = run.count_refusals_from(7200)
         run.run([A] * 10)
@@ -146,7 +146,7 @@ def test_a_quota_that_others_use_up_is_told_and_not_hammered() -> None:
     assert (warning["log_level"], warning["membership"], warning["slots"]) == ("warning", None, "5 of 5")
     assert run.refused - refused() < 30
     assert run.held(7200 + 20 * MINUTE) == 5
-    assert run.slots.held_by_others() == []
+    assert run.slots.held_by_others() == {}
 
 
 def test_where_nothing_may_be_polled_the_slots_are_used_all_the_same() -> None:

@@ -7,15 +7,15 @@ import pytest
 from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
-    Finished,
     Intent,
     JobEvent,
+    JobFinished,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     Refused,
     RunEnded,
     RunStarted,
-    Submitted,
-    Unknown,
 )
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, Action, JobState, Phase, Retry, decide, fold
@@ -23,12 +23,12 @@ from batchsubmit.core.states import UNDECIDED, Action, JobState, Phase, Retry, d
 JOB = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 INTENT = Intent(**JOB, attempt=1, trained_model="model")
 SECOND_INTENT = Intent(**{**JOB, "at": "2026-11-23T00:05:00.000000Z"}, attempt=2, trained_model="model")
-SUBMITTED = Submitted(**JOB, arn="arn", attempt=1, via="start")
+SUBMITTED = JobSubmitted(**JOB, arn="arn", attempt=1, via="start")
 REFUSED = Refused(**JOB, code="ThrottlingException", attempt=1)
-UNKNOWN = Unknown(**JOB, reason="read time-out", attempt=1)
+UNKNOWN = JobUnknown(**JOB, reason="read time-out", attempt=1)
 ABSENT = Absent(**JOB, attempt=1)
 FAILED = JobRejected(**JOB, code="ValidationException", message="no", attempt=1)
-FINISHED = Finished(**JOB, arn="arn", status="ACTIVE", message="")
+FINISHED = JobFinished(**JOB, arn="arn", status="ACTIVE", message="")
 
 
 def state_after(*events: JobEvent) -> JobState:
@@ -82,7 +82,7 @@ def test_a_failed_job_is_tried_again_only_when_the_user_says_so() -> None:
     assert decide(state, retry=Retry()) is Action.SUBMIT
 
 
-BAD = Finished(**JOB, arn="arn", status="CREATE_FAILED", code="INTERNAL_ERROR", message="")
+BAD = JobFinished(**JOB, arn="arn", status="CREATE_FAILED", code="INTERNAL_ERROR", message="")
 ROUND = Intent(**{**JOB, "at": "2026-11-24T00:00:00.000000Z"}, attempt=2, trained_model="model", round=1)
 
 
@@ -96,7 +96,7 @@ def test_a_job_that_ran_and_failed_is_sent_again_as_another_round() -> None:
     assert (again.phase, again.arn, again.status, again.earlier) == (Phase.INTENT, "", "", ("arn",))
     assert (again.tag, again.next_round) == ("k.1", 1)
     assert decide(again, retry=Retry()) is Action.LOOK_UP
-    book = LedgerState.of([INTENT, SUBMITTED, BAD, ROUND, Submitted(**JOB, arn="second", attempt=2, via="start")])
+    book = LedgerState.of([INTENT, SUBMITTED, BAD, ROUND, JobSubmitted(**JOB, arn="second", attempt=2, via="start")])
     assert book.claims({"arn", "second"}) == {"arn": "k", "second": "k"}
 
 
@@ -125,7 +125,7 @@ def test_a_retry_takes_what_it_is_asked_for(retry: Retry, is_taken: bool) -> Non
 
 def test_a_cancelled_job_did_not_fail() -> None:
     """Someone wanted its end."""
-    cancelled = Finished(**JOB, arn="arn", status="INACTIVE", message="")
+    cancelled = JobFinished(**JOB, arn="arn", status="INACTIVE", message="")
     assert not Retry().takes(state_after(INTENT, SUBMITTED, cancelled))
 
 
@@ -137,13 +137,13 @@ def test_a_submitted_job_is_never_sent_again(events: list[JobEvent]) -> None:
 
 def test_a_state_keeps_what_lookup_and_people_need() -> None:
     """Attempt, time of the intent, model, ARN, and the service's own words."""
-    unknown = state_after(INTENT, REFUSED, SECOND_INTENT, Unknown(**JOB, reason="lost", attempt=2))
+    unknown = state_after(INTENT, REFUSED, SECOND_INTENT, JobUnknown(**JOB, reason="lost", attempt=2))
     assert (unknown.attempt, unknown.since, unknown.trained_model) == (2, SECOND_INTENT.at, "model")
     assert unknown.message == "lost"
     assert state_after(INTENT, SUBMITTED).arn == "arn"
     failed = state_after(INTENT, FAILED)
     assert (failed.code, failed.message) == ("ValidationException", "no")
-    finished = state_after(INTENT, SUBMITTED, Finished(**JOB, arn="arn", status="CREATE_FAILED", message="boom"))
+    finished = state_after(INTENT, SUBMITTED, JobFinished(**JOB, arn="arn", status="CREATE_FAILED", message="boom"))
     assert (finished.arn, finished.status, finished.message) == ("arn", "CREATE_FAILED", "boom")
 
 

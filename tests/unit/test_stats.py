@@ -6,7 +6,7 @@ import pytest
 from sample_ledgers import BEGIN, MEMBERSHIPS, Night, Story
 
 from batchsubmit.core.jobs import Share
-from batchsubmit.core.states import State
+from batchsubmit.core.states import Retry, State
 from batchsubmit.report.headline import STOPS, asked, headline
 from batchsubmit.report.stats import Figures
 from batchsubmit.report.timeline import (
@@ -117,6 +117,30 @@ def test_messages_that_differ_only_in_names_are_one_reason() -> None:
     assert (first.count, first.message, first.examples) == (3, "job 'n0' in arn:aws:x:0 has 10 GiB", ["n0", "n1", "n2"])
     assert [reason.count for reason in others] == [1, 1]
     assert first.advice
+
+
+def test_the_command_of_a_reason_takes_exactly_its_jobs() -> None:
+    """Also where two reasons have one code; a cancelled job is sent again by none."""
+    story = Story()
+    for number, message in enumerate(["no model 'a[1]'", "no model 'b'", "no channel", "no channel"]):
+        story.failed(number, f"rejected-{number}", "ResourceNotFoundException", message)
+    for name, status in (("ran", "CREATE_FAILED"), ("stopped", "INACTIVE")):
+        story.intent(5, name)
+        story.accepted(6, name)
+        story.finished(7, name, status)
+    figures = Figures(Timeline.of(story.events))
+    jobs = [(history.state, figures.add(history)[1]) for history in figures.timeline.histories()]
+    for reason in figures.reasons.most_frequent_first():
+        options = figures.reasons.retry_options(reason)
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        assert (not options) == (reason.state is State.CANCELLED)
+        chosen = Retry(
+            statuses=frozenset({given.get("--status", "")}),
+            codes=frozenset({given.get("--code", "")}),
+            messages=tuple(given[name] for name in given if name == "--message"),
+        )
+        taken = [state.name for state, _ in jobs if chosen.takes(state)]
+        assert taken == [state.name for state, number in jobs if options and number == reason.number]
 
 
 def test_slot_use_is_judged_by_the_quota_that_was_learned(story: Story) -> None:

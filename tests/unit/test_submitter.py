@@ -19,19 +19,19 @@ from batchsubmit.core.jobs import (
     Event,
     Forbidden,
     Intent,
+    InvalidRequest,
     Job,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     NotSent,
     OtherQuotaExceeded,
     Outcome,
     QuotaExceeded,
     RefusalCause,
     Refused,
-    Rejected,
-    Submitted,
     Throttled,
     Uncertain,
-    Unknown,
 )
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError
@@ -45,7 +45,7 @@ from batchsubmit.submit.submitter import GivenUp, Submitter, Withdrawn
 JOB = job_named("a")
 THROTTLED = Throttled("ThrottlingException", "Rate exceeded")
 CONFLICTED = Conflicted("ConflictException", "in progress")
-REJECTED = Rejected("ValidationException", "no")
+REJECTED = InvalidRequest("ValidationException", "no")
 NOT_SENT = NotSent("EndpointConnection", "refused")
 UNCERTAIN = Uncertain("read time-out")
 
@@ -105,7 +105,7 @@ async def test_an_accepted_job_is_recorded_between_intent_and_arn(clock: FakeClo
     assert isinstance(intent, Intent)
     assert (intent.job, intent.membership, intent.name, intent.attempt) == (JOB.key, MEMBERSHIP, "a", 1)
     assert intent.trained_model == JOB.trained_model
-    assert isinstance(submitted, Submitted)
+    assert isinstance(submitted, JobSubmitted)
     assert (submitted.job, submitted.attempt, submitted.via) == (JOB.key, 1, "start")
     assert [submitted.arn] == bench.arns
     assert bench.tally.submitted == 1
@@ -135,7 +135,7 @@ async def test_while_a_job_has_the_only_call_the_next_is_made_ready(clock: FakeC
         answers.release()
         answers.release()
     assert most == 1
-    assert sorted(bench.kinds, key=str) == [Intent, Intent, Submitted, Submitted]
+    assert sorted(bench.kinds, key=str) == [Intent, Intent, JobSubmitted, JobSubmitted]
 
 
 async def test_a_stop_withdraws_at_once_what_waits_for_a_call_of_another(clock: FakeClock) -> None:
@@ -158,7 +158,7 @@ async def test_a_stop_withdraws_at_once_what_waits_for_a_call_of_another(clock: 
         assert not first.done()
         answer.set()
     assert isinstance(first.result(), Accepted)
-    assert bench.kinds == [Intent, Intent, Intent, Refused, Refused, Submitted]
+    assert bench.kinds == [Intent, Intent, Intent, Refused, Refused, JobSubmitted]
 
 
 async def test_the_job_carries_its_key_as_a_tag(clock: FakeClock) -> None:
@@ -224,7 +224,7 @@ async def test_throttling_is_waited_out_and_cuts_the_rate(clock: FakeClock) -> N
     """However often; each try has its own intent."""
     bench = Bench(clock, THROTTLED, THROTTLED, rate=1000)
     assert isinstance(await bench.submitter.submit(JOB), Accepted)
-    assert bench.kinds == [Intent, Refused, Intent, Refused, Intent, Submitted]
+    assert bench.kinds == [Intent, Refused, Intent, Refused, Intent, JobSubmitted]
     assert [event.attempt for event in bench.ledger.events if isinstance(event, Intent)] == [1, 2, 3]
     assert len(clock.slept) == 2
     assert bench.tally.throttled >= 1
@@ -264,9 +264,9 @@ async def test_an_answer_that_never_came_leaves_the_job_unknown(clock: FakeClock
     """It is never simply sent again."""
     bench = Bench(clock, Disturbance(UNCERTAIN, took_effect=took_effect))
     assert isinstance(await bench.submitter.submit(JOB), Uncertain)
-    assert bench.kinds == [Intent, Unknown]
+    assert bench.kinds == [Intent, JobUnknown]
     unknown = bench.ledger.events[-1]
-    assert isinstance(unknown, Unknown)
+    assert isinstance(unknown, JobUnknown)
     assert unknown.reason == UNCERTAIN.reason
     assert len(bench.arns) == took_effect
 
@@ -300,7 +300,7 @@ async def test_an_answer_that_may_follow_acceptance_and_throttles_cuts_the_rate_
     """A 503 SlowDown says both."""
     bench = Bench(clock, Uncertain("503 SlowDown", is_throttling=True), rate=100)
     assert isinstance(await bench.submitter.submit(JOB), Uncertain)
-    assert bench.kinds == [Intent, Unknown]
+    assert bench.kinds == [Intent, JobUnknown]
     assert bench.gate.pace.per_second < 100
 
 
@@ -381,7 +381,7 @@ class SlowApi:
 
 @pytest.mark.parametrize(
     ("outcome", "kind"),
-    [(Accepted("arn"), Submitted), (UNCERTAIN, Unknown), (REJECTED, JobRejected), (THROTTLED, Refused)],
+    [(Accepted("arn"), JobSubmitted), (UNCERTAIN, JobUnknown), (REJECTED, JobRejected), (THROTTLED, Refused)],
 )
 async def test_a_call_under_way_is_awaited_and_recorded_when_the_run_stops(
     clock: FakeClock, outcome: Outcome, kind: type[Event]
@@ -410,7 +410,7 @@ async def test_a_cancelled_call_leaves_the_intent_alone_in_the_ledger(clock: Fak
     with pytest.raises(asyncio.CancelledError):
         await submission
     assert bench.kinds[0] is Intent
-    assert bench.kinds[-1] in {Intent, Unknown}
+    assert bench.kinds[-1] in {Intent, JobUnknown}
 
 
 async def test_attempts_are_counted_on_from_the_ledger(clock: FakeClock) -> None:

@@ -18,18 +18,18 @@ from batchsubmit.core.jobs import (
     Denied,
     Duplicate,
     Event,
-    Finished,
     Intent,
+    InvalidRequest,
     Job,
+    JobFinished,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     NotSent,
     Outcome,
     Refused,
-    Rejected,
-    Submitted,
     Throttled,
     Uncertain,
-    Unknown,
 )
 from batchsubmit.core.states import Action, decide
 from batchsubmit.manifest.progress import NewRow, NewRows
@@ -80,7 +80,7 @@ class Bench:
     def submit(self, job: Job, arn: str) -> None:
         """Note a call and its answer."""
         self.intend(job)
-        self.ledger.note(Submitted(**job.stamp(self.now()), arn=arn, attempt=1, via="start"))
+        self.ledger.note(JobSubmitted(**job.stamp(self.now()), arn=arn, attempt=1, via="start"))
 
     async def accept(self, *jobs: Job) -> list[str]:
         """Start jobs and note them as they are; gives the ARNs."""
@@ -91,7 +91,9 @@ class Bench:
 
     def retag(self, arn: str, key: str) -> None:
         """Have someone change a job's tag."""
-        self.service.call("TagResource", {"resourceArn": arn, "tags": {KEY_TAG: key}})
+        job = self.service.job(arn)
+        assert job is not None
+        job.tags[KEY_TAG] = key
 
     async def compare(
         self, *, others: Collection[str] = (), rows: NewRows | None = None, tag_jobs: bool = True
@@ -133,7 +135,7 @@ def bench(clock: FakeClock) -> Bench:
 async def test_a_ledger_that_the_service_bears_out_is_clean(bench: Bench) -> None:
     """In every membership, whatever became of the jobs afterwards."""
     [arn, _, _] = await bench.accept(A, B, job_named("c", membership=OTHER_MEMBERSHIP))
-    bench.ledger.note(Finished(**A.stamp(bench.now()), arn=arn, status="ACTIVE", message=""))
+    bench.ledger.note(JobFinished(**A.stamp(bench.now()), arn=arn, status="ACTIVE", message=""))
     assert await bench.compare() == []
     assert bench.service.tally.received(GET) == 3
 
@@ -157,7 +159,7 @@ async def test_an_arn_that_the_service_does_not_know_is_a_ghost(bench: Bench) ->
 async def test_a_finished_job_that_is_gone_is_a_ghost_too(bench: Bench) -> None:
     """The ledger goes by its ARN as before."""
     bench.submit(A, job_arn("a"))
-    bench.ledger.note(Finished(**A.stamp(bench.now()), arn=job_arn("a"), status="ACTIVE", message=""))
+    bench.ledger.note(JobFinished(**A.stamp(bench.now()), arn=job_arn("a"), status="ACTIVE", message=""))
     assert await bench.kinds() == [("ghost", "a", job_arn("a"))]
 
 
@@ -211,7 +213,7 @@ async def test_a_job_that_two_ledgers_submitted_is_a_duplicate_for_both(bench: B
     "after_intent",
     [
         lambda _: None,
-        lambda at: Unknown(**A.stamp(at), reason="read time-out", attempt=1),
+        lambda at: JobUnknown(**A.stamp(at), reason="read time-out", attempt=1),
         lambda at: Refused(**A.stamp(at), code="ThrottlingException", attempt=1),
         lambda at: JobRejected(**A.stamp(at), code="ConflictException", message="", attempt=1),
     ],
@@ -227,7 +229,7 @@ async def test_an_orphan_of_a_call_that_the_ledger_knows_is_proven_submitted(
         bench.ledger.note(event)
     found = await bench.compare()
     assert [(each.kind, each.arn) for each in found] == [(Mismatch.ORPHAN, arn)]
-    assert found[0].repair == Submitted(**A.stamp(bench.now()), arn=arn, attempt=1, via="lookup")
+    assert found[0].repair == JobSubmitted(**A.stamp(bench.now()), arn=arn, attempt=1, via="lookup")
     bench.repair(found)
     assert await bench.compare() == []
     assert bench.faults() == []
@@ -266,7 +268,7 @@ async def test_an_unknown_job_that_the_service_does_not_show_stays_unknown(bench
     """That it is absent takes a settle time to prove, which a comparison does not wait for."""
     bench.intend(A)
     bench.intend(B)
-    bench.ledger.note(Unknown(**B.stamp(bench.now()), reason="read time-out", attempt=1))
+    bench.ledger.note(JobUnknown(**B.stamp(bench.now()), reason="read time-out", attempt=1))
     found = await bench.compare()
     assert [(each.kind, each.name, each.repair) for each in found] == [
         (Mismatch.UNKNOWN, "a", None),
@@ -348,7 +350,7 @@ async def test_a_job_that_was_deleted_since_it_was_listed_is_no_orphan(bench: Be
     """Only what Get still shows has a key."""
     bench.intend(A)
     await bench.start(A)
-    bench.script[GET] = [Rejected("ResourceNotFoundException", "gone")]
+    bench.script[GET] = [InvalidRequest("ResourceNotFoundException", "gone")]
     assert [kind for kind, _, _ in await bench.kinds()] == ["unknown"]
 
 
@@ -394,7 +396,7 @@ async def test_a_job_with_a_row_s_key_is_adopted_whenever_it_started(bench: Benc
     arn = await bench.start(B)
     [found] = await bench.compare(rows=ROWS)
     assert (found.kind, found.arn) == (Mismatch.ORPHAN, arn)
-    assert found.repair == Submitted(**B.stamp(bench.now()), arn=arn, attempt=0, via="lookup")
+    assert found.repair == JobSubmitted(**B.stamp(bench.now()), arn=arn, attempt=0, via="lookup")
     bench.repair([found])
     assert decide(bench.ledger.state.get(B.key)) is Action.NOTHING
     assert await bench.compare() == []
@@ -511,7 +513,7 @@ async def test_a_run_under_way_explains_no_ghost_and_no_duplicate(bench: Bench) 
     """What has been submitted can be judged at any time."""
     [_, gone] = await bench.accept(A, B)
     await bench.start(A)
-    bench.service.call("TagResource", {"resourceArn": gone, "tags": {KEY_TAG: "someone-else-s"}})
+    bench.retag(gone, "someone-else-s")
     found = await bench.compare()
     assert unexplained(found, bench.ledger.state) == found
     assert {each.kind for each in found} == {Mismatch.DUPLICATE, Mismatch.WRONG_KEY}

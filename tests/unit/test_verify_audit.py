@@ -8,16 +8,16 @@ from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
     Event,
-    Finished,
     Intent,
     JobEvent,
+    JobFinished,
     JobRejected,
+    JobSubmitted,
+    JobUnknown,
     Refused,
     RunEnded,
     RunStarted,
     Stamp,
-    Submitted,
-    Unknown,
 )
 from batchsubmit.core.states import Phase
 from batchsubmit.verify import Audit
@@ -37,9 +37,9 @@ def intent(name: str = "a", attempt: int = 1) -> Intent:
     return Intent(**stamp(name), attempt=attempt, trained_model="model")
 
 
-def submitted(name: str = "a", *, arn: str = "", via: str = "start", attempt: int = 1) -> Submitted:
+def submitted(name: str = "a", *, arn: str = "", via: str = "start", attempt: int = 1) -> JobSubmitted:
     """The service has the job."""
-    return Submitted(**stamp(name), arn=arn or job_arn(name), attempt=attempt, via=via)
+    return JobSubmitted(**stamp(name), arn=arn or job_arn(name), attempt=attempt, via=via)
 
 
 def refused(name: str = "a", attempt: int = 1) -> Refused:
@@ -47,9 +47,9 @@ def refused(name: str = "a", attempt: int = 1) -> Refused:
     return Refused(**stamp(name), code="ThrottlingException", attempt=attempt)
 
 
-def unknown(name: str = "a", attempt: int = 1) -> Unknown:
+def unknown(name: str = "a", attempt: int = 1) -> JobUnknown:
     """Accepted or not."""
-    return Unknown(**stamp(name), reason="read time-out", attempt=attempt)
+    return JobUnknown(**stamp(name), reason="read time-out", attempt=attempt)
 
 
 def absent(name: str = "a", attempt: int = 1) -> Absent:
@@ -67,9 +67,9 @@ def duplicate(name: str = "a") -> Duplicate:
     return Duplicate(**stamp(name), arn=job_arn("second"), of=job_arn(name))
 
 
-def finished(name: str = "a") -> Finished:
+def finished(name: str = "a") -> JobFinished:
     """Run to its end."""
-    return Finished(**stamp(name), arn=job_arn(name), status="ACTIVE", message="")
+    return JobFinished(**stamp(name), arn=job_arn(name), status="ACTIVE", message="")
 
 
 def faults_of(*events: Event) -> list[str]:

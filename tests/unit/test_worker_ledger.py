@@ -11,8 +11,7 @@ from shared_ledger_events import AT, events_in, intent, submitted
 from batchsubmit.app.worker import WorkerLedger
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
-from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.shared import SharedLedger, open_shared
+from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
 from batchsubmit.submit.recorder import Recorder
 
 POISON = JobRejected(at=AT, job="p", membership="", name="", code="NotJson", message="message p: no JSON", attempt=0)

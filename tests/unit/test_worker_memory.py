@@ -23,14 +23,13 @@ from virtual_disk import running_loop, virtually
 from batchsubmit.app.worker import WorkerLedger
 from batchsubmit.config import LookupSettings, RateSettings, Settings, WorkerSettings
 from batchsubmit.core.jobs import Uncertain
-from batchsubmit.ledger.leases import LeaseTerms
-from batchsubmit.ledger.shared import open_shared
+from batchsubmit.ledger.shared import LeaseTerms, open_shared
 from batchsubmit.observers.base import Readings, RunCounts
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.pacing import Pace
 from batchsubmit.queue.client import ReachedQueue
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.open import QueueParts
+from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.schema import RequestChecker

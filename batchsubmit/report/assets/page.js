@@ -16,8 +16,12 @@ const start = () => {
   const PAGE_ROWS = 50;
   const data = JSON.parse(get("data").textContent);
   const { columns, texts, fates, causes, base } = data;
-  const count = columns.key.length;
+  const count = columns.name.length;
   const seconds = (name, row) => (columns[name] === null ? null : columns[name][row]);
+  // Keys and ARNs are the last in the page, so that the table does not wait for them.
+  let kept = null;
+  const ids = () => (kept ??= document.readyState === "loading" ? null : JSON.parse(get("ids").textContent));
+  const id = (name, row) => ids()?.[name][row] ?? "";
   const reasonNames = new Map();
 
   // Columns: title, how a row reads, how it sorts (numbers before texts), and whether it stands to the right.
@@ -35,7 +39,7 @@ const start = () => {
     return hours ? `${hours.toLocaleString("en")} h ${two(minutes)} min` : `${minutes} min ${two(whole % 60)} s`;
   };
   const waited = (row) => causes.reduce((sum, cause) => sum + (seconds(cause, row) ?? 0), 0);
-  const arn = (row) => texts.arn_head[columns.arn_head[row]] + columns.arn[row];
+  const arn = (row) => id("arn", row) && texts.arn_head[id("arn_head", row)] + id("arn", row);
   const shown = [
     { title: "name", text: (row) => columns.name[row], by: (row) => columns.name[row] },
     { title: "state", text: (row) => fates[columns.fate[row]], by: (row) => columns.fate[row] },
@@ -59,13 +63,14 @@ const start = () => {
     if (haystack === null) {
       const messages = texts.message.map((each) => each.toLowerCase());
       haystack = columns.name.map((name, row) =>
-        `${name.toLowerCase()}\n${columns.key[row]}\n${columns.arn[row]}\n${messages[columns.message[row]]}`);
+        `${name.toLowerCase()}\n${id("key", row)}\n${id("arn", row)}\n${messages[columns.message[row]]}`);
     }
     return haystack;
   };
 
   const began = (row) => seconds("accepted", row) ?? seconds("intent", row);
-  const ended = (row) => seconds("finished", row) ?? (seconds("accepted", row) === null ? began(row) : data.end);
+  const finished = (row) => (seconds("ran", row) === null ? null : seconds("accepted", row) + seconds("ran", row));
+  const ended = (row) => finished(row) ?? (seconds("accepted", row) === null ? began(row) : data.end);
   const select = () => {
     const tests = [];
     for (const name of ["membership", "model"]) {
@@ -73,8 +78,8 @@ const start = () => {
       if (given(name)) tests.push((row) => column[row] === wanted);
     }
     if (given("reason")) tests.push((row) => columns.reason[row] === Number(given("reason")));
-    const wanted = given("state") === "bad" ? data.failed : [fates.indexOf(given("state"))];
-    if (given("state")) tests.push((row) => wanted.includes(columns.fate[row]));
+    const states = given("state") === "bad" ? data.failed : [fates.indexOf(given("state"))];
+    if (given("state")) tests.push((row) => states.includes(columns.fate[row]));
     const [from, to] = span();
     if (from !== null) tests.push((row) => began(row) !== null && ended(row) >= from && began(row) <= to);
     const words = given("q").toLowerCase().split(/\s+/).filter(Boolean);
@@ -112,12 +117,12 @@ const start = () => {
     const list = element("dl");
     const add = (term, text) => { if (text) list.append(element("dt", term), element("dd", text)); };
     add("why", texts.message[columns.message[row]]);
-    add("ARN", columns.arn[row] && arn(row));
-    add("key", columns.key[row]);
+    add("ARN", arn(row));
+    add("key", id("key", row));
     add("membership", texts.membership[columns.membership[row]]);
     add("instance type", texts.instance[columns.instance[row]]);
-    for (const [term, name] of [["first intent", "intent"], ["accepted", "accepted"], ["seen to end", "finished"]]) {
-      if (seconds(name, row) !== null) add(term, `${moment(seconds(name, row))} UTC, ${here(new Date((base + seconds(name, row)) * 1000))}`);
+    for (const [term, at] of [["first intent", seconds("intent", row)], ["accepted", seconds("accepted", row)], ["seen to end", finished(row)]]) {
+      if (at !== null) add(term, `${moment(at)} UTC, ${here(new Date((base + at) * 1000))}`);
     }
     add("waited for", causes.filter((cause) => (seconds(cause, row) ?? 0) > 0)
       .map((cause) => `${cause} ${duration(seconds(cause, row))}`).join(", "));
@@ -160,9 +165,8 @@ const start = () => {
     get("found").textContent = order.length === count ? `${all} jobs` : `${some} of ${all} jobs`;
     get("page").textContent = order.length
       ? `${(from + 1).toLocaleString("en")} to ${(from + rows.length).toLocaleString("en")} of ${some}` : "none";
-    for (const [id, off] of [["first", state.page === 0], ["before", state.page === 0], ["after", state.page >= pages - 1], ["last", state.page >= pages - 1]]) {
-      get(id).disabled = off;
-    }
+    get("first").disabled = get("before").disabled = state.page === 0;
+    get("after").disabled = get("last").disabled = state.page >= pages - 1;
     get("pager").hidden = pages === 1;
     get("reason").hidden = !given("reason");
     get("reason").textContent = `Reason: ${reasonNames.get(given("reason")) || "no code"} ✕`;
@@ -187,10 +191,11 @@ const start = () => {
     state.page = 0;
     refresh();
   };
+  let timer = 0;
+  const later = (action, delay) => { clearTimeout(timer); timer = setTimeout(action, delay); };
   // A link sets all filters but the time; then the table is in view.
   const follow = (link) => {
-    const wanted = new URLSearchParams(link);
-    filter(Object.fromEntries(FILTERS.slice(0, 5).map((name) => [name, wanted.get(name)])));
+    filter({ q: "", state: "", membership: "", model: "", reason: "", ...Object.fromEntries(new URLSearchParams(link)) });
     get("jobs").scrollIntoView();
   };
   onhashchange = () => {
@@ -200,7 +205,7 @@ const start = () => {
     refresh();
   };
 
-  const head = () => shown.forEach((column, index) => {
+  shown.forEach((column, index) => {
     const cell = element("th", undefined, column.number ? "number" : "");
     cell.scope = "col";
     const button = element("button", column.title);
@@ -230,12 +235,8 @@ const start = () => {
     get(id).addEventListener("change", (event) => filter({ [id]: event.target.value }));
   };
 
-  const turn = (id, page) => get(id).addEventListener("click", () => { state.page = page(); show(); });
-
   // The charts. Each is drawn when it comes near; until then, and on paper without a script, its picture stands there.
-  const charts = JSON.parse(get("charts").textContent);
-  const tip = get("tip");
-  const TIMES = ["at", "from", "about"];
+  const charts = JSON.parse(get("charts").textContent), tip = get("tip"), TIMES = ["at", "from", "about"];
   const tooltip = (_, event, item, value) => {
     tip.hidden = !value || typeof value !== "object";
     if (tip.hidden) return;
@@ -266,12 +267,11 @@ const start = () => {
       free[place] = bar.to;
       return {
         from: (base + bar.from) * 1000, to: (base + bar.to) * 1000, row: place, row2: place + 1, name: columns.name[row],
-        series: fates[columns.fate[row]], ran: duration(ended(row) - began(row)), link: new URLSearchParams({ q: columns.key[row] }).toString(),
+        series: fates[columns.fate[row]], ran: duration(ended(row) - began(row)), link: `q=${id("key", row)}`,
       };
     });
   };
 
-  let brushing = 0;
   const draw = async (box) => {
     const name = box.dataset.chart;
     const spec = { ...charts.specs[name], width: "container" };
@@ -281,31 +281,24 @@ const start = () => {
     view.addEventListener("click", (_, item) => { if (item?.datum?.link) follow(item.datum.link); });
     if ([spec, ...(spec.layer ?? [])].some((each) => each.params?.some((param) => param.name === "brush"))) {
       view.addSignalListener("brush", (_, value) => {
-        clearTimeout(brushing);
         const [from, to] = (value.from ?? value.at ?? []).map((at) => new Date(Number(at)).toISOString().slice(0, 19) + "Z");
-        brushing = setTimeout(() => filter({ from, to }), 150);
+        later(() => filter({ from, to }), 150);
       });
     }
     if (name === "gantt") gantt = view;
     box.dataset.drawn = "true";
   };
   const near = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
+    for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); requestIdleCallback(() => draw(entry.target)); }
   }, { rootMargin: "400px" });
 
-  head();
   options("state", fates, "fate");
   options("membership", texts.membership, "membership");
   options("model", texts.model, "model");
-  turn("first", () => 0);
-  turn("before", () => state.page - 1);
-  turn("after", () => state.page + 1);
-  turn("last", () => Infinity);
-  let waiting = 0;
-  get("search").addEventListener("input", (event) => {
-    clearTimeout(waiting);
-    waiting = setTimeout(() => filter({ q: event.target.value }), count > 20000 ? 150 : 0);
-  });
+  for (const [button, step] of [["first", -Infinity], ["before", -1], ["after", 1], ["last", Infinity]]) {
+    get(button).addEventListener("click", () => { state.page += step; show(); });
+  }
+  get("search").addEventListener("input", (event) => later(() => filter({ q: event.target.value }), count > 20000 ? 150 : 0));
   get("filters").addEventListener("submit", (event) => event.preventDefault());
   get("reason").addEventListener("click", () => filter({ reason: "" }));
   get("time").addEventListener("click", () => filter({ from: "", to: "" }));
@@ -327,8 +320,11 @@ const start = () => {
   get("filters").hidden = count === 0;
   get("table").hidden = count === 0;
   document.documentElement.dataset.ready = "true";
-  requestAnimationFrame(() => {
+  const whole = () => {
+    haystack = null;
+    if (given("q")) refresh();
     for (const box of document.querySelectorAll("[data-chart]")) near.observe(box);
-  });
+  };
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", whole); else whole();
 };
 start();

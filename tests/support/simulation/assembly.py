@@ -1,7 +1,7 @@
 """The program's own engine on a simulated service: only clock, wire and ledger are virtual."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from batchsubmit.cleanrooms.api import JobDetails, JobPage, JobsApi
@@ -10,6 +10,7 @@ from batchsubmit.core.jobs import Event, Job, Outcome
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.source import Source
 from batchsubmit.ledger.file import SoleWriter
+from batchsubmit.observers.base import Observer
 from batchsubmit.submit.engine import build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop
@@ -19,10 +20,15 @@ _Result = TypeVar("_Result")
 
 
 def assemble(
-    settings: Settings, api: JobsApi, source: Source, clock: VirtualClock, account_of: Callable[[str], str]
+    settings: Settings,
+    api: JobsApi,
+    source: Source,
+    clock: VirtualClock,
+    account_of: Callable[[str], str],
+    observers: Sequence[Observer] = (),
 ) -> Coroutine[Any, Any, None]:
     """Put a run together; what is returned submits the whole source."""
-    recorder = Recorder(ForgetfulLedger(), clock)
+    recorder = Recorder(ForgetfulLedger(), clock, observers)
     engine = build_engine(source, settings=settings, api=api, recorder=recorder, stop=Stop(), account_of=account_of)
     return engine.run()
 

@@ -1,12 +1,13 @@
 """One simulated run: the same engine against the sandbox's state machine in virtual time, and what came of it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from memory_cleanrooms import MemoryCleanRooms
 
 from batchsubmit.config import Settings
+from batchsubmit.observers.base import Observer
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from simulation.assembly import Distance, assemble
 from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
@@ -30,16 +31,18 @@ class Simulated:
     slot_use: float
 
 
-def simulate(work: Workload, settings: Settings, *, seed: int = 0) -> Simulated:
+def simulate(work: Workload, settings: Settings, *, seed: int = 0, observers: Sequence[Observer] = ()) -> Simulated:
     """Run a batch in virtual time. Blocks; the same values give the same result each time.
 
     Must be called where no event loop runs, in a thread of its own for instance.
     """
     with virtual_loop() as loop:
-        return loop.run_until_complete(_run(work, settings, loop, seed))
+        return loop.run_until_complete(_run(work, settings, loop, seed, observers))
 
 
-async def _run(work: Workload, settings: Settings, loop: VirtualLoop, seed: int) -> Simulated:
+async def _run(
+    work: Workload, settings: Settings, loop: VirtualLoop, seed: int, observers: Sequence[Observer]
+) -> Simulated:
     clock = VirtualClock(loop)
     everything = [*work.jobs, *work.running]
     quotas = SandboxSettings(
@@ -49,7 +52,7 @@ async def _run(work: Workload, settings: Settings, loop: VirtualLoop, seed: int)
     _occupy(service, work)
     api = Distance(MemoryCleanRooms(service), work.call_seconds)
     accounts = {job.membership: job.account for job in everything}
-    await assemble(settings, api, SimulatedSource(work.jobs), clock, lambda membership: accounts[membership])
+    await assemble(settings, api, SimulatedSource(work.jobs), clock, lambda membership: accounts[membership], observers)
     sent = clock.monotonic()
     while (change_at := service.next_change_at()) is not None:
         await clock.sleep(max(change_at - clock.service_time(), 0.0) + 1e-6)

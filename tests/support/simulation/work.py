@@ -3,9 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from batchsubmit.core.jobs import Job
+from batchsubmit.core.source import Ending
 
 _PREFIX: Final = "simulated-"
 _DATA: Final = {"mlInputChannelArn": "simulated"}
@@ -124,19 +126,10 @@ class SimulatedDelivery:
         name = name_of(number)
         self.job = Job(key=name, membership=job.membership, name=name, request=request_of(number, job))
 
-    def done(self) -> None:
-        """Nothing to do."""
-
-    def failed(self) -> None:
-        """Nothing to do."""
-
-    def released(self) -> None:
-        """Back to the head of the lane."""
-        self._source.put_back(self._number, self._job)
-
-    def held(self) -> None:
-        """A simulated service has no other quotas than those of slots."""
-        self.released()
+    def ended(self, how: Ending) -> None:
+        """Back to the head of the lane, if nothing was decided."""
+        if how in {Ending.RELEASED, Ending.HELD}:
+            self._source.put_back(self._number, self._job)
 
     def denied(self, code: str, message: str) -> bool:
         """Nor does it deny anything."""
@@ -145,7 +138,4 @@ class SimulatedDelivery:
 
     def put_aside(self) -> Callable[[], None]:
         """All inputs are there in a simulation."""
-        return self.released
-
-    def left_unknown(self) -> None:
-        """Nothing to do."""
+        return partial(self.ended, Ending.RELEASED)

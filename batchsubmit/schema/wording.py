@@ -23,23 +23,42 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowWarning:
-    """Something allowed that may be a mistake, reported once for all rows that have it.
+class Problem(Fault):
+    """One thing wrong in a manifest, and how to fix it.
 
-    `label`, `line` and `column` are the place of the first of them, `count` is how many there are.
+    `line` counts from 1 and is where the row begins. `column` is the ordinal of the CSV field; in JSONL it is 1, or
+    the character at which the JSON is broken. `path` is the request's member, or empty. `character` is where the field
+    begins in its line, 0 where that is not known.
     """
 
     label: str
     line: int
     column: int
-    path: str
-    wrong: str
-    right: str
+    character: int = 0
+
+    @classmethod
+    def of(cls, fault: Fault, *, label: str, line: int, column: int, character: int = 0) -> "Problem":
+        """Give a fault its place in the manifest."""
+        said = {"path": fault.path, "wrong": fault.wrong, "right": fault.right}
+        return cls(label=label, line=line, column=column, character=character, **said)
+
+    def __str__(self) -> str:
+        return f"{self.label}:{self.line}:{self.column}: {Fault.__str__(self)}"
+
+    def located(self) -> str:
+        """Say it with the character beside the field's name."""
+        where = f" (character {self.character:,})" if self.path and self.character > 1 else ""
+        return str(replace(self, path=f"{self.path}{where}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowWarning(Problem):
+    """Something allowed that may be a mistake, reported once, at the first of the `count` rows that have it."""
+
     count: int
 
     def __str__(self) -> str:
-        rows = f" ({self.count:,} rows)" if self.count > 1 else ""
-        return f"{self.label}:{self.line}:{self.column}: {self.path}: {self.wrong}; {self.right}{rows}"
+        return Problem.__str__(self) + (f" ({self.count:,} rows)" if self.count > 1 else "")
 
 
 _NO_WORDS = (
