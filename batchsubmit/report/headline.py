@@ -44,12 +44,6 @@ def headline(figures: Figures, outlook: Outlook) -> Headline:
     return Headline(title=title, mood=mood, status=status, sentences=tuple(_sentences(figures, outlook)))
 
 
-def asked(figures: Figures, outlook: Outlook) -> int:
-    """How many jobs the batch has, as far as is known."""
-    del outlook
-    return figures.counts.total
-
-
 def has_alarm(figures: Figures, outlook: Outlook) -> bool:
     """Whether jobs are unknown; of a run that is under way, those do not count that are in a call just now."""
     unknown = figures.fates[State.UNKNOWN]
@@ -82,7 +76,7 @@ def _sentences(figures: Figures, outlook: Outlook) -> Iterator[str]:
             yield f"{jobs} in a call when this page was made."
     ended = f", {fates[State.SUCCEEDED]:,} of them succeeded" if fates[State.SUCCEEDED] else ""
     least = "" if outlook.is_left_known else "at least "
-    yield f"{figures.accepted:,} of {least}{counted(asked(figures, outlook), 'job')} submitted{ended}."
+    yield f"{figures.accepted:,} of {least}{counted(figures.counts.total, 'job')} submitted{ended}."
     bad = (State.FAILED, State.REJECTED, State.CANCELLED)
     parts = [f"{fates[state]:,} {state}" for state in bad if fates[state]]
     yield f"{', '.join(parts)}, for {_reasons(figures)}." if parts else "None failed."
