@@ -16,7 +16,7 @@ STOPS = {
     "canary": "its first jobs did not all finish well",
     "queue": "its queue could not be read",
     "held": "quotas other than those of slots refused all that was left",
-    "denied": "the service denied every job that it was asked for",
+    "denied": "the service denied what it was asked for, so a permission is missing",
     "credentials": "the service refused its credentials",
     "unreachable": "the service could not be reached",
     "ledger": "the ledger could not be written",
@@ -42,12 +42,6 @@ def headline(figures: Figures, outlook: Outlook) -> Headline:
     title = (started.batch or started.manifest.rpartition("/")[2]) if started else "An empty ledger"
     mood, status = _status(figures, outlook)
     return Headline(title=title, mood=mood, status=status, sentences=tuple(_sentences(figures, outlook)))
-
-
-def asked(figures: Figures, outlook: Outlook) -> int:
-    """How many jobs the batch has, as far as is known."""
-    del outlook
-    return figures.counts.total
 
 
 def has_alarm(figures: Figures, outlook: Outlook) -> bool:
@@ -82,7 +76,7 @@ def _sentences(figures: Figures, outlook: Outlook) -> Iterator[str]:
             yield f"{jobs} in a call when this page was made."
     ended = f", {fates[State.SUCCEEDED]:,} of them succeeded" if fates[State.SUCCEEDED] else ""
     least = "" if outlook.is_left_known else "at least "
-    yield f"{figures.accepted:,} of {least}{counted(asked(figures, outlook), 'job')} submitted{ended}."
+    yield f"{figures.accepted:,} of {least}{counted(figures.counts.total, 'job')} submitted{ended}."
     bad = (State.FAILED, State.REJECTED, State.CANCELLED)
     parts = [f"{fates[state]:,} {state}" for state in bad if fates[state]]
     yield f"{', '.join(parts)}, for {_reasons(figures)}." if parts else "None failed."

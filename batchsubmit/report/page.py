@@ -27,7 +27,7 @@ from markupsafe import Markup
 from batchsubmit import __version__
 from batchsubmit.core.states import LOG_GROUP, State
 from batchsubmit.report.charts import Chart, Material, charts, specs
-from batchsubmit.report.headline import Headline, asked, has_alarm, headline
+from batchsubmit.report.headline import Headline, has_alarm, headline
 from batchsubmit.report.stats import Figures, Outlook, model_name, reason_of
 from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
@@ -164,7 +164,7 @@ class Page:
             "title": words.title,
             "status": words.status,
             "sentences": list(words.sentences),
-            "jobs": self.context["asked"],
+            "jobs": figures.counts.total,
             "counts": figures.counts.as_dict(),
             "left": outlook.left,
             "is_left_known": outlook.is_left_known,
@@ -230,7 +230,6 @@ def make_page(
             "figures": figures,
             "outlook": outlook,
             "slot_use": slot_use,
-            "asked": asked(figures, outlook),
             "has_alarm": has_alarm(figures, outlook),
             "headline": headline(figures, outlook),
             "begin": begin,
@@ -277,12 +276,12 @@ def _scripts(drawings: Mapping[str, Chart], live: str) -> dict[str, Any]:
 @cache
 def library() -> str:
     """The script that draws in the page, out of vl-convert. Making it takes seconds, so the user's cache keeps it."""
-    import vl_convert  # noqa: PLC0415 (only a report draws)
-
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     kept = home / "batchsubmit" / f"vega-{metadata.version('vl-convert-python')}.js"
     with suppress(OSError):
         return kept.read_text(encoding="utf-8")
+    import vl_convert  # noqa: PLC0415 (slow to import)
+
     # In a function of its own: its hundreds of short names are none of the page's.
     made = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
     script = f"(() => {{{made}}})();"
@@ -360,7 +359,7 @@ class Night:
             words=headline(figures, outlook),
             began_at=began,
             seconds=max((timeline.last_at or began) - began, 0.0),
-            jobs=asked(figures, outlook),
+            jobs=figures.counts.total,
             fates=figures.fates + Counter({State.PENDING: outlook.left - figures.fates[State.PENDING]}),
             hours=sum(spent for _, spent, _ in hours),
             cost=sum(cost or 0.0 for _, _, cost in hours),

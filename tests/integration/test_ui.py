@@ -114,13 +114,15 @@ async def test_without_the_token_there_is_nothing(tmp_path: Path, story: Story) 
             assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_the_command_prints_its_address_first_and_ends_with_ctrl_c(program: Program, story: Story) -> None:
-    """With exit status 0; what is no ledger is a mistake."""
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+def test_the_command_prints_its_address_first_and_ends_with_ctrl_c(program: Program, story: Story, host: str) -> None:
+    """With exit status 0, on this machine's own address unless told another; what is no ledger is a mistake."""
     write_story(program.folder / "jobs.ledger.jsonl", story)
-    with program.running("ui", "jobs.ledger.jsonl", "--no-browser") as process:
+    given = () if host == "127.0.0.1" else ("--host", host)
+    with program.running("ui", "jobs.ledger.jsonl", "--no-browser", *given) as process:
         assert process.stdout is not None
         address = process.stdout.readline().decode()
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32}/\n", address)
+        assert re.fullmatch(rf"http://{host}:\d+/[\w-]{{32}}/\n", address)
         with urllib.request.urlopen(address.strip()) as answer:  # noqa: S310 (ours)
             assert b"<h1>jobs.csv</h1>" in answer.read()
         process.send_signal(signal.SIGINT)

@@ -7,7 +7,7 @@ from sample_ledgers import BEGIN, MEMBERSHIPS, Night, Story
 
 from batchsubmit.core.jobs import Share
 from batchsubmit.core.states import Retry, State
-from batchsubmit.report.headline import STOPS, asked, headline
+from batchsubmit.report.headline import STOPS, headline
 from batchsubmit.report.stats import Figures
 from batchsubmit.report.timeline import (
     LearnedQuota,
@@ -271,7 +271,7 @@ def test_asked_is_what_is_decided_and_what_is_left(story: Story) -> None:
     story.intent(16, "full")
     story.refused(16, "full")
     figures = figures_of(story)
-    assert asked(figures, figures.outlook(START)) == 4
+    assert figures.counts.total == 4
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from sample_ledgers import MEMBERSHIPS, Night, Story
 
-from batchsubmit.core.jobs import Duplicate, Unrecognised
+from batchsubmit.core.jobs import Duplicate, JobSubmitted, Unrecognised
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Phase
 from batchsubmit.report.timeline import History, Timeline
@@ -247,7 +247,7 @@ def test_jobs_keep_the_order_of_their_first_event_and_their_batch() -> None:
 def test_a_record_ends_as_the_book_does() -> None:
     """Packed or not, a job stands where `states.fold` says."""
     events = list(Night(jobs=300, until_seconds=9000, hostile=("a\u2028b", "\U0001f600/")).events())
-    job = next(event for event in events if type(event).__name__ == "Submitted")
+    job = next(event for event in events if isinstance(event, JobSubmitted))
     members = {name: getattr(job, name) for name in ("at", "job", "membership", "name")}
     events += [Duplicate(**members, arn=f"d/{number}", of="x") for number in range(2)]
     book = LedgerState()
