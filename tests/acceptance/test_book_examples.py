@@ -96,10 +96,10 @@ def test_the_faults_are_read() -> None:
 
 
 def words(text: str) -> list[str]:
-    """Lines without what differs from run to run: numbers and widths, the live display, the estimate."""
+    """Lines without what differs from run to run: numbers and widths, the lines of progress, the estimate."""
     text = text.replace("call refused", "calls refused")
     lines = (re.sub(r"\s+", " ", re.sub(r"\d[\d.]*", "N", line)).strip() for line in text.splitlines())
-    return [line for line in lines if line and "━" not in line and not line.startswith("ETA ")]
+    return [line for line in lines if line and not line.startswith(("N-N-N N:N:N", "ETA "))]
 
 
 def shown(block: Block) -> list[tuple[str, list[str]]]:
