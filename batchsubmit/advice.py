@@ -26,7 +26,7 @@ _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 
 def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
     """Say what was refused and how to fix it; the service's own words come first."""
-    said = f"{operation}: {refusal.code}: {refusal.message}".rstrip(": ")
+    said = f"{operation}: {refusal.code}: {refusal.message}".rstrip(".: ")
     if refusal.cause is RefusalCause.DENIED:
         named = _ACTION.search(refusal.message)  # a Start may lack TagResource, say
         service = "cleanrooms" if operation == "ListMemberships" else QUOTA_SERVICE
@@ -39,6 +39,19 @@ def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
     if refusal.code in _EXPIRED:
         return f"{said}. The credentials have expired: renew them (aws sso login, or a new session of the role)"
     return f"{said}. The credentials are not accepted: aws sts get-caller-identity shows whose they are"
+
+
+def denied_words(message: str) -> str:
+    """The service's words about a job that it denied; which permission may be missing, where they do not name it."""
+    if _ACTION.search(message):
+        return message
+    return f"{message.rstrip('. ')}; allow {_TO_START}".lstrip("; ")
+
+
+_TO_START = (
+    f"{QUOTA_SERVICE}:StartTrainedModelInferenceJob on the trained model, the ML input channel and the association, "
+    "and cleanrooms:PassMembership on the membership"
+)
 
 
 def policy(operation: str) -> str:

@@ -45,17 +45,20 @@ hypothesis.settings.load_profile("quick")
 
 
 _LONGEST_FILES = (
-    "test_shared_runs",
     "test_every_step",
-    "test_kill_sweep",
+    "test_shared_runs",
     "test_fleet",
+    "test_worker",
     "test_fault_sweep",
+    "test_nightly_cronjob",
+    "test_book_examples",
+    "test_rate",
+    "test_kill_sweep",
     "test_queue_source",
-    "test_nightly",
     "test_deployed",
-    "test_slots_makespan",
+    "test_queue_mishaps",
+    "test_nightly",
     "test_exactly_once",
-    "test_worker_memory",
 )
 """Files of few but long tests."""
 
@@ -71,8 +74,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: many a test waits for a program a good part of its time."""
-    return (os.cpu_count() or 1) + 1
+    """Two more than there are cores: many a test waits for a program half of its time."""
+    return (os.cpu_count() or 1) + 2
 
 
 def of_all_workers(factory: pytest.TempPathFactory) -> Path:

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds the image and runs it as a cluster does: as uid 10001 and as a uid without a passwd entry, with a read-only root,
 # and with SIGTERM to process 1. Exit status 77: there is no container engine here, or no base image can be had.
-#   tests/container.sh [docker|podman]
+# Where only buildah is here, the image is built and the demo runs in it; SIGTERM is for the others.
+#   tests/container.sh [docker|podman|buildah]
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -9,17 +10,35 @@ engine=${1:-}
 for each in docker podman; do
     if [ -z "$engine" ] && "$each" info >/dev/null 2>&1; then engine=$each; fi
 done
+if [ -z "$engine" ] && command -v buildah >/dev/null; then engine=buildah; fi
 if [ -z "$engine" ]; then
-    echo "neither docker nor podman answers here" >&2
+    echo "none of docker, podman and buildah is here" >&2
     exit 77
 fi
 base=$(sed -n 's/^FROM \(.*\) AS build$/\1/p' Dockerfile)
+image=batchsubmit:container-test
+
+if [ "$engine" = buildah ]; then
+    if ! buildah pull --quiet "$base" >/dev/null 2>&1; then
+        echo "the base image $base cannot be had here" >&2
+        exit 77
+    fi
+    buildah build --quiet --tag "$image" .
+    container=$(buildah from "$image")
+    trap 'buildah rm "$container" >/dev/null' EXIT
+    for user in 10001:10001 1000650000:0; do
+        echo "the demo, as $user"
+        buildah run --user "$user" --volume "$PWD/configs/demo.csv:/demo.csv:ro" "$container" -- \
+            batchsubmit submit /demo.csv --ledger "/tmp/${user%:*}.jsonl" --sandbox --sandbox-job-seconds 1
+    done
+    exit 0
+fi
+
 if ! "$engine" image inspect "$base" >/dev/null 2>&1 && ! "$engine" pull --quiet "$base" >/dev/null 2>&1; then
     echo "the base image $base cannot be had here" >&2
     exit 77
 fi
 
-image=batchsubmit:container-test
 name=batchsubmit-container-test-$$
 cleanup() {
     "$engine" rm --force "$name" >/dev/null 2>&1 || true

@@ -228,7 +228,7 @@ class Canceller:
             case Accepted():
                 self.asked.append(state)
             case Forbidden() | Denied():
-                self._stop.request(StopReason.CREDENTIALS, forbidden_words(OPERATION, result))
+                self._stop.request(StopReason.of_read(result), forbidden_words(OPERATION, result))
             case NotSent():
                 self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
             case None | Throttled():
@@ -275,8 +275,7 @@ async def record_ends(
         try:
             waiting = [state for state in left if not await _record_end(state, reads, recorder)]
         except ReadError as exc:
-            reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
-            stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
+            stop.request(StopReason.of_read(exc.outcome), f"the jobs cannot be followed to their end: {exc}")
             return
         pause = slots.min_poll_seconds if len(waiting) < len(left) else pause * 2
         left = waiting

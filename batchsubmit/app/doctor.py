@@ -49,7 +49,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SHARED = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "lustre", "gluster")
 
 
-class State(StrEnum):
+class Verdict(StrEnum):
     """How a check came out; `untried` could not be tried at all, `unasked` got no answer."""
 
     GOOD = "good"
@@ -58,7 +58,7 @@ class State(StrEnum):
     UNTRIED = "untried"
 
 
-GOOD, WRONG, UNASKED, UNTRIED = State
+GOOD, WRONG, UNASKED, UNTRIED = Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Finding:
     """One check: what was found, and how to fix what is wrong."""
 
     check: str
-    state: State
+    state: Verdict
     detail: str
 
 

@@ -26,7 +26,7 @@ _Listed = list[dict[str, Any]]
 
 
 @dataclass(slots=True)
-class Found:
+class FirstRows:
     """Rows that are valid as they stand, the region they are of, and what was left out and why."""
 
     rows: list[dict[str, str]] = field(default_factory=list)
@@ -78,9 +78,9 @@ def example(region: str) -> dict[str, str]:
     )
 
 
-async def find_rows(settings: Settings, memberships: Sequence[str]) -> Found:
+async def find_rows(settings: Settings, memberships: Sequence[str]) -> FirstRows:
     """Ask for the memberships, `memberships` only where some are given, and for what is in them. Raises nothing."""
-    found = Found()
+    found = FirstRows()
     try:
         found.region = require_region(resolve_region(settings.aws))
         async with _asking("ListMemberships"), open_client("cleanrooms", region=found.region, attempts=5) as client:
@@ -97,7 +97,7 @@ async def find_rows(settings: Settings, memberships: Sequence[str]) -> Found:
     return found
 
 
-def _chosen(found: Found, listed: _Listed, memberships: Iterable[str]) -> _Listed:
+def _chosen(found: FirstRows, listed: _Listed, memberships: Iterable[str]) -> _Listed:
     """Those that were asked for, or all; notes what is not there and who receives nothing."""
     wanted = set(memberships) or {each["id"] for each in listed}
     chosen = [each for each in listed if each["id"] in wanted]
@@ -115,7 +115,7 @@ def _chosen(found: Found, listed: _Listed, memberships: Iterable[str]) -> _Liste
     return chosen
 
 
-async def _look_into(found: Found, client: Any, membership: Mapping[str, Any]) -> None:  # noqa: ANN401 (aiobotocore's)
+async def _look_into(found: FirstRows, client: Any, membership: Mapping[str, Any]) -> None:  # noqa: ANN401 (aiobotocore's)
     asked = {"membershipIdentifier": membership["id"]}
     try:
         async with _asking("ListTrainedModels"):

@@ -121,23 +121,15 @@ class CleanRooms:
 
 def outcome_of(exc: Exception, *, has_left: bool) -> Outcome:
     """Say what a failed call means; where a byte of it left, anything that is not certain is `Uncertain`."""
-    match exc:
-        case aws.ClientError() if has_left:
-            return _read_error(exc)
-        case aws.EndpointConnectionError() if isinstance(
-            exc.kwargs.get("error"), aiohttp.ClientConnectorError | OSError
-        ) and not _was_connected(exc.kwargs["error"]):
-            return NotSent(_name(exc), str(exc))
-        case _ if isinstance(exc, _NOT_SENT):
-            return NotSent(_name(exc), str(exc))
-        case _ if isinstance(exc, NO_CREDENTIALS):
-            return Forbidden(_name(exc), credential_words(exc))
-        case _ if has_left:
-            return Uncertain(f"{_name(exc)}: {exc}")
-        case _ if _may_pass(exc):
-            return NotSent(_name(exc), str(exc))
-        case _:
-            return Forbidden(_name(exc), credential_words(exc))
+    if isinstance(exc, aws.ClientError) and has_left:
+        return _read_error(exc)
+    if isinstance(exc, _NOT_SENT) or _never_connected(exc):
+        return NotSent(_name(exc), str(exc))
+    if isinstance(exc, NO_CREDENTIALS):
+        return Forbidden(_name(exc), credential_words(exc))
+    if has_left:
+        return Uncertain(f"{_name(exc)}: {exc}")
+    return NotSent(_name(exc), str(exc)) if _may_pass(exc) else Forbidden(_name(exc), credential_words(exc))
 
 
 def _may_pass(exc: Exception) -> bool:
@@ -150,11 +142,11 @@ def _may_pass(exc: Exception) -> bool:
     return isinstance(exc, TimeoutError)
 
 
-def _was_connected(error: BaseException) -> bool:
-    """Tell a connection that broke from one that never came about: aiobotocore gives both one name."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return False
-    return isinstance(error, aiohttp.ClientError | ConnectionError)
+def _never_connected(exc: Exception) -> bool:
+    """Tell a connection that never came about from one that broke: aiobotocore gives both one name."""
+    error = exc.kwargs.get("error") if isinstance(exc, aws.EndpointConnectionError) else None
+    has_broken = isinstance(error, aiohttp.ClientError | ConnectionError)
+    return isinstance(error, aiohttp.ClientConnectorError) or (isinstance(error, OSError) and not has_broken)
 
 
 def _read_error(exc: aws.ClientError) -> Outcome:

@@ -258,6 +258,7 @@ _MONTH = (
     "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:tember)?|oct(?:ober)?|"
     "nov(?:ember)?|dec(?:ember)?)"
 )
+_MONTHS = frozenset(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"])
 _DATE = re.compile(
     r"\d{1,4}([-./])\d{1,2}\1\d{1,4}(?: \d{1,2}:\d\d(?::\d\d)?)?"
     rf"|\d{{1,2}}[- .]{{1,2}}{_MONTH}(?:[- ]\d{{2,4}})?|{_MONTH}[- ]\d{{1,4}}",
@@ -279,11 +280,11 @@ def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> Sequ
     """Find what may not be meant in a good row: words for "nothing", a name with white space or from a spreadsheet."""
     name, description = request["name"], request.get("description")
     found = [] if name == name.strip() else [_UNTRIMMED]
-    if not (name[:1].isalpha() and name[-1:].isalpha()) and (what := _made_by_a_spreadsheet(name)):
+    if (name[0] in "0123456789#" or name[:3].lower() in _MONTHS) and (what := _made_by_a_spreadsheet(name)):
         found.append(Fault(path="name", wrong=f"{shown(name)} {what}", right=_AS_TEXT))
     if description in NO_VALUES:
         found.append(no_value("description", description))
-    for above in ("environment", "tags", "var"):
+    for above in ("environment", "tags", "var") if variables else ("environment", "tags"):
         values = request.get(above) if above != "var" else variables
         if values and not NO_VALUES.isdisjoint(values.values()):
             odd = ((key, value) for key, value in values.items() if value in NO_VALUES)

@@ -105,23 +105,19 @@ def take_variables(request: dict[str, Any]) -> tuple[dict[str, str], list[Fault]
     variables: dict[str, str] = {}
     faults: list[Fault] = []
     nested = request.pop("var", None)
-    if isinstance(nested, dict):
-        given = list(nested.items())
-    else:
-        given = []
-        if nested is not None:
-            faults.append(Fault(path="var", wrong=f"is {described(nested)}", right="must be an object of texts"))
+    if not isinstance(nested, dict | None):
+        faults.append(Fault(path="var", wrong=f"is {described(nested)}", right="must be an object of texts"))
+        nested = None
     dotted = [name for name in request if name.startswith(_VARIABLE_PREFIX)]
-    given += [(name.removeprefix(_VARIABLE_PREFIX), request.pop(name)) for name in dotted]
+    given = [*(nested or {}).items(), *((name.removeprefix(_VARIABLE_PREFIX), request.pop(name)) for name in dotted)]
     for name, value in given:
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            faults += below(f"var.{name}", [Fault(path="", wrong=f"is {described(value)}", right="must be text")])
-        elif name in variables:
-            faults += below(f"var.{name}", [Fault(path="", wrong="is given twice", right="keep one of them")])
-        else:
+        if isinstance(value, str) and name not in variables:
             variables[name] = value
+        elif value is not None:
+            wrong, right = f"is {described(value)}", "must be text"
+            if isinstance(value, str):
+                wrong, right = "is given twice", "keep one of them"
+            faults += below(f"var.{name}", [Fault(path="", wrong=wrong, right=right)])
     return variables, faults
 
 

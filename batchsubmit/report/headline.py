@@ -16,7 +16,7 @@ STOPS = {
     "canary": "its first jobs did not all finish well",
     "queue": "its queue could not be read",
     "held": "quotas other than those of slots refused all that was left",
-    "denied": "the service denied every job that it was asked for",
+    "denied": "the service denied what it was asked for, so a permission is missing",
     "credentials": "the service refused its credentials",
     "unreachable": "the service could not be reached",
     "ledger": "the ledger could not be written",

@@ -132,8 +132,7 @@ class Poller:
 
     def _could_not_poll(self, poll: Poll, exc: ReadError) -> None:
         if self.follows:
-            reason = StopReason.CREDENTIALS if exc.is_forbidden else StopReason.UNREACHABLE
-            self._stop.request(reason, f"the jobs cannot be followed to their end: {exc}")
+            self._stop.request(StopReason.of_read(exc.outcome), f"the jobs cannot be followed to their end: {exc}")
         get_logger().warning("slots.unseen", membership=poll.membership, reason=str(exc))
         self._slots.could_not_poll(poll, self._recorder.clock.monotonic(), permanently=exc.is_forbidden)
 

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from batchsubmit.clock import Clock
+from batchsubmit.core.jobs import Denied, Forbidden, Outcome
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 
 _Result = TypeVar("_Result")
@@ -37,6 +38,13 @@ class StopReason(StrEnum):
     LEDGER_LOST = "ledger_lost"
     MANIFEST = "manifest"
     QUEUE = "queue"
+
+    @classmethod
+    def of_read(cls, outcome: Outcome) -> "StopReason":
+        """Why a run stops that may not, or cannot, ask the service what it must know."""
+        if isinstance(outcome, Denied):
+            return cls.DENIED
+        return cls.CREDENTIALS if isinstance(outcome, Forbidden) else cls.UNREACHABLE
 
 
 class Stop:

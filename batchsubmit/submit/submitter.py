@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias, assert_never
 
-from batchsubmit.advice import forbidden_words
+from batchsubmit.advice import denied_words, forbidden_words
 from batchsubmit.cleanrooms.api import JobsApi
 from batchsubmit.core.jobs import (
     Accepted,
@@ -169,7 +169,7 @@ class Submitter:
         failed = JobRejected(
             **job.stamp(self._recorder.now()),
             code=outcome.code,
-            message=outcome.message,
+            message=denied_words(outcome.message) if isinstance(outcome, Denied) else outcome.message,
             attempt=state.attempt if state else 0,
         )
         try:

@@ -34,9 +34,11 @@ def test_a_user_without_a_name_or_a_home_can_run_a_batch(tmp_path: Path) -> None
     become = ["setpriv", "--reuid=1000650000", "--regid=0", "--clear-groups"]
     become += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     tmp_path.chmod(0o770)
+    rows = (ROOT / "configs" / "demo.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "jobs.csv").write_text("".join(rows[:4]))
     quick = ["--sandbox", "--sandbox-job-seconds", "0.1", "--rate", "0", "--json"]
-    line = [*become, sys.executable, "-m", "batchsubmit", "submit", str(ROOT / "configs" / "demo.csv"), *quick]
+    line = [*become, sys.executable, "-m", "batchsubmit", "submit", "jobs.csv", *quick]
     environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr.decode()
-    assert (tmp_path / "demo.sandbox.ledger.jsonl").stat().st_uid == 1000650000
+    assert (tmp_path / "jobs.sandbox.ledger.jsonl").stat().st_uid == 1000650000

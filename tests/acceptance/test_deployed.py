@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from typing import Any
 
 import boto3
 import pytest
+from aws_cli import aws_cli
 from conftest import Program, Sandbox, csv_text, finish
-from deploy_samples import DEPLOY, README, ROOT, containers, read_json
+from deploy_samples import DEPLOY, README, containers, read_json
 from local_aws import free_port
 from moto.server import ThreadedMotoServer
 from worker_programs import jobs, until
@@ -48,12 +48,8 @@ def page_commands() -> str:
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     """A new account with a network, and the page's commands run there by a shell that has `aws` and `docker`."""
     folder = tmp_path_factory.mktemp("deployed")
-    for name, line in {
-        "aws": f'exec "{sys.executable}" "{ROOT}/tests/support/aws_cli.py" "$@"',
-        "docker": "cat > /dev/null",
-    }.items():
-        (folder / name).write_text(f"#!/bin/sh\n{line}\n")
-        (folder / name).chmod(0o755)
+    (folder / "docker").write_text("#!/bin/sh\ncat > /dev/null\n")
+    (folder / "docker").chmod(0o755)
     (folder / "nightly.csv").write_text(csv_text(["one", "two"]).replace("eu-central-1", REGION))
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -65,16 +61,17 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
         _samples_of_ours(folder / "configs" / "deploy", account.client("ec2"))
         environment = {**_environment(account), "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
         environment["CALLS"] = str(folder / "calls")
-        done = subprocess.run(
-            ["sh", "-euc", page_commands()],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        with aws_cli(folder):
+            done = subprocess.run(
+                ["sh", "-euc", page_commands()],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=240,
+                check=False,
+            )
         assert done.returncode == 0, done.stderr
         account.calls.extend(tuple(json.loads(line)) for line in (folder / "calls").read_text().splitlines())
         yield account

@@ -10,7 +10,7 @@ import pytest
 from conftest import Program, Sandbox
 from local_aws import LocalAws
 
-from batchsubmit.app.init import Found, example
+from batchsubmit.app.init import FirstRows, example
 from batchsubmit.cli.init import STEPS
 from batchsubmit.config import Settings
 
@@ -146,7 +146,7 @@ def listed(kind: str, name: str, day: int, status: str = "ACTIVE", algorithm: st
 
 def test_only_active_models_get_a_row_each_with_the_newest_active_channel_of_its_algorithm() -> None:
     """The rest is said."""
-    found = Found()
+    found = FirstRows()
     membership = {
         "id": FIRST,
         "arn": f"arn:aws:cleanrooms:us-east-1:123456789012:membership/{FIRST}",

@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 20
 
 def until(condition: Callable[[], bool]) -> None:
     """Look again and again until it holds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + 3 * PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)  # between two looks, so that the program has the processor

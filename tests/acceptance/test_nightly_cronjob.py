@@ -28,6 +28,8 @@ MANIFEST = CSV_HEADER + "".join(
 CONTAINER = pod_specs()["kubernetes-nightly.yaml"]["containers"][0]
 FAR = "2099-01-01T06:00:00Z"
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @dataclass(frozen=True, slots=True)
 class Account:

@@ -225,7 +225,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [CONSOLE_SCRIPT, *arguments],
             cwd=program.folder,
-            env={**os.environ, **program.environment, "TERM": "dumb", "NO_COLOR": "1"},
+            env={**os.environ, **program.environment, "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "500"},
             stdin=slave,
             stdout=slave,
             stderr=slave,

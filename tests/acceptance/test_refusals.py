@@ -125,6 +125,11 @@ def test_a_single_row_that_is_denied_is_rejected(submitting: Program, sandbox: S
     ended = submitting.run("submit", MANIFEST)
     assert ended.status == 1, ended.stderr
     assert [each["name"] for each in rejected(submitting)] == ["job-0000"]
+    permission = "is not authorized to perform: cleanrooms-ml:StartTrainedModelInferenceJob on resource: "
+    assert permission in rejected(submitting)[0]["message"]
+    assert permission in submitting.run("status", LEDGER).stdout.replace("\n  ", " ")
+    assert submitting.run("report", LEDGER, "--output", "page.html").status == 0
+    assert permission in (submitting.folder / "page.html").read_text()
 
 
 @pytest.mark.parametrize("fault", ["expired_token", "unrecognized_client", "subscription_required"])

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 
 import boto3
 import pytest
-from deploy_samples import DEPLOY, ROOT
-from moto.server import ThreadedMotoServer
+from aws_cli import aws_cli
+from deploy_samples import DEPLOY
 
 REGION = "us-east-1"
 
@@ -57,18 +56,10 @@ class Account:
 
 
 @pytest.fixture
-def account(credentials: None, tmp_path: Path) -> Iterator[Account]:
+def account(credentials: None, tmp_path: Path, moto_url: str) -> Iterator[Account]:
     """An account; moto's is shared by the tests of a process, so each names its own things."""
-    program = tmp_path / "aws"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "tests" / "support" / "aws_cli.py"}" "$@"\n')
-    program.chmod(0o755)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        yield Account(f"http://{host}:{port}", tmp_path)
-    finally:
-        server.stop()
+    with aws_cli(tmp_path):
+        yield Account(moto_url, tmp_path)
 
 
 @pytest.mark.parametrize(("name", "dead"), [("batch", "batch-dead"), ("batch.fifo", "batch-dead.fifo")])

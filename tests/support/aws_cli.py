@@ -1,19 +1,85 @@
-"""As much of the AWS CLI as configs/deploy uses, over the same service models: `python aws_cli.py SERVICE OPERATION …`.
+"""As much of the AWS CLI as configs/deploy uses, over the same service models.
 
 It stands for the real one, whose own botocore does not go together with aiobotocore's. Operations and options that do
-not exist are errors here as they are there. What was asked is noted in the file that `CALLS` names.
+not exist are errors here as they are there. What was asked is noted in the file that `CALLS` names. Run as a script,
+this is a process that has imported boto3 and forks for each call.
 """
 
 import json
 import os
+import signal
+import socket
+import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import jmespath
 from boto3.session import Session
 from botocore import xform_name
+
+_CALL = """#!{python} -IS
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    socket.send_fds(server, [json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()], [0, 1, 2])
+    server.shutdown(socket.SHUT_WR)
+    sys.exit(int(server.recv(8) or 1))
+"""
+
+
+@contextmanager
+def aws_cli(folder: Path) -> Iterator[None]:
+    """Put an `aws` into the folder."""
+    program, address = folder / "aws", str(folder / "aws.socket")
+    program.write_text(_CALL.format(python=sys.executable, address=address))
+    program.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen()
+        number = listening.fileno()
+        with subprocess.Popen([sys.executable, __file__, str(number)], pass_fds=[number]) as server:
+            try:
+                yield
+            finally:
+                server.terminate()
+
+
+def _serve(listening: socket.socket) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    botocore.session.create_loader = cache(botocore.session.create_loader)
+    while True:
+        caller, _ = listening.accept()
+        with caller:
+            if not os.fork():
+                _answer(caller)
+
+
+def _answer(caller: socket.socket) -> None:
+    """Make a caller's call, with its streams, its folder and its variables. Never returns."""
+    status = 1
+    try:
+        order, streams, *_ = socket.recv_fds(caller, 1 << 18, 3)
+        for number, descriptor in enumerate(streams):
+            os.dup2(descriptor, number)
+        words, folder, environment = json.loads(order)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        main(words)
+        status = 0
+    except BaseException:  # noqa: BLE001 (a process ends here, with what went wrong)
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        caller.send(str(status).encode())
+        os._exit(status)
 
 
 def main(words: list[str]) -> None:
@@ -99,4 +165,4 @@ def _pairs(text: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    _serve(socket.socket(fileno=int(sys.argv[1])))

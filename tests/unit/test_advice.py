@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchsubmit.advice import POLICY, forbidden_words, quota_words
+from batchsubmit.advice import POLICY, denied_words, forbidden_words, quota_words
 from batchsubmit.core.jobs import Denied, Forbidden, RefusalCause
 
 START = "StartTrainedModelInferenceJob"
@@ -54,3 +54,12 @@ def test_a_quota_is_named_by_the_service_s_own_name() -> None:
     """With its value, where it told any."""
     assert quota_words("Pending jobs per membership", 5) == "the quota 'Pending jobs per membership' of 5"
     assert quota_words("", None) == "the quota of jobs pending or running at once"
+
+
+def test_a_denial_that_names_no_permission_gets_the_ones_it_may_be() -> None:
+    """In the ledger, and so on every surface; AWS's own words stay where they name it."""
+    named = "User: x is not authorized to perform: cleanrooms-ml:StartTrainedModelInferenceJob on resource: y"
+    assert denied_words(named) == named
+    for said in ("", "Access denied."):
+        assert denied_words(said).startswith(said.rstrip("."))
+        assert "allow cleanrooms-ml:StartTrainedModelInferenceJob on the trained model" in denied_words(said)

@@ -157,7 +157,7 @@ async def test_a_forbidden_call_stops_the_others() -> None:
     jobs = [await bench.started("a"), await bench.started("b")]
     bench.planned = [Disturbance(Denied("AccessDeniedException", "no"))] * 2
     await bench.canceller.cancel(jobs)
-    assert bench.stop.reason is StopReason.CREDENTIALS
+    assert bench.stop.reason is StopReason.DENIED
     assert "cleanrooms-ml:CancelTrainedModelInferenceJob" in bench.stop.message
     assert bench.canceller.asked == []
 

@@ -184,7 +184,7 @@ async def test_a_job_that_the_service_does_not_know_is_waited_for_no_longer() ->
 
 @pytest.mark.parametrize(
     ("trouble", "reason"),
-    [(Denied("AccessDeniedException", "no"), StopReason.CREDENTIALS), (Uncertain("500"), StopReason.UNREACHABLE)],
+    [(Denied("AccessDeniedException", "no"), StopReason.DENIED), (Uncertain("500"), StopReason.UNREACHABLE)],
 )
 @virtually
 async def test_a_service_that_does_not_tell_stops_a_run_that_follows(trouble: Outcome, reason: StopReason) -> None:

@@ -144,9 +144,9 @@ async def test_a_worker_s_parts_are_as_large_after_many_jobs_as_after_few() -> N
     """Ledger, queue, slots, lookups, metrics: what a message or a job leaves behind is less than a byte."""
     worker = MemoryWorker()
     async with worker.at_work() as parts:
-        await worker.submit(150)
+        await worker.submit(300)
         before = reachable_bytes(*parts)
         await worker.submit(300)
         after = reachable_bytes(*parts)
-    assert len({job.name for job in worker.service.jobs()}) == worker.sent == 450
+    assert len({job.name for job in worker.service.jobs()}) == worker.sent == 600
     assert after - before < 300
