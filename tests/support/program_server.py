@@ -146,7 +146,10 @@ def _serve(orders: socket.socket, script: str) -> None:
 
     def report_ends(*_: object) -> None:
         for pid in list(reports):
-            ended, status = os.waitpid(pid, os.WNOHANG)
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # another signal came meanwhile, and its call has reported this end
+                continue
             if ended:
                 _write(reports.pop(pid), f"{os.waitstatus_to_exitcode(status)}\n", last=True)
 
