@@ -64,7 +64,7 @@ def fleet(working: Program) -> Program:
 @pytest.fixture
 def table(fleet: Program) -> str:
     """The location of an empty table."""
-    name = f"fleet-{next(_numbers)}"
+    name = f"workers-{next(_numbers)}"
     made = fleet.run("ledger", "create-table", name)
     assert made.status == 0, made.stderr
     return f"dynamodb://{name}"
@@ -199,12 +199,14 @@ def test_a_manifest_s_message_goes_once_the_fleet_has_decided_all_rows(
 def test_a_worker_that_stood_still_for_longer_than_its_lease_sends_nothing_more(
     fleet: Program, sandbox: Sandbox, aws: LocalAws, table: str
 ) -> None:
-    """Another has taken its jobs over by then; it says so and ends with status 3, to be started anew."""
+    """Another has taken its jobs over by then; it says so and ends with status 3, to be started again.
+
+    It stands still while it waits for an answer: between its look at the lease and the first byte, nothing could help.
+    """
+    sandbox.disturb({"fault": "slow_answer", "times": 3, "seconds": 1.0})
     queue = aws.make_queue()
     queue.put(*wanted(40))
-    slowly = {
-        "BATCHSUBMIT_SUBMIT__CONCURRENCY": "1"
-    }  # so that it has some jobs in hand when it is stopped, and not all
+    slowly = {"BATCHSUBMIT_SUBMIT__CONCURRENCY": "1"}  # so that it holds some jobs when it is stopped, and not all
     with serving(fleet, queue, "--ledger", table, **slowly) as frozen:
         until(lambda: len(sandbox.names()) >= 3)
         frozen.send_signal(signal.SIGSTOP)

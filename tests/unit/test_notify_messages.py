@@ -81,7 +81,7 @@ def test_the_readme_s_receiver_takes_what_is_genuine_and_nothing_else() -> None:
 
 def test_the_readme_lists_the_members_of_a_notice() -> None:
     """All of them, in their order."""
-    listed = NIGHTLY.split("A notice is JSON with", 1)[1].split(";", 1)[0]
+    listed = NIGHTLY.split("The JSON has", 1)[1].split("No job's name", 1)[0]
     assert re.findall(r"`(\w+)`", listed) == list(BODY)
 
 

@@ -126,8 +126,8 @@ def test_a_submission_cancelled_once_its_answer_is_taken_is_recorded_all_the_sam
     unfinished = 0
     for world in cancelled_at_every_turn(World.submission):
         kinds = [type(event).__name__ for event in world.ledger.events]
-        assert kinds in ([], ["Intent"], ["Intent", "Submitted"])
-        unfinished += kinds == ["Intent", "Submitted"]
+        assert kinds in ([], ["Intent"], ["Intent", "JobSubmitted"])
+        unfinished += kinds == ["Intent", "JobSubmitted"]
     assert unfinished > 1  # that is, also before the submission was over
 
 
