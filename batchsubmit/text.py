@@ -135,3 +135,10 @@ def share(part: float, whole: float) -> str:
 def date_and_time(at: float) -> str:
     """A Unix time in UTC: 2026-11-23 06:12:09."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def utc_words(moment: datetime) -> str:
+    """A moment in UTC, and in this machine's time where that differs: 2026-11-23 06:12 UTC (07:12 CET)."""
+    local = moment.astimezone()
+    here = f" ({local:%H:%M %Z})" if local.utcoffset() else ""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC{here}"

@@ -22,7 +22,7 @@ from batchsubmit.ledger.read import TableFollower, Tail, fold_ledger, read_ledge
 from batchsubmit.observers.live import Feed, LiveRun, has_died, watch
 from batchsubmit.report.stats import Reasons
 from batchsubmit.report.timeline import History
-from batchsubmit.text import counted, printable
+from batchsubmit.text import counted, printable, utc_words
 
 _MOST_LISTED, _MOST_REASONS = 10, 10
 _REFRESH_SECONDS = 1.0
@@ -134,7 +134,7 @@ def last_run_words(state: LedgerState) -> Iterator[str]:
         yield f"the last run ended{why} with {left:,} of its {rows:,} rows left: run the same command again to go on"
     elif end and state.runs:
         why = f", stopped by {printable(end.reason)}" if end.reason else ""
-        yield f"the last run ended {end.at[:16].replace('T', ' ')} UTC with exit status {end.exit_status}{why}"
+        yield f"the last run ended {utc_words(datetime.fromisoformat(end.at))} with exit status {end.exit_status}{why}"
 
 
 def _words(ledger: Location, live: LiveRun, *, lists_all: bool) -> Iterator[str]:

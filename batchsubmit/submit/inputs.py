@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from batchsubmit.cleanrooms.api import CREATING_STATUSES, Input, Resource, inputs_of
 from batchsubmit.cleanrooms.reads import ReadError, Reads
@@ -21,7 +21,7 @@ from batchsubmit.core.source import Delivery, Ending
 from batchsubmit.errors import StoppedError
 from batchsubmit.log import get_logger
 from batchsubmit.submit.stopping import InProgress, Stop
-from batchsubmit.text import counted
+from batchsubmit.text import counted, utc_words
 
 MOST_CHECKED = 1_000
 """Models and channels that `check_inputs` reads; a manifest with a channel a row has too many for a look."""
@@ -228,13 +228,9 @@ def _too_short(found: Mapping[Input, Resource], rows: Mapping[Input, int], throu
         kept_until, wanting = resource.kept_until, rows.get(each, 0)
         if wanting and kept_until is not None and kept_until < through_at:
             yield (
-                f"{each}: its retentionInDays end at {_utc(kept_until)}, and the {counted(wanting, 'row')} "
-                f"that want it are expected to be through by {_utc(through_at)}"
+                f"{each}: its retentionInDays end at {utc_words(kept_until)}, and the {counted(wanting, 'row')} "
+                f"that want it are expected to be through by {utc_words(through_at)}"
             )
-
-
-def _utc(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _too_few(found: Mapping[Input, Resource], rows: Mapping[Input, int]) -> Iterator[str]:

@@ -4,6 +4,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
+
+import pytest
 
 from batchsubmit.cli.status import last_run_words
 from batchsubmit.core.jobs import RunEnded, RunStarted
@@ -44,10 +47,16 @@ def test_a_run_that_was_stopped_says_what_is_left() -> None:
     assert line == "the last run ended (signal) with 30 of its 40 rows left: run the same command again to go on"
 
 
-def test_a_run_that_left_nothing_says_when_it_ended() -> None:
+def test_a_run_that_left_nothing_says_when_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """And how; a ledger without runs has nothing to say."""
     [line] = words("process 1 on elsewhere", ended(left=0))
     assert line == "the last run ended 2026-11-23 16:00 UTC with exit status 3, stopped by signal"
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    [line] = words("process 1 on elsewhere", ended(left=0))
+    assert line.startswith("the last run ended 2026-11-23 16:00 UTC (17:00 CET) with exit status 3")
+    monkeypatch.undo()
+    time.tzset()
     assert list(last_run_words(LedgerState())) == []
 
 
