@@ -164,7 +164,8 @@ def _run() -> int:
 
 
 def _refuse(error: click.ClickException) -> int:
-    error.message = printable(error.message)  # type: ignore[misc] # there is no other way to its words
+    if not isinstance(error, click.exceptions.NoArgsIsHelpError):  # whose words are our own help
+        error.message = printable(error.message)  # type: ignore[misc] # there is no other way to its words
     error.show()
     return error.exit_code
 

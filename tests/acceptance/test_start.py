@@ -26,3 +26,13 @@ def test_a_sandbox_says_where_it_listens_and_ends_well_at_a_signal(program: Prog
         ended = finish(process)
     assert (ended.status, ended.stdout) == (0, "")
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["ledger"]])
+def test_without_a_command_the_help_is_shown_line_by_line(program: Program, arguments: list[str]) -> None:
+    """It comes as the words of an error, whose line ends are otherwise spelled out."""
+    ended = program.run(*arguments)
+    assert ended.status == 2
+    assert ended.stderr.startswith("Usage: batchsubmit ")
+    assert ended.stderr.count("\n") > 10
+    assert r"\n" not in ended.stderr
