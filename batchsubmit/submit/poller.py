@@ -128,7 +128,9 @@ class Poller:
                 details = await self._reads.details(state.membership, state.arn)
             except ReadError as exc:
                 message = f"no reason known: {exc}"
-        self._recorder.note(self._recorder.finished(state, seen.status, seen.ended_at, details, message))
+        known = self._recorder.ledger.state.get(state.job)
+        if known is None or known.phase is Phase.SUBMITTED:  # else another poll recorded it during a read of this one
+            self._recorder.note(self._recorder.finished(state, seen.status, seen.ended_at, details, message))
 
     def _could_not_poll(self, poll: Poll, exc: ReadError) -> None:
         if self.follows:
