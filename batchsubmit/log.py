@@ -63,7 +63,7 @@ def configure_logging(log_format: str, level: str) -> None:
 
 
 class _ForPeople(structlog.dev.ConsoleRenderer):
-    """Of a job a short line: its name, and what became of it. All else is as structlog has it."""
+    """Of a job a short line: its name, and how it ended. All else is as structlog has it."""
 
     def __call__(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401 (structlog's)
         what, _, became = str(event["event"]).partition(".")

@@ -69,7 +69,7 @@ class WorkerStatus:
         }
 
     def progress(self) -> WorkerProgress:
-        """What somebody at the terminal is shown."""
+        """What is shown at a terminal."""
         readings, tally = self.read(), self._tally
         counts = {name: getattr(tally, name) for name in ("submitted", "rejected", "unknown", "failed", "cancelled")}
         return WorkerProgress(

@@ -44,7 +44,7 @@ class Undecided:
 
 
 Finding: TypeAlias = Accepted | NotThere | Undecided
-"""What became of the last attempt; where it was accepted, the ledger says so now."""
+"""What the last attempt came to; where it was accepted, the ledger says so now."""
 
 
 @dataclass(slots=True, eq=False)

@@ -4,7 +4,7 @@ When to poll, and what follows for the slots, is decided in `slots`.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobSummary, is_running
@@ -102,11 +102,21 @@ class Poller:
         seen = (self._unseen(poll, seen_jobs, began) if poll.lists_all else {}) | seen
         others = seen.keys() - keys.keys()
         keys |= await ledger.claims(others) if others else {}
-        states = await ledger.states(set(keys.values())) if keys else {}
-        for arn, key in keys.items():
-            state = states.get(key)
-            if state is not None and state.phase is Phase.SUBMITTED and state.arn == arn:
-                await self._record_end(state, seen[arn])
+        running = await self._running(keys)
+        reasons = {
+            arn: await self._reason(state) for arn, state in running.items() if not is_good_end(seen[arn].status)
+        }
+        if reasons:  # another poll may have recorded ends during those reads
+            running = await self._running({arn: state.job for arn, state in running.items()})
+        for arn, state in running.items():
+            details, message = reasons.get(arn, (None, ""))
+            self._recorder.note(self._recorder.finished(state, seen[arn].status, seen[arn].ended_at, details, message))
+
+    async def _running(self, keys: Mapping[str, str]) -> dict[str, JobState]:
+        """Give the jobs, by ARN, whose end the ledger does not have; `keys` are theirs, by ARN."""
+        states = await self._recorder.ledger.states(set(keys.values())) if keys else {}
+        known = {arn: state for arn, key in keys.items() if (state := states.get(key))}
+        return {arn: state for arn, state in known.items() if state.phase is Phase.SUBMITTED and state.arn == arn}
 
     def _unseen(self, poll: Poll, seen_jobs: Iterable[SeenJob], began: datetime) -> dict[str, SeenJob]:
         """Give the jobs that have ended since the last poll; before the first one, those of earlier runs too."""
@@ -120,17 +130,12 @@ class Poller:
             all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
         return {each.arn: each for at, each in all_ended if since is None or at >= since - _OVERLAP}
 
-    async def _record_end(self, state: JobState, seen: SeenJob) -> None:
-        """Write down that a job has ended, with the service's words where it ended badly."""
-        details, message = None, ""
-        if not is_good_end(seen.status):
-            try:
-                details = await self._reads.details(state.membership, state.arn)
-            except ReadError as exc:
-                message = f"no reason known: {exc}"
-        known = self._recorder.ledger.state.get(state.job)
-        if known is None or known.phase is Phase.SUBMITTED:  # else another poll recorded it during a read of this one
-            self._recorder.note(self._recorder.finished(state, seen.status, seen.ended_at, details, message))
+    async def _reason(self, state: JobState) -> tuple[JobDetails | None, str]:
+        """Ask for the service's words about a job that ended badly; else say why there are none."""
+        try:
+            return await self._reads.details(state.membership, state.arn), ""
+        except ReadError as exc:
+            return None, f"no reason known: {exc}"
 
     def _could_not_poll(self, poll: Poll, exc: ReadError) -> None:
         if self.follows:

@@ -10,6 +10,7 @@ from slot_trial import MemorySource
 from strategies import MEMBERSHIP
 from virtual_disk import SlowLedger, running_loop, virtually
 
+from batchsubmit.cleanrooms.api import JobDetails
 from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import Accepted, Denied, InvalidRequest, Job, JobFinished, JobSubmitted, Outcome, Uncertain
 from batchsubmit.observers.base import RunCounts
@@ -150,6 +151,24 @@ async def test_the_first_poll_records_the_ends_of_jobs_that_earlier_runs_submitt
     await watch.clock.sleep(100)
     await watch.poller.poll(Poll(MEMBERSHIP, ()), lambda: None)
     assert {name: status for name, (status, _) in watch.finished.items()} == {"a": "ACTIVE", "bad": "CREATE_FAILED"}
+
+
+@virtually
+async def test_an_end_is_recorded_once_where_two_polls_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll that waits for a failed job's reason does not record again what another has recorded meanwhile."""
+    watch = Watch()
+    await watch.submitted(job_named("bad"), job_named("good"))
+    await watch.clock.sleep(100)
+    get = watch.api.get
+
+    async def slowly(membership: str, arn: str) -> JobDetails | Outcome:
+        await watch.clock.sleep(1)
+        return await get(membership, arn)
+
+    monkeypatch.setattr(watch.api, "get", slowly)
+    await asyncio.gather(*(watch.poller.poll(Poll(MEMBERSHIP), lambda: None) for _ in range(2)))
+    ends = [event.name for event in watch.ledger.events if isinstance(event, JobFinished)]
+    assert sorted(ends) == ["bad", "good"]
 
 
 @virtually
