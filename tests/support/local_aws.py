@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -156,16 +157,25 @@ def local_aws(folder: Path, *, script: Path | None = None) -> Iterator[LocalAws]
 
 @contextmanager
 def moto() -> Iterator[str]:
-    """Start moto; gives its URL."""
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 (a second that few tests need)
+    """Start moto, which answers one request after the other; gives its URL.
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    On threads, its conditional writes are no conditions: two that come at once both succeed.
+    """
+    from moto.moto_server.werkzeug_app import (  # noqa: PLC0415 (a second that few tests need)
+        DomainDispatcherApplication,
+        create_backend_app,
+    )
+    from werkzeug.serving import make_server  # noqa: PLC0415 (a second that few tests need)
+
+    server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=False)
+    thread = threading.Thread(target=server.serve_forever, name="moto", daemon=True)
+    thread.start()
     try:
-        yield f"http://{host}:{port}"
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
-        server.stop()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def free_port() -> int:
