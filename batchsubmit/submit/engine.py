@@ -38,13 +38,13 @@ disk, before its call or after. On a slow disk that is a sixth more calls a seco
 
 
 class Engine:
-    """One run over one source; `gate` is that of its Start calls."""
+    """One run over one source; `gate` is that of its Start calls, `runner` what makes a job's way."""
 
     def __init__(self, runner: JobRunner, gate: RateGate, *, most_in_progress: int) -> None:
         self.gate = gate
         self.slots = runner.slots
         self.poller = runner.poller
-        self._runner = runner
+        self.runner = runner
         self._source = runner.source
         self._inputs = runner.inputs
         self._stop = runner.stop
@@ -85,15 +85,15 @@ class Engine:
         async with asyncio.TaskGroup() as tasks:
             for state in left_unknown:
                 self._in_progress.blocked[state.membership] += 1
-                tasks.create_task(self._runner.settle(state, tasks), name=f"settle {state.job}")
+                tasks.create_task(self.runner.settle(state, tasks), name=f"settle {state.job}")
             while not self._is_over:
                 self._in_progress.changed.clear()
                 # One moment for all questions of a turn: what came due between two of them would be overlooked.
-                now = self._runner.clock.monotonic()
+                now = self.runner.clock.monotonic()
                 self._begin_calls(tasks, now)
                 self._begin_polls(tasks, now)
                 await self._wait_for_change(now)
-        await self._runner.settle_at_end()
+        await self.runner.settle_at_end()
         self._stop_where_held()
 
     @property
@@ -122,9 +122,9 @@ class Engine:
         return [name for name in waiting if name not in self._in_progress.blocked and self._holds.may_call(name, now)]
 
     def _begin_calls(self, tasks: asyncio.TaskGroup, now: float) -> None:
-        if self._runner.denials.stops_run:
+        if self.runner.denials.stops_run:
             if not self._in_progress.is_anything:  # else a call under way may yet show that it was the rows
-                self._runner.stop_for_denials()
+                self.runner.stop_for_denials()
             return
         while self._in_progress.jobs < self._most_in_progress and not self._stop.requested:
             ticket = self.slots.next(self._open_lanes(now), now) if self._may_take else None
@@ -136,7 +136,7 @@ class Engine:
             if delivery is not None:
                 self._in_progress.jobs += 1
                 self._holds.called(ticket.membership)
-                work = self._runner.run(delivery, ticket, tasks)
+                work = self.runner.run(delivery, ticket, tasks)
                 tasks.create_task(work, name=f"submit {delivery.job.key}")
 
     @property
@@ -174,10 +174,10 @@ class Engine:
         if self._is_over:
             return
         moments = (self.slots.wake_at(now), self._holds.wake_at(self._source.waiting(), now))
-        if self._runner.denials.stops_run:
+        if self.runner.denials.stops_run:
             moments = (None, None)  # nothing begins before the calls under way are answered
         wake_at = min((each for each in moments if each is not None), default=None)
-        wait = None if wake_at is None else max(wake_at - self._runner.clock.monotonic(), 0)
+        wait = None if wake_at is None else max(wake_at - self.runner.clock.monotonic(), 0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._in_progress.changed.wait()

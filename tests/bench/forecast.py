@@ -23,11 +23,12 @@ from random import Random
 
 from harness import machine, tell
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from simulation import SimulatedJob, Workload, simulate
-from simulation.loop import EPOCH
-from strategies import arn
+from conftest import job_named
+from slot_trial import SlotTrial
+from virtual_time import EPOCH, virtual_loop
 
 from batchsubmit.clock import timestamp
 from batchsubmit.config import Settings
@@ -36,14 +37,15 @@ from batchsubmit.forecast import JobClass, LaneWork, RunHistory, RunTimes, SlotC
 from batchsubmit.observers.base import Observer
 
 HOMES = [f"{number:08d}-1111-4111-8111-111111111111" for number in range(2)]
-KIND = JobClass("model", "ml.m5.xlarge")
+KIND = JobClass("model", "ml.m5.large")
 
 
 class AtATenth(Observer):
     """Reads a run's events as its display does, and keeps the end that is estimated once a tenth of the jobs ended."""
 
-    def __init__(self, jobs: Sequence[SimulatedJob], settings: Settings) -> None:
-        self.history, self.ended, self.wanted, self.seconds = RunHistory(), 0, len(jobs) // 10, math.nan
+    def __init__(self, homes: Sequence[str], settings: Settings) -> None:
+        self.history, self.ended, self.wanted, self.seconds = RunHistory(), 0, len(homes) // 10, math.nan
+        jobs = [job_named("job", membership=home) for home in homes]
         kinds = Counter((job.membership, job.trained_model, job.instance_type) for job in jobs)
         run = {"run": "r", "batch": "", "manifest": "m", "manifest_sha256": "0", "version": "", "holder": ""}
         work = tuple(Share(*kind, jobs=count) for kind, count in kinds.items())
@@ -60,17 +62,22 @@ class AtATenth(Observer):
             self.seconds = (now - EPOCH).total_seconds() + finish.seconds
 
 
-def batch(dice: Random, count: int, mu: float, sigma: float) -> list[SimulatedJob]:
-    """Draw jobs for two memberships."""
-    homes = ((home, arn("trained-model", membership=home)) for home in HOMES * (count // 2))
-    return [SimulatedJob(home, model, dice.lognormvariate(mu, sigma)) for home, model in homes]
-
-
-def end_of(jobs: Sequence[SimulatedJob], settings: Settings, seed: int) -> tuple[float, float]:
-    """Run them; when they end as it is estimated after a tenth of them, and when they do."""
-    display, work = AtATenth(jobs, settings), Workload(jobs=jobs, call_seconds=0.1)
-    ended = simulate(work, settings, seed=seed, observers=[display])
-    return display.seconds, ended.makespan_seconds
+def end_of(homes: Sequence[str], seconds: Sequence[float], settings: Settings, seed: int) -> tuple[float, float]:
+    """Run such a batch; when it ends as it is estimated after a tenth of its jobs, and when it does."""
+    display = AtATenth(homes, settings)
+    given = {name: getattr(settings, name).model_dump() for name in ("rate", "retry", "slots", "lookup", "submit")}
+    with virtual_loop() as loop:
+        trial = SlotTrial(
+            loop,
+            settings=given,
+            seed=seed,
+            observers=[display],
+            job_seconds_of=lambda name: seconds[int(name.removeprefix("job-"))],
+            per_membership=5,
+            per_account=10,
+        )
+        makespan = trial.submit(homes).makespan
+    return display.seconds, makespan
 
 
 def main() -> None:
@@ -91,11 +98,12 @@ def main() -> None:
         times = RunTimes()
         for _ in range(options.history):
             times.add(KIND, dice.lognormvariate(mu, options.sigma))
-        jobs = batch(dice, options.jobs, mu, options.sigma)
+        homes = HOMES * (options.jobs // 2)
+        seconds = [dice.lognormvariate(mu, options.sigma) for _ in homes]
         lanes = [LaneWork(account="1", waiting=Counter({KIND: options.jobs // 2})) for _ in HOMES]
         finish = forecast(lanes, SlotCounts(), times, per_second=settings.rate.max_per_second)
         assert finish is not None
-        at_a_tenth, actual = end_of(jobs, settings, seed)
+        at_a_tenth, actual = end_of(homes, seconds, settings, seed)
         tenths.append(at_a_tenth / actual - 1)
         is_inside = finish.low_seconds <= actual <= finish.high_seconds
         inside += is_inside

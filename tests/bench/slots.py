@@ -36,7 +36,7 @@ from batchsubmit.config import SlotSettings
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from slot_trial import world
+from slot_trial import trial
 
 QUOTAS = {"per_membership": 5, "per_account": 10}
 WORKERS = 32
@@ -146,7 +146,7 @@ async def _submit_plainly(url: str, jobs: list[dict[str, object]]) -> None:
 def in_virtual_time(jobs: list[dict[str, object]], number: int, *, is_bare: bool) -> Used:
     """Let our engine submit jobs of half an hour, without a wire and a disk."""
     homes = [str(job["membershipIdentifier"]) for job in jobs]
-    done = world(homes, SlotSettings(), seed=number, tells_quota=not is_bare, **QUOTAS)
+    done = trial(homes, SlotSettings(), seed=number, tells_quota=not is_bare, **QUOTAS)
     return Used(done.makespan, done.oracle(**QUOTAS), done.refused / len(jobs), done.calls_a_job)
 
 

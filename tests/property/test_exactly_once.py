@@ -5,8 +5,6 @@ virtual time. A killed process loses what its disk did not have yet, but not the
 """
 
 import asyncio
-import io
-import json
 import random
 from collections import Counter, deque
 from functools import partial
@@ -17,12 +15,12 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, request_named
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from memory_cleanrooms import Disturbance, MemoryCleanRooms
-from simulation.loop import VirtualClock, VirtualLoop, end_all
+from memory_cleanrooms import Disturbance, MemoryCleanRooms, Wire
+from memory_ledger import SlowLedger
 from strategies import MEMBERSHIP, examples
-from virtual_disk import SlowLedger, Wire
+from virtual_time import VirtualClock, VirtualLoop, end_all
+from world import START, World, manifest_source
 
-from batchsubmit.config import LookupSettings, RateSettings, RetrySettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import (
     Conflicted,
     Denied,
@@ -37,19 +35,13 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
-from batchsubmit.core.states import Phase, Retry, decide
-from batchsubmit.manifest.check import Terms, open_reader, take_inventory
-from batchsubmit.manifest.file import ManifestFile
-from batchsubmit.manifest.source import ManifestSource
-from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.schema import RequestChecker, canonical
-from batchsubmit.submit.engine import build_engine
-from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.core.states import Phase, Retry
+from batchsubmit.sandbox import SandboxService
+from batchsubmit.schema import canonical
+from batchsubmit.submit.stopping import StopReason
 
 pytestmark = pytest.mark.timeout(900)  # a failure takes its time to be made small; else it is seconds
 
-START = "StartTrainedModelInferenceJob"
 SETTLE_SECONDS = 10.0
 LONGEST_LAG_SECONDS = 6.0
 LATE_SECONDS = 3.0
@@ -59,8 +51,12 @@ LONGEST_WAY_SECONDS = 2.0
 """To the service and back again takes twice this."""
 
 AN_HOUR = 3600.0
-RETRY = RetrySettings(base_seconds=0.5, cap_seconds=4, max_attempts=3)
-CHECKER = RequestChecker()
+SETTINGS = {
+    "retry": {"base_seconds": 0.5, "cap_seconds": 4, "max_attempts": 3},
+    "slots": {"min_poll_seconds": 0.5, "max_poll_seconds": 2},
+    "lookup": {"settle_seconds": SETTLE_SECONDS},
+    "submit": {"concurrency": 2},
+}
 PATIENCE_SECONDS = 100_000.0
 
 INSTEAD: tuple[Outcome, ...] = (
@@ -89,18 +85,11 @@ LOST, LATE = "lost", "late"
 class Service(MemoryCleanRooms):
     """The service in memory; it keeps account of which key's call made which job, tags or not."""
 
-    def __init__(self, service: SandboxService, *, tag_jobs: bool) -> None:
-        super().__init__(service, tag_jobs=tag_jobs, disturb=self._next_read_trouble)
+    def __init__(self, service: SandboxService, **more: Any) -> None:  # noqa: ANN401 (of MemoryCleanRooms)
+        super().__init__(service, **more)
         self.key_of: dict[str, str] = {}
         self.request_of: dict[str, bytes] = {}
         self.start_trouble: deque[Outcome | str] = deque()
-        self.read_trouble: deque[Outcome] = deque()
-
-    def _next_read_trouble(self, operation: str, name: str) -> Disturbance | None:
-        del name
-        if operation == START or not self.read_trouble:
-            return None
-        return Disturbance(self.read_trouble.popleft())
 
     async def start(self, job: Job) -> Outcome:
         """Accept, or have trouble."""
@@ -126,47 +115,31 @@ class Service(MemoryCleanRooms):
         asyncio.ensure_future(self._accept(job))  # noqa: RUF006 (it takes one turn of the loop)
 
 
+class Troubled(World):
+    """A world whose next reads, of whatever kind, may meet trouble."""
+
+    read_trouble: deque[Outcome]
+
+    def disturb(self, operation: str, name: str) -> Disturbance | None:
+        """Reads alone: the service itself has the trouble of Start calls."""
+        del name
+        return None if operation == START or not self.read_trouble else Disturbance(self.read_trouble.popleft())
+
+
 class Process:
     """One run of the program: what is lost when it dies."""
 
-    def __init__(self, world: "ExactlyOnce", *, retry: Retry | None = None) -> None:
-        self.stop = Stop()
-        self.wire = Wire(world.service, seconds=world.way_seconds)
-        self.task: asyncio.Task[None] = world.loop.create_task(self._run(world, retry=retry))
-
-    async def _run(self, world: "ExactlyOnce", *, retry: Retry | None) -> None:
-        ledger, stop, clock = world.ledger, self.stop, world.clock
-        text = "".join(json.dumps(row) + "\n" for row in world.rows)
-        spooled = ManifestFile(label="jobs.jsonl", format="jsonl", sha256="0", file=io.BytesIO(text.encode()))
-        reader = open_reader(spooled, defaults={}, checker=CHECKER)
-        inventory = take_inventory(reader, Terms(allow_duplicates=True))
-        assert not inventory.problems
-        source = ManifestSource(
-            inventory.index,
-            batch="",
-            decision=lambda key: decide(ledger.state.get(key), retry=retry),
-        )
-        settings = Settings(
-            retry=RETRY,
-            rate=RateSettings(max_per_second=0, reads_per_second=0),
-            slots=SlotSettings(min_poll_seconds=0.5, max_poll_seconds=2),
-            lookup=LookupSettings(settle_seconds=SETTLE_SECONDS),
-            submit=SubmitSettings(concurrency=2),
-        )
-        engine = build_engine(
-            source,
-            settings=settings,
-            api=self.wire,
-            recorder=Recorder(ledger, clock),
-            stop=stop,
-            retry=retry,
-        )
-        await engine.run(ledger.state.undecided())
+    def __init__(self, machine: "ExactlyOnce", *, retry: Retry | None = None) -> None:
+        world = machine.world
+        self.stop = world.new_stop()
+        world.api = self.wire = Wire(machine.service, seconds=machine.way_seconds)
+        source = manifest_source(machine.rows, world.ledger, retry=retry, allow_duplicates=True)
+        self.task = machine.loop.create_task(world.run(source, retry=retry))
 
     @property
     def is_over(self) -> bool:
         """Whether the run has ended by itself. Raises what it raised."""
-        return self.task.done() and self.task.result() is None
+        return self.task.done() and self.task.result() is not None
 
 
 class ExactlyOnce(RuleBasedStateMachine):
@@ -181,7 +154,6 @@ class ExactlyOnce(RuleBasedStateMachine):
         random.seed(0)
         self.loop = VirtualLoop()
         self.clock = VirtualClock(self.loop)
-        self.ledger = SlowLedger()
         self.rows: list[dict[str, Any]] = []
         self.process: Process | None = None
 
@@ -193,9 +165,11 @@ class ExactlyOnce(RuleBasedStateMachine):
     def open_the_service(self, slots: int, job_seconds: float, way_seconds: float) -> None:
         """With quotas or without, near or far."""
         self.way_seconds = way_seconds
-        limits = SandboxSettings(per_membership=slots, per_account=0, job_seconds=job_seconds, seed=1)
-        self.sandbox = SandboxService(limits, self.clock.service_time)
-        self.service = Service(self.sandbox, tag_jobs=self.tag_jobs)
+        service = partial(Service, tag_jobs=self.tag_jobs)
+        quotas = {"per_membership": slots, "job_seconds": job_seconds, "pending_seconds": 0.1}
+        self.world = Troubled(self.clock, ledger=SlowLedger(), settings=SETTINGS, api=service, **quotas)
+        self.world.read_trouble = deque()
+        self.service: Service = self.world.api
 
     @rule(
         number=st.integers(0, 3),
@@ -240,12 +214,12 @@ class ExactlyOnce(RuleBasedStateMachine):
     @rule(trouble=st.lists(st.sampled_from(READ_TROUBLE), min_size=1, max_size=3))
     def disturb_reads(self, trouble: list[Outcome]) -> None:
         """The next lookups meet this."""
-        self.service.read_trouble.extend(trouble)
+        self.world.read_trouble.extend(trouble)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, LONGEST_LAG_SECONDS]))
     def lag(self, seconds: float) -> None:
         """List shows a job only so much later."""
-        self.sandbox.configure(self.sandbox.settings.changed({"list_lag_seconds": seconds}))
+        self.world.service.configure(self.world.service.settings.changed({"list_lag_seconds": seconds}))
 
     @rule(seconds=st.sampled_from([-AN_HOUR, 0.0, AN_HOUR]))
     def set_the_wall_clock(self, seconds: float) -> None:
@@ -257,9 +231,9 @@ class ExactlyOnce(RuleBasedStateMachine):
     def kill_the_program(self, data: st.DataObject) -> None:
         """The ledger keeps what was durable, and perhaps some of what was being written."""
         assert self.process is not None
-        kept = data.draw(st.integers(0, len(self.ledger.events) - self.ledger.durable), label="events kept")
+        kept = data.draw(st.integers(0, len(self.world.ledger.events) - self.world.ledger.durable), label="events kept")
         self.process.wire.is_cut = True
-        self.ledger = self.ledger.killed(kept=kept)
+        self.world.ledger = self.world.ledger.killed(kept=kept)
         self._end_process()
 
     @precondition(lambda self: self.process is not None)
@@ -306,7 +280,7 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     def _finish(self) -> None:
         self.service.start_trouble.clear()
-        self.service.read_trouble.clear()
+        self.world.read_trouble.clear()
         for _ in range(2):  # the run that is under way may have met trouble that ends it early
             self.process = self.process or Process(self, retry=Retry())
             running = asyncio.wait_for(asyncio.shield(self.process.task), PATIENCE_SECONDS)
@@ -316,8 +290,8 @@ class ExactlyOnce(RuleBasedStateMachine):
     def _settle_accounts(self) -> None:
         self.no_job_runs_twice()
         assert Counter(self.service.request_of.values()) == Counter(map(canonical, self.rows))
-        assert all(state.phase in {Phase.SUBMITTED, Phase.FINISHED} for state in self.ledger.state)
-        recorded = [event.arn for event in self.ledger.events if isinstance(event, JobSubmitted)]
+        assert all(state.phase in {Phase.SUBMITTED, Phase.FINISHED} for state in self.world.ledger.state)
+        recorded = [event.arn for event in self.world.ledger.events if isinstance(event, JobSubmitted)]
         assert sorted(recorded) == sorted(self.service.key_of)
 
 

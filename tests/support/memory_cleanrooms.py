@@ -1,14 +1,17 @@
 """The in-memory side of `JobsApi`: the sandbox's state machine without HTTP, for fast tests."""
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, Resource
+from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, JobsApi, Resource
 from batchsubmit.cleanrooms.responses import read_details, read_refusal, read_resource, read_start, read_summary
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Job, Outcome
 from batchsubmit.sandbox import Refusal, SandboxService
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +98,42 @@ def _with_moments(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Read the times of an answer, as a client of the real service does."""
     times = {name: datetime.fromisoformat(answer[name]) for name in ("createTime", "updateTime") if name in answer}
     return {**answer, **times}
+
+
+class Wire:
+    """`JobsApi` at a distance: a request on its way arrives even where its sender is cancelled or dead."""
+
+    def __init__(self, service: JobsApi, *, seconds: float = 0.01) -> None:
+        self._service = service
+        self._seconds = seconds
+        self.is_cut = False
+
+    async def start(self, job: Job) -> Outcome:
+        """Make one call."""
+        return await self._carry(self._service.start(job))
+
+    async def list_page(
+        self, membership: str, *, trained_model: str | None = None, token: str | None = None
+    ) -> JobPage | Outcome:
+        """Read a page."""
+        return await self._carry(self._service.list_page(membership, trained_model=trained_model, token=token))
+
+    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+        """Read a job."""
+        return await self._carry(self._service.get(membership, arn))
+
+    async def cancel(self, membership: str, arn: str) -> Outcome:
+        """Cancel a job."""
+        return await self._carry(self._service.cancel(membership, arn))
+
+    async def _carry(self, call: Coroutine[Any, Any, _Result]) -> _Result:
+        if self.is_cut:
+            call.close()
+            raise asyncio.CancelledError("a dead process makes no call")
+        return await asyncio.shield(asyncio.ensure_future(self._travel(call)))
+
+    async def _travel(self, call: Coroutine[Any, Any, _Result]) -> _Result:
+        await asyncio.sleep(self._seconds)
+        answer = await call
+        await asyncio.sleep(self._seconds)
+        return answer

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from simulation.loop import EPOCH
+from virtual_time import EPOCH
 
 from batchsubmit.queue.client import Outgoing, QueueAttributes, QueueCounters
 from batchsubmit.queue.held import LIMIT_SECONDS

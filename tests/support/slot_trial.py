@@ -1,31 +1,23 @@
-"""The scheduler on trial: engine, poller and submitter as they are, on the sandbox's state machine, in virtual time.
-
-A `World` is told its jobs, its quotas and what others do; afterwards it is asked how well the slots were used.
-"""
+"""The scheduler on trial: a world in virtual time that is asked afterwards how well its slots were used."""
 
 import asyncio
 import heapq
 import random
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from conftest import job_named
-from memory_cleanrooms import Disturbance, MemoryCleanRooms
-from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
-from virtual_disk import SlowLedger, Wire
+from memory_ledger import SlowLedger
+from virtual_time import VirtualClock, VirtualLoop, virtual_loop
+from world import GET, LIST, START, World
 
-from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
+from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import Job, JobFinished
-from batchsubmit.core.source import Ending
-from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
-from batchsubmit.submit.engine import Engine, build_engine
-from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import Stop
+from batchsubmit.sandbox import Refusal
 
-START = "StartTrainedModelInferenceJob"
-LIST = "ListTrainedModelInferenceJobs"
+__all__ = ["GET", "HALF_AN_HOUR", "LIST", "MINUTE", "START", "A", "B", "C", "SlotTrial", "membership", "trial"]
 HALF_AN_HOUR = 1800.0
 MINUTE = 60.0
 
@@ -38,62 +30,6 @@ def membership(number: int) -> str:
 A, B, C = (membership(number) for number in range(1, 4))
 
 
-class MemorySource:
-    """`Source` over jobs in memory, in the order in which they are given."""
-
-    is_open = False
-
-    def __init__(self, jobs: Iterable[Job]) -> None:
-        self._lanes: dict[str, deque[Job]] = {}
-        for job in jobs:
-            self._lanes.setdefault(job.membership, deque()).append(job)
-
-    def waiting(self) -> Collection[str]:
-        """The memberships that have a job to take."""
-        return self._lanes.keys()
-
-    def waiting_jobs(self) -> int:
-        """Jobs not taken, or released."""
-        return sum(map(len, self._lanes.values()))
-
-    def take(self, membership: str) -> "MemoryDelivery":
-        """Take the next job of a membership."""
-        job = self._lanes[membership].popleft()
-        if not self._lanes[membership]:
-            del self._lanes[membership]
-        return MemoryDelivery(self, job)
-
-    def put_back(self, job: Job) -> None:
-        """Take a job back to the head of its lane."""
-        self._lanes.setdefault(job.membership, deque()).appendleft(job)
-
-    def request_of(self, key: str) -> Mapping[str, Any] | None:
-        """No job is held back."""
-        del key
-        return None
-
-    def requeue(self, key: str) -> None:
-        """No job is held back."""
-        del key
-
-    def listen(self, callback: Callable[[], None]) -> None:
-        """Nothing comes later."""
-        del callback
-
-
-class MemoryDelivery:
-    """One job on loan."""
-
-    def __init__(self, source: MemorySource, job: Job) -> None:
-        self._source = source
-        self.job = job
-
-    def ended(self, how: Ending) -> None:
-        """Back to the head of the lane, if nothing was decided."""
-        if how is Ending.RELEASED:
-            self._source.put_back(self.job)
-
-
 class SlowClock(VirtualClock):
     """Time passes while the program computes, too: a bit with each time that it looks at the clock."""
 
@@ -103,31 +39,31 @@ class SlowClock(VirtualClock):
         return self._loop.time()
 
 
-class World:
+class SlotTrial(World):
     """A service with quotas, what is done to it at which time, and one run of the program."""
 
     def __init__(
         self,
         loop: VirtualLoop,
-        slots: SlotSettings,
+        slots: SlotSettings | None = None,
         *,
         follows: bool = False,
-        concurrency: int = 16,
-        **sandbox: Any,  # noqa: ANN401 (of SandboxSettings)
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        **more: Any,  # noqa: ANN401 (of World)
     ) -> None:
         random.seed(0)  # the jitter of retries
+        given = settings or {
+            "slots": (slots or SlotSettings()).model_dump(),
+            "retry": {},
+            "submit": {"concurrency": 16},
+        }
+        likes = {"job_seconds": HALF_AN_HOUR, "job_sigma": 0.5}
+        clock = SlowClock(loop)
+        super().__init__(clock, ledger=SlowLedger(), settings=given, way_seconds=0.05, **likes | more)
         self.loop = loop
-        self.clock: VirtualClock = SlowClock(loop)
-        defaults: dict[str, Any] = {"pending_seconds": 0.0, "job_seconds": HALF_AN_HOUR, "job_sigma": 0.5, "seed": 1}
-        self.service = SandboxService(SandboxSettings(**defaults | sandbox), self.clock.service_time)
-        self.ledger = SlowLedger()
-        self.stop = Stop()
-        self.disturb: Callable[[str, str], Disturbance | None] = lambda _operation, _name: None
         self.refused_at: list[float] = []
         self.sent = 0.0
-        self._slot_settings = slots
         self._follows = follows
-        self._concurrency = concurrency
         self._foreign = 0
 
     def at(self, seconds: float, action: Callable[[], object]) -> None:
@@ -178,35 +114,20 @@ class World:
             home = arn.split("membership/")[1].split("/")[0]
             self.service.cancel({"membershipIdentifier": home, "trainedModelInferenceJobArn": arn})
 
-    def run(self, homes: Sequence[str]) -> "World":
+    def submit(self, homes: Sequence[str]) -> "SlotTrial":
         """Submit a job for each of these memberships, in this order, and let all of them end."""
         jobs = [job_named(f"job-{number:05d}", membership=home) for number, home in enumerate(homes)]
-        self.loop.run_until_complete(self._engine(MemorySource(jobs)).run())
-        self.sent = self.loop.time()
-        while (change_at := self.service.next_change_at()) is not None:
-            self.loop.run_until_complete(asyncio.sleep(max(change_at - self.clock.service_time(), 0) + 1e-6))
-            self.service.statuses()
+        self.loop.run_until_complete(self._run(jobs))
         return self
 
-    def _engine(self, source: MemorySource) -> Engine:
-        settings = Settings(
-            slots=self._slot_settings,
-            rate=RateSettings(max_per_second=0, reads_per_second=0),
-            submit=SubmitSettings(concurrency=self._concurrency),
-        )
-        engine = build_engine(
-            source,
-            settings=settings,
-            api=Wire(MemoryCleanRooms(self.service, disturb=self._disturbed), seconds=0.05),
-            recorder=Recorder(self.ledger, self.clock),
-            stop=self.stop,
-            follows=self._follows,
-        )
+    async def _run(self, jobs: Sequence[Job]) -> None:
+        engine = self.engine(jobs, follows=self._follows)
         self.slots = engine.slots
-        return engine
-
-    def _disturbed(self, operation: str, name: str) -> Disturbance | None:
-        return self.disturb(operation, name)
+        await engine.run()
+        self.sent = self.loop.time()
+        while (change_at := self.service.next_change_at()) is not None:
+            await asyncio.sleep(max(change_at - self.clock.service_time(), 0) + 1e-6)
+            self.service.statuses()
 
     @property
     def began(self) -> float:
@@ -236,9 +157,9 @@ class World:
         return sum(map(tally.received, tally.by_operation())) / len(self.ours)
 
     @property
-    def finished(self) -> int:
+    def ends(self) -> int:
         """Ends that the ledger knows."""
-        return sum(isinstance(event, JobFinished) for event in self.ledger.events)
+        return len(self.events(JobFinished))
 
     def held(self, moment: float, home: str | None = None) -> int:
         """Slots that our jobs hold at a moment, in one membership or in all."""
@@ -275,7 +196,7 @@ def best_makespan(jobs: Sequence[tuple[str, float]], *, per_membership: int, per
     return latest
 
 
-def world(homes: Sequence[str], slots: SlotSettings, **how: Any) -> World:  # noqa: ANN401 (of World)
-    """Run an undisturbed world."""
+def trial(homes: Sequence[str], slots: SlotSettings | None = None, **how: Any) -> SlotTrial:  # noqa: ANN401 (of SlotTrial)
+    """Run an undisturbed one."""
     with virtual_loop() as loop:
-        return World(loop, slots, **how).run(homes)
+        return SlotTrial(loop, slots, **how).submit(homes)

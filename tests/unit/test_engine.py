@@ -1,9 +1,6 @@
 """Many jobs over several memberships, on a service, a ledger and a manifest in memory."""
 
 import asyncio
-import io
-import json
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,9 +10,9 @@ from conftest import OTHER_MEMBERSHIP, job_named, request_named
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
+from world import LIST, QUICK, World, manifest_source
 
 from batchsubmit.clock import SystemClock, timestamp
-from batchsubmit.config import LookupSettings, RateSettings, RetrySettings, Settings, SlotSettings, SubmitSettings
 from batchsubmit.core.jobs import (
     Absent,
     Denied,
@@ -30,29 +27,18 @@ from batchsubmit.core.jobs import (
     QuotaExceeded,
     Uncertain,
 )
-from batchsubmit.core.states import Phase, decide
+from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
-from batchsubmit.manifest.check import Terms, open_reader, take_inventory
-from batchsubmit.manifest.file import ManifestFile
-from batchsubmit.manifest.source import ManifestSource
-from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.schema import RequestChecker
-from batchsubmit.submit.engine import Engine, build_engine
-from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import Stop, StopReason
-
-FREE = SandboxSettings(per_membership=0, per_account=0, job_seconds=3600)
-START = "StartTrainedModelInferenceJob"
+from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.stopping import StopReason
 
 
 class CountingApi(MemoryCleanRooms):
     """Takes a moment for each call, and counts how many are under way."""
 
-    def __init__(self, service: SandboxService, **more: Any) -> None:  # noqa: ANN401 (those of MemoryCleanRooms)
-        super().__init__(service, **more)
-        self.under_way = 0
-        self.most_under_way = 0
-        self.slow = ""
+    under_way = 0
+    most_under_way = 0
+    slow = ""
 
     async def start(self, job: Job) -> Outcome:
         """Make one call."""
@@ -64,67 +50,25 @@ class CountingApi(MemoryCleanRooms):
         return await super().start(job)
 
 
-class World:
-    """An engine with everything around it in memory; run it as often as needed on the one ledger."""
+class Runs(World):
+    """A world in which rows are submitted, as often as needed, and which can be stopped after some calls."""
 
-    def __init__(self, settings: SandboxSettings = FREE, *, concurrency: int = 8) -> None:
-        self.service = SandboxService(settings, time.time)
-        self.ledger = MemoryLedger()
-        self.concurrency = concurrency
-        self.disturbances: dict[str, list[Disturbance]] = {}
-        self.starts: list[str] = []
+    def __init__(self, *, concurrency: int = 8, retry: Mapping[str, float] = {}, **quotas: float) -> None:
+        settings = {"submit": {"concurrency": concurrency}, "retry": {**QUICK["retry"], **retry}}
+        super().__init__(api=CountingApi, settings=settings, **quotas)
         self.stop_after: int | None = None
-        self.follows = False
-        self.longest_wait_seconds = 0.002
-        self.slow = ""
 
-    async def run(self, requests: Iterable[Mapping[str, Any]], **options: Any) -> Engine:  # noqa: ANN401 (of build_engine)
-        """Submit these rows."""
-        self.stop = Stop()
-        text = "".join(json.dumps(each) + "\n" for each in requests)
-        spooled = ManifestFile(label="jobs.jsonl", format="jsonl", sha256="0", file=io.BytesIO(text.encode()))
-        reader = open_reader(spooled, defaults={}, checker=RequestChecker())
-        index = take_inventory(reader, Terms()).index
-        assert len(index) == text.count("\n")
-        self.api = CountingApi(self.service, disturb=self._disturb)
-        self.api.slow = self.slow
-        settings = Settings(
-            retry=RetrySettings(base_seconds=0.001, cap_seconds=self.longest_wait_seconds, max_attempts=3),
-            rate=RateSettings(max_per_second=0, reads_per_second=0),
-            slots=SlotSettings(min_poll_seconds=0.01, max_poll_seconds=0.02),
-            lookup=LookupSettings(settle_seconds=0.02),
-            submit=SubmitSettings(concurrency=self.concurrency),
-        )
-        engine = build_engine(
-            ManifestSource(index, batch="", decision=lambda key: decide(self.ledger.state.get(key))),
-            settings=settings,
-            api=self.api,
-            recorder=Recorder(self.ledger, SystemClock()),
-            stop=self.stop,
-            follows=self.follows,
-            **options,
-        )
-        await asyncio.wait_for(engine.run(self.ledger.state.undecided()), 20)
-        return engine
+    async def submit(self, rows: Iterable[Mapping[str, Any]], **options: Any) -> Engine:  # noqa: ANN401 (of build_engine)
+        """Submit these rows in a run of their own."""
+        self.new_stop()
+        return await self.run(manifest_source(rows, self.ledger), **options)
 
-    def _disturb(self, operation: str, name: str) -> Disturbance | None:
-        if operation == START:
-            self.starts.append(name)
-            if len(self.starts) == self.stop_after:
-                self.stop.request(StopReason.SIGNAL, "SIGINT received")
-        planned = self.disturbances.get(name if operation == START else operation)
-        return planned.pop(0) if planned else None
-
-    @property
-    def on_service(self) -> list[str]:
-        """The names of the jobs that the service has."""
-        return [job.name for job in self.service.jobs()]
-
-    @property
-    def arns_agree(self) -> bool:
-        """Whether ledger and service have the same jobs."""
-        recorded = [event.arn for event in self.ledger.events if isinstance(event, JobSubmitted)]
-        return sorted(recorded) == sorted(job.arn for job in self.service.jobs())
+    def disturb(self, operation: str, name: str) -> Disturbance | None:
+        """Stop where that is wanted."""
+        trouble = super().disturb(operation, name)
+        if len(self.starts) == self.stop_after:
+            self.stop.request(StopReason.SIGNAL, "SIGINT received")
+        return trouble
 
 
 def rows(count: int, membership: str = MEMBERSHIP, prefix: str = "job") -> list[dict[str, Any]]:
@@ -139,65 +83,65 @@ def names(requests: Iterable[Mapping[str, Any]]) -> list[str]:
 
 async def test_every_job_is_submitted_exactly_once() -> None:
     """And the ledger has the service's own ARNs."""
-    world = World()
-    await world.run(rows(100))
-    assert sorted(world.on_service) == names(rows(100))
+    world = Runs()
+    await world.submit(rows(100))
+    assert sorted(world.names) == names(rows(100))
     assert world.arns_agree
 
 
 async def test_a_second_run_makes_no_call() -> None:
     """The ledger knows."""
-    world = World()
-    await world.run(rows(10))
+    world = Runs()
+    await world.submit(rows(10))
     world.starts.clear()
-    await world.run(rows(10))
+    await world.submit(rows(10))
     assert world.starts == []
 
 
 async def test_an_empty_source_ends_at_once() -> None:
     """There is nothing to do."""
-    world = World()
-    await world.run([])
+    world = Runs()
+    await world.submit([])
     assert world.ledger.events == []
 
 
 async def test_no_more_calls_are_under_way_than_allowed_and_they_are_used() -> None:
     """Once the lane is open."""
-    world = World(concurrency=5)
-    await world.run(rows(100))
+    world = Runs(concurrency=5)
+    await world.submit(rows(100))
     assert world.api.most_under_way == 5
 
 
 async def test_jobs_wait_for_slots_and_all_get_one() -> None:
     """Refused calls cost nothing but the call."""
-    world = World(SandboxSettings(per_membership=2, per_account=3, pending_seconds=0, job_seconds=0.02))
+    world = Runs(per_membership=2, per_account=3, job_seconds=0.02)
     both = rows(10) + rows(10, OTHER_MEMBERSHIP, "other")
-    await world.run(both)
-    assert sorted(world.on_service) == names(both)
+    await world.submit(both)
+    assert sorted(world.names) == names(both)
     assert world.arns_agree
     assert all(state.phase in {Phase.SUBMITTED, Phase.FINISHED} for state in world.ledger.state)
 
 
 async def test_a_full_membership_does_not_hold_up_another() -> None:
     """Its jobs all go through while the first waits for ever."""
-    world = World(SandboxSettings(per_membership=0, per_account=0, job_seconds=3600))
+    world = Runs()
     words = "inference jobs per membership"
     quota = Disturbance(QuotaExceeded("ServiceQuotaExceededException", "", quota_name=words, quota_value=25.0))
     stuck = rows(3)
-    world.disturbances = {row["name"]: [quota] * 5 for row in stuck}
+    world.troubles = {row["name"]: [quota] * 5 for row in stuck}
     free = rows(20, OTHER_MEMBERSHIP, "free")
-    await world.run(stuck + free)
+    await world.submit(stuck + free)
     last_free = max(world.starts.index(name) for name in names(free))
-    assert sorted(world.on_service[:20]) == names(free)
+    assert sorted(world.names[:20]) == names(free)
     assert last_free < len(world.starts) - 3
 
 
 async def test_a_job_that_can_never_work_fails_alone() -> None:
     """The others go on."""
-    world = World()
-    world.disturbances["job-3"] = [Disturbance(InvalidRequest("ValidationException", "no"))]
-    await world.run(rows(10))
-    assert sorted(world.on_service) == names(row for row in rows(10) if row["name"] != "job-3")
+    world = Runs()
+    world.troubles["job-3"] = [Disturbance(InvalidRequest("ValidationException", "no"))]
+    await world.submit(rows(10))
+    assert sorted(world.names) == names(row for row in rows(10) if row["name"] != "job-3")
     assert Counter(each.phase for each in world.ledger.state) == {Phase.SUBMITTED: 9, Phase.REJECTED: 1}
     assert not world.stop.requested
 
@@ -205,46 +149,46 @@ async def test_a_job_that_can_never_work_fails_alone() -> None:
 @pytest.mark.parametrize("took_effect", [False, True])
 async def test_a_lost_answer_is_looked_up_and_the_job_runs_once(took_effect: bool) -> None:
     """Found, or not there and sent again."""
-    world = World()
-    world.disturbances["job-3"] = [Disturbance(Uncertain("read time-out"), took_effect=took_effect)]
-    await world.run(rows(10))
-    assert sorted(world.on_service) == names(rows(10))
+    world = Runs()
+    world.troubles["job-3"] = [Disturbance(Uncertain("read time-out"), took_effect=took_effect)]
+    await world.submit(rows(10))
+    assert sorted(world.names) == names(rows(10))
     assert world.arns_agree
     assert world.starts.count("job-3") == (1 if took_effect else 2)
 
 
 async def test_a_job_whose_calls_never_bring_an_answer_fails_in_the_end() -> None:
     """It is not tried for ever."""
-    world = World()
-    world.disturbances["job-0"] = [Disturbance(Uncertain("500"))] * 99
-    await world.run(rows(1))
+    world = Runs()
+    world.troubles["job-0"] = [Disturbance(Uncertain("500"))] * 99
+    await world.submit(rows(1))
     assert world.starts == ["job-0"] * 3
     assert Counter(each.phase for each in world.ledger.state) == {Phase.REJECTED: 1}
 
 
 async def test_an_undecidable_job_stays_unknown_and_is_never_sent_again() -> None:
     """Where List may not be called; unless the user says so."""
-    world = World()
+    world = Runs()
     forbidden = Disturbance(Denied("AccessDeniedException", "no"))
-    world.disturbances["job-0"] = [Disturbance(Uncertain("500"), took_effect=True)]
-    world.disturbances["ListTrainedModelInferenceJobs"] = [forbidden] * 9
-    engine = await world.run(rows(3))
+    world.troubles["job-0"] = [Disturbance(Uncertain("500"), took_effect=True)]
+    world.troubles[LIST] = [forbidden] * 9
+    engine = await world.submit(rows(3))
     assert world.starts.count("job-0") == 1
     assert Counter(each.phase for each in world.ledger.state) == {Phase.SUBMITTED: 2, Phase.UNKNOWN: 1}
     [reason] = engine.undecided.values()
     assert "AccessDenied" in reason
-    await world.run(rows(3))
+    await world.submit(rows(3))
     assert world.starts.count("job-0") == 1
-    await world.run(rows(3), resubmit_unknown=True)
+    await world.submit(rows(3), resubmit_unknown=True)
     assert world.starts.count("job-0") == 2
 
 
 @pytest.mark.parametrize("was_accepted", [False, True])
 async def test_what_a_dead_run_left_is_looked_up_before_anything_new_of_its_lane(was_accepted: bool) -> None:
     """It runs once, whether or not it had been accepted. Other lanes do not wait."""
-    world = World()
+    world = Runs()
     if was_accepted:
-        await world.run(rows(1))
+        await world.submit(rows(1))
         left, world.ledger = world.ledger, MemoryLedger()
         for event in left.events[:-1]:
             world.ledger.note(event)
@@ -253,8 +197,8 @@ async def test_what_a_dead_run_left_is_looked_up_before_anything_new_of_its_lane
     old = len(world.ledger.events)
     world.starts.clear()
     others = rows(5, OTHER_MEMBERSHIP, "other")
-    await world.run(rows(3) + others)
-    assert sorted(world.on_service) == sorted(names(rows(3)) + names(others))
+    await world.submit(rows(3) + others)
+    assert sorted(world.names) == sorted(names(rows(3)) + names(others))
     assert world.arns_agree
     assert world.starts.count("job-0") == (0 if was_accepted else 1)
     new = world.ledger.events[old:]
@@ -281,26 +225,26 @@ def intent_of(request: Mapping[str, Any]) -> Intent:
 
 async def test_a_stop_lets_no_new_call_begin_and_awaits_those_under_way() -> None:
     """Whatever was accepted is in the ledger."""
-    world = World(concurrency=4)
+    world = Runs(concurrency=4)
     world.stop_after = 5
-    await world.run(rows(100))
+    await world.submit(rows(100))
     assert 5 <= len(world.starts) <= 5 + 4
     assert world.arns_agree
     assert not world.ledger.state.undecided()
     world.stop_after = None
-    await world.run(rows(100))
-    assert sorted(world.on_service) == names(rows(100))
+    await world.submit(rows(100))
+    assert sorted(world.names) == names(rows(100))
 
 
 async def test_refused_credentials_stop_the_run_and_burn_no_job() -> None:
     """All the others are as new as before."""
-    world = World(concurrency=1)
-    world.disturbances["job-1"] = [Disturbance(Forbidden("ExpiredTokenException", "expired"))]
-    await world.run(rows(50))
+    world = Runs(concurrency=1)
+    world.troubles["job-1"] = [Disturbance(Forbidden("ExpiredTokenException", "expired"))]
+    await world.submit(rows(50))
     assert world.stop.reason is StopReason.CREDENTIALS
     assert len(world.starts) == 2
-    await world.run(rows(50))
-    assert sorted(world.on_service) == names(rows(50))
+    await world.submit(rows(50))
+    assert sorted(world.names) == names(rows(50))
 
 
 DENIED = Disturbance(Denied("AccessDeniedException", "no"))
@@ -309,30 +253,30 @@ SPENT = Disturbance(OtherQuotaExceeded("ServiceQuotaExceededException", "", "Dat
 
 async def test_jobs_that_are_denied_first_are_rejected_once_another_is_accepted() -> None:
     """The answers of those before it said nothing of the caller."""
-    world = World(concurrency=1)
+    world = Runs(concurrency=1)
     for number in range(15):
-        world.disturbances[f"job-{number}"] = [DENIED]
-    await world.run(rows(16))
+        world.troubles[f"job-{number}"] = [DENIED]
+    await world.submit(rows(16))
     assert not world.stop.requested
     assert Counter(each.phase for each in world.ledger.state) == {Phase.REJECTED: 15, Phase.SUBMITTED: 1}
 
 
 async def test_an_acceptance_under_way_decides_before_a_run_stops_for_denials() -> None:
     """Five denials of two memberships are back while the first call is still on the wire."""
-    world = World(concurrency=8)
+    world = Runs(concurrency=8)
     for number in range(1, 8):
-        world.disturbances |= {f"job-{number}": [DENIED], f"other-{number}": [DENIED]}
-    world.slow = "job-0"
-    await world.run([*rows(8), *rows(8, OTHER_MEMBERSHIP, "other")[1:]])
+        world.troubles |= {f"job-{number}": [DENIED], f"other-{number}": [DENIED]}
+    world.api.slow = "job-0"
+    await world.submit([*rows(8), *rows(8, OTHER_MEMBERSHIP, "other")[1:]])
     assert not world.stop.requested
     assert Counter(each.phase for each in world.ledger.state) == {Phase.REJECTED: 14, Phase.SUBMITTED: 1}
 
 
 async def test_a_run_that_stops_leaves_denied_jobs_as_new_as_before() -> None:
     """Two lanes, nothing accepted: it is rather the caller."""
-    world = World(concurrency=1)
-    world.disturbances |= {"job-0": [DENIED], "other-0": [DENIED]}
-    await world.run([*rows(1), *rows(1, OTHER_MEMBERSHIP, "other")])
+    world = Runs(concurrency=1)
+    world.troubles |= {"job-0": [DENIED], "other-0": [DENIED]}
+    await world.submit([*rows(1), *rows(1, OTHER_MEMBERSHIP, "other")])
     assert world.stop.reason is StopReason.DENIED
     assert "all of 2 jobs were denied" in world.stop.message
     assert Counter(each.phase for each in world.ledger.state) == {Phase.REFUSED: 2}
@@ -340,26 +284,25 @@ async def test_a_run_that_stops_leaves_denied_jobs_as_new_as_before() -> None:
 
 async def test_a_source_without_end_does_not_stop_for_denials() -> None:
     """Each job is decided at once."""
-    world = World(concurrency=1)
+    world = Runs(concurrency=1)
     for number in range(30):
-        world.disturbances[f"job-{number}"] = [DENIED]
-    await world.run(rows(30), is_endless=True)
+        world.troubles[f"job-{number}"] = [DENIED]
+    await world.submit(rows(30), is_endless=True)
     assert not world.stop.requested
     assert Counter(each.phase for each in world.ledger.state) == {Phase.REJECTED: 30}
 
 
 async def test_a_held_lane_touches_no_other_and_spends_no_attempts() -> None:
     """One call, then no other while the wait lasts; the run ends when only its jobs are left."""
-    world = World(concurrency=1)
-    world.disturbances |= {f"other-{number}": [SPENT] * 99 for number in range(5)}
-    world.longest_wait_seconds = 60.0
-    engine = await world.run([*rows(5, OTHER_MEMBERSHIP, "other"), *rows(20)])
+    world = Runs(concurrency=1, retry={"cap_seconds": 60.0})
+    world.troubles |= {f"other-{number}": [SPENT] * 99 for number in range(5)}
+    engine = await world.submit([*rows(5, OTHER_MEMBERSHIP, "other"), *rows(20)])
     assert world.stop.reason is StopReason.HELD
     assert "'Data access budget' of 0" in world.stop.message
     assert OTHER_MEMBERSHIP in world.stop.message
     assert engine.held_lanes() == {OTHER_MEMBERSHIP: "'Data access budget' of 0"}
     assert len([name for name in world.starts if name.startswith("other")]) == 1
-    assert sorted(world.on_service) == names(rows(20))
+    assert sorted(world.names) == names(rows(20))
 
 
 async def test_a_ledger_that_fails_stops_the_run_before_another_call() -> None:
@@ -371,9 +314,9 @@ async def test_a_ledger_that_fails_stops_the_run_before_another_call() -> None:
                 raise StoppedError("No space left on device")
             return super().put(event)
 
-    world = World(concurrency=3)
+    world = Runs(concurrency=3)
     world.ledger = FillingLedger()
-    await world.run(rows(50))
+    await world.submit(rows(50))
     assert world.stop.reason is StopReason.LEDGER
     assert "No space left" in world.stop.message
     assert world.arns_agree

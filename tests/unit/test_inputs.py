@@ -8,33 +8,22 @@ import pytest
 from conftest import FakeClock, job_named
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from strategies import MEMBERSHIP, arn
+from world import World
 
 from batchsubmit.cleanrooms.api import Input
 from batchsubmit.cleanrooms.reads import Reads
-from batchsubmit.config import RetrySettings, SlotSettings
+from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Denied, Forbidden, Job, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.core.source import Ending
 from batchsubmit.errors import StoppedError
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.inputs import MOST_CHECKED, Inputs, Readiness, check_inputs
-from batchsubmit.submit.stopping import InProgress, Stop, StopReason
+from batchsubmit.submit.inputs import MOST_CHECKED, Readiness, check_inputs
+from batchsubmit.submit.stopping import StopReason
 
 MODEL, CHANNEL = arn("trained-model", "one"), arn("ml-input-channel")
 MODEL_INPUT = Input("trained model", MEMBERSHIP, arn("trained-model"))
 CHANNEL_INPUT = Input("channel", MEMBERSHIP, arn("ml-input-channel"))
-
-
-class Pauses(Stop):
-    """A stop whose pauses take the fake clock's time."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        super().__init__()
-        self._clock = clock
-
-    async def pause(self, seconds: float) -> None:
-        """Jump."""
-        await self._clock.sleep(seconds)
 
 
 class Loan:
@@ -54,17 +43,21 @@ class Loan:
         return None if self._away else lambda: self._told.append(f"{self.job.name} back")
 
 
-class Bench:
-    """Inputs on a sandbox in memory, whose reads may be spoiled."""
+class Bench(World):
+    """Inputs, whose reads may be spoiled."""
 
-    def __init__(self, clock: FakeClock, **settings: object) -> None:
-        self.clock, self.stop, self.told = clock, Pauses(clock), list[str]()
+    def __init__(self, clock: FakeClock, **sandbox: object) -> None:
+        settings = {"rate": {"max_per_second": 0, "reads_per_second": 0}, "submit": {"wait_for_inputs": True}}
+        super().__init__(clock, settings=settings | {"retry": {}, "slots": {}}, **sandbox)
+        self.told = list[str]()
         self.spoiled: Outcome | None = None
-        self.service = SandboxService(SandboxSettings().changed(settings), lambda: clock.seconds)
-        api = MemoryCleanRooms(self.service, disturb=lambda *_: Disturbance(self.spoiled) if self.spoiled else None)
-        reads = Reads(api, RetrySettings(), gate=RateGate(Pace(0)), sleep=clock.sleep)
-        self.inputs = Inputs(reads, settings=SlotSettings(), clock=clock, stop=self.stop)
-        self.doing = InProgress(self.stop)
+        runner = self.engine().runner
+        assert runner.inputs is not None
+        self.inputs, self.doing = runner.inputs, runner.in_progress
+
+    def disturb(self, operation: str, name: str) -> Disturbance | None:
+        """Spoil the reads."""
+        return Disturbance(self.spoiled) if self.spoiled else super().disturb(operation, name)
 
     def keep(self, tasks: asyncio.TaskGroup, *names: str, away: bool = False, model: str = "one") -> list[bool]:
         """Take jobs of these names; says of each whether it has to wait."""

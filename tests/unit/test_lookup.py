@@ -1,7 +1,7 @@
 """The rules by which an unknown job becomes a known one, in virtual time."""
 
 import asyncio
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -10,12 +10,10 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, job_arn, job_named
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from memory_ledger import MemoryLedger
-from simulation.loop import EPOCH, VirtualClock
-from virtual_disk import running_loop, virtually
+from virtual_time import EPOCH, VirtualClock, running_loop, virtually
+from world import GET, LIST, World
 
 from batchsubmit.cleanrooms.api import JobDetails, JobPage
-from batchsubmit.cleanrooms.reads import Reads
-from batchsubmit.config import LookupSettings, RetrySettings
 from batchsubmit.core.jobs import (
     KEY_TAG,
     Absent,
@@ -35,13 +33,10 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
-from batchsubmit.pacing import Pace, RateGate
-from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.lookup import Finding, Lookup, NotThere, Undecided
-from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.sandbox import SandboxService
+from batchsubmit.submit.lookup import Finding, NotThere, Undecided
+from batchsubmit.submit.stopping import StopReason
 
-LIST, GET = "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
 SETTLE_SECONDS = 10.0
 JOB = job_named("a")
 FORBIDDEN = Denied("AccessDeniedException", "not authorized")
@@ -51,20 +46,13 @@ THROTTLED = Throttled("ThrottlingException", "Rate exceeded")
 class Api(MemoryCleanRooms):
     """The service in memory; tests bend single answers."""
 
-    def __init__(self, service: SandboxService) -> None:
-        super().__init__(service, tag_jobs=False, disturb=self._disturb)
-        self.script: dict[str, list[Outcome]] = {LIST: [], GET: []}
-        self.calls: Counter[str] = Counter()
+    def __init__(self, service: SandboxService, disturb: Callable[[str, str], Disturbance | None]) -> None:
+        super().__init__(service, tag_jobs=False, disturb=disturb)
         self.listed_at: list[float] = []
         self.read_seconds = 0.0
         self.pages: list[JobPage | Outcome] = []
         self.deleted: set[str] = set()
         self.filled_in: dict[str, Any] = {}
-
-    def _disturb(self, operation: str, _name: str) -> Disturbance | None:
-        self.calls[operation] += 1
-        planned = self.script.get(operation)
-        return Disturbance(planned.pop(0)) if planned else None
 
     async def list_page(
         self, membership: str, *, trained_model: str | None = None, token: str | None = None
@@ -87,27 +75,23 @@ class Api(MemoryCleanRooms):
         return details
 
 
-class Desk:
-    """A lookup with everything around it in memory. Make it on a virtual loop."""
+class Desk(World):
+    """A lookup, and what it looks at. Make it on a virtual loop."""
 
     def __init__(self, *, lag_seconds: float = 0.0) -> None:
         self.loop = running_loop()
-        self.clock = VirtualClock(self.loop)
-        limits = SandboxSettings(per_membership=0, per_account=0, list_lag_seconds=lag_seconds, seed=1)
-        self.service = SandboxService(limits, self.clock.service_time)
-        self.api = Api(self.service)
-        self.stop = Stop()
-        self.use(MemoryLedger())
+        settings = {
+            "rate": {"max_per_second": 0, "reads_per_second": 0},
+            "retry": {"base_seconds": 0.01, "cap_seconds": 0.05},
+            "lookup": {"settle_seconds": SETTLE_SECONDS},
+        }
+        super().__init__(VirtualClock(self.loop), settings=settings, api=Api, list_lag_seconds=lag_seconds)
+        self.use(self.ledger)
 
     def use(self, ledger: MemoryLedger) -> None:
         """Write to this ledger from now on."""
         self.ledger = ledger
-        recorder = Recorder(ledger, self.clock)
-        catalog = Reads(
-            self.api, RetrySettings(base_seconds=0.01, cap_seconds=0.05), gate=RateGate(Pace(0)), sleep=self.stop.pause
-        )
-        settings = LookupSettings(settle_seconds=SETTLE_SECONDS)
-        self.lookup = Lookup(reads=catalog, recorder=recorder, settings=settings, stop=self.stop)
+        self.lookup = self.engine().runner.lookup
 
     async def started(self, job: Job, *, key: str | None = None) -> str:
         """Have the service accept a job, tagged with a key or not; gives the ARN."""
@@ -147,10 +131,6 @@ class Desk:
         state = self.ledger.state.get(job.key)
         assert state is not None
         return state.phase
-
-    def events(self, kind: type[Event]) -> list[Event]:
-        """Those of one kind."""
-        return [event for event in self.ledger.events if isinstance(event, kind)]
 
 
 # The tag
@@ -207,7 +187,7 @@ async def test_a_name_that_only_begins_the_same_is_not_even_read() -> None:
     desk.doubted(JOB)
     await desk.started(job_named("ab"), key="z" * 26)
     assert await desk.resolve(JOB) == [NotThere()]
-    assert desk.api.calls[GET] == 0
+    assert desk.calls[GET] == 0
 
 
 # The request, where there is no tag
@@ -412,7 +392,7 @@ async def test_an_arn_that_is_claimed_while_it_is_being_read_is_not_ours() -> No
     arn = await desk.started(JOB)
     looking = asyncio.ensure_future(desk.resolve(JOB))
     await asyncio.sleep(0.5)
-    assert desk.api.calls[GET] == 1
+    assert desk.calls[GET] == 1
     desk.submitted(copy, arn)
     assert await looking == [NotThere()]
 
@@ -535,7 +515,7 @@ async def test_many_jobs_of_one_membership_and_model_share_their_looks() -> None
     for job in jobs:
         desk.doubted(job)
     assert await desk.resolve(*jobs) == [NotThere()] * 50
-    assert desk.api.calls[LIST] <= alone.api.calls[LIST] + 1
+    assert desk.calls[LIST] <= alone.calls[LIST] + 1
 
 
 @virtually
@@ -548,7 +528,7 @@ async def test_memberships_and_models_are_looked_through_apart() -> None:
         desk.doubted(job)
         arns.append(await desk.started(job, key=job.key))
     assert await desk.resolve(*jobs) == [Accepted(arn) for arn in arns]
-    assert desk.api.calls[LIST] == 3
+    assert desk.calls[LIST] == 3
 
 
 @virtually
@@ -573,7 +553,7 @@ async def test_a_token_that_expires_begins_the_look_again() -> None:
         InvalidRequest("ValidationException", "nextToken is expired."),
     ]
     assert await desk.resolve(JOB) == [Accepted(arn)]
-    assert desk.api.calls[LIST] == 1
+    assert desk.calls[LIST] == 1
 
 
 @pytest.mark.parametrize("trouble", [THROTTLED, Uncertain("500"), NotSent("EndpointConnection", "refused")], ids=str)
@@ -585,9 +565,9 @@ def test_reads_that_fail_are_tried_again(trouble: Outcome) -> None:
         desk = Desk()
         desk.doubted(JOB)
         arn = await desk.started(JOB, key=JOB.key)
-        desk.api.script = {LIST: [trouble] * 3, GET: [trouble] * 3}
+        desk.troubles = {LIST: [trouble] * 3, GET: [trouble] * 3}
         assert await desk.resolve(JOB) == [Accepted(arn)]
-        assert (desk.api.calls[LIST], desk.api.calls[GET]) == (4, 4)
+        assert (desk.calls[LIST], desk.calls[GET]) == (4, 4)
 
     look()
 
@@ -602,7 +582,7 @@ def test_where_the_service_does_not_tell_the_job_stays_unknown(operation: str, t
         desk = Desk()
         desk.doubted(JOB)
         await desk.started(JOB, key=JOB.key)
-        desk.api.script[operation] = [trouble] * 999
+        desk.troubles[operation] = [trouble] * 999
         before = list(desk.ledger.events)
         [finding] = await desk.resolve(JOB)
         assert isinstance(finding, Undecided)
@@ -620,7 +600,7 @@ async def test_trouble_after_the_settle_time_does_not_prove_absence() -> None:
     desk.doubted(JOB)
     looking = asyncio.ensure_future(desk.resolve(JOB))
     await asyncio.sleep(SETTLE_SECONDS - 0.1)
-    desk.api.script[LIST] = [FORBIDDEN]
+    desk.troubles[LIST] = [FORBIDDEN]
     [finding] = await looking
     assert isinstance(finding, Undecided)
     assert desk.events(Absent) == []
@@ -666,7 +646,7 @@ async def test_a_job_that_is_no_longer_unknown_is_not_looked_up() -> None:
     desk.submitted(JOB, job_arn("x"))
     for finding in await desk.resolve(JOB, job_named("never")):
         assert isinstance(finding, Undecided)
-    assert not desk.api.calls
+    assert not desk.calls
 
 
 @virtually

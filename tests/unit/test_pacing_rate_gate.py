@@ -8,8 +8,7 @@ from contextlib import suppress
 import pytest
 from conftest import job_named
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
-from simulation.loop import VirtualClock, virtual_loop
-from virtual_disk import running_loop, virtually
+from virtual_time import VirtualClock, running_loop, virtual_loop, virtually
 
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Accepted, Throttled

@@ -4,87 +4,62 @@ import asyncio
 
 import pytest
 from conftest import OTHER_MEMBERSHIP, job_named
-from memory_cleanrooms import Disturbance, MemoryCleanRooms
-from simulation.loop import VirtualClock
-from slot_trial import MemorySource
+from memory_ledger import SlowLedger
 from strategies import MEMBERSHIP
-from virtual_disk import SlowLedger, running_loop, virtually
+from virtual_time import VirtualClock, running_loop, virtually
+from world import GET, LIST, MemorySource, World
 
 from batchsubmit.cleanrooms.api import JobDetails
-from batchsubmit.config import RateSettings, Settings, SlotSettings, SubmitSettings
+from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import Accepted, Denied, InvalidRequest, Job, JobFinished, JobSubmitted, Outcome, Uncertain
-from batchsubmit.observers.base import RunCounts
-from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.slots import Poll
-from batchsubmit.submit.engine import build_engine
-from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import Stop, StopReason
-
-LIST, GET = "ListTrainedModelInferenceJobs", "GetTrainedModelInferenceJob"
+from batchsubmit.submit.stopping import StopReason
 
 
-class Watch:
-    """A run that has submitted everything, with everything around it in memory."""
+class Watch(World):
+    """A run that has submitted everything, and an engine that watches it, in virtual time."""
 
-    def __init__(self, *, follows: bool = True) -> None:
-        settings = SandboxSettings(
-            per_membership=0, per_account=0, pending_seconds=1, job_seconds=60, failing_names=frozenset({"bad"}), seed=1
+    def __init__(self, *, follows: bool = True, **quotas: int) -> None:
+        super().__init__(
+            VirtualClock(running_loop()),
+            ledger=SlowLedger(),
+            settings={
+                "slots": {"min_poll_seconds": 1, "max_poll_seconds": 8},
+                "retry": {},
+                "submit": {"concurrency": 2},
+            },
+            pending_seconds=1,
+            job_seconds=60,
+            failing_names=frozenset({"bad"}),
+            **quotas,
         )
-        self.clock = VirtualClock(running_loop())
-        self.trouble: dict[str, Outcome] = {}
-        self.service = SandboxService(settings, self.clock.service_time)
-        self.api = MemoryCleanRooms(self.service, disturb=self._disturb)
-        self.stop = Stop()
-        self.ledger = SlowLedger()
-        self.tally = RunCounts()
-        self.recorder = Recorder(self.ledger, self.clock, [self.tally])
         self.source = MemorySource(())
-        engine = build_engine(
-            self.source,
-            settings=Settings(
-                rate=RateSettings(max_per_second=0, reads_per_second=0),
-                slots=SlotSettings(min_poll_seconds=1, max_poll_seconds=8),
-                submit=SubmitSettings(concurrency=2),
-            ),
-            api=self.api,
-            recorder=self.recorder,
-            stop=self.stop,
-            follows=follows,
-        )
-        self.engine, self.slots, self.poller = engine, engine.slots, engine.poller
-
-    def _disturb(self, operation: str, _name: str) -> Disturbance | None:
-        trouble = self.trouble.get(operation)
-        return Disturbance(trouble) if trouble else None
+        self.engine_at_work = self.engine(self.source, follows=follows)
+        self.slots, self.poller = self.engine_at_work.slots, self.engine_at_work.poller
 
     async def submitted(self, *jobs: Job) -> list[str]:
         """Start jobs and record them; gives their keys."""
         for job in jobs:
             outcome = await self.api.start(job)
             assert isinstance(outcome, Accepted)
-            stamp = job.stamp(self.recorder.now())
+            stamp = job.stamp(timestamp(self.clock.now()))
             self.ledger.note(JobSubmitted(**stamp, arn=outcome.arn, attempt=1, via="start"))
         return [job.key for job in jobs]
 
     async def follow(self, *keys: str, waiting: tuple[Job, ...] = ()) -> None:
-        """Run an engine until it ends by itself."""
+        """Run the engine until it ends by itself."""
         for key in keys:
             self.poller.follow(key)
         for job in reversed(waiting):
             self.source.put_back(job)
-        await asyncio.wait_for(self.engine.run(), 10_000)
-
-    @property
-    def finished(self) -> dict[str, tuple[str, str]]:
-        """Status and message of the finished jobs by name."""
-        return {e.name: (e.status, e.message) for e in self.ledger.events if isinstance(e, JobFinished)}
+        await asyncio.wait_for(self.engine_at_work.run(), 10_000)
 
 
 @virtually
 async def test_nothing_submitted_means_nothing_to_follow() -> None:
     """No call is made."""
     watch = Watch()
-    watch.trouble[LIST] = watch.trouble[GET] = Denied("AccessDeniedException", "")
+    watch.troubles[LIST] = watch.troubles[GET] = Denied("AccessDeniedException", "")
     await watch.follow("nobody")
     assert not watch.stop.requested
     assert watch.clock.monotonic() == 0
@@ -101,7 +76,7 @@ async def test_every_job_is_followed_to_its_end_in_every_membership() -> None:
     assert watch.finished["a"][1] == ""
     assert "non-zero status" in watch.finished["bad"][1]
     assert watch.slots.running_of_ours() == 0
-    assert (watch.tally.succeeded, watch.tally.failed) == (2, 1)
+    assert (watch.counts.succeeded, watch.counts.failed) == (2, 1)
 
 
 @virtually
@@ -195,7 +170,7 @@ async def test_a_job_that_the_service_does_not_know_is_waited_for_no_longer() ->
     watch = Watch()
     keys = await watch.submitted(job_named("a"))
     watch.service.reset()
-    watch.trouble[GET] = InvalidRequest("ResourceNotFoundException", "no such job")
+    watch.troubles[GET] = InvalidRequest("ResourceNotFoundException", "no such job")
     await watch.follow(*keys)
     assert watch.finished == {}
     assert not watch.stop.requested
@@ -210,7 +185,7 @@ async def test_a_service_that_does_not_tell_stops_a_run_that_follows(trouble: Ou
     """Resumable, with a sentence that says what it was about."""
     watch = Watch()
     keys = await watch.submitted(job_named("a"))
-    watch.trouble = {LIST: trouble, GET: trouble}
+    watch.troubles = {LIST: trouble, GET: trouble}
     await watch.follow(*keys)
     assert watch.stop.reason is reason
     assert "cannot be followed" in watch.stop.message
@@ -220,9 +195,8 @@ async def test_a_service_that_does_not_tell_stops_a_run_that_follows(trouble: Ou
 @virtually
 async def test_a_service_that_does_not_tell_does_not_stop_a_run_that_only_submits() -> None:
     """Slots come back by single tries."""
-    watch = Watch(follows=False)
-    watch.service.configure(watch.service.settings.changed({"per_membership": 2}))
-    watch.trouble = dict.fromkeys((LIST, GET), Denied("AccessDeniedException", "no"))
+    watch = Watch(follows=False, per_membership=2)
+    watch.troubles = dict.fromkeys((LIST, GET), Denied("AccessDeniedException", "no"))
     await watch.follow(waiting=tuple(job_named(f"job-{number}") for number in range(9)))
     assert not watch.stop.requested
     assert len(watch.service.jobs()) == 9
@@ -231,10 +205,9 @@ async def test_a_service_that_does_not_tell_does_not_stop_a_run_that_only_submit
 @virtually
 async def test_a_read_that_fails_for_a_while_makes_nobody_blind_for_ever() -> None:
     """Looks are taken up again, and ends are seen."""
-    watch = Watch(follows=False)
-    watch.service.configure(watch.service.settings.changed({"per_membership": 2}))
-    watch.trouble = dict.fromkeys((LIST, GET), Uncertain("500"))
-    running_loop().call_later(150, watch.trouble.clear)
+    watch = Watch(follows=False, per_membership=2)
+    watch.troubles = dict.fromkeys((LIST, GET), Uncertain("500"))
+    running_loop().call_later(150, watch.troubles.clear)
     await watch.follow(waiting=tuple(job_named(f"job-{number}") for number in range(20)))
     assert len(watch.finished) > 5
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from conftest import OTHER_MEMBERSHIP, request_named
 from memory_sqs import MemorySqs
-from simulation.loop import VirtualClock
 from strategies import MEMBERSHIP, REGION
-from virtual_disk import running_loop, virtually
+from virtual_time import VirtualClock, running_loop, virtually
 
 from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.core.jobs import JobRejected

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from virtual_disk import virtually
+from virtual_time import virtually
 
 from batchsubmit.app.shutdown import LAST_SECONDS, ShutdownGrace
 from batchsubmit.errors import StoppedError

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Any
 
 import pytest
 from conftest import FakeClock, job_named
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
+from world import Trouble, World
 
-from batchsubmit.cleanrooms.api import JobDetails, JobPage
-from batchsubmit.config import RetrySettings
+from batchsubmit.config import SubmitSettings
 from batchsubmit.core.jobs import (
     KEY_TAG,
     Accepted,
@@ -35,11 +36,8 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError
-from batchsubmit.observers.base import RunCounts
-from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
-from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.pacing import BURST
+from batchsubmit.submit.stopping import StopReason
 from batchsubmit.submit.submitter import GivenUp, Submitter, Withdrawn
 
 JOB = job_named("a")
@@ -48,72 +46,43 @@ CONFLICTED = Conflicted("ConflictException", "in progress")
 REJECTED = InvalidRequest("ValidationException", "no")
 NOT_SENT = NotSent("EndpointConnection", "refused")
 UNCERTAIN = Uncertain("read time-out")
+RETRY = {"max_attempts": 3, "base_seconds": 1, "cap_seconds": 2}
 
 
-class Bench:
-    """A submitter with everything around it in memory; `script` disturbs the Start calls in their order."""
+class Submissions(World):
+    """A service with two slots and a submitter for it; the script is what its Start calls bring."""
 
-    def __init__(
-        self,
-        clock: FakeClock,
-        *script: Outcome | Disturbance | None,
-        rate: float = 0,
-        ledger: MemoryLedger | None = None,
-    ) -> None:
-        self.clock = clock
-        self.script = list(script)
-        self.service = SandboxService(SandboxSettings(per_membership=2, per_account=0), clock.monotonic)
-        self.ledger = ledger or MemoryLedger()
-        self.stop = Stop()
-        self.tally = RunCounts()
-        self.gate = RateGate(Pace(rate))
-        self.stop.on_request(self.gate.close)
-        self.submitter = self.submitter_on(MemoryCleanRooms(self.service, disturb=self._disturb))
+    def __init__(self, clock: FakeClock, *script: Trouble, rate: float = 0, **more: Any) -> None:  # noqa: ANN401 (of World)
+        settings = {"rate": {"max_per_second": rate}, "retry": RETRY, "submit": {"concurrency": 32}}
+        super().__init__(clock, *script, settings=settings, per_membership=2, **more)
+        self.open_engine()
 
-    def submitter_on(self, api: MemoryCleanRooms, concurrency: int = 32) -> Submitter:
-        """A submitter of this bench on another service."""
-        settings = RetrySettings(max_attempts=3, base_seconds=1, cap_seconds=2)
-        return Submitter(
-            api=api,
-            recorder=Recorder(self.ledger, self.clock, [self.tally]),
-            gate=self.gate,
-            policies=RetryPolicies(settings, sleep=self.clock.sleep),
-            stop=self.stop,
-            concurrency=concurrency,
-        )
-
-    def _disturb(self, _operation: str, _name: str) -> Disturbance | None:
-        step = self.script.pop(0) if self.script else None
-        return step if isinstance(step, Disturbance | None) else Disturbance(step)
-
-    @property
-    def kinds(self) -> list[type[Event]]:
-        """The kinds of the ledger's events."""
-        return [type(event) for event in self.ledger.events]
-
-    @property
-    def arns(self) -> list[str]:
-        """What the service has."""
-        return [job.arn for job in self.service.jobs()]
+    def open_engine(self, *, concurrency: int = 32, **other: Any) -> Submitter:  # noqa: ANN401 (a ledger, a JobsApi)
+        """Give a submitter on another service or ledger."""
+        vars(self).update(other)
+        self.settings = self.settings.model_copy(update={"submit": SubmitSettings(concurrency=concurrency)})
+        engine = self.engine()
+        self.submitter, self.gate = engine.runner.submitter, engine.gate
+        return self.submitter
 
 
 async def test_an_accepted_job_is_recorded_between_intent_and_arn(clock: FakeClock) -> None:
     """The intent first, the service's own ARN after it."""
-    bench = Bench(clock)
-    assert isinstance(await bench.submitter.submit(JOB), Accepted)
-    intent, submitted = bench.ledger.events
+    world = Submissions(clock)
+    assert isinstance(await world.submitter.submit(JOB), Accepted)
+    intent, submitted = world.ledger.events
     assert isinstance(intent, Intent)
     assert (intent.job, intent.membership, intent.name, intent.attempt) == (JOB.key, MEMBERSHIP, "a", 1)
     assert intent.trained_model == JOB.trained_model
     assert isinstance(submitted, JobSubmitted)
     assert (submitted.job, submitted.attempt, submitted.via) == (JOB.key, 1, "start")
-    assert [submitted.arn] == bench.arns
-    assert bench.tally.submitted == 1
+    assert [submitted.arn] == world.arns
+    assert world.counts.submitted == 1
 
 
 async def test_while_a_job_has_the_only_call_the_next_is_made_ready(clock: FakeClock) -> None:
     """Its intent is on the disk, and its call waits for the other's answer, but not for that to be written down."""
-    bench = Bench(clock)
+    world = Submissions(clock)
     answers, at_once, most = asyncio.Semaphore(0), 0, 0
 
     class SlowApi(MemoryCleanRooms):
@@ -125,22 +94,22 @@ async def test_while_a_job_has_the_only_call_the_next_is_made_ready(clock: FakeC
             at_once -= 1
             return await super().start(job)
 
-    submitter = bench.submitter_on(SlowApi(bench.service), concurrency=1)
+    submitter = world.open_engine(api=SlowApi(world.service), concurrency=1)
     async with asyncio.TaskGroup() as tasks:
         for name in "ab":
             tasks.create_task(submitter.submit(job_named(name)))
         for _ in range(20):
             await asyncio.sleep(0)
-        assert (bench.kinds, at_once) == ([Intent, Intent], 1)
+        assert (world.kinds, at_once) == ([Intent, Intent], 1)
         answers.release()
         answers.release()
     assert most == 1
-    assert sorted(bench.kinds, key=str) == [Intent, Intent, JobSubmitted, JobSubmitted]
+    assert sorted(world.kinds, key=str) == [Intent, Intent, JobSubmitted, JobSubmitted]
 
 
 async def test_a_stop_withdraws_at_once_what_waits_for_a_call_of_another(clock: FakeClock) -> None:
     """However long the other takes, which is awaited."""
-    bench = Bench(clock)
+    world = Submissions(clock)
     answer = asyncio.Event()
 
     class SlowApi(MemoryCleanRooms):
@@ -148,30 +117,30 @@ async def test_a_stop_withdraws_at_once_what_waits_for_a_call_of_another(clock: 
             await answer.wait()
             return await super().start(job)
 
-    submitter = bench.submitter_on(SlowApi(bench.service), concurrency=1)
+    submitter = world.open_engine(api=SlowApi(world.service), concurrency=1)
     async with asyncio.TaskGroup() as tasks:
         first, *others = [tasks.create_task(submitter.submit(job_named(name))) for name in "abc"]
         for _ in range(20):
             await asyncio.sleep(0)
-        bench.stop.request(StopReason.SIGNAL, "")
+        world.stop.request(StopReason.SIGNAL, "")
         assert [await other for other in others] == [Withdrawn(), Withdrawn()]
         assert not first.done()
         answer.set()
     assert isinstance(first.result(), Accepted)
-    assert bench.kinds == [Intent, Intent, Intent, Refused, Refused, JobSubmitted]
+    assert world.kinds == [Intent, Intent, Intent, Refused, Refused, JobSubmitted]
 
 
 async def test_the_job_carries_its_key_as_a_tag(clock: FakeClock) -> None:
     """By which a lookup knows it."""
-    bench = Bench(clock)
-    await bench.submitter.submit(JOB)
-    [job] = bench.service.jobs()
+    world = Submissions(clock)
+    await world.submitter.submit(JOB)
+    [job] = world.service.jobs()
     assert job.tags == {KEY_TAG: JOB.key}
 
 
 async def test_the_intent_is_durable_before_the_call_leaves(clock: FakeClock) -> None:
     """A call that the ledger does not know of is never made."""
-    bench = Bench(clock)
+    world = Submissions(clock)
     durable = asyncio.Event()
 
     class SlowLedger(MemoryLedger):
@@ -182,93 +151,91 @@ async def test_the_intent_is_durable_before_the_call_leaves(clock: FakeClock) ->
         async def _once_durable(self) -> None:
             await durable.wait()
 
-    bench.ledger = SlowLedger()
-    submitter = bench.submitter_on(MemoryCleanRooms(bench.service))
+    submitter = world.open_engine(ledger=SlowLedger())
     submission = asyncio.create_task(submitter.submit(JOB))
     for _ in range(20):
         await asyncio.sleep(0)
-    assert bench.kinds == [Intent]
-    assert bench.arns == []
+    assert world.kinds == [Intent]
+    assert world.arns == []
     durable.set()
     assert isinstance(await submission, Accepted)
 
 
 async def test_a_ledger_that_fails_stops_before_the_call(clock: FakeClock) -> None:
     """Nothing is sent that could not be written down."""
-    bench = Bench(clock)
+    world = Submissions(clock)
 
     class FullLedger(MemoryLedger):
         def put(self, event: Event) -> Awaitable[None]:
             raise StoppedError(f"the disk is full: {type(event).__name__}")
 
-    bench.ledger = FullLedger()
     with pytest.raises(StoppedError, match="full"):
-        await bench.submitter_on(MemoryCleanRooms(bench.service)).submit(JOB)
-    assert bench.arns == []
+        await world.open_engine(ledger=FullLedger()).submit(JOB)
+    assert world.arns == []
 
 
 async def test_a_full_membership_sends_the_job_back_to_its_lane(clock: FakeClock) -> None:
     """One call, no waiting here, and the rate is untouched."""
-    bench = Bench(clock, rate=100)
+    world = Submissions(clock, rate=100)
     for name in "xy":
-        await bench.submitter.submit(job_named(name))
-    assert isinstance(await bench.submitter.submit(JOB), QuotaExceeded)
-    assert bench.kinds[-2:] == [Intent, Refused]
-    assert bench.tally.refused_by_quota == 1
+        await world.submitter.submit(job_named(name))
+    assert isinstance(await world.submitter.submit(JOB), QuotaExceeded)
+    assert world.kinds[-2:] == [Intent, Refused]
+    assert world.counts.refused_by_quota == 1
     assert clock.slept == []
-    assert bench.gate.pace.per_second == 100
-    assert not bench.stop.requested
+    assert world.gate.pace.per_second == 100
+    assert not world.stop.requested
 
 
 async def test_throttling_is_waited_out_and_cuts_the_rate(clock: FakeClock) -> None:
     """However often; each try has its own intent."""
-    bench = Bench(clock, THROTTLED, THROTTLED, rate=1000)
-    assert isinstance(await bench.submitter.submit(JOB), Accepted)
-    assert bench.kinds == [Intent, Refused, Intent, Refused, Intent, JobSubmitted]
-    assert [event.attempt for event in bench.ledger.events if isinstance(event, Intent)] == [1, 2, 3]
+    world = Submissions(clock, THROTTLED, THROTTLED, rate=1000)
+    assert isinstance(await world.submitter.submit(JOB), Accepted)
+    assert world.kinds == [Intent, Refused, Intent, Refused, Intent, JobSubmitted]
+    assert [event.attempt for event in world.ledger.events if isinstance(event, Intent)] == [1, 2, 3]
     assert len(clock.slept) == 2
-    assert bench.tally.throttled >= 1
-    assert bench.gate.pace.per_second < 1000
+    assert world.counts.throttled >= 1
+    assert world.gate.pace.per_second < 1000
 
 
 async def test_a_conflict_is_tried_again_and_may_end_well(clock: FakeClock) -> None:
     """409 means not now."""
-    bench = Bench(clock, CONFLICTED, CONFLICTED)
-    assert isinstance(await bench.submitter.submit(JOB), Accepted)
-    assert len(bench.arns) == 1
+    world = Submissions(clock, CONFLICTED, CONFLICTED)
+    assert isinstance(await world.submitter.submit(JOB), Accepted)
+    assert len(world.arns) == 1
 
 
 async def test_a_conflict_that_lasts_fails_the_job_in_the_service_s_words(clock: FakeClock) -> None:
     """After the attempts of the settings."""
-    bench = Bench(clock, *[CONFLICTED] * 9)
-    assert isinstance(await bench.submitter.submit(JOB), GivenUp)
-    assert bench.kinds == [Intent, Refused] * 3 + [JobRejected]
-    failed = bench.ledger.events[-1]
+    world = Submissions(clock, *[CONFLICTED] * 9)
+    assert isinstance(await world.submitter.submit(JOB), GivenUp)
+    assert world.kinds == [Intent, Refused] * 3 + [JobRejected]
+    failed = world.ledger.events[-1]
     assert isinstance(failed, JobRejected)
     assert (failed.code, failed.message, failed.attempt) == (CONFLICTED.code, CONFLICTED.message, 3)
 
 
 async def test_a_request_that_can_never_work_fails_at_once(clock: FakeClock) -> None:
     """One call, the service's own words, and the run goes on."""
-    bench = Bench(clock, REJECTED)
-    assert isinstance(await bench.submitter.submit(JOB), GivenUp)
-    failed = bench.ledger.events[-1]
+    world = Submissions(clock, REJECTED)
+    assert isinstance(await world.submitter.submit(JOB), GivenUp)
+    failed = world.ledger.events[-1]
     assert isinstance(failed, JobRejected)
     assert (failed.code, failed.message) == (REJECTED.code, REJECTED.message)
-    assert bench.kinds.count(Intent) == 1
-    assert not bench.stop.requested
+    assert world.kinds.count(Intent) == 1
+    assert not world.stop.requested
 
 
 @pytest.mark.parametrize("took_effect", [False, True])
 async def test_an_answer_that_never_came_leaves_the_job_unknown(clock: FakeClock, took_effect: bool) -> None:
     """It is never simply sent again."""
-    bench = Bench(clock, Disturbance(UNCERTAIN, took_effect=took_effect))
-    assert isinstance(await bench.submitter.submit(JOB), Uncertain)
-    assert bench.kinds == [Intent, JobUnknown]
-    unknown = bench.ledger.events[-1]
+    world = Submissions(clock, Disturbance(UNCERTAIN, took_effect=took_effect))
+    assert isinstance(await world.submitter.submit(JOB), Uncertain)
+    assert world.kinds == [Intent, JobUnknown]
+    unknown = world.ledger.events[-1]
     assert isinstance(unknown, JobUnknown)
     assert unknown.reason == UNCERTAIN.reason
-    assert len(bench.arns) == took_effect
+    assert len(world.arns) == took_effect
 
 
 @pytest.mark.parametrize(
@@ -289,70 +256,70 @@ async def test_the_ledger_has_the_cause_of_a_refusal_beside_its_code(
     clock: FakeClock, outcome: Outcome, cause: str
 ) -> None:
     """As it was decided where the answer was read; a 402 without a code is counted as one about slots."""
-    bench = Bench(clock, outcome)
-    await bench.submitter.submit(JOB)
-    (refused, *_) = [event for event in bench.ledger.events if isinstance(event, Refused)]
+    world = Submissions(clock, outcome)
+    await world.submitter.submit(JOB)
+    (refused, *_) = [event for event in world.ledger.events if isinstance(event, Refused)]
     assert refused.cause == cause
-    assert bench.tally.refused_by_quota == (cause == "slots")
+    assert world.counts.refused_by_quota == (cause == "slots")
 
 
 async def test_an_answer_that_may_follow_acceptance_and_throttles_cuts_the_rate_too(clock: FakeClock) -> None:
     """A 503 SlowDown says both."""
-    bench = Bench(clock, Uncertain("503 SlowDown", is_throttling=True), rate=100)
-    assert isinstance(await bench.submitter.submit(JOB), Uncertain)
-    assert bench.kinds == [Intent, JobUnknown]
-    assert bench.gate.pace.per_second < 100
+    world = Submissions(clock, Uncertain("503 SlowDown", is_throttling=True), rate=100)
+    assert isinstance(await world.submitter.submit(JOB), Uncertain)
+    assert world.kinds == [Intent, JobUnknown]
+    assert world.gate.pace.per_second < 100
 
 
 async def test_refused_credentials_stop_the_run_without_failing_the_job(clock: FakeClock) -> None:
     """No other job would fare better, and this one is as new as before."""
-    bench = Bench(clock, Forbidden("ExpiredTokenException", "expired"))
-    assert isinstance(await bench.submitter.submit(JOB), Withdrawn)
-    assert bench.stop.reason is StopReason.CREDENTIALS
-    assert "expired" in bench.stop.message
-    assert bench.kinds == [Intent, Refused]
+    world = Submissions(clock, Forbidden("ExpiredTokenException", "expired"))
+    assert isinstance(await world.submitter.submit(JOB), Withdrawn)
+    assert world.stop.reason is StopReason.CREDENTIALS
+    assert "expired" in world.stop.message
+    assert world.kinds == [Intent, Refused]
 
 
 async def test_something_that_is_not_the_service_stops_the_run_as_unreachable(clock: FakeClock) -> None:
     """A proxy's 404 is no verdict on the job."""
-    bench = Bench(clock, Forbidden("404", "is the endpoint Clean Rooms ML?", RefusalCause.WRONG_ENDPOINT))
-    assert isinstance(await bench.submitter.submit(JOB), Withdrawn)
-    assert bench.stop.reason is StopReason.UNREACHABLE
-    assert bench.kinds == [Intent, Refused]
+    world = Submissions(clock, Forbidden("404", "is the endpoint Clean Rooms ML?", RefusalCause.WRONG_ENDPOINT))
+    assert isinstance(await world.submitter.submit(JOB), Withdrawn)
+    assert world.stop.reason is StopReason.UNREACHABLE
+    assert world.kinds == [Intent, Refused]
 
 
 async def test_a_call_that_cannot_leave_is_tried_again_and_then_stops_the_run(clock: FakeClock) -> None:
     """The job is not burned on it."""
-    bench = Bench(clock, NOT_SENT)
-    assert isinstance(await bench.submitter.submit(JOB), Accepted)
-    bench = Bench(clock, *[NOT_SENT] * 9)
-    assert isinstance(await bench.submitter.submit(JOB), Withdrawn)
-    assert bench.stop.reason is StopReason.UNREACHABLE
-    assert bench.kinds == [Intent, Refused] * 3
+    world = Submissions(clock, NOT_SENT)
+    assert isinstance(await world.submitter.submit(JOB), Accepted)
+    world = Submissions(clock, *[NOT_SENT] * 9)
+    assert isinstance(await world.submitter.submit(JOB), Withdrawn)
+    assert world.stop.reason is StopReason.UNREACHABLE
+    assert world.kinds == [Intent, Refused] * 3
 
 
 async def test_a_stopped_run_makes_no_call_and_writes_nothing(clock: FakeClock) -> None:
     """The job is as new as before."""
-    bench = Bench(clock)
-    bench.stop.request(StopReason.SIGNAL, "")
-    assert isinstance(await bench.submitter.submit(JOB), Withdrawn)
-    assert bench.kinds == []
+    world = Submissions(clock)
+    world.stop.request(StopReason.SIGNAL, "")
+    assert isinstance(await world.submitter.submit(JOB), Withdrawn)
+    assert world.kinds == []
 
 
 async def test_a_job_waiting_for_the_rate_is_withdrawn_when_the_run_stops(clock: FakeClock) -> None:
     """Its intent is answered by a refusal, so that nobody looks for it."""
-    bench = Bench(clock, rate=0.01)
-    assert isinstance(await bench.submitter.submit(job_named("first")), Accepted)
+    world = Submissions(clock, rate=0.01)
+    assert isinstance(await world.submitter.submit(job_named("first")), Accepted)
     for _ in range(BURST - 1):
-        await bench.gate.admit()
-    waiting = asyncio.create_task(bench.submitter.submit(JOB))
+        await world.gate.admit()
+    waiting = asyncio.create_task(world.submitter.submit(JOB))
     for _ in range(20):
         await asyncio.sleep(0)
-    assert bench.kinds[-1] is Intent
-    bench.stop.request(StopReason.SIGNAL, "")
+    assert world.kinds[-1] is Intent
+    world.stop.request(StopReason.SIGNAL, "")
     assert isinstance(await asyncio.wait_for(waiting, 5), Withdrawn)
-    assert bench.kinds[-1] is Refused
-    assert len(bench.arns) == 1
+    assert world.kinds[-1] is Refused
+    assert len(world.arns) == 1
 
 
 class SlowApi:
@@ -368,16 +335,6 @@ class SlowApi:
         self.called.set()
         return await self.answer
 
-    async def list_page(
-        self, membership: str, *, trained_model: str | None = None, token: str | None = None
-    ) -> JobPage | Outcome:
-        """Nobody asks."""
-        raise NotImplementedError
-
-    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
-        """Nobody asks."""
-        raise NotImplementedError
-
 
 @pytest.mark.parametrize(
     ("outcome", "kind"),
@@ -387,38 +344,38 @@ async def test_a_call_under_way_is_awaited_and_recorded_when_the_run_stops(
     clock: FakeClock, outcome: Outcome, kind: type[Event]
 ) -> None:
     """And no other one follows it."""
-    bench = Bench(clock)
+    world = Submissions(clock)
     api = SlowApi()
-    submitter = bench.submitter_on(api)  # type: ignore[arg-type]
+    submitter = world.open_engine(api=api)
     submission = asyncio.create_task(submitter.submit(JOB))
     await asyncio.wait_for(api.called.wait(), 5)
-    bench.stop.request(StopReason.SIGNAL, "")
+    world.stop.request(StopReason.SIGNAL, "")
     api.answer.set_result(outcome)
     await asyncio.wait_for(submission, 5)
-    assert bench.kinds[0] is Intent
-    assert bench.kinds[-1] is kind
-    assert bench.kinds.count(Intent) == 1
+    assert world.kinds[0] is Intent
+    assert world.kinds[-1] is kind
+    assert world.kinds.count(Intent) == 1
 
 
 async def test_a_cancelled_call_leaves_the_intent_alone_in_the_ledger(clock: FakeClock) -> None:
     """Which is what the next run looks up."""
-    bench = Bench(clock)
+    world = Submissions(clock)
     api = SlowApi()
-    submission = asyncio.create_task(bench.submitter_on(api).submit(JOB))  # type: ignore[arg-type]
+    submission = asyncio.create_task(world.open_engine(api=api).submit(JOB))
     await asyncio.wait_for(api.called.wait(), 5)
     submission.cancel()
     with pytest.raises(asyncio.CancelledError):
         await submission
-    assert bench.kinds[0] is Intent
-    assert bench.kinds[-1] in {Intent, JobUnknown}
+    assert world.kinds[0] is Intent
+    assert world.kinds[-1] in {Intent, JobUnknown}
 
 
 async def test_attempts_are_counted_on_from_the_ledger(clock: FakeClock) -> None:
     """A second submission of a job continues its numbers."""
-    bench = Bench(clock, *[CONFLICTED] * 3)
-    assert isinstance(await bench.submitter.submit(JOB), GivenUp)
-    assert isinstance(await bench.submitter.submit(JOB), Accepted)
-    attempts = [event.attempt for event in bench.ledger.events if isinstance(event, Intent)]
+    world = Submissions(clock, *[CONFLICTED] * 3)
+    assert isinstance(await world.submitter.submit(JOB), GivenUp)
+    assert isinstance(await world.submitter.submit(JOB), Accepted)
+    attempts = [event.attempt for event in world.ledger.events if isinstance(event, Intent)]
     assert attempts == list(range(1, len(attempts) + 1))
 
 
@@ -437,7 +394,7 @@ async def test_a_job_that_was_lost_meanwhile_is_left_to_its_new_owner(
     clock: FakeClock, outcome: Outcome | None
 ) -> None:
     """Whatever the call brought, the run goes on."""
-    bench = Bench(clock, outcome, ledger=LosingLedger())
-    assert isinstance(await bench.submitter.submit(JOB), Withdrawn)
-    assert not bench.stop.requested
-    assert bench.kinds[0] is Intent
+    world = Submissions(clock, outcome, ledger=LosingLedger())
+    assert isinstance(await world.submitter.submit(JOB), Withdrawn)
+    assert not world.stop.requested
+    assert world.kinds[0] is Intent

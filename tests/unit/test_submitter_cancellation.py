@@ -13,12 +13,10 @@ from typing import Any
 import pytest
 from conftest import job_named
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
-from simulation.loop import VirtualClock, VirtualLoop, virtual_loop
-from virtual_disk import SlowLedger, Wire
+from memory_ledger import SlowLedger
+from virtual_time import VirtualClock, VirtualLoop, virtual_loop
+from world import World
 
-from batchsubmit.cleanrooms.reads import Reads
-from batchsubmit.clock import Clock, SystemClock
-from batchsubmit.config import LookupSettings, RetrySettings
 from batchsubmit.core.jobs import Conflicted, Job, Outcome, Throttled, Uncertain
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, JobState, Phase
@@ -26,46 +24,34 @@ from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.file import LedgerFile, open_ledger
 from batchsubmit.ledger.read import fold_ledger
-from batchsubmit.pacing import Pace, RateGate, RetryPolicies
-from batchsubmit.sandbox import SandboxService, SandboxSettings
-from batchsubmit.submit.lookup import Lookup
-from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import Stop
-from batchsubmit.submit.submitter import Submitter
+from batchsubmit.pacing import BURST
 
 JOB = job_named("a")
-FREE = SandboxSettings(per_membership=0, per_account=0, seed=1)
-RETRY = RetrySettings(base_seconds=0.01, cap_seconds=0.02, max_attempts=3)
+SETTINGS = {
+    "rate": {"max_per_second": 0, "reads_per_second": 0},
+    "retry": {"base_seconds": 0.01, "cap_seconds": 0.02, "max_attempts": 3},
+    "lookup": {"settle_seconds": 0.05},
+    "submit": {"concurrency": 32},
+}
 PATIENCE_SECONDS = 20
 
 
-class World:
+class Submission(World):
     """One submission in virtual time, on a slow disk and a slow wire."""
 
     def __init__(self, loop: VirtualLoop, *script: Disturbance) -> None:
-        self.clock = VirtualClock(loop)
-        self.service = SandboxService(FREE, self.clock.service_time)
-        planned = list(script)
-        service = MemoryCleanRooms(
-            self.service, disturb=lambda *call: planned.pop(0) if planned and call[0].startswith("Start") else None
-        )
-        self.wire = Wire(service)
-        self.ledger = SlowLedger()
-        self.stop = Stop()
+        super().__init__(VirtualClock(loop), *script, ledger=SlowLedger(), settings=SETTINGS, way_seconds=0.01)
 
-    def submission(self) -> Coroutine[Any, Any, object]:
+    async def submit(self) -> object:
         """Submit the job."""
-        return submitter(self.wire, self.ledger, self.clock, self.stop).submit(JOB)
+        return await self.engine().runner.submitter.submit(JOB)
 
-    async def submission_and_lookup(self) -> object:
+    async def submit_and_look_up(self) -> object:
         """Submit the job, and look it up where its answer is lost."""
-        await self.submission()
-        catalog = Reads(self.wire, RETRY, gate=RateGate(Pace(0)), sleep=self.stop.pause)
-        recorder = Recorder(self.ledger, self.clock)
-        settings = LookupSettings(settle_seconds=0.05)
-        lookup = Lookup(reads=catalog, recorder=recorder, settings=settings, stop=self.stop)
+        runner = self.engine().runner
+        await runner.submitter.submit(JOB)
         async with asyncio.TaskGroup() as tasks:
-            return await lookup.resolve(JOB.key, JOB.request, tasks)
+            return await runner.lookup.resolve(JOB.key, JOB.request, tasks)
 
     @property
     def state(self) -> JobState | None:
@@ -74,23 +60,14 @@ class World:
         return self.ledger.state.get(JOB.key)
 
 
-def submitter(api: Any, ledger: Ledger, clock: Clock, stop: Stop, gate: RateGate | None = None) -> Submitter:  # noqa: ANN401 (a JobsApi)
-    """A submitter on these."""
-    policies = RetryPolicies(RETRY, sleep=stop.pause)
-    recorder = Recorder(ledger, clock)
-    return Submitter(
-        api=api, recorder=recorder, gate=gate or RateGate(Pace(0)), policies=policies, stop=stop, concurrency=32
-    )
-
-
 def cancelled_at_every_turn(
-    work: Callable[[World], Coroutine[Any, Any, object]], *script: Disturbance
-) -> Iterator[World]:
+    work: Callable[[Submission], Coroutine[Any, Any, object]], *script: Disturbance
+) -> Iterator[Submission]:
     """Do the work again and again, each time cancelled one turn of the loop later, until it ends before."""
     turn = 0
     while True:
         with virtual_loop() as loop:
-            world = World(loop, *script)
+            world = Submission(loop, *script)
             task = loop.create_task(work(world))
             if turn:
                 loop.run_steps(turn)
@@ -109,7 +86,7 @@ def cancelled_at_every_turn(
 def test_a_submission_cancelled_at_any_moment_is_in_the_ledger_as_it_is() -> None:
     """What was accepted is never without an intent, and what is said to be submitted is."""
     phases = set()
-    for world in cancelled_at_every_turn(World.submission):
+    for world in cancelled_at_every_turn(Submission.submit):
         state, jobs = world.state, world.service.jobs()
         phases.add(state.phase if state else None)
         if jobs:
@@ -124,7 +101,7 @@ def test_a_submission_cancelled_at_any_moment_is_in_the_ledger_as_it_is() -> Non
 def test_a_submission_cancelled_once_its_answer_is_taken_is_recorded_all_the_same() -> None:
     """Taken by the ledger is written, though its writer is gone."""
     unfinished = 0
-    for world in cancelled_at_every_turn(World.submission):
+    for world in cancelled_at_every_turn(Submission.submit):
         kinds = [type(event).__name__ for event in world.ledger.events]
         assert kinds in ([], ["Intent"], ["Intent", "JobSubmitted"])
         unfinished += kinds == ["Intent", "JobSubmitted"]
@@ -137,7 +114,7 @@ def test_a_lost_answer_cancelled_at_any_moment_of_its_lookup_is_not_decided_wron
     lost = Disturbance(Uncertain("read time-out"), took_effect=took_effect)
     right = Phase.SUBMITTED if took_effect else Phase.ABSENT
     phases = set()
-    for world in cancelled_at_every_turn(World.submission_and_lookup, lost):
+    for world in cancelled_at_every_turn(Submission.submit_and_look_up, lost):
         state = world.state
         phases.add(state.phase if state else None)
         assert state is None or state.phase in {*UNDECIDED, right}
@@ -151,7 +128,7 @@ def test_a_lost_answer_cancelled_at_any_moment_of_its_lookup_is_not_decided_wron
 def test_a_submission_cancelled_between_its_tries_may_be_tried_again(trouble: Outcome) -> None:
     """A refused try leaves no doubt behind."""
     phases = set()
-    for world in cancelled_at_every_turn(World.submission, Disturbance(trouble)):
+    for world in cancelled_at_every_turn(Submission.submit, Disturbance(trouble)):
         state = world.state
         phases.add(state.phase if state else None)
         if state is not None and state.phase is Phase.REFUSED:
@@ -163,10 +140,10 @@ def test_a_process_killed_at_any_moment_leaves_at_least_the_intent_of_what_was_a
     """Of what the disk has, and no more: nothing that was only taken counts."""
     for turn in range(60):
         with virtual_loop() as loop:
-            world = World(loop)
-            task = loop.create_task(world.submission())
+            world = Submission(loop)
+            task = loop.create_task(world.submit())
             loop.run_steps(turn + 1)
-            world.wire.is_cut = True
+            world.api.is_cut = True
             found = world.ledger.killed()
             task.cancel()
             loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
@@ -210,20 +187,32 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldDisk]:
     held.let_go()
 
 
-class AnsweringApi:
-    """Answers when it is told to."""
+class AnsweringApi(MemoryCleanRooms):
+    """Accepts, and answers when it is told to."""
 
-    def __init__(self) -> None:
-        self.called = asyncio.Event()
-        self.may_answer = asyncio.Event()
-        self.service = SandboxService(FREE, lambda: SystemClock().now().timestamp())
+    called: asyncio.Event
+    may_answer: asyncio.Event
 
     async def start(self, job: Job) -> Outcome:
-        """Accept, and answer later."""
+        """Make one call."""
         self.called.set()
-        outcome = await MemoryCleanRooms(self.service).start(job)
+        outcome = await super().start(job)
         await self.may_answer.wait()
         return outcome
+
+
+class OnFile(World):
+    """One submission to a ledger's file."""
+
+    def __init__(self, ledger: Ledger, *, rate: float = 0) -> None:
+        super().__init__(ledger=ledger, settings=SETTINGS | {"rate": {"max_per_second": rate}}, api=AnsweringApi)
+        self.api.called, self.api.may_answer = asyncio.Event(), asyncio.Event()
+        engine = self.engine()
+        self.gate, self.submitter = engine.gate, engine.runner.submitter
+
+    def submission(self) -> "asyncio.Task[object]":
+        """Begin to submit the job."""
+        return asyncio.ensure_future(self.submitter.submit(JOB))
 
 
 async def _cancelled(task: "asyncio.Task[object]") -> None:
@@ -242,13 +231,13 @@ async def test_cancelled_while_the_file_takes_the_intent_no_call_is_made(tmp_pat
     """And the ledger can be closed; the intent is in it."""
     path = tmp_path / "ledger.jsonl"
     async with asyncio.timeout(PATIENCE_SECONDS), open_ledger(path) as ledger:
-        api = AnsweringApi()
+        world = OnFile(ledger)
         disk.hold()
-        task = asyncio.ensure_future(submitter(api, ledger, SystemClock(), Stop()).submit(JOB))
+        task = world.submission()
         await asyncio.to_thread(disk.is_writing.wait, PATIENCE_SECONDS)
         await _cancelled(task)
         disk.let_go()
-    assert not api.called.is_set()
+    assert not world.api.called.is_set()
     state = _found(path)
     assert state is not None
     assert state.phase is Phase.INTENT
@@ -258,15 +247,16 @@ async def test_cancelled_at_the_rate_gate_no_call_is_made(tmp_path: Path) -> Non
     """The intent stays: the next run looks, and finds nothing."""
     path = tmp_path / "ledger.jsonl"
     async with asyncio.timeout(PATIENCE_SECONDS), open_ledger(path) as ledger:
-        api, gate, clock = AnsweringApi(), RateGate(Pace(0.01)), SystemClock()
-        assert await gate.admit()
-        task = asyncio.ensure_future(submitter(api, ledger, clock, Stop(), gate).submit(JOB))
+        world = OnFile(ledger, rate=0.01)
+        for _ in range(BURST):
+            assert await world.gate.admit()
+        task = world.submission()
         while ledger.state.get(JOB.key) is None:  # noqa: ASYNC110 (a deadline stands around it)
             await asyncio.sleep(0)
         await _cancelled(task)
-        gate.close()
-        assert not await asyncio.wait_for(gate.admit(), PATIENCE_SECONDS)
-    assert not api.called.is_set()
+        world.gate.close()
+        assert not await asyncio.wait_for(world.gate.admit(), PATIENCE_SECONDS)
+    assert not world.api.called.is_set()
     state = _found(path)
     assert state is not None
     assert state.phase is Phase.INTENT
@@ -276,11 +266,11 @@ async def test_cancelled_during_the_call_the_job_is_left_as_an_intent(tmp_path: 
     """It was accepted, and nobody heard of it."""
     path = tmp_path / "ledger.jsonl"
     async with asyncio.timeout(PATIENCE_SECONDS), open_ledger(path) as ledger:
-        api = AnsweringApi()
-        task = asyncio.ensure_future(submitter(api, ledger, SystemClock(), Stop()).submit(JOB))
-        await api.called.wait()
+        world = OnFile(ledger)
+        task = world.submission()
+        await world.api.called.wait()
         await _cancelled(task)
-    assert len(api.service.jobs()) == 1
+    assert len(world.service.jobs()) == 1
     state = _found(path)
     assert state is not None
     assert state.phase is Phase.INTENT
@@ -293,17 +283,17 @@ async def test_cancelled_while_the_file_takes_the_answer_it_is_recorded(
     """Between acceptance and record, once or again."""
     path = tmp_path / "ledger.jsonl"
     async with asyncio.timeout(PATIENCE_SECONDS), open_ledger(path) as ledger:
-        api = AnsweringApi()
-        task = asyncio.ensure_future(submitter(api, ledger, SystemClock(), Stop()).submit(JOB))
-        await api.called.wait()
+        world = OnFile(ledger)
+        task = world.submission()
+        await world.api.called.wait()
         disk.hold()
-        api.may_answer.set()
+        world.api.may_answer.set()
         await asyncio.to_thread(disk.is_writing.wait, PATIENCE_SECONDS)
         for _ in range(times - 1):
             task.cancel()
         await _cancelled(task)
         disk.let_go()
-    [job] = api.service.jobs()
+    [job] = world.service.jobs()
     state = _found(path)
     assert state is not None
     assert (state.phase, state.arn) == (Phase.SUBMITTED, job.arn)
@@ -314,15 +304,15 @@ async def test_the_run_cancelled_while_its_ledger_closes_still_writes_everything
 ) -> None:
     """A second signal during the last write."""
     path = tmp_path / "ledger.jsonl"
-    api = AnsweringApi()
     closing = asyncio.Event()
 
     async def run() -> None:
         async with open_ledger(path) as ledger:
-            submission = asyncio.ensure_future(submitter(api, ledger, SystemClock(), Stop()).submit(JOB))
-            await api.called.wait()
+            world = OnFile(ledger)
+            submission = world.submission()
+            await world.api.called.wait()
             disk.hold()
-            api.may_answer.set()
+            world.api.may_answer.set()
             await asyncio.to_thread(disk.is_writing.wait, PATIENCE_SECONDS)
             submission.cancel()
             await asyncio.gather(submission, return_exceptions=True)

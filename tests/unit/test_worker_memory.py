@@ -15,27 +15,25 @@ from typing import TYPE_CHECKING, cast
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from memory_sqs import MemorySqs
 from memory_table import MemoryTable
-from simulation.loop import VirtualClock, VirtualLoop
 from strategies import REGION
 from test_queue_source import body
-from virtual_disk import running_loop, virtually
+from virtual_time import VirtualClock, VirtualLoop, running_loop, virtually
+from world import START, World
 
 from batchsubmit.app.worker import WorkerLedger
-from batchsubmit.config import LookupSettings, RateSettings, Settings, WorkerSettings
 from batchsubmit.core.jobs import Uncertain
 from batchsubmit.ledger.shared import LeaseTerms, open_shared
-from batchsubmit.observers.base import Readings, RunCounts
+from batchsubmit.observers.base import Readings
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.pacing import Pace
 from batchsubmit.queue.client import ReachedQueue
 from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
-from batchsubmit.sandbox import SandboxService, SandboxSettings
+from batchsubmit.sandbox import SandboxService
 from batchsubmit.schema import RequestChecker
-from batchsubmit.submit.engine import build_engine
 from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.submit.stopping import StopReason
 
 if TYPE_CHECKING:
     from batchsubmit.queue.client import Queue
@@ -77,55 +75,51 @@ def _inside(thing: object) -> Iterator[object]:
     yield from gc.get_referents(thing)
 
 
-class MemoryWorker:
+class MemoryWorker(World):
     """A worker at a queue in memory; every seventh call brings no answer, and is looked up."""
 
     def __init__(self) -> None:
+        settings = {
+            "rate": {"max_per_second": 0},
+            "lookup": {"settle_seconds": 1},
+            "worker": {"visibility_timeout_seconds": 300},
+            "retry": {},
+            "slots": {},
+            "submit": {},
+        }
+        super().__init__(VirtualClock(running_loop()), settings=settings, per_membership=5, job_seconds=1)
         self.sqs, self.table = MemorySqs(), MemoryTable()
-        self.clock = VirtualClock(running_loop())
-        service = SandboxSettings(per_membership=5, per_account=0, job_seconds=1, pending_seconds=0, seed=1)
-        self.service = SandboxService(service, self.clock.service_time)
-        self.sent = self.calls = 0
+        self.sent = 0
 
-    def _disturb(self, operation: str, _name: str) -> Disturbance | None:
-        self.calls += operation.startswith("Start")
-        is_lost = operation.startswith("Start") and self.calls % 7 == 0
-        return Disturbance(Uncertain("no answer"), took_effect=self.calls % 2 == 0) if is_lost else None
+    def disturb(self, operation: str, name: str) -> Disturbance | None:
+        """Lose answers."""
+        super().disturb(operation, name)
+        calls = self.calls[operation]
+        is_lost = operation == START and calls % 7 == 0
+        return Disturbance(Uncertain("no answer"), took_effect=calls % 2 == 0) if is_lost else None
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[list[object]]:
         """Let it work; gives its parts."""
-        settings = Settings(
-            rate=RateSettings(max_per_second=0, reads_per_second=0),
-            lookup=LookupSettings(settle_seconds=1),
-            worker=WorkerSettings(visibility_timeout_seconds=300),
-        )
-        terms, stop = LeaseTerms(lease_seconds=1e4), Stop()
+        terms = LeaseTerms(lease_seconds=1e4)
         opening = open_shared(self.table, "w", "w", clock=self.clock, terms=terms)
         async with opening as ledger:
-            metrics = Metrics(Readings)
-            recorder = Recorder(ledger, self.clock, [metrics, RunCounts()])
+            self.ledger, metrics = ledger, Metrics(Readings)
+            self.observers.append(metrics)
+            recorder = Recorder(ledger, self.clock, self.observers)
             reached = ReachedQueue(
                 queue=cast("Queue", self.sqs),
                 attributes=await self.sqs.attributes(),
                 dead_letters=None,
             )
-            site = QueueParts(reached, settings, region=REGION, ledger=WorkerLedger(recorder), clock=self.clock)
-            api = MemoryCleanRooms(self.service, disturb=self._disturb)
+            site = QueueParts(reached, self.settings, region=REGION, ledger=WorkerLedger(recorder), clock=self.clock)
             reader = MessageReader(RequestChecker(region=REGION), defaults={})
             async with SqsSource.open(site, reader, print) as source:
-                stop.on_request(source.close)
-                engine = build_engine(
-                    source,
-                    settings=settings,
-                    api=api,
-                    recorder=recorder,
-                    stop=stop,
-                    account_of=source.account_of,
-                )
+                self.stop.on_request(source.close)
+                engine = self.engine(source, account_of=source.account_of)
                 running = running_loop().create_task(engine.run())
                 yield [source, engine, ledger, recorder, metrics, site]
-                stop.request(StopReason.SIGNAL, "SIGTERM")
+                self.stop.request(StopReason.SIGNAL, "SIGTERM")
                 await running
 
     async def submit(self, jobs: int) -> None:

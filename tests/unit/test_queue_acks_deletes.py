@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING, cast
 
 from memory_sqs import MemorySqs
-from simulation.loop import VirtualClock
-from virtual_disk import running_loop, virtually
+from virtual_time import VirtualClock, running_loop, virtually
 
 from batchsubmit.config import WorkerSettings
 from batchsubmit.queue.acks import Acks, QueueLedger

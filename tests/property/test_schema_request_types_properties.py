@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import ACCOUNT, MEMBERSHIP, REGION, any_requests, arn, minimal_request, valid_requests
-from test_validator_agrees import ODD_REQUESTS, WHOLE
+from test_sandbox_validation_properties import ODD_REQUESTS, WHOLE
 
 from batchsubmit.manifest.check import CheckedManifest, Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile

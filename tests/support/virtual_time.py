@@ -6,10 +6,14 @@ its numbers from a seed ends the same way each time. Nothing on such a loop may 
 
 import asyncio
 import selectors
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+_Result = TypeVar("_Result")
+_Arguments = ParamSpec("_Arguments")
 
 EPOCH = datetime(2026, 11, 23, tzinfo=UTC)
 """When every virtual loop begins, as its clock tells it."""
@@ -112,3 +116,21 @@ def end_all(loop: VirtualLoop) -> None:
         task.cancel()
     if tasks:
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
+
+def virtually(test: Callable[_Arguments, Coroutine[Any, Any, _Result]]) -> Callable[_Arguments, _Result]:
+    """Run an async test on a loop in virtual time."""
+
+    @wraps(test)
+    def run(*given: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        with virtual_loop() as loop:
+            return loop.run_until_complete(test(*given, **named))
+
+    return run
+
+
+def running_loop() -> VirtualLoop:
+    """The loop that the caller runs on."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop
