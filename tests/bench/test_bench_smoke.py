@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from forecast import batch, end_of
+from forecast import HOMES, end_of
 from growth import Growth
 from harness import Ratio, alternate, print_ratios
 from rate import refused_by_bucket
@@ -96,8 +96,9 @@ def test_the_manifest_has_no_problem(tmp_path: Path) -> None:
 
 def test_after_a_tenth_of_the_jobs_the_end_is_foretold() -> None:
     """By the run's own events; the benchmark says how often it is near."""
-    jobs = batch(Random(0), 100, math.log(1800), 0.5)
-    estimated, actual = end_of(jobs, Settings(), 0)
+    dice = Random(0)
+    seconds = [dice.lognormvariate(math.log(1800), 0.5) for _ in range(100)]
+    estimated, actual = end_of(HOMES * 50, seconds, Settings(), 0)
     assert estimated == pytest.approx(actual, rel=0.15)
 
 
