@@ -12,16 +12,18 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.retry import record_ends_unseen
 from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix, require_region
 from batchsubmit.aws import resolve_region
+from batchsubmit.cleanrooms.api import is_running
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
+from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import within_quotas
+from batchsubmit.core.states import JobState, Phase, is_good_end
 from batchsubmit.errors import NotAgreedError, StoppedError, UsageError
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Ledger, Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import check_manifest
@@ -32,7 +34,7 @@ from batchsubmit.observers.live import RunProgress
 from batchsubmit.observers.progress import Display, pace_in
 from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
-from batchsubmit.submit.engine import Engine, build_engine
+from batchsubmit.submit.engine import Engine, build_engine, open_reads
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, stop_at, stop_on_signals
 from batchsubmit.text import counted, duration
@@ -97,7 +99,7 @@ async def open_run(
         if options.retry:
             options = replace(options, retry=dated(options.retry, ledger.state, timestamp(SystemClock().now())))
             if not options.sandbox:
-                await record_ends_unseen(ledger, settings, region, stop)
+                await _record_ends_unseen(ledger, settings, region, stop)
         if options.known_only:
             inventory = inventory.only(ledger.state)
         run = Run(
@@ -115,6 +117,30 @@ async def open_run(
         )
         run.warnings = (*inventory.warnings, *found)
         yield run
+
+
+async def _record_ends_unseen(ledger: Ledger, settings: Settings, region: str, stop: Stop) -> None:
+    """Record the ends that no run saw: what nobody followed may have failed. Raises StoppedError."""
+    lanes: dict[str, list[JobState]] = {}
+    for state in ledger.state:
+        if state.phase is Phase.SUBMITTED:
+            lanes.setdefault(state.membership, []).append(state)
+    if not lanes:
+        return
+    recorder = Recorder(ledger, SystemClock())
+    async with stop.cutting_off(), open_cleanrooms(settings, region=region) as api:
+        reads = open_reads(api, settings, stop, recorder.clock)
+        try:
+            for membership, states in lanes.items():
+                listed = {job.arn: job for job in await reads.jobs(membership)}
+                for state in states:
+                    job = listed.get(state.arn)
+                    if job and not is_running(job.status):
+                        good = is_good_end(job.status)
+                        details = None if good else await reads.details(membership, state.arn)
+                        await recorder.record(recorder.finished(state, job.status, job.updated_at, details))
+        except ReadError as exc:
+            raise StoppedError(f"the service does not say how the jobs ended; nothing was sent: {exc}") from exc
 
 
 async def execute(

@@ -40,73 +40,59 @@ _HEADERS = {
 
 @dataclass(slots=True)
 class LivePage:
-    """A page and its version, which tells how its ledger looked when it was made."""
+    """The page of a ledger or the overview of a folder, and a version, which tells how that looked when it was made."""
 
     location: Location
     settings: Settings
     version: str = ""
     html: str = ""
+    _nights: dict[str, tuple[str, Night]] = field(default_factory=dict)
     _next_at: float = 0.0
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def current(self) -> str:
-        """Make the page where its ledger has changed; give the version. Raises UsageError, LedgerError."""
+        """Make the page where a ledger has changed; give the version. Raises UsageError, LedgerError."""
         async with self._lock:
-            is_due = time.monotonic() >= self._next_at
-            version = await asyncio.to_thread(_version, self.location) if is_due else self.version
-            if version != self.version or not self.html:
-                self.html, seconds = await asyncio.to_thread(self._make, version)
-                self.version = version
-                self._next_at = time.monotonic() + _REST * seconds
+            if time.monotonic() >= self._next_at:
+                await asyncio.to_thread(self._follow)
         return self.version
 
-    def _make(self, version: str) -> tuple[str, float]:
-        """The page, and the seconds of processor time that it took."""
-        began = time.thread_time()
+    def _follow(self) -> None:
+        version, began = _version(self.location), time.thread_time()
+        if version == self.version and self.html:
+            return
+        if isinstance(self.location, Path) and self.location.is_dir():
+            self.html = self._overview(self.location, version)
+        else:
+            self.html = self._page(version)
+        self.version = version
+        self._next_at = time.monotonic() + _REST * (time.thread_time() - began)
+
+    def _page(self, version: str) -> str:
         remarks: list[str] = []
-        region = None if isinstance(self.location, Path) else resolve_region(self.settings.aws)
-        timeline = Timeline.of(read_entries(self.location, region=region, warn=remarks.append))
-        made_at = time.time()
+        location, settings = self.location, self.settings
+        region = None if isinstance(location, Path) else resolve_region(settings.aws)
+        timeline = Timeline.of(read_entries(location, region=region, warn=remarks.append))
         page = make_page(
             timeline,
-            ledger=str(self.location),
-            made_at=made_at,
+            ledger=str(location),
+            made_at=time.time(),
             remarks=tuple(remarks),
-            names=self.settings.names,
-            prices=self.settings.prices,
+            names=settings.names,
+            prices=settings.prices,
             live=version,
         )
-        return "".join(page.parts()), time.thread_time() - began
+        return "".join(page.parts())
 
-
-@dataclass(slots=True)
-class LiveFolder:
-    """The overview of a folder's ledgers; nights that have not changed are not read again."""
-
-    folder: Path
-    settings: Settings
-    version: str = ""
-    html: str = ""
-    _nights: dict[str, tuple[str, Night]] = field(default_factory=dict)
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    async def current(self) -> str:
-        """Make the overview where a ledger has changed; give the version."""
-        async with self._lock:
-            version = await asyncio.to_thread(_folder_version, self.folder)
-            if version != self.version or not self.html:
-                self.html, self.version = await asyncio.to_thread(self._make, version), version
-        return self.version
-
-    def _make(self, version: str) -> str:
-        for path in ledgers_in(self.folder):
+    def _overview(self, folder: Path, version: str) -> str:
+        """Nights that have not changed are not read again."""
+        for path in ledgers_in(folder):
             seen = _version(path)
-            if self._nights.get(path.name, ("",))[0] == seen:
-                continue
-            with suppress(OSError, BatchsubmitError):  # its own page says what is wrong with it
-                timeline = Timeline.of(read_entries(path))
-                self._nights[path.name] = seen, Night.of(timeline, path.name, time.time(), self.settings.prices)
-        return make_overview(str(self.folder), [night for _, night in self._nights.values()], version)
+            if self._nights.get(path.name, ("",))[0] != seen:
+                with suppress(OSError, BatchsubmitError):  # its own page says what is wrong with it
+                    timeline = Timeline.of(read_entries(path))
+                    self._nights[path.name] = seen, Night.of(timeline, path.name, time.time(), self.settings.prices)
+        return make_overview(str(folder), [night for _, night in self._nights.values()], version)
 
 
 def ledgers_in(folder: Path) -> list[Path]:
@@ -119,13 +105,11 @@ def ledgers_in(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)[:_MOST_NIGHTS]
 
 
-def _folder_version(folder: Path) -> str:
-    return f"{hash(tuple((path.name, _version(path)) for path in ledgers_in(folder))):x}"
-
-
 def _version(location: Location) -> str:
     if not isinstance(location, Path):
         return f"{time.time() // _TABLE_POLL_SECONDS:.0f}"
+    if location.is_dir():
+        return f"{hash(tuple((path.name, _version(path)) for path in ledgers_in(location))):x}"
     with suppress(OSError):
         now = location.stat()
         return f"{now.st_ino}-{now.st_size}-{now.st_mtime_ns}"
@@ -144,11 +128,11 @@ async def serving(location: Location, *, host: str, port: int, settings: Setting
 
 def live_pages(location: Location, settings: Settings) -> tuple[str, list[web.RouteDef]]:
     """The path of a ledger's page, or of a folder's overview, with a random token; and what is served below it."""
-    path = f"/{secrets.token_urlsafe(24)}/"
+    path, whole = f"/{secrets.token_urlsafe(24)}/", LivePage(location, settings)
+    routes = _routes(path, lambda _: whole)
     if not (isinstance(location, Path) and location.is_dir()):
-        live = LivePage(location, settings)
-        return path, _routes(path, lambda _: live)
-    folder, pages = LiveFolder(location, settings), dict[str, LivePage]()
+        return path, routes
+    pages: dict[str, LivePage] = {}
 
     def page_of(request: web.Request) -> LivePage:
         name = request.match_info["name"]
@@ -156,10 +140,10 @@ def live_pages(location: Location, settings: Settings) -> tuple[str, list[web.Ro
             raise web.HTTPNotFound
         return pages.setdefault(name, LivePage(location / name, settings))
 
-    return path, [*_routes(path, lambda _: folder), *_routes(f"{path}{{name}}/", page_of)]
+    return path, [*routes, *_routes(f"{path}{{name}}/", page_of)]
 
 
-def _routes(path: str, chosen: Callable[[web.Request], LivePage | LiveFolder]) -> list[web.RouteDef]:
+def _routes(path: str, chosen: Callable[[web.Request], LivePage]) -> list[web.RouteDef]:
     """Serve a page, and beside it the events that say that it has changed."""
 
     async def show(request: web.Request) -> web.Response:

@@ -1,27 +1,35 @@
-"""`batchsubmit export`."""
+"""`batchsubmit export`: a ledger as a table; or the rows of a manifest whose jobs failed, as a manifest to fix."""
 
 import asyncio
 import codecs
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
-from batchsubmit.app.failed_rows import FailedRows, failed_rows
+from batchsubmit.aws import resolve_region
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, read_settings, region_for
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
+from batchsubmit.core.jobs import RunStarted
 from batchsubmit.errors import EXIT_FAILED, UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import read_entries
+from batchsubmit.manifest.check import Terms, open_reader, take_inventory
+from batchsubmit.manifest.file import ManifestFile, open_manifest
+from batchsubmit.manifest.rows import Reader
 from batchsubmit.outputs.files import ENDINGS, ending, saving
-from batchsubmit.outputs.templates import batch_now
+from batchsubmit.outputs.templates import batch_now, placeholders_at
 from batchsubmit.report.export import FORMATS, export_rows
 from batchsubmit.report.timeline import Timeline
+from batchsubmit.schema import RequestChecker
+from batchsubmit.schema.arns import region_in
 from batchsubmit.text import agreeing, counted
 
 _MOST_NAMED = 10
@@ -133,37 +141,98 @@ def _opened(output: Path | None, kind: str, *inputs: Location | str) -> Abstract
 async def _write_failed_rows(
     ledger: Location, manifest: str, output: Path | None, batch: str | None, settings: Settings, *, excel: bool
 ) -> int:
-    async with failed_rows(read_timeline(ledger), manifest, settings, batch=batch) as failed:
-        kind = failed.format if output and ending(output) != ending(manifest) else ""
-        if excel and failed.format != "csv":
+    """Write the rows of the failed jobs of one batch: a named one, or the manifest's last. Raises UsageError.
+
+    The ledger has no request bodies: the rows come from the manifest, byte for byte, under its own header. They are
+    found by their keys, which are made again from request, batch and ordinal.
+    """
+    timeline = read_timeline(ledger)
+    models = (history.state.trained_model for history in timeline.histories())
+    region = resolve_region(settings.aws) or region_in(next(filter(None, models), "")) or None
+    async with open_manifest(manifest, region=region) as spooled:
+        run = _run_of(timeline, spooled)
+        batch = (run.batch if run else "") if batch is None else batch
+        failed = {
+            history.state.job: history.state.name
+            for history in timeline.histories()
+            if history.has_failed and timeline.batch_of(history) == batch
+        }
+        moment = placeholders_at(datetime.fromisoformat(run.at), settings.submit) if run else {}
+        terms = Terms(batch=batch, keep_invalid=True, foreign_arns=settings.checks.foreign_arns, moment=moment)
+        checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
+        reader = open_reader(spooled, defaults=settings.defaults, checker=checker, run=terms.run)
+        lines = await asyncio.to_thread(_lines_of, reader, failed, terms)
+        kind = spooled.format if output and ending(output) != ending(manifest) else ""
+        if excel and spooled.format != "csv":
             raise UsageError(f"--excel writes CSV, and {manifest} is JSONL; leave it out")
-        if failed.rows:
+        if lines:
             with _opened(output, kind, ledger, manifest) as file:
+                parts = _parts(spooled.file, reader, set(lines.values()))
                 if excel:
-                    file.write(codecs.BOM_UTF8 + next(failed.parts, b"").removeprefix(codecs.BOM_UTF8))
-                file.writelines(failed.parts)
-    for line in _words(failed, ledger, manifest, output):
+                    file.write(codecs.BOM_UTF8 + next(parts, b"").removeprefix(codecs.BOM_UTF8))
+                file.writelines(parts)
+    if run is None or run.manifest_sha256 != spooled.sha256:
+        say(f"{manifest} is not the file that {ledger} was written from (its SHA-256 differs): rows go by their keys")
+    without_row = [name for key, name in failed.items() if key not in lines]
+    where, of_batch = output or "standard output", f" of batch {batch}" if batch else ""
+    if not failed:
+        say(f"no job{of_batch} in {ledger} failed; there is nothing to fix")
+    for line in _failed_words(len(set(lines.values())), without_row, manifest, f"{where}: ", of_batch):
         say(line)
-    return EXIT_FAILED if failed.without_row else 0
+    return EXIT_FAILED if without_row else 0
 
 
-def _words(failed: FailedRows, ledger: Location, manifest: str, output: Path | None) -> Iterator[str]:
-    of_batch = f" of batch {failed.batch}" if failed.batch else ""
-    if failed.has_changed:
-        yield f"{manifest} is not the file that {ledger} was written from (its SHA-256 differs): rows go by their keys"
-    if not (failed.rows or failed.without_row):
-        yield f"no job{of_batch} in {ledger} failed; there is nothing to fix"
-        return
-    if failed.rows:
-        rows = f"{counted(failed.rows, 'row')} whose {agreeing(failed.rows, 'job', 'jobs')} failed"
-        yield f"{output or 'standard output'}: {rows}{of_batch}"
-    names = list(failed.without_row.values())
-    for name in names[:_MOST_NAMED]:
+def _failed_words(rows: int, without_row: list[str], manifest: str, where: str, of_batch: str) -> Iterator[str]:
+    if rows:
+        yield f"{where}{counted(rows, 'row')} whose {agreeing(rows, 'job', 'jobs')} failed{of_batch}"
+    for name in without_row[:_MOST_NAMED]:
         yield f"  without a row in {manifest}: {name!r}; it was edited or removed since, or other [defaults] made it"
-    if len(names) > _MOST_NAMED:
-        yield f"  ... and {len(names) - _MOST_NAMED:,} more without a row"
-    if failed.rows:
+    if len(without_row) > _MOST_NAMED:
+        yield f"  ... and {len(without_row) - _MOST_NAMED:,} more without a row"
+    if rows:
         yield (
             "  next: fix them and submit the file with this --ledger; a row that needs no change goes out again with "
             "--retry-failed, or with another --batch-id where its job ran and failed"
         )
+
+
+def _run_of(timeline: Timeline, spooled: ManifestFile) -> RunStarted | None:
+    """The last run over this very manifest; else over one of its name; else the last of all."""
+    runs = [run.started for run in reversed(timeline.runs)]
+    same = [run for run in runs if run.manifest_sha256 == spooled.sha256]
+    named = [run for run in runs if run.manifest == spooled.label]
+    return next(iter([*same, *named, *runs]), None)
+
+
+def _lines_of(reader: Reader, failed: Mapping[str, str], terms: Terms) -> dict[str, int]:
+    """Find the line of each failed job's row, as far as the manifest has it. Raises UsageError.
+
+    Whether the run let identical rows be jobs (--allow-duplicates) or recorded them as invalid is not in the ledger,
+    so what is not found in one way is looked for in the other.
+    """
+    lines: dict[str, int] = {}
+    for allow_duplicates in (True, False):
+        if len(lines) < len(failed):
+            inventory = take_inventory(reader, replace(terms, allow_duplicates=allow_duplicates))
+            if not inventory.is_readable:
+                raise UsageError(f"{inventory.problems[0]}; no run submitted a manifest like this")
+            found = dict(zip(inventory.index, inventory.index.lines, strict=True))
+            found |= {event.job: line for line, event in inventory.invalid.items()}
+            lines |= {key: line for key, line in found.items() if key in failed}
+    return lines
+
+
+def _parts(file: BinaryIO, reader: Reader, lines: set[int]) -> Iterator[bytes]:
+    """Give what comes before the first row, then each wanted row up to the next one."""
+    begin, is_wanted = 0, True
+    for row in reader.rows():
+        if is_wanted:
+            yield _bytes_at(file, begin, row.offset - begin)
+        begin, is_wanted = row.offset, row.line in lines
+    if is_wanted:
+        yield _bytes_at(file, begin, -1)
+
+
+def _bytes_at(file: BinaryIO, begin: int, count: int) -> bytes:
+    file.seek(begin)
+    return file.read(count)

@@ -3,6 +3,8 @@
 from importlib.resources import files
 
 import click
+from rich.console import Console
+from rich.markdown import Markdown
 
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.output import say
@@ -19,9 +21,7 @@ from batchsubmit.text import nearest, printable
     ),
 )
 @click.argument("topic", required=False)
-def help(  # noqa: A001 (the command's own name)
-    topic: str | None,
-) -> int:
+def help(topic: str | None) -> int:  # noqa: A001 (the command's own name)
     """Print the page of the manual on TOPIC; without one, list the pages.
 
     The options of a command are printed by its own --help.
@@ -32,21 +32,13 @@ def help(  # noqa: A001 (the command's own name)
             title = pages[name].read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
             say(f"{name:16} {title}", to_stdout=True)
     elif topic in pages:
-        _print_page(pages[topic].read_text(encoding="utf-8"))
+        text, console = pages[topic].read_text(encoding="utf-8"), Console()
+        if console.is_terminal:
+            console.print(Markdown(text, hyperlinks=False))
+        else:
+            click.echo(text, nl=False)
     else:
         meant = nearest(topic, pages)
         hint = f"did you mean {meant}?" if meant else "batchsubmit help lists the pages"
         raise UsageError(f"there is no page {printable(topic)!r}; {hint}")
     return 0
-
-
-def _print_page(text: str) -> None:
-    from rich.console import Console  # noqa: PLC0415 (help is fast without)
-
-    console = Console()
-    if console.is_terminal:
-        from rich.markdown import Markdown  # noqa: PLC0415
-
-        console.print(Markdown(text, hyperlinks=False))
-    else:
-        click.echo(text, nl=False)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,10 +10,11 @@ from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings, region_for
 from batchsubmit.cli.output import say
 from batchsubmit.errors import UsageError
+from batchsubmit.ledger.base import Location, TableLocation, parse_location
+from batchsubmit.ledger.read import read_ledger
+from batchsubmit.ledger.transfer import export_events, make_table
+from batchsubmit.ledger.transfer import import_file as write_into_table
 from batchsubmit.text import counted
-
-if TYPE_CHECKING:
-    from batchsubmit.ledger.base import Location, TableLocation
 
 _EXITS = {
     0: "done, or there was nothing to do",
@@ -28,7 +28,7 @@ _EXITS = {
 _EXAMPLES = {
     "create-table": ("make a table, then share it", "batchsubmit ledger create-table batchsubmit-jobs"),
     "import": (
-        "bring a ledger file into it; may be repeated",
+        "bring a ledger file into it",
         "batchsubmit ledger import jobs.ledger.jsonl dynamodb://batchsubmit-jobs",
     ),
     "export": (
@@ -52,9 +52,6 @@ def create_table(table: str, config: Path | None, *, as_json: bool) -> int:
 
     Waits until it can be used as --ledger dynamodb://TABLE.
     """
-    from batchsubmit.ledger.base import parse_location  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.ledger.transfer import make_table  # noqa: PLC0415
-
     location = _table(parse_location(table if "://" in table else f"dynamodb://{table}"))
     asyncio.run(make_table(location, region_for(location, config)))
     say(f"{location} is ready")
@@ -68,14 +65,12 @@ def create_table(table: str, config: Path | None, *, as_json: bool) -> int:
 @click.argument("table", type=LEDGER)
 @config_option
 @json_option
-def import_file(file: Path, table: "Location", config: Path | None, *, as_json: bool) -> int:
+def import_file(file: Path, table: Location, config: Path | None, *, as_json: bool) -> int:
     """Write a ledger file's events into a table.
 
     Run it again to go on after an interruption: what the table has already is left alone. Let the runs on the file end
     first.
     """
-    from batchsubmit.ledger.transfer import import_file as write_into_table  # noqa: PLC0415 (help is fast without)
-
     settings, location = read_settings(config), _table(table)
     written, known = asyncio.run(write_into_table(file, location, settings, region_for(location, config)))
     say(f"{location}: {counted(written, 'job')} written, {known:,} had nothing new")
@@ -89,14 +84,11 @@ def import_file(file: Path, table: "Location", config: Path | None, *, as_json: 
 @click.argument("file", type=click.Path(path_type=Path))
 @config_option
 @json_option
-def export_table(table: "Location", file: Path, config: Path | None, *, as_json: bool) -> int:
+def export_table(table: Location, file: Path, config: Path | None, *, as_json: bool) -> int:
     """Write a table's events into a new file.
 
     They stand there by time and each job's in their order, checksums and all.
     """
-    from batchsubmit.ledger.read import read_ledger  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.ledger.transfer import export_events  # noqa: PLC0415
-
     location = _table(table)
     written = export_events(read_ledger(location, region=region_for(location, config)), file)
     say(f"{file}: {counted(written, 'event')}")
@@ -105,7 +97,7 @@ def export_table(table: "Location", file: Path, config: Path | None, *, as_json:
     return 0
 
 
-def _table(location: "Location") -> "TableLocation":
+def _table(location: Location) -> TableLocation:
     if isinstance(location, Path):
         raise UsageError(f"{location} is no table; write dynamodb:// and the table's name")
     return location

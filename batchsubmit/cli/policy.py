@@ -24,25 +24,17 @@ NAMES = {
 _Statement = tuple[str, str, str]
 """Its Sid, its actions, and its resources, each apart by white space; without resources it is bound to the region."""
 
-_PASS = ("ActInMemberships", "cleanrooms:PassMembership", "{cleanrooms}:membership/{membership}")
+_MEMBERSHIP, _TABLE, _QUEUE = "{cleanrooms}:membership/{membership}", "{dynamodb}:table/{table}", "{sqs}:{queue}"
+_MANIFESTS = "{s3}:{bucket}/manifests/*"
+_LOG_GROUP = "{logs}:log-group:/aws/cleanroomsml/TrainedModelInferenceJobs:*"
+_READ_TABLE = "dynamodb:BatchGetItem dynamodb:GetItem dynamodb:Query dynamodb:Scan"
+
+_PASS = ("ActInMemberships", "cleanrooms:PassMembership", _MEMBERSHIP)
 _START = ("StartJobs", "cleanrooms-ml:StartTrainedModelInferenceJob cleanrooms-ml:TagResource", "")
-_LOOK = (
-    "LookJobsUp",
-    (
-        "cleanrooms-ml:GetMLInputChannel cleanrooms-ml:GetTrainedModel cleanrooms-ml:GetTrainedModelInferenceJob "
-        "cleanrooms-ml:ListTrainedModelInferenceJobs"
-    ),
-    "",
-)
+_JOBS = "cleanrooms-ml:GetTrainedModelInferenceJob cleanrooms-ml:ListTrainedModelInferenceJobs"
+_LOOK = ("LookJobsUp", f"cleanrooms-ml:GetMLInputChannel cleanrooms-ml:GetTrainedModel {_JOBS}", "")
+_CANCEL = ("CancelJobs", f"cleanrooms-ml:CancelTrainedModelInferenceJob {_JOBS}", "")
 _QUOTAS = ("LearnQuotas", "servicequotas:ListServiceQuotas", "")
-_CANCEL = (
-    "CancelJobs",
-    (
-        "cleanrooms-ml:CancelTrainedModelInferenceJob cleanrooms-ml:GetTrainedModelInferenceJob "
-        "cleanrooms-ml:ListTrainedModelInferenceJobs"
-    ),
-    "",
-)
 _LIST = (
     "ListInputs",
     (
@@ -51,89 +43,62 @@ _LIST = (
     ),
     "",
 )
-_KEEP = ("KeepLedger", "dynamodb:BatchGetItem dynamodb:GetItem dynamodb:UpdateItem", "{dynamodb}:table/{table}")
-_READ = (
-    "ReadLedger",
-    "dynamodb:BatchGetItem dynamodb:GetItem dynamodb:Query dynamodb:Scan",
-    "{dynamodb}:table/{table}",
-)
-_READ_AND_KEEP = ("KeepLedger", f"{_READ[1]} dynamodb:UpdateItem", _READ[2])
-_MANIFESTS = ("ReadManifests", "s3:GetObject", "{s3}:{bucket}/manifests/*")
-_VERSIONS = ("ReadManifests", "s3:GetObject s3:GetObjectVersion", "{s3}:{bucket}/manifests/*")
+_KEEP = ("KeepLedger", "dynamodb:BatchGetItem dynamodb:GetItem dynamodb:UpdateItem", _TABLE)
+_READ = ("ReadLedger", _READ_TABLE, _TABLE)
+_READ_AND_KEEP = ("KeepLedger", f"{_READ_TABLE} dynamodb:UpdateItem", _TABLE)
+_TAKE = ("ReadManifests", "s3:GetObject", _MANIFESTS)
+_VERSIONS = ("ReadManifests", "s3:GetObject s3:GetObjectVersion", _MANIFESTS)
 _RESULTS = ("LeaveResults", "s3:GetObject s3:PutObject", "{s3}:{bucket}/results/*")
 _NOTIFY = ("Notify", "sns:Publish", "{sns}:{topic}")
-_LOGS = ("ReadLogs", "logs:FilterLogEvents", "{logs}:log-group:/aws/cleanroomsml/TrainedModelInferenceJobs:*")
+_LOGS = ("ReadLogs", "logs:FilterLogEvents", _LOG_GROUP)
 _SERVE = (
     "ServeQueue",
     "sqs:ChangeMessageVisibility sqs:DeleteMessage sqs:GetQueueAttributes sqs:ReceiveMessage sqs:SendMessage",
-    "{sqs}:{queue}",
+    _QUEUE,
 )
 _DEAD = ("SetPoisonAside", "sqs:GetQueueAttributes sqs:GetQueueUrl sqs:SendMessage", "{sqs}:{dead}")
-_FILL = ("FillQueue", "sqs:GetQueueAttributes sqs:SendMessage", "{sqs}:{queue}")
-_QUEUES = ("MakeQueues", "sqs:CreateQueue sqs:GetQueueAttributes sqs:SetQueueAttributes", "{sqs}:{queue} {sqs}:{dead}")
-_TABLE = (
-    "MakeTable",
-    "dynamodb:CreateTable dynamodb:DescribeTable dynamodb:UpdateContinuousBackups",
-    "{dynamodb}:table/{table}",
-)
+_FILL = ("FillQueue", "sqs:GetQueueAttributes sqs:SendMessage", _QUEUE)
+_QUEUES = ("MakeQueues", "sqs:CreateQueue sqs:GetQueueAttributes sqs:SetQueueAttributes", f"{_QUEUE} {{sqs}}:{{dead}}")
+_MAKE = ("MakeTable", "dynamodb:CreateTable dynamodb:DescribeTable dynamodb:UpdateContinuousBackups", _TABLE)
 _BUCKET = ("LookAtBucket", "s3:ListBucket", "{s3}:{bucket}")
 _TOPIC = ("LookAtTopic", "sns:GetTopicAttributes", "{sns}:{topic}")
 
 POLICIES: Mapping[str, tuple[_Statement, ...]] = {
-    "submit": (_PASS, _START, _LOOK, _QUOTAS, _MANIFESTS),
+    "submit": (_PASS, _START, _LOOK, _QUOTAS, _TAKE),
     "worker": (_PASS, _START, _LOOK, _QUOTAS, _SERVE, _DEAD, _KEEP, _VERSIONS),
-    "nightly": (_PASS, _START, _LOOK, _QUOTAS, _KEEP, _MANIFESTS, _RESULTS, _NOTIFY),
-    "enqueue": (_FILL, _MANIFESTS),
+    "nightly": (_PASS, _START, _LOOK, _QUOTAS, _KEEP, _TAKE, _RESULTS, _NOTIFY),
+    "enqueue": (_FILL, _TAKE),
     "cancel": (_PASS, _CANCEL, _READ_AND_KEEP),
-    "read": (_PASS, _LOOK, _READ, _MANIFESTS, _LOGS),
+    "read": (_PASS, _LOOK, _READ, _TAKE, _LOGS),
     "init": (_PASS, _LIST),
     "doctor": (_PASS, _LOOK, _QUOTAS, _BUCKET, _TOPIC),
-    "setup": (_QUEUES, _TABLE),
+    "setup": (_QUEUES, _MAKE),
 }
 """By command; `read` is for all that only look, `nightly` for a submit with a table, copies and notices."""
 
-ALSO = {
-    "retry": "submit",
-    "plan": "read",
-    "status": "read",
-    "report": "read",
-    "ui": "read",
-    "export": "read",
-    "verify": "read",
-    "logs": "read",
-}
+ALSO = {"retry": "submit"} | dict.fromkeys(("plan", "status", "report", "ui", "export", "verify", "logs"), "read")
 """Commands that need no more than another policy has."""
 
 
-def make_policy(command: str, names: Mapping[str, str], memberships: Sequence[str]) -> dict[str, Any]:
-    """Make the policy of a command; what `names` lacks stands as an example, no membership stands for all."""
-    statements = POLICIES[ALSO.get(command, command)]
-    if "table" in names and not any("{table}" in resources for _, _, resources in statements):
-        statements = (*statements, _KEEP)
-    values = {**{name: example for name, (_, example, _) in NAMES.items()}, **names}
-    places = _places(values)
-    made = [_statement(each, values["region"], places, memberships or ["*"]) for each in statements]
-    return {"Version": "2012-10-17", "Statement": made}
-
-
-def _places(names: Mapping[str, str]) -> dict[str, str]:
-    """The values of the templates: the beginnings of ARNs by service, and the names."""
+def _make_policy(
+    statements: Sequence[_Statement], names: Mapping[str, str], memberships: Sequence[str]
+) -> dict[str, Any]:
+    """Fill in the names. Resources begin with the service's name, which stands for what its ARNs begin with."""
     partition, (stem, dot, fifo) = partition_of(names["region"]) or "aws", names["queue"].partition(".")
     services = ("cleanrooms", "dynamodb", "logs", "sns", "sqs")
-    begins = {each: f"arn:{partition}:{each}:{names['region']}:{names['account']}" for each in services}
-    return {**begins, **names, "s3": f"arn:{partition}:s3::", "dead": f"{stem}-dead{dot}{fifo}"}
-
-
-def _statement(
-    statement: _Statement, region: str, places: Mapping[str, str], memberships: Sequence[str]
-) -> dict[str, Any]:
-    sid, actions, resources = statement
-    shown: dict[str, Any] = {"Sid": sid, "Effect": "Allow", "Action": actions.split()}
-    if not resources:
-        return shown | {"Resource": "*", "Condition": {"StringEquals": {"aws:RequestedRegion": region}}}
-    each_of = memberships if "{membership}" in resources else ("",)
-    arns = [each.format(membership=name, **places) for each in resources.split() for name in each_of]
-    return shown | {"Resource": arns[0] if len(arns) == 1 else arns}
+    places = {each: f"arn:{partition}:{each}:{names['region']}:{names['account']}" for each in services}
+    places |= {**names, "s3": f"arn:{partition}:s3::", "dead": f"{stem}-dead{dot}{fifo}"}
+    made = []
+    for sid, actions, resources in statements:
+        shown: dict[str, Any] = {"Sid": sid, "Effect": "Allow", "Action": actions.split()}
+        each_of = memberships if resources == _MEMBERSHIP else ("",)
+        arns = [each.format(membership=name, **places) for each in resources.split() for name in each_of]
+        if arns:
+            shown["Resource"] = arns[0] if len(arns) == 1 else arns
+        else:
+            shown |= {"Resource": "*", "Condition": {"StringEquals": {"aws:RequestedRegion": names["region"]}}}
+        made.append(shown)
+    return {"Version": "2012-10-17", "Statement": made}
 
 
 def _with_names(command: click.Command) -> click.Command:
@@ -160,11 +125,16 @@ def policy(command: str, memberships: tuple[str, ...], **given: Any) -> None:  #
     notices, `setup` for who makes queue and table. What you do not name stays an example, and is listed.
     """
     given["region"] = given["region"] or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    names = {name: value for name, value in given.items() if value}
-    made = make_policy(command, names, memberships)
-    click.echo(json.dumps(made, indent=2))
-    text = " ".join(resources for _, _, resources in POLICIES[ALSO.get(command, command)])
-    used = [name for name in NAMES if name in ("account", "region") or f"{{{name}}}" in text]
-    examples = [f"{option} {example}" for option, example, _ in (NAMES[name] for name in used if name not in names)]
+    names = {name: given[name] or example for name, (_, example, _) in NAMES.items()}
+    statements = POLICIES[ALSO.get(command, command)]
+    used = " ".join(("{account} {region}", *(resources for _, _, resources in statements)))
+    if given["table"] and "{table}" not in used:
+        statements = (*statements, _KEEP)
+    click.echo(json.dumps(_make_policy(statements, names, memberships or ["*"]), indent=2))
+    examples = [
+        f"{option} {example}"
+        for name, (option, example, _) in NAMES.items()
+        if not given[name] and f"{{{name}}}" in used
+    ]
     if examples:
         say(f"These are examples, give your own: {', '.join(examples)}")

@@ -1,6 +1,7 @@
 """`batchsubmit report`."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,10 @@ from batchsubmit.cli.export import read_timeline
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
 from batchsubmit.cli.output import say
-from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.ledger.base import Location
 from batchsubmit.outputs.files import saving
 from batchsubmit.report.page import make_page
-
-_LEDGER_SUFFIXES = (".jsonl", ".ledger")
 
 
 @click.command(
@@ -48,18 +46,11 @@ def report(ledger: Location, output: Path | None, config: Path | None, *, as_jso
     The page is one file, asks nothing of the network, and appears whole or not at all. It may be written while a run
     is under way. Its path is printed on standard output; with --json, the path, the headline and the figures are.
     """
-    output = output or _default_output(str(ledger))
+    name = str(ledger).rstrip("/").rpartition("/")[2].removesuffix(".jsonl").removesuffix(".ledger")
+    output = output or Path(f"{name or 'report'}.html")
     figures = write_report(ledger, output, read_settings(config))
     say(json.dumps({"page": str(output), **figures}) if as_json else output, to_stdout=True)
     return 0
-
-
-def _default_output(ledger: str) -> Path:
-    """`night.html` for `s/night.ledger.jsonl` and for `dynamodb://night`."""
-    name = ledger.rstrip("/").rpartition("/")[2]
-    for suffix in _LEDGER_SUFFIXES:
-        name = name.removesuffix(suffix)
-    return Path(f"{name or 'report'}.html")
 
 
 def write_report(ledger: Location, output: Path, settings: Settings) -> dict[str, Any]:
@@ -69,15 +60,8 @@ def write_report(ledger: Location, output: Path, settings: Settings) -> dict[str
     """
     remarks: list[str] = []
     timeline = read_timeline(ledger, remarks.append)
-    made_at = SystemClock().now().timestamp()
-    page = make_page(
-        timeline,
-        ledger=str(ledger),
-        made_at=made_at,
-        remarks=tuple(remarks),
-        names=settings.names,
-        prices=settings.prices,
-    )
+    names, prices, left_out = settings.names, settings.prices, tuple(remarks)
+    page = make_page(timeline, ledger=str(ledger), made_at=time.time(), remarks=left_out, names=names, prices=prices)
     with saving(output, inputs=[ledger], kind="html") as file:
         for part in page.parts():
             file.write(part.encode(errors="replace"))

@@ -1,12 +1,14 @@
-"""`batchsubmit retry`."""
+"""`batchsubmit retry`: a submit of the failed jobs of a ledger, whose last run names the manifest with the requests."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from batchsubmit.app.run import submit_options
+from batchsubmit.aws import resolve_region
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     LEDGER,
@@ -18,10 +20,13 @@ from batchsubmit.cli.options import (
     sending_options,
 )
 from batchsubmit.cli.submit import send
+from batchsubmit.config import Settings
+from batchsubmit.core.jobs import RunStarted
 from batchsubmit.core.states import Retry, State
-
-if TYPE_CHECKING:
-    from batchsubmit.ledger.base import Location
+from batchsubmit.errors import UsageError
+from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.read import fold_ledger
+from batchsubmit.outputs.templates import placeholders_at
 
 
 @click.command(
@@ -49,7 +54,7 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Ask nothing. Without a terminal nothing is ever asked.")
 @json_option
 def retry(
-    ledger: "Location",
+    ledger: Location,
     config: Path | None,
     *,
     sending: Mapping[str, Mapping[str, Any]],
@@ -62,8 +67,6 @@ def retry(
     Each is a new round of the same job, with a tag of its own, and is sent exactly once. The ledger has no requests:
     they come from the manifest of its last run. Interrupted, run it again: it goes on with the same jobs.
     """
-    from batchsubmit.app.retry import retry_options  # noqa: PLC0415 (help is fast without)
-
     settings = read_settings(config, sending, submit={name: given[name] for name in ("wait", "max_failures")})
     chosen = Retry(
         statuses=frozenset(given["statuses"] or (State.REJECTED, State.FAILED)),
@@ -71,7 +74,45 @@ def retry(
         names=given["names"],
         messages=given["messages"],
     )
-    estimated = {name: given[name] for name in ("job_minutes", "max_instance_hours")}
-    options = retry_options(ledger, settings, chosen, manifest=given["manifest"], batch=given["batch"])
-    options = replace(options, **estimated)
+    run = _last_run(ledger, settings, given["batch"])
+    options = submit_options(
+        settings,
+        datetime.now(UTC),
+        manifest=given["manifest"] or _manifest_of(run, ledger),
+        ledger=ledger,
+        batch=run.batch,
+        moment=placeholders_at(datetime.fromisoformat(run.at), settings.submit),
+        sandbox=run.sandbox,
+        # A row that an earlier run recorded as invalid or identical is none of the jobs that are sent again.
+        skip_invalid=True,
+        allow_duplicates=True,
+        known_only=True,
+        retry=chosen,
+        job_minutes=given["job_minutes"],
+        max_instance_hours=given["max_instance_hours"],
+    )
     return send(options, settings, yes=yes, as_json=as_json)
+
+
+def _last_run(ledger: Location, settings: Settings, batch: str | None) -> RunStarted:
+    """Find the last run of a ledger, or of a batch in it. Raises UsageError, LedgerError."""
+    if isinstance(ledger, Path) and not ledger.is_file():
+        raise UsageError(f"the ledger {ledger} cannot be read: there is no such file")
+    runs = fold_ledger(ledger, region=resolve_region(settings.aws)).runs
+    run = next((run for run in reversed(runs) if batch is None or run.batch == batch), None)
+    if run is None:
+        known = ", ".join(sorted({repr(run.batch) for run in runs})) or "none"
+        raise UsageError(f"the ledger {ledger} has no run of batch {batch or ''!r}; its batches: {known}")
+    return run
+
+
+def _manifest_of(run: RunStarted, ledger: Location) -> str:
+    """Find the manifest where the run had it, or beside the ledger."""
+    name = run.manifest
+    if not name or name == "stdin":
+        raise UsageError(f"the jobs of {ledger} came by a pipe or a queue: give the file that has them with --manifest")
+    places = [Path(name), *([ledger.parent / name] if isinstance(ledger, Path) else [])]
+    found = [str(place) for place in places if place.exists()]
+    if not found and "://" not in name:
+        raise UsageError(f"the manifest {name} of the last run is not there: say with --manifest where it is now")
+    return found[0] if found else name

@@ -1,8 +1,7 @@
 """`batchsubmit sandbox`."""
 
-import asyncio
+import math
 import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,11 @@ from typing import Any
 import click
 
 from batchsubmit.cli.main import manual
+from batchsubmit.cli.options import run_command
 from batchsubmit.cli.output import say
 from batchsubmit.errors import StoppedError
+from batchsubmit.sandbox import FaultPlan, Faults, SandboxServer, SandboxService, SandboxSettings
+from batchsubmit.submit.stopping import Stop, stop_on_signals
 
 
 @click.command(
@@ -40,10 +42,7 @@ from batchsubmit.errors import StoppedError
 @click.option("--list-lag-seconds", default=0.0, metavar="SECONDS", help="Delay until List shows a job.")
 @click.option("--seed", type=int, metavar="N", help="Seed of everything random.")
 @click.option(
-    "--faults",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A JSON file of faults to inject, by probability or script.",
+    "--faults", type=click.Path(path_type=Path), metavar="FILE", help="A JSON file of faults, by probability or script."
 )
 def sandbox(host: str, port: int, faults: Path | None, **settings: Any) -> int:  # noqa: ANN401 (click's)
     """Serve a local Clean Rooms ML to rehearse, demonstrate and test against, until interrupted.
@@ -52,28 +51,25 @@ def sandbox(host: str, port: int, faults: Path | None, **settings: Any) -> int: 
     memory and are gone when it ends.
     /_sandbox/jobs and /_sandbox/stats show what it has; PUT /_sandbox/quotas and /_sandbox/faults change it.
     """
-    from batchsubmit.sandbox import FaultPlan, Faults, SandboxServer, SandboxService, SandboxSettings  # noqa: PLC0415
-
     try:
         plan = FaultPlan.read(faults) if faults else None
     except ValueError as exc:
         raise StoppedError(str(exc)) from exc
-
-    async def run() -> None:
-        interrupted = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
-        service = SandboxService(SandboxSettings(**settings), time.time)
-        async with SandboxServer(service, Faults(plan), host=host, port=port) as server:
-            click.echo(server.url)
-            say("To use it, in another terminal (the region is that of the manifest's ARNs):")
-            say(f"export AWS_ENDPOINT_URL_CLEANROOMSML={server.url} AWS_REGION=eu-central-1")
-            say("export AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox")
-            await interrupted.wait()
-
+    service = SandboxService(SandboxSettings(**settings), time.time)
     try:
-        asyncio.run(run())
+        run_command(_serve(SandboxServer(service, Faults(plan), host=host, port=port)))
     except OSError as exc:
         why = os.strerror(exc.errno) if exc.errno else str(exc)
         raise StoppedError(f"nothing can be served on {host}, port {port}: {why}; choose another --port") from exc
     return 0
+
+
+async def _serve(server: SandboxServer) -> None:
+    stop = Stop()
+    with stop_on_signals(stop):
+        async with server:
+            click.echo(server.url)
+            say("To use it, in another terminal (the region is that of the manifest's ARNs):")
+            say(f"export AWS_ENDPOINT_URL_CLEANROOMSML={server.url} AWS_REGION=eu-central-1")
+            say("export AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox")
+            await stop.pause(math.inf)

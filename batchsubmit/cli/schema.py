@@ -2,15 +2,16 @@
 
 import json
 from shutil import get_terminal_size
-from textwrap import wrap
 
 import click
 
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import json_option
 from batchsubmit.cli.output import say
+from batchsubmit.config import Settings, setting_names
+from batchsubmit.schema import columns, json_schema
+from batchsubmit.text import wrapped
 
-_INDENT = "    "
 _WIDEST = 100
 
 
@@ -31,8 +32,6 @@ def schema(*, of_settings: bool, as_json: bool) -> int:
     """
     if of_settings:
         return _print_settings(as_json=as_json)
-    from batchsubmit.schema import columns, json_schema  # noqa: PLC0415 (help is fast without)
-
     if as_json:
         click.echo(json.dumps(json_schema(), indent=2))
         return 0
@@ -43,8 +42,6 @@ def schema(*, of_settings: bool, as_json: bool) -> int:
 
 
 def _print_settings(*, as_json: bool) -> int:
-    from batchsubmit.config import Settings, setting_names  # noqa: PLC0415 (help is fast without)
-
     described = Settings.model_json_schema()
     if as_json:
         click.echo(json.dumps(described, indent=2))
@@ -63,12 +60,4 @@ def _print_entry(name: str, brief: str, *paragraphs: str) -> None:
     say(f"{name}  ({brief})", to_stdout=True)
     width = min(get_terminal_size().columns, _WIDEST)
     for paragraph in filter(None, paragraphs):
-        lines = wrap(
-            paragraph,
-            width,
-            initial_indent=_INDENT,
-            subsequent_indent=_INDENT,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        click.echo("\n".join(lines))
+        click.echo(wrapped(f"    {paragraph}", width))

@@ -22,7 +22,7 @@ from batchsubmit.ledger.read import TableFollower, Tail, fold_ledger, read_ledge
 from batchsubmit.observers.live import Feed, LiveRun, has_died, watch
 from batchsubmit.report.stats import Reasons
 from batchsubmit.report.timeline import History
-from batchsubmit.text import counted, printable, utc_words
+from batchsubmit.text import counted, utc_words
 
 _MOST_LISTED, _MOST_REASONS = 10, 10
 _REFRESH_SECONDS = 1.0
@@ -57,16 +57,7 @@ _REFRESH_SECONDS = 1.0
 @click.option("--all", "lists_all", is_flag=True, help="List every job that is unknown, was rejected or failed.")
 @config_option
 @json_option
-def status(
-    ledger: Location,
-    config: Path | None,
-    *,
-    watching: bool,
-    interval: float,
-    only: str,
-    lists_all: bool,
-    as_json: bool,
-) -> int:
+def status(ledger: Location, config: Path | None, *, watching: bool, lists_all: bool, as_json: bool, **how: Any) -> int:  # noqa: ANN401
     """Print where the jobs of LEDGER stand, what failed and why, and when all will be done; also during a run.
 
     With --watch, a view that follows the run: the totals, the last failures, and the memberships, those with most work
@@ -77,7 +68,7 @@ def status(
     settings = read_settings(config)
     region = None if isinstance(ledger, Path) else resolve_region(settings.aws)
     try:
-        live = _watch(ledger, region, interval, only, as_json=as_json) if watching else _read(ledger, region)
+        live = _watch(ledger, region, as_json=as_json, **how) if watching else _read(ledger, region)
     except OSError as exc:
         raise UsageError(f"the ledger {ledger} cannot be read: {exc.strerror}") from exc
     if as_json:
@@ -91,14 +82,14 @@ def status(
 def _read(ledger: Location, region: str | None) -> LiveRun:
     live = LiveRun()
     if isinstance(ledger, Path):
-        for event in read_ledger(ledger, region=None):
+        for event in read_ledger(ledger):
             live.apply(event)
     else:
         live.ledger_state = fold_ledger(ledger, region=region)
     return live
 
 
-def _watch(ledger: Location, region: str | None, interval: float, only: str, *, as_json: bool) -> LiveRun:
+def _watch(ledger: Location, region: str | None, *, interval: float, only: str, as_json: bool) -> LiveRun:
     feed: Feed
     if isinstance(ledger, Path):
         require_ledger(ledger)
@@ -125,15 +116,15 @@ def last_run_words(state: LedgerState) -> Iterator[str]:
     if run:
         to_do = f", {run.to_do:,} of its {run.rows:,} rows to do when it began" if run.rows else ""
         if has_died(run):
-            yield f"the last run has died ({printable(run.holder)}){to_do}: run the same command again to go on"
+            yield f"the last run has died ({run.holder}){to_do}: run the same command again to go on"
         else:
-            yield f"the last run is under way ({printable(run.holder)}){to_do}"
+            yield f"the last run is under way ({run.holder}){to_do}"
     elif end and (left := state.work.pending(0)):
-        why = f" ({printable(end.reason)})" if end.reason else ""
+        why = f" ({end.reason})" if end.reason else ""
         rows = end.counts.get("total", end.counts.get("rows", 0))
         yield f"the last run ended{why} with {left:,} of its {rows:,} rows left: run the same command again to go on"
     elif end and state.runs:
-        why = f", stopped by {printable(end.reason)}" if end.reason else ""
+        why = f", stopped by {end.reason}" if end.reason else ""
         yield f"the last run ended {utc_words(datetime.fromisoformat(end.at))} with exit status {end.exit_status}{why}"
 
 
@@ -147,23 +138,17 @@ def _words(ledger: Location, live: LiveRun, *, lists_all: bool) -> Iterator[str]
         yield from (f"  {line}" for line in last_run_words(state))
         if counts.pending + counts.running and (eta := live.progress.words(datetime.now(UTC), left=counts.pending)):
             yield f"  {eta}" if state.open_run else f"  {eta}, if it is run again now"
-    found = [job for job in state if State.of(job) in _LISTED]
+    found = [job for job in state if State.of(job) in _JOBS_LISTED]
     unknown = [job for job in found if job.phase in UNDECIDED]
-    for job in unknown if lists_all else unknown[:_MOST_LISTED]:
-        yield f"unknown: {job.name} in membership {job.membership}: {_reason(job)}"
-    if not lists_all and len(unknown) > _MOST_LISTED:
-        yield f"... and {len(unknown) - _MOST_LISTED:,} more unknown; --all lists them"
     failed = [job for job in found if job.phase not in UNDECIDED]
-    yield from map(_listed, failed) if lists_all else _grouped(failed)
+    for job in (*unknown, *failed) if lists_all else unknown[:_MOST_LISTED]:
+        yield f"{State.of(job)}: {job.name} in membership {job.membership}: {_reason(job)}"
+    if not lists_all:
+        if len(unknown) > _MOST_LISTED:
+            yield f"... and {len(unknown) - _MOST_LISTED:,} more unknown; --all lists them"
+        yield from _grouped(failed)
     if any(job.bad_end for job in failed):
         yield f"the logs of those that ran: CloudWatch log group {LOG_GROUP}"
-
-
-_LISTED = frozenset({State.UNKNOWN, State.REJECTED, State.FAILED, State.CANCELLED})
-
-
-def _listed(job: JobState) -> str:
-    return f"{State.of(job)}: {job.name} in membership {job.membership}: {_reason(job)}"
 
 
 def _grouped(failed: list[JobState]) -> Iterator[str]:
@@ -192,35 +177,33 @@ def _reason(job: JobState) -> str:
 def _as_dict(ledger: Location, state: LedgerState) -> dict[str, Any]:
     found: dict[str, list[dict[str, str]]] = {str(each): [] for each in _JOBS_LISTED}
     for job in state:
-        if names := _JOBS_LISTED.get(State.of(job)):
-            members = {name: getattr(job, name) for name in ("job", "membership", "name", *names)}
-            found[State.of(job)].append(
-                members if names != ("message",) else members | {"reason": members.pop("message")}
-            )
+        if members := _JOBS_LISTED.get(State.of(job)):
+            known = {name: getattr(job, name) for name in ("job", "membership", "name")}
+            found[State.of(job)].append(known | {word: getattr(job, name) for word, name in members.items()})
     counts, run, end = state.counts(), state.runs[-1] if state.runs else None, state.last_end
+    last_run = run and {
+        "run": run.run,
+        "began": run.at,
+        "ended": end.at if end else None,
+        "exit_status": end.exit_status if end else None,
+    }
     return {
         "ledger": str(ledger),
         "jobs": len(state),
         "runs": len(state.runs),
         "counts": counts.as_dict(),
         "left": counts.pending,
-        "last_run": {
-            "run": run.run,
-            "began": run.at,
-            "ended": end.at if end else None,
-            "exit_status": end.exit_status if end else None,
-        }
-        if run
-        else None,
+        "last_run": last_run,
         "reason": end.reason if end else "",
         **found,
     }
 
 
+_ENDED = {name: name for name in ("status", "code", "message", "logs")}
 _JOBS_LISTED = {
-    State.REJECTED: ("code", "message"),
-    State.FAILED: ("status", "code", "message", "logs"),
-    State.CANCELLED: ("status", "code", "message", "logs"),
-    State.UNKNOWN: ("message",),
+    State.REJECTED: {"code": "code", "message": "message"},
+    State.FAILED: _ENDED,
+    State.CANCELLED: _ENDED,
+    State.UNKNOWN: {"reason": "message"},
 }
-"""The jobs that JSON lists, and what it has of each."""
+"""The jobs that are listed, and what JSON has of each, by its word there."""

@@ -1,29 +1,28 @@
 """`batchsubmit ui`."""
 
 import asyncio
-import signal
+import math
 import webbrowser
 from pathlib import Path
 
 import click
 
+from batchsubmit.app.ui import serving
 from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, config_option, read_settings
+from batchsubmit.cli.options import LEDGER, config_option, read_settings, run_command
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
+from batchsubmit.submit.stopping import Stop, stop_on_signals
 
 
 @click.command(
     epilog=manual(
         ("the report of a run as it goes on", "batchsubmit ui jobs.ledger.jsonl"),
         ("all nights of a folder, beside one another", "batchsubmit ui ledgers/"),
-        (
-            "on a server, with its port forwarded",
-            "batchsubmit ui jobs.ledger.jsonl --port 8765 --no-browser",
-        ),
+        ("on a server, with its port forwarded", "batchsubmit ui jobs.ledger.jsonl --port 8765 --no-browser"),
         exits={0: "stopped by Ctrl-C", 1: "", 2: "there is no such ledger, or the port is taken", 3: "", 4: ""},
     )
 )
@@ -43,23 +42,20 @@ def ui(ledger: Location, port: int, host: str, config: Path | None, *, no_browse
     The page follows the ledger while a run writes to it; nothing can be changed through it. Its address, with a
     random token that nobody can guess, is the first line on standard output.
     """
-    if isinstance(ledger, Path) and not ledger.exists():
-        raise UsageError(f"there is no ledger or folder {ledger}")
     if isinstance(ledger, Path):
+        if not ledger.exists():
+            raise UsageError(f"there is no ledger or folder {ledger}")
         require_ledger(ledger)
-    asyncio.run(_serve(ledger, host, port, read_settings(config), opens=not no_browser))
+    run_command(_serve(ledger, host, port, read_settings(config), opens=not no_browser))
     return 0
 
 
 async def _serve(ledger: Location, host: str, port: int, settings: Settings, *, opens: bool) -> None:
-    from batchsubmit.app.ui import serving  # noqa: PLC0415 (help is fast without)
-
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with serving(ledger, host=host, port=port, settings=settings) as address:
-        say(address, to_stdout=True)
-        say("Ctrl-C stops it.")
-        if opens:
-            await asyncio.to_thread(webbrowser.open, address)
-        await stopped.wait()
+    stop = Stop()
+    with stop_on_signals(stop):
+        async with serving(ledger, host=host, port=port, settings=settings) as address:
+            say(address, to_stdout=True)
+            say("Ctrl-C stops it.")
+            if opens:
+                await asyncio.to_thread(webbrowser.open, address)
+            await stop.pause(math.inf)

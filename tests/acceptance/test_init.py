@@ -10,8 +10,7 @@ import pytest
 from conftest import Program, Sandbox
 from local_aws import LocalAws
 
-from batchsubmit.app.init import FirstRows, example
-from batchsubmit.cli.init import STEPS
+from batchsubmit.cli.init import STEPS, FirstRows, example
 from batchsubmit.config import Settings
 
 FILES = ["NEXT-STEPS.md", "batchsubmit.schema.json", "batchsubmit.toml", "jobs.csv"]
