@@ -17,6 +17,7 @@ from random import Random
 from statistics import NormalDist, fmean
 
 from batchsubmit.core.jobs import Entry, Intent, JobClass, JobFinished, JobRejected, JobSubmitted, RunEnded, RunStarted
+from batchsubmit.core.run_times import ALL, RunTimes
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 from batchsubmit.text import duration
 
@@ -24,11 +25,8 @@ _FUTURES = 200
 _COVERAGE = (0.1, 0.5, 0.9)
 _LEAST_LAID, _ROUNDS_LAID = 300, 10
 """Of a large batch so many jobs, or so many a slot, are laid one by one; the time before them is work by slots."""
-_ENOUGH = 3
-"""Jobs that must have ended before a class of jobs is judged by its own times."""
 _MANY = 20
 """From so many on the times are drawn from as they are; fewer have not shown yet how long a long job takes."""
-_KEPT = 300
 _MOST_RUNNING = 2_000
 """Jobs followed at once; of a run that never sees ends, the oldest have ended long ago."""
 _PRIOR_SIGMA, _PRIOR_WEIGHT = 0.5, 2.0
@@ -48,16 +46,6 @@ _RATE_WINDOW, _LEAST_WINDOW = timedelta(minutes=10), timedelta(seconds=10)
 _GRID = [NormalDist().inv_cdf((place + 0.5) / 100) for place in range(100)]
 
 NOTHING_KNOWN = "no job of the ledgers has ended yet; give --job-minutes, or --history with an earlier ledger"
-_ALL = JobClass()
-
-
-@dataclass(frozen=True, slots=True)
-class AssumedTime:
-    """A run time that someone gives: the mean, how doubtful it is, and how much jobs differ (as sigmas)."""
-
-    mean_seconds: float
-    doubt: float = 0.15
-    spread: float = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +65,6 @@ class SlotCounts:
 class LaneWork:
     """A membership's jobs: those that wait, by class, and those that run, each with its age in seconds."""
 
-    account: str = ""
     waiting: Counter[JobClass] = field(default_factory=Counter)
     running: list[tuple[JobClass, float]] = field(default_factory=list)
 
@@ -108,69 +95,29 @@ class Finish:
         return found
 
 
-class RunTimes:
-    """Run times that were seen, by class; those of jobs that have not ended are lower bounds."""
-
-    def __init__(self, assumed: AssumedTime | None = None) -> None:
-        self.assumed = assumed
-        self._seen: dict[JobClass, deque[tuple[float, bool]]] = {}
-
-    def add(self, kind: JobClass, seconds: float, *, ended: bool = True) -> None:
-        """Add a job's run time, or how long it ran at least."""
-        for wider in {kind, JobClass(kind.trained_model), _ALL}:
-            self._seen.setdefault(wider, deque(maxlen=_KEPT)).append((max(seconds, 1e-3), ended))
-
-    def update(self, other: "RunTimes") -> None:
-        """Add what another ledger has, as the later times."""
-        for kind, seen in other._seen.items():  # noqa: SLF001 (of our own kind)
-            self._seen.setdefault(kind, deque(maxlen=_KEPT)).extend(seen)
-
-    @property
-    def ended(self) -> list[float]:
-        """The times of jobs that have ended."""
-        return self._ended(_ALL)
-
-    @property
-    def longest_seconds(self) -> float | None:
-        """What the longest job takes, as far as is known."""
-        return 2 * self.assumed.mean_seconds if self.assumed else max(self.ended, default=None)
-
-    def mean_seconds(self, kind: JobClass) -> float | None:
-        """How long a job of this class takes on average; None where no time is known."""
-        if self.assumed is not None:
-            return self.assumed.mean_seconds
-        return fmean(ended) if (ended := self._ended(self.known_class(kind))) else None
-
-    def _ended(self, kind: JobClass) -> list[float]:
-        return [seconds for seconds, ended in self._seen.get(kind, ()) if ended]
-
-    def known_class(self, kind: JobClass) -> JobClass:
-        """The narrowest class around this one of which enough jobs have ended."""
-        for each in (kind, JobClass(kind.trained_model)):
-            if sum(ended for _, ended in self._seen.get(each, ())) >= _ENOUGH:
-                return each
-        return _ALL
-
-    def draw(self, kind: JobClass, random: Random) -> list[float]:
-        """Draw what the times of a known class may really be: times in order, each as likely as the others."""
-        if self.assumed is not None:
-            mu = math.log(self.assumed.mean_seconds) - self.assumed.spread**2 / 2
-            return _log_normal(random.gauss(mu, self.assumed.doubt), self.assumed.spread)
-        times: list[float] = []
-        for seconds, ended in sorted(self._seen[kind], reverse=True):
-            # Kaplan and Meier: a job cut short is taken to be one of those that ran longer.
-            times.append(seconds if ended or not times else random.choice(times))
-        if len(times) >= _MANY:
-            return sorted(random.choices(times, k=len(times)))
-        logs = [math.log(each) for each in times]
-        mean, freedom = fmean(logs), len(logs) - 1 + _PRIOR_WEIGHT
-        squares = sum((each - mean) ** 2 for each in logs) + _PRIOR_WEIGHT * _PRIOR_SIGMA**2
-        sigma = math.sqrt(squares / random.gammavariate(freedom / 2, 2.0))
-        return _log_normal(random.gauss(mean, sigma / math.sqrt(len(logs))), sigma)
+def assumed_times(mean_seconds: float, *, doubt: float = 0.15, spread: float = 0.3) -> RunTimes:
+    """Take someone's word for a run time: the mean, how doubtful it is, and how much jobs differ (as sigmas)."""
+    times, parts = RunTimes(doubt=doubt), [math.exp(spread * each) for each in _GRID]
+    for part in parts:
+        times.add(ALL, mean_seconds * part / fmean(parts))
+    return times
 
 
-def _log_normal(mu: float, sigma: float) -> list[float]:
-    return [math.exp(mu + sigma * each) for each in _GRID]
+def draw(times: RunTimes, kind: JobClass, random: Random) -> list[float]:
+    """Draw what the times of a known class may really be: times in order, each as likely as the others."""
+    seen: list[float] = []
+    for seconds, has_ended in sorted(times.seen(kind), reverse=True):
+        # Kaplan and Meier: a job cut short is taken to be one of those that ran longer.
+        seen.append(seconds if has_ended or not seen else random.choice(seen))
+    if len(seen) >= _MANY:
+        doubt = random.lognormvariate(0.0, times.doubt)
+        return sorted(doubt * each for each in random.choices(seen, k=len(seen)))
+    logs = [math.log(each) for each in seen]
+    mean, freedom = fmean(logs), len(logs) - 1 + _PRIOR_WEIGHT
+    squares = sum((each - mean) ** 2 for each in logs) + _PRIOR_WEIGHT * _PRIOR_SIGMA**2
+    sigma = math.sqrt(squares / random.gammavariate(freedom / 2, 2.0))
+    mean = random.gauss(mean, sigma / math.sqrt(len(logs)))
+    return [math.exp(mean + sigma * each) for each in _GRID]
 
 
 @dataclass(slots=True)
@@ -191,7 +138,6 @@ class RunHistory:
         self.learned: dict[str, int] = {}
         self._times = RunTimes()
         self._waiting: Counter[tuple[str, JobClass]] = Counter()
-        self._accepted: Counter[tuple[str, JobClass]] = Counter()
         self._sent: dict[str, _Sent] = {}
         self._polled_at: datetime | None = None
         self._decided_at: deque[datetime] = deque()
@@ -200,7 +146,7 @@ class RunHistory:
     def apply(self, event: Entry) -> None:
         """Apply one event."""
         if isinstance(event, JobSubmitted | JobRejected):
-            self._count_decided(datetime.fromisoformat(event.at))
+            self._decide(datetime.fromisoformat(event.at))
         match event:
             case RunStarted():
                 self.run = event
@@ -218,14 +164,13 @@ class RunHistory:
             case JobSubmitted() if sent := self._sent.get(event.job):
                 is_found = event.via == "lookup"
                 sent.submitted_at = sent.intended_at if is_found else datetime.fromisoformat(event.at)
-                self._accepted[sent.membership, sent.kind] += 1
                 self._count_down(sent.membership, sent.kind)
             case JobRejected() if sent := self._sent.pop(event.job, None):
                 self._count_down(sent.membership, sent.kind)
             case JobFinished():
                 self._finish(event)
 
-    def _count_decided(self, at: datetime) -> None:
+    def _decide(self, at: datetime) -> None:
         self._decided_at.append(at)
         while at - self._decided_at[0] > _RATE_WINDOW:
             self._decided_at.popleft()
@@ -249,55 +194,50 @@ class RunHistory:
             seconds = (seen_at - sent.submitted_at).total_seconds()
         self._times.add(sent.kind, seconds)
 
-    def times(self, assumed: AssumedTime | None = None) -> RunTimes:
+    def times(self) -> RunTimes:
         """Run times, with the lower bounds of jobs that ran at the last poll."""
-        times = RunTimes(assumed)
+        times = RunTimes()
         times.update(self._times)
         for sent in self._sent.values():
             if sent.submitted_at and self._polled_at and self._polled_at > sent.submitted_at:
                 times.add(sent.kind, (self._polled_at - sent.submitted_at).total_seconds(), ended=False)
         return times
 
-    def running(self, now: datetime, longest_seconds: float | None) -> dict[str, list[tuple[JobClass, float]]]:
+    def running(self, now: datetime, times: RunTimes) -> dict[str, list[tuple[JobClass, float]]]:
         """By membership the jobs that run, as far as is known, and their ages."""
         found: dict[str, list[tuple[JobClass, float]]] = {}
+        oldest = _STALE * max(times.ended(), default=math.inf)
         for sent in self._sent.values():
             age = max((now - sent.submitted_at).total_seconds(), 0.0) if sent.submitted_at else math.inf
-            if age < (longest_seconds or math.inf) * _STALE:
+            if age < oldest:
                 found.setdefault(sent.membership, []).append((sent.kind, age))
         return found
 
-    def finish(self, now: datetime, *, left: int = 0) -> Finish | None:
-        """Estimate when all will have ended that waits and runs; None where too little is known, or for a worker.
+    def finish(self, now: datetime) -> Finish | None:
+        """Estimate when all will have ended that waits and runs.
 
-        A run of an earlier version does not say what is to do: its `left` jobs are taken to be like those before.
+        None where too little is known: no time of a job, or the work, as of a worker, or a run of an earlier version.
         """
         run, times = self.run, self.times()
-        waiting = +self._waiting
-        if run is not None and left and not run.work:
-            waiting = Counter({key: -(-left * n // self._accepted.total()) for key, n in self._accepted.items()})
-        if run is None or not run.manifest_sha256 or (left and not waiting):
+        if run is None or not run.manifest_sha256 or (run.to_do and not run.work):
             return None
-        lanes = lanes_of(waiting, self.running(now, times.longest_seconds))
+        lanes = lanes_of(+self._waiting, self.running(now, times))
         slots, _ = self.slots(lanes, per_membership=run.per_membership, per_account=run.per_account)
         return forecast(lanes.values(), slots, times, per_second=run.per_second)
 
-    def words(self, now: datetime, *, left: int = 0) -> str:
+    def words(self, now: datetime) -> str:
         """Say when all will be done, for a display: estimated again every few seconds only; empty where unknown."""
         if self._last_words is None or now - self._last_words[0] >= _REFRESH:
-            finish = self.finish(now, left=left)
+            finish = self.finish(now)
             self._last_words = now, f"ETA {finish.words(now)}" if finish and finish.seconds else ""
         return self._last_words[1]
 
     def per_second(self, now: datetime) -> float:
         """Jobs decided a second in the last ten minutes, or since the run began."""
         since = now - _RATE_WINDOW
-        while self._decided_at and self._decided_at[0] < since:
-            self._decided_at.popleft()
-        if not self._decided_at:
-            return 0.0
-        since = max(datetime.fromisoformat(self.run.at) if self.run else self._decided_at[0], since)
-        return len(self._decided_at) / max(now - since, _LEAST_WINDOW).total_seconds()
+        decided = sum(at >= since for at in self._decided_at)
+        began = max(datetime.fromisoformat(self.run.at), since) if self.run else since
+        return decided / max(now - began, _LEAST_WINDOW).total_seconds()
 
     def slots(self, lanes: Mapping[str, LaneWork], *, per_membership: int, per_account: int) -> tuple[SlotCounts, bool]:
         """The quotas that were set, else those that runs learned, else AWS's defaults, and whether any is assumed.
@@ -323,9 +263,6 @@ def lanes_of(
         lanes.setdefault(membership, LaneWork()).waiting[kind] += count
     for membership, jobs in running.items():
         lanes.setdefault(membership, LaneWork()).running = jobs
-    for lane in lanes.values():
-        models = (kind.trained_model.split(":") for kind in (*lane.waiting, *(kind for kind, _ in lane.running)))
-        lane.account = next((parts[4] for parts in models if len(parts) > 4), "")
     return lanes
 
 
@@ -336,31 +273,26 @@ def forecast(
 
     None where no time of any job is known.
     """
-    by_account: dict[str, list[LaneWork]] = {}
-    for lane in lanes:
-        if lane.waiting.total() or lane.running:
-            by_account.setdefault(lane.account, []).append(lane)
-    if not by_account:
+    busy = [lane for lane in lanes if lane.waiting.total() or lane.running]
+    if not busy:
         return Finish(low_seconds=0.0, seconds=0.0, high_seconds=0.0, sent_seconds=0.0)
-    if not (times.assumed or times.ended):
+    if not times.ended():
         return None
     random = Random(seed)  # noqa: S311 (futures, not secrets)
-    rate = per_second / len(by_account) if per_second else math.inf
-    accounts = [_Account(each, slots, rate, times, random) for each in by_account.values()]
-    classes = sorted({kind for account in accounts for kind in account.classes})
+    batch = _Batch(busy, slots, per_second or math.inf, times, random)
     sent, done = [], []
     for _ in range(_FUTURES):
-        drawn = {kind: times.draw(kind, random) for kind in classes}
-        ends = [account.lay(drawn, random) for account in accounts]
+        drawn = {kind: draw(times, kind, random) for kind in batch.classes}
         drift = random.lognormvariate(0.0, _DRIFT_SIGMA)
-        sent.append(drift * max(begun for begun, _ in ends))
-        done.append(drift * max(ended for _, ended in ends))
+        begun, ended = batch.lay(drawn, random)
+        sent.append(drift * begun)
+        done.append(drift * ended)
     low, median, high = (sorted(done)[round(share * (_FUTURES - 1))] for share in _COVERAGE)
     return Finish(low_seconds=low, seconds=median, high_seconds=high, sent_seconds=sorted(sent)[_FUTURES // 2])
 
 
-class _Account:
-    """The lanes of one account. Of a large batch a sample, in proportion, is laid on the slots one by one."""
+class _Batch:
+    """All lanes. Of a large batch a sample, in proportion, is laid on the slots one by one."""
 
     def __init__(
         self, lanes: Sequence[LaneWork], slots: SlotCounts, rate: float, times: RunTimes, random: Random
@@ -381,7 +313,7 @@ class _Account:
             self._laid.append(laid)
             self._before.append(counts - sample)
         self._running = [[(times.known_class(kind), age) for kind, age in lane.running] for lane in lanes]
-        self.classes = {kind for lane in self._running for kind, _ in lane}.union(*self._laid)
+        self.classes = sorted({kind for lane in self._running for kind, _ in lane}.union(*self._laid))
 
     def lay(self, drawn: Mapping[JobClass, Sequence[float]], random: Random) -> tuple[float, float]:
         """Draw one future: when its last job begins, and when its last job has ended."""

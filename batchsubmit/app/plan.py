@@ -23,16 +23,16 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import JobClass, Share
 from batchsubmit.core.ledger_state import LedgerState
+from batchsubmit.core.run_times import RunTimes
 from batchsubmit.core.states import is_good_end
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.forecast import (
     NOTHING_KNOWN,
-    AssumedTime,
     Finish,
     LaneWork,
     RunHistory,
-    RunTimes,
     SlotCounts,
+    assumed_times,
     forecast,
     lanes_of,
 )
@@ -226,8 +226,8 @@ class _Planner:
         progress = ManifestProgress.of(self.inventory.index, book, retry=self.options.retry)
         async with self._service() as reads:
             if reads is None:
-                known, longest = own.running(now, times.longest_seconds), times.longest_seconds
-                running, listed = None if known and longest is None else known, set[Place]()
+                known = own.running(now, times)
+                running, listed = None if known and not times.ended() else known, set[Place]()
             else:
                 running, listed = await self._listed(reads, progress, now)
             work = await asyncio.to_thread(progress.work, self.inventory.index)
@@ -256,12 +256,7 @@ class _Planner:
         """Read the ledger, and the run times that it and the ledgers of `--history` show."""
         options = self.options
         own, book = _read_history(self.path, sandbox=options.sandbox, region=self.region)
-        assumed = None
-        if options.job_minutes is not None:
-            assumed = AssumedTime(options.job_minutes * 60)
-        elif options.sandbox:  # whose jobs all take the same time
-            assumed = AssumedTime(max(options.sandbox_job_seconds, 1e-3), doubt=0.0, spread=0.0)
-        times = RunTimes(assumed)
+        times = RunTimes()
         for location in self.history:
             if isinstance(location, Path) and not location.exists():
                 raise UsageError(f"--history {location}: there is no such file")
@@ -270,6 +265,10 @@ class _Planner:
                 times.update(other.times())
                 own.learned = {**other.learned, **own.learned}
         times.update(own.times())
+        if options.job_minutes is not None:
+            times = assumed_times(options.job_minutes * 60)
+        elif options.sandbox:  # whose jobs all take the same time
+            times = assumed_times(options.sandbox_job_seconds, doubt=0.0, spread=0.0)
         return own, book, times
 
     def _types(
@@ -312,7 +311,7 @@ class _Planner:
             return f"your word that a job takes about {self.options.job_minutes:g} minutes, within a sixth or so"
         if self.options.sandbox:
             return f"the sandbox's jobs take {self.options.sandbox_job_seconds:g} s each"
-        ended = times.ended
+        ended = times.ended()
         jobs = "1 job that has" if len(ended) == 1 else f"{len(ended):,} jobs that have"
         return f"{jobs} ended, after {duration(sum(ended) / max(len(ended), 1))} on average"
 
@@ -377,8 +376,7 @@ class _Planner:
 
 def _slots_of(lanes: Mapping[str, LaneWork], quotas: SlotCounts) -> int:
     """How many slots the quotas leave these memberships."""
-    by_account = Counter(lane.account for lane in lanes.values())
-    return sum(min(number * quotas.usable, quotas.per_account) for number in by_account.values())
+    return min(len(lanes) * quotas.usable, quotas.per_account)
 
 
 def _read_history(location: Location, *, sandbox: bool, region: str | None) -> tuple[RunHistory, LedgerState]:

@@ -207,7 +207,6 @@ async def _run_engine(
         api=api,
         recorder=recorder,
         stop=run.stop,
-        account_of=run.inventory.account_of,
         quotas=quotas,
         gate=gate,
         retry=run.options.retry,

@@ -18,7 +18,6 @@ from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, changed
 from batchsubmit.core.jobs import JobRejected
-from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import EXIT_LEDGER, UsageError, status_of_work
 from batchsubmit.health import base_url, serving_probes
@@ -109,7 +108,6 @@ class _WorkerRun:
                 api=api,
                 recorder=recorder,
                 stop=stop,
-                account_of=lambda name: source.account_of(name) or _account_in(recorder.ledger.state, name),
                 quotas=quotas,
                 is_endless=True,
             )
@@ -242,12 +240,6 @@ def queue_and_region(settings: Settings) -> tuple[str, str]:
             f"worker.wait_seconds, {worker.wait_seconds}: set the first to more"
         )
     return worker.queue_url, require_region(resolve_region(settings.aws) or region_of(worker.queue_url))
-
-
-def _account_in(known: LedgerState, membership: str) -> str:
-    """Read a membership's account off what the ledger knows of it."""
-    models = (state.trained_model for state in known if state.membership == membership)
-    return next((model.split(":")[4] for model in models if f":membership/{membership}/" in model), "")
 
 
 class WorkerLedger:

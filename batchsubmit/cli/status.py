@@ -136,7 +136,7 @@ def _words(ledger: Location, live: LiveRun, *, lists_all: bool) -> Iterator[str]
             yield f"  {count:>9,} {name}"
     if isinstance(ledger, Path):  # of a table's many runs, the last to begin says nothing of the others
         yield from (f"  {line}" for line in last_run_words(state))
-        if counts.pending + counts.running and (eta := live.progress.words(datetime.now(UTC), left=counts.pending)):
+        if counts.pending + counts.running and (eta := live.progress.words(datetime.now(UTC))):
             yield f"  {eta}" if state.open_run else f"  {eta}, if it is run again now"
     found = [job for job in state if State.of(job) in _JOBS_LISTED]
     unknown = [job for job in found if job.phase in UNDECIDED]

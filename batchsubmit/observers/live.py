@@ -225,7 +225,7 @@ class LiveRun:
             counts=counts,
             slots=(counts.running, slots_known(limits)),
             per_second=self.progress.per_second(now),
-            eta=self.progress.words(now, left=counts.pending),
+            eta=self.progress.words(now),
         )
 
 

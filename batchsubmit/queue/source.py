@@ -17,7 +17,6 @@ from batchsubmit.queue.client import GONE_CODES, QueueBusyError, tens
 from batchsubmit.queue.held import HeldJob, HeldMessage, HeldStatus
 from batchsubmit.queue.message import DeadLetter, MessageReader
 from batchsubmit.queue.receive import QueueParts, Receiver
-from batchsubmit.schema.arns import account_of_membership
 
 _MOST_PAUSE_SECONDS = 5.0
 _BACKLOG_SECONDS = 300.0
@@ -265,13 +264,6 @@ class SqsSource:
         """How long the oldest message that is held has been in its queue."""
         sent_at = self._held.oldest_sent_at()
         return None if sent_at is None else max(self._parts.clock.now().timestamp() - sent_at, 0.0)
-
-    def account_of(self, membership: str) -> str:
-        """The account of a membership that has a job here, by the ARNs that are of the membership."""
-        lane = self._held.lanes.get(membership)
-        if lane and lane[0].job is not None and (account := account_of_membership(lane[0].job.request)):
-            return account
-        return next(filter(None, (each.accounts.get(membership) for each in self._manifests.values())), "")
 
     def take(self, membership: str) -> Delivery | None:
         """Take the next job; None where the next needs no call any more. Raises StoppedError."""

@@ -280,7 +280,7 @@ class Figures:
         timeline = self.timeline
         left = self.counts.pending
         last = timeline.runs[-1] if timeline.runs else None
-        finish = timeline.progress.finish(datetime.fromtimestamp(now, UTC), left=left)
+        finish = timeline.progress.finish(datetime.fromtimestamp(now, UTC))
         return Outlook(
             left=left,
             is_left_known=bool(last and (last.ended or last.started.rows)),

@@ -5,7 +5,8 @@ refusals, and counts what runs by what polls have seen. It waits for nothing, ca
 """
 
 from batchsubmit.core.jobs import JobClass
-from batchsubmit.slots.polls import Durations, Ended, Poll, RunningJob, SeenJob
+from batchsubmit.slots.polls import Poll
+from batchsubmit.slots.running import RunningJob, SeenJob
 from batchsubmit.slots.scheduler import Slots, Ticket
 
-__all__ = ["Durations", "Ended", "JobClass", "Poll", "RunningJob", "SeenJob", "Slots", "Ticket"]
+__all__ = ["JobClass", "Poll", "RunningJob", "SeenJob", "Slots", "Ticket"]

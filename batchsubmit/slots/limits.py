@@ -18,6 +18,15 @@ _RESTART_PART = 8
 """A new row of tries begins at this part of the last one's longest wait: what holds the slots is likely the same."""
 
 
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """A limit's leave to make one call: what ran then, and whether it only tries a slot that may not be free."""
+
+    running: int
+    given_at: float
+    is_try: bool
+
+
 @dataclass(slots=True, kw_only=True)
 class Limit:
     """The slots of one scope. Up to `default`, AWS's own quota, they are used freely while nothing was refused."""
@@ -44,9 +53,7 @@ class Limit:
     @property
     def bound(self) -> int | None:
         """The narrower of the user's word and the service's."""
-        if self.cap is None or self.value is None:
-            return self.value if self.cap is None else self.cap
-        return min(self.cap, self.value)
+        return min((each for each in (self.cap, self.value) if each is not None), default=None)
 
     @property
     def count(self) -> int:
@@ -60,14 +67,14 @@ class Limit:
         return 0 if bound is None or self.value is None else max(bound - max(self.usable, self.count), 0)
 
     @property
+    def usage(self) -> tuple[int, int | None]:
+        """The slots that are taken, and how many there are, where that is known."""
+        return self.count + self.held, self.bound
+
+    @property
     def is_held_by_others(self) -> bool:
         """Whether tries of such slots stay refused."""
         return self.refusals >= _AFTER_REFUSALS and self.held > 0
-
-    @property
-    def is_falling(self) -> bool:
-        """Whether a silent limit seems to fall and fall: a slot that is freed may then be none, and is only tried."""
-        return self.is_silent and self.doubts >= _LOWER_FROM
 
     def opens_at(self, raise_at: float) -> float:
         """When a call may be made if nothing changes: -inf for at once, inf for never, else a single one from then on.
@@ -79,7 +86,8 @@ class Limit:
         if self.value is None:
             is_careful = self.under_way <= self.streak - self.default
             return -math.inf if self.count < self.default or not self.under_way or is_careful else math.inf
-        if self.count < self.usable and not self.is_falling:
+        is_falling = self.is_silent and self.doubts >= _LOWER_FROM  # then a slot that is freed may be none
+        if self.count < self.usable and not is_falling:
             return -math.inf
         if self.is_tried:
             return math.inf
@@ -94,11 +102,23 @@ class Limit:
         """Take a limit from a setting, a refusal or Service Quotas."""
         self.value, self.usable = value, value or 0
 
-    def accepted(self, now: float, *, was_try: bool) -> bool:
+    def leave(self, raise_at: float, now: float) -> Leave:
+        """Let one call go."""
+        leave = Leave(self.running, now, self.opens_at(raise_at) > -math.inf)
+        self.is_tried |= leave.is_try
+        self.under_way += 1
+        return leave
+
+    def returned(self, leave: Leave) -> None:
+        """A call was answered, or was not made."""
+        self.under_way -= 1
+        self.is_tried &= not leave.is_try
+
+    def accepted(self, leave: Leave, now: float) -> bool:
         """A call was accepted, and its job is counted; say whether that shows that the limit was raised."""
         self.streak += 1
         self.doubts = 0
-        if was_try:
+        if leave.is_try:
             self.refusals, self.try_at = 0, now
         is_raised = self.value is not None and self.running > self.value
         self.is_doubtful = is_raised or (self.is_doubtful and self.running != self.value)
@@ -107,14 +127,11 @@ class Limit:
         self.settle()
         return is_raised
 
-    def refused(self, value: int | None, *, seen_at_start: int, left_at: float, was_try: bool, now: float) -> bool:
-        """A call was refused for this quota; say whether what is counted explains it.
-
-        `seen_at_start` is what ran when it left.
-        """
+    def refused(self, leave: Leave, value: int | None, now: float) -> bool:
+        """A call was refused for this quota; say whether what is counted explains it."""
         # Without a value nothing is known of the calls under way; each that is accepted makes one more slot usable.
-        count = max(seen_at_start, self.running if value is None else self.count)
-        is_news = left_at >= self.refused_at
+        count = max(leave.running, self.running if value is None else self.count)
+        is_news = leave.given_at >= self.refused_at
         self.is_silent, self.streak = value is None, 0
         if value is not None:
             self.value = value
@@ -126,12 +143,11 @@ class Limit:
             self.refusals = self.doubts = 0
             return True
         if is_news or not self.refusals:
-            self._wait_longer(now, was_try=was_try)
+            self._wait_longer(now, begins=not (leave.is_try or self.doubts))
         return False
 
-    def _wait_longer(self, now: float, *, was_try: bool) -> None:
+    def _wait_longer(self, now: float, *, begins: bool) -> None:
         """Wait as long as slots have been refused already: tries come at doubling intervals."""
-        begins = not (was_try or self.doubts)
         if begins or not self.refusals:
             self.first_refused_at = now - self.wait / _RESTART_PART
         self.refusals += 1

@@ -8,7 +8,7 @@ ends when nothing is left or the run is asked to stop.
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from batchsubmit.cleanrooms.api import JobsApi
@@ -16,11 +16,12 @@ from batchsubmit.cleanrooms.quotas import AppliedQuotas
 from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
+from batchsubmit.core.run_times import RunTimes
 from batchsubmit.core.source import Delivery, Source
 from batchsubmit.core.states import JobState, Retry
 from batchsubmit.errors import StoppedError
 from batchsubmit.pacing import Pace, RateGate, RetryPolicies
-from batchsubmit.slots import Durations, Poll, Slots, Ticket
+from batchsubmit.slots import Poll, Slots, Ticket
 from batchsubmit.submit.inputs import Inputs
 from batchsubmit.submit.job_run import Holds, JobRunner
 from batchsubmit.submit.lookup import Lookup
@@ -112,7 +113,7 @@ class Engine:
 
     @property
     def _is_following(self) -> bool:
-        return self.poller.follows and self.slots.running_of_ours() > 0
+        return self.poller.follows and any(self.slots.ours().values())
 
     def _open_lanes(self, now: float = -math.inf) -> Collection[str]:
         """The lanes that go on: at a given time those of which it is time to try the quota that holds them, too."""
@@ -190,7 +191,6 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
     api: JobsApi,
     recorder: Recorder,
     stop: Stop,
-    account_of: Callable[[str], str] = lambda _: "",
     quotas: AppliedQuotas | None = None,
     gate: RateGate | None = None,
     retry: Retry | None = None,
@@ -198,7 +198,7 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
     follows: bool = False,
     is_endless: bool = False,
 ) -> Engine:
-    """Build an engine for a source; `account_of` gives a membership's account ("" where it is not known).
+    """Build an engine for a source.
 
     `quotas` are those that Service Quotas gave, if it was asked, and `gate` is that of the engine before it in the same
     run. With `follows`, the engine goes on until the last job of ours has ended; one that `is_endless` does not stop
@@ -208,7 +208,7 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
     gate = gate or open_gate(Pace(settings.rate.max_per_second), stop, clock)
     reads = open_reads(api, settings, stop, clock)
     quotas = quotas or AppliedQuotas()
-    slots = Slots(settings.slots, Durations(), account_of=account_of, follows=follows)
+    slots = Slots(settings.slots, RunTimes(), follows=follows)
     slots.set_known(per_membership=quotas.per_membership, per_account=quotas.per_account, now=clock.monotonic())
     runner = JobRunner(
         source=source,

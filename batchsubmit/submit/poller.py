@@ -11,7 +11,7 @@ from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobSummary,
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.core.states import JobState, Phase, is_good_end
 from batchsubmit.log import get_logger
-from batchsubmit.slots import Ended, JobClass, Poll, RunningJob, SeenJob, Slots
+from batchsubmit.slots import JobClass, Poll, RunningJob, SeenJob, Slots
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -93,13 +93,15 @@ class Poller:
         return [_seen(listed[arn], listed[arn].trained_model, now) for arn in missing if arn in listed]
 
     async def _record_ends(
-        self, poll: Poll, ended: Iterable[Ended], seen_jobs: Iterable[SeenJob], *, began: datetime
+        self, poll: Poll, ended: Iterable[RunningJob], seen_jobs: Iterable[SeenJob], *, began: datetime
     ) -> None:
         """Record the ends of jobs that were polled, and of those that ended unseen since the last poll."""
         ledger = self._recorder.ledger
-        seen = {each.job.arn: each.seen for each in ended}
-        keys = {each.job.arn: each.job.key for each in ended if each.job.key}
-        seen = (self._unseen(poll, seen_jobs, began) if poll.lists_all else {}) | seen
+        shown = {each.arn: each for each in seen_jobs}
+        keys = {job.arn: job.key for job in ended if job.key}
+        seen = (self._unseen(poll, seen_jobs, began) if poll.lists_all else {}) | {
+            job.arn: shown[job.arn] for job in ended
+        }
         others = seen.keys() - keys.keys()
         keys |= await ledger.claims(others) if others else {}
         running = await self._running(keys)
@@ -155,7 +157,6 @@ def _seen(job: JobSummary | JobDetails, trained_model: str, now: datetime) -> Se
         status=job.status,
         is_running=runs,
         trained_model=trained_model,
-        age_seconds=_age(created_at, now),
         ran_seconds=_age(created_at, ended_at or now),
         ended_at=ended_at,
     )

@@ -33,7 +33,8 @@ from virtual_time import EPOCH, virtual_loop
 from batchsubmit.clock import timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import JobEvent, JobFinished, RunStarted, Share
-from batchsubmit.forecast import JobClass, LaneWork, RunHistory, RunTimes, SlotCounts, forecast
+from batchsubmit.core.run_times import RunTimes
+from batchsubmit.forecast import JobClass, LaneWork, RunHistory, SlotCounts, forecast
 from batchsubmit.observers.base import Observer
 
 HOMES = [f"{number:08d}-1111-4111-8111-111111111111" for number in range(2)]
@@ -100,7 +101,7 @@ def main() -> None:
             times.add(KIND, dice.lognormvariate(mu, options.sigma))
         homes = HOMES * (options.jobs // 2)
         seconds = [dice.lognormvariate(mu, options.sigma) for _ in homes]
-        lanes = [LaneWork(account="1", waiting=Counter({KIND: options.jobs // 2})) for _ in HOMES]
+        lanes = [LaneWork(waiting=Counter({KIND: options.jobs // 2})) for _ in HOMES]
         finish = forecast(lanes, SlotCounts(), times, per_second=settings.rate.max_per_second)
         assert finish is not None
         at_a_tenth, actual = end_of(homes, seconds, settings, seed)

@@ -14,7 +14,8 @@ from strategies import examples
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import QuotaExceeded
-from batchsubmit.slots import Durations, JobClass, Poll, RunningJob, SeenJob, Slots, Ticket
+from batchsubmit.core.run_times import RunTimes
+from batchsubmit.slots import JobClass, Poll, RunningJob, SeenJob, Slots, Ticket
 
 NAMES = ("a", "b", "c")
 ELSEWHERE = "elsewhere"
@@ -85,7 +86,6 @@ def _seen_job(job: ModelJob, now: float) -> SeenJob:
         status="CREATE_IN_PROGRESS" if is_running else "ACTIVE",
         is_running=is_running,
         trained_model="model",
-        age_seconds=now - job.began_at,
         ran_seconds=until - job.began_at,
     )
 
@@ -112,7 +112,7 @@ class AnyCourse(RuleBasedStateMachine):
                 min_poll_seconds=1,
                 max_poll_seconds=LONGEST_POLL,
             ),
-            Durations(),
+            RunTimes(),
             follows=follows,
         )
         self.service = ModelService()
@@ -154,19 +154,22 @@ class AnyCourse(RuleBasedStateMachine):
         """Beyond a limit there are only single tries, and never beyond the user's word."""
         home, before = ticket.membership, self.usage
         scopes = [
-            (before.get(home, (0, None)), self.per_membership, ticket.tries_lane, self._tries("tries_lane", home)),
-            (self.account_usage, self.per_account, ticket.tries_account, self._tries("tries_account")),
+            (before.get(home, (0, None)), self.per_membership, ticket.lane.is_try, self._tries(home)),
+            (self.account_usage, self.per_account, ticket.account.is_try, self._tries()),
         ]
         for (taken, bound), cap, is_try, others in scopes:
             assert is_try or bound is None or taken < bound
             assert not cap or is_try or taken < cap
             assert not (is_try and others)
         held, around = self.slots.usage()[home][0], self.slots.account_usage()[0]
-        assert not self.per_membership or not ticket.tries_lane or held <= self.per_membership
-        assert not self.per_account or not ticket.tries_account or around <= self.per_account
+        assert not self.per_membership or not ticket.lane.is_try or held <= self.per_membership
+        assert not self.per_account or not ticket.account.is_try or around <= self.per_account
 
-    def _tries(self, kind: str, home: str | None = None) -> int:
-        return sum(getattr(each, kind) and home in {None, each.membership} for each in self.under_way)
+    def _tries(self, home: str | None = None) -> int:
+        """The single tries under way, of the account or of a lane."""
+        return sum(
+            each.lane.is_try if home == each.membership else not home and each.account.is_try for each in self.under_way
+        )
 
     def _nobody_idles_in_vain(self) -> None:
         """A lane that waits has no room, or its account has none; and someone will wake."""
@@ -230,7 +233,7 @@ class AnyCourse(RuleBasedStateMachine):
             if self.service.jobs[arn].is_ours:
                 self.slots.runs(poll.membership, self._known(self.service.jobs[arn]))
         for each in self.slots.saw(poll, seen_jobs, began_at=began_at, now=self.now):
-            assert self.service.jobs[each.job.arn].ends_at <= self.now
+            assert self.service.jobs[each.arn].ends_at <= self.now
 
     # The world
 
@@ -271,7 +274,7 @@ class AnyCourse(RuleBasedStateMachine):
         usage, running = self.slots.usage(), sum(len(each.running) for each in self.slots._lanes.values())
         assert sum(taken for taken, _ in usage.values()) >= running + len(self.under_way)
         assert self.slots.account_usage()[0] >= running + len(self.under_way)
-        assert self.slots.running_of_ours() <= running
+        assert sum(self.slots.ours().values()) <= running
 
     def teardown(self) -> None:
         """Left alone, all that waits is submitted, in not much more time than that takes on the slots there are."""
@@ -308,7 +311,7 @@ TestAnyCourse = AnyCourse.TestCase
 
 def test_lanes_share_a_scarce_account_within_one_slot() -> None:
     """Whoever's jobs end first."""
-    slots = Slots(SlotSettings(per_account=10), Durations())
+    slots = Slots(SlotSettings(per_account=10), RunTimes())
     held: dict[str, list[str]] = {name: [] for name in NAMES}
     numbers = itertools.count()
     for turn in range(300):

@@ -32,9 +32,9 @@ from batchsubmit.observers.live import LaneCounts, LiveRun, line_at, picture, wa
 class Story:
     """Events of a run, one at a time."""
 
-    def __init__(self, *, to_do: int = 10) -> None:
+    def __init__(self, *, to_do: int = 10, work: tuple[Share, ...] = ()) -> None:
         self.live = LiveRun()
-        self.tell(RunStarted, 0, **RUN, to_do=to_do)
+        self.tell(RunStarted, 0, **RUN, to_do=to_do, work=work)
 
     def tell(self, kind: type, second: float, name: str = "", membership: str = MEMBERSHIP, **members: object) -> None:
         """One event, so many seconds after the beginning."""
@@ -58,6 +58,7 @@ class Story:
 
 
 RUN = {"run": "r", "batch": "", "manifest": "m", "manifest_sha256": "0", "version": "", "holder": "process 1 on x"}
+WORK = (Share(MEMBERSHIP, "m", "", 3),)
 ENDED = {"run": "r", "exit_status": 0, "reason": "", "counts": {}}
 
 
@@ -184,12 +185,12 @@ def test_the_sentence_says_what_there_is() -> None:
 
 def test_the_sentence_says_when_all_will_be_done_once_a_job_has_ended() -> None:
     """By the one estimate, that of `submit`'s display too."""
-    story = Story(to_do=3)
+    story = Story(to_do=3, work=WORK)
     for name in "ab":
         story.tell(Intent, 1, name, attempt=1, trained_model="m")
         story.submit(2, name)
     story.finish(62, "a")
-    finish = story.live.progress.finish(after(63), left=1)
+    finish = story.live.progress.finish(after(63))
     assert finish is not None
     assert said(story, after(63)).endswith(f"ETA {finish.words(after(63))}")
 
@@ -233,7 +234,7 @@ def test_the_picture_fits_any_terminal(width: int, height: int) -> None:
 
 def test_a_screen_of_80_columns_as_it_is() -> None:
     """Kept as text, for a person's eye."""
-    story = Story(to_do=3)
+    story = Story(to_do=3, work=WORK)
     story.tell(Intent, 1, "a", attempt=1, trained_model="m")
     story.submit(2, "a")
     story.finish(62, "a", "CREATE_FAILED")
@@ -244,7 +245,7 @@ def test_a_screen_of_80_columns_as_it_is() -> None:
     assert any(line.endswith("1 failed") for line in text)
     assert any(line.startswith("failed: 00:01:02 a in membership") for line in text)
     assert text[-2].split() == ["membership", "left", "slots", "submitted", "failed"]
-    assert text[-1].split() == [MEMBERSHIP, "0", "1/?", "2", "1"]
+    assert text[-1].split() == [MEMBERSHIP, "1", "1/?", "2", "1"]
 
 
 class Planned:

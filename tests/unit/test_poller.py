@@ -75,7 +75,7 @@ async def test_every_job_is_followed_to_its_end_in_every_membership() -> None:
     assert statuses == {"a": "ACTIVE", "bad": "CREATE_FAILED", "c": "ACTIVE"}
     assert watch.finished["a"][1] == ""
     assert "non-zero status" in watch.finished["bad"][1]
-    assert watch.slots.running_of_ours() == 0
+    assert watch.slots.ours() == {MEMBERSHIP: 0, OTHER_MEMBERSHIP: 0}
     assert (watch.counts.succeeded, watch.counts.failed) == (2, 1)
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import QuotaExceeded
-from batchsubmit.slots import Durations, JobClass, Poll, RunningJob, SeenJob, Slots, Ticket
+from batchsubmit.core.run_times import RunTimes
+from batchsubmit.slots import JobClass, Poll, RunningJob, SeenJob, Slots, Ticket
 
 KIND = JobClass("model", "ml.m5.large")
 MEMBERSHIP = "Pending/in-progress custom model inference jobs per membership"
@@ -18,7 +19,7 @@ NUMBERS = itertools.count()
 def fresh(*, follows: bool = False, **settings: object) -> Slots:
     """Nothing learned; polls and tries of 1 to 100 seconds."""
     values = {"min_poll_seconds": 1, "max_poll_seconds": 100} | settings
-    return Slots(SlotSettings.model_validate(values), Durations(), follows=follows)
+    return Slots(SlotSettings.model_validate(values), RunTimes(), follows=follows)
 
 
 def full(value: float | None = None, name: str | None = MEMBERSHIP) -> QuotaExceeded:
@@ -35,9 +36,7 @@ def job(now: float = 0.0, *, ours: bool = True) -> RunningJob:
 def sight(arn: str, *, is_running: bool = True, ran: float = 10.0) -> SeenJob:
     """A job as a poll shows it."""
     status = "CREATE_IN_PROGRESS" if is_running else "ACTIVE"
-    return SeenJob(
-        arn=arn, status=status, is_running=is_running, trained_model="model", age_seconds=ran, ran_seconds=ran
-    )
+    return SeenJob(arn=arn, status=status, is_running=is_running, trained_model="model", ran_seconds=ran)
 
 
 def tickets(slots: Slots, waiting: list[str], now: float = 0.0, most: int = 1000) -> list[Ticket]:
@@ -185,7 +184,7 @@ def test_what_others_hold_is_counted_and_their_slots_come_back() -> None:
     assert poll == Poll("a")
     assert slots.others(poll, [sight(mine[1]), sight("theirs")]) == {"theirs"}
     slots.saw(poll, [sight(mine[1]), sight("theirs")], began_at=0, now=0)
-    assert slots.running_of_ours() == 1
+    assert sum(slots.ours().values()) == 1
     slots.saw(Poll("a"), [sight(mine[1]), sight("theirs", is_running=False)], began_at=9, now=9)
     assert len(tickets(slots, ["a"], 9)) == 1
 
@@ -271,7 +270,7 @@ def test_without_anybody_waiting_only_followed_jobs_are_polled() -> None:
         accept_all(slots, ["a"], most=3)
         assert slots.next([], 1) is None
         assert (first_poll(slots, 1e6) is not None) is follows
-        assert slots.running_of_ours() == 3
+        assert sum(slots.ours().values()) == 3
 
 
 def test_a_job_that_the_service_does_not_know_holds_no_slot() -> None:
@@ -281,7 +280,7 @@ def test_a_job_that_the_service_does_not_know_holds_no_slot() -> None:
     assert tickets(slots, ["a"]) == []
     slots.gone(home, arn)
     assert len(tickets(slots, ["a"])) == 1
-    assert slots.running_of_ours() == 0
+    assert sum(slots.ours().values()) == 0
 
 
 def test_ours_that_a_list_lacks_hold_their_slots_until_they_are_asked_for() -> None:
@@ -290,15 +289,15 @@ def test_ours_that_a_list_lacks_hold_their_slots_until_they_are_asked_for() -> N
     [(_, arn)] = accept_all(slots, ["a"], most=1)
     slots.saw(Poll("a"), [sight(arn), sight("theirs")], began_at=5, now=5)
     slots.saw(Poll("a"), [], began_at=61, now=61)
-    assert slots.running_of_ours() == 1
+    assert sum(slots.ours().values()) == 1
 
 
 def test_history_that_a_first_list_shows_is_learned_from() -> None:
     """Jobs of other days tell how long these will take."""
-    durations = Durations()
-    slots = Slots(SlotSettings(), durations)
+    times = RunTimes()
+    slots = Slots(SlotSettings(), times)
     slots.saw(Poll("a"), [sight("old", is_running=False, ran=1234.0)], began_at=0, now=0)
-    assert durations.times(KIND) == [1234.0]
+    assert times.ended() == [1234.0]
 
 
 def test_a_call_that_says_nothing_of_slots_gives_its_place_back() -> None:
@@ -347,14 +346,6 @@ def test_a_lane_that_waits_no_more_gets_no_ticket() -> None:
     assert [each.membership for each in tickets(slots, ["a", "c"])] == ["c"]
 
 
-def test_memberships_of_other_accounts_have_slots_of_their_own() -> None:
-    """A full account holds up none but its own lanes."""
-    slots = Slots(SlotSettings(per_account=2), Durations(), account_of=lambda membership: membership[0])
-    homes = [each.membership for each in tickets(slots, ["1a", "1b", "2a"])]
-    assert sorted(homes) == ["1a", "1b", "2a", "2a"]
-    assert slots.quotas() == {"account 1": 2, "account 2": 2}
-
-
 @pytest.mark.parametrize("least", [1, 60])
 def test_a_least_poll_above_the_most_is_kept(least: float) -> None:
     """Settings that contradict each other never make a lane spin."""
@@ -370,10 +361,10 @@ def test_a_least_poll_above_the_most_is_kept(least: float) -> None:
 
 def test_running_jobs_are_asked_for_rarely_at_first_and_closely_near_their_end() -> None:
     """By a Get of those alone that are due, at a small part of how long such jobs run."""
-    durations = Durations()
+    times = RunTimes()
     for seconds in [1750.0, 1800.0, 1850.0] * 10:
-        durations.learn(KIND, seconds)
-    slots = Slots(SlotSettings(per_membership=2, max_poll_seconds=1e5), durations)
+        times.add(KIND, seconds)
+    slots = Slots(SlotSettings(per_membership=2, max_poll_seconds=1e5), times)
     (_, first), (_, second) = accept_all(slots, ["a"])
     assert tickets(slots, ["a"]) == []
     slots.saw(*listed(slots, first, second), began_at=0, now=0)

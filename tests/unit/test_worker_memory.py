@@ -116,7 +116,7 @@ class MemoryWorker(World):
             reader = MessageReader(RequestChecker(region=REGION), defaults={})
             async with SqsSource.open(site, reader, print) as source:
                 self.stop.on_request(source.close)
-                engine = self.engine(source, account_of=source.account_of)
+                engine = self.engine(source)
                 running = running_loop().create_task(engine.run())
                 yield [source, engine, ledger, recorder, metrics, site]
                 self.stop.request(StopReason.SIGNAL, "SIGTERM")
