@@ -8,7 +8,7 @@ from batchsubmit.core.jobs import JobClass
 _ENOUGH = 3
 """Jobs that must have ended before a class of jobs is judged by its own times."""
 
-_KEPT = 300
+_KEPT = 200
 """Times kept of a class, the latest ones: models and data change."""
 
 ALL = JobClass()
