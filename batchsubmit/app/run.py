@@ -322,7 +322,7 @@ class Run:
 
 def dated(retry: Retry, known: LedgerState, now: str) -> Retry:
     """Say what is old enough to be sent again: what failed by now or, where an interrupted retry goes on, before it."""
-    last, end = (known.runs[-1] if known.runs else None), known.last_end
+    last, end = (known.runs[-1] if known.runs else None), known.work.end
     if last and last.retry and (end is None or end.exit_status == EXIT_STOPPED):
         return replace(retry, before=last.retry)
     return replace(retry, before=now)

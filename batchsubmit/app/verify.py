@@ -165,7 +165,7 @@ async def _compare(
         reads = open_reads(api, settings, stop, SystemClock())
         verifier = Verifier(audit.state, reads, rows=rows, others=elsewhere, tag_jobs=settings.submit.tag_jobs, now=now)
         try:
-            return await verifier.compare((audit.first, now if audit.state.last_end is None else audit.last))
+            return await verifier.compare((audit.first, now if audit.state.work.end is None else audit.last))
         except ReadError as exc:
             raise StoppedError(f"the ledger {path} could not be compared with the service: {exc}") from exc
 

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias, TypedDict
 
 import msgspec
@@ -28,18 +27,11 @@ def job_digest(canonical: bytes, *, batch: str = "", ordinal: int = 0) -> bytes:
     so the same row in the same batch has the same key at any place of the manifest. The batch is framed by its
     length, so that no batch id and request can run into one another.
     """
-    digest = _framed(batch, ordinal).copy()
-    digest.update(canonical)
-    return digest.digest()[:16]
-
-
-@lru_cache
-def _framed(batch: str, ordinal: int) -> "hashlib._Hash":
     try:
         name = batch.encode()
     except UnicodeEncodeError as exc:
         raise UsageError(f"the batch id {batch!a} is no UTF-8 text; give another one") from exc
-    return hashlib.sha256(b"batchsubmit-key-1\n%d\n%d\n%b" % (ordinal, len(name), name))
+    return hashlib.sha256(b"batchsubmit-key-1\n%d\n%d\n%b%b" % (ordinal, len(name), name, canonical)).digest()[:16]
 
 
 def key_text(digest: bytes | bytearray) -> str:

@@ -22,15 +22,8 @@ _Packed = tuple[int, str, str, str, str]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Packed).decode
 
-
-_ARN_BITS = 1 << 22
-"""One bit set for each ARN by its hash: most ARNs are new, and no job has to be searched for them. Half a megabyte."""
-
-
-def _place(arn: str) -> tuple[int, int]:
-    number = hash(arn) % _ARN_BITS
-    return number >> 3, 1 << (number & 7)
-
+_ARN_HASHES = 1 << 22
+"""A byte is set for each ARN by its hash: most ARNs are new, and no job has to be searched for them."""
 
 _ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
@@ -67,11 +60,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
             pending=pending,
             submitted=submitted,
             running=within_quotas(open_ends, quotas),
-            succeeded=states[State.SUCCEEDED],
-            failed=states[State.FAILED],
-            rejected=states[State.REJECTED],
-            cancelled=states[State.CANCELLED],
-            unknown=states[State.UNKNOWN],
+            **{str(each): states[each] for each in (*_ENDED, State.REJECTED, State.UNKNOWN)},
         )
 
     @property
@@ -165,7 +154,7 @@ class LedgerState:
         self._undecided: dict[str, None] = {}
         self._shared: list[JobState] = []
         self._numbers: dict[JobState, int] = {}
-        self._arns = bytearray(_ARN_BITS // 8)
+        self._arns = bytearray(_ARN_HASHES)
         self.work = Work()
         self.runs: list[RunStarted] = []
 
@@ -180,12 +169,7 @@ class LedgerState:
     @property
     def open_run(self) -> RunStarted | None:
         """The last run, if it has not ended: it writes to the ledger, or died."""
-        return self.runs[-1] if self.runs and self.last_end is None else None
-
-    @property
-    def last_end(self) -> RunEnded | None:
-        """How the last run ended."""
-        return self.work.end
+        return self.work.run if self.work.end is None else None
 
     def apply(self, event: Event) -> None:
         """Add one event of the ledger."""
@@ -212,8 +196,7 @@ class LedgerState:
 
     def _put(self, key: str, state: JobState) -> None:
         for arn in filter(None, state.arns):
-            place, bit = _place(arn)
-            self._arns[place] |= bit
+            self._arns[hash(arn) % _ARN_HASHES] = True
         if state.phase in UNDECIDED:
             self._undecided[key] = None
             self._jobs[key] = state
@@ -225,25 +208,13 @@ class LedgerState:
         """Jobs that the service may have or not."""
         return [state for key in self._undecided if (state := self.get(key)) is not None]
 
-    def owner(self, arn: str) -> str:
-        """The key of the job that has this ARN; empty where none has it."""
-        return self.claims([arn]).get(arn, "")
-
-    def _may_have(self, arn: str) -> bool:
-        place, bit = _place(arn)
-        return bool(self._arns[place] & bit)
-
     def claims(self, arns: Collection[str]) -> dict[str, str]:
         """Which of these ARNs the ledger knows, and the keys of their jobs (ARN to key)."""
         claimed: dict[str, str] = {}
-        last_parts = {arn.rpartition("/")[2].encode() for arn in arns if self._may_have(arn)}
-        lengths = set(map(len, last_parts))
+        last_parts = tuple(arn.rpartition("/")[2].encode() for arn in arns if self._arns[hash(arn) % _ARN_HASHES])
         for key, kept in self._jobs.items() if last_parts else ():
-            # The last part of the ARN is the end of a packed job.
-            if isinstance(kept, bytes) and all(kept[-length:] not in last_parts for length in lengths):
-                continue
-            state = self._unpacked(key, kept)
-            claimed |= {arn: key for arn in state.arns if arn in arns}
+            if isinstance(kept, JobState) or kept.endswith(last_parts):  # with which a packed job ends
+                claimed |= {arn: key for arn in self._unpacked(key, kept).arns if arn in arns}
         return claimed
 
     def __iter__(self) -> Iterator[JobState]:

@@ -135,17 +135,11 @@ class State(StrEnum):
     @classmethod
     def of(cls, state: JobState | None) -> "State":
         """Judge one job; a job that the ledger does not know is pending."""
-        match state.phase if state else None:
-            case Phase.INTENT | Phase.UNKNOWN:
-                return cls.UNKNOWN
-            case Phase.REJECTED:
-                return cls.REJECTED
-            case Phase.SUBMITTED:
-                return cls.SUBMITTED
-            case Phase.FINISHED:
-                return cls.of_end(state.status if state else "")
-            case _:
-                return cls.PENDING
+        if state is None or state.phase in {Phase.REFUSED, Phase.ABSENT}:
+            return cls.PENDING
+        if state.phase is Phase.FINISHED:
+            return cls.of_end(state.status)
+        return {Phase.SUBMITTED: cls.SUBMITTED, Phase.REJECTED: cls.REJECTED}.get(state.phase, cls.UNKNOWN)
 
     @classmethod
     def of_end(cls, status: str) -> "State":
@@ -254,18 +248,15 @@ class Retry:
         )
 
 
+_ACTIONS = {
+    State.PENDING: Action.SUBMIT,
+    State.UNKNOWN: Action.LOOK_UP,
+    State.REJECTED: Action.LEAVE_FAILED,
+}
+
+
 def decide(state: JobState | None, *, retry: Retry | None = None) -> Action:
     """Say what a run may do with a job that stands so."""
-    if state is None or (retry and retry.takes(state)):
+    if retry and retry.takes(state):
         return Action.SUBMIT
-    match state.phase:
-        case Phase.REFUSED | Phase.ABSENT:
-            return Action.SUBMIT
-        case Phase.INTENT | Phase.UNKNOWN:
-            return Action.LOOK_UP
-        case Phase.REJECTED:
-            return Action.LEAVE_FAILED
-        case Phase.SUBMITTED | Phase.FINISHED:
-            return Action.NOTHING
-        case _:
-            assert_never(state.phase)
+    return _ACTIONS.get(State.of(state), Action.NOTHING)

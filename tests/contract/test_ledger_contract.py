@@ -182,7 +182,7 @@ async def test_runs_begin_and_end_in_the_ledger(opened: tuple[Ledger, Lines]) ->
     await ledger.put(ended)
     assert lines() == [started, ended]
     assert ledger.state.runs == [started]
-    assert ledger.state.last_end == ended
+    assert ledger.state.work.end == ended
 
 
 async def test_a_claimed_job_is_nobody_elses(opened: tuple[Ledger, Lines]) -> None:

@@ -140,8 +140,8 @@ def test_an_arn_is_kept_letter_for_letter() -> None:
 
 def test_a_decided_job_takes_little_memory() -> None:
     """A million of them must fit beside all else; as objects they would take a gigabyte."""
-    tracemalloc.start()
     ledger = LedgerState()
+    tracemalloc.start()
     for number in range(10_000):
         job = {"at": TIMES[0], "job": key_text(number.to_bytes(16, "big")), "membership": "m", "name": f"job-{number}"}
         ledger.apply(Intent(**job, attempt=1, trained_model="model"))

@@ -171,9 +171,9 @@ def test_a_book_counts_jobs_by_phase_and_knows_who_has_the_ledger() -> None:
     assert {state.job for state in book} == {"k", "other"}
     assert book.get("nobody") is None
     assert book.runs == [started]
-    assert book.last_end is None
+    assert book.work.end is None
     ended = RunEnded(at=JOB["at"], run="r", exit_status=0, reason="", counts={})
     book.apply(ended)
-    assert book.last_end is ended
+    assert book.work.end is ended
     book.apply(started)
-    assert book.last_end is None
+    assert book.work.end is None
