@@ -151,7 +151,7 @@ async def _examine_aws(
         yield finding
     yield await _read_quotas(settings, region)
     if isinstance(options.ledger, TableLocation):
-        yield await _tried("table", "GetItem", _read_table(options.ledger, region))
+        yield await _tried("table", "BatchGetItem", _read_table(options.ledger, region))
     if settings.worker.queue_url:
         async for finding in _examine_queue(settings):
             yield finding

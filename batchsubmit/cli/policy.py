@@ -27,7 +27,6 @@ _Statement = tuple[str, str, str]
 _MEMBERSHIP, _TABLE, _QUEUE = "{cleanrooms}:membership/{membership}", "{dynamodb}:table/{table}", "{sqs}:{queue}"
 _MANIFESTS = "{s3}:{bucket}/manifests/*"
 _LOG_GROUP = "{logs}:log-group:/aws/cleanroomsml/TrainedModelInferenceJobs:*"
-_READ_TABLE = "dynamodb:BatchGetItem dynamodb:GetItem dynamodb:Query dynamodb:Scan"
 
 _PASS = ("ActInMemberships", "cleanrooms:PassMembership", _MEMBERSHIP)
 _START = ("StartJobs", "cleanrooms-ml:StartTrainedModelInferenceJob cleanrooms-ml:TagResource", "")
@@ -43,9 +42,9 @@ _LIST = (
     ),
     "",
 )
-_KEEP = ("KeepLedger", "dynamodb:BatchGetItem dynamodb:GetItem dynamodb:UpdateItem", _TABLE)
-_READ = ("ReadLedger", _READ_TABLE, _TABLE)
-_READ_AND_KEEP = ("KeepLedger", f"{_READ_TABLE} dynamodb:UpdateItem", _TABLE)
+_KEEP = ("KeepLedger", "dynamodb:BatchGetItem dynamodb:UpdateItem", _TABLE)
+_READ = ("ReadLedger", "dynamodb:BatchGetItem dynamodb:Scan", _TABLE)
+_READ_AND_KEEP = ("KeepLedger", f"{_READ[1]} dynamodb:UpdateItem", _TABLE)
 _TAKE = ("ReadManifests", "s3:GetObject", _MANIFESTS)
 _VERSIONS = ("ReadManifests", "s3:GetObject s3:GetObjectVersion", _MANIFESTS)
 _RESULTS = ("LeaveResults", "s3:GetObject s3:PutObject", "{s3}:{bucket}/results/*")

@@ -18,7 +18,7 @@ from batchsubmit.core.states import LOG_GROUP, UNDECIDED, JobState, Phase, State
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
-from batchsubmit.ledger.read import TableFollower, Tail, fold_ledger, read_ledger
+from batchsubmit.ledger.read import TableFollower, Tail, read_ledger
 from batchsubmit.observers.live import Feed, LiveRun, has_died, watch
 from batchsubmit.report.stats import Reasons
 from batchsubmit.report.timeline import History
@@ -81,11 +81,8 @@ def status(ledger: Location, config: Path | None, *, watching: bool, lists_all: 
 
 def _read(ledger: Location, region: str | None) -> LiveRun:
     live = LiveRun()
-    if isinstance(ledger, Path):
-        for event in read_ledger(ledger):
-            live.apply(event)
-    else:
-        live.ledger_state = fold_ledger(ledger, region=region)
+    for event in read_ledger(ledger, region=region):
+        live.apply(event)
     return live
 
 
@@ -102,7 +99,7 @@ def _watch(ledger: Location, region: str | None, *, interval: float, only: str, 
         live = watch(feed, console, seconds=seconds, only=only, names=membership_names)
     except KeyboardInterrupt:
         return _read(ledger, region)
-    run, end = live.run, live.ledger_state.last_end
+    run, end = live.run, live.ledger_state.work.end
     if run and not live.is_over and (as_json or not isinstance(ledger, Path)):  # of a file, it is printed below
         say(f"Run {run.run} has died ({run.holder}): run the same submit again to go on")
     elif end:
@@ -112,7 +109,7 @@ def _watch(ledger: Location, region: str | None, *, interval: float, only: str, 
 
 def last_run_words(state: LedgerState) -> Iterator[str]:
     """Say what a person should know of the last run; nothing where it has ended with nothing left."""
-    run, end = state.open_run, state.last_end
+    run, end = state.open_run, state.work.end
     if run:
         to_do = f", {run.to_do:,} of its {run.rows:,} rows to do when it began" if run.rows else ""
         if has_died(run):
@@ -180,7 +177,7 @@ def _as_dict(ledger: Location, state: LedgerState) -> dict[str, Any]:
         if members := _JOBS_LISTED.get(State.of(job)):
             known = {name: getattr(job, name) for name in ("job", "membership", "name")}
             found[State.of(job)].append(known | {word: getattr(job, name) for word, name in members.items()})
-    counts, run, end = state.counts(), state.runs[-1] if state.runs else None, state.last_end
+    counts, run, end = state.counts(), state.runs[-1] if state.runs else None, state.work.end
     last_run = run and {
         "run": run.run,
         "began": run.at,

@@ -124,14 +124,15 @@ class Ledger(Protocol):
         """Record an event that nothing waits for; it becomes durable with the next awaited event of its job."""
 
 
-def resolve(durable: "asyncio.Future[None] | None", error: StoppedError | None) -> None:
+def resolve(durable: "asyncio.Future[None]", error: StoppedError | None) -> None:
     """Answer the task that waits for an event, if one does."""
-    if durable is None or durable.done():
+    if durable.done():
         return
     if error is None:
         durable.set_result(None)
     else:
         durable.set_exception(error)
+        durable.exception()  # fetched, or asyncio complains where nobody waits
 
 
 class SoleWriter:
@@ -172,5 +173,7 @@ class SoleWriter:
 
     def refuse_claimed(self, event: Event) -> None:
         """Refuse an ARN that another job has. Raises ClaimedArnError."""
-        if isinstance(event, JobSubmitted | Duplicate) and self.state.owner(event.arn) not in {"", event.job}:
-            raise ClaimedArnError(event.arn, self.state.owner(event.arn))
+        if isinstance(event, JobSubmitted | Duplicate):
+            owner = self.state.claims([event.arn]).get(event.arn, event.job)
+            if owner != event.job:
+                raise ClaimedArnError(event.arn, owner)

@@ -181,13 +181,7 @@ class DynamoTable:
 
     async def get(self, address: Address) -> Item | None:
         """Read an item, consistently."""
-
-        def is_whole(answer: _Answer) -> bool:
-            return "Item" not in answer or _read_address(answer["Item"]) == address
-
-        request = {"TableName": self.name, "Key": write_address(address), "ConsistentRead": True}
-        answer = await self._call("get_item", f"does not give {address.pk}", request, is_whole)
-        return read_item(answer["Item"]) if "Item" in answer else None
+        return (await self.get_many([address])).get(address)
 
     async def get_many(self, addresses: Collection[Address]) -> dict[Address, Item]:
         """Read those of the items that exist, consistently."""
@@ -215,16 +209,12 @@ class DynamoTable:
         request = {"RequestItems": {self.name: {"Keys": keys, "ConsistentRead": True}}}
         return parts(await self._call("batch_get_item", "cannot be read", request, is_whole))
 
-    async def scan(self, pk: str = "") -> AsyncIterator[dict[Address, Item]]:
-        """Read all items, or those of one partition, page by page, consistently."""
+    async def scan(self) -> AsyncIterator[dict[Address, Item]]:
+        """Read all items, page by page, consistently."""
         request: dict[str, Any] = {"TableName": self.name, "ConsistentRead": True}
-        if pk:
-            values = {":pk": {"S": pk}}
-            request |= {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": values}
         ends, empty = set[Address](), 0
         while True:
-            operation = "query" if pk else "scan"
-            page = await self._call(operation, "cannot be read", request, lambda answer: "Items" in answer)
+            page = await self._call("scan", "cannot be read", request, lambda answer: "Items" in answer)
             yield {_read_address(item): read_item(item) for item in page["Items"]}
             if not (last := page.get("LastEvaluatedKey")):
                 return

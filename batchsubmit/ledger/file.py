@@ -329,7 +329,7 @@ class _Line:
 
     event: Event
     data: bytes
-    durable: asyncio.Future[None] | None
+    durable: asyncio.Future[None]
     before: JobState | None = None
 
 
@@ -357,23 +357,20 @@ class FileLedger(SoleWriter):
     def put(self, event: Event) -> Awaitable[None]:
         """Record an event; the returned future resolves once it is on the disk."""
         self.refuse_claimed(event)
-        durable = asyncio.get_running_loop().create_future()
-        self._gather(event, durable)
-        return durable
-
-    def note(self, event: Event) -> None:
-        """Record an event with the next group, without waiting for it."""
-        self._gather(event, None)
-
-    def _gather(self, event: Event, durable: asyncio.Future[None] | None) -> None:
         before = None
         if isinstance(event, Intent):
             if self.failure is not None:
                 raise self.failure
             before = self.state.get(event.job)
+        durable = asyncio.get_running_loop().create_future()
         self._gathering.append(_Line(event, encode_line(event), durable, before))
         self.state.apply(event)
         self._wake.set()
+        return durable
+
+    def note(self, event: Event) -> None:
+        """Record an event with the next group, without waiting for it."""
+        self.put(event)
 
     async def write_groups(self) -> None:
         """Write group after group until `close` was called and nothing is left."""

@@ -6,7 +6,7 @@ keeps to the order of time, and is laxer than a run that owns the ledger.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
@@ -27,10 +27,10 @@ from batchsubmit.ledger.codec import (
 from batchsubmit.ledger.table import (
     JOB,
     RUNS,
-    Item,
     JobRow,
     MissingTableError,
     Table,
+    events_of,
     page_address,
     read_run,
 )
@@ -95,7 +95,7 @@ def open_to_read(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_ledger(location: Location, *, region: str | None = None) -> Iterator[Event]:
-    """Yield the events of a file in the order of its lines, or of a table job by job. `region` is a table's.
+    """Yield the events of a file in the order of its lines, or of a table by time. `region` is a table's.
 
     Raises UsageError where it cannot be read, LedgerError where it is damaged, StoppedError where DynamoDB fails.
     """
@@ -103,81 +103,73 @@ def read_ledger(location: Location, *, region: str | None = None) -> Iterator[Ev
         with open_to_read(location) as file:
             yield from read_events(file, location)
         return
-    yield from _in_step(_read_table(location, region))
+    yield from by_time(_read_table(location, region))
 
 
-async def _read_table(location: TableLocation, region: str | None) -> AsyncIterator[list[Event]]:
+def _read_table(location: TableLocation, region: str | None) -> list[Event]:
+    """Read a table in a loop and a thread of its own: the caller may be in a loop itself."""
     from batchsubmit.ledger.dynamodb import open_table  # noqa: PLC0415 (botocore takes a fifth of a second)
 
-    try:
+    reading: list[asyncio.Task[Any]] = []
+
+    async def read() -> list[Event]:
+        reading.extend(filter(None, [asyncio.current_task()]))
         async with open_table(location.table, region=region, concurrency=1) as table:
-            async for events in table_events(table, str(location)):
-                yield events
-    except MissingTableError as exc:
-        raise UsageError(str(exc)) from exc
+            return await table_events(table, str(location))
 
-
-def _in_step(pages: AsyncIterator[list[Event]]) -> Iterator[Event]:
-    """Read in a loop of its own, in a thread: the caller may be in a loop itself."""
-    reading: asyncio.Task[Any] | None = None
-
-    async def next_page() -> list[Event] | None:
-        nonlocal reading
-        reading = asyncio.current_task()
-        return await anext(pages, None)
-
-    runner = asyncio.Runner()
     with ThreadPoolExecutor(1, "ledger reader") as thread:
         try:
-            while (page := thread.submit(runner.run, next_page()).result()) is not None:
-                yield from page
-        finally:
-            if reading is not None:  # by Ctrl-C, in the middle of a page
-                reading.get_loop().call_soon_threadsafe(reading.cancel)
-            thread.submit(runner.close).result()
+            return thread.submit(asyncio.run, read()).result()
+        except MissingTableError as exc:
+            raise UsageError(str(exc)) from exc
+        except KeyboardInterrupt:
+            for task in reading:
+                task.get_loop().call_soon_threadsafe(task.cancel)
+            raise
 
 
-async def table_events(table: Table, name: str) -> AsyncIterator[list[Event]]:
-    """Yield the events of all runs, then those of each job in their order, some at a time.
+async def table_events(table: Table, name: str) -> list[Event]:
+    """Read the events of all runs, and those of each job in their order. Raises LedgerError (damaged), StoppedError.
 
-    Memory does not grow with the table. Every read is consistent, so each job's events are whole and in order as of the
-    moment at which its item was read. Raises LedgerError (damaged lines), StoppedError.
+    Every read is consistent, so each job's events are whole and in order as of the moment at which its item was read.
     """
-    yield _run_events([item async for page in table.scan(RUNS) for item in page.values()], name)
-    async for page in table.scan():
-        events: list[Event] = []
-        for address, item in page.items():
-            if address.sk == JOB:
-                events += await _job_events(table, JobRow.read(address.pk.removeprefix("job#"), item), name)
-        yield events
-
-
-def _run_events(items: Iterable[Item], name: str) -> list[Event]:
-    """All runs by time; the beginnings of those without an end come last, so that the fold knows of open ones."""
-    try:
-        runs = [read_run(item) for item in items]
-    except LineDamagedError as exc:
-        raise LedgerError(f"the ledger {name} is damaged at a run: {exc}") from exc
-    ended = [event for lines in runs if len(lines) == 2 for event in lines]
-    return [*sorted(ended, key=lambda event: event.at), *(lines[0] for lines in runs if len(lines) == 1)]
-
-
-async def _job_events(table: Table, row: JobRow, name: str) -> list[Event]:
-    """The events of one job in their order, from its pages and its own item."""
-    lines: list[str] = []
-    for start, end in pairwise((0, *row.pages)):
-        page = await table.get(page_address(row.key, start, end))
-        if page is None or len(page.get("lines", ())) != end - start:
-            raise LedgerError(f"the ledger {name} lacks events {start + 1} to {end} of job {row.key}")
-        lines += page["lines"]
+    items = {address: item async for page in table.scan() for address, item in page.items()}
     events: list[Event] = []
-    for line in (*lines, *row.lines):
-        try:
-            events.append(decode_line(line.encode()))
-        except LineDamagedError as exc:
-            where = f"event {len(events) + 1} of job {row.key}"
-            raise LedgerError(f"the ledger {name} is damaged at {where}: {exc}") from exc
+    for address, item in items.items():
+        if address.pk == RUNS:
+            events += read_run(item, f"run {address.sk} in {name}")
+        elif address.sk == JOB:
+            row = JobRow.read(address.pk.removeprefix("job#"), item)
+            lines: list[str] = []
+            for start, end in pairwise((0, *row.pages)):
+                place = page_address(row.key, start, end)
+                page = items.get(place) or await table.get(place)  # the scan may have passed its place before
+                if page is None or len(page.get("lines", ())) != end - start:
+                    raise LedgerError(f"the ledger {name} lacks events {start + 1} to {end} of job {row.key}")
+                lines += page["lines"]
+            events += events_of([*lines, *row.lines], f"job {row.key} in {name}")
     return events
+
+
+def by_time(events: Iterable[Event]) -> list[Event]:
+    """Order a table's events by time, but none before an earlier one of its job: clocks differ, and step.
+
+    The last run that has not ended counts as the only one in progress. Its beginning comes after those of all other
+    runs and before what was done to jobs since, by any run: they work on the same jobs.
+    """
+    events = list(events)
+    ended = {event.run for event in events if isinstance(event, RunEnded)}
+    begun = [event for event in events if isinstance(event, RunStarted) and event.run not in ended]
+    last = max(begun, key=lambda event: event.at, default=None)
+    latest: dict[str, str] = {}
+
+    def position(event: Event) -> tuple[str, int]:
+        if not isinstance(event, RunStarted | RunEnded):
+            at = latest[event.job] = max(event.at, latest.get(event.job, ""))
+            return at, 2
+        return (event.at, 1) if last is None or event is last else (min(event.at, last.at), 0)
+
+    return sorted(events, key=position)
 
 
 def fold_ledger(location: Location, *, region: str | None = None) -> LedgerState:
@@ -191,8 +183,7 @@ def read_entries(
     """Yield the events of a ledger by time, as far as they are written; `warn` gets a sentence on what was left out.
 
     A file's last line may be damaged, or still be written: it is left out. Events of later versions are passed on
-    unrecognised. A table gives its events job by job, so all of them are held in memory to be put in order.
-    Raises as `read_ledger` does.
+    unrecognised. Raises as `read_ledger` does.
     """
     if not isinstance(location, Path):
         yield from sorted(read_ledger(location, region=region), key=lambda event: event.at)
@@ -268,25 +259,4 @@ class TableFollower:
     def poll(self) -> Iterator[Event]:
         """Yield all events there are. Raises UsageError, LedgerError, StoppedError."""
         self.beginnings += 1
-        yield from by_time(read_ledger(self.location, region=self._region))
-
-
-def by_time(events: Iterable[Event]) -> list[Event]:
-    """Order events by time, as if the last run that has not ended were the only one in progress.
-
-    Its beginning comes after those of all other runs and before what was done to jobs since, by any run: they work on
-    the same jobs.
-    """
-    events = list(events)
-    ended = {event.run for event in events if isinstance(event, RunEnded)}
-    begun = [event for event in events if isinstance(event, RunStarted) and event.run not in ended]
-    last = max(begun, key=lambda event: event.at, default=None)
-
-    def position(event: Event) -> tuple[str, int]:
-        if event is last:
-            return event.at, 1
-        if last is not None and isinstance(event, RunStarted | RunEnded):
-            return min(event.at, last.at), 0
-        return event.at, 2
-
-    return sorted(events, key=position)
+        yield from read_ledger(self.location, region=self._region)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchsubmit.clock import Clock, SystemClock
-from batchsubmit.core.jobs import Event, Intent, JobEvent, JobFinished, JobSubmitted, RunEnded, RunStarted
+from batchsubmit.core.jobs import Event, Intent, JobEvent, JobFinished, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState, Phase, fold
 from batchsubmit.errors import StoppedError, UsageError
@@ -31,13 +31,13 @@ from batchsubmit.ledger.table import (
     JobRow,
     MissingTableError,
     Table,
-    append_events,
+    append_event,
     arn_address,
     claim_arn,
-    first_run,
     job_address,
     line_of,
-    may_append,
+    require_right,
+    set_owner,
     write_run,
 )
 
@@ -76,9 +76,7 @@ class LeaseClock(SystemClock):
 
     def monotonic(self) -> float:
         """Seconds awake and asleep."""
-        if hasattr(time, "CLOCK_BOOTTIME"):
-            return time.clock_gettime(time.CLOCK_BOOTTIME)
-        return time.monotonic()
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def session_address(owner: str) -> Address:
@@ -156,23 +154,19 @@ class Session:
         """Say how long to wait for another worker; None where it has ended, or is dead, and its jobs are free."""
         item = await self._table.get(session_address(other)) or await self._end(other, 0)
         if "ended" in item and "lease_ms" in item:
-            self._seen.pop(other, None)
             return None
         # A session that was missing is ended without the terms of its lease. Its worker may live, and have calls in
         # progress until it notices: its jobs are free after a lease like ours.
         lease_seconds = item["lease_ms"] / 1000 if "lease_ms" in item else self.terms.lease_seconds
         now, version = self._clock.monotonic(), 0 if "ended" in item else item["version"]
-        if self._seen.get(other, (version, 0.0))[0] != version:
-            del self._seen[other]
-        _, since = self._seen.setdefault(other, (version, now))
-        left = since + lease_seconds - now
+        if other not in self._seen or self._seen[other][0] != version:
+            self._seen[other] = version, now
+        left = self._seen[other][1] + lease_seconds - now
         if left > 0:
             return Taken(f"{other} ({item.get('holder', 'its session was missing')})", left)
-        if "ended" in item:
-            return None
-        del self._seen[other]
-        ended = await self._end(other, version)  # unless it is renewed at this very moment
-        return None if "ended" in ended else Taken(other, lease_seconds)
+        if "ended" not in item:
+            item = await self._end(other, version)  # unless it is renewed at this very moment
+        return None if "ended" in item else Taken(other, lease_seconds)
 
     async def _end(self, other: str, version: int) -> Item:
         """End another's session if it has this version; give what there is then."""
@@ -184,94 +178,26 @@ class Session:
 
 _CLAIM_TRIES = 5
 _ASK_AGAIN_SECONDS = 1.0
-_KEYS_A_READ = 1_000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pending:
-    """An event that is to be written, and the future of the task that waits for it."""
-
-    event: JobEvent
-    durable: "asyncio.Future[None] | None" = None
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """What this worker knows of one job. `row` is None until it was read; `pending` is not yet on its way."""
+    """What this worker knows of one job.
+
+    `row` is None until it was read; `waiting` are the events that the table does not have yet, each with the future of
+    the task that waits for it.
+    """
 
     key: str
-    owner: str
     row: JobRow | None = None
-    pending: list[_Pending] = field(default_factory=list)
+    waiting: "list[tuple[JobEvent, asyncio.Future[None]]]" = field(default_factory=list)
     task: "asyncio.Task[None] | None" = None
     is_claimed: bool = False
     is_leaving: bool = False
 
-    @property
-    def is_owned(self) -> bool:
-        """Whether the table, when it was last seen, had the job as ours."""
-        return self.row is not None and self.row.owner == self.owner
-
-    @property
-    def has_work(self) -> bool:
-        """Whether something is to be written, if only that the job is released."""
-        return bool(self.pending) or (self.is_leaving and (self.row is None or self.is_owned))
-
-    def state(self) -> JobState | None:
-        """The job's state with what is pending."""
-        state = self.row.state if self.row else None
-        for each in self.pending:
-            state = fold(state, each.event)
-        return state
-
-    async def write(self, table: Table, batch: list[_Pending]) -> list[tuple[_Pending, StoppedError]]:
-        """Write a batch of events, or those of them that are still ours to write; return the others.
-
-        Raises StoppedError.
-        """
-        refused: list[tuple[_Pending, StoppedError]] = []
-        row = self.row = self.row or JobRow.read(self.key, await table.get(job_address(self.key)))
-        while True:
-            reasons = [await self._refusal(table, row, each.event) for each in batch]
-            refused += [(each, reason) for each, reason in zip(batch, reasons, strict=True) if reason]
-            batch = [each for each, reason in zip(batch, reasons, strict=True) if not reason]
-            events = [each.event for each in batch if not _has_end(row, each.event)]  # several workers saw the same end
-            is_leaving = self.is_leaving and not self.pending and self.is_owned
-            try:
-                if events or is_leaving:
-                    self.row = await append_events(table, row, events, is_leaving=is_leaving)
-            except ConflictError as exc:
-                before, row = row, JobRow.read(self.key, exc.item)
-                self.row = row
-                if not row.has([line_of(event) for event in events], before.count):
-                    continue
-                # Our own write had arrived, its answer had not, and others have written since.
-                lost = LostJobError(f"job {self.key} was taken over by {row.owner or 'another worker'}")
-                intents = [each for each in batch if isinstance(each.event, Intent) and not self.is_owned]
-                refused += [(each, lost) for each in intents]
-                batch = [each for each in batch if each not in intents]
-            for each in batch:
-                resolve(each.durable, None)
-            return refused
-
-    async def _refusal(self, table: Table, row: JobRow, event: JobEvent) -> StoppedError | None:
-        """Say why an event may not follow what the table has, if it may not; else its ARN is claimed by now."""
-        if not (_has_end(row, event) or may_append(row, event, self.owner)):
-            owner = f"claimed by {row.owner}" if row.owner else "nobody's; it was not claimed, or is decided"
-            what = (
-                f"that it runs as {event.arn}"
-                if isinstance(event, JobSubmitted)
-                else f"its event {type(event).__name__}"
-            )
-            return LostJobError(f"job {self.key} is {owner}; {what} was not written down")
-        try:
-            await claim_arn(table, event)
-        except ClaimedArnError as exc:
-            return exc
-        return None
-
 
 def _has_end(row: JobRow, event: JobEvent) -> bool:
+    """Whether the table has this end of the job: several workers may have seen it."""
     return (
         isinstance(event, JobFinished)
         and row.state is not None
@@ -313,7 +239,7 @@ class SharedLedger:
             job = self._jobs.get(key)
         if job is not None:
             return Taken("this worker", _ASK_AGAIN_SECONDS)
-        job = self._jobs[key] = _Job(key, self._session.owner, is_claimed=True)
+        job = self._jobs[key] = _Job(key, is_claimed=True)
         try:
             claim = await self._take(job)
         except BaseException:  # cancelled, or the table does not answer: the claim may have arrived all the same
@@ -326,10 +252,10 @@ class SharedLedger:
         return claim
 
     async def _take(self, job: _Job) -> Claim:
-        row, address, values = JobRow(key=job.key), job_address(job.key), {"owner": job.owner}
+        row, owner = JobRow(key=job.key), self._session.owner
         for _ in range(_CLAIM_TRIES):
             try:
-                job.row = JobRow.read(job.key, await self._table.write(address, row.version, values))
+                job.row = await set_owner(self._table, row, owner)
             except ConflictError as exc:
                 row = JobRow.read(job.key, exc.item)
             else:
@@ -337,7 +263,7 @@ class SharedLedger:
             if row.has_arn and not (row.state and row.state.bad_end):  # one that failed may be sent again
                 job.row = row
                 return Mine(row.state)
-            if row.owner not in {"", job.owner}:
+            if row.owner not in {"", owner}:
                 taken = await self._session.check(row.owner)
                 if taken is not None:
                     return taken
@@ -346,7 +272,11 @@ class SharedLedger:
     def holds(self, key: str) -> bool:
         """Whether a call for this job may begin now."""
         job = self._jobs.get(key)
-        return job is not None and job.is_owned and self._session.may_send
+        return job is not None and self._owns(job) and self._session.may_send
+
+    def _owns(self, job: _Job) -> bool:
+        """Whether the table, when it was last seen, had the job as ours."""
+        return job.row is not None and job.row.owner == self._session.owner
 
     def release(self, key: str) -> None:
         """Give up a job; the next worker may have it as soon as that is written."""
@@ -357,23 +287,19 @@ class SharedLedger:
 
     async def load(self, keys: Iterable[str]) -> None:
         """Read what the table has of these jobs into `state`."""
-        async for key, state in self._read(keys):
+        for key, state in (await self._read(keys)).items():
             self.state.restore(key, state)
 
     async def states(self, keys: Collection[str]) -> dict[str, JobState]:
         """Read these jobs: the claimed ones from `state`, all others from the table."""
-        found = {key: state async for key, state in self._read(keys) if state is not None}
-        return found | {key: state for key in keys if (state := self.state.get(key)) is not None}
+        return await self._read(keys) | {key: state for key in keys if (state := self.state.get(key)) is not None}
 
-    async def _read(self, keys: Iterable[str]) -> AsyncIterator[tuple[str, JobState | None]]:
+    async def _read(self, keys: Iterable[str]) -> dict[str, JobState]:
         """Read jobs from the table, but for the claimed ones, of which `state` knows more."""
-        wanted = [key for key in keys if key not in self._jobs]
-        for start in range(0, len(wanted), _KEYS_A_READ):
-            addresses = {job_address(key): key for key in wanted[start : start + _KEYS_A_READ]}
-            for address, item in (await self._table.get_many(addresses)).items():
-                key = addresses[address]
-                if key not in self._jobs:
-                    yield key, JobRow.read(key, item).state
+        addresses = {job_address(key): key for key in keys if key not in self._jobs}
+        items = await self._table.get_many(addresses)
+        rows = [JobRow.read(addresses[address], item) for address, item in items.items()]
+        return {row.key: row.state for row in rows if row.state is not None and row.key not in self._jobs}
 
     async def claims(self, arns: Collection[str]) -> dict[str, str]:
         """Which of these ARNs the table has, or are on their way there, and the keys of their jobs."""
@@ -390,22 +316,15 @@ class SharedLedger:
         if isinstance(event, Intent):
             self._require_reliance()
         durable = asyncio.get_running_loop().create_future()
-        self._gather(_Pending(event, durable))
+        job = self._jobs.setdefault(event.job, _Job(event.job, is_leaving=True))
+        job.waiting.append((event, durable))
+        self.state.apply(event)
+        self._start_writing(job)
         return durable
 
     def note(self, event: Event) -> None:
         """Record an event, without waiting for it."""
-        if isinstance(event, RunStarted | RunEnded):
-            self.put(event)
-        else:
-            self._gather(_Pending(event))
-
-    def _gather(self, pending: _Pending) -> None:
-        key = pending.event.job
-        job = self._jobs.setdefault(key, _Job(key, self._session.owner, is_leaving=True))
-        job.pending.append(pending)
-        self.state.apply(pending.event)
-        self._start_writing(job)
+        self.put(event)
 
     def _start_writing(self, job: _Job) -> None:
         if job.task is None:
@@ -418,11 +337,10 @@ class SharedLedger:
         return task
 
     async def _write(self, job: _Job) -> None:
-        """Write what is pending for a job until nothing is; then forget the job if it was released."""
+        """Write the events of a job until none waits, and that it is released; then forget it."""
         try:
-            while job.has_work:
-                batch, job.pending = job.pending, []
-                await self._write_batch(job, batch)
+            while job.waiting or (job.is_leaving and (job.row is None or self._owns(job))):
+                await self._write_next(job)
         finally:
             job.task = None
             if not job.is_claimed:
@@ -430,19 +348,58 @@ class SharedLedger:
                 if not self._keeps_all:
                     self.state.restore(job.key, None)
 
-    async def _write_batch(self, job: _Job, batch: list[_Pending]) -> None:
+    async def _write_next(self, job: _Job) -> None:
+        """Write the first event that waits; where none does, that the job is released."""
+        done = job.waiting[:1]
+        error: StoppedError | None = None
         try:
-            refused = await job.write(self._table, batch)
+            await self._append(job, done[0][0] if done else None)
+        except (LostJobError, ClaimedArnError) as exc:
+            error = exc
         except StoppedError as exc:
-            self.failure = exc
-            refused = [(each, StoppedError(str(exc))) for each in batch]
+            error = self.failure = exc
+            done = job.waiting[:]
             job.is_leaving = False  # not tried again: with the session's end the job is free
+        del job.waiting[: len(done)]
         # An intent that was not written leads to no call: it is undone. What a call brought is true also where the
         # table is out of reach; else the table knows better.
-        if refused and (self.failure is None or any(isinstance(each.event, Intent) for each, _ in refused)):
-            self.state.restore(job.key, job.state())
-        for each, error in refused:
-            resolve(each.durable, error)
+        if error and (self.failure is None or any(isinstance(event, Intent) for event, _ in done)):
+            state = job.row.state if job.row else None
+            for event, _ in job.waiting:
+                state = fold(state, event)
+            self.state.restore(job.key, state)
+        for _, durable in done:
+            resolve(durable, error)
+
+    async def _append(self, job: _Job, event: JobEvent | None) -> None:
+        """Write an event into its job's item, or with None that the job is ours no longer.
+
+        Raises LostJobError, ClaimedArnError, StoppedError.
+        """
+        row = job.row or JobRow.read(job.key, await self._table.get(job_address(job.key)))
+        while True:
+            job.row = row
+            try:
+                job.row = await self._follow(row, event)
+            except ConflictError as exc:
+                job.row = row = JobRow.read(job.key, exc.item)
+            else:
+                return
+            if event is not None and line_of(event) in row.lines:
+                # Our own write had arrived, its answer had not, and others have written since.
+                if isinstance(event, Intent) and not self._owns(job):
+                    raise LostJobError(f"job {job.key} was taken over by {row.owner or 'another worker'}")
+                return
+
+    async def _follow(self, row: JobRow, event: JobEvent | None) -> JobRow:
+        """Make the one write that follows this row. Raises as `_append` does, and ConflictError."""
+        if event is None:
+            return await set_owner(self._table, row, "") if row.owner == self._session.owner else row
+        if _has_end(row, event):
+            return row
+        require_right(row, event, self._session.owner)
+        await claim_arn(self._table, event)
+        return await append_event(self._table, row, event)
 
     def _require_reliance(self) -> None:
         reason = self.failure or self._session.loss
@@ -460,12 +417,6 @@ class SharedLedger:
         if not is_new:
             self.failure = StoppedError(f"run {event.run} is in the ledger already")
             raise self.failure
-
-    async def load_first_run(self) -> None:
-        """Read the table's first run into `state`; it says what all of them are made against."""
-        first = await first_run(self._table)
-        if first is not None:
-            self.state.apply(first)
 
     async def keep_lease(self, clock: Clock) -> None:
         """Renew the lease until it is lost, or its table is. A table that does not answer is asked again."""

@@ -24,8 +24,8 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.ledger.base import ClaimedArnError
-from batchsubmit.ledger.codec import decode_line, encode_line
+from batchsubmit.ledger.base import ClaimedArnError, LostJobError
+from batchsubmit.ledger.codec import LineDamagedError, decode_line, encode_line
 
 Item: TypeAlias = dict[str, Any]
 """The attributes of one item, without its address. `version` counts its writes and is the table's own."""
@@ -59,8 +59,8 @@ class Table(Protocol):
     async def get_many(self, addresses: Collection[Address]) -> dict[Address, Item]:
         """Read those of the items that exist, each as it is now."""
 
-    def scan(self, pk: str = "") -> AsyncIterator[dict[Address, Item]]:
-        """Read all items, or those of one partition in the order of their sort keys, some at a time."""
+    def scan(self) -> AsyncIterator[dict[Address, Item]]:
+        """Read all items, some at a time."""
 
     async def write(self, address: Address, follows: int, values: Item) -> Item:
         """Set attributes of an item that has this version, 0 for one that does not exist; give it as it is then.
@@ -133,38 +133,22 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the job is submitted, and needs no owner any more."""
         return self.state is not None and self.state.phase in {Phase.SUBMITTED, Phase.FINISHED}
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the lines are to move to a page."""
-        return sum(map(len, self.lines)) >= PAGE_CHARACTERS
 
-    def has(self, lines: Sequence[str], at: int) -> bool:
-        """Whether the lines from `at` on are these."""
-        start = at - (self.count - len(self.lines))
-        return start >= 0 and self.lines[start : start + len(lines)] == tuple(lines)
+async def set_owner(table: Table, row: JobRow, owner: str) -> JobRow:
+    """Claim a job, or with no owner give it up. Raises ConflictError where the job is not as `row` has it."""
+    return JobRow.read(row.key, await table.write(job_address(row.key), row.version, {"owner": owner}))
 
 
-async def append_events(table: Table, row: JobRow, events: Sequence[JobEvent], *, is_leaving: bool = False) -> JobRow:
-    """Add events to a job, and take its owner away where it leaves, or is decided and needs none.
-
-    Raises ConflictError where the job is not as `row` has it.
-    """
-    state, lines = row.state, list(map(line_of, events))
-    for event in events:
-        state = fold(state, event)
-    moves = bool(lines) and row.is_full
-    if moves:
+async def append_event(table: Table, row: JobRow, event: JobEvent) -> JobRow:
+    """Add an event to a job, and take its owner away where it is decided. Raises as `set_owner` does."""
+    state, lines = fold(row.state, event), [*row.lines, line_of(event)]
+    values: Item = {"phase": str(state.phase), "state": msgspec.json.encode(_bounded(state)).decode(), "lines": lines}
+    if sum(map(len, row.lines)) >= PAGE_CHARACTERS:
         with suppress(ConflictError):  # the page is there: it can have no other content
             page = page_address(row.key, row.count - len(row.lines), row.count)
             await table.write(page, 0, {"lines": row.lines})
-    values: Item = {}
-    if lines and state is not None:
-        values = {"phase": str(state.phase), "state": msgspec.json.encode(_bounded(state)).decode()}
-        values["lines"] = lines if moves else [*row.lines, *lines]
-        is_leaving = is_leaving or state.phase in _DECIDED
-    if moves:
-        values["pages"] = [*row.pages, row.count]
-    if is_leaving and row.owner:
+        values |= {"lines": lines[-1:], "pages": [*row.pages, row.count]}
+    if state.phase in _DECIDED and row.owner:
         values["owner"] = ""
     return JobRow.read(row.key, await table.write(job_address(row.key), row.version, values))
 
@@ -181,23 +165,27 @@ async def claim_arn(table: Table, event: JobEvent) -> None:
             raise ClaimedArnError(event.arn, owner) from exc
 
 
-def may_append(row: JobRow, event: JobEvent, owner: str) -> bool:
-    """Whether a worker that is (or was) the owner may still add this event.
+def require_right(row: JobRow, event: JobEvent, owner: str) -> None:
+    """Refuse an event of a worker that may not add it. Raises LostJobError.
 
     An intent needs ownership: it leads to a call. What the service proved, any worker may write down.
     """
-    if row.owner == owner:
-        return True
+    state, may_write = row.state, row.owner == owner
     match event:
         case Intent():
-            return False
+            pass
         case JobFinished() | Duplicate():
-            return row.has_arn
+            may_write |= row.has_arn
         case JobSubmitted():
-            state = row.state
-            return state is not None and state.phase in UNDECIDED and state.attempt == event.attempt
+            may_write |= state is not None and state.phase in UNDECIDED and state.attempt == event.attempt
         case _:
-            return not row.owner and not row.has_arn
+            may_write |= not row.owner and not row.has_arn
+    if not may_write:
+        holder = f"claimed by {row.owner}" if row.owner else "nobody's; it was not claimed, or is decided"
+        what = (
+            f"that it runs as {event.arn}" if isinstance(event, JobSubmitted) else f"its event {type(event).__name__}"
+        )
+        raise LostJobError(f"job {row.key} is {holder}; {what} was not written down")
 
 
 def line_of(event: Event) -> str:
@@ -207,23 +195,25 @@ def line_of(event: Event) -> str:
 
 def _bounded(value: Any) -> Any:  # noqa: ANN401 (an event or a state)
     texts = {name: getattr(value, name, "") for name in ("message", "reason")}
-    cut = {
-        name: f"{text[:_LONGEST_TEXT]} … ({len(text):,} characters)"
-        for name, text in texts.items()
-        if len(text) > _LONGEST_TEXT
-    }
+    long = {name: text for name, text in texts.items() if len(text) > _LONGEST_TEXT}
+    cut = {name: f"{text[:_LONGEST_TEXT]} … ({len(text):,} characters)" for name, text in long.items()}
     return msgspec.structs.replace(value, **cut) if cut else value
 
 
-def events_of(lines: Sequence[str]) -> list[Event]:
-    """Decode lines. Raises LineDamagedError."""
-    return [decode_line(line.encode()) for line in lines]
+def events_of(lines: Sequence[str], of: str) -> list[Event]:
+    """Decode the lines of a job or a run. Raises LedgerError."""
+    events: list[Event] = []
+    for line in lines:
+        try:
+            events.append(decode_line(line.encode()))
+        except LineDamagedError as exc:
+            raise LedgerError(f"the ledger is damaged at event {len(events) + 1} of {of}: {exc}") from exc
+    return events
 
 
-def read_run(item: Item) -> list[RunStarted | RunEnded]:
-    """The lines of a run's item: its beginning, and its end if it has come."""
-    events = events_of([str(item[name]) for name in ("started", "ended") if name in item])
-    return [event for event in events if isinstance(event, RunStarted | RunEnded)]
+def read_run(item: Item, of: str) -> list[Event]:
+    """Decode a run's item: its beginning, and its end if it has come. Raises LedgerError."""
+    return events_of([str(item[name]) for name in ("started", "ended") if name in item], of)
 
 
 async def write_run(table: Table, run: RunStarted | None, event: RunStarted | RunEnded) -> bool:
@@ -245,8 +235,8 @@ async def write_run(table: Table, run: RunStarted | None, event: RunStarted | Ru
 
 async def first_run(table: Table) -> RunStarted | None:
     """The run that was begun first."""
-    runs = read_run(await table.get(TABLE_ADDRESS) or {})
-    return runs[0] if runs and isinstance(runs[0], RunStarted) else None
+    events = read_run(await table.get(TABLE_ADDRESS) or {}, "its first run")
+    return next((event for event in events if isinstance(event, RunStarted)), None)
 
 
 async def check_format(table: Table, name: str) -> None:

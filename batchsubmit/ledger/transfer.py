@@ -1,16 +1,15 @@
-"""Moves a ledger from a file into a table and back, event by event. The events, as lines, are held in memory.
+"""Moves a ledger from a file into a table and back, event by event. The events are held in memory.
 
 An import can be repeated: a job that went on in the table is left alone; one of which the table has the first events
 gets the others; one whose events in the table are others is refused. An export is what one run would have written.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Event, RunEnded, RunStarted
+from batchsubmit.core.jobs import Event, JobEvent, RunEnded, RunStarted
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import ClaimedArnError, TableLocation
 from batchsubmit.ledger.codec import encode_line
@@ -21,18 +20,14 @@ from batchsubmit.ledger.table import (
     ConflictError,
     JobRow,
     Table,
-    append_events,
+    append_event,
     check_format,
     claim_arn,
-    events_of,
     line_of,
     write_run,
 )
 
 _JOBS_AT_ONCE = 32
-_EVENTS_A_WRITE = 8
-"""An item holds 400 KB, and the longest event takes 33: an ordinary job has all of its events in one write."""
-
 _TRIES = 5
 
 
@@ -42,34 +37,32 @@ async def import_events(events: Iterable[Event], table: Table) -> tuple[int, int
     Raises LedgerError where the two contradict each other, StoppedError.
     """
     run: RunStarted | None = None
-    lines_by_job: dict[str, list[str]] = {}
+    by_job: dict[str, list[JobEvent]] = {}
     for event in events:
         if isinstance(event, RunStarted | RunEnded):
             run = event if isinstance(event, RunStarted) else run
             await write_run(table, run, event)
         else:
-            lines_by_job.setdefault(event.job, []).append(line_of(event))
-    written, jobs = 0, iter(lines_by_job.items())
-    while some := list(islice(jobs, _JOBS_AT_ONCE)):
-        written += sum(await asyncio.gather(*(_import_job(key, lines, table) for key, lines in some)))
-    return written, len(lines_by_job) - written
+            by_job.setdefault(event.job, []).append(event)
+    jobs, written = list(by_job.items()), 0
+    for start in range(0, len(jobs), _JOBS_AT_ONCE):
+        some = (_import_job(key, of_job, table) for key, of_job in jobs[start : start + _JOBS_AT_ONCE])
+        written += sum(await asyncio.gather(*some))
+    return written, len(jobs) - written
 
 
-async def _import_job(key: str, lines: Sequence[str], table: Table) -> bool:
+async def _import_job(key: str, events: Sequence[JobEvent], table: Table) -> bool:
     """Write what the table lacks of a job; say whether that was anything."""
-    row, written, tries = JobRow(key=key), False, 0
-    while tries < _TRIES:
+    row, is_written, lines = JobRow(key=key), False, list(map(line_of, events))
+    for _ in range(_TRIES + len(events)):
         _refuse_contradiction(row, lines)
-        some = events_of(lines[row.count : row.count + _EVENTS_A_WRITE])
-        events = [event for event in some if not isinstance(event, RunStarted | RunEnded)]
-        if not events:
-            return written
+        if row.count >= len(events):
+            return is_written
         try:
-            for event in events:
-                await claim_arn(table, event)
-            row, written = await append_events(table, row, events), True
+            await claim_arn(table, events[row.count])
+            row, is_written = await append_event(table, row, events[row.count]), True
         except ConflictError as exc:
-            row, tries = JobRow.read(key, exc.item), tries + 1
+            row = JobRow.read(key, exc.item)
         except ClaimedArnError as exc:
             raise LedgerError(f"the table has {exc.arn} as that of job {exc.owner}, the file as that of {key}") from exc
     raise LedgerError(f"job {key} changes while it is imported; let the workers on the table end first")
@@ -88,27 +81,18 @@ def _refuse_contradiction(row: JobRow, lines: Sequence[str]) -> None:
 
 
 def export_events(events: Iterable[Event], path: Path) -> int:
-    """Write events into a new file by their time, each job's in their order; return their number.
+    """Write events into a new file; return their number.
 
     The file has its name only once it is whole. Raises UsageError where there is one already or none can be made.
     """
     if path.exists():
         raise UsageError(f"{path} exists; name a new file")
-    lines = sorted(_timed_lines(events), key=lambda line: line[0])
+    lines = list(map(encode_line, events))
     try:
-        write_ledger(path, (line for _, line in lines))
+        write_ledger(path, lines)
     except OSError as exc:
         raise UsageError(f"the ledger cannot be written to {path}: {exc.strerror}") from exc
     return len(lines)
-
-
-def _timed_lines(events: Iterable[Event]) -> Iterator[tuple[str, bytes]]:
-    """Give each event its time, but none earlier than the one before it of its job: clocks differ, and step."""
-    job, latest = "", ""
-    for event in events:
-        before, job = job, getattr(event, "job", "")
-        latest = max(latest, event.at) if job and job == before else event.at
-        yield latest, encode_line(event)
 
 
 async def make_table(location: TableLocation, region: str | None) -> None:

@@ -236,7 +236,7 @@ def test_every_error_that_a_call_may_bring_by_dynamodb_s_model_is_passing_unless
         "ResourceNotFoundException",  # MissingTableError
     }
     model = Session().get_service_model("dynamodb")
-    called = ("GetItem", "BatchGetItem", "UpdateItem")
+    called = ("BatchGetItem", "Scan", "UpdateItem")
     for shape in (shape for name in called for shape in model.operation_model(name).error_shapes):
         error = ClientError({"Error": {"Code": shape.name}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "UpdateItem")
         assert may_pass(error) == (shape.name not in final), shape.name

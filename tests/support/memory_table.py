@@ -20,9 +20,9 @@ class MemoryTable:
         """Read those that exist."""
         return {address: dict(self.items[address]) for address in addresses if address in self.items}
 
-    async def scan(self, pk: str = "") -> AsyncIterator[dict[Address, Item]]:
-        """Read all, or one partition."""
-        yield {address: dict(self.items[address]) for address in sorted(self.items) if pk in {"", address.pk}}
+    async def scan(self) -> AsyncIterator[dict[Address, Item]]:
+        """Read all."""
+        yield {address: dict(self.items[address]) for address in sorted(self.items)}
 
     async def write(self, address: Address, follows: int, values: Item) -> Item:
         """Set attributes of an item that has this version."""

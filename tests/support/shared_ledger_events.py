@@ -20,12 +20,8 @@ def submitted(key: str, *, attempt: int = 1, arn: str = "") -> JobSubmitted:
 
 def events_in(table: MemoryTable) -> list[Event]:
     """All events of a table in memory, as the commands read them; nothing in it ever waits."""
-
-    async def read() -> list[Event]:
-        return [event async for events in table_events(table, "t") for event in events]
-
     try:
-        read().send(None)
+        table_events(table, "t").send(None)
     except StopIteration as done:
         return list(done.value)
     raise AssertionError("a table in memory has all at once")

@@ -11,7 +11,7 @@ from batchsubmit.core.jobs import EarlierRejected, Event, Refused, RunEnded, Run
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import TableLocation, parse_location
-from batchsubmit.ledger.read import read_ledger
+from batchsubmit.ledger.read import by_time, read_ledger
 from batchsubmit.ledger.table import job_address
 from batchsubmit.ledger.transfer import export_events, import_events
 from batchsubmit.verify import Audit
@@ -104,7 +104,7 @@ async def test_a_jobs_arn_stays_its_own() -> None:
         await import_events([intent("b"), submitted("b", arn="arn")], table)
 
 
-def test_an_export_is_in_the_order_of_time_but_never_against_a_jobs_own(tmp_path: Path) -> None:
+def test_a_table_is_read_in_the_order_of_time_but_never_against_a_jobs_own() -> None:
     """Workers' clocks differ: an event cannot be earlier than the one before it."""
 
     def at(event: Event, seconds: int) -> Event:
@@ -112,8 +112,7 @@ def test_an_export_is_in_the_order_of_time_but_never_against_a_jobs_own(tmp_path
         return type(event)(**members | {"at": f"{AT[:-2]}{seconds}Z"})
 
     events = [at(intent("a"), 5), at(submitted("a"), 2), at(intent("b"), 3), at(submitted("b"), 4)]
-    export_events(events, tmp_path / "out.jsonl")
-    assert list(read_ledger(tmp_path / "out.jsonl")) == [events[2], events[3], events[0], events[1]]
+    assert by_time(events) == [events[2], events[3], events[0], events[1]]
 
 
 def test_an_export_writes_over_nothing(tmp_path: Path) -> None:
