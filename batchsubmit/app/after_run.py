@@ -25,7 +25,6 @@ from batchsubmit.outputs.notify import Target, notice, notify
 from batchsubmit.outputs.upload import Destination, upload
 from batchsubmit.report.stats import Reasons
 from batchsubmit.report.summary import Summary, outcome_words
-from batchsubmit.report.timeline import History
 from batchsubmit.text import with_names
 
 _MOST_REASONS = 3
@@ -139,7 +138,7 @@ def _outlook(ledger: Location, region: str | None) -> tuple[dict[str, float | st
         return None, []  # the run has reported what is wrong with it
     reasons = Reasons()
     for job in filter(has_failed, state):
-        reasons.add(History(state=job, run=0))
+        reasons.add(job)
     top = [f"{each.count:,} {each.state}: {each.kind}" for each in reasons.most_frequent_first()[:_MOST_REASONS]]
     finish = progress.finish(now)
     return finish.as_dict(now) if finish and finish.seconds else None, top

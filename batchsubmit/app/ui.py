@@ -21,7 +21,7 @@ from batchsubmit.health import listening
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.ledger.read import read_entries
-from batchsubmit.report.page import Night, library, make_overview, make_page, prepare
+from batchsubmit.report.page import Night, library, make_overview, make_page
 from batchsubmit.report.timeline import Timeline
 
 _POLL_SECONDS = 0.2
@@ -119,7 +119,7 @@ def _version(location: Location) -> str:
 @asynccontextmanager
 async def serving(location: Location, *, host: str, port: int, settings: Settings) -> AsyncIterator[str]:
     """Serve for as long as the context lasts; give the address. Raises UsageError where the port is taken."""
-    await asyncio.to_thread(prepare)
+    await asyncio.to_thread(library)
     application, (path, routes) = web.Application(), live_pages(location, settings)
     application.router.add_routes(routes)
     async with listening(application, host, port, "give another --port") as address:

@@ -18,6 +18,7 @@ from batchsubmit.cli.options import LEDGER, config_option, read_settings, region
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunStarted
+from batchsubmit.core.states import has_failed
 from batchsubmit.errors import EXIT_FAILED, UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import read_entries
@@ -155,7 +156,7 @@ async def _write_failed_rows(
         failed = {
             history.state.job: history.state.name
             for history in timeline.histories()
-            if history.has_failed and timeline.batch_of(history) == batch
+            if has_failed(history.state) and history.batch == batch
         }
         moment = placeholders_at(datetime.fromisoformat(run.at), settings.submit) if run else {}
         terms = Terms(batch=batch, keep_invalid=True, foreign_arns=settings.checks.foreign_arns, moment=moment)

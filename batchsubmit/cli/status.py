@@ -21,7 +21,6 @@ from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.ledger.read import TableFollower, Tail, read_ledger
 from batchsubmit.observers.live import Feed, LiveRun, has_died, watch
 from batchsubmit.report.stats import Reasons
-from batchsubmit.report.timeline import History
 from batchsubmit.text import counted, utc_words
 
 _MOST_LISTED, _MOST_REASONS = 10, 10
@@ -152,7 +151,7 @@ def _grouped(failed: list[JobState]) -> Iterator[str]:
     """Say what failed by reason, the most frequent first."""
     reasons = Reasons()
     for job in failed:
-        reasons.add(History(state=job, run=0))
+        reasons.add(job)
     groups = reasons.most_frequent_first()
     for reason in groups[:_MOST_REASONS]:
         more = f" and {reason.count - len(reason.examples):,} more" if reason.count > len(reason.examples) else ""

@@ -6,7 +6,7 @@ that stand in the page until its script has run, and stay without one. A datum's
 """
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +19,7 @@ import msgspec
 from markupsafe import Markup
 
 from batchsubmit.core.states import State
-from batchsubmit.report.stats import Figures, Outlook, SlotUse
+from batchsubmit.report.stats import Figures
 from batchsubmit.report.timeline import SlotTimes, grid, mean_running, peak_running, quota_steps
 from batchsubmit.report.waits import Cause
 from batchsubmit.text import counted, date_and_time, duration, share
@@ -37,6 +37,9 @@ _CAUSES = {
     "a turn at the rate": (Cause.RATE,),
     "errors and lookups": (Cause.THROTTLING, Cause.RETRY, Cause.LOOKUP),
 }
+_GANTT_WORDS = (
+    "Each bar is a job, from acceptance to end. Mark a time in a chart above to look closer; a click shows the job."
+)
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -77,30 +80,6 @@ class Chart:
         return Markup(drawn)  # noqa: S704 (Vega escapes texts, and no script or address is in it)
 
 
-@dataclass(frozen=True, slots=True)
-class Material:
-    """What charts are drawn from. `names` are aliases of memberships."""
-
-    figures: Figures
-    outlook: Outlook
-    slot_use: SlotUse | None
-    begin: float
-    end: float
-    names: Mapping[str, str]
-
-    @property
-    def clock(self) -> dict[str, str]:
-        """How an axis writes its times."""
-        finish = self.outlook.finish
-        end = self.outlook.now + finish.high_seconds if finish and finish.seconds else self.end
-        spans = ((900, "%H:%M:%S"), (86_400, "%H:%M"))
-        return {"clock": next((clock for span, clock in spans if end - self.begin <= span), "%d %b %H:%M")}
-
-    def edges(self, points: int = 160) -> list[float]:
-        """The moments between which it is counted and averaged."""
-        return grid(self.begin, self.end, points)
-
-
 @cache
 def specs() -> dict[str, Any]:
     """The charts' specifications by name, and `config`, which they share."""
@@ -131,24 +110,21 @@ def _full(spec: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
-def charts(material: Material) -> list[Chart]:
-    """All charts that have something to show."""
-    kinds = (_burn_up, _slots, _heat_map) if material.figures.accepted else ()
-    words = (
-        "Each bar is a job, from acceptance to end. Mark a time in a chart above to look closer; a click shows the job."
-    )
-    gantt = [Chart("gantt", words, {"jobs": []}, material.clock)] if kinds else []  # the script makes its bars
-    made = [chart for kind in (*kinds, _run_times, _waits, _failures) if (chart := kind(material))]
-    return [*made, *gantt]
+def charts(figures: Figures, names: Mapping[str, str]) -> list[Chart]:
+    """All charts that have something to show. `names` are aliases of memberships."""
+    made = [_run_times(figures), _waits(figures), _failures(figures)]
+    if figures.counts.submitted:
+        gantt = Chart("gantt", _GANTT_WORDS, {"jobs": []}, _clock(figures))  # the script makes its bars
+        made = [_burn_up(figures), _slots(figures), _heat_map(figures, names), *made, gantt]
+    return [chart for chart in made if chart]
 
 
-def _burn_up(material: Material) -> Chart:
+def _burn_up(figures: Figures) -> Chart:
     """Submitted, succeeded and failed jobs against all, when the rest is expected, and what happened on the way."""
-    figures, edges, ended = material.figures, material.edges(), material.figures.ended
+    edges, ended = _edges(figures), figures.ended
     ends = {str(state): sorted(ended[state]) for state in (State.SUCCEEDED, State.FAILED, State.REJECTED)}
-    moments = {"submitted": figures.acceptances(), **ends}
+    moments = {"submitted": figures.acceptances, **ends}
     counts = {name: [bisect_right(each, edge) for edge in edges] for name, each in moments.items()}
-    steps = list(zip(edges, *counts.values(), strict=True))
     points = [
         {"at": _ms(edge), "series": name, "jobs": count}
         for name, column in counts.items()
@@ -157,50 +133,51 @@ def _burn_up(material: Material) -> Chart:
     total, (submitted, *each) = figures.counts.total, [column[-1] for column in counts.values()]
     words = f"{submitted:,} of {counted(total, 'job')} submitted"
     words += "".join(f", {number:,} {name}" for name, number in zip(ends, each, strict=True)) + "."
-    cone = list(_cone(material.outlook, sum(each), total))
+    cone = list(_cone(figures, sum(each), total))
     if cone:
         soonest, latest = (date_and_time(each["at"] / 1000)[5:-3] for each in cone[1:])
         words += f" All will have ended between {soonest} and {latest} UTC, four times in five."
-    data: dict[str, Data] = {"points": points, "all": [{"jobs": total}], "cone": cone, "marks": _marks(material)}
-    rows = [(_clock(edge), *(f"{number:,}" for number in numbers)) for edge, *numbers in steps[::_TABLE_STEP]]
-    return Chart("burn-up", words, data, material.clock, ("until (UTC)", *counts), rows)
+    data: dict[str, Data] = {"points": points, "all": [{"jobs": total}], "cone": cone, "marks": _marks(figures)}
+    steps = list(zip(edges, *counts.values(), strict=True))
+    rows = [(_time(edge), *(f"{number:,}" for number in numbers)) for edge, *numbers in steps[::_TABLE_STEP]]
+    return Chart("burn-up", words, data, _clock(figures), ("until (UTC)", *counts), rows)
 
 
-def _cone(outlook: Outlook, ended: int, total: int) -> Iterator[dict[str, Any]]:
+def _cone(figures: Figures, ended: int, total: int) -> Iterator[dict[str, Any]]:
     """Between which numbers of ended jobs the batch will be, until it is probably done."""
-    finish = outlook.finish
+    finish = figures.finish
     if finish is None or not finish.seconds or ended >= total:
         return
     low, high = finish.low_seconds, max(finish.high_seconds, finish.low_seconds + 1)
-    yield {"at": _ms(outlook.now), "least": ended, "most": ended}
-    yield {"at": _ms(outlook.now + low), "least": round(ended + (total - ended) * low / high), "most": total}
-    yield {"at": _ms(outlook.now + high), "least": total, "most": total}
+    yield {"at": _ms(figures.now), "least": ended, "most": ended}
+    yield {"at": _ms(figures.now + low), "least": round(ended + (total - ended) * low / high), "most": total}
+    yield {"at": _ms(figures.now + high), "least": total, "most": total}
 
 
-def _marks(material: Material) -> Data:
+def _marks(figures: Figures) -> Data:
     """When a run began or ended, was throttled, learned a quota."""
-    timeline = material.figures.timeline
     marks: list[tuple[float, str, str]] = []
-    for run in timeline.runs:
+    for run in figures.timeline.runs:
         is_done = run.ended is not None and not run.ended.reason
         why = (run.ended.reason or "all done") if run.ended else "without a word"
         marks.append((run.began_at, "a run's begin or end", "a run began"))
         marks.append((run.last_at, "a run's begin or end" if is_done else "an interruption", f"a run ended: {why}"))
-    marks += [(quota.at, "a quota", f"a quota was learned: {quota.limit:,}") for quota in timeline.quotas]
-    for begin, _, count in _counted(timeline.throttled_at, material.edges(_SLICES)):
+        marks += [
+            (run.began_at, "a quota", f"a quota was learned: {limit:,}") for limit in sorted(set(run.quotas.values()))
+        ]
+    for begin, _, count in _counted(figures.timeline.throttled_at, _edges(figures, _SLICES)):
         marks.append((begin, "throttling", f"throttled {counted(count, 'time')}"))
     return [{"at": _ms(at), "mark": kind, "what": what} for at, kind, what in marks[-_MOST_MARKS:]]
 
 
-def _slots(material: Material) -> Chart:
+def _slots(figures: Figures) -> Chart:
     """Slots in use against the quota; idle ones while work waited are a loss."""
-    figures, edges = material.figures, material.edges()
-    lanes = figures.lanes.values()
+    edges, lanes = _edges(figures), figures.lanes.values()
     sure_lanes = [SlotTimes(lane.ended, lane.finished) for lane in lanes]
     columns = ([mean_running(lane, edges) for lane in each] for each in (sure_lanes, lanes))
     ended, running = (map(sum, zip(*each, strict=True)) for each in columns)
-    steps = quota_steps(figures.timeline.quotas, list(figures.lanes))
-    accepted = figures.acceptances()
+    steps = quota_steps(figures.timeline.runs, figures.lanes)
+    accepted = figures.acceptances
     bands: Data = []
     rows, lost = [], 0.0
     for (left, right), sure, most in zip(pairwise(edges), ended, running, strict=True):
@@ -216,34 +193,39 @@ def _slots(material: Material) -> Chart:
             for name, (low, high) in parts.items()
             if high - low > _LEAST_SLOTS
         ]
-        rows.append((_clock(left), *(f"{high - low:.1f}" for low, high in parts.values()), f"{quota or '-'}"))
-    line = [{"at": _ms(max(at, material.begin)), "quota": limit} for at, limit in steps]
-    line += [{"at": _ms(material.end), "quota": limit} for _, limit in steps[-1:]]
+        rows.append((_time(left), *(f"{high - low:.1f}" for low, high in parts.values()), f"{quota or '-'}"))
+    line = [{"at": _ms(max(at, figures.begin)), "quota": limit} for at, limit in steps]
+    line += [{"at": _ms(figures.end), "quota": limit} for _, limit in steps[-1:]]
     header = ("from (UTC)", "in use", "end not checked", "idle", "quota")
+    data = {"bands": bands, "quotas": line}
+    return Chart("slots", _slots_words(figures, lost), data, _clock(figures), header, rows[::_TABLE_STEP])
+
+
+def _slots_words(figures: Figures, lost: float) -> str:
     words = f"At most {counted(peak_running(figures.lanes), 'job')} ran at once, as far as the ledger says."
-    if use := material.slot_use:
+    if use := figures.slot_use:
         of_what = "the quota" if use.is_learned else "that peak (the ledger has no quota)"
         words += f" While there was something to submit, {share(use.share, 1)} of {of_what} was used."
     if lost >= 1:
         words += f" {duration(lost)} of slot time stayed idle while work waited."
-    if not figures.has_ends:
+    if not figures.ran:
         words += " The ledger does not say when jobs end; with submit --wait a run follows all of them to their end."
-    return Chart("slots", words, {"bands": bands, "quotas": line}, material.clock, header, rows[::_TABLE_STEP])
+    return words
 
 
-def _heat_map(material: Material) -> Chart | None:
+def _heat_map(figures: Figures, names: Mapping[str, str]) -> Chart | None:
     """Each membership's slots over time, those with the most work left first."""
-    figures, edges = material.figures, material.edges(_SLICES)
-    waiting = {name: fates[State.PENDING] for name, fates in figures.by_membership.items()}
+    edges = _edges(figures, _SLICES)
+    waiting = {name: states[State.PENDING] for name, states in figures.by_membership.items()}
     ordered = sorted(figures.lanes.items(), key=lambda item: (-waiting[item[0]], -len(item[1].accepted)))
     if len(ordered) <= 1:
         return None
     begins = Counter(name[:8] for name, _ in ordered)
-    limits = {quota.membership: quota.limit for quota in figures.timeline.quotas}
+    limits = dict(ChainMap(*(run.quotas for run in reversed(figures.timeline.runs))))
     cells: Data = []
     rows = []
     for name, lane in ordered:
-        label = material.names.get(name) or (name[:8] if begins[name[:8]] == 1 else name)
+        label = names.get(name) or (name[:8] if begins[name[:8]] == 1 else name)
         means = mean_running(lane, edges)
         same = {"membership": label, "link": urlencode({"membership": name})}
         limit = limits.get(name) or max(means) or 1.0
@@ -255,35 +237,35 @@ def _heat_map(material: Material) -> Chart | None:
         rows.append((label, f"{waiting[name]:,}", f"{len(lane.accepted):,}", f"{sum(means) / len(means):.1f}"))
     words = f"{counted(len(ordered), 'membership')}, those with the most work left first; the darker, the fuller."
     header = ("membership", "left", "submitted", "mean slots")
-    return Chart("heat-map", words, {"cells": cells}, material.clock, header, rows, bars=len(rows))
+    return Chart("heat-map", words, {"cells": cells}, _clock(figures), header, rows, bars=len(rows))
 
 
-def _run_times(material: Material) -> Chart | None:
+def _run_times(figures: Figures) -> Chart | None:
     """How long jobs ran, by trained model and instance type, and the slowest of each."""
-    spreads = material.figures.spreads()
+    spreads = figures.spreads()
     if not spreads:
         return None
-    length, unit = _unit(max(each.longest for each in spreads))
+    length, unit = _unit(max(each.parts["longest"] for each in spreads))
     kinds: Data = []
     slowest: Data = []
     for each in spreads[:_MOST_KINDS]:
         kind = f"{each.name} (n={each.jobs:,})"
-        parts = {part: round(seconds / length, 3) for part, seconds in each.parts().items()}
+        parts = {part: round(seconds / length, 3) for part, seconds in each.parts.items()}
         kinds.append({"kind": kind, **parts, "link": urlencode({"model": each.model})})
-        for job in each.slowest:
-            place = {"kind": kind, "ran": round(job.seconds / length, 3), "time": duration(job.seconds)}
-            slowest.append({**place, "job": job.name, "link": urlencode({"q": job.key})})
+        for seconds, job in each.slowest:
+            place = {"kind": kind, "ran": round(seconds / length, 3), "time": duration(seconds)}
+            slowest.append({**place, "job": job.state.name, "link": urlencode({"q": job.state.job})})
     words = "A bar holds half of the jobs; its long line is the median, the short one is what 95 % stay below; "
     words += "circles are the ten slowest."
-    header = ("trained model", "jobs", *(part.replace("_", " ") for part in spreads[0].parts()))
-    rows = [(each.name, f"{each.jobs:,}", *map(duration, each.parts().values())) for each in spreads]
+    header = ("trained model", "jobs", *(part.replace("_", " ") for part in spreads[0].parts))
+    rows = [(each.name, f"{each.jobs:,}", *map(duration, each.parts.values())) for each in spreads]
     return Chart("run-times", words, {"kinds": kinds, "slowest": slowest}, {"unit": unit}, header, rows, len(kinds))
 
 
-def _waits(material: Material) -> Chart | None:
+def _waits(figures: Figures) -> Chart | None:
     """What jobs waited for, on average over all of them: summed, a night of ten slots would have weeks of it."""
-    waited, jobs = material.figures.waited, sum(material.figures.fates.values())
-    seconds = {words: sum(waited[cause].seconds for cause in causes) for words, causes in _CAUSES.items()}
+    waited, jobs = figures.waited, len(figures.jobs)
+    seconds = {words: sum(sum(waited[cause]) for cause in causes) for words, causes in _CAUSES.items()}
     total, most = sum(seconds.values()), max(seconds, key=lambda words: seconds[words])
     if total < 0.05 or not jobs:
         return None
@@ -295,30 +277,30 @@ def _waits(material: Material) -> Chart | None:
     words = f"A job waited {duration(total / jobs)} on average, from the batch's start to its acceptance or now: "
     words += f"{share(seconds[most], total)} for {most}."
     rows = []
-    for cause, each in waited.items():
-        if each.jobs:
-            times = map(duration, (each.seconds / each.jobs, each.longest))
-            rows.append((str(cause), duration(each.seconds), share(each.seconds, total), f"{each.jobs:,}", *times))
+    for cause, waits in waited.items():
+        if waits:
+            times = map(duration, (sum(waits) / len(waits), max(waits)))
+            rows.append((str(cause), duration(sum(waits)), share(sum(waits), total), f"{len(waits):,}", *times))
     header = ("cause", "all jobs together", "share", "jobs that did", "mean of those", "longest")
     return Chart("waits", words, {"causes": causes}, {"unit": unit}, header, rows, len(causes))
 
 
-def _failures(material: Material) -> Chart | None:
+def _failures(figures: Figures) -> Chart | None:
     """When jobs failed, by reason."""
-    reasons = [each for each in material.figures.reasons.most_frequent_first() if each.at]
+    reasons = [each for each in figures.reasons.most_frequent_first() if each.at]
     if not reasons:
         return None
     counts: Data = []
     for each in reasons[:_MOST_REASONS]:
         same = {"series": each.state, "link": urlencode({"reason": each.number})}
         same["reason"] = f"{each.code or 'no code'} ({each.count:,})"
-        for begin, end, count in _counted(sorted(each.at), material.edges(_SLICES)):
+        for begin, end, count in _counted(sorted(each.at), _edges(figures, _SLICES)):
             counts.append({"about": _ms((begin + end) / 2), "jobs": count, **same})
     words = "A circle is as large as its jobs are many; a click shows them."
     header = ("reason", "jobs", "first (UTC)", "last (UTC)")
-    rows = [(each.code, f"{each.count:,}", _clock(min(each.at)), _clock(max(each.at))) for each in reasons]
+    rows = [(each.code, f"{each.count:,}", _time(min(each.at)), _time(max(each.at))) for each in reasons]
     bars = len(reasons[:_MOST_REASONS])
-    return Chart("failures-over-time", words, {"counts": counts}, material.clock, header, rows, bars)
+    return Chart("failures-over-time", words, {"counts": counts}, _clock(figures), header, rows, bars)
 
 
 def _counted(moments: Sequence[float], edges: Sequence[float]) -> Iterator[tuple[float, float, int]]:
@@ -329,11 +311,24 @@ def _counted(moments: Sequence[float], edges: Sequence[float]) -> Iterator[tuple
             yield left, right, after - before
 
 
+def _edges(figures: Figures, count: int = 160) -> list[float]:
+    """The moments between which it is counted and averaged."""
+    return grid(figures.begin, figures.end, count)
+
+
+def _clock(figures: Figures) -> dict[str, str]:
+    """How an axis writes its times."""
+    finish = figures.finish
+    end = figures.now + finish.high_seconds if finish and finish.seconds else figures.end
+    spans = ((900, "%H:%M:%S"), (86_400, "%H:%M"))
+    return {"clock": next((clock for span, clock in spans if end - figures.begin <= span), "%d %b %H:%M")}
+
+
 def _span(left: float, right: float, slots: float) -> dict[str, float | None]:
     return {"from": _ms(left), "to": _ms(right), "slots": round(slots, 1)}
 
 
-def _clock(at: float) -> str:
+def _time(at: float) -> str:
     return date_and_time(at)[5:]
 
 

@@ -9,7 +9,7 @@ apostrophe off gives every text back as it was.
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
@@ -39,12 +39,8 @@ class ColumnKind(StrEnum):
     TEXTS = "texts"
 
 
-_ColumnValue = Callable[[History, str], Value]
-"""A column's value for a job and its batch id."""
-
-
-def _waited(cause: Cause) -> _ColumnValue:
-    return lambda job, _: round(job.waited[cause], 3)
+def _waited(cause: Cause) -> Callable[[History], Value]:
+    return lambda job: round(job.waited[cause], 3)
 
 
 def _moment(at: float | None) -> datetime | None:
@@ -59,39 +55,38 @@ def _results(job: History) -> str:
     return f"*/*/{account_in(job.state.arn)}/{job.state.name}" if is_good_end(job.state.status) else ""
 
 
-_TABLE: dict[str, tuple[ColumnKind, _ColumnValue]] = {
-    "job": (ColumnKind.TEXT, lambda job, _: job.state.job),
-    "batch": (ColumnKind.TEXT, lambda _, batch: batch),
-    "membership": (ColumnKind.TEXT, lambda job, _: job.state.membership),
-    "name": (ColumnKind.TEXT, lambda job, _: job.state.name),
-    "trained_model": (ColumnKind.TEXT, lambda job, _: job.state.trained_model),
-    "arn": (ColumnKind.TEXT, lambda job, _: job.state.arn),
-    "state": (ColumnKind.TEXT, lambda job, _: str(State.of(job.state))),
-    "status": (ColumnKind.TEXT, lambda job, _: job.state.status),
-    "attempts": (ColumnKind.COUNT, lambda job, _: job.state.attempt),
-    "via": (ColumnKind.TEXT, lambda job, _: job.via),
-    "first_intent_at": (ColumnKind.TIME, lambda job, _: _moment(job.first_intent_at)),
-    "accepted_at": (ColumnKind.TIME, lambda job, _: _moment(job.accepted_at)),
-    "finished_at": (ColumnKind.TIME, lambda job, _: _moment(job.finished_at)),
-    "seconds_running": (ColumnKind.SECONDS, lambda job, _: None if job.seconds is None else round(job.seconds, 3)),
+_TABLE: dict[str, tuple[ColumnKind, Callable[[History], Value]]] = {
+    "job": (ColumnKind.TEXT, lambda job: job.state.job),
+    "batch": (ColumnKind.TEXT, lambda job: job.batch),
+    "membership": (ColumnKind.TEXT, lambda job: job.state.membership),
+    "name": (ColumnKind.TEXT, lambda job: job.state.name),
+    "trained_model": (ColumnKind.TEXT, lambda job: job.state.trained_model),
+    "arn": (ColumnKind.TEXT, lambda job: job.state.arn),
+    "state": (ColumnKind.TEXT, lambda job: str(State.of(job.state))),
+    "status": (ColumnKind.TEXT, lambda job: job.state.status),
+    "attempts": (ColumnKind.COUNT, lambda job: job.state.attempt),
+    "via": (ColumnKind.TEXT, lambda job: job.via),
+    "first_intent_at": (ColumnKind.TIME, lambda job: _moment(job.first_intent_at)),
+    "accepted_at": (ColumnKind.TIME, lambda job: _moment(job.accepted_at)),
+    "finished_at": (ColumnKind.TIME, lambda job: _moment(job.finished_at)),
+    "seconds_running": (ColumnKind.SECONDS, lambda job: None if job.seconds is None else round(job.seconds, 3)),
     **{f"seconds_waited_{cause}": (ColumnKind.SECONDS, _waited(cause)) for cause in Cause},
-    "code": (ColumnKind.TEXT, lambda job, _: reason_of(job)[0]),
-    "message": (ColumnKind.TEXT, lambda job, _: reason_of(job)[1]),
-    "logs": (ColumnKind.TEXT, lambda job, _: job.state.logs),
-    "results": (ColumnKind.TEXT, lambda job, _: _results(job)),
-    "duplicates": (ColumnKind.TEXTS, lambda job, _: job.state.duplicates),
+    "code": (ColumnKind.TEXT, lambda job: reason_of(job.state)[0]),
+    "message": (ColumnKind.TEXT, lambda job: reason_of(job.state)[1]),
+    "logs": (ColumnKind.TEXT, lambda job: job.state.logs),
+    "results": (ColumnKind.TEXT, _results),
+    "duplicates": (ColumnKind.TEXTS, lambda job: job.state.duplicates),
 }
 COLUMNS = {name: kind for name, (kind, _) in _TABLE.items()}
 
 
-def export_rows(timeline: Timeline) -> Iterator[tuple[Value, ...]]:
-    """Give each job's values, in the order of `COLUMNS`."""
-    for history in timeline.histories():
-        batch = timeline.batch_of(history)
-        yield tuple(value(history, batch) for _, value in _TABLE.values())
-
-
 Rows = Iterable[tuple[Value, ...]]
+
+
+def export_rows(timeline: Timeline) -> Rows:
+    """Give each job's values, in the order of `COLUMNS`."""
+    return (tuple(value(history) for _, value in _TABLE.values()) for history in timeline.histories())
+
 
 _RISKY = re.compile("[\\s\0]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\0']")
 

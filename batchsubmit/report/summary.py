@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from batchsubmit.advice import QUOTA_REQUEST, codes_words, quota_words
@@ -86,9 +86,7 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON summary: the same names, and the exit status."""
-        members = {each.name: getattr(self, each.name) for each in fields(self)}
-        lists = {name: [asdict(each) for each in members[name]] for name in ("unknown_jobs", "warnings")}
-        return {**members, **lists, "counts": self.counts.as_dict(), "exit_status": self.exit_status}
+        return asdict(self) | {"counts": self.counts.as_dict(), "exit_status": self.exit_status}
 
 
 def bad_words(counts: Counts) -> str:
@@ -112,15 +110,15 @@ def outcome_words(summary: Summary) -> str:
     """The outcome of a run in a few words, never better than its exit status."""
     counts, jobs = summary.counts, counted(summary.counts.total, "job")
     bad = bad_words(counts)
+    also_bad = f"; {bad}" if bad else ""
     if summary.stop_reason:
-        words = f"Stopped ({summary.stop_reason}): {summary.submitted:,} of {jobs} submitted by this run"
-        return f"{words}; {bad}" if bad else words
+        return f"Stopped ({summary.stop_reason}): {summary.submitted:,} of {jobs} submitted by this run{also_bad}"
     if not counts.total:
         return f"Nothing to do: {summary.manifest} has no rows"
     if _is_nothing(summary) and counts.submitted == counts.total:
         before = summary.submitted_before
-        words = f"Nothing to do: {agreeing(before, 'the only job was', f'all {before:,} jobs were')} submitted before"
-        return f"{words}; {bad}" if bad else words
+        which = agreeing(before, "the only job was", f"all {before:,} jobs were")
+        return f"Nothing to do: {which} submitted before{also_bad}"
     if bad:
         return bad
     if summary.is_waited_for and not summary.not_seen_to_end and not counts.pending:
@@ -190,11 +188,11 @@ def _next_steps(summary: Summary) -> Iterator[str]:
         yield f"  ... and {len(summary.unknown_jobs) - _MOST_UNKNOWN:,} more; see batchsubmit status {summary.ledger}"
     if summary.refused_by_quota and summary.counts.pending and summary.stop_reason in _BOUND_BY_QUOTA:
         yield f"  quota: jobs wait because all slots of {_quotas(summary)} are taken; to ask for more: {QUOTA_REQUEST}"
-    step = _next_step(summary)
-    if step:
-        yield f"  next: {step}"
+    if step := _next_step(summary):
+        yield f"  next: {step.replace('LEDGER', shlex.quote(summary.ledger))}"
 
 
+_GO_ON = "run the same command again to go on"
 _STEPS = {
     "ledger_lost": "put the ledger right as said above, then run the same command again",
     "canary": "fix the cause; the same command with --retry-failed then sends the canaries again, before the rest; "
@@ -207,32 +205,23 @@ _STEPS = {
 
 def _next_step(summary: Summary) -> str:
     """What is to be done first; empty where nothing is."""
+    counts = summary.counts
     if summary.stop_reason:
         looked_up = "; the unknown jobs are looked up first" if summary.unknown_jobs else ""
-        step = _STEPS.get(summary.stop_reason, f"run the same command again to go on{looked_up}")
-        return step.replace("LEDGER", shlex.quote(summary.ledger))
+        return _STEPS.get(summary.stop_reason, f"{_GO_ON}{looked_up}")
     if summary.unknown_jobs:
         return (
             "the lookup of the unknown jobs failed. Let the role call "
             "cleanrooms-ml:ListTrainedModelInferenceJobs and GetTrainedModelInferenceJob and run the same command "
             "again; or look for the names in the console, and send those that do not run there with --resubmit-unknown"
         )
-    if summary.counts.pending:
-        return "run the same command again to go on"
+    if counts.pending:
+        return _GO_ON
     if summary.not_seen_to_end:
-        return f"the service shows some jobs no longer; batchsubmit verify {summary.ledger} names them"
-    counts = summary.counts
-    if counts.rejected or counts.failed or counts.cancelled:
-        logs = ""
-        if counts.failed:
-            logs = f"; batchsubmit logs {summary.ledger} prints their logs (CloudWatch log group {LOG_GROUP})"
-        return f"batchsubmit status {summary.ledger} lists them{logs}{_second_try(summary)}"
-    return ""
-
-
-def _second_try(summary: Summary) -> str:
-    """What sends such jobs again; nothing does with those that were cancelled."""
-    if not (summary.counts.rejected or summary.counts.failed):
+        return "the service shows some jobs no longer; batchsubmit verify LEDGER names them"
+    if not (counts.rejected or counts.failed or counts.cancelled):
         return ""
-    paid = " (those that ran are paid again)" if summary.counts.failed else ""
-    return f"; batchsubmit retry {shlex.quote(summary.ledger)} sends them again{paid}"
+    logs = f"; batchsubmit logs LEDGER prints their logs (CloudWatch log group {LOG_GROUP})" if counts.failed else ""
+    again = "; batchsubmit retry LEDGER sends them again" if counts.rejected or counts.failed else ""
+    paid = " (those that ran are paid again)" if counts.failed else ""
+    return f"batchsubmit status LEDGER lists them{logs}{again}{paid}"

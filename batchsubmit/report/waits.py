@@ -18,27 +18,30 @@ the quota allows: the one that the run or an earlier one learned, else AWS's def
 the run. What is still waiting is counted up to the ledger's last event.
 """
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from batchsubmit.core.jobs import RefusalCause, Refused
+from batchsubmit.core.jobs import (
+    Absent,
+    Entry,
+    Intent,
+    JobEvent,
+    JobFinished,
+    JobSubmitted,
+    JobUnknown,
+    RefusalCause,
+    Refused,
+    RunStarted,
+)
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 
 _MOST_COUNTED: Final = 10_000
-_EARLIER_CAUSES: Final = (
-    ("servicequotaexceeded", RefusalCause.SLOTS),
-    ("402", RefusalCause.SLOTS),
-    ("withdrawn", RefusalCause.WITHDRAWN),
-    ("throttl", RefusalCause.THROTTLED),
-    ("toomanyrequests", RefusalCause.THROTTLED),
-    ("limitexceeded", RefusalCause.THROTTLED),
-    ("slowdown", RefusalCause.THROTTLED),
-    ("throughputexceeded", RefusalCause.THROTTLED),
-    ("priorreq", RefusalCause.THROTTLED),
-)
-"""Ledgers of versions before 1.0 have no causes: there the code decides, as it did for those versions."""
+_ANSWER, _TURN = "answer", "turn"
+"""What a job may wait for beside a cause: the answer to its call, and its turn in the lane."""
 
 
 class Cause(StrEnum):
@@ -51,144 +54,151 @@ class Cause(StrEnum):
     LOOKUP = "lookup"
 
 
-ANSWER, TURN = "answer", "turn"
-"""What a job may wait for beside a cause: the answer to its call, and its turn in the lane."""
-
 _AFTER_REFUSAL: Final[dict[str, str]] = {
     RefusalCause.SLOTS: Cause.QUOTA,
     RefusalCause.OTHER_QUOTA: Cause.QUOTA,
     RefusalCause.THROTTLED: Cause.THROTTLING,
-    RefusalCause.WITHDRAWN: TURN,
+    RefusalCause.WITHDRAWN: _TURN,
 }
 
 
-def refusal_cause(event: Refused) -> str:
-    """Why a call was refused, as the ledger has it."""
-    word = event.code.lower()
-    return event.cause or next((cause for mark, cause in _EARLIER_CAUSES if mark in word), "")
-
-
-def awaited_after(cause: str) -> str:
-    """What a job waits for after it was refused for this cause."""
-    return _AFTER_REFUSAL.get(cause, Cause.RETRY)
-
-
 @dataclass(slots=True)
-class JobWaits:
+class _JobWaits:
     """What one job waited for. `awaited` is what it waits for now, since `since` on the run clock; empty for nothing.
 
     Of waits in the lane begin and end are kept: when the lane was full may be known only later.
     """
 
+    membership: str
     awaited: str = ""
     since: float = 0.0
-    seconds: dict[str, float] = field(default_factory=dict)
-    answer_seconds: float = 0.0
-    calls: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     turns: list[tuple[float, float]] = field(default_factory=list)
-
-    def end(self, now: float, *, has_answer: bool) -> float | None:
-        """End the present wait; give the seconds of a call that was answered."""
-        seconds = max(now - self.since, 0.0)
-        if self.awaited == ANSWER and has_answer:
-            self.answer_seconds += seconds
-            self.calls += 1
-            return seconds
-        if self.awaited == TURN:
-            self.turns.append((self.since, now))
-        elif self.awaited:
-            cause = Cause.LOOKUP if self.awaited == ANSWER else self.awaited
-            self.seconds[cause] = self.seconds.get(cause, 0.0) + seconds
-        return None
-
-    def by_cause(
-        self, lanes: "LaneLog", membership: str, fastest_call_seconds: float, now: float
-    ) -> dict[Cause, float]:
-        """All causes, the open wait up to `now` included.
-
-        Of a wait in the lane, the part in which it was full is the quota's; the calls themselves are no wait.
-        """
-        turns = [*self.turns, (self.since, now)] if self.awaited == TURN else self.turns
-        full = sum(lanes.full_seconds(membership, begin, end) for begin, end in turns)
-        in_lane = sum(max(end - begin, 0.0) for begin, end in turns)
-        found = {cause: self.seconds.get(cause, 0.0) for cause in Cause}
-        if self.awaited in found:
-            found[Cause(self.awaited)] += max(now - self.since, 0.0)
-        found[Cause.QUOTA] += full
-        found[Cause.RATE] = max(in_lane - full, 0.0)
-        found[Cause.RATE] += max(self.answer_seconds - self.calls * fastest_call_seconds, 0.0)
-        return found
+    calls: int = 0
+    is_sent: bool = False
+    has_slot: bool = False
 
 
 @dataclass(slots=True)
 class _RunLanes:
-    """One run's lanes by membership, the empty name for the account: when how many jobs ran, refusals, quotas."""
+    """One run's lanes by membership, the empty name for the account: refusals, quotas, when so many jobs first ran."""
 
-    began: float = 0.0
-    last: float = 0.0
-    limits: dict[str, int] = field(default_factory=dict)
-    reached: dict[str, list[float]] = field(default_factory=dict)
+    last: float
+    limits: dict[str, int]
+    reached: dict[tuple[str, int], float]
     refused: dict[str, float] = field(default_factory=dict)
 
-    def full_since(self, membership: str) -> float | None:
+    def full_since(self, membership: str) -> float:
         """When the lane was first known to be full."""
-        known = [self._at_limit(membership, DEFAULT_PER_MEMBERSHIP), self._at_limit("", DEFAULT_PER_ACCOUNT)]
-        known.append(self.refused.get(membership))
-        return min((moment for moment in known if moment is not None), default=None)
-
-    def _at_limit(self, name: str, default: int) -> float | None:
-        reached = self.reached.get(name, [])
-        limit = self.limits.get(name)
-        if limit is None:
-            limit = default if len(reached) <= default else None
-        return reached[limit - 1] if limit is not None and 0 < limit <= len(reached) else None
+        moments = [self.refused.get(membership, math.inf)]
+        for name, default in ((membership, DEFAULT_PER_MEMBERSHIP), ("", DEFAULT_PER_ACCOUNT)):
+            assumed = 0 if (name, default + 1) in self.reached else default
+            moments.append(self.reached.get((name, self.limits.get(name, assumed)), math.inf))
+        return min(moments)
 
 
-class LaneLog:
-    """Remembers for how long each membership's lane was full, run by run. Times are the run clock's."""
+class Waits:
+    """Follows a ledger's events, and says of each job what it waited for."""
 
     def __init__(self) -> None:
-        self._limits: dict[str, int] = {}
+        self._now = 0.0
+        self._idle_seconds = 0.0
+        self._last_at: float | None = None
+        self._jobs: dict[str, _JobWaits] = {}
+        self._runs = [_RunLanes(0.0, {}, {})]
         self._running: Counter[str] = Counter()
-        self._runs = [_RunLanes()]
+        self._origin: float | None = None
+        self._origins: dict[tuple[str, str], float] = {}
+        self._fastest_call = math.inf
 
-    def begin_run(self, now: float) -> None:
+    def apply(self, event: Entry, at: float) -> None:
+        """Take in one event, of this Unix time."""
+        if isinstance(event, RunStarted) and self._last_at is not None:
+            self._idle_seconds += max(at - self._last_at, 0.0)
+        self._last_at, self._now = at, at - self._idle_seconds
+        if isinstance(event, RunStarted):
+            self._begin_run(event)
+        elif isinstance(event, JobEvent):
+            job = self._jobs.get(event.job) or self._jobs.setdefault(event.job, _JobWaits(event.membership))
+            self._end_wait(job, event)
+            job.awaited, job.since = self._awaited(job, event), self._now
+        self._runs[-1].last = self._now
+
+    def _begin_run(self, event: RunStarted) -> None:
         """Begin a run; jobs that were not seen to end hold their slots from its start on."""
-        reached = {name: [now] * min(count, _MOST_COUNTED) for name, count in self._running.items()}
-        self._runs.append(_RunLanes(now, now, dict(self._limits), reached))
+        numbers = ((name, n + 1) for name, count in self._running.items() for n in range(min(count, _MOST_COUNTED)))
+        self._runs.append(_RunLanes(self._now, dict(self._runs[-1].limits), dict.fromkeys(numbers, self._now)))
+        self._origin = None
+        if event.manifest_sha256:
+            self._origin = self._origins.setdefault((event.manifest_sha256, event.batch), self._now)
 
-    def advance(self, now: float) -> None:
-        """Note how far the run has come."""
-        self._runs[-1].last = now
+    def learned(self, limits: Mapping[str, int]) -> None:
+        """Take in quotas, of the last run, from its start on, and those after it."""
+        self._runs[-1].limits |= limits
 
-    def refused(self, membership: str, now: float) -> None:
-        """Note a refusal by the quota."""
-        self._runs[-1].refused.setdefault(membership, now)
+    def _end_wait(self, job: _JobWaits, event: JobEvent) -> None:
+        """Count the wait that this event ends; that for the first intent began with the first run of the manifest."""
+        seconds = max(self._now - job.since, 0.0)
+        is_lookup = isinstance(event, JobUnknown | Absent) or (isinstance(event, JobSubmitted) and event.via != "start")
+        if isinstance(event, Intent) and not job.is_sent:
+            job.is_sent = True
+            job.turns += [] if self._origin is None else [(self._origin, self._now)]
+        elif job.awaited == _TURN:
+            job.turns.append((job.since, self._now))
+        elif job.awaited == _ANSWER and not is_lookup:
+            job.seconds[_ANSWER] += seconds
+            job.calls += 1
+            self._fastest_call = min(seconds, self._fastest_call)
+        elif job.awaited:
+            job.seconds[Cause.LOOKUP if job.awaited == _ANSWER else job.awaited] += seconds
 
-    def learned(self, membership: str, limit: int) -> None:
-        """Note a quota, for this run, from its start on, and those after it."""
-        self._limits[membership] = self._runs[-1].limits[membership] = limit
+    def _awaited(self, job: _JobWaits, event: JobEvent) -> str:
+        """Note who takes slots, and who finds none; give what the job waits for from now on."""
+        match event:
+            case Intent():
+                return _ANSWER
+            case Refused():
+                if event.cause == RefusalCause.SLOTS:
+                    self._runs[-1].refused.setdefault(event.membership, self._now)
+                return _AFTER_REFUSAL.get(event.cause, Cause.RETRY)
+            case JobUnknown():
+                return Cause.LOOKUP
+            case Absent():
+                return _TURN
+            case JobSubmitted() if not job.has_slot:
+                job.has_slot = True
+                self._running.update((job.membership, ""))
+                for name in (job.membership, ""):
+                    if self._running[name] <= _MOST_COUNTED:
+                        self._runs[-1].reached.setdefault((name, self._running[name]), self._now)
+            case JobFinished() if job.has_slot:
+                job.has_slot = False
+                self._running.subtract((job.membership, ""))
+        return ""
 
-    def accepted(self, membership: str, now: float) -> None:
-        """Note that a job took a slot."""
-        for name in (membership, ""):
-            self._running[name] += 1
-            reached = self._runs[-1].reached.setdefault(name, [])
-            if len(reached) < self._running[name] <= _MOST_COUNTED:
-                reached.append(now)
+    def of(self, key: str) -> dict[Cause, float]:
+        """The seconds by cause that a job waited, the open wait included.
 
-    def finished(self, membership: str) -> None:
-        """Note that a job gave its slot back."""
-        for name in (membership, ""):
-            self._running[name] -= 1
+        Of a wait in the lane, the part in which it was full is the quota's; the calls themselves are no wait.
+        """
+        job = self._jobs[key]
+        turns = [*job.turns, (job.since, self._now)] if job.awaited == _TURN else job.turns
+        full = sum((self._full_seconds(job.membership, *turn) for turn in turns), 0.0)
+        in_lane = sum((max(end - begin, 0.0) for begin, end in turns), 0.0)
+        found = {cause: job.seconds[cause] for cause in Cause}
+        if job.awaited in found:
+            found[Cause(job.awaited)] += max(self._now - job.since, 0.0)
+        found[Cause.QUOTA] += full
+        found[Cause.RATE] = max(in_lane - full, 0.0)
+        if job.calls:
+            found[Cause.RATE] += max(job.seconds[_ANSWER] - job.calls * self._fastest_call, 0.0)
+        return found
 
-    def full_seconds(self, membership: str, begin: float, end: float) -> float:
+    def _full_seconds(self, membership: str, begin: float, end: float) -> float:
         """For how long, between two moments, this lane was known to be full."""
         seconds = 0.0
         for run in reversed(self._runs):
             if run.last < begin:
                 break
-            since = run.full_since(membership) if run.began < end else None
-            if since is not None:
-                seconds += max(min(end, run.last) - max(begin, since), 0.0)
+            seconds += max(min(end, run.last) - max(begin, run.full_since(membership)), 0.0)
         return seconds

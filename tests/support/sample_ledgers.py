@@ -88,8 +88,8 @@ class Story:
         """The service has it."""
         self.events.append(JobSubmitted(**self._stamp(seconds, name), arn=self.arn(name), attempt=attempt, via=via))
 
-    def refused(self, seconds: float, name: str, code: str = QUOTA, attempt: int = 1, *, cause: str = "") -> None:
-        """Not accepted now; without a cause as in ledgers of earlier versions."""
+    def refused(self, seconds: float, name: str, code: str = QUOTA, attempt: int = 1, *, cause: str = "slots") -> None:
+        """Not accepted now."""
         self.events.append(Refused(**self._stamp(seconds, name), code=code, cause=cause, attempt=attempt))
 
     def unknown(self, seconds: float, name: str, attempt: int = 1) -> None:
@@ -185,8 +185,8 @@ class Night:
         attempt, luck = 1, drawn.random()
         yield begin, Intent(**stamp(begin), attempt=1, trained_model=model)
         if luck < 0.3:
-            code = QUOTA if luck < 0.25 else "ThrottlingException"
-            yield begin + 0.1, Refused(**stamp(begin + 0.1), code=code, attempt=1)
+            code, cause = (QUOTA, "slots") if luck < 0.25 else ("ThrottlingException", "throttled")
+            yield begin + 0.1, Refused(**stamp(begin + 0.1), code=code, cause=cause, attempt=1)
             begin, attempt = begin + drawn.uniform(1, 20), 2
             yield begin, Intent(**stamp(begin), attempt=2, trained_model=model)
         elif luck < 0.315:
@@ -199,7 +199,7 @@ class Night:
         answered = begin + drawn.uniform(0.08, 0.4)
         if luck > 0.98:
             message = f"Trained model {model} is not ACTIVE (request {uuid.UUID(int=drawn.getrandbits(128))})"
-            yield answered, Refused(**stamp(answered), code="ValidationException", attempt=attempt)
+            yield answered, Refused(**stamp(answered), code="ValidationException", cause="invalid", attempt=attempt)
             failed = JobRejected(**stamp(answered), code="ValidationException", message=message, attempt=attempt)
             yield answered, failed
             return answered

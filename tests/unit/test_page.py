@@ -14,7 +14,6 @@ from itertools import combinations, pairwise
 import pytest
 from sample_ledgers import HOSTILE, Night, Story
 
-from batchsubmit.core.jobs import Unrecognised
 from batchsubmit.core.states import State
 from batchsubmit.report import page as report_page
 from batchsubmit.report.charts import specs
@@ -77,9 +76,7 @@ def page_of(events: object, *remarks: str) -> str:
 @pytest.fixture(scope="module")
 def page() -> str:
     """A night with some of everything."""
-    events = list(Night(jobs=400, hostile=HOSTILE, rows=420).events())
-    quota = {"event": "quota", "at": events[9].at, "membership": "", "limit": 10}
-    return page_of([*events[:10], Unrecognised(events[9].at, quota), *events[10:]])
+    return page_of(Night(jobs=400, hostile=HOSTILE, rows=420).events())
 
 
 def data_of(page: str) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """The figures of a report: where jobs stand, how it went over time, why jobs failed, what is left."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,13 +11,12 @@ from batchsubmit.core.states import Retry, State
 from batchsubmit.report.headline import STOPS, headline
 from batchsubmit.report.stats import Figures
 from batchsubmit.report.timeline import (
-    LearnedQuota,
+    RunSpan,
     Timeline,
     grid,
     mean_running,
     peak_running,
     quota_steps,
-    used_slot_seconds,
 )
 from batchsubmit.submit.stopping import StopReason
 from batchsubmit.text import duration, share
@@ -24,19 +24,14 @@ from batchsubmit.text import duration, share
 START = BEGIN.timestamp()
 
 
-def figures_of(story: Story) -> Figures:
-    """The figures of a story."""
-    figures = Figures(Timeline.of(story.events))
-    for history in figures.timeline.histories():
-        figures.add(history)
-    return figures
+def figures_of(story: Story, *, after: float = 10_000.0) -> Figures:
+    """The figures of a story, so long after the begin."""
+    return Figures(Timeline.of(story.events), START + after)
 
 
 def told(story: Story, *, after: float = 10_000.0) -> str:
     """The headline of a story, as one text, read so long after the begin."""
-    figures = figures_of(story)
-    outlook = figures.outlook(START + after)
-    words = headline(figures, outlook)
+    words = headline(figures_of(story, after=after))
     return "\n".join([words.title, words.mood, words.status, *words.sentences])
 
 
@@ -59,7 +54,7 @@ def test_each_job_has_one_fate(story: Story) -> None:
     story.intent(17, "full")
     story.refused(17, "full")
     story.failed(18, "wrong")
-    fates = figures_of(story).fates
+    fates = figures_of(story).by_membership[MEMBERSHIPS[0]]
     assert fates == {State.SUCCEEDED: 1, State.FAILED: 1, State.UNKNOWN: 1, State.PENDING: 1, State.REJECTED: 1}
 
 
@@ -71,20 +66,28 @@ def test_running_jobs_are_averaged_between_two_moments(story: Story) -> None:
     assert mean_running(lane, edges) == pytest.approx([1, 2, 1, 0])
     assert mean_running(lane, [START + 2.5, START + 7.5]) == pytest.approx([1.5])
     assert peak_running(lanes) == 2
-    assert used_slot_seconds(lanes, START, START + 20) == pytest.approx(20)
+    assert mean_running(lane, [START, START + 20]) == pytest.approx([1])
 
 
 def test_averages_add_up_to_what_was_used_however_fine_the_grid() -> None:
     """No slot's second is lost or counted twice."""
-    figures = Figures(Timeline.of(Night(jobs=500).events()))
-    for history in figures.timeline.histories():
-        figures.add(history)
-    last = figures.timeline.last_at or 0.0
+    figures = Figures(Timeline.of(Night(jobs=500).events()), START)
+    last = figures.end
     edges = grid(START, last)
     width = edges[1] - edges[0]
-    summed = sum(sum(mean_running(lane, edges)) for lane in figures.lanes.values()) * width
-    assert summed == pytest.approx(used_slot_seconds(figures.lanes, START, last))
+    for lane in figures.lanes.values():
+        assert sum(mean_running(lane, edges)) * width == pytest.approx(
+            mean_running(lane, [START, last])[0] * (last - START)
+        )
     assert peak_running(figures.lanes) == 10
+
+
+def runs_that_learned(*quotas: tuple[str, int]) -> list[RunSpan]:
+    """Runs one after another, of which each learned one quota."""
+    story = Story()
+    story.run(0)
+    (started,) = Timeline.of(story.events).runs
+    return [replace(started, began_at=float(at), quotas=dict([each])) for at, each in enumerate(quotas)]
 
 
 @pytest.mark.parametrize(
@@ -101,8 +104,7 @@ def test_averages_add_up_to_what_was_used_however_fine_the_grid() -> None:
 )
 def test_the_quota_is_the_narrowest_that_is_known(quotas: list[tuple[str, int]], steps: list[int]) -> None:
     """The account's, or the memberships' together once all are known."""
-    learned = [LearnedQuota(float(at), membership, limit) for at, (membership, limit) in enumerate(quotas)]
-    assert [limit for _, limit in quota_steps(learned, MEMBERSHIPS[:2])] == steps
+    assert [limit for _, limit in quota_steps(runs_that_learned(*quotas), MEMBERSHIPS[:2])] == steps
 
 
 def test_messages_that_differ_only_in_names_are_one_reason() -> None:
@@ -128,8 +130,8 @@ def test_the_command_of_a_reason_takes_exactly_its_jobs() -> None:
         story.intent(5, name)
         story.accepted(6, name)
         story.finished(7, name, status)
-    figures = Figures(Timeline.of(story.events))
-    jobs = [(history.state, figures.add(history)[1]) for history in figures.timeline.histories()]
+    figures = figures_of(story)
+    jobs = [(history.state, reason) for history, _, reason in figures.jobs]
     for reason in figures.reasons.most_frequent_first():
         options = figures.reasons.retry_options(reason)
         given = dict(zip(options[::2], options[1::2], strict=True))
@@ -145,12 +147,12 @@ def test_the_command_of_a_reason_takes_exactly_its_jobs() -> None:
 
 def test_slot_use_is_judged_by_the_quota_that_was_learned(story: Story) -> None:
     """And by the peak where none was; not at all where no end is known."""
-    figures = figures_of(story)
-    by_peak = figures.slot_use()
+    by_peak = figures_of(story).slot_use
     assert by_peak is not None
     assert (by_peak.slots, by_peak.is_learned, by_peak.share) == (2, False, 0.5)
-    figures.timeline.quotas.append(LearnedQuota(START, "", 1))
-    learned = figures.slot_use()
+    story.quotas = {"account": 1}
+    story.end(20)
+    learned = figures_of(story).slot_use
     assert learned is not None
     assert (learned.slots, learned.is_learned, learned.share) == (1, True, 1.0)
 
@@ -158,7 +160,8 @@ def test_slot_use_is_judged_by_the_quota_that_was_learned(story: Story) -> None:
 def test_durations_are_summed_up_by_model(story: Story) -> None:
     """Shortest, median, longest."""
     (spread,) = figures_of(story).spreads()
-    assert (spread.model, spread.jobs, spread.shortest, spread.median, spread.longest) == ("churn-v3", 2, 10, 10, 10)
+    assert (spread.name, spread.model, spread.jobs) == ("churn-v3", "churn-v3", 2)
+    assert set(spread.parts.values()) == {10}
 
 
 def test_while_it_runs_it_says_what_is_left_at_which_pace_and_the_one_estimate_of_its_end(story: Story) -> None:
@@ -167,7 +170,7 @@ def test_while_it_runs_it_says_what_is_left_at_which_pace_and_the_one_estimate_o
     assert "Under way" in words
     assert "2 of 4 jobs submitted, 1 of them succeeded." in words
     assert "1 failed, for one reason, CREATE_FAILED." in words
-    assert "2 jobs pending, at the last pace 480 an hour." in words
+    assert "2 jobs pending, at the last pace 8/min." in words
     finish = figures_of(story).timeline.progress.finish(BEGIN + timedelta(seconds=60))
     assert finish is not None
     ends = f"finished in {duration(finish.seconds)} (11-22 22:01 UTC)"
@@ -205,8 +208,9 @@ def test_when_all_would_have_finished_is_not_said_where_no_job_was_seen_to_end()
 
 def test_several_quotas_learned_at_once_are_one_step() -> None:
     """Else a line falls from the memberships' sum to the account's at the same moment."""
-    quotas = [LearnedQuota(5.0, "a", 5), LearnedQuota(5.0, "b", 5), LearnedQuota(5.0, "", 7)]
-    assert quota_steps(quotas, ["a", "b"]) == [(5.0, 7)]
+    (run,) = runs_that_learned(("a", 5))
+    run.quotas |= {"b": 5, "": 7}
+    assert quota_steps([run], ["a", "b"]) == [(0.0, 7)]
 
 
 def test_every_way_to_stop_has_words() -> None:

@@ -1,6 +1,5 @@
 """A ledger's events as one record a job: state, timeline, and what each second was waited for."""
 
-import msgspec
 import pytest
 from sample_ledgers import MEMBERSHIPS, Night, Story
 
@@ -39,7 +38,6 @@ def test_a_job_has_its_times_and_its_duration(story: Story) -> None:
     assert history.seconds == 60
     assert history.accepted_at is not None
     assert history.first_intent_at == history.accepted_at - 1
-    assert not history.has_failed
 
 
 def test_after_a_refusal_by_the_quota_the_job_waits_for_the_quota(story: Story) -> None:
@@ -59,6 +57,7 @@ def test_after_a_refusal_by_the_quota_the_job_waits_for_the_quota(story: Story) 
         ("throttled", "throttling"),
         ("conflict", "retry"),
         ("one of a later version", "retry"),
+        ("", "retry"),
     ],
 )
 def test_what_a_job_waits_for_is_the_cause_of_its_refusal_whatever_the_code(
@@ -70,26 +69,6 @@ def test_what_a_job_waits_for_is_the_cause_of_its_refusal_whatever_the_code(
     story.intent(5, "a", 2)
     story.accepted(6, "a", 2)
     assert waited(told(story)["a"]) == {waited_for: 4}
-
-
-@pytest.mark.parametrize(
-    ("code", "cause"),
-    [
-        ("402", "quota"),
-        ("ThrottlingException", "throttling"),
-        ("TooManyRequestsException", "throttling"),
-        ("SlowDown", "throttling"),
-        ("ConflictException", "retry"),
-        ("ConnectTimeoutError", "retry"),
-    ],
-)
-def test_after_another_refusal_it_waits_for_that(story: Story, code: str, cause: str) -> None:
-    """In ledgers of earlier versions, which have no causes, the code tells."""
-    story.intent(0, "a")
-    story.refused(1, "a", code)
-    story.intent(5, "a", 2)
-    story.accepted(6, "a", 2)
-    assert waited(told(story)["a"]) == {cause: 4}
 
 
 def test_what_an_answer_takes_beyond_the_fastest_call_is_the_rate_s(story: Story) -> None:
@@ -133,32 +112,24 @@ def test_a_full_lane_says_nothing_of_another_membership(story: Story) -> None:
     assert waited(told(story)["b"]) == {"rate": 50}
 
 
-@pytest.mark.parametrize("membership", [MEMBERSHIPS[0], ""])
-def test_a_learned_quota_tells_when_the_lane_is_full(story: Story, membership: str) -> None:
+@pytest.mark.parametrize("name", [MEMBERSHIPS[0], "account"])
+def test_a_learned_quota_tells_when_the_lane_is_full(story: Story, name: str) -> None:
     """No refusal is needed; a quota of the account counts for every lane."""
-    members = {"event": "quota", "at": story.at(0), "membership": membership, "limit": 1}
-    events = [story.events[0], Unrecognised(story.at(0), members)]
+    story.quotas = {name: 1}
+    story.end(0)
+    story.run(0, "r2")
     story.intent(5, "a")
     story.accepted(5, "a")
     story.intent(65, "b")
     story.accepted(65, "b")
-    timeline = Timeline.of([*events, *story.events[1:]])
-    by_name = {history.state.name: history for history in timeline.histories()}
-    assert [quota.limit for quota in timeline.quotas] == [1]
-    assert waited(by_name["b"]) == {"rate": 5, "quota": 60}
+    assert waited(told(story)["b"]) == {"rate": 5, "quota": 60}
 
 
-def test_a_quota_event_of_a_later_version_is_read_by_its_members_whatever_its_class(story: Story) -> None:
-    """The class may be known or not."""
-
-    class Later(msgspec.Struct, tag_field="event", tag="quota"):
-        at: str
-        membership: str
-        limit: int
-
-    timeline = Timeline.of(story.events)
-    timeline.apply(Later(story.at(1), "", 10))  # type: ignore[arg-type]
-    assert [(quota.membership, quota.limit) for quota in timeline.quotas] == [("", 10)]
+def test_a_line_of_a_later_version_is_passed_by(story: Story) -> None:
+    """It may be of any kind."""
+    story.intent(0, "a")
+    timeline = Timeline.of([*story.events, Unrecognised(story.at(7), {"event": "later", "at": story.at(7)})])
+    assert [history.state.name for history in timeline.histories()] == ["a"]
 
 
 def test_what_a_run_learned_by_its_end_tells_of_its_whole_course(story: Story) -> None:
@@ -172,7 +143,7 @@ def test_what_a_run_learned_by_its_end_tells_of_its_whole_course(story: Story) -
     story.end(70)
     timeline = Timeline.of(story.events)
     assert waited(list(timeline.histories())[1]) == {"rate": 5, "quota": 60}
-    assert {(quota.membership, quota.limit) for quota in timeline.quotas} == {(MEMBERSHIPS[0], 1), ("", 30)}
+    assert [run.quotas for run in timeline.runs] == [{MEMBERSHIPS[0]: 1, "": 30}]
 
 
 def test_until_a_quota_is_known_aws_s_default_tells_when_a_lane_is_full(story: Story) -> None:
@@ -238,7 +209,7 @@ def test_jobs_keep_the_order_of_their_first_event_and_their_batch() -> None:
     story.intent(3, "b")
     story.intent(3, "a")
     timeline = Timeline.of(story.events)
-    assert [(each.state.name, timeline.batch_of(each)) for each in timeline.histories()] == [
+    assert [(each.state.name, each.batch) for each in timeline.histories()] == [
         ("a", "one"),
         ("b", "two"),
     ]
