@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from batchsubmit.cli.output import say
 from batchsubmit.errors import StoppedError
 from batchsubmit.sandbox import FaultPlan, Faults, SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.submit.stopping import Stop, stop_on_signals
+
+_amount = partial(click.option, type=click.FloatRange(min=0))
+_count = partial(click.option, type=click.IntRange(min=0), metavar="N")
+_share = partial(click.option, type=click.FloatRange(0, 1), metavar="P")
 
 
 @click.command(
@@ -30,16 +35,18 @@ from batchsubmit.submit.stopping import Stop, stop_on_signals
     ),
 )
 @click.option("--host", default="127.0.0.1", metavar="HOST", help="Address to listen on.")
-@click.option("--port", default=0, metavar="PORT", help="Port to listen on, 0 for a free one.")
-@click.option("--job-seconds", default=2.0, metavar="SECONDS", help="Mean time a job runs.")
-@click.option("--job-sigma", default=0.0, metavar="SIGMA", help="Spread of that time, log-normal.")
-@click.option("--per-membership", default=5, metavar="N", help="Slots of a membership, 0 for no quota.")
-@click.option("--per-account", default=10, metavar="N", help="Slots of an account, 0 for no quota.")
-@click.option("--starts-per-second", default=1.0, metavar="N", help="Start calls a second, 0 for no limit.")
-@click.option("--start-burst", default=3, metavar="N", help="Start calls at once after a pause.")
-@click.option("--reads-per-second", default=50.0, metavar="N", help="Get and List calls a second, each.")
-@click.option("--failure-probability", default=0.0, metavar="P", help="Share of jobs that end CREATE_FAILED.")
-@click.option("--list-lag-seconds", default=0.0, metavar="SECONDS", help="Delay until List shows a job.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Port to listen on, 0 for a free one."
+)
+@_amount("--job-seconds", default=2.0, metavar="SECONDS", help="Mean time a job runs.")
+@_amount("--job-sigma", default=0.0, metavar="SIGMA", help="Spread of that time, log-normal.")
+@_count("--per-membership", default=5, help="Slots of a membership, 0 for no quota.")
+@_count("--per-account", default=10, help="Slots of an account, 0 for no quota.")
+@_amount("--starts-per-second", default=1.0, metavar="N", help="Start calls a second, 0 for no limit.")
+@_count("--start-burst", default=3, help="Start calls at once after a pause.")
+@_amount("--reads-per-second", default=50.0, metavar="N", help="Get and List calls a second, each.")
+@_share("--failure-probability", default=0.0, help="Share of jobs that end CREATE_FAILED.")
+@_amount("--list-lag-seconds", default=0.0, metavar="SECONDS", help="Delay until List shows a job.")
 @click.option("--seed", type=int, metavar="N", help="Seed of everything random.")
 @click.option(
     "--faults", type=click.Path(path_type=Path), metavar="FILE", help="A JSON file of faults, by probability or script."

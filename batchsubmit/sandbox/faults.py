@@ -5,17 +5,18 @@ the probabilities. Invalid calls meet no fault, and a fault *after* acceptance i
 was accepted.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from random import Random
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import msgspec
 
 from batchsubmit.sandbox.refusals import Operation
+from batchsubmit.sandbox.settings import Amount
 
 ANY_OPERATION: Final = "*"
 _ROUNDING: Final = 1e-9
@@ -46,11 +47,7 @@ class InjectedFault(StrEnum):
     ACCESS_DENIED = "access_denied", "AccessDeniedException", "User is not authorized to perform this operation."
     EXPIRED_TOKEN = "expired_token", "ExpiredTokenException", "The security token included in the request is expired"
     UNRECOGNIZED_CLIENT = "unrecognized_client", "UnrecognizedClientException", "The security token is invalid."
-    SUBSCRIPTION_REQUIRED = (
-        "subscription_required",
-        "SubscriptionRequiredException",
-        "The access key needs a subscription.",
-    )
+    SUBSCRIPTION_REQUIRED = "subscription_required", "SubscriptionRequiredException", "The key needs a subscription."
     UNKNOWN_OPERATION = "unknown_operation", "UnknownOperationException", "There is no such operation (injected)."
     ERROR_BEFORE = "error_before", "InternalServerException", "Internal server error"
     UNAVAILABLE = "unavailable", "ServiceUnavailable", "Service is unable to handle the request."
@@ -91,55 +88,41 @@ class ScriptedFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     fault: InjectedFault
     operation: str = Operation.START
     name: str | None = None
-    times: int = 1
-    seconds: float | None = None
+    times: Annotated[int, msgspec.Meta(ge=1)] = 1
+    seconds: Amount | None = None
     """How long a slow one takes; the plan's `slow_seconds` if not said."""
 
     def __post_init__(self) -> None:
         """Refuse an entry that no call would ever match."""
         _require_operation(self.operation)
-        if self.times < 1:
-            raise ValueError(f"times must be at least 1, not {self.times}")
-        if self.seconds is not None and not self.seconds >= 0:
-            raise ValueError(f"seconds must not be negative, not {self.seconds}")
 
 
 class FaultPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What goes wrong: `probabilities` by operation (`*` for any) and fault, and a script."""
 
-    probabilities: Mapping[str, Mapping[InjectedFault, float]] = {}
+    probabilities: Mapping[str, Mapping[InjectedFault, Amount]] = {}
     script: tuple[ScriptedFault, ...] = ()
-    slow_seconds: float = 5.0
+    slow_seconds: Amount = 5.0
     retry_after: str = ""
     """What every 429 and 503 carries as `Retry-After`; no such header where empty."""
     seed: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse probabilities that mean nothing."""
-        if not self.slow_seconds >= 0:
-            raise ValueError(f"slow_seconds must not be negative, not {self.slow_seconds}")
         for operation, shares in self.probabilities.items():
             _require_operation(operation)
-            if not all(share >= 0 for share in shares.values()) or not sum(shares.values()) <= 1 + _ROUNDING:
-                raise ValueError(f"the probabilities of {operation} must be at least 0 and at most 1 together")
+            if sum(shares.values()) > 1 + _ROUNDING:
+                raise ValueError(f"the probabilities of {operation} are more than 1 together")
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a plan from a JSON file. Raises ValueError that says what is wrong with it."""
         try:
-            return cls.from_json(path.read_bytes())
+            return msgspec.json.decode(path.read_bytes(), type=cls)
         except OSError as error:
             raise ValueError(f"the faults file {path} cannot be read: {error.strerror}") from error
         except ValueError as error:
-            raise ValueError(f"the faults file {path}: {error}") from error
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Self:
-        """Read a plan from a JSON object with this class's members. Raises ValueError that says what does not fit."""
-        try:
-            return msgspec.json.decode(text, type=cls)
-        except msgspec.MsgspecError as error:
-            raise ValueError(f"not a plan of faults: {error}") from error
+            raise ValueError(f"the faults file {path}: not a plan of faults: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,28 +143,30 @@ class Faults:
     def configure(self, plan: FaultPlan) -> None:
         """Begin a new plan, and count from zero."""
         self.plan = plan
-        self.injected: Counter[tuple[str, str]] = Counter()
+        self.injected: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        """Faults by operation."""
         self._left = [entry.times for entry in plan.script]
         self._random = Random(plan.seed)  # noqa: S311 - faults, not secrets
 
     def draw(self, operation: str, name: str | None, *, has_token: bool = False) -> Drawn:
         """Return what meets a call of an operation; `name` is the job's, where it is known."""
+        kept = set() if operation == Operation.LIST else {InjectedFault.EMPTY_PAGE}
+        if operation != Operation.LIST or not has_token:
+            kept.add(InjectedFault.EXPIRED_NEXT_TOKEN)
         for position, entry in enumerate(self.plan.script):
             matches = entry.operation in (operation, ANY_OPERATION) and entry.name in (None, name)
-            if self._left[position] and matches and _fits(entry.fault, operation, has_token=has_token):
+            if self._left[position] and matches and entry.fault not in kept:
                 seconds = self.plan.slow_seconds if entry.seconds is None else entry.seconds
                 return Drawn(fault=entry.fault, seconds=seconds, entry=position)
         fault = self._draw_by_chance(operation)
-        if not _fits(fault, operation, has_token=has_token):
-            fault = InjectedFault.NONE
-        return Drawn(fault=fault, seconds=self.plan.slow_seconds)
+        return Drawn(fault=InjectedFault.NONE if fault in kept else fault, seconds=self.plan.slow_seconds)
 
     def spend(self, operation: str, drawn: Drawn) -> None:
         """Use a fault up, and count it."""
         if drawn.entry is not None:
             self._left[drawn.entry] -= 1
         if drawn.fault is not InjectedFault.NONE:
-            self.injected[operation, drawn.fault.value] += 1
+            self.injected[operation][drawn.fault.value] += 1
 
     def unspent(self) -> list[ScriptedFault]:
         """Return the entries of the script that are not used up."""
@@ -189,18 +174,8 @@ class Faults:
 
     def _draw_by_chance(self, operation: str) -> InjectedFault:
         shares = self.plan.probabilities.get(operation, self.plan.probabilities.get(ANY_OPERATION, {}))
-        drawn = self._random.random()
-        for fault, share in shares.items():
-            drawn -= share
-            if drawn < 0:
-                return fault
-        return InjectedFault.NONE
-
-
-def _fits(fault: InjectedFault, operation: str, *, has_token: bool) -> bool:
-    if fault in (InjectedFault.EMPTY_PAGE, InjectedFault.EXPIRED_NEXT_TOKEN):
-        return operation == Operation.LIST and (has_token or fault is InjectedFault.EMPTY_PAGE)
-    return True
+        chance = 1 - sum(shares.values())
+        return self._random.choices([*shares, InjectedFault.NONE], [*shares.values(), max(chance, 0.0)])[0]
 
 
 def _require_operation(operation: str) -> None:

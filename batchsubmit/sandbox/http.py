@@ -10,19 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NoReturn
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qsl, unquote
 
-from batchsubmit.sandbox.faults import Drawn, Faults, InjectedFault
-from batchsubmit.sandbox.refusals import (
-    ACCOUNT_QUOTA,
-    LISTINGS,
-    MEMBERSHIP_QUOTA,
-    Refusal,
-    invalid,
-    over_quota,
-    problem,
-)
-from batchsubmit.sandbox.service import ACCEPTED, Reply, Request, SandboxService
+from batchsubmit.sandbox.faults import Faults, InjectedFault
+from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, LISTINGS, MEMBERSHIP_QUOTA, Refusal, over_quota
+from batchsubmit.sandbox.service import Request, SandboxService
 from batchsubmit.sandbox.validation import RequestValidator
 
 UNKNOWN_OPERATION: Final = "unknown"
@@ -30,6 +22,18 @@ CUT: Final = "cut"
 _MAY_HAVE_RETRY_AFTER: Final = frozenset({429, 503})
 _LABEL: Final = re.compile(r"\{(\w+)\}")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
+_BREAKS: Final[Mapping[InjectedFault, Mapping[str, Any]]] = {
+    InjectedFault.CUT_BEFORE: {"cut": True, "body": b""},
+    InjectedFault.STALL: {"cut": True, "body": b""},
+    InjectedFault.LOST_AFTER: {"cut": True, "body": b""},
+    InjectedFault.RESET_AFTER: {"cut": True, "reset": True, "body": b""},
+    InjectedFault.TRUNCATED: {"cut": True},
+    InjectedFault.SLOW_ANSWER: {},
+    InjectedFault.UNREADABLE: {"body": b"<html>Bad Gateway</html>"},
+    InjectedFault.NO_ARN: {"body": b"{}"},
+}
+"""What these faults make of an answer."""
+_DELAYED: Final = frozenset({InjectedFault.STALL, InjectedFault.SLOW_ANSWER})
 _CREDENTIAL_REGION: Final = re.compile(r"Credential=[^/,\s]+/[0-9]{8}/([^/,\s]+)/")
 
 
@@ -87,36 +91,21 @@ class Routes:
 
     def _members(self, operation: str, labels: Mapping[str, str], call: Call) -> dict[str, Any]:
         try:
-            body = json.loads((call.body or b"{}").decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+            body = json.loads((call.body or b"{}").decode(), parse_constant=_no_constant)
             in_path = {name: unquote(value, errors="strict") for name, value in labels.items()}
-            in_query = parse_qs(call.query, keep_blank_values=True, errors="strict")
+            in_query = parse_qsl(call.query, keep_blank_values=True, errors="strict")
         except (ValueError, RecursionError):
             raise Refusal("SerializationException", "The URI is not UTF-8, or the body is no JSON in it.") from None
         if not isinstance(body, dict):
             raise Refusal("SerializationException", "The body is not a JSON object.")
-        in_uri = {
-            name: ref for name, ref in self._validator.input_shape(operation)["members"].items() if "location" in ref
-        }
-        if misplaced := in_uri.keys() & body.keys():
-            raise invalid(*(problem(name, "Member is not known in the body") for name in sorted(misplaced)))
-        types = {ref["locationName"]: self._validator.shapes[ref["shape"]]["type"] for ref in in_uri.values()}
-        signed = {name: values for name, values in in_query.items() if not name.startswith("X-Amz-")}
-        query = {name: _of_type(types.get(name), name, values) for name, values in signed.items()}
-        return body | query | in_path
-
-
-def _of_type(kind: str | None, name: str, values: list[str]) -> object:
-    """Read a member of the query, where an integer comes as text."""
-    if len(values) > 1:
-        raise invalid(problem(name, "Member must be given once"))
-    return int(values[0]) if kind == "integer" and _INTEGER.fullmatch(values[0]) else values[0]
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise invalid(problem("body", "Each member must be given once"))
-    return members
+        members = body | dict(in_query) | in_path
+        kinds = self._validator.kinds_in_uri(operation)
+        for name, value in in_query:
+            if name.startswith("X-Amz-"):  # a part of the signature
+                del members[name]
+            elif kinds.get(name) == "integer" and _INTEGER.fullmatch(value):
+                members[name] = int(value)
+        return members
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -144,40 +133,47 @@ class Exchange:
         try:
             operation, request = self._routes.read(call)
             self._validator.require(operation, request, call.region)
-            if operation in LISTINGS:
-                request |= {"region": call.region or "us-east-1"}
             self._service.throttle(operation)
         except Refusal as refusal:
-            self._service.tally.count(operation, refusal.code)
-            return _answer_of_refusal(refusal)
-        drawn = self._faults.draw(operation, self._name(request), has_token="nextToken" in request)
-        serve = partial(_answer_of_call, partial(self._service.call, operation, request))
-        if not drawn.fault.is_after:
-            self._faults.spend(operation, drawn)
-            return self._instead(operation, request, drawn, serve)
-        answer = serve()
-        if answer.error_code:  # a refused call goes out as it is, and does not spend the fault
-            return answer
-        self._faults.spend(operation, drawn)
-        return _spoiled(answer, drawn)
+            return self._refused(operation, refusal)
+        if operation in LISTINGS:
+            request |= {"region": call.region or "us-east-1"}
+        return self._meet_faults(operation, request)
 
-    def _instead(self, operation: str, request: Request, drawn: Drawn, serve: Callable[[], HttpAnswer]) -> HttpAnswer:
-        """Answer with the fault if there is one, else with the service's reply."""
-        outcome, answer = CUT, HttpAnswer(cut=True, body=b"")
+    def _meet_faults(self, operation: str, request: dict[str, Any]) -> HttpAnswer:
+        drawn = self._faults.draw(operation, self._name(request), has_token="nextToken" in request)
+        serve, served = partial(self._serve, operation, request), HttpAnswer()
+        if drawn.fault.is_after:
+            served = serve()
+            if served.error_code:  # a refused call goes out as it is, and does not spend the fault
+                return served
+        self._faults.spend(operation, drawn)
         match drawn.fault:
             case InjectedFault.NONE:
                 return serve()
             case InjectedFault.SLOW_ACCEPTANCE:
                 return HttpAnswer(delay_seconds=drawn.seconds, then=serve)
             case InjectedFault.EMPTY_PAGE:
-                outcome, answer = ACCEPTED, _answer_of_call(partial(self._service.list, request, empty=True))
-            case InjectedFault.STALL:
-                answer = replace(answer, delay_seconds=drawn.seconds)
-            case fault if fault is not InjectedFault.CUT_BEFORE:
-                refusal = self._injected(fault)
-                outcome, answer = refusal.code, _answer_of_refusal(refusal)
-        self._service.tally.count(operation, outcome)
-        return answer
+                return self._serve(operation, request | {"maxResults": 0})
+            case fault if fault in _BREAKS:
+                if not fault.is_after:
+                    self._service.calls[operation][CUT] += 1
+                seconds = drawn.seconds if fault in _DELAYED else 0.0
+                return replace(served, delay_seconds=seconds, **_BREAKS[fault])
+            case fault if fault.is_after:
+                return _answer_of_refusal(Refusal(fault.code, fault.message))
+        return self._refused(operation, self._injected(drawn.fault))
+
+    def _serve(self, operation: str, request: Request) -> HttpAnswer:
+        try:
+            return HttpAnswer(body=json.dumps(self._service.call(operation, request)).encode())
+        except Refusal as refusal:
+            return _answer_of_refusal(refusal)
+
+    def _refused(self, operation: str, refusal: Refusal) -> HttpAnswer:
+        """Refuse a call that the service never sees."""
+        self._service.calls[operation][refusal.code] += 1
+        return _answer_of_refusal(refusal)
 
     def _injected(self, fault: InjectedFault) -> Refusal:
         match fault:
@@ -188,36 +184,10 @@ class Exchange:
         return Refusal(fault.code, fault.message)
 
     def _name(self, request: Request) -> str | None:
-        arn = request.get("trainedModelInferenceJobArn")
-        job = self._service.job(arn) if arn else None
+        job = self._service.job(request.get("trainedModelInferenceJobArn", ""))
         return job.name if job else request.get("name")
-
-
-def _answer_of_call(call: Callable[[], Reply]) -> HttpAnswer:
-    try:
-        return HttpAnswer(body=json.dumps(call()).encode())
-    except Refusal as refusal:
-        return _answer_of_refusal(refusal)
 
 
 def _answer_of_refusal(refusal: Refusal) -> HttpAnswer:
     body = {"message": refusal.message, **refusal.members}
     return HttpAnswer(status_code=refusal.status_code, body=json.dumps(body).encode(), error_code=refusal.code)
-
-
-def _spoiled(answer: HttpAnswer, drawn: Drawn) -> HttpAnswer:
-    match drawn.fault:
-        case InjectedFault.LOST_AFTER:
-            return HttpAnswer(cut=True, body=b"")
-        case InjectedFault.RESET_AFTER:
-            return HttpAnswer(cut=True, reset=True, body=b"")
-        case InjectedFault.TRUNCATED:
-            return replace(answer, cut=True)
-        case InjectedFault.SLOW_ANSWER:
-            return replace(answer, delay_seconds=drawn.seconds)
-        case InjectedFault.UNREADABLE:
-            return replace(answer, body=b"<html>Bad Gateway</html>")
-        case InjectedFault.NO_ARN:
-            return replace(answer, body=b"{}")
-        case fault:
-            return _answer_of_refusal(Refusal(fault.code, fault.message))

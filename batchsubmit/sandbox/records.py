@@ -1,12 +1,10 @@
 """One accepted job: what was asked for, where it stands, and the two ways the service shows it.
 
-It must not know requests over HTTP, quotas or faults. A request is kept as JSON, because a million of them as objects
-would take gigabytes.
+It must not know requests over HTTP, quotas or faults.
 """
 
-import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,7 +12,7 @@ from functools import cache
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
-from typing import Final
+from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 from batchsubmit.sandbox.settings import SandboxSettings
@@ -32,11 +30,9 @@ class Status(StrEnum):
 
 
 ENDED_BY_ITSELF: Final = frozenset({Status.ACTIVE, Status.CREATE_FAILED})
-ENDED: Final = ENDED_BY_ITSELF | {Status.INACTIVE}
 STARTING: Final = frozenset({Status.CREATE_PENDING, Status.CREATE_IN_PROGRESS})
 
 _FAILURE: Final = "The inference container exited with a non-zero status (sandbox)."
-
 _SUMMARIZED: Final = (
     "membershipIdentifier",
     "name",
@@ -54,49 +50,36 @@ class JobRecord:
     """A job as the service keeps it. Times are Unix seconds."""
 
     job_id: str
-    arn_prefix: str
+    arn: str
     membership: str
     account: str
     name: str
-    model: str
-    version: str | None
-    tags: dict[str, str]
-    packed: bytes
-    """The request as JSON, without its tags."""
+    request: Mapping[str, Any]
+    """The accepted request, without the members that are null."""
     created_at: float
     updated_at: float
     status: Status = Status.CREATE_PENDING
     run_seconds: float = 0.0
-    failure_message: str = ""
-    """The message of a job that fails, instead of the usual one."""
+    failure_message: str = _FAILURE
     unpublished: str = ""
     """Why the job's logs and metrics are not published; empty where they are."""
-    generation: int = 0
-    """Counts the cancellations, so that a change planned before one is known to be void."""
 
     @property
-    def arn(self) -> str:
-        """The job's ARN."""
-        return self.arn_prefix + self.job_id
-
-    def request(self) -> dict[str, object]:
-        """Return the accepted request, with the tags as they are now."""
-        request: dict[str, object] = json.loads(self.packed)
-        return request | {"tags": dict(self.tags)} if self.tags else request
+    def tags(self) -> dict[str, str]:
+        """The job's tags."""
+        tags: dict[str, str] = self.request.get("tags", {})
+        return tags
 
     def summary(self) -> dict[str, object]:
         """Return the job as List shows it."""
-        request = json.loads(self.packed)
-        shown = {name: request[name] for name in _SUMMARIZED if name in request}
-        collaboration_id = collaboration(self.membership)
-        return shown | {"collaborationIdentifier": collaboration_id} | self._progress()
+        shown = {name: self.request[name] for name in _SUMMARIZED if name in self.request}
+        return shown | {"collaborationIdentifier": collaboration(self.membership)} | self._progress()
 
     def detail(self) -> dict[str, object]:
         """Return the job as Get shows it."""
-        shown = self.request() | self._progress()
+        shown = dict(self.request) | self._progress()
         if self.status is Status.CREATE_FAILED:
-            message = self.failure_message or _FAILURE
-            shown["statusDetails"] = {"statusCode": "INTERNAL_ERROR", "message": message}
+            shown["statusDetails"] = {"statusCode": "INTERNAL_ERROR", "message": self.failure_message}
         return shown
 
     def _progress(self) -> dict[str, object]:
@@ -132,7 +115,7 @@ class Lifecycle:
         self.settings = settings
         self._run_seconds = run_seconds
         self._random = Random(settings.seed)  # noqa: S311 - durations, not secrets
-        self._due: list[tuple[float, int, int, Status, JobRecord]] = []
+        self._due: list[tuple[float, int, Status, JobRecord]] = []
         self._order = count()
 
     def begin(self, job: JobRecord) -> None:
@@ -140,7 +123,7 @@ class Lifecycle:
         settings = self.settings
         job.run_seconds = self._run_seconds(job.name) if self._run_seconds else self._draw_seconds()
         failing = self._random.random() < settings.failure_probability or job.name in settings.failing_names
-        job.failure_message = settings.failure_messages.get(job.name, "")
+        job.failure_message = settings.failure_messages.get(job.name, _FAILURE)
         job.unpublished = settings.unpublished
         runs_at = job.created_at + settings.pending_seconds
         self._plan(job, runs_at, Status.CREATE_IN_PROGRESS)
@@ -149,28 +132,29 @@ class Lifecycle:
     def cancel(self, job: JobRecord, now: float) -> None:
         """Begin to cancel a pending or running job: what was planned for it is void."""
         job.status, job.updated_at = Status.CANCEL_IN_PROGRESS, now
-        job.generation += 1
         self._plan(job, now + self.settings.cancel_seconds, Status.INACTIVE)
 
     def advance(self, now: float) -> list[JobRecord]:
         """Carry out what is due, in its order and at its own time; return the jobs that ended."""
         ended = []
-        while self._due and self._due[0][0] <= now:
-            at, _, generation, status, job = heappop(self._due)
-            if job.generation == generation:
-                job.status, job.updated_at = status, at
-                if status in ENDED:
-                    ended.append(job)
+        while (at := self.next_change_at()) is not None and at <= now:
+            *_, status, job = heappop(self._due)
+            job.status, job.updated_at = status, at
+            if status is not Status.CREATE_IN_PROGRESS:
+                ended.append(job)
         return ended
 
     def next_change_at(self) -> float | None:
         """Return when something changes next, for a simulation that jumps there; None if nothing runs."""
-        while self._due and self._due[0][-1].generation != self._due[0][2]:
-            heappop(self._due)
-        return self._due[0][0] if self._due else None
+        while self._due:
+            at, _, status, job = self._due[0]
+            if job.status in STARTING or status is Status.INACTIVE:
+                return at
+            heappop(self._due)  # void, for the job was cancelled
+        return None
 
     def _plan(self, job: JobRecord, at: float, status: Status) -> None:
-        heappush(self._due, (at, next(self._order), job.generation, status, job))
+        heappush(self._due, (at, next(self._order), status, job))
 
     def _draw_seconds(self) -> float:
         mean, sigma = self.settings.job_seconds, self.settings.job_sigma

@@ -31,7 +31,6 @@ LISTINGS: Final = (
 )
 """What shows the things that are there, none of which can be made here."""
 
-
 _CODES: Final = {
     400: "RequestAborted RequestTimeout RequestTimeoutException SerializationException Throttling ValidationException",
     402: "ServiceQuotaExceededException",
@@ -62,10 +61,9 @@ ACCOUNT_QUOTA: Final = "Pending/in-progress custom model inference jobs per acco
 
 def over_quota(name: str, value: int, *, named: bool = True) -> Refusal:
     """Return the refusal of a job for which there is no slot; unless `named`, without the quota's name and value."""
-    if not named:
-        return Refusal("ServiceQuotaExceededException", "You have exceeded your service quota.")
-    message = f"You have exceeded your service quota: {name} ({value})."
-    return Refusal("ServiceQuotaExceededException", message, {"quotaName": name, "quotaValue": float(value)})
+    message = f"You have exceeded your service quota{f': {name} ({value})' if named else ''}."
+    members = {"quotaName": name, "quotaValue": float(value)} if named else {}
+    return Refusal("ServiceQuotaExceededException", message, members)
 
 
 def invalid(*problems: str) -> Refusal:

@@ -15,8 +15,6 @@ from batchsubmit.sandbox.settings import SandboxSettings
 CALLER: Final = "123456789012"
 """The account of memberships whose requests name resources of others alone."""
 
-MODEL: Final = "Trained model"
-CHANNEL: Final = "ML input channel"
 _ALGORITHM: Final = "/configured-model-algorithm-association/sandbox"
 _TRAINED_AT: Final = 1_735_689_600.0  # 2025-01-01T00:00:00Z
 _DAY_SECONDS: Final = 86_400
@@ -26,7 +24,7 @@ _QUERY: Final = {"sqlParameters": {"queryString": "SELECT * FROM sandbox"}}
 
 
 class SandboxResources:
-    """What the service knows about trained models and channels, by ARN; `kind` is `MODEL` or `CHANNEL`."""
+    """What the service knows about trained models and channels, by ARN."""
 
     def __init__(self, settings: SandboxSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
@@ -39,49 +37,41 @@ class SandboxResources:
             self._set_at = self._clock()
         self._settings = settings
 
-    def status(self, kind: str, arn: str) -> str:
+    def status(self, arn: str) -> str:
         """Return a resource's status; raises the refusal of what does not exist."""
         settings = self._settings
         if arn in settings.missing_inputs:
-            raise Refusal("ResourceNotFoundException", f"{kind} {arn} was not found.")
+            raise Refusal("ResourceNotFoundException", f"The resource {arn} was not found.")
         seconds, passed = settings.creating_seconds.get(arn, 0.0), self._clock() - self._set_at
         if seconds and passed < seconds:
             return "CREATE_PENDING" if passed < seconds / 2 else "CREATE_IN_PROGRESS"
         return settings.input_statuses.get(arn, "ACTIVE")
 
-    def require_active(self, kind: str, arn: str) -> None:
+    def require_active(self, arn: str) -> None:
         """Raise the refusal of what cannot be used for inference, now or ever."""
-        status = self.status(kind, arn)
-        if status != "ACTIVE":
-            raise Refusal("ConflictException", f"{kind} {arn} is {status}, not ACTIVE.")
+        if (status := self.status(arn)) != "ACTIVE":
+            raise Refusal("ConflictException", f"The resource {arn} is {status}, not ACTIVE.")
 
-    def model(self, arn: str, membership: str, version: str | None) -> dict[str, Any]:
+    def model(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return a model as GetTrainedModel shows it."""
-        scope, _, name = arn.partition("/trained-model/")
-        channel = {"mlInputChannelArn": f"{scope}/ml-input-channel/sandbox", "channelName": "train"}
-        shown = self._shown(MODEL, arn, membership, name, _TRAINED_AT) | {
-            "trainedModelArn": arn,
-            "configuredModelAlgorithmAssociationArn": f"{scope}{_ALGORITHM}",
-            "dataChannels": [channel],
-        }
+        arn, version = request["trainedModelArn"], request.get("versionIdentifier")
+        channel = {"mlInputChannelArn": f"{_scope(arn)}/ml-input-channel/sandbox", "channelName": "train"}
+        shown = self._model(arn, request["membershipIdentifier"]) | {"dataChannels": [channel]}
         return shown | {"versionIdentifier": version} if version else shown
 
-    def channel(self, arn: str, membership: str) -> dict[str, Any]:
+    def channel(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return a channel as GetMLInputChannel shows it."""
-        scope, _, name = arn.partition("/ml-input-channel/")
-        account = arn.split(":", 5)[4]
-        budget = self._settings.access_budgets.get(arn)
-        budgets = {} if budget is None else {"privacyBudgets": {"accessBudgets": [self._budget(scope, budget)]}}
-        return self._shown(CHANNEL, arn, membership, name, self._channels_created_at) | {
-            **budgets,
-            "mlInputChannelArn": arn,
-            "configuredModelAlgorithmAssociations": [f"{scope}{_ALGORITHM}"],
+        arn = request["mlInputChannelArn"]
+        shown = self._channel(arn, request["membershipIdentifier"]) | {
             "retentionInDays": self._settings.retention_days,
             "inputChannel": {
                 "dataSource": {"protectedQueryInputParameters": _QUERY},
-                "roleArn": f"arn:aws:iam::{account}:role/sandbox",
+                "roleArn": f"arn:aws:iam::{arn.split(':')[4]}:role/sandbox",
             },
         }
+        if arn in self._settings.access_budgets:
+            shown["privacyBudgets"] = {"accessBudgets": [self._budget(arn, self._settings.access_budgets[arn])]}
+        return shown
 
     def listing(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return a page of memberships, or of one's trained models, channels or algorithm associations."""
@@ -94,44 +84,45 @@ class SandboxResources:
         return page | {"nextToken": str(end)} if end < len(items) else page
 
     def _listed(self, operation: str, request: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
-        region, membership = request["region"], request.get("membershipIdentifier", "")
+        owner, membership = f"{request['region']}:{CALLER}", request.get("membershipIdentifier", "")
+        scope = f"arn:aws:cleanrooms-ml:{owner}:membership/{membership}"
+        numbers = range(1, _LISTED_INPUTS + 1) if membership in self._settings.memberships else range(0)
         if operation == Operation.LIST_MEMBERSHIPS:
-            shown = [_membership(each, region, self._begun_at) for each in self._settings.memberships]
-            return "membershipSummaries", [each for each in shown if request.get("status") in (None, "ACTIVE")]
-        scope = f"arn:aws:cleanrooms-ml:{region}:{CALLER}:membership/{membership}"
-        numbers = range(1, _LISTED_INPUTS + 1) if membership in self._settings.memberships else ()
+            shown = [_membership(each, owner, self._begun_at) for each in self._settings.memberships]
+            return "membershipSummaries", shown if request.get("status") in (None, "ACTIVE") else []
         if operation == Operation.LIST_MODELS:
-            models = [self.model(f"{scope}/trained-model/model-{number}", membership, None) for number in numbers]
-            return "trainedModels", [_without(each, "dataChannels", "statusDetails") for each in models]
+            return "trainedModels", [self._model(f"{scope}/trained-model/model-{each}", membership) for each in numbers]
         if operation == Operation.LIST_CHANNELS:
-            channels = [self.channel(f"{scope}/ml-input-channel/channel-{number}", membership) for number in numbers]
-            beyond = ("retentionInDays", "inputChannel", "privacyBudgets")
-            return "mlInputChannelsList", [_without(each, *beyond) for each in channels]
-        owner = scope.partition(":membership/")[0]
-        algorithm = {
+            arns = [f"{scope}/ml-input-channel/channel-{each}" for each in numbers]
+            return "mlInputChannelsList", [self._channel(arn, membership) for arn in arns]
+        algorithm = _identity(membership, "sandbox", _TRAINED_AT) | {
             "configuredModelAlgorithmAssociationArn": f"{scope}{_ALGORITHM}",
-            "configuredModelAlgorithmArn": f"{owner}:configured-model-algorithm/sandbox",
-            **self._shown(CHANNEL, "", membership, "sandbox", _TRAINED_AT),
+            "configuredModelAlgorithmArn": f"arn:aws:cleanrooms-ml:{owner}:configured-model-algorithm/sandbox",
         }
-        return "configuredModelAlgorithmAssociations", [_without(algorithm, "status")] if numbers else []
+        return "configuredModelAlgorithmAssociations", [algorithm] if numbers else []
 
-    def _shown(self, kind: str, arn: str, membership: str, name: str, created_at: float) -> dict[str, Any]:
-        return {
-            "membershipIdentifier": membership,
-            "collaborationIdentifier": collaboration(membership),
-            "name": name[:63],
-            "status": self.status(kind, arn),
-            "createTime": timestamp(created_at),
-            "updateTime": timestamp(created_at),
+    def _model(self, arn: str, membership: str) -> dict[str, Any]:
+        return _identity(membership, arn, _TRAINED_AT) | {
+            "status": self.status(arn),
+            "trainedModelArn": arn,
+            "configuredModelAlgorithmAssociationArn": f"{_scope(arn)}{_ALGORITHM}",
         }
 
-    def _budget(self, scope: str, left: int) -> dict[str, Any]:
+    def _channel(self, arn: str, membership: str) -> dict[str, Any]:
+        return _identity(membership, arn, self._channels_created_at) | {
+            "status": self.status(arn),
+            "mlInputChannelArn": arn,
+            "configuredModelAlgorithmAssociations": [f"{_scope(arn)}{_ALGORITHM}"],
+        }
+
+    def _budget(self, channel: str, left: int) -> dict[str, Any]:
         """A budget of the table behind a channel, as the service's model shapes it."""
-        of_membership = scope.replace(":cleanrooms-ml:", ":cleanrooms:")
-        day = {"startTime": timestamp(self._channels_created_at), "remainingBudget": left, "budget": max(left, 100)}
+        scope = _scope(channel).replace(":cleanrooms-ml:", ":cleanrooms:")
+        began_at = timestamp(self._channels_created_at)
+        lifetime = {"budgetType": "LIFETIME", "startTime": began_at, "remainingBudget": left, "budget": max(left, 100)}
         return {
-            "resourceArn": f"{of_membership}/configuredtableassociation/{uuid5(NAMESPACE_URL, of_membership)}",
-            "details": [day | {"budgetType": "LIFETIME"}],
+            "resourceArn": f"{scope}/configuredtableassociation/{uuid5(NAMESPACE_URL, scope)}",
+            "details": [lifetime],
             "aggregateRemainingBudget": left,
         }
 
@@ -140,18 +131,30 @@ class SandboxResources:
         return self._begun_at - self._settings.channel_age_days * _DAY_SECONDS
 
 
-def _without(shown: dict[str, Any], *members: str) -> dict[str, Any]:
-    return {name: value for name, value in shown.items() if name not in members}
+def _scope(arn: str) -> str:
+    """The part of an ARN down to the membership."""
+    return "/".join(arn.split("/")[:2])
 
 
-def _membership(identifier: str, region: str, created_at: float) -> dict[str, Any]:
-    """A membership as ListMemberships of AWS Clean Rooms shows it."""
-    shared, place = collaboration(identifier), f"arn:aws:cleanrooms:{region}:{CALLER}"
+def _identity(membership: str, path: str, created_at: float) -> dict[str, Any]:
+    """What every resource of a membership shows; it is called what its path ends with."""
+    return {
+        "membershipIdentifier": membership,
+        "collaborationIdentifier": collaboration(membership),
+        "name": path.rpartition("/")[2][:63] or "sandbox",
+        "createTime": timestamp(created_at),
+        "updateTime": timestamp(created_at),
+    }
+
+
+def _membership(identifier: str, owner: str, created_at: float) -> dict[str, Any]:
+    """A membership as ListMemberships of AWS Clean Rooms shows it; `owner` is region and account."""
+    shared = collaboration(identifier)
     return {
         "id": identifier,
-        "arn": f"{place}:membership/{identifier}",
+        "arn": f"arn:aws:cleanrooms:{owner}:membership/{identifier}",
         "collaborationId": shared,
-        "collaborationArn": f"{place}:collaboration/{shared}",
+        "collaborationArn": f"arn:aws:cleanrooms:{owner}:collaboration/{shared}",
         "collaborationName": f"sandbox {identifier[:4]}",
         "collaborationCreatorAccountId": CALLER,
         "collaborationCreatorDisplayName": "sandbox",

@@ -1,37 +1,23 @@
-"""The sandbox over HTTP: a thin web server around `http`, on loopback by default, with calls of its own.
+"""The sandbox over HTTP: a thin web server around `http`, on loopback by default, with calls of its own (`Admin`).
 
-Nothing is authenticated, so it belongs on no public interface. Its own calls, under `/_sandbox/`, read what the service
-has, and change it while it runs:
-
-| call | body or query | what it does |
-| --- | --- | --- |
-| `GET /_sandbox/jobs` | `?request=1` | every accepted job as JSON lines, in the order of acceptance |
-| `GET /_sandbox/stats` | | calls by outcome, faults, jobs by status, slots held now and at most |
-| `GET /_sandbox/settings` | | the settings in force |
-| `PUT /_sandbox/settings` | members of `SandboxSettings` | changes those settings |
-| `PUT /_sandbox/quotas` | `per_membership`, `per_account` | changes the quotas |
-| `PUT /_sandbox/faults` | members of `FaultPlan` | replaces the faults; `{}` for none |
-| `POST /_sandbox/reset` | | forgets jobs, tags and counts, and begins the faults again |
+Nothing is authenticated, so it belongs on no public interface.
 """
 
 import asyncio
-import json
 import socket
 import struct
-from dataclasses import asdict
 from typing import Any, Final, Self
 from uuid import uuid4
 
+import msgspec
 from aiohttp import web
 
 from batchsubmit.sandbox.faults import FaultPlan, Faults
 from batchsubmit.sandbox.http import Call, Exchange, HttpAnswer
 from batchsubmit.sandbox.records import JobRecord, timestamp
-from batchsubmit.sandbox.refusals import Operation
 from batchsubmit.sandbox.service import SandboxService
 
 PREFIX: Final = "/_sandbox/"
-_QUOTAS: Final = frozenset({"per_membership", "per_account"})
 LOOPBACK: Final = "127.0.0.1"
 _LONGEST_LINE: Final = 64 * 1024  # an ARN of 2048 characters, encoded, beside a nextToken
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # linger on, for no time
@@ -117,7 +103,11 @@ async def _cut(request: web.BaseRequest, answer: HttpAnswer) -> web.StreamRespon
 
 
 class Admin:
-    """Answers the calls under `/_sandbox/`."""
+    """Answers the calls under `/_sandbox/`, which show what the service has, and change it while it runs.
+
+    GET `jobs` (JSON lines; `?request=1` adds their requests), `stats`, `settings`; PUT `settings` and `quotas`,
+    members of `SandboxSettings`, and `faults`, a whole `FaultPlan`; POST `reset`, which forgets jobs and counts.
+    """
 
     def __init__(self, service: SandboxService, faults: Faults) -> None:
         self._service = service
@@ -128,17 +118,16 @@ class Admin:
         name = path.removeprefix(PREFIX)
         if (method, name) == ("GET", "jobs"):
             shown = [_shown(job, with_request="request=1" in query) for job in self._service.jobs()]
-            lines = b"".join(json.dumps(members).encode() + b"\n" for members in shown)
-            return HttpAnswer(content_type="application/x-ndjson", body=lines)
+            return HttpAnswer(content_type="application/x-ndjson", body=msgspec.json.Encoder().encode_lines(shown))
         try:
-            status_code, members = 200, self._carry_out(method, name, body)
+            status_code, members = 200, self._carry_out(method, name, body or b"{}")
         except LookupError:
             status_code, members = 404, {"message": f"there is no {method} {path}"}
         except ValueError as error:
             status_code, members = 400, {"message": str(error)}
-        return HttpAnswer(status_code=status_code, body=json.dumps(members, default=sorted).encode())
+        return HttpAnswer(status_code=status_code, body=msgspec.json.encode(members, order="sorted"))
 
-    def _carry_out(self, method: str, name: str, body: bytes) -> dict[str, Any]:
+    def _carry_out(self, method: str, name: str, body: bytes) -> object:
         """Do what a call asks and return what it shows. Raises LookupError where there is no such call."""
         match method, name:
             case "GET", "stats":
@@ -148,33 +137,25 @@ class Admin:
                 self._faults.configure(self._faults.plan)
                 return {}
             case "PUT", "faults":
-                self._faults.configure(FaultPlan.from_json(body or b"{}"))
+                self._faults.configure(msgspec.json.decode(body, type=FaultPlan))
                 return {}
             case "PUT", "settings" | "quotas":
-                changes = _object(body)
-                if name == "quotas" and (unknown := changes.keys() - _QUOTAS):
-                    known = ", ".join(sorted(_QUOTAS))
-                    raise ValueError(f"unknown quota {', '.join(sorted(unknown))}; known are {known}")
+                changes = msgspec.json.decode(body, type=dict[str, Any])
                 self._service.configure(self._service.settings.changed(changes))
             case "GET", "settings":
                 pass
             case _:
                 raise LookupError(name)
-        return asdict(self._service.settings)
+        return self._service.settings
 
     def _stats(self) -> dict[str, Any]:
-        tally, slots = self._service.tally, self._service.slots
-        injected: dict[str, dict[str, int]] = {}
-        for (operation, fault), number in self._faults.injected.items():
-            injected.setdefault(operation, {})[fault] = number
         return {
-            "accepted": tally.accepted(Operation.START),
-            "calls": tally.by_operation(),
-            "faults": injected,
+            "accepted": len(self._service.jobs()),
+            "calls": self._service.calls,
+            "faults": self._faults.injected,
             "unspent_faults": len(self._faults.unspent()),
             "statuses": self._service.statuses(),
-            "running": {"memberships": +slots.by_membership, "accounts": +slots.by_account},
-            "most_running": {"memberships": slots.most_by_membership, "accounts": slots.most_by_account},
+            "running": +self._service.running,
         }
 
 
@@ -184,17 +165,10 @@ def _shown(job: JobRecord, *, with_request: bool) -> dict[str, Any]:
         "membershipIdentifier": job.membership,
         "account": job.account,
         "name": job.name,
-        "trainedModelArn": job.model,
+        "trainedModelArn": job.request["trainedModelArn"],
         "status": job.status.value,
         "createTime": timestamp(job.created_at),
         "updateTime": timestamp(job.updated_at),
         "tags": job.tags,
     }
-    return shown | {"request": job.request()} if with_request else shown
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    parsed = json.loads(body or b"{}")
-    if not isinstance(parsed, dict):
-        raise ValueError("the body must be a JSON object")  # noqa: TRY004 - one kind of error for a wrong body
-    return parsed
+    return shown | {"request": job.request} if with_request else shown

@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from book import PAGES, ROOT, Block, blocks
 from conftest import Program, Sandbox
@@ -92,7 +93,7 @@ def test_the_manifests_are_valid(program: Program) -> None:
 def test_the_faults_are_read() -> None:
     """As `batchsubmit sandbox --faults` reads them."""
     [faults] = of("json", "sandbox")
-    FaultPlan.from_json(faults.text.encode())
+    msgspec.json.decode(faults.text, type=FaultPlan)
 
 
 def words(text: str) -> list[str]:

@@ -245,6 +245,12 @@ def test_a_sandbox_on_a_port_that_is_taken_says_so(ready: Program, sandbox: Sand
     assert_told(ready.run("sandbox", "--port", port), STOPPED, f"port {port}: Address already in use")
 
 
+def test_a_sandbox_that_makes_no_sense_says_so(ready: Program) -> None:
+    """By click's own words."""
+    ended = ready.run("sandbox", "--failure-probability", "2")
+    assert_told(ended, USAGE, "'--failure-probability': 2.0 is not in the range 0<=x<=1")
+
+
 def test_a_rehearsal_never_uses_real_credentials_or_endpoints(ready: Program, sandbox: Sandbox) -> None:
     """Whatever the environment says: not even a profile that does not exist troubles it."""
     ended = ready.run("submit", "jobs.csv", "--sandbox", AWS_PROFILE="nobody", AWS_ENDPOINT_URL=sandbox.url)

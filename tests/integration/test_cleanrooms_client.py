@@ -85,7 +85,7 @@ async def test_every_fault_is_one_request_and_its_outcome(
         server.faults.configure(FaultPlan(script=(ScriptedFault(fault=fault, times=9, seconds=1.0),)))
         outcome = await client.start(JOB)
         assert type(outcome) is kind
-        assert service.tally.received(START) == 1
+        assert service.calls[START].total() == 1
         assert [job.name for job in service.jobs()] == (["a"] if is_accepted else [])
 
 

@@ -341,7 +341,7 @@ async def test_the_largest_environment_and_the_longest_query_fit() -> None:
 
     async with SandboxServer(SandboxService(SETTINGS, time.time)) as server:
         assert "nextToken is not valid" in await asyncio.to_thread(use, server.url)
-        assert server.service.jobs()[0].request()["environment"] == environment
+        assert server.service.jobs()[0].request["environment"] == environment
 
 
 async def test_what_aws_does_not_know_is_404_as_with_aws() -> None:

@@ -148,13 +148,12 @@ class SlotTrial(World):
     @property
     def refused(self) -> int:
         """Start calls that the quota refused."""
-        return self.service.tally.refused(START).get("ServiceQuotaExceededException", 0)
+        return self.service.calls[START]["ServiceQuotaExceededException"]
 
     @property
     def calls_a_job(self) -> float:
         """Calls of all kinds."""
-        tally = self.service.tally
-        return sum(map(tally.received, tally.by_operation())) / len(self.ours)
+        return sum(outcomes.total() for outcomes in self.service.calls.values()) / len(self.ours)
 
     @property
     def ends(self) -> int:

@@ -73,7 +73,7 @@ class Bench(World):
 
     def looks(self) -> int:
         """How often the model was read."""
-        return self.service.tally.received("GetTrainedModel")
+        return self.service.calls["GetTrainedModel"].total()
 
 
 async def test_what_is_ready_is_looked_at_once_however_many_jobs_name_it(clock: FakeClock) -> None:

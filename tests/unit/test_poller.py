@@ -95,8 +95,7 @@ async def test_an_end_is_seen_within_the_poll_time_and_few_calls_are_spent() -> 
     watch = Watch()
     await watch.follow(*await watch.submitted(job_named("a")))
     assert watch.clock.monotonic() < 61 + 8 + 1
-    tally = watch.service.tally
-    assert tally.received(LIST) + tally.received(GET) < 15
+    assert watch.service.calls[LIST].total() + watch.service.calls[GET].total() < 15
 
 
 @virtually

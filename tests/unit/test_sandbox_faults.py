@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 
+import msgspec
 import pytest
 
 from batchsubmit.sandbox import FaultPlan, Faults, InjectedFault, ScriptedFault
@@ -42,7 +43,7 @@ def test_a_script_is_used_up_in_its_order() -> None:
     ]
     assert [met(faults) for _ in expected] == expected
     assert faults.unspent() == []
-    assert faults.injected == {(Operation.START, "throttled"): 2, (Operation.START, "lost_after"): 1}
+    assert faults.injected == {Operation.START: {"throttled": 2, "lost_after": 1}}
 
 
 def test_an_entry_waits_for_its_operation_and_its_job() -> None:
@@ -115,9 +116,8 @@ def test_a_plan_is_read_from_json() -> None:
     """With the members of the classes."""
     script = b'[{"fault": "stall", "name": "a", "times": 2, "seconds": 1}]'
     probabilities = b'{"ListTrainedModelInferenceJobs": {"throttled": 0.5}}'
-    plan = FaultPlan.from_json(
-        b'{"probabilities": %s, "script": %s, "slow_seconds": 2, "seed": 3}' % (probabilities, script)
-    )
+    text = b'{"probabilities": %s, "script": %s, "slow_seconds": 2, "seed": 3}' % (probabilities, script)
+    plan = msgspec.json.decode(text, type=FaultPlan)
     entry = ScriptedFault(fault=InjectedFault.STALL, name="a", times=2, seconds=1)
     assert plan == FaultPlan(
         probabilities={Operation.LIST: {InjectedFault.THROTTLED: 0.5}}, script=(entry,), slow_seconds=2, seed=3
@@ -149,4 +149,4 @@ def test_a_plan_is_read_from_json() -> None:
 def test_a_plan_that_means_nothing_is_refused(wrong: dict[str, object]) -> None:
     """Before it silently injects nothing."""
     with pytest.raises(ValueError):  # noqa: PT011 - the words are for people
-        FaultPlan.from_json(json.dumps(wrong).encode())
+        msgspec.json.decode(json.dumps(wrong), type=FaultPlan)

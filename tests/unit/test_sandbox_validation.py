@@ -206,25 +206,22 @@ def test_the_region_is_read_from_the_authorization_header() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "code"),
+    "body",
     [
-        (b"{", "SerializationException"),
-        (b"[]", "SerializationException"),
-        (b"\xff", "SerializationException"),
-        (b"\xef\xbb\xbf{}", "SerializationException"),
-        (b'{"name": NaN}', "SerializationException"),
-        (b'{"name": ' + b"[" * 100_000, "SerializationException"),
-        (b'{"name": ' + b"1" * 5000 + b"}", "SerializationException"),
-        (b'{"name": "a", "name": "a"}', "ValidationException"),
-        (b'{"tags": {"a": "b", "a": "c"}}', "ValidationException"),
-        (b'{"membershipIdentifier": "x"}', "ValidationException"),
+        b"{",
+        b"[]",
+        b"\xff",
+        b"\xef\xbb\xbf{}",
+        b'{"name": NaN}',
+        b'{"name": ' + b"[" * 100_000,
+        b'{"name": ' + b"1" * 5000 + b"}",
     ],
 )
-def test_a_body_that_cannot_be_read_is_refused(body: bytes, code: str) -> None:
-    """Broken JSON, members twice, members of the URI in the body."""
+def test_a_body_that_cannot_be_read_is_refused(body: bytes) -> None:
+    """Broken JSON, or none."""
     with pytest.raises(Refusal) as caught:
         ROUTES.read(Call(method="POST", path=PATH, body=body))
-    assert caught.value.code == code
+    assert caught.value.code == "SerializationException"
 
 
 def test_lone_surrogates_written_as_escapes_are_found() -> None:
@@ -243,7 +240,6 @@ def test_lone_surrogates_written_as_escapes_are_found() -> None:
         ("maxResults=101", "less than or equal to 100"),
         ("maxResults=1.0", "must be an integer"),
         ("maxResults=%D9%A1", "must be an integer"),
-        ("maxResults=1&maxResults=2", "given once"),
         ("nextToken=", "greater than or equal to 1"),
         ("trainedModelArn=x", "trainedModelArn"),
         ("nonsense=1", "not known"),

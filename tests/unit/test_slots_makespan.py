@@ -27,7 +27,7 @@ def test_two_hundred_jobs_take_hardly_longer_than_the_best_schedule(*, tells_quo
     assert done.makespan <= 1.02 * done.oracle(**QUOTAS)
     assert done.refused <= 0.05 * 200
     assert done.calls_a_job <= 30
-    assert done.service.tally.received(LIST) <= 0.2 * 200
+    assert done.service.calls[LIST].total() <= 0.2 * 200
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
@@ -166,5 +166,5 @@ def test_followed_jobs_are_all_seen_to_end_by_few_calls() -> None:
     run = trial([A, B] * 20, DEFAULTS, follows=True, **QUOTAS)
     assert run.ends == 40
     assert run.calls_a_job <= 30
-    assert run.service.tally.received(LIST) > 0
+    assert run.service.calls[LIST].total() > 0
     assert run.sent < run.makespan + HALF_AN_HOUR

@@ -1,5 +1,6 @@
 """A ledger held against a service in memory: what is wrong between them, and what the service proves."""
 
+import copy
 from collections.abc import Callable, Collection
 from datetime import timedelta
 
@@ -137,14 +138,14 @@ async def test_a_ledger_that_the_service_bears_out_is_clean(bench: Bench) -> Non
     [arn, _, _] = await bench.accept(A, B, job_named("c", membership=OTHER_MEMBERSHIP))
     bench.ledger.note(JobFinished(**A.stamp(bench.now()), arn=arn, status="ACTIVE", message=""))
     assert await bench.compare() == []
-    assert bench.service.tally.received(GET) == 3
+    assert bench.service.calls[GET].total() == 3
 
 
 async def test_an_empty_ledger_makes_no_call(bench: Bench) -> None:
     """Nor do rows that never led to one."""
     bench.ledger.note(JobRejected(**A.stamp(bench.now()), code="InvalidRow", message="no", attempt=0))
     assert await bench.compare() == []
-    assert (bench.service.tally.received(LIST), bench.service.tally.received(GET)) == (0, 0)
+    assert (bench.service.calls[LIST].total(), bench.service.calls[GET].total()) == (0, 0)
 
 
 async def test_an_arn_that_the_service_does_not_know_is_a_ghost(bench: Bench) -> None:
@@ -312,7 +313,7 @@ async def test_memberships_are_told_apart(bench: Bench) -> None:
     await bench.accept(A)
     await bench.start(job_named("stranger", membership=OTHER_MEMBERSHIP))
     assert await bench.compare() == []
-    assert bench.service.tally.received(LIST) == 1
+    assert bench.service.calls[LIST].total() == 1
     await bench.accept(job_named("b", membership=OTHER_MEMBERSHIP))
     assert [(kind, name) for kind, name, _ in await bench.kinds()] == [("orphan", "stranger")]
 
@@ -359,9 +360,9 @@ async def test_comparing_calls_nothing_but_list_and_get(bench: Bench) -> None:
     await bench.accept(A)
     await bench.start(A)
     await bench.start(B)
-    before = bench.service.tally.by_operation()
+    before = copy.deepcopy(bench.service.calls)
     assert len(await bench.compare()) == 2
-    changed = {name for name, calls in bench.service.tally.by_operation().items() if calls != before.get(name)}
+    changed = {name for name, calls in bench.service.calls.items() if calls != before.get(name)}
     assert changed == {LIST, GET}
 
 
@@ -445,7 +446,7 @@ async def test_later_jobs_that_are_no_row_s_are_another_ledger_s(bench: Bench) -
         await bench.start(job_named(f"night-{night}"))
     assert await bench.compare(rows=ROWS) == []
     assert bench.later == 0
-    assert bench.service.tally.received(GET) == 1
+    assert bench.service.calls[GET].total() == 1
 
 
 async def test_a_later_job_of_a_row_s_name_with_another_key_is_another_ledger_s(bench: Bench) -> None:
