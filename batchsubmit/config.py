@@ -134,12 +134,17 @@ class SubmitSettings(_Section):
         default=True,
         description="tag each job with batchsubmit:key; false where the role lacks cleanrooms-ml:TagResource",
     )
-    batch_id: str = Field(default="", description="a word for this round of work, {date} and {time} filled in")
+    batch_id: str = Field(
+        default="",
+        description="a word for this round of work, part of every job's key; {date} and {time} are filled in",
+    )
     ledger: str | None = Field(
         default=None, description="the ledger file, {batch} filled in; unset: named after the manifest"
     )
     time_zone: str | None = Field(
-        default=None, description="zone of {date}, {time} and the deadline; unset: UTC, and local time for the deadline"
+        default=None,
+        description="zone of {date}, {time} and the deadline, as in Europe/Berlin; unset: UTC, and local time for "
+        "the deadline",
     )
     day_begins: str = Field(
         default="00:00",
@@ -148,7 +153,7 @@ class SubmitSettings(_Section):
     )
     deadline: str | None = Field(default=None, description="send nothing after this time (06:00) or RFC 3339 moment")
     max_failures: str | None = Field(default=None, description="stop once more jobs than this have failed, N or N%")
-    wait: bool = Field(default=False, description="follow every job to its end")
+    wait: bool = Field(default=False, description="follow every job to its end, and exit 1 where one ends badly")
     wait_for_inputs: bool = Field(
         default=False,
         description="let jobs wait whose trained model or ML input channel is still being created; needs "
@@ -159,10 +164,13 @@ class SubmitSettings(_Section):
 class NightSettings(_Section):
     """What is done once a run has ended."""
 
-    report: str | None = Field(default=None, description="write the report page here, {batch} filled in")
-    export: str | None = Field(default=None, description="write one row a job here as CSV or JSONL, {batch} filled in")
+    report: str | None = Field(default=None, description="write the report page here at the end, {batch} filled in")
+    export: str | None = Field(
+        default=None, description="write one row a job here at the end, CSV or JSONL, {batch} filled in"
+    )
     upload: str | None = Field(
-        default=None, description="copy ledger, report and export to this s3://bucket/prefix/, {batch} filled in"
+        default=None,
+        description="copy ledger, report and export to this s3://bucket/prefix/ at the end, {batch} filled in",
     )
     upload_overwrite: bool = Field(default=False, description="overwrite objects that this ledger did not grow from")
     notify: tuple[str, ...] = Field(

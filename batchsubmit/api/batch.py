@@ -16,7 +16,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from batchsubmit.api.outcomes import Finished, Outcome, OutcomeObserver, Rejected, Submitted, Unknown
 from batchsubmit.app.run import SubmitOptions, submit_options
-from batchsubmit.app.submit import execute, open_run, region_of_run
+from batchsubmit.app.submit import execute, open_run
 from batchsubmit.aws import resolve_region
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, checked_text, load_settings
@@ -95,20 +95,22 @@ class Report:
         return self.summary.exit_status == 0
 
 
+class Choices(TypedDict, total=False):
+    """How a batch is to be submitted: the arguments of `open_batch` beside its ledger."""
+
+    batch: str
+    settings: Settings | None
+    wait: bool | None
+    canary: int
+    retry_failed: bool
+    resubmit_unknown: bool
+    allow_duplicates: bool
+    skip_invalid: bool
+    sandbox: bool
+
+
 @asynccontextmanager
-async def open_batch(  # noqa: PLR0913 (each an option of the command)
-    *,
-    ledger: str | Path,
-    batch: str = "",
-    settings: Settings | None = None,
-    wait: bool | None = None,
-    canary: int = 0,
-    retry_failed: bool = False,
-    resubmit_unknown: bool = False,
-    allow_duplicates: bool = False,
-    skip_invalid: bool = False,
-    sandbox: bool = False,
-) -> AsyncIterator["Batch"]:
+async def open_batch(*, ledger: str | Path, **choices: Unpack[Choices]) -> AsyncIterator["Batch"]:
     """Open a batch, whose jobs are submitted with `submit`; at the end, calls in progress are awaited and recorded.
 
     `ledger` is a file, or `dynamodb://TABLE`; `batch` is the command's `--batch-id`, taken as it stands. Without
@@ -123,22 +125,11 @@ async def open_batch(  # noqa: PLR0913 (each an option of the command)
     no longer than the time-outs of `[aws]` let them take; a second cancellation does not wait, and the next run looks
     up what that left open. Raises UsageError.
     """
-    chosen = settings if settings is not None else load_settings()
-    options = submit_options(
-        chosen,
-        datetime.now(UTC),
-        manifest=LABEL,
-        ledger=parse_location(str(ledger)),
-        batch=checked_text(batch, "batch"),
-        sandbox=sandbox,
-        wait=chosen.submit.wait if wait is None else wait,
-        canary=canary,
-        retry_failed=retry_failed,
-        resubmit_unknown=resubmit_unknown,
-        allow_duplicates=allow_duplicates,
-        skip_invalid=skip_invalid,
-    )
-    opened = Batch(options, chosen)
+    settings = choices.get("settings") or load_settings()
+    given: dict[str, Any] = {name: each for name, each in choices.items() if name != "settings" and each is not None}
+    given["batch"] = checked_text(choices.get("batch", ""), "batch")
+    place = parse_location(str(ledger))
+    opened = Batch(submit_options(settings, datetime.now(UTC), manifest=LABEL, ledger=place, **given), settings)
     try:
         yield opened
     finally:
@@ -216,15 +207,13 @@ class _Submission:
 
     async def _run(self, spooled: ManifestFile, options: SubmitOptions, settings: Settings) -> Summary:
         try:
-            observer = OutcomeObserver(self._outcomes.put_nowait, follows=options.wait)
-            region = region_of_run(options, settings)
-            async with open_run(spooled, options, settings, region=region, stop=self._stop) as run:
+            async with open_run(spooled, options, settings, self._stop) as run:
                 for warning in run.warnings:
                     get_logger().warning("checks.warning", reason=str(warning))
-                observer.begin(run.inventory.index, run.ledger.state, retry=run.options.retry)
-                observer.give_invalid(run.inventory.invalid.values(), run.ledger.state)
+                observer = OutcomeObserver(self._outcomes.put_nowait, run.ledger.state, follows=options.wait)
+                observer.begin(run.inventory.index, run.inventory.invalid.values(), retry=run.options.retry)
                 summary = await execute(run, observers=[LogObserver(), observer])
-                observer.end(run.ledger.state, run.undecided)
+                observer.end(run.engine.undecided if run.engine else {})
             return summary
         finally:
             self._outcomes.put_nowait(None)
@@ -257,20 +246,6 @@ class _Submission:
         finally:
             if self._task.done() and not self._task.cancelled():
                 self._task.exception()  # retrieved: the reader of the stream gets it from `conclude`, others left
-
-
-class Choices(TypedDict, total=False):
-    """How a batch is to be submitted: the arguments of `open_batch` beside its ledger."""
-
-    batch: str
-    settings: Settings | None
-    wait: bool | None
-    canary: int
-    retry_failed: bool
-    resubmit_unknown: bool
-    allow_duplicates: bool
-    skip_invalid: bool
-    sandbox: bool
 
 
 def submit_jobs(requests: Requests, *, ledger: str | Path, **choices: Unpack[Choices]) -> Report:

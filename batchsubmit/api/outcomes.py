@@ -72,77 +72,67 @@ def _job(of: JobState | jobs.JobEvent) -> dict[str, Any]:
 
 
 class OutcomeObserver(Observer):
-    """Gives the outcomes of certain jobs to `give`; an observer of the run, with a beginning and an end."""
+    """Gives the outcomes of certain jobs to `give`, by what the ledger has of them (`known`) when they are decided."""
 
-    def __init__(self, give: Callable[[Outcome], None], *, follows: bool) -> None:
+    def __init__(self, give: Callable[[Outcome], None], known: LedgerState, *, follows: bool) -> None:
         self._give = give
+        self._known = known
         self._follows = follows
         self._undecided: dict[str, None] = {}
         self._running: dict[str, None] = {}
 
-    def begin(self, keys: Iterable[str], known: LedgerState, *, retry: Retry | None) -> None:
-        """Give what the ledger has of these jobs, and wait for the others."""
+    def begin(self, keys: Iterable[str], invalid: Iterable[jobs.JobRejected], *, retry: Retry | None) -> None:
+        """Give what the ledger has of these jobs, and wait for the others; give the requests that are wrong."""
         for key in keys:
-            state = known.get(key)
+            state = self._known.get(key)
             if state is not None and decide(state, retry=retry) in _DECIDED:
-                self._give_state(state, {})
+                self._give_state(state, earlier=True)
             else:
                 self._undecided[key] = None
-
-    def give_invalid(self, rows: Iterable[jobs.JobRejected], known: LedgerState) -> None:
-        """Give the requests that are left out because they are wrong, and recorded as rejected."""
-        for event in rows:
-            earlier = known.get(event.job) is not None
+        for event in invalid:
+            earlier = self._known.get(event.job) is not None
             self._give(Rejected(**_job(event), code=event.code, message=event.message, earlier=earlier))
 
-    def end(self, known: LedgerState, reasons: Mapping[str, str]) -> None:
+    def saw(self, event: jobs.JobEvent) -> None:
+        """Give the outcome, if the event decides one of the jobs."""
+        match event:
+            case jobs.JobSubmitted() | jobs.JobRejected() if event.job in self._undecided:
+                self._give_known(event.job, earlier=False)
+            case jobs.JobFinished() if event.job in self._running:
+                self._give_known(event.job, earlier=False)
+            case _:
+                pass
+
+    def end(self, reasons: Mapping[str, str]) -> None:
         """Give what no event of this run did: what others did, and (with the reasons why) what is still unknown."""
         for key in (*self._running, *self._undecided):
-            state = known.get(key)
-            if state is not None:
-                self._give_state(state, reasons)
+            self._give_known(key, earlier=True, reason=reasons.get(key, ""))
 
-    def _give_state(self, state: JobState, reasons: Mapping[str, str]) -> None:
+    def _give_known(self, key: str, *, earlier: bool, reason: str = "") -> None:
+        if (state := self._known.get(key)) is not None:
+            self._give_state(state, earlier=earlier, reason=reason)
+
+    def _give_state(self, state: JobState, *, earlier: bool, reason: str = "") -> None:
         match state.phase:
             case Phase.SUBMITTED | Phase.FINISHED:
+                self._undecided.pop(state.job, None)
                 if state.job not in self._running:
-                    self._accept(Submitted(**_job(state), arn=state.arn, earlier=True))
-                if state.phase is Phase.FINISHED:
-                    self._finish(state, earlier=True)
+                    self._give(Submitted(**_job(state), arn=state.arn, earlier=earlier))
+                    self._running |= {state.job: None} if self._follows else {}
+                if state.phase is Phase.FINISHED and state.job in self._running:
+                    del self._running[state.job]
+                    end = {name: getattr(state, name) for name in ("arn", "status", "message", "code")}
+                    self._give(Finished(**_job(state), **end, earlier=earlier))
             case Phase.REJECTED:
-                self._give(Rejected(**_job(state), code=state.code, message=state.message, earlier=True))
+                self._undecided.pop(state.job, None)
+                self._give(Rejected(**_job(state), code=state.code, message=state.message, earlier=earlier))
             case Phase.INTENT | Phase.UNKNOWN:
-                reason = reasons.get(state.job) or state.message or "a call may have left, and no answer is recorded"
+                reason = reason or state.message or "a call may have left, and no answer is recorded"
                 self._give(Unknown(**_job(state), reason=reason))
             case Phase.REFUSED | Phase.ABSENT:
                 pass
             case _:
                 assert_never(state.phase)
-
-    def saw(self, event: jobs.JobEvent) -> None:
-        """Give the outcome, if the event decides one of the jobs."""
-        match event:
-            case jobs.JobSubmitted() if event.job in self._undecided:
-                self._accept(Submitted(**_job(event), arn=event.arn))
-            case jobs.JobRejected() if event.job in self._undecided:
-                del self._undecided[event.job]
-                self._give(Rejected(**_job(event), code=event.code, message=event.message))
-            case jobs.JobFinished() if event.job in self._running:
-                self._finish(event)
-            case _:
-                pass
-
-    def _accept(self, outcome: Submitted) -> None:
-        self._undecided.pop(outcome.key, None)
-        if self._follows:
-            self._running[outcome.key] = None
-        self._give(outcome)
-
-    def _finish(self, end: JobState | jobs.JobFinished, *, earlier: bool = False) -> None:
-        if end.job in self._running:
-            del self._running[end.job]
-            ending = {"arn": end.arn, "status": end.status, "message": end.message, "code": end.code}
-            self._give(Finished(**_job(end), **ending, earlier=earlier))
 
 
 _DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})

@@ -13,8 +13,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from batchsubmit.app.run import SubmitOptions
+from batchsubmit.aws import resolve_region
 from batchsubmit.clock import timestamp
-from batchsubmit.config import NightSettings
+from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import has_failed
 from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, exit_status
@@ -60,18 +61,16 @@ class AfterRunResult:
 class AfterRun:
     """What is to be done when the run has ended. Files are written in the order given; `report` is one of them."""
 
-    night: NightSettings
+    settings: Settings
     files: Mapping[Path, Writer] = field(default_factory=dict)
     report: str = ""
     destination: Destination | None = None
     targets: tuple[Target, ...] = ()
-    region: str | None = None
-    names: Mapping[str, str] = field(default_factory=dict)
 
     async def follow_up(self, summary: Summary) -> AfterRunResult:
         """Do it after a run that came to an end."""
         result = AfterRunResult()
-        ledger = parse_location(summary.ledger)
+        ledger, region = parse_location(summary.ledger), resolve_region(self.settings.aws)
         for path, write in self.files.items():
             try:
                 await asyncio.to_thread(_write, write, ledger, path)
@@ -80,13 +79,13 @@ class AfterRun:
             else:
                 result.written.append(path)
         if self.destination and isinstance(ledger, Path):
-            overwrite = self.night.upload_overwrite
-            sent = await upload(ledger, result.written, self.destination, region=self.region, overwrite=overwrite)
+            overwrite = self.settings.night.upload_overwrite
+            sent = await upload(ledger, result.written, self.destination, region=region, overwrite=overwrite)
             result.uploaded.extend(sent.urls)
             result.problems.extend(sent.problems)
         if self.targets:
             report = self.report if Path(self.report) in result.written else ""
-            finish, reasons = await asyncio.to_thread(_outlook, ledger, self.region)
+            finish, reasons = await asyncio.to_thread(_outlook, ledger, region)
             result.not_notified = await self._notify(
                 exit_status=result.exit_status(summary.exit_status),
                 headline=outcome_words(summary) + ("; what follows a run was not all done" if result.problems else ""),
@@ -99,7 +98,7 @@ class AfterRun:
                 counts=summary.counts.as_dict(),
                 expected_finish=finish,
                 report=report,
-                link=_link(report, result.uploaded, self.region),
+                link=_link(report, result.uploaded, region),
                 uploaded=result.uploaded,
                 problems=result.problems,
             )
@@ -116,14 +115,14 @@ class AfterRun:
         )
 
     async def _notify(self, **members: Any) -> list[str]:  # noqa: ANN401 (a notice's)
-        secret = self.night.webhook_secret
+        night = self.settings.night
         for name in ("headline", "reason"):
-            members[name] = with_names(members[name], self.names)
+            members[name] = with_names(members[name], self.settings.names)
         return await notify(
             self.targets,
             notice(at=timestamp(datetime.now(UTC)), **members),
-            secret=secret.get_secret_value() if secret else None,
-            timeout_seconds=self.night.notify_timeout_seconds,
+            secret=night.webhook_secret.get_secret_value() if night.webhook_secret else None,
+            timeout_seconds=night.notify_timeout_seconds,
         )
 
 

@@ -17,15 +17,15 @@ import msgspec
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings, SubmitSettings, changed
-from batchsubmit.core.jobs import RunEnded, RunStarted, Share
+from batchsubmit.core.jobs import RunEnded, RunStarted
 from batchsubmit.core.ledger_state import Counts, LedgerState
-from batchsubmit.core.states import Action, JobState, Retry, decide, end_words, has_failed, is_good_end
+from batchsubmit.core.states import Action, Retry, decide, end_words, has_failed, is_good_end
 from batchsubmit.errors import EXIT_STOPPED, LostLedgerError, ManifestError, UsageError
 from batchsubmit.ledger.base import Ledger, Location, parse_location
 from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest, Terms
 from batchsubmit.manifest.file import ManifestFile
-from batchsubmit.manifest.progress import RowStates
+from batchsubmit.manifest.progress import ManifestProgress, RowStates
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import RunCounts, bind_run
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, zone_named
@@ -154,9 +154,9 @@ class RunRecord:
 
 @dataclass(kw_only=True)
 class Run:
-    """A manifest that was checked and a ledger that is ours, and what one run does with them.
+    """A manifest that was checked and a ledger that is ours, and what one run does with them by its `engine`.
 
-    The maps are what the engine reports at its end: see `Summary`, which has the same names.
+    The canaries have an engine of their own, before that of the rest.
     """
 
     options: SubmitOptions
@@ -168,12 +168,7 @@ class Run:
     manifest: ManifestFile
     inventory: CheckedManifest
     warnings: tuple[RowWarning, ...] = ()
-    undecided: dict[str, str] = field(default_factory=dict)
-    waits_for: dict[str, str] = field(default_factory=dict)
-    quotas: dict[str, int] = field(default_factory=dict)
-    refused_by: dict[str, float | None] = field(default_factory=dict)
-    held: dict[str, str] = field(default_factory=dict)
-    held_by_others: dict[str, str] = field(default_factory=dict)
+    engine: Engine | None = None
 
     def __post_init__(self) -> None:
         """Count the rows as the ledger has them now."""
@@ -182,9 +177,17 @@ class Run:
         self.before, self._again = self._counts(rows), dict(rows.again)
         self._record = RunRecord(self.ledger, self.stop)
 
-    async def begin(self, work: tuple[Share, ...]) -> None:
+    @property
+    def has_work(self) -> bool:
+        """Whether there are jobs to send, to look up, or to follow to their end."""
+        before = self.before
+        has_open_ends = before.submitted > before.succeeded + before.failed + before.cancelled
+        return bool(before.pending or self.ledger.state.undecided() or (self.options.wait and has_open_ends))
+
+    async def begin(self) -> None:
         """Write the run's first line, with the work that is to be done, then the rows that cannot be sent."""
-        before, settings = self.before, self.settings
+        before, settings, index = self.before, self.settings, self.inventory.index
+        retry = self.options.retry
         await self._record.begin(
             batch=self.options.batch,
             manifest=self.manifest.label,
@@ -192,11 +195,11 @@ class Run:
             sandbox=self.options.sandbox,
             to_do=before.pending + before.unknown,
             rows=self.inventory.row_count,
-            work=work,
+            work=ManifestProgress.of(index, self.ledger.state, retry=retry).work(index),
             per_membership=settings.slots.per_membership,
             per_account=settings.slots.per_account,
             per_second=settings.rate.max_per_second,
-            retry=self.options.retry.before if self.options.retry else "",
+            retry=retry.before if retry else "",
             settings=changed(settings),
             again=self._again,
         )
@@ -204,21 +207,13 @@ class Run:
             if self.ledger.state.get(event.job) is None:
                 self.ledger.note(msgspec.structs.replace(event, at=self._record.now()))
 
-    @property
-    def must_follow(self) -> bool:
-        """Whether jobs of earlier runs are still to be followed to their end."""
-        ended = self.before.succeeded + self.before.failed + self.before.cancelled
-        return self.options.wait and self.before.submitted > ended
-
-    def decide(self, key: str) -> Action:
-        """Say what is to be done about a row's job."""
-        return decide(self.ledger.state.get(key), retry=self.options.retry)
-
     def open_source(self, only: Collection[str] | None = None) -> ManifestSource:
         """Open the rows that are left to send; `only` these keys, where they are given."""
 
         def decision(key: str) -> Action:
-            return self.decide(key) if only is None or key in only else Action.NOTHING
+            if only is not None and key not in only:
+                return Action.NOTHING
+            return decide(self.ledger.state.get(key), retry=self.options.retry)
 
         return ManifestSource(self.inventory.index, batch=self.options.batch, decision=decision)
 
@@ -245,20 +240,15 @@ class Run:
             words = f"{failed:,} of {counted(decided, 'decided job')} failed, more than --max-failures allows"
             self.stop.request(StopReason.FAILURES, words)
 
-    def note_end_of(self, engine: Engine) -> None:
-        """Keep what an engine leaves behind: jobs it could not decide, and the quotas it met."""
-        self.undecided |= engine.undecided
-        self.waits_for |= engine.waits_for
-        self.held |= engine.held_lanes()
-        self.quotas = engine.slots.quotas()
-        self.refused_by |= engine.slots.refused_by
-        self.held_by_others = engine.slots.held_by_others()
-
     async def end(self) -> Summary:
         """Account for every row and write the run's last line."""
         summary = self._summary()
-        await self._record.end(summary.exit_status, summary.counts.as_dict(), self.quotas)
+        await self._record.end(summary.exit_status, summary.counts.as_dict(), self._quotas)
         return summary
+
+    @property
+    def _quotas(self) -> dict[str, int]:
+        return self.engine.slots.quotas() if self.engine else {}
 
     def _rows(self) -> RowStates:
         return RowStates.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
@@ -266,7 +256,7 @@ class Run:
     def _counts(self, rows: RowStates) -> Counts:
         """Where the manifest's rows stand."""
         invalid = self.inventory.invalid_count
-        return rows.counts(self.ledger.state.work.limits(rows.by_membership) | self.quotas, invalid=invalid)
+        return rows.counts(self.ledger.state.work.limits(rows.by_membership) | self._quotas, invalid=invalid)
 
     def counts_now(self, *, running: int, in_progress: int) -> Counts:
         """Where the rows stand while the run lasts, without a look at each: what was, and what events brought since."""
@@ -286,9 +276,10 @@ class Run:
         )
 
     def _summary(self) -> Summary:
-        before, rows = self.before, self._rows()
+        before, rows, engine = self.before, self._rows(), self.engine
         after, unknown = self._counts(rows), self.ledger.state.undecided()
-        return Summary(
+        reasons = engine.undecided if engine else {}
+        summary = Summary(
             run=self._record.id,
             batch=self.options.batch,
             manifest=self.options.manifest,
@@ -308,16 +299,25 @@ class Run:
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message,
             warnings=self.warnings,
-            held_by_others=self.held_by_others,
-            held=self.held,
-            waits_for=self.waits_for,
-            refused_by=self.refused_by,
-            unknown_jobs=tuple(map(self._unknown_job, unknown)),
+            unknown_jobs=tuple(
+                UnknownJob(
+                    job=each.job,
+                    membership=each.membership,
+                    name=each.name,
+                    reason=reasons.get(each.job) or each.message,
+                )
+                for each in unknown
+            ),
         )
-
-    def _unknown_job(self, state: JobState) -> UnknownJob:
-        reason = self.undecided.get(state.job) or state.message
-        return UnknownJob(job=state.job, membership=state.membership, name=state.name, reason=reason)
+        if engine is None:
+            return summary
+        return replace(
+            summary,
+            held=engine.held_lanes(),
+            held_by_others=engine.slots.held_by_others(),
+            waits_for=engine.waits_for,
+            refused_by=engine.slots.refused_by,
+        )
 
 
 def dated(retry: Retry, known: LedgerState, now: str) -> Retry:

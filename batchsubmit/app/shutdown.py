@@ -5,11 +5,11 @@ the job next looks up. Nothing here knows queue, ledger or engine.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import copy_context
 
 from batchsubmit.errors import StoppedError
+from batchsubmit.log import get_logger
 from batchsubmit.submit.stopping import Stop
 
 LAST_SECONDS = 10.0
@@ -19,24 +19,30 @@ _CUT_AGAIN_SECONDS = 0.5
 
 
 class ShutdownGrace:
-    """Begins when the run is asked to stop, for whatever reason."""
+    """Begins when the run is asked to stop, for whatever reason. `cut_short` says which calls did not end within it."""
 
     def __init__(self, stop: Stop, seconds: float) -> None:
-        self.seconds = seconds
+        self.cut_short = ""
+        self._seconds = seconds
         self._stop = stop
 
     @asynccontextmanager
-    async def for_calls(self, on_over: Callable[[], None]) -> AsyncIterator[None]:
-        """Cancel the calls inside when the grace is over; `on_over` is called right before."""
-        loop, limit = asyncio.get_running_loop(), asyncio.timeout(None)
+    async def for_calls(self, under_way: Callable[[], int]) -> AsyncIterator[None]:
+        """Cancel the calls inside when the grace is over; `under_way` counts them."""
+        limit = asyncio.timeout(None)
 
-        def give_up() -> None:
-            on_over()
-            limit.reschedule(loop.time())
+        async def give_up() -> None:
+            calls = under_way()
+            get_logger().warning("worker.grace_over", grace_seconds=self._seconds, calls_under_way=calls)
+            self.cut_short = (
+                f"; the grace of {self._seconds:g} s was over, and the calls in progress ({calls}) were given up: "
+                "the worker that takes their jobs next looks them up"
+            )
+            limit.reschedule(0)
 
         try:
             async with limit:
-                with self._after_stop(self.seconds, give_up):
+                with self._after_stop(self._seconds, give_up):
                     yield
         except TimeoutError:
             if not limit.expired():
@@ -48,49 +54,41 @@ class ShutdownGrace:
 
         Raises StoppedError where that was necessary.
         """
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        task, cuts = asyncio.current_task(), 0
         assert task is not None  # noqa: S101 (an async context manager runs in a task)
-        cuts: list[asyncio.TimerHandle] = []
 
-        def cut() -> None:
-            task.cancel()
-            cuts.append(loop.call_later(_CUT_AGAIN_SECONDS, cut))
+        async def cut_off() -> None:
+            nonlocal cuts
+            while True:
+                cuts += 1
+                task.cancel()
+                await asyncio.sleep(_CUT_AGAIN_SECONDS)
 
         try:
-            with self._after_stop(self.seconds + LAST_SECONDS, cut):
+            with self._after_stop(self._seconds + LAST_SECONDS, cut_off):
                 yield
         except asyncio.CancelledError:
             if not cuts:
                 raise
-            for _ in cuts:
+            for _ in range(cuts):
                 task.uncancel()
             raise StoppedError(
-                f"the grace of {self.seconds:g} s was over, and {LAST_SECONDS:g} s more were not enough to hand back "
+                f"the grace of {self._seconds:g} s was over, and {LAST_SECONDS:g} s more were not enough to hand back "
                 "and write down everything: messages that were held show again after their visibility timeout, and "
                 "the jobs of calls in progress are looked up by the worker that takes them next"
             ) from None
-        finally:
-            if cuts:
-                cuts[-1].cancel()
 
     @contextmanager
-    def _after_stop(self, seconds: float, call: Callable[[], None]) -> Iterator[None]:
-        """Call so many seconds after the stop, unless the block has ended by then."""
-        loop, context = asyncio.get_running_loop(), copy_context()  # a signal's own has neither run nor worker
-        timers: list[asyncio.TimerHandle] = []
-        is_inside = True
+    def _after_stop(self, seconds: float, act: Callable[[], Awaitable[None]]) -> Iterator[None]:
+        """Act so many seconds after the stop, unless the block has ended by then."""
 
-        def begin() -> None:
-            if is_inside:
-                timers.append(loop.call_later(seconds, call, context=context))
+        async def wait() -> None:
+            await self._stop.pause(None)
+            await asyncio.sleep(seconds)
+            await act()
 
-        if self._stop.requested:
-            begin()
-        else:
-            self._stop.on_request(begin)
+        waiting = asyncio.create_task(wait(), name="grace")
         try:
             yield
         finally:
-            is_inside = False
-            for timer in timers:
-                timer.cancel()
+            waiting.cancel()

@@ -16,7 +16,7 @@ from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix,
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import is_running
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
-from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
+from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
@@ -28,11 +28,10 @@ from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest, path_beside
-from batchsubmit.manifest.progress import ManifestProgress, ledger_warnings
+from batchsubmit.manifest.progress import ledger_warnings
 from batchsubmit.observers.base import Observer
 from batchsubmit.observers.live import RunProgress
 from batchsubmit.observers.progress import Display, pace_in
-from batchsubmit.pacing import RateGate
 from batchsubmit.report.summary import Summary
 from batchsubmit.submit.engine import Engine, build_engine, open_reads
 from batchsubmit.submit.recorder import Recorder
@@ -58,11 +57,10 @@ async def submit(
     Raises ManifestError (problems in rows; nothing was sent), UsageError, LedgerError, StoppedError.
     """
     stop = Stop()
-    region = region_of_run(options, settings)
     with stop_on_signals(stop):
         async with (
-            open_manifest(options.manifest, region=region) as manifest,
-            open_run(manifest, options, settings, region=region, stop=stop) as run,
+            open_manifest(options.manifest, region=_region(options, settings)) as manifest,
+            open_run(manifest, options, settings, stop) as run,
         ):
             try:
                 await approve(run)
@@ -77,16 +75,17 @@ def _leave_no_empty_ledger(path: Location) -> None:
         path.unlink()
 
 
-def region_of_run(options: SubmitOptions, settings: Settings) -> str | None:
+def _region(options: SubmitOptions, settings: Settings) -> str | None:
     """Find the region; where there is none, a rehearsal takes the manifest's. Raises UsageError."""
     return settings.aws.region if options.sandbox else resolve_region(settings.aws)
 
 
 @asynccontextmanager
 async def open_run(
-    manifest: ManifestFile, options: SubmitOptions, settings: Settings, *, region: str | None, stop: Stop
+    manifest: ManifestFile, options: SubmitOptions, settings: Settings, stop: Stop
 ) -> AsyncIterator[Run]:
     """Check a manifest and open its ledger. Raises ManifestError, UsageError, LedgerError, StoppedError."""
+    region = _region(options, settings)
     inventory = await check_manifest(
         manifest, settings, region=region, terms=options.terms, is_stopped=lambda: stop.requested
     )
@@ -102,21 +101,19 @@ async def open_run(
                 await _record_ends_unseen(ledger, settings, region, stop)
         if options.known_only:
             inventory = inventory.only(ledger.state)
-        run = Run(
+        index, retry = inventory.index, options.retry
+        found = await asyncio.to_thread(lambda: list(ledger_warnings(index, ledger.state, retry=retry)))
+        yield Run(
             options=options,
-            settings=_at_the_sandbox_s_pace(settings, options.sandbox_job_seconds) if options.sandbox else settings,
+            settings=_for_the_sandbox(settings, options.sandbox_job_seconds) if options.sandbox else settings,
             region=region,
             path=path,
             ledger=ledger,
             stop=stop,
             manifest=manifest,
             inventory=inventory,
+            warnings=(*inventory.warnings, *found),
         )
-        found = await asyncio.to_thread(
-            lambda: list(ledger_warnings(inventory.index, ledger.state, retry=options.retry))
-        )
-        run.warnings = (*inventory.warnings, *found)
-        yield run
 
 
 async def _record_ends_unseen(ledger: Ledger, settings: Settings, region: str, stop: Stop) -> None:
@@ -147,72 +144,53 @@ async def execute(
     run: Run, *, observers: Sequence[Observer] = (), display: Display = lambda *_: nullcontext()
 ) -> Summary:
     """Send what is left of a manifest, until nothing is or the run stops, and account for it. Raises StoppedError."""
-    index, known = run.inventory.index, run.ledger.state
-    rows = ManifestProgress.of(index, known, retry=run.options.retry)
-    is_needed, api = bool(rows.to_do or known.undecided() or run.must_follow), None
+    api: CleanRooms | None = None
     async with AsyncExitStack() as stack:
-        if is_needed:
-            # What is wrong for every call is found here, before the ledger says that a run began.
-            api = await _opened(stack, run)
-        await run.begin(rows.work(index))
+        try:
+            if run.has_work:
+                # What is wrong for every call is found here, before the ledger says that a run began.
+                async with run.stop.cutting_off():  # a program that gives credentials may not answer
+                    api = await stack.enter_async_context(_open_service(run))
+        except StoppedError:
+            if not run.stop.requested:
+                raise
+        await run.begin()
         if api is not None:
             with stop_at(run.options.deadline, run.stop, SystemClock()):
                 await _send(run, api, observers, display)
     return await run.end()
 
 
-async def _opened(stack: AsyncExitStack, run: Run) -> CleanRooms | None:
-    """Open the service; None where the run is asked to end before: a program that gives credentials may not answer."""
-    try:
-        async with run.stop.cutting_off():
-            return await stack.enter_async_context(_open_service(run))
-    except StoppedError:
-        if run.stop.requested:
-            return None
-        raise
-
-
 async def _send(run: Run, api: CleanRooms, observers: Sequence[Observer], display: Display) -> None:
     """Send the canaries alone, if any, then the rest."""
-    recorder = Recorder(run.ledger, SystemClock(), (run.tally, *observers))
-    asks_quotas = run.settings.slots.service_quotas and not run.options.sandbox
-    quotas = await read_quotas(run.settings.aws, region=run.region) if asks_quotas else AppliedQuotas()
-    gate = None
-    if run.options.canary and run.open_source().waiting_jobs():
-        gate = await _run_engine(run, api, recorder, display, quotas=quotas, only=set(run.canaries()))
+    settings, options = run.settings, run.options
+    build = partial(
+        build_engine,
+        settings=settings,
+        api=api,
+        recorder=Recorder(run.ledger, SystemClock(), (run.tally, *observers)),
+        stop=run.stop,
+        quotas=await read_quotas(settings.aws, region=run.region) if settings.slots.service_quotas else None,
+        retry=options.retry,
+        resubmit_unknown=options.resubmit_unknown,
+    )
+    if options.canary and run.open_source().waiting_jobs():
+        await _run_engine(run, build, display, only=set(run.canaries()))
         if not run.stop.requested:
             run.judge_canaries()
     if not run.stop.requested:
-        await _run_engine(run, api, recorder, display, quotas=quotas, gate=gate)
+        await _run_engine(run, build, display)
 
 
 async def _run_engine(
-    run: Run,
-    api: CleanRooms,
-    recorder: Recorder,
-    display: Display,
-    *,
-    quotas: AppliedQuotas,
-    gate: RateGate | None = None,
-    only: Collection[str] | None = None,
-) -> RateGate:
+    run: Run, build: Callable[..., Engine], display: Display, only: Collection[str] | None = None
+) -> None:
     """Look up what is unknown, send what is left and, where that is asked, follow the jobs to their end.
 
     `only` the jobs with these keys, the canaries, which are followed in any case.
     """
-    source, follows = run.open_source(only), run.options.wait or only is not None
-    engine = build_engine(
-        source,
-        settings=run.settings,
-        api=api,
-        recorder=recorder,
-        stop=run.stop,
-        quotas=quotas,
-        gate=gate,
-        retry=run.options.retry,
-        resubmit_unknown=run.options.resubmit_unknown,
-        follows=follows,
-    )
+    follows, gate = run.options.wait or only is not None, run.engine.gate if run.engine else None
+    run.engine = engine = build(run.open_source(only), gate=gate, follows=follows)
     # A table would have to be read as a whole each time.
     pace = pace_in(Tail(run.path)) if isinstance(run.path, Path) else lambda: (0.0, "")
     for key in (run.inventory.index if only is None else only) if follows else ():
@@ -220,20 +198,17 @@ async def _run_engine(
     unknown = [state for state in run.ledger.state.undecided() if only is None or state.job in only]
     with display(partial(_progress, run, engine), pace):
         await engine.run(unknown)
-    run.note_end_of(engine)
-    return engine.gate
 
 
 def _progress(run: Run, engine: Engine) -> RunProgress:
     """Read the state of the run for a display."""
     slots = engine.slots
-    used, known = slots.account_usage()
     ours = slots.ours()
     # Who follows jobs sees them run, more than AWS's defaults allow where the quota was raised.
     running = sum(ours.values()) if engine.poller.follows else within_quotas(ours, slots.quotas())
     return RunProgress(
         counts=run.counts_now(running=running, in_progress=engine.under_way),
-        slots=(used, known),
+        slots=slots.account_usage(),
         in_progress=engine.under_way,
         why=tuple(_why(run, engine)),
         stopping=str(run.stop.reason or ""),
@@ -263,10 +238,11 @@ async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
         yield api
 
 
-def _at_the_sandbox_s_pace(settings: Settings, job_seconds: float) -> Settings:
-    """Poll jobs of seconds more often than AWS's, which take minutes at least."""
+def _for_the_sandbox(settings: Settings, job_seconds: float) -> Settings:
+    """Poll jobs of seconds more often than AWS's, which take minutes at least; a rehearsal knows no Service Quotas."""
     least = min(settings.slots.min_poll_seconds, max(job_seconds / 50, 0.01))
-    return settings.model_copy(update={"slots": settings.slots.model_copy(update={"min_poll_seconds": least})})
+    slots = settings.slots.model_copy(update={"min_poll_seconds": least, "service_quotas": False})
+    return settings.model_copy(update={"slots": slots})
 
 
 def default_ledger(options: SubmitOptions) -> Path:

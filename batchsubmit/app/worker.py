@@ -5,37 +5,36 @@ A queue has no end, so there is no account of every row as `run` has it; what co
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
 from batchsubmit.app.shutdown import ShutdownGrace
 from batchsubmit.app.ui import live_pages
-from batchsubmit.app.worker_status import WorkerStatus, make_metrics
+from batchsubmit.app.worker_status import WorkerStatus
 from batchsubmit.aws import resolve_region
-from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
-from batchsubmit.cleanrooms.quotas import AppliedQuotas, read_quotas
+from batchsubmit.cleanrooms.client import open_cleanrooms
+from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, changed
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import EXIT_LEDGER, UsageError, status_of_work
-from batchsubmit.health import base_url, serving_probes
+from batchsubmit.health import base_url
 from batchsubmit.ledger.base import Location, LostJobError, Mine
 from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
-from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import Observer, RunCounts, bind_worker
 from batchsubmit.observers.progress import DecidedPace, Display
 from batchsubmit.outputs.templates import lasting_batch
-from batchsubmit.queue.client import LONG_POLL_SECONDS, ReachedQueue, open_reached, region_of
+from batchsubmit.queue.client import ReachedQueue, open_reached, region_of
 from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
-from batchsubmit.submit.engine import Engine, build_engine
+from batchsubmit.submit.engine import build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
 
@@ -69,82 +68,14 @@ class WorkerSummary:
 
     def counts(self) -> dict[str, int]:
         """The counts of jobs alone, as the ledger's last line of a run has them."""
-        return {name: value for name, value in asdict(self).items() if type(value) is int}
+        return {name: getattr(self, name) for name in _COUNTED}
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON summary: the same names, and the exit status."""
         return {**asdict(self), "exit_status": self.exit_status}
 
 
-@dataclass(kw_only=True)
-class _WorkerRun:
-    """One worker: its queue, its ledger, and what it has done."""
-
-    settings: Settings
-    region: str
-    batch: str
-    path: Location
-    reached: ReachedQueue
-    stop: Stop
-    grace: ShutdownGrace
-    tally: RunCounts = field(default_factory=RunCounts)
-    display: Display
-    pace: DecidedPace = field(default_factory=DecidedPace)
-    cut_short: str = ""
-
-    async def serve(self, recorder: Recorder, api: CleanRooms, status: WorkerStatus) -> Engine:
-        """Run the engine on the queue until the worker is asked to stop; then hand back the messages that are left."""
-        settings, stop, region = self.settings, self.stop, self.region
-        checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
-        foreign_arns = settings.checks.foreign_arns
-        reader = MessageReader(checker, defaults=settings.defaults, batch=self.batch, foreign_arns=foreign_arns)
-        parts = QueueParts(self.reached, settings, region=region, ledger=WorkerLedger(recorder), clock=recorder.clock)
-        quotas = await read_quotas(settings.aws, region=region) if settings.slots.service_quotas else AppliedQuotas()
-        async with SqsSource.open(parts, reader, lambda exc: stop.request(StopReason.QUEUE, str(exc))) as source:
-            stop.on_request(source.close)
-            engine = build_engine(
-                source,
-                settings=settings,
-                api=api,
-                recorder=recorder,
-                stop=stop,
-                quotas=quotas,
-                is_endless=True,
-            )
-            status.shows(source, engine)
-            async with self.grace.for_calls(lambda: self._grace_over(engine)):
-                with self.display(status.progress, self.pace.read):
-                    await engine.run(recorder.ledger.state.undecided())
-        return engine
-
-    def _grace_over(self, engine: Engine) -> None:
-        """Note that some calls had not ended when the grace was over, and were given up."""
-        seconds, calls = self.settings.worker.grace_seconds, engine.under_way
-        get_logger().warning("worker.grace_over", grace_seconds=seconds, calls_under_way=calls)
-        self.cut_short = (
-            f"; the grace of {seconds:g} s was over, and the calls in progress ({calls}) were given up: "
-            "the worker that takes their jobs next looks them up"
-        )
-
-    def summary(self, record: RunRecord, engine: Engine) -> WorkerSummary:
-        """Account for the worker."""
-        return WorkerSummary(
-            run=record.id,
-            queue=self.reached.queue.url,
-            ledger=str(self.path),
-            submitted=self.tally.submitted,
-            rejected=self.tally.rejected,
-            unknown=self.tally.unknown,
-            refused_by_quota=self.tally.refused_by_quota,
-            throttled=self.tally.throttled,
-            seconds=record.seconds(),
-            queue_counts=asdict(self.reached.queue.counters),
-            held_by_others=engine.slots.held_by_others(),
-            held=engine.held_lanes(),
-            is_cut_short=bool(self.cut_short),
-            stop_reason=str(self.stop.reason or ""),
-            stop_message=self.stop.message + self.cut_short,
-        )
+_COUNTED = ("submitted", "rejected", "unknown", "refused_by_quota", "throttled")
 
 
 async def work(
@@ -160,7 +91,7 @@ async def work(
     `advise` gets a sentence for each setting of the queue that does not fit, and the address of the report page. Raises
     UsageError, LedgerError, StoppedError.
     """
-    stop = Stop()
+    stop, tally, pace = Stop(), RunCounts(), DecidedPace()
     url, region, batch = _checked(settings)
     grace = ShutdownGrace(stop, settings.worker.grace_seconds)
     async with grace.for_everything(), AsyncExitStack() as stack:
@@ -171,34 +102,63 @@ async def work(
             advise(words)
         bind_worker(owner_name())
         opened = await stack.enter_async_context(_open_ledger(ledger, settings, region, stop))
-        run = _WorkerRun(
-            settings=settings,
-            region=region,
-            batch=batch,
-            path=ledger,
-            reached=reached,
-            stop=stop,
-            grace=grace,
-            display=display,
-        )
-        within = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
-        status = WorkerStatus(reached.queue, tally=run.tally, stop=stop, within_seconds=within)
-        metrics = make_metrics(status.read)
-        ready = status.ready(lambda: opened.trouble)
-        exposition = metrics.exposition if metrics else None
+        status = WorkerStatus(reached.queue, settings, ledger=opened, tally=tally, stop=stop)
         path, pages = live_pages(ledger, settings) if settings.worker.ui else ("", [])
-        probes = serving_probes(settings.worker, live=status.live(), ready=ready, metrics=exposition, pages=pages)
-        await stack.enter_async_context(probes)
+        await stack.enter_async_context(status.serving(pages))
         if path:
             advise(f"report page: {base_url(settings.worker.metrics_host, settings.worker.metrics_port)}{path}")
         async with stop.cutting_off():
             api = await stack.enter_async_context(open_cleanrooms(settings, region=region))
-        recorder = Recorder(opened, SystemClock(), (run.tally, run.pace, *observers, *([metrics] if metrics else [])))
+        recorder = Recorder(opened, SystemClock(), (tally, pace, *observers, *status.metrics))
         record = RunRecord(opened, stop)
         await record.begin(batch=batch, manifest=url, manifest_sha256="", settings=changed(settings))
-        summary = run.summary(record, await run.serve(recorder, api, status))
+        quotas = await read_quotas(settings.aws, region=region) if settings.slots.service_quotas else None
+        async with _open_source(settings, region, batch, reached, recorder, stop) as source:
+            engine = build_engine(
+                source,
+                settings=settings,
+                api=api,
+                recorder=recorder,
+                stop=stop,
+                quotas=quotas,
+                is_endless=True,
+            )
+            status.shows(source, engine)
+            async with grace.for_calls(lambda: engine.under_way):
+                with display(status.progress, pace.read):
+                    await engine.run(opened.state.undecided())
+        summary = WorkerSummary(
+            run=record.id,
+            queue=url,
+            ledger=str(ledger),
+            **{name: getattr(tally, name) for name in _COUNTED},
+            seconds=record.seconds(),
+            queue_counts=asdict(reached.queue.counters),
+            held_by_others=engine.slots.held_by_others(),
+            held=engine.held_lanes(),
+            is_cut_short=bool(grace.cut_short),
+            stop_reason=str(stop.reason or ""),
+            stop_message=stop.message + grace.cut_short,
+        )
         await record.end(summary.exit_status, summary.counts())
         return summary
+
+
+@asynccontextmanager
+async def _open_source(
+    settings: Settings, region: str, batch: str, reached: ReachedQueue, recorder: Recorder, stop: Stop
+) -> AsyncIterator[SqsSource]:
+    """Receive messages until the worker is asked to stop; at the end, hand back those that are left."""
+    reader = MessageReader(
+        RequestChecker(region=region, own_tag=settings.submit.tag_jobs),
+        defaults=settings.defaults,
+        batch=batch,
+        foreign_arns=settings.checks.foreign_arns,
+    )
+    parts = QueueParts(reached, settings, region=region, ledger=WorkerLedger(recorder), clock=recorder.clock)
+    async with SqsSource.open(parts, reader, lambda exc: stop.request(StopReason.QUEUE, str(exc))) as source:
+        stop.on_request(source.close)
+        yield source
 
 
 @asynccontextmanager

@@ -51,7 +51,7 @@ _NAMES_SHOWN = 10
 @rate_option
 @config_option
 @json_option
-def cancel(ledger: "Location", config: Path | None, *, as_json: bool, rate: float | None, **how: Any) -> int:  # noqa: ANN401 (click's)
+def cancel(ledger: "Location", config: Path | None, *, as_json: bool, **how: Any) -> int:  # noqa: ANN401 (click's)
     """Cancel the running jobs that LEDGER started, and no others, and record how each ended.
 
     The service is asked which of the ledger's jobs run; they are shown, and nothing is cancelled before you agree.
@@ -62,7 +62,7 @@ def cancel(ledger: "Location", config: Path | None, *, as_json: bool, rate: floa
 
     if not (how["yes"] or how["dry_run"] or sys.stdin.isatty()):
         raise UsageError("there is no terminal to ask at: give --yes to cancel, or --dry-run to see what would be")
-    settings = read_settings(config, rate={"max_per_second": rate})
+    settings = read_settings(config, how)
     filters = {name: how[name] for name in ("memberships", "names")}
     found = run_command(survey(ledger, settings, **filters))
     asks = bool(found.running) and not (how["dry_run"] or how["yes"])

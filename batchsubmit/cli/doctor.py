@@ -59,7 +59,7 @@ def doctor(
     from batchsubmit.app.run import submit_options  # noqa: PLC0415 (help is fast without)
     from batchsubmit.cli.submit import after_run_of  # noqa: PLC0415
 
-    settings = read_settings(config, submit={"ledger": ledger, "batch_id": batch_id})
+    settings = read_settings(config, {"submit__ledger": ledger, "submit__batch_id": batch_id})
     options = submit_options(settings, datetime.now(UTC), manifest=manifest or "jobs.csv")
     after = after_run_of(settings, options)
     found = asyncio.run(_examine(options, after, settings, has_manifest=manifest is not None, prints=not as_json))

@@ -2,26 +2,28 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
+from batchsubmit.app.enqueue import EnqueueSummary
+from batchsubmit.app.enqueue import enqueue as send
+from batchsubmit.app.worker import queue_and_region
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
+    batch_id_option,
     config_option,
     json_option,
     queue_url_option,
     read_settings,
     run_command,
     tell_warnings,
-    telling_problems,
 )
 from batchsubmit.cli.output import say
+from batchsubmit.log import configure_logging
+from batchsubmit.manifest.check import Terms
 from batchsubmit.text import agreeing, counted
-
-if TYPE_CHECKING:
-    from batchsubmit.app.enqueue import EnqueueSummary
 
 
 @click.command(
@@ -44,11 +46,7 @@ if TYPE_CHECKING:
 )
 @click.argument("manifest")
 @queue_url_option
-@click.option(
-    "--batch-id",
-    metavar="TEXT",
-    help="A word for this round of work; part of every job's key. {date} and {time} are filled in.",
-)
+@batch_id_option
 @click.option(
     "--progress",
     type=click.Path(path_type=Path),
@@ -60,35 +58,23 @@ if TYPE_CHECKING:
 @json_option
 def enqueue(
     manifest: str,
-    queue_url: str | None,
-    batch_id: str | None,
     progress: Path | None,
     config: Path | None,
     *,
     allow_duplicates: bool,
     as_json: bool,
+    **given: Any,  # noqa: ANN401 (click's)
 ) -> int:
     """Put the jobs of MANIFEST on an SQS queue, for batchsubmit worker.
 
     Every row is checked before anything is sent. A second run goes on where the first one ended, and sends nothing
     twice that SQS is known to have.
     """
-    from datetime import UTC, datetime  # noqa: PLC0415
-
-    from batchsubmit.app.enqueue import enqueue as send  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.app.worker import queue_and_region  # noqa: PLC0415
-    from batchsubmit.log import configure_logging  # noqa: PLC0415
-    from batchsubmit.manifest.check import Terms  # noqa: PLC0415
-    from batchsubmit.outputs.templates import expand, placeholders_at  # noqa: PLC0415
-
-    settings = read_settings(config, worker={"queue_url": queue_url}, submit={"batch_id": batch_id})
+    settings = read_settings(config, given)
     configure_logging(settings.log.format, settings.log.level)
-    moment = placeholders_at(datetime.now(UTC), settings.submit)
     url, region = queue_and_region(settings)
-    batch = expand(settings.submit.batch_id, moment, what="--batch-id")
-    terms = Terms(batch=batch, allow_duplicates=allow_duplicates, moment=moment)
-    with telling_problems():
-        summary = run_command(send(manifest, settings, url=url, region=region, terms=terms, progress=progress))
+    terms = Terms.now(settings.submit, allow_duplicates=allow_duplicates)
+    summary = run_command(send(manifest, settings, url=url, region=region, terms=terms, progress=progress))
     tell_warnings(summary.warnings)
     say(_words(summary))
     if as_json:
@@ -96,7 +82,7 @@ def enqueue(
     return summary.exit_status
 
 
-def _words(summary: "EnqueueSummary") -> str:
+def _words(summary: EnqueueSummary) -> str:
     jobs = counted(summary.rows, "job")
     before = f", {summary.sent_before:,} by earlier runs" if summary.sent_before else ""
     if not (summary.sent or summary.left):

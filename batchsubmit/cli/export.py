@@ -90,7 +90,7 @@ def export(
     if manifest is not None:
         if as_format:
             raise UsageError("--failed-manifest writes the manifest's own format; leave --format out")
-        settings = read_settings(config, submit={"batch_id": batch_id})
+        settings = read_settings(config, {"submit__batch_id": batch_id})
         given = None if batch_id is None else batch_now(settings.submit)
         return asyncio.run(_write_failed_rows(ledger, manifest, output, given, settings, excel=excel))
     if batch_id is not None or config is not None:

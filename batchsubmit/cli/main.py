@@ -7,16 +7,14 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
 from importlib import import_module
 from traceback import format_exc
-from typing import Any
 
 import click
 
 from batchsubmit import __version__
 from batchsubmit.cli.output import Streams, say
-from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, UsageError, exit_status
+from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, ManifestError, UsageError, exit_status
 from batchsubmit.text import StrippedWarning, printable
 
 MOMENTS = {
@@ -54,29 +52,18 @@ MOMENTS = {
 SUMMARIES = {name: summary for commands_of in MOMENTS.values() for name, summary in commands_of.items()}
 
 
-class Commands(Mapping[str, click.Command]):
-    """The commands by name; the first use of one imports its module."""
-
-    def __getitem__(self, name: str) -> click.Command:
-        if name not in SUMMARIES:
-            raise KeyError(name)
-        command: click.Command = getattr(import_module(f"batchsubmit.cli.{name}"), name)
-        return command
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(SUMMARIES)
-
-    def __len__(self) -> int:
-        return len(SUMMARIES)
-
-
 class CommandGroup(click.Group):
-    """A group whose help is printed from the summaries, and imports no command."""
+    """A group whose help is printed from the summaries; a command's module is imported when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Give the names in the order of the summaries."""
         del ctx
-        return list(self.commands)
+        return list(SUMMARIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        del ctx
+        return getattr(import_module(f"batchsubmit.cli.{cmd_name}"), cmd_name) if cmd_name in SUMMARIES else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a line for each command, under its moment."""
@@ -108,7 +95,6 @@ def manual(*examples: tuple[str, str], exits: dict[int, str] | None = None, more
 
 @click.group(
     cls=CommandGroup,
-    commands=Commands(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=manual(
         ("begin here: a manifest, settings and the next steps", "batchsubmit init"),
@@ -133,7 +119,7 @@ def main() -> None:
     """
     streams = Streams()
     warnings.simplefilter("once", StrippedWarning)
-    warnings.showwarning = _note
+    warnings.showwarning = lambda message, *_, **__: say(f"batchsubmit: note: {message}")
     status = _run()
     # All is done: a signal that comes while the last words are written must not change the exit status.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -150,46 +136,41 @@ def _run() -> int:
     try:
         _refuse_what_is_no_text()
         status = commands.main(standalone_mode=False)
+        return status if isinstance(status, int) else 0
     except click.ClickException as exc:
-        status = _refuse(exc)
+        if not isinstance(exc, click.exceptions.NoArgsIsHelpError):  # whose words are our own help
+            exc.message = printable(exc.message)  # type: ignore[misc] # there is no other way to its words
+        exc.show()
+        return exc.exit_code
     except BatchsubmitError as exc:
-        status = _explain(exc, exit_status(exc))
+        _say_problems(exc)
+        words, status = str(exc), exit_status(exc)
     except (KeyboardInterrupt, click.Abort):
-        status = _explain("interrupted; nothing is lost: run the same command again to go on", EXIT_STOPPED)
+        words, status = "interrupted; nothing is lost: run the same command again to go on", EXIT_STOPPED
     except Exception:  # noqa: BLE001 (the last resort: a bug must not look like "some jobs failed")
         for line in format_exc().splitlines():
             say(line)
-        status = _explain("a bug in batchsubmit; the ledger has all that was done, and nothing is lost", EXIT_STOPPED)
-    return status if isinstance(status, int) else 0
-
-
-def _refuse(error: click.ClickException) -> int:
-    if not isinstance(error, click.exceptions.NoArgsIsHelpError):  # whose words are our own help
-        error.message = printable(error.message)  # type: ignore[misc] # there is no other way to its words
-    error.show()
-    return error.exit_code
+        words, status = "a bug in batchsubmit; the ledger has all that was done, and nothing is lost", EXIT_STOPPED
+    say(f"batchsubmit: {words}")
+    return status
 
 
 def _refuse_what_is_no_text() -> None:
     """Raise UsageError for an argument or a setting with bytes that are not UTF-8: it could not be written down."""
+    arguments = {f"argument {number}": value for number, value in enumerate(sys.argv[1:], 1)}
     settings = {name: value for name, value in os.environ.items() if name.startswith("BATCHSUBMIT_")}
-    for name, value in [*((f"argument {at}", each) for at, each in enumerate(sys.argv) if at), *settings.items()]:
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+    for name, value in (arguments | settings).items():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
             shown = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            raise UsageError(f"{name} is not UTF-8: {shown}; rename the file, or write it in UTF-8")
+            raise UsageError(f"{name} is not UTF-8: {shown}; rename the file, or write it in UTF-8") from None
 
 
-def _note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:  # noqa: ANN401 (its hook)
-    """Say what was left out of a text; other warnings are shown as ever."""
-    if issubclass(category, StrippedWarning):
-        say(f"batchsubmit: note: {message}")
-    else:
-        _show_warning(message, category, *where, **more)
-
-
-_show_warning = warnings.showwarning
-
-
-def _explain(problem: object, status: int) -> int:
-    say(f"batchsubmit: {problem}")
-    return status
+def _say_problems(error: BatchsubmitError) -> None:
+    """Print the problems of a manifest before the error that counts them; of many that are alike, the first few."""
+    if isinstance(error, ManifestError):
+        for line in error.lines:
+            say(line)
+        if any(line.lstrip().startswith("...") for line in error.lines):
+            say(f"All {error.count:,} are listed by batchsubmit validate with the same manifest and options")

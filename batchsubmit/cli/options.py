@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import Callable, Coroutine, Iterable
+from functools import reduce, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from batchsubmit.schema import RowWarning
 
 _Result = TypeVar("_Result")
+_Command = Callable[..., int]
 
 
 class _LedgerType(click.ParamType[Location]):
@@ -37,15 +37,40 @@ class _LedgerType(click.ParamType[Location]):
 
 LEDGER = _LedgerType()
 
+
+def setting_option(
+    flag: str, setting: str, metavar: str | None = None, *, words: str = ""
+) -> Callable[[_Command], _Command]:
+    """An option for a setting, `section.key`, with its type, its default and (unless `words` are given) its words."""
+    section, _, key = setting.partition(".")
+    field = type(Settings.model_fields[section].default).model_fields[key]
+    words, is_list = words or field.description or "", field.default == ()
+    more = "; may be repeated." if is_list else "."
+    if field.default:
+        more += f"  [default: {key if field.default is True else field.default}]"
+    return click.option(
+        flag,
+        f"{section}__{key}",
+        type={int: click.INT, float: click.FLOAT}.get(field.annotation, click.Path() if metavar == "FILE" else None),
+        metavar=metavar,
+        is_flag=field.annotation is bool,
+        multiple=is_list,
+        default=None,
+        help=words[0].upper() + words[1:] + more,
+    )
+
+
 config_option = click.option(
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="A TOML file of settings.  [default: batchsubmit.toml, if it is here]",
 )
-queue_url_option = click.option(
-    "--queue-url", metavar="URL", help="The SQS queue. [default: worker.queue_url of the settings]"
-)
+queue_url_option = setting_option("--queue-url", "worker.queue_url", "URL")
+batch_id_option = setting_option("--batch-id", "submit.batch_id", "TEXT")
+wait_option = setting_option("--wait/--no-wait", "submit.wait")
+max_failures_option = setting_option("--max-failures", "submit.max_failures", "N|N%")
+rate_option = setting_option("--rate", "rate.max_per_second", "N", words="Calls a second, 0 for no limit")
 allow_duplicates_option = click.option(
     "--allow-duplicates", is_flag=True, help="Let identical rows be jobs of their own, in their number."
 )
@@ -69,55 +94,20 @@ max_instance_hours_option = click.option(
     metavar="N",
     help="Send nothing where the jobs to do would take more than this.",
 )
-rate_option = click.option("--rate", type=float, metavar="N", help="Calls a second, 0 for no limit.  [default: 1]")
+
+_SENDING: tuple[Callable[[_Command], _Command], ...] = (
+    click.option("-v", "--verbose", "log__level", flag_value="info", help="Log a line for each job."),
+    click.option("-q", "--quiet", "log__level", flag_value="error", help="Log errors only, and show no progress."),
+    setting_option("--progress/--no-progress", "log.progress"),
+    rate_option,
+    setting_option("--concurrency", "submit.concurrency", "N"),
+    setting_option("--wait-for-inputs/--no-wait-for-inputs", "submit.wait_for_inputs"),
+)
 
 
-def _level_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add `-v` and `-q`."""
-    quiet = "Log errors only, and show no progress."
-    command = click.option("-q", "--quiet", "level", flag_value="error", help=quiet)(command)
-    return click.option("-v", "--verbose", "level", flag_value="info", help="Log a line for each job.")(command)
-
-
-_SENDING: dict[str, tuple[Callable[..., Any], str, str]] = {
-    "level": (_level_options, "log", "level"),
-    "progress": (
-        click.option("--progress/--no-progress", default=None, help="Show how the run goes.  [default: progress]"),
-        "log",
-        "progress",
-    ),
-    "rate": (rate_option, "rate", "max_per_second"),
-    "concurrency": (
-        click.option("--concurrency", type=int, metavar="N", help="Calls in progress at once.  [default: 32]"),
-        "submit",
-        "concurrency",
-    ),
-    "wait_for_inputs": (
-        click.option(
-            "--wait-for-inputs/--no-wait-for-inputs",
-            default=None,
-            help="Let jobs wait whose trained model or ML input channel is still being created.",
-        ),
-        "submit",
-        "wait_for_inputs",
-    ),
-}
-"""The options of commands that send jobs, each with the section and key of its setting."""
-
-
-def sending_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options of `submit` and `worker`; the command gets them as `sending`, to be given to `read_settings`."""
-
-    @wraps(command)
-    def with_sending(*args: Any, **given: Any) -> int:  # noqa: ANN401 (click's)
-        sending: dict[str, dict[str, Any]] = {}
-        for name, (_, section, key) in _SENDING.items():
-            sending.setdefault(section, {})[key] = given.pop(name)
-        return command(*args, sending=sending, **given)
-
-    for option, _, _ in reversed(_SENDING.values()):
-        with_sending = option(with_sending)
-    return with_sending
+def sending_options(command: _Command) -> _Command:
+    """Add the options of commands that send jobs."""
+    return reduce(lambda made, option: option(made), reversed(_SENDING), command)
 
 
 def json_option(command: Callable[..., int]) -> Callable[..., int]:
@@ -138,20 +128,21 @@ def json_option(command: Callable[..., int]) -> Callable[..., int]:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")(with_json)
 
 
-def read_settings(config: Path | None, *flags: Mapping[str, Mapping[str, Any]], **more: Mapping[str, Any]) -> Settings:
-    """Load the settings under these flags by section; a flag that was not given is None and counts for nothing.
+def read_settings(config: Path | None, given: dict[str, Any] | None = None) -> Settings:
+    """Load the settings under the flags in `given` that are named `section__key`, which are taken out of it.
 
-    Without a file, `batchsubmit.toml` of the current folder is read, and that is said.
+    A flag that was not given is None, or empty, and counts for nothing. Without a file, `batchsubmit.toml` of the
+    current folder is read, and that is said.
     """
     if config is None and Path(SETTINGS_FILE).is_file():
         config = Path(SETTINGS_FILE)
         say(f"settings: {config} of this folder")
-    given: dict[str, dict[str, Any]] = {}
-    for sections in (*flags, more):
-        for section, keys in sections.items():
-            known = {key: value for key, value in keys.items() if value is not None}
-            given[section] = given.get(section, {}) | known
-    settings = load_settings(config, given)
+    flags: dict[str, dict[str, Any]] = {}
+    for name in [name for name in given or () if "__" in name]:
+        section, _, key = name.partition("__")
+        if given and (value := given.pop(name)) not in {None, ()}:
+            flags.setdefault(section, {})[key] = value
+    settings = load_settings(config, flags)
     membership_names.update(settings.names)
     return settings
 
@@ -167,19 +158,6 @@ def run_command(work: Coroutine[Any, Any, _Result], next_step: str = "run the sa
         return asyncio.run(work)
     except asyncio.CancelledError:
         raise StoppedError(f"ended at once by a second signal; {next_step}") from None
-
-
-@contextmanager
-def telling_problems() -> Iterator[None]:
-    """Print the problems of a manifest before the error that counts them; of many that are alike, the first few."""
-    try:
-        yield
-    except ManifestError as exc:
-        for line in exc.lines:
-            say(line)
-        if any(line.lstrip().startswith("...") for line in exc.lines):
-            say(f"All {exc.count:,} are listed by batchsubmit validate with the same manifest and options")
-        raise
 
 
 def tell_warnings(warnings: "Iterable[RowWarning]") -> None:

@@ -7,17 +7,18 @@ import errno
 import io
 import os
 import sys
-from collections import deque
+from contextlib import suppress
+from queue import Full, Queue
 from select import select
 from shutil import get_terminal_size
-from threading import Condition, Thread
+from threading import Thread
 from typing import IO, Any
 
 import click
 
 from batchsubmit.text import printable, with_names, wrapped
 
-_MOST_BYTES = 1 << 20
+_MOST_LINES = 10_000
 """What waits for a reader of standard error; more is dropped."""
 
 _PATIENCE_SECONDS = 1.0
@@ -93,36 +94,27 @@ class _PatientOutput(_Output):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self._waiting: deque[bytes] = deque()
-        self._bytes = 0
-        self._changed = Condition()
+        self._waiting = Queue[bytes](_MOST_LINES)
         Thread(target=self._write_all, name="stderr", daemon=True).start()
 
     def write(self, data: Any, /) -> int:  # noqa: ANN401 (any buffer)
-        with self._changed:
-            if self._bytes < _MOST_BYTES:
-                self._waiting.append(bytes(data))
-                self._bytes += len(data)
-                self._changed.notify_all()
+        with suppress(Full):
+            self._waiting.put_nowait(bytes(data))
         return len(data)
 
     def wait(self) -> None:
         """Wait until all is written, unless nothing of it is taken."""
-        with self._changed:
-            while left := self._bytes:
-                self._changed.wait(_PATIENCE_SECONDS)
-                if self._bytes == left:
+        done = self._waiting.all_tasks_done
+        with done:
+            while left := self._waiting.unfinished_tasks:
+                done.wait(_PATIENCE_SECONDS)
+                if self._waiting.unfinished_tasks == left:
                     return
 
     def _write_all(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
-                data = self._waiting[0]
-            self._put(data)
-            with self._changed:
-                self._bytes -= len(self._waiting.popleft())
-                self._changed.notify_all()
+            self._put(self._waiting.get())
+            self._waiting.task_done()
 
 
 class Streams:

@@ -22,7 +22,6 @@ from batchsubmit.cli.options import (
     read_settings,
     sandbox_job_seconds_option,
     tell_warnings,
-    telling_problems,
 )
 from batchsubmit.cli.output import membership_names, say, screen_width
 from batchsubmit.errors import EXIT_FAILED
@@ -201,11 +200,12 @@ def _ready(plan: Plan) -> Iterator[str]:
 @click.argument("manifest", type=click.Path(allow_dash=True))
 @click.option(
     "--ledger",
+    "submit__ledger",
     type=click.Path(),
     metavar="LEDGER",
     help="The ledger's file, or dynamodb://TABLE; only read. [default: <manifest stem>.ledger.jsonl in this folder]",
 )
-@click.option("--batch-id", metavar="TEXT", help="The word that submit will be given.")
+@click.option("--batch-id", "submit__batch_id", metavar="TEXT", help="The word that submit will be given.")
 @config_option
 @click.option(
     "--history",
@@ -237,11 +237,10 @@ def plan(
     Starts no job and writes nothing, also while a run has the ledger. Exit status 2 where the manifest is wrong, and
     with --online 1 where a trained model or channel is not ready.
     """
-    settings = read_settings(config, submit={name: given.pop(name) for name in ("ledger", "batch_id")})
+    settings = read_settings(config, given)
     options = submit_options(settings, datetime.now(UTC), **given)
     ledgers = tuple(map(parse_location, history))
-    with telling_problems():
-        made = asyncio.run(make_plan(options, settings, history=ledgers, online=online))
+    made = asyncio.run(make_plan(options, settings, history=ledgers, online=online))
     tell_warnings(made.warnings)
     status = EXIT_FAILED if made.readiness is not None and made.readiness.problems else 0
     if as_json:

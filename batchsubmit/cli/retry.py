@@ -1,6 +1,5 @@
 """`batchsubmit retry`: a submit of the failed jobs of a ledger, whose last run names the manifest with the requests."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ from batchsubmit.cli.options import (
     config_option,
     job_minutes_option,
     json_option,
+    max_failures_option,
     max_instance_hours_option,
     read_settings,
     sending_options,
+    wait_option,
 )
 from batchsubmit.cli.submit import send
 from batchsubmit.config import Settings
@@ -46,9 +47,9 @@ from batchsubmit.outputs.templates import placeholders_at
 )
 @click.option("--batch-id", "batch", metavar="TEXT", help="Whose jobs. [default: the last run's batch]")
 @config_option
-@click.option("--wait/--no-wait", default=None, help="Follow every job to its end, and exit 1 where one ends badly.")
+@wait_option
 @sending_options
-@click.option("--max-failures", metavar="N|N%", help="Stop once more jobs than this have failed.")
+@max_failures_option
 @job_minutes_option
 @max_instance_hours_option
 @click.option("--yes", is_flag=True, help="Ask nothing. Without a terminal nothing is ever asked.")
@@ -57,7 +58,6 @@ def retry(
     ledger: Location,
     config: Path | None,
     *,
-    sending: Mapping[str, Mapping[str, Any]],
     yes: bool,
     as_json: bool,
     **given: Any,  # noqa: ANN401 (click's)
@@ -67,7 +67,7 @@ def retry(
     Each is a new round of the same job, with a tag of its own, and is sent exactly once. The ledger has no requests:
     they come from the manifest of its last run. Interrupted, run it again: it goes on with the same jobs.
     """
-    settings = read_settings(config, sending, submit={name: given[name] for name in ("wait", "max_failures")})
+    settings = read_settings(config, given)
     chosen = Retry(
         statuses=frozenset(given["statuses"] or (State.REJECTED, State.FAILED)),
         codes=frozenset(given["codes"]),

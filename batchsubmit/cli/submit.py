@@ -4,32 +4,35 @@ import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
 
+from batchsubmit.app.after_run import AfterRun, Writer
 from batchsubmit.app.run import Run, SubmitOptions, submit_options
 from batchsubmit.app.submit import submit as submit_manifest
-from batchsubmit.aws import resolve_region
+from batchsubmit.cli.confirm import confirm_plan
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
+    batch_id_option,
     config_option,
     job_minutes_option,
     json_option,
+    max_failures_option,
     max_instance_hours_option,
     read_settings,
     run_command,
     sandbox_job_seconds_option,
     sending_options,
+    setting_option,
     tell_warnings,
-    telling_problems,
+    wait_option,
 )
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
@@ -39,13 +42,13 @@ from batchsubmit.ledger.base import TableLocation
 from batchsubmit.log import configure_logging
 from batchsubmit.observers.base import LogObserver
 from batchsubmit.observers.progress import Display, showing
+from batchsubmit.outputs.files import refuse_other_kind
+from batchsubmit.outputs.notify import read_target
 from batchsubmit.outputs.templates import expand_path
+from batchsubmit.outputs.upload import Destination
 from batchsubmit.report.summary import Summary, closing_words
 from batchsubmit.submit.stopping import StopReason
 from batchsubmit.text import agreeing, counted
-
-if TYPE_CHECKING:
-    from batchsubmit.app.after_run import AfterRun, AfterRunResult
 
 
 @click.command(
@@ -66,23 +69,20 @@ if TYPE_CHECKING:
 @click.argument("manifest", type=click.Path(allow_dash=True))
 @click.option(
     "--ledger",
+    "submit__ledger",
     type=click.Path(),
     metavar="LEDGER",
     help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder, "
     "with --sandbox <manifest stem>.sandbox.ledger.jsonl; for a pipe <batch id>.ledger.jsonl]",
 )
-@click.option(
-    "--batch-id",
-    metavar="TEXT",
-    help="A word for this round of work; part of every job's key. {date} and {time} are filled in.",
-)
+@batch_id_option
 @config_option
 @click.option("--sandbox", is_flag=True, help="Rehearse against a local Clean Rooms ML in this process.")
 @sandbox_job_seconds_option
 @click.option(
     "--faults", type=click.Path(path_type=Path), metavar="FILE", help="A JSON file of faults that the sandbox injects."
 )
-@click.option("--wait/--no-wait", default=None, help="Follow every job to its end, and exit 1 where one ends badly.")
+@wait_option
 @sending_options
 @click.option(
     "--canary",
@@ -91,25 +91,14 @@ if TYPE_CHECKING:
     metavar="N",
     help="Send the first N rows alone; the rest follows only once all of them have finished well.",
 )
-@click.option("--max-failures", metavar="N|N%", help="Stop once more jobs than this have failed.")
-@click.option("--deadline", metavar="TIME", help="Send nothing after this: 06:00, or an RFC 3339 moment.")
-@click.option(
-    "--time-zone",
-    metavar="ZONE",
-    help="Zone of {date}, {time} and the deadline, as in Europe/Berlin.  [default: UTC; local time for the deadline]",
-)
-@click.option("--report", type=click.Path(), metavar="FILE", help="Write the report page here at the end.")
-@click.option("--export", type=click.Path(), metavar="FILE", help="Write one row a job here at the end, CSV or JSONL.")
-@click.option("--upload", metavar="S3URL", help="Copy ledger, report and export to s3://bucket/prefix/ at the end.")
-@click.option(
-    "--upload-overwrite", is_flag=True, default=None, help="Replace objects there that this ledger did not grow from."
-)
-@click.option(
-    "--notify",
-    multiple=True,
-    metavar="TARGET",
-    help="Tell sns:ARN, slack:URL, teams:URL or an https:// URL of the end; repeatable.",
-)
+@max_failures_option
+@setting_option("--deadline", "submit.deadline", "TIME")
+@setting_option("--time-zone", "submit.time_zone", "ZONE")
+@setting_option("--report", "night.report", "FILE")
+@setting_option("--export", "night.export", "FILE")
+@setting_option("--upload", "night.upload", "S3URL")
+@setting_option("--upload-overwrite", "night.upload_overwrite")
+@setting_option("--notify", "night.notify", "TARGET")
 @job_minutes_option
 @max_instance_hours_option
 @click.option("--skip-invalid", is_flag=True, help="Submit the good rows and record the others as rejected.")
@@ -122,15 +111,7 @@ if TYPE_CHECKING:
 )
 @click.option("--yes", is_flag=True, help="Ask nothing. Without a terminal nothing is ever asked.")
 @json_option
-def submit(
-    config: Path | None,
-    *,
-    as_json: bool,
-    sending: Mapping[str, Mapping[str, Any]],
-    notify: tuple[str, ...],
-    yes: bool,
-    **given: Any,  # noqa: ANN401 (click's)
-) -> int:
+def submit(config: Path | None, *, as_json: bool, yes: bool, **given: Any) -> int:  # noqa: ANN401 (click's)
     """Submit the jobs of MANIFEST, a CSV or JSONL file: a path, "-" or an s3:// URL.
 
     Every row is checked before anything is sent. What was submitted is in the ledger, and a second run goes on
@@ -139,12 +120,7 @@ def submit(
     In the paths of --ledger, --report, --export and --upload, {batch}, {date} and {time} are filled in. Most options
     may be set in the settings instead; batchsubmit schema --settings lists them.
     """
-    settings = read_settings(
-        config,
-        sending,
-        submit={name: given.pop(name) for name in _IN_SUBMIT},
-        night={**{name: given.pop(name) for name in _IN_NIGHT}, "notify": notify or None},
-    )
+    settings = read_settings(config, given)
     options = submit_options(settings, datetime.now(UTC), **given)
     if options.faults and not options.sandbox:
         raise UsageError("--faults is for the sandbox: give --sandbox as well")
@@ -157,7 +133,13 @@ def send(options: SubmitOptions, settings: Settings, *, yes: bool, as_json: bool
     after = after_run_of(settings, options)
     try:
         summary = run_command(
-            _run(options, settings, yes=yes),
+            submit_manifest(
+                options,
+                settings,
+                observers=[LogObserver()],
+                display=display_of(settings),
+                approve=partial(_approve, yes=yes),
+            ),
             "run the same command again to go on, calls cut short are looked up first",
         )
     except NotAgreedError:
@@ -166,14 +148,12 @@ def send(options: SubmitOptions, settings: Settings, *, yes: bool, as_json: bool
         if after and after.targets:  # nobody watches a nightly run: one that does not begin must be reported as well
             _print_problems(asyncio.run(after.notify_failure(exc, options)))
         raise
+    if not options.sandbox:
+        _tell_what_runs_on(summary)
     return _conclude(summary, after, as_json=as_json)
 
 
-_IN_SUBMIT = ("batch_id", "ledger", "wait", "max_failures", "deadline", "time_zone")
-_IN_NIGHT = ("report", "export", "upload", "upload_overwrite")
-
-
-def after_run_of(settings: Settings, options: SubmitOptions) -> "AfterRun | None":
+def after_run_of(settings: Settings, options: SubmitOptions) -> AfterRun | None:
     """Read what follows a run, if anything. A rehearsal writes files, and its ledger stays on this machine.
 
     Raises UsageError: mistakes in what only matters at the end of the night are found before anything is sent.
@@ -181,13 +161,9 @@ def after_run_of(settings: Settings, options: SubmitOptions) -> "AfterRun | None
     night = settings.night
     if not (night.report or night.export or night.upload or night.notify):
         return None
-    # A run that nothing follows needs none of these.
-    from batchsubmit.app.after_run import AfterRun  # noqa: PLC0415
+    # They take a tenth of a second, which a run that nothing follows need not wait for.
     from batchsubmit.cli.export import format_of, write_export  # noqa: PLC0415
     from batchsubmit.cli.report import write_report  # noqa: PLC0415
-    from batchsubmit.outputs.files import refuse_other_kind  # noqa: PLC0415
-    from batchsubmit.outputs.notify import read_target  # noqa: PLC0415
-    from batchsubmit.outputs.upload import Destination  # noqa: PLC0415
 
     def path(name: str) -> str:
         template = getattr(night, name)
@@ -195,20 +171,18 @@ def after_run_of(settings: Settings, options: SubmitOptions) -> "AfterRun | None
 
     if night.upload and isinstance(options.ledger, TableLocation):
         raise UsageError("--upload copies a ledger file; a table is copied by batchsubmit ledger export")
-    writers = (("report", partial(write_report, settings=settings)), ("export", write_export))
-    files = {Path(path(name)): write for name, write in writers if path(name)}
+    writers: dict[str, Writer] = {"report": partial(write_report, settings=settings), "export": write_export}
+    files = {Path(path(name)): write for name, write in writers.items() if path(name)}
     for file in files:
         refuse_other_kind(file, "html" if str(file) == path("report") else format_of(file))
     destination = Destination.parse(path("upload")) if night.upload else None
     targets = tuple(map(read_target, night.notify))
     return AfterRun(
-        night=night,
+        settings=settings,
         files=files,
         report=path("report"),
         destination=None if options.sandbox else destination,
         targets=() if options.sandbox else targets,
-        region=resolve_region(settings.aws),
-        names=settings.names,
     )
 
 
@@ -218,39 +192,17 @@ def display_of(settings: Settings) -> Display:
     return (lambda *_: nullcontext()) if is_silent else partial(showing, console=Console(stderr=True))
 
 
-async def _run(options: SubmitOptions, settings: Settings, *, yes: bool) -> Summary:
-    runs: list[Run] = []
-    with telling_problems():
-        summary = await submit_manifest(
-            options,
-            settings,
-            observers=[LogObserver()],
-            display=display_of(settings),
-            approve=partial(_approve, yes=yes, runs=runs),
-        )
-    for run in runs if summary.stop_reason == StopReason.SIGNAL and not options.sandbox else ():
-        if running := sum(state.phase is Phase.SUBMITTED for state in run.ledger.state):
-            known = (
-                f"{counted(running, 'job')} not seen to end: {agreeing(running, 'it runs', 'they run')} on, and cost"
-            )
-            say(f"{known}; batchsubmit cancel {shlex.quote(str(run.path))} cancels what runs on AWS")
-    return summary
-
-
-async def _approve(run: Run, *, yes: bool, runs: list[Run]) -> None:
-    """Print the warnings; a person at a terminal is shown the plan and asked. A run that may begin joins `runs`.
+async def _approve(run: Run, *, yes: bool) -> None:
+    """Print the warnings; a person at a terminal is shown the plan and asked.
 
     Raises NotAgreedError, and UsageError where the jobs take longer than they may, or repeat another batch's.
     """
     asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
     may_repeat = len({each.batch for each in run.ledger.state.runs} | {run.options.batch}) > 1
     if asks or run.options.max_instance_hours is not None or (may_repeat and not yes):
-        from batchsubmit.cli.confirm import confirm_plan  # noqa: PLC0415 (most runs without a terminal make no plan)
-
         await confirm_plan(run, asks=asks, yes=yes)
     if not asks:
         tell_warnings(run.warnings)
-    runs.append(run)
     run.stop.on_request(partial(_say_stopping, run))
 
 
@@ -261,27 +213,32 @@ def _say_stopping(run: Run) -> None:
         say(f"Stopping… {counted(calls, 'call')} under way; Ctrl-C again to quit now")
 
 
-def _conclude(summary: Summary, after: "AfterRun | None", *, as_json: bool) -> int:
+def _tell_what_runs_on(summary: Summary) -> None:
+    """Say after a signal what it did not end."""
+    counts = summary.counts
+    left = counts.submitted - counts.succeeded - counts.failed - counts.cancelled
+    if left and summary.stop_reason == StopReason.SIGNAL:
+        known = f"{counted(left, 'job')} not seen to end: {agreeing(left, 'it runs', 'they run')} on, and cost"
+        say(f"{known}; batchsubmit cancel {shlex.quote(summary.ledger)} cancels what runs on AWS")
+
+
+def _conclude(summary: Summary, after: AfterRun | None, *, as_json: bool) -> int:
     """Print how the run ended, do what follows it, and choose the exit status."""
     for line in closing_words(summary):
         say(line)
     content, status = summary.as_dict(), summary.exit_status
     if after:
         done = asyncio.run(after.follow_up(summary))
-        _print_done(done)
+        for place in (*done.written, *done.uploaded):
+            say(f"  written: {place}")
+        _print_problems([*done.problems, *done.not_notified])
+        if done.problems:
+            say("  next: the ledger is whole; fix that and run the same command again")
         status = done.exit_status(status)
         content |= {"afterwards": done.as_dict(), "exit_status": status}
     if as_json:
         click.echo(json.dumps(content))
     return status
-
-
-def _print_done(done: "AfterRunResult") -> None:
-    for place in (*done.written, *done.uploaded):
-        say(f"  written: {place}")
-    _print_problems([*done.problems, *done.not_notified])
-    if done.problems:
-        say("  next: the ledger is whole; fix that and run the same command again")
 
 
 def _print_problems(problems: list[str]) -> None:

@@ -2,31 +2,33 @@
 
 import asyncio
 import json
-import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
+from batchsubmit.aws import resolve_region
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
     config_option,
     json_option,
     read_settings,
+    setting_option,
     tell_warnings,
 )
 from batchsubmit.cli.output import say
+from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_USAGE
+from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
+from batchsubmit.schema import Problem
 from batchsubmit.text import counted
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from batchsubmit.config import Settings
-    from batchsubmit.manifest.check import CheckedManifest, Terms
-    from batchsubmit.schema import Problem
+_MANY = 20
+"""Problems that a person still reads one by one."""
 
 
 @click.command(
@@ -38,22 +40,33 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("manifest", type=click.Path(allow_dash=True))
-@click.option("--batch-id", metavar="TEXT", help="The word that submit will be given, for defaults with {batch}.")
+@setting_option(
+    "--batch-id", "submit.batch_id", "TEXT", words="The word that submit will be given, for defaults with {batch}"
+)
 @config_option
 @allow_duplicates_option
 @json_option
-def validate(manifest: str, batch_id: str | None, config: Path | None, *, allow_duplicates: bool, as_json: bool) -> int:
+def validate(manifest: str, config: Path | None, *, allow_duplicates: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401 (click's)
     """List every problem of every row of MANIFEST as file:line:column; no call is made.
 
     Where there are many, the kinds of problem are counted on standard error. Exit status 2 where there is any.
     Warnings stand there too, and change no exit status.
     """
-    settings = read_settings(config, submit={"batch_id": batch_id})
-    terms = _terms(settings, allow_duplicates=allow_duplicates)
+    settings = read_settings(config, given)
+    terms = Terms.now(settings.submit, allow_duplicates=allow_duplicates)
+    opening = chain(['{"problems": ['], repeat(", "))
+
+    def tell(problem: Problem) -> None:
+        """Print it at once: there may be very many."""
+        if as_json:
+            click.echo(next(opening) + json.dumps({name: getattr(problem, name) for name in _MEMBERS}), nl=False)
+        else:
+            say(problem.located(), to_stdout=True)
+
+    inventory = asyncio.run(_check(manifest, settings, terms, tell))
     if as_json:
-        inventory = _tell_programs(manifest, settings, terms)
-    else:
-        inventory = asyncio.run(_take(manifest, settings, terms, _tell))
+        counts = json.dumps(_counts_as_dict(manifest, inventory))
+        click.echo(f"{'' if inventory.problem_count else next(opening)}], {counts.removeprefix('{')}")
     say(_verdict(manifest, inventory))
     if inventory.problem_count > _MANY:
         for kind in inventory.alike.kinds.values():
@@ -64,57 +77,18 @@ def validate(manifest: str, batch_id: str | None, config: Path | None, *, allow_
     return EXIT_USAGE if inventory.problem_count else 0
 
 
-def _tell(problem: "Problem") -> None:
-    say(problem.located(), to_stdout=True)
+_MEMBERS = ("line", "column", "character", "path", "wrong", "right")
 
 
-_MANY = 20
-"""Problems that a person still reads one by one."""
-
-
-def _tell_programs(manifest: str, settings: "Settings", terms: "Terms") -> "CheckedManifest":
-    """Print one object, begun only when all is read: however many problems there are, they wait in a file."""
-    import shutil  # noqa: PLC0415 (help is fast without)
-    import tempfile  # noqa: PLC0415
-    from itertools import chain, repeat  # noqa: PLC0415
-
-    with tempfile.TemporaryFile("w+", encoding="utf-8", prefix="batchsubmit-") as problems:
-        commas = chain([""], repeat(", "))
-
-        def keep(problem: "Problem") -> None:
-            problems.write(next(commas) + json.dumps(_problem_as_dict(problem)))
-
-        inventory = asyncio.run(_take(manifest, settings, terms, keep))
-        click.echo(json.dumps(_counts_as_dict(manifest, inventory))[:-1] + ', "problems": [', nl=False)
-        problems.seek(0)
-        shutil.copyfileobj(problems, sys.stdout)
-        click.echo("]}")
-    return inventory
-
-
-def _terms(settings: "Settings", *, allow_duplicates: bool) -> "Terms":
-    from datetime import UTC, datetime  # noqa: PLC0415 (help is fast without)
-
-    from batchsubmit.manifest.check import Terms  # noqa: PLC0415
-    from batchsubmit.outputs.templates import expand, placeholders_at  # noqa: PLC0415
-
-    moment = placeholders_at(datetime.now(UTC), settings.submit)
-    batch = expand(settings.submit.batch_id, moment, what="--batch-id")
-    return Terms(batch=batch, allow_duplicates=allow_duplicates, moment=moment)
-
-
-async def _take(
-    manifest: str, settings: "Settings", terms: "Terms", found: "Callable[[Problem], object]"
-) -> "CheckedManifest":
-    from batchsubmit.aws import resolve_region  # noqa: PLC0415 (help is fast without)
-    from batchsubmit.manifest.check import open_checked_manifest  # noqa: PLC0415
-
+async def _check(
+    manifest: str, settings: Settings, terms: Terms, found: Callable[[Problem], object]
+) -> CheckedManifest:
     checked = open_checked_manifest(manifest, settings, region=resolve_region(settings.aws), terms=terms, found=found)
     async with checked as (_, inventory):
         return inventory
 
 
-def _verdict(manifest: str, inventory: "CheckedManifest") -> str:
+def _verdict(manifest: str, inventory: CheckedManifest) -> str:
     if inventory.problem_count:
         rows = (
             f" in {inventory.invalid_count:,} of {counted(inventory.row_count, 'row')}" if inventory.is_readable else ""
@@ -126,7 +100,7 @@ def _verdict(manifest: str, inventory: "CheckedManifest") -> str:
     return f"{manifest}: {jobs} in {counted(len(inventory.index.memberships), 'membership')}, all valid"
 
 
-def _counts_as_dict(manifest: str, inventory: "CheckedManifest") -> dict[str, object]:
+def _counts_as_dict(manifest: str, inventory: CheckedManifest) -> dict[str, object]:
     return {
         "manifest": manifest,
         "rows": inventory.row_count,
@@ -134,15 +108,4 @@ def _counts_as_dict(manifest: str, inventory: "CheckedManifest") -> dict[str, ob
         "memberships": len(inventory.index.memberships),
         "problem_count": inventory.problem_count,
         "warnings": [asdict(each) for each in inventory.warnings],
-    }
-
-
-def _problem_as_dict(problem: "Problem") -> dict[str, object]:
-    return {
-        "line": problem.line,
-        "column": problem.column,
-        "character": problem.character,
-        "path": problem.path,
-        "wrong": problem.wrong,
-        "right": problem.right,
     }

@@ -72,7 +72,7 @@ def verify(ledger: "Location", config: Path | None, *, as_json: bool, **how: Any
 
     if how["offline"] and how["repair"]:
         raise click.UsageError("--repair needs the service: leave out --offline, or --repair")
-    settings = read_settings(config, submit={"batch_id": how["batch"]})
+    settings = read_settings(config, {"submit__batch_id": how["batch"]})
     how["batch"] = None if how["batch"] is None else batch_now(settings.submit)
     found = asyncio.run(inspect(ledger, settings, **how))
     if as_json:

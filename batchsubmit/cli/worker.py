@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from batchsubmit.cli.options import (
     read_settings,
     run_command,
     sending_options,
+    setting_option,
 )
 from batchsubmit.cli.output import say
 from batchsubmit.cli.submit import display_of
@@ -69,7 +70,7 @@ def _ask(probe: str, config: Path | None) -> int:
     metavar="LEDGER",
     help="The ledger's file, or dynamodb://TABLE for one that several workers share.",
 )
-@click.option("--batch-id", metavar="TEXT", help="The batch of messages that name none.")
+@setting_option("--batch-id", "submit.batch_id", "TEXT", words="The batch of messages that name none")
 @click.option("--check-queue", is_flag=True, help="Only check the settings and the queue's; nothing is received.")
 @sending_options
 @click.option(
@@ -81,16 +82,14 @@ def _ask(probe: str, config: Path | None) -> int:
 )
 @config_option
 @json_option
-def worker(  # noqa: PLR0913 (the options of a command)
-    queue_url: str | None,
+def worker(
     ledger: Location,
-    batch_id: str | None,
     config: Path | None,
     *,
-    sending: Mapping[str, Mapping[str, Any]],
     check_queue: bool,
     check: str | None,
     as_json: bool,
+    **given: Any,  # noqa: ANN401 (click's)
 ) -> int:
     """Submit the jobs that come from an SQS queue, until SIGTERM or Ctrl-C.
 
@@ -99,7 +98,7 @@ def worker(  # noqa: PLR0913 (the options of a command)
     """
     if check is not None:
         return _ask(check, config)
-    settings = read_settings(config, sending, worker={"queue_url": queue_url}, submit={"batch_id": batch_id})
+    settings = read_settings(config, given)
     configure_logging(settings.log.format, settings.log.level)
     if check_queue:
         return _check_queue(settings, as_json=as_json)
@@ -109,7 +108,11 @@ def worker(  # noqa: PLR0913 (the options of a command)
         work(settings, ledger=ledger, observers=[LogObserver()], advise=_advise, display=display),
         "messages that were held are delivered again after their visibility timeout",
     )
-    return _tell(summary, as_json=as_json)
+    for line in _words(summary):
+        say(line)
+    if as_json:
+        click.echo(json.dumps(summary.as_dict()))
+    return summary.exit_status
 
 
 def _check_queue(settings: Settings, *, as_json: bool) -> int:
@@ -125,7 +128,7 @@ def _advise(words: str) -> None:
     say(f"batchsubmit: {words}")
 
 
-def _counts_words(summary: WorkerSummary) -> Iterator[str]:
+def _words(summary: WorkerSummary) -> Iterator[str]:
     """What became of the jobs, then of the messages, in numbers that add up to those received."""
     counts = summary.queue_counts
     jobs = ((summary.rejected, "rejected"), (summary.unknown, "unknown"), (counts["recognised"], "known before"))
@@ -136,15 +139,7 @@ def _counts_words(summary: WorkerSummary) -> Iterator[str]:
     if left := max(counts["received"] - gone - back, 0):
         parts.append(f"{left:,} come back by themselves")
     yield f"{counted(counts['received'], 'message')} received: {', '.join(parts)}"
-
-
-def _tell(summary: WorkerSummary, *, as_json: bool) -> int:
-    for line in _counts_words(summary):
-        say(line)
-    for line in (*held_words(summary.held), *others_words(summary.held_by_others)):
-        say(line)
+    yield from held_words(summary.held)
+    yield from others_words(summary.held_by_others)
     if summary.stop_message:
-        say(f"  why it ended: {summary.stop_message}")
-    if as_json:
-        click.echo(json.dumps(summary.as_dict()))
-    return summary.exit_status
+        yield f"  why it ended: {summary.stop_message}"

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Self
 
-from batchsubmit.config import ForeignArns, Settings
+from batchsubmit.config import ForeignArns, Settings, SubmitSettings
 from batchsubmit.core.jobs import INVALID_ROW, JobRejected, job_digest, key_text, results_place
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.csv_reader import CsvReader
@@ -21,6 +22,7 @@ from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.jsonl_reader import JsonlReader
 from batchsubmit.manifest.rows import PRIORITY, ProblemGroups, Reader, Row
+from batchsubmit.outputs.templates import expand, placeholders_at
 from batchsubmit.schema import Fault, Problem, RequestChecker, RowWarning, without_nulls
 from batchsubmit.schema.arns import FOREIGN, account_of_membership, foreign_arns, region_in
 from batchsubmit.schema.wording import shown
@@ -45,6 +47,13 @@ class Terms:
     keep_invalid: bool = False
     foreign_arns: ForeignArns = "warn"
     moment: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def now(cls, settings: SubmitSettings, *, allow_duplicates: bool) -> "Terms":
+        """The terms of this moment: the batch id of the settings, filled in. Raises UsageError."""
+        moment = placeholders_at(datetime.now(UTC), settings)
+        batch = expand(settings.batch_id, moment, what="--batch-id")
+        return cls(batch=batch, allow_duplicates=allow_duplicates, moment=moment)
 
     @property
     def run(self) -> dict[str, str]:

@@ -1,16 +1,21 @@
-"""README and the pages of batchsubmit/docs as text, by page, section and code block."""
+"""README and the pages of batchsubmit/docs as text, by page, section and code block; and the commands."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import click
+
 import batchsubmit
+from batchsubmit.cli.main import SUMMARIES, commands
 
 ROOT = Path(__file__).parents[2]
 DOCS = Path(batchsubmit.__file__).parent / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+_FOUND = {name: commands.get_command(click.Context(commands), name) for name in SUMMARIES}
+COMMANDS = {name: command for name, command in _FOUND.items() if command}
 BOOK = "\n".join([README, *PAGES.values()])
 
 

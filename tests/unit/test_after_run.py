@@ -11,7 +11,7 @@ from webhook import Hook, listening
 
 from batchsubmit.app.after_run import AfterRun, AfterRunResult, _link
 from batchsubmit.app.run import SubmitOptions
-from batchsubmit.config import NightSettings
+from batchsubmit.config import Settings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.errors import LedgerError, UsageError
@@ -77,7 +77,7 @@ async def test_files_are_written_in_folders_that_need_not_be_there(ledger: Path,
     """And named in the notice."""
     page, table = ledger.parent / "out" / "deep" / "n.html", ledger.parent / "out" / "n.csv"
     after = AfterRun(
-        night=NightSettings(),
+        settings=Settings(),
         files={page: copy, table: copy},
         report=str(page),
         targets=(Webhook(hook.url),),
@@ -103,10 +103,9 @@ async def test_a_notice_has_the_top_three_reasons_without_names(tmp_path: Path, 
     )
     path.write_bytes(b"".join(map(encode_line, rejected)))
     after = AfterRun(
-        night=NightSettings(),
+        settings=Settings(names={MEMBERSHIP: "Retail"}),
         files={tmp_path / "x": full},
         targets=(Webhook(hook.url),),
-        names={MEMBERSHIP: "Retail"},
     )
     stopped = replace(summary(path, submitted=1), stop_reason="held", stop_message=f"held in {MEMBERSHIP}")
     await after.follow_up(stopped)
@@ -129,7 +128,7 @@ async def test_a_file_that_cannot_be_written_keeps_nothing_else_from_being_done(
     """The run is one to be repeated, and the notice says why."""
     paths = [ledger.parent / name for name in ("a", "b", "c")]
     after = AfterRun(
-        night=NightSettings(),
+        settings=Settings(),
         files=dict(zip(paths, (full, stubborn, copy), strict=True)),
         report=str(paths[0]),
         targets=(Webhook(hook.url),),
@@ -154,7 +153,7 @@ def test_what_remains_to_be_done_outranks_what_failed(of_run: int, problems: lis
 
 async def test_a_run_that_did_not_begin_is_notified_with_its_exit_status(hook: Hook) -> None:
     """And nothing else is done."""
-    after = AfterRun(night=NightSettings(), files={Path("never"): full}, targets=(Webhook(hook.url),))
+    after = AfterRun(settings=Settings(), files={Path("never"): full}, targets=(Webhook(hook.url),))
     for error, status in ((LedgerError("in use"), 4), (UsageError("wrong"), 2)):
         assert await after.notify_failure(error, SubmitOptions(manifest="jobs.csv", batch="n-1")) == []
         assert (hook.bodies[-1]["exit_status"], hook.bodies[-1]["reason"]) == (status, str(error))

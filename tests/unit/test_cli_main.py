@@ -2,22 +2,26 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from batchsubmit.cli.main import SUMMARIES, Commands, commands
-from batchsubmit.cli.options import sending_options
+from batchsubmit.cli.main import SUMMARIES, commands
+from batchsubmit.cli.options import read_settings, sending_options, setting_option
+from batchsubmit.config import load_settings
 
 HEAVY = ("asyncio", "pydantic", "botocore", "aiohttp", "rich", "structlog", "msgspec", "json", "batchsubmit.config")
+
+CONTEXT = click.Context(commands)
 
 
 def test_every_summary_has_its_command_and_fits_a_line() -> None:
     """A name without a module would only be found out by the person who types it."""
     for name, summary in SUMMARIES.items():
-        assert commands.commands[name].name == name
+        command = commands.get_command(CONTEXT, name)
+        assert command is not None
+        assert command.name == name
         assert 20 < len(summary) <= 66
 
 
@@ -31,8 +35,7 @@ def test_the_help_lists_every_command_in_the_shelf_s_order() -> None:
 
 def test_an_unknown_command_is_refused_with_the_one_that_is_meant() -> None:
     """As click words it; nothing is imported for it."""
-    with pytest.raises(KeyError):
-        Commands()["no_such"]
+    assert commands.get_command(CONTEXT, "no_such") is None
     ended = CliRunner().invoke(commands, ["statsu"])
     assert ended.exit_code == 2
     assert "No such command 'statsu'" in ended.output
@@ -50,16 +53,29 @@ def test_help_and_version_import_nothing_heavy(option: str) -> None:
     assert not loaded & set(HEAVY)
 
 
-def test_sending_options_that_are_not_given_leave_the_settings_as_they_are() -> None:
+def test_options_of_settings_that_are_not_given_leave_the_settings_as_they_are() -> None:
     """Or no run would ever show its progress."""
-    given: list[object] = []
+    given: dict[str, object] = {}
 
     @click.command()
     @sending_options
-    def command(sending: Mapping[str, Mapping[str, object]]) -> int:
-        given.extend(value for keys in sending.values() for value in keys.values())
+    @setting_option("--notify", "night.notify")
+    def command(**flags: object) -> int:
+        given.update(flags)
         return 0
 
     assert CliRunner().invoke(command, []).exit_code == 0
-    assert given
-    assert set(given) == {None}
+    assert {"rate__max_per_second", "log__progress", "night__notify"} <= given.keys()
+    assert read_settings(None, {**given, "other": 1}).model_dump() == load_settings().model_dump()
+
+
+def test_an_option_of_a_setting_has_its_type_its_words_and_its_default() -> None:
+    """They are said once, in the settings."""
+
+    @click.command()
+    @setting_option("--concurrency", "submit.concurrency", "N")
+    def command(**flags: object) -> int:
+        return read_settings(None, flags).submit.concurrency
+
+    assert "Calls in progress at once.  [default: 32]" in CliRunner().invoke(command, ["--help"]).output
+    assert CliRunner().invoke(command, ["--concurrency", "7"], standalone_mode=False).return_value == 7

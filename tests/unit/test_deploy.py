@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from book import COMMANDS
 from boto3.session import Session
 from botocore import xform_name
 from botocore.validate import ParamValidator
@@ -26,7 +27,6 @@ from deploy_samples import (
 
 from batchsubmit import __version__
 from batchsubmit.app.shutdown import LAST_SECONDS
-from batchsubmit.cli.main import commands
 from batchsubmit.config import Settings, load_settings
 from batchsubmit.observers.base import LaneReading, Readings
 from batchsubmit.observers.metrics import Metrics
@@ -71,16 +71,16 @@ def operations(service: str) -> set[str]:
 def options_of(command: str) -> set[str]:
     """The options that a command has, or will have."""
     promised = PROMISED.get(command, set())
-    if command not in commands.commands:
+    if command not in COMMANDS:
         return promised
-    return promised | {option for parameter in commands.commands[command].params for option in parameter.opts}
+    return promised | {option for parameter in COMMANDS[command].params for option in parameter.opts}
 
 
 @pytest.mark.parametrize(("where", "arguments"), list(command_lines()))
 def test_every_command_line_in_a_sample_is_one_of_ours(where: str, arguments: list[str]) -> None:
     """The command and each of its options exist."""
     command, *rest = arguments
-    assert command in {*commands.commands, *PROMISED}, where
+    assert command in {*COMMANDS, *PROMISED}, where
     assert {word for word in rest if word.startswith("--")} <= options_of(command), where
 
 

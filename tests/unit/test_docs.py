@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 import pytest
-from book import BOOK, DOCS, PAGES, README, ROOT, section
+from book import BOOK, COMMANDS, DOCS, PAGES, README, ROOT, section
 from botocore.session import Session
 from settings_table import HEAD, settings_table
 
@@ -29,7 +29,7 @@ REFERENCE = {"settings", "troubleshooting", "development"}
 
 def _commands() -> Iterator[str]:
     """Every command as it is typed; a group counts by what is in it."""
-    for name, command in commands.commands.items():
+    for name, command in COMMANDS.items():
         if isinstance(command, click.Group):
             yield from (f"{name} {inner}" for inner in command.commands)
         else:
@@ -78,14 +78,14 @@ def test_what_is_said_of_the_payer_and_of_list_is_in_the_service_models() -> Non
 
 def test_every_documented_option_of_submit_exists() -> None:
     """No option in the table is invented."""
-    submit = commands.commands["submit"]
+    submit = COMMANDS["submit"]
     known = {option for each in submit.params for option in (*each.opts, *each.secondary_opts)}
     assert set(re.findall(r"--[a-z][a-z-]+", section(PAGES["commands"], "Options of submit"))) - {"--help"} <= known
 
 
 def test_every_command_has_help_with_an_example() -> None:
     """Each command says what it does and how it is called; an example has only options that there are."""
-    for name, command in commands.commands.items():
+    for name, command in COMMANDS.items():
         text = command.get_help(click.Context(command, info_name=name))
         assert re.search(rf"Example.*\bbatchsubmit {name}\b", text, re.DOTALL), name
         known = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
@@ -105,10 +105,11 @@ def test_the_exit_statuses_are_those_of_the_code() -> None:
 def test_every_command_s_help_has_its_exit_statuses() -> None:
     """As a manual page has them, for the commands of a group too."""
     for name in _commands():
-        command: click.Command = commands
-        for word in name.split():
+        word, *inner = name.split()
+        command = COMMANDS[word]
+        for each in inner:
             assert isinstance(command, click.Group)
-            command = command.commands[word]
+            command = command.commands[each]
         text = command.get_help(click.Context(command, info_name=name))
         assert "Exit status:\n" in text, name
         assert re.search(rf"# .+\n +batchsubmit {name}\b", text), name
@@ -130,9 +131,9 @@ def test_every_option_that_the_book_shows_with_a_command_is_one_of_it() -> None:
     assert len(lines) > 30
     for line in lines:
         words = line.split()
-        command: click.Command = commands
-        while words and isinstance(command, click.Group) and words[0] in command.commands:
-            command = command.commands[words.pop(0)]
+        command = COMMANDS.get(words[0], commands)
+        if isinstance(command, click.Group) and words[1:] and words[1] in command.commands:
+            command = command.commands[words[1]]
         known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
         assert {word for word in words if word.startswith("--")} <= known | {"--help", "--version"}, line
 

@@ -15,6 +15,12 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+def graceful(seconds: float) -> tuple[Stop, ShutdownGrace]:
+    """A worker's stop and its grace."""
+    stop = Stop()
+    return stop, ShutdownGrace(stop, seconds)
+
+
 def stop_after(stop: Stop, seconds: float) -> None:
     """SIGTERM comes then."""
     asyncio.get_running_loop().call_later(seconds, stop.request, StopReason.SIGNAL, "SIGTERM")
@@ -23,44 +29,46 @@ def stop_after(stop: Stop, seconds: float) -> None:
 @virtually
 async def test_what_ends_within_the_grace_is_awaited() -> None:
     """However long it ran before the stop."""
-    stop, over = Stop(), []
+    stop, grace = graceful(60)
     stop_after(stop, 1000)
-    async with ShutdownGrace(stop, 60).for_calls(lambda: over.append(now())):
+    async with grace.for_calls(lambda: 3):
         await asyncio.sleep(1059)
     await asyncio.sleep(100)
-    assert not over
+    assert not grace.cut_short
 
 
 @virtually
 async def test_what_is_under_way_when_the_grace_is_over_is_given_up_and_the_rest_goes_on() -> None:
     """Its own clean-up runs; the task itself is not cancelled any more."""
-    stop, told = Stop(), []
+    stop, grace = graceful(60)
     stop_after(stop, 10)
-    async with ShutdownGrace(stop, 60).for_calls(lambda: told.append(("over", now()))):
+    cleaned = []
+    async with grace.for_calls(lambda: 3):
         try:
             await asyncio.sleep(5000)
         finally:
-            told.append(("cleaned", now()))
-    assert told == [("over", 70), ("cleaned", 70)]
+            cleaned.append((now(), grace.cut_short))
+    assert cleaned == [(70, grace.cut_short)]
+    assert "the calls in progress (3) were given up" in grace.cut_short
     await asyncio.sleep(1)
 
 
 @virtually
 async def test_a_stop_after_the_end_of_what_was_under_way_cuts_nothing() -> None:
     """As where the queue's own trouble ended the engine."""
-    stop, over = Stop(), []
-    async with ShutdownGrace(stop, 1).for_calls(lambda: over.append(now())):
+    stop, grace = graceful(1)
+    async with grace.for_calls(lambda: 3):
         pass
     stop.request(StopReason.SIGNAL, "SIGTERM")
     await asyncio.sleep(100)
-    assert not over
+    assert not grace.cut_short
 
 
 @virtually
 async def test_a_time_out_of_what_is_under_way_is_not_taken_for_the_grace_s_end() -> None:
     """It is someone's error."""
     with pytest.raises(TimeoutError):
-        async with ShutdownGrace(Stop(), 1).for_calls(bool):
+        async with ShutdownGrace(Stop(), 1).for_calls(int):
             raise TimeoutError
 
 

@@ -104,8 +104,8 @@ def test_what_follows_is_named_after_the_batch() -> None:
     assert after.report == "out/n-2026-11-23.html"
     assert after.destination == Destination("bucket", "n-2026-11-23/")
     assert after.targets == (Topic(TOPIC, "us-east-1"), Webhook("https://example.com/x"))
-    assert after.night.webhook_secret is not None
-    assert after.night.webhook_secret.get_secret_value() == "0123456789abcdef"
+    assert after.settings.night.webhook_secret is not None
+    assert after.settings.night.webhook_secret.get_secret_value() == "0123456789abcdef"
     assert "0123456789abcdef" not in repr(after)
 
 

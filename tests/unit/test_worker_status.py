@@ -6,15 +6,22 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from batchsubmit.app.worker_status import WorkerStatus
-from batchsubmit.config import WorkerSettings
+from batchsubmit.config import AwsSettings, Settings, WorkerSettings
 from batchsubmit.health import ask
 from batchsubmit.observers.base import RunCounts
 from batchsubmit.queue.client import Queue
 from batchsubmit.submit.stopping import Stop, StopReason
 
 if TYPE_CHECKING:
+    from batchsubmit.ledger.file import FileLedger
     from batchsubmit.queue.source import SqsSource
     from batchsubmit.submit.engine import Engine
+
+
+class Ledger:
+    """A ledger on a disk that is full."""
+
+    trouble = "the disk is full"
 
 
 @pytest.fixture
@@ -32,7 +39,8 @@ def stop() -> Stop:
 @pytest.fixture
 def status(queue: Queue, stop: Stop) -> WorkerStatus:
     """The status of a worker that begins."""
-    return WorkerStatus(queue, tally=RunCounts(), stop=stop, within_seconds=30)
+    settings = Settings(aws=AwsSettings(read_timeout_seconds=5), worker=WorkerSettings(visibility_timeout_seconds=5))
+    return WorkerStatus(queue, settings, ledger=cast("FileLedger", Ledger()), tally=RunCounts(), stop=stop)
 
 
 def test_a_worker_that_calls_no_more_is_stalled_after_its_time(queue: Queue, status: WorkerStatus) -> None:
@@ -55,7 +63,7 @@ def test_a_worker_that_drains_for_long_is_alive(queue: Queue, stop: Stop, status
 
 def test_a_worker_is_ready_as_its_last_call_went(queue: Queue, stop: Stop, status: WorkerStatus) -> None:
     """Not before the first call, before the engine is there, or once it drains."""
-    ready = status.ready(lambda: "the disk is full")
+    ready = status.ready()
     found = {name: condition() for name, condition in ready.items()}
     assert found == {"queue": "not reached yet", "ledger": "the disk is full", "manifests": "", "worker": "starting"}
     queue.trouble = ""
