@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 
 from batchsubmit.config import Settings
 from batchsubmit.errors import ManifestError, StoppedError, UsageError, status_of_work
-from batchsubmit.manifest.check import CheckedManifest, Terms, open_checked_manifest
+from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.file import path_beside
+from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.rows import ProblemGroups
 from batchsubmit.queue.client import Outgoing, Queue, QueueBusyError, batches, open_reached, text_attributes
 from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, ORDINAL_ATTRIBUTE
@@ -63,8 +64,7 @@ async def enqueue(
 
     Raises ManifestError (problems in rows; nothing was sent), UsageError, StoppedError.
     """
-    began_at = time.monotonic()
-    stop = Stop()
+    began_at, stop = time.monotonic(), Stop()
     path = progress or path_beside(manifest, "enqueue", batch=terms.batch, option="--progress")
     async with AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop))
@@ -73,27 +73,59 @@ async def enqueue(
         )
         _, checked = await stack.enter_async_context(opening)
         reached = await stack.enter_async_context(open_reached(url, settings, region=region))
-        rows = _Rows(checked, terms.batch)
-        problems = checked.problems or await asyncio.to_thread(rows.too_large, reached.attributes.most_bytes)
+        index, alike = checked.index, checked.alike
+        problems = checked.problems
+        if not problems:
+            problems = await asyncio.to_thread(_too_large, index, terms.batch, reached.attributes.most_bytes)
+            alike = ProblemGroups.of(problems)
         if problems:
-            alike = checked.alike if checked.problems else ProblemGroups.of(problems)
-            count = max(checked.problem_count, len(problems))
-            raise ManifestError(manifest, problems, count, alike.lines())
+            raise ManifestError(manifest, problems, max(checked.problem_count, len(problems)), alike.lines())
         sent = stack.enter_context(_open_sent(path, url))
-        before = sum(key in sent.keys for key in checked.index)
-        count = await _Sender(reached.queue, sent, stop).send(rows)
+        before = sum(key in sent.keys for key in index)
+        numbers = (number for number, key in enumerate(index) if key not in sent.keys)
+        queued = batches(_message(index, number, terms.batch) for number in numbers)
+        await _Sender(reached.queue, sent, stop).send(queued)
+        count = sum(key in sent.keys for key in index) - before
         return EnqueueSummary(
             manifest=manifest,
             queue=url,
             batch=terms.batch,
             progress=str(path),
-            rows=len(checked.index),
+            rows=len(index),
             sent=count,
             sent_before=before,
-            left=len(checked.index) - before - count,
+            left=len(index) - before - count,
             seconds=round(time.monotonic() - began_at, 3),
             warnings=checked.warnings,
         )
+
+
+def _message(index: Index, number: int, batch: str) -> Outgoing:
+    """Make a row's message. Raises StoppedError where the manifest has changed since it was checked."""
+    job, ordinal = index.job(number, batch=batch), index.ordinal(number)
+    if job is None:
+        raise StoppedError(
+            f"the manifest changed while it was being sent, at line {index.lines[number]}; "
+            "run the same command again to go on"
+        )
+    own = {KEY_ATTRIBUTE: job.key, BATCH_ATTRIBUTE: batch, ORDINAL_ATTRIBUTE: str(ordinal or "")}
+    # ASCII: SQS refuses a few characters that JSON allows.
+    body = json.dumps(job.request, separators=(",", ":"))
+    return Outgoing(id=job.key, body=body, attributes=text_attributes(own), group=job.membership)
+
+
+def _too_large(index: Index, batch: str, most: int) -> list[Problem]:
+    """Find the rows that are larger than the queue takes."""
+    right = "raise its MaximumMessageSize, or submit the row by batchsubmit submit"
+    sizes = ((number, _message(index, number, batch).size) for number in range(len(index)))
+    return [
+        index.problem(
+            number,
+            Fault(path="", wrong=f"makes a message of {size:,} bytes, and the queue takes {most:,}", right=right),
+        )
+        for number, size in sizes
+        if size > most
+    ]
 
 
 class _SentJobs:
@@ -153,46 +185,6 @@ def _read_keys(file: BinaryIO, queue: str) -> Iterator[str]:
         file.write(b"\n")
 
 
-class _Rows:
-    """The rows of a checked manifest as messages."""
-
-    def __init__(self, checked: CheckedManifest, batch: str) -> None:
-        self._index = checked.index
-        self._batch = batch
-
-    def messages(self, sent: _SentJobs) -> Iterator[Outgoing]:
-        """Give the messages that were not sent. Raises StoppedError where the manifest changed meanwhile."""
-        for number, key in enumerate(self._index):
-            if key not in sent.keys:
-                yield self._message(number)
-
-    def too_large(self, most_bytes: int) -> list[Problem]:
-        """Find the rows that are larger than the queue takes."""
-        sizes = ((number, self._message(number).size) for number in range(len(self._index)))
-        return [self._problem(number, size, most_bytes) for number, size in sizes if size > most_bytes]
-
-    def _problem(self, number: int, size: int, most: int) -> Problem:
-        wrong = f"makes a message of {size:,} bytes, and the queue takes {most:,}"
-        right = "raise its MaximumMessageSize, or submit the row by batchsubmit submit"
-        return self._index.problem(number, Fault(path="", wrong=wrong, right=right))
-
-    def _message(self, number: int) -> Outgoing:
-        job, ordinal = self._index.job(number, batch=self._batch), self._index.ordinal(number)
-        if job is None:
-            line = self._index.lines[number]
-            raise StoppedError(
-                f"the manifest changed while it was being sent, at line {line}; run the same command again to go on"
-            )
-        own = {KEY_ATTRIBUTE: job.key, BATCH_ATTRIBUTE: self._batch, ORDINAL_ATTRIBUTE: str(ordinal or "")}
-        return Outgoing(
-            id=job.key,
-            # ASCII: SQS refuses a few characters that JSON allows.
-            body=json.dumps(job.request, separators=(",", ":")),
-            attributes=text_attributes(own),
-            group=job.membership,
-        )
-
-
 class _Sender:
     """Sends batches, several at a time, and writes down which SQS has."""
 
@@ -200,18 +192,15 @@ class _Sender:
         self._queue = queue
         self._sent = sent
         self._stop = stop
-        self._count = 0
 
-    async def send(self, rows: _Rows) -> int:
-        """Send everything, or until the run is asked to stop; gives the number of messages."""
-        queued = batches(rows.messages(self._sent))
+    async def send(self, queued: Iterator[list[Outgoing]]) -> None:
+        """Send everything, or until the run is asked to stop. Raises StoppedError."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 for number in range(_CONCURRENCY):
                     tasks.create_task(self._send_batches(queued), name=f"enqueue {number}")
         except* StoppedError as group:
             raise group.exceptions[0] from group
-        return self._count
 
     async def _send_batches(self, queued: Iterator[list[Outgoing]]) -> None:
         while not self._stop.requested and (batch := next(queued, None)):
@@ -227,7 +216,6 @@ class _Sender:
                 raise StoppedError(f"the queue cannot be reached: {exc}; run the same command again to go on") from exc
             if accepted := [each.id for each, code in zip(batch, failures, strict=True) if code is None]:
                 self._sent.add(accepted)
-                self._count += len(accepted)
             batch = [each for each, code in zip(batch, failures, strict=True) if code is not None]
             if not batch:
                 return

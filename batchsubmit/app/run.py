@@ -4,11 +4,12 @@
 """
 
 import os
+import secrets
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,6 @@ from batchsubmit.schema import RowWarning
 from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason, parse_deadline
 from batchsubmit.text import counted
-
-_numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +112,8 @@ class RunRecord:
         self._stop = stop
         self._clock = SystemClock()
         self._began_at = self._clock.monotonic()
-        number = next(_numbers)  # a process that imports us may begin several runs within a second
-        self.id = f"{self._clock.now():%Y%m%dT%H%M%SZ}-{os.getpid()}" + (f"-{number}" if number > 1 else "")
+        # Also two runs of one process that begin in one second have different names.
+        self.id = f"{self._clock.now():%Y%m%dT%H%M%SZ}-{os.getpid()}-{secrets.token_hex(2)}"
 
     async def begin(self, **facts: Any) -> None:  # noqa: ANN401 (the members of RunStarted)
         """Write the first line. The run's time begins here: the user may have been asked before."""

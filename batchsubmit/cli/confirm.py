@@ -12,8 +12,6 @@ from batchsubmit.cli.plan import odd_words, short_plan
 from batchsubmit.errors import NotAgreedError, UsageError
 from batchsubmit.submit.stopping import Stop
 
-_ANSWERS = {"y": True, "yes": True, "n": False, "no": False, "": False}
-
 
 async def confirm_plan(run: Run, *, asks: bool, yes: bool) -> None:
     """Show the plan in short and wait for a yes; where nothing is to do, nothing is asked.
@@ -60,11 +58,11 @@ async def ask(question: str, stop: Stop, *, in_full: bool = False) -> bool:
         if line is None:
             say()
             raise NotAgreedError("interrupted; nothing was sent")
-        answer = _ANSWERS.get(line.strip().lower())
-        if answer is not None and not (in_full and answer and line.strip().lower() != "yes"):
+        answer = line.strip().lower()
+        if answer in {"yes", "n", "no", ""} or (answer == "y" and not in_full):
             if not line.endswith("\n"):
                 say()
-            return answer
+            return answer.startswith("y")
         say("Type yes, the whole word, or n." if in_full else "Answer y or n.")
 
 
