@@ -33,17 +33,11 @@ __all__ = [
     "submit_jobs",
 ]
 
-_HOMES = {
-    "api.batch": ("Batch", "Report", "open_batch", "submit_jobs"),
-    "config": ("Settings", "load_settings"),
-    "errors": ("BatchsubmitError", "LedgerError", "ManifestError", "StoppedError", "UsageError"),
-    "api.outcomes": ("Finished", "Outcome", "Rejected", "Submitted", "Unknown"),
-}
 
 if not TYPE_CHECKING:  # else a misspelt name would pass for an object
 
     def __getattr__(name: str) -> object:
-        for home, names in _HOMES.items():
-            if name in names:
-                return getattr(import_module(f"batchsubmit.{home}"), name)
+        for home in ("errors", "config", "api.outcomes", "api.batch") if name in __all__ else ():
+            if found := getattr(import_module(f"batchsubmit.{home}"), name, None):
+                return found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,9 +11,7 @@ from batchsubmit.core.jobs import Denied, Forbidden, RefusalCause
 from batchsubmit.text import printable
 
 POLICY = "batchsubmit policy submit"
-CANCEL_POLICY = "batchsubmit policy cancel"
-"""The commands that print the policies for all that `submit` and `cancel` call, one action a line."""
-
+"""The command that prints the policy for all that `submit` calls, one action a line."""
 QUOTA_SERVICE = "cleanrooms-ml"
 """The service's code in Service Quotas."""
 
@@ -31,7 +29,9 @@ def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
         named = _ACTION.search(refusal.message)  # a Start may lack TagResource, say
         service = "cleanrooms" if operation == "ListMemberships" else QUOTA_SERVICE
         action = named[1] if named else f"{service}:{operation}"
-        return f"{said}. Allow {action}, a line of what {policy(operation)} prints"
+        policy = "batchsubmit policy cancel" if operation.startswith("Cancel") else POLICY
+        policy = "batchsubmit policy init" if operation in _LISTED_BY_INIT else policy
+        return f"{said}. Allow {action}, a line of what {policy} prints"
     if refusal.cause is RefusalCause.WRONG_ENDPOINT:
         return said  # and it asks for the endpoint itself
     if refusal.message.startswith(CLOCK):
@@ -43,22 +43,11 @@ def forbidden_words(operation: str, refusal: Denied | Forbidden) -> str:
 
 def denied_words(message: str) -> str:
     """The service's words about a job that it denied; which permission may be missing, where they do not name it."""
-    if _ACTION.search(message):
-        return message
-    return f"{message.rstrip('. ')}; allow {_TO_START}".lstrip("; ")
-
-
-_TO_START = (
-    f"{QUOTA_SERVICE}:StartTrainedModelInferenceJob on the trained model, the ML input channel and the association, "
-    "and cleanrooms:PassMembership on the membership"
-)
-
-
-def policy(operation: str) -> str:
-    """The command that prints the policy which has an operation."""
-    if operation in _LISTED_BY_INIT:
-        return "batchsubmit policy init"
-    return CANCEL_POLICY if operation.startswith("Cancel") else POLICY
+    to_start = (
+        f"allow {QUOTA_SERVICE}:StartTrainedModelInferenceJob on the trained model, the ML input channel and the "
+        "association, and cleanrooms:PassMembership on the membership"
+    )
+    return message if _ACTION.search(message) else f"{message.rstrip('. ')}; {to_start}".lstrip("; ")
 
 
 QUOTA_REQUEST = (

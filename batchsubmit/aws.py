@@ -10,10 +10,9 @@ import json
 import os
 import re
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import SimpleNamespace
@@ -154,7 +153,14 @@ def resolve_region(settings: "AwsSettings") -> str | None:
     """Find the region: our setting, `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile. Raises UsageError."""
     strip_environment()
     named = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return named or _region_of_profile()
+    if named:
+        return named
+    from botocore.session import Session  # noqa: PLC0415 (a tenth of a second that few need)
+
+    try:
+        return Session().get_config_variable("region") or None
+    except Exception as exc:  # (whatever it is, it is in the user's files or variables)
+        raise UsageError(f"the AWS configuration cannot be read: {_plain(exc)}") from exc
 
 
 def strip_environment() -> None:
@@ -167,35 +173,20 @@ def strip_environment() -> None:
             os.environ[name] = checked_text(value, name)
 
 
-def _region_of_profile() -> str | None:
-    from botocore.session import Session  # noqa: PLC0415 (a tenth of a second that few need)
-
-    try:
-        region = Session().get_config_variable("region")
-    except Exception as exc:  # (whatever it is, it is in the user's files or variables)
-        raise UsageError(f"the AWS configuration cannot be read: {_plain(exc)}") from exc
-    return str(region) if region else None
-
-
-@dataclass(slots=True)
 class Departure:
-    """Whether a byte of a request left: what fails before is certainly not accepted."""
+    """Whether a byte of this task's call left, since `watch_departure`: what fails before is certainly not accepted."""
 
-    has_left: bool = False
+    has_left = False
 
 
 _departure: ContextVar[Departure | None] = ContextVar("departure", default=None)
 
 
-@contextmanager
-def watching_departure() -> Iterator[Departure]:
-    """Tell of the one call that is made in the block whether it left this machine."""
+def watch_departure() -> Departure:
+    """Tell of the one call that this task makes next whether it left this machine."""
     call = Departure()
-    before = _departure.set(call)
-    try:
-        yield call
-    finally:
-        _departure.reset(before)
+    _departure.set(call)
+    return call
 
 
 @asynccontextmanager
@@ -329,8 +320,12 @@ def _session_class(timeouts: Timeouts) -> type[Any]:
     from aiobotocore.httpsession import AIOHTTPSession  # noqa: PLC0415
     from aiohttp import ClientPayloadError, ClientTimeout, TraceConfig  # noqa: PLC0415
 
+    async def note_departure(*_: object) -> None:
+        if call := _departure.get():
+            call.has_left = True
+
     tracing = TraceConfig()
-    tracing.on_request_headers_sent.append(_note_departure)
+    tracing.on_request_headers_sent.append(note_departure)
     tracing.freeze()
     connect, silent, total = timeouts
     limits = ClientTimeout(total, sock_connect=connect, sock_read=silent)
@@ -341,14 +336,11 @@ def _session_class(timeouts: Timeouts) -> type[Any]:
             async for chunk in response.content.iter_any():
                 body += chunk
                 if len(body) > _MOST_ANSWER_BYTES:
-                    break
-            else:
-                return bytes(body)
+                    raise ClientPayloadError(f"the answer is longer than {_MOST_ANSWER_BYTES:,} bytes")  # noqa: TRY301
         except BaseException:
             response.close()
             raise
-        response.close()
-        raise ClientPayloadError(f"the answer is longer than {_MOST_ANSWER_BYTES:,} bytes")
+        return bytes(body)
 
     class HttpSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
         async def _get_session(self, proxy_url: str | None) -> SimpleNamespace:
@@ -356,25 +348,12 @@ def _session_class(timeouts: Timeouts) -> type[Any]:
             if tracing not in session.trace_configs:
                 session.trace_configs.append(tracing)
 
-            async def request(*args: Any, headers: Mapping[str, str], **more: Any) -> Any:  # noqa: ANN401 (aiohttp's)
-                _check_headers(headers)
+            async def request(*args: Any, **more: Any) -> Any:  # noqa: ANN401 (aiohttp's)
                 more |= {"allow_redirects": False, "timeout": limits}
-                response = await session.request(*args, headers=headers, **more)
+                response = await session.request(*args, **more)
                 response.read = lambda: read(response)
                 return response
 
             return SimpleNamespace(request=request)
 
     return HttpSession
-
-
-def _check_headers(headers: Mapping[str, str]) -> None:
-    """Raise ValueError for what aiohttp would refuse only once the request counts as begun."""
-    for name, value in headers.items():
-        if re.search(r"[\r\n\0]", value):
-            raise ValueError(f"the header {name} has the end of a line in it")
-
-
-async def _note_departure(*_: object) -> None:
-    if call := _departure.get():
-        call.has_left = True

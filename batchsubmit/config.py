@@ -11,13 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict, SettingsError
 
 from batchsubmit.errors import UsageError
 from batchsubmit.text import bare, nearest
@@ -51,22 +45,21 @@ def checked_text(text: str, what: str) -> str:
         raise UsageError(str(exc)) from None
 
 
+Seconds = Annotated[float, Field(gt=0)]
+CallsPerSecond = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
+ForeignArns = Literal["warn", "error", "allow"]
+
+
 class RateSettings(_Section):
     """How often we call."""
 
-    max_per_second: float = Field(
+    max_per_second: CallsPerSecond = Field(
         default=1.0,
-        ge=0,
-        le=10_000,
-        allow_inf_nan=False,
         description="StartTrainedModelInferenceJob calls a second, after three at once; 0 for no limit. The default is "
         "AWS's limit for an account and region (its page Quotas for Clean Rooms ML): several workers share it",
     )
-    reads_per_second: float = Field(
+    reads_per_second: CallsPerSecond = Field(
         default=40.0,
-        ge=0,
-        le=10_000,
-        allow_inf_nan=False,
         description="List and Get calls a second, apart from the calls above; 0 for no limit. The same page allows 50 "
         "GetTrainedModelInferenceJob calls a second; that it is so for List is an assumption",
     )
@@ -77,12 +70,11 @@ class SlotSettings(_Section):
 
     per_membership: int = Field(default=0, ge=0, description="slots of a membership, 0 to learn them")
     per_account: int = Field(default=0, ge=0, description="slots of an account, 0 to learn them")
-    min_poll_seconds: float = Field(
-        default=1.0, gt=0, description="seconds at least between two polls of a membership, or two tries of a full lane"
+    min_poll_seconds: Seconds = Field(
+        default=1.0, description="seconds at least between two polls of a membership, or two tries of a full lane"
     )
-    max_poll_seconds: float = Field(
+    max_poll_seconds: Seconds = Field(
         default=3600.0,
-        gt=0,
         description="seconds at most between two polls of a full membership; a raised quota is found within twice this "
         "by calls that are refused if it was not",
     )
@@ -91,9 +83,8 @@ class SlotSettings(_Section):
         description="read the quotas from Service Quotas at the start; needs servicequotas:ListServiceQuotas",
     )
     priorities: dict[str, int] = Field(
-        default_factory=dict,
-        description="membership to number: where the account's slots are scarce, higher ones go first, "
-        "equal ones (0 where none is given) share fairly",
+        default={},
+        description="membership to number: scarce slots of the account go to higher ones first; 0 where none is given",
     )
 
 
@@ -103,17 +94,14 @@ class RetrySettings(_Section):
     max_attempts: int = Field(
         default=5, ge=1, description="calls for a job that meets conflicts, or for one that cannot be sent"
     )
-    base_seconds: float = Field(default=0.5, gt=0, description="seconds, the first backoff's upper bound")
-    cap_seconds: float = Field(default=30.0, gt=0, description="seconds, every backoff's upper bound")
+    base_seconds: Seconds = Field(default=0.5, description="seconds, the first backoff's upper bound")
+    cap_seconds: Seconds = Field(default=30.0, description="seconds, every backoff's upper bound")
 
 
 class LookupSettings(_Section):
     """How a job whose fate is unknown is looked up."""
 
     settle_seconds: float = Field(default=60.0, ge=0, description="seconds within which List shows an accepted job")
-
-
-ForeignArns = Literal["warn", "error", "allow"]
 
 
 class ChecksSettings(_Section):
@@ -174,14 +162,13 @@ class NightSettings(_Section):
     )
     upload_overwrite: bool = Field(default=False, description="overwrite objects that this ledger did not grow from")
     notify: tuple[str, ...] = Field(
-        default=(),
-        description="notify these at the end: sns:ARN, https://…, slack:https://… or teams:https://…",
+        default=(), description="notify these at the end: sns:ARN, https://…, slack:https://… or teams:https://…"
     )
     webhook_secret: SecretStr | None = Field(
         default=None, min_length=16, description="key of the HMAC that signs webhooks; better in the environment"
     )
-    notify_timeout_seconds: float = Field(
-        default=10.0, gt=0, le=60, description="seconds for one try to notify; there are two"
+    notify_timeout_seconds: Seconds = Field(
+        default=10.0, le=60, description="seconds for one try to notify; there are two"
     )
 
 
@@ -189,11 +176,11 @@ class AwsSettings(_Section):
     """The few things of the AWS client that a batch needs otherwise than by default."""
 
     region: str | None = Field(default=None, description="AWS region; unset: AWS's own configuration")
-    read_timeout_seconds: float = Field(
-        default=60.0, gt=0, description="seconds without an answer after which a job is unknown"
+    read_timeout_seconds: Seconds = Field(
+        default=60.0, description="seconds without an answer after which a job is unknown"
     )
-    connect_timeout_seconds: float = Field(
-        default=10.0, gt=0, description="seconds to connect, after which nothing was sent"
+    connect_timeout_seconds: Seconds = Field(
+        default=10.0, description="seconds to connect, after which nothing was sent"
     )
 
     @property
@@ -213,7 +200,7 @@ class WorkerSettings(_Section):
     metrics_port: int = Field(default=9464, ge=0, le=65_535, description="their port, 0 for none")
     ui: bool = Field(
         default=False,
-        description="serve the report page there too, at an address with a random token that is printed at the start",
+        description="serve the report page there too, at an address with a random token, printed at the start",
     )
     wait_seconds: int = Field(
         default=20, ge=1, le=20, description="seconds that a receive waits for messages (long polling)"
@@ -222,14 +209,13 @@ class WorkerSettings(_Section):
         default=3600,
         ge=0,
         le=39_600,
-        description="seconds, at most, for which a message goes back that cannot be decided or held now",
+        description="seconds, at most, that a message is put off which cannot be decided or held now",
     )
     max_held_messages: int = Field(
         default=5000, ge=1, description="messages held at once, most of which wait for a slot, some 2 kB of memory each"
     )
-    grace_seconds: float = Field(
+    grace_seconds: Seconds = Field(
         default=100.0,
-        gt=0,
         le=86_400,
         description="seconds after SIGTERM in which the poll and the calls in progress may end; what has not ended "
         "then is given up, to be looked up later; a container's own grace must be 15 s longer",
@@ -239,9 +225,8 @@ class WorkerSettings(_Section):
 class LedgerSettings(_Section):
     """The ledger that a fleet shares, `dynamodb://TABLE`."""
 
-    lease_seconds: float = Field(
+    lease_seconds: Seconds = Field(
         default=120.0,
-        gt=0,
         le=86_400,
         description="seconds of silence after which other workers take a worker's jobs over and look them up; "
         "calls begin only in the part of it that a call's timeouts leave",
@@ -277,14 +262,14 @@ class Settings(BaseSettings):
     ledger: LedgerSettings = LedgerSettings()
     log: LogSettings = LogSettings()
     defaults: dict[str, Any] = Field(
-        default_factory=dict, description="request members for rows that lack them, in the API's own names"
+        default={}, description="request members for rows that lack them, in the API's own names"
     )
     names: dict[str, str] = Field(
-        default_factory=dict,
+        default={},
         description="what people call memberships, by their ids, on every screen, in notices and in the report",
     )
     prices: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict, description="USD an hour by instance type; plan, prompt and report sum up what jobs cost"
+        default={}, description="USD an hour by instance type; plan, prompt and report sum up what jobs cost"
     )
 
 
@@ -294,31 +279,30 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Mapping[str, Any
     Raises UsageError that names the key, where it came from and what it may be.
     """
     content = _read_toml(file) if file is not None else {}
-    _check_environment()
+    for variable in os.environ:
+        if variable.upper().startswith(ENV_PREFIX):
+            path = tuple(variable[len(ENV_PREFIX) :].lower().split("__"))
+            _check_key(f"environment variable {variable}", path)
     given: dict[str, Any] = {section: dict(keys) for section, keys in (flags or {}).items() if keys}
     try:
-        return _layered(content)(**given)
+        return _over(content)(**given)
     except ValidationError as exc:
         raise UsageError(_explain(exc, file)) from exc
     except SettingsError as exc:
         raise UsageError(f"environment: {exc}; a whole section in one variable is written as JSON") from exc
 
 
-def _layered(content: Mapping[str, Any]) -> type[Settings]:
+def _over(content: Mapping[str, Any]) -> type[Settings]:
     """Settings whose lowest layer is a file's content: the class has the layers, not the call."""
 
     class Layered(Settings):
         @classmethod
-        def settings_customise_sources(
+        def settings_customise_sources(  # type: ignore[override] # by keyword is how pydantic calls it
             cls,
             settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            del dotenv_settings, file_secret_settings
-            return init_settings, env_settings, InitSettingsSource(settings_cls, dict(content))
+            **sources: Any,  # noqa: ANN401 (pydantic's)
+        ) -> tuple[Any, ...]:
+            return sources["init_settings"], sources["env_settings"], InitSettingsSource(settings_cls, dict(content))
 
     return Layered
 
@@ -331,29 +315,19 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise UsageError(f"the settings file {file} cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise UsageError(
-            f"the settings file {file} is not UTF-8: {exc.reason} at byte {exc.start}; save it as UTF-8"
+            f"the settings file {file} is not UTF-8: {exc.reason} at byte {exc.start}; save it so"
         ) from exc
     except tomllib.TOMLDecodeError as exc:
         raise UsageError(f"the settings file {file} is not TOML: {exc}") from exc
     for section, keys in content.items():
         _check_key(str(file), (section,))
-        if section not in _FREE and isinstance(keys, dict):
-            for key in keys:
-                _check_key(str(file), (section, key))
+        for key in keys if isinstance(keys, dict) else ():
+            _check_key(str(file), (section, key))
     return content
-
-
-def _check_environment() -> None:
-    for variable in os.environ:
-        if variable.upper().startswith(ENV_PREFIX):
-            path = tuple(variable[len(ENV_PREFIX) :].lower().split("__"))
-            _check_key(f"environment variable {variable}", path)
 
 
 _FREE = frozenset({"defaults", "names", "prices"})
 """Sections whose keys are the user's own."""
-
-
 _SECRET = frozenset({"webhook_secret", "notify"})
 """Nothing writes these down: the address of a webhook lets who has it post there."""
 

@@ -59,7 +59,13 @@ def configure_logging(log_format: str, level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(file=stream),
     )
-    _adopt_library_lines(chain, renderer, stream)
+    # The lines of asyncio, aiohttp and botocore are written like our own: a log collector reads JSON only.
+    handler = logging.StreamHandler(stream)
+    processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=chain, processors=processors))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    for library in ("botocore", "aiobotocore"):  # they log with a traceback what they raise, which is a sentence
+        logging.getLogger(f"{library}.credentials").setLevel(logging.CRITICAL)
 
 
 class _ForPeople(structlog.dev.ConsoleRenderer):
@@ -82,14 +88,3 @@ def _printable_values(_logger: object, _method: str, event: MutableMapping[str, 
             lines = value.splitlines() if name == "exception" else [value]
             event[name] = "\n".join(map(printable, lines))
     return event
-
-
-def _adopt_library_lines(chain: list[Any], renderer: Any, stream: TextIO) -> None:  # noqa: ANN401 (structlog's)
-    """Write the lines of asyncio, aiohttp and botocore like our own: a log collector reads JSON only."""
-    handler = logging.StreamHandler(stream)
-    processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=chain, processors=processors))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    # It logs with a traceback what it then raises, and what is raised is said in a sentence.
-    logging.getLogger("botocore.credentials").setLevel(logging.CRITICAL)
-    logging.getLogger("aiobotocore.credentials").setLevel(logging.CRITICAL)

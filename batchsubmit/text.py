@@ -20,7 +20,7 @@ def printable(text: str) -> str:
 
 def with_names(text: str, names: Mapping[str, str]) -> str:
     """Put what people call memberships in the place of their ids; not inside of an ARN or a path."""
-    for membership, name in names.items() if names else ():
+    for membership, name in names.items():
         if membership in text:
             text = re.sub(rf"(?<![\w/-]){re.escape(membership)}(?![\w/-])", lambda _: name, text)  # noqa: B023
     return text

@@ -23,7 +23,7 @@ from batchsubmit.aws import (
     clock_words,
     credential_words,
     open_client,
-    watching_departure,
+    watch_departure,
 )
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, Resource
 from batchsubmit.cleanrooms.responses import (
@@ -109,14 +109,14 @@ class CleanRooms:
         """Make one call, within its time, and read its answer; trouble of any kind is an outcome."""
         given = {name: value for name, value in request.items() if value is not None}
         limit = asyncio.timeout(self._call_seconds)
-        with watching_departure() as call:
-            try:
-                async with limit:
-                    answer = await operation(**given)
-                return read(answer)
-            except Exception as exc:  # noqa: BLE001 (whatever it is, a call that left may have been accepted)
-                late = TimeoutError(f"the call was given up after {self._call_seconds or 0:g} s")
-                return outcome_of(late if limit.expired() else exc, has_left=call.has_left)
+        call = watch_departure()
+        try:
+            async with limit:
+                answer = await operation(**given)
+            return read(answer)
+        except Exception as exc:  # noqa: BLE001 (whatever it is, a call that left may have been accepted)
+            late = TimeoutError(f"the call was given up after {self._call_seconds or 0:g} s")
+            return outcome_of(late if limit.expired() else exc, has_left=call.has_left)
 
 
 def outcome_of(exc: Exception, *, has_left: bool) -> Outcome:
