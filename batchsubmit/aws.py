@@ -141,11 +141,10 @@ def _plain(exc: Exception) -> str:
     for name, value in sorted(os.environ.items()):
         is_public = name.startswith("AWS_") and not re.search("SECRET|TOKEN$|KEY", name)
         if is_public and len(value) > 1 and value in words:
-            return f"{name}={value}: {_REASONS.get(name) or words.removeprefix(f'{value}: ')}"
+            return f"{name}={value}: {words.removeprefix(f'{value}: ')}"
     return words
 
 
-_REASONS = {"AWS_MAX_ATTEMPTS": "is no whole number"}
 _NAMING_VARIABLES = {"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"}
 
 
@@ -265,10 +264,9 @@ async def _check_credentials(session: "AioSession") -> None:
         async with asyncio.timeout(_MOST_CREDENTIALS_SECONDS):
             credentials = await session.get_credentials()
             found = await credentials.get_frozen_credentials() if credentials else None
-    except (aws.ProfileNotFound, aws.ConfigParseError, UnicodeError) as exc:
-        raise UsageError(f"the AWS configuration is wrong: {_plain(exc)}; nothing was sent") from exc
     except Exception as exc:  # (a program, a file, a service of the user's)
-        if isinstance(exc, ValueError) and (words := _plain(exc)).startswith("AWS_"):
+        words, is_variable = _plain(exc), isinstance(exc, ValueError) and _plain(exc).startswith("AWS_")
+        if is_variable or isinstance(exc, aws.ProfileNotFound | aws.ConfigParseError | UnicodeError):
             raise UsageError(f"the AWS configuration is wrong: {words}; nothing was sent") from exc
         raise StoppedError(f"no AWS credentials: {credential_words(exc)}; nothing was sent") from exc
     if found is None:

@@ -8,7 +8,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict, SettingsError
@@ -28,13 +28,10 @@ class _Section(BaseModel):
     @classmethod
     def _bare(cls, value: object, info: ValidationInfo) -> object:
         """Texts name things: batch, ledger, queue, region. A secret is taken as it stands."""
-        if isinstance(value, str) and info.field_name != "webhook_secret":
-            return bare(value, str(info.field_name))
-        return [bare(each, str(info.field_name)) for each in value] if _are_texts(value) else value
-
-
-def _are_texts(value: object) -> TypeGuard[list[str] | tuple[str, ...]]:
-    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+        name = str(info.field_name)
+        if isinstance(value, list | tuple):
+            return [bare(each, name) if isinstance(each, str) else each for each in value]
+        return bare(value, name) if isinstance(value, str) and name != "webhook_secret" else value
 
 
 def checked_text(text: str, what: str) -> str:

@@ -63,10 +63,6 @@ def status_of_work(*, left: object, failed: object = False) -> int:
 
 def exit_status(error: Exception) -> int:
     """Choose the status for what stopped the program."""
-    match error:
-        case UsageError():
-            return EXIT_USAGE
-        case LedgerError():
-            return EXIT_LEDGER
-        case _:
-            return EXIT_STOPPED
+    if isinstance(error, UsageError):
+        return EXIT_USAGE
+    return EXIT_LEDGER if isinstance(error, LedgerError) else EXIT_STOPPED

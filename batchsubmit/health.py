@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import TypeAlias
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -22,7 +21,6 @@ Conditions: TypeAlias = Mapping[str, Callable[[], str]]
 Exposition: TypeAlias = Callable[[str], tuple[bytes, str]]
 """Metrics for an Accept header, and their content type (`observers.metrics.Metrics.exposition`)."""
 
-_NO_METRICS = "metrics need the extra: pip install 'batchsubmit[metrics]'\n"
 _LEAVE_SECONDS = 0.5
 """Time for what is being answered at the end: a scrape, or the events of an open page."""
 
@@ -79,7 +77,7 @@ async def _verdict(conditions: Conditions, _: web.Request) -> web.Response:
 
 async def _expose(metrics: Exposition | None, request: web.Request) -> web.Response:
     if metrics is None:
-        return web.Response(status=501, text=_NO_METRICS)
+        return web.Response(status=501, text="metrics need the extra: pip install 'batchsubmit[metrics]'\n")
     body, content_type = metrics(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
 
@@ -92,13 +90,14 @@ def ask(settings: WorkerSettings, probe: str, patience_seconds: float = 3.0) -> 
     if not settings.metrics_port:
         return False, "worker.metrics_port is 0: the worker has no probes to ask"
     local = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 (asked, not bound)
-    url = urlsplit(base_url(local.get(settings.metrics_host, settings.metrics_host), settings.metrics_port))
-    connection = HTTPConnection(url.hostname or "", url.port, timeout=patience_seconds)
+    host = local.get(settings.metrics_host, settings.metrics_host)
+    connection = HTTPConnection(host, settings.metrics_port, timeout=patience_seconds)
     try:
         connection.request("GET", f"/{probe}", headers={"Connection": "close"})
         response = connection.getresponse()
         return response.status == 200, response.read().decode(errors="replace").strip()
     except (OSError, HTTPException) as exc:
-        return False, f"{url.geturl()}/{probe} does not answer: {str(exc) or type(exc).__name__}"
+        url = base_url(host, settings.metrics_port)
+        return False, f"{url}/{probe} does not answer: {str(exc) or type(exc).__name__}"
     finally:
         connection.close()

@@ -13,9 +13,10 @@ import msgspec
 from aiohttp import web
 
 from batchsubmit.sandbox.faults import FaultPlan, Faults
-from batchsubmit.sandbox.http import Call, Exchange, HttpAnswer
+from batchsubmit.sandbox.http import Exchange, HttpAnswer
 from batchsubmit.sandbox.records import JobRecord, timestamp
 from batchsubmit.sandbox.service import SandboxService
+from batchsubmit.sandbox.validation import Call
 
 PREFIX: Final = "/_sandbox/"
 LOOPBACK: Final = "127.0.0.1"

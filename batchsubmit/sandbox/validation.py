@@ -1,20 +1,26 @@
-"""The sandbox's own check of requests, read from the service model that botocore ships.
+"""The sandbox's own reading and check of requests, by the service model that botocore ships.
 
 It is written apart from batchsubmit's validation and must not know it: two readings of one model that
 disagree show a mistake in one of them. It is as strict as AWS, and stricter where AWS would pass over what it
 does not know.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
+from urllib.parse import parse_qsl, unquote
 
 from botocore.loaders import Loader
 
-from batchsubmit.sandbox.refusals import Operation, invalid, problem
+from batchsubmit.sandbox.refusals import Operation, Refusal, invalid, problem
 
 MOST_TAGS: Final = 50
+_LABEL: Final = re.compile(r"\{(\w+)\}")
+_INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
+_CREDENTIAL_REGION: Final = re.compile(r"Credential=[^/,\s]+/[0-9]{8}/([^/,\s]+)/")
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _KINDS: Final[Mapping[str, tuple[type, str]]] = {
     "structure": (dict, "an object"),
@@ -43,24 +49,71 @@ def compiled(java: str) -> re.Pattern[str]:
     return re.compile(_TOKEN.sub(lambda token: _OF_JAVA.get(token[0], token[0]), spelled), re.ASCII)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One HTTP request. `path` is raw; `query` is what stands behind its question mark."""
+
+    method: str
+    path: str
+    query: str = ""
+    authorization: str = ""
+    body: bytes = b""
+
+    @property
+    def region(self) -> str | None:
+        """The region the call was signed for, if it was signed."""
+        found = _CREDENTIAL_REGION.search(self.authorization)
+        return found[1] if found else None
+
+
 class RequestValidator:
-    """Checks the requests of all operations against the service model."""
+    """Reads the requests of all operations, and checks them against the service model.
+
+    Paths are matched as they came, still percent-encoded: an ARN is one segment, its slashes as %2F.
+    """
 
     def __init__(self) -> None:
         models = [Loader().load_service_model(name, "service-2") for name in ("cleanrooms", "cleanroomsml")]
         # The shapes of the one operation of the former have no namesakes in the latter that differ.
         self.shapes: Mapping[str, Shape] = models[0]["shapes"] | models[1]["shapes"]
         operations = models[0]["operations"] | models[1]["operations"]
-        self.operations: Mapping[str, Shape] = {name: operations[name] for name in Operation}
+        self._inputs: Mapping[str, Shape] = {name: operations[name]["input"] for name in Operation}
+        https = {name: operations[name]["http"] for name in Operation}
+        self._paths = {
+            (name, http["method"]): re.compile(_LABEL.sub(r"(?P<\1>[^/]+)", http["requestUri"]))
+            for name, http in https.items()
+        }
 
-    def kinds_in_uri(self, operation: str) -> Mapping[str, str]:
-        """Return the types of the members that stand in an operation's URI."""
-        members = self.shapes[self.operations[operation]["input"]["shape"]]["members"].values()
-        return {each["locationName"]: self.shapes[each["shape"]]["type"] for each in members if "location" in each}
+    def read(self, call: Call) -> tuple[str, dict[str, Any]]:
+        """Return a call's operation and members, unchecked; raises `Refusal` where it cannot be read."""
+        for (operation, method), path in self._paths.items():
+            labels = path.fullmatch(call.path)
+            if labels and method == call.method:
+                return operation, self._members(operation, labels.groupdict(), call)
+        raise Refusal("UnknownOperationException", f"There is no {call.method} {call.path}.")
+
+    def _members(self, operation: str, labels: Mapping[str, str], call: Call) -> dict[str, Any]:
+        try:
+            body = json.loads((call.body or b"{}").decode(), parse_constant=_no_constant)
+            in_path = {name: unquote(value, errors="strict") for name, value in labels.items()}
+            in_query = parse_qsl(call.query, keep_blank_values=True, errors="strict")
+        except (ValueError, RecursionError):
+            raise Refusal("SerializationException", "The URI is not UTF-8, or the body is no JSON in it.") from None
+        if not isinstance(body, dict):
+            raise Refusal("SerializationException", "The body is not a JSON object.")
+        members = body | dict(in_query) | in_path
+        refs = self.shapes[self._inputs[operation]["shape"]]["members"].values()
+        kinds = {ref.get("locationName"): self.shapes[ref["shape"]]["type"] for ref in refs}
+        for name, value in in_query:
+            if name.startswith("X-Amz-"):  # a part of the signature
+                del members[name]
+            elif kinds.get(name) == "integer" and _INTEGER.fullmatch(value):
+                members[name] = int(value)
+        return members
 
     def problems(self, operation: str, request: object, region: str | None = None) -> list[str]:
         """Return everything wrong with a request; `region` is the one the call was signed for."""
-        problems = list(self._problems(self.operations[operation]["input"], request, ""))
+        problems = list(self._problems(self._inputs[operation], request, ""))
         if operation == Operation.START and isinstance(request, dict) and not problems:
             problems += _arn_problems(request, region) + _tag_problems(request.get("tags") or {})
         return problems
@@ -84,6 +137,10 @@ class RequestValidator:
             yield from (problem(where, broken) for broken in _broken(shape, value))
             for part, item, name in _parts(shape, value):
                 yield from self._problems(part, item, f"{where}.{name}" if where else name)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
 
 
 def _broken(shape: Shape, value: Any) -> Iterator[str]:  # noqa: ANN401 (of the shape's type)

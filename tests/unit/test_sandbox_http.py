@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from batchsubmit.sandbox import FaultPlan, Faults, InjectedFault, SandboxService, SandboxSettings, ScriptedFault
-from batchsubmit.sandbox.http import Call, Exchange, HttpAnswer
+from batchsubmit.sandbox.http import Exchange, HttpAnswer
 from batchsubmit.sandbox.refusals import Operation
 from batchsubmit.sandbox.server import Admin
+from batchsubmit.sandbox.validation import Call
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
 SCOPE = f"arn:aws:cleanrooms-ml:us-east-1:123456789012:membership/{MEMBERSHIP}"

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.sandbox.http import Call, Routes
 from batchsubmit.sandbox.refusals import Operation, Refusal
-from batchsubmit.sandbox.validation import RequestValidator
+from batchsubmit.sandbox.validation import Call, RequestValidator
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
 OTHER = "99999999-2222-3333-4444-555555555555"
@@ -18,7 +17,6 @@ SCOPE = f"arn:aws:cleanrooms-ml:us-east-1:123456789012:membership/{MEMBERSHIP}"
 START = "StartTrainedModelInferenceJob"
 PATH = f"/memberships/{MEMBERSHIP}/trained-model-inference-jobs"
 VALIDATOR = RequestValidator()
-ROUTES = Routes(VALIDATOR)
 FULL: dict[str, Any] = {
     "membershipIdentifier": MEMBERSHIP,
     "name": "job",
@@ -220,7 +218,7 @@ def test_the_region_is_read_from_the_authorization_header() -> None:
 def test_a_body_that_cannot_be_read_is_refused(body: bytes) -> None:
     """Broken JSON, or none."""
     with pytest.raises(Refusal) as caught:
-        ROUTES.read(Call(method="POST", path=PATH, body=body))
+        VALIDATOR.read(Call(method="POST", path=PATH, body=body))
     assert caught.value.code == "SerializationException"
 
 
@@ -229,7 +227,7 @@ def test_lone_surrogates_written_as_escapes_are_found() -> None:
     for text, fine in (("\\ud83d\\ude00", True), ("\\ud83d", False), ("\\ude00\\ud83d", False)):
         body = json.dumps({name: FULL[name] for name in FULL if name != "membershipIdentifier"})
         body = body.replace('"job"', f'"{text}"')
-        operation, request = ROUTES.read(Call(method="POST", path=PATH, body=body.encode()))
+        operation, request = VALIDATOR.read(Call(method="POST", path=PATH, body=body.encode()))
         assert (VALIDATOR.problems(operation, request) == []) is fine
 
 
@@ -249,15 +247,15 @@ def test_lone_surrogates_written_as_escapes_are_found() -> None:
 def test_a_wrong_query_is_refused(query: str, said: str) -> None:
     """List's members come as text and are held against their shapes."""
     with pytest.raises(Refusal, match=said):
-        VALIDATOR.require(*ROUTES.read(Call(method="GET", path=PATH, query=query)))
+        VALIDATOR.require(*VALIDATOR.read(Call(method="GET", path=PATH, query=query)))
 
 
 def test_a_query_is_read() -> None:
     """Integers become integers, a signature is passed over, an encoded ARN is one segment."""
     call = Call(method="GET", path=PATH, query="maxResults=7&nextToken=a%2Bb%3D&X-Amz-Date=x")
-    assert ROUTES.read(call)[1] == {"membershipIdentifier": MEMBERSHIP, "maxResults": 7, "nextToken": "a+b="}
+    assert VALIDATOR.read(call)[1] == {"membershipIdentifier": MEMBERSHIP, "maxResults": 7, "nextToken": "a+b="}
     get = Call(method="GET", path=f"/memberships/{MEMBERSHIP}/trained-models/arn%3Aaws%2Fx")
-    assert ROUTES.read(get)[1] == {"membershipIdentifier": MEMBERSHIP, "trainedModelArn": "arn:aws/x"}
+    assert VALIDATOR.read(get)[1] == {"membershipIdentifier": MEMBERSHIP, "trainedModelArn": "arn:aws/x"}
 
 
 @pytest.mark.parametrize(
@@ -267,7 +265,7 @@ def test_a_query_is_read() -> None:
 def test_an_unknown_path_is_an_unknown_operation(method: str, path: str) -> None:
     """Also an ARN whose slashes are not encoded."""
     with pytest.raises(Refusal) as caught:
-        ROUTES.read(Call(method=method, path=path))
+        VALIDATOR.read(Call(method=method, path=path))
     assert (caught.value.code, caught.value.status_code) == ("UnknownOperationException", 404)
 
 
@@ -293,5 +291,5 @@ def test_a_request_with_one_member_of_anything_never_crashes_the_form(member: st
 def test_arbitrary_bodies_are_read_or_refused(body: bytes) -> None:
     """Nothing else comes out."""
     with pytest.raises(Refusal) as caught:  # none of these names a membership's model
-        VALIDATOR.require(*ROUTES.read(Call(method="POST", path=PATH, body=body)))
+        VALIDATOR.require(*VALIDATOR.read(Call(method="POST", path=PATH, body=body)))
     assert caught.value.status_code == 400
