@@ -277,7 +277,7 @@ class Run:
     def _summary(self) -> Summary:
         before, rows, engine = self.before, self._rows(), self.engine
         after, unknown = self._counts(rows), self.ledger.state.undecided()
-        reasons = engine.undecided if engine else {}
+        reasons = engine.in_progress.undecided if engine else {}
         summary = Summary(
             run=self._record.id,
             batch=self.options.batch,
@@ -312,9 +312,9 @@ class Run:
             return summary
         return replace(
             summary,
-            held=engine.held_lanes(),
+            held=engine.holds.words,
             held_by_others=engine.slots.held_by_others(),
-            waits_for=engine.waits_for,
+            waits_for=engine.inputs.unfinished,
             refused_by=engine.slots.refused_by,
         )
 

@@ -207,9 +207,9 @@ def _progress(run: Run, engine: Engine) -> RunProgress:
     # Who follows jobs sees them run, more than AWS's defaults allow where the quota was raised.
     running = sum(ours.values()) if engine.poller.follows else within_quotas(ours, slots.quotas())
     return RunProgress(
-        counts=run.counts_now(running=running, in_progress=engine.under_way),
+        counts=run.counts_now(running=running, in_progress=engine.in_progress.jobs),
         slots=slots.account_usage(),
-        in_progress=engine.under_way,
+        in_progress=engine.in_progress.jobs,
         why=tuple(_why(run, engine)),
         stopping=str(run.stop.reason or ""),
     )
@@ -218,14 +218,14 @@ def _progress(run: Run, engine: Engine) -> RunProgress:
 def _why(run: Run, engine: Engine) -> Iterator[str]:
     """Say what keeps jobs from being sent."""
     slots = engine.slots
-    if looked_up := engine.looked_up:
+    if looked_up := engine.in_progress.looked_up:
         yield f"looking up {counted(looked_up, 'job')}, up to {duration(run.settings.lookup.settle_seconds)}"
     # While slots wait for jobs, those wait for the rate.
     if full := 0 if engine.gate.is_awaited else slots.full_lanes():
         yield f"waiting for a slot in {counted(full, 'membership')}"
     if others := slots.held_by_others():
         yield f"the quota looks used by others: {', '.join(others.values())}"
-    for quota, count in Counter(engine.held_lanes().values()).items():
+    for quota, count in Counter(engine.holds.words.values()).items():
         yield f"held by the quota {quota} in {counted(count, 'membership')}"
 
 

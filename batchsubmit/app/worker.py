@@ -124,7 +124,7 @@ async def work(
                 is_endless=True,
             )
             status.shows(source, engine)
-            async with grace.for_calls(lambda: engine.under_way):
+            async with grace.for_calls(lambda: engine.in_progress.jobs):
                 with display(status.progress, pace.read):
                     await engine.run(opened.state.undecided())
         summary = WorkerSummary(
@@ -135,7 +135,7 @@ async def work(
             seconds=record.seconds(),
             queue_counts=asdict(reached.queue.counters),
             held_by_others=engine.slots.held_by_others(),
-            held=engine.held_lanes(),
+            held=engine.holds.words,
             is_cut_short=bool(grace.cut_short),
             stop_reason=str(stop.reason or ""),
             stop_message=stop.message + grace.cut_short,

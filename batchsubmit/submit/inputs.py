@@ -8,14 +8,15 @@ member's model, a read that is not allowed) is left to the Start call.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from batchsubmit.cleanrooms.api import CREATING_STATUSES, Input, Resource, inputs_of
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import Clock
-from batchsubmit.config import SlotSettings
+from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Forbidden, InvalidRequest, Job, NotSent, Outcome, Uncertain
 from batchsubmit.core.source import Delivery, Ending
 from batchsubmit.errors import StoppedError
@@ -52,18 +53,23 @@ class _Known:
     until: float
 
 
+_Waiting = dict[Input, list[Callable[[], None]]]
+"""The inputs that are looked at, and for each the jobs that wait for that: what puts them back into their lanes."""
+
+
 class Inputs:
     """What one run knows of the inputs of its jobs, and the jobs that wait for them."""
 
-    def __init__(self, reads: Reads, *, settings: SlotSettings, clock: Clock, stop: Stop) -> None:
+    def __init__(self, reads: Reads, settings: Settings, *, clock: Clock, stop: Stop) -> None:
         self._reads = reads
-        self._least_pause = settings.min_poll_seconds
-        self._most_pause = min(settings.max_poll_seconds, _MOST_PAUSE_SECONDS)
+        self._are_waited_for = settings.submit.wait_for_inputs
+        self._least_pause = settings.slots.min_poll_seconds
+        self._most_pause = min(settings.slots.max_poll_seconds, _MOST_PAUSE_SECONDS)
         self._clock = clock
         self._stop = stop
         self._known: dict[Input, _Known] = {}
-        self._first_looks: dict[Input, list[Delivery]] = {}
-        self._aside: dict[Input, list[Callable[[], None]]] = {}
+        self._first_looks: _Waiting = {}
+        self._aside: _Waiting = {}
         self.unfinished: dict[str, str] = {}
         """The status of the inputs that jobs still waited for when the run was stopped."""
 
@@ -79,63 +85,53 @@ class Inputs:
     def refusal(self, job: Job) -> InvalidRequest | None:
         """Say why a job can never run, where that is known of an input of its."""
         for each in inputs_of(job.request):
-            known = self._known.get(each)
-            if known is not None and known.resource is not None and known.resource.status in _UNUSABLE:
-                words = f"{each} is {known.resource.status}: {known.resource.message}"
+            resource = self._known[each].resource if each in self._known else None
+            if resource is not None and resource.status in _UNUSABLE:
+                words = f"{each} is {resource.status}: {resource.message}"
                 return InvalidRequest("InputUnusable", words.rstrip(": "))
         return None
 
     def keep(self, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> bool:
         """Keep a job that has to wait, and see to it that it is taken again in time; False where it need not wait."""
-        for each in inputs_of(delivery.job.request):
-            known = self._known.get(each)
+        for wanted in inputs_of(delivery.job.request) if self._are_waited_for else ():
+            known = self._known.get(wanted)
             if known is None or known.until <= self._clock.monotonic():
-                self._look_first(each, delivery, tasks, doing)
+                waiting, look = self._first_looks, self._look
+                release: Callable[[], None] = partial(delivery.ended, Ending.RELEASED)
+            elif self._being_created(wanted) is None:
+                continue
+            elif put_back := delivery.put_aside():
+                waiting, look, release = self._aside, self._poll, put_back
+            else:
                 return True
-            if self._being_created(each):
-                self._put_aside(each, delivery, tasks, doing)
-                return True
+            waiting.setdefault(wanted, []).append(release)
+            if len(waiting[wanted]) == 1:
+                tasks.create_task(self._release_after(look, wanted, waiting, doing), name=f"look at {wanted}")
+            return True
         return False
 
-    def _look_first(self, wanted: Input, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> None:
-        waiting = self._first_looks.setdefault(wanted, [])
-        waiting.append(delivery)
-        if len(waiting) == 1:
-            tasks.create_task(self._first_look(wanted, doing), name=f"look at {wanted}")
-
-    async def _first_look(self, wanted: Input, doing: InProgress) -> None:
+    async def _release_after(
+        self, look: Callable[[Input], Awaitable[None]], wanted: Input, waiting: _Waiting, doing: InProgress
+    ) -> None:
         with doing.looking_up():
-            await self._look(wanted)
-            for delivery in reversed(self._first_looks.pop(wanted)):
-                delivery.ended(Ending.RELEASED)
-
-    def _put_aside(self, wanted: Input, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> None:
-        release = delivery.put_aside()
-        if release is None:
-            return
-        waiting = self._aside.setdefault(wanted, [])
-        waiting.append(release)
-        if len(waiting) == 1:
-            tasks.create_task(self._poll(wanted, doing), name=f"wait for {wanted}")
-
-    async def _poll(self, wanted: Input, doing: InProgress) -> None:
-        """Look at an input at growing intervals until it is no longer being created, then let its jobs go on."""
-        pause = self._least_pause
-        with doing.looking_up():
-            while (resource := self._being_created(wanted)) is not None:
-                await self._stop.pause(pause)
-                if self._stop.requested:
-                    self.unfinished[str(wanted)] = resource.status
-                    break
-                pause = min(pause * 2, self._most_pause)
-                await self._look(wanted)
-            for release in reversed(self._aside.pop(wanted)):
+            await look(wanted)
+            for release in reversed(waiting.pop(wanted)):
                 release()
 
+    async def _poll(self, wanted: Input) -> None:
+        """Look at an input at growing intervals until it is no longer being created."""
+        pause = self._least_pause
+        while (resource := self._being_created(wanted)) is not None:
+            await self._stop.pause(pause)
+            if self._stop.requested:
+                self.unfinished[str(wanted)] = resource.status
+                return
+            pause = min(pause * 2, self._most_pause)
+            await self._look(wanted)
+
     def _being_created(self, wanted: Input) -> Resource | None:
-        known = self._known.get(wanted)
-        is_creating = known is not None and known.resource is not None and known.resource.status in CREATING_STATUSES
-        return known.resource if known is not None and is_creating else None
+        resource = self._known[wanted].resource if wanted in self._known else None
+        return resource if resource is not None and resource.status in CREATING_STATUSES else None
 
     async def _look(self, wanted: Input) -> None:
         """Learn where an input stands. A look that fails for a while does not end a wait."""
@@ -147,13 +143,11 @@ class Inputs:
             get_logger().info("input.unseen", input=str(wanted), reason=str(exc))
         if resource is not None and resource.status != "ACTIVE" and (before is None or before.resource != resource):
             get_logger().warning("input.not_ready", input=str(wanted), status=resource.status)
-        self._remember(wanted, resource)
-
-    def _remember(self, wanted: Input, resource: Resource | None) -> None:
         now = self._clock.monotonic()
         if len(self._known) >= _MOST_KNOWN:
-            kept = {each: known for each, known in self._known.items() if known.until > now or each in self._aside}
-            self._known = kept
+            self._known = {
+                each: known for each, known in self._known.items() if known.until > now or each in self._aside
+            }
         is_good = resource is None or resource.status not in CREATING_STATUSES | _UNUSABLE
         self._known[wanted] = _Known(resource, now + (_BELIEVED_SECONDS if is_good else self._most_pause))
 
@@ -219,18 +213,14 @@ def warnings_of(
 
     `rows` counts the rows to do by input; `through_at` is when the forecast says that all are done, None without one.
     """
-    yield from _too_short(found, rows, through_at or now)
-    yield from _too_few(found, rows)
-
-
-def _too_short(found: Mapping[Input, Resource], rows: Mapping[Input, int], through_at: datetime) -> Iterator[str]:
     for each, resource in found.items():
         kept_until, wanting = resource.kept_until, rows.get(each, 0)
-        if wanting and kept_until is not None and kept_until < through_at:
+        if wanting and kept_until is not None and kept_until < (through_at or now):
             yield (
                 f"{each}: its retentionInDays end at {utc_words(kept_until)}, and the {counted(wanting, 'row')} "
-                f"that want it are expected to be through by {utc_words(through_at)}"
+                f"that want it are expected to be through by {utc_words(through_at or now)}"
             )
+    yield from _too_few(found, rows)
 
 
 def _too_few(found: Mapping[Input, Resource], rows: Mapping[Input, int]) -> Iterator[str]:
@@ -242,11 +232,10 @@ def _too_few(found: Mapping[Input, Resource], rows: Mapping[Input, int]) -> Iter
     wanting: Counter[str] = Counter()
     channels: dict[str, list[str]] = {}
     for each, resource in found.items():
-        for table, remaining in resource.budgets.items():
-            if rows.get(each):
-                left[table] = min(remaining, left.get(table, remaining))
-                wanting[table] += rows[each]
-                channels.setdefault(table, []).append(each.arn)
+        for table, remaining in resource.budgets.items() if rows.get(each) else ():
+            left[table] = min(remaining, left.get(table, remaining))
+            wanting[table] += rows[each]
+            channels.setdefault(table, []).append(each.arn)
     for table, remaining in left.items():
         if wanting[table] > remaining:
             yield (

@@ -14,6 +14,7 @@ from typing import Any, assert_never
 from batchsubmit.advice import forbidden_words
 from batchsubmit.clock import Clock
 from batchsubmit.core.jobs import Accepted, Denied, InvalidRequest, Job, OtherQuotaExceeded, QuotaExceeded, Uncertain
+from batchsubmit.core.ledger_state import ACCOUNT
 from batchsubmit.core.source import Delivery, Ending, Source
 from batchsubmit.core.states import Action, JobState, Retry, decide
 from batchsubmit.errors import StoppedError
@@ -21,10 +22,10 @@ from batchsubmit.ledger.base import Ledger, Mine, Taken
 from batchsubmit.log import get_logger
 from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
 from batchsubmit.submit.inputs import Inputs
-from batchsubmit.submit.lookup import Finding, Lookup, NotThere, Undecided
+from batchsubmit.submit.lookup import Lookup, Undecided
 from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.stopping import InProgress, Stop, StopReason
-from batchsubmit.submit.submitter import GivenUp, Submission, Submitter, Withdrawn
+from batchsubmit.submit.submitter import Submission, Submitter
 
 _MANY_OF_ONE_KIND = 20
 _FEW_OF_SEVERAL = 5
@@ -36,8 +37,7 @@ alone, so of those more are tried: behind them others may stand."""
 class _Hold:
     words: str
     wait_seconds: float
-    until: float = -math.inf
-    is_on: bool = True
+    until: float
 
 
 class Holds:
@@ -48,48 +48,39 @@ class Holds:
         self._most = max(most_seconds, first_seconds)
         self._holds: dict[str, _Hold] = {}
 
-    def __bool__(self) -> bool:
-        return any(hold.is_on for hold in self._holds.values())
-
     @property
     def words(self) -> dict[str, str]:
         """The quota by membership, by its name and value."""
-        return {membership: hold.words for membership, hold in self._holds.items() if hold.is_on}
+        return {membership: hold.words for membership, hold in self._holds.items()}
 
     def may_call(self, membership: str, now: float) -> bool:
         """Whether a lane is not held, or it is time to try it."""
-        hold = self._holds.get(membership)
-        return hold is None or not hold.is_on or now >= hold.until
+        return membership not in self._holds or now >= self._holds[membership].until
 
     def wake_at(self, lanes: Collection[str], now: float) -> float | None:
         """When the next of these lanes is to be tried, for which it is not time yet."""
-        moments = (hold.until for name, hold in self._holds.items() if hold.is_on and name in lanes)
+        moments = (hold.until for name, hold in self._holds.items() if name in lanes)
         return min((each for each in moments if now < each < math.inf), default=None)
 
     def called(self, membership: str) -> None:
         """A call begins in a lane: if it is held, no other follows until the outcome."""
-        hold = self._holds.get(membership)
-        if hold is not None and hold.is_on:
-            hold.until = math.inf
+        if membership in self._holds:
+            self._holds[membership].until = math.inf
 
-    def refused(self, membership: str, refusal: OtherQuotaExceeded, now: float) -> float | None:
-        """A call was refused: hold its lane. Give the seconds until the next try; None for an answer that came late."""
+    def refused(self, membership: str, refusal: OtherQuotaExceeded, now: float) -> None:
+        """A call was refused: hold its lane, if the answer is not that of a call from before the hold."""
         hold = self._holds.get(membership)
-        if hold is not None and hold.is_on and hold.until < math.inf:
-            return None
-        wait = self._first if hold is None else min(2 * hold.wait_seconds, self._most)
-        self._holds[membership] = _Hold(quota_words(refusal), wait, now + wait)
-        return wait
-
-    def accepted(self, membership: str) -> None:
-        """A call was accepted: the quota has room."""
-        self._holds.pop(membership, None)
+        if hold is None or hold.until == math.inf:
+            wait = self._first if hold is None else min(2 * hold.wait_seconds, self._most)
+            self._holds[membership] = _Hold(quota_words(refusal), wait, now + wait)
+            words = {"membership": membership, "quota": quota_words(refusal), "next_try_seconds": wait}
+            get_logger().warning("lane.held", **words)
 
     def passed(self, membership: str) -> None:
-        """A call had another outcome: the lane goes on, and waits longer where the quota refuses it again."""
+        """A call was not refused for such a quota: if it was a try, the lane goes on."""
         hold = self._holds.get(membership)
         if hold is not None and hold.until == math.inf:
-            hold.is_on = False
+            del self._holds[membership]
 
 
 def quota_words(refusal: OtherQuotaExceeded) -> str:
@@ -102,31 +93,27 @@ class Denials:
     """Denied jobs of a run that nothing was accepted of: nobody knows yet whether it is about them or the caller."""
 
     def __init__(self) -> None:
-        self._kept: list[tuple[Delivery, Denied]] = []
+        self.kept: list[tuple[Delivery, Denied]] = []
         self.is_about_rows = False
-
-    def add(self, delivery: Delivery, refusal: Denied) -> None:
-        """Keep a denied job until more is known."""
-        self._kept.append((delivery, refusal))
 
     def take(self) -> list[tuple[Delivery, Denied]]:
         """Give all that are kept, and keep none."""
-        kept, self._kept = self._kept, []
+        kept, self.kept = self.kept, []
         return kept
 
     @property
     def stops_run(self) -> bool:
         """Whether enough were denied to stop a run that is still under way."""
-        return len(self._kept) >= (_FEW_OF_SEVERAL if self._is_of_several else _MANY_OF_ONE_KIND)
+        return len(self.kept) >= (_FEW_OF_SEVERAL if self._is_of_several else _MANY_OF_ONE_KIND)
 
     @property
     def is_everything(self) -> bool:
         """Whether, at a run's end, it is rather the caller than the rows."""
-        return len(self._kept) >= _FEW_OF_SEVERAL or self._is_of_several
+        return len(self.kept) >= _FEW_OF_SEVERAL or self._is_of_several
 
     @property
     def _is_of_several(self) -> bool:
-        return len({(each.job.membership, each.job.trained_model) for each, _ in self._kept}) > 1
+        return len({(each.job.membership, each.job.trained_model) for each, _ in self.kept}) > 1
 
 
 @dataclass(kw_only=True, eq=False)
@@ -145,7 +132,7 @@ class JobRunner:
     lookup: Lookup
     poller: Poller
     ledger: Ledger
-    inputs: Inputs | None
+    inputs: Inputs
     in_progress: InProgress
     holds: Holds
     max_attempts: int
@@ -193,53 +180,53 @@ class JobRunner:
         finally:
             self.ledger.release(key)
 
-    async def _find(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Finding:
-        """Look up on the service whether a call without an answer was accepted."""
-        with self.in_progress.looking_up():
-            finding = await self.in_progress.unless_ledger_fails(self.lookup.resolve(key, request, tasks))
-        return finding or Undecided("the ledger cannot be written")
-
     async def _submit(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
         """Submit a claimed job, and report the outcome to slots and source."""
+        job, now = delivery.job, self.clock.monotonic
         with self.in_progress.job_in_progress():
-            submission = await self.in_progress.unless_ledger_fails(self._submitted(delivery.job)) or Withdrawn()
-        if not isinstance(submission, Accepted | OtherQuotaExceeded):
-            self.holds.passed(delivery.job.membership)
+            submission = await self.in_progress.unless_ledger_fails(self._submitted(job)) or Ending.RELEASED
+        if not isinstance(submission, OtherQuotaExceeded):
+            self.holds.passed(job.membership)
         if not isinstance(submission, Accepted | QuotaExceeded):
             self.slots.ended(ticket)
+        if isinstance(submission, Accepted) or submission is Ending.DECIDED:
+            self._unanswered.pop(job.key, None)
         match submission:
             case Accepted(arn):
-                now = self.clock.monotonic()
-                self.slots.accepted(ticket, _running(delivery.job, arn, now), now)
-                self.holds.accepted(delivery.job.membership)
-                self._unanswered.pop(delivery.job.key, None)
+                kind, at = JobClass(job.trained_model, job.instance_type), now()
+                self.slots.accepted(ticket, RunningJob(arn=arn, key=job.key, kind=kind, began_at=at, seen_at=at), at)
                 delivery.ended(Ending.DECIDED)
                 await self._settle_denials()
-            case GivenUp():
-                self._unanswered.pop(delivery.job.key, None)
-                delivery.ended(Ending.DECIDED)
+            case Ending():
+                delivery.ended(submission)
             case Uncertain():
                 await self._look_up(delivery, tasks)
             case QuotaExceeded():
-                self.slots.refused(ticket, submission, self.clock.monotonic())
+                self.slots.refused(ticket, submission, now())
                 self._log_held_by_others()
                 delivery.ended(Ending.RELEASED)
             case OtherQuotaExceeded():
-                self._hold(delivery.job.membership, submission)
+                self.holds.refused(job.membership, submission, now())
                 delivery.ended(Ending.HELD)
             case Denied():
                 await self._denied(delivery, submission)
-            case Withdrawn():
-                delivery.ended(Ending.RELEASED)
             case _:
                 assert_never(submission)
 
-    def _hold(self, membership: str, refusal: OtherQuotaExceeded) -> None:
-        """Hold a lane, and log it."""
-        seconds = self.holds.refused(membership, refusal, self.clock.monotonic())
-        if seconds is not None:
-            log = get_logger()
-            log.warning("lane.held", membership=membership, quota=quota_words(refusal), next_try_seconds=seconds)
+    async def _submitted(self, job: Job) -> Submission:
+        """Make the attempts, unless an input of the job is known to be one that can not be used."""
+        refusal = self.inputs.refusal(job)
+        return await (self.submitter.fail(job, refusal) if refusal else self.submitter.submit(job))
+
+    def _log_held_by_others(self) -> None:
+        """Log once that others seem to use a quota up, and again only after it was otherwise."""
+        held = self.slots.held_by_others()
+        for name in held.keys() - self._held_by_others:
+            membership = None if name == ACCOUNT else name
+            get_logger().warning("slots.held_by_others", membership=membership, slots=held[name])
+        self._held_by_others = frozenset(held)
+
+    # Jobs that the service denies
 
     async def _denied(self, delivery: Delivery, refusal: Denied) -> None:
         """Decide about a denied job, or keep it until it is known whether the caller may start any."""
@@ -248,7 +235,7 @@ class JobRunner:
         if self.denials.is_about_rows or self.is_endless:
             await self._reject(delivery, refusal)
         else:
-            self.denials.add(delivery, refusal)
+            self.denials.kept.append((delivery, refusal))
 
     async def _settle_denials(self) -> None:
         """A job was accepted: those that were denied are so for their own sake."""
@@ -265,9 +252,8 @@ class JobRunner:
 
     async def _reject(self, delivery: Delivery, refusal: InvalidRequest | Denied) -> None:
         """Record that a claimed job failed permanently, unless another worker has it by now."""
-        is_ours = await self.in_progress.unless_ledger_fails(self.submitter.fail(delivery.job, refusal))
-        if is_ours is not None:
-            delivery.ended(Ending.DECIDED if is_ours else Ending.RELEASED)
+        if ending := await self.in_progress.unless_ledger_fails(self.submitter.fail(delivery.job, refusal)):
+            delivery.ended(ending)
 
     def stop_for_denials(self) -> None:
         """Stop the run: everything is denied. The jobs are as new as before."""
@@ -287,56 +273,43 @@ class JobRunner:
         for delivery, _ in self.denials.take():
             delivery.ended(Ending.RELEASED)
 
-    async def _submitted(self, job: Job) -> Submission:
-        """Make the attempts, unless an input of the job is known to be one that can not be used."""
-        refusal = self.inputs.refusal(job) if self.inputs else None
-        if refusal is None:
-            return await self.submitter.submit(job)
-        return GivenUp() if await self.submitter.fail(job, refusal) else Withdrawn()
-
-    def _log_held_by_others(self) -> None:
-        """Log once that others seem to use a quota up, and again only after it was otherwise."""
-        held = self.slots.held_by_others()
-        for name in held.keys() - self._held_by_others:
-            membership = None if name == "account" else name
-            get_logger().warning("slots.held_by_others", membership=membership, slots=held[name])
-        self._held_by_others = frozenset(held)
+    # Jobs whose last call had no answer
 
     async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
         """Look up a call without an answer, and act on the finding."""
         job = delivery.job
-        finding = await self._find(job.key, job.request, tasks)
-        if not isinstance(finding, Undecided):
-            self.in_progress.undecided.pop(job.key, None)
-        match finding:
-            case Accepted(arn):
-                self._unanswered.pop(job.key, None)
-                self.slots.runs(job.membership, _running(job, arn, self.clock.monotonic()))
-                delivery.ended(Ending.DECIDED)
-                await self._settle_denials()
-            case NotThere():
-                await self._try_again(delivery)
-            case Undecided() if self.resubmit_unknown and not self.stop.requested:
-                self._to_send_again.add(job.key)
-                await self._try_again(delivery)
-            case Undecided(is_lost=True):
-                delivery.ended(
-                    Ending.RELEASED
-                )  # another worker has it: ask again in a while whether that one submitted it
-            case Undecided(reason):
-                self.in_progress.undecided[job.key] = reason
-                delivery.ended(Ending.UNKNOWN)
-
-    async def _try_again(self, delivery: Delivery) -> None:
-        """Requeue a job, unless its calls have brought no answer too often already."""
-        job = delivery.job
-        self._unanswered[job.key] += 1
-        if self._unanswered[job.key] < self.max_attempts:
-            delivery.ended(Ending.RELEASED)
+        ending = await self._found(job.key, job.request, tasks)
+        if ending is Ending.RELEASED and self._unanswered[job.key] >= self.max_attempts:
+            del self._unanswered[job.key]
+            message = f"{self.max_attempts} calls brought no answer, and none of them was accepted"
+            await self._reject(delivery, InvalidRequest("NoAnswer", message))
             return
-        del self._unanswered[job.key]
-        message = f"{self.max_attempts} calls brought no answer, and none of them was accepted"
-        await self._reject(delivery, InvalidRequest("NoAnswer", message))
+        delivery.ended(ending)
+        if ending is Ending.DECIDED:
+            await self._settle_denials()
+
+    async def _found(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Ending:
+        """Look up on the service whether a call without an answer was accepted; RELEASED says to send it again."""
+        with self.in_progress.looking_up():
+            finding = await self.in_progress.unless_ledger_fails(self.lookup.resolve(key, request, tasks))
+        self.in_progress.undecided.pop(key, None)
+        match finding:
+            case Accepted():
+                self._unanswered.pop(key, None)
+                self.poller.follow(key)
+                return Ending.DECIDED
+            case Undecided(is_lost=True):  # another worker has it: ask in a while whether that one submitted it
+                return Ending.RELEASED
+            case Undecided(reason) if self.stop.requested or not self.resubmit_unknown:
+                self.in_progress.undecided[key] = reason
+                return Ending.UNKNOWN
+            case Undecided():
+                self._to_send_again.add(key)
+            case None:
+                self.in_progress.undecided[key] = "the ledger cannot be written"
+                return Ending.UNKNOWN
+        self._unanswered[key] += 1
+        return Ending.RELEASED
 
     async def settle(self, state: JobState, tasks: asyncio.TaskGroup) -> None:
         """Look a job up that an earlier run left unknown, and unblock its lane; what is not there is queued again."""
@@ -344,8 +317,12 @@ class JobRunner:
         request = self._request_of(key)
         while True:
             async with self._claimed(key) as held:
-                if isinstance(held, Action):
-                    await self._settle_claimed(key, held, request, tasks)
+                if held is Action.SUBMIT or (
+                    held is Action.LOOK_UP and await self._found(key, request, tasks) is Ending.RELEASED
+                ):
+                    self.source.requeue(key)
+                elif isinstance(held, Action):
+                    self.poller.follow(key)
             if not isinstance(held, Taken) or self.stop.requested:
                 break
             await self.stop.pause(held.retry_after_seconds)
@@ -359,29 +336,3 @@ class JobRunner:
         except StoppedError as exc:
             self.stop.request(StopReason.MANIFEST, str(exc))
             return None
-
-    async def _settle_claimed(
-        self, key: str, action: Action, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup
-    ) -> None:
-        finding: Finding = NotThere()
-        if action is Action.LOOK_UP:
-            finding = await self._find(key, request, tasks)
-        elif action is not Action.SUBMIT:
-            self.poller.follow(key)
-            return
-        match finding:
-            case Accepted():
-                self.poller.follow(key)
-            case NotThere():
-                self.source.requeue(key)
-            case Undecided() if self.resubmit_unknown and not self.stop.requested:
-                self._to_send_again.add(key)
-                self.source.requeue(key)
-            case Undecided(reason):
-                self.in_progress.undecided[key] = reason
-
-
-def _running(job: Job, arn: str, now: float) -> RunningJob:
-    """A job that was accepted just now, as the slots know it."""
-    kind = JobClass(job.trained_model, job.instance_type)
-    return RunningJob(arn=arn, key=job.key, kind=kind, began_at=now, seen_at=now)

@@ -126,9 +126,14 @@ class InProgress:
         stop.on_request(self.changed.set)
 
     @property
+    def looked_up(self) -> int:
+        """Unknown jobs that are being looked up."""
+        return self.blocked.total() + self.lookups
+
+    @property
     def is_anything(self) -> bool:
         """Whether something goes on that may bring new work."""
-        return bool(self.jobs or self.lookups or self.blocked)
+        return bool(self.jobs or self.looked_up)
 
     def unblock(self, membership: str) -> None:
         """Let a lane wait for one job less."""

@@ -5,9 +5,9 @@ wait before the next try in `pacing`; here stands what is done about it.
 """
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
 from batchsubmit.advice import denied_words, forbidden_words
 from batchsubmit.cleanrooms.api import JobsApi
@@ -31,26 +31,17 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
+from batchsubmit.core.source import Ending
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
 from batchsubmit.pacing import RateGate, RetryPolicies
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
+Submission: TypeAlias = Accepted | QuotaExceeded | OtherQuotaExceeded | Denied | Uncertain | Ending
+"""How the submission of a job ended: by its last outcome, or DECIDED where the ledger says that it failed for good.
 
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """The run is stopping, or others have the job now: nothing was sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class GivenUp:
-    """The job failed for good, and the ledger says why."""
-
-
-Submission: TypeAlias = Accepted | QuotaExceeded | OtherQuotaExceeded | Denied | Uncertain | GivenUp | Withdrawn
-"""How the submission of a job ended."""
-
-_Result: TypeAlias = Outcome | Withdrawn
+RELEASED where the run is stopping, or others have the job now: nothing was sent.
+"""
 
 _REASONS = {
     RefusalCause.CALLER: StopReason.CREDENTIALS,
@@ -88,10 +79,8 @@ class Submitter:
         """
         result = await self._policies.run(partial(self._attempt, job))
         match result:
-            case Accepted() | Uncertain() | QuotaExceeded() | OtherQuotaExceeded() | Denied() | Withdrawn():
-                return result
             case InvalidRequest() | Conflicted():
-                return GivenUp() if await self.fail(job, result) else Withdrawn()
+                return await self.fail(job, result)
             case Forbidden():
                 self._stop.request(_REASONS[result.cause], forbidden_words("StartTrainedModelInferenceJob", result))
             case NotSent():
@@ -99,13 +88,13 @@ class Submitter:
             case Throttled():
                 pass
             case _:
-                assert_never(result)
-        return Withdrawn()
+                return result
+        return Ending.RELEASED
 
-    async def _attempt(self, job: Job) -> _Result:
+    async def _attempt(self, job: Job) -> Outcome | Ending:
         """Make one call, between an intent and its outcome in the ledger."""
         if self._stop.requested:
-            return Withdrawn()
+            return Ending.RELEASED
         state = self._recorder.ledger.state.get(job.key)
         attempt = state.attempt + 1 if state else 1
         if state and state.next_round:
@@ -120,21 +109,21 @@ class Submitter:
         try:
             await self._recorder.record(intent)
         except LostJobError:
-            return Withdrawn()
+            return Ending.RELEASED
         outcome = await self._call(job)
         if outcome is None:
             refused = Refused(
                 **job.stamp(self._recorder.now()), code="Withdrawn", cause=RefusalCause.WITHDRAWN, attempt=attempt
             )
             self._recorder.note(refused)
-            return Withdrawn()
+            return Ending.RELEASED
         if isinstance(outcome, Conflicted) and (state := self._recorder.ledger.state.get(job.key)) and state.doubts:
             # The conflict may be with our own earlier attempt, which the lookup missed: look again before trying on.
             outcome = Uncertain(f"{outcome.code} after an attempt without an answer: {outcome.message}")
         try:
             return await self._recorded(job, attempt, outcome)
         except LostJobError:
-            return Withdrawn()  # the worker that took the job over looks it up, and finds what this call brought
+            return Ending.RELEASED  # the worker that took the job over looks it up, and finds what this call brought
 
     async def _call(self, job: Job) -> Outcome | None:
         """Make the call when its turn comes; None where it may not be made any more."""
@@ -163,8 +152,8 @@ class Submitter:
             self._recorder.note(Refused(**stamp, code=outcome.code, cause=outcome.cause, attempt=attempt))
         return outcome
 
-    async def fail(self, job: Job, outcome: InvalidRequest | Conflicted | Denied) -> bool:
-        """Record that a job failed for good; False where another worker has it by now, and will find out itself."""
+    async def fail(self, job: Job, outcome: InvalidRequest | Conflicted | Denied) -> Ending:
+        """Record that a job failed for good; RELEASED where another worker has it by now, and will find out itself."""
         state = self._recorder.ledger.state.get(job.key)
         failed = JobRejected(
             **job.stamp(self._recorder.now()),
@@ -175,5 +164,5 @@ class Submitter:
         try:
             await self._recorder.record(failed)
         except LostJobError:
-            return False
-        return True
+            return Ending.RELEASED
+        return Ending.DECIDED

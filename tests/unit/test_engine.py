@@ -175,7 +175,7 @@ async def test_an_undecidable_job_stays_unknown_and_is_never_sent_again() -> Non
     engine = await world.submit(rows(3))
     assert world.starts.count("job-0") == 1
     assert Counter(each.phase for each in world.ledger.state) == {Phase.SUBMITTED: 2, Phase.UNKNOWN: 1}
-    [reason] = engine.undecided.values()
+    [reason] = engine.in_progress.undecided.values()
     assert "AccessDenied" in reason
     await world.submit(rows(3))
     assert world.starts.count("job-0") == 1
@@ -300,7 +300,7 @@ async def test_a_held_lane_touches_no_other_and_spends_no_attempts() -> None:
     assert world.stop.reason is StopReason.HELD
     assert "'Data access budget' of 0" in world.stop.message
     assert OTHER_MEMBERSHIP in world.stop.message
-    assert engine.held_lanes() == {OTHER_MEMBERSHIP: "'Data access budget' of 0"}
+    assert engine.holds.words == {OTHER_MEMBERSHIP: "'Data access budget' of 0"}
     assert len([name for name in world.starts if name.startswith("other")]) == 1
     assert sorted(world.names) == names(rows(20))
 

@@ -52,7 +52,6 @@ class Bench(World):
         self.told = list[str]()
         self.spoiled: Outcome | None = None
         runner = self.engine().runner
-        assert runner.inputs is not None
         self.inputs, self.doing = runner.inputs, runner.in_progress
 
     def disturb(self, operation: str, name: str) -> Disturbance | None:

@@ -19,17 +19,24 @@ def holds() -> Holds:
     return Holds(first_seconds=30, most_seconds=100)
 
 
+def refused(holds: Holds, now: float) -> float | None:
+    """Be refused; gives the seconds until the next try."""
+    holds.refused(MEMBERSHIP, SPENT, now)
+    wake_at = holds.wake_at([MEMBERSHIP], now)
+    return None if wake_at is None else wake_at - now
+
+
 def try_again(holds: Holds, now: float) -> float | None:
     """Call once more in the held lane, and be refused."""
     assert holds.may_call(MEMBERSHIP, now)
     holds.called(MEMBERSHIP)
     assert not holds.may_call(MEMBERSHIP, now + 1000)
-    return holds.refused(MEMBERSHIP, SPENT, now)
+    return refused(holds, now)
 
 
 def test_a_held_lane_is_tried_by_one_call_at_growing_intervals(holds: Holds) -> None:
     """The wait doubles up to its bound; other lanes are not held."""
-    assert holds.refused(MEMBERSHIP, SPENT, 0) == 30
+    assert refused(holds, 0) == 30
     assert not holds.may_call(MEMBERSHIP, 29)
     assert holds.may_call(OTHER_MEMBERSHIP, 29)
     assert holds.wake_at([MEMBERSHIP], 0) == 30
@@ -43,29 +50,21 @@ def test_a_held_lane_is_tried_by_one_call_at_growing_intervals(holds: Holds) -> 
 def test_late_answers_of_calls_before_the_hold_change_nothing(holds: Holds) -> None:
     """Many may be under way when the first is refused."""
     holds.refused(MEMBERSHIP, SPENT, 0)
-    assert holds.refused(MEMBERSHIP, SPENT, 1) is None
+    holds.refused(MEMBERSHIP, SPENT, 1)
+    assert holds.wake_at([MEMBERSHIP], 1) == 30
     holds.passed(MEMBERSHIP)
     assert not holds.may_call(MEMBERSHIP, 29)
 
 
-def test_an_accepted_call_ends_the_hold_and_forgets_it(holds: Holds) -> None:
-    """The next one begins with the first wait."""
+def test_a_try_with_another_outcome_ends_the_hold_and_forgets_it(holds: Holds) -> None:
+    """It was accepted, or slots were full; the next hold begins with the first wait."""
     holds.refused(MEMBERSHIP, SPENT, 0)
     try_again(holds, 30)
-    holds.accepted(MEMBERSHIP)
-    assert not holds
-    assert holds.may_call(MEMBERSHIP, 31)
-    assert holds.refused(MEMBERSHIP, SPENT, 40) == 30
-
-
-def test_a_try_with_another_outcome_lets_the_lane_go_on(holds: Holds) -> None:
-    """Full slots, say; where the quota refuses it again, it waits longer than before."""
-    holds.refused(MEMBERSHIP, SPENT, 0)
     holds.called(MEMBERSHIP)
     holds.passed(MEMBERSHIP)
-    assert not holds
-    assert holds.may_call(MEMBERSHIP, 1)
-    assert holds.refused(MEMBERSHIP, SPENT, 2) == 60
+    assert not holds.words
+    assert holds.may_call(MEMBERSHIP, 91)
+    assert refused(holds, 92) == 30
 
 
 def test_a_quota_without_a_value_is_named_without_one() -> None:
@@ -96,7 +95,7 @@ def test_denials_of_several_lanes_or_models_are_sooner_about_the_caller(
     ]
     deliveries: list[Any] = [SimpleNamespace(job=job) for job in jobs]
     for delivery in deliveries:
-        denials.add(delivery, refusal)
+        denials.kept.append((delivery, refusal))
     assert (denials.stops_run, denials.is_everything) == (stops, is_everything)
     assert denials.take() == [(delivery, refusal) for delivery in deliveries]
     assert (denials.stops_run, denials.is_everything, denials.take()) == (False, False, [])

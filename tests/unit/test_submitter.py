@@ -34,11 +34,12 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
+from batchsubmit.core.source import Ending
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError
 from batchsubmit.pacing import BURST
 from batchsubmit.submit.stopping import StopReason
-from batchsubmit.submit.submitter import GivenUp, Submitter, Withdrawn
+from batchsubmit.submit.submitter import Submitter
 
 JOB = job_named("a")
 THROTTLED = Throttled("ThrottlingException", "Rate exceeded")
@@ -123,7 +124,7 @@ async def test_a_stop_withdraws_at_once_what_waits_for_a_call_of_another(clock: 
         for _ in range(20):
             await asyncio.sleep(0)
         world.stop.request(StopReason.SIGNAL, "")
-        assert [await other for other in others] == [Withdrawn(), Withdrawn()]
+        assert [await other for other in others] == [Ending.RELEASED, Ending.RELEASED]
         assert not first.done()
         answer.set()
     assert isinstance(first.result(), Accepted)
@@ -208,7 +209,7 @@ async def test_a_conflict_is_tried_again_and_may_end_well(clock: FakeClock) -> N
 async def test_a_conflict_that_lasts_fails_the_job_in_the_service_s_words(clock: FakeClock) -> None:
     """After the attempts of the settings."""
     world = Submissions(clock, *[CONFLICTED] * 9)
-    assert isinstance(await world.submitter.submit(JOB), GivenUp)
+    assert await world.submitter.submit(JOB) is Ending.DECIDED
     assert world.kinds == [Intent, Refused] * 3 + [JobRejected]
     failed = world.ledger.events[-1]
     assert isinstance(failed, JobRejected)
@@ -218,7 +219,7 @@ async def test_a_conflict_that_lasts_fails_the_job_in_the_service_s_words(clock:
 async def test_a_request_that_can_never_work_fails_at_once(clock: FakeClock) -> None:
     """One call, the service's own words, and the run goes on."""
     world = Submissions(clock, REJECTED)
-    assert isinstance(await world.submitter.submit(JOB), GivenUp)
+    assert await world.submitter.submit(JOB) is Ending.DECIDED
     failed = world.ledger.events[-1]
     assert isinstance(failed, JobRejected)
     assert (failed.code, failed.message) == (REJECTED.code, REJECTED.message)
@@ -274,7 +275,7 @@ async def test_an_answer_that_may_follow_acceptance_and_throttles_cuts_the_rate_
 async def test_refused_credentials_stop_the_run_without_failing_the_job(clock: FakeClock) -> None:
     """No other job would fare better, and this one is as new as before."""
     world = Submissions(clock, Forbidden("ExpiredTokenException", "expired"))
-    assert isinstance(await world.submitter.submit(JOB), Withdrawn)
+    assert await world.submitter.submit(JOB) is Ending.RELEASED
     assert world.stop.reason is StopReason.CREDENTIALS
     assert "expired" in world.stop.message
     assert world.kinds == [Intent, Refused]
@@ -283,7 +284,7 @@ async def test_refused_credentials_stop_the_run_without_failing_the_job(clock: F
 async def test_something_that_is_not_the_service_stops_the_run_as_unreachable(clock: FakeClock) -> None:
     """A proxy's 404 is no verdict on the job."""
     world = Submissions(clock, Forbidden("404", "is the endpoint Clean Rooms ML?", RefusalCause.WRONG_ENDPOINT))
-    assert isinstance(await world.submitter.submit(JOB), Withdrawn)
+    assert await world.submitter.submit(JOB) is Ending.RELEASED
     assert world.stop.reason is StopReason.UNREACHABLE
     assert world.kinds == [Intent, Refused]
 
@@ -293,7 +294,7 @@ async def test_a_call_that_cannot_leave_is_tried_again_and_then_stops_the_run(cl
     world = Submissions(clock, NOT_SENT)
     assert isinstance(await world.submitter.submit(JOB), Accepted)
     world = Submissions(clock, *[NOT_SENT] * 9)
-    assert isinstance(await world.submitter.submit(JOB), Withdrawn)
+    assert await world.submitter.submit(JOB) is Ending.RELEASED
     assert world.stop.reason is StopReason.UNREACHABLE
     assert world.kinds == [Intent, Refused] * 3
 
@@ -302,7 +303,7 @@ async def test_a_stopped_run_makes_no_call_and_writes_nothing(clock: FakeClock) 
     """The job is as new as before."""
     world = Submissions(clock)
     world.stop.request(StopReason.SIGNAL, "")
-    assert isinstance(await world.submitter.submit(JOB), Withdrawn)
+    assert await world.submitter.submit(JOB) is Ending.RELEASED
     assert world.kinds == []
 
 
@@ -317,7 +318,7 @@ async def test_a_job_waiting_for_the_rate_is_withdrawn_when_the_run_stops(clock:
         await asyncio.sleep(0)
     assert world.kinds[-1] is Intent
     world.stop.request(StopReason.SIGNAL, "")
-    assert isinstance(await asyncio.wait_for(waiting, 5), Withdrawn)
+    assert await asyncio.wait_for(waiting, 5) is Ending.RELEASED
     assert world.kinds[-1] is Refused
     assert len(world.arns) == 1
 
@@ -373,7 +374,7 @@ async def test_a_cancelled_call_leaves_the_intent_alone_in_the_ledger(clock: Fak
 async def test_attempts_are_counted_on_from_the_ledger(clock: FakeClock) -> None:
     """A second submission of a job continues its numbers."""
     world = Submissions(clock, *[CONFLICTED] * 3)
-    assert isinstance(await world.submitter.submit(JOB), GivenUp)
+    assert await world.submitter.submit(JOB) is Ending.DECIDED
     assert isinstance(await world.submitter.submit(JOB), Accepted)
     attempts = [event.attempt for event in world.ledger.events if isinstance(event, Intent)]
     assert attempts == list(range(1, len(attempts) + 1))
@@ -395,6 +396,6 @@ async def test_a_job_that_was_lost_meanwhile_is_left_to_its_new_owner(
 ) -> None:
     """Whatever the call brought, the run goes on."""
     world = Submissions(clock, outcome, ledger=LosingLedger())
-    assert isinstance(await world.submitter.submit(JOB), Withdrawn)
+    assert await world.submitter.submit(JOB) is Ending.RELEASED
     assert not world.stop.requested
     assert world.kinds[0] is Intent
