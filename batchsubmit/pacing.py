@@ -1,4 +1,4 @@
-"""How fast calls leave, and how long a refused one waits: the rate gate and the retry policies.
+"""How fast calls leave, and how long a refused one waits: the rate gate and the retries.
 
 `Pace` is pure; `RateGate` is the only place that waits for it. Nothing here knows what a call is.
 """
@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from asyncio_throttle.throttler import Throttler
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result
@@ -48,32 +48,22 @@ class Pace:
         self.max_per_second = max_per_second
         self.per_second = max_per_second
         self.answered_at = -math.inf
+        self.cut_at = -math.inf
         self._least = min(least_per_second, max_per_second)
-        self._cut_at = -math.inf
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether calls have to wait for one another at all."""
-        return self.max_per_second > 0
-
-    @property
-    def was_cut(self) -> bool:
-        """Whether the service has throttled, be it long ago."""
-        return self._cut_at > -math.inf
 
     def throttled(self, *, sent_at: float, now: float) -> bool:
         """Halve the rate, at most once a second; False where the call says nothing of the rate of now."""
         self.answered_at = now
-        if not self.is_limited or sent_at < self._cut_at + _BETWEEN_CUTS_SECONDS:
+        if not self.max_per_second or sent_at < self.cut_at + _BETWEEN_CUTS_SECONDS:
             return False
         self.per_second = max(self.per_second / 2, self._least)
-        self._cut_at = now
+        self.cut_at = now
         return True
 
     def succeeded(self, *, sent_at: float, now: float) -> None:
         """Raise a cut rate, for a call that left after the cut; each stands for its share of a second."""
         self.answered_at = now
-        if self.was_cut and sent_at >= self._cut_at:
+        if sent_at >= self.cut_at > -math.inf:
             raised = self.per_second + _STEP * self.max_per_second / self.per_second
             self.per_second = min(self.max_per_second, raised)
 
@@ -107,7 +97,7 @@ class _TokenBucket(Throttler):
         if not self._task_logs:
             self._refilled_at, self._is_answered = now, False
         wait = self._refilled_at + period - now
-        if self._pace.was_cut:
+        if self._pace.cut_at > -math.inf:
             wait += random.uniform(0, _JITTER) * period  # noqa: S311 - no secret
         self.retry_interval = max(wait, 0.001)
 
@@ -118,28 +108,23 @@ class RateGate:
     def __init__(self, pace: Pace, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.pace = pace
         self.monotonic = monotonic
+        self.is_closed = False
         self._not_before = -math.inf
         self._bucket = _TokenBucket(pace, monotonic)
         self._turn = asyncio.Lock()
         self._waiting: asyncio.Timeout | None = None
-        self._is_closed = False
 
     @property
     def is_awaited(self) -> bool:
         """Whether calls wait for the rate now."""
         return self._waiting is not None
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether the run was asked to stop."""
-        return self._is_closed
-
     async def admit(self) -> bool:
         """Wait for leave to make one call; False where the gate was closed meanwhile."""
         async with self._turn:
-            if not self._is_closed:
+            if not self.is_closed:
                 await self._take()
-        return not self._is_closed
+        return not self.is_closed
 
     async def _take(self) -> None:
         try:
@@ -147,7 +132,7 @@ class RateGate:
                 async with asyncio.timeout(None) as self._waiting:
                     while (wait := self._not_before - self.monotonic()) > 0:  # noqa: ASYNC110 (answers prolong it)
                         await asyncio.sleep(wait)
-                    if self.pace.is_limited:
+                    if self.pace.max_per_second:
                         await self._bucket.acquire()  # type: ignore[no-untyped-call] # the library has no types
         finally:
             self._waiting = None
@@ -168,57 +153,59 @@ class RateGate:
 
     def close(self) -> None:
         """Let nobody through any more, and wake those who wait."""
-        if self._waiting is not None and not self._is_closed:
+        if self._waiting is not None and not self.is_closed:
             self._waiting.reschedule(0)
-        self._is_closed = True
+        self.is_closed = True
 
 
 _Result = TypeVar("_Result")
 _TRIED_AGAIN = (Throttled, NotSent, Conflicted)
 
 
-class RetryPolicies:
-    """Which outcomes are tried again, how often and after how long.
+def retrying(
+    settings: RetrySettings,
+    sleep: Callable[[float], Awaitable[None]],
+    *,
+    on: tuple[type, ...],
+    is_last: Callable[[RetryCallState], bool],
+) -> AsyncRetrying:
+    """Repeat a call while it brings one of these outcomes, until the last one, which is handed on as a value.
 
-    Waits have full jitter: anything between nothing and the doubling bound. Throttled calls are repeated without end,
-    because the rate gate slows down by itself; conflicts and unsent calls a bounded number of times each.
+    Waits have full jitter: anything between nothing and the doubling bound.
     """
-
-    def __init__(self, settings: RetrySettings, *, sleep: Callable[[float], Awaitable[None]]) -> None:
-        self._settings = settings
-        self._sleep = sleep
-
-    async def run(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Call `attempt` until its result is none of those to be tried again, or has come too often.
-
-        The first call is made outside of it: nearly all need no second one, and tenacity takes a tenth of a call.
-        """
-        first = await attempt()
-        if not isinstance(first, _TRIED_AGAIN):
-            return first
-        made = [first]
-
-        async def next_attempt() -> _Result:
-            return made.pop() if made else await attempt()
-
-        tries: Counter[type] = Counter()
-
-        def is_last(state: RetryCallState) -> bool:
-            kind = type(last_result(state))
-            tries[kind] += 1
-            return kind is not Throttled and tries[kind] >= self._settings.max_attempts
-
-        retrying = AsyncRetrying(
-            retry=retry_if_result(lambda result: isinstance(result, _TRIED_AGAIN)),
-            wait=full_jitter(multiplier=self._settings.base_seconds, max=self._settings.cap_seconds),
-            stop=is_last,
-            sleep=self._sleep,
-            retry_error_callback=last_result,
-        )
-        result: _Result = await retrying(next_attempt)
-        return result
+    return AsyncRetrying(
+        retry=retry_if_result(lambda outcome: isinstance(outcome, on)),
+        wait=full_jitter(multiplier=settings.base_seconds, max=settings.cap_seconds),
+        stop=is_last,
+        sleep=sleep,
+        retry_error_callback=_outcome_of,
+    )
 
 
-def last_result(state: RetryCallState) -> object:
-    """Hand the last outcome on where the bound is reached: an outcome is a value here, never an exception."""
+def _outcome_of(state: RetryCallState) -> Any:  # noqa: ANN401 (whatever the call brought)
     return state.outcome.result() if state.outcome else None
+
+
+async def retried(
+    attempt: Callable[[], Awaitable[_Result]], settings: RetrySettings, *, sleep: Callable[[float], Awaitable[None]]
+) -> _Result:
+    """Attempt a Start or Cancel until it is decided or unknown, or has come to nothing too often.
+
+    Throttled calls are repeated without end, because the rate gate slows down by itself; conflicts and unsent calls a
+    bounded number of times each. The first call is made outside of tenacity, which takes a tenth of a call: nearly all
+    need no second one.
+    """
+    made, tries = [await attempt()], Counter[type]()
+    if not isinstance(made[0], _TRIED_AGAIN):
+        return made[0]
+
+    async def next_attempt() -> _Result:
+        return made.pop() if made else await attempt()
+
+    def is_last(state: RetryCallState) -> bool:
+        kind = type(_outcome_of(state))
+        tries[kind] += 1
+        return kind is not Throttled and tries[kind] >= settings.max_attempts
+
+    result: _Result = await retrying(settings, sleep, on=_TRIED_AGAIN, is_last=is_last)(next_attempt)
+    return result

@@ -18,7 +18,7 @@ from batchsubmit.cleanrooms.api import JobsApi, is_running
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import SystemClock
-from batchsubmit.config import Settings, SlotSettings
+from batchsubmit.config import RetrySettings, Settings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Forbidden, NotSent, Outcome, Throttled, Uncertain
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState, Phase
@@ -26,7 +26,7 @@ from batchsubmit.errors import StoppedError, UsageError, status_of_work
 from batchsubmit.ledger.base import Ledger, Location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import fold_ledger
-from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.pacing import Pace, RateGate, retried
 from batchsubmit.schema.arns import region_in
 from batchsubmit.submit.engine import open_gate, open_reads
 from batchsubmit.submit.recorder import Recorder
@@ -98,8 +98,7 @@ async def recall(location: Location, settings: Settings, agreed: Survey, *, wait
         with stop_on_signals(stop):
             reads = open_reads(api, settings, stop, clock)
             gate = open_gate(Pace(settings.rate.max_per_second), stop, clock)
-            policies = RetryPolicies(settings.retry, sleep=stop.pause)
-            canceller = Canceller(api=api, reads=reads, gate=gate, policies=policies, stop=stop)
+            canceller = Canceller(api=api, reads=reads, gate=gate, retry=settings.retry, stop=stop)
             await canceller.cancel(agreed.running)
             if wait and not stop.requested:
                 asked = [*canceller.asked, *agreed.cancelling]
@@ -205,11 +204,11 @@ async def _status(reads: Reads, state: JobState) -> str:
 class Canceller:
     """Asks the service to end jobs; `refused` has those that it will not end, with its words."""
 
-    def __init__(self, *, api: JobsApi, reads: Reads, gate: RateGate, policies: RetryPolicies, stop: Stop) -> None:
+    def __init__(self, *, api: JobsApi, reads: Reads, gate: RateGate, retry: RetrySettings, stop: Stop) -> None:
         self._api = api
         self._reads = reads
         self._gate = gate
-        self._policies = policies
+        self._retry = retry
         self._stop = stop
         self._at_once = asyncio.Semaphore(_CALLS_AT_ONCE)
         self.asked: list[JobState] = []
@@ -223,7 +222,7 @@ class Canceller:
 
     async def _cancel(self, state: JobState) -> None:
         async with self._at_once:
-            result = await self._policies.run(partial(self._call, state))
+            result = await retried(partial(self._call, state), self._retry, sleep=self._stop.pause)
         match result:
             case Accepted():
                 self.asked.append(state)

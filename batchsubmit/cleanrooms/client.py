@@ -25,15 +25,8 @@ from batchsubmit.aws import (
     open_client,
     watch_departure,
 )
+from batchsubmit.cleanrooms import responses
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, Resource
-from batchsubmit.cleanrooms.responses import (
-    read_details,
-    read_page,
-    read_refusal,
-    read_resource,
-    read_retry_after,
-    read_start,
-)
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Outcome, Uncertain
 
@@ -70,7 +63,9 @@ class CleanRooms:
         request = dict(job.request)
         if self._tag_jobs:
             request["tags"] = {**request.get("tags", {}), KEY_TAG: job.tag}
-        return await self._call(self._client.start_trained_model_inference_job, request, partial(read_start, job))
+        return await self._call(
+            self._client.start_trained_model_inference_job, request, partial(responses.read_start, job)
+        )
 
     async def list_page(
         self, membership: str, *, trained_model: str | None = None, token: str | None = None
@@ -82,12 +77,12 @@ class CleanRooms:
             "trainedModelArn": trained_model,
             "nextToken": token,
         }
-        return await self._call(self._client.list_trained_model_inference_jobs, request, read_page)
+        return await self._call(self._client.list_trained_model_inference_jobs, request, responses.read_page)
 
     async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
         """Read all about one job, or what came instead."""
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
-        return await self._call(self._client.get_trained_model_inference_job, request, read_details)
+        return await self._call(self._client.get_trained_model_inference_job, request, responses.read_details)
 
     async def cancel(self, membership: str, arn: str) -> Outcome:
         """Ask for one job's end."""
@@ -101,7 +96,9 @@ class CleanRooms:
             operation, member = self._client.get_ml_input_channel, "mlInputChannelArn"
         else:
             operation, member = self._client.get_trained_model, "trainedModelArn"
-        return await self._call(operation, {**request, member: wanted.arn}, partial(read_resource, wanted.arn))
+        return await self._call(
+            operation, {**request, member: wanted.arn}, partial(responses.read_resource, wanted.arn)
+        )
 
     async def _call(
         self, operation: Callable[..., Awaitable[Any]], request: Mapping[str, Any], read: Callable[[Any], _Answer]
@@ -150,15 +147,13 @@ def _never_connected(exc: Exception) -> bool:
 
 
 def _read_error(exc: aws.ClientError) -> Outcome:
-    error = exc.response.get("Error", {})
-    about = exc.response.get("ResponseMetadata", {})
-    message = str(error.get("Message", ""))
-    return read_refusal(
+    error, about = exc.response.get("Error", {}), exc.response.get("ResponseMetadata", {})
+    return responses.read_refusal(
         int(about.get("HTTPStatusCode", 0)),
         str(error.get("Code", "")),
-        ": ".join(filter(None, (clock_words(exc.response), message))),
+        ": ".join(filter(None, (clock_words(exc.response), str(error.get("Message", ""))))),
         exc.response,
-        retry_after_seconds=read_retry_after(about.get("HTTPHeaders", {}), datetime.now(UTC)),
+        retry_after_seconds=responses.read_retry_after(about.get("HTTPHeaders", {}), datetime.now(UTC)),
     )
 
 

@@ -8,17 +8,15 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt
-from tenacity import wait_random_exponential as full_jitter
-
 from batchsubmit.advice import forbidden_words
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, JobsApi, JobSummary, Resource
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Accepted, Denied, Forbidden, InvalidRequest, NotSent, Outcome, Throttled, Uncertain
-from batchsubmit.pacing import RateGate, last_result
+from batchsubmit.pacing import RateGate, retrying
 
 _Answer = TypeVar("_Answer")
 
+_LIST = "ListTrainedModelInferenceJobs"
 _TRIES = 8
 """Reads cost nothing but time: tried more often than a Start, but not without end."""
 
@@ -31,8 +29,14 @@ class ReadError(Exception):
     """The service did not tell, and trying on would not help. `outcome` is what it said instead."""
 
     def __init__(self, operation: str, outcome: Outcome) -> None:
-        super().__init__(_words(operation, outcome))
-        self.operation = operation
+        match outcome:
+            case Denied() | Forbidden():
+                words = forbidden_words(operation, outcome)
+            case Uncertain(reason=said) | Accepted(arn=said):
+                words = f"{operation}: {said}"
+            case _:
+                words = f"{operation}: {outcome.code}: {outcome.message}"
+        super().__init__(words)
         self.outcome = outcome
 
     @property
@@ -46,17 +50,6 @@ class ReadError(Exception):
         return isinstance(self.outcome, InvalidRequest) and self.outcome.code == "ResourceNotFoundException"
 
 
-def _words(operation: str, outcome: Outcome) -> str:
-    match outcome:
-        case Denied() | Forbidden():
-            return forbidden_words(operation, outcome)
-        case Uncertain():
-            return f"{operation}: {outcome.reason}"
-        case Accepted():
-            return f"{operation}: {outcome.arn}"
-    return f"{operation}: {outcome.code}: {outcome.message}"
-
-
 class Reads:
     """Reads the service at a rate of its own, each read again where that may help."""
 
@@ -65,12 +58,8 @@ class Reads:
     ) -> None:
         self._api = api
         self._gate = gate
-        self._retrying = AsyncRetrying(
-            retry=retry_if_result(lambda answer: isinstance(answer, Throttled | Uncertain | NotSent)),
-            wait=full_jitter(multiplier=settings.base_seconds, max=settings.cap_seconds),
-            stop=stop_after_attempt(_TRIES),
-            sleep=sleep,
-            retry_error_callback=last_result,
+        self._retrying = retrying(
+            settings, sleep, on=(Throttled, Uncertain, NotSent), is_last=lambda state: state.attempt_number >= _TRIES
         )
 
     async def _read(
@@ -93,40 +82,32 @@ class Reads:
     async def jobs(self, membership: str, *, trained_model: str | None = None) -> list[JobSummary]:
         """Read all jobs of a membership, each once. Raises ReadError."""
         for _ in range(_TRIES):
-            found = await self._all_pages(membership, trained_model)
+            found = await self._all_pages(partial(self._api.list_page, membership, trained_model=trained_model))
             if found is not None:
                 return list(found.values())
-        raise _unlisted("its page tokens expire before they are used")
+        raise ReadError(_LIST, Uncertain("its page tokens expire before they are used"))
 
-    async def _all_pages(self, membership: str, trained_model: str | None) -> dict[str, JobSummary] | None:
+    async def _all_pages(self, list_page: Callable[..., Awaitable[JobPage | Outcome]]) -> dict[str, JobSummary] | None:
         """Read page after page; None where a token expired: what was read may have moved. Raises ReadError."""
         found: dict[str, JobSummary] = {}
-        tokens: set[str] = set()
         token: str | None = None
         in_vain = 0
-        while page := await self._page(membership, trained_model, token):
+        while in_vain < _MOST_PAGES_IN_VAIN:
+            try:
+                page = await self._read(_LIST, JobPage, partial(list_page, token=token))
+            except ReadError as exc:
+                if token is not None and isinstance(exc.outcome, InvalidRequest):
+                    return None
+                raise
             known = len(found)
             found.update((job.arn, job) for job in page.jobs)
+            in_vain = in_vain + 1 if len(found) == known else 0
             token = page.next_token
             if token is None:
                 return found
-            in_vain = in_vain + 1 if len(found) == known else 0
             if self._gate.is_closed:
-                raise _unlisted("the run is stopping")
-            if token in tokens or in_vain == _MOST_PAGES_IN_VAIN:
-                why = "it repeats a page's token" if token in tokens else f"{in_vain} pages in a row had no new job"
-                raise _unlisted(f"it does not end: {why}")
-            tokens.add(token)
-        return None
-
-    async def _page(self, membership: str, trained_model: str | None, token: str | None) -> JobPage | None:
-        call = partial(self._api.list_page, membership, trained_model=trained_model, token=token)
-        try:
-            return await self._read("ListTrainedModelInferenceJobs", JobPage, call)
-        except ReadError as exc:
-            if token is not None and isinstance(exc.outcome, InvalidRequest):
-                return None
-            raise
+                raise ReadError(_LIST, Uncertain("the run is stopping"))
+        raise ReadError(_LIST, Uncertain(f"it does not end: {in_vain} pages in a row had no new job"))
 
     async def details(self, membership: str, arn: str) -> JobDetails:
         """Read all about one job. Raises ReadError."""
@@ -145,7 +126,3 @@ class Reads:
         """Read a trained model or a channel. Raises ReadError."""
         operation = "GetMLInputChannel" if wanted.kind == "channel" else "GetTrainedModel"
         return await self._read(operation, Resource, partial(self._api.input, wanted))
-
-
-def _unlisted(reason: str) -> ReadError:
-    return ReadError("ListTrainedModelInferenceJobs", Uncertain(reason))

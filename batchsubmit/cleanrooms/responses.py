@@ -29,54 +29,28 @@ from batchsubmit.core.jobs import (
 from batchsubmit.schema.model import request_shape
 
 TRANSIENT_CODES = frozenset(
-    {
-        # botocore's own list (botocore.retries.standard), and what AWS's common errors say of a call cut off midway.
+    # botocore's own list (botocore.retries.standard), and what AWS's common errors say of a call cut off midway.
+    (
         "PriorRequestNotComplete",
         "RequestAborted",
         "RequestAbortedException",
         "RequestTimeout",
         "RequestTimeoutException",
-    }
+    )
 )
 """The call may have been accepted before it was cut off."""
 
 # The following are without the `Exception` that some services add.
 _DENIAL_CODES = frozenset({"AccessDenied", "NotAuthorized"})
-_CALLER_CODES = frozenset(
-    {
-        "AuthFailure",
-        "ExpiredToken",
-        "IncompleteSignature",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidSignature",
-        "InvalidToken",
-        "MissingAuthenticationToken",
-        "NotSignedUp",
-        "OptInRequired",
-        "RequestExpired",
-        "RequestInTheFuture",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-        "SubscriptionRequired",
-        "TokenRefreshRequired",
-        "UnrecognizedClient",
-    }
+_CALLER_CODE = re.compile(
+    "AuthFailure|ExpiredToken|IncompleteSignature|InvalidAccessKeyId|InvalidClientTokenId|InvalidSignature|InvalidToken"
+    "|MissingAuthenticationToken|NotSignedUp|OptInRequired|RequestExpired|RequestInTheFuture|RequestTimeTooSkewed"
+    "|SignatureDoesNotMatch|SubscriptionRequired|TokenRefreshRequired|UnrecognizedClient"
 )
-_WRONG_ENDPOINT_CODES = frozenset(
-    {
-        "InvalidAction",
-        "MalformedHttpRequest",
-        "MalformedQueryString",
-        "MissingAction",
-        "Serialization",
-        "UnknownOperation",
-        "UnsupportedOperation",
-        "UnsupportedProtocol",
-    }
+_WRONG_ENDPOINT_CODE = re.compile(
+    "InvalidAction|MalformedHttpRequest|MalformedQueryString|MissingAction|Serialization|UnknownOperation"
+    "|UnsupportedOperation|UnsupportedProtocol"
 )
-_OF_CALLER = frozenset({401, 407})
-_NO_SUCH_PATH = frozenset({404, 405})
 _SLOT_QUOTA = re.compile(r"inference[ _-]job|inferencejobs|L-0F77DDDB|L-249F4B83", re.IGNORECASE)
 """AWS's names are "Pending/in-progress custom model inference jobs per membership" and "... per account"."""
 
@@ -109,7 +83,7 @@ def read_summary(job: Mapping[str, Any]) -> JobSummary:
         name=_text(job, "name"),
         status=_text(job, "status"),
         created_at=_aware(job["createTime"]),
-        updated_at=_aware_or_none(job.get("updateTime")),
+        updated_at=_moment(job, "updateTime"),
         trained_model=job.get("trainedModelArn", ""),
     )
 
@@ -125,8 +99,8 @@ def read_details(answer: Mapping[str, Any]) -> JobDetails:
         logs="; ".join(filter(None, (_unpublished(answer, "logs"), _unpublished(answer, "metrics")))),
         tags=answer.get("tags", {}),
         request={name: answer[name] for name in request_shape().members if name in answer and name != "tags"},
-        created_at=_aware_or_none(answer.get("createTime")),
-        updated_at=_aware_or_none(answer.get("updateTime")),
+        created_at=_moment(answer, "createTime"),
+        updated_at=_moment(answer, "updateTime"),
     )
 
 
@@ -144,8 +118,8 @@ def _aware(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _aware_or_none(moment: datetime | None) -> datetime | None:
-    return None if moment is None else _aware(moment)
+def _moment(answer: Mapping[str, Any], name: str) -> datetime | None:
+    return None if answer.get(name) is None else _aware(answer[name])
 
 
 def _unpublished(answer: Mapping[str, Any], kind: str) -> str:
@@ -196,17 +170,13 @@ def read_refusal(
 def _of_caller_or_row(status: int, code: str, message: str) -> Outcome:
     """Tell what stops every job from what is about this one."""
     word = code.removesuffix("Exception")
-    if _is_no_code(code) or _is_elsewhere(status, word):
+    is_elsewhere = status < 400 or (status in {404, 405} and word != "ResourceNotFound")
+    if is_elsewhere or _is_no_code(code) or _WRONG_ENDPOINT_CODE.fullmatch(word):
         words = f"{message or 'no message'}; is the endpoint Clean Rooms ML?"
         return Forbidden(code or str(status), words, RefusalCause.WRONG_ENDPOINT)
-    if word in _CALLER_CODES or status in _OF_CALLER:
+    if _CALLER_CODE.fullmatch(word) or status in {401, 407}:
         return Forbidden(code, message)
     return Denied(code, message) if word in _DENIAL_CODES or status == 403 else InvalidRequest(code, message)
-
-
-def _is_elsewhere(status: int, word: str) -> bool:
-    """Whether an answer is one that Clean Rooms ML does not give to a request that it knows."""
-    return status < 400 or word in _WRONG_ENDPOINT_CODES or (status in _NO_SUCH_PATH and word != "ResourceNotFound")
 
 
 def _is_no_code(code: str) -> bool:
@@ -217,29 +187,22 @@ def _is_no_code(code: str) -> bool:
 def _over_quota(code: str, message: str, members: Mapping[str, Any]) -> Outcome:
     """Tell slots from any other quota: where the service names none, it is taken for slots."""
     name, value = members.get("quotaName"), as_number(members.get("quotaValue"))
-    if not (isinstance(name, str) and name):
-        return QuotaExceeded(code, message, None, value)
-    kind = QuotaExceeded if _SLOT_QUOTA.search(name) else OtherQuotaExceeded
-    return kind(code, message, name, value)
+    if isinstance(name, str) and name and not _SLOT_QUOTA.search(name):
+        return OtherQuotaExceeded(code, message, name, value)
+    return QuotaExceeded(code, message, name if isinstance(name, str) and name else None, value)
 
 
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> float:
     """Read the seconds to wait from `Retry-After`, a number or a date; 0 where it is absent or unreadable."""
     said = headers.get("retry-after", "").strip()
     try:
-        seconds = float(said) if said.isascii() and said.isdigit() else _seconds_until(said, headers, now)
+        is_number = said.isascii() and said.isdigit()
+        seconds = float(said) if is_number else (parsedate_to_datetime(said) - now).total_seconds()
     except (TypeError, ValueError):
         return 0.0
     return min(max(seconds, 0.0), MOST_RETRY_AFTER_SECONDS)
 
 
-def _seconds_until(date: str, headers: Mapping[str, str], now: datetime) -> float:
-    """Count by the service's own clock where its answer has the time. Raises ValueError, TypeError."""
-    answered = headers.get("date")
-    return (parsedate_to_datetime(date) - (parsedate_to_datetime(answered) if answered else now)).total_seconds()
-
-
 def as_number(value: object) -> float | None:
     """Take a quota's value; NaN, one that is beyond all bounds, or below none, is not known."""
-    is_sound = isinstance(value, int | float) and 0 <= value <= _MOST_QUOTA
-    return float(value) if is_sound and isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and 0 <= value <= _MOST_QUOTA else None

@@ -20,7 +20,7 @@ from batchsubmit.core.run_times import RunTimes
 from batchsubmit.core.source import Delivery, Source
 from batchsubmit.core.states import JobState, Retry
 from batchsubmit.errors import StoppedError
-from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.slots import Poll, Slots, Ticket
 from batchsubmit.submit.inputs import Inputs
 from batchsubmit.submit.job_run import Holds, JobRunner
@@ -186,9 +186,8 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
             api=api,
             recorder=recorder,
             gate=gate,
-            policies=RetryPolicies(settings.retry, sleep=stop.pause),
+            settings=settings,
             stop=stop,
-            concurrency=settings.submit.concurrency,
         ),
         lookup=Lookup(reads=reads, recorder=recorder, settings=settings.lookup, stop=stop),
         poller=Poller(reads=reads, recorder=recorder, slots=slots, stop=stop, follows=follows),

@@ -105,7 +105,8 @@ class Lookup:
                 if group:
                     await self._stop.pause(self._until_next_pass(group, began))
                 if self._stop.requested:
-                    group[:] = _close(group, Undecided("the run stopped before the lookup was over"))
+                    _close(group, Undecided("the run stopped before the lookup was over"))
+                    group.clear()
         except StoppedError as exc:
             for case in group:
                 if not case.finding.done():
@@ -151,23 +152,18 @@ class Lookup:
         details: dict[str, JobDetails | None] = {}
         for case in cases:
             case.matches, case.doubt, case.is_contested = [], "", False
+            earliest = datetime.fromisoformat(case.state.since) - CLOCK_SKEW
             for job in named:
-                owner = claims.get(job.arn, case.state.job)
-                if (
-                    job.name != case.state.name
-                    or job.created_at < _earliest(case.state)
-                    or job.arn in case.state.earlier
-                ):
-                    continue
-                if self._is_another_row_of_the_name(owner, case.state):
-                    continue
-                if job.arn not in details:
-                    details[job.arn] = await self._reads.find(membership, job.arn)
-                self._compare(case, job, details[job.arn], cases, claims)
+                is_possible = job.name == case.state.name and job.created_at >= earliest
+                if is_possible and job.arn not in case.state.earlier and not self._is_another_row_s(job, case, claims):
+                    if job.arn not in details:
+                        details[job.arn] = await self._reads.find(membership, job.arn)
+                    self._compare(case, job, details[job.arn], cases, claims)
 
-    def _is_another_row_of_the_name(self, owner: str, state: JobState) -> bool:
+    def _is_another_row_s(self, job: JobSummary, case: _Case, claims: Mapping[str, str]) -> bool:
+        owner = claims.get(job.arn, case.state.job)
         other = self._recorder.ledger.state.get(owner)
-        return owner != state.job and (other is None or other.name == state.name)
+        return owner != case.state.job and (other is None or other.name == case.state.name)
 
     def _compare(
         self,
@@ -233,17 +229,11 @@ class Lookup:
                     await self._recorder.record(duplicate)
 
 
-def _close(cases: list[_Case], finding: Finding) -> list[_Case]:
-    """End cases with one finding; none is left open."""
+def _close(cases: list[_Case], finding: Finding) -> None:
+    """End cases with one finding."""
     for case in cases:
         if not case.finding.done():
             case.finding.set_result(finding)
-    return []
-
-
-def _earliest(state: JobState) -> datetime:
-    """When the service can have created the job at the earliest."""
-    return datetime.fromisoformat(state.since) - CLOCK_SKEW
 
 
 _NEVER_FILLED_IN = ("description", "environment")

@@ -4,7 +4,7 @@ When to poll, and what follows for the slots, is decided in `slots`.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobSummary, is_running
@@ -59,7 +59,7 @@ class Poller:
             return
         # An earlier run of this ledger may have started some of those that are taken for others' jobs.
         others = self._slots.others(poll, seen_jobs)
-        for key in self._recorder.ledger.state.claims(others).values() if others else ():
+        for key in self._recorder.ledger.state.claims(others).values():
             self.follow(key)
         now = clock.monotonic()
         ended = self._slots.saw(poll, seen_jobs, began_at=began_at, now=now)
@@ -67,30 +67,22 @@ class Poller:
         await self._record_ends(poll, ended, seen_jobs, began=began)
 
     async def _see(self, poll: Poll) -> list[SeenJob]:
-        """Make the calls. Raises ReadError."""
-        now = self._recorder.clock.now
-        if poll.lists_all:
-            jobs = await self._reads.jobs(poll.membership)
-            return [_seen(job, job.trained_model, now()) for job in jobs]
-        answers = await asyncio.gather(
-            *(self._reads.find(poll.membership, arn) for arn in poll.arns), return_exceptions=True
-        )
-        for answer in answers:
+        """Make the calls. A job that neither Get nor List knows gives its slot back. Raises ReadError."""
+        finding = (self._reads.find(poll.membership, arn) for arn in poll.arns)
+        found: dict[str, JobSummary | JobDetails] = {}
+        for arn, answer in zip(poll.arns, await asyncio.gather(*finding, return_exceptions=True), strict=True):
             if isinstance(answer, BaseException):
                 raise answer
-        found = [answer for answer in answers if isinstance(answer, JobDetails)]
-        seen = [_seen(job, str(job.request.get("trainedModelArn", "")), now()) for job in found]
-        missing = [arn for arn, answer in zip(poll.arns, answers, strict=True) if answer is None]
-        return [*seen, *(await self._listed(poll.membership, missing) if missing else ())]
-
-    async def _listed(self, membership: str, missing: Collection[str]) -> list[SeenJob]:
-        """See in List the jobs that Get does not know: one that neither knows gives its slot back. Raises ReadError."""
-        listed = {job.arn: job for job in await self._reads.jobs(membership)}
-        for arn in missing:
-            if arn not in listed:
-                self._slots.gone(membership, arn)
+            if answer is not None:
+                found[arn] = answer
+        missing = set(poll.arns) - found.keys()
+        if poll.lists_all or missing:
+            listed = {job.arn: job for job in await self._reads.jobs(poll.membership)}
+            found |= listed if poll.lists_all else {arn: listed[arn] for arn in missing & listed.keys()}
+        for arn in missing - found.keys():
+            self._slots.gone(poll.membership, arn)
         now = self._recorder.clock.now()
-        return [_seen(listed[arn], listed[arn].trained_model, now) for arn in missing if arn in listed]
+        return [_seen(job, now) for job in found.values()]
 
     async def _record_ends(
         self, poll: Poll, ended: Iterable[RunningJob], seen_jobs: Iterable[SeenJob], *, began: datetime
@@ -102,8 +94,7 @@ class Poller:
         seen = (self._unseen(poll, seen_jobs, began) if poll.lists_all else {}) | {
             job.arn: shown[job.arn] for job in ended
         }
-        others = seen.keys() - keys.keys()
-        keys |= await ledger.claims(others) if others else {}
+        keys |= await ledger.claims(seen.keys() - keys.keys())
         running = await self._running(keys)
         reasons = {
             arn: await self._reason(state) for arn, state in running.items() if not is_good_end(seen[arn].status)
@@ -116,7 +107,7 @@ class Poller:
 
     async def _running(self, keys: Mapping[str, str]) -> dict[str, JobState]:
         """Give the jobs, by ARN, whose end the ledger does not have; `keys` are theirs, by ARN."""
-        states = await self._recorder.ledger.states(set(keys.values())) if keys else {}
+        states = await self._recorder.ledger.states(set(keys.values()))
         known = {arn: state for arn, key in keys.items() if (state := states.get(key))}
         return {arn: state for arn, state in known.items() if state.phase is Phase.SUBMITTED and state.arn == arn}
 
@@ -146,7 +137,7 @@ class Poller:
         self._slots.could_not_poll(poll, self._recorder.clock.monotonic(), permanently=exc.is_forbidden)
 
 
-def _seen(job: JobSummary | JobDetails, trained_model: str, now: datetime) -> SeenJob:
+def _seen(job: JobSummary | JobDetails, now: datetime) -> SeenJob:
     runs = is_running(job.status)
     if runs and job.status not in RUNNING_STATUSES:
         get_logger().warning("job.unknown_status", arn=job.arn, status=job.status, taken_for="running")
@@ -156,7 +147,7 @@ def _seen(job: JobSummary | JobDetails, trained_model: str, now: datetime) -> Se
         arn=job.arn,
         status=job.status,
         is_running=runs,
-        trained_model=trained_model,
+        trained_model=str(job.request.get("trainedModelArn", "")) if isinstance(job, JobDetails) else job.trained_model,
         ran_seconds=_age(created_at, ended_at or now),
         ended_at=ended_at,
     )

@@ -214,22 +214,22 @@ async def reading() -> AsyncIterator[Stop]:
 
 @contextmanager
 def stop_at(deadline: datetime | None, stop: Stop, clock: Clock) -> Iterator[None]:
-    """Ask to stop when the wall clock passes the deadline, if there is one."""
-    if deadline is None:
-        yield
-        return
-    watch = asyncio.create_task(_await_deadline(deadline, stop, clock), name="deadline")
+    """Ask to stop when the wall clock passes the deadline, if there is one.
+
+    The clock is looked at once a minute at the least: a suspended machine or a set clock moves the deadline.
+    """
+
+    async def watch(deadline: datetime) -> None:
+        while (left := (deadline - clock.now()).total_seconds()) > 0:
+            await clock.sleep(min(left, 60.0))
+        stop.request(StopReason.DEADLINE, f"the deadline of {deadline:%Y-%m-%d %H:%M:%S %Z} has passed")
+
+    watching = asyncio.create_task(watch(deadline), name="deadline") if deadline else None
     try:
         yield
     finally:
-        watch.cancel()
-
-
-async def _await_deadline(deadline: datetime, stop: Stop, clock: Clock) -> None:
-    """Look at the clock once a minute at the least: a suspended machine or a set clock moves the deadline."""
-    while (left := (deadline - clock.now()).total_seconds()) > 0:
-        await clock.sleep(min(left, 60.0))
-    stop.request(StopReason.DEADLINE, f"the deadline of {deadline:%Y-%m-%d %H:%M:%S %Z} has passed")
+        if watching:
+            watching.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,27 +239,23 @@ class FailureLimit:
     A share is judged only once `at_least` jobs are decided, so that one early failure in three stops nothing.
     """
 
-    count: int | None = None
-    percent: float | None = None
+    most: float = math.inf
+    is_percent: bool = False
     at_least: int = 20
 
     @classmethod
     def parse(cls, text: str) -> "FailureLimit":
         """Read `N` or `N%`. Raises UsageError."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text.strip(), re.ASCII)
-        if match and match[2] and float(match[1]) <= 100:
-            return cls(percent=float(match[1]))
-        if match and not match[2] and "." not in match[1]:
-            return cls(count=int(match[1]))
-        raise UsageError(f"--max-failures {text}: give a number of jobs (25) or a share of them (5%)")
+        match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", text.strip(), re.ASCII)
+        if match is None or float(match[2] or 0) > 100:
+            raise UsageError(f"--max-failures {text}: give a number of jobs (25) or a share of them (5%)")
+        return cls(float(match[1] or match[2]), is_percent=match[1] is None)
 
     def is_exceeded(self, *, failed: int, decided: int) -> bool:
         """Whether more jobs failed than may."""
-        if self.count is not None:
-            return failed > self.count
-        if self.percent is not None:
-            return decided >= self.at_least and failed * 100 > self.percent * decided
-        return False
+        if self.is_percent:
+            return decided >= self.at_least and failed * 100 > self.most * decided
+        return failed > self.most
 
 
 def parse_deadline(text: str, now: datetime) -> datetime:
@@ -267,26 +263,23 @@ def parse_deadline(text: str, now: datetime) -> datetime:
 
     Where `now` is naive it is local time, which a fixed offset would get wrong in a night when clocks change.
     """
-    try:
-        clock_time = time.fromisoformat(text)
-    except ValueError:
-        return _parse_moment(text, now)
+    moment = None
+    with suppress(ValueError):
+        moment = _next(time.fromisoformat(text), now)
+    with suppress(ValueError):
+        moment = moment or datetime.fromisoformat(text)
+    if moment is None:
+        raise UsageError(f"--deadline {text}: give a time (06:00) or a moment (2026-11-24T06:00:00Z)")
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
+    return moment if moment.tzinfo else moment.astimezone()
+
+
+def _next(clock_time: time, now: datetime) -> datetime:
     if clock_time.tzinfo is not None:
         now, clock_time = now.astimezone(clock_time.tzinfo), clock_time.replace(tzinfo=None)
     today = datetime.combine(now.date(), clock_time.replace(microsecond=0, fold=now.fold), now.tzinfo)
     # Compared as moments: wall clocks of one zone compare as if they never changed.
-    moment = today if today.timestamp() > now.timestamp() else today + timedelta(days=1)
-    return moment if moment.tzinfo else moment.astimezone()
-
-
-def _parse_moment(text: str, now: datetime) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--deadline {text}: give a time (06:00) or a moment (2026-11-24T06:00:00Z)") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=now.tzinfo)
-    return moment if moment.tzinfo else moment.astimezone()
+    return today if today.timestamp() > now.timestamp() else today + timedelta(days=1)
 
 
 NO_LIMIT = FailureLimit()

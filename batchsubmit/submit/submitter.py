@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from batchsubmit.advice import denied_words, forbidden_words
 from batchsubmit.cleanrooms.api import JobsApi
+from batchsubmit.config import Settings
 from batchsubmit.core.jobs import (
     Accepted,
     Conflicted,
@@ -33,7 +34,7 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.core.source import Ending
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
-from batchsubmit.pacing import RateGate, RetryPolicies
+from batchsubmit.pacing import RateGate, retried
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
@@ -50,7 +51,7 @@ _REASONS = {
 
 
 class Submitter:
-    """Makes the attempts of a job and writes down what came of each; no more than `concurrency` calls at once."""
+    """Makes the attempts of a job and writes down what came of each; at most `submit.concurrency` calls at once."""
 
     def __init__(
         self,
@@ -58,16 +59,15 @@ class Submitter:
         api: JobsApi,
         recorder: Recorder,
         gate: RateGate,
-        policies: RetryPolicies,
+        settings: Settings,
         stop: Stop,
-        concurrency: int,
     ) -> None:
         self._api = api
         self._recorder = recorder
         self._gate = gate
-        self._policies = policies
+        self._retry = settings.retry
         self._stop = stop
-        self._at_once = asyncio.Semaphore(concurrency)
+        self._at_once = asyncio.Semaphore(settings.submit.concurrency)
         # Whoever waits here would wait for calls that may take long: one place more lets all pass, one after another,
         # to the gate, which lets nobody through.
         stop.on_request(self._at_once.release)
@@ -77,7 +77,7 @@ class Submitter:
 
         Raises StoppedError where the ledger can no longer be relied on.
         """
-        result = await self._policies.run(partial(self._attempt, job))
+        result = await retried(partial(self._attempt, job), self._retry, sleep=self._stop.pause)
         match result:
             case InvalidRequest() | Conflicted():
                 return await self.fail(job, result)

@@ -14,7 +14,7 @@ from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.config import RetrySettings, SlotSettings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, JobFinished, NotSent, Throttled, Uncertain
 from batchsubmit.core.states import JobState, Phase
-from batchsubmit.pacing import Pace, RateGate, RetryPolicies
+from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
@@ -84,7 +84,7 @@ class Bench:
             api=self.api,
             reads=self.reads,
             gate=RateGate(Pace(0)),
-            policies=RetryPolicies(retry, sleep=asyncio.sleep),
+            retry=retry,
             stop=self.stop,
         )
 

@@ -1,6 +1,8 @@
 """How the rate gives way and comes back, and how long which outcome waits."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
@@ -15,7 +17,7 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
-from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
+from batchsubmit.pacing import BURST, Pace, RateGate, retried
 
 THROTTLED = Throttled("ThrottlingException", "")
 CONFLICTED = Conflicted("ConflictException", "")
@@ -72,7 +74,7 @@ def test_without_a_maximum_nothing_is_cut() -> None:
     pace = Pace(0)
     assert not pace.throttled(sent_at=1, now=1)
     pace.succeeded(sent_at=2, now=2)
-    assert not pace.is_limited
+    assert pace.per_second == 0
 
 
 async def test_a_gate_without_a_rate_lets_everybody_through() -> None:
@@ -122,6 +124,10 @@ class Attempts:
         return self.outcomes[min(self.count, len(self.outcomes)) - 1]
 
 
+Again = Callable[[Attempts], Awaitable[Outcome]]
+"""What makes attempts until one is the last."""
+
+
 @pytest.fixture
 def slept() -> list[float]:
     """The waits between attempts."""
@@ -129,56 +135,55 @@ def slept() -> list[float]:
 
 
 @pytest.fixture
-def policies(slept: list[float]) -> RetryPolicies:
+def again(slept: list[float]) -> Again:
     """At most four attempts, waits from 1 to 8 seconds, none of them real."""
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    return RetryPolicies(RetrySettings(max_attempts=4, base_seconds=1, cap_seconds=8), sleep=sleep)
+    settings = RetrySettings(max_attempts=4, base_seconds=1, cap_seconds=8)
+    return partial(retried, settings=settings, sleep=sleep)
 
 
 @pytest.mark.parametrize("outcome", [ACCEPTED, QuotaExceeded("c", ""), InvalidRequest("c", ""), Uncertain("r")])
 async def test_what_is_decided_or_unknown_is_never_tried_again(
-    policies: RetryPolicies, slept: list[float], outcome: Outcome
+    again: Again, slept: list[float], outcome: Outcome
 ) -> None:
     """Least of all what may have been accepted."""
     attempts = Attempts(outcome, ACCEPTED)
-    assert await policies.run(attempts) == outcome
+    assert await again(attempts) == outcome
     assert attempts.count == 1
     assert slept == []
 
 
-async def test_throttling_is_retried_without_end(policies: RetryPolicies, slept: list[float]) -> None:
+async def test_throttling_is_retried_without_end(again: Again, slept: list[float]) -> None:
     """The rate gives way instead."""
     attempts = Attempts(*[THROTTLED] * 100, ACCEPTED)
-    assert await policies.run(attempts) == ACCEPTED
+    assert await again(attempts) == ACCEPTED
     assert attempts.count == 101
     assert len(slept) == 100
 
 
 @pytest.mark.parametrize("outcome", [CONFLICTED, NOT_SENT])
-async def test_conflicts_and_unsent_calls_are_retried_a_bounded_number_of_times(
-    policies: RetryPolicies, outcome: Outcome
-) -> None:
+async def test_conflicts_and_unsent_calls_are_retried_a_bounded_number_of_times(again: Again, outcome: Outcome) -> None:
     """Then the last outcome is handed on as a value."""
     attempts = Attempts(outcome)
-    assert await policies.run(attempts) == outcome
+    assert await again(attempts) == outcome
     assert attempts.count == 4
 
 
-async def test_each_class_of_outcome_spends_its_own_attempts(policies: RetryPolicies) -> None:
+async def test_each_class_of_outcome_spends_its_own_attempts(again: Again) -> None:
     """Three of each are no reason to give up."""
     outcomes = [CONFLICTED, NOT_SENT, THROTTLED] * 3
     attempts = Attempts(*outcomes, ACCEPTED)
-    assert await policies.run(attempts) == ACCEPTED
+    assert await again(attempts) == ACCEPTED
     assert attempts.count == 10
 
 
-async def test_waits_have_full_jitter_under_a_doubling_bound(policies: RetryPolicies, slept: list[float]) -> None:
+async def test_waits_have_full_jitter_under_a_doubling_bound(again: Again, slept: list[float]) -> None:
     """Anything from nothing to 1, 2, 4, 8, 8 ... seconds."""
     for _ in range(200):
-        await policies.run(Attempts(*[THROTTLED] * 6, ACCEPTED))
+        await again(Attempts(*[THROTTLED] * 6, ACCEPTED))
     for number, bound in enumerate([1, 2, 4, 8, 8, 8]):
         waits = slept[number::6]
         assert max(waits) <= bound

@@ -12,7 +12,7 @@ from virtual_time import VirtualClock, running_loop, virtual_loop, virtually
 
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Accepted, Throttled
-from batchsubmit.pacing import BURST, Pace, RateGate, RetryPolicies
+from batchsubmit.pacing import BURST, Pace, RateGate, retried
 from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
 
 SETTLED_SECONDS = 60
@@ -99,7 +99,6 @@ class Worker:
         self._service = service
         self._api = MemoryCleanRooms(service, disturb=self._throttled)
         self._gate = RateGate(Pace(1), monotonic=self._loop.time)
-        self._policies = RetryPolicies(RetrySettings(), sleep=asyncio.sleep)
         self._name = f"worker-{number}"
         self.accepted = self.throttled = 0
 
@@ -116,7 +115,7 @@ class Worker:
 
     async def _submit_for_ever(self) -> None:
         while True:
-            await self._policies.run(self._attempt)
+            await retried(self._attempt, RetrySettings(), sleep=asyncio.sleep)
 
     async def _attempt(self) -> Accepted | Throttled:
         await self._gate.admit()
