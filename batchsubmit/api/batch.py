@@ -213,7 +213,7 @@ class _Submission:
                 observer = OutcomeObserver(self._outcomes.put_nowait, run.ledger.state, follows=options.wait)
                 observer.begin(run.inventory.index, run.inventory.invalid.values(), retry=run.options.retry)
                 summary = await execute(run, observers=[LogObserver(), observer])
-                observer.end(run.engine.undecided if run.engine else {})
+                observer.end(run.engine.in_progress.undecided if run.engine else {})
             return summary
         finally:
             self._outcomes.put_nowait(None)
