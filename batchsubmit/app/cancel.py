@@ -16,34 +16,32 @@ from batchsubmit.advice import forbidden_words
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import JobsApi, is_running
 from batchsubmit.cleanrooms.client import open_cleanrooms
-from batchsubmit.cleanrooms.reads import ReadError, Reads
+from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock
-from batchsubmit.config import RetrySettings, Settings, SlotSettings
+from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Forbidden, NotSent, Outcome, Throttled, Uncertain
-from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import JobState, Phase
-from batchsubmit.errors import StoppedError, UsageError, status_of_work
-from batchsubmit.ledger.base import Ledger, Location
+from batchsubmit.core.states import CANCELLED_STATUS, JobState, Phase
+from batchsubmit.errors import LedgerError, StoppedError, UsageError, status_of_work
+from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.file import holding_run
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import fold_ledger
-from batchsubmit.pacing import Pace, RateGate, retried
+from batchsubmit.pacing import Pace, retried
 from batchsubmit.schema.arns import region_in
 from batchsubmit.submit.engine import open_gate, open_reads
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason, reading, stop_on_signals
 
-OPERATION = "CancelTrainedModelInferenceJob"
 _CALLS_AT_ONCE = 8
 _CANCELLING = frozenset({"CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
-_CANCELLED = "INACTIVE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
     """What there is to cancel. `cancelling` are on their way already; `unknown` jobs may run, but nobody knows."""
 
-    running: tuple[JobState, ...]
-    cancelling: tuple[JobState, ...]
+    running: list[JobState]
+    cancelling: list[JobState]
     unknown: int
     duplicates: int
 
@@ -59,7 +57,7 @@ class Recall:
     ended: int
     under_way: int
     left: int
-    refused: tuple[tuple[JobState, str], ...]
+    refused: list[tuple[JobState, str]]
     stop_message: str = ""
 
     @property
@@ -72,18 +70,22 @@ async def survey(
     location: Location, settings: Settings, *, memberships: Collection[str], names: Sequence[str]
 ) -> Survey:
     """Find the running jobs. Raises UsageError, LedgerError (a run has the ledger), StoppedError."""
-    async with _read(location, settings) as state:
-        states = chosen(state, memberships=memberships, names=names)
-        unknown = len(state.undecided())
-        duplicates = sum(len(job.duplicates) for job in state)
-    running, cancelling = list[JobState](), list[JobState]()
+    state = await asyncio.to_thread(fold_ledger, location, region=resolve_region(settings.aws))
+    if any(run.sandbox for run in state.runs):
+        raise UsageError(f"the ledger {location} was written against the sandbox of a run, which ended with it")
+    if isinstance(location, Path) and (holder := holding_run(location, state)):
+        raise LedgerError(f"the ledger {location} is in use by {holder}; end that run first")
+    states = chosen(state, memberships=memberships, names=names)
+    found: tuple[list[JobState], list[JobState]] = [], []
     if states:
-        async with reading() as stop, _service(states, settings) as api:
+        async with reading() as stop, _service(states, settings, stop) as canceller:
             try:
-                running, cancelling = await look(open_reads(api, settings, stop, SystemClock()), states)
+                found = await canceller.look(states)
             except ReadError as exc:
-                raise StoppedError(f"the service does not tell which jobs run; nothing was cancelled: {exc}") from exc
-    return Survey(running=tuple(running), cancelling=tuple(cancelling), unknown=unknown, duplicates=duplicates)
+                words = f"the service does not tell which jobs run; nothing was cancelled: {exc}"
+                raise StoppedError(words) from exc
+    duplicates = sum(len(job.duplicates) for job in state)
+    return Survey(running=found[0], cancelling=found[1], unknown=len(state.undecided()), duplicates=duplicates)
 
 
 async def recall(location: Location, settings: Settings, agreed: Survey, *, wait: bool = True) -> Recall:
@@ -91,73 +93,41 @@ async def recall(location: Location, settings: Settings, agreed: Survey, *, wait
 
     Raises UsageError, LedgerError (a run took the ledger meanwhile), StoppedError.
     """
-    stop, clock = Stop(), SystemClock()
+    stop, region = Stop(), resolve_region(settings.aws)
     targets = [*agreed.running, *agreed.cancelling]
-    async with _open(location, settings) as ledger, _service(targets, settings) as api:
+    async with (
+        open_for_writing(location, settings, region=region) as ledger,
+        _service(targets, settings, stop) as canceller,
+    ):
         await ledger.load(state.job for state in targets)
         with stop_on_signals(stop):
-            reads = open_reads(api, settings, stop, clock)
-            gate = open_gate(Pace(settings.rate.max_per_second), stop, clock)
-            canceller = Canceller(api=api, reads=reads, gate=gate, retry=settings.retry, stop=stop)
             await canceller.cancel(agreed.running)
-            if wait and not stop.requested:
-                asked = [*canceller.asked, *agreed.cancelling]
-                await record_ends(asked, reads=reads, recorder=Recorder(ledger, clock), slots=settings.slots, stop=stop)
-        return _account(ledger, canceller, agreed, stop)
-
-
-def _account(ledger: Ledger, canceller: "Canceller", agreed: Survey, stop: Stop) -> Recall:
-    asked = [*canceller.asked, *agreed.cancelling]
-    after = [ledger.state.get(state.job) or state for state in asked]
+            asked = [*canceller.asked, *agreed.cancelling]
+            if wait:
+                await canceller.record_ends(asked, Recorder(ledger, SystemClock()))
+        after = [ledger.state.get(state.job) or state for state in asked]
     failed = [(state, f"{state.status}: {state.message}") for state in after if state.status == "CANCEL_FAILED"]
-    cancelled = sum(state.status == _CANCELLED for state in after)
-    under_way = sum(not state.status for state in after)
     refused = [(state, canceller.refused[state.job]) for state in agreed.running if state.job in canceller.refused]
+    cancelled = sum(state.status == CANCELLED_STATUS for state in after)
+    under_way = sum(not state.status for state in after)
     return Recall(
         cancelled=cancelled,
         ended=len(after) - cancelled - under_way - len(failed),
         under_way=under_way,
         left=len(agreed.running) - len(canceller.asked) - len(refused),
-        refused=(*refused, *failed),
+        refused=[*refused, *failed],
         stop_message=stop.message,
     )
 
 
 @asynccontextmanager
-async def _read(location: Location, settings: Settings) -> AsyncIterator[LedgerState]:
-    """Give all jobs of a ledger. A file is locked meanwhile; a table is read while workers use it."""
-    if isinstance(location, Path):
-        async with _open(location, settings) as ledger:
-            yield ledger.state
-        return
-    state = await asyncio.to_thread(fold_ledger, location, region=resolve_region(settings.aws))
-    _refuse_rehearsal(state, location)
-    yield state
-
-
-@asynccontextmanager
-async def _open(location: Location, settings: Settings) -> AsyncIterator[Ledger]:
-    """Open a ledger that is there already, and that was written against the service. A file is locked."""
-    if isinstance(location, Path) and not location.is_file():
-        raise UsageError(f"the ledger {location} cannot be read: there is no such file")
-    async with open_for_writing(location, settings, region=resolve_region(settings.aws)) as ledger:
-        _refuse_rehearsal(ledger.state, location)
-        yield ledger
-
-
-def _refuse_rehearsal(state: LedgerState, location: Location) -> None:
-    if any(run.sandbox for run in state.runs):
-        raise UsageError(f"the ledger {location} was written against the sandbox of a run, which ended with it")
-
-
-@asynccontextmanager
-async def _service(states: Sequence[JobState], settings: Settings) -> AsyncIterator[JobsApi]:
+async def _service(states: Sequence[JobState], settings: Settings, stop: Stop) -> AsyncIterator["Canceller"]:
     """Open a client in the region that the jobs' own ARNs name."""
     regions = {region_in(state.arn) for state in states}
     if len(regions) > 1:
         raise UsageError(f"the jobs are in several regions ({', '.join(sorted(regions))}): choose by --membership")
     async with open_cleanrooms(settings, region=min(regions)) as api:
-        yield api
+        yield Canceller(api, settings, stop)
 
 
 def chosen(states: Iterable[JobState], *, memberships: Collection[str], names: Sequence[str]) -> list[JobState]:
@@ -176,43 +146,42 @@ def runs_on(status: str) -> bool:
     return is_running(status) and status not in _CANCELLING
 
 
-async def look(reads: Reads, states: Iterable[JobState]) -> tuple[list[JobState], list[JobState]]:
-    """Ask the service which of these jobs run on, and which are being cancelled.
-
-    One that List does not show (yet) is asked for by its ARN. Raises ReadError.
-    """
-    lanes: dict[str, list[JobState]] = {}
-    for state in states:
-        lanes.setdefault(state.membership, []).append(state)
-    running, cancelling = [], []
-    for membership in sorted(lanes):
-        listed = {job.arn: job.status for job in await reads.jobs(membership)}
-        for state in lanes[membership]:
-            status = listed.get(state.arn) or await _status(reads, state)
-            if status in _CANCELLING:
-                cancelling.append(state)
-            elif status and is_running(status):
-                running.append(state)
-    return running, cancelling
-
-
-async def _status(reads: Reads, state: JobState) -> str:
-    details = await reads.find(state.membership, state.arn)
-    return details.status if details else ""
-
-
 class Canceller:
     """Asks the service to end jobs; `refused` has those that it will not end, with its words."""
 
-    def __init__(self, *, api: JobsApi, reads: Reads, gate: RateGate, retry: RetrySettings, stop: Stop) -> None:
+    def __init__(self, api: JobsApi, settings: Settings, stop: Stop) -> None:
         self._api = api
-        self._reads = reads
-        self._gate = gate
-        self._retry = retry
         self._stop = stop
+        self._slots = settings.slots
+        self._reads = open_reads(api, settings, stop, SystemClock())
+        self._gate = open_gate(Pace(settings.rate.max_per_second), stop, SystemClock())
+        self._retry = settings.retry
         self._at_once = asyncio.Semaphore(_CALLS_AT_ONCE)
         self.asked: list[JobState] = []
         self.refused: dict[str, str] = {}
+
+    async def look(self, states: Iterable[JobState]) -> tuple[list[JobState], list[JobState]]:
+        """Ask the service which of these jobs run on, and which are being cancelled.
+
+        One that List does not show (yet) is asked for by its ARN. Raises ReadError.
+        """
+        lanes: dict[str, list[JobState]] = {}
+        for state in states:
+            lanes.setdefault(state.membership, []).append(state)
+        running, cancelling = [], []
+        for membership in sorted(lanes):
+            listed = {job.arn: job.status for job in await self._reads.jobs(membership)}
+            for state in lanes[membership]:
+                status = listed.get(state.arn) or await self._status(state)
+                if status in _CANCELLING:
+                    cancelling.append(state)
+                elif status and is_running(status):
+                    running.append(state)
+        return running, cancelling
+
+    async def _status(self, state: JobState) -> str:
+        details = await self._reads.find(state.membership, state.arn)
+        return details.status if details else ""
 
     async def cancel(self, states: Iterable[JobState]) -> None:
         """Call for each job; return once every call is answered, or the run is asked to stop."""
@@ -227,7 +196,9 @@ class Canceller:
             case Accepted():
                 self.asked.append(state)
             case Forbidden() | Denied():
-                self._stop.request(StopReason.of_read(result), forbidden_words(OPERATION, result))
+                self._stop.request(
+                    StopReason.of_read(result), forbidden_words("CancelTrainedModelInferenceJob", result)
+                )
             case NotSent():
                 self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
             case None | Throttled():
@@ -251,7 +222,7 @@ class Canceller:
     async def _after_doubt(self, state: JobState, outcome: Conflicted | Uncertain) -> Outcome:
         """Look at a job whose call brought a conflict or no answer: what no longer runs on is well."""
         try:
-            status = await _status(self._reads, state)
+            status = await self._status(state)
         except ReadError as exc:
             return exc.outcome
         if not runs_on(status):
@@ -260,32 +231,28 @@ class Canceller:
             return outcome
         return Conflicted("NoAnswer", outcome.reason)  # as a conflict it is tried again, a bounded number of times
 
+    async def record_ends(self, states: Sequence[JobState], recorder: Recorder) -> None:
+        """Poll cancelled jobs, and no others, until each end is recorded or the run is asked to stop.
 
-async def record_ends(
-    states: Sequence[JobState], *, reads: Reads, recorder: Recorder, slots: SlotSettings, stop: Stop
-) -> None:
-    """Poll cancelled jobs, and no others, until each end is recorded or the run is asked to stop.
+        Polls that bring nothing get rarer.
+        """
+        pause = self._slots.min_poll_seconds
+        left = list(states)
+        while left and not self._stop.requested:
+            try:
+                waiting = [state for state in left if not await self._record_end(state, recorder)]
+            except ReadError as exc:
+                self._stop.request(StopReason.of_read(exc.outcome), f"the jobs cannot be followed to their end: {exc}")
+                return
+            pause = self._slots.min_poll_seconds if len(waiting) < len(left) else pause * 2
+            left = waiting
+            if left:
+                await self._stop.pause(min(pause, self._slots.max_poll_seconds))
 
-    Polls that bring nothing get rarer.
-    """
-    pause = slots.min_poll_seconds
-    left = list(states)
-    while left and not stop.requested:
-        try:
-            waiting = [state for state in left if not await _record_end(state, reads, recorder)]
-        except ReadError as exc:
-            stop.request(StopReason.of_read(exc.outcome), f"the jobs cannot be followed to their end: {exc}")
-            return
-        pause = slots.min_poll_seconds if len(waiting) < len(left) else pause * 2
-        left = waiting
-        if left:
-            await stop.pause(min(pause, slots.max_poll_seconds))
-
-
-async def _record_end(state: JobState, reads: Reads, recorder: Recorder) -> bool:
-    """Record a job's end; False where it has not ended yet."""
-    details = await reads.details(state.membership, state.arn)
-    if is_running(details.status):
-        return False
-    await recorder.record(recorder.finished(state, details.status, details.updated_at, details))
-    return True
+    async def _record_end(self, state: JobState, recorder: Recorder) -> bool:
+        """Record a job's end; False where it has not ended yet."""
+        details = await self._reads.details(state.membership, state.arn)
+        if is_running(details.status):
+            return False
+        await recorder.record(recorder.finished(state, details.status, details.updated_at, details))
+        return True

@@ -6,24 +6,22 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from batchsubmit.app.cancel import Recall, Survey, recall, survey
 from batchsubmit.aws import whose_account
 from batchsubmit.cli.confirm import ask
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import LEDGER, config_option, json_option, rate_option, read_settings, run_command
 from batchsubmit.cli.output import say
+from batchsubmit.core.states import JobState
 from batchsubmit.errors import EXIT_STOPPED, UsageError
+from batchsubmit.ledger.base import Location
 from batchsubmit.schema.arns import region_in
 from batchsubmit.submit.stopping import Stop
-from batchsubmit.text import agreeing, counted, duration, printable
-
-if TYPE_CHECKING:
-    from batchsubmit.app.cancel import Recall, Survey
-    from batchsubmit.core.states import JobState
-    from batchsubmit.ledger.base import Location
+from batchsubmit.text import agreeing, counted, duration
 
 _NAMES_SHOWN = 10
 
@@ -51,15 +49,13 @@ _NAMES_SHOWN = 10
 @rate_option
 @config_option
 @json_option
-def cancel(ledger: "Location", config: Path | None, *, as_json: bool, **how: Any) -> int:  # noqa: ANN401 (click's)
+def cancel(ledger: Location, config: Path | None, *, as_json: bool, **how: Any) -> int:  # noqa: ANN401 (click's)
     """Cancel the running jobs that LEDGER started, and no others, and record how each ended.
 
     The service is asked which of the ledger's jobs run; they are shown, and nothing is cancelled before you agree.
     Jobs of others, in the same memberships too, are never touched. A run that still submits must be ended first;
     of a table end all of them, for nobody checks.
     """
-    from batchsubmit.app.cancel import recall, survey  # noqa: PLC0415 (help is fast without)
-
     if not (how["yes"] or how["dry_run"] or sys.stdin.isatty()):
         raise UsageError("there is no terminal to ask at: give --yes to cancel, or --dry-run to see what would be")
     settings = read_settings(config, how)
@@ -82,12 +78,11 @@ def cancel(ledger: "Location", config: Path | None, *, as_json: bool, **how: Any
         for line in _words(done):
             say(line)
     if as_json:
-        content = _as_dict(done) if done else _survey_as_dict(found)
-        click.echo(json.dumps({"ledger": str(ledger), **content, "exit_status": status}))
+        click.echo(json.dumps({"ledger": str(ledger), **_as_dict(found, done), "exit_status": status}))
     return status
 
 
-def _preview(ledger: "Location", found: "Survey", *, is_filtered: bool) -> Iterator[str]:
+def _preview(ledger: Location, found: Survey, *, is_filtered: bool) -> Iterator[str]:
     lanes: dict[str, list[JobState]] = {}
     for state in found.running:
         lanes.setdefault(state.membership, []).append(state)
@@ -98,35 +93,34 @@ def _preview(ledger: "Location", found: "Survey", *, is_filtered: bool) -> Itera
         asked = " and that --membership or --name chose" if is_filtered else ""
         yield f"Nothing to cancel: no job that {ledger} started{asked} is running"
     for membership, states in lanes.items():
-        names = ", ".join(printable(state.name) for state in states[:_NAMES_SHOWN])
+        names = ", ".join(state.name for state in states[:_NAMES_SHOWN])
         more = f" and {len(states) - _NAMES_SHOWN:,} more" if len(states) > _NAMES_SHOWN else ""
         yield f"  membership {membership}: {counted(len(states), 'job')}: {names}{more}"
-    for count, words in (
+    yield from _counts(
         (len(found.cancelling), "being cancelled already"),
         (found.unknown, "unknown: they may run, and are not cancelled; batchsubmit submit or verify looks them up"),
         (found.duplicates, "duplicates that the ledger knows of: cancel those by their ARN, they may be another's"),
-    ):
-        if count:
-            yield f"  {count:>9,} {words}"
-
-
-def _loss(found: "Survey") -> str:
-    now = datetime.now(UTC)
-    ages = [(now - datetime.fromisoformat(state.since)).total_seconds() for state in found.running if state.since]
-    return (
-        f"{agreeing(len(found.running), 'It has', 'They have')} run for {duration(sum(ages))}: paid, without a result"
     )
 
 
-def _words(done: "Recall") -> Iterator[str]:
+def _counts(*counts: tuple[int, str]) -> Iterator[str]:
+    yield from (f"  {count:>9,} {words}" for count, words in counts if count)
+
+
+def _loss(found: Survey) -> str:
+    now = datetime.now(UTC)
+    ages = [(now - datetime.fromisoformat(state.since)).total_seconds() for state in found.running if state.since]
+    have = agreeing(len(found.running), "It has", "They have")
+    return f"{have} run for {duration(sum(ages))}: paid, without a result"
+
+
+def _words(done: Recall) -> Iterator[str]:
     yield f"{counted(done.cancelled, 'job')} cancelled"
-    for count, words in (
+    yield from _counts(
         (done.ended, "had ended before the cancellation reached them"),
         (done.under_way, "being cancelled; the next submit --wait records how they end"),
         (done.left, "left running"),
-    ):
-        if count:
-            yield f"  {count:>9,} {words}"
+    )
     for state, why in done.refused:
         yield f"  not cancelled: {state.name} in membership {state.membership}: {why}"
     if done.stop_message:
@@ -134,25 +128,14 @@ def _words(done: "Recall") -> Iterator[str]:
         yield "  next: run the same command again to go on"
 
 
-def _survey_as_dict(found: "Survey") -> dict[str, Any]:
-    return {
-        "running": [_job(state) for state in found.running],
-        "cancelling": len(found.cancelling),
-        "unknown": found.unknown,
-        "duplicates": found.duplicates,
-    }
+def _as_dict(found: Survey, done: Recall | None) -> dict[str, Any]:
+    """What was done, or what would be."""
+    if done is None:
+        counts = {"cancelling": len(found.cancelling), "unknown": found.unknown, "duplicates": found.duplicates}
+        return {"running": list(map(_job, found.running)), **counts}
+    members = {each: getattr(done, each) for each in ("cancelled", "ended", "under_way", "left", "stop_message")}
+    return members | {"refused": [{**_job(state), "reason": why} for state, why in done.refused]}
 
 
-def _as_dict(done: "Recall") -> dict[str, Any]:
-    return {
-        "cancelled": done.cancelled,
-        "ended": done.ended,
-        "under_way": done.under_way,
-        "left": done.left,
-        "refused": [{**_job(state), "reason": why} for state, why in done.refused],
-        "stop_message": done.stop_message,
-    }
-
-
-def _job(state: "JobState") -> dict[str, str]:
-    return {"job": state.job, "membership": state.membership, "name": state.name, "arn": state.arn}
+def _job(state: JobState) -> dict[str, str]:
+    return {name: getattr(state, name) for name in ("job", "membership", "name", "arn")}

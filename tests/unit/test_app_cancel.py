@@ -9,12 +9,10 @@ from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
 
-from batchsubmit.app.cancel import Canceller, chosen, look, record_ends, runs_on
-from batchsubmit.cleanrooms.reads import Reads
-from batchsubmit.config import RetrySettings, SlotSettings
+from batchsubmit.app.cancel import Canceller, chosen, runs_on
+from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, JobFinished, NotSent, Throttled, Uncertain
 from batchsubmit.core.states import JobState, Phase
-from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
@@ -78,15 +76,14 @@ class Bench:
         self.forbidden = ""
         self.stop = Stop()
         self.api = MemoryCleanRooms(self.service, disturb=self._disturb)
-        retry = RetrySettings(max_attempts=3, base_seconds=0.001, cap_seconds=0.001)
-        self.reads = Reads(self.api, retry, gate=RateGate(Pace(0)), sleep=asyncio.sleep)
-        self.canceller = Canceller(
-            api=self.api,
-            reads=self.reads,
-            gate=RateGate(Pace(0)),
-            retry=retry,
-            stop=self.stop,
+        settings = Settings.model_validate(
+            {
+                "retry": {"max_attempts": 3, "base_seconds": 0.001, "cap_seconds": 0.001},
+                "rate": {"max_per_second": 0, "reads_per_second": 0},
+                "slots": {"min_poll_seconds": 0.001, "max_poll_seconds": 0.002},
+            }
         )
+        self.canceller = Canceller(self.api, settings, self.stop)
 
     def _disturb(self, operation: str, _: str) -> Disturbance | None:
         if operation == self.forbidden:
@@ -179,13 +176,12 @@ async def test_the_service_is_asked_where_each_job_stands() -> None:
     bench.service.configure(bench.service.settings.changed({"list_lag_seconds": 3600.0}))
     await bench.api.cancel(MEMBERSHIP, shown.arn)
     ghost = state("ghost", arn=job_arn("12345678-1234-1234-1234-123456789012"))
-    assert await look(bench.reads, [hidden, shown, ghost]) == ([hidden], [shown])
+    assert await bench.canceller.look([hidden, shown, ghost]) == ([hidden], [shown])
 
 
 async def record(bench: Bench, ledger: MemoryLedger, clock: FakeClock, jobs: list[JobState]) -> None:
     """Wait for the ends of jobs."""
-    slots, recorder = SlotSettings(min_poll_seconds=0.001, max_poll_seconds=0.002), Recorder(ledger, clock)
-    await record_ends(jobs, reads=bench.reads, recorder=recorder, slots=slots, stop=bench.stop)
+    await bench.canceller.record_ends(jobs, Recorder(ledger, clock))
 
 
 async def test_each_end_is_recorded_as_the_service_tells_it(clock: FakeClock) -> None:
