@@ -82,7 +82,7 @@ async def _expose(metrics: Exposition | None, request: web.Request) -> web.Respo
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-def ask(settings: WorkerSettings, probe: str, patience_seconds: float = 3.0) -> tuple[bool, str]:
+def ask_probe(settings: WorkerSettings, probe: str, patience_seconds: float = 3.0) -> tuple[bool, str]:
     """Ask a probe of this machine's worker: whether it is well, and its words; one without an answer in time is not.
 
     Plain `http.client`: a proxy in the environment is not asked for what is on this machine.

@@ -26,7 +26,7 @@ from batchsubmit.cli.output import say
 from batchsubmit.cli.submit import display_of
 from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError
-from batchsubmit.health import ask
+from batchsubmit.health import ask_probe
 from batchsubmit.ledger.base import Location
 from batchsubmit.log import configure_logging
 from batchsubmit.observers.base import LogObserver
@@ -43,7 +43,7 @@ def _ask(probe: str, config: Path | None) -> int:
     except BatchsubmitError as exc:
         is_well, words = False, str(exc)
     else:
-        is_well, words = ask(settings, _PROBES[probe])
+        is_well, words = ask_probe(settings, _PROBES[probe])
     say(words)
     return EXIT_DONE if is_well else EXIT_FAILED
 

@@ -86,8 +86,8 @@ class JobRecord:
         shown: dict[str, object] = {
             "trainedModelInferenceJobArn": self.arn,
             "status": self.status.value,
-            "createTime": timestamp(self.created_at),
-            "updateTime": timestamp(self.updated_at),
+            "createTime": wire_time(self.created_at),
+            "updateTime": wire_time(self.updated_at),
         }
         if self.status in ENDED_BY_ITSELF:
             published = "PUBLISH_FAILED" if self.unpublished else "PUBLISH_SUCCEEDED"
@@ -97,7 +97,7 @@ class JobRecord:
         return shown
 
 
-def timestamp(seconds: float) -> str:
+def wire_time(seconds: float) -> str:
     """Return Unix seconds as the wire has them: ISO 8601 in UTC, with microseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
-from batchsubmit.sandbox.records import collaboration, timestamp
+from batchsubmit.sandbox.records import collaboration, wire_time
 from batchsubmit.sandbox.refusals import Operation, Refusal
 from batchsubmit.sandbox.settings import SandboxSettings
 
@@ -118,7 +118,7 @@ class SandboxResources:
     def _budget(self, channel: str, left: int) -> dict[str, Any]:
         """A budget of the table behind a channel, as the service's model shapes it."""
         scope = _scope(channel).replace(":cleanrooms-ml:", ":cleanrooms:")
-        began_at = timestamp(self._channels_created_at)
+        began_at = wire_time(self._channels_created_at)
         lifetime = {"budgetType": "LIFETIME", "startTime": began_at, "remainingBudget": left, "budget": max(left, 100)}
         return {
             "resourceArn": f"{scope}/configuredtableassociation/{uuid5(NAMESPACE_URL, scope)}",
@@ -142,8 +142,8 @@ def _identity(membership: str, path: str, created_at: float) -> dict[str, Any]:
         "membershipIdentifier": membership,
         "collaborationIdentifier": collaboration(membership),
         "name": path.rpartition("/")[2][:63] or "sandbox",
-        "createTime": timestamp(created_at),
-        "updateTime": timestamp(created_at),
+        "createTime": wire_time(created_at),
+        "updateTime": wire_time(created_at),
     }
 
 

@@ -14,7 +14,6 @@ from aiohttp import web
 
 from batchsubmit.sandbox.faults import FaultPlan, Faults
 from batchsubmit.sandbox.http import Exchange, HttpAnswer
-from batchsubmit.sandbox.records import JobRecord, timestamp
 from batchsubmit.sandbox.service import SandboxService
 from batchsubmit.sandbox.validation import Call
 
@@ -62,7 +61,7 @@ class SandboxServer:
         path, _, query = request.raw_path.partition("?")
         body = await request.content.read()  # `request.read` stops at 1 MiB; an environment may be longer
         if path.startswith(PREFIX):
-            return _response(self._admin.answer(request.method, path, query, body))
+            return _response(self._admin.answer(request.method, path, body))
         call = Call(
             method=request.method,
             path=path,
@@ -106,7 +105,7 @@ async def _cut(request: web.BaseRequest, answer: HttpAnswer) -> web.StreamRespon
 class Admin:
     """Answers the calls under `/_sandbox/`, which show what the service has, and change it while it runs.
 
-    GET `jobs` (JSON lines; `?request=1` adds their requests), `stats`, `settings`; PUT `settings` and `quotas`,
+    GET `jobs` (JSON lines), `stats`, `settings`; PUT `settings` and `quotas`,
     members of `SandboxSettings`, and `faults`, a whole `FaultPlan`; POST `reset`, which forgets jobs and counts.
     """
 
@@ -114,11 +113,12 @@ class Admin:
         self._service = service
         self._faults = faults
 
-    def answer(self, method: str, path: str, query: str, body: bytes) -> HttpAnswer:
+    def answer(self, method: str, path: str, body: bytes) -> HttpAnswer:
         """Answer one call: 400 where something does not fit, 404 where there is no such call."""
         name = path.removeprefix(PREFIX)
         if (method, name) == ("GET", "jobs"):
-            shown = [_shown(job, with_request="request=1" in query) for job in self._service.jobs()]
+            jobs = self._service.jobs()
+            shown = [{**job.detail(), "arn": job.arn, "account": job.account, "tags": job.tags} for job in jobs]
             return HttpAnswer(content_type="application/x-ndjson", body=msgspec.json.Encoder().encode_lines(shown))
         try:
             status_code, members = 200, self._carry_out(method, name, body or b"{}")
@@ -158,18 +158,3 @@ class Admin:
             "statuses": self._service.statuses(),
             "running": +self._service.running,
         }
-
-
-def _shown(job: JobRecord, *, with_request: bool) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "arn": job.arn,
-        "membershipIdentifier": job.membership,
-        "account": job.account,
-        "name": job.name,
-        "trainedModelArn": job.request["trainedModelArn"],
-        "status": job.status.value,
-        "createTime": timestamp(job.created_at),
-        "updateTime": timestamp(job.updated_at),
-        "tags": job.tags,
-    }
-    return shown | {"request": job.request} if with_request else shown

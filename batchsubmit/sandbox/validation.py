@@ -17,7 +17,7 @@ from botocore.loaders import Loader
 
 from batchsubmit.sandbox.refusals import Operation, Refusal, invalid, problem
 
-MOST_TAGS: Final = 50
+_MOST_TAGS: Final = 50
 _LABEL: Final = re.compile(r"\{(\w+)\}")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
 _CREDENTIAL_REGION: Final = re.compile(r"Credential=[^/,\s]+/[0-9]{8}/([^/,\s]+)/")
@@ -37,7 +37,7 @@ _TOKEN: Final = re.compile(r"\\.|\[(?:\\.|[^]\\])*\]|\.|\$", re.DOTALL)
 _LINE_ENDS: Final = r"\n\r\x85\u2028\u2029"
 _OF_JAVA: Final = {".": f"[^{_LINE_ENDS}]", "$": r"(?=(?:\r\n|(?<!\r)\n|[\r\x85\u2028\u2029])?\Z)"}
 
-Shape: TypeAlias = Mapping[str, Any]
+_Shape: TypeAlias = Mapping[str, Any]
 
 
 @cache
@@ -75,9 +75,9 @@ class RequestValidator:
     def __init__(self) -> None:
         models = [Loader().load_service_model(name, "service-2") for name in ("cleanrooms", "cleanroomsml")]
         # The shapes of the one operation of the former have no namesakes in the latter that differ.
-        self.shapes: Mapping[str, Shape] = models[0]["shapes"] | models[1]["shapes"]
+        self.shapes: Mapping[str, _Shape] = models[0]["shapes"] | models[1]["shapes"]
         operations = models[0]["operations"] | models[1]["operations"]
-        self._inputs: Mapping[str, Shape] = {name: operations[name]["input"] for name in Operation}
+        self._inputs: Mapping[str, _Shape] = {name: operations[name]["input"] for name in Operation}
         https = {name: operations[name]["http"] for name in Operation}
         self._paths = {
             (name, http["method"]): re.compile(_LABEL.sub(r"(?P<\1>[^/]+)", http["requestUri"]))
@@ -123,7 +123,7 @@ class RequestValidator:
         if problems := self.problems(operation, request, region):
             raise invalid(*problems)
 
-    def _problems(self, reference: Shape | None, value: object, where: str) -> Iterator[str]:
+    def _problems(self, reference: _Shape | None, value: object, where: str) -> Iterator[str]:
         if reference is None:
             yield problem(where, "Member is not known")
             return
@@ -143,7 +143,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _broken(shape: Shape, value: Any) -> Iterator[str]:  # noqa: ANN401 (of the shape's type)
+def _broken(shape: _Shape, value: Any) -> Iterator[str]:  # noqa: ANN401 (of the shape's type)
     """Say which constraints a value breaks."""
     number, what = (value, "value") if isinstance(value, int) else (len(value), "length")
     if number < shape.get("min", number):
@@ -158,7 +158,7 @@ def _broken(shape: Shape, value: Any) -> Iterator[str]:  # noqa: ANN401 (of the 
         yield f"Member must satisfy enum value set: [{', '.join(shape['enum'])}]"
 
 
-def _parts(shape: Shape, value: object) -> Iterator[tuple[Shape | None, object, str]]:
+def _parts(shape: _Shape, value: object) -> Iterator[tuple[_Shape | None, object, str]]:
     """Give what a value is made of: the shape of each part, if it is known, the part, and its name."""
     match value, shape["type"]:
         case list(), _:
@@ -179,8 +179,8 @@ def _tag_problems(tags: Mapping[str, str]) -> list[str]:
     """Return what is wrong with the keys of a resource's tags, as AWS documents it."""
     reserved = [key for key in tags if key.lower().startswith("aws:")]
     problems = [problem("tags", f"Tag key {key!r} must not begin with 'aws:' in any case") for key in reserved]
-    if len(tags) - len(reserved) > MOST_TAGS:
-        problems.append(problem("tags", f"A resource must have at most {MOST_TAGS} tags"))
+    if len(tags) - len(reserved) > _MOST_TAGS:
+        problems.append(problem("tags", f"A resource must have at most {_MOST_TAGS} tags"))
     return problems
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from typing import Any
 
 import pytest
 from conftest import Ended, Program, Sandbox, csv_text
@@ -64,12 +63,8 @@ def test_every_job_runs_once_whatever_fails(submitting: Program, sandbox: Sandbo
     assert kinds["unknown"] > 40
     assert kinds["absent"] > 5
     assert kinds["duplicate"] == kinds["rejected"] == 0
-    tagged = [bool(job.get("tags")) for job in _requests(sandbox)]
+    tagged = [bool(job["tags"]) for job in sandbox.jobs()]
     assert all(tagged) if not environment else not any(tagged)
-
-
-def _requests(sandbox: Sandbox) -> list[dict[str, Any]]:
-    return [json.loads(line)["request"] for line in sandbox.get("jobs?request=1").splitlines()]
 
 
 @pytest.mark.parametrize(

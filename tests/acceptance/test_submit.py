@@ -339,8 +339,7 @@ def test_settings_come_from_a_file_too(submitting: Program, sandbox: Sandbox) ->
     (submitting.folder / "night.toml").write_text("[defaults]\n" + "\n".join(lines) + "\n")
     ended = submitting.run("submit", manifest, "--config", "night.toml")
     assert ended.status == 0, ended.stderr
-    jobs = [json.loads(line) for line in sandbox.get("jobs?request=1").splitlines()]
-    assert sorted(job["request"]["environment"]["PART"] for job in jobs) == ["001", "002"]
+    assert sorted(job["environment"]["PART"] for job in sandbox.jobs()) == ["001", "002"]
 
 
 def _toml(value: object) -> str:

@@ -21,7 +21,7 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import WorkerSettings
 from batchsubmit.core.jobs import Intent, JobSubmitted
 from batchsubmit.errors import UsageError
-from batchsubmit.health import ask, serving_probes
+from batchsubmit.health import ask_probe, serving_probes
 from batchsubmit.ledger.file import open_ledger
 from batchsubmit.observers.base import LaneReading, Readings
 from batchsubmit.observers.metrics import Metrics
@@ -109,10 +109,10 @@ async def test_a_scrape_parses_and_holds_what_a_real_ledger_and_recorder_saw(tmp
 
 async def test_the_check_passes_for_a_live_worker_only(server: ServedWorker) -> None:
     """Well, lacking something, no such page, and gone."""
-    assert await asyncio.to_thread(ask, server.settings, "livez") == (True, '{"engine": "ok"}')
-    assert (await asyncio.to_thread(ask, server.settings, "readyz"))[0] is False
-    assert (await asyncio.to_thread(ask, server.settings, "nowhere"))[0] is False
-    is_well, words = await asyncio.to_thread(ask, WorkerSettings(metrics_port=1), "livez")
+    assert await asyncio.to_thread(ask_probe, server.settings, "livez") == (True, '{"engine": "ok"}')
+    assert (await asyncio.to_thread(ask_probe, server.settings, "readyz"))[0] is False
+    assert (await asyncio.to_thread(ask_probe, server.settings, "nowhere"))[0] is False
+    is_well, words = await asyncio.to_thread(ask_probe, WorkerSettings(metrics_port=1), "livez")
     assert not is_well
     assert "does not answer" in words
 
@@ -121,7 +121,7 @@ async def test_a_worker_whose_loop_is_stuck_is_not_live() -> None:
     """It takes the connection and answers nothing; the check waits no longer than it has to."""
     with socket.create_server(("127.0.0.1", 0)) as stuck:
         settings = WorkerSettings(metrics_port=stuck.getsockname()[1])
-        is_well, words = await asyncio.to_thread(ask, settings, "livez", 0.2)
+        is_well, words = await asyncio.to_thread(ask_probe, settings, "livez", 0.2)
     assert not is_well
     assert "timed out" in words
 
@@ -131,7 +131,7 @@ def test_the_check_asks_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with socket.create_server(("127.0.0.1", 0)) as here:
         here.settimeout(5)
-        _, words = ask(WorkerSettings(metrics_port=here.getsockname()[1]), "livez", 0.2)
+        _, words = ask_probe(WorkerSettings(metrics_port=here.getsockname()[1]), "livez", 0.2)
         here.accept()[0].close()
     assert "timed out" in words
 
@@ -146,7 +146,7 @@ async def test_a_port_in_use_is_said_in_a_sentence(server: ServedWorker) -> None
 async def test_a_worker_shows_nothing_where_its_port_is_none() -> None:
     """Port 0 is none, and not any free one."""
     async with serving_probes(WorkerSettings(metrics_port=0), live={}, ready={}, metrics=None):
-        is_well, words = ask(WorkerSettings(metrics_port=0), "livez")
+        is_well, words = ask_probe(WorkerSettings(metrics_port=0), "livez")
     assert (is_well, "metrics_port is 0" in words) == (False, True)
 
 

@@ -363,12 +363,12 @@ async def test_the_back_door_lists_every_accepted_job() -> None:
             await client.start_trained_model_inference_job(**request("one", tags={"a": "b"}))
         await client.start_trained_model_inference_job(**request("two"))
         async with aiohttp.ClientSession() as session:
-            async with session.get(f"{server.url}/_sandbox/jobs?request=1") as answer:
+            async with session.get(f"{server.url}/_sandbox/jobs") as answer:
                 jobs = [json.loads(line) async for line in answer.content]
             async with session.put(f"{server.url}/_sandbox/quotas", json={"per_membership": 2}) as answer:
                 assert (await answer.json())["per_membership"] == 2
         assert [(job["name"], job["tags"]) for job in jobs] == [("one", {"a": "b"}), ("two", {})]
-        assert jobs[1]["request"] == request("two")
+        assert request("two").items() <= jobs[1].items()
         assert jobs[0]["arn"] == server.service.jobs()[0].arn
         with pytest.raises(client.exceptions.ServiceQuotaExceededException):
             await client.start_trained_model_inference_job(**request("three"))

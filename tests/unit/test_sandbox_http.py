@@ -45,7 +45,7 @@ class Wire:
     def administer(self, method: str, name: str, members: object = None) -> tuple[int, Any]:
         """Make a call at the back door."""
         body = json.dumps(members).encode() if members is not None else b""
-        answer = self.admin.answer(method, f"/_sandbox/{name}", "", body)
+        answer = self.admin.answer(method, f"/_sandbox/{name}", body)
         return answer.status_code, json.loads(answer.body)
 
 

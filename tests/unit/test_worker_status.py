@@ -7,7 +7,7 @@ import pytest
 
 from batchsubmit.app.worker_status import WorkerStatus
 from batchsubmit.config import AwsSettings, Settings, WorkerSettings
-from batchsubmit.health import ask
+from batchsubmit.health import ask_probe
 from batchsubmit.observers.base import RunCounts
 from batchsubmit.queue.client import Queue
 from batchsubmit.submit.stopping import Stop, StopReason
@@ -86,6 +86,6 @@ def test_a_worker_is_ready_as_its_last_call_went(queue: Queue, stop: Stop, statu
 )
 def test_a_worker_that_listens_everywhere_is_asked_on_loopback(host: str, url: str) -> None:
     """An address to bind is none to connect to."""
-    is_well, words = ask(WorkerSettings(metrics_host=host, metrics_port=1), "livez")
+    is_well, words = ask_probe(WorkerSettings(metrics_host=host, metrics_port=1), "livez")
     assert not is_well
     assert words.startswith(f"{url} does not answer: ")
