@@ -5,10 +5,11 @@ table. The ledger knows nothing of Clean Rooms ML, pace or slots, and this modul
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from batchsubmit.config import checked_text
 from batchsubmit.core.jobs import Duplicate, Event, JobSubmitted
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _SCHEME = "dynamodb://"
 _TABLE_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
-_ASK_AGAIN_SECONDS = 1.0
+ASK_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,38 +81,61 @@ class ClaimedArnError(StoppedError):
         self.owner = owner
 
 
-class Ledger(Protocol):
-    """An append-only record of events. Each job has one writer at a time: the one that claimed it."""
+class Ledger(ABC):
+    """An append-only record of events. Each job has one writer at a time: the one that claimed it.
+
+    What is not abstract is as a ledger with one writer does it, and a shared one does otherwise. `state` is the fold of
+    the events, those being written included; of a shared ledger, of the claimed jobs. `failure` says why the ledger
+    can no longer be relied on, if it cannot.
+    """
+
+    is_shared = False
+    """Whether others write to it as well, so that it has jobs which `state` does not know."""
+
+    def __init__(self, state: LedgerState) -> None:
+        self.state = state
+        self.failure: StoppedError | None = None
+        self._claimed: set[str] = set()
 
     @property
-    def is_shared(self) -> bool:
-        """Whether others write to it as well, so that it has jobs which `state` does not know."""
-
-    @property
-    def state(self) -> LedgerState:
-        """The fold of the events, those being written included; of a shared ledger, of the claimed jobs."""
+    def trouble(self) -> str:
+        """Why the ledger cannot be relied on, now or any more, for health checks."""
+        return str(self.failure or "")
 
     async def claim(self, key: str) -> Claim:
         """Claim a job, before its first event is put.
 
         Raises StoppedError where the ledger can no longer be relied on.
         """
+        if key in self._claimed:
+            return Taken("this run", ASK_AGAIN_SECONDS)
+        self._claimed.add(key)
+        return Mine(self.state.get(key))
 
     def holds(self, key: str) -> bool:
         """Whether a claimed job is certainly still ours. Ask right before a call: afterwards it is too late."""
+        del key
+        return True
 
     def release(self, key: str) -> None:
         """Give up a job, decided or not; what was put and noted of it is still written."""
+        self._claimed.discard(key)
 
     async def load(self, keys: Iterable[str]) -> None:
         """Read what the ledger has of these jobs into `state`, without claiming them."""
+        if self.is_shared:
+            for key, state in (await self.states(list(keys))).items():
+                self.state.restore(key, state)
 
     async def states(self, keys: Collection[str]) -> dict[str, JobState]:
         """Read these jobs, as far as the ledger has them, without claiming them or keeping them in `state`."""
+        return {key: state for key in keys if (state := self.state.get(key)) is not None}
 
     async def claims(self, arns: Collection[str]) -> dict[str, str]:
         """Which of these ARNs the ledger knows, and the keys of their jobs (ARN to key)."""
+        return self.state.claims(arns)
 
+    @abstractmethod
     def put(self, event: Event) -> Awaitable[None]:
         """Record an event; what is returned resolves once it is durable.
 
@@ -122,6 +146,14 @@ class Ledger(Protocol):
 
     def note(self, event: Event) -> None:
         """Record an event that nothing waits for; it becomes durable with the next awaited event of its job."""
+        self.put(event)
+
+    def refuse_claimed(self, event: Event) -> None:
+        """Refuse an ARN that another job has. Raises ClaimedArnError."""
+        if isinstance(event, JobSubmitted | Duplicate):
+            owner = self.state.claims([event.arn]).get(event.arn, event.job)
+            if owner != event.job:
+                raise ClaimedArnError(event.arn, owner)
 
 
 def resolve(durable: "asyncio.Future[None]", error: StoppedError | None) -> None:
@@ -133,47 +165,3 @@ def resolve(durable: "asyncio.Future[None]", error: StoppedError | None) -> None
     else:
         durable.set_exception(error)
         durable.exception()  # fetched, or asyncio complains where nobody waits
-
-
-class SoleWriter:
-    """The part of a `Ledger` that claims jobs, where nobody else writes to it."""
-
-    is_shared = False
-
-    def __init__(self, state: LedgerState) -> None:
-        self.state = state
-        self._claimed: set[str] = set()
-
-    async def claim(self, key: str) -> Claim:
-        """Claim a job."""
-        if key in self._claimed:
-            return Taken("this run", _ASK_AGAIN_SECONDS)
-        self._claimed.add(key)
-        return Mine(self.state.get(key))
-
-    def holds(self, key: str) -> bool:
-        """Nobody else writes here."""
-        del key
-        return True
-
-    def release(self, key: str) -> None:
-        """Give up a job."""
-        self._claimed.discard(key)
-
-    async def load(self, keys: Iterable[str]) -> None:
-        """Do nothing: all jobs are in `state`."""
-
-    async def states(self, keys: Collection[str]) -> dict[str, JobState]:
-        """Read these jobs."""
-        return {key: state for key in keys if (state := self.state.get(key)) is not None}
-
-    async def claims(self, arns: Collection[str]) -> dict[str, str]:
-        """Which of these ARNs the ledger knows, and the keys of their jobs."""
-        return self.state.claims(arns)
-
-    def refuse_claimed(self, event: Event) -> None:
-        """Refuse an ARN that another job has. Raises ClaimedArnError."""
-        if isinstance(event, JobSubmitted | Duplicate):
-            owner = self.state.claims([event.arn]).get(event.arn, event.job)
-            if owner != event.job:
-                raise ClaimedArnError(event.arn, owner)

@@ -28,7 +28,7 @@ from batchsubmit.core.jobs import Event, Intent, RunEnded
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import BatchsubmitError, LedgerError, LostLedgerError, StoppedError, UsageError
-from batchsubmit.ledger.base import SoleWriter, resolve
+from batchsubmit.ledger.base import Ledger, resolve
 from batchsubmit.ledger.codec import CHAIN_LENGTH, Chain, LineDamagedError, decode_line, encode_line
 from batchsubmit.ledger.read import DamagedLineError, open_to_read, read_events
 
@@ -333,11 +333,8 @@ class _Line:
     before: JobState | None = None
 
 
-class FileLedger(SoleWriter):
-    """Records events in a file; use `open_ledger`, which also closes it.
-
-    `failure` says why the ledger can no longer be relied on, if it cannot.
-    """
+class FileLedger(Ledger):
+    """Records events in a file; use `open_ledger`, which also closes it."""
 
     def __init__(self, file: LedgerFile, state: LedgerState) -> None:
         super().__init__(state)
@@ -346,13 +343,7 @@ class FileLedger(SoleWriter):
         self._wake = asyncio.Event()
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
-        self.failure: StoppedError | None = None
         self._broken: StoppedError | None = None  # by something that was not foreseen; nothing is written any more
-
-    @property
-    def trouble(self) -> str:
-        """The failure in words, for health checks."""
-        return str(self.failure or "")
 
     def put(self, event: Event) -> Awaitable[None]:
         """Record an event; the returned future resolves once it is on the disk."""
@@ -367,10 +358,6 @@ class FileLedger(SoleWriter):
         self.state.apply(event)
         self._wake.set()
         return durable
-
-    def note(self, event: Event) -> None:
-        """Record an event with the next group, without waiting for it."""
-        self.put(event)
 
     async def write_groups(self) -> None:
         """Write group after group until `close` was called and nothing is left."""

@@ -13,7 +13,7 @@ calls have ended too when the first job is taken.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,16 @@ from batchsubmit.core.jobs import Event, Intent, JobEvent, JobFinished, RunEnded
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState, Phase, fold
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.ledger.base import Claim, ClaimedArnError, LostJobError, Mine, Taken, resolve
+from batchsubmit.ledger.base import (
+    ASK_AGAIN_SECONDS,
+    Claim,
+    ClaimedArnError,
+    Ledger,
+    LostJobError,
+    Mine,
+    Taken,
+    resolve,
+)
 from batchsubmit.ledger.table import (
     Address,
     ConflictError,
@@ -177,7 +186,6 @@ class Session:
 
 
 _CLAIM_TRIES = 5
-_ASK_AGAIN_SECONDS = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -205,30 +213,28 @@ def _has_end(row: JobRow, event: JobEvent) -> bool:
     )
 
 
-class SharedLedger:
+class SharedLedger(Ledger):
     """Records events in a table; use `open_shared`, which also ends the session.
 
-    `on_loss` is called when another worker has ended the session: nothing more can be begun, only ended. `failure`
-    says why the table can no longer be relied on, if it cannot.
+    `on_loss` is called when another worker has ended the session: nothing more can be begun, only ended.
     """
 
     is_shared = True
 
     def __init__(self, table: Table, session: Session, *, keeps_all: bool) -> None:
-        self.state = LedgerState()
+        super().__init__(LedgerState())
         self._table = table
         self._session = session
         self._keeps_all = keeps_all
         self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._run: RunStarted | None = None
-        self.failure: StoppedError | None = None
         self.on_loss: Callable[[StoppedError], None] = lambda _: None
 
     @property
     def trouble(self) -> str:
         """Why the ledger cannot be relied on, now or any more. That single jobs were lost to others is none."""
-        return str(self.failure or "") or self._session.trouble
+        return super().trouble or self._session.trouble
 
     async def claim(self, key: str) -> Claim:
         """Claim a job, from a dead worker if need be."""
@@ -238,7 +244,7 @@ class SharedLedger:
             await asyncio.wait([job.task])
             job = self._jobs.get(key)
         if job is not None:
-            return Taken("this worker", _ASK_AGAIN_SECONDS)
+            return Taken("this worker", ASK_AGAIN_SECONDS)
         job = self._jobs[key] = _Job(key, is_claimed=True)
         try:
             claim = await self._take(job)
@@ -267,7 +273,7 @@ class SharedLedger:
                 taken = await self._session.check(row.owner)
                 if taken is not None:
                     return taken
-        return Taken("several workers at this moment", _ASK_AGAIN_SECONDS)
+        return Taken("several workers at this moment", ASK_AGAIN_SECONDS)
 
     def holds(self, key: str) -> bool:
         """Whether a call for this job may begin now."""
@@ -285,21 +291,13 @@ class SharedLedger:
             job.is_claimed, job.is_leaving = False, True
             self._start_writing(job)
 
-    async def load(self, keys: Iterable[str]) -> None:
-        """Read what the table has of these jobs into `state`."""
-        for key, state in (await self._read(keys)).items():
-            self.state.restore(key, state)
-
     async def states(self, keys: Collection[str]) -> dict[str, JobState]:
-        """Read these jobs: the claimed ones from `state`, all others from the table."""
-        return await self._read(keys) | {key: state for key in keys if (state := self.state.get(key)) is not None}
-
-    async def _read(self, keys: Iterable[str]) -> dict[str, JobState]:
-        """Read jobs from the table, but for the claimed ones, of which `state` knows more."""
+        """Read these jobs: from the table, but for the claimed ones, of which `state` knows more."""
         addresses = {job_address(key): key for key in keys if key not in self._jobs}
         items = await self._table.get_many(addresses)
         rows = [JobRow.read(addresses[address], item) for address, item in items.items()]
-        return {row.key: row.state for row in rows if row.state is not None and row.key not in self._jobs}
+        found = {row.key: row.state for row in rows if row.state is not None}
+        return found | {key: state for key in keys if (state := self.state.get(key)) is not None}
 
     async def claims(self, arns: Collection[str]) -> dict[str, str]:
         """Which of these ARNs the table has, or are on their way there, and the keys of their jobs."""
@@ -321,10 +319,6 @@ class SharedLedger:
         self.state.apply(event)
         self._start_writing(job)
         return durable
-
-    def note(self, event: Event) -> None:
-        """Record an event, without waiting for it."""
-        self.put(event)
 
     def _start_writing(self, job: _Job) -> None:
         if job.task is None:

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Iterable
 from batchsubmit.core.jobs import Event
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import SoleWriter
+from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.codec import encode_line
 
 
-class MemoryLedger(SoleWriter):
+class MemoryLedger(Ledger):
     """A ledger in memory; `lines()` is what the file would hold."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ async def _nothing() -> None:
     """Resolve at once."""
 
 
-class SlowLedger(SoleWriter):
+class SlowLedger(Ledger):
     """A ledger whose disk takes its time: what is not durable yet may be lost with the process, from its end on."""
 
     def __init__(self, events: Iterable[Event] = (), *, write_seconds: float = 0.004) -> None:
