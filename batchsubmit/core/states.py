@@ -12,19 +12,7 @@ from typing import Any, assert_never
 import msgspec
 from msgspec.structs import replace
 
-from batchsubmit.core.jobs import (
-    Absent,
-    Duplicate,
-    Intent,
-    JobEvent,
-    JobFinished,
-    JobRejected,
-    JobSubmitted,
-    JobUnknown,
-    Refused,
-    Stamp,
-    round_tag,
-)
+from batchsubmit.core import jobs
 
 LOG_GROUP = "/aws/cleanroomsml/TrainedModelInferenceJobs"
 """Where the logs of a job's container arrive in CloudWatch (User Guide, "Receiving model logs and metrics")."""
@@ -92,14 +80,14 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tag(self) -> str:
         """What our tag says of the last round."""
-        return round_tag(self.job, self.round)
+        return jobs.round_tag(self.job, self.round)
 
     @property
     def next_round(self) -> int:
         """The round that a call would be of: a job that has run is sent again as another one."""
         return self.round + bool(self.arn)
 
-    def stamp(self, at: str) -> Stamp:
+    def stamp(self, at: str) -> jobs.Stamp:
         """Begin an event of this job."""
         return {"at": at, "job": self.job, "membership": self.membership, "name": self.name}
 
@@ -154,33 +142,33 @@ def has_failed(state: JobState) -> bool:
     return State.of(state) in {State.REJECTED, State.FAILED, State.CANCELLED}
 
 
-def end_words(end: JobState | JobFinished) -> str:
+def end_words(end: JobState | jobs.JobFinished) -> str:
     """Say how a job ended badly: status, code, message, and what keeps its logs from being read."""
     said = ": ".join(filter(None, (end.status, end.code, end.message)))
     return f"{said} ({end.logs})" if end.logs else said
 
 
-def _may_follow(before: JobState, event: JobEvent) -> bool:
+def _may_follow(before: JobState, event: jobs.JobEvent) -> bool:
     """Whether an event may change a job: nothing makes a submitted one, or one with a later attempt, free to send."""
-    if isinstance(event, JobSubmitted | JobFinished | Duplicate) or begins_round(before, event):
+    if isinstance(event, jobs.JobSubmitted | jobs.JobFinished | jobs.Duplicate) or begins_round(before, event):
         return True
-    return not before.arn and (isinstance(event, Intent | JobUnknown) or event.attempt >= before.attempt)
+    return not before.arn and (isinstance(event, jobs.Intent | jobs.JobUnknown) or event.attempt >= before.attempt)
 
 
-def begins_round(before: JobState, event: JobEvent) -> bool:
+def begins_round(before: JobState, event: jobs.JobEvent) -> bool:
     """Whether an event sends a job again that ran and failed."""
-    return isinstance(event, Intent) and event.round > before.round and bool(before.bad_end)
+    return isinstance(event, jobs.Intent) and event.round > before.round and bool(before.bad_end)
 
 
-def fold(state: JobState | None, event: JobEvent) -> JobState:
+def fold(state: JobState | None, event: jobs.JobEvent) -> JobState:
     """Add one event to what is known of its job; one in an impossible order is passed over."""
     before = state or JobState(job=event.job, membership=event.membership, name=event.name, phase=Phase.REFUSED)
     return _folded(before, event) if _may_follow(before, event) else before
 
 
-def _folded(before: JobState, event: JobEvent) -> JobState:
+def _folded(before: JobState, event: jobs.JobEvent) -> JobState:
     match event:
-        case Intent():
+        case jobs.Intent():
             return replace(
                 before,
                 phase=Phase.INTENT,
@@ -189,19 +177,19 @@ def _folded(before: JobState, event: JobEvent) -> JobState:
                 trained_model=event.trained_model,
                 **_new_round(before, event),
             )
-        case JobSubmitted():
+        case jobs.JobSubmitted():
             return replace(before, phase=Phase.SUBMITTED, attempt=event.attempt, arn=event.arn)
-        case Refused():
+        case jobs.Refused():
             return replace(before, phase=Phase.REFUSED, attempt=event.attempt, code=event.code)
-        case JobUnknown():
+        case jobs.JobUnknown():
             return replace(before, phase=Phase.UNKNOWN, attempt=event.attempt, message=event.reason)
-        case Absent():
+        case jobs.Absent():
             return replace(before, phase=Phase.ABSENT, attempt=event.attempt, doubts=before.doubts + 1)
-        case Duplicate():
+        case jobs.Duplicate():
             return replace(before, duplicates=(*before.duplicates, event.arn))
-        case JobRejected():
+        case jobs.JobRejected():
             return replace(before, phase=Phase.REJECTED, attempt=event.attempt, code=event.code, message=event.message)
-        case JobFinished():
+        case jobs.JobFinished():
             return replace(
                 before,
                 phase=Phase.FINISHED,
@@ -215,7 +203,7 @@ def _folded(before: JobState, event: JobEvent) -> JobState:
             assert_never(event)
 
 
-def _new_round(before: JobState, event: Intent) -> dict[str, Any]:
+def _new_round(before: JobState, event: jobs.Intent) -> dict[str, Any]:
     """What an intent of another round changes: the job is as one that never ran, and its earlier ARN stays its own."""
     if not begins_round(before, event):
         return {}

@@ -11,6 +11,7 @@ successor. Lines of earlier versions have none; the chain begins with the first 
 import zlib
 from binascii import b2a_base64
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -112,41 +113,30 @@ def decode_entry(line: bytes) -> Entry:
 
     Raises LineDamagedError for a line whose checksum or form is wrong.
     """
-    whole = _checked(line)
+    whole = line if line.endswith(b"\n") else line + b"\n"
+    earlier_body = memoryview(whole)[:-_EARLIER_TAIL_LENGTH]
+    tails = _tail(memoryview(whole)[:-_TAIL_LENGTH]), b',"crc32":"%08x"}\n' % zlib.crc32(earlier_body)
+    if not whole.endswith(tails):
+        raise LineDamagedError("its checksum does not fit")
     try:
         event = _decoder.decode(whole)  # the checksum is no field, and skipped
     except msgspec.MsgspecError as exc:
         return _unrecognised(whole, exc)
-    for moment in (event.at, getattr(event, "ended", "") or event.at):
-        _require_time(moment)
+    if wrong := [at for at in (event.at, getattr(event, "ended", "") or event.at) if not _is_time(at)]:
+        raise LineDamagedError(f"{wrong[0]!r} is no time")
     return event
 
 
-def _require_time(moment: str) -> None:
-    """Refuse what is no time with a zone. Raises LineDamagedError."""
+def _is_time(text: str) -> bool:
+    """Whether a text is a time with a zone."""
     try:
-        if datetime.fromisoformat(moment).tzinfo is not None:
-            return
+        return datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
-        pass
-    raise LineDamagedError(f"{moment!r} is no time")
-
-
-def _checked(line: bytes) -> bytes:
-    """Return a line with its newline, if its checksum fits."""
-    whole = line if line.endswith(b"\n") else line + b"\n"
-    tail = _tail(memoryview(whole)[:-_TAIL_LENGTH])
-    if not whole.endswith(tail) and not whole.endswith(_earlier_tail(memoryview(whole)[:-_EARLIER_TAIL_LENGTH])):
-        raise LineDamagedError("its checksum does not fit")
-    return whole
+        return False
 
 
 def _tail(body: bytes | memoryview) -> bytes:
     return b'%s%.6s"}\n' % (_MARK, b2a_base64(zlib.crc32(body).to_bytes(4, "big")))
-
-
-def _earlier_tail(body: memoryview) -> bytes:
-    return b',"crc32":"%08x"}\n' % zlib.crc32(body)
 
 
 def _unrecognised(line: bytes, reason: Exception) -> Unrecognised:
@@ -165,13 +155,10 @@ _FIRST_BYTES = b'{"event":"'
 
 def require_ledger(path: Path) -> None:
     """Refuse a manifest or a report that was named by mistake. Raises UsageError."""
-    if not path.is_file():
-        return  # opening it says why it cannot be
-    try:
-        with path.open("rb") as file:
+    first = b""
+    if path.is_file():
+        with suppress(OSError), path.open("rb") as file:  # opening it again says why it cannot be
             first = file.read(len(_FIRST_BYTES))
-    except OSError:
-        return
     if not _FIRST_BYTES.startswith(first):
         raise UsageError(
             f"{path} is no ledger: its first line is no event. A ledger is what submit writes, by default "

@@ -113,25 +113,6 @@ def _write(value: Any) -> dict[str, Any]:  # noqa: ANN401 (a text, a number or a
             return {"L": [_write(each) for each in value]}
 
 
-def _update(table: str, address: Address, follows: int, values: Item) -> dict[str, Any]:
-    """Make the one UpdateItem that sets these attributes of the version it follows, and of no other."""
-    condition = {"follows": follows} if follows else {}
-    return {
-        "TableName": table,
-        "Key": write_address(address),
-        "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in values),
-        "ConditionExpression": "#version = :follows" if follows else "attribute_not_exists(pk)",
-        "ExpressionAttributeNames": {f"#{name}": name for name in values},
-        "ExpressionAttributeValues": {f":{name}": _write(value) for name, value in {**values, **condition}.items()},
-        "ReturnValues": "ALL_NEW",
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
-
-
-def _token(item: Mapping[str, Any] | None) -> str:
-    return str((item or {}).get("write", {}).get("S", ""))
-
-
 class DynamoTable:
     """Versioned items in a table with the keys `pk` and `sk`."""
 
@@ -159,21 +140,14 @@ class DynamoTable:
         Raises UsageError where there is one of that name already, StoppedError where DynamoDB makes none.
         """
         try:
-            async with asyncio.timeout(_LONGEST_CREATION_SECONDS):
-                await self._client.create_table(
-                    TableName=self.name,
-                    AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key, _ in _KEYS],
-                    KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in _KEYS],
-                    BillingMode="PAY_PER_REQUEST",
-                )
-                waiter = self._client.get_waiter("table_exists")
-                await waiter.wait(
-                    TableName=self.name, WaiterConfig={"Delay": 1, "MaxAttempts": _LONGEST_CREATION_SECONDS}
-                )
-        except TimeoutError as exc:
-            raise StoppedError(
-                f"the table {self.name} was not ready within {_LONGEST_CREATION_SECONDS} s; look at it later"
-            ) from exc
+            await self._client.create_table(
+                TableName=self.name,
+                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key, _ in _KEYS],
+                KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in _KEYS],
+                BillingMode="PAY_PER_REQUEST",
+            )
+            waiting = {"Delay": 1, "MaxAttempts": _LONGEST_CREATION_SECONDS}
+            await self._client.get_waiter("table_exists").wait(TableName=self.name, WaiterConfig=waiting)
         except (aws.ClientError, aws.BotoCoreError, ForeignAnswerError) as exc:
             if isinstance(exc, aws.ClientError) and _code(exc) == "ResourceInUseException":
                 raise UsageError(f"there is a DynamoDB table {self.name} already; it is left as it is") from exc
@@ -227,18 +201,31 @@ class DynamoTable:
     async def write(self, address: Address, follows: int, values: Item) -> Item:
         """Set attributes of an item that has this version. Raises ConflictError, StoppedError."""
         token = secrets.token_hex(8)
-        request = _update(self.name, address, follows, {**values, "version": follows + 1, "write": token})
+        values = {**values, "version": follows + 1, "write": token}
+        condition = {"follows": follows} if follows else {}
+        request = {
+            "TableName": self.name,
+            "Key": write_address(address),
+            "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in values),
+            "ConditionExpression": "#version = :follows" if follows else "attribute_not_exists(pk)",
+            "ExpressionAttributeNames": {f"#{name}": name for name in values},
+            "ExpressionAttributeValues": {f":{name}": _write(each) for name, each in {**values, **condition}.items()},
+            "ReturnValues": "ALL_NEW",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
 
-        def is_whole(answer: _Answer) -> bool:
-            return _token(answer.get("Attributes")) == token
+        def is_ours(item: Mapping[str, Any]) -> bool:
+            return item.get("write") == {"S": token}
 
         try:
-            answer = await self._call("update_item", f"does not take {address.pk}", request, is_whole)
+            answer = await self._call(
+                "update_item", f"does not take {address.pk}", request, lambda got: is_ours(got.get("Attributes", {}))
+            )
         except aws.ClientError as exc:
-            item = exc.response.get("Item")
-            if item is not None and _token(item) == token:
+            item = exc.response.get("Item", {})
+            if is_ours(item):
                 return read_item(item)
-            raise ConflictError(address, None if item is None else read_item(item)) from exc
+            raise ConflictError(address, read_item(item) or None) from exc
         return read_item(answer["Attributes"])
 
     async def _call(

@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,15 +40,6 @@ def _beside(path: Path, why: str) -> Path:
 def _put_back(rescued: Path, path: Path) -> str:
     """The command that makes a saved ledger the ledger again; what has its name now is kept."""
     return f"mv{' --backup' if path.exists() else ''} {shlex.quote(str(rescued))} {shlex.quote(str(path))}"
-
-
-def _refuse_rescued(path: Path) -> None:
-    """Let no run begin without what an earlier one saved when its ledger went. Raises LedgerError."""
-    for rescued in sorted(path.parent.glob(f"{glob.escape(path.name)}.rescued-*")):
-        raise LedgerError(
-            f"the ledger {path} went away under a run, which saved it as {rescued}: without it, jobs would be "
-            f"submitted once more. Put it back: {_put_back(rescued, path)}"
-        )
 
 
 def _open_regular(path: Path) -> int:
@@ -141,7 +131,7 @@ def keep_runs_off(path: Path) -> Iterator[BinaryIO]:
     """Read a file to which no run writes meanwhile. Raises UsageError, LedgerError where one does."""
     with open_to_read(path) as file:
         if not lock(file.fileno(), is_shared=True):
-            raise LedgerError(f"a run writes to {path}; wait for it to end, then import it")
+            raise LedgerError(f"a run writes to {path}; wait for it to end, then run this again")
         yield file
 
 
@@ -151,30 +141,37 @@ _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class LedgerFile:
-    """One ledger file, open and locked from `open` to `close`. `displaced` says why its lines are elsewhere."""
+    """One ledger file, open and locked from `open` to `close`.
+
+    `displaced` says why its lines are elsewhere, `broken` why nothing can be written any more.
+    """
 
     def __init__(self, path: Path, *, headroom_bytes: int = 1 << 16) -> None:
         self.path = path
+        self.chain = Chain()
+        self.displaced = ""
+        self.broken: StoppedError | None = None
         self._headroom_bytes = headroom_bytes
         self._fd = -1
         self._is_ours = False
         self._size = 0  # of what is surely in the file
-        self._broken: StoppedError | None = None
-        self.displaced: str | None = None
-        self.chain = Chain()
 
     def open(self) -> LedgerState:
         """Lock the file, creating it if need be, and read it; cut off and keep aside a torn last line.
 
-        Raises UsageError where the file cannot be opened, LedgerError where it is in use or damaged.
+        Raises UsageError where the file cannot be opened, LedgerError where it is in use or damaged, or where an
+        earlier run saved it elsewhere when it went.
         """
-        _refuse_rescued(self.path)
+        for rescued in sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.rescued-*")):
+            raise LedgerError(
+                f"the ledger {self.path} went away under a run, which saved it as {rescued}: without it, jobs would be "
+                f"submitted once more. Put it back: {_put_back(rescued, self.path)}"
+            )
         self._fd = _open_regular(self.path)
         try:
             self._lock()
             state = self._read()
-            for event in self._close_last_line():
-                state.apply(event)
+            self._close_last_line(state)
         except BaseException:
             self.close()
             raise
@@ -184,10 +181,9 @@ class LedgerFile:
         self._is_ours = lock(self._fd)
         if self._is_ours:
             return
-        try:
+        state = LedgerState()
+        with suppress(LedgerError, OSError):
             state = self._read()
-        except (LedgerError, OSError):
-            state = LedgerState()
         raise LedgerError(
             f"the ledger {self.path} is in use by {lock_holder(state)}; wait for it to end, "
             "or give this run another --ledger"
@@ -198,12 +194,12 @@ class LedgerFile:
         with self.path.open("rb") as file:
             return LedgerState.of(read_events(file, self.path, self.chain))
 
-    def _close_last_line(self) -> list[Event]:
-        """Cut off a torn last line; one that lacks no more than its newline is true, and stays."""
+    def _close_last_line(self, state: LedgerState) -> None:
+        """Cut off a torn last line; one that lacks no more than its newline is true, and counts."""
         self._size = os.fstat(self._fd).st_size
         tail = os.pread(self._fd, self._size - self.chain.size, self.chain.size)
         if not tail:
-            return []
+            return
         try:
             event = decode_line(tail)
             self.chain.follow(tail)
@@ -214,9 +210,9 @@ class LedgerFile:
             self._size -= len(tail)
             os.ftruncate(self._fd, self._size)
             os.fsync(self._fd)
-            return []
-        self.append(b"\n")
-        return [event]
+        else:
+            self.append(b"\n")
+            state.apply(event)
 
     def append_lines(self, lines: Sequence[bytes]) -> None:
         """Write lines so that each names the one before. Raises as `append` does."""
@@ -247,8 +243,8 @@ class LedgerFile:
 
         Raises StoppedError where that fails; what was half written is cut off again.
         """
-        if self._broken:
-            raise type(self._broken)(str(self._broken))
+        if self.broken:
+            raise type(self.broken)(str(self.broken))
         self._check_name()
         try:
             _write_all(self._fd, data)
@@ -260,8 +256,8 @@ class LedgerFile:
         try:
             os.fdatasync(self._fd)
         except OSError as exc:
-            self._broken = self._stopped(exc)
-            raise self._broken from exc
+            self.broken = self._stopped(exc)
+            raise self.broken from exc
 
     def _check_name(self) -> None:
         """Notice that the file was deleted or replaced, and save what it held, and what follows, beside it.
@@ -290,11 +286,11 @@ class LedgerFile:
             self._move_to(aside)
         except (OSError, BatchsubmitError) as exc:  # its folder is gone, or may not be written to
             reason = exc.strerror if isinstance(exc, OSError) else exc
-            self._broken = LostLedgerError(
+            self.broken = LostLedgerError(
                 f"the ledger {self.path} was {what} and cannot be saved beside it: {reason}. Restore it from a copy, "
                 f"then {repair}"
             )
-            raise self._broken from exc
+            raise self.broken from exc
 
     def _move_to(self, aside: Path) -> None:
         """Copy the whole file and write on there."""
@@ -343,7 +339,6 @@ class FileLedger(Ledger):
         self._wake = asyncio.Event()
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
-        self._broken: StoppedError | None = None  # by something that was not foreseen; nothing is written any more
 
     def put(self, event: Event) -> Awaitable[None]:
         """Record an event; the returned future resolves once it is on the disk."""
@@ -360,23 +355,22 @@ class FileLedger(Ledger):
         return durable
 
     async def write_groups(self) -> None:
-        """Write group after group until `close` was called and nothing is left."""
+        """Write group after group until `close` was called and nothing is left; then close and unlock the file."""
         loop = asyncio.get_running_loop()
-        while not (self._closing and not self._gathering):
-            await self._wake.wait()
-            self._wake.clear()
-            group, self._gathering = self._gathering, []
-            failed, reason = set(group), self._broken
-            try:
-                if reason is None:
-                    failed, reason = await loop.run_in_executor(self._thread, self._commit, group)
-            except Exception as exc:  # noqa: BLE001 (whatever it is: a waiter that is not answered never ends)
-                reason = self._broken = StoppedError(f"the ledger cannot be written: {type(exc).__name__}: {exc}")
-            self.failure = reason or self.failure
-            for line in group:
-                if line in failed and isinstance(line.event, Intent):
-                    self.state.restore(line.event.job, line.before)
-                resolve(line.durable, reason if line in failed else None)
+        try:
+            while not (self._closing and not self._gathering):
+                await self._wake.wait()
+                self._wake.clear()
+                group, self._gathering = self._gathering, []
+                failed, reason = await loop.run_in_executor(self._thread, self._commit, group)
+                self.failure = reason or self.failure
+                for line in group:
+                    if line in failed and isinstance(line.event, Intent):
+                        self.state.restore(line.event.job, line.before)
+                    resolve(line.durable, reason if line in failed else None)
+        finally:
+            self._thread.shutdown(wait=True)
+            self._file.close()
 
     def _commit(self, group: list[_Line]) -> tuple[set[_Line], StoppedError | None]:
         """Write one group, in the ledger's thread; give those of its lines that do not count as written, and why."""
@@ -384,16 +378,19 @@ class FileLedger(Ledger):
         reason: StoppedError | None = None
         intents = {line for line in group if isinstance(line.event, Intent)}
         try:
-            if intents:
-                self._file.reserve(sum(len(line.data) + CHAIN_LENGTH for line in group))
-        except StoppedError as exc:
-            failed, reason = intents, exc
-        try:
+            try:
+                if intents:
+                    self._file.reserve(sum(len(line.data) + CHAIN_LENGTH for line in group))
+            except StoppedError as exc:
+                failed, reason = intents, exc
             if to_write := [line.data for line in group if line not in failed]:
                 self._file.append_lines(to_write)
         except StoppedError as exc:
             return set(group), exc
-        if self._file.displaced is not None:
+        except Exception as exc:  # noqa: BLE001 (whatever it is: a waiter that is not answered never ends)
+            reason = self._file.broken = StoppedError(f"the ledger cannot be written: {type(exc).__name__}: {exc}")
+            return set(group), reason
+        if self._file.displaced:
             # All is written, but not where the next run looks: the run's end must not say that all is well.
             reason = LostLedgerError(self._file.displaced)
             failed |= {line for line in group if isinstance(line.event, RunEnded)}
@@ -403,11 +400,6 @@ class FileLedger(Ledger):
         """Let `write_groups` end once all is written."""
         self._closing = True
         self._wake.set()
-
-    def close_file(self) -> None:
-        """End the thread, then close and unlock the file."""
-        self._thread.shutdown(wait=True)
-        self._file.close()
 
 
 @asynccontextmanager
@@ -421,19 +413,12 @@ async def open_ledger(path: Path, *, concurrency: int = 32) -> AsyncIterator[Fil
     try:
         ledger = FileLedger(file, await asyncio.shield(opening))
     except asyncio.CancelledError:  # a thread cannot be cancelled: the file is closed as soon as it is open
-        opening.add_done_callback(partial(_close_unused, file))
+        opening.add_done_callback(lambda done: None if done.exception() else file.close())
         raise
     writer = asyncio.create_task(ledger.write_groups(), name="ledger writer")
-    writer.add_done_callback(lambda _: ledger.close_file())
     try:
         yield ledger
     finally:
         ledger.close()
         # Shielded: a second signal cancels us here, and what has happened must still be written down.
         await asyncio.shield(writer)
-
-
-def _close_unused(file: LedgerFile, opened: "asyncio.Future[LedgerState]") -> None:
-    if not opened.cancelled():
-        opened.exception()  # fetched, or asyncio complains that nobody did
-    file.close()

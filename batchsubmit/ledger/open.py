@@ -40,17 +40,16 @@ async def open_for_writing(
         LeaseTerms,
         open_shared,
     )
-    from batchsubmit.ledger.table import check_format, first_run  # noqa: PLC0415
+    from batchsubmit.ledger.table import check_format  # noqa: PLC0415
 
     clock = LeaseClock()
     terms = LeaseTerms(lease_seconds=settings.ledger.lease_seconds, call_seconds=settings.aws.call_seconds)
     async with open_table(location.table, region=region, concurrency=concurrency) as table:
-        await check_format(table, str(location))
+        first_run = await check_format(table, str(location))
         opening = open_shared(table, owner_name(), process_name(), clock=clock, terms=terms, keeps_all=keeps_all)
         async with opening as shared:
-            first = await first_run(table)  # it says what all of them are made against
-            if first is not None:
-                shared.state.apply(first)
+            for event in first_run:
+                shared.state.apply(event)
             yield shared
 
 

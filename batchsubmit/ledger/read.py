@@ -32,7 +32,7 @@ from batchsubmit.ledger.table import (
     Table,
     events_of,
     page_address,
-    read_run,
+    run_events,
 )
 
 _Read = TypeVar("_Read")
@@ -137,7 +137,7 @@ async def table_events(table: Table, name: str) -> list[Event]:
     events: list[Event] = []
     for address, item in items.items():
         if address.pk == RUNS:
-            events += read_run(item, f"run {address.sk} in {name}")
+            events += run_events(item, f"run {address.sk} in {name}")
         elif address.sk == JOB:
             row = JobRow.read(address.pk.removeprefix("job#"), item)
             lines: list[str] = []

@@ -12,16 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from batchsubmit.core.jobs import (
-    Duplicate,
-    Event,
-    Intent,
-    JobEvent,
-    JobFinished,
-    JobSubmitted,
-    RunEnded,
-    RunStarted,
-)
+from batchsubmit.core import jobs
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
@@ -139,7 +130,7 @@ async def set_owner(table: Table, row: JobRow, owner: str) -> JobRow:
     return JobRow.read(row.key, await table.write(job_address(row.key), row.version, {"owner": owner}))
 
 
-async def append_event(table: Table, row: JobRow, event: JobEvent) -> JobRow:
+async def append_event(table: Table, row: JobRow, event: jobs.JobEvent) -> JobRow:
     """Add an event to a job, and take its owner away where it is decided. Raises as `set_owner` does."""
     state, lines = fold(row.state, event), [*row.lines, line_of(event)]
     values: Item = {"phase": str(state.phase), "state": msgspec.json.encode(_bounded(state)).decode(), "lines": lines}
@@ -153,9 +144,9 @@ async def append_event(table: Table, row: JobRow, event: JobEvent) -> JobRow:
     return JobRow.read(row.key, await table.write(job_address(row.key), row.version, values))
 
 
-async def claim_arn(table: Table, event: JobEvent) -> None:
+async def claim_arn(table: Table, event: jobs.JobEvent) -> None:
     """Write down whose the ARN is that an event names, if it names one. Raises ClaimedArnError."""
-    if not isinstance(event, JobSubmitted | Duplicate):
+    if not isinstance(event, jobs.JobSubmitted | jobs.Duplicate):
         return
     try:
         await table.write(arn_address(event.arn), 0, {"job": event.job})
@@ -165,30 +156,32 @@ async def claim_arn(table: Table, event: JobEvent) -> None:
             raise ClaimedArnError(event.arn, owner) from exc
 
 
-def require_right(row: JobRow, event: JobEvent, owner: str) -> None:
+def require_right(row: JobRow, event: jobs.JobEvent, owner: str) -> None:
     """Refuse an event of a worker that may not add it. Raises LostJobError.
 
     An intent needs ownership: it leads to a call. What the service proved, any worker may write down.
     """
     state, may_write = row.state, row.owner == owner
     match event:
-        case Intent():
+        case jobs.Intent():
             pass
-        case JobFinished() | Duplicate():
+        case jobs.JobFinished() | jobs.Duplicate():
             may_write |= row.has_arn
-        case JobSubmitted():
+        case jobs.JobSubmitted():
             may_write |= state is not None and state.phase in UNDECIDED and state.attempt == event.attempt
         case _:
             may_write |= not row.owner and not row.has_arn
     if not may_write:
         holder = f"claimed by {row.owner}" if row.owner else "nobody's; it was not claimed, or is decided"
         what = (
-            f"that it runs as {event.arn}" if isinstance(event, JobSubmitted) else f"its event {type(event).__name__}"
+            f"that it runs as {event.arn}"
+            if isinstance(event, jobs.JobSubmitted)
+            else f"its event {type(event).__name__}"
         )
         raise LostJobError(f"job {row.key} is {holder}; {what} was not written down")
 
 
-def line_of(event: Event) -> str:
+def line_of(event: jobs.Event) -> str:
     """An event's line, checksum and all, with texts that no item could hold cut short."""
     return encode_line(_bounded(event)).decode().removesuffix("\n")
 
@@ -200,9 +193,14 @@ def _bounded(value: Any) -> Any:  # noqa: ANN401 (an event or a state)
     return msgspec.structs.replace(value, **cut) if cut else value
 
 
-def events_of(lines: Sequence[str], of: str) -> list[Event]:
+def run_events(item: Item, of: str) -> list[jobs.Event]:
+    """Decode a run's item: its beginning, and its end if it has come. Raises LedgerError."""
+    return events_of([str(item[name]) for name in ("started", "ended") if name in item], of)
+
+
+def events_of(lines: Sequence[str], of: str) -> list[jobs.Event]:
     """Decode the lines of a job or a run. Raises LedgerError."""
-    events: list[Event] = []
+    events: list[jobs.Event] = []
     for line in lines:
         try:
             events.append(decode_line(line.encode()))
@@ -211,12 +209,7 @@ def events_of(lines: Sequence[str], of: str) -> list[Event]:
     return events
 
 
-def read_run(item: Item, of: str) -> list[Event]:
-    """Decode a run's item: its beginning, and its end if it has come. Raises LedgerError."""
-    return events_of([str(item[name]) for name in ("started", "ended") if name in item], of)
-
-
-async def write_run(table: Table, run: RunStarted | None, event: RunStarted | RunEnded) -> bool:
+async def write_run(table: Table, run: jobs.RunStarted | None, event: jobs.RunStarted | jobs.RunEnded) -> bool:
     """Write the beginning of `run`, or its end; False where that is there already."""
     if run is None or run.run != event.run:
         return False
@@ -233,14 +226,8 @@ async def write_run(table: Table, run: RunStarted | None, event: RunStarted | Ru
     return True
 
 
-async def first_run(table: Table) -> RunStarted | None:
-    """The run that was begun first."""
-    events = read_run(await table.get(TABLE_ADDRESS) or {}, "its first run")
-    return next((event for event in events if isinstance(event, RunStarted)), None)
-
-
-async def check_format(table: Table, name: str) -> None:
-    """Mark a new table as a ledger.
+async def check_format(table: Table, name: str) -> list[jobs.Event]:
+    """Mark a new table as a ledger; give the beginning of its first run, which says what all are made against.
 
     Raises UsageError where there is no such table, LedgerError for one that this version does not understand.
     """
@@ -250,6 +237,7 @@ async def check_format(table: Table, name: str) -> None:
     except MissingTableError as exc:
         raise UsageError(str(exc)) from exc
     except ConflictError as exc:
-        item = exc.item
-    if (item or {}).get("format") != _FORMAT:
+        item = exc.item or {}
+    if item.get("format") != _FORMAT:
         raise LedgerError(f"the ledger {name} was made by another version of batchsubmit; update this one")
+    return run_events(item, f"the first run in {name}")

@@ -164,7 +164,6 @@ async def test_an_io_error_reaches_whoever_waits_and_every_later_intent(tmp_path
     assert ledger.failure is not None
     ledger.close()
     await writer
-    ledger.close_file()
     assert events_in(tmp_path / "ledger.jsonl") == [intent("a")]
 
 
@@ -177,7 +176,6 @@ async def test_an_io_error_reaches_all_of_a_group(tmp_path: Path) -> None:
     assert all(isinstance(result, StoppedError) for result in results)
     ledger.close()
     await writer
-    ledger.close_file()
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])
