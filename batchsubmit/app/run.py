@@ -17,7 +17,7 @@ import msgspec
 
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
-from batchsubmit.config import Settings, SubmitSettings, changed
+from batchsubmit.config import Settings, changed
 from batchsubmit.core.jobs import RunEnded, RunStarted
 from batchsubmit.core.ledger_state import Counts, LedgerState
 from batchsubmit.core.states import Action, Retry, decide, end_words, has_failed, is_good_end
@@ -82,7 +82,8 @@ class SubmitOptions:
 def submit_options(settings: Settings, now: datetime, **given: Any) -> SubmitOptions:  # noqa: ANN401 (its members)
     """Say what `submit` is asked, by `given` over the settings; `now` is any aware moment. Raises UsageError."""
     chosen = settings.submit
-    moment = placeholders_at(now, chosen)
+    zone, moment = zone_named(chosen.time_zone) if chosen.time_zone else None, placeholders_at(now, chosen)
+    local = now.astimezone(zone) if zone else now.astimezone().replace(tzinfo=None)
     batch = given["batch"] if "batch" in given else expand(chosen.batch_id, moment, what="--batch-id")
     ledger = expand_path(chosen.ledger, moment, batch=batch, what="--ledger") if chosen.ledger else None
     by_settings: dict[str, Any] = {
@@ -92,16 +93,9 @@ def submit_options(settings: Settings, now: datetime, **given: Any) -> SubmitOpt
         "ledger": parse_location(ledger) if ledger and "ledger" not in given else None,
         "wait": chosen.wait,
         "failure_limit": FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
-        "deadline": _deadline(chosen, now) if chosen.deadline is not None else None,
+        "deadline": parse_deadline(chosen.deadline, local) if chosen.deadline is not None else None,
     }
     return SubmitOptions(**by_settings | given)
-
-
-def _deadline(settings: SubmitSettings, now: datetime) -> datetime:
-    """Read `deadline` in `time_zone`, or in local time."""
-    zone = zone_named(settings.time_zone) if settings.time_zone else None
-    local = now.astimezone(zone) if zone else now.astimezone().replace(tzinfo=None)
-    return parse_deadline(settings.deadline or "", local)
 
 
 class RunRecord:
@@ -239,12 +233,6 @@ class Run:
             words = f"{failed:,} of {counted(decided, 'decided job')} failed, more than --max-failures allows"
             self.stop.request(StopReason.FAILURES, words)
 
-    async def end(self) -> Summary:
-        """Account for every row and write the run's last line."""
-        summary = self._summary()
-        await self._record.end(summary.exit_status, summary.counts.as_dict(), self._quotas)
-        return summary
-
     @property
     def _quotas(self) -> dict[str, int]:
         return self.engine.slots.quotas() if self.engine else {}
@@ -274,7 +262,8 @@ class Run:
             **ended,
         )
 
-    def _summary(self) -> Summary:
+    async def end(self) -> Summary:
+        """Account for every row and write the run's last line."""
         before, rows, engine = self.before, self._rows(), self.engine
         after, unknown = self._counts(rows), self.ledger.state.undecided()
         reasons = engine.in_progress.undecided if engine else {}
@@ -308,15 +297,16 @@ class Run:
                 for each in unknown
             ),
         )
-        if engine is None:
-            return summary
-        return replace(
-            summary,
-            held=engine.holds.words,
-            held_by_others=engine.slots.held_by_others(),
-            waits_for=engine.inputs.unfinished,
-            refused_by=engine.slots.refused_by,
-        )
+        if engine:
+            summary = replace(
+                summary,
+                held=engine.holds.words,
+                held_by_others=engine.slots.held_by_others(),
+                waits_for=engine.inputs.unfinished,
+                refused_by=engine.slots.refused_by,
+            )
+        await self._record.end(summary.exit_status, after.as_dict(), self._quotas)
+        return summary
 
 
 def dated(retry: Retry, known: LedgerState, now: str) -> Retry:

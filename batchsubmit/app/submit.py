@@ -23,7 +23,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import within_quotas
 from batchsubmit.core.states import JobState, Phase, is_good_end
 from batchsubmit.errors import NotAgreedError, StoppedError, UsageError
-from batchsubmit.ledger.base import Ledger, Location
+from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import check_manifest
@@ -65,14 +65,10 @@ async def submit(
             try:
                 await approve(run)
             except (NotAgreedError, UsageError):
-                _leave_no_empty_ledger(run.path)
+                if isinstance(run.path, Path) and run.path.is_file() and not run.path.stat().st_size:
+                    run.path.unlink()  # nothing is left of a run that does not begin
                 raise
             return await execute(run, observers=observers, display=display)
-
-
-def _leave_no_empty_ledger(path: Location) -> None:
-    if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
-        path.unlink()
 
 
 def _region(options: SubmitOptions, settings: Settings) -> str | None:
@@ -231,11 +227,26 @@ def _why(run: Run, engine: Engine) -> Iterator[str]:
 
 @asynccontextmanager
 async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
-    """Open a client on the service, or on a sandbox that lives as long."""
-    settings, options = run.settings, run.options
-    sandbox = _open_sandbox(options) if options.sandbox else nullcontext()
-    async with sandbox as url, open_cleanrooms(settings, region=run.region, sandbox_url=url) as api:
-        yield api
+    """Open a client on the service, or on a sandbox in this process. Raises UsageError where its faults are wrong."""
+    options, url = run.options, None
+    async with AsyncExitStack() as stack:
+        if options.sandbox:
+            # A real run has no use for the sandbox's ten modules.
+            from batchsubmit.sandbox import (  # noqa: PLC0415
+                FaultPlan,
+                Faults,
+                SandboxServer,
+                SandboxService,
+                SandboxSettings,
+            )
+
+            try:
+                faults = Faults(FaultPlan.read(options.faults) if options.faults else None)
+            except ValueError as exc:
+                raise UsageError(f"{exc}; nothing was sent") from exc
+            service = SandboxService(SandboxSettings(job_seconds=options.sandbox_job_seconds), time.time)
+            url = (await stack.enter_async_context(SandboxServer(service, faults))).url
+        yield await stack.enter_async_context(open_cleanrooms(run.settings, region=run.region, sandbox_url=url))
 
 
 def _for_the_sandbox(settings: Settings, job_seconds: float) -> Settings:
@@ -252,18 +263,3 @@ def default_ledger(options: SubmitOptions) -> Path:
     """
     kind = "sandbox.ledger" if options.sandbox else "ledger"
     return path_beside(options.manifest, kind, batch=options.batch, option="--ledger")
-
-
-@asynccontextmanager
-async def _open_sandbox(options: SubmitOptions) -> AsyncIterator[str]:
-    """Start a local Clean Rooms ML in this process; gives its URL. Raises UsageError where its faults are wrong."""
-    # A real run has no use for the sandbox's ten modules.
-    from batchsubmit.sandbox import FaultPlan, Faults, SandboxServer, SandboxService, SandboxSettings  # noqa: PLC0415
-
-    try:
-        faults = Faults(FaultPlan.read(options.faults) if options.faults else None)
-    except ValueError as exc:
-        raise UsageError(f"{exc}; nothing was sent") from exc
-    settings = SandboxSettings(job_seconds=options.sandbox_job_seconds)
-    async with SandboxServer(SandboxService(settings, time.time), faults) as server:
-        yield server.url

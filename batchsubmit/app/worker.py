@@ -1,42 +1,47 @@
-"""Assembly of `worker`: opens queue, ledger and client, builds the engine, and runs it until SIGTERM.
+"""`worker`: opens queue, ledger and client, builds the engine, runs it until SIGTERM, and shows how it is.
 
 A queue has no end, so there is no account of every row as `run` has it; what counts is what this worker did.
 """
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
 from batchsubmit.app.shutdown import ShutdownGrace
 from batchsubmit.app.ui import live_pages
-from batchsubmit.app.worker_status import WorkerStatus
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, changed
 from batchsubmit.core.jobs import JobRejected
+from batchsubmit.core.ledger_state import Counts
 from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import EXIT_LEDGER, UsageError, status_of_work
-from batchsubmit.health import base_url
+from batchsubmit.health import Conditions, base_url, serving_probes
 from batchsubmit.ledger.base import Location, LostJobError, Mine
 from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.manifest.defaults import Defaults
-from batchsubmit.observers.base import Observer, RunCounts, bind_worker
+from batchsubmit.observers.base import LaneReading, Observer, Readings, RunCounts, bind_worker
+from batchsubmit.observers.live import WorkerProgress
 from batchsubmit.observers.progress import DecidedPace, Display
 from batchsubmit.outputs.templates import lasting_batch
-from batchsubmit.queue.client import ReachedQueue, open_reached, region_of
+from batchsubmit.queue.client import LONG_POLL_SECONDS, Queue, ReachedQueue, open_reached, region_of
 from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
-from batchsubmit.submit.engine import build_engine
+from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
+
+if TYPE_CHECKING:
+    from batchsubmit.observers.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +108,7 @@ async def work(
         bind_worker(owner_name())
         opened = await stack.enter_async_context(_open_ledger(ledger, settings, region, stop))
         status = WorkerStatus(reached.queue, settings, ledger=opened, tally=tally, stop=stop)
-        path, pages = live_pages(ledger, settings) if settings.worker.ui else ("", [])
-        await stack.enter_async_context(status.serving(pages))
-        if path:
-            advise(f"report page: {base_url(settings.worker.metrics_host, settings.worker.metrics_port)}{path}")
+        await stack.enter_async_context(status.serving(ledger, advise))
         async with stop.cutting_off():
             api = await stack.enter_async_context(open_cleanrooms(settings, region=region))
         recorder = Recorder(opened, SystemClock(), (tally, pace, *observers, *status.metrics))
@@ -231,3 +233,109 @@ class WorkerLedger:
         finally:
             self._recorder.ledger.release(event.job)
         return True
+
+
+_FAILURE_COUNTS = ("throttled", "unanswered", "delete_failures", "extension_failures")
+_JOB_COUNTS = ("submitted", "rejected", "unknown", "failed", "cancelled")
+
+
+def make_metrics(read: Callable[[], Readings]) -> "Metrics | None":
+    """Make an observer that counts for Prometheus; None where the extra `metrics` is not installed."""
+    try:
+        from batchsubmit.observers.metrics import Metrics  # noqa: PLC0415 (an extra)
+    except ModuleNotFoundError:
+        return None
+    return Metrics(read)
+
+
+class WorkerStatus:
+    """A worker's readings and conditions, and its metrics, one or none; source and engine come once they are open."""
+
+    def __init__(
+        self, queue: Queue, settings: Settings, *, ledger: FileLedger | SharedLedger, tally: RunCounts, stop: Stop
+    ) -> None:
+        made = make_metrics(self.read)
+        self.metrics = [made] if made else []
+        self._parts: tuple[SqsSource, Engine] | None = None
+        self._queue = queue
+        self._settings = settings
+        self._ledger = ledger
+        self._tally = tally
+        self._stop = stop
+
+    @asynccontextmanager
+    async def serving(self, ledger: Location, advise: Callable[[str], None]) -> AsyncIterator[None]:
+        """Answer probes and scrapes and, where that is set, show the report page; `advise` gets its address."""
+        settings, metrics = self._settings.worker, self.metrics[0].exposition if self.metrics else None
+        path, pages = live_pages(ledger, self._settings) if settings.ui else ("", [])
+        async with serving_probes(settings, live=self.live(), ready=self.ready(), metrics=metrics, pages=pages):
+            if path:
+                advise(f"report page: {base_url(settings.metrics_host, settings.metrics_port)}{path}")
+            yield
+
+    def shows(self, source: SqsSource, engine: Engine) -> None:
+        """Read this source and this engine from now on: the worker is ready."""
+        self._parts = source, engine
+
+    def live(self) -> Conditions:
+        """What a worker must not lack, or it is restarted."""
+        return {"intake": self._stalled}
+
+    def _stalled(self) -> str:
+        """Say that no call of SQS has begun for too long: receiver and heartbeat make no progress.
+
+        A worker that drains for minutes must not be killed for it.
+        """
+        settings = self._settings
+        most = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
+        silent = time.monotonic() - self._queue.called_at
+        is_well = self._stop.requested or silent <= most
+        return "" if is_well else f"no progress for {silent:.0f} s, allowed are {most:.0f} s"
+
+    def ready(self) -> Conditions:
+        """What a worker needs to take new messages."""
+        return {
+            "queue": lambda: self._queue.trouble,
+            "ledger": lambda: self._ledger.trouble,
+            "manifests": lambda: self._parts[0].trouble() if self._parts else "",
+            "worker": lambda: "draining" if self._stop.requested else "" if self._parts else "starting",
+        }
+
+    def progress(self) -> WorkerProgress:
+        """What is shown at a terminal."""
+        readings = self.read()
+        return WorkerProgress(
+            counts=Counts(**{name: getattr(self._tally, name) for name in _JOB_COUNTS}),
+            slots=(readings.account_slots_used or 0, readings.account_slots_known),
+            in_progress=readings.calls_under_way,
+            state="draining" if self._stop.requested else self._queue.trouble or "ready",
+            waiting={lane.membership: lane.waiting for lane in readings.lanes},
+        )
+
+    def read(self) -> Readings:
+        """Look at everything."""
+        if self._parts is None:
+            return Readings(is_draining=self._stop.requested)
+        source, engine = self._parts
+        waiting, usage = source.waiting_by_lane(), engine.slots.usage()
+        lanes = []
+        for name in sorted(waiting.keys() | usage.keys()):
+            used, known = usage.get(name, (0, None))
+            lanes.append(LaneReading(membership=name, waiting=waiting.get(name, 0), slots_used=used, slots_known=known))
+        used, known = engine.slots.account_usage()
+        messages = asdict(self._queue.counters)
+        return Readings(
+            lanes=tuple(lanes),
+            account_slots_used=used,
+            account_slots_known=known,
+            rate_per_second=engine.gate.pace.per_second,
+            calls_under_way=engine.under_way,
+            jobs_unknown=self._tally.unknown,
+            jobs_undecided=len(engine.undecided),
+            messages_held=source.held,
+            oldest_message_age_seconds=source.oldest_seconds(),
+            is_draining=self._stop.requested,
+            queue_polls=messages.pop("polls"),
+            queue_failures={name: messages.pop(name) for name in _FAILURE_COUNTS},
+            messages=messages,
+        )

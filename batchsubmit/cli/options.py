@@ -12,7 +12,7 @@ import click
 from batchsubmit.aws import resolve_region
 from batchsubmit.cli.output import membership_names, say
 from batchsubmit.config import SETTINGS_FILE, Settings, load_settings
-from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError, UsageError, exit_status
+from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError, exit_status
 from batchsubmit.ledger.base import Location, parse_location
 
 if TYPE_CHECKING:
@@ -22,20 +22,8 @@ _Result = TypeVar("_Result")
 _Command = Callable[..., int]
 
 
-class _LedgerType(click.ParamType[Location]):
-    """Where a ledger is: a file's path, or `dynamodb://TABLE`."""
-
-    name = "ledger"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:  # noqa: ANN401
-        """Tell one from the other."""
-        try:
-            return parse_location(str(value))
-        except UsageError as exc:
-            self.fail(str(exc), param, ctx)
-
-
-LEDGER = _LedgerType()
+LEDGER = parse_location
+"""The type of an argument that is a ledger: a file's path, or `dynamodb://TABLE`."""
 
 
 def setting_option(

@@ -46,17 +46,6 @@ def say(line: object = "", *, to_stdout: bool = False, nl: bool = True, is_odd: 
     click.echo(click.style(text, fg="red") if in_red else text, err=not to_stdout, nl=nl)
 
 
-def open_closed_streams() -> None:
-    """Give 0, 1 and 2 the null device where they are closed: a ledger that got one of them would be printed into."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
-
-
 class _Output(io.RawIOBase):
     """A file descriptor that takes everything; the first error that cost data is kept in `problem`."""
 
@@ -121,7 +110,14 @@ class Streams:
     """Puts both streams of this process behind ones that always take what they get."""
 
     def __init__(self) -> None:
-        open_closed_streams()
+        # 0, 1 and 2 get the null device where they are closed: a ledger that got one of them would be printed into.
+        for number, name in enumerate(("stdin", "stdout", "stderr")):
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
         self._out, self._err = _Output(1), _PatientOutput(2)
         sys.stdout, sys.stderr = _text(self._out, sys.stdout), _text(self._err, sys.stderr)
 

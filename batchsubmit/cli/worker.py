@@ -1,6 +1,5 @@
 """`batchsubmit worker`."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from batchsubmit.app.worker import WorkerSummary, advice_on_queue, work
+from batchsubmit.app.worker import WorkerSummary, work
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     LEDGER,
@@ -24,7 +23,6 @@ from batchsubmit.cli.options import (
 )
 from batchsubmit.cli.output import say
 from batchsubmit.cli.submit import display_of
-from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError
 from batchsubmit.health import ask_probe
 from batchsubmit.ledger.base import Location
@@ -52,7 +50,6 @@ def _ask(probe: str, config: Path | None) -> int:
     epilog=manual(
         ("one worker, with a ledger of its own", 'batchsubmit worker --queue-url "$QUEUE_URL"'),
         ("any number of them", 'batchsubmit worker --queue-url "$QUEUE_URL" --ledger dynamodb://batchsubmit-jobs'),
-        ("is the queue there, and do its settings fit?", 'batchsubmit worker --queue-url "$QUEUE_URL" --check-queue'),
         exits={
             0: "ended by SIGTERM or Ctrl-C, all is recorded or handed back; --check: it is live (or ready)",
             1: "--check: it is not",
@@ -71,7 +68,6 @@ def _ask(probe: str, config: Path | None) -> int:
     help="The ledger's file, or dynamodb://TABLE for one that several workers share.",
 )
 @setting_option("--batch-id", "submit.batch_id", "TEXT", words="The batch of messages that name none")
-@click.option("--check-queue", is_flag=True, help="Only check the settings and the queue's; nothing is received.")
 @sending_options
 @click.option(
     "--check",
@@ -86,7 +82,6 @@ def worker(
     ledger: Location,
     config: Path | None,
     *,
-    check_queue: bool,
     check: str | None,
     as_json: bool,
     **given: Any,  # noqa: ANN401 (click's)
@@ -100,8 +95,6 @@ def worker(
         return _ask(check, config)
     settings = read_settings(config, given)
     configure_logging(settings.log.format, settings.log.level)
-    if check_queue:
-        return _check_queue(settings, as_json=as_json)
     # Elsewhere standard error is a log, a JSON object a line.
     display = display_of(settings) if sys.stderr.isatty() else lambda *_: nullcontext()
     summary = run_command(
@@ -113,15 +106,6 @@ def worker(
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     return summary.exit_status
-
-
-def _check_queue(settings: Settings, *, as_json: bool) -> int:
-    advice = asyncio.run(advice_on_queue(settings))
-    for words in advice:
-        _advise(words)
-    if as_json:
-        click.echo(json.dumps({"queue": settings.worker.queue_url, "advice": advice}))
-    return 0
 
 
 def _advise(words: str) -> None:

@@ -40,14 +40,14 @@ def test_every_message_becomes_one_job_and_the_queue_ends_empty(
     assert queue.dead.size() == 0
 
 
-def test_check_tells_what_the_queue_lacks(working: Program, aws: LocalAws) -> None:
+def test_a_doctor_tells_what_the_queue_lacks(working: Program, aws: LocalAws) -> None:
     """And receives nothing."""
     queue = aws.make_queue(receives=None, MessageRetentionPeriod="3600")
     queue.put(*jobs(1))
-    ended = working.run("worker", "--check-queue", "--queue-url", queue.url, "--json")
-    assert ended.status == 0
-    assert "dead-letter queue" in ended.summary["advice"][0]
-    assert "MessageRetentionPeriod" in ended.stderr
+    ended = working.run("doctor", "--json", BATCHSUBMIT_WORKER__QUEUE_URL=queue.url)
+    told = [each["detail"] for each in ended.summary["checks"] if each["check"] == "queue"]
+    assert "dead-letter queue" in told[0]
+    assert any("MessageRetentionPeriod" in each for each in told)
     assert queue.counts() == (1, 0, 0)
 
 

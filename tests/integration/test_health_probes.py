@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from conftest import job_arn, job_named
 from prometheus_client.parser import text_string_to_metric_families
 
-from batchsubmit.app.worker_status import make_metrics
+from batchsubmit.app.worker import make_metrics
 from batchsubmit.cli.worker import worker
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import WorkerSettings

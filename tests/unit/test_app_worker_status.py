@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from batchsubmit.app.worker_status import WorkerStatus
+from batchsubmit.app.worker import WorkerStatus
 from batchsubmit.config import AwsSettings, Settings, WorkerSettings
 from batchsubmit.health import ask_probe
 from batchsubmit.observers.base import RunCounts
