@@ -26,7 +26,6 @@ from batchsubmit.ledger.read import read_entries
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.jsonl_reader import LABEL, Requests, open_requests
-from batchsubmit.observers.base import LogObserver
 from batchsubmit.report.summary import Summary
 from batchsubmit.submit.stopping import Stop, StopReason
 from batchsubmit.text import counted
@@ -184,7 +183,7 @@ class Batch:
             try:
                 async for outcome in submission.outcomes():
                     yield outcome
-                self.summary = submission.conclude()
+                self.summary = submission.summary
             finally:
                 await submission.drain()
                 self._in_progress.discard(submission)
@@ -200,6 +199,7 @@ class _Submission:
     """One run, in a task of its own, so that it goes on whether or not its outcomes are read."""
 
     def __init__(self, spooled: ManifestFile, options: SubmitOptions, settings: Settings) -> None:
+        self.summary: Summary | None = None
         self._stop = Stop()
         self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
         # No TaskGroup: it would cancel calls in progress, and wrap what the caller's own code raises.
@@ -212,27 +212,22 @@ class _Submission:
                     get_logger().warning("checks.warning", reason=str(warning))
                 observer = OutcomeObserver(self._outcomes.put_nowait, run.ledger.state, follows=options.wait)
                 observer.begin(run.inventory.index, run.inventory.invalid.values(), retry=run.options.retry)
-                summary = await execute(run, observers=[LogObserver(), observer])
+                summary = await execute(run, observers=[observer])
                 observer.end(run.engine.in_progress.undecided if run.engine else {})
             return summary
         finally:
             self._outcomes.put_nowait(None)
 
     async def outcomes(self) -> AsyncIterator[Outcome]:
-        """Give the outcomes until the run has ended, however it did."""
+        """Give the outcomes until the run has ended. Raises what ended it, and StoppedError where jobs are left."""
         while (outcome := await self._outcomes.get()) is not None:
             yield outcome
         await asyncio.wait([self._task])
-
-    def conclude(self) -> Summary:
-        """Account for a run that has ended. Raises what ended it, and StoppedError where jobs are left."""
         summary = self._task.result()
         if summary.stop_reason or summary.counts.pending:
-            words = summary.stop_message or "other runs have the rest"
-            raise StoppedError(
-                f"{words}; {counted(summary.counts.pending, 'job')} left: submit the same requests again to go on"
-            )
-        return summary
+            words, left = summary.stop_message or "other runs have the rest", counted(summary.counts.pending, "job")
+            raise StoppedError(f"{words}; {left} left: submit the same requests again to go on")
+        self.summary = summary
 
     async def drain(self) -> None:
         """Send nothing more and wait for the calls in progress; if that is cancelled, end at once."""
@@ -245,7 +240,7 @@ class _Submission:
             raise
         finally:
             if self._task.done() and not self._task.cancelled():
-                self._task.exception()  # retrieved: the reader of the stream gets it from `conclude`, others left
+                self._task.exception()  # retrieved: the reader of the stream gets it from `outcomes`, others left
 
 
 def submit_jobs(requests: Requests, *, ledger: str | Path, **choices: Unpack[Choices]) -> Report:

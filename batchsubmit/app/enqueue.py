@@ -21,10 +21,9 @@ from batchsubmit.errors import ManifestError, StoppedError, UsageError, status_o
 from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.file import path_beside
 from batchsubmit.manifest.index import Index
-from batchsubmit.manifest.rows import ProblemGroups
 from batchsubmit.queue.client import Outgoing, Queue, QueueBusyError, batches, open_reached, text_attributes
 from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, ORDINAL_ATTRIBUTE
-from batchsubmit.schema import Fault, Problem, RowWarning
+from batchsubmit.schema import RowWarning
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
 _CONCURRENCY = 8
@@ -72,14 +71,10 @@ async def enqueue(
             manifest, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
         )
         _, checked = await stack.enter_async_context(opening)
+        if checked.problems:
+            raise ManifestError(manifest, checked.problems, checked.problem_count, checked.alike.lines())
+        index = checked.index
         reached = await stack.enter_async_context(open_reached(url, settings, region=region))
-        index, alike = checked.index, checked.alike
-        problems = checked.problems
-        if not problems:
-            problems = await asyncio.to_thread(_too_large, index, terms.batch, reached.attributes.most_bytes)
-            alike = ProblemGroups.of(problems)
-        if problems:
-            raise ManifestError(manifest, problems, max(checked.problem_count, len(problems)), alike.lines())
         sent = stack.enter_context(_open_sent(path, url))
         before = sum(key in sent.keys for key in index)
         numbers = (number for number, key in enumerate(index) if key not in sent.keys)
@@ -112,20 +107,6 @@ def _message(index: Index, number: int, batch: str) -> Outgoing:
     # ASCII: SQS refuses a few characters that JSON allows.
     body = json.dumps(job.request, separators=(",", ":"))
     return Outgoing(id=job.key, body=body, attributes=text_attributes(own), group=job.membership)
-
-
-def _too_large(index: Index, batch: str, most: int) -> list[Problem]:
-    """Find the rows that are larger than the queue takes."""
-    right = "raise its MaximumMessageSize, or submit the row by batchsubmit submit"
-    sizes = ((number, _message(index, number, batch).size) for number in range(len(index)))
-    return [
-        index.problem(
-            number,
-            Fault(path="", wrong=f"makes a message of {size:,} bytes, and the queue takes {most:,}", right=right),
-        )
-        for number, size in sizes
-        if size > most
-    ]
 
 
 class _SentJobs:

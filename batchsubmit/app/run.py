@@ -218,13 +218,13 @@ class Run:
         """Stop the run unless all canaries have finished well."""
         states = [self.ledger.state.get(key) for key in self.canaries()]
         bad = [state for state in states if state is not None and has_failed(state)]
+        why = "the canaries are not known to have finished"
         if bad:
-            why = end_words(bad[0]) if bad[0].bad_end else f"{bad[0].code}: {bad[0].message}"
+            words = end_words(bad[0]) if bad[0].bad_end else f"{bad[0].code}: {bad[0].message}"
             canaries = counted(len(states), "canary", "canaries")
-            words = f"{len(bad)} of {canaries} did not finish well; {bad[0].name}: {why}"
-            self.stop.request(StopReason.CANARY, f"{words}; the rest was not sent")
-        elif not all(state is not None and is_good_end(state.status) for state in states):
-            self.stop.request(StopReason.CANARY, "the canaries are not known to have finished; the rest was not sent")
+            why = f"{len(bad)} of {canaries} did not finish well; {bad[0].name}: {words}"
+        if not all(state is not None and is_good_end(state.status) for state in states):
+            self.stop.request(StopReason.CANARY, f"{why}; the rest was not sent")
 
     def _judge_failures(self, tally: RunCounts) -> None:
         ended = tally.succeeded + tally.failed + tally.cancelled  # some of them may be jobs of earlier runs

@@ -29,7 +29,7 @@ from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest, path_beside
 from batchsubmit.manifest.progress import ledger_warnings
-from batchsubmit.observers.base import Observer
+from batchsubmit.observers.base import LogObserver, Observer
 from batchsubmit.observers.live import RunProgress
 from batchsubmit.observers.progress import Display, pace_in
 from batchsubmit.report.summary import Summary
@@ -38,21 +38,14 @@ from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, stop_at, stop_on_signals
 from batchsubmit.text import counted, duration
 
-Approve = Callable[[Run], Awaitable[None]]
-"""Looks at what is about to be sent; raises NotAgreedError where it is not to be."""
-
 
 async def submit(
-    options: SubmitOptions,
-    settings: Settings,
-    *,
-    observers: Sequence[Observer],
-    display: Display,
-    approve: Approve,
+    options: SubmitOptions, settings: Settings, *, display: Display, approve: Callable[[Run], Awaitable[None]]
 ) -> Summary:
     """Submit every job of a manifest that the ledger does not know to be submitted; signals end it in good order.
 
-    `approve` is asked once everything is checked and the ledger is ours, before anything is written or sent.
+    `approve` is asked once everything is checked and the ledger is ours, before anything is written or sent; it raises
+    NotAgreedError where nothing is to be.
 
     Raises ManifestError (problems in rows; nothing was sent), UsageError, LedgerError, StoppedError.
     """
@@ -68,7 +61,7 @@ async def submit(
                 if isinstance(run.path, Path) and run.path.is_file() and not run.path.stat().st_size:
                     run.path.unlink()  # nothing is left of a run that does not begin
                 raise
-            return await execute(run, observers=observers, display=display)
+            return await execute(run, display=display)
 
 
 def _region(options: SubmitOptions, settings: Settings) -> str | None:
@@ -164,7 +157,7 @@ async def _send(run: Run, api: CleanRooms, observers: Sequence[Observer], displa
         build_engine,
         settings=settings,
         api=api,
-        recorder=Recorder(run.ledger, SystemClock(), (run.tally, *observers)),
+        recorder=Recorder(run.ledger, SystemClock(), (run.tally, LogObserver(), *observers)),
         stop=run.stop,
         quotas=await read_quotas(settings.aws, region=run.region) if settings.slots.service_quotas else None,
         retry=options.retry,

@@ -27,7 +27,7 @@ from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.manifest.defaults import Defaults
-from batchsubmit.observers.base import LaneReading, Observer, Readings, RunCounts, bind_worker
+from batchsubmit.observers.base import LaneReading, LogObserver, Readings, RunCounts, bind_worker
 from batchsubmit.observers.live import WorkerProgress
 from batchsubmit.observers.progress import DecidedPace, Display
 from batchsubmit.outputs.templates import lasting_batch
@@ -87,7 +87,6 @@ async def work(
     settings: Settings,
     *,
     ledger: Location,
-    observers: Sequence[Observer],
     advise: Callable[[str], None],
     display: Display = lambda *_: nullcontext(),
 ) -> WorkerSummary:
@@ -111,7 +110,7 @@ async def work(
         await stack.enter_async_context(status.serving(ledger, advise))
         async with stop.cutting_off():
             api = await stack.enter_async_context(open_cleanrooms(settings, region=region))
-        recorder = Recorder(opened, SystemClock(), (tally, pace, *observers, *status.metrics))
+        recorder = Recorder(opened, SystemClock(), (tally, pace, LogObserver(), *status.metrics))
         record = RunRecord(opened, stop)
         await record.begin(batch=batch, manifest=url, manifest_sha256="", settings=changed(settings))
         quotas = await read_quotas(settings.aws, region=region) if settings.slots.service_quotas else None

@@ -1,6 +1,5 @@
 """`batchsubmit enqueue`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
     batch_id_option,
+    conclude,
     config_option,
     json_option,
     queue_url_option,
@@ -20,7 +20,6 @@ from batchsubmit.cli.options import (
     run_command,
     tell_warnings,
 )
-from batchsubmit.cli.output import say
 from batchsubmit.log import configure_logging
 from batchsubmit.manifest.check import Terms
 from batchsubmit.text import agreeing, counted
@@ -76,10 +75,7 @@ def enqueue(
     terms = Terms.now(settings.submit, allow_duplicates=allow_duplicates)
     summary = run_command(send(manifest, settings, url=url, region=region, terms=terms, progress=progress))
     tell_warnings(summary.warnings)
-    say(_words(summary))
-    if as_json:
-        click.echo(json.dumps(summary.as_dict()))
-    return summary.exit_status
+    return conclude([_words(summary)], summary.as_dict(), as_json=as_json)
 
 
 def _words(summary: EnqueueSummary) -> str:

@@ -148,6 +148,15 @@ def run_command(work: Coroutine[Any, Any, _Result], next_step: str = "run the sa
         raise StoppedError(f"ended at once by a second signal; {next_step}") from None
 
 
+def conclude(lines: Iterable[object], content: dict[str, Any], *, as_json: bool) -> int:
+    """Say how a command ended and, where that is asked, print its object; give the exit status in it."""
+    for line in lines:
+        say(line)
+    if as_json:
+        click.echo(json.dumps(content))
+    return int(content["exit_status"])
+
+
 def tell_warnings(warnings: "Iterable[RowWarning]") -> None:
     """Print what rows may not mean."""
     for warning in warnings:

@@ -1,7 +1,6 @@
 """`batchsubmit submit`."""
 
 import asyncio
-import json
 import shlex
 import sys
 from contextlib import nullcontext
@@ -21,6 +20,7 @@ from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
     batch_id_option,
+    conclude,
     config_option,
     job_minutes_option,
     json_option,
@@ -40,7 +40,6 @@ from batchsubmit.core.states import Phase
 from batchsubmit.errors import BatchsubmitError, NotAgreedError, UsageError
 from batchsubmit.ledger.base import TableLocation
 from batchsubmit.log import configure_logging
-from batchsubmit.observers.base import LogObserver
 from batchsubmit.observers.progress import Display, showing
 from batchsubmit.outputs.files import refuse_other_kind
 from batchsubmit.outputs.notify import read_target
@@ -133,13 +132,7 @@ def send(options: SubmitOptions, settings: Settings, *, yes: bool, as_json: bool
     after = after_run_of(settings, options)
     try:
         summary = run_command(
-            submit_manifest(
-                options,
-                settings,
-                observers=[LogObserver()],
-                display=display_of(settings),
-                approve=partial(_approve, yes=yes),
-            ),
+            submit_manifest(options, settings, display=display_of(settings), approve=partial(_approve, yes=yes)),
             "run the same command again to go on, calls cut short are looked up first",
         )
     except NotAgreedError:
@@ -150,7 +143,18 @@ def send(options: SubmitOptions, settings: Settings, *, yes: bool, as_json: bool
         raise
     if not options.sandbox:
         _tell_what_runs_on(summary)
-    return _conclude(summary, after, as_json=as_json)
+    content = summary.as_dict()
+    for line in closing_words(summary):
+        say(line)
+    if after:
+        done = asyncio.run(after.follow_up(summary))
+        content |= {"afterwards": done.as_dict(), "exit_status": done.exit_status(summary.exit_status)}
+        for place in (*done.written, *done.uploaded):
+            say(f"  written: {place}")
+        _print_problems([*done.problems, *done.not_notified])
+        if done.problems:
+            say("  next: the ledger is whole; fix that and run the same command again")
+    return conclude((), content, as_json=as_json)
 
 
 def after_run_of(settings: Settings, options: SubmitOptions) -> AfterRun | None:
@@ -220,25 +224,6 @@ def _tell_what_runs_on(summary: Summary) -> None:
     if left and summary.stop_reason == StopReason.SIGNAL:
         known = f"{counted(left, 'job')} not seen to end: {agreeing(left, 'it runs', 'they run')} on, and cost"
         say(f"{known}; batchsubmit cancel {shlex.quote(summary.ledger)} cancels what runs on AWS")
-
-
-def _conclude(summary: Summary, after: AfterRun | None, *, as_json: bool) -> int:
-    """Print how the run ended, do what follows it, and choose the exit status."""
-    for line in closing_words(summary):
-        say(line)
-    content, status = summary.as_dict(), summary.exit_status
-    if after:
-        done = asyncio.run(after.follow_up(summary))
-        for place in (*done.written, *done.uploaded):
-            say(f"  written: {place}")
-        _print_problems([*done.problems, *done.not_notified])
-        if done.problems:
-            say("  next: the ledger is whole; fix that and run the same command again")
-        status = done.exit_status(status)
-        content |= {"afterwards": done.as_dict(), "exit_status": status}
-    if as_json:
-        click.echo(json.dumps(content))
-    return status
 
 
 def _print_problems(problems: list[str]) -> None:

@@ -1,6 +1,5 @@
 """`batchsubmit worker`."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -13,6 +12,7 @@ from batchsubmit.app.worker import WorkerSummary, work
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     LEDGER,
+    conclude,
     config_option,
     json_option,
     queue_url_option,
@@ -27,7 +27,6 @@ from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError
 from batchsubmit.health import ask_probe
 from batchsubmit.ledger.base import Location
 from batchsubmit.log import configure_logging
-from batchsubmit.observers.base import LogObserver
 from batchsubmit.report.summary import held_words, others_words
 from batchsubmit.text import counted
 
@@ -98,14 +97,10 @@ def worker(
     # Elsewhere standard error is a log, a JSON object a line.
     display = display_of(settings) if sys.stderr.isatty() else lambda *_: nullcontext()
     summary = run_command(
-        work(settings, ledger=ledger, observers=[LogObserver()], advise=_advise, display=display),
+        work(settings, ledger=ledger, advise=_advise, display=display),
         "messages that were held are delivered again after their visibility timeout",
     )
-    for line in _words(summary):
-        say(line)
-    if as_json:
-        click.echo(json.dumps(summary.as_dict()))
-    return summary.exit_status
+    return conclude(_words(summary), summary.as_dict(), as_json=as_json)
 
 
 def _advise(words: str) -> None:

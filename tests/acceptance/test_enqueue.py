@@ -80,17 +80,6 @@ def test_a_manifest_with_problems_is_told_whole_and_nothing_is_sent(working: Pro
     assert queue.size() == 0
 
 
-def test_a_row_that_is_larger_than_the_queue_takes_is_a_problem(working: Program, aws: LocalAws) -> None:
-    """Before anything is sent."""
-    queue = aws.make_queue(MaximumMessageSize="1024")
-    large = {**jobs(1)[0], "environment": {"A": "x" * 1000}, "name": "large"}
-    write_jsonl(working.folder / "jobs.jsonl", [*jobs(3), large])
-    ended = working.run("enqueue", "jobs.jsonl", "--queue-url", queue.url)
-    assert ended.status == 2
-    assert "jobs.jsonl:4:" in ended.stderr
-    assert queue.size() == 0
-
-
 def test_batches_that_fail_in_part_are_sent_again_in_part(working: Program, aws: LocalAws) -> None:
     """And throttled ones whole."""
     queue = aws.make_queue()

@@ -33,7 +33,6 @@ class Desk:
         return await submit(
             SubmitOptions(**asked),
             load_settings(),
-            observers=(),
             display=lambda *_: nullcontext(),
             approve=AsyncMock(),
         )
