@@ -4,14 +4,15 @@ No Start call is made and nothing is written; a run may have the ledger meanwhil
 """
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
 from batchsubmit.app.submit import default_ledger
@@ -29,7 +30,6 @@ from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.forecast import (
     NOTHING_KNOWN,
     Finish,
-    LaneWork,
     RunHistory,
     SlotCounts,
     assumed_times,
@@ -44,29 +44,16 @@ from batchsubmit.schema import RowWarning
 from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.inputs import Readiness, check_inputs, warnings_of
 from batchsubmit.submit.stopping import reading
-from batchsubmit.text import duration
+from batchsubmit.text import counted, duration
 
 _RAISED = (2, 5)
 """How many times the slots there are a plan looks at too."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """When it is done, by which slots. `basis` says what that rests on or, without `finish`, what is missing.
-
-    `what_ifs` has other quotas, the slots that they leave these memberships, and when it would be done with them.
-    """
-
-    quotas: SlotCounts
-    are_quotas_assumed: bool
-    slots: int
-    finish: Finish | None
-    basis: str
-    what_ifs: tuple[tuple[SlotCounts, int, Finish], ...]
+_Running = dict[str, list[tuple[JobClass, float]]]
+"""The jobs that run, with their ages in seconds, by membership."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceWork:
+class InstanceWork(NamedTuple):
     """The jobs to do on one instance type, what they take (None where no run time is known), and what that costs."""
 
     instance_type: str
@@ -75,16 +62,20 @@ class InstanceWork:
     usd: float | None
 
 
-def _summed(pairs: Iterable[tuple[str, int]]) -> Counter[str]:
-    counts = Counter[str]()
-    for name, count in pairs:
-        counts[name] += count
-    return Counter(dict(counts.most_common()))
+class WhatIf(NamedTuple):
+    """Other quotas, the slots that they leave these memberships, and when it would be done with them."""
+
+    quotas: SlotCounts
+    slots: int
+    finish: Finish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run would do. `running` is by membership, None where nothing shows it; `warnings` keep no row back."""
+    """What a run would do. `running` is by membership, None where nothing shows it; `warnings` keep no row back.
+
+    `basis` says what the estimate rests on or, without a `finish`, what is missing.
+    """
 
     options: SubmitOptions
     ledger: Location
@@ -92,34 +83,30 @@ class Plan:
     invalid: int
     progress: ManifestProgress
     running: Mapping[str, int] | None
-    estimate: Estimate
+    quotas: SlotCounts
+    are_quotas_assumed: bool
+    slots: int
+    finish: Finish | None
+    basis: str
+    what_ifs: tuple[WhatIf, ...]
     readiness: Readiness | None
     warnings: tuple[RowWarning, ...]
-    work: tuple[Share, ...]
-    types: tuple["InstanceWork", ...]
+    models: Counter[str]
+    types: tuple[InstanceWork, ...]
     repeated: int
     repeats: str
 
     @property
     def instance_hours(self) -> float | None:
         """What all jobs to do take; None where no run time is known."""
-        hours = [each.hours for each in self.types]
-        return None if None in hours else sum(each for each in hours if each is not None)
+        hours = [each.hours for each in self.types if each.hours is not None]
+        return sum(hours) if len(hours) == len(self.types) else None
 
     @property
     def usd(self) -> float | None:
         """What that costs, as far as the settings have prices; None where they have none."""
         costs = [each.usd for each in self.types if each.usd is not None]
         return sum(costs) if costs else None
-
-    @property
-    def paid_again(self) -> int:
-        """Jobs to do that have run before, in this batch or another."""
-        return self.repeated or self.progress.again
-
-    def models(self) -> Counter[str]:
-        """Jobs to do by trained model, judged by a sample of the rows."""
-        return _summed((share.trained_model, share.jobs) for share in self.work)
 
     @property
     def rows(self) -> int:
@@ -132,7 +119,7 @@ class Plan:
             {
                 "membership": lane.membership,
                 **{name: getattr(lane, name) for name in ("rows", "submitted", "rejected", "unknown", "to_do")},
-                "slots": self.estimate.quotas.per_membership,
+                "slots": self.quotas.per_membership,
                 "running": None if self.running is None else self.running.get(lane.membership, 0),
             }
             for lane in self.progress.lanes.values()
@@ -140,73 +127,47 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON has it."""
-        estimate, ready = self.estimate, self.readiness
+        ready = self.readiness
         return {
             "manifest": self.options.manifest,
             "ledger": str(self.ledger),
             "batch": self.options.batch,
             "rows": self.rows + self.invalid,
-            "invalid": self.invalid,
-            **{name: getattr(self.progress, name) for name in ("to_do", "unknown", "unknown_elsewhere")},
+            **{name: getattr(self, name) for name in ("invalid", "slots", "basis", "instance_hours", "usd")},
+            **{name: getattr(self.progress, name) for name in ("to_do", "unknown", "unknown_elsewhere", "again")},
             "memberships": self.lanes(),
-            "quotas": asdict(estimate.quotas) | {"assumed": estimate.are_quotas_assumed},
-            "slots": estimate.slots,
-            "finish": estimate.finish and estimate.finish.as_dict(self.made_at),
-            "basis": estimate.basis,
+            "quotas": asdict(self.quotas) | {"assumed": self.are_quotas_assumed},
+            "finish": self.finish and self.finish.as_dict(self.made_at),
             "what_if": [
                 {**asdict(quotas), "slots": slots, "seconds": round(finish.seconds, 3)}
-                for quotas, slots, finish in estimate.what_ifs
+                for quotas, slots, finish in self.what_ifs
             ],
-            "again": self.progress.again,
             "repeats": {"jobs": self.repeated, "batch": self.repeats} if self.repeated else None,
-            "models": [{"trained_model": arn, "to_do": jobs} for arn, jobs in self.models().items()],
-            "instance_types": list(map(asdict, self.types)),
-            "instance_hours": self.instance_hours,
-            "usd": self.usd,
+            "models": [{"trained_model": arn, "to_do": jobs} for arn, jobs in self.models.most_common()],
+            "instance_types": [each._asdict() for each in self.types],
             "warnings": list(map(asdict, self.warnings)),
             "online": ready and {name: getattr(ready, name) for name in ("checked", "problems", "untold", "warnings")},
         }
 
 
-async def plan(
-    options: SubmitOptions,
-    settings: Settings,
-    *,
-    history: tuple[Location, ...],
-    online: bool,
-) -> Plan:
+async def plan(options: SubmitOptions, settings: Settings, *, history: tuple[Location, ...], online: bool) -> Plan:
     """Say what `submit` would do. Raises ManifestError, UsageError, LedgerError, StoppedError."""
     if online and options.sandbox:
         raise UsageError("--online looks at the service, and a sandbox begins empty: leave one of them out")
     region = settings.aws.region if options.sandbox else resolve_region(settings.aws)
-    async with open_checked_manifest(options.manifest, settings, region=region, terms=options.terms) as checked:
-        _, inventory = checked
+    async with open_checked_manifest(options.manifest, settings, region=region, terms=options.terms) as (_, inventory):
         options.refuse_problems(inventory)
-        planner = _Planner(
-            options=options,
-            settings=settings,
-            inventory=inventory,
-            path=options.ledger or default_ledger(options),
-            region=region or inventory.region,
-            history=history,
-            online=online,
-            raised=_RAISED,
-        )
+        path, region = options.ledger or default_ledger(options), region or inventory.region
+        planner = _Planner(options, settings, inventory, path, region, history=history, online=online, raised=_RAISED)
         return await planner.make()
 
 
 async def plan_of(run: Run) -> Plan:
     """Say in short what a run that is about to begin would do. Its manifest is checked, and is not read again."""
-    return await _Planner(
-        options=run.options,
-        settings=run.settings,
-        inventory=run.inventory,
-        path=run.path,
-        region=run.region,
-    ).make()
+    return await _Planner(run.options, run.settings, run.inventory, run.path, run.region).make()
 
 
-@dataclass(kw_only=True)
+@dataclass
 class _Planner:
     """A checked manifest and what is asked of it."""
 
@@ -221,20 +182,18 @@ class _Planner:
 
     async def make(self) -> Plan:
         """Bring rows, ledgers, service and estimate together."""
-        now = SystemClock().now()
+        now, index = SystemClock().now(), self.inventory.index
         own, book, times = await asyncio.to_thread(self._histories)
-        progress = ManifestProgress.of(self.inventory.index, book, retry=self.options.retry)
-        async with self._service() as reads:
-            if reads is None:
-                known = own.running(now, times)
-                running, listed = None if known and not times.ended() else known, set[Place]()
-            else:
+        progress = ManifestProgress.of(index, book, retry=self.options.retry)
+        work = await asyncio.to_thread(progress.work, index)
+        async with self._service() if self.online else nullcontext() as reads:
+            if reads:
                 running, listed = await self._listed(reads, progress, now)
-            work = await asyncio.to_thread(progress.work, self.inventory.index)
-            waiting = {(each.membership, JobClass(each.trained_model, each.instance_type)): each.jobs for each in work}
-            estimate = await asyncio.to_thread(self._estimate, own, lanes_of(waiting, running or {}), times)
-            readiness = await self._check(reads, progress, now, estimate.finish) if reads else None
-        index = self.inventory.index
+            else:
+                running, listed = own.running(now, times), set[Place]()
+            is_known = reads or times.ended() or not running
+            estimate = await asyncio.to_thread(self._estimate, own, work, running if is_known else {}, times)
+            readiness = await self._check(reads, progress, now, estimate["finish"]) if reads else None
         repeated, repeats = await asyncio.to_thread(progress.repeated, index, book, batch=self.options.batch)
         return Plan(
             options=self.options,
@@ -242,26 +201,26 @@ class _Planner:
             made_at=now,
             invalid=self.inventory.invalid_count,
             progress=progress,
-            running=None if running is None else {membership: len(jobs) for membership, jobs in running.items()},
-            estimate=estimate,
+            running={membership: len(jobs) for membership, jobs in running.items()} if is_known else None,
             readiness=readiness,
-            warnings=tuple(await asyncio.to_thread(self._warnings, progress, book, listed)),
-            work=work,
-            types=tuple(self._types(work, await asyncio.to_thread(progress.instances, self.inventory.index), times)),
+            warnings=await asyncio.to_thread(self._warnings, progress, book, listed),
+            models=_summed((share.trained_model, share.jobs) for share in work),
+            types=await asyncio.to_thread(self._types, work, progress, times),
             repeated=repeated,
             repeats=repeats,
+            **estimate,
         )
 
     def _histories(self) -> tuple[RunHistory, LedgerState, RunTimes]:
         """Read the ledger, and the run times that it and the ledgers of `--history` show."""
         options = self.options
-        own, book = _read_history(self.path, sandbox=options.sandbox, region=self.region)
+        own, book = self._read(self.path)
         times = RunTimes()
         for location in self.history:
             if isinstance(location, Path) and not location.exists():
                 raise UsageError(f"--history {location}: there is no such file")
             if location != self.path:  # each job counts once
-                other, _ = _read_history(location, sandbox=options.sandbox, region=self.region)
+                other, _ = self._read(location)
                 times.update(other.times())
                 own.learned = {**other.learned, **own.learned}
         times.update(own.times())
@@ -271,40 +230,57 @@ class _Planner:
             times = assumed_times(options.sandbox_job_seconds, doubt=0.0, spread=0.0)
         return own, book, times
 
-    def _types(
-        self, work: Iterable[Share], instances: Mapping[tuple[str, str], float], times: RunTimes
-    ) -> Iterator[InstanceWork]:
-        """What the jobs to do take of each instance type, the most used first."""
-        shares, prices = list(work), self.settings.prices
-        for name, to_do in _summed((share.instance_type, share.jobs) for share in shares).items():
-            hours: float | None = 0.0
-            for share in shares:
-                if share.instance_type == name and hours is not None:
-                    mean = times.mean_seconds(JobClass(share.trained_model, name))
-                    each = instances.get((share.trained_model, name), 1.0)
-                    hours = None if mean is None else hours + share.jobs * each * mean / 3600
-            usd = hours * prices[name] if hours is not None and name in prices else None
-            yield InstanceWork(instance_type=name, to_do=to_do, hours=hours, usd=usd)
+    def _read(self, location: Location) -> tuple[RunHistory, LedgerState]:
+        """Read one ledger, also while a run writes to it; a file that is not there is empty.
 
-    def _estimate(self, own: RunHistory, lanes: dict[str, LaneWork], times: RunTimes) -> Estimate:
+        Raises UsageError where it cannot be read or is of a rehearsal and the plan is not, LedgerError where it is
+        damaged.
+        """
+        history, book = RunHistory(), LedgerState()
+        if not isinstance(location, Path) or location.exists():
+            for event in read_ledger(location, region=self.region):
+                book.apply(event)
+                history.apply(event)
+        refuse_rehearsal_mix(book, location, sandbox=self.options.sandbox)
+        return history, book
+
+    def _types(self, work: Iterable[Share], progress: ManifestProgress, times: RunTimes) -> tuple[InstanceWork, ...]:
+        """What the jobs to do take of each instance type, the most used first."""
+        instances, prices = progress.instances(self.inventory.index), self.settings.prices
+        hours: dict[str, float] = {}  # not a number where a job's time is unknown
+        for model, name, jobs in ((each.trained_model, each.instance_type, each.jobs) for each in work):
+            mean = times.mean_seconds(JobClass(model, name))
+            seconds = jobs * instances.get((model, name), 1.0) * (math.nan if mean is None else mean)
+            hours[name] = hours.get(name, 0.0) + seconds / 3600
+        found = []
+        for name, to_do in _summed((each.instance_type, each.jobs) for each in work).most_common():
+            known = None if math.isnan(hours[name]) else hours[name]
+            usd = None if known is None or name not in prices else known * prices[name]
+            found.append(InstanceWork(name, to_do, known, usd))
+        return tuple(found)
+
+    def _estimate(self, own: RunHistory, work: Iterable[Share], running: _Running, times: RunTimes) -> dict[str, Any]:
+        """When it is done, by which slots: members of a `Plan`."""
         limits, per_second = self.settings.slots, self.settings.rate.max_per_second
+        waiting = {(each.membership, JobClass(each.trained_model, each.instance_type)): each.jobs for each in work}
+        lanes = lanes_of(waiting, running)
         quotas, assumed = own.slots(lanes, per_membership=limits.per_membership, per_account=limits.per_account)
         finish = forecast(lanes.values(), quotas, times, per_second=per_second)
-        waiting = sum(lane.waiting.total() for lane in lanes.values())
         what_ifs = []
         for factor in self.raised:
             more = SlotCounts(per_membership=quotas.per_membership * factor, per_account=quotas.per_account * factor)
-            slots = _slots_of(lanes, more)
-            if waiting > slots and (then := forecast(lanes.values(), more, times, per_second=per_second)):
-                what_ifs.append((more, slots, then))
-        return Estimate(
-            quotas=quotas,
-            are_quotas_assumed=assumed,
-            slots=_slots_of(lanes, quotas),
-            finish=finish,
-            basis=self._basis(times) if finish else NOTHING_KNOWN,
-            what_ifs=tuple(what_ifs),
-        )
+            slots = min(len(lanes) * more.usable, more.per_account)
+            then = forecast(lanes.values(), more, times, per_second=per_second)
+            if then and sum(waiting.values()) > slots:
+                what_ifs.append(WhatIf(more, slots, then))
+        return {
+            "quotas": quotas,
+            "are_quotas_assumed": assumed,
+            "slots": min(len(lanes) * quotas.usable, quotas.per_account),
+            "finish": finish,
+            "basis": self._basis(times) if finish else NOTHING_KNOWN,
+            "what_ifs": tuple(what_ifs),
+        }
 
     def _basis(self, times: RunTimes) -> str:
         if self.options.job_minutes is not None:
@@ -312,15 +288,12 @@ class _Planner:
         if self.options.sandbox:
             return f"the sandbox's jobs take {self.options.sandbox_job_seconds:g} s each"
         ended = times.ended()
-        jobs = "1 job that has" if len(ended) == 1 else f"{len(ended):,} jobs that have"
+        jobs = counted(len(ended), "job that has", "jobs that have")
         return f"{jobs} ended, after {duration(sum(ended) / max(len(ended), 1))} on average"
 
     @asynccontextmanager
-    async def _service(self) -> AsyncIterator[Reads | None]:
-        """Open the service where it is to be looked at; a signal ends the look."""
-        if not self.online:
-            yield None
-            return
+    async def _service(self) -> AsyncIterator[Reads]:
+        """Open the service; a signal ends the look."""
         async with reading() as stop, open_cleanrooms(self.settings, region=require_region(self.region)) as api:
             yield open_reads(api, self.settings, stop, SystemClock())
 
@@ -332,11 +305,9 @@ class _Planner:
         words = warnings_of(readiness.found, wanted, now=now, through_at=through_at)
         return replace(readiness, warnings=(*readiness.warnings, *words))
 
-    async def _listed(
-        self, reads: Reads, progress: ManifestProgress, now: datetime
-    ) -> tuple[dict[str, list[tuple[JobClass, float]]], set[Place]]:
+    async def _listed(self, reads: Reads, progress: ManifestProgress, now: datetime) -> tuple[_Running, set[Place]]:
         """List who runs on the service, with their ages, and where results are."""
-        running: dict[str, list[tuple[JobClass, float]]] = {}
+        running: _Running = {}
         places: set[Place] = set()
         for membership in progress.lanes:
             try:
@@ -363,31 +334,16 @@ class _Planner:
                     wanted[each] += number in to_do
         return wanted
 
-    def _warnings(self, progress: ManifestProgress, book: LedgerState, listed: set[Place]) -> list[RowWarning]:
+    def _warnings(self, progress: ManifestProgress, book: LedgerState, listed: set[Place]) -> tuple[RowWarning, ...]:
         """Say of which jobs, in the ledger or listed by the service, the rows would overwrite the results."""
         inventory, places = self.inventory, ledger_places(self.inventory.index, book)
         find = partial(overwriting, inventory.index, progress)
-        return [
-            *inventory.warnings,
-            *find(places, IN_THE_LEDGER),
-            *find(listed - places, "is already listed by the service"),
-        ]
+        elsewhere = find(listed - places, "is already listed by the service")
+        return (*inventory.warnings, *find(places, IN_THE_LEDGER), *elsewhere)
 
 
-def _slots_of(lanes: Mapping[str, LaneWork], quotas: SlotCounts) -> int:
-    """How many slots the quotas leave these memberships."""
-    return min(len(lanes) * quotas.usable, quotas.per_account)
-
-
-def _read_history(location: Location, *, sandbox: bool, region: str | None) -> tuple[RunHistory, LedgerState]:
-    """Read one ledger, also while a run writes to it; a file that is not there is empty.
-
-    Raises UsageError where it cannot be read or is of a rehearsal and the plan is not, LedgerError where it is damaged.
-    """
-    history, book = RunHistory(), LedgerState()
-    if not isinstance(location, Path) or location.exists():
-        for event in read_ledger(location, region=region):
-            book.apply(event)
-            history.apply(event)
-    refuse_rehearsal_mix(book, location, sandbox=sandbox)
-    return history, book
+def _summed(pairs: Iterable[tuple[str, int]]) -> Counter[str]:
+    counts = Counter[str]()
+    for name, count in pairs:
+        counts[name] += count
+    return counts

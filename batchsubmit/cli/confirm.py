@@ -29,7 +29,7 @@ async def confirm_plan(run: Run, *, asks: bool, yes: bool) -> None:
         for line in odd_words(plan):
             say(line, is_odd=True)
     _refuse(plan, yes=yes or asks)
-    if asks and not await ask("Go on?", run.stop, in_full=plan.paid_again > 0):
+    if asks and not await ask("Go on?", run.stop, in_full=bool(plan.repeated or plan.progress.again)):
         raise NotAgreedError("as you say; nothing was sent")
 
 

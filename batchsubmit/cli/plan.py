@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from batchsubmit.app.plan import InstanceWork, Plan
+from batchsubmit.app.plan import Plan
 from batchsubmit.app.plan import plan as make_plan
 from batchsubmit.app.run import submit_options
 from batchsubmit.cli.main import manual
@@ -45,8 +45,11 @@ def whole_plan(plan: Plan) -> Iterator[str]:
     yield ""
     yield from _table(plan)
     yield ""
-    models = [[arn, f"{jobs:,}"] for arn, jobs in plan.models().items()]
-    types = [_type_cells(each) for each in plan.types]
+    models = [[arn, f"{jobs:,}"] for arn, jobs in plan.models.most_common()]
+    types = [
+        [name, f"{to_do:,}", "?" if hours is None else f"{hours:,.1f}", "?" if usd is None else f"{usd:,.2f}"]
+        for name, to_do, hours, usd in plan.types
+    ]
     for head, cells in ((["trained model", "to do"], models), (["instance type", "to do", "hours", "USD"], types)):
         if cells:
             yield from _aligned([head, *cells[:_MOST_LANES]])
@@ -58,12 +61,6 @@ def whole_plan(plan: Plan) -> Iterator[str]:
     yield from _ready(plan)
 
 
-def _type_cells(work: InstanceWork) -> list[str]:
-    numbers = ((work.hours, 1), (work.usd, 2))
-    cells = ("?" if number is None else f"{number:,.{digits}f}" for number, digits in numbers)
-    return [work.instance_type, f"{work.to_do:,}", *cells]
-
-
 def _and_more(count: int) -> Iterator[str]:
     if count > _MOST_LANES:
         yield f"... and {count - _MOST_LANES:,} more; --json has all"
@@ -73,21 +70,20 @@ def short_plan(plan: Plan) -> Iterator[str]:
     """The plan in a few lines, for someone who is asked whether to go on."""
     batch = f"batch {plan.options.batch}, " if plan.options.batch else ""
     yield f"{batch}ledger {plan.ledger}"
-    lanes, slots = sum(lane.to_do > 0 for lane in plan.progress.lanes.values()), plan.estimate.slots
-    where = f" in {counted(lanes, 'membership')}, {counted(slots, 'slot')}" if slots else ""
+    lanes, slots = plan.progress.lanes.values(), plan.slots
+    where = (
+        f" in {counted(sum(lane.to_do > 0 for lane in lanes), 'membership')}, {counted(slots, 'slot')}" if slots else ""
+    )
     yield f"{counted(plan.progress.to_do, 'job')} to submit of {counted(plan.rows, 'row')}{where}"
-    done, rejected = (
-        sum(getattr(lane, name) for lane in plan.progress.lanes.values()) for name in ("submitted", "rejected")
-    )
-    counts = (
-        (done, "submitted before"),
-        (plan.progress.unknown, "unknown, to be looked up"),
-        (rejected, "rejected before"),
-    )
-    if known := ", ".join(f"{count:,} {words}" for count, words in counts if count):
+    counts = {
+        "submitted before": sum(lane.submitted for lane in lanes),
+        "unknown, to be looked up": plan.progress.unknown,
+        "rejected before": sum(lane.rejected for lane in lanes),
+    }
+    if known := ", ".join(f"{count:,} {words}" for words, count in counts.items() if count):
         yield f"  {known}"
     types = ", ".join(f"{each.to_do:,} on {each.instance_type}" for each in plan.types)
-    yield f"  {counted(len(plan.models()), 'trained model')}; {types}"
+    yield f"  {counted(len(plan.models), 'trained model')}; {types}"
     yield f"  {_cost(plan)}"
     yield f"  {_finish(plan)}"
 
@@ -115,20 +111,20 @@ def _cost(plan: Plan) -> str:
 
 def _forecast(plan: Plan) -> Iterator[str]:
     """When it will be done, what that rests on, and what other quotas would change."""
-    estimate, quotas = plan.estimate, plan.estimate.quotas
-    assumed = " (AWS's defaults, assumed)" if estimate.are_quotas_assumed else ""
+    quotas = plan.quotas
+    assumed = " (AWS's defaults, assumed)" if plan.are_quotas_assumed else ""
     slots = f"{counted(quotas.per_membership, 'slot')} a membership and {quotas.per_account:,} an account{assumed}"
     yield _finish(plan)
-    yield f"  quotas: {slots}" if estimate.finish is None else f"  rests on: {estimate.basis}; {slots}"
-    for raised, count, finish in estimate.what_ifs:
+    yield f"  quotas: {slots}" if plan.finish is None else f"  rests on: {plan.basis}; {slots}"
+    for raised, count, finish in plan.what_ifs:
         each = f"{raised.per_membership:,} a membership, {raised.per_account:,} an account"
         yield f"  at {counted(count, 'slot')} ({each}): {duration(finish.seconds)}"
 
 
 def _finish(plan: Plan) -> str:
-    finish = plan.estimate.finish
+    finish = plan.finish
     if finish is None:
-        return f"Expected finish: unknown; {plan.estimate.basis}"
+        return f"Expected finish: unknown; {plan.basis}"
     if not finish.seconds:
         return "Expected finish: now, nothing is to do and nothing runs"
     return f"Expected finish: {finish.words(plan.made_at)}"
@@ -138,16 +134,13 @@ def _table(plan: Plan) -> Iterator[str]:
     lanes, count = sorted(plan.lanes(), key=lambda lane: -lane["to_do"]), len(plan.progress.lanes)
     if count > 1:
         total = {name: sum(lane[name] or 0 for lane in lanes) for name in list(lanes[0])[1:]}
-        running = None if plan.running is None else sum(plan.running.values())
-        lanes[_MOST_LANES:] = [
-            {"membership": "total", **total, "slots": plan.estimate.slots or None, "running": running}
-        ]
+        running = None if plan.running is None else total["running"]
+        slots = plan.slots or None
+        lanes[_MOST_LANES:] = [{"membership": "total", **total, "slots": slots, "running": running}]
     rows = [[name.replace("_", " ") for name in lanes[0]]]
-    for lane in lanes:
-        name, *numbers = lane.values()
-        rows.append(
-            [with_names(name, membership_names), *("?" if number is None else f"{number:,}" for number in numbers)]
-        )
+    for name, *numbers in map(dict.values, lanes):
+        cells = ("?" if number is None else f"{number:,}" for number in numbers)
+        rows.append([with_names(name, membership_names), *cells])
     yield from _aligned(rows)
     yield from _and_more(count)
 
