@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from batchsubmit.errors import UsageError
 from batchsubmit.text import bare, nearest
@@ -76,21 +76,18 @@ class SlotSettings(_Section):
         "by calls that are refused if it was not",
     )
     service_quotas: bool = Field(
-        default=False,
-        description="read the quotas from Service Quotas at the start; needs servicequotas:ListServiceQuotas",
+        default=False, description="read the quotas from Service Quotas first; needs servicequotas:ListServiceQuotas"
     )
     priorities: dict[str, int] = Field(
         default={},
-        description="membership to number: scarce slots of the account go to higher ones first; 0 where none is given",
+        description="number by membership: scarce slots of the account go to higher ones first; 0 if not given",
     )
 
 
 class RetrySettings(_Section):
     """How a call that was not accepted is made again."""
 
-    max_attempts: int = Field(
-        default=5, ge=1, description="calls for a job that meets conflicts, or for one that cannot be sent"
-    )
+    max_attempts: int = Field(default=5, ge=1, description="calls for a job that meets conflicts or cannot be sent")
     base_seconds: Seconds = Field(default=0.5, description="seconds, the first backoff's upper bound")
     cap_seconds: Seconds = Field(default=30.0, description="seconds, every backoff's upper bound")
 
@@ -116,8 +113,7 @@ class SubmitSettings(_Section):
 
     concurrency: int = Field(default=32, ge=1, le=4096, description="calls in progress at once")
     tag_jobs: bool = Field(
-        default=True,
-        description="tag each job with batchsubmit:key; false where the role lacks cleanrooms-ml:TagResource",
+        default=True, description="tag jobs with batchsubmit:key; false for a role without cleanrooms-ml:TagResource"
     )
     batch_id: str = Field(
         default="",
@@ -164,21 +160,15 @@ class NightSettings(_Section):
     webhook_secret: SecretStr | None = Field(
         default=None, min_length=16, description="key of the HMAC that signs webhooks; better in the environment"
     )
-    notify_timeout_seconds: Seconds = Field(
-        default=10.0, le=60, description="seconds for one try to notify; there are two"
-    )
+    notify_timeout_seconds: Seconds = Field(default=10.0, le=60, description="seconds for each of two tries to notify")
 
 
 class AwsSettings(_Section):
     """The few things of the AWS client that a batch needs otherwise than by default."""
 
     region: str | None = Field(default=None, description="AWS region; unset: AWS's own configuration")
-    read_timeout_seconds: Seconds = Field(
-        default=60.0, description="seconds without an answer after which a job is unknown"
-    )
-    connect_timeout_seconds: Seconds = Field(
-        default=10.0, description="seconds to connect, after which nothing was sent"
-    )
+    read_timeout_seconds: Seconds = Field(default=60.0, description="seconds without an answer that make a job unknown")
+    connect_timeout_seconds: Seconds = Field(default=10.0, description="seconds to connect, then nothing was sent")
 
     @property
     def call_seconds(self) -> float:
@@ -197,11 +187,9 @@ class WorkerSettings(_Section):
     metrics_port: int = Field(default=9464, ge=0, le=65_535, description="their port, 0 for none")
     ui: bool = Field(
         default=False,
-        description="serve the report page there too, at an address with a random token, printed at the start",
+        description="serve the report page there too, at an address with a random token, which is printed",
     )
-    wait_seconds: int = Field(
-        default=20, ge=1, le=20, description="seconds that a receive waits for messages (long polling)"
-    )
+    wait_seconds: int = Field(default=20, ge=1, le=20, description="seconds that a receive waits (long polling)")
     max_delay_seconds: int = Field(
         default=3600,
         ge=0,
@@ -262,8 +250,7 @@ class Settings(BaseSettings):
         default={}, description="request members for rows that lack them, in the API's own names"
     )
     names: dict[str, str] = Field(
-        default={},
-        description="what people call memberships, by their ids, on every screen, in notices and in the report",
+        default={}, description="what people call memberships, by their ids, on screens, in notices and the report"
     )
     prices: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default={}, description="USD an hour by instance type; plan, prompt and report sum up what jobs cost"
@@ -280,28 +267,17 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Mapping[str, Any
         if variable.upper().startswith(ENV_PREFIX):
             path = tuple(variable[len(ENV_PREFIX) :].lower().split("__"))
             _check_key(f"environment variable {variable}", path)
-    given: dict[str, Any] = {section: dict(keys) for section, keys in (flags or {}).items() if keys}
+    merged: dict[str, Any] = {}
     try:
-        return _over(content)(**given)
+        for layer in (content, EnvSettingsSource(Settings)(), flags or {}):
+            for section, keys in layer.items():
+                below = merged.get(section)
+                merged[section] = {**below, **keys} if isinstance(below, dict) and isinstance(keys, dict) else keys
+        return Settings(**merged)
     except ValidationError as exc:
         raise UsageError(_explain(exc, file)) from exc
     except SettingsError as exc:
         raise UsageError(f"environment: {exc}; a whole section in one variable is written as JSON") from exc
-
-
-def _over(content: Mapping[str, Any]) -> type[Settings]:
-    """Settings whose lowest layer is a file's content: the class has the layers, not the call."""
-
-    class Layered(Settings):
-        @classmethod
-        def settings_customise_sources(  # type: ignore[override] # by keyword is how pydantic calls it
-            cls,
-            settings_cls: type[BaseSettings],
-            **sources: Any,  # noqa: ANN401 (pydantic's)
-        ) -> tuple[Any, ...]:
-            return sources["init_settings"], sources["env_settings"], InitSettingsSource(settings_cls, dict(content))
-
-    return Layered
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from bisect import bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import islice
-from math import inf
+from heapq import heappop, heappush
+from itertools import count, islice
+from math import inf, log
 from random import Random
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from batchsubmit.sandbox.records import STARTING, JobRecord, Lifecycle, Status
+from batchsubmit.sandbox.records import STARTING, USUAL_FAILURE, JobRecord, Status
 from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, LISTINGS, MEMBERSHIP_QUOTA, Operation, Refusal, over_quota
 from batchsubmit.sandbox.resources import CALLER, SandboxResources
 from batchsubmit.sandbox.settings import SandboxSettings
@@ -65,11 +66,12 @@ class SandboxService:
 
     def reset(self) -> None:
         """Forget every job and count; the settings stay."""
-        self._random = Random(self.settings.seed)  # noqa: S311 - ids, not secrets
+        self._ids_drawn, self._runs_drawn = Random(self.settings.seed), Random(self.settings.seed)  # noqa: S311 - no secrets
         self._jobs: dict[str, JobRecord] = {}
         self._ids: dict[str, list[str]] = {}  # by membership, sorted
         self._accounts: dict[str, str] = {}
-        self._lifecycle = Lifecycle(self.settings, self._run_seconds)
+        self._due: list[tuple[float, int, Status, JobRecord]] = []  # a heap of coming changes
+        self._order = count()
         self._latest = 0.0
         self._resources = SandboxResources(self.settings, self._now)
         self._tokens: dict[str, tuple[_Asked, str]] = {}  # with the id that the page goes on behind
@@ -91,7 +93,7 @@ class SandboxService:
 
     def configure(self, settings: SandboxSettings) -> None:
         """Change the settings from now on: running jobs keep the end and the duration they have."""
-        self.settings = self._lifecycle.settings = settings
+        self.settings = settings
         self._resources.configure(settings)
 
     def call(self, operation: str, request: Request) -> Reply:
@@ -123,7 +125,7 @@ class SandboxService:
         self._resources.require_active(request["dataSource"]["mlInputChannelArn"])
         account = self._account(request)
         self._take_slot(membership, account)
-        job_id = str(UUID(int=self._random.getrandbits(128), version=4))
+        job_id = str(UUID(int=self._ids_drawn.getrandbits(128), version=4))
         job = JobRecord(
             job_id=job_id,
             arn=f"{model.rsplit(':', 2)[0]}:{account}:membership/{membership}{_JOB_PATH}{job_id}",
@@ -136,8 +138,26 @@ class SandboxService:
         )
         self._jobs[job_id] = job
         insort(self._ids.setdefault(membership, []), job_id)
-        self._lifecycle.begin(job)
+        self._plan_run(job)
         return {"trainedModelInferenceJobArn": job.arn}
+
+    def _plan_run(self, job: JobRecord) -> None:
+        """Draw how a new job runs and ends: now, so that a seed repeats it whenever it is looked at."""
+        settings, drawn = self.settings, self._runs_drawn
+        mean, sigma = settings.job_seconds, settings.job_sigma
+        if self._run_seconds:
+            job.run_seconds = self._run_seconds(job.name)
+        else:
+            job.run_seconds = drawn.lognormvariate(log(mean) - sigma * sigma / 2, sigma) if mean and sigma else mean
+        failing = drawn.random() < settings.failure_probability or job.name in settings.failing_names
+        job.failure_message = settings.failure_messages.get(job.name, USUAL_FAILURE)
+        job.unpublished = settings.unpublished
+        runs_at = job.created_at + settings.pending_seconds
+        self._plan(job, runs_at, Status.CREATE_IN_PROGRESS)
+        self._plan(job, runs_at + job.run_seconds, Status.CREATE_FAILED if failing else Status.ACTIVE)
+
+    def _plan(self, job: JobRecord, at: float, status: Status) -> None:
+        heappush(self._due, (at, next(self._order), status, job))
 
     def _require_permission(self, request: Request) -> None:
         resources = (
@@ -186,7 +206,8 @@ class SandboxService:
         """CancelTrainedModelInferenceJob, uncounted. Cancelling what is being cancelled already changes nothing."""
         job = self._find(request)
         if job.status in STARTING:
-            self._lifecycle.cancel(job, self._latest)
+            job.status, job.updated_at = Status.CANCEL_IN_PROGRESS, self._latest
+            self._plan(job, self._latest + self.settings.cancel_seconds, Status.INACTIVE)
         elif job.status is not Status.CANCEL_IN_PROGRESS:
             raise Refusal("ConflictException", f"Inference job {job.arn} is {job.status} and cannot be cancelled.")
         return {}
@@ -208,13 +229,21 @@ class SandboxService:
 
     def next_change_at(self) -> float | None:
         """Return when a running job changes next, in Unix seconds; None if none runs."""
-        return self._lifecycle.next_change_at()
+        while self._due:
+            at, _, status, job = self._due[0]
+            if job.status in STARTING or status is Status.INACTIVE:
+                return at
+            heappop(self._due)  # void, for the job was cancelled
+        return None
 
     def _advance(self) -> float:
-        """Let everything happen that was due, and return the time, which never goes back."""
+        """Let everything happen that was due, at its own time, and return the time, which never goes back."""
         self._latest = self._now()
-        for job in self._lifecycle.advance(self._latest):
-            self.running.subtract((job.membership, job.account))
+        while (at := self.next_change_at()) is not None and at <= self._latest:
+            *_, status, job = heappop(self._due)
+            job.status, job.updated_at = status, at
+            if status is not Status.CREATE_IN_PROGRESS:
+                self.running.subtract((job.membership, job.account))
         return self._latest
 
     def _account(self, request: Request) -> str:
