@@ -20,7 +20,7 @@ from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
-from batchsubmit.core.ledger_state import within_quotas
+from batchsubmit.core.ledger_state import ACCOUNT, within_quotas
 from batchsubmit.core.states import JobState, Phase, is_good_end
 from batchsubmit.errors import NotAgreedError, StoppedError, UsageError
 from batchsubmit.ledger.base import Ledger
@@ -197,7 +197,7 @@ def _progress(run: Run, engine: Engine) -> RunProgress:
     running = sum(ours.values()) if engine.poller.follows else within_quotas(ours, slots.quotas())
     return RunProgress(
         counts=run.counts_now(running=running, in_progress=engine.in_progress.jobs),
-        slots=slots.account_usage(),
+        slots=slots.usage()[ACCOUNT],
         in_progress=engine.in_progress.jobs,
         why=tuple(_why(run, engine)),
         stopping=str(run.stop.reason or ""),

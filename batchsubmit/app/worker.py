@@ -18,7 +18,7 @@ from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, changed
 from batchsubmit.core.jobs import JobRejected
-from batchsubmit.core.ledger_state import Counts
+from batchsubmit.core.ledger_state import ACCOUNT, Counts
 from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import EXIT_LEDGER, UsageError, status_of_work
 from batchsubmit.health import Conditions, base_url, serving_probes
@@ -317,16 +317,16 @@ class WorkerStatus:
             return Readings(is_draining=self._stop.requested)
         source, engine = self._parts
         waiting, usage = source.waiting_by_lane(), engine.slots.usage()
+        account_used, account_known = usage.pop(ACCOUNT)
         lanes = []
         for name in sorted(waiting.keys() | usage.keys()):
             used, known = usage.get(name, (0, None))
             lanes.append(LaneReading(membership=name, waiting=waiting.get(name, 0), slots_used=used, slots_known=known))
-        used, known = engine.slots.account_usage()
         messages = asdict(self._queue.counters)
         return Readings(
             lanes=tuple(lanes),
-            account_slots_used=used,
-            account_slots_known=known,
+            account_slots_used=account_used,
+            account_slots_known=account_known,
             rate_per_second=engine.gate.pace.per_second,
             calls_under_way=engine.in_progress.jobs,
             jobs_unknown=self._tally.unknown,

@@ -67,14 +67,9 @@ class Limit:
         return 0 if bound is None or self.value is None else max(bound - max(self.usable, self.count), 0)
 
     @property
-    def usage(self) -> tuple[int, int | None]:
-        """The slots that are taken, and how many there are, where that is known."""
-        return self.count + self.held, self.bound
-
-    @property
-    def is_held_by_others(self) -> bool:
-        """Whether tries of such slots stay refused."""
-        return self.refusals >= _AFTER_REFUSALS and self.held > 0
+    def held_by_others(self) -> str:
+        """How much of it others seem to use, since tries of such slots stay refused; empty where they do not."""
+        return f"{self.held} of {self.bound}" if self.refusals >= _AFTER_REFUSALS and self.held else ""
 
     def opens_at(self, raise_at: float) -> float:
         """When a call may be made if nothing changes: -inf for at once, inf for never, else a single one from then on.

@@ -43,7 +43,6 @@ class _Lane:
     turn: int = 0
     is_polled: bool = False
     wants_list: bool = False
-    suspects_account: bool = False
     polled_at: float = -math.inf
     listed_at: float = -math.inf
     unpollable_until: float = -math.inf
@@ -154,22 +153,22 @@ class Slots:
         lane = self._lane(ticket.membership)
         value = None if refusal.quota_value is None else max(int(refusal.quota_value), 0)
         is_of_account = self._is_of_account(ticket, refusal, value)
-        if is_of_account:
-            self._refuse_account(ticket.account, value, now)
-            return
-        lane.suspects_account = is_of_account is None and value is None and not lane.is_unpollable
-        is_explained = lane.limit.refused(ticket.lane, value, now)
+        limit, leave = (self._account, ticket.account) if is_of_account else (lane.limit, ticket.lane)
+        is_explained = limit.refused(leave, value, now)
         if is_explained:
             self._raise_at = now + self._raise_interval
-        lane.wants_list = not lane.is_unpollable and (lane.suspects_account or not is_explained)
-        if value is not None:
-            self._share(value)
+        elif is_of_account:
+            for each in self._lanes.values():
+                each.wants_list |= each.listed_at == -math.inf
+        if not is_of_account:
+            lane.wants_list = not (lane.is_unpollable or is_explained)
+            if value is not None:
+                self._share(value)
 
-    def _is_of_account(self, ticket: Ticket, refusal: QuotaExceeded, value: int | None) -> bool | None:
+    def _is_of_account(self, ticket: Ticket, refusal: QuotaExceeded, value: int | None) -> bool:
         """Tell which quota refused: by its name or words, else by which of the two can have been full.
 
-        Where neither tells (None), it is taken for the lane's own, which holds up no other, until the lane has been
-        listed.
+        Where neither tells, it is the account's if other lanes run more, else the lane's own, which holds up no other.
         """
         words = (refusal.quota_name or refusal.message).lower()
         if ("account" in words) != ("membership" in words):
@@ -181,14 +180,9 @@ class Slots:
         for bound, count, is_of_account in ((self._account.bound, in_account, True), (limit.bound, in_lane, False)):
             if bound is not None and count >= bound:
                 return is_of_account
-        return ticket.account.is_try if ticket.lane.is_try != ticket.account.is_try else None
-
-    def _refuse_account(self, leave: Leave, value: int | None, now: float) -> None:
-        if self._account.refused(leave, value, now):
-            self._raise_at = now + self._raise_interval
-            return
-        for lane in self._lanes.values():
-            lane.wants_list |= lane.listed_at == -math.inf
+        if ticket.lane.is_try != ticket.account.is_try:
+            return ticket.account.is_try
+        return in_lane < max(each.limit.running for each in self._lanes.values())
 
     def _share(self, value: int) -> None:
         """One membership's quota is every membership's, until one of them shows otherwise."""
@@ -260,19 +254,18 @@ class Slots:
             return math.inf
         lane.was_wanted = is_wanted
         get_at = min(self._get_at(lane, job) for job in lane.running.values())
-        return max(min(self._list_at(lane), get_at), least)
-
-    def _list_at(self, lane: _Lane) -> float:
-        """Jobs of others are looked for at the start, where a refusal asks for it, and rarely otherwise."""
-        return -math.inf if lane.wants_list or lane.is_unpollable else lane.listed_at + self._settings.max_poll_seconds
+        return max(min(lane.listed_at + self._settings.max_poll_seconds, get_at), least)
 
     def _get_at(self, lane: _Lane, job: RunningJob) -> float:
         return next_get_at(job, self._times, self._settings, closely=lane.was_wanted)
 
     def _poll(self, lane: _Lane, now: float) -> Poll:
-        """Begin a poll: a List, or a Get of each job that is due or would be when the lane may be polled again."""
+        """Begin a poll: a Get of each job that is due or would be when the lane may be polled again, or a List.
+
+        Jobs of others are looked for at the start, where a refusal asks for it, and rarely otherwise.
+        """
         lane.is_polled = True
-        if self._list_at(lane) <= now:
+        if lane.wants_list or lane.is_unpollable or lane.listed_at + self._settings.max_poll_seconds <= now:
             return Poll(lane.membership)
         until = now + self._settings.min_poll_seconds
         return Poll(
@@ -301,16 +294,8 @@ class Slots:
         if poll.lists_all:
             lane.listed_at = began_at
             lane.wants_list &= began_at < lane.limit.refused_at
-            self._resolve_suspicion(lane, now)
             lane.limit.listed(began_at)
         return ended
-
-    def _resolve_suspicion(self, lane: _Lane, now: float) -> None:
-        """A refusal named no quota: where other lanes run more than this one, it was the account that was full."""
-        if lane.suspects_account and lane.limit.running < max(each.limit.running for each in self._lanes.values()):
-            lane.limit.set(self._per_membership)
-            self._refuse_account(Leave(0, lane.limit.refused_at, is_try=True), None, now)
-        lane.suspects_account = False
 
     def could_not_poll(self, poll: Poll, now: float, *, permanently: bool) -> None:
         """The service does not tell: for now, or from now on, the lane's slots come back by single tries."""
@@ -337,7 +322,7 @@ class Slots:
         scopes = {name: lane.limit for name, lane in self._waiting.items() if not lane.is_unpollable}
         if self._waiting and not any(lane.is_unpollable for lane in self._lanes.values()):
             scopes[ACCOUNT] = self._account
-        return {name: f"{limit.held} of {limit.bound}" for name, limit in scopes.items() if limit.is_held_by_others}
+        return {name: words for name, limit in scopes.items() if (words := limit.held_by_others)}
 
     def ours(self) -> dict[str, int]:
         """Jobs of this ledger that run, or were not seen to end, by membership."""
@@ -345,13 +330,9 @@ class Slots:
 
     def quotas(self) -> dict[str, int]:
         """The limits known by now: `account`, and of each membership its own."""
-        known = {name: lane.limit.bound for name, lane in self._lanes.items()} | {ACCOUNT: self._account.bound}
-        return {name: bound for name, bound in known.items() if bound is not None}
+        return {name: bound for name, (_, bound) in self.usage().items() if bound is not None}
 
     def usage(self) -> dict[str, tuple[int, int | None]]:
-        """Of each membership the slots that are taken, and how many there are, where that is known."""
-        return {name: lane.limit.usage for name, lane in self._lanes.items()}
-
-    def account_usage(self) -> tuple[int, int | None]:
-        """The same of the account."""
-        return self._account.usage
+        """Of each membership, and of the `account`, the slots that are taken, and how many there are, where known."""
+        limits = {name: lane.limit for name, lane in self._lanes.items()} | {ACCOUNT: self._account}
+        return {name: (limit.count + limit.held, limit.bound) for name, limit in limits.items()}

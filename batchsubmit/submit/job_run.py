@@ -278,7 +278,8 @@ class JobRunner:
     async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
         """Look up a call without an answer, and act on the finding."""
         job = delivery.job
-        ending = await self._found(job.key, job.request, tasks)
+        with self.in_progress.looking_up():
+            ending = await self._found(job.key, job.request, tasks)
         if ending is Ending.RELEASED and self._unanswered[job.key] >= self.max_attempts:
             del self._unanswered[job.key]
             message = f"{self.max_attempts} calls brought no answer, and none of them was accepted"
@@ -290,8 +291,7 @@ class JobRunner:
 
     async def _found(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Ending:
         """Look up on the service whether a call without an answer was accepted; RELEASED says to send it again."""
-        with self.in_progress.looking_up():
-            finding = await self.in_progress.unless_ledger_fails(self.lookup.resolve(key, request, tasks))
+        finding = await self.in_progress.unless_ledger_fails(self.lookup.resolve(key, request, tasks))
         self.in_progress.undecided.pop(key, None)
         match finding:
             case Accepted():

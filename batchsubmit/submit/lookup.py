@@ -103,7 +103,11 @@ class Lookup:
                 await self._pass(place, list(group), began)
                 group[:] = [case for case in group if not case.finding.done()]
                 if group:
-                    await self._stop.pause(self._until_next_pass(group, began))
+                    # Some looks while the settle time runs, and one right after it; never more than half of the time.
+                    now = clock.monotonic()
+                    next_due = min(case.settled_at for case in group) - now
+                    regular = max(self._settle_seconds / _PASSES_PER_SETTLE_TIME, now - began)
+                    await self._stop.pause(max(min(regular, next_due) if next_due > 0 else regular, 0.01))
                 if self._stop.requested:
                     _close(group, Undecided("the run stopped before the lookup was over"))
                     group.clear()
@@ -113,13 +117,6 @@ class Lookup:
                     case.finding.set_exception(exc)
         finally:
             del self._groups[place]
-
-    def _until_next_pass(self, group: list[_Case], began: float) -> float:
-        """Some looks while the settle time runs, and one right after it; never more than half of the time looking."""
-        now = self._recorder.clock.monotonic()
-        next_due = min(case.settled_at for case in group) - now
-        regular = max(self._settle_seconds / _PASSES_PER_SETTLE_TIME, now - began)
-        return max(min(regular, next_due) if next_due > 0 else regular, 0.01)
 
     async def _pass(self, place: tuple[str, str], cases: list[_Case], began: float) -> None:
         """Read the list once and decide every case that it decides."""
@@ -134,15 +131,17 @@ class Lookup:
         for case in cases:
             stamp, attempt = case.state.stamp(self._recorder.now()), case.state.attempt
             if case.matches:
-                arn = case.matches[0].arn
+                arn, *more = (job.arn for job in case.matches)
                 await self._record(case, JobSubmitted(**stamp, arn=arn, attempt=attempt, via="lookup"), Accepted(arn))
+                for each in more:
+                    with suppress(ClaimedArnError, LostJobError):
+                        await self._recorder.record(Duplicate(**stamp, arn=each, of=arn))
             elif began < case.settled_at or case.is_contested:
                 continue
             elif case.doubt:
                 _close([case], Undecided(case.doubt))
             else:
                 await self._record(case, Absent(**stamp, attempt=attempt), NotThere())
-        await self._record_duplicates(cases)
 
     async def _find_matches(self, membership: str, listed: list[JobSummary], cases: list[_Case]) -> None:
         """Give each case the jobs that are its own, oldest first. Raises ReadError."""
@@ -220,13 +219,6 @@ class Lookup:
         except LostJobError as exc:
             finding = Undecided(str(exc), is_lost=True)
         case.finding.set_result(finding)
-
-    async def _record_duplicates(self, cases: list[_Case]) -> None:
-        for case in cases:
-            for job in case.matches[1:]:
-                duplicate = Duplicate(**case.state.stamp(self._recorder.now()), arn=job.arn, of=case.matches[0].arn)
-                with suppress(ClaimedArnError, LostJobError):
-                    await self._recorder.record(duplicate)
 
 
 def _close(cases: list[_Case], finding: Finding) -> None:

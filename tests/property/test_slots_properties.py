@@ -14,6 +14,7 @@ from strategies import examples
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import QuotaExceeded
+from batchsubmit.core.ledger_state import ACCOUNT
 from batchsubmit.core.run_times import RunTimes
 from batchsubmit.slots import JobClass, Poll, RunningJob, SeenJob, Slots, Ticket
 
@@ -137,7 +138,7 @@ class AnyCourse(RuleBasedStateMachine):
                 return
 
     def _begin_one(self) -> bool:
-        self.usage, self.account_usage = self.slots.usage(), self.slots.account_usage()
+        self.usage = self.slots.usage()
         ticket = self.slots.next(self.waiting.keys(), self.now)
         if ticket is None:
             self._nobody_idles_in_vain()
@@ -155,13 +156,13 @@ class AnyCourse(RuleBasedStateMachine):
         home, before = ticket.membership, self.usage
         scopes = [
             (before.get(home, (0, None)), self.per_membership, ticket.lane.is_try, self._tries(home)),
-            (self.account_usage, self.per_account, ticket.account.is_try, self._tries()),
+            (before[ACCOUNT], self.per_account, ticket.account.is_try, self._tries()),
         ]
         for (taken, bound), cap, is_try, others in scopes:
             assert is_try or bound is None or taken < bound
             assert not cap or is_try or taken < cap
             assert not (is_try and others)
-        held, around = self.slots.usage()[home][0], self.slots.account_usage()[0]
+        held, around = (self.slots.usage()[scope][0] for scope in (home, ACCOUNT))
         assert not self.per_membership or not ticket.lane.is_try or held <= self.per_membership
         assert not self.per_account or not ticket.account.is_try or around <= self.per_account
 
@@ -173,7 +174,7 @@ class AnyCourse(RuleBasedStateMachine):
 
     def _nobody_idles_in_vain(self) -> None:
         """A lane that waits has no room, or its account has none; and someone will wake."""
-        taken, bound = self.slots.account_usage()
+        taken, bound = self.slots.usage()[ACCOUNT]
         for home in self.waiting:
             lane_taken, lane_bound = self.slots.usage()[home]
             has_room = lane_bound is not None and bound is not None and lane_taken < lane_bound and taken < bound
@@ -272,8 +273,9 @@ class AnyCourse(RuleBasedStateMachine):
         if not hasattr(self, "slots"):
             return
         usage, running = self.slots.usage(), sum(len(each.running) for each in self.slots._lanes.values())
+        around, _ = usage.pop(ACCOUNT)
         assert sum(taken for taken, _ in usage.values()) >= running + len(self.under_way)
-        assert self.slots.account_usage()[0] >= running + len(self.under_way)
+        assert around >= running + len(self.under_way)
         assert sum(self.slots.ours().values()) <= running
 
     def teardown(self) -> None:

@@ -211,6 +211,18 @@ async def test_what_a_dead_run_left_is_looked_up_before_anything_new_of_its_lane
         assert {event.name for event in new[:settled]} == set(names(others))
 
 
+async def test_a_job_that_a_dead_run_left_is_shown_as_one_that_is_looked_up() -> None:
+    """The wait of its lane is not another one."""
+    world = Runs()
+    world.ledger.note(intent_of(rows(1)[0]))
+    engine, shown = world.engine(manifest_source(rows(1), world.ledger)), set[int]()
+    running = asyncio.create_task(engine.run(world.ledger.state.undecided()))
+    while not running.done():
+        shown.add(engine.in_progress.looked_up)
+        await asyncio.sleep(0)
+    assert shown == {0, 1}
+
+
 def intent_of(request: Mapping[str, Any]) -> Intent:
     """What a run that was killed during a call leaves behind."""
     return Intent(

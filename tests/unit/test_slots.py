@@ -197,8 +197,8 @@ def test_a_refusal_without_a_name_is_put_down_to_the_quota_that_can_have_been_fu
     assert ticket is not None
     slots.refused(ticket, full(None, None), 0)
     poll = first_poll(slots, 0)
-    assert poll == Poll("b")
-    slots.saw(poll, [sight(arn) for home, arn in jobs if home == "b"], began_at=0, now=0)
+    assert poll == Poll("a")
+    slots.saw(poll, [sight(arn) for home, arn in jobs if home == "a"], began_at=0, now=0)
     assert slots.quotas() == {"account": 10}
     assert tickets(slots, ["a", "b", "c"], 1) == []
 
