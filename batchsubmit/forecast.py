@@ -233,11 +233,11 @@ class RunHistory:
         return self._last_words[1]
 
     def per_second(self, now: datetime) -> float:
-        """Jobs decided a second in the last ten minutes, or since the run began."""
+        """Jobs decided a second in the last ten minutes, or since the run began; a worker's since its first one."""
         since = now - _RATE_WINDOW
-        decided = sum(at >= since for at in self._decided_at)
-        began = max(datetime.fromisoformat(self.run.at), since) if self.run else since
-        return decided / max(now - began, _LEAST_WINDOW).total_seconds()
+        decided = [at for at in self._decided_at if at >= since]
+        began = max(datetime.fromisoformat(self.run.at), since) if self.run else min(decided, default=since)
+        return len(decided) / max(now - began, _LEAST_WINDOW).total_seconds()
 
     def slots(self, lanes: Mapping[str, LaneWork], *, per_membership: int, per_account: int) -> tuple[SlotCounts, bool]:
         """The quotas that were set, else those that runs learned, else AWS's defaults, and whether any is assumed.

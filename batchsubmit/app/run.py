@@ -28,7 +28,7 @@ from batchsubmit.manifest.check import CheckedManifest, Terms
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.progress import ManifestProgress, RowStates
 from batchsubmit.manifest.source import ManifestSource
-from batchsubmit.observers.base import RunCounts, bind_run
+from batchsubmit.observers.base import RunCounts, bind
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, zone_named
 from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.schema import RowWarning
@@ -112,7 +112,7 @@ class RunRecord:
     async def begin(self, **facts: Any) -> None:  # noqa: ANN401 (the members of RunStarted)
         """Write the first line. The run's time begins here: the user may have been asked before."""
         self._began_at = self._clock.monotonic()
-        bind_run(self.id)
+        bind(run=self.id)
         await self._ledger.put(
             RunStarted(at=self.now(), run=self.id, version=__version__, holder=process_name(), **facts)
         )

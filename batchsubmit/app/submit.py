@@ -30,8 +30,7 @@ from batchsubmit.manifest.check import check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest, path_beside
 from batchsubmit.manifest.progress import ledger_warnings
 from batchsubmit.observers.base import LogObserver, Observer
-from batchsubmit.observers.live import RunProgress
-from batchsubmit.observers.progress import Display, pace_in
+from batchsubmit.observers.progress import Display, RunProgress, pace_in
 from batchsubmit.report.summary import Summary
 from batchsubmit.submit.engine import Engine, build_engine, open_reads
 from batchsubmit.submit.recorder import Recorder

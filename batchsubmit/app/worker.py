@@ -27,9 +27,8 @@ from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.manifest.defaults import Defaults
-from batchsubmit.observers.base import LaneReading, LogObserver, Readings, RunCounts, bind_worker
-from batchsubmit.observers.live import WorkerProgress
-from batchsubmit.observers.progress import DecidedPace, Display
+from batchsubmit.observers.base import LaneReading, LogObserver, Readings, RunCounts, bind
+from batchsubmit.observers.progress import DecidedPace, Display, WorkerProgress
 from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.queue.client import LONG_POLL_SECONDS, Queue, ReachedQueue, open_reached, region_of
 from batchsubmit.queue.message import MessageReader
@@ -104,7 +103,7 @@ async def work(
             reached = await stack.enter_async_context(open_reached(url, settings, region=region))
         for words in reached.advice:
             advise(words)
-        bind_worker(owner_name())
+        bind(worker=owner_name())
         opened = await stack.enter_async_context(_open_ledger(ledger, settings, region, stop))
         status = WorkerStatus(reached.queue, settings, ledger=opened, tally=tally, stop=stop)
         await stack.enter_async_context(status.serving(ledger, advise))

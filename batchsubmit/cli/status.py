@@ -19,7 +19,7 @@ from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.ledger.read import TableFollower, Tail, read_ledger
-from batchsubmit.observers.live import Feed, LiveRun, has_died, watch
+from batchsubmit.observers.progress import Feed, LiveRun, has_died, watch
 from batchsubmit.report.stats import Reasons
 from batchsubmit.text import counted, utc_words
 
@@ -132,7 +132,7 @@ def _words(ledger: Location, live: LiveRun, *, lists_all: bool) -> Iterator[str]
             yield f"  {count:>9,} {name}"
     if isinstance(ledger, Path):  # of a table's many runs, the last to begin says nothing of the others
         yield from (f"  {line}" for line in last_run_words(state))
-        if counts.pending + counts.running and (eta := live.progress.words(datetime.now(UTC))):
+        if counts.pending + counts.running and (eta := live.words(datetime.now(UTC))):
             yield f"  {eta}" if state.open_run else f"  {eta}, if it is run again now"
     found = [job for job in state if State.of(job) in _JOBS_LISTED]
     unknown = [job for job in found if job.phase in UNDECIDED]

@@ -209,7 +209,7 @@ def read_whole_lines(path: Path) -> Iterator[Event]:
 
 
 class Tail:
-    """The feed (see `observers.live`) of a ledger file."""
+    """The feed (see `observers.progress`) of a ledger file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -249,7 +249,7 @@ class Tail:
 
 
 class TableFollower:
-    """The feed (see `observers.live`) of a table."""
+    """The feed (see `observers.progress`) of a table."""
 
     def __init__(self, location: TableLocation, region: str | None) -> None:
         self.location = location

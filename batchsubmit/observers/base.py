@@ -38,46 +38,40 @@ class Observer(Protocol):
         del seconds
 
 
-def bind_run(run: str) -> None:
-    """Put the run's name into every line that this task and those it starts log from now on."""
-    structlog.contextvars.bind_contextvars(run=run)
+def bind(**names: str) -> None:
+    """Put names (of the run, of the worker) into every line that this task and those it starts log from now on."""
+    structlog.contextvars.bind_contextvars(**names)
 
 
-def bind_worker(worker: str) -> None:
-    """Put a worker's name into every line that this task and those it starts log from now on."""
-    structlog.contextvars.bind_contextvars(worker=worker)
+_LOGGED: dict[type[JobEvent], tuple[str, str]] = {
+    Intent: ("debug", "attempt"),
+    JobSubmitted: ("info", "attempt arn via"),
+    Refused: ("debug", "attempt code cause"),
+    JobUnknown: ("warning", "attempt reason"),
+    Absent: ("info", "attempt"),
+    Duplicate: ("error", "arn of"),
+    JobRejected: ("warning", "attempt code message"),
+    JobFinished: ("info", "arn status code message"),
+}
+"""The level of an event's line, and what it has of the event. Those that a person should look at are no `info`."""
 
 
 class LogObserver(Observer):
-    """One log line an event; those that a person should look at are warnings or errors."""
+    """One log line an event."""
 
     def __init__(self) -> None:
         # Bound once: an unbound logger is set up again at each call, whether its line is wanted or not.
         self._log = get_logger().bind()
 
     def saw(self, event: JobEvent) -> None:
-        """Log an event of a job."""
-        log, job = self._log, {"job": event.job, "name": event.name, "membership": event.membership}
-        match event:
-            case Intent():
-                log.debug("job.intent", **job, attempt=event.attempt)
-            case JobSubmitted():
-                log.info("job.submitted", **job, attempt=event.attempt, arn=event.arn, via=event.via)
-            case Refused():
-                log.debug("job.refused", **job, attempt=event.attempt, code=event.code, cause=event.cause)
-            case JobUnknown():
-                log.warning("job.unknown", **job, attempt=event.attempt, reason=event.reason)
-            case Absent():
-                log.info("job.absent", **job, attempt=event.attempt)
-            case Duplicate():
-                log.error("job.duplicate", **job, arn=event.arn, of=event.of)
-            case JobRejected():
-                log.warning("job.rejected", **job, attempt=event.attempt, code=event.code, message=event.message)
-            case JobFinished():
-                state = State.of_end(event.status)
-                write = log.warning if state is State.FAILED else log.info
-                end = {"arn": event.arn, "status": event.status, "code": event.code, "message": event.message}
-                write(f"job.{state}", **job, **end)
+        """Log an event of a job; that of an end is named after where the job stands."""
+        level, members = _LOGGED[type(event)]
+        word = str(event.__struct_config__.tag)
+        if isinstance(event, JobFinished):
+            word = State.of_end(event.status)
+            level = "warning" if word == State.FAILED else level
+        values = {name: getattr(event, name) for name in ("job", "name", "membership", *members.split())}
+        getattr(self._log, level)(f"job.{word}", **values)
 
     def rate_cut(self, per_second: float) -> None:
         """Log that the service throttles."""
@@ -91,18 +85,10 @@ class RunCounts(Observer):
     """
 
     def __init__(self, on_decided: Callable[["RunCounts"], None] = lambda _: None) -> None:
-        self.submitted = 0
-        self.rejected = 0
+        self.submitted = self.rejected = self.succeeded = self.failed = self.cancelled = 0
+        self.refused_by_quota = self.throttled = 0
         self._unknown: set[str] = set()
-        self.refused_by_quota = 0
-        self.throttled = 0
-        self.succeeded = 0
-        self.failed = 0
-        self.cancelled = 0
         self._on_decided = on_decided
-
-    def __repr__(self) -> str:
-        return f"<RunCounts {self.submitted} submitted, {self.rejected} rejected, {self.failed} failed>"
 
     def saw(self, event: JobEvent) -> None:
         """Count one event."""
@@ -110,9 +96,6 @@ class RunCounts(Observer):
             case JobSubmitted():
                 self.submitted += 1
                 self._unknown.discard(event.job)
-            case Absent():
-                self._unknown.discard(event.job)
-                return
             case JobRejected():
                 self.rejected += 1
             case JobUnknown():
@@ -122,12 +105,12 @@ class RunCounts(Observer):
                 self.succeeded += state is State.SUCCEEDED
                 self.failed += state is State.FAILED
                 self.cancelled += state is State.CANCELLED
+            case Absent():
+                self._unknown.discard(event.job)
             case Refused():
                 self.refused_by_quota += event.cause == RefusalCause.SLOTS
-                return
-            case _:
-                return
-        self._on_decided(self)
+        if isinstance(event, JobSubmitted | JobRejected | JobUnknown | JobFinished):
+            self._on_decided(self)
 
     @property
     def unknown(self) -> int:

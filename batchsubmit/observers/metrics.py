@@ -5,7 +5,7 @@ label has a bound on its values: a code or a membership beyond it is counted as 
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -50,21 +50,27 @@ _GAUGES = {
 }
 _ATTRIBUTES = {"rate_calls_per_second": "rate_per_second", "draining": "is_draining"}
 """The readings whose names are not those of their metrics."""
-
-
-class _Readings(Collector):
-    """Asks for the readings at each scrape."""
-
-    def __init__(self, read: Callable[[], Readings]) -> None:
-        self._read = read
-
-    def describe(self) -> Iterator[Metric]:
-        """Name the metrics without reading anything: the registry asks when this is registered."""
-        yield from _families(Readings())
-
-    def collect(self) -> Iterator[Metric]:
-        """Read the state once."""
-        yield from _families(self._read())
+_LABELLED = {
+    "messages": (CounterMetricFamily, "event", "Messages of the queue, by what happened to them."),
+    "queue_failures": (CounterMetricFamily, "kind", "Calls of SQS that failed, by how."),
+    "jobs_waiting": (GaugeMetricFamily, "membership", "Jobs of a membership that wait for a slot or their turn."),
+    "slots_used": (GaugeMetricFamily, "membership", "Slots of a membership that are taken, by others included."),
+    "slots_known": (GaugeMetricFamily, "membership", "Slots of a membership, where learned or set."),
+}
+_COUNTERS: dict[str, tuple[type[JobEvent] | None, str, tuple[str, ...]]] = {
+    "jobs_submitted": (JobSubmitted, "Jobs that the service has taken.", ("via",)),
+    "jobs_rejected": (JobRejected, "Jobs that the service refused for good.", ("code",)),
+    "jobs_failed": (None, "Jobs that ran and ended badly.", ("code",)),
+    "jobs_finished": (JobFinished, "Jobs that ran to their end.", ("status",)),
+    "attempts": (Intent, "Calls of StartTrainedModelInferenceJob.", ()),
+    "attempts_refused": (Refused, "Calls that were not accepted.", ("cause", "code")),
+    "attempts_unknown": (JobUnknown, "Calls whose answer was lost.", ()),
+    "lookups": (None, "What lookups of unknown jobs brought.", ("outcome",)),
+    "rate_cuts": (None, "Times that throttling halved the rate.", ()),
+}
+"""Each with its labels; those of an event are members of it."""
+_OF_EVENTS = {kind: (name, labels) for name, (kind, _, labels) in _COUNTERS.items() if kind}
+_LOOKUPS: dict[type[JobEvent], str] = {Absent: "absent", Duplicate: "duplicate"}
 
 
 def _families(now: Readings) -> Iterator[Metric]:
@@ -72,31 +78,19 @@ def _families(now: Readings) -> Iterator[Metric]:
         value = getattr(now, _ATTRIBUTES.get(name, name))
         yield GaugeMetricFamily(f"batchsubmit_{name}", meaning, value=None if value is None else float(value))
     yield CounterMetricFamily("batchsubmit_queue_polls", "Answered calls of ReceiveMessage.", value=now.queue_polls)
-    messages = CounterMetricFamily(
-        "batchsubmit_messages", "Messages of the queue, by what happened to them.", labels=["event"]
-    )
-    yield _filled(messages, now.messages.items())
-    failures = CounterMetricFamily("batchsubmit_queue_failures", "Calls of SQS that failed, by how.", labels=["kind"])
-    yield _filled(failures, now.queue_failures.items())
     lanes = _bounded(now.lanes)
-    waiting = _of_memberships("jobs_waiting", "Jobs of a membership that wait for a slot or their turn.")
-    yield _filled(waiting, ((lane.membership, lane.waiting) for lane in lanes))
-    used = _of_memberships("slots_used", "Slots of a membership that are taken, by others included.")
-    yield _filled(used, ((lane.membership, lane.slots_used) for lane in lanes))
-    known = _of_memberships("slots_known", "Slots of a membership, where learned or set.")
-    yield _filled(known, ((lane.membership, lane.slots_known) for lane in lanes if lane.slots_known is not None))
-
-
-def _of_memberships(name: str, meaning: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"batchsubmit_{name}", meaning, labels=["membership"])
-
-
-def _filled(
-    family: CounterMetricFamily | GaugeMetricFamily, values: Iterable[tuple[str, int]]
-) -> CounterMetricFamily | GaugeMetricFamily:
-    for label, value in values:
-        family.add_metric([label], value)
-    return family
+    values = {
+        "messages": now.messages,
+        "queue_failures": now.queue_failures,
+        "jobs_waiting": {lane.membership: lane.waiting for lane in lanes},
+        "slots_used": {lane.membership: lane.slots_used for lane in lanes},
+        "slots_known": {lane.membership: lane.slots_known for lane in lanes if lane.slots_known is not None},
+    }
+    for name, (kind, label, meaning) in _LABELLED.items():
+        family = kind(f"batchsubmit_{name}", meaning, labels=[label])
+        for each, value in values[name].items():
+            family.add_metric([each], value)
+        yield family
 
 
 def _bounded(lanes: tuple[LaneReading, ...]) -> tuple[LaneReading, ...]:
@@ -113,26 +107,22 @@ def _bounded(lanes: tuple[LaneReading, ...]) -> tuple[LaneReading, ...]:
     return (*ranked[:MOST_LANES], others)
 
 
-class Metrics:
-    """An observer with a registry. `read` gives the state of the moment, for what is read at a scrape."""
+class Metrics(Collector):
+    """An observer with a registry, and in it itself: `read` gives the state of the moment, once at each scrape."""
 
     def __init__(self, read: Callable[[], Readings], *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.registry = registry = CollectorRegistry()
         self._monotonic = monotonic
         self._sent_at: dict[str, float] = {}
         self._codes: set[str] = set()
-        registry.register(_Readings(read))
+        self._read = read
+        registry.register(self)
         ProcessCollector(registry=registry)
         Info("batchsubmit_build", "The running version.", registry=registry).info({"version": __version__})
-        self._submitted = _counter(registry, "jobs_submitted", "Jobs that the service has taken.", "via")
-        self._rejected = _counter(registry, "jobs_rejected", "Jobs that the service refused for good.", "code")
-        self._failed = _counter(registry, "jobs_failed", "Jobs that ran and ended badly.", "code")
-        self._finished = _counter(registry, "jobs_finished", "Jobs that ran to their end.", "status")
-        self._attempts = _counter(registry, "attempts", "Calls of StartTrainedModelInferenceJob.")
-        self._refused = _counter(registry, "attempts_refused", "Calls that were not accepted.", "cause", "code")
-        self._unknown = _counter(registry, "attempts_unknown", "Calls whose answer was lost.")
-        self._lookups = _counter(registry, "lookups", "What lookups of unknown jobs brought.", "outcome")
-        self._rate_cuts = _counter(registry, "rate_cuts", "Times that throttling halved the rate.")
+        self._counters = {
+            name: Counter(f"batchsubmit_{name}", meaning, labels, registry=registry)
+            for name, (_, meaning, labels) in _COUNTERS.items()
+        }
         self._attempt_seconds = Histogram(
             "batchsubmit_attempt_seconds",
             "From the intent in the ledger to the outcome in it: rate gate, call, ledger.",
@@ -146,47 +136,38 @@ class Metrics:
             buckets=_LEDGER_BUCKETS,
         )
 
+    def describe(self) -> Iterator[Metric]:
+        """Name the metrics without reading anything: the registry asks when this is registered."""
+        yield from _families(Readings())
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the state once."""
+        yield from _families(self._read())
+
     def saw(self, event: JobEvent) -> None:
         """Count an event of a job."""
-        match event:
-            case Intent():
-                self._attempts.inc()
-                self._sent_at[event.job] = self._monotonic()
-            case JobSubmitted():
-                self._submitted.labels(event.via).inc()
-                if event.via == "lookup":
-                    self._lookups.labels("found").inc()
-                self._end_attempt(event.job)
-            case Refused():
-                self._refused.labels(event.cause, self._bounded(event.code)).inc()
-                self._end_attempt(event.job)
-            case JobUnknown():
-                self._unknown.inc()
-                self._end_attempt(event.job)
-            case Absent():
-                self._lookups.labels("absent").inc()
-            case Duplicate():
-                self._lookups.labels("duplicate").inc()
-            case JobRejected():
-                self._rejected.labels(self._bounded(event.code)).inc()
-                self._sent_at.pop(event.job, None)
-            case JobFinished():
-                self._end(event)
-
-    def _end(self, event: JobFinished) -> None:
-        self._finished.labels(self._bounded(event.status)).inc()
-        if State.of_end(event.status) is State.FAILED:
-            self._failed.labels(self._bounded(event.code or event.status)).inc()
-
-    def _end_attempt(self, job: str) -> None:
-        began = self._sent_at.pop(job, None)
-        if began is not None:  # a lookup ends no call of ours
+        if type(event) in _OF_EVENTS:
+            name, labels = _OF_EVENTS[type(event)]
+            self._count(name, *(getattr(event, label) for label in labels))
+        is_found = isinstance(event, JobSubmitted) and event.via == "lookup"
+        if outcome := "found" if is_found else _LOOKUPS.get(type(event)):
+            self._count("lookups", outcome)
+        if isinstance(event, JobFinished) and State.of_end(event.status) is State.FAILED:
+            self._count("jobs_failed", event.code or event.status)
+        if isinstance(event, Intent):
+            self._sent_at[event.job] = self._monotonic()
+        elif (began := self._sent_at.pop(event.job, None)) is not None:  # a lookup ends no call of ours
             self._attempt_seconds.observe(self._monotonic() - began)
+
+    def _count(self, name: str, *values: str) -> None:
+        labels = _COUNTERS[name][2]
+        bounded = [self._bounded(*each) for each in zip(labels, values, strict=True)]
+        (self._counters[name].labels(*bounded) if bounded else self._counters[name]).inc()
 
     def rate_cut(self, per_second: float) -> None:
         """Count that the service throttled; the rate itself is read at the scrape."""
         del per_second
-        self._rate_cuts.inc()
+        self._count("rate_cuts")
 
     def ledger_took(self, seconds: float) -> None:
         """Note how long a durable write took."""
@@ -197,15 +178,10 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
-    def _bounded(self, code: str) -> str:
-        """The code itself while there are few, so that no answer can make the number of series grow without end."""
-        if code in self._codes:
-            return code
-        if len(self._codes) >= MOST_CODES:
-            return OTHER
-        self._codes.add(code)
-        return code
-
-
-def _counter(registry: CollectorRegistry, name: str, meaning: str, *labels: str) -> Counter:
-    return Counter(f"batchsubmit_{name}", meaning, labels, registry=registry)
+    def _bounded(self, label: str, value: str) -> str:
+        """Of codes the first ones only, so that no answer can make the number of series grow without end."""
+        if label not in {"code", "status"}:
+            return value
+        if len(self._codes) < MOST_CODES:
+            self._codes.add(value)
+        return value if value in self._codes else OTHER

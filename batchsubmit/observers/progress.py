@@ -1,28 +1,134 @@
-"""Shows people how a run goes: a live display on a terminal, a plain line at intervals elsewhere. On standard error."""
+"""Shows people how a run goes: `submit` and a worker their own, `status --watch` one beside it, by its ledger.
+
+A terminal gets a display that is kept up to date, others a line at intervals. A watcher knows what the ledger knows: a
+job counts as running from its acceptance until a `finished` event, but no more of them than the quotas allow.
+"""
 
 import asyncio
+import os
+import re
+import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Protocol, TypeVar
 
-from rich.console import Console, Group
+import msgspec
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
-from batchsubmit.core.jobs import JobEvent
+from batchsubmit.core.jobs import Entry, Event, Intent, JobEvent, JobFinished, JobRejected, RunEnded, RunStarted
+from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState, decides
+from batchsubmit.core.states import Phase, State, end_words, is_good_end
 from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import RunHistory
 from batchsubmit.observers.base import Observer
-from batchsubmit.observers.live import Feed, RunProgress, following, line_at
-from batchsubmit.text import duration, fitted
+from batchsubmit.text import counted, cut, duration, fitted, printable, rate, share, with_names
 
 _REFRESH_SECONDS = 0.2
 _LINE_SECONDS = 30.0
 _ESTIMATE_SECONDS = 5.0
+_FAILURES_KEPT = 5
+_BAD = ("failed", "rejected", "cancelled", "unknown")
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgress:
+    """A run at one moment, as `submit` and `status --watch` show it.
+
+    `per_second` is how fast jobs are decided, `eta` when all will have ended, `in_progress` the calls, and tries that
+    wait for their turn; `why` says what keeps jobs from being sent, `stopping` why the run ends early; each is empty
+    where there is nothing to say.
+    """
+
+    counts: Counts
+    slots: tuple[int, int | None] = (0, None)
+    per_second: float = 0.0
+    eta: str = ""
+    in_progress: int = 0
+    why: tuple[str, ...] = ()
+    stopping: str = ""
+
+    def parts(self) -> list[str]:
+        """Say it in short texts, the first ones first where there is no room for all."""
+        counts, (used, known) = self.counts, self.slots
+        return [
+            share(counts.done, counts.total),
+            f"{counts.done:,} of {counts.total:,} done",
+            f"{counts.submitted:,} submitted",
+            *([f"{used:,} of {known:,} slots used"] if used and known is not None else ()),
+            *([f"{counts.running:,} running"] if counts.running and known is None else ()),
+            *([rate(self.per_second)] if self.per_second else ()),
+            *([self.eta] if self.eta and not self.stopping else ()),
+            *self.bad(),
+            *([f"{counts.not_checked:,} end not checked"] if counts.not_checked else ()),
+            *map(printable, self.why),
+            *([f"stopping ({self.stopping}), {self.in_progress} in progress"] if self.stopping else ()),
+        ]
+
+    def bad(self) -> list[str]:
+        """What did not go well."""
+        return [f"{number:,} {name}" for name in _BAD if (number := getattr(self.counts, name))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerProgress(RunProgress):
+    """A worker at one moment: it has no total. `state` is ready or why not; `waiting` are jobs, by membership."""
+
+    state: str
+    waiting: Mapping[str, int]
+
+    def parts(self) -> list[str]:
+        """Say it in short texts."""
+        used, known = self.slots
+        lanes = sum(map(bool, self.waiting.values()))
+        where = f" in {counted(lanes, 'membership')}" if lanes else ""
+        return [
+            printable(self.state),
+            f"{sum(self.waiting.values()):,} waiting{where}",
+            f"{self.in_progress:,} in progress",
+            *([f"{used:,} of {known:,} slots used"] if used and known is not None else ()),
+            f"{self.counts.submitted:,} submitted",
+            *([rate(self.per_second)] if self.per_second else ()),
+            *self.bad(),
+        ]
+
+
+class Feed(Protocol):
+    """The events of a ledger as they come, wherever it is kept."""
+
+    @property
+    def beginnings(self) -> int:
+        """How often it was read from the start; what was read before the last time counts no more."""
+        ...
+
+    def poll(self) -> Iterator[Event]:
+        """Give the events that came since the last poll, in their order."""
+        ...
+
+
+_History = TypeVar("_History", bound=RunHistory)
+
+
+def following(feed: Feed, start: Callable[[], _History]) -> Iterator[_History]:
+    """Give the fold of a feed's events without end, read on each time; it begins again where the feed does."""
+    state, beginnings = start(), feed.beginnings
+    while True:
+        for event in feed.poll():
+            if feed.beginnings != beginnings:
+                state, beginnings = start(), feed.beginnings
+            state.apply(event)
+        yield state
 
 
 Display = Callable[[Callable[[], RunProgress], Callable[[], "Pace"]], AbstractContextManager[object]]
@@ -107,3 +213,196 @@ def _repeating(seconds: float, show: Callable[[], Awaitable[None] | None]) -> It
         yield
     finally:
         task.cancel()
+
+
+def line_at(now: datetime, parts: Iterable[str]) -> str:
+    """The whole state in one line, under its time."""
+    return f"{now.astimezone():%Y-%m-%d %H:%M:%S%z} {', '.join(parts)}"
+
+
+@dataclass(frozen=True, slots=True)
+class LaneCounts:
+    """One membership. `limit` is the quota of its slots, where it is known; `left` are its jobs that wait."""
+
+    membership: str
+    left: int
+    limit: int | None
+    counts: Counts
+
+    @property
+    def slots(self) -> str:
+        """Slots used of slots known."""
+        return f"{self.counts.running:,}/{'?' if self.limit is None else f'{self.limit:,}'}"
+
+
+class LiveRun(RunHistory):
+    """The fold of a ledger, with the counts and rates that a person who watches a run looks for.
+
+    `failures` are the last ones, a line each.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger_state = LedgerState()
+        self.failures: deque[str] = deque(maxlen=_FAILURES_KEPT)
+        self.failure_count = 0
+        self._states: dict[str, Counter[State]] = {}
+        self._left = Counter[str]()
+        self._calling: dict[str, str] = {}
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no run is under way, as far as the ledger says: a killed run writes no end."""
+        return self.ledger_state.open_run is None
+
+    @property
+    def counts(self) -> Counts:
+        """Where all jobs stand; one that is in a call just now is pending, and not yet unknown."""
+        counts = self.ledger_state.work.counts(self._states)
+        calling = len(self._calling)
+        return msgspec.structs.replace(counts, pending=counts.pending + calling, unknown=counts.unknown - calling)
+
+    def apply(self, event: Entry) -> None:
+        """Take in one event."""
+        super().apply(event)
+        if isinstance(event, JobEvent):
+            self._count(event)
+        elif isinstance(event, RunStarted | RunEnded):
+            self.ledger_state.apply(event)
+        if isinstance(event, RunStarted):
+            self._left = Counter({name: states[State.UNKNOWN] for name, states in self._states.items()})
+            for share in event.work:
+                self._left[share.membership] += share.jobs
+
+    def _count(self, event: JobEvent) -> None:
+        states = self._states.setdefault(event.membership, Counter())
+        if before := self.ledger_state.get(event.job):
+            states[State.of(before)] -= 1
+        self.ledger_state.apply(event)
+        if after := self.ledger_state.get(event.job):
+            states[State.of(after)] += 1
+        self._calling.pop(event.job, None)
+        if isinstance(event, Intent) and after is not None and after.phase is Phase.INTENT:
+            self._calling[event.job] = event.membership
+        self._left[event.membership] -= decides(event)
+        if isinstance(event, JobRejected):
+            self._failed(event, State.REJECTED, f"{event.code}: {event.message}")
+        elif isinstance(event, JobFinished) and not is_good_end(event.status):
+            self._failed(event, State.of_end(event.status), end_words(event))
+
+    def _failed(self, event: JobEvent, state: str, why: str) -> None:
+        self.failure_count += 1
+        line = f"{state}: {event.at[11:19]} {event.name} in membership {event.membership}: {why}"
+        self.failures.append(printable(line))
+
+    def lanes(self) -> list[LaneCounts]:
+        """Every membership, those with most work left first: what is left of all is what is pending."""
+        limits, calling = self.ledger_state.work.limits(self._states), Counter(self._calling.values())
+        lanes = []
+        for name, states in ({name: Counter[State]() for name in self._left} | self._states).items():
+            left = max(self._left[name] - states[State.UNKNOWN] + calling[name], 0)
+            lanes.append(LaneCounts(name, left, limits.get(name), Counts.of({name: states}, quotas=limits)))
+        return sorted(lanes, key=lambda lane: (-lane.left, -lane.counts.running, lane.membership))
+
+    def read(self, now: datetime) -> RunProgress:
+        """Read the run at this moment."""
+        counts, limits = self.counts, self.ledger_state.work.limits(self._states)
+        return RunProgress(
+            counts=counts,
+            slots=(counts.running, slots_known(limits)),
+            per_second=self.per_second(now),
+            eta=self.words(now),
+        )
+
+
+def slots_known(limits: Mapping[str, int]) -> int | None:
+    """How many jobs the quotas allow at once, where they are known."""
+    lanes = [limit for name, limit in limits.items() if name.split(" ")[0] != ACCOUNT]
+    accounts = [limit for name, limit in limits.items() if name.split(" ")[0] == ACCOUNT]
+    known = [sum(each) for each in (lanes, accounts) if each]
+    return min(known) if known else None
+
+
+def watch(
+    feed: Feed, console: Console, *, seconds: float, only: str = "*", names: Mapping[str, str] = _NO_NAMES
+) -> LiveRun:
+    """Show a run every so many seconds until it ends or dies; give the last state. Raises what the feed raises.
+
+    A terminal shows the memberships that fit `only`, by the `names` that people give them, and rings at the end.
+    """
+    shown, has_ended = 0, False
+    screen = Live(console=console, auto_refresh=False, transient=True)
+
+    def show(live: LiveRun, now: datetime) -> None:
+        nonlocal shown
+        if console.is_terminal:
+            screen.update(picture(live, now, console.size, only, names), refresh=True)
+            return
+        new = min(live.failure_count - shown, len(live.failures))
+        shown = live.failure_count
+        for line in (*list(live.failures)[len(live.failures) - new :], line_at(now, live.read(now).parts())):
+            console.print(with_names(line, names), highlight=False, markup=False, soft_wrap=True)
+
+    with screen if console.is_terminal else nullcontext():
+        for live in following(feed, LiveRun):
+            if has_ended or live.is_over:
+                break
+            show(live, datetime.now(UTC))
+            has_ended = live.run is not None and has_died(live.run)
+            if not has_ended:  # else it may have written its end since, and is read once more
+                time.sleep(seconds)
+    if console.is_terminal:
+        console.bell()
+    return live
+
+
+def has_died(run: RunStarted) -> bool:
+    """Whether the process that had the ledger is gone; one on another machine is believed to live."""
+    holder = re.fullmatch(r"process (\d+) on (.+)", run.holder)
+    if holder is None or holder[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(holder[1]), 0)  # signal 0 is none: it only asks whether there is such a process
+    except OSError as exc:
+        return isinstance(exc, ProcessLookupError)  # else there is one, of another user
+    return False
+
+
+def picture(
+    live: LiveRun, now: datetime, size: tuple[int, int], only: str = "*", names: Mapping[str, str] = _NO_NAMES
+) -> RenderableType:
+    """The state on a screen of so many columns and lines: totals and failures always, memberships as many as fit.
+
+    `only` the memberships whose id or name fits this glob.
+    """
+    width, height = size
+    failures = [Text(cut(with_names(line, names), width), style="red") for line in live.failures]
+    head = [Text(line) for line in fitted(live.read(now).parts(), width)]
+    if run := live.run:
+        head.insert(0, Text(f"run {run.run}, {duration((now - datetime.fromisoformat(run.at)).total_seconds())}"))
+    lanes = [
+        replace(lane, membership=name)
+        for lane in live.lanes()
+        for name in (with_names(lane.membership, names),)
+        if fnmatchcase(lane.membership, only) or fnmatchcase(name, only)
+    ]
+    room = max(height - len(head) - len(failures) - 3, 0)  # the table's head, the line for others, the cursor's
+    table = lanes_table(lanes[:room], {name for lane in lanes for name in _BAD if getattr(lane.counts, name)}, width)
+    others = lanes[room:]
+    left = sum(lane.left for lane in others)
+    more = [Text(f"... and {counted(len(others), 'more membership')}, {left:,} left")] if others else []
+    return Group(*head, *failures, *([table] if room and lanes else ()), *more)
+
+
+def lanes_table(lanes: Iterable[LaneCounts], bad: Collection[str], width: int) -> Table:
+    """The memberships; of the counts that are mostly zero, those with these names."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    names = ("submitted", *(name for name in _BAD if name in bad))
+    room = width - len(" left slots  ") - sum(len(name) + 1 for name in names)
+    table.add_column("membership", no_wrap=True, overflow="ellipsis", max_width=min(max(room, 8), 36))
+    for heading in ("left", "slots", *names):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for lane in lanes:
+        numbers = (f"{getattr(lane.counts, name):,}" for name in names)
+        table.add_row(Text(printable(lane.membership)), f"{lane.left:,}", lane.slots, *numbers)
+    return table

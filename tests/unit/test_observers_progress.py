@@ -21,8 +21,7 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.observers.base import RunCounts
-from batchsubmit.observers.live import RunProgress, WorkerProgress
-from batchsubmit.observers.progress import DecidedPace, showing
+from batchsubmit.observers.progress import DecidedPace, RunProgress, WorkerProgress, showing
 from batchsubmit.text import fitted, rate, with_names
 
 

@@ -26,7 +26,7 @@ from batchsubmit.core.jobs import (
     Share,
 )
 from batchsubmit.core.ledger_state import Counts
-from batchsubmit.observers.live import LaneCounts, LiveRun, line_at, picture, watch
+from batchsubmit.observers.progress import LaneCounts, LiveRun, line_at, picture, watch
 
 
 class Story:
@@ -126,8 +126,8 @@ def test_the_pace_is_that_of_the_last_ten_minutes() -> None:
         story.submit(3600 + number * 60, f"late-{number}")
     now = after(3600 + 540)
     assert story.live.counts.pending == 90
-    assert story.live.progress.per_second(now) == pytest.approx(10 / 600)
-    assert story.live.progress.per_second(after(3600 + 1800)) == 0
+    assert story.live.per_second(now) == pytest.approx(10 / 600)
+    assert story.live.per_second(after(3600 + 1800)) == 0
 
 
 def test_a_new_run_counts_from_its_own_beginning() -> None:
@@ -138,7 +138,7 @@ def test_a_new_run_counts_from_its_own_beginning() -> None:
     assert story.live.is_over
     story.tell(RunStarted, 100, **RUN, to_do=2)
     assert not story.live.is_over
-    assert (story.live.counts.pending, story.live.progress.per_second(after(101))) == (2, 0)
+    assert (story.live.counts.pending, story.live.per_second(after(101))) == (2, 0)
 
 
 def test_a_ledger_of_an_older_version_has_no_number_to_do() -> None:
@@ -190,7 +190,7 @@ def test_the_sentence_says_when_all_will_be_done_once_a_job_has_ended() -> None:
         story.tell(Intent, 1, name, attempt=1, trained_model="m")
         story.submit(2, name)
     story.finish(62, "a")
-    finish = story.live.progress.finish(after(63))
+    finish = story.live.finish(after(63))
     assert finish is not None
     assert said(story, after(63)).endswith(f"ETA {finish.words(after(63))}")
 
