@@ -84,30 +84,7 @@ class Chart:
 def specs() -> dict[str, Any]:
     """The charts' specifications by name, and `config`, which they share."""
     text = resources.files("batchsubmit.report").joinpath("assets", "charts.json").read_bytes()
-    shared = msgspec.json.decode(text, type=dict[str, Any])
-    return {"config": shared["config"], **{name: _full(spec, shared) for name, spec in shared["charts"].items()}}
-
-
-def _full(spec: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Vega-Lite of its short form: `field:kind` for a field and what its kind shares, `series` for states by colour."""
-
-    def channel(given: Any) -> Any:  # noqa: ANN401 (JSON)
-        if isinstance(given, list):
-            return list(map(channel, given))
-        given = {"field": given} if isinstance(given, str) else given
-        name, _, kind = given["field"].partition(":")
-        return {**shared["kinds"].get(kind, {}), **given, "field": name}
-
-    full = {name: value for name, value in spec.items() if name not in {"brush", "series"}}
-    full["encoding"] = {name: channel(given) for name, given in spec.get("encoding", {}).items()}
-    full |= {"params": [shared["brush"]]} if "brush" in spec else {}
-    full |= {"data": {"name": spec["data"]}} if "data" in spec else {}
-    full |= {"layer": [_full(each, shared) for each in spec["layer"]]} if "layer" in spec else {}
-    if series := spec.get("series"):
-        colors = {"domain": series, "range": [shared["colors"][each] for each in series]}
-        full["encoding"] |= {"color": {"field": "series", "scale": colors}, "opacity": shared["opacity"]}
-        full["params"] = [*full.get("params", ()), shared["shown"]]
-    return full
+    return msgspec.json.decode(text, type=dict[str, Any])
 
 
 def charts(figures: Figures, names: Mapping[str, str]) -> list[Chart]:

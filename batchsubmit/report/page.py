@@ -304,17 +304,14 @@ def make_overview(folder: str, nights: Sequence[Night], live: str) -> str:
     """Many ledgers, the newest first, and the newest beside the mean of those before it."""
     newest_first = sorted(nights, key=lambda night: -night.began_at)
     style, script = _asset("page.css"), _asset("live.js")
-    return (
-        _templates()
-        .get_template("overview.html.j2")
-        .render(
-            version=__version__,
-            folder=folder,
-            nights=newest_first,
-            compared=newest_first[1 : 1 + _COMPARED],
-            live=live,
-            style=style,
-            script=script,
-            policy=_policy(style, script, source="'self'"),
-        )
+    template = _templates().get_template("overview.html.j2")
+    return template.render(
+        version=__version__,
+        folder=folder,
+        nights=newest_first,
+        compared=newest_first[1 : 1 + _COMPARED],
+        live=live,
+        style=style,
+        script=script,
+        policy=_policy(style, script, source="'self'"),
     )

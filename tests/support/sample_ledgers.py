@@ -3,6 +3,7 @@
 import heapq
 import random
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from batchsubmit.core.jobs import (
     Refused,
     RunEnded,
     RunStarted,
+    Share,
     job_digest,
     key_text,
 )
@@ -117,6 +119,12 @@ class Story:
         return arn("trained-model-inference-job", f"id-{len(name)}", self.membership)
 
 
+def _kind(number: int) -> tuple[str, str]:
+    """The membership and trained model of a night's job."""
+    membership = MEMBERSHIPS[number % 4]
+    return membership, arn("trained-model", MODELS[number % 3], membership)
+
+
 @dataclass(slots=True, kw_only=True)
 class Night:
     """A batch of any size: four memberships of five slots in an account of ten, some trouble of each kind.
@@ -136,6 +144,7 @@ class Night:
         drawn = random.Random(self.seed)
         told = sorted(self._all(drawn), key=lambda pair: pair[0])
         rows = self.rows or self.jobs
+        kinds = Counter(map(_kind, range(rows)))
         yield RunStarted(
             at=timestamp(BEGIN),
             run="20261122T220000Z-17",
@@ -146,6 +155,7 @@ class Night:
             holder="process 17 on night",
             rows=rows,
             to_do=rows,
+            work=tuple(Share(membership, model, "", jobs) for (membership, model), jobs in kinds.items()),
             settings={"rate.max_per_second": "0.5", "submit.batch_id": '"nightly-{date}"'},
         )
         last = 0.0
@@ -175,8 +185,7 @@ class Night:
     def _job(
         self, drawn: random.Random, number: int, name: str, begin: float
     ) -> Iterator[tuple[float, Event]]:  # returns the time at which the slot is free again
-        membership = MEMBERSHIPS[number % 4]
-        model = arn("trained-model", MODELS[number % 3], membership)
+        membership, model = _kind(number)
 
         def stamp(seconds: float) -> dict[str, str]:
             at = timestamp(BEGIN + timedelta(seconds=seconds))
