@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
 from batchsubmit.cleanrooms.reads import Reads
@@ -78,7 +78,8 @@ class Discrepancy:
         return ": ".join(part for part in (what, self.arn, self.detail) if part)
 
 
-_Seen: TypeAlias = tuple[JobSummary, JobDetails]
+_Seen: TypeAlias = tuple[JobSummary, str | None]
+"""A job and the tag of ours that it has."""
 
 
 class Verifier:
@@ -139,7 +140,7 @@ class Verifier:
     async def _read_possibly_ours(
         self, membership: str, states: Sequence[JobState], unclaimed: Sequence[JobSummary], later: Collection[str]
     ) -> list[_Seen]:
-        """Read unclaimed jobs, oldest first; of the later ones only those that have a name and a key of ours, or none.
+        """Read the tags of unclaimed jobs, oldest first; of the later ones only those with our names, and keys or none.
 
         Those that Get does not know are left out: what they are is undecided.
         """
@@ -147,47 +148,43 @@ class Verifier:
         chosen = [job for job in unclaimed if job.arn not in later or job.name in names]
         chosen.sort(key=lambda job: (job.created_at, job.arn))
         details = await asyncio.gather(*(self._details(membership, job.arn) for job in chosen))
-        return [
-            (job, each)
-            for job, each in zip(chosen, details, strict=True)
-            if each is not None and (job.arn not in later or self._may_be_ours(each.tags.get(KEY_TAG)))
-        ]
+        read = [(job, each.tags.get(KEY_TAG)) for job, each in zip(chosen, details, strict=True) if each is not None]
+        return [(job, tag) for job, tag in read if job.arn not in later or tag is None or self._is_ours(_key(tag))]
 
-    def _may_be_ours(self, key: str | None) -> bool:
-        return key is None or key in self._known_rows.by_key or key.partition(".")[0] in self._ledger
+    def _is_ours(self, key: str) -> bool:
+        return key in self._known_rows.by_key or key in self._ledger
 
     def _check_unclaimed(self, membership: str, states: Sequence[JobState], seen: Sequence[_Seen]) -> list[Discrepancy]:
         """Judge the unclaimed jobs, and then the calls that none of them explains."""
-        untagged = [job for job, details in seen if KEY_TAG not in details.tags]
+        untagged = [job for job, tag in seen if tag is None]
         found = [*self._check_tagged(membership, seen), *self._check_untagged_rows(membership, untagged)]
-        return [*found, *_still_unknown(states, found, untagged)]
+        explained, names = {each.job for each in found}, {job.name for job in untagged}
+        for state in states:
+            if state.phase in UNDECIDED and state.job not in explained:
+                detail = _MAY_BE_IT if state.name in names else _NOT_SHOWN
+                found.append(_discrepancy(Mismatch.UNKNOWN, state.stamp(""), detail=detail))
+        return found
 
     def _check_tagged(self, membership: str, seen: Sequence[_Seen]) -> Iterator[Discrepancy]:
         """Unclaimed jobs whose tag says that we started them."""
         firsts: dict[str, str] = {}
-        for job, details in seen:
-            tag = details.tags.get(KEY_TAG)
-            key = tag.partition(".")[0] if tag is not None else None
-            if tag is None or key is None or (key in self._others and key not in self._ledger):
+        for job, tag in seen:
+            if tag is None or (_key(tag) in self._others and _key(tag) not in self._ledger):
                 continue
-            state, first = self._ledger.get(key), firsts.setdefault(tag, job.arn)
-            if tag == (state.tag if state else key):
-                yield self._judge(membership, job, key, first=first)
+            state, first = self._ledger.get(_key(tag)), firsts.setdefault(tag, job.arn)
+            stamp = state.stamp(self._now) if state else self._stamp(membership, job, tag)
+            original = state.arn if state is not None and state.phase in _HAS_ARN else first
+            if tag != (state.tag if state else _key(tag)):
+                stamp = self._stamp(membership, job, tag)
+                yield _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail=_OTHER_ROUND)
+            elif not self._is_ours(_key(tag)):
+                yield _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail=_FOREIGN)
+            elif original != job.arn:
+                repair: JobEvent = Duplicate(**stamp, arn=job.arn, of=original)
+                yield _discrepancy(Mismatch.DUPLICATE, stamp, job.arn, repair=repair)
             else:
-                yield _discrepancy(Mismatch.ORPHAN, self._stamp(membership, job, key), job.arn, detail=_OTHER_ROUND)
-
-    def _judge(self, membership: str, job: JobSummary, key: str, *, first: str) -> Discrepancy:
-        """Judge an unclaimed job; `first` is the oldest of those with its key."""
-        state = self._ledger.get(key)
-        if state is None and key not in self._known_rows.by_key:
-            return _discrepancy(Mismatch.ORPHAN, self._stamp(membership, job, key), job.arn, detail=_FOREIGN)
-        stamp = state.stamp(self._now) if state else self._stamp(membership, job, key)
-        original = state.arn if state is not None and state.phase in _HAS_ARN else first
-        if original != job.arn:
-            repair = Duplicate(**stamp, arn=job.arn, of=original)
-            return _discrepancy(Mismatch.DUPLICATE, stamp, job.arn, repair=repair)
-        found = JobSubmitted(**stamp, arn=job.arn, attempt=state.attempt if state else 0, via="lookup")
-        return _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail="" if state else _LOST, repair=found)
+                repair = JobSubmitted(**stamp, arn=job.arn, attempt=state.attempt if state else 0, via="lookup")
+                yield _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail="" if state else _LOST, repair=repair)
 
     def _check_untagged_rows(self, membership: str, untagged: Sequence[JobSummary]) -> Iterator[Discrepancy]:
         """Where ours carry no tags, jobs that only have the name of a row: a run would start that row."""
@@ -195,15 +192,19 @@ class Verifier:
         for job in untagged:
             key = rows.get((job.trained_model, job.name))
             if key and job.arn not in self._others:
-                stamp = self._stamp(membership, job, key)
-                yield _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail=_UNTAGGED_ROW)
+                yield _discrepancy(Mismatch.ORPHAN, self._stamp(membership, job, key), job.arn, detail=_UNTAGGED_ROW)
 
-    def _stamp(self, membership: str, job: JobSummary, key: str) -> Stamp:
-        return {"at": self._now, "job": key, "membership": membership, "name": job.name}
+    def _stamp(self, membership: str, job: JobSummary, tag: str) -> Stamp:
+        return {"at": self._now, "job": _key(tag), "membership": membership, "name": job.name}
 
     async def _details(self, membership: str, arn: str) -> JobDetails | None:
         async with self._turns:
             return await self._reads.find(membership, arn)
+
+
+def _key(tag: str) -> str:
+    """The key in a tag, which may name a round as well."""
+    return tag.partition(".")[0]
 
 
 def unexplained(found: Sequence[Discrepancy], newer: LedgerState) -> list[Discrepancy]:
@@ -219,18 +220,6 @@ def _is_explained(found: Discrepancy, state: JobState | None) -> bool:
         return False
     is_unknown = state.phase in UNDECIDED or found.kind is Mismatch.UNKNOWN
     return is_unknown or found.arn in state.arns
-
-
-def _still_unknown(
-    states: Sequence[JobState], found: Sequence[Discrepancy], untagged: Sequence[JobSummary]
-) -> Iterator[Discrepancy]:
-    """Unknown jobs that nothing on the service explains, with what is known of them."""
-    explained = {each.job for each in found}
-    names = {job.name for job in untagged}
-    for state in states:
-        if state.phase in UNDECIDED and state.job not in explained:
-            detail = _MAY_BE_IT if state.name in names else _NOT_SHOWN
-            yield _discrepancy(Mismatch.UNKNOWN, state.stamp(""), detail=detail)
 
 
 def _discrepancy(
@@ -255,7 +244,7 @@ class Audit:
         self._owners: dict[str, str] = {}
         for number, event in enumerate(events, start=1):
             if not isinstance(event, RunStarted | RunEnded):
-                fault = misplaced(self.state.get(event.job), event) or self._claimed_twice(event)
+                fault = _misplaced(self.state.get(event.job), event) or self._claimed_twice(event)
                 self.faults += [f"{unit} {number}: {event.name}: {fault}"] if fault else []
             self.state.apply(event)
             self.first, self.last = min(self.first or event.at, event.at), max(self.last, event.at)
@@ -267,42 +256,30 @@ class Audit:
         return "" if owner == event.job else f"its ARN {event.arn} is already that of job {owner}"
 
 
-def misplaced(before: JobState | None, event: JobEvent) -> str:
+_MUST_FOLLOW: Mapping[type[JobEvent], tuple[Collection[Phase], str]] = {
+    Refused: ({Phase.INTENT}, "refused without a call"),
+    JobUnknown: (UNDECIDED, "unknown without a call"),
+    Absent: (UNDECIDED, "absent without a doubt"),
+    JobFinished: (_HAS_ARN, "finished, or has a duplicate, before it was submitted"),
+    Duplicate: (_HAS_ARN, "finished, or has a duplicate, before it was submitted"),
+}
+
+
+def _misplaced(before: JobState | None, event: JobEvent) -> str:
     """Say why an event cannot follow what is known of its job; empty where it can."""
     phase = before.phase if before and before.attempt + len(before.arn) else None
-    match event:
-        case Intent():
-            is_retry = before is not None and begins_round(before, event)
-            return "a call after the job was submitted" if phase in _HAS_ARN and not is_retry else ""
-        case JobSubmitted():
-            return _submission(phase, event)
-        case Refused():
-            return _after(phase, {Phase.INTENT}, "refused without a call")
-        case JobUnknown():
-            return _after(phase, UNDECIDED, "unknown without a call")
-        case Absent():
-            return _after(phase, UNDECIDED, "absent without a doubt")
-        case JobRejected():
-            return "failed after it was submitted" if phase in _HAS_ARN else ""
-        case JobFinished() | Duplicate():
-            return _after(phase, _HAS_ARN, "finished, or has a duplicate, before it was submitted")
-        case _:
-            assert_never(event)
-
-
-def _submission(phase: Phase | None, event: JobSubmitted) -> str:
-    """An answer follows its intent; a lookup may also prove wrong what was recorded before.
-
-    Attempt 0 is a call of which this ledger knows nothing: it was restored from a copy older than the call.
-    """
-    if phase in _HAS_ARN:
-        return "submitted a second time"
-    if phase is None and event.via == "lookup" and event.attempt == 0:
-        return ""
-    if phase is None or (event.via == "start" and phase is not Phase.INTENT):
-        return "submitted without a call"
-    return ""
-
-
-def _after(phase: Phase | None, allowed: frozenset[Phase] | set[Phase], otherwise: str) -> str:
+    if isinstance(event, JobRejected):
+        return "failed after it was submitted" if phase in _HAS_ARN else ""
+    if isinstance(event, Intent):
+        is_retry = before is not None and begins_round(before, event)
+        return "a call after the job was submitted" if phase in _HAS_ARN and not is_retry else ""
+    if isinstance(event, JobSubmitted):
+        if phase in _HAS_ARN:
+            return "submitted a second time"
+        # A lookup may prove wrong what was recorded before. Attempt 0 is a call of which this ledger knows nothing:
+        # it was restored from a copy older than the call.
+        is_lookup = event.via == "lookup"
+        is_explained = phase is not None or event.attempt == 0 if is_lookup else phase is Phase.INTENT
+        return "" if is_explained else "submitted without a call"
+    allowed, otherwise = _MUST_FOLLOW[type(event)]
     return "" if phase in allowed else otherwise

@@ -11,12 +11,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from batchsubmit.app.after_run import AfterRun
-from batchsubmit.app.run import SubmitOptions, refuse_rehearsal_mix, submit_options
+from batchsubmit.app.run import SubmitOptions, refuse_rehearsal_mix, require_region, submit_options
 from batchsubmit.app.submit import default_ledger
 from batchsubmit.app.worker import advice_on_queue
 from batchsubmit.aws import CLOCK, Timeouts, open_client, resolve_region
@@ -25,7 +25,7 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_o
 from batchsubmit.cleanrooms.quotas import ask_quotas
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import config_option, json_option, read_settings
+from batchsubmit.cli.options import batch_id_option, config_option, json_option, read_settings
 from batchsubmit.cli.output import say
 from batchsubmit.cli.submit import after_run_of
 from batchsubmit.clock import SystemClock
@@ -50,6 +50,9 @@ _TOLERATED_SKEW_SECONDS = 240
 _MOST_MEMBERSHIPS = 20
 _BYTES_A_JOB = 1200
 _NOWHERE = "00000000-0000-0000-0000-000000000000"
+_NEED_A_JOB = (
+    "StartTrainedModelInferenceJob, TagResource and CancelTrainedModelInferenceJob cannot be tried without a job"
+)
 _NETWORK = "look at the network, HTTPS_PROXY and AWS_ENDPOINT_URL*"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SHARED = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "lustre", "gluster")
@@ -66,36 +69,28 @@ _Answer = TypeVar("_Answer")
     epilog=manual(
         ("is all in place for this manifest?", "batchsubmit doctor jobs.csv"),
         ("with the queue, table, bucket and topic of some settings", "batchsubmit doctor --config nightly.toml"),
-        exits={
-            0: "all that could be tried works",
-            1: "something does not work (✗)",
-            3: "something could not be asked",
-            4: "",
-        },
+        exits={0: "all that could be tried works", 1: "some of it does not (✗)", 3: "some could not be asked", 4: ""},
     )
 )
 @click.argument("manifest", type=click.Path(allow_dash=True), required=False)
-@click.option("--ledger", type=click.Path(), metavar="LEDGER", help="The ledger that submit will be given.")
-@click.option("--batch-id", metavar="TEXT", help="The word that submit will be given.")
+@click.option("--ledger", "submit__ledger", type=click.Path(), metavar="LEDGER", help="The ledger of submit.")
+@batch_id_option
 @config_option
 @json_option
-def doctor(
-    manifest: str | None, ledger: str | None, batch_id: str | None, config: Path | None, *, as_json: bool
-) -> int:
+def doctor(manifest: str | None, config: Path | None, *, as_json: bool, **given: Any) -> int:  # noqa: ANN401 (click's)
     """Check what a run needs: identity, clock, permissions, quotas, disk, queue, table, bucket and topic.
 
     With MANIFEST, its rows, trained models and channels too. It starts no job, sends no message and writes nothing that
     stays.
     """
-    settings = read_settings(config, {"submit__ledger": ledger, "submit__batch_id": batch_id})
+    settings = read_settings(config, given)
     options = submit_options(settings, datetime.now(UTC), manifest=manifest or "jobs.csv")
     examination = _Examination(options, settings, after_run_of(settings, options), prints=not as_json)
     asyncio.run(examination.run(has_manifest=manifest is not None))
-    states = Counter(each.state for each in examination.found)
+    states = Counter(each["state"] for each in examination.found)
     status = EXIT_FAILED if states[WRONG] else EXIT_STOPPED if states[UNASKED] else EXIT_DONE
     if as_json:
-        checks = [each._asdict() for each in examination.found]
-        click.echo(json.dumps({"checks": checks, "exit_status": status}))
+        click.echo(json.dumps({"checks": examination.found, "exit_status": status}))
     if wrong := states[WRONG]:
         checked = f"{counted(wrong, 'check')} of {states.total()} {agreeing(wrong, 'does', 'do')} not work"
         say(f"{checked}: fix the lines with ✗")
@@ -104,14 +99,6 @@ def doctor(
     else:
         say(f"All that could be tried works. Next: batchsubmit {f'plan {manifest}' if manifest else 'doctor MANIFEST'}")
     return status
-
-
-class _Finding(NamedTuple):
-    """One check: what was found, and how to fix what is wrong."""
-
-    check: str
-    state: str
-    detail: str
 
 
 class _Examination:
@@ -125,10 +112,10 @@ class _Examination:
         self._accounts: dict[str, str] = {}  # of the memberships of the manifest
         self._inputs: set[Input] = set()
         self._rows = 0
-        self.found: list[_Finding] = []
+        self.found: list[dict[str, str]] = []
 
     def _note(self, check: str, state: str, detail: str) -> None:
-        self.found.append(_Finding(check, state, detail))
+        self.found.append({"check": check, "state": state, "detail": detail})
         if self._prints:
             say(f"{_MARKS[state]} {check}: {detail}", to_stdout=True)
 
@@ -153,12 +140,11 @@ class _Examination:
 
     def _find_region(self) -> str | None:
         try:
-            region = resolve_region(self._settings.aws)
+            region = require_region(resolve_region(self._settings.aws))
         except BatchsubmitError as exc:
             self._note("region", WRONG, str(exc))
             return None
-        fix = "export AWS_REGION=us-east-1 (yours), or region under [aws] in the settings"
-        self._note("region", GOOD if region else WRONG, region or f"there is no AWS region: {fix}")
+        self._note("region", GOOD, region)
         return region
 
     async def _read_manifest(self, region: str | None) -> None:
@@ -208,7 +194,7 @@ class _Examination:
         """Say who calls, and how far this machine's clock is from the service's; False where nobody may call."""
         answer = await self._try("identity", "GetCallerIdentity", _call("sts", region, "get_caller_identity"))
         if answer is None:
-            return self.found[-1].state != WRONG
+            return self.found[-1]["state"] != WRONG
         self._note("identity", GOOD, answer["Arn"])
         if date := answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date"):
             ahead = (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()
@@ -246,11 +232,8 @@ class _Examination:
 
         await self._try_permission("ListTrainedModelInferenceJobs", api.list_page, memberships)
         await self._try_permission("GetTrainedModelInferenceJob", get, memberships)
-        words = (
-            "StartTrainedModelInferenceJob, TagResource and CancelTrainedModelInferenceJob cannot be tried without a "
-            f"job: batchsubmit submit {self._options.manifest} --canary 1 begins with one; batchsubmit policy submit "
-            "prints what it needs"
-        )
+        first = f"batchsubmit submit {self._options.manifest} --canary 1 begins with one"
+        words = f"{_NEED_A_JOB}: {first}; batchsubmit policy submit prints what it needs"
         self._note("permission to start", UNTRIED, words)
         await self._look_at_inputs(api)
 

@@ -70,30 +70,21 @@ _MOST_NAMED = 10
 @click.option("--batch-id", metavar="TEXT", help="With --failed-manifest: which batch.  [default: the manifest's last]")
 @click.option("--excel", is_flag=True, help="CSV with a byte-order mark, by which Excel knows that it is UTF-8.")
 @config_option
-def export(
-    ledger: Location,
-    as_format: str | None,
-    output: Path | None,
-    manifest: str | None,
-    batch_id: str | None,
-    config: Path | None,
-    *,
-    excel: bool,
-) -> int:
+def export(ledger: Location, output: Path | None, config: Path | None, *, excel: bool, **given: str | None) -> int:
     """Write LEDGER as a table, one row a job: where it stands, its times, what it waited for, why it failed.
 
     CSV cells that a spreadsheet might run get an apostrophe in front. A file appears whole or not at all; one whose
     name ends in .gz is compressed. With --failed-manifest, exit status 1 where a failed job has no row in MANIFEST.
     """
-    if output == Path("-"):
-        output = None
+    output = None if output == Path("-") else output
+    as_format, manifest, batch = given["as_format"], given["manifest"], given["batch_id"]
     if manifest is not None:
         if as_format:
             raise UsageError("--failed-manifest writes the manifest's own format; leave --format out")
-        settings = read_settings(config, {"submit__batch_id": batch_id})
-        given = None if batch_id is None else batch_now(settings.submit)
-        return asyncio.run(_write_failed_rows(ledger, manifest, output, given, settings, excel=excel))
-    if batch_id is not None or config is not None:
+        settings = read_settings(config, {"submit__batch_id": batch})
+        batch = None if batch is None else batch_now(settings.submit)
+        return asyncio.run(_write_failed_rows(ledger, manifest, output, batch, settings, excel=excel))
+    if batch is not None or config is not None:
         raise UsageError("--batch-id and --config go with --failed-manifest")
     as_format = as_format or format_of(output)
     if excel and as_format != "csv":

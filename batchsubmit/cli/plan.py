@@ -15,7 +15,9 @@ from batchsubmit.app.plan import plan as make_plan
 from batchsubmit.app.run import submit_options
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
+    LEDGER,
     allow_duplicates_option,
+    batch_id_option,
     config_option,
     job_minutes_option,
     json_option,
@@ -25,7 +27,7 @@ from batchsubmit.cli.options import (
 )
 from batchsubmit.cli.output import membership_names, say, screen_width
 from batchsubmit.errors import EXIT_FAILED
-from batchsubmit.ledger.base import parse_location
+from batchsubmit.ledger.base import Location
 from batchsubmit.text import agreeing, counted, cut, duration, with_names
 
 _MOST_LISTED = 20
@@ -111,23 +113,20 @@ def _cost(plan: Plan) -> str:
 
 def _forecast(plan: Plan) -> Iterator[str]:
     """When it will be done, what that rests on, and what other quotas would change."""
-    quotas = plan.quotas
     assumed = " (AWS's defaults, assumed)" if plan.are_quotas_assumed else ""
-    slots = f"{counted(quotas.per_membership, 'slot')} a membership and {quotas.per_account:,} an account{assumed}"
+    slots = f"{counted(plan.quotas.per_membership, 'slot')} a membership and {plan.quotas.per_account:,} an account"
     yield _finish(plan)
-    yield f"  quotas: {slots}" if plan.finish is None else f"  rests on: {plan.basis}; {slots}"
+    yield f"  rests on: {plan.basis}; {slots}{assumed}" if plan.finish else f"  quotas: {slots}{assumed}"
     for raised, count, finish in plan.what_ifs:
         each = f"{raised.per_membership:,} a membership, {raised.per_account:,} an account"
         yield f"  at {counted(count, 'slot')} ({each}): {duration(finish.seconds)}"
 
 
 def _finish(plan: Plan) -> str:
-    finish = plan.finish
-    if finish is None:
+    if plan.finish is None:
         return f"Expected finish: unknown; {plan.basis}"
-    if not finish.seconds:
-        return "Expected finish: now, nothing is to do and nothing runs"
-    return f"Expected finish: {finish.words(plan.made_at)}"
+    when = plan.finish.words(plan.made_at) if plan.finish.seconds else "now, nothing is to do and nothing runs"
+    return f"Expected finish: {when}"
 
 
 def _table(plan: Plan) -> Iterator[str]:
@@ -198,13 +197,12 @@ def _ready(plan: Plan) -> Iterator[str]:
     metavar="LEDGER",
     help="The ledger's file, or dynamodb://TABLE; only read. [default: <manifest stem>.ledger.jsonl in this folder]",
 )
-@click.option("--batch-id", "submit__batch_id", metavar="TEXT", help="The word that submit will be given.")
+@batch_id_option
 @config_option
 @click.option(
     "--history",
     multiple=True,
-    type=click.Path(),
-    metavar="LEDGER",
+    type=LEDGER,
     help="An earlier ledger to learn from how long jobs take; may be repeated.",
 )
 @job_minutes_option
@@ -217,14 +215,7 @@ def _ready(plan: Plan) -> Iterator[str]:
 @allow_duplicates_option
 @click.option("--retry-failed", is_flag=True, help="Count what was rejected, or ran and failed, as to do.")
 @json_option
-def plan(
-    config: Path | None,
-    *,
-    as_json: bool,
-    history: tuple[str, ...],
-    online: bool,
-    **given: Any,  # noqa: ANN401 (click's)
-) -> int:
+def plan(config: Path | None, *, as_json: bool, history: tuple[Location, ...], online: bool, **given: Any) -> int:  # noqa: ANN401
     """Say what submit would do with MANIFEST: rows to do by membership, and when all of it will be done.
 
     Starts no job and writes nothing, also while a run has the ledger. Exit status 2 where the manifest is wrong, and
@@ -232,8 +223,7 @@ def plan(
     """
     settings = read_settings(config, given)
     options = submit_options(settings, datetime.now(UTC), **given)
-    ledgers = tuple(map(parse_location, history))
-    made = asyncio.run(make_plan(options, settings, history=ledgers, online=online))
+    made = asyncio.run(make_plan(options, settings, history=history, online=online))
     tell_warnings(made.warnings)
     status = EXIT_FAILED if made.readiness is not None and made.readiness.problems else 0
     if as_json:

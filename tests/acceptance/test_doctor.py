@@ -64,7 +64,7 @@ def test_without_a_manifest_the_rest_is_checked(ready: Program) -> None:
 def test_no_region_is_named(ready: Program) -> None:
     """And nothing of AWS is guessed."""
     ended = ready.run("doctor", "jobs.csv", "--json", AWS_REGION=None)
-    assert "export AWS_REGION" in detail(ended, "region")
+    assert "set AWS_REGION" in detail(ended, "region")
     assert states(ended)["AWS"] == "untried"
     assert states(ended)["disk"] == "good"
 

@@ -9,7 +9,7 @@ from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
 
-from batchsubmit.app.cancel import Canceller, chosen, runs_on
+from batchsubmit.cli.cancel import Canceller, chosen, runs_on
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, JobFinished, NotSent, Throttled, Uncertain
 from batchsubmit.core.states import JobState, Phase
