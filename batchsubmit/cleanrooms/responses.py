@@ -28,20 +28,11 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.schema.model import request_shape
 
-TRANSIENT_CODES = frozenset(
-    # botocore's own list (botocore.retries.standard), and what AWS's common errors say of a call cut off midway.
-    (
-        "PriorRequestNotComplete",
-        "RequestAborted",
-        "RequestAbortedException",
-        "RequestTimeout",
-        "RequestTimeoutException",
-    )
-)
-"""The call may have been accepted before it was cut off."""
-
-# The following are without the `Exception` that some services add.
-_DENIAL_CODES = frozenset({"AccessDenied", "NotAuthorized"})
+# All codes are without the `Exception` that some services add.
+TRANSIENT_CODES = frozenset({"PriorRequestNotComplete", "RequestAborted", "RequestTimeout"})
+"""botocore's own list (botocore.retries.standard), and what AWS's common errors say of a call cut off midway: it may
+have been accepted."""
+# The following are without_DENIAL_CODES = frozenset({"AccessDenied", "NotAuthorized"})
 _CALLER_CODE = re.compile(
     "AuthFailure|ExpiredToken|IncompleteSignature|InvalidAccessKeyId|InvalidClientTokenId|InvalidSignature|InvalidToken"
     "|MissingAuthenticationToken|NotSignedUp|OptInRequired|RequestExpired|RequestInTheFuture|RequestTimeTooSkewed"
@@ -155,7 +146,7 @@ def read_refusal(
     """
     is_throttling = code in THROTTLING_CODES or status == 429
     is_error = 300 <= status < 500 and status != 408
-    if code in TRANSIENT_CODES or not is_error:
+    if code.removesuffix("Exception") in TRANSIENT_CODES or not is_error:
         reason = f"{status}{'' if _is_no_code(code) else f' {code}'}: {message or 'no message'}"
         return Uncertain(reason, retry_after_seconds, is_throttling)
     if is_throttling:

@@ -165,12 +165,7 @@ class Lookup:
         return owner != case.state.job and (other is None or other.name == case.state.name)
 
     def _compare(
-        self,
-        case: _Case,
-        job: JobSummary,
-        details: JobDetails | None,
-        cases: Collection[_Case],
-        claims: dict[str, str],
+        self, case: _Case, job: JobSummary, details: JobDetails | None, cases: Collection[_Case], claims: dict[str, str]
     ) -> None:
         """Take a job of the right name as the case's own, if it is."""
         if details is None:

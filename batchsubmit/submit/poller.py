@@ -89,12 +89,10 @@ class Poller:
     ) -> None:
         """Record the ends of jobs that were polled, and of those that ended unseen since the last poll."""
         ledger = self._recorder.ledger
-        shown = {each.arn: each for each in seen_jobs}
+        seen = {each.arn: each for each in seen_jobs}
         keys = {job.arn: job.key for job in ended if job.key}
-        seen = (self._unseen(poll, seen_jobs, began) if poll.lists_all else {}) | {
-            job.arn: shown[job.arn] for job in ended
-        }
-        keys |= await ledger.claims(seen.keys() - keys.keys())
+        others = {job.arn for job in ended if not job.key}
+        keys |= await ledger.claims(others | (self._unseen(poll, seen_jobs, began) - keys.keys()))
         running = await self._running(keys)
         reasons = {
             arn: await self._reason(state) for arn, state in running.items() if not is_good_end(seen[arn].status)
@@ -111,17 +109,17 @@ class Poller:
         known = {arn: state for arn, key in keys.items() if (state := states.get(key))}
         return {arn: state for arn, state in known.items() if state.phase is Phase.SUBMITTED and state.arn == arn}
 
-    def _unseen(self, poll: Poll, seen_jobs: Iterable[SeenJob], began: datetime) -> dict[str, SeenJob]:
-        """Give the jobs that have ended since the last poll; before the first one, those of earlier runs too."""
+    def _unseen(self, poll: Poll, seen_jobs: Iterable[SeenJob], began: datetime) -> set[str]:
+        """ARNs of jobs that a List shows to have ended since the last; the first one, those of earlier runs too."""
         since = self._looked_at.get(poll.membership)
         all_ended = [(each.ended_at, each) for each in seen_jobs if each.ended_at is not None]
-        if not all_ended:
-            return {}
+        if not all_ended or not poll.lists_all:
+            return set()
         # By the service's clock where that is behind ours, or what ends next would seem to be old news.
         self._looked_at[poll.membership] = min(began, max(at for at, _ in all_ended))
         if since is None and self._recorder.ledger.is_shared:
             all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
-        return {each.arn: each for at, each in all_ended if since is None or at >= since - _OVERLAP}
+        return {each.arn for at, each in all_ended if since is None or at >= since - _OVERLAP}
 
     async def _reason(self, state: JobState) -> tuple[JobDetails | None, str]:
         """Ask for the service's words about a job that ended badly; else say why there are none."""

@@ -44,24 +44,13 @@ Submission: TypeAlias = Accepted | QuotaExceeded | OtherQuotaExceeded | Denied |
 RELEASED where the run is stopping, or others have the job now: nothing was sent.
 """
 
-_REASONS = {
-    RefusalCause.CALLER: StopReason.CREDENTIALS,
-    RefusalCause.WRONG_ENDPOINT: StopReason.UNREACHABLE,
-}
+_REASONS = {RefusalCause.CALLER: StopReason.CREDENTIALS, RefusalCause.WRONG_ENDPOINT: StopReason.UNREACHABLE}
 
 
 class Submitter:
     """Makes the attempts of a job and writes down what came of each; at most `submit.concurrency` calls at once."""
 
-    def __init__(
-        self,
-        *,
-        api: JobsApi,
-        recorder: Recorder,
-        gate: RateGate,
-        settings: Settings,
-        stop: Stop,
-    ) -> None:
+    def __init__(self, *, api: JobsApi, recorder: Recorder, gate: RateGate, settings: Settings, stop: Stop) -> None:
         self._api = api
         self._recorder = recorder
         self._gate = gate
@@ -77,7 +66,10 @@ class Submitter:
 
         Raises StoppedError where the ledger can no longer be relied on.
         """
-        result = await retried(partial(self._attempt, job), self._retry, sleep=self._stop.pause)
+        try:
+            result = await retried(partial(self._attempt, job), self._retry, sleep=self._stop.pause)
+        except LostJobError:  # the worker that took the job over looks it up, and finds what this call brought
+            return Ending.RELEASED
         match result:
             case InvalidRequest() | Conflicted():
                 return await self.fail(job, result)
@@ -92,7 +84,7 @@ class Submitter:
         return Ending.RELEASED
 
     async def _attempt(self, job: Job) -> Outcome | Ending:
-        """Make one call, between an intent and its outcome in the ledger."""
+        """Make one call, between an intent and its outcome in the ledger. Raises StoppedError."""
         if self._stop.requested:
             return Ending.RELEASED
         state = self._recorder.ledger.state.get(job.key)
@@ -106,10 +98,7 @@ class Submitter:
             instance_type=job.instance_type,
             round=job.round,
         )
-        try:
-            await self._recorder.record(intent)
-        except LostJobError:
-            return Ending.RELEASED
+        await self._recorder.record(intent)
         outcome = await self._call(job)
         if outcome is None:
             refused = Refused(
@@ -120,10 +109,7 @@ class Submitter:
         if isinstance(outcome, Conflicted) and (state := self._recorder.ledger.state.get(job.key)) and state.doubts:
             # The conflict may be with our own earlier attempt, which the lookup missed: look again before trying on.
             outcome = Uncertain(f"{outcome.code} after an attempt without an answer: {outcome.message}")
-        try:
-            return await self._recorded(job, attempt, outcome)
-        except LostJobError:
-            return Ending.RELEASED  # the worker that took the job over looks it up, and finds what this call brought
+        return await self._recorded(job, attempt, outcome)
 
     async def _call(self, job: Job) -> Outcome | None:
         """Make the call when its turn comes; None where it may not be made any more."""
