@@ -31,6 +31,7 @@ ELSEWHERE = {
     "jq": "below, where jq is installed",
     "cat": "the first manifest, below",
     "export": "the environment of the first run, below",
+    'BATCHSUBMIT_WORKER__QUEUE_URL="$QUEUE_URL" batchsubmit doctor': "test_doctor",
 }
 """Commands of others, and where each is checked; lines of `batchsubmit` are parsed below."""
 WRITTEN = {("how-it-works", ""): "a diagram", ("plan", ""): "its words are held against the command's"}
