@@ -27,7 +27,7 @@ from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.manifest.defaults import Defaults
-from batchsubmit.observers.base import LaneReading, LogObserver, Readings, RunCounts, bind
+from batchsubmit.observers.base import LogObserver, Readings, RunCounts, bind
 from batchsubmit.observers.progress import DecidedPace, Display, WorkerProgress
 from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.queue.client import LONG_POLL_SECONDS, Queue, ReachedQueue, open_reached, region_of
@@ -307,33 +307,32 @@ class WorkerStatus:
             slots=(readings.account_slots_used or 0, readings.account_slots_known),
             in_progress=readings.calls_under_way,
             state="draining" if self._stop.requested else self._queue.trouble or "ready",
-            waiting={lane.membership: lane.waiting for lane in readings.lanes},
+            waiting=readings.jobs_waiting,
         )
 
     def read(self) -> Readings:
         """Look at everything."""
         if self._parts is None:
-            return Readings(is_draining=self._stop.requested)
+            return Readings(draining=self._stop.requested)
         source, engine = self._parts
         waiting, usage = source.waiting_by_lane(), engine.slots.usage()
         account_used, account_known = usage.pop(ACCOUNT)
-        lanes = []
-        for name in sorted(waiting.keys() | usage.keys()):
-            used, known = usage.get(name, (0, None))
-            lanes.append(LaneReading(membership=name, waiting=waiting.get(name, 0), slots_used=used, slots_known=known))
+        memberships = sorted(waiting.keys() | usage.keys())
         messages = asdict(self._queue.counters)
         return Readings(
-            lanes=tuple(lanes),
             account_slots_used=account_used,
             account_slots_known=account_known,
-            rate_per_second=engine.gate.pace.per_second,
+            rate_calls_per_second=engine.gate.pace.per_second,
             calls_under_way=engine.in_progress.jobs,
             jobs_unknown=self._tally.unknown,
             jobs_undecided=len(engine.in_progress.undecided),
             messages_held=source.held,
             oldest_message_age_seconds=source.oldest_seconds(),
-            is_draining=self._stop.requested,
+            draining=self._stop.requested,
             queue_polls=messages.pop("polls"),
             queue_failures={name: messages.pop(name) for name in _FAILURE_COUNTS},
             messages=messages,
+            jobs_waiting={name: waiting.get(name, 0) for name in memberships},
+            slots_used={name: usage[name][0] if name in usage else 0 for name in memberships},
+            slots_known={name: known for name, (_, known) in usage.items() if known is not None},
         )

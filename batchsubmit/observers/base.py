@@ -124,32 +124,25 @@ class RunCounts(Observer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaneReading:
-    """One membership: jobs that wait, slots that are taken (ours and others'), and the quota where it is known."""
-
-    membership: str
-    waiting: int
-    slots_used: int
-    slots_known: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """The state of a worker. A None has no series: what is not known is not shown as zero.
+    """The state of a worker, by the names of its metrics. What is not known is None or missing, not zero.
 
-    `messages` and `queue_failures` count since the worker began, by a few words of ours.
+    `jobs_waiting` and the slots are by membership. `messages` and `queue_failures` count since the worker began, by a
+    few words of ours.
     """
 
-    lanes: tuple[LaneReading, ...] = ()
     account_slots_used: int | None = None
     account_slots_known: int | None = None
-    rate_per_second: float = 0.0
+    rate_calls_per_second: float = 0.0
     calls_under_way: int = 0
     jobs_unknown: int = 0
     jobs_undecided: int = 0
     messages_held: int = 0
     oldest_message_age_seconds: float | None = None
-    is_draining: bool = False
+    draining: bool = False
     queue_polls: int = 0
     messages: Mapping[str, int] = field(default_factory=dict)
     queue_failures: Mapping[str, int] = field(default_factory=dict)
+    jobs_waiting: Mapping[str, int] = field(default_factory=dict)
+    slots_used: Mapping[str, int] = field(default_factory=dict)
+    slots_known: Mapping[str, int] = field(default_factory=dict)

@@ -26,10 +26,7 @@ from batchsubmit.core.jobs import (
     Refused,
 )
 from batchsubmit.core.states import State
-from batchsubmit.observers.base import LaneReading, Readings
-
-MOST_LANES = 200
-"""Memberships with series of their own; the rest, those with the least to say, are summed up as `other`."""
+from batchsubmit.observers.base import Readings
 
 OTHER = "other"
 MOST_CODES = 40
@@ -48,8 +45,6 @@ _GAUGES = {
     "oldest_message_age_seconds": "Time since the oldest message held was sent.",
     "draining": "1 while the worker takes nothing new and ends what it began.",
 }
-_ATTRIBUTES = {"rate_calls_per_second": "rate_per_second", "draining": "is_draining"}
-"""The readings whose names are not those of their metrics."""
 _LABELLED = {
     "messages": (CounterMetricFamily, "event", "Messages of the queue, by what happened to them."),
     "queue_failures": (CounterMetricFamily, "kind", "Calls of SQS that failed, by how."),
@@ -75,36 +70,14 @@ _LOOKUPS: dict[type[JobEvent], str] = {Absent: "absent", Duplicate: "duplicate"}
 
 def _families(now: Readings) -> Iterator[Metric]:
     for name, meaning in _GAUGES.items():
-        value = getattr(now, _ATTRIBUTES.get(name, name))
+        value = getattr(now, name)
         yield GaugeMetricFamily(f"batchsubmit_{name}", meaning, value=None if value is None else float(value))
     yield CounterMetricFamily("batchsubmit_queue_polls", "Answered calls of ReceiveMessage.", value=now.queue_polls)
-    lanes = _bounded(now.lanes)
-    values = {
-        "messages": now.messages,
-        "queue_failures": now.queue_failures,
-        "jobs_waiting": {lane.membership: lane.waiting for lane in lanes},
-        "slots_used": {lane.membership: lane.slots_used for lane in lanes},
-        "slots_known": {lane.membership: lane.slots_known for lane in lanes if lane.slots_known is not None},
-    }
     for name, (kind, label, meaning) in _LABELLED.items():
         family = kind(f"batchsubmit_{name}", meaning, labels=[label])
-        for each, value in values[name].items():
+        for each, value in getattr(now, name).items():
             family.add_metric([each], value)
         yield family
-
-
-def _bounded(lanes: tuple[LaneReading, ...]) -> tuple[LaneReading, ...]:
-    """The busiest lanes as they are, and one for all the others."""
-    if len(lanes) <= MOST_LANES:
-        return lanes
-    ranked = sorted(lanes, key=lambda lane: (-lane.slots_used, -lane.waiting, lane.membership))
-    rest = ranked[MOST_LANES:]
-    others = LaneReading(
-        membership=OTHER,
-        waiting=sum(lane.waiting for lane in rest),
-        slots_used=sum(lane.slots_used for lane in rest),
-    )
-    return (*ranked[:MOST_LANES], others)
 
 
 class Metrics(Collector):

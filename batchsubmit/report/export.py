@@ -11,7 +11,6 @@ import io
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from enum import StrEnum
 from itertools import islice
 from typing import BinaryIO
 
@@ -27,16 +26,6 @@ from batchsubmit.schema.arns import account_in
 
 Value = str | int | float | datetime | tuple[str, ...] | None
 _ROWS_AT_ONCE = 10_000
-
-
-class ColumnKind(StrEnum):
-    """What a column holds. Absent texts are empty, absent times and seconds None."""
-
-    TEXT = "text"
-    COUNT = "count"
-    TIME = "time"
-    SECONDS = "seconds"
-    TEXTS = "texts"
 
 
 def _waited(cause: Cause) -> Callable[[History], Value]:
@@ -55,29 +44,30 @@ def _results(job: History) -> str:
     return f"*/*/{account_in(job.state.arn)}/{job.state.name}" if is_good_end(job.state.status) else ""
 
 
-_TABLE: dict[str, tuple[ColumnKind, Callable[[History], Value]]] = {
-    "job": (ColumnKind.TEXT, lambda job: job.state.job),
-    "batch": (ColumnKind.TEXT, lambda job: job.batch),
-    "membership": (ColumnKind.TEXT, lambda job: job.state.membership),
-    "name": (ColumnKind.TEXT, lambda job: job.state.name),
-    "trained_model": (ColumnKind.TEXT, lambda job: job.state.trained_model),
-    "arn": (ColumnKind.TEXT, lambda job: job.state.arn),
-    "state": (ColumnKind.TEXT, lambda job: str(State.of(job.state))),
-    "status": (ColumnKind.TEXT, lambda job: job.state.status),
-    "attempts": (ColumnKind.COUNT, lambda job: job.state.attempt),
-    "via": (ColumnKind.TEXT, lambda job: job.via),
-    "first_intent_at": (ColumnKind.TIME, lambda job: _moment(job.first_intent_at)),
-    "accepted_at": (ColumnKind.TIME, lambda job: _moment(job.accepted_at)),
-    "finished_at": (ColumnKind.TIME, lambda job: _moment(job.finished_at)),
-    "seconds_running": (ColumnKind.SECONDS, lambda job: None if job.seconds is None else round(job.seconds, 3)),
-    **{f"seconds_waited_{cause}": (ColumnKind.SECONDS, _waited(cause)) for cause in Cause},
-    "code": (ColumnKind.TEXT, lambda job: reason_of(job.state)[0]),
-    "message": (ColumnKind.TEXT, lambda job: reason_of(job.state)[1]),
-    "logs": (ColumnKind.TEXT, lambda job: job.state.logs),
-    "results": (ColumnKind.TEXT, _results),
-    "duplicates": (ColumnKind.TEXTS, lambda job: job.state.duplicates),
+_TABLE: dict[str, tuple[type, Callable[[History], Value]]] = {
+    "job": (str, lambda job: job.state.job),
+    "batch": (str, lambda job: job.batch),
+    "membership": (str, lambda job: job.state.membership),
+    "name": (str, lambda job: job.state.name),
+    "trained_model": (str, lambda job: job.state.trained_model),
+    "arn": (str, lambda job: job.state.arn),
+    "state": (str, lambda job: str(State.of(job.state))),
+    "status": (str, lambda job: job.state.status),
+    "attempts": (int, lambda job: job.state.attempt),
+    "via": (str, lambda job: job.via),
+    "first_intent_at": (datetime, lambda job: _moment(job.first_intent_at)),
+    "accepted_at": (datetime, lambda job: _moment(job.accepted_at)),
+    "finished_at": (datetime, lambda job: _moment(job.finished_at)),
+    "seconds_running": (float, lambda job: None if job.seconds is None else round(job.seconds, 3)),
+    **{f"seconds_waited_{cause}": (float, _waited(cause)) for cause in Cause},
+    "code": (str, lambda job: reason_of(job.state)[0]),
+    "message": (str, lambda job: reason_of(job.state)[1]),
+    "logs": (str, lambda job: job.state.logs),
+    "results": (str, _results),
+    "duplicates": (tuple, lambda job: job.state.duplicates),
 }
 COLUMNS = {name: kind for name, (kind, _) in _TABLE.items()}
+"""The columns and their types. Absent texts are empty, absent times and seconds None."""
 
 
 Rows = Iterable[tuple[Value, ...]]
@@ -116,11 +106,11 @@ def write_parquet(file: BinaryIO, rows: Rows) -> None:
     except ImportError as exc:
         raise UsageError("Parquet needs pyarrow: pip install 'batchsubmit[parquet]'") from exc
     types = {
-        ColumnKind.TEXT: pa.string(),
-        ColumnKind.COUNT: pa.int64(),
-        ColumnKind.TIME: pa.timestamp("us", tz="UTC"),
-        ColumnKind.SECONDS: pa.float64(),
-        ColumnKind.TEXTS: pa.list_(pa.string()),
+        str: pa.string(),
+        int: pa.int64(),
+        datetime: pa.timestamp("us", tz="UTC"),
+        float: pa.float64(),
+        tuple: pa.list_(pa.string()),
     }
     schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
     rest = iter(rows)

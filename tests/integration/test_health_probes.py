@@ -23,7 +23,7 @@ from batchsubmit.core.jobs import Intent, JobSubmitted
 from batchsubmit.errors import UsageError
 from batchsubmit.health import ask_probe, serving_probes
 from batchsubmit.ledger.file import open_ledger
-from batchsubmit.observers.base import LaneReading, Readings
+from batchsubmit.observers.base import Readings
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.submit.recorder import Recorder
 
@@ -86,8 +86,7 @@ async def test_without_the_extra_metrics_are_refused_in_a_sentence(server: Serve
 
 async def test_a_scrape_parses_and_holds_what_a_real_ledger_and_recorder_saw(tmp_path: Path) -> None:
     """The whole way: event, file, observer, HTTP, Prometheus' parser."""
-    lane = LaneReading(membership="m", waiting=3, slots_used=5, slots_known=5)
-    metrics = Metrics(lambda: Readings(lanes=(lane,)))
+    metrics = Metrics(lambda: Readings(jobs_waiting={"m": 3}, slots_used={"m": 5}, slots_known={"m": 5}))
     job = job_named("one")
     async with open_ledger(tmp_path / "ledger.jsonl") as ledger:
         recorder = Recorder(ledger, SystemClock(), [metrics])

@@ -28,7 +28,7 @@ from deploy_samples import (
 from batchsubmit import __version__
 from batchsubmit.app.shutdown import LAST_SECONDS
 from batchsubmit.config import Settings, load_settings
-from batchsubmit.observers.base import LaneReading, Readings
+from batchsubmit.observers.base import Readings
 from batchsubmit.observers.metrics import Metrics
 
 TO_CUT_OFF_SECONDS = 5
@@ -407,8 +407,8 @@ def test_every_sample_stands_in_the_readme_and_the_other_way_round() -> None:
 
 def metric_names() -> set[str]:
     """Every name under which a series is scraped from a worker with something to tell."""
-    lanes = (LaneReading(membership="m", waiting=1, slots_used=1, slots_known=1),)
-    return {name for family in Metrics(lambda: Readings(lanes=lanes)).registry.collect() for name in _series(family)}
+    lanes = {key: {"m": 1} for key in ("jobs_waiting", "slots_used", "slots_known")}
+    return {name for family in Metrics(lambda: Readings(**lanes)).registry.collect() for name in _series(family)}
 
 
 def _series(family: Any) -> set[str]:  # noqa: ANN401 (a Metric of prometheus_client)

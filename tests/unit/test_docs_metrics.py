@@ -6,8 +6,8 @@ from book import PAGES, section
 from prometheus_client.parser import text_string_to_metric_families
 
 from batchsubmit.core.jobs import Absent, Intent, JobFinished, JobRejected, JobSubmitted, JobUnknown, Refused, Stamp
-from batchsubmit.observers.base import LaneReading, Readings
-from batchsubmit.observers.metrics import MOST_CODES, MOST_LANES, Metrics
+from batchsubmit.observers.base import Readings
+from batchsubmit.observers.metrics import MOST_CODES, Metrics
 
 SECTION = section(PAGES["metrics"], "Metrics")
 STAMP: Stamp = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
@@ -15,9 +15,8 @@ STAMP: Stamp = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "
 
 def scraped() -> dict[str, tuple[str, frozenset[str]]]:
     """Type and labels of each metric of ours, from a worker to which everything has happened once."""
-    lane = LaneReading(membership="m", waiting=1, slots_used=1, slots_known=1)
-    counts = {"one": 1}
-    metrics = Metrics(lambda: Readings(lanes=(lane,), messages=counts, queue_failures=counts))
+    names = ("messages", "queue_failures", "jobs_waiting", "slots_used", "slots_known")
+    metrics = Metrics(lambda: Readings(**{key: {"one": 1} for key in names}))
     for event in (
         Intent(**STAMP, attempt=1, trained_model="t"),
         JobUnknown(**STAMP, reason="", attempt=1),
@@ -47,5 +46,5 @@ def test_the_table_of_metrics_is_what_a_scrape_shows() -> None:
 
 
 def test_the_bounds_on_series_are_the_documented_ones() -> None:
-    """The numbers in the text are those of the code."""
-    assert f"At most {MOST_LANES} memberships and {MOST_CODES} codes" in SECTION
+    """The number in the text is that of the code."""
+    assert f"At most {MOST_CODES} codes" in SECTION

@@ -15,8 +15,8 @@ from batchsubmit.core.jobs import (
     Refused,
     Stamp,
 )
-from batchsubmit.observers.base import LaneReading, Readings
-from batchsubmit.observers.metrics import MOST_CODES, MOST_LANES, Metrics
+from batchsubmit.observers.base import Readings
+from batchsubmit.observers.metrics import MOST_CODES, Metrics
 
 STAMP: Stamp = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 INTENT = Intent(**STAMP, attempt=1, trained_model="t")
@@ -119,17 +119,18 @@ def test_the_queue_s_counts_are_read_at_the_scrape(watched: Watched) -> None:
 
 def test_gauges_show_the_moment_of_the_scrape(watched: Watched) -> None:
     """Read anew each time; what is not known has no series rather than a zero."""
-    lane = LaneReading(membership="m", waiting=7, slots_used=4)
-    watched.readings = Readings(lanes=(lane,), rate_per_second=2.5, jobs_unknown=1)
+    watched.readings = Readings(jobs_waiting={"m": 7}, slots_used={"m": 4}, rate_calls_per_second=2.5, jobs_unknown=1)
     assert watched.value("jobs_waiting", membership="m") == 7
     assert watched.value("slots_used", membership="m") == 4
     assert watched.value("slots_known", membership="m") is None
     assert watched.value("rate_calls_per_second") == 2.5
     assert watched.value("oldest_message_age_seconds") is None
     watched.readings = Readings(
-        lanes=(LaneReading(membership="m", waiting=0, slots_used=5, slots_known=5),),
+        jobs_waiting={"m": 0},
+        slots_used={"m": 5},
+        slots_known={"m": 5},
         oldest_message_age_seconds=12.5,
-        is_draining=True,
+        draining=True,
     )
     assert watched.value("slots_known", membership="m") == 5
     assert watched.value("oldest_message_age_seconds") == 12.5
@@ -144,18 +145,6 @@ def test_however_many_codes_come_the_series_are_bounded(watched: Watched) -> Non
     series = watched.values("attempts_refused_total", "code")
     assert len(series) == MOST_CODES + 1
     assert series["other"] == 10
-
-
-def test_however_many_memberships_there_are_the_series_are_bounded(watched: Watched) -> None:
-    """Those that use slots have their own series; the sums stay true."""
-    lanes = [LaneReading(membership=f"m{n}", waiting=1, slots_used=int(n > 50)) for n in range(MOST_LANES + 50)]
-    watched.readings = Readings(lanes=tuple(lanes))
-    used, waiting = watched.values("slots_used", "membership"), watched.values("jobs_waiting", "membership")
-    assert len(used) == len(waiting) == MOST_LANES + 1
-    assert sum(used.values()) == MOST_LANES - 1
-    assert sum(waiting.values()) == MOST_LANES + 50
-    assert used["m249"] == 1
-    assert used["other"] == 0
 
 
 def test_two_workers_in_one_process_share_nothing(watched: Watched) -> None:
