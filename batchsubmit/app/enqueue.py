@@ -21,7 +21,7 @@ from batchsubmit.errors import ManifestError, StoppedError, UsageError, status_o
 from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.file import path_beside
 from batchsubmit.manifest.index import Index
-from batchsubmit.queue.client import Outgoing, Queue, QueueBusyError, batches, open_reached, text_attributes
+from batchsubmit.queue.client import BUSY, Outgoing, Queue, batches, open_queue, text_attributes
 from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, ORDINAL_ATTRIBUTE
 from batchsubmit.schema import RowWarning
 from batchsubmit.submit.stopping import Stop, stop_on_signals
@@ -74,12 +74,12 @@ async def enqueue(
         if checked.problems:
             raise ManifestError(manifest, checked.problems, checked.problem_count, checked.alike.lines())
         index = checked.index
-        reached = await stack.enter_async_context(open_reached(url, settings, region=region))
+        queue = await stack.enter_async_context(open_queue(url, settings, region=region))
         sent = stack.enter_context(_open_sent(path, url))
         before = sum(key in sent.keys for key in index)
         numbers = (number for number, key in enumerate(index) if key not in sent.keys)
         queued = batches(_message(index, number, terms.batch) for number in numbers)
-        await _Sender(reached.queue, sent, stop).send(queued)
+        await _Sender(queue, sent, stop).send(queued)
         count = sum(key in sent.keys for key in index) - before
         return EnqueueSummary(
             manifest=manifest,
@@ -191,10 +191,10 @@ class _Sender:
         """Send one batch until SQS has all of it."""
         code = ""
         for tries in range(1, _MOST_TRIES + 1):
-            try:
-                failures = await self._queue.send(batch)
-            except QueueBusyError as exc:
-                raise StoppedError(f"the queue cannot be reached: {exc}; run the same command again to go on") from exc
+            failures = await self._queue.send(batch)
+            if BUSY in failures:
+                why = self._queue.trouble
+                raise StoppedError(f"the queue cannot be reached: {why}; run the same command again to go on")
             if accepted := [each.id for each, code in zip(batch, failures, strict=True) if code is None]:
                 self._sent.add(accepted)
             batch = [each for each, code in zip(batch, failures, strict=True) if code is not None]

@@ -30,9 +30,8 @@ from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import LogObserver, Readings, RunCounts, bind
 from batchsubmit.observers.progress import DecidedPace, Display, WorkerProgress
 from batchsubmit.outputs.templates import lasting_batch
-from batchsubmit.queue.client import LONG_POLL_SECONDS, Queue, ReachedQueue, open_reached, region_of
+from batchsubmit.queue.client import LONG_POLL_SECONDS, Queue, open_queue, region_of
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 from batchsubmit.submit.engine import Engine, build_engine
@@ -100,12 +99,12 @@ async def work(
     async with grace.for_everything(), AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop))
         async with stop.cutting_off():
-            reached = await stack.enter_async_context(open_reached(url, settings, region=region))
-        for words in reached.advice:
+            queue = await stack.enter_async_context(open_queue(url, settings, region=region))
+        for words in queue.advice:
             advise(words)
         bind(worker=owner_name())
         opened = await stack.enter_async_context(_open_ledger(ledger, settings, region, stop))
-        status = WorkerStatus(reached.queue, settings, ledger=opened, tally=tally, stop=stop)
+        status = WorkerStatus(queue, settings, ledger=opened, tally=tally, stop=stop)
         await stack.enter_async_context(status.serving(ledger, advise))
         async with stop.cutting_off():
             api = await stack.enter_async_context(open_cleanrooms(settings, region=region))
@@ -113,7 +112,7 @@ async def work(
         record = RunRecord(opened, stop)
         await record.begin(batch=batch, manifest=url, manifest_sha256="", settings=changed(settings))
         quotas = await read_quotas(settings.aws, region=region) if settings.slots.service_quotas else None
-        async with _open_source(settings, region, batch, reached, recorder, stop) as source:
+        async with _make_source(settings, region, batch, queue, recorder, stop).receiving() as source:
             engine = build_engine(
                 source,
                 settings=settings,
@@ -133,7 +132,7 @@ async def work(
             ledger=str(ledger),
             **{name: getattr(tally, name) for name in _COUNTED},
             seconds=record.seconds(),
-            queue_counts=asdict(reached.queue.counters),
+            queue_counts=asdict(queue.counters),
             held_by_others=engine.slots.held_by_others(),
             held=engine.holds.words,
             is_cut_short=bool(grace.cut_short),
@@ -144,21 +143,27 @@ async def work(
         return summary
 
 
-@asynccontextmanager
-async def _open_source(
-    settings: Settings, region: str, batch: str, reached: ReachedQueue, recorder: Recorder, stop: Stop
-) -> AsyncIterator[SqsSource]:
-    """Receive messages until the worker is asked to stop; at the end, hand back those that are left."""
+def _make_source(
+    settings: Settings, region: str, batch: str, queue: Queue, recorder: Recorder, stop: Stop
+) -> SqsSource:
+    """Make a source that receives until the worker is asked to stop."""
     reader = MessageReader(
         RequestChecker(region=region, own_tag=settings.submit.tag_jobs),
         defaults=settings.defaults,
         batch=batch,
         foreign_arns=settings.checks.foreign_arns,
     )
-    parts = QueueParts(reached, settings, region=region, ledger=WorkerLedger(recorder), clock=recorder.clock)
-    async with SqsSource.open(parts, reader, lambda exc: stop.request(StopReason.QUEUE, str(exc))) as source:
-        stop.on_request(source.close)
-        yield source
+    source = SqsSource(
+        queue,
+        settings,
+        reader,
+        region=region,
+        ledger=WorkerLedger(recorder),
+        clock=recorder.clock,
+        on_trouble=lambda exc: stop.request(StopReason.QUEUE, str(exc)),
+    )
+    stop.on_request(source.close)
+    return source
 
 
 @asynccontextmanager
@@ -176,8 +181,8 @@ async def _open_ledger(
 async def advice_on_queue(settings: Settings) -> Sequence[str]:
     """Check whether the queue can be used; gives the advice on its settings. Raises UsageError, StoppedError."""
     url, region, _ = _checked(settings)
-    async with open_reached(url, settings, region=region) as reached:
-        return reached.advice
+    async with open_queue(url, settings, region=region) as queue:
+        return queue.advice
 
 
 def _checked(settings: Settings) -> tuple[str, str, str]:
@@ -315,7 +320,8 @@ class WorkerStatus:
         if self._parts is None:
             return Readings(draining=self._stop.requested)
         source, engine = self._parts
-        waiting, usage = source.waiting_by_lane(), engine.slots.usage()
+        waiting = {lane: len(jobs) for lane, jobs in source.held.lanes.items()}
+        usage, sent_at = engine.slots.usage(), source.held.oldest_sent_at()
         account_used, account_known = usage.pop(ACCOUNT)
         memberships = sorted(waiting.keys() | usage.keys())
         messages = asdict(self._queue.counters)
@@ -326,8 +332,8 @@ class WorkerStatus:
             calls_under_way=engine.in_progress.jobs,
             jobs_unknown=self._tally.unknown,
             jobs_undecided=len(engine.in_progress.undecided),
-            messages_held=source.held,
-            oldest_message_age_seconds=source.oldest_seconds(),
+            messages_held=len(source.held),
+            oldest_message_age_seconds=None if sent_at is None else max(time.time() - sent_at, 0.0),
             draining=self._stop.requested,
             queue_polls=messages.pop("polls"),
             queue_failures={name: messages.pop(name) for name in _FAILURE_COUNTS},

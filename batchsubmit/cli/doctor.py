@@ -38,8 +38,7 @@ from batchsubmit.ledger.file import LedgerFile, holding_run, lock
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.table import TABLE_ADDRESS, check_format
 from batchsubmit.manifest.check import open_checked_manifest
-from batchsubmit.outputs.notify import Topic
-from batchsubmit.schema.arns import partition_of
+from batchsubmit.schema.arns import partition_of, region_in
 from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.inputs import check_inputs
 from batchsubmit.submit.stopping import Stop
@@ -296,12 +295,12 @@ class _Examination:
                 words = f"s3://{place.bucket}/{place.prefix} can be listed; writing is tried by the first copy"
                 self._note("bucket", GOOD, words)
         for target in self._after.targets if self._after else ():
-            if not isinstance(target, Topic):
+            if target.shape != "sns":
                 self._note("webhook", UNTRIED, f"{target} is not called: a call would be a notice")
                 continue
-            asking = _call("sns", target.region, "get_topic_attributes", TopicArn=target.arn)
+            asking = _call("sns", region_in(target.address), "get_topic_attributes", TopicArn=target.address)
             if await self._try("topic", "GetTopicAttributes", asking):
-                self._note("topic", GOOD, f"{target.arn} is there; publishing is tried by the first notice")
+                self._note("topic", GOOD, f"{target} is there; publishing is tried by the first notice")
 
 
 async def _call(service: str, region: str, method: str, **request: object) -> dict[str, Any]:

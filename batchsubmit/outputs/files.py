@@ -5,10 +5,10 @@ Its name says what it holds: one that ends in `.gz` is compressed, one that prom
 
 import gzip
 import os
-import stat
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -52,44 +52,30 @@ def saving(target: Path, *, inputs: Iterable[object] = (), kind: str = "") -> It
     if kind:
         refuse_other_kind(target, kind)
     try:
-        is_special = target.exists() and not stat.S_ISREG(target.stat().st_mode)
-        opened: AbstractContextManager[BinaryIO] = target.open("wb") if is_special else _beside(target)
-        with opened as file, _compressed(file, target) as packed:
-            yield packed
+        is_special = target.exists() and not target.is_file()
+        with ExitStack() as stack:
+            file = stack.enter_context(target.open("wb") if is_special else _beside(target))
+            if target.suffix.lower() == ".gz":
+                packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
+                file = cast("BinaryIO", stack.enter_context(packed))
+            yield file
     except OSError as exc:
         raise UsageError(f"{target} cannot be written: {exc.strerror or exc}") from exc
-
-
-@contextmanager
-def _compressed(file: BinaryIO, target: Path) -> Iterator[BinaryIO]:
-    if target.suffix.lower() != ".gz":
-        yield file
-        return
-    with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
-        yield cast("BinaryIO", packed)
 
 
 @contextmanager
 def _beside(target: Path) -> Iterator[BinaryIO]:
     target = target.resolve()  # a link stays a link
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield cast("BinaryIO", file)
+        with part.open("xb") as file:
+            with suppress(FileNotFoundError):
+                shutil.copymode(target, part)  # of the file that is replaced; a new one has what the umask leaves
+            yield file
             file.flush()
-            os.fchmod(file.fileno(), _mode_for(target))
             os.fsync(file.fileno())
-        Path(name).replace(target)
+        part.replace(target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
-
-
-def _mode_for(target: Path) -> int:
-    """The mode of the file that is replaced, or what any new file would get."""
-    if target.exists():
-        return stat.S_IMODE(target.stat().st_mode)
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

@@ -20,40 +20,26 @@ from botocore.exceptions import ClientError
 
 from batchsubmit.aws import USER_AGENT, open_client
 from batchsubmit.errors import UsageError
+from batchsubmit.schema.arns import region_in
 
 SIGNATURE_HEADER = "Batchsubmit-Signature"
-FORMAT_VERSION = 1
-_TOPIC = re.compile(r"sns:(arn:aws[a-z-]*:sns:([a-z0-9-]+):\d{12}:[\w.-]+)", re.ASCII)
+_TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[\w.-]+", re.ASCII)
 _SUBJECT_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
-    """An SNS topic."""
+class Target:
+    """An SNS topic's ARN (shape `sns`), or a URL that takes a POST: a notice, or words in the shape of slack or teams.
 
-    arn: str
-    region: str
-
-    def __str__(self) -> str:
-        return self.arn
-
-
-@dataclass(frozen=True, slots=True)
-class Webhook:
-    """A URL that takes a POST: a notice, or words in the `shape` that slack or teams wants.
-
-    Its path may be a secret (many services authenticate by it) and is not shown.
+    A URL's path may be a secret (many services authenticate by it) and is not shown.
     """
 
-    url: str
+    address: str
     shape: str = ""
 
     def __str__(self) -> str:
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.hostname}/…"
-
-
-Target = Topic | Webhook
+        parts = urlsplit(self.address)
+        return self.address if self.shape == "sns" else f"{parts.scheme}://{parts.hostname}/…"
 
 
 def read_target(text: str) -> Target:
@@ -61,32 +47,30 @@ def read_target(text: str) -> Target:
 
     Raises UsageError.
     """
-    shape, colon, rest = text.partition(":")
-    shape, text = (shape, rest) if colon and shape in _SHAPES else ("", text)
-    if match := _TOPIC.fullmatch(text):
-        return Topic(arn=match[1], region=match[2])
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        host, parts = "", urlsplit("")
-    if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_here(host))):
-        return Webhook(text, shape)
-    shown = text if text.startswith("sns:") else text.split("/", 3)[:3][-1]  # a URL's path may be a secret
+    shape, _, address = text.partition(":")
+    if shape not in _SHAPES:
+        shape, address = "", text
+    if _TOPIC.fullmatch(address) if shape == "sns" else _takes_posts(address):
+        return Target(address, shape)
+    shown = text if shape == "sns" else text.split("/", 3)[:3][-1]  # a URL's path may be a secret
     raise UsageError(
         f"--notify {shown}: write sns:arn:aws:sns:REGION:ACCOUNT:TOPIC, an https:// URL, slack:URL or teams:URL"
     )
 
 
-def _is_here(host: str) -> bool:
+def _takes_posts(url: str) -> bool:
+    """Whether it is an https URL, or an http one of this machine."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+        is_here = parts.scheme == "http" and (host == "localhost" or ipaddress.ip_address(host).is_loopback)
     except ValueError:
         return False
+    return is_here or bool(parts.scheme == "https" and host)
 
 
 _EMPTY: dict[str, Any] = {
-    "format": FORMAT_VERSION,
+    "format": 1,
     "at": "",
     "run": "",
     "batch": "",
@@ -139,7 +123,7 @@ def _teams(body: dict[str, Any]) -> dict[str, Any]:
     return {"type": "message", "attachments": [attachment]}
 
 
-_SHAPES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"slack": _slack, "teams": _teams}
+_SHAPES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"sns": dict, "slack": _slack, "teams": _teams}
 
 
 def signature(body: bytes, secret: str, at: int) -> str:
@@ -151,14 +135,6 @@ def signature(body: bytes, secret: str, at: int) -> str:
 _TRIES = 2
 _BETWEEN_TRIES_SECONDS = 1.0
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
-
-
-class _NotTakenError(Exception):
-    """The other side did not take it; its `status` decides whether another try is worth it."""
-
-    def __init__(self, words: str, status: int = 0) -> None:
-        super().__init__(words)
-        self.is_final = status not in _WORTH_ANOTHER_TRY
 
 
 async def notify(
@@ -176,58 +152,49 @@ async def _notify(target: Target, body: dict[str, Any], secret: str | None, time
             await asyncio.sleep(_BETWEEN_TRIES_SECONDS)
         try:
             async with asyncio.timeout(timeout_seconds):
-                if isinstance(target, Topic):
-                    await _publish(target, body)
-                else:
-                    await _post(target, body, secret)
-        except _NotTakenError as exc:
-            why = str(exc)
-            if exc.is_final:
+                sending = _publish(target, body) if target.shape == "sns" else _post(target, body, secret)
+                status, why = await sending
+            if 200 <= status < 300:
+                return ""
+            if status not in _WORTH_ANOTHER_TRY:
                 break
         except TimeoutError:
             why = f"no answer within {timeout_seconds:g} seconds"
         except Exception as exc:  # noqa: BLE001 (no error of a notice may fail the run)
-            why = _without_url(exc, target)
-        else:
-            return ""
-    return f"{target} could not be notified: {why}"
+            why = str(exc) or type(exc).__name__
+    # Libraries like to quote the URL.
+    return f"{target} could not be notified: {why.replace(target.address, str(target))}"
 
 
-async def _post(webhook: Webhook, body: dict[str, Any], secret: str | None) -> None:
+async def _post(target: Target, body: dict[str, Any], secret: str | None) -> tuple[int, str]:
+    """Give the status, and what it says."""
     import aiohttp  # noqa: PLC0415 (only runs that notify pay for it)
 
-    data = json.dumps(_SHAPES[webhook.shape](body) if webhook.shape else body).encode()
+    data = json.dumps(_SHAPES.get(target.shape, dict)(body)).encode()
     headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
     if secret:
         headers[SIGNATURE_HEADER] = signature(data, secret, int(time.time()))
     async with (
         aiohttp.ClientSession(trust_env=True) as session,
-        session.post(webhook.url, data=data, headers=headers, allow_redirects=False) as answer,
+        session.post(target.address, data=data, headers=headers, allow_redirects=False) as answer,
     ):
-        if not 200 <= answer.status < 300:
-            raise _NotTakenError(f"it answered {answer.status}", answer.status)
+        return answer.status, f"it answered {answer.status}"
 
 
-async def _publish(topic: Topic, body: dict[str, Any]) -> None:
+async def _publish(topic: Target, body: dict[str, Any]) -> tuple[int, str]:
+    """Give the status, and what it says."""
     try:
-        async with open_client("sns", region=topic.region) as client:
+        async with open_client("sns", region=region_in(topic.address)) as client:
             await client.publish(
-                TopicArn=topic.arn,
+                TopicArn=topic.address,
                 Subject=subject(body),
                 Message=json.dumps(body, ensure_ascii=False),
-                MessageAttributes={
-                    "exit_status": {"DataType": "Number", "StringValue": str(body["exit_status"])},
-                },
+                MessageAttributes={"exit_status": {"DataType": "Number", "StringValue": str(body["exit_status"])}},
             )
     except ClientError as exc:
-        error, status = exc.response.get("Error", {}), exc.response["ResponseMetadata"]["HTTPStatusCode"]
+        error = exc.response.get("Error", {})
         words = f"{error.get('Code')}: {error.get('Message')}"
         if error.get("Code") in {"AuthorizationError", "AuthorizationErrorException", "AccessDenied"}:
             words += "; allow sns:Publish on it"
-        raise _NotTakenError(words, status) from exc
-
-
-def _without_url(exc: Exception, target: Target) -> str:
-    """An error's words, in which libraries like to quote the URL."""
-    words = f"{exc}" or type(exc).__name__
-    return words.replace(target.url, str(target)) if isinstance(target, Webhook) else words
+        return exc.response["ResponseMetadata"]["HTTPStatusCode"], words
+    return 200, ""

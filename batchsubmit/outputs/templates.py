@@ -13,27 +13,18 @@ from batchsubmit.config import SubmitSettings
 from batchsubmit.errors import UsageError
 from batchsubmit.text import nearest
 
-MIDNIGHT = time(0)
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _NO_FILE_NAME = re.compile(r"[/\\\x00-\x1f]")
 
 
-def placeholders(now: datetime, *, day_begins: time = MIDNIGHT) -> dict[str, str]:
-    """The values of `{date}` (2026-11-23) and `{time}` (220000) for a moment in its own zone.
-
-    Before `day_begins` it is still the day before.
-    """
-    day = now - timedelta(days=1) if now.timetz().replace(tzinfo=None) < day_begins else now
-    return {"date": f"{day:%Y-%m-%d}", "time": f"{now:%H%M%S}"}
-
-
 def placeholders_at(moment: datetime, settings: SubmitSettings) -> dict[str, str]:
-    """The same for any aware moment, in the time zone and with the beginning of days that the settings name.
+    """The values of `{date}` (2026-11-23) and `{time}` (220000) for any aware moment, in the settings' time zone.
 
-    Raises UsageError.
+    Before the time at which days begin by the settings it is still the day before. Raises UsageError.
     """
-    zone = zone_named(settings.time_zone) if settings.time_zone else UTC
-    return placeholders(moment.astimezone(zone), day_begins=time.fromisoformat(settings.day_begins))
+    now = moment.astimezone(zone_named(settings.time_zone) if settings.time_zone else UTC)
+    day = now - timedelta(days=1 if now.time() < time.fromisoformat(settings.day_begins) else 0)
+    return {"date": f"{day:%Y-%m-%d}", "time": f"{now:%H%M%S}"}
 
 
 def expand(template: str, values: Mapping[str, str], *, what: str) -> str:
@@ -47,9 +38,8 @@ def expand(template: str, values: Mapping[str, str], *, what: str) -> str:
             return values[name]
         if name is None:
             raise UsageError(f"{what} {template!r}: a brace without its other half; write {{{{ or }}}} for a brace")
-        near = nearest(name, values)
-        known = ", ".join(f"{{{each}}}" for each in values)
-        hint = f"did you mean {{{near}}}?" if near else f"known are {known or 'none here'}"
+        known = ", ".join(f"{{{each}}}" for each in values) or "none here"
+        hint = f"did you mean {{{near}}}?" if (near := nearest(name, values)) else f"known are {known}"
         raise UsageError(f"{what} {template!r}: there is no placeholder {{{name}}}; {hint}")
 
     return _PIECE.sub(value, template)
@@ -87,6 +77,4 @@ def zone_named(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise UsageError(
-            f"there is no time zone {name!r}; write it as in Europe/Berlin, America/New_York or UTC"
-        ) from (None)
+        raise UsageError(f"there is no time zone {name!r}; write it as in Europe/Berlin or UTC") from None

@@ -12,8 +12,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from batchsubmit.aws import COPY_TIMEOUTS, open_client
 from batchsubmit.errors import UsageError
@@ -24,24 +25,6 @@ _TRIES = 3
 _CHANGED_MEANWHILE = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404"})
 _TYPES = {".html": "text/html; charset=utf-8", ".csv": "text/csv; charset=utf-8", ".jsonl": "application/x-ndjson"}
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|arn:[\w:/-]+", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """The state of a ledger: how long it was, and what it held."""
-
-    length: int
-    sha256: str
-
-    def metadata(self) -> dict[str, str]:
-        """As an object carries it."""
-        return {BYTES: str(self.length), SHA256: self.sha256}
-
-    @classmethod
-    def of(cls, metadata: Mapping[str, str]) -> "Origin | None":
-        """Read an object's metadata; None where no run wrote it."""
-        length, sha256 = metadata.get(BYTES, ""), metadata.get(SHA256, "")
-        return cls(int(length), sha256) if length.isdigit() and length.isascii() and sha256 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,121 +48,110 @@ class Destination:
         return f"s3://{self.bucket}/{self.prefix}{name}"
 
 
-class UploadError(Exception):
-    """A file could not be copied; the message says why and how to fix it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Uploaded:
+class Uploaded(NamedTuple):
     """The URLs that hold the files now, and a sentence for each file that could not be copied."""
 
-    urls: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
+    urls: list[str]
+    problems: list[str]
 
 
 async def upload(
     ledger: Path, others: Sequence[Path], destination: Destination, *, region: str | None, overwrite: bool
 ) -> Uploaded:
     """Copy a ledger, as it is at this moment, and the files that were made from it. Raises nothing."""
-    urls, problems = [], []
+    done = Uploaded([], [])
     with tempfile.TemporaryFile(prefix="batchsubmit-") as copy:
         try:
             origin = await asyncio.to_thread(_snapshot, ledger, copy)
             async with open_client("s3", region=region, timeouts=COPY_TIMEOUTS, attempts=4) as client:
                 uploader = _Uploader(client, destination, copy, origin, overwrite=overwrite)
                 for path in (ledger, *others):
-                    try:
-                        urls.append(await uploader.send(path, copy if path is ledger else None))
-                    except UploadError as exc:
-                        problems.append(str(exc))
+                    if problem := await uploader.send(path, copy if path is ledger else None):
+                        done.problems.append(problem)
+                    else:
+                        done.urls.append(destination.url(path.name))
         except Exception as exc:  # noqa: BLE001 (a copy that fails is reported, and does not fail the run)
-            problems.append(f"{destination.url('')}: nothing more could be copied: {exc}")
-    return Uploaded(urls=tuple(urls), problems=tuple(problems))
+            done.problems.append(f"{destination.url('')}: nothing more could be copied: {exc}")
+    return done
 
 
 @dataclass(frozen=True, slots=True)
 class _Uploader:
-    """Puts files under one destination; `ledger` is the copy of the ledger that they were made from."""
+    """Puts files under one destination; `ledger` is the copy of the ledger that they were made from.
+
+    `origin` says how long that is, and what it holds, as an object's metadata.
+    """
 
     client: Any
     destination: Destination
     ledger: BinaryIO
-    origin: Origin
+    origin: Mapping[str, str]
     overwrite: bool
 
     async def send(self, path: Path, content: BinaryIO | None) -> str:
-        """Copy one file (its content, where it is open already); give its URL. Raises UploadError."""
+        """Copy one file (its content, where it is open already); say why that could not be done, and how to fix it."""
         url = self.destination.url(path.name)
         try:
             with nullcontext(content) if content else path.open("rb") as file:
-                await self._put(path, file)
-        except UploadError:
-            raise
-        except Exception as exc:
-            raise UploadError(f"{url}: {_words(exc)}. {path} is complete on this machine") from exc
-        return url
+                problem = await self._put(path, file)
+        except Exception as exc:  # noqa: BLE001 (the next file may be copied)
+            return f"{url}: {_words(exc)}. {path} is complete on this machine"
+        return problem and f"{url} {problem}"
 
-    async def _put(self, path: Path, content: BinaryIO) -> None:
-        """Write the object if there is none, or over the one that may be replaced."""
-        url, condition = self.destination.url(path.name), {"IfNoneMatch": "*"}
+    async def _put(self, path: Path, content: BinaryIO) -> str:
+        """Write the object if there is none, or over the one that may be replaced, which must be the one we saw.
+
+        Gives what keeps it from being replaced, if anything does.
+        """
+        where = {"Bucket": self.destination.bucket, "Key": self.destination.prefix + path.name}
+        content_type = _TYPES.get(path.suffix, "application/octet-stream")
+        condition = {"IfNoneMatch": "*"}
         for _ in range(_TRIES):
-            if await self._write(path, content, condition):
-                return
-            etag, origin = await self._find(path)
-            condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-            if not etag or self.overwrite:
-                continue
-            if origin == self.origin:
-                return
-            if origin is None or await asyncio.to_thread(_digest, self.ledger, origin.length) != origin.sha256:
-                raise UploadError(
-                    f"{url} holds something that this ledger did not grow from, and was not overwritten; "
-                    "give another --upload, or --upload-overwrite to replace it"
+            content.seek(0)
+            try:
+                await self.client.put_object(
+                    **where, **condition, Body=content, ContentType=content_type, Metadata=self.origin
                 )
-        raise UploadError(f"{url} is being written by another; run the same command again")
+            except Exception as exc:
+                if _code(exc) not in _CHANGED_MEANWHILE:
+                    raise
+            else:
+                return ""
+            found = await self._find(where)
+            condition = {"IfMatch": found["ETag"]} if found else {"IfNoneMatch": "*"}
+            if not found or self.overwrite:
+                continue
+            if found["Metadata"] == self.origin:
+                return ""
+            if not await asyncio.to_thread(_grew_from, self.ledger, found["Metadata"]):
+                return (
+                    "holds something that this ledger did not grow from, and was not overwritten; give another "
+                    "--upload, or --upload-overwrite to replace it"
+                )
+        return "is being written by another; run the same command again"
 
-    async def _write(self, path: Path, content: BinaryIO, condition: Mapping[str, str]) -> bool:
-        """Put the object under a condition; False where that does not hold."""
-        content.seek(0)
+    async def _find(self, where: Mapping[str, str]) -> Mapping[str, Any] | None:
+        """What is said of the object; None where there is none (any more)."""
         try:
-            await self.client.put_object(
-                Bucket=self.destination.bucket,
-                Key=self.destination.prefix + path.name,
-                Body=content,
-                ContentType=_TYPES.get(path.suffix, "application/octet-stream"),
-                Metadata=self.origin.metadata(),
-                **condition,
-            )
-        except Exception as exc:
-            if _code(exc) in _CHANGED_MEANWHILE:
-                return False
-            raise
-        return True
-
-    async def _find(self, path: Path) -> tuple[str, Origin | None]:
-        """ETag and origin of the object; an empty ETag where there is none (any more)."""
-        try:
-            head = await self.client.head_object(
-                Bucket=self.destination.bucket, Key=self.destination.prefix + path.name
-            )
+            return {"Metadata": {}, **await self.client.head_object(**where)}
         except Exception as exc:
             if _code(exc) in {"404", "NoSuchKey"}:
-                return "", None
+                return None
             raise
-        return head["ETag"], Origin.of(head.get("Metadata", {}))
 
 
-def _snapshot(path: Path, copy: BinaryIO) -> Origin:
-    """Copy the whole lines of a ledger, which another run may be writing to again."""
-    copied = length = 0
+def _snapshot(path: Path, copy: BinaryIO) -> dict[str, str]:
+    """Copy the whole lines of a ledger, which another run may be writing to again; gives the copy's origin."""
     with path.open("rb") as file:
-        while block := file.read(_COPY_BYTES):
-            copy.write(block)
-            if end := block.rfind(b"\n") + 1:
-                length = copied + end
-            copied += len(block)
-    copy.truncate(length)
-    return Origin(length, _digest(copy, length))
+        copy.writelines(takewhile(lambda line: line.endswith(b"\n"), file))
+    length = copy.tell()
+    return {BYTES: str(length), SHA256: _digest(copy, length)}
+
+
+def _grew_from(ledger: BinaryIO, origin: Mapping[str, str]) -> bool:
+    """Whether the ledger begins with what an object was made from; not so for one that no run wrote."""
+    length = origin.get(BYTES, "")
+    return length.isdigit() and length.isascii() and _digest(ledger, int(length)) == origin.get(SHA256)
 
 
 def _digest(file: BinaryIO, length: int) -> str:

@@ -8,9 +8,8 @@ between the two makes a redelivery, not a second job.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any, Protocol
 
 import structlog
@@ -20,16 +19,13 @@ from batchsubmit.config import WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
 from batchsubmit.queue.client import (
+    BUSY,
     GONE_CODES,
-    MOST_ENTRIES,
     Outgoing,
+    Queue,
     QueueAttributes,
-    QueueBusyError,
     QueueDeniedError,
     QueueError,
-    ReachedQueue,
-    batches,
-    tens,
     text_attributes,
 )
 from batchsubmit.queue.held import LIMIT_SECONDS
@@ -37,20 +33,22 @@ from batchsubmit.queue.message import DeadLetter, Message
 
 _MOST_TRIES = 5
 _PAUSE_SECONDS = 0.2
-_CONCURRENCY = 8
 _MOST_DELAY_SECONDS = 900
 """SQS: a new message is delayed by no more than this."""
 
-_MOST_VISIBILITIES = 3
-"""What a worker put back stays hidden when it is killed, while slots may be free: hence not for much longer than what
-it held. It grows so far, that messages of other lanes come from behind."""
-
 _AGED = 0.75
 _LEEWAY_SECONDS = 3600
-_LONGEST_HIDDEN_SECONDS = LIMIT_SECONDS - 600
 _MOST_REMEMBERED = 10_000
 _MOST_ATTRIBUTES = 10
 _MOST_REASON_CHARACTERS = 256
+
+
+class Wait(StrEnum):
+    """Why a job can be neither sent nor decided now."""
+
+    UNDECIDED = "undecided"  # no lookup could decide whether it was submitted
+    OVER_QUOTA = "over_quota"  # a quota that is not one of slots refused it
+    NOT_READY = "not_ready"  # its trained model or channel is still being created
 
 
 class QueueLedger(Protocol):
@@ -72,24 +70,10 @@ class QueueLedger(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Return:
-    """Hide a message for so many seconds or, where it is to be renewed, send it again with a delay."""
-
-    message: Message
-    seconds: int
-    renew: bool = False
-
-
-def delay_seconds(message: Message, *, first: int, most: int) -> int:
-    """How long a message that is of no use now is hidden: twice as long after each receive."""
-    return int(max(1, min(most, first * 2 ** min(message.receives - 1, 30))))
-
-
-def put_back(message: Message, seconds: int, *, queue: QueueAttributes, now: float) -> Return:
-    """Return a message that cannot be held here. `now` is Unix time, as the message's own."""
-    is_spent = queue.most_receives is not None and message.receives > queue.most_receives // 2
-    return Return(message, seconds, renew=is_spent or 0 < message.sent_at < _old_before(queue, now))
+def is_spent(message: Message, queue: QueueAttributes, now: float) -> bool:
+    """Whether a message is to be sent again: half of its receives, or most of its time, is over. `now` is Unix time."""
+    most = queue.most_receives
+    return (most is not None and message.receives > most // 2) or 0 < message.sent_at < _old_before(queue, now)
 
 
 def _old_before(queue: QueueAttributes, now: float) -> float:
@@ -99,153 +83,126 @@ def _old_before(queue: QueueAttributes, now: float) -> float:
 
 
 class Acks:
-    """Deletes, returns and dead-letters; `run` is the loop that deletes."""
+    """Deletes, returns and dead-letters. `wake` is set where `flush` has something to do."""
 
-    def __init__(self, reached: ReachedQueue, settings: WorkerSettings, ledger: QueueLedger, clock: Clock) -> None:
-        self._queue = reached.queue
-        self._attributes = reached.attributes
-        self._dead_letters = reached.dead_letters
-        self._counters = reached.queue.counters
+    def __init__(self, queue: Queue, settings: WorkerSettings, ledger: QueueLedger, clock: Clock) -> None:
+        self._queue = queue
+        self._counters = queue.counters
         self._ledger = ledger
         self._clock = clock
         self._visibility = settings.visibility_timeout_seconds
-        self._longest = max(self._visibility, settings.max_delay_seconds)
+        self.longest_seconds = max(self._visibility, settings.max_delay_seconds)
+        self.wake = asyncio.Event()
         self._may_renew = True
-        self._deletes: deque[tuple[str, int]] = deque()
-        self._wake = asyncio.Event()
-        self._closing = False
+        self._deletes: list[str] = []
+        self._returns: list[tuple[Sequence[Message], Wait | DeadLetter]] = []
         self._hidden: dict[str, tuple[Message, float]] = {}
         # By message: whether it was moved. One that was not was written down by another worker or an earlier run.
         self._letters: dict[str, bool] = {}
-        self._log = structlog.get_logger("batchsubmit").bind(queue=reached.queue.url)
+        self._log = structlog.get_logger("batchsubmit").bind(queue=queue.url)
 
     def delete(self, message: Message) -> None:
         """Delete a message soon."""
-        self._deletes.append((message.receipt, 1))
-        self._wake.set()
+        self._deletes.append(message.receipt)
+        self.wake.set()
 
-    def close(self) -> None:
-        """Let `run` end once nothing is left to delete."""
-        self._closing = True
-        self._wake.set()
+    def later(self, messages: Sequence[Message], why: "Wait | DeadLetter") -> None:
+        """Return soon messages whose job can be neither sent nor decided now, or dead-letter them."""
+        self._returns.append((messages, why))
+        self.wake.set()
 
-    async def run(self) -> None:
-        """Delete batch after batch; what gathers during one makes the next."""
-        while not (self._closing and not self._deletes):
-            await self._wake.wait()
-            self._wake.clear()
-            while self._deletes:
-                await self._delete([self._deletes.popleft() for _ in range(min(MOST_ENTRIES, len(self._deletes)))])
-
-    async def _delete(self, batch: list[tuple[str, int]]) -> None:
-        try:
-            failures = await self._queue.delete([receipt for receipt, _ in batch])
-        except (QueueBusyError, QueueError) as exc:
-            self._give_up(len(batch), str(exc))
-            return
-        again = []
-        for (receipt, tries), code in zip(batch, failures, strict=True):
-            if code is None:
-                self._counters.deleted += 1
-            elif code in GONE_CODES or tries == _MOST_TRIES:
-                self._give_up(1, code)
+    async def flush(self) -> None:
+        """Return and delete all that is noted. Raises StoppedError."""
+        while self._returns:
+            messages, why = self._returns.pop()
+            if isinstance(why, DeadLetter):
+                for message in messages:
+                    await self.dead_letter(message, why)
             else:
-                self._log.info("queue.delete_again", code=code, attempt=tries)
-                again.append((receipt, tries + 1))
-        if again:
-            self._deletes.extend(again)
-            await asyncio.sleep(_PAUSE_SECONDS)
+                await self._return(messages, why)
+        while self._deletes:
+            receipts, self._deletes = self._deletes, []
+            await self._delete(receipts)
 
-    def _give_up(self, count: int, reason: str) -> None:
-        self._counters.delete_failures += count
-        self._log.warning("queue.delete_failed", messages=count, reason=reason)
+    async def _delete(self, receipts: Sequence[str], tries: int = 1) -> None:
+        """Delete messages, and try again what SQS fails; what is given up is delivered again and then recognised.
+
+        Raises QueueError.
+        """
+        codes = await self._queue.delete(receipts)
+        self._counters.deleted += codes.count(None)
+        final = {None, BUSY, *GONE_CODES} if tries < _MOST_TRIES else set(codes)
+        again = [receipt for receipt, code in zip(receipts, codes, strict=True) if code not in final]
+        if failed := [code for code in codes if code and code in final]:
+            self._counters.delete_failures += len(failed)
+            self._log.warning("queue.delete_failed", messages=len(failed), reason=failed[0])
+        if again:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            await self._delete(again, tries + 1)
+
+    async def _return(self, messages: Sequence[Message], why: "Wait") -> None:
+        """Return messages; each job is tried again when they come again."""
+        is_long = why is not Wait.NOT_READY
+        seconds = self.longest_seconds if is_long else self._visibility
+        self._counters.undecided += len(messages) * (why is Wait.UNDECIDED)
+        self._counters.over_quota += len(messages) * (why is Wait.OVER_QUOTA)
+        await self.give_back(messages, seconds)
+        log = self._log.warning if is_long else self._log.info
+        log(f"message.{why}", messages=[each.id for each in messages], seconds=seconds)
 
     def renews_before(self) -> float:
         """Messages that were sent before this Unix time are to be sent again: the queue would soon drop them."""
-        return _old_before(self._attributes, self._clock.now().timestamp()) if self._may_renew else 0.0
+        return _old_before(self._queue.attributes, self._clock.now().timestamp()) if self._may_renew else 0.0
 
-    async def renew(self, messages: Iterable[Message]) -> None:
-        """Send messages again that cannot be held any longer, or make them visible. Raises QueueError.
+    async def give_back(self, messages: Sequence[Message], seconds: int = 0, *, renew: bool = False) -> None:
+        """Return messages, to be seen again in so many seconds. Raises QueueError.
 
-        A FIFO queue would put a new message behind its group, so there it costs a receive instead.
+        One that is spent is sent again instead, and each with `renew`; but a FIFO queue would put a new message behind
+        its group, so there that costs a receive. What is hidden is remembered until `received`, to be made visible when
+        this worker ends.
         """
-        if self._attributes.is_fifo:
-            await self.hand_back(messages)
-        else:
-            await self._give_back([Return(each, 0, renew=True) for each in messages])
-
-    async def hide(self, messages: Iterable[Message], *, longest: bool) -> int:
-        """Return messages for later: for the longest delay, or for longer after each receive. Gives the most seconds.
-
-        They are remembered until `received`, to be made visible when this worker ends. Raises QueueError.
-        """
-        first = self._longest if longest else self._visibility
-        most = self._longest if longest else min(_MOST_VISIBILITIES * self._visibility, self._longest)
-        returns = [self._put_back(each, delay_seconds(each, first=first, most=most)) for each in messages]
-        for each in returns:
-            if not (each.renew and self._may_renew):
-                _remember(self._hidden, each.message.id, (each.message, self._clock.monotonic() + each.seconds))
-        await self._give_back(returns)
-        return max((each.seconds for each in returns), default=0)
+        queue, now = self._queue.attributes, self._clock.now().timestamp()
+        spent = [each for each in messages if is_spent(each, queue, now) or (renew and not queue.is_fifo)]
+        sent = await self._send_again(spent, seconds)
+        kept = [each for each in messages if each.id not in sent]
+        for each in kept if seconds else ():
+            _remember(self._hidden, each.id, (each, self._clock.monotonic() + seconds))
+        await self._hide(kept, seconds)
 
     def received(self, message: Message) -> None:
         """Forget the old receipt of a message that was delivered again."""
         self._hidden.pop(message.id, None)
 
-    async def hand_back(self, messages: Iterable[Message]) -> None:
-        """Make messages visible at once, so that others may have them. Raises QueueError."""
-        await self._give_back([self._put_back(each, 0) for each in messages])
-
-    async def hand_back_hidden(self) -> None:
-        """Make visible what is still hidden of what `hide` returned. Raises QueueError."""
-        now, hidden = self._clock.monotonic(), list(self._hidden.values())
+    async def give_back_hidden(self) -> None:
+        """Make visible what is still hidden of what was given back. Raises QueueError."""
+        now = self._clock.monotonic()
+        back = [message for message, until in self._hidden.values() if until > now]
         self._hidden.clear()
-        back = [message for message, until in hidden if until > now]
         self._counters.handed_back -= len(back)  # counted when they were hidden
-        await self.hand_back(back)
+        await self.give_back(back)
 
-    def _put_back(self, message: Message, seconds: int) -> Return:
-        return put_back(message, seconds, queue=self._attributes, now=self._clock.now().timestamp())
+    async def _hide(self, messages: Sequence[Message], seconds: int) -> None:
+        """Let messages be seen in so many seconds. One that cannot be reached comes back by itself."""
+        codes = await self._queue.hide([(each.receipt, seconds) for each in messages])
+        done = codes.count(None)
+        self._counters.handed_back += done
+        self._counters.lost += len(codes) - done
 
-    async def _give_back(self, returns: Sequence[Return]) -> None:
-        """Carry returns out. A message that cannot be reached comes back by itself. Raises QueueError."""
-        refused = await self._renew([each for each in returns if each.renew])
-        hidden = list(tens([*refused, *(each for each in returns if not each.renew)]))
-        for start in range(0, len(hidden), _CONCURRENCY):
-            await asyncio.gather(*map(self._hide, hidden[start : start + _CONCURRENCY]))
-
-    async def _hide(self, batch: Sequence[Return]) -> None:
+    async def _send_again(self, messages: Sequence[Message], seconds: int) -> set[str]:
+        """Send messages again and delete the old ones; gives the ids of those that were sent."""
+        if not self._may_renew:
+            return set()
         try:
-            failures = await self._queue.hide([(each.message.receipt, each.seconds) for each in batch])
-        except QueueBusyError as exc:
-            self._log.warning("queue.hand_back_failed", messages=len(batch), reason=str(exc))
-            return
-        self._counters.handed_back += failures.count(None)
-        self._counters.lost += len(failures) - failures.count(None)
-
-    async def _renew(self, returns: list[Return]) -> list[Return]:
-        """Send messages again, then delete the old ones; gives those that could not be sent."""
-        by_id = {each.message.id: each for each in returns}
-        refused: list[Return] = []
-        for batch in batches(_outgoing(each.message, delay=each.seconds) for each in returns):
-            for sent, code in zip(batch, await self._send(batch), strict=True):
-                if code is None:
-                    self._counters.renewed += 1
-                    self.delete(by_id[sent.id].message)
-                else:
-                    refused.append(by_id[sent.id])
-        return refused
-
-    async def _send(self, batch: list[Outgoing]) -> Sequence[str | None]:
-        try:
-            if self._may_renew:
-                return await self._queue.send(batch)
+            codes = await self._queue.send([_outgoing(each, delay=seconds) for each in messages])
         except QueueDeniedError as exc:
             self._may_renew = False
             self._log.warning("queue.renewal_denied", reason=str(exc))
-        except QueueBusyError:
-            pass
-        return ["not sent"] * len(batch)
+            return set()
+        sent = [each for each, code in zip(messages, codes, strict=True) if code is None]
+        self._counters.renewed += len(sent)
+        for each in sent:
+            self.delete(each)
+        return {each.id for each in sent}
 
     async def dead_letter(self, message: Message, letter: DeadLetter) -> None:
         """Record and move a message that can never work. Raises StoppedError where the ledger cannot be written."""
@@ -259,25 +216,27 @@ class Acks:
         elif was_moved is None:
             # Another worker, or an earlier run, wrote it down and is moving it or died before: wait and see.
             _remember(self._letters, message.id, value=False)
-            await self._give_back([Return(message, self._visibility)])
+            await self._hide([message], self._visibility)
             return
-        await self._move(message, letter)
+        failure = await self._move(message, letter)
+        if not failure:
+            _remember(self._letters, message.id, value=True)
+            self._counters.moved += 1
+            self.delete(message)
+            return
+        # Left to the redrive policy, if there is one.
+        self._log.warning("message.not_moved", message=message.id, reason=failure)
+        await self._hide([message], self.longest_seconds)
 
-    async def _move(self, message: Message, letter: DeadLetter) -> None:
-        if self._dead_letters is not None:
-            try:
-                (failure,) = await self._dead_letters.send([_dead_letter(message, letter)])
-            except (QueueBusyError, QueueError) as exc:
-                failure = str(exc)
-            if failure is None:
-                _remember(self._letters, message.id, value=True)
-                self._counters.moved += 1
-                self.delete(message)
-                return
-            self._log.warning("message.not_moved", message=message.id, reason=failure)
-        # Left to the redrive policy, if there is one; without one it is seen ever less often.
-        seconds = delay_seconds(message, first=self._visibility, most=_LONGEST_HIDDEN_SECONDS)
-        await self._give_back([Return(message, seconds)])
+    async def _move(self, message: Message, letter: DeadLetter) -> str | None:
+        """Send a message to the dead-letter queue; gives why that could not be done."""
+        if self._queue.dead_letters is None:
+            return "there is no dead-letter queue"
+        try:
+            (failure,) = await self._queue.dead_letters.send([_dead_letter(message, letter)])
+        except QueueError as exc:
+            return str(exc)
+        return failure
 
 
 def _dead_letter(message: Message, letter: DeadLetter) -> Outgoing:

@@ -12,8 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import starmap
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import aiohttp
 import structlog
@@ -43,24 +42,17 @@ class QueueDeniedError(QueueError):
 
 
 class QueueBusyError(Exception):
-    """SQS cannot answer now. `is_throttling` where we call too often."""
+    """SQS cannot answer now."""
 
-    is_throttling = False
+
+class QueueThrottledError(QueueBusyError):
+    """We call too often."""
 
 
 _GONE = {"NonExistentQueue", "QueueDoesNotExist", "QueueDeletedRecently"}
 _BUSY = {"OverLimit", "KmsThrottled", "KMS.ThrottlingException", "RequestTimeout"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "KmsAccessDenied", "KMS.AccessDeniedException", "OptInRequired"}
-_CREDENTIALS = {
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "RequestExpired",
-    "RequestTimeTooSkewed",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-}
+_CREDENTIALS = re.compile("Token|Signature|UnrecognizedClient|RequestExpired|RequestTimeTooSkewed")
 _OF_ANOTHER_SHAPE = (AttributeError, KeyError, TypeError, ValueError)
 """What our reading, and botocore's parser, raise on a 200 that SQS did not write, or not whole."""
 
@@ -84,25 +76,19 @@ def _explain_refusal(exc: aws.ClientError, operation: str, url: str) -> Exceptio
     status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     code, message = str(error.get("Code", "")), str(error.get("Message", ""))
     word = code.removeprefix("AWS.SimpleQueueService.")
+    said = f"{operation} on {url}: {code}: {message}"
     if word in _GONE:
-        return QueueGoneError(
-            f"the queue {url} does not exist; was it deleted, or is the region or account another one?"
-        )
-    is_throttling = word in THROTTLING_CODES or status == 429
-    if is_throttling or word in _BUSY or status >= 500:
-        busy = QueueBusyError(f"{operation} on {url}: {code}: {message}")
-        busy.is_throttling = is_throttling
-        return busy
-    if clock := clock_words(exc.response):
-        return QueueError(f"{clock}: {operation} on {url} was refused with {code}: {message}")
+        return QueueGoneError(f"the queue {url} does not exist; was it deleted, or is region or account another one?")
+    if word in THROTTLING_CODES or status == 429:
+        return QueueThrottledError(said)
+    if word in _BUSY or status >= 500:
+        return QueueBusyError(said)
     if word in _DENIED:
         return QueueDeniedError(f"the role may not call sqs:{operation} on {url}: {message}")
-    if word in _CREDENTIALS:
-        return QueueError(f"the AWS credentials are refused by {url}: {code}: {message}")
-    return QueueError(f"{operation} on {url} was refused with {code}: {message}")
+    why = "the AWS credentials are refused" if _CREDENTIALS.search(word) else "SQS refused a call"
+    return QueueError(f"{clock_words(exc.response) or why}: {said}")
 
 
-_DAY_SECONDS = 86_400
 _KINDS = ("", "NotVisible", "Delayed")
 
 
@@ -110,7 +96,7 @@ _KINDS = ("", "NotVisible", "Delayed")
 class QueueAttributes:
     """A queue's settings and backlog. `most_receives` is None where no redrive policy counts receives."""
 
-    retention_seconds: int
+    retention_seconds: int = 4 * 86_400
     most_receives: int | None = None
     dead_letter_arn: str = ""
     is_fifo: bool = False
@@ -124,7 +110,7 @@ class QueueAttributes:
             raise KeyError("QueueArn")
         redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
         return cls(
-            retention_seconds=int(attributes.get("MessageRetentionPeriod", 4 * _DAY_SECONDS)),
+            retention_seconds=int(attributes.get("MessageRetentionPeriod", 4 * 86_400)),
             most_receives=int(redrive["maxReceiveCount"]) if "maxReceiveCount" in redrive else None,
             dead_letter_arn=str(redrive.get("deadLetterTargetArn", "")),
             is_fifo=attributes.get("FifoQueue") == "true",
@@ -171,10 +157,14 @@ MOST_ENTRIES = 10
 GONE_CODES = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue"})
 """The receipt is of an earlier delivery and has expired: the message is delivered again, or is deleted already."""
 
+BUSY = "Busy"
+"""No call for the entry was answered."""
+
 BATCH_BYTES = 1 << 18
 """256 KiB: what every SQS takes. Queues of 2025 and later take 1 MiB, which saves no calls at the size of a request."""
 
 LONG_POLL_SECONDS = 20
+_CONCURRENCY = 8
 _OUT_OF_PATIENCE = stop_after_delay(60.0)
 _LONGEST_PAUSE_SECONDS = 5.0
 _REGION_IN_URL = re.compile(r"https://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.amazonaws\.com")
@@ -198,7 +188,8 @@ class Outgoing:
     @property
     def size(self) -> int:
         """Bytes as SQS counts them: body, and name, type and value of each attribute."""
-        return len(self.body.encode()) + sum(starmap(_attribute_size, self.attributes.items()))
+        texts = [self.body, *self.attributes, *(each for value in self.attributes.values() for each in value.values())]
+        return sum(len(each.encode() if isinstance(each, str) else each) for each in texts)
 
     def entry(self, *, is_fifo: bool) -> dict[str, Any]:
         """Spell it as an entry of SendMessageBatch.
@@ -216,12 +207,6 @@ class Outgoing:
         elif self.delay_seconds:
             entry["DelaySeconds"] = self.delay_seconds
         return entry
-
-
-def _attribute_size(name: str, value: Mapping[str, Any]) -> int:
-    content = value.get("StringValue", value.get("BinaryValue", ""))
-    raw = content.encode() if isinstance(content, str) else content
-    return len(name.encode()) + len(value.get("DataType", "String").encode()) + len(raw)
 
 
 def text_attributes(given: Mapping[str, str]) -> dict[str, Any]:
@@ -243,16 +228,22 @@ def batches(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
         yield batch
 
 
-def tens(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Cut into batches of what SQS takes at once."""
-    return (items[start : start + MOST_ENTRIES] for start in range(0, len(items), MOST_ENTRIES))
+_Entry: TypeAlias = Mapping[str, Any]
+
+
+def _tens(entries: Sequence[_Entry]) -> Iterator[Sequence[_Entry]]:
+    return (entries[start : start + MOST_ENTRIES] for start in range(0, len(entries), MOST_ENTRIES))
 
 
 class Queue:
     """A queue by its URL. A call is given up after `call_seconds`, whatever it waits for, a poll's own wait apart.
 
     `called_at` is when the last call began, in monotonic seconds, and `trouble` says what the last answer lacked.
+    `dead_letters` is its dead-letter queue, where that can be reached, and `advice` is on the settings of both.
     """
+
+    attributes = QueueAttributes()
+    dead_letters: "Queue | None" = None
 
     def __init__(
         self,
@@ -264,20 +255,23 @@ class Queue:
     ) -> None:
         self._client = client
         self._call_seconds = call_seconds
+        self._few = asyncio.Semaphore(_CONCURRENCY)
         self.url = url
+        self.advice: list[str] = []
         self.counters = counters or QueueCounters()
         self.called_at = time.monotonic()
         self.trouble = "not reached yet"
         self._log = structlog.get_logger("batchsubmit").bind(queue=url)
 
-    async def attributes(self) -> QueueAttributes:
+    async def read_attributes(self) -> QueueAttributes:
         """Read the queue's settings. Raises QueueError."""
-        return await self._call(
+        self.attributes = await self._call(
             "GetQueueAttributes",
             lambda answer: QueueAttributes.read(answer["Attributes"]),
             QueueUrl=self.url,
             AttributeNames=["All"],
         )
+        return self.attributes
 
     async def receive(
         self, count: int, *, visibility_seconds: int, wait_seconds: int, is_over: Callable[[], bool]
@@ -301,31 +295,44 @@ class Queue:
         return found
 
     async def delete(self, receipts: Sequence[str]) -> list[str | None]:
-        """Delete up to ten messages; gives for each the code of its failure, or None. Raises QueueError."""
-        return await self._batch("DeleteMessageBatch", [{"ReceiptHandle": receipt} for receipt in receipts])
+        """Delete messages; gives for each why that failed, or None. Raises QueueError."""
+        return await self._batches("DeleteMessageBatch", _tens([{"ReceiptHandle": receipt} for receipt in receipts]))
 
     async def hide(self, receipts: Sequence[tuple[str, int]]) -> list[str | None]:
-        """Hide up to ten messages for so many seconds from now on; gives for each the code of its failure, or None."""
+        """Hide messages for so many seconds from now on; gives for each why that failed, or None. Raises QueueError."""
         entries = [{"ReceiptHandle": receipt, "VisibilityTimeout": seconds} for receipt, seconds in receipts]
-        return await self._batch("ChangeMessageVisibilityBatch", entries)
+        return await self._batches("ChangeMessageVisibilityBatch", _tens(entries))
 
     async def send(self, messages: Sequence[Outgoing]) -> list[str | None]:
-        """Send up to ten messages; gives for each the code of its failure, or None. Raises QueueError."""
+        """Send messages; gives for each why that failed, or None. Raises QueueError."""
         is_fifo = self.url.endswith(".fifo")  # SQS requires that suffix of a FIFO queue, and allows no dot elsewhere
-        return await self._batch("SendMessageBatch", [each.entry(is_fifo=is_fifo) for each in messages])
+        return await self._batches(
+            "SendMessageBatch", ([each.entry(is_fifo=is_fifo) for each in batch] for batch in batches(messages))
+        )
 
-    async def dead_letter_queue(self, arn: str) -> "Queue":
-        """Find the queue of an ARN. Raises QueueError."""
+    async def find_dead_letters(self, arn: str) -> "Queue":
+        """Find the dead-letter queue by its ARN, and read its settings. Raises QueueError."""
         account, name = arn.split(":")[4:6]
         url = await self._call(
             "GetQueueUrl", lambda answer: str(answer["QueueUrl"]), QueueName=name, QueueOwnerAWSAccountId=account
         )
-        return Queue(self._client, url, call_seconds=self._call_seconds, counters=self.counters)
+        found = Queue(self._client, url, call_seconds=self._call_seconds, counters=self.counters)
+        await found.read_attributes()
+        return found
 
-    async def _batch(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    async def _batches(self, operation: str, batches: Iterable[Sequence[_Entry]]) -> list[str | None]:
+        """Make a call for each batch."""
+        answers = await asyncio.gather(*(self._batch(operation, batch) for batch in batches))
+        return [code for codes in answers for code in codes]
+
+    async def _batch(self, operation: str, entries: Sequence[_Entry]) -> list[str | None]:
         numbered = [{"Id": str(number), **each} for number, each in enumerate(entries)]
         read = partial(_failures, [each["Id"] for each in numbered])
-        return await self._call(operation, read, QueueUrl=self.url, Entries=numbered)
+        try:
+            async with self._few:
+                return await self._call(operation, read, QueueUrl=self.url, Entries=numbered)
+        except QueueBusyError:
+            return [BUSY] * len(entries)
 
     async def _call(
         self,
@@ -368,7 +375,7 @@ class Queue:
 
     def _count(self, state: RetryCallState) -> None:
         exc = state.outcome.exception() if state.outcome else None
-        is_throttling = isinstance(exc, QueueBusyError) and exc.is_throttling
+        is_throttling = isinstance(exc, QueueThrottledError)
         self.counters.throttled += is_throttling
         self.counters.unanswered += not is_throttling
         self._log.warning("queue.busy", attempt=state.attempt_number, reason=str(exc), throttled=is_throttling)
@@ -413,16 +420,6 @@ def region_of(url: str) -> str | None:
     return (found[1] or found[2]) if found else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReachedQueue:
-    """A queue that exists, its dead-letter queue where that can be reached, and advice on the settings of both."""
-
-    queue: Queue
-    attributes: QueueAttributes
-    dead_letters: Queue | None = None
-    advice: Sequence[str] = ()
-
-
 _WANTED_RECEIVES = 1000
 _WANTED_RETENTION = 14 * 86_400
 _FEWEST_RECEIVES = 100
@@ -430,8 +427,8 @@ _URL = re.compile(r"https?://[^/]+(/.*)?/[\w.-]+")
 
 
 @asynccontextmanager
-async def open_reached(url: str, settings: Settings, *, region: str) -> AsyncIterator[ReachedQueue]:
-    """Open a queue.
+async def open_queue(url: str, settings: Settings, *, region: str) -> AsyncIterator[Queue]:
+    """Open a queue, with its dead-letter queue where that can be reached.
 
     Raises UsageError where URL or AWS configuration are wrong or there is no such queue, StoppedError where it cannot
     be reached or used.
@@ -445,34 +442,21 @@ async def open_reached(url: str, settings: Settings, *, region: str) -> AsyncIte
     async with open_client("sqs", region=region_of(url) or region, timeouts=timeouts) as client:
         queue = Queue(client, url, call_seconds=settings.aws.call_seconds)
         try:
-            attributes = await queue.attributes()
+            arn = (await queue.read_attributes()).dead_letter_arn
         except QueueGoneError as exc:
             raise UsageError(str(exc)) from exc
         except QueueBusyError as exc:
             raise StoppedError(f"the queue cannot be reached: {exc}") from exc
-        yield await _with_dead_letters(queue, attributes, settings.worker.visibility_timeout_seconds)
-
-
-async def _with_dead_letters(queue: Queue, attributes: QueueAttributes, visibility_seconds: int) -> ReachedQueue:
-    """Find the dead-letter queue, if one is configured, and give the advice on both queues' settings."""
-    found, its_attributes, words = None, None, []
-    if attributes.dead_letter_arn:
         try:
-            found = await queue.dead_letter_queue(attributes.dead_letter_arn)
-            its_attributes = await found.attributes()
+            queue.dead_letters = await queue.find_dead_letters(arn) if arn else None
         except (QueueBusyError, QueueError) as exc:
-            found = None
-            words.append(
-                f"the dead-letter queue {attributes.dead_letter_arn} cannot be reached ({exc}); messages that can "
-                "never work are left to the redrive policy"
-            )
-    words += advice(attributes, visibility_seconds=visibility_seconds, dead_letters=its_attributes)
-    return ReachedQueue(queue=queue, attributes=attributes, dead_letters=found, advice=words)
+            what = f"the dead-letter queue {arn} cannot be reached ({exc}); messages that can never work are left to"
+            queue.advice = [f"{what} the redrive policy"]
+        queue.advice += advice(queue.attributes, queue.dead_letters.attributes if queue.dead_letters else None)
+        yield queue
 
 
-def advice(
-    queue: QueueAttributes, *, visibility_seconds: int, dead_letters: QueueAttributes | None = None
-) -> Iterator[str]:
+def advice(queue: QueueAttributes, dead_letters: QueueAttributes | None = None) -> Iterator[str]:
     """List the settings that do not fit, each with what to set instead."""
     if not queue.dead_letter_arn:
         yield (
@@ -481,8 +465,8 @@ def advice(
         )
     elif queue.most_receives is not None and queue.most_receives < _FEWEST_RECEIVES:
         yield (
-            f"maxReceiveCount is {queue.most_receives}: a job that waits for a slot is received several times, and a "
-            f"worker that dies spends one receive of each message it held; set it to {_WANTED_RECEIVES}"
+            f"maxReceiveCount is {queue.most_receives}, and a worker that dies spends one receive of each message it "
+            f"held; set it to {_WANTED_RECEIVES}"
         )
     if queue.is_fifo:
         yield (
@@ -498,9 +482,4 @@ def advice(
         yield (
             f"the dead-letter queue keeps messages for {duration(dead_letters.retention_seconds)}, less than the "
             "queue itself, and counts from when they were first sent: old ones vanish at once"
-        )
-    if visibility_seconds < 30:
-        yield (
-            f"worker.visibility_timeout_seconds is {visibility_seconds}: a pause of the worker of that length shows "
-            "its messages to others; 300 is usual"
         )

@@ -10,7 +10,7 @@ from enum import StrEnum
 from itertools import islice
 
 from batchsubmit.core.jobs import Job
-from batchsubmit.queue.message import DeadLetter, Message
+from batchsubmit.queue.message import Message
 
 LIMIT_SECONDS = 12 * 3600
 """SQS: one receive hides a message for no longer than this, however often it is extended (Amazon SQS Developer Guide,
@@ -28,10 +28,6 @@ class HeldStatus(StrEnum):
     WAITING = "waiting"  # in its lane
     TAKEN = "taken"  # with the engine
     DUPLICATE = "duplicate"  # taken by another of our rows, or decided: the heartbeat asks the ledger again
-    UNKNOWN = "unknown"  # no lookup could decide whether it was submitted
-    OVER_QUOTA = "over_quota"  # a quota that is not one of slots refused it
-    NOT_READY = "not_ready"  # its trained model or channel is still being created
-    DENIED = "denied"  # the service denied it: to the dead-letter queue
     MANIFEST = "manifest"  # a manifest whose jobs are being submitted
     DROPPED = "dropped"
 
@@ -45,7 +41,6 @@ class HeldJob:
     job: Job | None = None
     status: HeldStatus = HeldStatus.WAITING
     messages: dict[str, Message] = field(default_factory=dict)
-    denial: DeadLetter | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -73,10 +68,6 @@ class HeldJobs:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def with_status(self, *statuses: HeldStatus) -> list[HeldJob]:
-        """List the jobs that stand so."""
-        return [each for each in self.jobs.values() if each.status in statuses]
-
     def oldest_sent_at(self) -> float | None:
         """When the oldest message was sent, in Unix time."""
         return min((each.message.sent_at for each in self._messages.values()), default=None)
@@ -91,10 +82,7 @@ class HeldJobs:
         """Let a job wait in its lane, at the end or at the head."""
         job.status = HeldStatus.WAITING
         lane = self.lanes.setdefault(job.lane, deque())
-        if first:
-            lane.appendleft(job)
-        else:
-            lane.append(job)
+        lane.insert(0 if first else len(lane), job)
 
     def next(self, lane: str) -> HeldJob:
         """Take the first job of a lane."""
@@ -105,8 +93,7 @@ class HeldJobs:
 
     def last_of_fullest(self, count: int) -> list[HeldJob]:
         """Give up to so many jobs from the end of the lane in which most wait."""
-        fullest = max(self.lanes.values(), key=len, default=deque())
-        return list(islice(reversed(fullest), count))
+        return list(islice(reversed(max(self.lanes.values(), key=len, default=deque())), count))
 
     def _leave_lane(self, job: HeldJob) -> None:
         self.lanes[job.lane].remove(job)
@@ -146,16 +133,12 @@ class HeldJobs:
     def ending(self, now: float, *, sent_before: float) -> list[HeldMessage]:
         """Give the messages that can hardly be held any longer, or that were sent before this Unix time.
 
-        Those of a job that is with the engine are kept to its end, and counted until SQS may deliver them again.
+        Those of a job that is with the engine are kept to its end.
         """
         received_before = now - LIMIT_SECONDS + min(self.visibility_seconds, LIMIT_SECONDS / 10)
-        held = list(self._messages.values())
-        for each in held:
-            if each.job.status is HeldStatus.TAKEN and now >= each.received_at + LIMIT_SECONDS:
-                del self._messages[each.message.id]
         return [
             each
-            for each in held
+            for each in self._messages.values()
             if each.job.status is not HeldStatus.TAKEN
             and (each.received_at <= received_before or 0 < each.message.sent_at < sent_before)
         ]

@@ -1,7 +1,7 @@
 """The jobs of a manifest that a message points to: read from S3, checked as a whole, and submitted row by row."""
 
 import gzip
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from botocore.exceptions import BotoCoreError
@@ -15,52 +15,41 @@ from batchsubmit.manifest.check import CheckedManifest, Terms, check_manifest
 from batchsubmit.manifest.file import FetchError, open_manifest
 from batchsubmit.manifest.source import ManifestDelivery, ManifestSource
 from batchsubmit.queue.acks import QueueLedger
-from batchsubmit.queue.message import DeadLetter, Pointer, S3Object
+from batchsubmit.queue.message import DeadLetter, Pointer
 from batchsubmit.text import counted
 
-_DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})
+DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})
+"""Nothing is left to be sent or to be looked up."""
 
 
-class ManifestMessage:
-    """Manifests that were opened because of one pointer; close its files when its jobs are decided.
+class ManifestMessage(ManifestSource):
+    """A manifest's rows; close its `file` once they are decided.
 
     `let_go` is called with the key of each job that is no longer under way.
     """
 
-    def __init__(self, let_go: Callable[[str], None]) -> None:
+    def __init__(
+        self, checked: CheckedManifest, batch: str, actions: dict[str, Action], let_go: Callable[[str], None]
+    ) -> None:
+        # A row to be looked up is taken like the others: the engine claims it and looks it up.
+        decision = {key: action if action in DECIDED else Action.SUBMIT for key, action in actions.items()}
+        super().__init__(checked.index, batch=batch, decision=decision.__getitem__, on_ended=self._ended)
         self._let_go = let_go
-        self.files = AsyncExitStack()
-        self.accounts: dict[str, str] = {}
-        self.rows = 0
+        self._undecided = list(actions)
+        self.file = AsyncExitStack()
+        self.rows = len(actions)
         self.under_way = 0
         self.has_unknown = False
-        self._sources: list[ManifestSource] = []
-        self._undecided: list[str] = []
 
-    def add(self, source: ManifestSource, checked: CheckedManifest) -> None:
-        """Add one manifest."""
-        self._sources.append(source)
-        self._undecided += checked.index
-        self.rows += len(checked.index)
-        self.accounts |= checked.accounts
-
-    def ended(self, key: str, how: Ending) -> None:
+    def _ended(self, key: str, how: Ending) -> None:
         """Note that a row is no longer under way. One that is unknown sends the message back for long, at the end."""
         self.has_unknown |= how is Ending.UNKNOWN
         self.under_way -= 1
         self._let_go(key)
 
-    def waiting(self) -> Collection[str]:
-        """The memberships with a row to take."""
-        return {lane for source in self._sources for lane in source.waiting()}
-
-    def waiting_jobs(self) -> int:
-        """Count the rows not taken."""
-        return sum(source.waiting_jobs() for source in self._sources)
-
     def take(self, membership: str) -> ManifestDelivery:
         """Take the next row of a membership that is waiting. Raises StoppedError."""
-        delivery = next(each for each in self._sources if membership in each.waiting()).take(membership)
+        delivery = super().take(membership)
         self.under_way += 1
         return delivery
 
@@ -73,45 +62,36 @@ class ManifestMessage:
         """Whether every job is durably decided. The ledger is asked again only about those that were not."""
         if self.is_busy:
             return False
-        keys = self._undecided
-        actions = await ledger.actions(keys)
-        self._undecided = [key for key, action in zip(keys, actions, strict=True) if action not in _DECIDED]
+        actions = zip(self._undecided, await ledger.actions(self._undecided), strict=True)
+        self._undecided = [key for key, action in actions if action not in DECIDED]
         return not self._undecided
 
 
-async def open_manifests(
+async def open_manifest_message(
     pointer: Pointer, settings: Settings, *, region: str, ledger: QueueLedger, let_go: Callable[[str], None]
 ) -> ManifestMessage | DeadLetter:
-    """Open the manifests of a pointer.
+    """Open the manifest of a pointer.
 
-    Raises FetchError where one cannot be had now, StoppedError where the ledger can no longer be relied on.
+    Raises FetchError where it cannot be had now, StoppedError where the ledger can no longer be relied on.
     """
-    opened, terms = ManifestMessage(let_go), Terms(batch=pointer.batch)
-    async with AsyncExitStack() as files:
-        for each in pointer.objects:
-            try:
-                spooled = await files.enter_async_context(
-                    open_manifest(each.location, region=region, version=each.version)
-                )
-                checked = await check_manifest(spooled, settings, region=region, terms=terms)
-            except (UsageError, OSError) as exc:
-                if _is_local(exc):
-                    raise FetchError(str(exc)) from exc
-                return DeadLetter("InvalidManifest", str(exc))
-            if checked.problems:
-                more = (
-                    f"; and {counted(checked.problem_count - 1, 'more problem')}" if checked.problem_count > 1 else ""
-                )
-                return DeadLetter("InvalidManifest", f"{checked.problems[0]}{more}")
-            _warn(each, spooled.etag, checked)
-            actions = zip(checked.index, await ledger.actions(list(checked.index)), strict=True)
-            # A row to be looked up is taken like the others: the engine claims it and looks it up.
-            decision = {key: action if action in _DECIDED else Action.SUBMIT for key, action in actions}
-            source = ManifestSource(
-                checked.index, batch=pointer.batch, decision=decision.__getitem__, on_ended=opened.ended
-            )
-            opened.add(source, checked)
-        opened.files = files.pop_all()
+    async with AsyncExitStack() as file:
+        try:
+            opening = open_manifest(pointer.location, region=region, version=pointer.version)
+            spooled = await file.enter_async_context(opening)
+            checked = await check_manifest(spooled, settings, region=region, terms=Terms(batch=pointer.batch))
+        except (UsageError, OSError) as exc:
+            if _is_local(exc):
+                raise FetchError(str(exc)) from exc
+            return DeadLetter("InvalidManifest", str(exc))
+        if checked.problems:
+            left = checked.problem_count - 1
+            more = f"; and {counted(left, 'more problem')}" if left else ""
+            return DeadLetter("InvalidManifest", f"{checked.problems[0]}{more}")
+        _warn(pointer, spooled.etag, checked)
+        keys = list(checked.index)
+        actions = dict(zip(keys, await ledger.actions(keys), strict=True))
+        opened = ManifestMessage(checked, pointer.batch, actions, let_go)
+        opened.file = file.pop_all()
         return opened
 
 
@@ -123,7 +103,7 @@ def _is_local(exc: Exception) -> bool:
     return isinstance(cause, OSError | BotoCoreError) and not isinstance(cause, gzip.BadGzipFile)
 
 
-def _warn(asked: S3Object, etag: str, checked: CheckedManifest) -> None:
+def _warn(asked: Pointer, etag: str, checked: CheckedManifest) -> None:
     for warning in checked.warnings:
         get_logger().warning("checks.warning", reason=str(warning))
     if asked.etag and not asked.version and asked.etag != etag:

@@ -6,7 +6,7 @@ producer of the same body, has the same key; the key that travels as a message a
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -32,6 +32,10 @@ MOST_BYTES = 1 << 20
 _DEEPEST = 3
 _MOST_LISTED = 5
 _ORDINAL = re.compile(r"[0-9]{1,9}", re.ASCII)
+_CREATED = re.compile("(s3:)?ObjectCreated:|Object Created$")
+_VERSION, _ETAG = ("versionId", "version-id"), ("eTag", "etag")
+"""By S3's own notifications and by EventBridge."""
+
 _FIRST_CHARACTERS = (
     (re.compile("\x1f[\x8b\ufffd]|H4sI"), "is gzip data, not JSON; send the text itself"),
     (re.compile("\ufeff?.?\0|\xff\xfe|\xfe\xff|\ufffe|\ufffd\ufffd"), "is UTF-16, not UTF-8; send it as UTF-8"),
@@ -54,25 +58,18 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class S3Object:
-    """A manifest in S3. `version` and `etag` are those of the event that named it, empty where it names none."""
+class Pointer:
+    """The message is the jobs of a manifest. `version` and `etag` are an S3 event's, empty where it names none."""
 
     location: str
+    batch: str
     version: str = ""
     etag: str = ""
 
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """The message is the jobs of these manifests."""
-
-    objects: tuple[S3Object, ...]
-    batch: str
-
     @property
     def key(self) -> str:
-        """The key under which it is held: the same for each message that points to the same versions."""
-        return f"manifest {self.batch!r} {' '.join(map(repr, self.objects))}"
+        """The key under which it is held: the same for each message that points to the same version."""
+        return f"manifest {self.batch!r} {self.location!r} {self.version!r} {self.etag!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,51 +103,41 @@ def _read_text(text: str) -> Any:  # noqa: ANN401 (JSON)
     return read_json(text.removeprefix("\ufeff"))
 
 
-def _s3_objects(value: Mapping[str, Any]) -> tuple[S3Object, ...] | None:
-    """Give the objects that an S3 event says were written, none for another kind of event; None if it is no event."""
-    if value.get("Event") == "s3:TestEvent" and value.get("Service") == "Amazon S3":
-        return ()
-    try:
-        if value.get("source") == "aws.s3" and "detail-type" in value:
-            found = [_from_event_bridge(value)]
-        elif value.get("Records") and all("s3" in each for each in value["Records"]):
-            found = [_from_notification(each) for each in value["Records"]]
-        else:
-            return None
-    except (AttributeError, KeyError, TypeError):
+def _is_s3_event(value: Mapping[str, Any]) -> bool:
+    """Whether it is an event of S3's, by its own notification (its test included) or by EventBridge."""
+    records = value.get("Records")
+    return (
+        (value.get("Event") == "s3:TestEvent" and value.get("Service") == "Amazon S3")
+        or (value.get("source") == "aws.s3" and "detail-type" in value)
+        or (isinstance(records, list) and all(isinstance(each, dict) and "s3" in each for each in records))
+    )
+
+
+def _s3_pointer(event: Mapping[str, Any], batch: str) -> Pointer | None:
+    """Point to the object that was written; None for another event, a folder, or a mark that a folder's writer leaves.
+
+    Raises AttributeError, KeyError, TypeError, ValueError where the event is of another shape.
+    """
+    decode: Callable[[str], str] = str  # EventBridge, unlike S3's own notifications, does not encode the key
+    kind, where = event.get("detail-type", ""), event.get("detail")
+    if "Records" in event:
+        (record,) = event["Records"]  # S3 sends one
+        kind, where, decode = record["eventName"], record["s3"], unquote_plus
+    if where is None or not _CREATED.match(kind):
         return None
-    return tuple(each for each in found if each is not None)
-
-
-def _from_event_bridge(event: Mapping[str, Any]) -> S3Object | None:
-    if event["detail-type"] != "Object Created":
-        return None
-    # EventBridge, unlike S3's own notifications, does not encode the key.
-    detail = event["detail"]
-    written = detail["object"]
-    return _s3_object(detail["bucket"]["name"], written["key"], written, version="version-id", etag="etag")
-
-
-def _from_notification(record: Mapping[str, Any]) -> S3Object | None:
-    if not record["eventName"].removeprefix("s3:").startswith("ObjectCreated:"):
-        return None
-    bucket, written = record["s3"]["bucket"]["name"], record["s3"]["object"]
-    return _s3_object(bucket, unquote_plus(written["key"]), written, version="versionId", etag="eTag")
-
-
-def _s3_object(bucket: str, key: str, written: Mapping[str, Any], *, version: str, etag: str) -> S3Object | None:
-    """Name the object of an event; None for a folder, and for the empty marks that writers of folders leave."""
+    written = where["object"]
+    key = decode(written["key"])
     is_mark = key.rpartition("/")[2] == "_SUCCESS" or key.endswith("_$folder$")
     if key.endswith("/") or (is_mark and not written.get("size")):
         return None
-    return S3Object(f"s3://{bucket}/{key}", str(written.get(version) or ""), str(written.get(etag) or "").strip('"'))
+    version, etag = (next(filter(None, map(written.get, names)), "") for names in (_VERSION, _ETAG))
+    return Pointer(f"s3://{where['bucket']['name']}/{key}", batch, str(version), str(etag).strip('"'))
 
 
 def _sns_attributes(value: Mapping[str, Any]) -> dict[str, str]:
     given = value.get("MessageAttributes")
     named = given.items() if isinstance(given, Mapping) else ()
-    texts = {str(name): each.get("Value") for name, each in named if isinstance(each, Mapping)}
-    return {name: text for name, text in texts.items() if isinstance(text, str)}
+    return {name: text for name, each in named if isinstance(each, dict) and isinstance(text := each.get("Value"), str)}
 
 
 class MessageReader:
@@ -196,10 +183,12 @@ class MessageReader:
             raise UsageError(f"the body is {described(value)}; a message is one request as an object")
         if depth and value.get("Type") == "Notification" and isinstance(value.get("Message"), str):
             return self._parse(_read_text(value["Message"]), {**_sns_attributes(value), **attributes}, depth - 1)
-        objects = _s3_objects(value) if depth else None
-        if objects is not None:
-            return Pointer(objects, _batch(attributes, self._batch)) if objects else None
-        if depth and {"detail-type", "detail", "source"} <= value.keys() and value["source"] != "aws.s3":
+        if depth and _is_s3_event(value):
+            try:
+                return _s3_pointer(value, _batch(attributes, self._batch))
+            except (AttributeError, KeyError, TypeError, ValueError) as exc:
+                raise UsageError("the body is an S3 event, and not of one object as S3 sends it") from exc
+        if depth and {"detail-type", "detail", "source"} <= value.keys():
             return self._parse(value["detail"], attributes, depth - 1)
         batch = value.get("batch", self._batch)
         if not isinstance(batch, str):
@@ -265,4 +254,4 @@ def _pointer(value: Mapping[str, Any], batch: str) -> Pointer | DeadLetter:
         return DeadLetter("InvalidPointer", 'beside "manifest" only "batch" may stand')
     if not isinstance(location, str) or not re.fullmatch(r"s3://[^/]+/.+", location, re.DOTALL):
         return DeadLetter("InvalidPointer", '"manifest" names no object; write s3://bucket/key')
-    return Pointer((S3Object(location),), batch)
+    return Pointer(location, batch)

@@ -9,7 +9,7 @@ from aiobotocore.session import get_session
 from moto.server import ThreadedMotoServer
 from webhook import Hook, listening
 
-from batchsubmit.outputs.notify import SIGNATURE_HEADER, Topic, Webhook, notice, notify, read_target, signature
+from batchsubmit.outputs.notify import SIGNATURE_HEADER, Target, notice, notify, read_target, signature
 
 BODY = notice(at="", exit_status=3, headline="Stopped", batch="n-1", manifest="jobs.csv", problems=["ü"])
 SECRET = "0123456789abcdef"
@@ -24,7 +24,7 @@ def hook() -> Iterator[Hook]:
 
 async def tell(hook: Hook, *, secret: str | None = SECRET, timeout_seconds: float = 5.0) -> list[str]:
     """Notify the hook."""
-    return await notify([Webhook(hook.url)], BODY, secret=secret, timeout_seconds=timeout_seconds)
+    return await notify([Target(hook.url)], BODY, secret=secret, timeout_seconds=timeout_seconds)
 
 
 async def test_a_webhook_gets_the_body_and_a_signature_that_holds(hook: Hook) -> None:
@@ -93,7 +93,7 @@ async def test_a_silent_webhook_costs_two_time_outs_and_no_more(hook: Hook) -> N
 
 async def test_a_webhook_that_is_not_there_is_told_without_its_path() -> None:
     """Libraries like to quote URLs."""
-    [problem] = await notify([Webhook("http://127.0.0.1:1/s3cr3t")], BODY, secret=None, timeout_seconds=5)
+    [problem] = await notify([Target("http://127.0.0.1:1/s3cr3t")], BODY, secret=None, timeout_seconds=5)
     assert "could not be notified" in problem
     assert "s3cr3t" not in problem
 
@@ -122,7 +122,7 @@ async def test_a_topic_s_subscribers_get_the_body(monkeypatch: pytest.MonkeyPatc
         queue = (await queues.create_queue(QueueName="nights"))["QueueUrl"]
         found = await queues.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
         await topics.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=found["Attributes"]["QueueArn"])
-        assert await notify([Topic(topic, "eu-central-1")], BODY, secret=None, timeout_seconds=20) == []
+        assert await notify([Target(topic, "sns")], BODY, secret=None, timeout_seconds=20) == []
         [message] = (await queues.receive_message(QueueUrl=queue))["Messages"]
     envelope = json.loads(message["Body"])
     assert json.loads(envelope["Message"]) == BODY
@@ -135,7 +135,7 @@ async def test_a_topic_that_is_not_there_or_without_credentials_is_told(
 ) -> None:
     """One target's trouble is not another's."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SNS", sns)
-    topic = Topic("arn:aws:sns:eu-central-1:123456789012:nobody", "eu-central-1")
+    topic = Target("arn:aws:sns:eu-central-1:123456789012:nobody", "sns")
     [problem] = await notify([topic], BODY, secret=None, timeout_seconds=20)
     assert "no AWS credentials" in problem
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
+from math import ceil
 from typing import Any
 
 from virtual_time import EPOCH
@@ -54,7 +55,17 @@ class MemorySqs:
         self.messages[name] = _Stored(name, body, attributes or {}, now, now + delay)
         self._arrived.set()
 
-    async def attributes(self) -> QueueAttributes:
+    @property
+    def dead_letters(self) -> "MemorySqs | None":
+        """The queue of its redrive policy."""
+        return self.dead
+
+    async def read_attributes(self) -> QueueAttributes:
+        """Its settings."""
+        return self.attributes
+
+    @property
+    def attributes(self) -> QueueAttributes:
         """Its settings."""
         arn = "arn:aws:sqs:us-east-1:111122223333:dead" if self.dead else ""
         return QueueAttributes(
@@ -119,9 +130,8 @@ class MemorySqs:
         )
 
     async def delete(self, receipts: Sequence[str]) -> list[str | None]:
-        """Delete a batch."""
-        assert 0 < len(receipts) <= 10
-        self.calls += 1
+        """Delete messages, ten with a call."""
+        self.calls += ceil(len(receipts) / 10)
         return [self._delete(receipt) for receipt in receipts]
 
     def _delete(self, receipt: str) -> str | None:
@@ -132,9 +142,8 @@ class MemorySqs:
         return None
 
     async def hide(self, receipts: Sequence[tuple[str, int]]) -> list[str | None]:
-        """Change the visibility of a batch."""
-        assert 0 < len(receipts) <= 10
-        self.calls += 1
+        """Change the visibility of messages, ten with a call."""
+        self.calls += ceil(len(receipts) / 10)
         return [self._hide(receipt, seconds) for receipt, seconds in receipts]
 
     def _hide(self, receipt: str, seconds: int) -> str | None:
@@ -152,9 +161,8 @@ class MemorySqs:
         return stored if stored is not None and stored.receipt == receipt else None
 
     async def send(self, messages: Sequence[Outgoing]) -> list[str | None]:
-        """Send a batch."""
-        assert 0 < len(messages) <= 10
-        self.calls += 1
+        """Send messages, ten with a call."""
+        self.calls += ceil(len(messages) / 10)
         for each in messages:
             assert each.delay_seconds <= 900
             self.put(each.body, each.attributes, delay=each.delay_seconds)

@@ -16,7 +16,7 @@ from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.codec import encode_line
-from batchsubmit.outputs.notify import Webhook
+from batchsubmit.outputs.notify import Target
 from batchsubmit.report.summary import Summary
 
 
@@ -80,7 +80,7 @@ async def test_files_are_written_in_folders_that_need_not_be_there(ledger: Path,
         settings=Settings(),
         files={page: copy, table: copy},
         report=str(page),
-        targets=(Webhook(hook.url),),
+        targets=(Target(hook.url),),
     )
     result = await after.follow_up(summary(ledger, submitted=1))
     assert result == AfterRunResult(written=[page, table])
@@ -105,7 +105,7 @@ async def test_a_notice_has_the_top_three_reasons_without_names(tmp_path: Path, 
     after = AfterRun(
         settings=Settings(names={MEMBERSHIP: "Retail"}),
         files={tmp_path / "x": full},
-        targets=(Webhook(hook.url),),
+        targets=(Target(hook.url),),
     )
     stopped = replace(summary(path, submitted=1), stop_reason="held", stop_message=f"held in {MEMBERSHIP}")
     await after.follow_up(stopped)
@@ -131,7 +131,7 @@ async def test_a_file_that_cannot_be_written_keeps_nothing_else_from_being_done(
         settings=Settings(),
         files=dict(zip(paths, (full, stubborn, copy), strict=True)),
         report=str(paths[0]),
-        targets=(Webhook(hook.url),),
+        targets=(Target(hook.url),),
     )
     result = await after.follow_up(summary(ledger))
     assert result.written == [paths[2]]
@@ -153,7 +153,7 @@ def test_what_remains_to_be_done_outranks_what_failed(of_run: int, problems: lis
 
 async def test_a_run_that_did_not_begin_is_notified_with_its_exit_status(hook: Hook) -> None:
     """And nothing else is done."""
-    after = AfterRun(settings=Settings(), files={Path("never"): full}, targets=(Webhook(hook.url),))
+    after = AfterRun(settings=Settings(), files={Path("never"): full}, targets=(Target(hook.url),))
     for error, status in ((LedgerError("in use"), 4), (UsageError("wrong"), 2)):
         assert await after.notify_failure(error, SubmitOptions(manifest="jobs.csv", batch="n-1")) == []
         assert (hook.bodies[-1]["exit_status"], hook.bodies[-1]["reason"]) == (status, str(error))

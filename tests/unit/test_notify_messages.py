@@ -10,7 +10,7 @@ import pytest
 from book import PAGES
 
 from batchsubmit.errors import UsageError
-from batchsubmit.outputs.notify import Topic, Webhook, notice, read_target, signature, subject
+from batchsubmit.outputs.notify import Target, notice, read_target, signature, subject
 
 NIGHTLY = PAGES["nightly"]
 ARN = "arn:aws:sns:eu-central-1:123456789012:nights"
@@ -19,12 +19,12 @@ BODY = notice(at="2026-11-24T05:00:00.000000Z", exit_status=0, headline="300 of 
 
 def test_a_target_is_a_topic_or_an_https_url() -> None:
     """The topic's region is in its ARN; plain http is for this machine only."""
-    assert read_target(f"sns:{ARN}") == Topic(ARN, "eu-central-1")
-    assert read_target("sns:arn:aws-cn:sns:cn-north-1:123456789012:a.fifo") == Topic(
-        "arn:aws-cn:sns:cn-north-1:123456789012:a.fifo", "cn-north-1"
+    assert read_target(f"sns:{ARN}") == Target(ARN, "sns")
+    assert read_target("sns:arn:aws-cn:sns:cn-north-1:123456789012:a.fifo") == Target(
+        "arn:aws-cn:sns:cn-north-1:123456789012:a.fifo", "sns"
     )
     for url in ("https://hooks.example.com/x?y=1", "http://127.0.0.1:8080/x", "http://[::1]/x", "http://localhost/x"):
-        assert read_target(url) == Webhook(url)
+        assert read_target(url) == Target(url)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_anything_else_is_a_usage_error_that_repeats_no_secret(text: str) -> Non
 
 def test_a_webhook_is_named_without_its_path() -> None:
     """In messages and logs."""
-    assert str(Webhook("https://user:pw@hooks.example.com/services/T0/secret")) == "https://hooks.example.com/…"
+    assert str(Target("https://user:pw@hooks.example.com/services/T0/secret")) == "https://hooks.example.com/…"
 
 
 def test_a_signature_proves_body_and_time() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.queue.acks import delay_seconds, put_back
+from batchsubmit.queue.acks import is_spent
 from batchsubmit.queue.client import BATCH_BYTES, Outgoing, QueueAttributes, advice, batches, text_attributes
 from batchsubmit.queue.message import Message
 
@@ -24,37 +24,20 @@ def queue(most_receives: int | None = 1000, retention_seconds: int = TWO_WEEKS) 
     return QueueAttributes(retention_seconds=retention_seconds, most_receives=most_receives, dead_letter_arn="arn")
 
 
-def test_absence_doubles_from_one_receive_to_the_next() -> None:
-    """So two weeks of waiting are few receives."""
-    assert [delay_seconds(received(n), first=300, most=3600) for n in (1, 2, 3, 4, 5, 999)] == [
-        300,
-        600,
-        1200,
-        2400,
-        3600,
-        3600,
-    ]
-    waited, receives = 0, 1
-    while waited < TWO_WEEKS:
-        waited += delay_seconds(received(receives), first=300, most=3600)
-        receives += 1
-    assert receives < 1000 // 2
-
-
 @pytest.mark.parametrize(
     ("receives", "most", "renew"), [(1, None, False), (500, 1000, False), (501, 1000, True), (1, 1, True)]
 )
 def test_a_message_that_has_spent_half_of_its_receives_is_renewed(receives: int, most: int | None, renew: bool) -> None:
     """And so never comes near the last of them."""
-    assert put_back(received(receives), 60, queue=queue(most), now=1e9).renew is renew
+    assert is_spent(received(receives), queue(most), 1e9) is renew
 
 
 def test_an_old_message_is_renewed_before_the_queue_drops_it() -> None:
     """Whatever it is held for at most still fits in."""
     for days in (2, 4, 14):
         old = queue(retention_seconds=days * DAY)
-        assert not put_back(received(), 1, queue=old, now=1e9 + DAY / 4).renew
-        assert put_back(received(), 1, queue=old, now=1e9 + days * DAY - 13 * 3600 + 1).renew
+        assert not is_spent(received(), old, 1e9 + DAY / 4)
+        assert is_spent(received(), old, 1e9 + days * DAY - 13 * 3600 + 1)
 
 
 @given(st.lists(st.integers(0, 60_000), max_size=60))
@@ -101,13 +84,12 @@ def test_settings_are_read_from_a_queue_s_attributes() -> None:
 
 def test_advice_is_given_where_it_is_due_and_only_there() -> None:
     """Each with what to set."""
-    assert list(advice(queue(), visibility_seconds=300, dead_letters=queue())) == []
-    assert "maxReceiveCount" in "".join(advice(queue(3), visibility_seconds=300))
-    assert "MessageRetentionPeriod" in "".join(advice(queue(retention_seconds=DAY), visibility_seconds=300))
-    assert "visibility" in "".join(advice(queue(), visibility_seconds=5))
-    assert "vanish" in "".join(advice(queue(), visibility_seconds=300, dead_letters=queue(retention_seconds=DAY)))
+    assert list(advice(queue(), queue())) == []
+    assert "maxReceiveCount" in "".join(advice(queue(3)))
+    assert "MessageRetentionPeriod" in "".join(advice(queue(retention_seconds=DAY)))
+    assert "vanish" in "".join(advice(queue(), queue(retention_seconds=DAY)))
     without = QueueAttributes(retention_seconds=TWO_WEEKS)
-    assert "no dead-letter queue" in "".join(advice(without, visibility_seconds=300))
+    assert "no dead-letter queue" in "".join(advice(without))
 
 
 def test_a_backlog_that_outlasts_the_retention_is_warned_of() -> None:

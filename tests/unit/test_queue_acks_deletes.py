@@ -7,7 +7,6 @@ from virtual_time import VirtualClock, running_loop, virtually
 
 from batchsubmit.config import WorkerSettings
 from batchsubmit.queue.acks import Acks, QueueLedger
-from batchsubmit.queue.client import ReachedQueue
 
 if TYPE_CHECKING:
     from batchsubmit.queue.client import Queue
@@ -34,17 +33,14 @@ def test_what_fails_is_deleted_again_and_what_never_works_is_given_up() -> None:
     @virtually
     async def run() -> None:
         sqs = HalfFailing()
-        attributes = await sqs.attributes()
-        reached = ReachedQueue(queue=cast("Queue", sqs), attributes=attributes)
-        acks = Acks(reached, WorkerSettings(), cast("QueueLedger", None), VirtualClock(running_loop()))
+        acks = Acks(cast("Queue", sqs), WorkerSettings(), cast("QueueLedger", None), VirtualClock(running_loop()))
         for number in range(25):
             sqs.put(str(number))
         for _ in range(3):
             for message in await sqs.receive(10, visibility_seconds=60, wait_seconds=0, is_over=bool):
                 acks.delete(message)
                 sqs.never = message.receipt
-        acks.close()
-        await acks.run()
+        await acks.flush()
         assert [f"{each}/1" for each in sqs.messages] == [sqs.never]
         assert (sqs.counters.deleted, sqs.counters.delete_failures) == (24, 1)
 

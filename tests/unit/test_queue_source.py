@@ -17,9 +17,8 @@ from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
-from batchsubmit.queue.client import ReachedQueue
+from batchsubmit.queue.client import QueueDeniedError
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 
@@ -83,15 +82,16 @@ class QueueWorld:
     @asynccontextmanager
     async def running_source(self) -> AsyncIterator[SqsSource]:
         """Let a source work on the queue."""
-        reached = ReachedQueue(
-            queue=cast("Queue", self.sqs),
-            attributes=await self.sqs.attributes(),
-            dead_letters=cast("Queue | None", self.sqs.dead),
+        sqs = SqsSource(
+            cast("Queue", self.sqs),
+            self._settings,
+            MessageReader(RequestChecker(region=REGION), defaults={}),
+            region=REGION,
+            ledger=self.ledger,
+            clock=VirtualClock(running_loop()),
+            on_trouble=self.troubles.append,
         )
-        clock = VirtualClock(running_loop())
-        parts = QueueParts(reached, self._settings, region=REGION, ledger=self.ledger, clock=clock)
-        reader = MessageReader(RequestChecker(region=REGION), defaults={})
-        async with SqsSource.open(parts, reader, self.troubles.append) as source, asyncio.TaskGroup() as tasks:
+        async with sqs.receiving() as source, asyncio.TaskGroup() as tasks:
             self._source, self._tasks = source, tasks
             source.listen(self._fill)
             yield source
@@ -202,7 +202,7 @@ def test_a_full_lane_holds_up_no_other_however_many_messages_stand_before(most_h
         world = QueueWorld(sqs, slots=slots, job_seconds=10 * HOUR, most_held=most_held)
         async with world.running_source() as source:
             await world.until(lambda: "other" in world.submitted, within=200)
-            assert source.held <= most_held
+            assert len(source.held) <= most_held
             await world.until(lambda: len(world.submitted) == 1 + 2 * 5, within=11 * HOUR)
 
     run()
@@ -218,10 +218,10 @@ def test_an_hour_with_full_lanes_spends_no_receive_and_few_calls() -> None:
             sqs.put(body(f"job-{number}", OTHER_MEMBERSHIP if number % 2 else MEMBERSHIP))
         world = QueueWorld(sqs, slots={}, job_seconds=DAY, most_held=5001)
         async with world.running_source() as source:
-            await world.until(lambda: source.held == 5000, within=HOUR)
+            await world.until(lambda: len(source.held) == 5000, within=HOUR)
             calls = sqs.calls
             await asyncio.sleep(HOUR)
-            assert source.held == 5000
+            assert len(source.held) == 5000
             assert sqs.calls - calls <= 4 * HOUR
             assert sqs.most_received == 1
         assert sqs.dead is not None
@@ -242,7 +242,7 @@ def test_a_wait_of_days_spends_no_receive() -> None:
         world = QueueWorld(sqs, slots={}, job_seconds=DAY)
         async with world.running_source() as source:
             await asyncio.sleep(38 * HOUR)
-            assert source.held == 30
+            assert len(source.held) == 30
             assert sqs.most_received == 1
             assert world.counters.renewed == 3 * 30
 
@@ -260,7 +260,7 @@ def test_what_a_bound_of_held_messages_put_back_spends_few_receives() -> None:
         world = QueueWorld(sqs, slots={MEMBERSHIP: 1}, job_seconds=DAY, most_held=100)
         async with world.running_source() as source:
             await asyncio.sleep(6 * HOUR)
-            assert 90 <= source.held <= 100
+            assert 90 <= len(source.held) <= 100
             assert sqs.most_received <= 6 * HOUR / (3 * 300) + 2
             hidden = [each.visible_at - running_loop().time() for each in sqs.messages.values()]
             assert max(hidden) <= 3 * 300
@@ -334,7 +334,7 @@ def test_a_job_that_no_lookup_decides_goes_back_for_long_and_never_to_the_dead_l
         async with world.running_source() as source:
             await asyncio.sleep(2 * DAY)
             assert world.submitted == ["other"]
-            assert source.held == 0
+            assert len(source.held) == 0
             assert sqs.dead is not None
             assert not sqs.dead.messages
             assert len(sqs.messages) == 1
@@ -411,5 +411,29 @@ def test_a_dead_letter_that_another_worker_wrote_down_is_moved_after_a_while() -
             await again.until(lambda: not sqs.messages, within=HOUR)
         assert len(sqs.dead.messages) == 2
         assert len(world.ledger.failed) == 1
+
+    run()
+
+
+class UndeletableSqs(MemorySqs):
+    """The role may not delete."""
+
+    async def delete(self, receipts: Sequence[str]) -> list[str | None]:
+        """Refuse."""
+        raise QueueDeniedError(f"the role may not call sqs:DeleteMessage for {len(receipts)}")
+
+
+def test_a_worker_that_may_not_delete_messages_stops() -> None:
+    """They would come again until they are dead letters, although their jobs run."""
+
+    @virtually
+    async def run() -> None:
+        sqs = UndeletableSqs()
+        sqs.put(body("job"))
+        world = QueueWorld(sqs, slots={MEMBERSHIP: 1}, job_seconds=1)
+        async with world.running_source():
+            await world.until(lambda: bool(world.troubles), within=60)
+        assert world.submitted == ["job"]
+        assert "sqs:DeleteMessage" in str(world.troubles[0])
 
     run()

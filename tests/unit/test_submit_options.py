@@ -14,7 +14,7 @@ from batchsubmit.cli.report import write_report
 from batchsubmit.cli.submit import after_run_of
 from batchsubmit.config import load_settings
 from batchsubmit.errors import UsageError
-from batchsubmit.outputs.notify import Topic, Webhook
+from batchsubmit.outputs.notify import Target
 from batchsubmit.outputs.upload import Destination
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -103,7 +103,7 @@ def test_what_follows_is_named_after_the_batch() -> None:
     assert after.files[export] is write_export
     assert after.report == "out/n-2026-11-23.html"
     assert after.destination == Destination("bucket", "n-2026-11-23/")
-    assert after.targets == (Topic(TOPIC, "us-east-1"), Webhook("https://example.com/x"))
+    assert after.targets == (Target(TOPIC, "sns"), Target("https://example.com/x"))
     assert after.settings.night.webhook_secret is not None
     assert after.settings.night.webhook_secret.get_secret_value() == "0123456789abcdef"
     assert "0123456789abcdef" not in repr(after)

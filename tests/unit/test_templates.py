@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from batchsubmit.config import SubmitSettings
 from batchsubmit.errors import UsageError
-from batchsubmit.outputs.templates import expand, expand_path, placeholders, placeholders_at, zone_named
+from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, zone_named
 
 BERLIN = zone_named("Europe/Berlin")
-NOON = time(12)
 VALUES = {"date": "2026-11-23", "time": "220000"}
 
 
 def test_date_and_time_are_those_of_the_moment_s_zone() -> None:
     """The same moment is another day in Berlin."""
     moment = datetime(2026, 11, 23, 23, 30, 5, tzinfo=UTC)
-    assert placeholders(moment) == {"date": "2026-11-23", "time": "233005"}
-    assert placeholders(moment.astimezone(BERLIN)) == {"date": "2026-11-24", "time": "003005"}
+    assert placeholders_at(moment, SubmitSettings()) == {"date": "2026-11-23", "time": "233005"}
+    berlin = SubmitSettings(time_zone="Europe/Berlin")
+    assert placeholders_at(moment, berlin) == {"date": "2026-11-24", "time": "003005"}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_date_and_time_are_those_of_the_moment_s_zone() -> None:
 def test_a_night_has_one_date_also_when_it_is_started_again_after_midnight(hour: int, date: str) -> None:
     """Or its jobs would get new keys and be sent a second time."""
     moment = datetime(2026, 11, 23, tzinfo=BERLIN) + timedelta(hours=hour)
-    assert placeholders(moment, day_begins=NOON)["date"] == date
+    assert placeholders_at(moment, SubmitSettings(time_zone="Europe/Berlin", day_begins="12:00"))["date"] == date
 
 
 def test_zone_and_beginning_of_days_are_those_of_the_settings() -> None:
@@ -43,10 +43,12 @@ def test_zone_and_beginning_of_days_are_those_of_the_settings() -> None:
 @given(st.datetimes(min_value=datetime(2020, 1, 1), max_value=datetime(2040, 1, 1)), st.times())  # noqa: DTZ001 (aware below)
 def test_a_day_lasts_from_its_beginning_to_the_next(moment: datetime, begins: time) -> None:
     """Whenever it begins: all moments of 24 hours have one date."""
+    begins = begins.replace(second=0, microsecond=0)
     first = datetime.combine(moment.date(), begins, UTC)
     last = first + timedelta(hours=24) - timedelta(microseconds=1)
-    assert placeholders(first, day_begins=begins)["date"] == placeholders(last, day_begins=begins)["date"]
-    assert placeholders(first, day_begins=begins)["date"] == f"{moment:%Y-%m-%d}"
+    settings = SubmitSettings(day_begins=f"{begins:%H:%M}")
+    for each in (first, last):
+        assert placeholders_at(each, settings)["date"] == f"{moment:%Y-%m-%d}"
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,7 @@ from batchsubmit.ledger.shared import LeaseTerms, open_shared
 from batchsubmit.observers.base import Readings
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.pacing import Pace
-from batchsubmit.queue.client import ReachedQueue
 from batchsubmit.queue.message import MessageReader
-from batchsubmit.queue.receive import QueueParts
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.sandbox import SandboxService
 from batchsubmit.schema import RequestChecker
@@ -107,18 +105,20 @@ class MemoryWorker(World):
             self.ledger, metrics = ledger, Metrics(Readings)
             self.observers.append(metrics)
             recorder = Recorder(ledger, self.clock, self.observers)
-            reached = ReachedQueue(
-                queue=cast("Queue", self.sqs),
-                attributes=await self.sqs.attributes(),
-                dead_letters=None,
+            sqs = SqsSource(
+                cast("Queue", self.sqs),
+                self.settings,
+                MessageReader(RequestChecker(region=REGION), defaults={}),
+                region=REGION,
+                ledger=WorkerLedger(recorder),
+                clock=self.clock,
+                on_trouble=print,
             )
-            site = QueueParts(reached, self.settings, region=REGION, ledger=WorkerLedger(recorder), clock=self.clock)
-            reader = MessageReader(RequestChecker(region=REGION), defaults={})
-            async with SqsSource.open(site, reader, print) as source:
-                self.stop.on_request(source.close)
+            self.stop.on_request(sqs.close)
+            async with sqs.receiving() as source:
                 engine = self.engine(source)
                 running = running_loop().create_task(engine.run())
-                yield [source, engine, ledger, recorder, metrics, site]
+                yield [source, engine, ledger, recorder, metrics]
                 self.stop.request(StopReason.SIGNAL, "SIGTERM")
                 await running
 
