@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +23,7 @@ from batchsubmit.manifest.file import path_beside
 from batchsubmit.manifest.index import Index
 from batchsubmit.queue.client import BUSY, Outgoing, Queue, batches, open_queue, text_attributes
 from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, ORDINAL_ATTRIBUTE
-from batchsubmit.schema import RowWarning
+from batchsubmit.schema import Problem
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
 _CONCURRENCY = 8
@@ -44,7 +44,7 @@ class EnqueueSummary:
     sent_before: int
     left: int
     seconds: float
-    warnings: tuple[RowWarning, ...]
+    warnings: tuple[Problem, ...]
 
     @property
     def exit_status(self) -> int:
@@ -67,9 +67,8 @@ async def enqueue(
     path = progress or path_beside(manifest, "enqueue", batch=terms.batch, option="--progress")
     async with AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop))
-        opening = open_checked_manifest(
-            manifest, settings, region=region, terms=terms, is_stopped=lambda: stop.requested
-        )
+        terms = replace(terms, is_stopped=lambda: stop.requested)
+        opening = open_checked_manifest(manifest, settings, region=region, terms=terms)
         _, checked = await stack.enter_async_context(opening)
         if checked.problems:
             raise ManifestError(manifest, checked.problems, checked.problem_count, checked.alike.lines())

@@ -40,7 +40,7 @@ from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, open_checked_manifest
 from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, Place, ledger_places, overwriting
-from batchsubmit.schema import RowWarning
+from batchsubmit.schema import Problem
 from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.inputs import Readiness, check_inputs, warnings_of
 from batchsubmit.submit.stopping import reading
@@ -90,7 +90,7 @@ class Plan:
     basis: str
     what_ifs: tuple[WhatIf, ...]
     readiness: Readiness | None
-    warnings: tuple[RowWarning, ...]
+    warnings: tuple[Problem, ...]
     models: Counter[str]
     types: tuple[InstanceWork, ...]
     repeated: int
@@ -117,12 +117,12 @@ class Plan:
         """What there is to say of each membership."""
         return [
             {
-                "membership": lane.membership,
+                "membership": membership,
                 **{name: getattr(lane, name) for name in ("rows", "submitted", "rejected", "unknown", "to_do")},
                 "slots": self.quotas.per_membership,
-                "running": None if self.running is None else self.running.get(lane.membership, 0),
+                "running": None if self.running is None else self.running.get(membership, 0),
             }
-            for lane in self.progress.lanes.values()
+            for membership, lane in self.progress.lanes.items()
         ]
 
     def as_dict(self) -> dict[str, Any]:
@@ -334,7 +334,7 @@ class _Planner:
                     wanted[each] += number in to_do
         return wanted
 
-    def _warnings(self, progress: ManifestProgress, book: LedgerState, listed: set[Place]) -> tuple[RowWarning, ...]:
+    def _warnings(self, progress: ManifestProgress, book: LedgerState, listed: set[Place]) -> tuple[Problem, ...]:
         """Say of which jobs, in the ledger or listed by the service, the rows would overwrite the results."""
         inventory, places = self.inventory, ledger_places(self.inventory.index, book)
         find = partial(overwriting, inventory.index, progress)

@@ -26,12 +26,12 @@ from batchsubmit.ledger.base import Ledger, Location, parse_location
 from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest, Terms
 from batchsubmit.manifest.file import ManifestFile
-from batchsubmit.manifest.progress import ManifestProgress, RowStates
+from batchsubmit.manifest.progress import ManifestProgress
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import RunCounts, bind
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, zone_named
 from batchsubmit.report.summary import Summary, UnknownJob
-from batchsubmit.schema import RowWarning
+from batchsubmit.schema import Problem
 from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason, parse_deadline
 from batchsubmit.text import counted
@@ -160,14 +160,14 @@ class Run:
     stop: Stop
     manifest: ManifestFile
     inventory: CheckedManifest
-    warnings: tuple[RowWarning, ...] = ()
+    warnings: tuple[Problem, ...] = ()
     engine: Engine | None = None
 
     def __post_init__(self) -> None:
         """Count the rows as the ledger has them now."""
         self.tally = RunCounts(self._judge_failures)
         rows = self._rows()
-        self.before, self._again = self._counts(rows), dict(rows.again)
+        self.before, self._again = self._counts(rows), dict(rows.retried)
         self._record = RunRecord(self.ledger, self.stop)
 
     @property
@@ -237,13 +237,13 @@ class Run:
     def _quotas(self) -> dict[str, int]:
         return self.engine.slots.quotas() if self.engine else {}
 
-    def _rows(self) -> RowStates:
-        return RowStates.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
+    def _rows(self) -> ManifestProgress:
+        return ManifestProgress.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
 
-    def _counts(self, rows: RowStates) -> Counts:
+    def _counts(self, rows: ManifestProgress) -> Counts:
         """Where the manifest's rows stand."""
         invalid = self.inventory.invalid_count
-        return rows.counts(self.ledger.state.work.limits(rows.by_membership) | self._quotas, invalid=invalid)
+        return rows.counts(self.ledger.state.work.limits(rows.lanes) | self._quotas, invalid=invalid)
 
     def counts_now(self, *, running: int, in_progress: int) -> Counts:
         """Where the rows stand while the run lasts, without a look at each: what was, and what events brought since."""

@@ -74,9 +74,8 @@ async def open_run(
 ) -> AsyncIterator[Run]:
     """Check a manifest and open its ledger. Raises ManifestError, UsageError, LedgerError, StoppedError."""
     region = _region(options, settings)
-    inventory = await check_manifest(
-        manifest, settings, region=region, terms=options.terms, is_stopped=lambda: stop.requested
-    )
+    terms = replace(options.terms, is_stopped=lambda: stop.requested)
+    inventory = await check_manifest(manifest, settings, region=region, terms=terms)
     options.refuse_problems(inventory)
     path = options.ledger or default_ledger(options)
     region = region or inventory.region if options.sandbox else require_region(region)

@@ -16,7 +16,7 @@ from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError, ex
 from batchsubmit.ledger.base import Location, parse_location
 
 if TYPE_CHECKING:
-    from batchsubmit.schema import RowWarning
+    from batchsubmit.schema import Problem
 
 _Result = TypeVar("_Result")
 _Command = Callable[..., int]
@@ -157,7 +157,7 @@ def conclude(lines: Iterable[object], content: dict[str, Any], *, as_json: bool)
     return int(content["exit_status"])
 
 
-def tell_warnings(warnings: "Iterable[RowWarning]") -> None:
+def tell_warnings(warnings: "Iterable[Problem]") -> None:
     """Print what rows may not mean."""
     for warning in warnings:
         say(f"warning: {warning}")

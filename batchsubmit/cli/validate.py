@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,8 @@ _MEMBERS = ("line", "column", "character", "path", "wrong", "right")
 async def _check(
     manifest: str, settings: Settings, terms: Terms, found: Callable[[Problem], object]
 ) -> CheckedManifest:
-    checked = open_checked_manifest(manifest, settings, region=resolve_region(settings.aws), terms=terms, found=found)
+    terms = replace(terms, found=found)
+    checked = open_checked_manifest(manifest, settings, region=resolve_region(settings.aws), terms=terms)
     async with checked as (_, inventory):
         return inventory
 

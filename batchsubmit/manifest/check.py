@@ -7,7 +7,7 @@ would overwrite one job's results with the other's), identical rows, and members
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,13 +23,13 @@ from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.jsonl_reader import JsonlReader
 from batchsubmit.manifest.rows import PRIORITY, ProblemGroups, Reader, Row
 from batchsubmit.outputs.templates import expand, placeholders_at
-from batchsubmit.schema import Fault, Problem, RequestChecker, RowWarning, without_nulls
+from batchsubmit.schema import Fault, Part, Problem, RequestChecker, without_nulls
 from batchsubmit.schema.arns import FOREIGN, account_of_membership, foreign_arns, region_in
 from batchsubmit.schema.wording import shown
 from batchsubmit.text import quoted
 
 MAX_PROBLEMS = 100
-_REMEMBERED_ARNS = 4096
+_REMEMBERED_PARTS = 1024
 _ROWS_BETWEEN_STOPS = 1000  # some ten milliseconds
 _PRIORITY_TEXT = re.compile(r"[+-]?[0-9]{1,6}", re.ASCII)
 
@@ -39,7 +39,8 @@ class Terms:
     """What a manifest is checked for: the batch its keys belong to, and what is let pass.
 
     With `keep_invalid` the bad rows themselves are kept, for the ledger. `moment` has the values of the place-holders
-    `{date}` and `{time}` in defaults.
+    `{date}` and `{time}` in defaults. The check ends early once `is_stopped`, and each problem goes to `found` as it
+    is met; both are called in another thread.
     """
 
     batch: str = ""
@@ -47,6 +48,8 @@ class Terms:
     keep_invalid: bool = False
     foreign_arns: ForeignArns = "warn"
     moment: Mapping[str, str] = field(default_factory=dict)
+    is_stopped: Callable[[], bool] = lambda: False
+    found: Callable[[Problem], object] = lambda _: None
 
     @classmethod
     def now(cls, settings: SubmitSettings, *, allow_duplicates: bool) -> "Terms":
@@ -97,7 +100,7 @@ class CheckedManifest:
         return self.accounts.get(membership) or next(iter(self.accounts.values()), "")
 
     @property
-    def warnings(self) -> tuple[RowWarning, ...]:
+    def warnings(self) -> tuple[Problem, ...]:
         """What may not be meant, each kind once."""
         return self.warned.warnings()
 
@@ -108,31 +111,20 @@ class CheckedManifest:
         self.problems.extend(problems[: MAX_PROBLEMS - len(self.problems)])
         for problem in problems:
             self.alike.add(problem)
+            terms.found(problem)
         if terms.keep_invalid:
             self.invalid[row.line] = _rejection(row, problems, terms.batch)
 
 
-def take_inventory(
-    reader: Reader,
-    terms: Terms,
-    *,
-    is_stopped: Callable[[], bool] = lambda: False,
-    found: Callable[[Problem], object] = lambda _: None,
-) -> CheckedManifest:
-    """Read and check a whole manifest. Each problem goes to `found` as it is met.
-
-    Raises StoppedError once `is_stopped`.
-    """
+def take_inventory(reader: Reader, terms: Terms) -> CheckedManifest:
+    """Read and check a whole manifest. Raises StoppedError."""
     checked = CheckedManifest(Index(reader), is_readable=reader.has_sound_header)
     across = _AcrossRows(checked, terms)
-    add = across.add
     for count, row in enumerate(reader.rows()):
-        if count % _ROWS_BETWEEN_STOPS == 0 and is_stopped():
+        if count % _ROWS_BETWEEN_STOPS == 0 and terms.is_stopped():
             raise StoppedError("stopped while the manifest was being checked; nothing was sent")
-        if problems := add(row):
+        if problems := across.add(row):
             checked.refuse(row, problems, terms)
-            for problem in problems:
-                found(problem)
     across.blame_by_majority()
     return checked
 
@@ -150,36 +142,41 @@ class _AcrossRows:
         self._spellings: dict[int, int] = {}  # as they are, of names that so are like an earlier one
         self._bad_rows: list[tuple[int, int]] = []
         self._repeats: dict[int, int] = {}
-        self._usual: dict[tuple[str | None, ...], tuple[str, str]] = {}
+        self._homes: dict[Part, tuple[str, str]] = {}  # membership and account, where nothing is odd
         self._votes = Counter[tuple[str, str]]()
 
     def add(self, row: Row) -> tuple[Problem, ...]:
         """Compare a row with those before it, and index it where nothing is wrong; gives what is."""
-        request, variables = row.request, row.variables
-        usual = None if row.problems else self._usual.get(_arns(request))
-        faults = [] if usual else self._arn_faults(row)
-        priority = _priority(variables) if variables else 0
-        is_good = not (row.problems or faults or isinstance(priority, Fault))
+        request, terms = row.request, self._terms
+        home = self._homes.get(row.part) if row.part else None
+        faults = [] if home else self._arn_faults(row)
+        priority = _priority(row.variables, faults) if row.variables else 0
+        is_bad = bool(row.problems or faults)
         # Where invalid rows are left out, the name of one is free for another row.
-        ordinal = self._compare(row, is_good=is_good) if is_good or not self._terms.keep_invalid else 0
-        if not is_good or isinstance(priority, Fault) or isinstance(ordinal, Fault):
-            faults += [each for each in (priority, ordinal) if isinstance(each, Fault)]
+        ordinal = 0 if is_bad and terms.keep_invalid else self._ordinal(row, faults, is_bad=is_bad)
+        if row.problems or faults:
             return (*row.problems, *(self._reader.problem(row.line, fault, row.offset) for fault in faults))
-        if usual is None:
-            usual = self._learn(row)
-        self._votes[usual] += 1
-        for fault in odd_values(request, variables):
+        home = home or self._learn(row)
+        self._votes[home] += 1
+        for fault in odd_values(request, row.variables):
             self._warn(row, fault)
-        digest = job_digest(row.spelled, batch=self._terms.batch, ordinal=ordinal)
-        self._index.add(row.offset, row.line, request["membershipIdentifier"], digest, ordinal, priority)
+        digest = job_digest(row.spelled, batch=terms.batch, ordinal=ordinal)
+        self._index.add(row.offset, row.line, home[0], digest, ordinal, priority)
         return ()
 
     def _warn(self, row: Row, fault: Fault) -> None:
         self._checked.warned.add(self._reader.problem(row.line, fault))
 
     def _arn_faults(self, row: Row) -> list[Fault]:
+        """Find what is of another membership or account, where that is an error, or of a second region."""
         faults = [*self._foreign(row.request, "error")]
-        return faults if row.problems else [*faults, *self._region_faults(row.request)]
+        first = self._checked.region
+        if not row.problems and first and (region := region_in(row.request["trainedModelArn"])) != first:
+            wrong = f"region {region}, but the rows above are in {first}"
+            faults.append(
+                Fault(path="trainedModelArn", wrong=wrong, right="a run serves one region: split the manifest")
+            )
+        return faults
 
     def _foreign(self, request: Mapping[str, Any], handling: ForeignArns) -> Iterable[Fault]:
         """Name what is of another membership or account, where the terms say that it is handled so."""
@@ -187,26 +184,19 @@ class _AcrossRows:
             return ()
         return foreign_arns(request, self._checked.accounts.get(_text(request, "membershipIdentifier"), ""))
 
-    def _region_faults(self, request: Mapping[str, Any]) -> Iterator[Fault]:
-        """One region a run."""
-        region, first = region_in(request["trainedModelArn"]), self._checked.region
-        if first and region != first:
-            wrong = f"region {region}, but the rows above are in {first}"
-            yield Fault(path="trainedModelArn", wrong=wrong, right="a run serves one region: split the manifest")
-
-    def _compare(self, row: Row, *, is_good: bool) -> int | Fault:
-        """Count the identical rows before this one, or say what is wrong with a name used for another job."""
+    def _ordinal(self, row: Row, faults: list[Fault], *, is_bad: bool) -> int:
+        """Count the identical rows before this one; adds what is wrong with a name used for another job."""
         place = results_place(row.request)
         if place is None:
             return 0
-        own = len(self._index) if is_good else -1 - len(self._bad_rows)
+        own = -1 - len(self._bad_rows) if is_bad else len(self._index)
         number = self._names.setdefault(hash(folded := _folded(place)), own)
         if number != own and (first := results_place(self._request(number))) != place:
             number = self._spellings.setdefault(hash(place), own)
             if number == own and first and _folded(first) == folded:
                 self._warn(row, _similar(place[2]))
         if number == own:
-            if not is_good:
+            if is_bad:
                 self._bad_rows.append((row.offset, row.line))
             return 0
         earlier = self._request(number)
@@ -214,14 +204,10 @@ class _AcrossRows:
             return 0  # two places with one hash
         line = self._bad_rows[-number - 1][1] if number < 0 else self._index.lines[number]
         if earlier != without_nulls(row.request):
-            wrong = f"the name {quoted(place[2])} is used on line {line} too, for the same membership and trained model"
-            right = "give each job a name of its own: the service would overwrite one's results with the other's"
-            return Fault(path="name", wrong=wrong, right=right)
+            faults.append(_reused(place[2], line))
+            return 0
         if not self._terms.allow_duplicates:
-            right = (
-                "remove it, or give --allow-duplicates to run the job again (under one name: results are overwritten)"
-            )
-            return Fault(path="name", wrong=f"the row is identical to line {line}", right=right)
+            faults.append(Fault(path="name", wrong=f"the row is identical to line {line}", right=_NO_DUPLICATES))
         self._repeats[number] = self._repeats.get(number, 0) + 1
         return self._repeats[number]
 
@@ -229,6 +215,21 @@ class _AcrossRows:
         if number < 0:
             return self._reader.request_at(*self._bad_rows[-number - 1])
         return self._index.request(number)
+
+    def _learn(self, row: Row) -> tuple[str, str]:
+        """Keep what a good row's ARNs say, and give its membership and account."""
+        warnings = list(self._foreign(row.request, "warn"))
+        for warning in warnings:
+            self._warn(row, warning)
+        self._checked.region = region_in(row.request["trainedModelArn"])
+        home = row.request["membershipIdentifier"], account_of_membership(row.request)
+        if home[1]:
+            self._checked.accounts.setdefault(*home)
+        if row.part and not warnings:
+            if len(self._homes) >= _REMEMBERED_PARTS:
+                self._homes.clear()
+            self._homes[row.part] = home
+        return home
 
     def blame_by_majority(self) -> None:
         """Where most rows of a membership name another account than the first one does, it is the first that is odd."""
@@ -244,28 +245,19 @@ class _AcrossRows:
             for fault in self._foreign(self._index.request(number), "warn"):
                 self._checked.warned.add(self._index.problem(number, fault))
 
-    def _learn(self, row: Row) -> tuple[str, str]:
-        """Keep what a good row's ARNs say, and give its membership and account.
-
-        Where nothing is odd about them, they need not be looked at again.
-        """
-        warnings = list(self._foreign(row.request, "warn"))
-        for warning in warnings:
-            self._warn(row, warning)
-        self._checked.region = region_in(row.request["trainedModelArn"])
-        membership, account = row.request["membershipIdentifier"], account_of_membership(row.request)
-        if account:
-            self._checked.accounts.setdefault(membership, account)
-        if not warnings:
-            if len(self._usual) >= _REMEMBERED_ARNS:
-                self._usual.clear()
-            self._usual[_arns(row.request)] = membership, account
-        return membership, account
-
 
 def _folded(place: tuple[str, str, str]) -> tuple[str, str, str]:
     membership, model, name = place
     return membership, model, " ".join(name.split()).casefold()
+
+
+_NO_DUPLICATES = "remove it, or give --allow-duplicates to run the job again (under one name: results are overwritten)"
+
+
+def _reused(name: str, line: int) -> Fault:
+    wrong = f"the name {quoted(name)} is used on line {line} too, for the same membership and trained model"
+    right = "give each job a name of its own: the service would overwrite one's results with the other's"
+    return Fault(path="name", wrong=wrong, right=right)
 
 
 def _similar(name: str) -> Fault:
@@ -273,23 +265,14 @@ def _similar(name: str) -> Fault:
     return Fault(path="name", wrong=wrong, right="they are two jobs, and two are paid: correct one where one is meant")
 
 
-def _priority(variables: Mapping[str, str]) -> int | Fault:
+def _priority(variables: Mapping[str, str], faults: list[Fault]) -> int:
     """Read a row's priority: a whole number, 0 where there is none."""
     given = variables.get(PRIORITY, "0")
     if _PRIORITY_TEXT.fullmatch(given.strip()):
         return int(given)
     wrong, right = f"priority {shown(given)} is no whole number", "write one up to six digits, such as 10 or -1"
-    return Fault(path=f"var.{PRIORITY}", wrong=wrong, right=right)
-
-
-def _arns(request: Mapping[str, Any]) -> tuple[str | None, ...]:
-    """What decides of a good row whether its region, membership and account are those of the others."""
-    return (
-        request["membershipIdentifier"],
-        request["trainedModelArn"],
-        request["dataSource"]["mlInputChannelArn"],
-        request.get("configuredModelAlgorithmAssociationArn"),
-    )
+    faults.append(Fault(path=f"var.{PRIORITY}", wrong=wrong, right=right))
+    return 0
 
 
 def _rejection(row: Row, problems: tuple[Problem, ...], batch: str) -> JobRejected:
@@ -321,36 +304,18 @@ def open_reader(
 
 @asynccontextmanager
 async def open_checked_manifest(
-    manifest: str,
-    settings: Settings,
-    *,
-    region: str | None,
-    terms: Terms,
-    is_stopped: Callable[[], bool] = lambda: False,
-    found: Callable[[Problem], object] = lambda _: None,
+    manifest: str, settings: Settings, *, region: str | None, terms: Terms
 ) -> AsyncIterator[tuple[ManifestFile, CheckedManifest]]:
-    """Open a manifest and check all of it. Raises UsageError, StoppedError.
-
-    Problems of rows are counted in the inventory; each goes to `found`, in another thread.
-    """
+    """Open a manifest and check all of it. Raises UsageError, StoppedError; problems of rows are in the inventory."""
     async with open_manifest(manifest, region=region) as spooled:
-        yield (
-            spooled,
-            await check_manifest(spooled, settings, region=region, terms=terms, is_stopped=is_stopped, found=found),
-        )
+        yield spooled, await check_manifest(spooled, settings, region=region, terms=terms)
 
 
 async def check_manifest(
-    spooled: ManifestFile,
-    settings: Settings,
-    *,
-    region: str | None,
-    terms: Terms,
-    is_stopped: Callable[[], bool] = lambda: False,
-    found: Callable[[Problem], object] = lambda _: None,
+    spooled: ManifestFile, settings: Settings, *, region: str | None, terms: Terms
 ) -> CheckedManifest:
     """Check all of a manifest that is open. Raises UsageError, StoppedError; problems of rows are in the inventory."""
     checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
     terms = replace(terms, foreign_arns=settings.checks.foreign_arns)
     reader = open_reader(spooled, defaults=settings.defaults, checker=checker, run=terms.run)
-    return await asyncio.to_thread(take_inventory, reader, terms, is_stopped=is_stopped, found=found)
+    return await asyncio.to_thread(take_inventory, reader, terms)

@@ -7,20 +7,21 @@ shows. Rows without any text in their cells are skipped.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from itertools import zip_longest
+from operator import attrgetter, itemgetter
 from typing import Any
 
-from batchsubmit.manifest.csv_syntax import BrokenRecord, Flaw, character_of, read_records
+from batchsubmit.manifest.csv_syntax import Record, character_of, flaw, read_records
 from batchsubmit.manifest.defaults import HEADER_AGAIN, OF_THE_RUN, Defaults, complete
-from batchsubmit.manifest.file import ManifestFile, physical_lines, read_at
-from batchsubmit.manifest.rows import Row
-from batchsubmit.schema import Fault, JsonError, Problem, RequestChecker, read_json, without_nulls
+from batchsubmit.manifest.file import physical_lines, read_at
+from batchsubmit.manifest.rows import Reader, Row
+from batchsubmit.schema import Fault, JsonError, Part, Problem, without_nulls
 from batchsubmit.schema.checks import MISSING
-from batchsubmit.schema.columns import Place, find_place, names_columns, nearest_name, read_integer, required_paths
-from batchsubmit.schema.model import Integer, ListOf, Shape, Text, request_shape
+from batchsubmit.schema.columns import Place, find_place, names_columns, nearest_name, required_paths
+from batchsubmit.schema.model import VARYING, Integer, Text
 from batchsubmit.schema.wording import printable
 from batchsubmit.text import quoted
 
@@ -28,165 +29,181 @@ _DELIMITERS = ",;\t"
 _SEPARATOR = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=([,;\t])"?[,;\t ]*(?:\r\n?|\n)', re.IGNORECASE)
 _ONE_ROW_BYTES = 1 << 12
 _VARIABLE_PREFIX = "var."
-
-_Build = Callable[[Sequence[str], list[Fault]], Any]
-"""From a row's cells to a member of the request; None when they have nothing of it."""
+_REMEMBERED_PARTS = 1024
 
 
-class CsvReader:
+class CsvReader(Reader):
     """Reads a CSV manifest."""
 
-    def __init__(self, spooled: ManifestFile, *, defaults: Defaults, checker: RequestChecker) -> None:
-        self._spooled = spooled
-        self._defaults = defaults
-        self._checker = checker
-
     def rows(self) -> Iterator[Row]:
-        """Read every row, in order; the header's problems first."""
-        layout = self._layout
-        header = layout.header
-        if isinstance(header, BrokenRecord):
-            yield self._broken_row(layout.line, layout.offset, header)
-            return
+        """Read every row, in order."""
+        header = self._header
         if header.faults:
-            problems = tuple(self._problem(layout.line, number, fault) for number, fault in header.faults)
-            yield Row(layout.line, layout.offset, {}, {}, problems)
-            if not header.known_columns:
+            problems = tuple(self._problem(header.line, number, fault) for number, fault in header.faults)
+            yield Row(header.line, header.offset, {}, {}, problems)
+            if header.known_columns < 1:
                 return
-        records = read_records(self._spooled.file, layout.delimiter, layout.offset, layout.line)
+        records = read_records(self._spooled.file, header.delimiter, header.offset, header.line)
         next(records)  # the header itself
-        for line, offset, cells in records:
-            if isinstance(cells, BrokenRecord):
-                yield self._broken_row(line, offset, cells)
-            elif cells and (cells[0].strip() or any(map(str.strip, cells))):
-                row = self._row(line, offset, cells, header)
+        for record in records:
+            cells = record[2]
+            if record[3] or (cells and (cells[0].strip() or any(map(str.strip, cells)))):
+                row = self._row(record, header)
                 if row.problems or not header.faults:
                     yield row
 
     def request_at(self, offset: int, line: int) -> dict[str, Any]:
-        """Read the request of one row again, without checking it; empty where it cannot be read."""
-        layout = self._layout
-        header = layout.header
-        records = read_records(self._spooled.file, layout.delimiter, offset, line, block_bytes=_ONE_ROW_BYTES)
-        _, _, cells = next(records, (line, offset, None))
-        if cells is None or isinstance(cells, BrokenRecord) or isinstance(header, BrokenRecord):
+        """Read the request of one row again."""
+        header = self._header
+        records = read_records(self._spooled.file, header.delimiter, offset, line, block_bytes=_ONE_ROW_BYTES)
+        _, _, cells, flaws = next(records, (line, offset, [], [flaw(1, "", "")]))
+        if flaws or header.known_columns < 1:
             return {}
-        cells, faults = header.fitted(cells), list[Fault]()
-        request = header.build(cells, faults) or {}
+        cells = header.fitted(cells)
+        request, _ = header.build(cells, [])
         self._defaults.fill(request, header.variables(cells))
         return without_nulls(request)
 
     @property
     def has_sound_header(self) -> bool:
         """Whether every column is understood."""
-        header = self._layout.header
-        return isinstance(header, _Header) and not header.faults
+        return not self._header.faults
 
     def problem(self, line: int, fault: Fault, offset: int | None = None) -> Problem:
-        """Make a problem of what is wrong with a row (at `offset`), at its member's column."""
-        header = self._layout.header
-        return self._problem(line, header.number_of(fault.path) if isinstance(header, _Header) else 1, fault, offset)
+        """Make a problem of what is wrong with a row."""
+        return self._problem(line, self._header.number_of(fault.path), fault, offset)
 
     @cached_property
-    def _layout(self) -> "_Layout":
+    def _header(self) -> "_Header":
         """The first record with text, read with the delimiter that makes the most sense of it."""
         # A line for Excel is no row.
         if said := _SEPARATOR.match(read_at(self._spooled.file, 0, _ONE_ROW_BYTES)):
             return self._read_header(said[1].decode(), said.end(), 2)
-        layouts = [self._read_header(delimiter, 0, 1) for delimiter in _DELIMITERS]
-        return max(layouts, key=_sense)
+        headers = [self._read_header(delimiter, 0, 1) for delimiter in _DELIMITERS]
+        return max(headers, key=lambda header: (header.known_columns, header.width))
 
-    def _read_header(self, delimiter: str, start: int, first_line: int) -> "_Layout":
-        for line, offset, record in read_records(self._spooled.file, delimiter, start, first_line):
-            if isinstance(record, BrokenRecord):
-                return _Layout(line, offset, delimiter, len(record.cells), record)
-            if any(map(str.strip, record)):
-                # Without the columns at the end that have no name: spreadsheets write those that were used once.
-                named = max(number for number, name in enumerate(record, 1) if name.strip())
-                return _Layout(line, offset, delimiter, named, _Header(record[:named], self._defaults))
-        flaw = Flaw(1, "has no header", "name the columns in the first line")
-        return _Layout(first_line, start, delimiter, 0, BrokenRecord([], (flaw,)))
+    def _read_header(self, delimiter: str, start: int, first_line: int) -> "_Header":
+        for record in read_records(self._spooled.file, delimiter, start, first_line):
+            if record[3] or any(map(str.strip, record[2])):
+                return _Header(record, delimiter, self._defaults)
+        nothing = flaw(1, "has no header", "name the columns in the first line")
+        return _Header((first_line, start, [], [nothing]), delimiter, self._defaults)
 
-    def _row(self, line: int, offset: int, given: list[str], header: "_Header") -> Row:
-        if given[0] in header.names and names_columns(filter(None, map(str.strip, given))):
-            return Row(line, offset, {}, {}, (self._problem(line, 1, HEADER_AGAIN),))
+    def _row(self, record: Record, header: "_Header") -> Row:
+        line, offset, given, flaws = record
+        if flaws or (given[0] in header.names and names_columns(filter(None, map(str.strip, given)))):
+            named = [(cell, replace(fault, path=header.name_of(cell))) for cell, fault in flaws]
+            problems = tuple(self._problem(line, *each) for each in named or [(1, HEADER_AGAIN)])
+            return Row(line, offset, {}, {}, problems)
         cells = given if len(given) == header.width else header.fitted(given)
         faults: list[Fault] = []
-        request = header.build(cells, faults) or {}
-        variables = header.variables(cells) if header.has_variables else {}
-        wrong, spelled = complete(request, variables, self._defaults, self._checker)
-        if not (faults or wrong) and cells is given:
-            request = without_nulls(request) if header.holds_json else request
-            return Row(line, offset, request, variables, (), spelled)
-        problems = [self._problem(line, *ragged, offset)] if (ragged := header.ragged(given)) else []
+        request, part = header.build(cells, faults)
+        variables = header.variables(cells)
+        wrong, spelled, part = complete(request, variables, self._defaults, self._checker, part)
+        ragged = None if cells is given else header.ragged(given)
+        if not (faults or wrong or ragged):
+            request = without_nulls(request) if header.has_json else request
+            return Row(line, offset, request, variables, (), spelled, part)
+        found = [self._problem(line, *ragged, offset)] if ragged else []
         for fault in faults + wrong:
             number = header.number_of(fault.path)
             if not (fault.wrong is MISSING and (fault.path in header.missing or (ragged and number >= ragged[0]))):
-                problems.append(self._problem(line, number, fault, offset))
-        request = request if problems or not header.holds_json else without_nulls(request)
-        return Row(line, offset, request, variables, tuple(problems), b"" if problems else spelled)
-
-    def _broken_row(self, line: int, offset: int, record: BrokenRecord) -> Row:
-        header = self._layout.header
-        problems = []
-        for flaw in record.flaws:
-            name = header.name_of(flaw.cell) if isinstance(header, _Header) else ""
-            problems.append(self._problem(line, flaw.cell, Fault(path=name, wrong=flaw.wrong, right=flaw.right)))
-        return Row(line, offset, {}, {}, tuple(problems))
+                found.append(self._problem(line, number, fault, offset))
+        found.sort(key=attrgetter("column"))
+        return Row(line, offset, request, variables, tuple(found))
 
     def _problem(self, line: int, column: int, fault: Fault, offset: int | None = None) -> Problem:
         character = 0
         if offset is not None:
             text = next(physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES), b"")
-            character = character_of(text.decode(errors="replace"), self._layout.delimiter, column)
+            character = character_of(text.decode(errors="replace"), self._header.delimiter, column)
         return Problem.of(fault, label=self._spooled.label, line=line, column=column, character=character)
 
 
 class _Header:
     """The columns of one manifest. `faults` are the header's own, each with its column's number."""
 
-    def __init__(self, names: Sequence[str], defaults: Defaults) -> None:
-        self.width = len(names)
-        self.names = frozenset(names)
-        self.faults: list[tuple[int, Fault]] = []
-        self._printable = [printable(name) for name in names]
+    def __init__(self, record: Record, delimiter: str, defaults: Defaults) -> None:
+        self.line, self.offset, cells, flaws = record
+        self.delimiter = delimiter
+        # Without the columns at the end that have no name: spreadsheets write those that were used once.
+        self.width = max((number for number, name in enumerate(cells, 1) if name.strip()), default=0)
+        self.names = frozenset(cells[: self.width])
+        self.faults = list(flaws)
+        self._printable = [printable(name) for name in cells[: self.width]]
         self._numbers: dict[str, int] = {}
         self._paths: dict[str, int] = {}  # the same as the paths of faults spell them
         self._above: dict[str, int] = {}  # the first column of each structure, list or map
         self._variables: list[tuple[int, str]] = []
-        tree = _Branch(request_shape())
-        for index, raw_name in enumerate(names):
-            # White space around a name is a slip; within the key of a tag it may be meant, and is kept.
-            name = raw_name.lstrip() if find_place(raw_name.lstrip()) else raw_name.strip()
-            if name in self._numbers:
-                self._fault(index, "is a column twice", f"remove one; the first is number {self._numbers[name]}")
-                continue
-            if place := find_place(name):
-                self._add(tree, place, index)
-            elif name.startswith(_VARIABLE_PREFIX) and name != _VARIABLE_PREFIX:
-                self._variables.append((index, name.removeprefix(_VARIABLE_PREFIX)))
-            else:
-                self._fault(index, *_unknown(name))
-                continue
-            self._numbers[name] = index + 1
-            self._paths.setdefault(printable(name), index + 1)
-        self.known_columns = len(self._numbers)
-        self.build = _compiled(tree, "")
-        self.has_variables = bool(self._variables)
-        self.holds_json = _holds_json(tree)
-        self.missing = frozenset(path for path in required_paths() if not self._covers(path, defaults))
-        self.faults += ((1, fault) for fault in self._lacking(defaults))
+        self._members: list[tuple[Place, int]] = []
+        self.missing = frozenset[str]()
+        for index, name in enumerate(() if flaws else cells[: self.width]):
+            self._add(index, name)
+        self.known_columns = -1 if flaws else len(self._numbers)
+        self.has_json = any(not isinstance(place.shape, Text | Integer) for place, _ in self._members)
+        self._compile(is_shared=not defaults)
+        if not flaws:
+            self.missing = frozenset(path for path in required_paths() if not self._covers(path, defaults))
+            self.faults += ((1, fault) for fault in self._lacking(defaults))
 
-    def _add(self, tree: "_Branch", place: Place, index: int) -> None:
-        for depth, step in enumerate(place.steps, 1):
-            path = ".".join(map(str, place.steps[:depth]))
-            if step not in tree.below:
-                found = find_place(path)
-                tree.below[step] = _Branch(found.shape if found else place.shape)
-            self._above.setdefault(path, index + 1)
-            tree = tree.below[step]
-        tree.index = index
-        self._paths.setdefault(".".join(printable(str(step)) for step in place.steps), index + 1)
+    def _add(self, index: int, raw_name: str) -> None:
+        # White space around a name is a slip; within the key of a tag it may be meant, and is kept.
+        name = raw_name.lstrip() if find_place(raw_name.lstrip()) else raw_name.strip()
+        if name in self._numbers:
+            self._fault(index, "is a column twice", f"remove one; the first is number {self._numbers[name]}")
+            return
+        if place := find_place(name):
+            self._members.append((place, index))
+            for depth in range(1, len(place.steps)):
+                self._above.setdefault(".".join(map(str, place.steps[:depth])), index + 1)
+            self._paths.setdefault(".".join(printable(str(step)) for step in place.steps), index + 1)
+        elif name.startswith(_VARIABLE_PREFIX) and name != _VARIABLE_PREFIX:
+            self._variables.append((index, name.removeprefix(_VARIABLE_PREFIX)))
+        else:
+            self._fault(index, *_unknown(name))
+            return
+        self._numbers[name] = index + 1
+        self._paths.setdefault(printable(name), index + 1)
+
+    def _compile(self, *, is_shared: bool) -> None:
+        """Lay out once which cell goes where: texts that vary at once, all others as a part that rows share.
+
+        `is_shared` is false where defaults may add something else to each row's part.
+        """
+        members = sorted(self._members, key=lambda member: len(member[0].steps))  # JSON before what else is said of it
+        wholes = {place.steps for place, _ in members if not isinstance(place.shape, Text)}
+        self._texts = [
+            (first if rest else "", str(place.steps[-1]), index)
+            for place, index in members
+            for first, *rest in [place.steps]
+            if first in VARYING and not wholes & {(first,), place.steps}
+        ]
+        columns = [index for _, index in members if index not in {text[2] for text in self._texts}]
+        self._pick = itemgetter(*columns, columns[-1]) if columns else lambda _: ()
+        self._shared = [place for place, index in members if index in columns]
+        self._is_shared = is_shared
+        self._part = lru_cache(_REMEMBERED_PARTS)(self._read_part) if is_shared else self._read_part
+
+    def build(self, cells: Sequence[str], faults: list[Fault]) -> tuple[dict[str, Any], Part | None]:
+        """Make the request of a row's cells; an empty cell is none."""
+        members, wrong, part = self._part(self._pick(cells))
+        faults += wrong
+        request = {**members}
+        for above, name, index in self._texts:
+            if text := cells[index]:
+                (request.setdefault(above, {}) if above else request)[name] = text
+        return request, part
+
+    def _read_part(self, cells: Sequence[str]) -> tuple[dict[str, Any], list[Fault], Part | None]:
+        members: dict[str, Any] = {}
+        faults: list[Fault] = []
+        for place, text in zip(self._shared, cells, strict=False):
+            try:
+                _put(members, place.steps, place.read(text) if text else None, faults)
+            except JsonError as exc:
+                path = ".".join(map(str, place.steps))
+                faults.append(Fault(path=path, wrong=f"{exc.wrong} (character {exc.column})", right=exc.right))
+        return members, faults, Part() if self._is_shared else None
 
     def number_of(self, path: str) -> int:
         """The number of the column that a fault's path belongs to; 1 when it has none."""
@@ -210,11 +227,8 @@ class _Header:
         count, counts = len(cells), f"the row has {len(cells)} cells, the header {self.width}"
         if count < self.width:
             first = self.name_of(count + 1)
-            wrong, right = (
-                f"{counts}; those from {quoted(first)} on are lacking",
-                "write a delimiter for each empty cell too",
-            )
-            return count + 1, Fault(path=first, wrong=wrong, right=right)
+            wrong = f"{counts}; those from {quoted(first)} on are lacking"
+            return count + 1, Fault(path=first, wrong=wrong, right="write a delimiter for each empty cell too")
         if any(map(str.strip, cells[self.width :])):
             right = "remove what is too much, or quote the cell that holds a delimiter"
             return self.width + 1, Fault(path="", wrong=counts, right=right)
@@ -245,21 +259,6 @@ class _Header:
         self.faults.append((index + 1, Fault(path=self._printable[index], wrong=wrong, right=right)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where the header stands, and what it says."""
-
-    line: int
-    offset: int
-    delimiter: str
-    width: int
-    header: _Header | BrokenRecord
-
-
-def _sense(layout: _Layout) -> tuple[int, int]:
-    return layout.header.known_columns if isinstance(layout.header, _Header) else -1, layout.width
-
-
 def _unknown(name: str) -> tuple[str, str]:
     if not name:
         return "the column has no name", "name it, or remove it"
@@ -268,95 +267,25 @@ def _unknown(name: str) -> tuple[str, str]:
     return "is not a column", right
 
 
-@dataclass(slots=True)
-class _Branch:
-    """A member: the cell that holds it whole, if there is one, and the members below it that have cells."""
-
-    shape: Shape
-    index: int | None = None
-    below: "dict[str | int, _Branch]" = field(default_factory=dict)
-
-
-def _holds_json(branch: _Branch) -> bool:
-    """Whether some cell is JSON, which may hold nulls."""
-    is_json = branch.index is not None and not isinstance(branch.shape, Text | Integer)
-    return is_json or any(map(_holds_json, branch.below.values()))
+def _put(members: dict[str, Any], steps: Sequence[str | int], value: Any, faults: list[Fault]) -> None:  # noqa: ANN401 - members may be anything
+    """Add a member, or what one cell says of its parts beside another."""
+    first = str(steps[0])
+    for step in steps[:0:-1]:
+        value = {step: value} if isinstance(step, str) else [None] * step + [value]
+    if value is not None:
+        members[first] = _joined(members.get(first), value, first, faults)
 
 
-def _compiled(branch: _Branch, path: str) -> _Build:
-    if not branch.below:
-        return _cell(branch, path)
-    part = _list(branch, path) if isinstance(branch.shape, ListOf) else _object(branch, path)
-    if branch.index is None:
-        return part
-    whole = _cell(branch, path)
-    return lambda cells, faults: _joined(whole(cells, faults), part(cells, faults), path, faults)
-
-
-def _cell(branch: _Branch, path: str) -> _Build:
-    index = branch.index
-    if index is None:  # a member without cells
-        return lambda _cells, _faults: None
-    match branch.shape:
-        case Text():
-            return lambda cells, _: cells[index] or None
-        case Integer():
-            return lambda cells, _: read_integer(cells[index]) if cells[index] else None
-    return lambda cells, faults: _read_json(path, cells[index], faults) if cells[index] else None
-
-
-def _object(branch: _Branch, path: str) -> _Build:
-    texts, others = list[tuple[str, int]](), list[tuple[str, _Build]]()
-    for key, child in branch.below.items():
-        if isinstance(child.shape, Text) and child.index is not None:
-            texts.append((str(key), child.index))
-        else:
-            others.append((str(key), _compiled(child, f"{path}.{key}".lstrip("."))))
-
-    def build(cells: Sequence[str], faults: list[Fault]) -> dict[str, Any] | None:
-        members: dict[str, Any] = {}
-        for key, index in texts:
-            if text := cells[index]:
-                members[key] = text
-        for key, read in others:
-            if (value := read(cells, faults)) is not None:
-                members[key] = value
-        return members or None
-
-    return build
-
-
-def _list(branch: _Branch, path: str) -> _Build:
-    nothing = _Branch(branch.shape)
-    steps = range(max(int(step) for step in branch.below) + 1)
-    items = [_compiled(branch.below.get(step, nothing), f"{path}.{step}") for step in steps]
-
-    def build(cells: Sequence[str], faults: list[Fault]) -> list[Any] | None:
-        values = [item(cells, faults) for item in items]
-        while values and values[-1] is None:
-            values.pop()
-        return values or None
-
-    return build
-
-
-def _read_json(path: str, text: str, faults: list[Fault]) -> Any:  # noqa: ANN401 - that is what JSON is
-    try:
-        return read_json(text)
-    except JsonError as exc:
-        faults.append(Fault(path=path, wrong=f"{exc.wrong} (character {exc.column})", right=exc.right))
-        return None
-
-
-def _joined(whole: Any, part: Any, path: str, faults: list[Fault]) -> Any:  # noqa: ANN401 - members may be anything
-    if whole is None or part is None:
-        return part if whole is None else whole
-    if isinstance(whole, dict) and isinstance(part, dict):
-        return whole | {key: _joined(whole.get(key), part[key], f"{path}.{key}", faults) for key in part}
-    if isinstance(whole, list) and isinstance(part, list):
-        pairs = enumerate(zip_longest(whole, part))
+def _joined(first: Any, more: Any, path: str, faults: list[Fault]) -> Any:  # noqa: ANN401 - members may be anything
+    """Bring together what two cells say of a member, the second of them its parts."""
+    if first is None or more is None:
+        return more if first is None else first
+    if isinstance(first, dict) and isinstance(more, dict):
+        return first | {key: _joined(first.get(key), more[key], f"{path}.{key}", faults) for key in more}
+    if isinstance(first, list) and isinstance(more, list):
+        pairs = enumerate(zip_longest(first, more))
         return [_joined(*pair, f"{path}.{index}", faults) for index, pair in pairs]
-    if not isinstance(part, dict | list):
+    if not isinstance(more, dict | list):
         right = "empty this cell, or leave it out of the JSON"
         faults.append(Fault(path=printable(path), wrong="is given twice in this row", right=right))
-    return whole  # where it is JSON of the wrong type, the check will say so
+    return first  # where it is JSON of the wrong type, the check will say so

@@ -7,32 +7,27 @@ reading goes on at the line after its first, so that one stray quote does not hi
 import codecs
 import csv
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from batchsubmit.manifest.file import MOST_LINE_BYTES, LineTooLongError, physical_lines
+from batchsubmit.schema import Fault
 
 _BLOCK_BYTES = 1 << 18
 _MOST_CELL_CHARACTERS = 1 << 22  # the largest map, as JSON with every character escaped, has about 2.5 million
 
 
-@dataclass(frozen=True, slots=True)
-class Flaw:
-    """What is wrong with a record's syntax, and in which cell, counted from 1."""
+Flaw: TypeAlias = tuple[int, Fault]
+"""What is wrong with a record's syntax, and in which cell, counted from 1."""
 
-    cell: int
-    wrong: str
-    right: str
+Record: TypeAlias = tuple[int, int, list[str], Sequence[Flaw]]
+"""Line, offset, cells. Where it has flaws the cells cannot be trusted, and are what could be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class BrokenRecord:
-    """A record whose cells cannot be trusted; `cells` is what could be read."""
-
-    cells: list[str]
-    flaws: tuple[Flaw, ...]
+def flaw(cell: int, wrong: str, right: str) -> Flaw:
+    """Say what is wrong in a cell, and what would be right."""
+    return cell, Fault(path="", wrong=wrong, right=right)
 
 
 class _Text:
@@ -64,38 +59,35 @@ class _Text:
 
 def read_records(
     file: BinaryIO, delimiter: str, offset: int, line: int, *, block_bytes: int = _BLOCK_BYTES
-) -> Iterator[tuple[int, int, list[str] | BrokenRecord]]:
-    """Yield (line, offset, cells) from a record's first byte on. A line without text gives no or blank cells."""
+) -> Iterator[Record]:
+    """Read from a record's first byte on. A line without text gives no or blank cells."""
     # The module's limit is one for the whole process; a larger one harms nobody.
     csv.field_size_limit(max(csv.field_size_limit(), _MOST_CELL_CHARACTERS))
     while True:
         text = _Text(physical_lines(file, offset, block_bytes=block_bytes), offset, line)
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
         try:
-            for cells in reader:
-                if text.bad_bytes:
-                    yield line, offset, _with_bad_bytes(cells, text.bad_bytes)
-                    text.bad_bytes = []
-                else:
-                    yield line, offset, cells
+            for cells in csv.reader(text, delimiter=delimiter, strict=True):
+                yield line, offset, cells, _bad_bytes(cells, text) if text.bad_bytes else ()
                 offset, line = text.offset, text.line
         except csv.Error as exc:
             first_line = next(physical_lines(file, offset, block_bytes=block_bytes))
-            yield line, offset, _broken(first_line.decode(errors="replace"), delimiter, str(exc))
+            yield line, offset, [], [_stray_quote(first_line.decode(errors="replace"), delimiter, str(exc))]
             offset += len(first_line)
             line += 1
         except LineTooLongError:
             wrong = f"the line, or one that a quoted cell goes on in, has more than {MOST_LINE_BYTES:,} bytes"
-            yield line, offset, BrokenRecord([], (Flaw(1, wrong, "write one row a line"),))
+            yield line, offset, [], [flaw(1, wrong, "write one row a line")]
             return
         else:
             return
 
 
-def _with_bad_bytes(cells: list[str], bad_bytes: list[tuple[str, str]]) -> BrokenRecord:
-    numbers = [next((n for n, cell in enumerate(cells, 1) if text in cell), 1) for text, _ in bad_bytes]
-    pairs = zip(numbers, bad_bytes, strict=True)
-    return BrokenRecord(cells, tuple(Flaw(number, wrong, "save the file as UTF-8") for number, (_, wrong) in pairs))
+def _bad_bytes(cells: list[str], text: _Text) -> list[Flaw]:
+    found, text.bad_bytes = text.bad_bytes, []
+    return [
+        flaw(next((n for n, cell in enumerate(cells, 1) if mark in cell), 1), wrong, "save the file as UTF-8")
+        for mark, wrong in found
+    ]
 
 
 def _ends_of_cells(line: str, delimiter: str) -> Iterator[int]:
@@ -112,11 +104,9 @@ def character_of(line: str, delimiter: str, cell: int) -> int:
     return begins[cell - 1] + 1 if len(begins) == cell else 0
 
 
-def _broken(first_line: str, delimiter: str, reason: str) -> BrokenRecord:
+def _stray_quote(first_line: str, delimiter: str, reason: str) -> Flaw:
     # Well-formed cells from the left; the one after them is where the trouble begins.
     cell = 1 + sum(1 for _ in _ends_of_cells(first_line, delimiter))
     if "limit" in reason or "unexpected end" in reason:
-        flaw = Flaw(cell, "a quote opens this cell and none closes it", "close it, and double a quote within a cell")
-    else:
-        flaw = Flaw(cell, "a quote stands within a quoted cell", 'double it, as in "say ""hello"""')
-    return BrokenRecord([], (flaw,))
+        return flaw(cell, "a quote opens this cell and none closes it", "close it, and double a quote within a cell")
+    return flaw(cell, "a quote stands within a quoted cell", 'double it, as in "say ""hello"""')

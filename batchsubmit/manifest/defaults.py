@@ -7,13 +7,13 @@ braces. Only names are looked up: a placeholder is no expression, and nothing of
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from batchsubmit.errors import UsageError
-from batchsubmit.schema import Fault, JsonError, RequestChecker
+from batchsubmit.schema import Fault, JsonError, Part, RequestChecker
 from batchsubmit.schema.checks import MISSING
 from batchsubmit.schema.columns import Place, find_place, names_columns
 from batchsubmit.schema.model import MapOf
@@ -25,8 +25,6 @@ HEADER_AGAIN = Fault(path="", wrong="is the header again", right="remove this li
 _TOKEN = re.compile(r"\{\{|\}\}|\{([\w.:/-]+)\}|[{}]")
 
 OF_THE_RUN = frozenset({"batch", "date", "time"})
-
-Lookup = Callable[[str], str | None]
 
 
 def parse_template(text: str) -> list[str]:
@@ -82,6 +80,13 @@ class _Default:
             node = node[step]
         return False
 
+    def filled(self, values: Mapping[str, str | None]) -> Any:  # noqa: ANN401 (JSON)
+        """Give its value in a row where its placeholders have these. Raises `JsonError`."""
+        if self.place is None:
+            return copy.deepcopy(self.value)
+        texts = [values[piece] or "" if place % 2 else piece for place, piece in enumerate(self.pieces)]
+        return self.place.read("".join(texts))
+
     def add_to(self, request: dict[str, Any], value: object) -> None:
         for step in self.steps[:-1]:
             if request.get(step) is None:
@@ -102,6 +107,9 @@ class Defaults:
         self._run = run
         self._all = list(_flat(members, ()))
         _refuse_faults(members, self._all, checker)
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
 
     def covers(self, path: str) -> bool:
         """Whether a row without this member gets one, whole or in part."""
@@ -129,18 +137,33 @@ class Defaults:
 
     def fill(self, request: dict[str, Any], variables: Mapping[str, str]) -> list[Fault]:
         """Add what the row lacks; gives a fault for each placeholder that the row cannot fill."""
-        if not self._all:
-            return []
-        faults: list[Fault] = []
-        # Looked up in the row as it came, and added afterwards: what a default says never depends on another default.
-        lookup = _lookup_in(request, variables, self._run)
         lacking = [each for each in self._all if each.is_lacking(request)]
-        values = [(each, *_value(each, lookup)) for each in lacking]
-        for each, value, found in values:
-            faults += found
-            if not found:
-                each.add_to(request, value)
+        # Looked up in the row as it came, and added afterwards: what a default says never depends on another default.
+        values = {name: self._look_up(name, request, variables) for each in lacking for name in each.names}
+        faults: list[Fault] = []
+        for each in lacking:
+            unfilled = list(_unfilled(each, values))
+            try:
+                if not unfilled:
+                    each.add_to(request, each.filled(values))
+            except JsonError as exc:
+                unfilled = [Fault(path=each.path, wrong=f"its default {exc.wrong}", right=exc.right)]
+            faults += unfilled
         return faults
+
+    def _look_up(self, name: str, request: Mapping[str, Any], variables: Mapping[str, str]) -> str | None:
+        if variable := variables.get(name.removeprefix("var.")):
+            return variable
+        if name in self._run:
+            return self._run[name]
+        place = find_place(name)
+        node: Any = request if place else None
+        for step in place.steps if place else ():
+            try:
+                node = node[step]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return str(node) if isinstance(node, str | int) and not isinstance(node, bool) else None
 
 
 def _flat(members: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[_Default]:
@@ -177,54 +200,22 @@ def _refuse_faults(members: Mapping[str, Any], defaults: Iterable[_Default], che
         raise UsageError("; ".join(f"defaults.{fault}" for fault in faults))
 
 
-def _value(default: _Default, lookup: Lookup) -> tuple[Any, list[Fault]]:
-    path, names = default.path, default.names
-    if default.place is None:
-        return copy.deepcopy(default.value), []
-    values = {name: lookup(name) for name in names}
-    faults = [_unfilled(path, name) for name, value in values.items() if not value]
-    if default.tells_jobs_apart and not NO_VALUES.isdisjoint(values.values()):
-        faults += [no_value(_column(name), value, path) for name, value in values.items() if value in NO_VALUES]
-    if faults:
-        return None, faults
-    texts = [values[piece] or "" if place % 2 else piece for place, piece in enumerate(default.pieces)]
-    try:
-        return default.place.read("".join(texts)), []
-    except JsonError as exc:
-        return None, [Fault(path=path, wrong=f"its default {exc.wrong}", right=exc.right)]
-
-
-def _unfilled(path: str, name: str) -> Fault:
-    if name == "batch":
-        return Fault(path=path, wrong="its default needs {batch}, and there is none", right="name it with --batch-id")
-    return Fault(
-        path=path,
-        wrong=f"its default needs {{{name}}}, which is empty or unknown in this row",
-        right=f"give the row {_column(name)}, or {path} itself",
-    )
+def _unfilled(default: _Default, values: Mapping[str, str | None]) -> Iterator[Fault]:
+    """Find what a default needs and the row has not, and words for "nothing" where jobs are told apart by it."""
+    path = default.path
+    for name in dict.fromkeys(default.names):
+        if default.tells_jobs_apart and values[name] in NO_VALUES:
+            yield no_value(_column(name), values[name], path)
+        elif not values[name] and name == "batch":
+            wrong, right = "its default needs {batch}, and there is none", "name it with --batch-id"
+            yield Fault(path=path, wrong=wrong, right=right)
+        elif not values[name]:
+            wrong = f"its default needs {{{name}}}, which is empty or unknown in this row"
+            yield Fault(path=path, wrong=wrong, right=f"give the row {_column(name)}, or {path} itself")
 
 
 def _column(name: str) -> str:
     return name if find_place(name) else f"var.{name.removeprefix('var.')}"
-
-
-def _lookup_in(request: Mapping[str, Any], variables: Mapping[str, str], run: Mapping[str, str]) -> Lookup:
-    def lookup(name: str) -> str | None:
-        variable = variables.get(name.removeprefix("var."))
-        if variable:
-            return variable
-        if name in run:
-            return run[name]
-        place = find_place(name)
-        node: Any = request if place else None
-        for step in place.steps if place else ():
-            try:
-                node = node[step]
-            except (KeyError, IndexError, TypeError):
-                return None
-        return str(node) if isinstance(node, str | int) and not isinstance(node, bool) else None
-
-    return lookup
 
 
 _UNTRIMMED = Fault(
@@ -259,54 +250,59 @@ _MONTH = (
     "nov(?:ember)?|dec(?:ember)?)"
 )
 _MONTHS = frozenset(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"])
-_DATE = re.compile(
-    r"\d{1,4}([-./])\d{1,2}\1\d{1,4}(?: \d{1,2}:\d\d(?::\d\d)?)?"
-    rf"|\d{{1,2}}[- .]{{1,2}}{_MONTH}(?:[- ]\d{{2,4}})?|{_MONTH}[- ]\d{{1,4}}",
+_OF_A_SPREADSHEET = re.compile(
+    r"(?P<date>\d{1,4}([-./])\d{1,2}\2\d{1,4}(?: \d{1,2}:\d\d(?::\d\d)?)?"
+    rf"|\d{{1,2}}[- .]{{1,2}}{_MONTH}(?:[- ]\d{{2,4}})?|{_MONTH}[- ]\d{{1,4}})"
+    r"|(?P<number>\d[.,]\d+e\+\d+)|(?P<narrow>#+\s*)",
     re.IGNORECASE | re.ASCII,
 )
-_SHORTENED = re.compile(r"\d[.,]\d+[eE]\+\d+", re.ASCII)
+_WHAT_A_SPREADSHEET_DOES = {
+    "date": "is a date: a spreadsheet makes one of what looks like it (1-2, may 3)",
+    "number": "is a number as a spreadsheet shortens it, and the digits are lost",
+    "narrow": "is what a spreadsheet shows in a column that is too narrow",
+}
 
 
-def _made_by_a_spreadsheet(name: str) -> str:
-    """Say what a spreadsheet seems to have made of a name; empty where it is like a name."""
-    if _DATE.fullmatch(name):
-        return "is a date: a spreadsheet makes one of what looks like it (1-2, may 3)"
-    if _SHORTENED.fullmatch(name):
-        return "is a number as a spreadsheet shortens it, and the digits are lost"
-    return "is what a spreadsheet shows in a column that is too narrow" if name.strip("#") == "" else ""
+_NOTHING: Mapping[str, str] = {}
 
 
 def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> Sequence[Fault]:
     """Find what may not be meant in a good row: words for "nothing", a name with white space or from a spreadsheet."""
-    name, description = request["name"], request.get("description")
+    name = request["name"]
+    environment, tags = request.get("environment") or _NOTHING, request.get("tags") or _NOTHING
+    description = request.get("description")
     found = [] if name == name.strip() else [_UNTRIMMED]
-    if (name[0] in "0123456789#" or name[:3].lower() in _MONTHS) and (what := _made_by_a_spreadsheet(name)):
-        found.append(Fault(path="name", wrong=f"{shown(name)} {what}", right=_AS_TEXT))
-    if description in NO_VALUES:
-        found.append(no_value("description", description))
-    for above in ("environment", "tags", "var") if variables else ("environment", "tags"):
-        values = request.get(above) if above != "var" else variables
-        if values and not NO_VALUES.isdisjoint(values.values()):
-            odd = ((key, value) for key, value in values.items() if value in NO_VALUES)
-            found += (no_value(printable(f"{above}.{key}"), value) for key, value in odd)
+    if (name[0] in "0123456789#" or name[:3].lower() in _MONTHS) and (made := _OF_A_SPREADSHEET.fullmatch(name)):
+        wrong = f"{shown(name)} {_WHAT_A_SPREADSHEET_DOES[str(made.lastgroup)]}"
+        found.append(Fault(path="name", wrong=wrong, right=_AS_TEXT))
+    if not NO_VALUES.isdisjoint((description, *environment.values(), *tags.values(), *variables.values())):
+        maps = {"": {"description": description}, "environment.": environment, "tags.": tags, "var.": variables}
+        flat = {above + key: value for above, values in maps.items() for key, value in values.items()}
+        found += [no_value(printable(path), value) for path, value in flat.items() if value in NO_VALUES]
     return found
 
 
 def complete(
-    request: dict[str, Any], variables: Mapping[str, str], defaults: Defaults, checker: RequestChecker
-) -> tuple[list[Fault], bytes]:
-    """Fill a row in and check it; gives what is wrong, or its canonical spelling.
+    request: dict[str, Any],
+    variables: Mapping[str, str],
+    defaults: Defaults,
+    checker: RequestChecker,
+    part: Part | None = None,
+) -> tuple[list[Fault], bytes, Part | None]:
+    """Fill a row in and check it; gives what is wrong, its canonical spelling where nothing is, and its part.
 
-    A member that its default could not give is not reported as missing again.
+    `part` is as for `spelled`, where it is known before. A member that its default could not give is not reported as
+    missing again.
     """
     if request.get("name", "name") == "name" and (request or variables) and _is_header(request, variables):
-        return [HEADER_AGAIN], b""
+        return [HEADER_AGAIN], b"", None
     faults = defaults.fill(request, variables)
     name = request.get("name")
     if isinstance(name, str) and name in NO_VALUES:
         faults.append(no_value("name", name))
-    spelled = checker.spelled(request)
+    part = part or checker.part_of(request)
+    spelled = checker.spelled(request, part)
     if spelled is None:
         unfilled = {fault.path for fault in faults}
         faults += [each for each in checker.explain(request) if each.wrong is not MISSING or each.path not in unfilled]
-    return faults, spelled or b""
+    return faults, spelled or b"", part

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, cast
@@ -29,14 +29,8 @@ from batchsubmit.outputs.templates import expand_path
 
 Format = Literal["csv", "jsonl"]
 
-_FORMATS: dict[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-}
+_FORMATS: dict[str, Format] = dict.fromkeys([".csv", ".tsv", ".txt"], "csv")
+_FORMATS |= dict.fromkeys([".jsonl", ".ndjson", ".json"], "jsonl")
 _STDIN = {"-", "/dev/stdin"}
 _DESCRIPTOR = re.compile(r"//?(dev/fd|proc/[^/]+(/task/[^/]+)?/fd)/\d+")
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -119,8 +113,9 @@ async def open_manifest(location: str, *, region: str | None = None, version: st
             else:
                 raw, etag = await _raw(location, stack), ""
             file = await _uncompressed(raw, label, stack)
-            head = await asyncio.to_thread(_head, file)
+            head = await asyncio.to_thread(read_at, file, 0, _HEAD_BYTES)
             _refuse_unreadable(head, label)
+            file.seek(0)
             digest = hashlib.sha256()
             async for chunk in _chunks(file.read):
                 digest.update(chunk)
@@ -176,22 +171,17 @@ def _explained(label: str) -> Iterator[None]:
         raise UsageError(f"{label}: the gzip data is damaged or cut off; compress it again") from exc
     except OSError as exc:
         raise UsageError(f"{label}: cannot be read: {exc.strerror or exc}") from exc
+    except ValueError as exc:  # a NUL in the name
+        raise UsageError(f"{label!r}: is no file name: {exc}") from exc
 
 
 async def _raw(location: str, stack: ExitStack) -> BinaryIO:
     if location == "-":
         return await _copied(_stdin_chunks(), temporary_file(stack))
-    file = stack.enter_context(await asyncio.to_thread(_open, Path(location)))
+    file = stack.enter_context(await asyncio.to_thread(Path(location).open, "rb"))
     if stat.S_ISREG((await asyncio.to_thread(Path(location).stat)).st_mode):
         return file
     return await _copied(_chunks(file.read), temporary_file(stack))  # a pipe cannot be read twice
-
-
-def _open(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except ValueError as exc:  # a NUL in the name
-        raise UsageError(f"{str(path)!r}: is no file name: {exc}") from exc
 
 
 def temporary_file(stack: ExitStack) -> BinaryIO:
@@ -241,28 +231,17 @@ async def _chunks(read: Callable[[int], bytes]) -> AsyncIterator[bytes]:
 
 
 async def _stdin_chunks() -> AsyncIterator[bytes]:
-    stdin = sys.stdin.buffer
-    while await _stdin_is_ready(stdin):
-        chunk = await asyncio.to_thread(_read_available, stdin)
+    stdin, waited_for = cast("io.BufferedReader", sys.stdin.buffer), list[int]()
+    with suppress(io.UnsupportedOperation):  # then it is no file, and never waits
+        waited_for = [stdin.fileno()]
+    while True:
+        # A thread that waits in read() cannot be cancelled, and the program would not end before it does.
+        while waited_for and not (await asyncio.to_thread(select.select, waited_for, [], [], _STDIN_POLL_SECONDS))[0]:
+            pass
+        chunk = await asyncio.to_thread(stdin.read1, _CHUNK_BYTES)
         if not chunk:
             return
         yield chunk
-
-
-async def _stdin_is_ready(stdin: BinaryIO) -> bool:
-    # A thread that waits in read() cannot be cancelled, and the program would not end before it does.
-    try:
-        descriptor = stdin.fileno()
-    except io.UnsupportedOperation:
-        return True
-    ready: list[int] = []
-    while not ready:
-        ready, _, _ = await asyncio.to_thread(select.select, [descriptor], [], [], _STDIN_POLL_SECONDS)
-    return True
-
-
-def _read_available(stdin: BinaryIO) -> bytes:
-    return stdin.read1(_CHUNK_BYTES) if isinstance(stdin, io.BufferedReader) else stdin.read(_CHUNK_BYTES)
 
 
 async def _from_s3(location: str, target: BinaryIO, region: str | None, version: str) -> tuple[BinaryIO, str]:
@@ -287,16 +266,8 @@ async def _from_s3(location: str, target: BinaryIO, region: str | None, version:
         reason = _S3_REASONS.get(code, f"S3 answered {code}: {error.get('Message')}")
         kind = UsageError if code in {"NoSuchKey", "NoSuchBucket", "NoSuchVersion"} else FetchError
         raise kind(f"{location}: {reason}") from exc
-    except StoppedError as exc:
+    except (StoppedError, BotoCoreError, ResponseParserError, aiohttp.ClientError, TimeoutError) as exc:
         raise FetchError(f"{location}: cannot be fetched from S3: {exc}") from exc
-    except (BotoCoreError, ResponseParserError, aiohttp.ClientError, TimeoutError) as exc:
-        raise FetchError(f"{location}: cannot be fetched from S3: {exc}") from exc
-
-
-def _head(file: BinaryIO) -> bytes:
-    head = file.read(_HEAD_BYTES)
-    file.seek(0)
-    return head
 
 
 def _refuse_unreadable(head: bytes, label: str) -> None:

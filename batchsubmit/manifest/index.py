@@ -64,7 +64,7 @@ class Index:
         """
         request = self.request(number)
         digest = job_digest(canonical(request), batch=batch, ordinal=self.ordinal(number))
-        if digest != self.digest(number):
+        if digest != self._digest(number):
             return None
         return Job(key=key_text(digest), membership=self.membership(number), name=request["name"], request=request)
 
@@ -73,17 +73,12 @@ class Index:
         kept = Index(self.reader)
         for at, key in enumerate(self):
             if key in keys:
-                place = (self.offsets[at], self.lines[at], self.membership(at), self.digest(at))
+                place = self.offsets[at], self.lines[at], self.membership(at), self._digest(at)
                 kept.add(*place, self.ordinal(at), self.priorities.get(at, 0))
         return kept
 
-    def digest(self, number: int) -> bytes:
-        """The digest of a row's job, of which its key is the spelling."""
+    def _digest(self, number: int) -> bytes:
         return bytes(self._digests[DIGEST_BYTES * number : DIGEST_BYTES * (number + 1)])
-
-    def key(self, number: int) -> str:
-        """The key of a row's job."""
-        return key_text(self.digest(number))
 
     def __iter__(self) -> Iterator[str]:
         """Give the keys of all rows, in order of the manifest. From the first time on, they are kept."""

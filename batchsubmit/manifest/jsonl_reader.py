@@ -12,7 +12,7 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypeAlias
 
 from batchsubmit.errors import ManifestError
-from batchsubmit.manifest.defaults import Defaults, complete
+from batchsubmit.manifest.defaults import complete
 from batchsubmit.manifest.file import (
     MOST_LINE_BYTES,
     LineTooLongError,
@@ -21,21 +21,16 @@ from batchsubmit.manifest.file import (
     physical_lines,
     temporary_file,
 )
-from batchsubmit.manifest.rows import Row
-from batchsubmit.schema import Fault, JsonError, Problem, RequestChecker, read_json, without_nulls
+from batchsubmit.manifest.rows import Reader, Row
+from batchsubmit.schema import Fault, JsonError, Problem, read_json, without_nulls
 from batchsubmit.schema.wording import below, described
 
 _ONE_ROW_BYTES = 1 << 12
 _VARIABLE_PREFIX = "var."
 
 
-class JsonlReader:
+class JsonlReader(Reader):
     """Reads a JSONL manifest."""
-
-    def __init__(self, spooled: ManifestFile, *, defaults: Defaults, checker: RequestChecker) -> None:
-        self._spooled = spooled
-        self._defaults = defaults
-        self._checker = checker
 
     def rows(self) -> Iterator[Row]:
         """Read every row, in order."""
@@ -52,7 +47,7 @@ class JsonlReader:
             yield Row(line, offset, {}, {}, (problem,))
 
     def request_at(self, offset: int, line: int) -> dict[str, Any]:
-        """Read the request of one row again, without checking it; empty where it cannot be read."""
+        """Read the request of one row again."""
         del line
         raw = next(physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES), b"")
         try:
@@ -63,16 +58,6 @@ class JsonlReader:
         self._defaults.fill(request, variables)
         return without_nulls(request)
 
-    @property
-    def has_sound_header(self) -> bool:
-        """Each line names its own members."""
-        return True
-
-    def problem(self, line: int, fault: Fault, offset: int | None = None) -> Problem:
-        """Make a problem of what is wrong with a row."""
-        del offset
-        return Problem.of(fault, label=self._spooled.label, line=line, column=1)
-
     def _row(self, raw: bytes, offset: int, line: int) -> Row:
         try:
             request = _parse(raw)
@@ -81,10 +66,11 @@ class JsonlReader:
             problem = Problem.of(fault, label=self._spooled.label, line=line, column=exc.column)
             return Row(line, offset, {}, {}, (problem,))
         variables, faults = take_variables(request)
-        wrong, spelled = complete(request, variables, self._defaults, self._checker)
+        wrong, spelled, part = complete(request, variables, self._defaults, self._checker)
         if faults := faults + wrong:
             return Row(line, offset, request, variables, tuple(self.problem(line, fault) for fault in faults))
-        return Row(line, offset, without_nulls(request) if b"null" in raw else request, variables, (), spelled)
+        request = without_nulls(request) if b"null" in raw else request
+        return Row(line, offset, request, variables, (), spelled, part)
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
@@ -134,14 +120,16 @@ async def open_requests(requests: Requests) -> AsyncIterator[ManifestFile]:
     """Read all requests into a file without a name. Raises ManifestError where one is no JSON."""
     with ExitStack() as stack:
         file, digest = temporary_file(stack), hashlib.sha256()
-        problems: list[Problem] = []
-        row = 0
+        problems, row = list[Problem](), 0
         async for request in _each(requests):
             row += 1
             try:
-                line = _line(request)
+                whole = dict(request) if isinstance(request, Mapping) else request
+                line = json.dumps(whole, allow_nan=False).encode() + b"\n"  # ASCII, so a line end in it is escaped
             except (TypeError, ValueError, RecursionError) as exc:
-                problems.append(_problem(row, request, exc))
+                right = "give objects, lists, texts, numbers, booleans and None, as the API takes them"
+                fault = Fault(path=_no_json_at(request), wrong=f"cannot be JSON: {exc}", right=right)
+                problems.append(Problem.of(fault, label=LABEL, line=row, column=1))
                 continue
             digest.update(line)
             with in_temporary_folder():
@@ -161,18 +149,6 @@ async def _each(requests: Requests) -> AsyncIterator[object]:
         yield request
         if number % _AT_A_TIME == 0:
             await asyncio.sleep(0)  # the loop is the caller's, who may have other things to do
-
-
-def _line(request: object) -> bytes:
-    """Spell a request as JSON; its text is ASCII, so a line end in it is escaped."""
-    whole = dict(request) if isinstance(request, Mapping) else request
-    return json.dumps(whole, allow_nan=False).encode() + b"\n"
-
-
-def _problem(row: int, request: object, exc: Exception) -> Problem:
-    right = "give objects, lists, texts, numbers, booleans and None, as the API takes them"
-    wrong = f"cannot be JSON: {exc}"
-    return Problem(label=LABEL, line=row, column=1, path=_no_json_at(request), wrong=wrong, right=right)
 
 
 def _no_json_at(value: object, path: tuple[str, ...] = ()) -> str:

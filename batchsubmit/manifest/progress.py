@@ -3,7 +3,7 @@
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import fmean
 from typing import Any
@@ -14,68 +14,88 @@ from batchsubmit.core.ledger_state import Counts, LedgerState
 from batchsubmit.core.states import UNDECIDED, Phase, Retry, State, is_good_end
 from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.index import Index
-from batchsubmit.manifest.rows import row_warning
 from batchsubmit.outputs.templates import placeholders_at
-from batchsubmit.schema import Fault, RowWarning, canonical
+from batchsubmit.schema import Fault, Problem, canonical
 from batchsubmit.text import counted, quoted
 
 _ROWS_READ = 600
 _KINDS_TOLD = 20
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class MembershipProgress:
-    """The rows of one membership: submitted, rejected, unknown, or still to do (by their row numbers).
+    """The rows of one membership by where their jobs stand, and the numbers of those to send, which are pending.
 
-    `again` are those to do that ran before, and are paid again.
+    `again` are those to send that ran before, and are paid again.
     """
 
-    membership: str
-    submitted: int = 0
-    rejected: int = 0
-    unknown: int = 0
+    states: Counter[State] = field(default_factory=Counter)
     again: int = 0
     rows_to_do: "array[int]" = field(default_factory=lambda: array("Q"))
 
     @property
+    def submitted(self) -> int:
+        """Rows that the service accepted."""
+        return self.rows - self.rejected - self.unknown - self.to_do
+
+    @property
+    def rejected(self) -> int:
+        """Rows that it refused for good."""
+        return self.states[State.REJECTED]
+
+    @property
+    def unknown(self) -> int:
+        """Rows that would be looked up."""
+        return self.states[State.UNKNOWN]
+
+    @property
     def to_do(self) -> int:
-        """How many rows would be sent."""
+        """Rows that would be sent."""
         return len(self.rows_to_do)
 
     @property
     def rows(self) -> int:
         """All rows."""
-        return self.submitted + self.rejected + self.unknown + self.to_do
+        return self.states.total()
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestProgress:
-    """All lanes, by membership in order of the manifest; `unknown_elsewhere` are jobs whose rows are gone."""
+    """All lanes, by membership in order of the manifest; `unknown_elsewhere` are jobs whose rows are gone.
+
+    `bad_ends` are the codes of those that failed or were cancelled, `retried` says where those stand that are pending
+    because they are to be sent again.
+    """
 
     lanes: dict[str, MembershipProgress]
     unknown_elsewhere: int
+    bad_ends: Counter[str]
+    retried: Counter[State]
 
     @classmethod
     def of(cls, index: Index, book: LedgerState, *, retry: Retry | None = None) -> "ManifestProgress":
         """Look every row up in the ledger's book."""
-        lanes = {membership: MembershipProgress(membership=membership) for membership in index.memberships}
+        lanes = {membership: MembershipProgress() for membership in index.memberships}
+        bad_ends, retried = Counter[str](), Counter[State]()
         for number, key in enumerate(index):
             lane, state = lanes[index.membership(number)], book.get(key)
             if retry and retry.takes(state):
                 lane.again += state is not None and bool(state.arn)
+                retried[State.of(state)] += 1
+                state = None
+            stands = State.of(state)
+            lane.states[stands] += 1
+            if stands is State.PENDING:
                 lane.rows_to_do.append(number)
-                continue
-            match State.of(state):
-                case State.SUBMITTED | State.SUCCEEDED | State.FAILED | State.CANCELLED:
-                    lane.submitted += 1
-                case State.REJECTED:
-                    lane.rejected += 1
-                case State.UNKNOWN:
-                    lane.unknown += 1
-                case _:
-                    lane.rows_to_do.append(number)
+            if state is not None and state.bad_end:
+                bad_ends[state.bad_end] += 1
         unknown = sum(lane.unknown for lane in lanes.values())
-        return cls(lanes, unknown_elsewhere=len(book.undecided()) - unknown)
+        return cls(lanes, len(book.undecided()) - unknown, bad_ends, retried)
+
+    def counts(self, quotas: Mapping[str, int], *, invalid: int) -> Counts:
+        """Count the rows as every surface does; `invalid` ones, which no job stands for, are rejected."""
+        states = {membership: lane.states for membership, lane in self.lanes.items()}
+        return Counts.of(states | {"": Counter({State.REJECTED: invalid})}, quotas=quotas)
 
     @property
     def to_do(self) -> int:
@@ -95,13 +115,13 @@ class ManifestProgress:
     def work(self, index: Index) -> tuple[Share, ...]:
         """What is to do by kind of job, judged by rows that are evenly spread; some hundreds, at least one a lane."""
         shares = []
-        for lane in self.lanes.values():
+        for membership, lane in self.lanes.items():
             kinds = Counter(_kind(request) for _, request in self._sample(lane, index))
             left, rows = lane.to_do, kinds.total()
             for (model, instance), seen in kinds.most_common(_KINDS_TOLD)[::-1]:  # the most frequent takes what is over
                 jobs = left * seen // rows
                 left, rows = left - jobs, rows - seen
-                shares.append(Share(lane.membership, model, instance, jobs))
+                shares.append(Share(membership, model, instance, jobs))
         return tuple(shares)
 
     def instances(self, index: Index) -> dict[tuple[str, str], float]:
@@ -143,38 +163,6 @@ class ManifestProgress:
 def _kind(request: Mapping[str, Any]) -> tuple[str, str]:
     """Trained model and instance type."""
     return str(request.get("trainedModelArn", "")), str(request.get("resourceConfig", {}).get("instanceType", ""))
-
-
-@dataclass(frozen=True, slots=True)
-class RowStates:
-    """Where the rows' jobs stand, by membership, and the codes of those that failed or were cancelled.
-
-    `again` says where those stand that are pending because they are to be sent again.
-    """
-
-    by_membership: dict[str, Counter[State]]
-    bad_ends: Mapping[str, int]
-    again: Mapping[str, int]
-
-    @classmethod
-    def of(cls, index: Index, book: LedgerState, *, retry: Retry | None = None) -> "RowStates":
-        """Look every row up; a job that is to be sent again is pending."""
-        lanes = {name: Counter[State]() for name in index.memberships}
-        bad_ends, again = Counter[str](), Counter[str]()
-        for number, key in enumerate(index):
-            state = book.get(key)
-            if retry and retry.takes(state):
-                again[State.of(state)] += 1
-                state = None
-            lanes[index.membership(number)][State.of(state)] += 1
-            if state is not None and state.bad_end:
-                bad_ends[state.bad_end] += 1
-        return cls(lanes, bad_ends, again)
-
-    def counts(self, quotas: Mapping[str, int], *, invalid: int) -> Counts:
-        """Count them as every surface does; `invalid` rows, which no job stands for, are rejected."""
-        lanes = self.by_membership | {"": Counter({State.REJECTED: invalid})}
-        return Counts.of(lanes, quotas=quotas)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +232,7 @@ def ledger_places(index: Index, book: LedgerState) -> set[Place]:
     }
 
 
-def ledger_warnings(index: Index, book: LedgerState, *, retry: Retry | None) -> Iterator[RowWarning]:
+def ledger_warnings(index: Index, book: LedgerState, *, retry: Retry | None) -> Iterator[Problem]:
     """Warn of rows to be sent that share a place with another job of the ledger; reads them again where some may."""
     places = ledger_places(index, book)
     if places:
@@ -252,9 +240,7 @@ def ledger_warnings(index: Index, book: LedgerState, *, retry: Retry | None) -> 
         yield from overwriting(index, progress, places, IN_THE_LEDGER)
 
 
-def overwriting(
-    index: Index, progress: ManifestProgress, places: Collection[Place], wrong: str
-) -> Iterator[RowWarning]:
+def overwriting(index: Index, progress: ManifestProgress, places: Collection[Place], wrong: str) -> Iterator[Problem]:
     """Warn of the rows to be sent whose results go to one of these places; `wrong` says whose they are."""
     numbers = sorted(number for lane in progress.lanes.values() for number in lane.rows_to_do) if places else ()
     found = [number for number in numbers if results_place(index.request(number)) in places]
@@ -262,4 +248,4 @@ def overwriting(
         name = index.request(found[0]).get("name")
         words = f"{quoted(str(name))} with this trained model {wrong}"
         fault = Fault(path="name", wrong=words, right=_RIGHT)
-        yield row_warning(index.problem(found[0], fault), len(found))
+        yield replace(index.problem(found[0], fault), count=len(found))

@@ -1,13 +1,17 @@
-"""What readers of manifests give: rows, and the problems in them. Values only."""
+"""What readers of manifests give: rows, and the problems in them."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from batchsubmit.schema import Fault, Problem, RowWarning
+from batchsubmit.schema import Fault, Part, Problem, RequestChecker
+
+if TYPE_CHECKING:
+    from batchsubmit.manifest.defaults import Defaults
+    from batchsubmit.manifest.file import ManifestFile
 
 PRIORITY = "priority"
 """The variable, a whole number, by which rows of one membership go before others: higher ones first, 0 without it."""
@@ -17,7 +21,8 @@ class Row(msgspec.Struct, frozen=True):
     """One row: a valid request without nulls, unless it has `problems`; then it is no job.
 
     `offset` is the row's first byte, by which a reader finds it again. `variables` are for the place-holders of
-    defaults and the user's own use; no part of the request. `spelled` is a good request as `canonical` spells it.
+    defaults and the user's own use; no part of the request. `spelled` is a good request as `canonical` spells it, and
+    `part` what it shares with other rows, where that is known.
     """
 
     line: int
@@ -26,10 +31,16 @@ class Row(msgspec.Struct, frozen=True):
     variables: dict[str, str]
     problems: tuple[Problem, ...]
     spelled: bytes = b""
+    part: Part | None = None
 
 
-class Reader(Protocol):
+class Reader:
     """The rows of one manifest, in order, and any of them again."""
+
+    def __init__(self, spooled: "ManifestFile", *, defaults: "Defaults", checker: RequestChecker) -> None:
+        self._spooled = spooled
+        self._defaults = defaults
+        self._checker = checker
 
     def rows(self) -> Iterator[Row]:
         """Read the whole manifest from its start.
@@ -37,19 +48,24 @@ class Reader(Protocol):
         When the header has problems, they come first, as a row of their own without a request; after that come only
         rows with problems, so that nothing that looks like a job leaves a manifest that was misread.
         """
+        raise NotImplementedError
 
     def request_at(self, offset: int, line: int) -> dict[str, Any]:
         """Read a row's request again, by the offset and line that `rows` gave; also while `rows` is under way.
 
         It is not checked, and its nulls are dropped. It is empty where it cannot be read.
         """
+        raise NotImplementedError
 
     @property
     def has_sound_header(self) -> bool:
         """Whether the columns are understood, so that rows without problems mean what they say."""
+        return True
 
     def problem(self, line: int, fault: Fault, offset: int | None = None) -> Problem:
-        """Make a problem of what is wrong with the row at a line, at its member's column."""
+        """Make a problem of what is wrong with the row at a line (and an offset), at its member's column."""
+        del offset
+        return Problem.of(fault, label=self._spooled.label, line=line, column=1)
 
 
 SHOWN_OF_A_KIND = 3
@@ -111,16 +127,11 @@ class ProblemGroups:
         """Forget the kinds whose words begin so."""
         self.kinds = {words: kind for words, kind in self.kinds.items() if not words[1].startswith(beginning)}
 
-    def warnings(self) -> tuple[RowWarning, ...]:
+    def warnings(self) -> tuple[Problem, ...]:
         """Give each kind once: its first row and how many there are."""
-        return tuple(row_warning(kind.first[0], kind.count) for kind in self.kinds.values())
+        return tuple(replace(kind.first[0], count=kind.count) for kind in self.kinds.values())
 
     def lines(self) -> Sequence[str]:
         """Tell each kind."""
         lines = [line for kind in self.kinds.values() for line in kind.lines()]
         return [*lines, f"... and {self.others:,} more of other kinds"] if self.others else lines
-
-
-def row_warning(first: Problem, count: int) -> RowWarning:
-    """Say of so many rows what is said of the first."""
-    return RowWarning(**asdict(first), count=count)

@@ -9,7 +9,7 @@ from batchsubmit.advice import QUOTA_REQUEST, codes_words, quota_words
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.core.states import LOG_GROUP
 from batchsubmit.errors import EXIT_LEDGER, status_of_work
-from batchsubmit.schema import RowWarning
+from batchsubmit.schema import Problem
 from batchsubmit.text import agreeing, counted, printable
 
 _MOST_UNKNOWN = 10
@@ -54,7 +54,7 @@ class Summary:
     stop_reason: str = ""
     stop_message: str = ""
     unknown_jobs: tuple[UnknownJob, ...] = ()
-    warnings: tuple[RowWarning, ...] = ()
+    warnings: tuple[Problem, ...] = ()
     """What the rows may not mean, each kind once; it changes no exit status."""
     held_by_others: dict[str, str] = field(default_factory=dict)
     """How much of which quota others seemed to use at the end, while jobs waited for it: `account` or a membership."""

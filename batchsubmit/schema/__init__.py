@@ -3,18 +3,18 @@
 Values in, values out. It reads botocore's model file and knows nothing else of AWS, of manifests or of jobs.
 """
 
-from batchsubmit.schema.checks import RequestChecker
+from batchsubmit.schema.checks import Part, RequestChecker
 from batchsubmit.schema.columns import Column, columns, json_schema
 from batchsubmit.schema.json_text import JsonError, canonical, read_json, without_nulls
-from batchsubmit.schema.wording import Fault, Problem, RowWarning
+from batchsubmit.schema.wording import Fault, Problem
 
 __all__ = [
     "Column",
     "Fault",
     "JsonError",
+    "Part",
     "Problem",
     "RequestChecker",
-    "RowWarning",
     "canonical",
     "columns",
     "json_schema",

@@ -7,7 +7,7 @@ those of another membership or account, and a setting says what follows.
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from botocore.loaders import Loader
@@ -36,22 +36,24 @@ class Arn(NamedTuple):
     resource: str
 
 
-def parse_arn(value: object) -> Arn | None:
+_NO_ARN = Arn("", "", "", None, "")
+
+
+@lru_cache(maxsize=4096)
+def parse_arn(value: str) -> Arn | None:
     """Take an ARN apart; None where it is none."""
-    found = _ARN.fullmatch(value) if isinstance(value, str) else None
+    found = _ARN.fullmatch(value)
     return Arn(*found.groups()) if found else None
 
 
 def region_in(arn: str) -> str:
     """The region in an ARN; empty where it has none."""
-    parsed = parse_arn(arn)
-    return parsed.region if parsed else ""
+    return (parse_arn(arn) or _NO_ARN).region
 
 
 def account_in(arn: str) -> str:
     """The account in an ARN; empty where it has none."""
-    parsed = parse_arn(arn)
-    return parsed.account if parsed else ""
+    return (parse_arn(arn) or _NO_ARN).account
 
 
 class ArnCheck:
@@ -70,7 +72,7 @@ class ArnCheck:
         arns = [
             (".".join(path), arn)
             for path, matches in self._members
-            if (arn := parse_arn(value := _value(request, path))) and isinstance(value, str) and matches(value)
+            if isinstance(value := _value(request, path), str) and (arn := parse_arn(value)) and matches(value)
         ]
         return [fault for path, arn in arns for fault in self._faults(path, arn, *arns[0])]
 
@@ -78,18 +80,19 @@ class ArnCheck:
         name = arn.resource.rpartition("/")[2]
         if name in NO_VALUES:
             yield no_value(path, name)
-        if self._region and arn.region != self._region:
-            right = f"must be in the client's region, {self._region}; or set AWS_REGION={arn.region}"
+        region, partition = self._region or model.region, self._partition or model.partition
+        if arn.region != region:
+            right = f"must be in region {region}, as {model_path} is"
+            if self._region:
+                right = f"must be in the client's region, {region}; or set AWS_REGION={arn.region}"
             yield Fault(path=path, wrong=f"is in region {arn.region}", right=right)
-        elif self._partition and arn.partition != self._partition:
-            right = f"must be in the partition of {self._region}, {self._partition}"
-            yield Fault(path=path, wrong=f"is in partition {arn.partition}", right=right)
-        if not self._region and arn.region != model.region:
-            right = f"must be in region {model.region}, as {model_path} is"
-            yield Fault(path=path, wrong=f"is in region {arn.region}", right=right)
-        if not self._partition and arn.partition != model.partition:
-            right = f"must be in partition {model.partition}, as {model_path} is"
-            yield Fault(path=path, wrong=f"is in partition {arn.partition}", right=right)
+        if arn.partition != partition and not (self._partition and arn.region != region):
+            whose = (
+                f"the partition of {region}, {partition}"
+                if self._partition
+                else f"partition {partition}, as {model_path} is"
+            )
+            yield Fault(path=path, wrong=f"is in partition {arn.partition}", right=f"must be in {whose}")
 
 
 @cache
@@ -120,21 +123,15 @@ def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Faul
     """
     membership = str(request.get(_MEMBERSHIP))
     account = account or account_of_membership(request)
-    own = f":{account}:membership/{membership}/"
-    for path in (_MODEL, _CHANNEL):
+    for path in (_MODEL, _CHANNEL) if _UUID.fullmatch(membership) else ():
         value = _value(request, path)
-        if isinstance(value, str) and own not in value and _UUID.fullmatch(membership):
-            yield from _foreign(path, value, membership, account)
-
-
-def _foreign(path: Path, value: str, membership: str, account: str) -> Iterator[Fault]:
-    arn = parse_arn(value)
-    if arn is None or not arn.membership:
-        return  # has its own fault already
-    wrong = f"{FOREIGN} account, {arn.account!r}, than its membership is elsewhere, {account!r}"
-    if arn.membership != membership:
-        wrong = f"{FOREIGN} membership, {arn.membership!r}"
-    yield Fault(path=".".join(path), wrong=wrong, right="correct the ARN, unless you mean another member's")
+        arn = parse_arn(value) if isinstance(value, str) else None
+        if arn is None or not arn.membership or (arn.membership, arn.account) == (membership, account):
+            continue  # where it is no such ARN, it has its own fault already
+        wrong = f"{FOREIGN} account, {arn.account!r}, than its membership is elsewhere, {account!r}"
+        if arn.membership != membership:
+            wrong = f"{FOREIGN} membership, {arn.membership!r}"
+        yield Fault(path=".".join(path), wrong=wrong, right="correct the ARN, unless you mean another member's")
 
 
 def _arn_members(shape: Shape, path: Path) -> Iterator[tuple[Path, Text]]:

@@ -6,7 +6,7 @@ walk its shape and may take their time. The faults of a value have paths relativ
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from operator import attrgetter
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -14,13 +14,13 @@ import msgspec
 from batchsubmit.schema.arns import ArnCheck
 from batchsubmit.schema.model import (
     TAGS,
+    VARYING,
     Integer,
     ListOf,
     MapOf,
     Shape,
     Structure,
     Text,
-    recurring_texts,
     request_shape,
     request_type,
 )
@@ -35,12 +35,12 @@ from batchsubmit.text import nearest
 MOST_TAGS = 50
 AWS_PREFIX = "aws:"
 OWN_PREFIX = "batchsubmit:"
+RESERVED_TAG_KEYS = f"[aA][wW][sS]:|{OWN_PREFIX}"
 MISSING = "is missing"
 
-_RESERVED_TAG_KEYS = f"[aA][wW][sS]:|{OWN_PREFIX}"
-_REMEMBERED_TEXTS = 4096
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _FEW_CHOICES = 6
+_REMEMBERED_PARTS = 1024
 _ACCOUNT_PATTERN = "[0-9]{12}"
 _KEPT_DIGITS = "and format the column as text in the spreadsheet, or it happens again"
 _ARN_PARTS = ("prefix", "partition", "service", "region", "account", "resource")
@@ -49,40 +49,60 @@ _RESOURCE_PARTS = ("resource type", "membership id", "resource type in the membe
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
+class Part:
+    """What many requests share: all members but those that are `VARYING`. They are checked and spelled once."""
+
+    __slots__ = ("spelled",)
+
+    def __init__(self) -> None:
+        self.spelled: dict[str, msgspec.Raw] = {}  # by member, empty until they were found good
+
+
 class RequestChecker:
     """Finds every fault of a request. That there is none is tested quickly, by the types of `model`.
 
     `region` is the client's, when known. `own_tag`: the job will also carry our own tag, which takes one of the 50.
-    Not for several threads at once: it remembers what it has found good.
     """
 
     def __init__(self, *, region: str | None = None, own_tag: bool = True) -> None:
         self._shape = request_shape()
         self._own_tag = own_tag
         self._arns = ArnCheck(self._shape, region)
-        self._type = request_type(MOST_TAGS - own_tag, _RESERVED_TAG_KEYS)
-        self._recurring = attrgetter(*recurring_texts())
-        self._good_texts: set[tuple[str | None, ...]] = set()
+        self._whole = request_type(MOST_TAGS - own_tag, RESERVED_TAG_KEYS)
+        self._varying = request_type(MOST_TAGS - own_tag, RESERVED_TAG_KEYS, varying_only=True)
+        self._parts = lru_cache(_REMEMBERED_PARTS)(lambda _: Part())
+
+    def part_of(self, request: Mapping[str, Any]) -> Part:
+        """Find what a request shares with earlier ones."""
+        try:
+            return self._parts(_encode([each for each in request.items() if each[0] not in VARYING]))
+        except (OverflowError, RecursionError, UnicodeEncodeError):  # no good request
+            return Part()
 
     def check(self, request: Mapping[str, Any]) -> list[Fault]:
         """Every fault of the request; an empty list means that it is valid."""
         return [] if self.spelled(request) is not None else self.explain(request)
 
-    def spelled(self, request: Mapping[str, Any]) -> bytes | None:
-        """Give the canonical spelling of a good request, without its nulls; None where something is wrong."""
+    def spelled(self, request: Mapping[str, Any], part: Part | None = None) -> bytes | None:
+        """Give the canonical spelling of a good request, without its nulls; None where something is wrong.
+
+        `part` is its own and that of all requests that differ from it in varying members only.
+        """
+        known = part.spelled if part else {}
         try:
-            typed = msgspec.convert(request, self._type)
+            typed = msgspec.convert({**request, **known} if known else request, self._varying if known else self._whole)
             spelled = _encode(typed)
         except (msgspec.ValidationError, UnicodeEncodeError):  # the latter where a text holds half a character
             return None
-        texts = self._recurring(typed)
-        if texts not in self._good_texts:
-            pairs = zip(recurring_texts().values(), texts, strict=True)
-            if any(text is not None and _text_fault(shape, text, "") for shape, text in pairs) or self._arns(request):
+        if not known:
+            if self._arns(request):
                 return None
-            if len(self._good_texts) >= _REMEMBERED_TEXTS:
-                self._good_texts.clear()
-            self._good_texts.add(texts)
+            if part:
+                part.spelled = {
+                    name: msgspec.Raw(_encode(getattr(typed, name)))
+                    for name, value in request.items()
+                    if name not in VARYING and value is not None
+                }
         return spelled
 
     def explain(self, request: Mapping[str, Any]) -> list[Fault]:
@@ -102,46 +122,55 @@ class RequestChecker:
         return [*faults, *below(TAGS, self._tag_faults(tags))] if isinstance(tags, Mapping) else faults
 
     def _tag_faults(self, tags: Mapping[str, Any]) -> Iterator[Fault]:
-        keys = [str(key) for key in tags]
-        for key in keys:
-            if key.lower().startswith(AWS_PREFIX):
-                yield from below(key, [_reserved(key[: len(AWS_PREFIX)], "reserved for AWS")])
-            elif key.startswith(OWN_PREFIX):
-                yield from below(key, [_reserved(OWN_PREFIX, "batchsubmit's own")])
+        count = 0
+        for key in map(str, tags):
+            prefix = key[: len(AWS_PREFIX)] if key.lower().startswith(AWS_PREFIX) else OWN_PREFIX
+            count += prefix is OWN_PREFIX
+            if key.startswith(prefix):
+                whose = "batchsubmit's own" if prefix is OWN_PREFIX else "reserved for AWS"
+                wrong = f"the prefix {prefix!r} is {whose}"
+                yield Fault(path=printable(key), wrong=wrong, right="choose another key")
         most = MOST_TAGS - self._own_tag
-        count = sum(not key.lower().startswith(AWS_PREFIX) for key in keys)
         if count > most:
             why = ", for batchsubmit adds one to find its jobs again" if self._own_tag else ""
             yield Fault(path="", wrong=f"has {count:,} tags", right=f"at most {most} are possible{why}")
 
 
-def _reserved(prefix: str, whose: str) -> Fault:
-    return Fault(path="", wrong=f"the prefix {prefix!r} is {whose}", right="choose another key")
+_EXPECTED: Mapping[type, tuple[Any, str]] = {
+    Text: (str, "text"),
+    Structure: (Mapping, "an object"),
+    ListOf: (list | tuple, "a list"),
+    MapOf: (Mapping, "an object"),
+}
 
 
-def _faults(shape: Shape, value: object, name: str, *, secret: bool = False) -> Iterator[Fault]:
+def _faults(shape: Shape, value: Any, name: str, *, secret: bool = False) -> Iterator[Fault]:  # noqa: ANN401 (JSON)
     """Find the faults of a value; `name` is how messages call it, and a `secret` value is never quoted in one."""
+    kind, expected = _EXPECTED.get(type(shape), (object, ""))
+    if not isinstance(value, kind):
+        right = f"must be {expected}" + (", or be left out" if value is None else "")
+        yield Fault(path="", wrong=f"is {described(value)}", right=right)
+        return
     match shape:
         case Text():
-            if not isinstance(value, str):
-                yield _mistyped(value, "text")
-            elif fault := _text_fault(shape, value, name, secret=secret):
-                yield fault
+            yield from _text_faults(shape, value, name, secret=secret)
         case Integer():
             yield from _integer_faults(shape, value)
         case Structure():
             yield from _structure_faults(shape, value, secret=secret)
         case ListOf():
-            yield from _list_faults(shape, value, name, secret=secret)
+            yield from _count_faults(shape, len(value), "in the list")
+            for index, item in enumerate(value):
+                yield from below(str(index), _faults(shape.item, item, name, secret=secret))
         case MapOf():
-            yield from _map_faults(shape, value)
+            yield from _count_faults(shape, len(value), "in the map")
+            for key, item in value.items():
+                yield from below(str(key), _faults(shape.key, key, "key"))
+                yield from below(str(key), _faults(shape.value, item, "value", secret=True))  # the user's own
 
 
-def _structure_faults(shape: Structure, value: object, *, secret: bool) -> Iterator[Fault]:
+def _structure_faults(shape: Structure, value: Mapping[str, Any], *, secret: bool) -> Iterator[Fault]:
     """Check named members; a null member counts as absent."""
-    if not isinstance(value, Mapping):
-        yield _mistyped(value, "an object")
-        return
     for name, item in value.items():
         member = shape.members.get(name)
         if member is None:
@@ -173,26 +202,6 @@ def required_leaves(shape: Shape, path: str) -> list[str]:
     return leaves or [path]
 
 
-def _list_faults(shape: ListOf, value: object, name: str, *, secret: bool) -> Iterator[Fault]:
-    if not isinstance(value, list | tuple):
-        yield _mistyped(value, "a list")
-        return
-    yield from _count_faults(shape, len(value), "in the list")
-    for index, item in enumerate(value):
-        yield from below(str(index), _faults(shape.item, item, name, secret=secret))
-
-
-def _map_faults(shape: MapOf, value: object) -> Iterator[Fault]:
-    """Check a map; its values are the user's own and are never quoted."""
-    if not isinstance(value, Mapping):
-        yield _mistyped(value, "an object")
-        return
-    yield from _count_faults(shape, len(value), "in the map")
-    for key, item in value.items():
-        yield from below(str(key), _faults(shape.key, key, "key"))
-        yield from below(str(key), _faults(shape.value, item, "value", secret=True))
-
-
 def _count_faults(shape: ListOf | MapOf, count: int, where: str) -> Iterator[Fault]:
     if count < (shape.least or 0) or (shape.most is not None and count > shape.most):
         entries = "entry" if count == 1 else "entries"
@@ -200,16 +209,17 @@ def _count_faults(shape: ListOf | MapOf, count: int, where: str) -> Iterator[Fau
         yield Fault(path="", wrong=f"has {count:,} {entries}", right=right)
 
 
-def _text_fault(shape: Text, value: str, name: str, *, secret: bool = False) -> Fault | None:
+def _text_faults(shape: Text, value: str, name: str, *, secret: bool) -> Iterator[Fault]:
     """Find the first fault of a text."""
     if not value.isascii() and _LONE_SURROGATE.search(value):
         wrong, right = "holds half of a surrogate pair", "write the whole character"
     elif shape.choices:
         if value in shape.choices:
-            return None
+            return
         wrong, right = f"is not {spoken(name)}", _choice_hint(shape.choices, value)
     elif not value and shape.least:
-        return Fault(path="", wrong="is empty", right=f"must have {_characters(shape)}")
+        yield Fault(path="", wrong="is empty", right=f"must have {_characters(shape)}")
+        return
     elif shape.pattern == _ACCOUNT_PATTERN and (damage := _account_damage(value)):
         wrong, right = damage
     elif not lenient_matcher(shape.pattern)(value):
@@ -217,9 +227,9 @@ def _text_fault(shape: Text, value: str, name: str, *, secret: bool = False) -> 
     elif len(value) < (shape.least or 0) or (shape.most is not None and len(value) > shape.most):
         wrong, right = f"has {len(value):,} characters", f"must have {_characters(shape)}"
     else:
-        return None
+        return
     subject = "the value" if secret else shown(value)
-    return Fault(path="", wrong=f"{'the key ' if name == 'key' else ''}{subject} {wrong}", right=right)
+    yield Fault(path="", wrong=f"{'the key ' if name == 'key' else ''}{subject} {wrong}", right=right)
 
 
 def _characters(shape: Text) -> str:
@@ -312,8 +322,3 @@ def _integer_meant(value: object) -> int | None:
     except ValueError:
         return None
     return int(number) if number is not None and number.is_integer() else None
-
-
-def _mistyped(value: object, expected: str) -> Fault:
-    right = f"must be {expected}" + (", or be left out" if value is None else "")
-    return Fault(path="", wrong=f"is {described(value)}", right=right)

@@ -1,17 +1,28 @@
 """The manifest's columns, one for each leaf of the request, and the JSON Schema of one line of a JSONL manifest."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import accumulate, chain
-from typing import Any, assert_never
+from typing import Any
 
-from batchsubmit.schema.checks import AWS_PREFIX, MOST_TAGS, OWN_PREFIX, ranged_integer, required_leaves
+import msgspec
+
+from batchsubmit.schema.checks import MOST_TAGS, RESERVED_TAG_KEYS, ranged_integer, required_leaves
 from batchsubmit.schema.json_text import read_json
-from batchsubmit.schema.model import TAGS, Integer, ListOf, MapOf, Opaque, Shape, Structure, Text, request_shape
-from batchsubmit.schema.patterns import UntranslatablePatternError, portable
+from batchsubmit.schema.model import (
+    TAGS,
+    Integer,
+    ListOf,
+    MapOf,
+    Opaque,
+    Shape,
+    Structure,
+    Text,
+    request_shape,
+    request_type,
+)
 from batchsubmit.schema.wording import ranged
 from batchsubmit.text import nearest
 
@@ -54,12 +65,7 @@ def _leaves(shape: Shape, path: str, *, required: bool, meaning: str) -> Iterato
 
 
 def _type(shape: Shape) -> str:
-    match shape:
-        case Text():
-            return "text"
-        case Integer():
-            return "integer"
-    return "JSON"
+    return {Text: "text", Integer: "integer"}.get(type(shape), "JSON")
 
 
 def _bounds(shape: Shape) -> str:
@@ -68,16 +74,11 @@ def _bounds(shape: Shape) -> str:
             return f"one of {', '.join(sorted(shape.choices))}"
         case Text():
             length = ranged(shape.least, shape.most)
-            return ", ".join(
-                part
-                for part in (length and f"{length} characters", shape.pattern and f"matching {shape.pattern}")
-                if part
-            )
+            parts = (length and f"{length} characters", shape.pattern and f"matching {shape.pattern}")
+            return ", ".join(filter(None, parts))
         case Integer():
             return ranged_integer(shape)
-        case Opaque():
-            return "any JSON value"
-    return ""
+    return "any JSON value" if isinstance(shape, Opaque) else ""
 
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,3}")
@@ -170,70 +171,9 @@ _VARIABLES = {
 
 def json_schema() -> dict[str, Any]:
     """Make the JSON Schema (draft 2020-12) of a line; patterns are ECMA-262 with the `u` flag."""
-    shape = request_shape()
-    schema = _schema(shape)
-    if isinstance(tags := shape.members.get(TAGS), MapOf):
-        schema["properties"][TAGS] |= _tag_rules(tags)
-    schema["properties"]["var"] = _VARIABLES
-    schema["patternProperties"] = {r"^var\.": {"type": "string"}}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "One inference job of a batchsubmit manifest (JSONL)",
-        **schema,
-    }
-
-
-def _tag_rules(tags: MapOf) -> dict[str, Any]:
-    aws = "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in AWS_PREFIX)
-    return {
-        "maxProperties": MOST_TAGS,
-        "propertyNames": {**_schema(tags.key), "not": {"pattern": f"^(?:{aws}|{OWN_PREFIX})"}},
-    }
-
-
-def _schema(shape: Shape) -> dict[str, Any]:
-    match shape:
-        case Text():
-            return _text_schema(shape)
-        case Integer():
-            return {"type": "integer", **_schema_bounds(shape, "minimum", "maximum")}
-        case Structure():
-            return {
-                "type": "object",
-                "properties": {
-                    name: _with_meaning(_schema(member), shape.meanings, name) for name, member in shape.members.items()
-                },
-                "required": [name for name in shape.members if name in shape.required],
-                "additionalProperties": False,
-            }
-        case ListOf():
-            return {"type": "array", "items": _schema(shape.item), **_schema_bounds(shape, "minItems", "maxItems")}
-        case MapOf():
-            return {
-                "type": "object",
-                "propertyNames": _schema(shape.key),
-                "additionalProperties": _schema(shape.value),
-                **_schema_bounds(shape, "minProperties", "maxProperties"),
-            }
-        case Opaque():
-            return {}
-    assert_never(shape)
-
-
-def _text_schema(shape: Text) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string", **_schema_bounds(shape, "minLength", "maxLength")}
-    if shape.choices:
-        schema["enum"] = sorted(shape.choices)
-    if shape.pattern is not None:
-        with suppress(UntranslatablePatternError):  # left to the service, as the checks leave it
-            schema["pattern"] = f"^(?:{portable(shape.pattern)})$"
-    return schema
-
-
-def _schema_bounds(shape: Text | Integer | ListOf | MapOf, least: str, most: str) -> dict[str, int]:
-    bounds = {least: shape.least, most: shape.most}
-    return {name: bound for name, bound in bounds.items() if bound is not None}
-
-
-def _with_meaning(schema: dict[str, Any], meanings: Mapping[str, str], name: str) -> dict[str, Any]:
-    return {"description": meanings[name], **schema} if meanings[name] else schema
+    schema = msgspec.json.schema(request_type(MOST_TAGS, RESERVED_TAG_KEYS))
+    request = schema["$defs"]["Request"]
+    request["properties"]["var"] = _VARIABLES
+    request["patternProperties"] = {r"^var\.": {"type": "string"}}
+    title = "One inference job of a batchsubmit manifest (JSONL)"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **schema}

@@ -5,6 +5,7 @@ The standard library's parser, since msgspec keeps the last of two equal keys wi
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -26,12 +27,8 @@ class JsonError(ValueError):
         self.right = right
 
 
-class _DuplicateKeyError(Exception):
-    pass
-
-
-class _ConstantError(Exception):
-    pass
+class _RefusedError(Exception):
+    """What is wrong, what would be right, the pattern of its text, and at which of its places it is."""
 
 
 def read_json(text: str) -> Any:  # noqa: ANN401 - that is what JSON is
@@ -40,13 +37,10 @@ def read_json(text: str) -> Any:  # noqa: ANN401 - that is what JSON is
         value = _DECODER.decode(text.removeprefix("\ufeff"))  # a byte-order mark says nothing, wherever it stands
     except json.JSONDecodeError as exc:
         raise JsonError(exc.pos + 1, f"is not JSON: {_reworded(exc.msg)}", "correct it there") from exc
-    except _DuplicateKeyError as exc:
-        key = str(exc)
-        wrong = f"the key {json.dumps(key)} stands twice in one object"
-        raise JsonError(_second(text, key), wrong, "keep one of them") from exc
-    except _ConstantError as exc:
-        column = text.find(str(exc)) + 1
-        raise JsonError(column, f"{exc} is not JSON", "write a number, or leave it out") from exc
+    except _RefusedError as exc:
+        wrong, right, spelled, number = exc.args
+        places = [found.start() for found in re.finditer(spelled, text)]  # exact where it is spelled plainly
+        raise JsonError(places[number] + 1 if len(places) > number else 1, wrong, right) from exc
     except RecursionError as exc:
         raise JsonError(1, "is nested too deeply", "a request has four levels at most") from exc
     except ValueError as exc:  # Python refuses to read a number of more than 4,300 digits
@@ -60,25 +54,18 @@ def read_json(text: str) -> Any:  # noqa: ANN401 - that is what JSON is
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) < len(pairs):
-        seen = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise _DuplicateKeyError(key)
-            seen.add(key)
+        count = Counter(key for key, _ in pairs)
+        key = json.dumps(next(key for key, _ in pairs if count[key] > 1))
+        wrong = f"the key {key} stands twice in one object"
+        raise _RefusedError(wrong, "keep one of them", rf"{re.escape(key)}\s*:", 1)
     return unique
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise _ConstantError(name)
+    raise _RefusedError(f"{name} is not JSON", "write a number, or leave it out", re.escape(name), 0)
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
-
-
-def _second(text: str, key: str) -> int:
-    """Find the column of the key's second spelling: exact where it is spelled plainly."""
-    places = [found.start() for found in re.finditer(rf"{re.escape(json.dumps(key))}\s*:", text)]
-    return places[1] + 1 if len(places) > 1 else 1
 
 
 def _reworded(message: str) -> str:

@@ -8,17 +8,20 @@ of the two accepts the other accepts as well.
 
 import html
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
 from botocore.loaders import Loader
 
-from batchsubmit.schema.patterns import UntranslatablePatternError, portable
+from batchsubmit.schema.patterns import END, UntranslatablePatternError, portable
 
 OPERATION = "StartTrainedModelInferenceJob"
 TAGS = "tags"
+VARYING = frozenset({"name", "description", "environment"})
+"""Members that mostly differ from row to row. The others of one row are those of many."""
+
 _ANY_TEXT = {None, "", r"[\S\s]*", r"[\s\S]*"}
 
 
@@ -105,60 +108,44 @@ def _meaning(member: Mapping[str, Any]) -> str:
 
 
 @cache
-def request_type(most_tags: int, reserved_tag_keys: str) -> type[msgspec.Struct]:
+def request_type(most_tags: int, reserved_tag_keys: str, *, varying_only: bool = False) -> type[msgspec.Struct]:
     """Make the type of a request; no key of a tag may begin as the pattern `reserved_tag_keys` does.
 
-    The texts that `recurring_texts` names may be any text, and halves of surrogate pairs are not looked for: a request
-    that has some cannot be encoded. Members are in alphabetical order, as `canonical` spells them.
+    With `varying_only` members that are not `VARYING` may be anything: they were found good before. Halves of
+    surrogate pairs are not looked for: a request that has some cannot be encoded. Members are in alphabetical order,
+    as `canonical` spells them.
     """
     shape = request_shape()
-    special: dict[str, Any] = {}
-    if isinstance(tags := shape.members.get(TAGS), MapOf):
+    special: dict[str, Any] = dict.fromkeys(shape.members.keys() - VARYING, Any) if varying_only else {}
+    if not varying_only and isinstance(tags := shape.members.get(TAGS), MapOf):
         entries: Any = dict[_text(tags.key, refused=reserved_tag_keys), _type(tags.value, TAGS)]  # type: ignore[misc]
         special[TAGS] = _bounded(entries, tags.least, most_tags)
-    return _struct(shape, "", recurring_texts(), special)
+    return _struct(shape, "Request", special)
 
 
-@cache
-def recurring_texts() -> Mapping[str, Text]:
-    """Texts that are the same in many rows, by their dotted paths: their patterns would take most of the time."""
-    return dict(_recurring(request_shape(), ""))
-
-
-def _recurring(shape: Structure, above: str) -> Iterator[tuple[str, Text]]:
-    for name, member in shape.members.items():
-        match member:
-            case Text(pattern=str() as pattern) if pattern.startswith("arn:") or name == "membershipIdentifier":
-                yield f"{above}{name}", member
-            case Structure() if name in shape.required:
-                yield from _recurring(member, f"{above}{name}.")
-
-
-def _struct(shape: Structure, above: str, any_texts: Collection[str], special: dict[str, Any]) -> type[msgspec.Struct]:
+def _struct(shape: Structure, path: str, special: Mapping[str, Any]) -> type[msgspec.Struct]:
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for name, member in sorted(shape.members.items()):
-        kind = special.get(name) or _type(member, f"{above}{name}", any_texts)
+        kind = special.get(name) or _type(member, f"{path}.{name}")
+        kind = Annotated[kind, msgspec.Meta(description=shape.meanings[name] or None)]
         fields.append((name, kind) if name in shape.required else (name, kind | None, None))
-    return msgspec.defstruct(
-        above or "Request", fields, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False
-    )
+    return msgspec.defstruct(path, fields, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False)
 
 
-def _type(shape: Shape, path: str, any_texts: Collection[str] = ()) -> Any:  # noqa: ANN401 (a type, made at run time)
+def _type(shape: Shape, path: str) -> Any:  # noqa: ANN401 (a type, made at run time)
     match shape:
         case Text():
-            return str if path in any_texts else _text(shape)
+            return _text(shape)
         case Integer():
             least = shape.least if shape.least is not None else -(2**63)
             most = shape.most if shape.most is not None else 2**63 - 1
             return Annotated[int, msgspec.Meta(ge=least, le=most)]
         case Structure():
-            return _struct(shape, f"{path}.", any_texts, {})
+            return _struct(shape, path, {})
         case ListOf():
-            return _bounded(list[_type(shape.item, f"{path}.0")], shape.least, shape.most)  # type: ignore[misc]
+            return _bounded(list[_type(shape.item, path)], shape.least, shape.most)  # type: ignore[misc]
         case MapOf():
-            entries: Any = dict[_text(shape.key), _type(shape.value, path)]  # type: ignore[misc]
-            return _bounded(entries, shape.least, shape.most)
+            return _bounded(dict[_text(shape.key), _type(shape.value, path)], shape.least, shape.most)  # type: ignore[misc]
         case Opaque():
             return Any
     assert_never(shape)
@@ -171,9 +158,9 @@ def _text(shape: Text, *, refused: str = "") -> Any:  # noqa: ANN401 (a type, ma
         pattern = portable(shape.pattern) if shape.pattern not in _ANY_TEXT else ""
     except UntranslatablePatternError:
         pattern = ""
-    begin = rf"\A(?!{refused})" if refused else r"\A"
-    # msgspec searches, whereas a model's pattern is of the whole text.
-    whole = rf"{begin}(?:{pattern})\Z" if pattern else begin if refused else None
+    begin = f"^(?!{refused})" if refused else "^"
+    # msgspec and JSON Schema search, whereas a model's pattern is of the whole text.
+    whole = rf"{begin}(?:{pattern}){END}" if pattern else begin if refused else None
     return Annotated[str, msgspec.Meta(min_length=shape.least, max_length=shape.most, pattern=whole)]
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import cache
 
 _TERMINATORS = r"\n\r\u0085\u2028\u2029"
-_END = r"(?![\s\S])"  # `$` and `\Z` mean different things in the two languages, this does not
-_BEFORE_FINAL_TERMINATOR = rf"(?=(?:\r\n|[\r\u0085\u2028\u2029]){_END}|(?<!\r)\n{_END}|{_END})"
+END = r"(?![\s\S])"  # `$` and `\Z` mean different things in the two languages, this does not
+_BEFORE_FINAL_TERMINATOR = rf"(?=(?:\r\n|[\r\u0085\u2028\u2029]){END}|(?<!\r)\n{END}|{END})"
 _ANYTHING = r"[\s\S]*"
 _EVERY_ASTRAL = "\U00010000-\U0010ffff"
 
@@ -38,7 +38,7 @@ _TERM = re.compile(
 )
 _IN_CLASS = re.compile(rf"{_ESCAPE}|(?P<one>(?!&&)[^\\\[])", re.DOTALL)
 _MEANINGS = {".": f"[^{_TERMINATORS}]", "$": _BEFORE_FINAL_TERMINATOR, "^": "^", "|": "|", ")": ")"}
-_ANCHORS = {"z": _END, "Z": _BEFORE_FINAL_TERMINATOR, "A": "^"}
+_ANCHORS = {"z": END, "Z": _BEFORE_FINAL_TERMINATOR, "A": "^"}
 
 
 class UntranslatablePatternError(ValueError):

@@ -24,41 +24,33 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem(Fault):
-    """One thing wrong in a manifest, and how to fix it.
+    """One thing wrong in a manifest, and how to fix it; or something allowed that may be a mistake.
 
     `line` counts from 1 and is where the row begins. `column` is the ordinal of the CSV field; in JSONL it is 1, or
     the character at which the JSON is broken. `path` is the request's member, or empty. `character` is where the field
-    begins in its line, 0 where that is not known.
+    begins in its line, 0 where that is not known. Of `count` rows that have it, it is told at the first.
     """
 
     label: str
     line: int
     column: int
     character: int = 0
+    count: int = 1
 
     @classmethod
     def of(cls, fault: Fault, *, label: str, line: int, column: int, character: int = 0) -> "Problem":
         """Give a fault its place in the manifest."""
-        said = {"path": fault.path, "wrong": fault.wrong, "right": fault.right}
-        return cls(label=label, line=line, column=column, character=character, **said)
+        place = {"line": line, "column": column, "character": character}
+        return cls(path=fault.path, wrong=fault.wrong, right=fault.right, label=label, **place)
 
     def __str__(self) -> str:
-        return f"{self.label}:{self.line}:{self.column}: {Fault.__str__(self)}"
+        rows = f" ({self.count:,} rows)" if self.count > 1 else ""
+        return f"{self.label}:{self.line}:{self.column}: {Fault.__str__(self)}{rows}"
 
     def located(self) -> str:
         """Say it with the character beside the field's name."""
         where = f" (character {self.character:,})" if self.path and self.character > 1 else ""
         return str(replace(self, path=f"{self.path}{where}"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowWarning(Problem):
-    """Something allowed that may be a mistake, reported once, at the first of the `count` rows that have it."""
-
-    count: int
-
-    def __str__(self) -> str:
-        return Problem.__str__(self) + (f" ({self.count:,} rows)" if self.count > 1 else "")
 
 
 _NO_WORDS = (
@@ -98,18 +90,10 @@ def shown(value: str) -> str:
 
 def described(value: object) -> str:
     """Say what a JSON value is, without quoting it."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case int() | float():
-            return "a number"
-        case str():
-            return "text"
-        case list() | tuple():
-            return "a list"
-    return "an object"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    kinds = ((int | float, "a number"), (str, "text"), (list | tuple, "a list"))
+    return next((words for kind, words in kinds if isinstance(value, kind)), "an object")
 
 
 def _shortened(long: str) -> str:

@@ -223,7 +223,7 @@ def test_bad_rows_are_kept_for_the_ledger_when_they_are_skipped() -> None:
     assert (first.name, first.membership, first.code, first.attempt) == ("bad", MEMBERSHIP, "InvalidRow", 0)
     assert "resourceConfig.instanceType" in first.message
     assert (second.name, second.membership) == ("", "")
-    assert first.job != second.job != inventory.index.key(0)
+    assert first.job != second.job != next(iter(inventory.index))
 
 
 def test_a_mended_row_is_another_job() -> None:
@@ -236,7 +236,7 @@ def test_a_mended_row_is_another_job() -> None:
 def test_checking_stops_when_the_run_is_asked_to() -> None:
     """A Ctrl-C does not wait for a million rows."""
     with pytest.raises(StoppedError, match="nothing was sent"):
-        take_inventory(reader_of([A, B]), Terms(), is_stopped=lambda: True)
+        inventory_of(A, B, is_stopped=lambda: True)
 
 
 def test_a_row_is_read_again_as_the_job_it_was() -> None:

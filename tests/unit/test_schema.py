@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from strategies import ACCOUNT, MEMBERSHIP, REGION, arn, minimal_request
 
-from batchsubmit.schema import RequestChecker, canonical, json_schema, read_json
+from batchsubmit.schema import Part, RequestChecker, canonical, json_schema, read_json
 from batchsubmit.schema.arns import account_of_membership, foreign_arns, partition_of
 
 OTHER_MEMBERSHIP = "f" * 8 + MEMBERSHIP[8:]
@@ -226,12 +226,14 @@ def test_a_found_fault_is_found_again() -> None:
     assert [len(checker.check(request)) for request in (bad, good, bad, good)] == [1, 0, 1, 0]
 
 
-def test_remembered_values_are_bounded() -> None:
-    """A million models do not stay in memory."""
-    checker = RequestChecker()
-    for number in range(10_000):
-        assert checker.check(minimal_request(trainedModelArn=arn("trained-model", f"model-{number}"))) == []
-    assert len(checker._good_texts) <= 4096
+def test_what_requests_share_is_checked_once_and_the_rest_always() -> None:
+    """A part that was found good is not looked at again; name, description and environment are."""
+    checker, part = RequestChecker(), Part()
+    good = minimal_request(tags={"a": "1"})
+    assert checker.spelled(good, part) == checker.spelled(good, part) == canonical(good)
+    for members in ({"name": " "}, {"environment": {"1A": "x"}}, {"description": "\0"}):
+        assert checker.spelled(good | members, part) is None
+    assert checker.spelled(good | {"name": "other"}, part) == canonical(good | {"name": "other"})
 
 
 def test_canonical_is_sorted_compact_utf8() -> None:
