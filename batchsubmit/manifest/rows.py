@@ -1,7 +1,7 @@
 """What readers of manifests give: rows, and the problems in them."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -80,19 +80,6 @@ class Kind:
     first: list[Problem] = field(default_factory=list)
     count: int = 0
 
-    def add(self, problem: Problem) -> None:
-        """Count one more."""
-        self.count += 1
-        if len(self.first) <= SHOWN_OF_A_KIND:
-            self.first.append(problem)
-
-    def lines(self) -> list[str]:
-        """Tell the first few, and how many more are like them."""
-        shown = list(map(str, self.first))
-        if self.count == len(shown):
-            return shown  # a line that says "1 more" would take the place of that one
-        return [*shown[:SHOWN_OF_A_KIND], f"  ... and {self.count - SHOWN_OF_A_KIND:,} more like it"]
-
 
 @dataclass(slots=True)
 class ProblemGroups:
@@ -104,24 +91,16 @@ class ProblemGroups:
     kinds: dict[tuple[str, str, str], Kind] = field(default_factory=dict)
     others: int = 0
 
-    @classmethod
-    def of(cls, problems: Iterable[Problem]) -> "ProblemGroups":
-        """Sort problems by kind."""
-        alike = cls()
-        for problem in problems:
-            alike.add(problem)
-        return alike
-
     def add(self, problem: Problem) -> None:
         """Take a problem to those that it is like."""
         words = (problem.path, _DIFFERS_BY_ROW.sub("", problem.wrong), _DIFFERS_BY_ROW.sub("", problem.right))
-        kind = self.kinds.get(words)
-        if kind is None:
-            if len(self.kinds) == MOST_KINDS:
-                self.others += 1
-                return
-            kind = self.kinds[words] = Kind()
-        kind.add(problem)
+        if words not in self.kinds and len(self.kinds) == MOST_KINDS:
+            self.others += 1
+            return
+        kind = self.kinds.setdefault(words, Kind())
+        kind.count += 1
+        if len(kind.first) <= SHOWN_OF_A_KIND:
+            kind.first.append(problem)
 
     def drop(self, beginning: str) -> None:
         """Forget the kinds whose words begin so."""
@@ -131,7 +110,12 @@ class ProblemGroups:
         """Give each kind once: its first row and how many there are."""
         return tuple(replace(kind.first[0], count=kind.count) for kind in self.kinds.values())
 
-    def lines(self) -> Sequence[str]:
-        """Tell each kind."""
-        lines = [line for kind in self.kinds.values() for line in kind.lines()]
+    def lines(self) -> list[str]:
+        """Tell the first few of each kind, and how many more are like them."""
+        lines: list[str] = []
+        for kind in self.kinds.values():
+            shown = list(map(str, kind.first))
+            if kind.count > len(shown):  # a line that says "1 more" would take the place of that one
+                shown[SHOWN_OF_A_KIND:] = [f"  ... and {kind.count - SHOWN_OF_A_KIND:,} more like it"]
+            lines += shown
         return [*lines, f"... and {self.others:,} more of other kinds"] if self.others else lines
