@@ -39,7 +39,7 @@ class CsvReader(Reader):
         """Read every row, in order."""
         header = self._header
         if header.faults:
-            problems = tuple(self._problem(header.line, number, fault) for number, fault in header.faults)
+            problems = tuple(self.problem(header.line, fault, column=number) for number, fault in header.faults)
             yield Row(header.line, header.offset, {}, {}, problems)
             if header.known_columns < 1:
                 return
@@ -69,9 +69,13 @@ class CsvReader(Reader):
         """Whether every column is understood."""
         return not self._header.faults
 
-    def problem(self, line: int, fault: Fault, offset: int | None = None) -> Problem:
+    def problem(self, line: int, fault: Fault, offset: int | None = None, column: int | None = None) -> Problem:
         """Make a problem of what is wrong with a row."""
-        return self._problem(line, self._header.number_of(fault.path), fault, offset)
+        number, character = column or self._header.number_of(fault.path), 0
+        if offset is not None:
+            text = next(physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES), b"")
+            character = character_of(text.decode(errors="replace"), self._header.delimiter, number)
+        return Problem.of(fault, label=self._spooled.label, line=line, column=number, character=character)
 
     @cached_property
     def _header(self) -> "_Header":
@@ -92,8 +96,8 @@ class CsvReader(Reader):
     def _row(self, record: Record, header: "_Header") -> Row:
         line, offset, given, flaws = record
         if flaws or (given[0] in header.names and names_columns(filter(None, map(str.strip, given)))):
-            named = [(cell, replace(fault, path=header.name_of(cell))) for cell, fault in flaws]
-            problems = tuple(self._problem(line, *each) for each in named or [(1, HEADER_AGAIN)])
+            named = [(replace(fault, path=header.name_of(cell)), None, cell) for cell, fault in flaws]
+            problems = tuple(self.problem(line, *each) for each in named or [(HEADER_AGAIN, None, 1)])
             return Row(line, offset, {}, {}, problems)
         cells = given if len(given) == header.width else header.fitted(given)
         faults: list[Fault] = []
@@ -104,20 +108,13 @@ class CsvReader(Reader):
         if not (faults or wrong or ragged):
             request = without_nulls(request) if header.has_json else request
             return Row(line, offset, request, variables, (), spelled, part)
-        found = [self._problem(line, *ragged, offset)] if ragged else []
+        found = [self.problem(line, ragged[1], offset, ragged[0])] if ragged else []
         for fault in faults + wrong:
             number = header.number_of(fault.path)
             if not (fault.wrong is MISSING and (fault.path in header.missing or (ragged and number >= ragged[0]))):
-                found.append(self._problem(line, number, fault, offset))
+                found.append(self.problem(line, fault, offset, number))
         found.sort(key=attrgetter("column"))
         return Row(line, offset, request, variables, tuple(found))
-
-    def _problem(self, line: int, column: int, fault: Fault, offset: int | None = None) -> Problem:
-        character = 0
-        if offset is not None:
-            text = next(physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES), b"")
-            character = character_of(text.decode(errors="replace"), self._header.delimiter, column)
-        return Problem.of(fault, label=self._spooled.label, line=line, column=column, character=character)
 
 
 class _Header:

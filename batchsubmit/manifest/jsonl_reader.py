@@ -63,8 +63,7 @@ class JsonlReader(Reader):
             request = _parse(raw)
         except JsonError as exc:
             fault = Fault(path="", wrong=exc.wrong, right=exc.right)
-            problem = Problem.of(fault, label=self._spooled.label, line=line, column=exc.column)
-            return Row(line, offset, {}, {}, (problem,))
+            return Row(line, offset, {}, {}, (self.problem(line, fault, column=exc.column),))
         variables, faults = take_variables(request)
         wrong, spelled, part = complete(request, variables, self._defaults, self._checker)
         if faults := faults + wrong:

@@ -62,10 +62,10 @@ class Reader:
         """Whether the columns are understood, so that rows without problems mean what they say."""
         return True
 
-    def problem(self, line: int, fault: Fault, offset: int | None = None) -> Problem:
-        """Make a problem of what is wrong with the row at a line (and an offset), at its member's column."""
+    def problem(self, line: int, fault: Fault, offset: int | None = None, column: int | None = None) -> Problem:
+        """Make a problem of what is wrong with the row at a line (and an offset); without a column, at its member's."""
         del offset
-        return Problem.of(fault, label=self._spooled.label, line=line, column=1)
+        return Problem.of(fault, label=self._spooled.label, line=line, column=column or 1)
 
 
 SHOWN_OF_A_KIND = 3

@@ -6,13 +6,13 @@ those of another membership or account, and a setting says what follows.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from botocore.loaders import Loader
 
-from batchsubmit.schema.model import Shape, Structure, Text
+from batchsubmit.schema.model import Shape, Structure, Text, request_shape
 from batchsubmit.schema.patterns import lenient_matcher
 from batchsubmit.schema.wording import NO_VALUES, Fault, no_value
 
@@ -56,43 +56,33 @@ def account_in(arn: str) -> str:
     return (parse_arn(arn) or _NO_ARN).account
 
 
-class ArnCheck:
-    """Compares region and partition of a request's ARNs with the client's; where that is not known, with each other.
+def arn_faults(request: Mapping[str, Any], client_region: str | None) -> Iterator[Fault]:
+    """Compare region and partition of a request's ARNs with the client's; where that is not known, with each other.
 
-    A name at an ARN's end that is a word for no value is a fault too.
+    A name at an ARN's end that is a word for no value is a fault too. Ill-formed ARNs are left to their own checks.
     """
-
-    def __init__(self, shape: Structure, region: str | None) -> None:
-        self._region = region
-        self._partition = partition_of(region) if region else None
-        self._members = [(path, lenient_matcher(text.pattern)) for path, text in _arn_members(shape, ())]
-
-    def __call__(self, request: Mapping[str, Any]) -> list[Fault]:
-        """Find what the ARNs of a request contradict; ill-formed ones are left to their own checks."""
-        arns = [
-            (".".join(path), arn)
-            for path, matches in self._members
-            if isinstance(value := _value(request, path), str) and (arn := parse_arn(value)) and matches(value)
-        ]
-        return [fault for path, arn in arns for fault in self._faults(path, arn, *arns[0])]
-
-    def _faults(self, path: str, arn: Arn, model_path: str, model: Arn) -> Iterator[Fault]:
-        name = arn.resource.rpartition("/")[2]
+    client_partition = partition_of(client_region) if client_region else None
+    first: tuple[str, Arn] | None = None
+    for path, matches in _arn_members():
+        value = _value(request, path)
+        arn = parse_arn(value) if isinstance(value, str) and matches(value) else None
+        if arn is None:
+            continue
+        name, at = arn.resource.rpartition("/")[2], ".".join(path)
         if name in NO_VALUES:
-            yield no_value(path, name)
-        region, partition = self._region or model.region, self._partition or model.partition
+            yield no_value(at, name)
+        like, model = first = first or (at, arn)
+        region, partition = client_region or model.region, client_partition or model.partition
         if arn.region != region:
-            right = f"must be in region {region}, as {model_path} is"
-            if self._region:
+            right = f"must be in region {region}, as {like} is"
+            if client_region:
                 right = f"must be in the client's region, {region}; or set AWS_REGION={arn.region}"
-            yield Fault(path=path, wrong=f"is in region {arn.region}", right=right)
-        if arn.partition != partition and not (self._partition and arn.region != region):
-            whose = (
-                f"the partition of {region}, {partition}"
-                if self._partition
-                else f"partition {partition}, as {model_path} is"
-            )
-            yield Fault(path=path, wrong=f"is in partition {arn.partition}", right=f"must be in {whose}")
+            yield Fault(path=at, wrong=f"is in region {arn.region}", right=right)
+        if arn.partition != partition and not (client_partition and arn.region != region):
+            whose = f"partition {partition}, as {like} is"
+            if client_partition:
+                whose = f"the partition of {region}, {partition}"
+            yield Fault(path=at, wrong=f"is in partition {arn.partition}", right=f"must be in {whose}")
 
 
 @cache
@@ -134,13 +124,18 @@ def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Faul
         yield Fault(path=".".join(path), wrong=wrong, right="correct the ARN, unless you mean another member's")
 
 
-def _arn_members(shape: Shape, path: Path) -> Iterator[tuple[Path, Text]]:
+@cache
+def _arn_members() -> tuple[tuple[Path, Callable[[str], object]], ...]:
+    return tuple(_arns_of(request_shape(), ()))
+
+
+def _arns_of(shape: Shape, path: Path) -> Iterator[tuple[Path, Callable[[str], object]]]:
     match shape:
         case Text(pattern=str() as pattern) if pattern.startswith("arn:"):
-            yield path, shape
+            yield path, lenient_matcher(pattern)
         case Structure():
             for name, member in shape.members.items():
-                yield from _arn_members(member, (*path, name))
+                yield from _arns_of(member, (*path, name))
 
 
 def _value(request: Mapping[str, Any], path: Path) -> object:

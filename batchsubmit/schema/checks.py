@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from batchsubmit.schema.arns import ArnCheck
+from batchsubmit.schema.arns import arn_faults
 from batchsubmit.schema.model import (
     TAGS,
     VARYING,
@@ -67,7 +67,7 @@ class RequestChecker:
     def __init__(self, *, region: str | None = None, own_tag: bool = True) -> None:
         self._shape = request_shape()
         self._own_tag = own_tag
-        self._arns = ArnCheck(self._shape, region)
+        self._region = region
         self._whole = request_type(MOST_TAGS - own_tag, RESERVED_TAG_KEYS)
         self._varying = request_type(MOST_TAGS - own_tag, RESERVED_TAG_KEYS, varying_only=True)
         self._parts = lru_cache(_REMEMBERED_PARTS)(lambda _: Part())
@@ -95,7 +95,7 @@ class RequestChecker:
         except (msgspec.ValidationError, UnicodeEncodeError):  # the latter where a text holds half a character
             return None
         if not known:
-            if self._arns(request):
+            if any(arn_faults(request, self._region)):
                 return None
             if part:
                 part.spelled = {
@@ -109,7 +109,7 @@ class RequestChecker:
         """Give the same without the quick test."""
         faults = self._faults(request)
         if isinstance(request, Mapping):  # a row may hold any JSON value
-            faults += self._arns(request)
+            faults += arn_faults(request, self._region)
         return faults
 
     def check_part(self, part: Mapping[str, Any]) -> list[Fault]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from batchsubmit.schema.checks import MOST_TAGS, RESERVED_TAG_KEYS, ranged_integer, required_leaves
+from batchsubmit.schema.checks import MOST_TAGS, RESERVED_TAG_KEYS, ranged_integer
 from batchsubmit.schema.json_text import read_json
 from batchsubmit.schema.model import (
     TAGS,
@@ -136,13 +136,7 @@ def names_columns(texts: Iterable[str]) -> bool:
 @cache
 def required_paths() -> tuple[str, ...]:
     """List the leaves that every request has."""
-    shape = request_shape()
-    return tuple(
-        leaf
-        for name, member in shape.members.items()
-        if name in shape.required
-        for leaf in required_leaves(member, name)
-    )
+    return tuple(column.name for column in columns() if column.required)
 
 
 def nearest_name(name: str) -> str | None:
