@@ -266,11 +266,12 @@ def _unknown(name: str) -> tuple[str, str]:
 
 def _put(members: dict[str, Any], steps: Sequence[str | int], value: Any, faults: list[Fault]) -> None:  # noqa: ANN401 - members may be anything
     """Add a member, or what one cell says of its parts beside another."""
+    if value is None:
+        return
     first = str(steps[0])
     for step in steps[:0:-1]:
         value = {step: value} if isinstance(step, str) else [None] * step + [value]
-    if value is not None:
-        members[first] = _joined(members.get(first), value, first, faults)
+    members[first] = _joined(members.get(first), value, first, faults)
 
 
 def _joined(first: Any, more: Any, path: str, faults: list[Fault]) -> Any:  # noqa: ANN401 - members may be anything
