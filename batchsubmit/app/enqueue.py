@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from batchsubmit.app.worker import queue_and_region
 from batchsubmit.config import Settings
 from batchsubmit.errors import ManifestError, StoppedError, UsageError, status_of_work
 from batchsubmit.manifest.check import Terms, open_checked_manifest
@@ -46,24 +47,18 @@ class EnqueueSummary:
     seconds: float
     warnings: tuple[Problem, ...]
 
-    @property
-    def exit_status(self) -> int:
-        """Done, or to be continued."""
-        return status_of_work(left=self.left)
-
     def as_dict(self) -> dict[str, Any]:
-        """The JSON summary: the same names, and the exit status."""
-        return {**asdict(self), "exit_status": self.exit_status}
+        """The JSON summary: the same names, and the exit status: done, or to be continued."""
+        return {**asdict(self), "exit_status": status_of_work(left=self.left)}
 
 
-async def enqueue(
-    manifest: str, settings: Settings, *, url: str, region: str, terms: Terms, progress: Path | None
-) -> EnqueueSummary:
+async def enqueue(manifest: str, settings: Settings, *, terms: Terms, progress: Path | None) -> EnqueueSummary:
     """Send what was not sent before; `progress` is the file that says what was, where the user named one.
 
     Raises ManifestError (problems in rows; nothing was sent), UsageError, StoppedError.
     """
     began_at, stop = time.monotonic(), Stop()
+    url, region = queue_and_region(settings)
     path = progress or path_beside(manifest, "enqueue", batch=terms.batch, option="--progress")
     async with AsyncExitStack() as stack:
         stack.enter_context(stop_on_signals(stop))
@@ -78,7 +73,12 @@ async def enqueue(
         before = sum(key in sent.keys for key in index)
         numbers = (number for number, key in enumerate(index) if key not in sent.keys)
         queued = batches(_message(index, number, terms.batch) for number in numbers)
-        await _Sender(queue, sent, stop).send(queued)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(_CONCURRENCY):
+                    tasks.create_task(_send_batches(queue, sent, queued, stop), name=f"enqueue {number}")
+        except* StoppedError as group:
+            raise group.exceptions[0] from group
         count = sum(key in sent.keys for key in index) - before
         return EnqueueSummary(
             manifest=manifest,
@@ -165,42 +165,23 @@ def _read_keys(file: BinaryIO, queue: str) -> Iterator[str]:
         file.write(b"\n")
 
 
-class _Sender:
-    """Sends batches, several at a time, and writes down which SQS has."""
-
-    def __init__(self, queue: Queue, sent: _SentJobs, stop: Stop) -> None:
-        self._queue = queue
-        self._sent = sent
-        self._stop = stop
-
-    async def send(self, queued: Iterator[list[Outgoing]]) -> None:
-        """Send everything, or until the run is asked to stop. Raises StoppedError."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for number in range(_CONCURRENCY):
-                    tasks.create_task(self._send_batches(queued), name=f"enqueue {number}")
-        except* StoppedError as group:
-            raise group.exceptions[0] from group
-
-    async def _send_batches(self, queued: Iterator[list[Outgoing]]) -> None:
-        while not self._stop.requested and (batch := next(queued, None)):
-            await self._send(batch)
-
-    async def _send(self, batch: list[Outgoing]) -> None:
-        """Send one batch until SQS has all of it."""
-        code = ""
+async def _send_batches(queue: Queue, sent: _SentJobs, queued: Iterator[list[Outgoing]], stop: Stop) -> None:
+    """Send batches, each until SQS has all of it, as long as the run is not asked to stop. Raises StoppedError."""
+    while not stop.requested and (batch := next(queued, None)):
+        code = None
         for tries in range(1, _MOST_TRIES + 1):
-            failures = await self._queue.send(batch)
+            failures = await queue.send(batch)
             if BUSY in failures:
-                why = self._queue.trouble
+                why = queue.trouble
                 raise StoppedError(f"the queue cannot be reached: {why}; run the same command again to go on")
             if accepted := [each.id for each, code in zip(batch, failures, strict=True) if code is None]:
-                self._sent.add(accepted)
+                sent.add(accepted)
             batch = [each for each, code in zip(batch, failures, strict=True) if code is not None]
             if not batch:
-                return
+                break
             code = next(filter(None, failures))
-            await self._stop.pause(_PAUSE_SECONDS * tries)
-        raise StoppedError(
-            f"SQS refuses the job {batch[0].id} again and again: {code}; run the same command again to go on"
-        )
+            await stop.pause(_PAUSE_SECONDS * tries)
+        else:
+            raise StoppedError(
+                f"SQS refuses the job {batch[0].id} again and again: {code}; run the same command again to go on"
+            )

@@ -149,7 +149,7 @@ class RunRecord:
 class Run:
     """A manifest that was checked and a ledger that is ours, and what one run does with them by its `engine`.
 
-    The canaries have an engine of their own, before that of the rest.
+    The `canaries`, the keys of the first rows, must finish well before the rest is sent by an engine of its own.
     """
 
     options: SubmitOptions
@@ -166,8 +166,8 @@ class Run:
     def __post_init__(self) -> None:
         """Count the rows as the ledger has them now."""
         self.tally = RunCounts(self._judge_failures)
-        rows = self._rows()
-        self.before, self._again = self._counts(rows), dict(rows.retried)
+        self.canaries = list(islice(self.inventory.index, self.options.canary))
+        self._rows, self.before = self._count()
         self._record = RunRecord(self.ledger, self.stop)
 
     @property
@@ -179,8 +179,7 @@ class Run:
 
     async def begin(self) -> None:
         """Write the run's first line, with the work that is to be done, then the rows that cannot be sent."""
-        before, settings, index = self.before, self.settings, self.inventory.index
-        retry = self.options.retry
+        before, settings, retry = self.before, self.settings, self.options.retry
         await self._record.begin(
             batch=self.options.batch,
             manifest=self.manifest.label,
@@ -188,13 +187,13 @@ class Run:
             sandbox=self.options.sandbox,
             to_do=before.pending + before.unknown,
             rows=self.inventory.row_count,
-            work=ManifestProgress.of(index, self.ledger.state, retry=retry).work(index),
+            work=self._rows.work(self.inventory.index),
             per_membership=settings.slots.per_membership,
             per_account=settings.slots.per_account,
             per_second=settings.rate.max_per_second,
             retry=retry.before if retry else "",
             settings=changed(settings),
-            again=self._again,
+            again=dict(self._rows.retried),
         )
         for event in self.inventory.invalid.values():
             if self.ledger.state.get(event.job) is None:
@@ -210,13 +209,9 @@ class Run:
 
         return ManifestSource(self.inventory.index, batch=self.options.batch, decision=decision)
 
-    def canaries(self) -> list[str]:
-        """The keys of the first rows, those that must finish well before the rest is sent."""
-        return list(islice(self.inventory.index, self.options.canary))
-
     def judge_canaries(self) -> None:
         """Stop the run unless all canaries have finished well."""
-        states = [self.ledger.state.get(key) for key in self.canaries()]
+        states = [self.ledger.state.get(key) for key in self.canaries]
         bad = [state for state in states if state is not None and has_failed(state)]
         why = "the canaries are not known to have finished"
         if bad:
@@ -237,13 +232,11 @@ class Run:
     def _quotas(self) -> dict[str, int]:
         return self.engine.slots.quotas() if self.engine else {}
 
-    def _rows(self) -> ManifestProgress:
-        return ManifestProgress.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
-
-    def _counts(self, rows: ManifestProgress) -> Counts:
-        """Where the manifest's rows stand."""
-        invalid = self.inventory.invalid_count
-        return rows.counts(self.ledger.state.work.limits(rows.lanes) | self._quotas, invalid=invalid)
+    def _count(self) -> tuple[ManifestProgress, Counts]:
+        """Where the manifest's rows stand, one by one and in numbers."""
+        rows = ManifestProgress.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
+        quotas = self.ledger.state.work.limits(rows.lanes) | self._quotas
+        return rows, rows.counts(quotas, invalid=self.inventory.invalid_count)
 
     def counts_now(self, *, running: int, in_progress: int) -> Counts:
         """Where the rows stand while the run lasts, without a look at each: what was, and what events brought since."""
@@ -264,8 +257,8 @@ class Run:
 
     async def end(self) -> Summary:
         """Account for every row and write the run's last line."""
-        before, rows, engine = self.before, self._rows(), self.engine
-        after, unknown = self._counts(rows), self.ledger.state.undecided()
+        before, engine, unknown = self.before, self.engine, self.ledger.state.undecided()
+        rows, after = self._count()
         reasons = engine.in_progress.undecided if engine else {}
         summary = Summary(
             run=self._record.id,

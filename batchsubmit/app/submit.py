@@ -162,7 +162,7 @@ async def _send(run: Run, api: CleanRooms, observers: Sequence[Observer], displa
         resubmit_unknown=options.resubmit_unknown,
     )
     if options.canary and run.open_source().waiting_jobs():
-        await _run_engine(run, build, display, only=set(run.canaries()))
+        await _run_engine(run, build, display, only=set(run.canaries))
         if not run.stop.requested:
             run.judge_canaries()
     if not run.stop.requested:

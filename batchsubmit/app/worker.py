@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
 from batchsubmit.app.shutdown import ShutdownGrace
@@ -37,9 +37,6 @@ from batchsubmit.schema import RequestChecker
 from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
-
-if TYPE_CHECKING:
-    from batchsubmit.observers.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,23 +239,18 @@ _FAILURE_COUNTS = ("throttled", "unanswered", "delete_failures", "extension_fail
 _JOB_COUNTS = ("submitted", "rejected", "unknown", "failed", "cancelled")
 
 
-def make_metrics(read: Callable[[], Readings]) -> "Metrics | None":
-    """Make an observer that counts for Prometheus; None where the extra `metrics` is not installed."""
-    try:
-        from batchsubmit.observers.metrics import Metrics  # noqa: PLC0415 (an extra)
-    except ModuleNotFoundError:
-        return None
-    return Metrics(read)
-
-
 class WorkerStatus:
     """A worker's readings and conditions, and its metrics, one or none; source and engine come once they are open."""
 
     def __init__(
         self, queue: Queue, settings: Settings, *, ledger: FileLedger | SharedLedger, tally: RunCounts, stop: Stop
     ) -> None:
-        made = make_metrics(self.read)
-        self.metrics = [made] if made else []
+        try:
+            from batchsubmit.observers.metrics import Metrics  # noqa: PLC0415 (an extra)
+        except ModuleNotFoundError:
+            self.metrics: list[Metrics] = []
+        else:
+            self.metrics = [Metrics(self.read)]
         self._parts: tuple[SqsSource, Engine] | None = None
         self._queue = queue
         self._settings = settings

@@ -4,22 +4,27 @@ import asyncio
 import os
 import sys
 
-from batchsubmit.app.plan import Plan, plan_of
+from batchsubmit.app.plan import plan_of
 from batchsubmit.app.run import Run
 from batchsubmit.aws import whose_account
+from batchsubmit.cli.options import tell_warnings
 from batchsubmit.cli.output import say
 from batchsubmit.cli.plan import odd_words, short_plan
 from batchsubmit.errors import NotAgreedError, UsageError
 from batchsubmit.submit.stopping import Stop
 
 
-async def confirm_plan(run: Run, *, asks: bool, yes: bool) -> None:
-    """Show the plan in short and wait for a yes; where nothing is to do, nothing is asked.
+async def approve(run: Run, *, yes: bool) -> None:
+    """Print the warnings of a run; a person at a terminal is shown the plan in short and asked, if anything is to do.
 
-    Raises NotAgreedError, and UsageError where the jobs take longer than they may, or repeat others unasked.
+    Raises NotAgreedError, and UsageError where the jobs take longer than they may, or repeat another batch's unasked.
     """
-    plan = await plan_of(run)
-    if not plan.progress.to_do:
+    most, asks = run.options.max_instance_hours, not yes and sys.stdin.isatty() and sys.stderr.isatty()
+    if not asks:
+        tell_warnings(run.warnings)
+    may_repeat = len({each.batch for each in run.ledger.state.runs} | {run.options.batch}) > 1
+    needs_plan = asks or most is not None or (may_repeat and not yes)
+    if not needs_plan or not (plan := await plan_of(run)).progress.to_do:
         return
     if asks:
         local = "the sandbox, in this process"
@@ -28,23 +33,17 @@ async def confirm_plan(run: Run, *, asks: bool, yes: bool) -> None:
             say(line)
         for line in odd_words(plan):
             say(line, is_odd=True)
-    _refuse(plan, yes=yes or asks)
-    if asks and not await ask("Go on?", run.stop, in_full=bool(plan.repeated or plan.progress.again)):
-        raise NotAgreedError("as you say; nothing was sent")
-
-
-def _refuse(plan: Plan, *, yes: bool) -> None:
-    most, hours = plan.options.max_instance_hours, plan.instance_hours
+    hours = plan.instance_hours
     if most is not None and hours is None:
         raise UsageError("--max-instance-hours: no ledger shows how long the jobs take; say it with --job-minutes N")
     if most is not None and hours is not None and hours > most:
-        raise UsageError(
-            f"the jobs would take about {hours:,.1f} instance-hours, more than --max-instance-hours {most:g}; "
-            "nothing was sent"
-        )
-    if plan.repeated and not yes:
+        took = f"the jobs would take about {hours:,.1f} instance-hours"
+        raise UsageError(f"{took}, more than --max-instance-hours {most:g}; nothing was sent")
+    if plan.repeated and not (yes or asks):
         [words, *_] = odd_words(plan)
         raise UsageError(f"{words}. Nothing was sent: give --yes if that is meant, else the batch id of then")
+    if asks and not await ask("Go on?", run.stop, in_full=bool(plan.repeated or plan.progress.again)):
+        raise NotAgreedError("as you say; nothing was sent")
 
 
 async def ask(question: str, stop: Stop, *, in_full: bool = False) -> bool:

@@ -7,7 +7,6 @@ import click
 
 from batchsubmit.app.enqueue import EnqueueSummary
 from batchsubmit.app.enqueue import enqueue as send
-from batchsubmit.app.worker import queue_and_region
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
@@ -71,9 +70,8 @@ def enqueue(
     """
     settings = read_settings(config, given)
     configure_logging(settings.log.format, settings.log.level)
-    url, region = queue_and_region(settings)
     terms = Terms.now(settings.submit, allow_duplicates=allow_duplicates)
-    summary = run_command(send(manifest, settings, url=url, region=region, terms=terms, progress=progress))
+    summary = run_command(send(manifest, settings, terms=terms, progress=progress))
     tell_warnings(summary.warnings)
     return conclude([_words(summary)], summary.as_dict(), as_json=as_json)
 

@@ -46,22 +46,12 @@ def say(line: object = "", *, to_stdout: bool = False, nl: bool = True, is_odd: 
     click.echo(click.style(text, fg="red") if in_red else text, err=not to_stdout, nl=nl)
 
 
-class _Output(io.RawIOBase):
+class _Output(io.FileIO):
     """A file descriptor that takes everything; the first error that cost data is kept in `problem`."""
 
     def __init__(self, number: int) -> None:
-        super().__init__()
-        self._number = number
+        super().__init__(number, "w", closefd=False)
         self.problem = ""
-
-    def fileno(self) -> int:
-        return self._number
-
-    def isatty(self) -> bool:
-        return os.isatty(self._number)
-
-    def writable(self) -> bool:
-        return True
 
     def write(self, data: Any, /) -> int:  # noqa: ANN401 (any buffer)
         self._put(bytes(data))
@@ -71,8 +61,8 @@ class _Output(io.RawIOBase):
         """Write all of it, or drop it."""
         try:
             while data:
-                select([], [self._number], [])  # someone else may have set a terminal or pipe to non-blocking
-                data = data[os.write(self._number, data) :]
+                select([], [self], [])  # someone else may have set a terminal or pipe to non-blocking
+                data = data[os.write(self.fileno(), data) :]
         except OSError as exc:
             if exc.errno not in _GONE:
                 self.problem = self.problem or exc.strerror or str(exc)

@@ -2,7 +2,6 @@
 
 import asyncio
 import shlex
-import sys
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +14,7 @@ from rich.console import Console
 from batchsubmit.app.after_run import AfterRun, Writer
 from batchsubmit.app.run import Run, SubmitOptions, submit_options
 from batchsubmit.app.submit import submit as submit_manifest
-from batchsubmit.cli.confirm import confirm_plan
+from batchsubmit.cli.confirm import approve
 from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
@@ -31,7 +30,6 @@ from batchsubmit.cli.options import (
     sandbox_job_seconds_option,
     sending_options,
     setting_option,
-    tell_warnings,
     wait_option,
 )
 from batchsubmit.cli.output import say
@@ -163,28 +161,29 @@ def after_run_of(settings: Settings, options: SubmitOptions) -> AfterRun | None:
     Raises UsageError: mistakes in what only matters at the end of the night are found before anything is sent.
     """
     night = settings.night
-    if not (night.report or night.export or night.upload or night.notify):
+    paths = {
+        name: expand_path(template, options.moment, batch=options.batch, what=f"--{name}")
+        for name in ("report", "export", "upload")
+        if (template := getattr(night, name))
+    }
+    if not (paths or night.notify):
         return None
     # They take a tenth of a second, which a run that nothing follows need not wait for.
     from batchsubmit.cli.export import format_of, write_export  # noqa: PLC0415
     from batchsubmit.cli.report import write_report  # noqa: PLC0415
 
-    def path(name: str) -> str:
-        template = getattr(night, name)
-        return expand_path(template, options.moment, batch=options.batch, what=f"--{name}") if template else ""
-
     if night.upload and isinstance(options.ledger, TableLocation):
         raise UsageError("--upload copies a ledger file; a table is copied by batchsubmit ledger export")
     writers: dict[str, Writer] = {"report": partial(write_report, settings=settings), "export": write_export}
-    files = {Path(path(name)): write for name, write in writers.items() if path(name)}
+    files = {Path(paths[name]): write for name, write in writers.items() if name in paths}
     for file in files:
-        refuse_other_kind(file, "html" if str(file) == path("report") else format_of(file))
-    destination = Destination.parse(path("upload")) if night.upload else None
+        refuse_other_kind(file, "html" if str(file) == paths.get("report") else format_of(file))
+    destination = Destination.parse(paths["upload"]) if night.upload else None
     targets = tuple(map(read_target, night.notify))
     return AfterRun(
         settings=settings,
         files=files,
-        report=path("report"),
+        report=paths.get("report", ""),
         destination=None if options.sandbox else destination,
         targets=() if options.sandbox else targets,
     )
@@ -197,16 +196,7 @@ def display_of(settings: Settings) -> Display:
 
 
 async def _approve(run: Run, *, yes: bool) -> None:
-    """Print the warnings; a person at a terminal is shown the plan and asked.
-
-    Raises NotAgreedError, and UsageError where the jobs take longer than they may, or repeat another batch's.
-    """
-    asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
-    may_repeat = len({each.batch for each in run.ledger.state.runs} | {run.options.batch}) > 1
-    if asks or run.options.max_instance_hours is not None or (may_repeat and not yes):
-        await confirm_plan(run, asks=asks, yes=yes)
-    if not asks:
-        tell_warnings(run.warnings)
+    await approve(run, yes=yes)
     run.stop.on_request(partial(_say_stopping, run))
 
 

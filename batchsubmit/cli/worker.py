@@ -30,8 +30,6 @@ from batchsubmit.log import configure_logging
 from batchsubmit.report.summary import held_words, others_words
 from batchsubmit.text import counted
 
-_PROBES = {"live": "livez", "ready": "readyz"}
-
 
 def _ask(probe: str, config: Path | None) -> int:
     """Ask a probe. Docker keeps every status but 0 and 1 for itself, so all trouble is a 1."""
@@ -40,7 +38,7 @@ def _ask(probe: str, config: Path | None) -> int:
     except BatchsubmitError as exc:
         is_well, words = False, str(exc)
     else:
-        is_well, words = ask_probe(settings, _PROBES[probe])
+        is_well, words = ask_probe(settings, f"{probe}z")
     say(words)
     return EXIT_DONE if is_well else EXIT_FAILED
 
@@ -72,7 +70,7 @@ def _ask(probe: str, config: Path | None) -> int:
     "--check",
     is_flag=False,
     flag_value="live",
-    type=click.Choice(sorted(_PROBES)),
+    type=click.Choice(["live", "ready"]),
     help="Only ask the worker of this machine whether it is live (or ready): exit 0 if it is, else 1.",
 )
 @config_option
@@ -97,14 +95,10 @@ def worker(
     # Elsewhere standard error is a log, a JSON object a line.
     display = display_of(settings) if sys.stderr.isatty() else lambda *_: nullcontext()
     summary = run_command(
-        work(settings, ledger=ledger, advise=_advise, display=display),
+        work(settings, ledger=ledger, advise=lambda words: say(f"batchsubmit: {words}"), display=display),
         "messages that were held are delivered again after their visibility timeout",
     )
     return conclude(_words(summary), summary.as_dict(), as_json=as_json)
-
-
-def _advise(words: str) -> None:
-    say(f"batchsubmit: {words}")
 
 
 def _words(summary: WorkerSummary) -> Iterator[str]:

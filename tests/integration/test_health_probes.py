@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +14,6 @@ from click.testing import CliRunner
 from conftest import job_arn, job_named
 from prometheus_client.parser import text_string_to_metric_families
 
-from batchsubmit.app.worker import make_metrics
 from batchsubmit.cli.worker import worker
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import WorkerSettings
@@ -147,14 +145,6 @@ async def test_a_worker_shows_nothing_where_its_port_is_none() -> None:
     async with serving_probes(WorkerSettings(metrics_port=0), live={}, ready={}, metrics=None):
         is_well, words = ask_probe(WorkerSettings(metrics_port=0), "livez")
     assert (is_well, "metrics_port is 0" in words) == (False, True)
-
-
-def test_without_the_extra_there_are_no_metrics_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probes' side then says so (above)."""
-    monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    for name in ("metrics", "state"):
-        monkeypatch.delitem(sys.modules, f"batchsubmit.observers.{name}", raising=False)
-    assert make_metrics(Readings) is None
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """When a worker counts as alive, and when as ready."""
 
+import sys
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -39,8 +40,22 @@ def stop() -> Stop:
 @pytest.fixture
 def status(queue: Queue, stop: Stop) -> WorkerStatus:
     """The status of a worker that begins."""
+    return status_of(queue, stop)
+
+
+def status_of(queue: Queue, stop: Stop) -> WorkerStatus:
+    """The same, for a test that needs several."""
     settings = Settings(aws=AwsSettings(read_timeout_seconds=5), worker=WorkerSettings(visibility_timeout_seconds=5))
     return WorkerStatus(queue, settings, ledger=cast("FileLedger", Ledger()), tally=RunCounts(), stop=stop)
+
+
+def test_without_the_extra_there_are_no_metrics_and_no_failure(
+    queue: Queue, stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probes' side then says so."""
+    assert len(status_of(queue, stop).metrics) == 1
+    monkeypatch.setitem(sys.modules, "batchsubmit.observers.metrics", None)
+    assert status_of(queue, stop).metrics == []
 
 
 def test_a_worker_that_calls_no_more_is_stalled_after_its_time(queue: Queue, status: WorkerStatus) -> None:
