@@ -5,12 +5,13 @@ printed, and no exit status. How a command line says such things it must not kno
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -38,12 +39,12 @@ def run_blocking(work: Coroutine[Any, Any, Result]) -> Result:
 
     Where the caller is interrupted meanwhile, cancel it and wait until it has ended in good order.
     """
-    began: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
+    began: Future[Callable[[], object]] = Future()
 
     async def main() -> Result:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (a coroutine always runs in a task)
-        began.set_result((asyncio.get_running_loop(), task))
+        began.set_result(partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel))
         return await work
 
     with ThreadPoolExecutor(1, thread_name_prefix="batchsubmit") as pool:
@@ -52,8 +53,7 @@ def run_blocking(work: Coroutine[Any, Any, Result]) -> Result:
             return result.result()
         except BaseException:
             if not result.done():  # it is the wait that was interrupted, not the work that failed
-                loop, task = began.result()
-                loop.call_soon_threadsafe(task.cancel)
+                began.result()()
             raise
 
 

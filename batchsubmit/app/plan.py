@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
-from batchsubmit.app.submit import default_ledger
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import Input, inputs_of, is_running
 from batchsubmit.cleanrooms.client import open_cleanrooms
@@ -157,7 +156,7 @@ async def plan(options: SubmitOptions, settings: Settings, *, history: tuple[Loc
     region = settings.aws.region if options.sandbox else resolve_region(settings.aws)
     async with open_checked_manifest(options.manifest, settings, region=region, terms=options.terms) as (_, inventory):
         options.refuse_problems(inventory)
-        path, region = options.ledger or default_ledger(options), region or inventory.region
+        path, region = options.place, region or inventory.region
         planner = _Planner(options, settings, inventory, path, region, history=history, online=online, raised=_RAISED)
         return await planner.make()
 

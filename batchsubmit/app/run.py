@@ -25,7 +25,7 @@ from batchsubmit.errors import EXIT_STOPPED, LostLedgerError, ManifestError, Usa
 from batchsubmit.ledger.base import Ledger, Location, parse_location
 from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest, Terms
-from batchsubmit.manifest.file import ManifestFile
+from batchsubmit.manifest.file import ManifestFile, path_beside
 from batchsubmit.manifest.progress import ManifestProgress
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import RunCounts, bind
@@ -72,6 +72,15 @@ class SubmitOptions:
             keep_invalid=self.skip_invalid,
             moment=self.moment,
         )
+
+    @property
+    def place(self) -> Location:
+        """Where the ledger is. A rehearsal has its own, or it would keep the real run from its jobs.
+
+        Raises UsageError where none is named, and a pipe gives no name.
+        """
+        kind = "sandbox.ledger" if self.sandbox else "ledger"
+        return self.ledger or path_beside(self.manifest, kind, batch=self.batch, option="--ledger")
 
     def refuse_problems(self, inventory: CheckedManifest) -> None:
         """Raise ManifestError where rows are wrong that are not to be skipped."""
@@ -228,15 +237,12 @@ class Run:
             words = f"{failed:,} of {counted(decided, 'decided job')} failed, more than --max-failures allows"
             self.stop.request(StopReason.FAILURES, words)
 
-    @property
-    def _quotas(self) -> dict[str, int]:
-        return self.engine.slots.quotas() if self.engine else {}
-
     def _count(self) -> tuple[ManifestProgress, Counts]:
         """Where the manifest's rows stand, one by one and in numbers."""
         rows = ManifestProgress.of(self.inventory.index, self.ledger.state, retry=self.options.retry)
-        quotas = self.ledger.state.work.limits(rows.lanes) | self._quotas
-        return rows, rows.counts(quotas, invalid=self.inventory.invalid_count)
+        learned = self.engine.slots.quotas() if self.engine else {}
+        limits = self.ledger.state.work.limits(rows.lanes) | learned
+        return rows, rows.counts(limits, invalid=self.inventory.invalid_count)
 
     def counts_now(self, *, running: int, in_progress: int) -> Counts:
         """Where the rows stand while the run lasts, without a look at each: what was, and what events brought since."""
@@ -298,7 +304,7 @@ class Run:
                 waits_for=engine.inputs.unfinished,
                 refused_by=engine.slots.refused_by,
             )
-        await self._record.end(summary.exit_status, after.as_dict(), self._quotas)
+        await self._record.end(summary.exit_status, after.as_dict(), engine.slots.quotas() if engine else {})
         return summary
 
 

@@ -14,20 +14,20 @@ from pathlib import Path
 
 from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix, require_region
 from batchsubmit.aws import resolve_region
-from batchsubmit.cleanrooms.api import is_running
+from batchsubmit.cleanrooms.api import JobSummary, is_running
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import ACCOUNT, within_quotas
-from batchsubmit.core.states import JobState, Phase, is_good_end
+from batchsubmit.core.states import Phase, is_good_end
 from batchsubmit.errors import NotAgreedError, StoppedError, UsageError
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import check_manifest
-from batchsubmit.manifest.file import ManifestFile, open_manifest, path_beside
+from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.progress import ledger_warnings
 from batchsubmit.observers.base import LogObserver, Observer
 from batchsubmit.observers.progress import Display, RunProgress, pace_in
@@ -77,7 +77,7 @@ async def open_run(
     terms = replace(options.terms, is_stopped=lambda: stop.requested)
     inventory = await check_manifest(manifest, settings, region=region, terms=terms)
     options.refuse_problems(inventory)
-    path = options.ledger or default_ledger(options)
+    path = options.place
     region = region or inventory.region if options.sandbox else require_region(region)
     async with open_for_writing(path, settings, region=region) as ledger:
         await ledger.load(inventory.index)
@@ -105,24 +105,20 @@ async def open_run(
 
 async def _record_ends_unseen(ledger: Ledger, settings: Settings, region: str, stop: Stop) -> None:
     """Record the ends that no run saw: what nobody followed may have failed. Raises StoppedError."""
-    lanes: dict[str, list[JobState]] = {}
-    for state in ledger.state:
-        if state.phase is Phase.SUBMITTED:
-            lanes.setdefault(state.membership, []).append(state)
-    if not lanes:
+    left = [state for state in ledger.state if state.phase is Phase.SUBMITTED]
+    if not left:
         return
-    recorder = Recorder(ledger, SystemClock())
+    recorder, ended = Recorder(ledger, SystemClock()), dict[str, JobSummary]()
     async with stop.cutting_off(), open_cleanrooms(settings, region=region) as api:
         reads = open_reads(api, settings, stop, recorder.clock)
         try:
-            for membership, states in lanes.items():
-                listed = {job.arn: job for job in await reads.jobs(membership)}
-                for state in states:
-                    job = listed.get(state.arn)
-                    if job and not is_running(job.status):
-                        good = is_good_end(job.status)
-                        details = None if good else await reads.details(membership, state.arn)
-                        await recorder.record(recorder.finished(state, job.status, job.updated_at, details))
+            for membership in dict.fromkeys(state.membership for state in left):
+                ended |= {job.arn: job for job in await reads.jobs(membership) if not is_running(job.status)}
+            for state in left:
+                if job := ended.get(state.arn):
+                    good = is_good_end(job.status)
+                    details = None if good else await reads.details(state.membership, state.arn)
+                    await recorder.record(recorder.finished(state, job.status, job.updated_at, details))
         except ReadError as exc:
             raise StoppedError(f"the service does not say how the jobs ended; nothing was sent: {exc}") from exc
 
@@ -245,12 +241,3 @@ def _for_the_sandbox(settings: Settings, job_seconds: float) -> Settings:
     least = min(settings.slots.min_poll_seconds, max(job_seconds / 50, 0.01))
     slots = settings.slots.model_copy(update={"min_poll_seconds": least, "service_quotas": False})
     return settings.model_copy(update={"slots": slots})
-
-
-def default_ledger(options: SubmitOptions) -> Path:
-    """The ledger where none is named; a rehearsal has its own, or it would keep the real run from its jobs.
-
-    Raises UsageError where a pipe has none.
-    """
-    kind = "sandbox.ledger" if options.sandbox else "ledger"
-    return path_beside(options.manifest, kind, batch=options.batch, option="--ledger")

@@ -66,10 +66,6 @@ class WorkerSummary:
             return EXIT_LEDGER
         return status_of_work(left=self.is_cut_short or self.stop_reason not in {"", str(StopReason.SIGNAL)})
 
-    def counts(self) -> dict[str, int]:
-        """The counts of jobs alone, as the ledger's last line of a run has them."""
-        return {name: getattr(self, name) for name in _COUNTED}
-
     def as_dict(self) -> dict[str, Any]:
         """The JSON summary: the same names, and the exit status."""
         return {**asdict(self), "exit_status": self.exit_status}
@@ -123,11 +119,12 @@ async def work(
             async with grace.for_calls(lambda: engine.in_progress.jobs):
                 with display(status.progress, pace.read):
                     await engine.run(opened.state.undecided())
+        counts = {name: getattr(tally, name) for name in _COUNTED}
         summary = WorkerSummary(
             run=record.id,
             queue=url,
             ledger=str(ledger),
-            **{name: getattr(tally, name) for name in _COUNTED},
+            **counts,
             seconds=record.seconds(),
             queue_counts=asdict(queue.counters),
             held_by_others=engine.slots.held_by_others(),
@@ -136,7 +133,7 @@ async def work(
             stop_reason=str(stop.reason or ""),
             stop_message=stop.message + grace.cut_short,
         )
-        await record.end(summary.exit_status, summary.counts())
+        await record.end(summary.exit_status, counts)
         return summary
 
 

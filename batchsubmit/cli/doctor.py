@@ -17,7 +17,6 @@ import click
 
 from batchsubmit.app.after_run import AfterRun
 from batchsubmit.app.run import SubmitOptions, refuse_rehearsal_mix, require_region, submit_options
-from batchsubmit.app.submit import default_ledger
 from batchsubmit.app.worker import advice_on_queue
 from batchsubmit.aws import CLOCK, Timeouts, open_client, resolve_region
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, inputs_of
@@ -120,7 +119,7 @@ class _Examination:
 
     async def run(self, *, has_manifest: bool) -> None:
         """Check all. Raises nothing for what is found wrong."""
-        ledger = self._options.ledger or default_ledger(self._options)
+        ledger = self._options.place
         region = self._find_region()
         if has_manifest:
             await self._read_manifest(region)

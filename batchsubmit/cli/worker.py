@@ -34,11 +34,9 @@ from batchsubmit.text import counted
 def _ask(probe: str, config: Path | None) -> int:
     """Ask a probe. Docker keeps every status but 0 and 1 for itself, so all trouble is a 1."""
     try:
-        settings = read_settings(config).worker
+        is_well, words = ask_probe(read_settings(config).worker, f"{probe}z")
     except BatchsubmitError as exc:
         is_well, words = False, str(exc)
-    else:
-        is_well, words = ask_probe(settings, f"{probe}z")
     say(words)
     return EXIT_DONE if is_well else EXIT_FAILED
 
