@@ -67,10 +67,7 @@ class SubmitOptions:
     def terms(self) -> Terms:
         """How the manifest's rows are checked."""
         return Terms(
-            batch=self.batch,
-            allow_duplicates=self.allow_duplicates,
-            keep_invalid=self.skip_invalid,
-            moment=self.moment,
+            batch=self.batch, allow_duplicates=self.allow_duplicates, keep_invalid=self.skip_invalid, moment=self.moment
         )
 
     @property

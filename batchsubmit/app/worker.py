@@ -75,11 +75,7 @@ _COUNTED = ("submitted", "rejected", "unknown", "refused_by_quota", "throttled")
 
 
 async def work(
-    settings: Settings,
-    *,
-    ledger: Location,
-    advise: Callable[[str], None],
-    display: Display = lambda *_: nullcontext(),
+    settings: Settings, *, ledger: Location, advise: Callable[[str], None], display: Display = lambda *_: nullcontext()
 ) -> WorkerSummary:
     """Submit the jobs of a queue until SIGTERM, or until something stops every job.
 
@@ -107,13 +103,7 @@ async def work(
         quotas = await read_quotas(settings.aws, region=region) if settings.slots.service_quotas else None
         async with _make_source(settings, region, batch, queue, recorder, stop).receiving() as source:
             engine = build_engine(
-                source,
-                settings=settings,
-                api=api,
-                recorder=recorder,
-                stop=stop,
-                quotas=quotas,
-                is_endless=True,
+                source, settings=settings, api=api, recorder=recorder, stop=stop, quotas=quotas, is_endless=True
             )
             status.shows(source, engine)
             async with grace.for_calls(lambda: engine.in_progress.jobs):
