@@ -212,14 +212,14 @@ def unexplained(found: Sequence[Discrepancy], newer: LedgerState) -> list[Discre
 
     An intent is on the disk before its call leaves: a job that the newer ledger does not know is not that run's.
     """
-    return [each for each in found if not _is_explained(each, newer.get(each.job))]
 
+    def is_explained(each: Discrepancy) -> bool:
+        state = newer.get(each.job)
+        if state is None or each.kind in {Mismatch.GHOST, Mismatch.WRONG_KEY}:
+            return False
+        return state.phase in UNDECIDED or each.kind is Mismatch.UNKNOWN or each.arn in state.arns
 
-def _is_explained(found: Discrepancy, state: JobState | None) -> bool:
-    if state is None or found.kind in {Mismatch.GHOST, Mismatch.WRONG_KEY}:
-        return False
-    is_unknown = state.phase in UNDECIDED or found.kind is Mismatch.UNKNOWN
-    return is_unknown or found.arn in state.arns
+    return [each for each in found if not is_explained(each)]
 
 
 def _discrepancy(

@@ -61,19 +61,12 @@ class InstanceWork(NamedTuple):
     usd: float | None
 
 
-class WhatIf(NamedTuple):
-    """Other quotas, the slots that they leave these memberships, and when it would be done with them."""
-
-    quotas: SlotCounts
-    slots: int
-    finish: Finish
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a run would do. `running` is by membership, None where nothing shows it; `warnings` keep no row back.
 
-    `basis` says what the estimate rests on or, without a `finish`, what is missing.
+    `basis` says what the estimate rests on or, without a `finish`, what is missing. `what_ifs` has other quotas, the
+    slots that they leave these memberships, and when it would be done with them.
     """
 
     options: SubmitOptions
@@ -87,7 +80,7 @@ class Plan:
     slots: int
     finish: Finish | None
     basis: str
-    what_ifs: tuple[WhatIf, ...]
+    what_ifs: tuple[tuple[SlotCounts, int, Finish], ...]
     readiness: Readiness | None
     warnings: tuple[Problem, ...]
     models: Counter[str]
@@ -271,7 +264,7 @@ class _Planner:
             slots = min(len(lanes) * more.usable, more.per_account)
             then = forecast(lanes.values(), more, times, per_second=per_second)
             if then and sum(waiting.values()) > slots:
-                what_ifs.append(WhatIf(more, slots, then))
+                what_ifs.append((more, slots, then))
         return {
             "quotas": quotas,
             "are_quotas_assumed": assumed,

@@ -270,23 +270,20 @@ class Canceller:
         self.asked: list[JobState] = []
         self.refused: dict[str, str] = {}
 
-    async def look(self, states: Iterable[JobState]) -> tuple[list[JobState], list[JobState]]:
+    async def look(self, states: Sequence[JobState]) -> tuple[list[JobState], list[JobState]]:
         """Ask the service which of these jobs run on, and which are being cancelled.
 
         One that List does not show (yet) is asked for by its ARN. Raises ReadError.
         """
-        lanes: dict[str, list[JobState]] = {}
-        for state in states:
-            lanes.setdefault(state.membership, []).append(state)
+        memberships = sorted({state.membership for state in states})
+        listed = {job.arn: job.status for each in memberships for job in await self._reads.jobs(each)}
         running, cancelling = [], []
-        for membership in sorted(lanes):
-            listed = {job.arn: job.status for job in await self._reads.jobs(membership)}
-            for state in lanes[membership]:
-                status = listed.get(state.arn) or await self._status(state)
-                if status in _CANCELLING:
-                    cancelling.append(state)
-                elif status and is_running(status):
-                    running.append(state)
+        for state in states:
+            status = listed.get(state.arn) or await self._status(state)
+            if status in _CANCELLING:
+                cancelling.append(state)
+            elif status and is_running(status):
+                running.append(state)
         return running, cancelling
 
     async def _status(self, state: JobState) -> str:
@@ -306,9 +303,8 @@ class Canceller:
             case Accepted():
                 self.asked.append(state)
             case Forbidden() | Denied():
-                self._stop.request(
-                    StopReason.of_read(result), forbidden_words("CancelTrainedModelInferenceJob", result)
-                )
+                words = forbidden_words("CancelTrainedModelInferenceJob", result)
+                self._stop.request(StopReason.of_read(result), words)
             case NotSent():
                 self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
             case None | Throttled():

@@ -128,10 +128,9 @@ class _Examination:
         elif not await self._identify(region):
             self._note("AWS", UNTRIED, "nothing else of AWS can be asked without credentials")
         else:
-            await self._ask_service(region)
+            await self._try("endpoint", "ListTrainedModelInferenceJobs", self._ask_service(region))
             await self._ask_quotas(region)
             await self._ask_others(region, ledger)
-            await self._look_at_queue()
         if isinstance(ledger, Path):
             self._note("disk", *await asyncio.to_thread(_try_folder, ledger, self._rows))
             self._note("ledger", *await asyncio.to_thread(_read_ledger, ledger))
@@ -206,19 +205,16 @@ class _Examination:
     async def _ask_service(self, region: str) -> None:
         """Ask Clean Rooms ML in each membership what a run asks; the first answer says whether it is there at all."""
         memberships = list(self._accounts)[:_MOST_MEMBERSHIPS]
-        try:
-            async with open_cleanrooms(self._settings, region=region) as api:
-                first = await api.list_page(memberships[0] if memberships else _NOWHERE)
-                if isinstance(first, NotSent | Uncertain | Throttled | Forbidden):
-                    self._judge("endpoint", "ListTrainedModelInferenceJobs", first)
-                    return
-                self._note("endpoint", GOOD, f"{api.endpoint_url} answers")
-                if memberships:
-                    await self._ask_in_memberships(api, region, memberships)
-                else:
-                    self._note("permissions", UNTRIED, "only asked in the memberships of a MANIFEST")
-        except BatchsubmitError as exc:
-            self._note("endpoint", WRONG, str(exc))
+        async with open_cleanrooms(self._settings, region=region) as api:
+            first = await api.list_page(memberships[0] if memberships else _NOWHERE)
+            if isinstance(first, NotSent | Uncertain | Throttled | Forbidden):
+                self._judge("endpoint", "ListTrainedModelInferenceJobs", first)
+                return
+            self._note("endpoint", GOOD, f"{api.endpoint_url} answers")
+            if memberships:
+                await self._ask_in_memberships(api, region, memberships)
+            else:
+                self._note("permissions", UNTRIED, "only asked in the memberships of a MANIFEST")
 
     async def _ask_in_memberships(self, api: CleanRooms, region: str, memberships: list[str]) -> None:
         async def get(membership: str) -> object:
@@ -271,23 +267,18 @@ class _Examination:
             words = ", ".join(f"{value or 'not reported'} {scope}" for scope, value in reported.items())
             self._note("quotas", GOOD, f"jobs at once: {words}")
 
-    async def _look_at_queue(self) -> None:
-        if url := self._settings.worker.queue_url:
-            try:
-                problems = await advice_on_queue(self._settings)
-            except BatchsubmitError as exc:
-                problems = [str(exc)]
-            for problem in problems:
-                self._note("queue", WRONG, problem)
-            if not problems:
-                self._note("queue", GOOD, f"{url} is there, and its settings fit")
-
     async def _ask_others(self, region: str, ledger: Location) -> None:
-        """Look at the table, the bucket and the topic of the settings; a webhook is not called."""
+        """Look at the table, the queue, the bucket and the topic of the settings; a webhook is not called."""
         if isinstance(ledger, TableLocation) and (
             words := await self._try("table", "BatchGetItem", _read_table(ledger, region), is_needed=True)
         ):
             self._note("table", GOOD, words)
+        if url := self._settings.worker.queue_url:
+            advice = await self._try("queue", "GetQueueAttributes", advice_on_queue(self._settings))
+            for problem in advice or ():
+                self._note("queue", WRONG, problem)
+            if advice is not None and not advice:
+                self._note("queue", GOOD, f"{url} is there, and its settings fit")
         if self._after and (place := self._after.destination):
             listing = _call("s3", region, "list_objects_v2", Bucket=place.bucket, Prefix=place.prefix, MaxKeys=1)
             if await self._try("bucket", "ListBucket", listing):

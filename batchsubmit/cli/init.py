@@ -6,6 +6,7 @@ import io
 import json
 import shlex
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,13 @@ def init(folder: Path, memberships: tuple[str, ...], *, as_json: bool) -> int:
     Without, it has an example to fill in.
     """
     found = asyncio.run(_find_rows(read_settings(None), memberships))
-    written, kept = _write(folder, _files(found.rows or [example(found.region)], found.region))
+    files = _files(found.rows or [example(found.region)], found.region)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [name for name, content in files.items() if _write_new(folder / name, content)]
+    except OSError as exc:
+        raise UsageError(f"{folder} cannot be written: {exc.strerror}; give init a folder that can") from exc
+    kept = [name for name in files if name not in written]
     for note in found.notes:
         say(f"note: {note}")
     if as_json:
@@ -132,22 +139,12 @@ def _files(rows: list[dict[str, str]], region: str) -> dict[str, str]:
     }
 
 
-def _write(folder: Path, files: dict[str, str]) -> tuple[list[str], list[str]]:
-    """Write the files that are not there; give the names of those written and of those kept. Raises UsageError."""
-    written, kept = [], []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            try:
-                with (folder / name).open("x", encoding="utf-8") as file:
-                    file.write(content)
-            except FileExistsError:
-                kept.append(name)
-            else:
-                written.append(name)
-    except OSError as exc:
-        raise UsageError(f"{folder} cannot be written: {exc.strerror}; give init a folder that can") from exc
-    return written, kept
+def _write_new(path: Path, content: str) -> bool:
+    """Write a file, unless there is one."""
+    with suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
+        file.write(content)
+        return True
+    return False
 
 
 @dataclass(slots=True)
