@@ -196,7 +196,7 @@ class _Planner:
             running={membership: len(jobs) for membership, jobs in running.items()} if is_known else None,
             readiness=readiness,
             warnings=await asyncio.to_thread(self._warnings, progress, book, listed),
-            models=_summed((share.trained_model, share.jobs) for share in work),
+            models=sum((Counter({each.trained_model: each.jobs}) for each in work), Counter[str]()),
             types=await asyncio.to_thread(self._types, work, progress, times),
             repeated=repeated,
             repeats=repeats,
@@ -245,7 +245,7 @@ class _Planner:
             seconds = jobs * instances.get((model, name), 1.0) * (math.nan if mean is None else mean)
             hours[name] = hours.get(name, 0.0) + seconds / 3600
         found = []
-        for name, to_do in _summed((each.instance_type, each.jobs) for each in work).most_common():
+        for name, to_do in sum((Counter({each.instance_type: each.jobs}) for each in work), Counter()).most_common():
             known = None if math.isnan(hours[name]) else hours[name]
             usd = None if known is None or name not in prices else known * prices[name]
             found.append(InstanceWork(name, to_do, known, usd))
@@ -332,10 +332,3 @@ class _Planner:
         find = partial(overwriting, inventory.index, progress)
         elsewhere = find(listed - places, "is already listed by the service")
         return (*inventory.warnings, *find(places, IN_THE_LEDGER), *elsewhere)
-
-
-def _summed(pairs: Iterable[tuple[str, int]]) -> Counter[str]:
-    counts = Counter[str]()
-    for name, count in pairs:
-        counts[name] += count
-    return counts

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -208,23 +209,18 @@ def _lines_of(reader: Reader, failed: Mapping[str, str], terms: Terms) -> dict[s
             inventory = take_inventory(reader, replace(terms, allow_duplicates=allow_duplicates))
             if not inventory.is_readable:
                 raise UsageError(f"{inventory.problems[0]}; no run submitted a manifest like this")
-            found = dict(zip(inventory.index, inventory.index.lines, strict=True))
-            found |= {event.job: line for line, event in inventory.invalid.items()}
-            lines |= {key: line for key, line in found.items() if key in failed}
+            valid = zip(inventory.index, inventory.index.lines, strict=True)
+            invalid = ((event.job, line) for line, event in inventory.invalid.items())
+            lines |= {key: line for key, line in chain(valid, invalid) if key in failed}
     return lines
 
 
 def _parts(file: BinaryIO, reader: Reader, lines: set[int]) -> Iterator[bytes]:
     """Give what comes before the first row, then each wanted row up to the next one."""
     begin, is_wanted = 0, True
-    for row in reader.rows():
+    for row in chain(reader.rows(), (None,)):
         if is_wanted:
-            yield _bytes_at(file, begin, row.offset - begin)
-        begin, is_wanted = row.offset, row.line in lines
-    if is_wanted:
-        yield _bytes_at(file, begin, -1)
-
-
-def _bytes_at(file: BinaryIO, begin: int, count: int) -> bytes:
-    file.seek(begin)
-    return file.read(count)
+            file.seek(begin)
+            yield file.read(row.offset - begin if row else -1)
+        if row:
+            begin, is_wanted = row.offset, row.line in lines
