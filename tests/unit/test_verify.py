@@ -427,6 +427,18 @@ async def test_two_jobs_of_one_lost_row_are_adopted_with_the_younger_as_duplicat
     assert bench.faults() == []
 
 
+@pytest.mark.parametrize("minutes", [1, 60])
+async def test_a_row_s_job_that_a_lost_retry_started_is_told_whenever_it_started(bench: Bench, minutes: int) -> None:
+    """Its tag has the row's key and a round; which of the row's jobs counts is not proven."""
+    await bench.accept(A)
+    bench.clock.seconds = minutes * 60
+    arn = await bench.start(B)
+    bench.retag(arn, f"{B.key}.1")
+    [found] = await bench.compare(rows=ROWS)
+    assert (found.kind, found.job, found.arn, found.repair) == (Mismatch.ORPHAN, B.key, arn, None)
+    assert "of a retry that the ledger does not know" in found.detail
+
+
 async def test_a_membership_that_only_rows_are_in_is_read_too(bench: Bench) -> None:
     """The copy may end before the first job of a membership."""
     far = job_named("far", membership=OTHER_MEMBERSHIP)
