@@ -12,7 +12,7 @@ START, LIST, GET = (
     "ListTrainedModelInferenceJobs",
     "GetTrainedModelInferenceJob",
 )
-NAMES = [f"job-{number:04}" for number in range(400)]
+NAMES = [f"job-{number:04}" for number in range(200)]
 SETTLE_SECONDS = 1.0
 READ_TIMEOUT_SECONDS = 0.5
 TROUBLE = {
@@ -60,8 +60,8 @@ def test_every_job_runs_once_whatever_fails(submitting: Program, sandbox: Sandbo
     met = json.loads(sandbox.get("stats"))["faults"]
     assert all(met[START].get(fault, 0) > 0 for fault in TROUBLE[START]), met
     kinds = Counter(event["event"] for event in submitting.events(LEDGER))
-    assert kinds["unknown"] > 40
-    assert kinds["absent"] > 5
+    assert kinds["unknown"] > 20
+    assert kinds["absent"] > 2
     assert kinds["duplicate"] == kinds["rejected"] == 0
     tagged = [bool(job["tags"]) for job in sandbox.jobs()]
     assert all(tagged) if not environment else not any(tagged)
