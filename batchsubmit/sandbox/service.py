@@ -24,8 +24,6 @@ from batchsubmit.sandbox.settings import SandboxSettings
 Request: TypeAlias = Mapping[str, Any]
 Reply: TypeAlias = dict[str, Any]
 _Asked: TypeAlias = tuple[tuple[str, str], ...]
-Clock: TypeAlias = Callable[[], float]
-"""Returns Unix seconds."""
 
 ACCEPTED: Final = "accepted"
 PAGE_SIZE: Final = 100
@@ -53,11 +51,11 @@ class _TokenBucket:
 class SandboxService:
     """The service's state. `call` carries out its operations, by name.
 
-    `run_seconds` says how long a job of some name runs; without it the settings do.
+    `clock` gives Unix seconds. `run_seconds` says how long a job of some name runs; without it the settings do.
     """
 
     def __init__(
-        self, settings: SandboxSettings, clock: Clock, run_seconds: Callable[[str], float] | None = None
+        self, settings: SandboxSettings, clock: Callable[[], float], run_seconds: Callable[[str], float] | None = None
     ) -> None:
         self.settings = settings
         self._clock = clock

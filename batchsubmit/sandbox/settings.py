@@ -7,7 +7,6 @@ import msgspec
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Amount: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
-Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,7 +37,7 @@ class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Memberships in which a quota of this name, not one of slots, refuses every Start: its value is 0."""
     denied: frozenset[str] = frozenset()
     """Memberships, job names, and ARNs of models, channels and associations with which a Start is denied."""
-    failure_probability: Share = 0.0
+    failure_probability: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     """The share of jobs that end as `CREATE_FAILED`."""
     failing_names: frozenset[str] = frozenset()
     """Names of jobs that always end as `CREATE_FAILED`."""
