@@ -88,8 +88,8 @@ class CheckedManifest:
 
     @property
     def row_count(self) -> int:
-        """Rows of the manifest, good or not."""
-        return len(self.index) + self.invalid_count
+        """Rows of the manifest, good or not; a header that is wrong is none."""
+        return len(self.index) + self.invalid_count - (not self.is_readable)
 
     def only(self, known: Container[str]) -> Self:
         """Leave out the rows that are not known."""

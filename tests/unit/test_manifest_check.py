@@ -50,6 +50,15 @@ def test_good_rows_are_counted_and_indexed_in_order() -> None:
     assert inventory.region == REGION
 
 
+def test_a_header_that_is_wrong_is_no_row() -> None:
+    """Its problems are counted, and the rows under it."""
+    text = io.BytesIO(b"name,membershipIdentifier\nx,1\ny,1\n")
+    spooled = ManifestFile(label="jobs.csv", format="csv", sha256="0", file=text)
+    inventory = take_inventory(open_reader(spooled, defaults={}, checker=RequestChecker()), Terms())
+    assert (inventory.is_readable, inventory.row_count) == (False, 2)
+    assert inventory.problem_count == 4 + 2
+
+
 def test_a_key_is_the_row_s_wherever_it_stands() -> None:
     """Reordered and inserted rows keep theirs; an edited row is another job."""
     a, b = keys(A, B)
