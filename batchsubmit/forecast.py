@@ -16,7 +16,7 @@ from heapq import heapify, heappop, heappush
 from random import Random
 from statistics import NormalDist, fmean
 
-from batchsubmit.core.jobs import Entry, Intent, JobClass, JobFinished, JobRejected, JobSubmitted, RunEnded, RunStarted
+from batchsubmit.core.jobs import Event, Intent, JobClass, JobFinished, JobRejected, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.core.run_times import ALL, RunTimes
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 from batchsubmit.text import duration
@@ -143,7 +143,7 @@ class RunHistory:
         self._decided_at: deque[datetime] = deque()
         self._last_words: tuple[datetime, str] | None = None
 
-    def apply(self, event: Entry) -> None:
+    def apply(self, event: Event) -> None:
         """Apply one event."""
         if isinstance(event, JobSubmitted | JobRejected):
             self._decide(datetime.fromisoformat(event.at))

@@ -23,7 +23,7 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, checked_text, load_settings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import Location, parse_location
-from batchsubmit.ledger.read import read_entries
+from batchsubmit.ledger.read import read_ledger
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.jsonl_reader import LABEL, Requests, open_requests
@@ -143,7 +143,7 @@ def _for_notebook(ledger: Location | None, settings: Settings | None) -> str:
         return "<p>Nothing is submitted yet.</p>"
     settings = settings or load_settings()
     region = None if isinstance(ledger, Path) else resolve_region(settings.aws)
-    timeline = Timeline.of(read_entries(ledger, region=region))
+    timeline = Timeline.of(read_ledger(ledger, region=region))
     made_at = SystemClock().now().timestamp()
     page = make_page(timeline, ledger=str(ledger), made_at=made_at, names=settings.names, prices=settings.prices)
     return page.for_notebook()

@@ -20,7 +20,7 @@ from batchsubmit.errors import BatchsubmitError, UsageError
 from batchsubmit.health import listening
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
-from batchsubmit.ledger.read import read_entries
+from batchsubmit.ledger.read import read_ledger
 from batchsubmit.report.page import Night, library, make_overview, make_page
 from batchsubmit.report.timeline import Timeline
 
@@ -72,7 +72,7 @@ class LivePage:
         remarks: list[str] = []
         location, settings = self.location, self.settings
         region = None if isinstance(location, Path) else resolve_region(settings.aws)
-        timeline = Timeline.of(read_entries(location, region=region, warn=remarks.append))
+        timeline = Timeline.of(read_ledger(location, region=region, warn=remarks.append))
         page = make_page(
             timeline,
             ledger=str(location),
@@ -90,7 +90,7 @@ class LivePage:
             seen = _version(path)
             if self._nights.get(path.name, ("",))[0] != seen:
                 with suppress(OSError, BatchsubmitError):  # its own page says what is wrong with it
-                    timeline = Timeline.of(read_entries(path))
+                    timeline = Timeline.of(read_ledger(path))
                     self._nights[path.name] = seen, Night.of(timeline, path.name, time.time(), self.settings.prices)
         return make_overview(str(folder), [night for _, night in self._nights.values()], version)
 

@@ -22,7 +22,7 @@ from batchsubmit.core.jobs import RunStarted
 from batchsubmit.core.states import has_failed
 from batchsubmit.errors import EXIT_FAILED, UsageError
 from batchsubmit.ledger.base import Location
-from batchsubmit.ledger.read import read_entries
+from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.rows import Reader
@@ -119,7 +119,7 @@ def read_timeline(ledger: Location, note: Callable[[str], object] = lambda _: No
         note(words)
         say(f"{ledger}: {words}")
 
-    return Timeline.of(read_entries(ledger, region=region_for(ledger), warn=warn))
+    return Timeline.of(read_ledger(ledger, region=region_for(ledger), warn=warn))
 
 
 def format_of(path: Path | None) -> str:

@@ -361,15 +361,3 @@ JobEvent: TypeAlias = (
     Intent | JobSubmitted | Refused | JobUnknown | Absent | Duplicate | JobRejected | EarlierRejected | JobFinished
 )
 Event: TypeAlias = RunStarted | RunEnded | JobEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Unrecognised:
-    """A sound line of a kind that this version does not know. Readers pass it by; who writes the ledger refuses it."""
-
-    at: str
-    members: Mapping[str, Any]
-
-
-Entry: TypeAlias = Event | Unrecognised
-"""What a reader of a ledger meets."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from batchsubmit.core.jobs import INVALID_ROW, Entry, Event, Intent, JobRejected, JobSubmitted, RunEnded, RunStarted
+from batchsubmit.core.jobs import INVALID_ROW, Event, Intent, JobRejected, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, UNDECIDED, JobState, State, fold
 
 ACCOUNT = "account"
@@ -85,7 +85,7 @@ def within_quotas(open_ends: Mapping[str, int], quotas: Mapping[str, int]) -> in
     return min(running, sum(accounts) if accounts else DEFAULT_PER_ACCOUNT)
 
 
-def decides(event: Entry) -> bool:
+def decides(event: Event) -> bool:
     """Whether an event decides a job that was to be sent; invalid rows are not among those."""
     return isinstance(event, JobSubmitted) or (isinstance(event, JobRejected) and event.code != INVALID_ROW)
 
@@ -100,7 +100,7 @@ class Work:
         self._decided = 0
         self._again = Counter[str]()
 
-    def apply(self, event: Entry) -> None:
+    def apply(self, event: Event) -> None:
         """Take in one event of the ledger."""
         match event:
             case RunStarted():

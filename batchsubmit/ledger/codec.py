@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 
-from batchsubmit.core.jobs import Entry, Event, Unrecognised
+from batchsubmit.core.jobs import Event
 from batchsubmit.errors import UsageError
 
 _encode = msgspec.json.Encoder().encode
@@ -43,6 +43,13 @@ class LineDamagedError(ValueError):
         super().__init__(reason)
         self.is_torn = is_torn
         self.is_newer = is_newer
+
+
+class _AnyEvent(msgspec.Struct):
+    """What every line has, whatever version wrote it."""
+
+    event: str
+    at: str
 
 
 class Chain:
@@ -101,18 +108,6 @@ def decode_line(line: bytes) -> Event:
 
     Raises LineDamagedError for a line whose checksum or form is wrong, or of a kind that only later versions know.
     """
-    entry = decode_entry(line)
-    if isinstance(entry, Unrecognised):
-        reason = f"it is not an event this version knows ({entry.members['event']})"
-        raise LineDamagedError(reason, is_torn=False, is_newer=True)
-    return entry
-
-
-def decode_entry(line: bytes) -> Entry:
-    """Read one line as a reader does: an event of a kind that only later versions know is no damage.
-
-    Raises LineDamagedError for a line whose checksum or form is wrong.
-    """
     whole = line if line.endswith(b"\n") else line + b"\n"
     earlier_body = memoryview(whole)[:-_EARLIER_TAIL_LENGTH]
     tails = _tail(memoryview(whole)[:-_TAIL_LENGTH]), b',"crc32":"%08x"}\n' % zlib.crc32(earlier_body)
@@ -121,7 +116,9 @@ def decode_entry(line: bytes) -> Entry:
     try:
         event = _decoder.decode(whole)  # the checksum is no field, and skipped
     except msgspec.MsgspecError as exc:
-        return _unrecognised(whole, exc)
+        is_newer = _is_newer(whole)
+        reason = f"it is not an event this version knows ({exc})"
+        raise LineDamagedError(reason, is_torn=not is_newer, is_newer=is_newer) from exc
     if wrong := [at for at in (event.at, getattr(event, "ended", "") or event.at) if not _is_time(at)]:
         raise LineDamagedError(f"{wrong[0]!r} is no time")
     return event
@@ -139,15 +136,12 @@ def _tail(body: bytes | memoryview) -> bytes:
     return b'%s%.6s"}\n' % (_MARK, b2a_base64(zlib.crc32(body).to_bytes(4, "big")))
 
 
-def _unrecognised(line: bytes, reason: Exception) -> Unrecognised:
+def _is_newer(line: bytes) -> bool:
+    """Whether a sound line that is no event of this version may be one of a later version."""
     try:
-        members = msgspec.json.decode(line, type=dict[str, Any])
+        return msgspec.json.decode(line, type=_AnyEvent).event not in _KINDS
     except msgspec.MsgspecError:
-        members = {}
-    kind, at = members.get("event"), members.get("at")
-    if not (isinstance(kind, str) and isinstance(at, str)) or kind in _KINDS:
-        raise LineDamagedError(f"it is not an event this version knows ({reason})") from reason
-    return Unrecognised(at, members)
+        return False
 
 
 _FIRST_BYTES = b'{"event":"'

@@ -1,7 +1,6 @@
 """The one way in which commands read a ledger, wherever it is: location in, events out, in order for each job.
 
-Nothing is locked: a ledger is read also while runs write to it. `read_entries` is for those that report on a ledger: it
-keeps to the order of time, and is laxer than a run that owns the ledger.
+Nothing is locked: a ledger is read also while runs write to it.
 """
 
 import asyncio
@@ -11,16 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
-from batchsubmit.core.jobs import Entry, Event, RunEnded, RunStarted
+from batchsubmit.core.jobs import Event, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.codec import (
     Chain,
     LineDamagedError,
-    decode_entry,
     decode_line,
     require_ledger,
 )
@@ -34,8 +32,6 @@ from batchsubmit.ledger.table import (
     page_address,
     run_events,
 )
-
-_Read = TypeVar("_Read")
 
 
 class DamagedLineError(LedgerError):
@@ -52,35 +48,21 @@ class DamagedLineError(LedgerError):
         self.reason = reason
 
 
-def _lines(
-    file: BinaryIO,
-    path: Path,
-    decode: Callable[[bytes], _Read],
-    *,
-    chain: Chain | None = None,
-    warn: Callable[[str], None] = lambda _: None,
-) -> Iterator[_Read]:
-    """Decode each line; a last line without a newline is left out. Raises DamagedLineError.
+def read_events(file: BinaryIO, path: Path, chain: Chain) -> Iterator[Event]:
+    """Yield the event of each whole line that follows those of `chain`. Raises DamagedLineError.
 
-    A run may be writing that line just now, or a crash tore it; the next run cuts it off.
+    A last line without a newline is left out: a run may be writing it just now, or a crash tore it; the next run cuts
+    it off.
     """
-    chain = chain or Chain()
     for line in file:
-        number = chain.count + 1
         if not line.endswith(b"\n"):
-            warn(f"line {number}, the last one, is not whole and was left out")
             return
         try:
-            decoded = decode(line)
+            event = decode_line(line)
             chain.follow(line)
         except LineDamagedError as exc:
-            raise DamagedLineError(path, number, exc) from exc
-        yield decoded
-
-
-def read_events(file: BinaryIO, path: Path, chain: Chain | None = None) -> Iterator[Event]:
-    """Yield the event of each whole line that follows those of `chain`. Raises DamagedLineError."""
-    return _lines(file, path, decode_line, chain=chain)
+            raise DamagedLineError(path, chain.count + 1, exc) from exc
+        yield event
 
 
 @contextmanager
@@ -94,16 +76,27 @@ def open_to_read(path: Path) -> Iterator[BinaryIO]:
         raise UsageError(f"the ledger {path} cannot be read: {exc.strerror}") from exc
 
 
-def read_ledger(location: Location, *, region: str | None = None) -> Iterator[Event]:
+def read_ledger(
+    location: Location, *, region: str | None = None, warn: Callable[[str], None] | None = None
+) -> Iterator[Event]:
     """Yield the events of a file in the order of its lines, or of a table by time. `region` is a table's.
 
+    For who only reports, `warn` gets a sentence on a file's last line that was left out, also where that is damaged.
     Raises UsageError where it cannot be read, LedgerError where it is damaged, StoppedError where DynamoDB fails.
     """
-    if isinstance(location, Path):
-        with open_to_read(location) as file:
-            yield from read_events(file, location)
+    if not isinstance(location, Path):
+        yield from by_time(_read_table(location, region))
         return
-    yield from by_time(_read_table(location, region))
+    chain, why = Chain(), "not whole"
+    with open_to_read(location) as file:
+        try:
+            yield from read_events(file, location, chain)
+        except DamagedLineError as exc:
+            if warn is None or exc.reason.is_newer or file.readline():
+                raise
+            why = f"damaged ({exc.reason})"
+        if warn and file.tell() > chain.size:
+            warn(f"line {chain.count + 1}, the last one, is {why} and was left out")
 
 
 def _read_table(location: TableLocation, region: str | None) -> list[Event]:
@@ -175,26 +168,6 @@ def by_time(events: Iterable[Event]) -> list[Event]:
 def fold_ledger(location: Location, *, region: str | None = None) -> LedgerState:
     """Fold all events of a ledger. Raises as `read_ledger` does."""
     return LedgerState.of(read_ledger(location, region=region))
-
-
-def read_entries(
-    location: Location, *, region: str | None = None, warn: Callable[[str], None] = lambda _: None
-) -> Iterator[Entry]:
-    """Yield the events of a ledger by time, as far as they are written; `warn` gets a sentence on what was left out.
-
-    A file's last line may be damaged, or still be written: it is left out. Events of later versions are passed on
-    unrecognised. Raises as `read_ledger` does.
-    """
-    if not isinstance(location, Path):
-        yield from sorted(read_ledger(location, region=region), key=lambda event: event.at)
-        return
-    with open_to_read(location) as file:
-        try:
-            yield from _lines(file, location, decode_entry, warn=warn)
-        except DamagedLineError as exc:
-            if file.readline():
-                raise
-            warn(f"line {exc.number}, the last one, is damaged and was left out: {exc.reason}")
 
 
 def read_whole_lines(path: Path) -> Iterator[Event]:

@@ -12,7 +12,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Event, JobEvent, RunEnded, RunStarted
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import ClaimedArnError, TableLocation
-from batchsubmit.ledger.codec import encode_line
+from batchsubmit.ledger.codec import Chain, encode_line
 from batchsubmit.ledger.dynamodb import open_table
 from batchsubmit.ledger.file import keep_runs_off, write_ledger
 from batchsubmit.ledger.read import read_events
@@ -107,4 +107,4 @@ async def import_file(path: Path, location: TableLocation, settings: Settings, r
     with keep_runs_off(path) as file:
         async with open_table(location.table, region=region, concurrency=settings.submit.concurrency) as table:
             await check_format(table, str(location))
-            return await import_events(read_events(file, path), table)
+            return await import_events(read_events(file, path, Chain()), table)

@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 from typing import Self
 
 from batchsubmit.core.jobs import (
-    Entry,
+    Event,
     Intent,
     JobEvent,
     JobFinished,
@@ -82,7 +82,7 @@ class Timeline:
         self._histories: dict[str, History] = {}
 
     @classmethod
-    def of(cls, events: Iterable[Entry]) -> Self:
+    def of(cls, events: Iterable[Event]) -> Self:
         """Read all events."""
         timeline = cls()
         for event in events:
@@ -92,8 +92,8 @@ class Timeline:
     def __len__(self) -> int:
         return len(self._histories)
 
-    def apply(self, event: Entry) -> None:
-        """Take in one event. Kinds that this version does not know are ignored."""
+    def apply(self, event: Event) -> None:
+        """Take in one event."""
         at = _seconds(event.at)
         self.progress.apply(event)
         self.work.apply(event)

@@ -27,7 +27,7 @@ from typing import Final
 
 from batchsubmit.core.jobs import (
     Absent,
-    Entry,
+    Event,
     Intent,
     JobEvent,
     JobFinished,
@@ -111,7 +111,7 @@ class Waits:
         self._origins: dict[tuple[str, str], float] = {}
         self._fastest_call = math.inf
 
-    def apply(self, event: Entry, at: float) -> None:
+    def apply(self, event: Event, at: float) -> None:
         """Take in one event, of this Unix time."""
         if isinstance(event, RunStarted) and self._last_at is not None:
             self._idle_seconds += max(at - self._last_at, 0.0)

@@ -19,6 +19,7 @@ from program_server import ProgramServer
 from strategies import REGION
 
 from batchsubmit.core.jobs import JobSubmitted
+from batchsubmit.ledger.codec import Chain
 from batchsubmit.ledger.read import read_events
 
 SIDE_BY_SIDE = 4
@@ -120,7 +121,7 @@ def died_at(
         last_status = place.run(folder, None)
     ledger = folder / "jobs.ledger.jsonl"
     with ledger.open("rb") as file:
-        events = list(read_events(file, ledger))
+        events = list(read_events(file, ledger, Chain()))
     return Case(
         status=status,
         steps=(folder / "steps.txt").read_text().splitlines(),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from batchsubmit.core.jobs import Event, Intent, JobRejected, JobSubmitted, JobUnknown, Refused, RunStarted
 from batchsubmit.errors import LedgerError
-from batchsubmit.ledger.codec import encode_line
+from batchsubmit.ledger.codec import Chain, encode_line
 from batchsubmit.ledger.file import LedgerFile
 from batchsubmit.ledger.read import read_events
 
@@ -45,7 +45,7 @@ def reopened(path: Path) -> list[Event]:
     file.append(encode_line(intent("next")))
     file.close()
     with path.open("rb") as stream:
-        return list(read_events(stream, path))
+        return list(read_events(stream, path, Chain()))
 
 
 @pytest.mark.parametrize("tail", [GROUP[:1], GROUP], ids=["one line", "a group of three lines"])

@@ -3,7 +3,7 @@
 import pytest
 from sample_ledgers import MEMBERSHIPS, Night, Story
 
-from batchsubmit.core.jobs import Duplicate, JobSubmitted, Unrecognised
+from batchsubmit.core.jobs import Duplicate, JobSubmitted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Phase
 from batchsubmit.report.timeline import History, Timeline
@@ -123,13 +123,6 @@ def test_a_learned_quota_tells_when_the_lane_is_full(story: Story, name: str) ->
     story.intent(65, "b")
     story.accepted(65, "b")
     assert waited(told(story)["b"]) == {"rate": 5, "quota": 60}
-
-
-def test_a_line_of_a_later_version_is_passed_by(story: Story) -> None:
-    """It may be of any kind."""
-    story.intent(0, "a")
-    timeline = Timeline.of([*story.events, Unrecognised(story.at(7), {"event": "later", "at": story.at(7)})])
-    assert [history.state.name for history in timeline.histories()] == ["a"]
 
 
 def test_what_a_run_learned_by_its_end_tells_of_its_whole_course(story: Story) -> None:
