@@ -26,7 +26,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batchsubmit.core.jobs import Entry, Event, Intent, JobEvent, JobFinished, JobRejected, RunEnded, RunStarted
+from batchsubmit.core.jobs import Event, Intent, JobEvent, JobFinished, JobRejected, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState, decides
 from batchsubmit.core.states import Phase, State, end_words, is_good_end
 from batchsubmit.errors import LedgerError
@@ -262,7 +262,7 @@ class LiveRun(RunHistory):
         calling = len(self._calling)
         return msgspec.structs.replace(counts, pending=counts.pending + calling, unknown=counts.unknown - calling)
 
-    def apply(self, event: Entry) -> None:
+    def apply(self, event: Event) -> None:
         """Take in one event."""
         super().apply(event)
         if isinstance(event, JobEvent):
