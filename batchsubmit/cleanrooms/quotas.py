@@ -13,7 +13,6 @@ from batchsubmit.config import AwsSettings
 from batchsubmit.log import get_logger
 
 _SERVICE_CODE = "cleanrooms-ml"
-_WORDS = ("inference job",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +25,12 @@ class AppliedQuotas:
 
 async def read_quotas(settings: AwsSettings, *, region: str) -> AppliedQuotas:
     """Read the quotas for a run; what cannot be read is logged."""
-    log = get_logger()
     try:
         quotas = await ask_quotas(settings, region=region)
     except Exception as exc:  # noqa: BLE001 (whatever it is, the quotas are learned as usual)
-        log.warning("slots.service_quotas_unread", reason=str(exc))
+        get_logger().warning("slots.service_quotas_unread", reason=str(exc))
         return AppliedQuotas()
-    log.info("slots.service_quotas", per_membership=quotas.per_membership, per_account=quotas.per_account)
+    get_logger().info("slots.service_quotas", per_membership=quotas.per_membership, per_account=quotas.per_account)
     return quotas
 
 
@@ -52,7 +50,7 @@ def quotas_in(listed: Iterable[Mapping[str, Any]]) -> AppliedQuotas:
     for quota in listed:
         name = str(quota.get("QuotaName", "")).lower()
         value = as_number(quota.get("Value"))
-        if all(word in name for word in _WORDS) and value is not None:
+        if "inference job" in name and value is not None:
             for scope, values in found.items():
                 if scope in name:
                     values.add(int(value))

@@ -20,7 +20,6 @@ _LIST = "ListTrainedModelInferenceJobs"
 _TRIES = 8
 """Reads cost nothing but time: tried more often than a Start, but not without end."""
 
-
 _MOST_PAGES_IN_VAIN = 200
 """List may filter after it has cut pages, so that some are empty; one that goes on without end is broken."""
 

@@ -32,7 +32,6 @@ from batchsubmit.schema.model import request_shape
 TRANSIENT_CODES = frozenset({"PriorRequestNotComplete", "RequestAborted", "RequestTimeout"})
 """botocore's own list (botocore.retries.standard), and what AWS's common errors say of a call cut off midway: it may
 have been accepted."""
-# The following are without_DENIAL_CODES = frozenset({"AccessDenied", "NotAuthorized"})
 _DENIAL_CODES = frozenset({"AccessDenied", "NotAuthorized"})
 _CALLER_CODE = re.compile(
     "AuthFailure|ExpiredToken|IncompleteSignature|InvalidAccessKeyId|InvalidClientTokenId|InvalidSignature|InvalidToken"

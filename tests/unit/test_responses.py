@@ -160,7 +160,7 @@ NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
     ],
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date_and_bounded(headers: dict[str, str], seconds: float) -> None:
-    """A date counts from the answer's own time where it has one; what cannot be read is no wait."""
+    """What cannot be read is no wait."""
     assert read_retry_after(headers, NOW) == seconds
 
 
