@@ -110,7 +110,7 @@ def draw(times: RunTimes, kind: JobClass, random: Random) -> list[float]:
         # Kaplan and Meier: a job cut short is taken to be one of those that ran longer.
         seen.append(seconds if has_ended or not seen else random.choice(seen))
     if len(seen) >= _MANY:
-        doubt = random.lognormvariate(0.0, times.doubt)
+        doubt = random.lognormvariate(0.0, times.doubt) if times.doubt else 1.0
         return sorted(doubt * each for each in random.choices(seen, k=len(seen)))
     logs = [math.log(each) for each in seen]
     mean, freedom = fmean(logs), len(logs) - 1 + _PRIOR_WEIGHT
@@ -283,8 +283,8 @@ def forecast(
     sent, done = [], []
     for _ in range(_FUTURES):
         drawn = {kind: draw(times, kind, random) for kind in batch.classes}
-        drift = random.lognormvariate(0.0, _DRIFT_SIGMA)
         begun, ended = batch.lay(drawn, random)
+        drift = random.lognormvariate(0.0, _DRIFT_SIGMA)
         sent.append(drift * begun)
         done.append(drift * ended)
     low, median, high = (sorted(done)[round(share * (_FUTURES - 1))] for share in _COVERAGE)

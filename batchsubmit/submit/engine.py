@@ -69,7 +69,8 @@ class Engine:
                 # One moment for all questions of a turn: what came due between two of them would be overlooked.
                 now = self.runner.clock.monotonic()
                 self._begin_calls(tasks, now)
-                self._begin_polls(tasks, now)
+                for poll in self.slots.due_polls(now):
+                    tasks.create_task(self._poll(poll), name=f"poll {poll.membership}")
                 await self._wait_for_change(now)
         await self.runner.settle_at_end()
         self._stop_where_held()
@@ -127,10 +128,6 @@ class Engine:
         except StoppedError as exc:
             self._stop.request(StopReason.MANIFEST, str(exc))
             return None
-
-    def _begin_polls(self, tasks: asyncio.TaskGroup, now: float) -> None:
-        for poll in self.slots.due_polls(now):
-            tasks.create_task(self._poll(poll), name=f"poll {poll.membership}")
 
     async def _poll(self, poll: Poll) -> None:
         await self.in_progress.unless_ledger_fails(self.poller.poll(poll, self.in_progress.changed.set))

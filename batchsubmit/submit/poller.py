@@ -54,7 +54,11 @@ class Poller:
         try:
             seen_jobs = await self._see(poll)
         except ReadError as exc:
-            self._could_not_poll(poll, exc)
+            if self.follows:
+                words = f"the jobs cannot be followed to their end: {exc}"
+                self._stop.request(StopReason.of_read(exc.outcome), words)
+            get_logger().warning("slots.unseen", membership=poll.membership, reason=str(exc))
+            self._slots.could_not_poll(poll, clock.monotonic(), permanently=exc.is_forbidden)
             seen()
             return
         # An earlier run of this ledger may have started some of those that are taken for others' jobs.
@@ -127,12 +131,6 @@ class Poller:
             return await self._reads.details(state.membership, state.arn), ""
         except ReadError as exc:
             return None, f"no reason known: {exc}"
-
-    def _could_not_poll(self, poll: Poll, exc: ReadError) -> None:
-        if self.follows:
-            self._stop.request(StopReason.of_read(exc.outcome), f"the jobs cannot be followed to their end: {exc}")
-        get_logger().warning("slots.unseen", membership=poll.membership, reason=str(exc))
-        self._slots.could_not_poll(poll, self._recorder.clock.monotonic(), permanently=exc.is_forbidden)
 
 
 def _seen(job: JobSummary | JobDetails, now: datetime) -> SeenJob:
