@@ -55,16 +55,17 @@ class Explaining(RequestChecker):
 @example(minimal_request(tags={"k": "\ud800"}), True)
 @example(minimal_request(resourceConfig={"instanceType": "\ud800"}), True)
 @example(minimal_request(name="a\n"), False)
+@example(minimal_request(kmsKeyArn=float("nan")), False)
 @example(minimal_request(trainedModelArn=WHOLE["trainedModelArn"] + "\n"), False)
 def test_one_request_is_judged_alike(request: dict[str, Any], own_tag: bool) -> None:
     """Also where its membership and ARNs are those of a good one before it."""
     checker = RequestChecker(own_tag=own_tag)
-    for good in (WHOLE, minimal_request()):
-        assert checker.check(good) == []
+    for good in (WHOLE, minimal_request(), minimal_request(kmsKeyArn=None)):
+        assert checker.spelled(good, checker.part_of(good)) is not None
     assert checker.check(request) == checker.explain(request)
-    assert checker.check(request) == checker.explain(request)
-    spelled = checker.spelled(request)
-    assert spelled is None or spelled == canonical(without_nulls(request))
+    for part in (None, Part(), *[checker.part_of(request)] * 2):
+        spelled = checker.spelled(request, part)
+        assert spelled == (None if checker.explain(request) else canonical(without_nulls(request)))
 
 
 def inventory_of(checker: RequestChecker, data: bytes, defaults: dict[str, Any], terms: Terms) -> CheckedManifest:
