@@ -10,7 +10,7 @@ import pytest
 from book import PAGES, ROOT
 from click.testing import CliRunner
 
-from batchsubmit.advice import CANCEL_POLICY, POLICY, QUOTA_REQUEST
+from batchsubmit.advice import POLICY, QUOTA_REQUEST
 from batchsubmit.cli.main import commands
 
 SECTION = PAGES["troubleshooting"]
@@ -103,7 +103,7 @@ def test_the_request_that_raises_a_quota_is_the_program_s_own() -> None:
                 "cleanrooms-ml:GetTrainedModelInferenceJob",
             ),
         ),
-        (CANCEL_POLICY, ("cleanrooms-ml:CancelTrainedModelInferenceJob",)),
+        ("batchsubmit policy cancel", ("cleanrooms-ml:CancelTrainedModelInferenceJob",)),
     ],
 )
 def test_the_named_policies_have_the_actions_on_lines_of_their_own(name: str, actions: tuple[str, ...]) -> None:
