@@ -70,7 +70,6 @@ class Plan:
     """
 
     options: SubmitOptions
-    ledger: Location
     made_at: datetime
     invalid: int
     progress: ManifestProgress
@@ -122,7 +121,7 @@ class Plan:
         ready = self.readiness
         return {
             "manifest": self.options.manifest,
-            "ledger": str(self.ledger),
+            "ledger": str(self.options.place),
             "batch": self.options.batch,
             "rows": self.rows + self.invalid,
             **{name: getattr(self, name) for name in ("invalid", "slots", "basis", "instance_hours", "usd")},
@@ -149,14 +148,13 @@ async def plan(options: SubmitOptions, settings: Settings, *, history: tuple[Loc
     region = settings.aws.region if options.sandbox else resolve_region(settings.aws)
     async with open_checked_manifest(options.manifest, settings, region=region, terms=options.terms) as (_, inventory):
         options.refuse_problems(inventory)
-        path, region = options.place, region or inventory.region
-        planner = _Planner(options, settings, inventory, path, region, history=history, online=online, raised=_RAISED)
-        return await planner.make()
+        region = region or inventory.region
+        return await _Planner(options, settings, inventory, region, history, online=online, raised=_RAISED).make()
 
 
 async def plan_of(run: Run) -> Plan:
     """Say in short what a run that is about to begin would do. Its manifest is checked, and is not read again."""
-    return await _Planner(run.options, run.settings, run.inventory, run.path, run.region).make()
+    return await _Planner(run.options, run.settings, run.inventory, run.region).make()
 
 
 @dataclass
@@ -166,7 +164,6 @@ class _Planner:
     options: SubmitOptions
     settings: Settings
     inventory: CheckedManifest
-    path: Location
     region: str | None
     history: tuple[Location, ...] = ()
     online: bool = False
@@ -189,7 +186,6 @@ class _Planner:
         repeated, repeats = await asyncio.to_thread(progress.repeated, index, book, batch=self.options.batch)
         return Plan(
             options=self.options,
-            ledger=self.path,
             made_at=now,
             invalid=self.inventory.invalid_count,
             progress=progress,
@@ -206,12 +202,12 @@ class _Planner:
     def _histories(self) -> tuple[RunHistory, LedgerState, RunTimes]:
         """Read the ledger, and the run times that it and the ledgers of `--history` show."""
         options = self.options
-        own, book = self._read(self.path)
+        own, book = self._read(self.options.place)
         times = RunTimes()
         for location in self.history:
             if isinstance(location, Path) and not location.exists():
                 raise UsageError(f"--history {location}: there is no such file")
-            if location != self.path:  # each job counts once
+            if location != self.options.place:  # each job counts once
                 other, _ = self._read(location)
                 times.update(other.times())
                 own.learned = {**other.learned, **own.learned}

@@ -28,7 +28,7 @@ _EXITS = {
 _EXAMPLES = {
     "create-table": ("make a table, then share it", "batchsubmit ledger create-table batchsubmit-jobs"),
     "import": (
-        "bring a ledger file into it",
+        "bring a ledger file into it; may be repeated",
         "batchsubmit ledger import jobs.ledger.jsonl dynamodb://batchsubmit-jobs",
     ),
     "export": (

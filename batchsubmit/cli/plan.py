@@ -71,7 +71,7 @@ def _and_more(count: int) -> Iterator[str]:
 def short_plan(plan: Plan) -> Iterator[str]:
     """The plan in a few lines, for someone who is asked whether to go on."""
     batch = f"batch {plan.options.batch}, " if plan.options.batch else ""
-    yield f"{batch}ledger {plan.ledger}"
+    yield f"{batch}ledger {plan.options.place}"
     lanes, slots = plan.progress.lanes.values(), plan.slots
     where = (
         f" in {counted(sum(lane.to_do > 0 for lane in lanes), 'membership')}, {counted(slots, 'slot')}" if slots else ""
