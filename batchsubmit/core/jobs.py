@@ -107,7 +107,7 @@ class Job:
         return {"at": at, "job": self.key, "membership": self.membership, "name": self.name}
 
 
-# What one call brought. Which answer is which is decided in `cleanrooms.answers`, the reaction to each in `submitter`.
+# What one call brought. `cleanrooms.responses` decides which answer is which, `submitter` the reaction to each.
 
 
 class RefusalCause(StrEnum):

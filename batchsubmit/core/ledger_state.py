@@ -202,7 +202,7 @@ class LedgerState:
             self._jobs[key] = state
         else:
             self._undecided.pop(key, None)
-            self._jobs[key] = self._packed(state) if not (state.duplicates or state.earlier) else state
+            self._jobs[key] = state if state.duplicates or state.earlier else self._packed(state)
 
     def undecided(self) -> list[JobState]:
         """Jobs that the service may have or not."""

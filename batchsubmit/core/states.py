@@ -148,22 +148,22 @@ def end_words(end: JobState | jobs.JobFinished) -> str:
     return f"{said} ({end.logs})" if end.logs else said
 
 
-def _may_follow(before: JobState, event: jobs.JobEvent) -> bool:
-    """Whether an event may change a job: nothing makes a submitted one, or one with a later attempt, free to send."""
-    if isinstance(event, jobs.JobSubmitted | jobs.JobFinished | jobs.Duplicate) or begins_round(before, event):
-        return True
-    return not before.arn and (isinstance(event, jobs.Intent | jobs.JobUnknown) or event.attempt >= before.attempt)
-
-
 def begins_round(before: JobState, event: jobs.JobEvent) -> bool:
     """Whether an event sends a job again that ran and failed."""
     return isinstance(event, jobs.Intent) and event.round > before.round and bool(before.bad_end)
 
 
 def fold(state: JobState | None, event: jobs.JobEvent) -> JobState:
-    """Add one event to what is known of its job; one in an impossible order is passed over."""
+    """Add one event to what is known of its job; one in an impossible order is passed over.
+
+    Nothing makes a submitted job, or one with a later attempt, free to send.
+    """
     before = state or JobState(job=event.job, membership=event.membership, name=event.name, phase=Phase.REFUSED)
-    return _folded(before, event) if _may_follow(before, event) else before
+    if not isinstance(event, jobs.JobSubmitted | jobs.JobFinished | jobs.Duplicate) and not begins_round(before, event):
+        is_late = not isinstance(event, jobs.Intent | jobs.JobUnknown) and event.attempt < before.attempt
+        if before.arn or is_late:
+            return before
+    return _folded(before, event)
 
 
 def _folded(before: JobState, event: jobs.JobEvent) -> JobState:

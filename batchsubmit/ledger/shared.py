@@ -1,8 +1,8 @@
 """The ledger of a fleet: the `Ledger` that several workers share, over a table.
 
-A job is claimed by compare-and-swap before its first event. Its events are written one write at a time in the
-background, those that gather meanwhile together; a worker has in memory only the jobs that it has claimed. What a dead
-worker left open is taken over once its lease is over, and is then unknown like any other: to be looked up.
+A job is claimed by compare-and-swap before its first event. Its events are written one after another in the
+background; a worker has in memory only the jobs that it has claimed. What a dead worker left open is taken over once
+its lease is over, and is then unknown like any other: to be looked up.
 
 A lease is one item of a worker, the session, whose version the worker keeps counting up; it covers all jobs that name
 the worker as owner. No two clocks are compared. A worker that sees another's version unchanged for as long as that
@@ -122,10 +122,6 @@ class Session:
         if not self._version or silent < _MISSED_RENEWALS * self.terms.renewal_seconds:
             return ""
         return f"the lease of {self.terms.lease_seconds:g} s was last renewed {silent:.0f} s ago"
-
-    async def begin(self, holder: str) -> None:
-        """Write the session down. `holder` names the process for people."""
-        await self.renew(holder=holder, lease_ms=round(self.terms.lease_seconds * 1000))
 
     async def end(self) -> None:
         """Free all that this worker still owns, at once."""
@@ -437,10 +433,10 @@ async def open_shared(
 ) -> AsyncIterator[SharedLedger]:
     """Begin a session on a table, and renew it until the end; then write out what is left and end it.
 
-    With `keeps_all`, `state` keeps jobs that were released. Raises StoppedError.
+    `holder` names the process for people. With `keeps_all`, `state` keeps jobs that were released. Raises StoppedError.
     """
     session = Session(table, owner, terms, clock)
-    await session.begin(holder)
+    await session.renew(holder=holder, lease_ms=round(terms.lease_seconds * 1000))
     ledger = SharedLedger(table, session, keeps_all=keeps_all)
     renewing = asyncio.create_task(ledger.keep_lease(clock), name=f"lease of {owner}")
     try:
