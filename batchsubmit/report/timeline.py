@@ -97,12 +97,14 @@ class Timeline:
         at = _seconds(event.at)
         self.progress.apply(event)
         self.work.apply(event)
-        self._waits.apply(event, at)
         if isinstance(event, RunStarted):
+            self._waits.begin_run(event, at)
             self.runs.append(RunSpan(event, at, at))
         elif isinstance(event, RunEnded):
+            self._waits.advance(at)
             self._end_run(event)
-        elif isinstance(event, JobEvent):
+        else:
+            self._waits.apply(event, at)
             self._apply_to_job(event, at)
         self.last_at = at
         if self.runs:
@@ -141,14 +143,14 @@ class Timeline:
             case Intent():
                 history.instance_type = event.instance_type
                 history.first_intent_at = at if history.first_intent_at is None else history.first_intent_at
-            case Refused() if event.cause == RefusalCause.THROTTLED:
-                self.throttled_at.append(at)
             case JobSubmitted():
                 history.via, history.accepted_at, history.finished_at = event.via, at, None
             case JobRejected():
                 history.rejected_at = at
             case JobFinished() if history.finished_at is None:
                 history.finished_at = _seconds(event.ended) if event.ended else at
+            case Refused() if event.cause == RefusalCause.THROTTLED:
+                self.throttled_at.append(at)
 
 
 def _seconds(at: str) -> float:

@@ -27,7 +27,6 @@ from typing import Final
 
 from batchsubmit.core.jobs import (
     Absent,
-    Event,
     Intent,
     JobEvent,
     JobFinished,
@@ -111,26 +110,28 @@ class Waits:
         self._origins: dict[tuple[str, str], float] = {}
         self._fastest_call = math.inf
 
-    def apply(self, event: Event, at: float) -> None:
-        """Take in one event, of this Unix time."""
-        if isinstance(event, RunStarted) and self._last_at is not None:
-            self._idle_seconds += max(at - self._last_at, 0.0)
+    def advance(self, at: float) -> None:
+        """Go on to the time of the next event."""
         self._last_at, self._now = at, at - self._idle_seconds
-        if isinstance(event, RunStarted):
-            self._begin_run(event)
-        elif isinstance(event, JobEvent):
-            job = self._jobs.get(event.job) or self._jobs.setdefault(event.job, _JobWaits(event.membership))
-            self._end_wait(job, event)
-            job.awaited, job.since = self._awaited(job, event), self._now
         self._runs[-1].last = self._now
 
-    def _begin_run(self, event: RunStarted) -> None:
+    def begin_run(self, event: RunStarted, at: float) -> None:
         """Begin a run; jobs that were not seen to end hold their slots from its start on."""
+        self._idle_seconds += max(at - self._last_at, 0.0) if self._last_at is not None else 0.0
         numbers = ((name, n + 1) for name, count in self._running.items() for n in range(min(count, _MOST_COUNTED)))
-        self._runs.append(_RunLanes(self._now, dict(self._runs[-1].limits), dict.fromkeys(numbers, self._now)))
+        now = at - self._idle_seconds
+        self._runs.append(_RunLanes(now, dict(self._runs[-1].limits), dict.fromkeys(numbers, now)))
+        self.advance(at)
         self._origin = None
         if event.manifest_sha256:
-            self._origin = self._origins.setdefault((event.manifest_sha256, event.batch), self._now)
+            self._origin = self._origins.setdefault((event.manifest_sha256, event.batch), now)
+
+    def apply(self, event: JobEvent, at: float) -> None:
+        """Take in an event of a job."""
+        self.advance(at)
+        job = self._jobs.get(event.job) or self._jobs.setdefault(event.job, _JobWaits(event.membership))
+        self._end_wait(job, event)
+        job.awaited, job.since = self._awaited(job, event), self._now
 
     def learned(self, limits: Mapping[str, int]) -> None:
         """Take in quotas, of the last run, from its start on, and those after it."""
@@ -139,13 +140,12 @@ class Waits:
     def _end_wait(self, job: _JobWaits, event: JobEvent) -> None:
         """Count the wait that this event ends; that for the first intent began with the first run of the manifest."""
         seconds = max(self._now - job.since, 0.0)
-        is_lookup = isinstance(event, JobUnknown | Absent) or (isinstance(event, JobSubmitted) and event.via != "start")
         if isinstance(event, Intent) and not job.is_sent:
             job.is_sent = True
             job.turns += [] if self._origin is None else [(self._origin, self._now)]
         elif job.awaited == _TURN:
             job.turns.append((job.since, self._now))
-        elif job.awaited == _ANSWER and not is_lookup:
+        elif job.awaited == _ANSWER and _is_answer(event):
             job.seconds[_ANSWER] += seconds
             job.calls += 1
             self._fastest_call = min(seconds, self._fastest_call)
@@ -157,14 +157,6 @@ class Waits:
         match event:
             case Intent():
                 return _ANSWER
-            case Refused():
-                if event.cause == RefusalCause.SLOTS:
-                    self._runs[-1].refused.setdefault(event.membership, self._now)
-                return _AFTER_REFUSAL.get(event.cause, Cause.RETRY)
-            case JobUnknown():
-                return Cause.LOOKUP
-            case Absent():
-                return _TURN
             case JobSubmitted() if not job.has_slot:
                 job.has_slot = True
                 self._running.update((job.membership, ""))
@@ -174,6 +166,14 @@ class Waits:
             case JobFinished() if job.has_slot:
                 job.has_slot = False
                 self._running.subtract((job.membership, ""))
+            case Refused():
+                if event.cause == RefusalCause.SLOTS:
+                    self._runs[-1].refused.setdefault(event.membership, self._now)
+                return _AFTER_REFUSAL.get(event.cause, Cause.RETRY)
+            case JobUnknown():
+                return Cause.LOOKUP
+            case Absent():
+                return _TURN
         return ""
 
     def of(self, key: str) -> dict[Cause, float]:
@@ -202,3 +202,8 @@ class Waits:
                 break
             seconds += max(min(end, run.last) - max(begin, run.full_since(membership)), 0.0)
         return seconds
+
+
+def _is_answer(event: JobEvent) -> bool:
+    """Whether an event after an intent is the answer to the call; without one, a lookup decides."""
+    return event.via == "start" if isinstance(event, JobSubmitted) else not isinstance(event, (JobUnknown, Absent))
