@@ -155,7 +155,7 @@ class Batch:
     def __init__(self, options: SubmitOptions, settings: Settings) -> None:
         self._options = options
         self._settings = settings
-        self._in_progress: set[_Submission] = set()
+        self._in_progress: dict[asyncio.Task[Summary], Stop] = {}
         self._is_closed = False
         self.summary: Summary | None = None
         """The last call's account in numbers, once its stream has ended."""
@@ -177,70 +177,58 @@ class Batch:
         """
         if self._is_closed:
             raise UsageError("the batch is closed: submit within its `async with` block")
+        stop, outcomes = Stop(), asyncio.Queue[Outcome | None]()
         async with open_requests(requests) as spooled:
-            submission = _Submission(spooled, self._options, self._settings)
-            self._in_progress.add(submission)
+            # No TaskGroup: it would cancel calls in progress, and wrap what the caller's own code raises.
+            task = asyncio.create_task(self._run(spooled, stop, outcomes.put_nowait), name="submit requests")
+            self._in_progress[task] = stop
             try:
-                async for outcome in submission.outcomes():
+                while (outcome := await outcomes.get()) is not None:
                     yield outcome
-                self.summary = submission.summary
+                await asyncio.wait([task])
+                summary = task.result()
+                if summary.stop_reason or summary.counts.pending:
+                    words, left = summary.stop_message or "other runs have the rest", summary.counts.pending
+                    again = "submit the same requests again to go on"
+                    raise StoppedError(f"{words}; {counted(left, 'job')} left: {again}")
+                self.summary = summary
             finally:
-                await submission.drain()
-                self._in_progress.discard(submission)
+                await _drain(task, stop)
+                del self._in_progress[task]
 
-    async def close(self) -> None:
-        """Stop what is in progress, in good order. `open_batch` does this."""
-        self._is_closed = True
-        for submission in tuple(self._in_progress):
-            await submission.drain()
-
-
-class _Submission:
-    """One run, in a task of its own, so that it goes on whether or not its outcomes are read."""
-
-    def __init__(self, spooled: ManifestFile, options: SubmitOptions, settings: Settings) -> None:
-        self.summary: Summary | None = None
-        self._stop = Stop()
-        self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
-        # No TaskGroup: it would cancel calls in progress, and wrap what the caller's own code raises.
-        self._task = asyncio.create_task(self._run(spooled, options, settings), name="submit requests")
-
-    async def _run(self, spooled: ManifestFile, options: SubmitOptions, settings: Settings) -> Summary:
+    async def _run(self, spooled: ManifestFile, stop: Stop, give: Callable[[Outcome | None], None]) -> Summary:
+        """Run in a task of its own, which goes on whether or not its outcomes are read; None comes after the last."""
         try:
-            async with open_run(spooled, options, settings, self._stop) as run:
+            async with open_run(spooled, self._options, self._settings, stop) as run:
                 for warning in run.warnings:
                     get_logger().warning("checks.warning", reason=str(warning))
-                observer = OutcomeObserver(self._outcomes.put_nowait, run.ledger.state, follows=options.wait)
+                observer = OutcomeObserver(give, run.ledger.state, follows=self._options.wait)
                 observer.begin(run.inventory.index, run.inventory.invalid.values(), retry=run.options.retry)
                 summary = await execute(run, observers=[observer])
                 observer.end(run.engine.in_progress.undecided if run.engine else {})
             return summary
         finally:
-            self._outcomes.put_nowait(None)
+            give(None)
 
-    async def outcomes(self) -> AsyncIterator[Outcome]:
-        """Give the outcomes until the run has ended. Raises what ended it, and StoppedError where jobs are left."""
-        while (outcome := await self._outcomes.get()) is not None:
-            yield outcome
-        await asyncio.wait([self._task])
-        summary = self._task.result()
-        if summary.stop_reason or summary.counts.pending:
-            words, left = summary.stop_message or "other runs have the rest", counted(summary.counts.pending, "job")
-            raise StoppedError(f"{words}; {left} left: submit the same requests again to go on")
-        self.summary = summary
+    async def close(self) -> None:
+        """Stop what is in progress, in good order. `open_batch` does this."""
+        self._is_closed = True
+        for task, stop in tuple(self._in_progress.items()):
+            await _drain(task, stop)
 
-    async def drain(self) -> None:
-        """Send nothing more and wait for the calls in progress; if that is cancelled, end at once."""
-        self._stop.request(StopReason.CANCELLED, "the batch was closed before its end")
-        try:
-            await asyncio.wait([self._task])
-        except asyncio.CancelledError:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            raise
-        finally:
-            if self._task.done() and not self._task.cancelled():
-                self._task.exception()  # retrieved: the reader of the stream gets it from `outcomes`, others left
+
+async def _drain(task: asyncio.Task[Summary], stop: Stop) -> None:
+    """Send nothing more and wait for the calls in progress; if that is cancelled, end at once."""
+    stop.request(StopReason.CANCELLED, "the batch was closed before its end")
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task])
+        raise
+    finally:
+        if task.done() and not task.cancelled():
+            task.exception()  # retrieved: the reader of the stream gets it, others left
 
 
 def submit_jobs(requests: Requests, *, ledger: str | Path, **choices: Unpack[Choices]) -> Report:

@@ -85,7 +85,7 @@ class OutcomeObserver(Observer):
         """Give what the ledger has of these jobs, and wait for the others; give the requests that are wrong."""
         for key in keys:
             state = self._known.get(key)
-            if state is not None and decide(state, retry=retry) in _DECIDED:
+            if decide(state, retry=retry) in {Action.NOTHING, Action.LEAVE_FAILED}:
                 self._give_state(state, earlier=True)
             else:
                 self._undecided[key] = None
@@ -95,24 +95,18 @@ class OutcomeObserver(Observer):
 
     def saw(self, event: jobs.JobEvent) -> None:
         """Give the outcome, if the event decides one of the jobs."""
-        match event:
-            case jobs.JobSubmitted() | jobs.JobRejected() if event.job in self._undecided:
-                self._give_known(event.job, earlier=False)
-            case jobs.JobFinished() if event.job in self._running:
-                self._give_known(event.job, earlier=False)
-            case _:
-                pass
+        decides = isinstance(event, jobs.JobSubmitted | jobs.JobRejected) and event.job in self._undecided
+        if decides or (isinstance(event, jobs.JobFinished) and event.job in self._running):
+            self._give_state(self._known.get(event.job))
 
     def end(self, reasons: Mapping[str, str]) -> None:
         """Give what no event of this run did: what others did, and (with the reasons why) what is still unknown."""
         for key in (*self._running, *self._undecided):
-            self._give_known(key, earlier=True, reason=reasons.get(key, ""))
+            self._give_state(self._known.get(key), earlier=True, reason=reasons.get(key, ""))
 
-    def _give_known(self, key: str, *, earlier: bool, reason: str = "") -> None:
-        if (state := self._known.get(key)) is not None:
-            self._give_state(state, earlier=earlier, reason=reason)
-
-    def _give_state(self, state: JobState, *, earlier: bool, reason: str = "") -> None:
+    def _give_state(self, state: JobState | None, *, earlier: bool = False, reason: str = "") -> None:
+        if state is None:
+            return
         match state.phase:
             case Phase.SUBMITTED | Phase.FINISHED:
                 self._undecided.pop(state.job, None)
@@ -133,6 +127,3 @@ class OutcomeObserver(Observer):
                 pass
             case _:
                 assert_never(state.phase)
-
-
-_DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})
