@@ -1,6 +1,7 @@
-"""Ends what was received: deletes messages, returns them to their queue, or moves them to the dead-letter queue.
+"""Keeps what is held hidden, and ends it: deletes messages, returns or renews them, or moves them to the dead letters.
 
-A message is deleted only once the ledger has its job's decision durably; that is for the callers to see to.
+Nothing that the heartbeat fails to do makes a job wrong: a message that shows too early is delivered again, and its job
+is recognised by key. A message is deleted only once the ledger has its job's decision durably, which callers see to.
 
 Each receive counts towards `maxReceiveCount`, whatever it led to. So a message that has spent half of its receives, or
 most of its time in the queue, is sent again as a new message before the old one is deleted. Both have one key: a crash
@@ -8,9 +9,9 @@ between the two makes a redelivery, not a second job.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Literal, Protocol, TypeAlias
 
 import structlog
 
@@ -24,13 +25,17 @@ from batchsubmit.queue.client import (
     Outgoing,
     Queue,
     QueueAttributes,
+    QueueBusyError,
     QueueDeniedError,
     QueueError,
     text_attributes,
 )
-from batchsubmit.queue.held import LIMIT_SECONDS
+from batchsubmit.queue.held import LIMIT_SECONDS, HeldJob, HeldJobs, HeldMessage
 from batchsubmit.queue.message import DeadLetter, Message
+from batchsubmit.text import duration
 
+_MOST_PAUSE_SECONDS = 5.0
+_BACKLOG_SECONDS = 300.0
 _MOST_TRIES = 5
 _PAUSE_SECONDS = 0.2
 _MOST_DELAY_SECONDS = 900
@@ -43,31 +48,22 @@ _MOST_ATTRIBUTES = 10
 _MOST_REASON_CHARACTERS = 256
 
 
-class Wait(StrEnum):
-    """Why a job can be neither sent nor decided now."""
-
-    UNDECIDED = "undecided"  # no lookup could decide whether it was submitted
-    OVER_QUOTA = "over_quota"  # a quota that is not one of slots refused it
-    NOT_READY = "not_ready"  # its trained model or channel is still being created
+Why: TypeAlias = Literal["undecided", "over_quota", "not_ready", "duplicate"]
+"""No lookup could decide whether a job was submitted, a quota that is not one of slots refused it, its trained model or
+channel is still being created, or the same job came with a manifest or to another worker before."""
 
 
 class QueueLedger(Protocol):
     """The ledger, as far as messages are concerned."""
 
     async def actions(self, keys: Sequence[str]) -> Sequence[Action]:
-        """Decide for each key what may be done with the job, by what is durable. Raises StoppedError.
-
-        What is to be looked up goes to the engine too, which claims the job first: another worker may have it.
-        """
+        """Decide for each key what may be done with the job, by what is durable. Raises StoppedError."""
 
     def action_now(self, key: str) -> Action:
         """Decide the same of one key, by what is known in this process."""
 
     async def record(self, event: JobRejected) -> bool:
-        """Write down that a message can never work, and wait until that is durable; False where another worker has.
-
-        Raises StoppedError.
-        """
+        """Write down durably that a message can never work; False where another worker has. Raises StoppedError."""
 
 
 def is_spent(message: Message, queue: QueueAttributes, now: float) -> bool:
@@ -83,43 +79,107 @@ def _old_before(queue: QueueAttributes, now: float) -> float:
 
 
 class Acks:
-    """Deletes, returns and dead-letters. `wake` is set where `flush` has something to do."""
+    """The loop beside the receiver: heartbeat, deletes, returns; `wake` it where there is something to do."""
 
-    def __init__(self, queue: Queue, settings: WorkerSettings, ledger: QueueLedger, clock: Clock) -> None:
+    def __init__(
+        self, queue: Queue, held: HeldJobs, settings: WorkerSettings, ledger: QueueLedger, clock: Clock
+    ) -> None:
         self._queue = queue
+        self._held = held
         self._counters = queue.counters
         self._ledger = ledger
         self._clock = clock
-        self._visibility = settings.visibility_timeout_seconds
-        self.longest_seconds = max(self._visibility, settings.max_delay_seconds)
+        self.longest_seconds = max(held.visibility_seconds, settings.max_delay_seconds)
         self.wake = asyncio.Event()
+        self._closing = False
         self._may_renew = True
+        self._backlog_at, self._deleted = clock.monotonic(), 0
         self._deletes: list[str] = []
-        self._returns: list[tuple[Sequence[Message], Wait | DeadLetter]] = []
-        self._hidden: dict[str, tuple[Message, float]] = {}
+        self._returns: list[tuple[str, Sequence[Message], Why | DeadLetter]] = []
         # By message: whether it was moved. One that was not was written down by another worker or an earlier run.
         self._letters: dict[str, bool] = {}
         self._log = structlog.get_logger("batchsubmit").bind(queue=queue.url)
+
+    def close(self) -> None:
+        """Let `run` end."""
+        self._closing = True
+        self.wake.set()
+
+    async def run(self, recheck: Callable[[], Awaitable[None]]) -> None:
+        """Work until closed, and call `recheck` at intervals while anything is held.
+
+        Raises StoppedError where queue or ledger can no longer be relied on.
+        """
+        # Messages are extended when a third of their time is left: half of that third is soon enough.
+        pause_seconds, recheck_at = min(_MOST_PAUSE_SECONDS, self._held.visibility_seconds / 6), 0.0
+        while not self._closing:
+            self.wake.clear()  # a wake from here on is for the next turn
+            await self.flush()
+            await self._extend(self._held.due(self._clock.monotonic()))
+            await self._renew_ending()
+            if self._clock.monotonic() >= recheck_at:
+                await recheck()
+                recheck_at = self._clock.monotonic() + pause_seconds
+            if self._clock.monotonic() >= self._backlog_at + _BACKLOG_SECONDS:
+                await self._check_backlog()
+            with suppress(TimeoutError):  # without anything held, sleep until something is received
+                async with asyncio.timeout(pause_seconds if self._held.jobs else None):
+                    await self.wake.wait()
+
+    async def _extend(self, due: Sequence[tuple[HeldMessage, int]]) -> None:
+        at, failed = self._clock.monotonic(), []
+        codes = await self._queue.hide([(held.message.receipt, seconds) for held, seconds in due])
+        for (held, seconds), code in zip(due, codes, strict=True):
+            if code is None:
+                self._counters.extended += 1
+                held.hidden_until = at + seconds
+            elif code in GONE_CODES:
+                self._counters.lost += 1
+                self._held.lose(held)
+                self._log.warning("message.lost", message=held.message.id, code=code)
+            else:
+                failed.append(code)
+        if failed:
+            self._counters.extension_failures += len(failed)
+            self._log.warning("queue.extension_failed", messages=len(failed), reason=failed[0])
+
+    async def _renew_ending(self) -> None:
+        """Send again what waits and can hardly be held or kept longer; what is under way stays to its end."""
+        now = self._clock.now().timestamp()
+        sent_before = _old_before(self._queue.attributes, now) if self._may_renew else 0.0
+        ending = self._held.ending(self._clock.monotonic(), sent_before=sent_before)
+        if ending:
+            self._log.info("queue.limit_reached", messages=len(ending))
+            for each in ending:
+                self._held.lose(each)
+            await self.give_back([each.message for each in ending], renew=True)
+
+    async def _check_backlog(self) -> None:
+        """Warn where the backlog, at the present throughput, outlasts the queue's retention. Raises QueueError."""
+        now, deleted = self._clock.monotonic(), self._counters.deleted
+        seconds, decided = now - self._backlog_at, deleted - self._deleted
+        self._backlog_at, self._deleted = now, deleted
+        with suppress(QueueBusyError):
+            queue = await self._queue.read_attributes()
+            needed = queue.backlog * seconds / decided if decided else 0.0
+            if needed > queue.retention_seconds:
+                words = {"needed": duration(needed), "kept": duration(queue.retention_seconds)}
+                self._log.warning("queue.overdue", messages=queue.backlog, **words)
 
     def delete(self, message: Message) -> None:
         """Delete a message soon."""
         self._deletes.append(message.receipt)
         self.wake.set()
 
-    def later(self, messages: Sequence[Message], why: "Wait | DeadLetter") -> None:
-        """Return soon messages whose job can be neither sent nor decided now, or dead-letter them."""
-        self._returns.append((messages, why))
+    def later(self, job: HeldJob, why: Why | DeadLetter) -> None:
+        """Hold a job no longer that can be neither sent nor decided now: its messages are returned soon."""
+        self._returns.append((job.key, self._held.drop(job), why))
         self.wake.set()
 
     async def flush(self) -> None:
         """Return and delete all that is noted. Raises StoppedError."""
         while self._returns:
-            messages, why = self._returns.pop()
-            if isinstance(why, DeadLetter):
-                for message in messages:
-                    await self.dead_letter(message, why)
-            else:
-                await self._return(messages, why)
+            await self._return(*self._returns.pop())
         while self._deletes:
             receipts, self._deletes = self._deletes, []
             await self._delete(receipts)
@@ -140,49 +200,32 @@ class Acks:
             await asyncio.sleep(_PAUSE_SECONDS)
             await self._delete(again, tries + 1)
 
-    async def _return(self, messages: Sequence[Message], why: "Wait") -> None:
-        """Return messages; each job is tried again when they come again."""
-        is_long = why is not Wait.NOT_READY
-        seconds = self.longest_seconds if is_long else self._visibility
-        self._counters.undecided += len(messages) * (why is Wait.UNDECIDED)
-        self._counters.over_quota += len(messages) * (why is Wait.OVER_QUOTA)
+    async def _return(self, job: str, messages: Sequence[Message], why: Why | DeadLetter) -> None:
+        """Return a job's messages; it is tried again when they come again."""
+        if isinstance(why, DeadLetter):
+            for message in messages:
+                await self.dead_letter(message, why)
+            return
+        is_long = why in {"undecided", "over_quota"}
+        seconds = self.longest_seconds if is_long else self._held.visibility_seconds
+        self._counters.undecided += len(messages) * (why == "undecided")
+        self._counters.over_quota += len(messages) * (why == "over_quota")
         await self.give_back(messages, seconds)
         log = self._log.warning if is_long else self._log.info
-        log(f"message.{why}", messages=[each.id for each in messages], seconds=seconds)
-
-    def renews_before(self) -> float:
-        """Messages that were sent before this Unix time are to be sent again: the queue would soon drop them."""
-        return _old_before(self._queue.attributes, self._clock.now().timestamp()) if self._may_renew else 0.0
+        log(f"message.{why}", job=job, messages=len(messages), seconds=seconds)
 
     async def give_back(self, messages: Sequence[Message], seconds: int = 0, *, renew: bool = False) -> None:
         """Return messages, to be seen again in so many seconds. Raises QueueError.
 
         One that is spent is sent again instead, and each with `renew`; but a FIFO queue would put a new message behind
-        its group, so there that costs a receive. What is hidden is remembered until `received`, to be made visible when
-        this worker ends.
+        its group, so there that costs a receive. One that cannot be reached comes back by itself.
         """
         queue, now = self._queue.attributes, self._clock.now().timestamp()
         spent = [each for each in messages if is_spent(each, queue, now) or (renew and not queue.is_fifo)]
         sent = await self._send_again(spent, seconds)
-        kept = [each for each in messages if each.id not in sent]
-        for each in kept if seconds else ():
-            _remember(self._hidden, each.id, (each, self._clock.monotonic() + seconds))
-        await self._hide(kept, seconds)
-
-    def received(self, message: Message) -> None:
-        """Forget the old receipt of a message that was delivered again."""
-        self._hidden.pop(message.id, None)
-
-    async def give_back_hidden(self) -> None:
-        """Make visible what is still hidden of what was given back. Raises QueueError."""
-        now = self._clock.monotonic()
-        back = [message for message, until in self._hidden.values() if until > now]
-        self._hidden.clear()
-        self._counters.handed_back -= len(back)  # counted when they were hidden
-        await self.give_back(back)
+        await self._hide([each for each in messages if each.id not in sent], seconds)
 
     async def _hide(self, messages: Sequence[Message], seconds: int) -> None:
-        """Let messages be seen in so many seconds. One that cannot be reached comes back by itself."""
         codes = await self._queue.hide([(each.receipt, seconds) for each in messages])
         done = codes.count(None)
         self._counters.handed_back += done
@@ -215,18 +258,23 @@ class Acks:
             self._log.warning("message.poison", message=message.id, code=letter.code)
         elif was_moved is None:
             # Another worker, or an earlier run, wrote it down and is moving it or died before: wait and see.
-            _remember(self._letters, message.id, value=False)
-            await self._hide([message], self._visibility)
+            self._remember(message, was_moved=False)
+            await self._hide([message], self._held.visibility_seconds)
             return
         failure = await self._move(message, letter)
         if not failure:
-            _remember(self._letters, message.id, value=True)
+            self._remember(message, was_moved=True)
             self._counters.moved += 1
             self.delete(message)
             return
         # Left to the redrive policy, if there is one.
         self._log.warning("message.not_moved", message=message.id, reason=failure)
         await self._hide([message], self.longest_seconds)
+
+    def _remember(self, message: Message, *, was_moved: bool) -> None:
+        self._letters[message.id] = was_moved
+        if len(self._letters) > _MOST_REMEMBERED:
+            del self._letters[next(iter(self._letters))]
 
     async def _move(self, message: Message, letter: DeadLetter) -> str | None:
         """Send a message to the dead-letter queue; gives why that could not be done."""
@@ -256,10 +304,3 @@ def _outgoing(message: Message, attributes: Mapping[str, Any] | None = None, *, 
         delay_seconds=min(delay, _MOST_DELAY_SECONDS),
         group=message.group,
     )
-
-
-def _remember(memory: dict[str, Any], message: str, value: object) -> None:
-    """Remember a message, and forget the oldest of too many."""
-    memory[message] = value
-    while len(memory) > _MOST_REMEMBERED:
-        del memory[next(iter(memory))]

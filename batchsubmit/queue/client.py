@@ -89,9 +89,6 @@ def _explain_refusal(exc: aws.ClientError, operation: str, url: str) -> Exceptio
     return QueueError(f"{clock_words(exc.response) or why}: {said}")
 
 
-_KINDS = ("", "NotVisible", "Delayed")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueAttributes:
     """A queue's settings and backlog. `most_receives` is None where no redrive policy counts receives."""
@@ -115,17 +112,9 @@ class QueueAttributes:
             dead_letter_arn=str(redrive.get("deadLetterTargetArn", "")),
             is_fifo=attributes.get("FifoQueue") == "true",
             most_bytes=int(attributes.get("MaximumMessageSize", 1 << 18)),
-            backlog=sum(int(attributes.get(f"ApproximateNumberOfMessages{kind}", 0)) for kind in _KINDS),
-        )
-
-    def overdue(self, *, decided: int, seconds: float) -> str:
-        """Warn where, at the throughput of these seconds, the backlog takes longer than the retention."""
-        needed = self.backlog * seconds / decided if decided else 0.0
-        if needed <= self.retention_seconds:
-            return ""
-        return (
-            f"{self.backlog:,} messages take {duration(needed)} at the present throughput, longer than the "
-            f"{duration(self.retention_seconds)} for which the queue keeps them; raise the quota or the retention"
+            backlog=sum(
+                int(attributes.get(f"ApproximateNumberOfMessages{kind}", 0)) for kind in ("", "NotVisible", "Delayed")
+            ),
         )
 
 
@@ -228,6 +217,7 @@ def batches(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
         yield batch
 
 
+_Client: TypeAlias = Any  # aiobotocore makes clients at run time
 _Entry: TypeAlias = Mapping[str, Any]
 
 
@@ -246,12 +236,7 @@ class Queue:
     dead_letters: "Queue | None" = None
 
     def __init__(
-        self,
-        client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
-        url: str,
-        *,
-        call_seconds: float,
-        counters: QueueCounters | None = None,
+        self, client: _Client, url: str, *, call_seconds: float, counters: QueueCounters | None = None
     ) -> None:
         self._client = client
         self._call_seconds = call_seconds
@@ -342,15 +327,14 @@ class Queue:
         stop: Callable[[RetryCallState], bool] = _OUT_OF_PATIENCE,
         **given: Any,  # noqa: ANN401 (the operation's own members)
     ) -> T:
-        policy = AsyncRetrying(
+        retrying = AsyncRetrying(
             retry=retry_if_exception_type(QueueBusyError),
             wait=full_jitter(multiplier=0.2, max=_LONGEST_PAUSE_SECONDS),
             stop=stop,
             before_sleep=self._count,
             reraise=True,
         )
-        found: T = await policy(partial(self._call_once, operation, read, given))
-        return found
+        return await retrying(self._call_once, operation, read, given)
 
     async def _call_once(self, operation: str, read: Callable[[dict[str, Any]], T], given: Mapping[str, Any]) -> T:
         self.called_at = time.monotonic()
@@ -359,7 +343,10 @@ class Queue:
         try:
             async with asyncio.timeout(seconds):
                 answer = await method(**given)
-            _check_origin(answer)
+            headers = answer["ResponseMetadata"]["HTTPHeaders"]
+            # botocore gives an HTML page or an empty body as an answer without members.
+            if "json" not in headers["content-type"] or headers.get("content-length") == "0":
+                raise ValueError("no JSON")  # noqa: TRY301 (read as any answer of another shape)
             found = read(answer)
         except TimeoutError as exc:
             self.trouble = f"{operation}: no whole answer within {seconds:g} s"
@@ -379,13 +366,6 @@ class Queue:
         self.counters.throttled += is_throttling
         self.counters.unanswered += not is_throttling
         self._log.warning("queue.busy", attempt=state.attempt_number, reason=str(exc), throttled=is_throttling)
-
-
-def _check_origin(answer: Mapping[str, Any]) -> None:
-    """Raise ValueError for what is not SQS's: botocore gives an HTML page or an empty body as one without members."""
-    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    if "json" not in headers.get("content-type", "") or headers.get("content-length") == "0":
-        raise ValueError("no JSON")
 
 
 def _failures(ids: Sequence[str], answer: Mapping[str, Any]) -> list[str | None]:

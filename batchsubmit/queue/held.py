@@ -27,7 +27,6 @@ class HeldStatus(StrEnum):
 
     WAITING = "waiting"  # in its lane
     TAKEN = "taken"  # with the engine
-    DUPLICATE = "duplicate"  # taken by another of our rows, or decided: the heartbeat asks the ledger again
     MANIFEST = "manifest"  # a manifest whose jobs are being submitted
     DROPPED = "dropped"
 
@@ -119,7 +118,7 @@ class HeldJobs:
             return  # delivered again meanwhile
         del self._messages[message.id]
         job.messages.pop(message.id, None)
-        if not job.messages and job.status in {HeldStatus.WAITING, HeldStatus.DUPLICATE}:
+        if not job.messages and job.status is HeldStatus.WAITING:
             self.drop(job)
 
     def due(self, now: float) -> list[tuple[HeldMessage, int]]:

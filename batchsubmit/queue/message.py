@@ -29,18 +29,13 @@ ORDINAL_ATTRIBUTE = "batchsubmit-ordinal"
 MOST_BYTES = 1 << 20
 """SQS's own limit of a message; what is larger came from something that is not SQS."""
 
+_BYTE_ORDER_MARK = "\ufeff"
 _DEEPEST = 3
 _MOST_LISTED = 5
 _ORDINAL = re.compile(r"[0-9]{1,9}", re.ASCII)
 _CREATED = re.compile("(s3:)?ObjectCreated:|Object Created$")
 _VERSION, _ETAG = ("versionId", "version-id"), ("eTag", "etag")
 """By S3's own notifications and by EventBridge."""
-
-_FIRST_CHARACTERS = (
-    (re.compile("\x1f[\x8b\ufffd]|H4sI"), "is gzip data, not JSON; send the text itself"),
-    (re.compile("\ufeff?.?\0|\xff\xfe|\xfe\xff|\ufffe|\ufffd\ufffd"), "is UTF-16, not UTF-8; send it as UTF-8"),
-)
-"""How bytes that are no UTF-8 text begin when a producer made a text of them: by Latin-1, by replacement, by base64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +91,6 @@ class DeadLetter:
 
 Parsed: TypeAlias = Job | Pointer | DeadLetter | None
 """None where the message asks for nothing, such as S3's test event."""
-
-
-def _read_text(text: str) -> Any:  # noqa: ANN401 (JSON)
-    """Parse a text that may begin with a byte order mark. Raises JsonError."""
-    return read_json(text.removeprefix("\ufeff"))
 
 
 def _is_s3_event(value: Mapping[str, Any]) -> bool:
@@ -170,10 +160,9 @@ class MessageReader:
         if size > MOST_BYTES:
             return DeadLetter("TooLarge", f"the body has {size:,} bytes; a message has at most {MOST_BYTES:,}")
         try:
-            return self._parse(_read_text(message.body), message.attributes, _DEEPEST)
+            return self._parse(read_json(message.body.removeprefix(_BYTE_ORDER_MARK)), message.attributes, _DEEPEST)
         except JsonError as exc:
-            encoding = (f"the body {words}" for pattern, words in _FIRST_CHARACTERS if pattern.match(message.body))
-            return DeadLetter("NotJson", next(encoding, str(exc)))
+            return DeadLetter("NotJson", str(exc))
         except UsageError as exc:
             return DeadLetter("InvalidRequest", str(exc))
 
@@ -182,18 +171,16 @@ class MessageReader:
         if not isinstance(value, dict):
             raise UsageError(f"the body is {described(value)}; a message is one request as an object")
         if depth and value.get("Type") == "Notification" and isinstance(value.get("Message"), str):
-            return self._parse(_read_text(value["Message"]), {**_sns_attributes(value), **attributes}, depth - 1)
+            inner = read_json(value["Message"].removeprefix(_BYTE_ORDER_MARK))
+            return self._parse(inner, {**_sns_attributes(value), **attributes}, depth - 1)
         if depth and _is_s3_event(value):
             try:
-                return _s3_pointer(value, _batch(attributes, self._batch))
+                return _s3_pointer(value, self._batch_in(value, attributes))
             except (AttributeError, KeyError, TypeError, ValueError) as exc:
                 raise UsageError("the body is an S3 event, and not of one object as S3 sends it") from exc
         if depth and {"detail-type", "detail", "source"} <= value.keys():
             return self._parse(value["detail"], attributes, depth - 1)
-        batch = value.get("batch", self._batch)
-        if not isinstance(batch, str):
-            raise UsageError(f"batch is {described(batch)}; it must be text")
-        batch = _batch(attributes, batch)
+        batch = self._batch_in(value, attributes)
         if "manifest" in value:
             return _pointer(value, batch)
         if "request" in value:
@@ -201,6 +188,13 @@ class MessageReader:
                 raise UsageError('beside "request", an object, only "batch" may stand')
             value = value["request"]
         return self._parse_request(value, batch, attributes)
+
+    def _batch_in(self, value: Mapping[str, Any], attributes: Mapping[str, str]) -> str:
+        """The batch id that a message names. Raises UsageError."""
+        batch = attributes.get(BATCH_ATTRIBUTE, value.get("batch", self._batch))
+        if not isinstance(batch, str):
+            raise UsageError(f"batch is {described(batch)}; it must be text")
+        return checked_text(batch, "batch")
 
     def _parse_request(self, request: dict[str, Any], batch: str, attributes: Mapping[str, str]) -> Job | DeadLetter:
         variables, faults = take_variables(request)
@@ -212,10 +206,9 @@ class MessageReader:
         if faults:
             reason = "; ".join(map(str, faults[:_MOST_LISTED]))
             more = f"; and {len(faults) - _MOST_LISTED} more" if len(faults) > _MOST_LISTED else ""
-            known = (request.get(member, "") for member in ("membershipIdentifier", "name"))
-            return DeadLetter(
-                "InvalidRequest", reason + more, *(each if isinstance(each, str) else "" for each in known)
-            )
+            known = (request.get(member) for member in ("membershipIdentifier", "name"))
+            texts = (each if isinstance(each, str) else "" for each in known)
+            return DeadLetter("InvalidRequest", reason + more, *texts)
         for fault in (*foreign, *odd_values(request, variables)):
             self._warn(fault)
         request = without_nulls(request)
@@ -241,11 +234,6 @@ def _key(requests: Sequence[Mapping[str, Any]], batch: str, attributes: Mapping[
         return said, ""
     right = "remove the attribute to submit the body as a job of its own"
     return "", f"the attribute {KEY_ATTRIBUTE} is {said[:40]!r}, and the body's key is {keys[0]}; {right}"
-
-
-def _batch(attributes: Mapping[str, str], otherwise: str) -> str:
-    """The batch id that a message names. Raises UsageError."""
-    return checked_text(attributes.get(BATCH_ATTRIBUTE, otherwise), "batch")
 
 
 def _pointer(value: Mapping[str, Any], batch: str) -> Pointer | DeadLetter:

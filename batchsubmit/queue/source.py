@@ -19,9 +19,8 @@ from batchsubmit.core.source import Delivery, Ending
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.file import FetchError
-from batchsubmit.queue.acks import Acks, QueueLedger, Wait
+from batchsubmit.queue.acks import Acks, QueueLedger, Why
 from batchsubmit.queue.client import MOST_ENTRIES, Queue, QueueBusyError
-from batchsubmit.queue.heartbeat import Heartbeat
 from batchsubmit.queue.held import HeldJob, HeldJobs, HeldStatus
 from batchsubmit.queue.manifest_message import DECIDED, ManifestMessage, open_manifest_message
 from batchsubmit.queue.message import DeadLetter, Message, MessageReader, Pointer
@@ -60,7 +59,7 @@ class SqsSource:
         self._clock = clock
         self._on_trouble = on_trouble
         self.held = HeldJobs(settings.worker.visibility_timeout_seconds)
-        self._acks = Acks(queue, settings.worker, ledger, clock)
+        self._acks = Acks(queue, self.held, settings.worker, ledger, clock)
         self._manifests: dict[str, ManifestMessage] = {}
         self._listeners: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
@@ -72,17 +71,16 @@ class SqsSource:
     @asynccontextmanager
     async def receiving(self) -> AsyncIterator["SqsSource"]:
         """Receive; at the end await the poll under way, hand back what was not taken and delete what is done."""
-        heartbeat = Heartbeat(self._queue, self.held, self._acks, self._clock, self._recheck)
         async with asyncio.TaskGroup() as tasks:
-            polling = tasks.create_task(self._receive(), name="queue receiver")
-            beating = tasks.create_task(self._guarded(heartbeat.run()), name="queue heartbeat")
+            polling = tasks.create_task(self._guarded(self._receive()), name="queue receiver")
+            beating = tasks.create_task(self._guarded(self._acks.run(self._recheck)), name="queue heartbeat")
             yield self
             self.close()
             await polling
-            await self._guarded(self._hand_back(self.held.jobs.values()))
+            await self._guarded(self._give_back(self.held.jobs.values()))
             for manifest in self._manifests.values():
                 await manifest.file.aclose()
-            heartbeat.close()
+            self._acks.close()
             await beating
             await self._guarded(self._acks.flush())
 
@@ -107,26 +105,21 @@ class SqsSource:
             callback()
 
     async def _receive(self) -> None:
-        await self._guarded(self._receive_until_closed())
-        self.close()
-        self._changed()
-
-    async def _receive_until_closed(self) -> None:
         """Receive, then hand back what waits. Raises StoppedError where queue or ledger cannot be used."""
-        while self.is_open:
-            room = self._settings.worker.max_held_messages - len(self.held)
-            if room > 0:
-                await self._poll(min(room, MOST_ENTRIES))
-            else:
-                await self._make_room()
-        await self._hand_back(each for each in self.held.jobs.values() if each.status is not HeldStatus.TAKEN)
-
-    async def _hand_back(self, jobs: Iterable[HeldJob]) -> None:
-        """Make messages visible again, so that others may have them at once."""
-        await self._give_back(jobs)
-        await self._acks.give_back_hidden()
+        try:
+            while self.is_open:
+                room = self._settings.worker.max_held_messages - len(self.held)
+                if room > 0:
+                    await self._poll(min(room, MOST_ENTRIES))
+                else:
+                    await self._make_room()
+            await self._give_back(each for each in self.held.jobs.values() if each.status is not HeldStatus.TAKEN)
+        finally:
+            self.close()
+            self._changed()
 
     async def _give_back(self, jobs: Iterable[HeldJob], seconds: int = 0) -> None:
+        """Let the messages of jobs be seen again in so many seconds, so that others may have them."""
         await self._acks.give_back([each for job in list(jobs) for each in self.held.drop(job)], seconds)
 
     async def _make_room(self) -> None:
@@ -162,7 +155,6 @@ class SqsSource:
         """Put each message where it belongs."""
         jobs: list[tuple[Message, Job]] = []
         for message in messages:
-            self._acks.received(message)
             match self._reader.parse(message):
                 case Job() as job:
                     jobs.append((message, job))
@@ -214,8 +206,7 @@ class SqsSource:
             return
         self._trouble = ("", 0.0)
         if isinstance(found, DeadLetter):
-            for each in self.held.drop(held):
-                await self._acks.dead_letter(each, found)
+            self._acks.later(held, found)
             return
         self._manifests[pointer.key] = found
         self._log.info("manifest.opened", message=message.id, jobs=found.waiting_jobs())
@@ -233,18 +224,7 @@ class SqsSource:
         return words if self._clock.monotonic() < until else ""
 
     async def _recheck(self) -> None:
-        """Ask the ledger again about jobs that another had, and about manifests whose rows are all taken."""
-        duplicates = [each for each in self.held.jobs.values() if each.status is HeldStatus.DUPLICATE]
-        actions = await self._ledger.actions([each.key for each in duplicates]) if duplicates else ()
-        for job, action in zip(duplicates, actions, strict=True):
-            if job.status is not HeldStatus.DUPLICATE:
-                continue  # lost or dropped meanwhile
-            if action in DECIDED:
-                self._queue.counters.recognised += 1
-                self._delete(job)
-            elif job.key not in self.held.taken:
-                self.held.put_in_lane(job, first=True)
-                self._changed()
+        """Ask the ledger again about manifests whose rows are all taken."""
         for key, manifest in list(self._manifests.items()):
             is_decided = await manifest.is_decided(self._ledger)
             is_over = is_decided or (manifest.has_unknown and not manifest.is_busy)
@@ -256,7 +236,7 @@ class SqsSource:
             if pointer is not None and is_decided:
                 self._delete(pointer)
             elif pointer is not None:
-                self._acks.later(self.held.drop(pointer), Wait.UNDECIDED)
+                self._acks.later(pointer, "undecided")
 
     def _delete(self, job: HeldJob) -> None:
         """Delete the messages of a job, or of a manifest, that is decided."""
@@ -279,8 +259,7 @@ class SqsSource:
             held = self.held.next(membership)
             if held.job is not None and self._may_start(held.key):
                 return _MessageDelivery(held.job, held, self)
-            held.status = HeldStatus.DUPLICATE
-            self._acks.wake.set()
+            self._acks.later(held, "duplicate")
             return None
         manifest = next(each for each in self._manifests.values() if membership in each.waiting())
         row = manifest.take(membership)
@@ -302,7 +281,7 @@ class SqsSource:
     def requeue(self, key: str) -> None:
         """Nothing to do: its message is delivered again, or asked about again by the heartbeat."""
 
-    def ended(self, held: HeldJob, how: Ending | Wait | DeadLetter) -> None:
+    def ended(self, held: HeldJob, how: Ending | Why | DeadLetter) -> None:
         """Take a job back: it is decided, waits again in its lane, or its messages go away for long."""
         self.held.taken.discard(held.key)
         if how is Ending.DECIDED:
@@ -311,8 +290,8 @@ class SqsSource:
             self.held.put_in_lane(held, first=True)
         elif self.is_open:  # else it goes back with all others
             if isinstance(how, Ending):
-                how = Wait.OVER_QUOTA if how is Ending.HELD else Wait.UNDECIDED
-            self._acks.later(self.held.drop(held), how)
+                how = "over_quota" if how is Ending.HELD else "undecided"
+            self._acks.later(held, how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,4 +311,4 @@ class _MessageDelivery:
         return True
 
     def put_aside(self) -> None:
-        self._source.ended(self._held, Wait.NOT_READY)
+        self._source.ended(self._held, "not_ready")

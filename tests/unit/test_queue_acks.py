@@ -90,11 +90,3 @@ def test_advice_is_given_where_it_is_due_and_only_there() -> None:
     assert "vanish" in "".join(advice(queue(), queue(retention_seconds=DAY)))
     without = QueueAttributes(retention_seconds=TWO_WEEKS)
     assert "no dead-letter queue" in "".join(advice(without))
-
-
-def test_a_backlog_that_outlasts_the_retention_is_warned_of() -> None:
-    """By the throughput of now; without any, nothing can be said."""
-    long, short = (QueueAttributes(retention_seconds=4 * DAY, backlog=backlog) for backlog in (1000, 900))
-    assert "1,000 messages take 4 d 4 h" in long.overdue(decided=10, seconds=3600)
-    assert short.overdue(decided=10, seconds=3600) == ""
-    assert long.overdue(decided=0, seconds=3600) == ""

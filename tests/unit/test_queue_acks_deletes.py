@@ -7,6 +7,7 @@ from virtual_time import VirtualClock, running_loop, virtually
 
 from batchsubmit.config import WorkerSettings
 from batchsubmit.queue.acks import Acks, QueueLedger
+from batchsubmit.queue.held import HeldJobs
 
 if TYPE_CHECKING:
     from batchsubmit.queue.client import Queue
@@ -33,7 +34,9 @@ def test_what_fails_is_deleted_again_and_what_never_works_is_given_up() -> None:
     @virtually
     async def run() -> None:
         sqs = HalfFailing()
-        acks = Acks(cast("Queue", sqs), WorkerSettings(), cast("QueueLedger", None), VirtualClock(running_loop()))
+        acks = Acks(
+            cast("Queue", sqs), HeldJobs(300), WorkerSettings(), cast("QueueLedger", None), VirtualClock(running_loop())
+        )
         for number in range(25):
             sqs.put(str(number))
         for _ in range(3):

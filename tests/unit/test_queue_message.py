@@ -1,7 +1,5 @@
 """What a message asks for, wrapped or not, and when it is the same job as another."""
 
-import base64
-import gzip
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -114,26 +112,6 @@ def test_a_byte_order_mark_before_the_body_is_read_over() -> None:
     """In the message, and inside an envelope of SNS."""
     text = "\ufeff" + json.dumps(REQUEST)
     assert key(text) == key(sns(REQUEST) | {"Message": text}) == job_named("one").key
-
-
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        (json.dumps(REQUEST).encode("utf-16").decode("latin-1"), "UTF-16"),
-        (json.dumps(REQUEST).encode("utf-16-le").decode(), "UTF-16"),
-        (json.dumps(REQUEST).encode("utf-16").decode(errors="replace"), "UTF-16"),
-        (gzip.compress(b"{}", mtime=0).decode("latin-1"), "gzip"),
-        (gzip.compress(b"{}", mtime=0).decode(errors="replace"), "gzip"),
-        (base64.b64encode(gzip.compress(b"{}", mtime=0)).decode(), "gzip"),
-    ],
-)
-def test_a_body_in_another_encoding_is_named_by_its_first_bytes(body: str, words: str) -> None:
-    """In one line that says what to send."""
-    found = parsed(body)
-    assert isinstance(found, DeadLetter)
-    assert found.code == "NotJson"
-    assert words in found.reason
-    assert "send" in found.reason
 
 
 @pytest.mark.parametrize("wrapped", [sns(REQUEST), event(REQUEST), sns(event(REQUEST)), event({"request": REQUEST})])
