@@ -171,10 +171,7 @@ def _code(exc: Exception) -> str:
 
 
 def _words(exc: Exception) -> str:
-    match _code(exc):
-        case "NoSuchBucket":
-            return "there is no such bucket"
-        case "AccessDenied" | "403":
-            return f"{exc}; allow s3:PutObject and s3:GetObject on the prefix"
-        case _:
-            return str(exc) or type(exc).__name__
+    code, words = _code(exc), str(exc) or type(exc).__name__
+    if code == "NoSuchBucket":
+        return "there is no such bucket"
+    return f"{words}; allow s3:PutObject and s3:GetObject on the prefix" if code in {"AccessDenied", "403"} else words

@@ -185,10 +185,7 @@ class Acks:
             await self._delete(receipts)
 
     async def _delete(self, receipts: Sequence[str], tries: int = 1) -> None:
-        """Delete messages, and try again what SQS fails; what is given up is delivered again and then recognised.
-
-        Raises QueueError.
-        """
+        """Delete messages, and try again what SQS fails; what is given up is delivered again and then recognised."""
         codes = await self._queue.delete(receipts)
         self._counters.deleted += codes.count(None)
         final = {None, BUSY, *GONE_CODES} if tries < _MOST_TRIES else set(codes)
@@ -278,13 +275,11 @@ class Acks:
 
     async def _move(self, message: Message, letter: DeadLetter) -> str | None:
         """Send a message to the dead-letter queue; gives why that could not be done."""
-        if self._queue.dead_letters is None:
-            return "there is no dead-letter queue"
+        queue = self._queue.dead_letters
         try:
-            (failure,) = await self._queue.dead_letters.send([_dead_letter(message, letter)])
+            return (await queue.send([_dead_letter(message, letter)]))[0] if queue else "there is no dead-letter queue"
         except QueueError as exc:
             return str(exc)
-        return failure
 
 
 def _dead_letter(message: Message, letter: DeadLetter) -> Outgoing:

@@ -97,7 +97,6 @@ class QueueAttributes:
     most_receives: int | None = None
     dead_letter_arn: str = ""
     is_fifo: bool = False
-    most_bytes: int = 1 << 18
     backlog: int = 0
 
     @classmethod
@@ -111,7 +110,6 @@ class QueueAttributes:
             most_receives=int(redrive["maxReceiveCount"]) if "maxReceiveCount" in redrive else None,
             dead_letter_arn=str(redrive.get("deadLetterTargetArn", "")),
             is_fifo=attributes.get("FifoQueue") == "true",
-            most_bytes=int(attributes.get("MaximumMessageSize", 1 << 18)),
             backlog=sum(
                 int(attributes.get(f"ApproximateNumberOfMessages{kind}", 0)) for kind in ("", "NotVisible", "Delayed")
             ),
@@ -186,16 +184,9 @@ class Outgoing:
         A standard queue takes no deduplication id, a FIFO queue no delay of a single message (Amazon SQS API Reference,
         SendMessageBatchRequestEntry).
         """
-        entry: dict[str, Any] = {"MessageBody": self.body}
-        if self.attributes:
-            entry["MessageAttributes"] = dict(self.attributes)
-        if self.group:
-            entry["MessageGroupId"] = self.group
-        if is_fifo:
-            entry["MessageDeduplicationId"] = self.id
-        elif self.delay_seconds:
-            entry["DelaySeconds"] = self.delay_seconds
-        return entry
+        of_kind = {"MessageDeduplicationId": self.id} if is_fifo else {"DelaySeconds": self.delay_seconds}
+        members = {"MessageAttributes": dict(self.attributes), "MessageGroupId": self.group, **of_kind}
+        return {"MessageBody": self.body, **{name: value for name, value in members.items() if value}}
 
 
 def text_attributes(given: Mapping[str, str]) -> dict[str, Any]:
@@ -400,9 +391,7 @@ def region_of(url: str) -> str | None:
     return (found[1] or found[2]) if found else None
 
 
-_WANTED_RECEIVES = 1000
 _WANTED_RETENTION = 14 * 86_400
-_FEWEST_RECEIVES = 100
 _URL = re.compile(r"https?://[^/]+(/.*)?/[\w.-]+")
 
 
@@ -441,12 +430,12 @@ def advice(queue: QueueAttributes, dead_letters: QueueAttributes | None = None) 
     if not queue.dead_letter_arn:
         yield (
             "the queue has no dead-letter queue: a message that can never work stays in it until its retention is "
-            f"over; set a RedrivePolicy with maxReceiveCount {_WANTED_RECEIVES}"
+            "over; set a RedrivePolicy with maxReceiveCount 1000"
         )
-    elif queue.most_receives is not None and queue.most_receives < _FEWEST_RECEIVES:
+    elif queue.most_receives is not None and queue.most_receives < 100:
         yield (
             f"maxReceiveCount is {queue.most_receives}, and a worker that dies spends one receive of each message it "
-            f"held; set it to {_WANTED_RECEIVES}"
+            f"held; set it to 1000"
         )
     if queue.is_fifo:
         yield (

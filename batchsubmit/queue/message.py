@@ -54,17 +54,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """The message is the jobs of a manifest. `version` and `etag` are an S3 event's, empty where it names none."""
+    """The message is the jobs of a manifest. `version` and `etag` are an S3 event's, empty where it names none.
+
+    Messages that point to the same version are held under one key, its `repr`.
+    """
 
     location: str
     batch: str
     version: str = ""
     etag: str = ""
-
-    @property
-    def key(self) -> str:
-        """The key under which it is held: the same for each message that points to the same version."""
-        return f"manifest {self.batch!r} {self.location!r} {self.version!r} {self.etag!r}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,13 +187,14 @@ class SqsSource:
 
     async def _open(self, pointer: Pointer, message: Message, at: float) -> None:
         """Open the manifest of a pointer, or hold its message with those of the manifest if that is open."""
-        held = self.held.jobs.get(pointer.key) or HeldJob(pointer.key, status=HeldStatus.MANIFEST)
+        key = repr(pointer)
+        held = self.held.jobs.get(key) or HeldJob(key, status=HeldStatus.MANIFEST)
         self.held.add(held, message, at)
-        if pointer.key in self._manifests:
-            if self._manifests[pointer.key].is_busy:
+        if key in self._manifests:
+            if self._manifests[key].is_busy:
                 return
             # Its rows are all taken, and some are not decided: they are taken again.
-            await self._manifests.pop(pointer.key).file.aclose()
+            await self._manifests.pop(key).file.aclose()
         try:
             found = await open_manifest_message(
                 pointer, self._settings, region=self._region, ledger=self._ledger, let_go=self._let_go
@@ -208,7 +209,7 @@ class SqsSource:
         if isinstance(found, DeadLetter):
             self._acks.later(held, found)
             return
-        self._manifests[pointer.key] = found
+        self._manifests[key] = found
         self._log.info("manifest.opened", message=message.id, jobs=found.waiting_jobs())
         if not found.waiting_jobs():
             reason = "all its rows were decided before, in this batch; name another batch to run them again"
