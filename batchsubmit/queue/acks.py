@@ -262,7 +262,7 @@ class Acks:
         if not failure:
             self._remember(message, was_moved=True)
             self._counters.moved += 1
-            self.delete(message)
+            await self._delete([message.receipt])  # at once: were it seen again, another worker would move it again
             return
         # Left to the redrive policy, if there is one.
         self._log.warning("message.not_moved", message=message.id, reason=failure)
