@@ -151,7 +151,7 @@ BATCH_BYTES = 1 << 18
 """256 KiB: what every SQS takes. Queues of 2025 and later take 1 MiB, which saves no calls at the size of a request."""
 
 LONG_POLL_SECONDS = 20
-_CONCURRENCY = 8
+_CONCURRENCY = 2
 _OUT_OF_PATIENCE = stop_after_delay(60.0)
 _LONGEST_PAUSE_SECONDS = 5.0
 _REGION_IN_URL = re.compile(r"https://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.amazonaws\.com")
