@@ -38,7 +38,7 @@ from batchsubmit.forecast import (
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, open_checked_manifest
-from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, Place, ledger_places, overwriting
+from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, ResultPlace, ledger_places, overwriting
 from batchsubmit.schema import Problem
 from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.inputs import Readiness, check_inputs, warnings_of
@@ -179,7 +179,7 @@ class _Planner:
             if reads:
                 running, listed = await self._listed(reads, progress, now)
             else:
-                running, listed = own.running(now, times), set[Place]()
+                running, listed = own.running(now, times), set[ResultPlace]()
             is_known = reads or times.ended() or not running
             estimate = await asyncio.to_thread(self._estimate, own, work, running if is_known else {}, times)
             readiness = await self._check(reads, progress, now, estimate["finish"]) if reads else None
@@ -293,10 +293,12 @@ class _Planner:
         words = warnings_of(readiness.found, wanted, now=now, through_at=through_at)
         return replace(readiness, warnings=(*readiness.warnings, *words))
 
-    async def _listed(self, reads: Reads, progress: ManifestProgress, now: datetime) -> tuple[_Running, set[Place]]:
+    async def _listed(
+        self, reads: Reads, progress: ManifestProgress, now: datetime
+    ) -> tuple[_Running, set[ResultPlace]]:
         """List who runs on the service, with their ages, and where results are."""
         running: _Running = {}
-        places: set[Place] = set()
+        places: set[ResultPlace] = set()
         for membership in progress.lanes:
             try:
                 listed = await reads.jobs(membership)
@@ -322,7 +324,7 @@ class _Planner:
                     wanted[each] += number in to_do
         return wanted
 
-    def _warnings(self, progress: ManifestProgress, book: LedgerState, listed: set[Place]) -> tuple[Problem, ...]:
+    def _warnings(self, progress: ManifestProgress, book: LedgerState, listed: set[ResultPlace]) -> tuple[Problem, ...]:
         """Say of which jobs, in the ledger or listed by the service, the rows would overwrite the results."""
         inventory, places = self.inventory, ledger_places(self.inventory.index, book)
         find = partial(overwriting, inventory.index, progress)

@@ -12,8 +12,7 @@ from batchsubmit.cli.output import say
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import Location, TableLocation, parse_location
 from batchsubmit.ledger.read import read_ledger
-from batchsubmit.ledger.transfer import export_events, make_table
-from batchsubmit.ledger.transfer import import_file as write_into_table
+from batchsubmit.ledger.transfer import export_events, import_file, make_table
 from batchsubmit.text import counted
 
 _EXITS = {
@@ -65,14 +64,14 @@ def create_table(table: str, config: Path | None, *, as_json: bool) -> int:
 @click.argument("table", type=LEDGER)
 @config_option
 @json_option
-def import_file(file: Path, table: Location, config: Path | None, *, as_json: bool) -> int:
+def import_table(file: Path, table: Location, config: Path | None, *, as_json: bool) -> int:
     """Write a ledger file's events into a table.
 
     Run it again to go on after an interruption: what the table has already is left alone. Let the runs on the file end
     first.
     """
     settings, location = read_settings(config), _table(table)
-    written, known = asyncio.run(write_into_table(file, location, settings, region_for(location, config)))
+    written, known = asyncio.run(import_file(file, location, settings, region_for(location, config)))
     say(f"{location}: {counted(written, 'job')} written, {known:,} had nothing new")
     if as_json:
         click.echo(json.dumps({"ledger": str(location), "written": written, "known": known}))

@@ -22,7 +22,7 @@ from batchsubmit.schema import Fault, JsonError, Part, Problem, without_nulls
 from batchsubmit.schema.checks import MISSING
 from batchsubmit.schema.columns import Place, find_place, names_columns, nearest_name, required_paths
 from batchsubmit.schema.model import VARYING, Integer, Text
-from batchsubmit.schema.wording import printable
+from batchsubmit.schema.wording import shown_path
 from batchsubmit.text import quoted
 
 _DELIMITERS = ",;\t"
@@ -127,7 +127,7 @@ class _Header:
         self.width = max((number for number, name in enumerate(cells, 1) if name.strip()), default=0)
         self.names = frozenset(cells[: self.width])
         self.faults = list(flaws)
-        self._printable = [printable(name) for name in cells[: self.width]]
+        self._printable = [shown_path(name) for name in cells[: self.width]]
         self._numbers: dict[str, int] = {}
         self._paths: dict[str, int] = {}  # the same as the paths of faults spell them
         self._above: dict[str, int] = {}  # the first column of each structure, list or map
@@ -153,14 +153,14 @@ class _Header:
             self._members.append((place, index))
             for depth in range(1, len(place.steps)):
                 self._above.setdefault(".".join(map(str, place.steps[:depth])), index + 1)
-            self._paths.setdefault(".".join(printable(str(step)) for step in place.steps), index + 1)
+            self._paths.setdefault(".".join(shown_path(str(step)) for step in place.steps), index + 1)
         elif name.startswith(_VARIABLE_PREFIX) and name != _VARIABLE_PREFIX:
             self._variables.append((index, name.removeprefix(_VARIABLE_PREFIX)))
         else:
             self._fault(index, *_unknown(name))
             return
         self._numbers[name] = index + 1
-        self._paths.setdefault(printable(name), index + 1)
+        self._paths.setdefault(shown_path(name), index + 1)
 
     def _compile(self, *, is_shared: bool) -> None:
         """Lay out once which cell goes where: texts that vary at once, all others as a part that rows share.
@@ -260,7 +260,7 @@ def _unknown(name: str) -> tuple[str, str]:
     if not name:
         return "the column has no name", "name it, or remove it"
     near = nearest_name(name)
-    right = f"did you mean {near!r}?" if near else f"name it var.{printable(name)} if it is a variable, or remove it"
+    right = f"did you mean {near!r}?" if near else f"name it var.{shown_path(name)} if it is a variable, or remove it"
     return "is not a column", right
 
 
@@ -285,5 +285,5 @@ def _joined(first: Any, more: Any, path: str, faults: list[Fault]) -> Any:  # no
         return [_joined(*pair, f"{path}.{index}", faults) for index, pair in pairs]
     if not isinstance(more, dict | list):
         right = "empty this cell, or leave it out of the JSON"
-        faults.append(Fault(path=printable(path), wrong="is given twice in this row", right=right))
+        faults.append(Fault(path=shown_path(path), wrong="is given twice in this row", right=right))
     return first  # where it is JSON of the wrong type, the check will say so

@@ -17,7 +17,7 @@ from batchsubmit.schema import Fault, JsonError, Part, RequestChecker
 from batchsubmit.schema.checks import MISSING
 from batchsubmit.schema.columns import Place, find_place, names_columns
 from batchsubmit.schema.model import MapOf
-from batchsubmit.schema.wording import NO_VALUES, no_value, printable, shown
+from batchsubmit.schema.wording import NO_VALUES, no_value, shown, shown_path
 
 HEADER_AGAIN = Fault(path="", wrong="is the header again", right="remove this line")
 """What is wrong with a record that repeats the header, as when files with headers were joined."""
@@ -278,7 +278,7 @@ def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> Sequ
     if not NO_VALUES.isdisjoint((description, *environment.values(), *tags.values(), *variables.values())):
         maps = {"": {"description": description}, "environment.": environment, "tags.": tags, "var.": variables}
         flat = {above + key: value for above, values in maps.items() for key, value in values.items()}
-        found += [no_value(printable(path), value) for path, value in flat.items() if value in NO_VALUES]
+        found += [no_value(shown_path(path), value) for path, value in flat.items() if value in NO_VALUES]
     return found
 
 

@@ -206,7 +206,7 @@ async def read_new_rows(
         return NewRows(by_key=by_key, region=inventory.region, trouble=trouble)
 
 
-Place = tuple[str, str, str]
+ResultPlace = tuple[str, str, str]
 """Membership, trained model and name, as of `jobs.results_place`."""
 
 IN_THE_LEDGER = "was submitted before, as another job of this ledger"
@@ -217,7 +217,7 @@ _RIGHT = (
 )
 
 
-def ledger_places(index: Index, book: LedgerState) -> set[Place]:
+def ledger_places(index: Index, book: LedgerState) -> set[ResultPlace]:
     """Where the results go of jobs that a ledger has and these rows are not: of other batches, or of changed rows.
 
     Of a table, a run knows its own rows alone, and finds none.
@@ -240,7 +240,9 @@ def ledger_warnings(index: Index, book: LedgerState, *, retry: Retry | None) -> 
         yield from overwriting(index, progress, places, IN_THE_LEDGER)
 
 
-def overwriting(index: Index, progress: ManifestProgress, places: Collection[Place], wrong: str) -> Iterator[Problem]:
+def overwriting(
+    index: Index, progress: ManifestProgress, places: Collection[ResultPlace], wrong: str
+) -> Iterator[Problem]:
     """Warn of the rows to be sent whose results go to one of these places; `wrong` says whose they are."""
     numbers = sorted(number for lane in progress.lanes.values() for number in lane.rows_to_do) if places else ()
     found = [number for number in numbers if results_place(index.request(number)) in places]

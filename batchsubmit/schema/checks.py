@@ -25,7 +25,7 @@ from batchsubmit.schema.model import (
     request_type,
 )
 from batchsubmit.schema.patterns import lenient_matcher
-from batchsubmit.schema.wording import Fault, below, described, listed, printable, ranged, shown, spoken
+from batchsubmit.schema.wording import Fault, below, described, listed, ranged, shown, shown_path, spoken
 from batchsubmit.text import nearest
 
 # The rules of tags stand in the model only as prose, in the documentation of the `tags` member: "Maximum number of
@@ -129,7 +129,7 @@ class RequestChecker:
             if key.startswith(prefix):
                 whose = "batchsubmit's own" if prefix is OWN_PREFIX else "reserved for AWS"
                 wrong = f"the prefix {prefix!r} is {whose}"
-                yield Fault(path=printable(key), wrong=wrong, right="choose another key")
+                yield Fault(path=shown_path(key), wrong=wrong, right="choose another key")
         most = MOST_TAGS - self._own_tag
         if count > most:
             why = ", for batchsubmit adds one to find its jobs again" if self._own_tag else ""
@@ -186,7 +186,7 @@ def _structure_faults(shape: Structure, value: Mapping[str, Any], *, secret: boo
 def _unknown_member(name: str, shape: Structure) -> Fault:
     near = nearest(name, shape.members)
     right = f"did you mean {near!r}?" if near else f"known are {listed(sorted(shape.members))}"
-    return Fault(path=printable(name), wrong="is not a member of the request", right=right)
+    return Fault(path=shown_path(name), wrong="is not a member of the request", right=right)
 
 
 def required_leaves(shape: Shape, path: str) -> list[str]:

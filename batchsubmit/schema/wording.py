@@ -74,11 +74,11 @@ def no_value(path: str, value: object, into: str = "") -> Fault:
 
 def below(name: str, faults: Iterable[Fault]) -> Iterator[Fault]:
     """Turn the faults of a member into faults of what holds it."""
-    step = printable(name)
+    step = shown_path(name)
     return (replace(fault, path=f"{step}.{fault.path}" if fault.path else step) for fault in faults)
 
 
-def printable(name: str) -> str:
+def shown_path(name: str) -> str:
     """Make a name safe and short for a message: a key may hold anything."""
     return _shortened(text.printable(name))
 

@@ -72,8 +72,8 @@ class Holds:
         hold = self._holds.get(membership)
         if hold is None or hold.until == math.inf:
             wait = self._first if hold is None else min(2 * hold.wait_seconds, self._most)
-            self._holds[membership] = _Hold(quota_words(refusal), wait, now + wait)
-            words = {"membership": membership, "quota": quota_words(refusal), "next_try_seconds": wait}
+            self._holds[membership] = _Hold(other_quota_words(refusal), wait, now + wait)
+            words = {"membership": membership, "quota": other_quota_words(refusal), "next_try_seconds": wait}
             get_logger().warning("lane.held", **words)
 
     def passed(self, membership: str) -> None:
@@ -83,7 +83,7 @@ class Holds:
             del self._holds[membership]
 
 
-def quota_words(refusal: OtherQuotaExceeded) -> str:
+def other_quota_words(refusal: OtherQuotaExceeded) -> str:
     """A quota by its own name and value."""
     value = "" if refusal.quota_value is None else f" of {refusal.quota_value:g}"
     return f"{refusal.quota_name!r}{value}"

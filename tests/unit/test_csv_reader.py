@@ -11,7 +11,7 @@ from batchsubmit.manifest.csv_syntax import character_of
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import Fault, RequestChecker
-from batchsubmit.schema.wording import printable
+from batchsubmit.schema.wording import shown_path
 
 CELLS = {
     "membershipIdentifier": MEMBERSHIP,
@@ -264,7 +264,7 @@ def test_a_long_variable_is_found_at_its_column() -> None:
     long = "var." + "p" * 90
     reader = reader_of(manifest(**{f"{long}{number}": "x" for number in range(3)}))
     (problem,) = {
-        reader.problem(2, Fault(path=printable(f"{long}{number}"), wrong="w", right="r")) for number in (0, 1)
+        reader.problem(2, Fault(path=shown_path(f"{long}{number}"), wrong="w", right="r")) for number in (0, 1)
     }
     assert problem.column == len(CELLS) + 1
 

@@ -8,7 +8,7 @@ from conftest import OTHER_MEMBERSHIP, job_named
 from strategies import MEMBERSHIP
 
 from batchsubmit.core.jobs import Denied, OtherQuotaExceeded
-from batchsubmit.submit.job_run import Denials, Holds, quota_words
+from batchsubmit.submit.job_run import Denials, Holds, other_quota_words
 
 SPENT = OtherQuotaExceeded("ServiceQuotaExceededException", "", "Data access budget", 0)
 
@@ -69,7 +69,7 @@ def test_a_try_with_another_outcome_ends_the_hold_and_forgets_it(holds: Holds) -
 
 def test_a_quota_without_a_value_is_named_without_one() -> None:
     """Nothing is made up."""
-    assert quota_words(OtherQuotaExceeded("", "", "Data access budget")) == "'Data access budget'"
+    assert other_quota_words(OtherQuotaExceeded("", "", "Data access budget")) == "'Data access budget'"
 
 
 @pytest.mark.parametrize(
