@@ -92,8 +92,12 @@ async def work(
         for words in queue.advice:
             advise(words)
         bind(worker=owner_name())
-        opened = await stack.enter_async_context(_open_ledger(ledger, settings, region, stop))
-        status = WorkerStatus(queue, settings, ledger=opened, tally=tally, stop=stop)
+        opening = open_for_writing(ledger, settings, region=region, keeps_all=False)
+        opened = await stack.enter_async_context(opening)
+        refuse_rehearsal_mix(opened.state, ledger, sandbox=False)
+        if isinstance(opened, SharedLedger):
+            opened.on_loss = lambda exc: stop.request(StopReason.LEDGER, str(exc))
+        status = WorkerStatus(queue=queue, settings=settings, ledger=opened, tally=tally, stop=stop)
         await stack.enter_async_context(status.serving(ledger, advise))
         async with stop.cutting_off():
             api = await stack.enter_async_context(open_cleanrooms(settings, region=region))
@@ -105,7 +109,7 @@ async def work(
             engine = build_engine(
                 source, settings=settings, api=api, recorder=recorder, stop=stop, quotas=quotas, is_endless=True
             )
-            status.shows(source, engine)
+            status.parts = source, engine
             async with grace.for_calls(lambda: engine.in_progress.jobs):
                 with display(status.progress, pace.read):
                     await engine.run(opened.state.undecided())
@@ -148,18 +152,6 @@ def _make_source(
     )
     stop.on_request(source.close)
     return source
-
-
-@asynccontextmanager
-async def _open_ledger(
-    location: Location, settings: Settings, region: str, stop: Stop
-) -> AsyncIterator[FileLedger | SharedLedger]:
-    """Open a ledger of the real service; one that is lost ends the worker."""
-    async with open_for_writing(location, settings, region=region, keeps_all=False) as ledger:
-        refuse_rehearsal_mix(ledger.state, location, sandbox=False)
-        if isinstance(ledger, SharedLedger):
-            ledger.on_loss = lambda exc: stop.request(StopReason.LEDGER, str(exc))
-        yield ledger
 
 
 async def advice_on_queue(settings: Settings) -> Sequence[str]:
@@ -226,94 +218,89 @@ _FAILURE_COUNTS = ("throttled", "unanswered", "delete_failures", "extension_fail
 _JOB_COUNTS = ("submitted", "rejected", "unknown", "failed", "cancelled")
 
 
+@dataclass(kw_only=True)
 class WorkerStatus:
-    """A worker's readings and conditions, and its metrics, one or none; source and engine come once they are open."""
+    """A worker's readings and conditions, and its metrics, one or none. With its `parts`, once open, it is ready."""
 
-    def __init__(
-        self, queue: Queue, settings: Settings, *, ledger: FileLedger | SharedLedger, tally: RunCounts, stop: Stop
-    ) -> None:
+    queue: Queue
+    settings: Settings
+    ledger: FileLedger | SharedLedger
+    tally: RunCounts
+    stop: Stop
+    parts: tuple[SqsSource, Engine] | None = None
+
+    def __post_init__(self) -> None:
+        """Have metrics where their library is installed."""
         try:
             from batchsubmit.observers.metrics import Metrics  # noqa: PLC0415 (an extra)
         except ModuleNotFoundError:
             self.metrics: list[Metrics] = []
         else:
             self.metrics = [Metrics(self.read)]
-        self._parts: tuple[SqsSource, Engine] | None = None
-        self._queue = queue
-        self._settings = settings
-        self._ledger = ledger
-        self._tally = tally
-        self._stop = stop
 
     @asynccontextmanager
     async def serving(self, ledger: Location, advise: Callable[[str], None]) -> AsyncIterator[None]:
         """Answer probes and scrapes and, where that is set, show the report page; `advise` gets its address."""
-        settings, metrics = self._settings.worker, self.metrics[0].exposition if self.metrics else None
-        path, pages = live_pages(ledger, self._settings) if settings.ui else ("", [])
-        async with serving_probes(settings, live=self.live(), ready=self.ready(), metrics=metrics, pages=pages):
+        settings, metrics = self.settings.worker, self.metrics[0].exposition if self.metrics else None
+        path, pages = live_pages(ledger, self.settings) if settings.ui else ("", [])
+        async with serving_probes(
+            settings, live={"intake": self.stalled}, ready=self.ready(), metrics=metrics, pages=pages
+        ):
             if path:
                 advise(f"report page: {base_url(settings.metrics_host, settings.metrics_port)}{path}")
             yield
 
-    def shows(self, source: SqsSource, engine: Engine) -> None:
-        """Read this source and this engine from now on: the worker is ready."""
-        self._parts = source, engine
-
-    def live(self) -> Conditions:
-        """What a worker must not lack, or it is restarted."""
-        return {"intake": self._stalled}
-
-    def _stalled(self) -> str:
+    def stalled(self) -> str:
         """Say that no call of SQS has begun for too long: receiver and heartbeat make no progress.
 
         A worker that drains for minutes must not be killed for it.
         """
-        settings = self._settings
+        settings = self.settings
         most = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
-        silent = time.monotonic() - self._queue.called_at
-        is_well = self._stop.requested or silent <= most
+        silent = time.monotonic() - self.queue.called_at
+        is_well = self.stop.requested or silent <= most
         return "" if is_well else f"no progress for {silent:.0f} s, allowed are {most:.0f} s"
 
     def ready(self) -> Conditions:
         """What a worker needs to take new messages."""
         return {
-            "queue": lambda: self._queue.trouble,
-            "ledger": lambda: self._ledger.trouble,
-            "manifests": lambda: self._parts[0].trouble() if self._parts else "",
-            "worker": lambda: "draining" if self._stop.requested else "" if self._parts else "starting",
+            "queue": lambda: self.queue.trouble,
+            "ledger": lambda: self.ledger.trouble,
+            "manifests": lambda: self.parts[0].trouble() if self.parts else "",
+            "worker": lambda: "draining" if self.stop.requested else "" if self.parts else "starting",
         }
 
     def progress(self) -> WorkerProgress:
         """What is shown at a terminal."""
         readings = self.read()
         return WorkerProgress(
-            counts=Counts(**{name: getattr(self._tally, name) for name in _JOB_COUNTS}),
+            counts=Counts(**{name: getattr(self.tally, name) for name in _JOB_COUNTS}),
             slots=(readings.account_slots_used or 0, readings.account_slots_known),
             in_progress=readings.calls_under_way,
-            state="draining" if self._stop.requested else self._queue.trouble or "ready",
+            state="draining" if self.stop.requested else self.queue.trouble or "ready",
             waiting=readings.jobs_waiting,
         )
 
     def read(self) -> Readings:
         """Look at everything."""
-        if self._parts is None:
-            return Readings(draining=self._stop.requested)
-        source, engine = self._parts
+        if self.parts is None:
+            return Readings(draining=self.stop.requested)
+        source, engine = self.parts
         waiting = {lane: len(jobs) for lane, jobs in source.held.lanes.items()}
         usage, sent_at = engine.slots.usage(), source.held.oldest_sent_at()
         account_used, account_known = usage.pop(ACCOUNT)
         memberships = sorted(waiting.keys() | usage.keys())
-        messages = asdict(self._queue.counters)
+        messages = asdict(self.queue.counters)
         return Readings(
             account_slots_used=account_used,
             account_slots_known=account_known,
             rate_calls_per_second=engine.gate.pace.per_second,
             calls_under_way=engine.in_progress.jobs,
-            jobs_unknown=self._tally.unknown,
+            jobs_unknown=self.tally.unknown,
             jobs_undecided=len(engine.in_progress.undecided),
             messages_held=len(source.held),
             oldest_message_age_seconds=None if sent_at is None else max(time.time() - sent_at, 0.0),
-            draining=self._stop.requested,
+            draining=self.stop.requested,
             queue_polls=messages.pop("polls"),
             queue_failures={name: messages.pop(name) for name in _FAILURE_COUNTS},
             messages=messages,
