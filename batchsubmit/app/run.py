@@ -26,7 +26,7 @@ from batchsubmit.ledger.base import Ledger, Location, parse_location
 from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest, Terms
 from batchsubmit.manifest.file import ManifestFile, path_beside
-from batchsubmit.manifest.progress import ManifestProgress
+from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, ledger_places, overwriting
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import RunCounts, bind
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, zone_named
@@ -176,6 +176,12 @@ class Run:
         self._rows, self.before = self._count()
         self._record = RunRecord(self.ledger, self.stop)
 
+    def find_warnings(self) -> None:
+        """Warn of rows, also of those whose results would overwrite another job's; may read the manifest again."""
+        index = self.inventory.index
+        places = ledger_places(index, self.ledger.state)
+        self.warnings = (*self.inventory.warnings, *overwriting(index, self._rows, places, IN_THE_LEDGER))
+
     @property
     def has_work(self) -> bool:
         """Whether there are jobs to send, to look up, or to follow to their end."""
@@ -283,6 +289,10 @@ class Run:
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message,
             warnings=self.warnings,
+            held=engine.holds.words if engine else {},
+            held_by_others=engine.slots.held_by_others() if engine else {},
+            waits_for=engine.inputs.unfinished if engine else {},
+            refused_by=engine.slots.refused_by if engine else {},
             unknown_jobs=tuple(
                 UnknownJob(
                     job=each.job,
@@ -293,14 +303,6 @@ class Run:
                 for each in unknown
             ),
         )
-        if engine:
-            summary = replace(
-                summary,
-                held=engine.holds.words,
-                held_by_others=engine.slots.held_by_others(),
-                waits_for=engine.inputs.unfinished,
-                refused_by=engine.slots.refused_by,
-            )
         await self._record.end(summary.exit_status, after.as_dict(), engine.slots.quotas() if engine else {})
         return summary
 

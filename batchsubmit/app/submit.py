@@ -6,7 +6,7 @@ Nothing is decided here that a smaller module could decide, and nothing is print
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -28,7 +28,6 @@ from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest
-from batchsubmit.manifest.progress import ledger_warnings
 from batchsubmit.observers.base import LogObserver, Observer
 from batchsubmit.observers.progress import Display, RunProgress, pace_in
 from batchsubmit.report.summary import Summary
@@ -88,9 +87,7 @@ async def open_run(
                 await _record_ends_unseen(ledger, settings, region, stop)
         if options.known_only:
             inventory = inventory.only(ledger.state)
-        index, retry = inventory.index, options.retry
-        found = await asyncio.to_thread(lambda: list(ledger_warnings(index, ledger.state, retry=retry)))
-        yield Run(
+        run = Run(
             options=options,
             settings=_for_the_sandbox(settings, options.sandbox_job_seconds) if options.sandbox else settings,
             region=region,
@@ -99,8 +96,9 @@ async def open_run(
             stop=stop,
             manifest=manifest,
             inventory=inventory,
-            warnings=(*inventory.warnings, *found),
         )
+        await asyncio.to_thread(run.find_warnings)
+        yield run
 
 
 async def _record_ends_unseen(ledger: Ledger, settings: Settings, region: str, stop: Stop) -> None:
@@ -184,32 +182,27 @@ async def _run_engine(
 
 
 def _progress(run: Run, engine: Engine) -> RunProgress:
-    """Read the state of the run for a display."""
-    slots = engine.slots
-    ours = slots.ours()
+    """Read the state of the run for a display, and what keeps jobs from being sent."""
+    slots, ours = engine.slots, engine.slots.ours()
     # Who follows jobs sees them run, more than AWS's defaults allow where the quota was raised.
     running = sum(ours.values()) if engine.poller.follows else within_quotas(ours, slots.quotas())
+    why = []
+    if looked_up := engine.in_progress.looked_up:
+        why.append(f"looking up {counted(looked_up, 'job')}, up to {duration(run.settings.lookup.settle_seconds)}")
+    # While slots wait for jobs, those wait for the rate.
+    if full := 0 if engine.gate.is_awaited else slots.full_lanes():
+        why.append(f"waiting for a slot in {counted(full, 'membership')}")
+    if others := slots.held_by_others():
+        why.append(f"the quota looks used by others: {', '.join(others.values())}")
+    for quota, count in Counter(engine.holds.words.values()).items():
+        why.append(f"held by the quota {quota} in {counted(count, 'membership')}")
     return RunProgress(
         counts=run.counts_now(running=running, in_progress=engine.in_progress.jobs),
         slots=slots.usage()[ACCOUNT],
         in_progress=engine.in_progress.jobs,
-        why=tuple(_why(run, engine)),
+        why=tuple(why),
         stopping=str(run.stop.reason or ""),
     )
-
-
-def _why(run: Run, engine: Engine) -> Iterator[str]:
-    """Say what keeps jobs from being sent."""
-    slots = engine.slots
-    if looked_up := engine.in_progress.looked_up:
-        yield f"looking up {counted(looked_up, 'job')}, up to {duration(run.settings.lookup.settle_seconds)}"
-    # While slots wait for jobs, those wait for the rate.
-    if full := 0 if engine.gate.is_awaited else slots.full_lanes():
-        yield f"waiting for a slot in {counted(full, 'membership')}"
-    if others := slots.held_by_others():
-        yield f"the quota looks used by others: {', '.join(others.values())}"
-    for quota, count in Counter(engine.holds.words.values()).items():
-        yield f"held by the quota {quota} in {counted(count, 'membership')}"
 
 
 @asynccontextmanager

@@ -232,14 +232,6 @@ def ledger_places(index: Index, book: LedgerState) -> set[ResultPlace]:
     }
 
 
-def ledger_warnings(index: Index, book: LedgerState, *, retry: Retry | None) -> Iterator[Problem]:
-    """Warn of rows to be sent that share a place with another job of the ledger; reads them again where some may."""
-    places = ledger_places(index, book)
-    if places:
-        progress = ManifestProgress.of(index, book, retry=retry)
-        yield from overwriting(index, progress, places, IN_THE_LEDGER)
-
-
 def overwriting(
     index: Index, progress: ManifestProgress, places: Collection[ResultPlace], wrong: str
 ) -> Iterator[Problem]:
