@@ -26,15 +26,7 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.run_times import RunTimes
 from batchsubmit.core.states import is_good_end
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.forecast import (
-    NOTHING_KNOWN,
-    Finish,
-    RunHistory,
-    SlotCounts,
-    assumed_times,
-    forecast,
-    lanes_of,
-)
+from batchsubmit.forecast import NOTHING_KNOWN, Finish, RunHistory, SlotCounts, assumed_times, forecast, lanes_of
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, open_checked_manifest

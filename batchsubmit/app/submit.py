@@ -212,13 +212,7 @@ async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
     async with AsyncExitStack() as stack:
         if options.sandbox:
             # A real run has no use for the sandbox's ten modules.
-            from batchsubmit.sandbox import (  # noqa: PLC0415
-                FaultPlan,
-                Faults,
-                SandboxServer,
-                SandboxService,
-                SandboxSettings,
-            )
+            from batchsubmit.sandbox import FaultPlan, Faults, SandboxServer, SandboxService, SandboxSettings  # noqa: PLC0415
 
             try:
                 faults = Faults(FaultPlan.read(options.faults) if options.faults else None)

@@ -200,10 +200,7 @@ def _ready(plan: Plan) -> Iterator[str]:
 @batch_id_option
 @config_option
 @click.option(
-    "--history",
-    multiple=True,
-    type=LEDGER,
-    help="An earlier ledger to learn from how long jobs take; may be repeated.",
+    "--history", multiple=True, type=LEDGER, help="An earlier ledger to learn from how long jobs take; may be repeated."
 )
 @job_minutes_option
 @click.option(

@@ -236,11 +236,7 @@ class Retry:
         )
 
 
-_ACTIONS = {
-    State.PENDING: Action.SUBMIT,
-    State.UNKNOWN: Action.LOOK_UP,
-    State.REJECTED: Action.LEAVE_FAILED,
-}
+_ACTIONS = {State.PENDING: Action.SUBMIT, State.UNKNOWN: Action.LOOK_UP, State.REJECTED: Action.LEAVE_FAILED}
 
 
 def decide(state: JobState | None, *, retry: Retry | None = None) -> Action:

@@ -35,11 +35,7 @@ async def open_for_writing(
         return
     # A run with a file needs nothing of this, and botocore and its kin take half a second.
     from batchsubmit.ledger.dynamodb import open_table  # noqa: PLC0415
-    from batchsubmit.ledger.shared import (  # noqa: PLC0415
-        LeaseClock,
-        LeaseTerms,
-        open_shared,
-    )
+    from batchsubmit.ledger.shared import LeaseClock, LeaseTerms, open_shared  # noqa: PLC0415
     from batchsubmit.ledger.table import check_format  # noqa: PLC0415
 
     clock = LeaseClock()

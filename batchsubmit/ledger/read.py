@@ -16,22 +16,8 @@ from batchsubmit.core.jobs import Event, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import Location, TableLocation
-from batchsubmit.ledger.codec import (
-    Chain,
-    LineDamagedError,
-    decode_line,
-    require_ledger,
-)
-from batchsubmit.ledger.table import (
-    JOB,
-    RUNS,
-    JobRow,
-    MissingTableError,
-    Table,
-    events_of,
-    page_address,
-    run_events,
-)
+from batchsubmit.ledger.codec import Chain, LineDamagedError, decode_line, require_ledger
+from batchsubmit.ledger.table import JOB, RUNS, JobRow, MissingTableError, Table, events_of, page_address, run_events
 
 
 class DamagedLineError(LedgerError):

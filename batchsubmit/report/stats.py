@@ -12,14 +12,7 @@ from typing import NamedTuple
 
 from batchsubmit.core.jobs import INVALID_ROW
 from batchsubmit.core.states import CANCELLED_STATUS, LOG_GROUP, JobState, Phase, State, has_failed
-from batchsubmit.report.timeline import (
-    History,
-    SlotTimes,
-    Timeline,
-    mean_running,
-    peak_running,
-    quota_steps,
-)
+from batchsubmit.report.timeline import History, SlotTimes, Timeline, mean_running, peak_running, quota_steps
 from batchsubmit.report.waits import Cause
 
 _SILENT_SECONDS = 900.0
