@@ -6,7 +6,7 @@ Nothing is decided here that a smaller module could decide, and nothing is print
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -143,42 +143,36 @@ async def execute(
 
 
 async def _send(run: Run, api: CleanRooms, observers: Sequence[Observer], display: Display) -> None:
-    """Send the canaries alone, if any, then the rest."""
+    """Send the canaries alone, if any, which are followed in any case, then the rest; look up first what is unknown."""
     settings, options = run.settings, run.options
-    build = partial(
-        build_engine,
-        settings=settings,
-        api=api,
-        recorder=Recorder(run.ledger, SystemClock(), (run.tally, LogObserver(), *observers)),
-        stop=run.stop,
-        quotas=await read_quotas(settings.aws, region=run.region) if settings.slots.service_quotas else None,
-        retry=options.retry,
-        resubmit_unknown=options.resubmit_unknown,
-    )
-    if options.canary and run.open_source().waiting_jobs():
-        await _run_engine(run, build, display, only=set(run.canaries))
-        if not run.stop.requested:
+    recorder = Recorder(run.ledger, SystemClock(), (run.tally, LogObserver(), *observers))
+    quotas = await read_quotas(settings.aws, region=run.region) if settings.slots.service_quotas else None
+    has_canaries = options.canary and run.open_source().waiting_jobs()
+    for only in (set(run.canaries), None) if has_canaries else (None,):
+        if run.stop.requested:
+            return
+        follows = options.wait or only is not None
+        run.engine = engine = build_engine(
+            run.open_source(only),
+            settings=settings,
+            api=api,
+            recorder=recorder,
+            stop=run.stop,
+            quotas=quotas,
+            gate=run.engine.gate if run.engine else None,
+            retry=options.retry,
+            resubmit_unknown=options.resubmit_unknown,
+            follows=follows,
+        )
+        # A table would have to be read as a whole each time.
+        pace = pace_in(Tail(run.path)) if isinstance(run.path, Path) else lambda: (0.0, "")
+        for key in (run.inventory.index if only is None else only) if follows else ():
+            engine.poller.follow(key)
+        unknown = [state for state in run.ledger.state.undecided() if only is None or state.job in only]
+        with display(partial(_progress, run, engine), pace):
+            await engine.run(unknown)
+        if only is not None and not run.stop.requested:
             run.judge_canaries()
-    if not run.stop.requested:
-        await _run_engine(run, build, display)
-
-
-async def _run_engine(
-    run: Run, build: Callable[..., Engine], display: Display, only: Collection[str] | None = None
-) -> None:
-    """Look up what is unknown, send what is left and, where that is asked, follow the jobs to their end.
-
-    `only` the jobs with these keys, the canaries, which are followed in any case.
-    """
-    follows, gate = run.options.wait or only is not None, run.engine.gate if run.engine else None
-    run.engine = engine = build(run.open_source(only), gate=gate, follows=follows)
-    # A table would have to be read as a whole each time.
-    pace = pace_in(Tail(run.path)) if isinstance(run.path, Path) else lambda: (0.0, "")
-    for key in (run.inventory.index if only is None else only) if follows else ():
-        engine.poller.follow(key)
-    unknown = [state for state in run.ledger.state.undecided() if only is None or state.job in only]
-    with display(partial(_progress, run, engine), pace):
-        await engine.run(unknown)
 
 
 def _progress(run: Run, engine: Engine) -> RunProgress:
