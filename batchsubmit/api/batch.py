@@ -5,15 +5,12 @@ printed, and no exit status. How a command line says such things it must not kno
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, Unpack
 
 from batchsubmit.api.outcomes import Finished, Outcome, OutcomeObserver, Rejected, Submitted, Unknown
 from batchsubmit.app.run import SubmitOptions, submit_options
@@ -23,38 +20,13 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, checked_text, load_settings
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import Location, parse_location
-from batchsubmit.ledger.read import read_ledger
+from batchsubmit.ledger.read import read_ledger, run_blocking
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.jsonl_reader import LABEL, Requests, open_requests
 from batchsubmit.report.summary import Summary
 from batchsubmit.submit.stopping import Stop, StopReason
 from batchsubmit.text import counted
-
-Result = TypeVar("Result")
-
-
-def run_blocking(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run it in a thread, since the caller, a notebook perhaps, may have an event loop of its own.
-
-    Where the caller is interrupted meanwhile, cancel it and wait until it has ended in good order.
-    """
-    began: Future[Callable[[], object]] = Future()
-
-    async def main() -> Result:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (a coroutine always runs in a task)
-        began.set_result(partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel))
-        return await work
-
-    with ThreadPoolExecutor(1, thread_name_prefix="batchsubmit") as pool:
-        result = pool.submit(copy_context().run, asyncio.run, main())
-        try:
-            return result.result()
-        except BaseException:
-            if not result.done():  # it is the wait that was interrupted, not the work that failed
-                began.result()()
-            raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,14 @@ Nothing is locked: a ledger is read also while runs write to it.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from batchsubmit.core.jobs import Event, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import LedgerState
@@ -18,6 +20,8 @@ from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.codec import Chain, LineDamagedError, decode_line, require_ledger
 from batchsubmit.ledger.table import JOB, RUNS, JobRow, MissingTableError, Table, events_of, page_address, run_events
+
+_Result = TypeVar("_Result")
 
 
 class DamagedLineError(LedgerError):
@@ -86,24 +90,38 @@ def read_ledger(
 
 
 def _read_table(location: TableLocation, region: str | None) -> list[Event]:
-    """Read a table in a loop and a thread of its own: the caller may be in a loop itself."""
     from batchsubmit.ledger.dynamodb import open_table  # noqa: PLC0415 (botocore takes a fifth of a second)
 
-    reading: list[asyncio.Task[Any]] = []
-
     async def read() -> list[Event]:
-        reading.extend(filter(None, [asyncio.current_task()]))
         async with open_table(location.table, region=region, concurrency=1) as table:
             return await table_events(table, str(location))
 
-    with ThreadPoolExecutor(1, "ledger reader") as thread:
+    try:
+        return run_blocking(read())
+    except MissingTableError as exc:
+        raise UsageError(str(exc)) from exc
+
+
+def run_blocking(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run it in a thread, since the caller, a notebook perhaps, may have an event loop of its own.
+
+    Where the caller is interrupted meanwhile, cancel it and wait until it has ended in good order.
+    """
+    began: Future[Callable[[], object]] = Future()
+
+    async def main() -> _Result:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (a coroutine always runs in a task)
+        began.set_result(partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel))
+        return await work
+
+    with ThreadPoolExecutor(1, thread_name_prefix="batchsubmit") as pool:
+        result = pool.submit(copy_context().run, asyncio.run, main())
         try:
-            return thread.submit(asyncio.run, read()).result()
-        except MissingTableError as exc:
-            raise UsageError(str(exc)) from exc
-        except KeyboardInterrupt:
-            for task in reading:
-                task.get_loop().call_soon_threadsafe(task.cancel)
+            return result.result()
+        except BaseException:
+            if not result.done():  # it is the wait that was interrupted, not the work that failed
+                began.result()()
             raise
 
 
