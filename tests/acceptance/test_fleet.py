@@ -56,7 +56,7 @@ def fleet(working: Program) -> Program:
         "BATCHSUBMIT_LOOKUP__SETTLE_SECONDS": str(SETTLE_SECONDS),
         "BATCHSUBMIT_RATE__MAX_PER_SECOND": "10",
         "BATCHSUBMIT_RETRY__CAP_SECONDS": "0.2",
-        "BATCHSUBMIT_WORKER__VISIBILITY_TIMEOUT_SECONDS": "3",
+        "BATCHSUBMIT_WORKER__VISIBILITY_TIMEOUT_SECONDS": "8",  # on a busy machine a move takes seconds
     }
     return working
 
