@@ -214,10 +214,7 @@ class RunHistory:
         return found
 
     def finish(self, now: datetime) -> Finish | None:
-        """Estimate when all will have ended that waits and runs.
-
-        None where too little is known: no time of a job, or the work, as of a worker, or a run of an earlier version.
-        """
+        """Estimate when all that waits and runs will have ended; None where no job's time is known, or not the work."""
         run, times = self.run, self.times()
         if run is None or not run.manifest_sha256 or (run.to_do and not run.work):
             return None
@@ -240,10 +237,7 @@ class RunHistory:
         return len(decided) / max(now - began, _LEAST_WINDOW).total_seconds()
 
     def slots(self, lanes: Mapping[str, LaneWork], *, per_membership: int, per_account: int) -> tuple[SlotCounts, bool]:
-        """The quotas that were set, else those that runs learned, else AWS's defaults, and whether any is assumed.
-
-        What is seen to run must be allowed.
-        """
+        """The quotas that were set, else learned, else AWS's but at least what runs; and whether any is assumed."""
         lane = max((self.learned.get(each, 0) for each in lanes), default=0)
         account = max((value for name, value in self.learned.items() if name.split()[0] == "account"), default=0)
         running = [len(each.running) for each in lanes.values()]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from structlog.contextvars import bind_contextvars
 
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
@@ -28,7 +29,7 @@ from batchsubmit.manifest.check import CheckedManifest, Terms
 from batchsubmit.manifest.file import ManifestFile, path_beside
 from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, ledger_places, overwriting
 from batchsubmit.manifest.source import ManifestSource
-from batchsubmit.observers.base import RunCounts, bind
+from batchsubmit.observers.base import RunCounts
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, zone_named
 from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.schema import Problem
@@ -118,7 +119,7 @@ class RunRecord:
     async def begin(self, **facts: Any) -> None:  # noqa: ANN401 (the members of RunStarted)
         """Write the first line. The run's time begins here: the user may have been asked before."""
         self._began_at = self._clock.monotonic()
-        bind(run=self.id)
+        bind_contextvars(run=self.id)
         await self._ledger.put(
             RunStarted(at=self.now(), run=self.id, version=__version__, holder=process_name(), **facts)
         )

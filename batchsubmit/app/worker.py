@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from structlog.contextvars import bind_contextvars
+
 from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
 from batchsubmit.app.shutdown import ShutdownGrace
 from batchsubmit.app.ui import live_pages
@@ -27,7 +29,7 @@ from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.manifest.defaults import Defaults
-from batchsubmit.observers.base import LogObserver, Readings, RunCounts, bind
+from batchsubmit.observers.base import LogObserver, Readings, RunCounts
 from batchsubmit.observers.progress import DecidedPace, Display, WorkerProgress
 from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.queue.client import LONG_POLL_SECONDS, Queue, open_queue, region_of
@@ -91,7 +93,7 @@ async def work(
             queue = await stack.enter_async_context(open_queue(url, settings, region=region))
         for words in queue.advice:
             advise(words)
-        bind(worker=owner_name())
+        bind_contextvars(worker=owner_name())
         opening = open_for_writing(ledger, settings, region=region, keeps_all=False)
         opened = await stack.enter_async_context(opening)
         refuse_rehearsal_mix(opened.state, ledger, sandbox=False)

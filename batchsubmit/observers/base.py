@@ -2,9 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
-
-import structlog
 
 from batchsubmit.core.jobs import (
     Absent,
@@ -22,25 +19,17 @@ from batchsubmit.core.states import State
 from batchsubmit.log import get_logger
 
 
-class Observer(Protocol):
+class Observer:
     """Gets every event of a job once the ledger has it, changes of the rate, and how long the ledger took."""
 
     def saw(self, event: JobEvent) -> None:
         """An event of a job was recorded."""
-        ...
 
     def rate_cut(self, per_second: float) -> None:
         """The service throttled and the rate is now this."""
-        del per_second
 
     def ledger_took(self, seconds: float) -> None:
         """An event took this long to become durable."""
-        del seconds
-
-
-def bind(**names: str) -> None:
-    """Put names (of the run, of the worker) into every line that this task and those it starts log from now on."""
-    structlog.contextvars.bind_contextvars(**names)
 
 
 _LOGGED: dict[type[JobEvent], tuple[str, str]] = {
@@ -79,10 +68,7 @@ class LogObserver(Observer):
 
 
 class RunCounts(Observer):
-    """Counts of one run, for the display, the failure limit and the summary.
-
-    `on_decided` is called after each job that was decided or finished.
-    """
+    """Counts of one run; `on_decided` is called after each job that was decided or finished."""
 
     def __init__(self, on_decided: Callable[["RunCounts"], None] = lambda _: None) -> None:
         self.submitted = self.rejected = self.succeeded = self.failed = self.cancelled = 0

@@ -26,7 +26,7 @@ from batchsubmit.core.jobs import (
     Refused,
 )
 from batchsubmit.core.states import State
-from batchsubmit.observers.base import Readings
+from batchsubmit.observers.base import Observer, Readings
 
 OTHER = "other"
 MOST_CODES = 40
@@ -68,19 +68,7 @@ _OF_EVENTS = {kind: (name, labels) for name, (kind, _, labels) in _COUNTERS.item
 _LOOKUPS: dict[type[JobEvent], str] = {Absent: "absent", Duplicate: "duplicate"}
 
 
-def _families(now: Readings) -> Iterator[Metric]:
-    for name, meaning in _GAUGES.items():
-        value = getattr(now, name)
-        yield GaugeMetricFamily(f"batchsubmit_{name}", meaning, value=None if value is None else float(value))
-    yield CounterMetricFamily("batchsubmit_queue_polls", "Answered calls of ReceiveMessage.", value=now.queue_polls)
-    for name, (kind, label, meaning) in _LABELLED.items():
-        family = kind(f"batchsubmit_{name}", meaning, labels=[label])
-        for each, value in getattr(now, name).items():
-            family.add_metric([each], value)
-        yield family
-
-
-class Metrics(Collector):
+class Metrics(Collector, Observer):
     """An observer with a registry, and in it itself: `read` gives the state of the moment, once at each scrape."""
 
     def __init__(self, read: Callable[[], Readings], *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -109,13 +97,18 @@ class Metrics(Collector):
             buckets=_LEDGER_BUCKETS,
         )
 
-    def describe(self) -> Iterator[Metric]:
-        """Name the metrics without reading anything: the registry asks when this is registered."""
-        yield from _families(Readings())
-
     def collect(self) -> Iterator[Metric]:
         """Read the state once."""
-        yield from _families(self._read())
+        now = self._read()
+        for name, meaning in _GAUGES.items():
+            value = getattr(now, name)
+            yield GaugeMetricFamily(f"batchsubmit_{name}", meaning, value=None if value is None else float(value))
+        yield CounterMetricFamily("batchsubmit_queue_polls", "Answered calls of ReceiveMessage.", value=now.queue_polls)
+        for name, (kind, label, meaning) in _LABELLED.items():
+            family = kind(f"batchsubmit_{name}", meaning, labels=[label])
+            for each, value in getattr(now, name).items():
+                family.add_metric([each], value)
+            yield family
 
     def saw(self, event: JobEvent) -> None:
         """Count an event of a job."""

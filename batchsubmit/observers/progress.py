@@ -11,7 +11,7 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -110,11 +110,9 @@ class Feed(Protocol):
     @property
     def beginnings(self) -> int:
         """How often it was read from the start; what was read before the last time counts no more."""
-        ...
 
     def poll(self) -> Iterator[Event]:
         """Give the events that came since the last poll, in their order."""
-        ...
 
 
 _History = TypeVar("_History", bound=RunHistory)
@@ -192,10 +190,8 @@ def showing(read: Callable[[], RunProgress], pace: Callable[[], Pace], console: 
         console.print(line_at(datetime.now(UTC), parts()), highlight=False, markup=False, soft_wrap=True)
 
     seconds, show = (_REFRESH_SECONDS, draw) if console.is_terminal else (_LINE_SECONDS, print_line)
-    with ExitStack() as stack:
-        stack.enter_context(_repeating(_ESTIMATE_SECONDS, estimate))
-        stack.enter_context(live if console.is_terminal else nullcontext())
-        stack.enter_context(_repeating(seconds, show))
+    screen = live if console.is_terminal else nullcontext()
+    with _repeating(_ESTIMATE_SECONDS, estimate), screen, _repeating(seconds, show):
         show()
         yield
 
@@ -229,17 +225,9 @@ class LaneCounts:
     limit: int | None
     counts: Counts
 
-    @property
-    def slots(self) -> str:
-        """Slots used of slots known."""
-        return f"{self.counts.running:,}/{'?' if self.limit is None else f'{self.limit:,}'}"
-
 
 class LiveRun(RunHistory):
-    """The fold of a ledger, with the counts and rates that a person who watches a run looks for.
-
-    `failures` are the last ones, a line each.
-    """
+    """The fold of a ledger, with the counts that a person who watches a run looks for, and the last failures."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -371,10 +359,7 @@ def has_died(run: RunStarted) -> bool:
 def picture(
     live: LiveRun, now: datetime, size: tuple[int, int], only: str = "*", names: Mapping[str, str] = _NO_NAMES
 ) -> RenderableType:
-    """The state on a screen of so many columns and lines: totals and failures always, memberships as many as fit.
-
-    `only` the memberships whose id or name fits this glob.
-    """
+    """A screen of so many columns and lines: totals, failures, and what has room of the memberships that fit `only`."""
     width, height = size
     failures = [Text(cut(with_names(line, names), width), style="red") for line in live.failures]
     head = [Text(line) for line in fitted(live.read(now).parts(), width)]
@@ -403,6 +388,7 @@ def lanes_table(lanes: Iterable[LaneCounts], bad: Collection[str], width: int) -
     for heading in ("left", "slots", *names):
         table.add_column(heading, justify="right", no_wrap=True)
     for lane in lanes:
+        slots = f"{lane.counts.running:,}/{'?' if lane.limit is None else f'{lane.limit:,}'}"
         numbers = (f"{getattr(lane.counts, name):,}" for name in names)
-        table.add_row(Text(printable(lane.membership)), f"{lane.left:,}", lane.slots, *numbers)
+        table.add_row(Text(printable(lane.membership)), f"{lane.left:,}", slots, *numbers)
     return table

@@ -1,7 +1,4 @@
-"""Sends a notice to SNS topics and webhooks. Nothing is raised: what could not be sent is returned as a sentence.
-
-A notice gets one more try and a bounded time, and never fails the run.
-"""
+"""Sends a notice to SNS topics and webhooks: with one more try, a bounded time, and a sentence instead of an error."""
 
 import asyncio
 import hashlib
@@ -43,10 +40,7 @@ class Target:
 
 
 def read_target(text: str) -> Target:
-    """Read `sns:ARN`, or an https URL (http on this machine only), maybe after `slack:` or `teams:`.
-
-    Raises UsageError.
-    """
+    """Read `sns:ARN`, or a URL (https, or of this machine), maybe after `slack:` or `teams:`. Raises UsageError."""
     shape, _, address = text.partition(":")
     if shape not in _SHAPES:
         shape, address = "", text

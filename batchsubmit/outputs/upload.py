@@ -77,10 +77,7 @@ async def upload(
 
 @dataclass(frozen=True, slots=True)
 class _Uploader:
-    """Puts files under one destination; `ledger` is the copy of the ledger that they were made from.
-
-    `origin` says how long that is, and what it holds, as an object's metadata.
-    """
+    """Puts files under one destination; `ledger` is a copy of it, `origin` what objects say of it as metadata."""
 
     client: Any
     destination: Destination
@@ -99,10 +96,7 @@ class _Uploader:
         return problem and f"{url} {problem}"
 
     async def _put(self, path: Path, content: BinaryIO) -> str:
-        """Write the object if there is none, or over the one that may be replaced, which must be the one we saw.
-
-        Gives what keeps it from being replaced, if anything does.
-        """
+        """Write the object, or over the one that we saw and may replace; say what keeps it from that, if anything."""
         where = {"Bucket": self.destination.bucket, "Key": self.destination.prefix + path.name}
         content_type = _TYPES.get(path.suffix, "application/octet-stream")
         condition = {"IfNoneMatch": "*"}

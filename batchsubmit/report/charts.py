@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from batchsubmit.core.states import State
 from batchsubmit.report.stats import Figures
-from batchsubmit.report.timeline import SlotTimes, grid, mean_running, peak_running, quota_steps
+from batchsubmit.report.timeline import SlotTimes, mean_running, peak_running, quota_steps
 from batchsubmit.report.waits import Cause
 from batchsubmit.text import counted, date_and_time, duration, share
 
@@ -290,7 +290,8 @@ def _counted(moments: Sequence[float], edges: Sequence[float]) -> Iterator[tuple
 
 def _edges(figures: Figures, count: int = 160) -> list[float]:
     """The moments between which it is counted and averaged."""
-    return grid(figures.begin, figures.end, count)
+    step = max(figures.end - figures.begin, 1.0) / count
+    return [figures.begin + step * index for index in range(count + 1)]
 
 
 def _clock(figures: Figures) -> dict[str, str]:

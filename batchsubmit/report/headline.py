@@ -98,4 +98,4 @@ def _reasons(figures: Figures) -> str:
     if not others:
         return f"one reason, {code}"
     above_all = f", most of all {code}" if most.count > others[0].count else ""
-    return f"{len(figures.reasons):,} different reasons{above_all}"
+    return f"{1 + len(others):,} different reasons{above_all}"

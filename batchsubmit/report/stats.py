@@ -103,9 +103,6 @@ class Reasons:
     def __init__(self) -> None:
         self._by_words: dict[tuple[str, str], Reason] = {}
 
-    def __len__(self) -> int:
-        return len(self._by_words)
-
     def add(self, state: JobState, failed_at: float | None = None) -> int:
         """Take in a failed job; give the number of its reason."""
         code, message = reason_of(state)
@@ -136,10 +133,7 @@ class Reasons:
 
 
 class SlotUse(NamedTuple):
-    """How much of the slots' time was used while there was something to submit.
-
-    `is_learned` is False where no quota is in the ledger; then the most jobs that ever ran at once count as the slots.
-    """
+    """The part of the slots' time that was used; where no quota was learned, the peak stands for the slots."""
 
     share: float
     slots: int

@@ -1,8 +1,6 @@
 """The ledger's events as one record a job: its state, its times, what it waited for; and the jobs that ran over time.
 
-Every report and export reads a ledger through here, in one pass over any iterable of events. `states.fold` says where
-a job stands; `waits` says what the seconds mean. Pure: Unix seconds, and what has no end in the ledger counts as
-running until the ledger's last event.
+Pure: Unix seconds, and what has no end in the ledger counts as running until the ledger's last event.
 """
 
 from bisect import bisect_right
@@ -164,12 +162,6 @@ class SlotTimes:
     accepted: list[float] = field(default_factory=list)
     finished: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
-
-
-def grid(begin: float, end: float, points: int = 160) -> list[float]:
-    """The moments between which running jobs are averaged."""
-    step = max(end - begin, 1.0) / points
-    return [begin + step * index for index in range(points + 1)]
 
 
 def mean_running(lane: SlotTimes, edges: Sequence[float]) -> list[float]:

@@ -70,7 +70,9 @@ class Exchange:
         return self._meet_faults(operation, request)
 
     def _meet_faults(self, operation: str, request: dict[str, Any]) -> HttpAnswer:
-        drawn = self._faults.draw(operation, self._name(request), has_token="nextToken" in request)
+        job = self._service.job(request.get("trainedModelInferenceJobArn", ""))
+        name = job.name if job else request.get("name")
+        drawn = self._faults.draw(operation, name, has_token="nextToken" in request)
         serve, served = partial(self._serve, operation, request), HttpAnswer()
         if drawn.fault.is_after:
             served = serve()
@@ -111,10 +113,6 @@ class Exchange:
             case InjectedFault.QUOTA_ACCOUNT:
                 return over_quota(ACCOUNT_QUOTA, self._service.settings.per_account)
         return Refusal(fault.code, fault.message)
-
-    def _name(self, request: Request) -> str | None:
-        job = self._service.job(request.get("trainedModelInferenceJobArn", ""))
-        return job.name if job else request.get("name")
 
     def _answer_of_refusal(self, refusal: Refusal) -> HttpAnswer:
         """Put a refusal into HTTP; a 429 or 503 says in `Retry-After` what the plan says."""

@@ -13,7 +13,7 @@ from conftest import job_arn, job_named
 from batchsubmit.config import LogSettings
 from batchsubmit.core.jobs import JobSubmitted
 from batchsubmit.log import configure_logging
-from batchsubmit.observers.base import LogObserver, bind
+from batchsubmit.observers.base import LogObserver
 
 JOB = job_named("one")
 EVENT = JobSubmitted(**JOB.stamp("2026-11-23T00:00:00.000000Z"), arn=job_arn("one"), attempt=1, via="start")
@@ -40,7 +40,7 @@ async def test_a_job_s_line_says_whose_it_is_also_from_a_task_started_later(
 ) -> None:
     """Run and worker are bound once, where the worker begins; the job stands in each line about it."""
     configure_logging("json", "info")
-    bind(run="r-1", worker="w-1")
+    structlog.contextvars.bind_contextvars(run="r-1", worker="w-1")
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(asyncio.to_thread(LogObserver().saw, EVENT))
     (line,) = lines(capsys)
@@ -53,7 +53,7 @@ async def test_a_job_s_line_says_whose_it_is_also_from_a_task_started_later(
 def test_a_library_s_complaint_is_json_too_with_its_traceback_inside(capsys: pytest.CaptureFixture[str]) -> None:
     """What asyncio and aiohttp say through the standard library reads like ours; their debug lines stay out."""
     configure_logging("json", "debug")
-    bind(worker="w-1")
+    structlog.contextvars.bind_contextvars(worker="w-1")
     logging.getLogger("aiohttp").debug("chatter")
     gone = OSError("gone")
     logging.getLogger("asyncio").error("Task exception was never retrieved", exc_info=gone)
