@@ -5,7 +5,6 @@ answer is looked at and tried again.
 """
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
@@ -25,8 +24,7 @@ from batchsubmit.cleanrooms.api import JobsApi, is_running
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.cli.confirm import ask
-from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, config_option, json_option, rate_option, read_settings, run_command
+from batchsubmit.cli.options import LEDGER, command, conclude, rate_option, run_command, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
@@ -49,19 +47,17 @@ _CANCELLING = frozenset({"CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
 _NAMES_SHOWN = 10
 
 
-@click.command(
-    epilog=manual(
-        ("cancel all that run, after a look and a question", "batchsubmit cancel jobs.ledger.jsonl"),
-        ("only see what would be cancelled", "batchsubmit cancel jobs.ledger.jsonl --dry-run"),
-        ("only some, in a script", "batchsubmit cancel jobs.ledger.jsonl --name 'churn-*' --yes --json"),
-        exits={
-            0: "cancelled, or nothing was running",
-            1: "some jobs could not be cancelled",
-            2: "usage or settings wrong: nothing was cancelled",
-            3: "not agreed to, or stopped before the end: run it again to go on",
-            4: "the ledger is in use (end the run first) or damaged",
-        },
-    )
+@command(
+    ("cancel all that run, after a look and a question", "batchsubmit cancel jobs.ledger.jsonl"),
+    ("only see what would be cancelled", "batchsubmit cancel jobs.ledger.jsonl --dry-run"),
+    ("only some, in a script", "batchsubmit cancel jobs.ledger.jsonl --name 'churn-*' --yes --json"),
+    exits={
+        0: "cancelled, or nothing was running",
+        1: "some jobs could not be cancelled",
+        2: "usage or settings wrong: nothing was cancelled",
+        3: "not agreed to, or stopped before the end: run it again to go on",
+        4: "the ledger is in use (end the run first) or damaged",
+    },
 )
 @click.argument("ledger", type=LEDGER)
 @click.option("--membership", "memberships", multiple=True, metavar="ID", help="Only in this one; may be repeated.")
@@ -70,9 +66,8 @@ _NAMES_SHOWN = 10
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until the cancelled jobs have ended.")
 @rate_option
-@config_option
-@json_option
-def cancel(ledger: Location, config: Path | None, *, as_json: bool, **how: Any) -> int:  # noqa: ANN401 (click's)
+@settings_and_json
+def cancel(ledger: Location, settings: Settings, *, as_json: bool, **how: Any) -> int:  # noqa: ANN401 (click's)
     """Cancel the running jobs that LEDGER started, and no others, and record how each ended.
 
     The service is asked which of the ledger's jobs run; they are shown, and nothing is cancelled before you agree.
@@ -81,7 +76,6 @@ def cancel(ledger: Location, config: Path | None, *, as_json: bool, **how: Any) 
     """
     if not (how["yes"] or how["dry_run"] or sys.stdin.isatty()):
         raise UsageError("there is no terminal to ask at: give --yes to cancel, or --dry-run to see what would be")
-    settings = read_settings(config, how)
     filters = {name: how[name] for name in ("memberships", "names")}
     found = run_command(_survey(ledger, settings, **filters))
     asks = bool(found.running) and not (how["dry_run"] or how["yes"])
@@ -100,9 +94,7 @@ def cancel(ledger: Location, config: Path | None, *, as_json: bool, **how: Any) 
         status = status_of_work(left=content["stop_message"] or content["left"], failed=content["refused"])
         for line in _words(**content):
             say(line)
-    if as_json:
-        click.echo(json.dumps({"ledger": str(ledger), **content, "exit_status": status}))
-    return status
+    return conclude((), {"ledger": str(ledger), **content, "exit_status": status}, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import json
 import os
 import shutil
 from collections import Counter
@@ -23,8 +22,8 @@ from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, inputs_of
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_of
 from batchsubmit.cleanrooms.quotas import ask_quotas
 from batchsubmit.cleanrooms.reads import ReadError
-from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import batch_id_option, config_option, json_option, read_settings
+from batchsubmit.cli.main import EXITS
+from batchsubmit.cli.options import batch_id_option, command, conclude, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.cli.submit import after_run_of
 from batchsubmit.clock import SystemClock
@@ -63,40 +62,35 @@ _MARKS = {GOOD: "✓", WRONG: "✗", UNASKED: "–", UNTRIED: "–"}  # noqa: RU
 _Answer = TypeVar("_Answer")
 
 
-@click.command(
-    epilog=manual(
-        ("is all in place for this manifest?", "batchsubmit doctor jobs.csv"),
-        ("with the queue, table, bucket and topic of some settings", "batchsubmit doctor --config nightly.toml"),
-        exits={0: "all that could be tried works", 1: "some of it does not (✗)", 3: "some could not be asked", 4: ""},
-    )
+@command(
+    ("is all in place for this manifest?", "batchsubmit doctor jobs.csv"),
+    ("with the queue, table, bucket and topic of some settings", "batchsubmit doctor --config nightly.toml"),
+    exits={0: "all that could be tried works", 1: "some of it does not (✗)", 2: EXITS[2], 3: "some could not be asked"},
 )
 @click.argument("manifest", type=click.Path(allow_dash=True), required=False)
 @click.option("--ledger", "submit__ledger", type=click.Path(), metavar="LEDGER", help="The ledger of submit.")
 @batch_id_option
-@config_option
-@json_option
-def doctor(manifest: str | None, config: Path | None, *, as_json: bool, **given: Any) -> int:  # noqa: ANN401 (click's)
+@settings_and_json
+def doctor(manifest: str | None, settings: Settings, *, as_json: bool) -> int:
     """Check what a run needs: identity, clock, permissions, quotas, disk, queue, table, bucket and topic.
 
     With MANIFEST, its rows, trained models and channels too. It starts no job, sends no message and writes nothing that
     stays.
     """
-    settings = read_settings(config, given)
     options = submit_options(settings, datetime.now(UTC), manifest=manifest or "jobs.csv")
     examination = _Examination(options, settings, after_run_of(settings, options), prints=not as_json)
     asyncio.run(examination.run(has_manifest=manifest is not None))
     states = Counter(each["state"] for each in examination.found)
     status = EXIT_FAILED if states[WRONG] else EXIT_STOPPED if states[UNASKED] else EXIT_DONE
-    if as_json:
-        click.echo(json.dumps({"checks": examination.found, "exit_status": status}))
     if wrong := states[WRONG]:
         checked = f"{counted(wrong, 'check')} of {states.total()} {agreeing(wrong, 'does', 'do')} not work"
-        say(f"{checked}: fix the lines with ✗")
+        words = f"{checked}: fix the lines with ✗"
     elif states[UNASKED]:
-        say(f"{counted(states[UNASKED], 'check')} could not be asked: run this again")
+        words = f"{counted(states[UNASKED], 'check')} could not be asked: run this again"
     else:
-        say(f"All that could be tried works. Next: batchsubmit {f'plan {manifest}' if manifest else 'doctor MANIFEST'}")
-    return status
+        following = f"plan {manifest}" if manifest else "doctor MANIFEST"
+        words = f"All that could be tried works. Next: batchsubmit {following}"
+    return conclude([words], {"checks": examination.found, "exit_status": status}, as_json=as_json)
 
 
 class _Examination:

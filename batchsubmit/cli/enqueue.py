@@ -19,16 +19,15 @@ from typing import Any, BinaryIO
 import click
 
 from batchsubmit.app.worker import queue_and_region
-from batchsubmit.cli.main import manual
+from batchsubmit.cli.main import EXITS
 from batchsubmit.cli.options import (
     allow_duplicates_option,
     batch_id_option,
+    command,
     conclude,
-    config_option,
-    json_option,
     queue_url_option,
-    read_settings,
     run_command,
+    settings_and_json,
     tell_warnings,
 )
 from batchsubmit.config import Settings
@@ -47,23 +46,17 @@ _MOST_TRIES = 8
 _PAUSE_SECONDS = 0.25
 
 
-@click.command(
-    epilog=manual(
-        (
-            "put jobs on a queue, and go on where it ended when run again",
-            'batchsubmit enqueue jobs.csv --queue-url "$QUEUE_URL"',
-        ),
-        (
-            "the same rows as a round of their own",
-            "batchsubmit enqueue jobs.csv --config worker.toml --batch-id 2026-w48",
-        ),
-        exits={
-            0: "all is on the queue, or there was nothing to do",
-            1: "",
-            2: "usage, settings or manifest wrong, or there is no such queue: nothing was sent",
-            4: "",
-        },
-    )
+@command(
+    (
+        "put jobs on a queue, and go on where it ended when run again",
+        'batchsubmit enqueue jobs.csv --queue-url "$QUEUE_URL"',
+    ),
+    ("the same rows as a round of their own", "batchsubmit enqueue jobs.csv --config worker.toml --batch-id 2026-w48"),
+    exits={
+        0: "all is on the queue, or there was nothing to do",
+        2: "usage, settings or manifest wrong, or there is no such queue: nothing was sent",
+        3: EXITS[3],
+    },
 )
 @click.argument("manifest")
 @queue_url_option
@@ -75,23 +68,20 @@ _PAUSE_SECONDS = 0.25
     help="What was sent. [default: <manifest stem>.enqueue.jsonl in the current folder]",
 )
 @allow_duplicates_option
-@config_option
-@json_option
+@settings_and_json
 def enqueue(
     manifest: str,
     progress: Path | None,
-    config: Path | None,
+    settings: Settings,
     *,
     allow_duplicates: bool,
     as_json: bool,
-    **given: Any,  # noqa: ANN401 (click's)
 ) -> int:
     """Put the jobs of MANIFEST on an SQS queue, for batchsubmit worker.
 
     Every row is checked before anything is sent. A second run goes on where the first one ended, and sends nothing
     twice that SQS is known to have.
     """
-    settings = read_settings(config, given)
     configure_logging(settings.log.format, settings.log.level)
     terms = Terms.now(settings.submit, allow_duplicates=allow_duplicates)
     content = run_command(_send(manifest, settings, terms, progress))

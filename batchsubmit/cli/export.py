@@ -14,8 +14,7 @@ from typing import BinaryIO
 import click
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, config_option, read_settings, region_for
+from batchsubmit.cli.options import LEDGER, command, config_option, read_settings, region_for
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunStarted
@@ -37,22 +36,19 @@ from batchsubmit.text import agreeing, counted
 _MOST_NAMED = 10
 
 
-@click.command(
-    epilog=manual(
-        ("a table for a spreadsheet", "batchsubmit export jobs.ledger.jsonl --output jobs.csv"),
-        ("and for a database", "batchsubmit export jobs.ledger.jsonl --output jobs.parquet"),
-        (
-            "what failed, to be fixed and submitted again",
-            "batchsubmit export jobs.ledger.jsonl --failed-manifest jobs.csv --output fix.csv",
-        ),
-        exits={
-            0: "written, whatever the jobs' state",
-            1: "with --failed-manifest: a failed job has no row in the manifest any more",
-            2: "ledger or manifest cannot be read, or the file not written",
-            3: "",
-            4: "the ledger is damaged before its end",
-        },
-    )
+@command(
+    ("a table for a spreadsheet", "batchsubmit export jobs.ledger.jsonl --output jobs.csv"),
+    ("and for a database", "batchsubmit export jobs.ledger.jsonl --output jobs.parquet"),
+    (
+        "what failed, to be fixed and submitted again",
+        "batchsubmit export jobs.ledger.jsonl --failed-manifest jobs.csv --output fix.csv",
+    ),
+    exits={
+        0: "written, whatever the jobs' state",
+        1: "with --failed-manifest: a failed job has no row in the manifest any more",
+        2: "ledger or manifest cannot be read, or the file not written",
+        4: "the ledger is damaged before its end",
+    },
 )
 @click.argument("ledger", type=LEDGER)
 @click.option(
@@ -70,7 +66,7 @@ _MOST_NAMED = 10
 )
 @click.option("--batch-id", metavar="TEXT", help="With --failed-manifest: which batch.  [default: the manifest's last]")
 @click.option("--excel", is_flag=True, help="CSV with a byte-order mark, by which Excel knows that it is UTF-8.")
-@config_option
+@config_option()
 def export(ledger: Location, output: Path | None, config: Path | None, *, excel: bool, **given: str | None) -> int:
     """Write LEDGER as a table, one row a job: where it stands, its times, what it waited for, why it failed.
 

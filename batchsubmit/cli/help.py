@@ -6,19 +6,17 @@ import click
 from rich.console import Console
 from rich.markdown import Markdown
 
-from batchsubmit.cli.main import manual
+from batchsubmit.cli.options import command
 from batchsubmit.cli.output import say
 from batchsubmit.errors import UsageError
 from batchsubmit.text import nearest, printable
 
 
-@click.command(
-    "help",
-    epilog=manual(
-        ("the pages there are", "batchsubmit help"),
-        ("one of them", "batchsubmit help manifest"),
-        exits={0: "printed", 1: "", 2: "there is no such page", 3: "", 4: ""},
-    ),
+@command(
+    ("the pages there are", "batchsubmit help"),
+    ("one of them", "batchsubmit help manifest"),
+    exits={0: "printed", 2: "there is no such page"},
+    name="help",
 )
 @click.argument("topic", required=False)
 def help(topic: str | None) -> int:  # noqa: A001 (the command's own name)

@@ -17,8 +17,7 @@ from batchsubmit.app.run import require_region
 from batchsubmit.aws import open_client, resolve_region
 from batchsubmit.cleanrooms.client import outcome_of
 from batchsubmit.cleanrooms.reads import ReadError
-from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import json_option, read_settings
+from batchsubmit.cli.options import command, json_option, read_settings
 from batchsubmit.cli.output import say
 from batchsubmit.config import SETTINGS_FILE, Settings
 from batchsubmit.errors import BatchsubmitError, UsageError
@@ -81,12 +80,10 @@ _LISTS = (
 _Listed = list[dict[str, Any]]
 
 
-@click.command(
-    epilog=manual(
-        ("a first manifest and settings, here", "batchsubmit init"),
-        ("in a folder of its own, of one membership", f"batchsubmit init churn --membership {_EXAMPLE}"),
-        exits={0: "written, or already there", 1: "", 2: "usage wrong, or the folder cannot be written", 3: "", 4: ""},
-    )
+@command(
+    ("a first manifest and settings, here", "batchsubmit init"),
+    ("in a folder of its own, of one membership", f"batchsubmit init churn --membership {_EXAMPLE}"),
+    exits={0: "written, or already there", 2: "usage wrong, or the folder cannot be written"},
 )
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
 @click.option("--membership", "memberships", multiple=True, metavar="ID", help="Only this one; may be repeated.")

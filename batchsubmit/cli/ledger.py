@@ -1,14 +1,14 @@
 """`batchsubmit ledger`: the table that a fleet shares, and the way into it and out of it."""
 
 import asyncio
-import json
 from pathlib import Path
 
 import click
 
+from batchsubmit.aws import resolve_region
 from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings, region_for
-from batchsubmit.cli.output import say
+from batchsubmit.cli.options import LEDGER, command, conclude, settings_and_json
+from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import Location, TableLocation, parse_location
 from batchsubmit.ledger.read import read_ledger
@@ -17,83 +17,69 @@ from batchsubmit.text import counted
 
 _EXITS = {
     0: "done, or there was nothing to do",
-    1: "",
     2: "usage or settings wrong, or there is no such table or file",
     3: "DynamoDB does not answer, or workers are at the table: run it again",
     4: "the ledger is in use or damaged, or the two contradict each other",
 }
 
-
-_EXAMPLES = {
-    "create-table": ("make a table, then share it", "batchsubmit ledger create-table batchsubmit-jobs"),
-    "import": (
-        "bring a ledger file into it; may be repeated",
-        "batchsubmit ledger import jobs.ledger.jsonl dynamodb://batchsubmit-jobs",
-    ),
-    "export": (
-        "and a copy of it into a file",
-        "batchsubmit ledger export dynamodb://batchsubmit-jobs copy.ledger.jsonl",
-    ),
-}
+_CREATE = ("make a table, then share it", "batchsubmit ledger create-table batchsubmit-jobs")
+_IMPORT = (
+    "bring a ledger file into it; may be repeated",
+    "batchsubmit ledger import jobs.ledger.jsonl dynamodb://batchsubmit-jobs",
+)
+_EXPORT = ("and a copy of it into a file", "batchsubmit ledger export dynamodb://batchsubmit-jobs copy.ledger.jsonl")
 
 
-@click.group(epilog=manual(*_EXAMPLES.values(), exits=_EXITS))
-def ledger() -> None:
-    """Make the DynamoDB table of a shared ledger, and move ledgers between files and tables."""
-
-
-@ledger.command("create-table", epilog=manual(_EXAMPLES["create-table"], exits=_EXITS))
+@command(_CREATE, exits=_EXITS, name="create-table")
 @click.argument("table")
-@config_option
-@json_option
-def create_table(table: str, config: Path | None, *, as_json: bool) -> int:
+@settings_and_json
+def create_table(table: str, settings: Settings, *, as_json: bool) -> int:
     """Make the table, billed by request.
 
     Waits until it can be used as --ledger dynamodb://TABLE.
     """
     location = _table(parse_location(table if "://" in table else f"dynamodb://{table}"))
-    asyncio.run(make_table(location, region_for(location, config)))
-    say(f"{location} is ready")
-    if as_json:
-        click.echo(json.dumps({"ledger": str(location)}))
-    return 0
+    asyncio.run(make_table(location, resolve_region(settings.aws)))
+    return conclude([f"{location} is ready"], {"ledger": str(location)}, as_json=as_json)
 
 
-@ledger.command("import", epilog=manual(_EXAMPLES["import"], exits=_EXITS))
+@command(_IMPORT, exits=_EXITS, name="import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("table", type=LEDGER)
-@config_option
-@json_option
-def import_table(file: Path, table: Location, config: Path | None, *, as_json: bool) -> int:
+@settings_and_json
+def import_table(file: Path, table: Location, settings: Settings, *, as_json: bool) -> int:
     """Write a ledger file's events into a table.
 
     Run it again to go on after an interruption: what the table has already is left alone. Let the runs on the file end
     first.
     """
-    settings, location = read_settings(config), _table(table)
-    written, known = asyncio.run(import_file(file, location, settings, region_for(location, config)))
-    say(f"{location}: {counted(written, 'job')} written, {known:,} had nothing new")
-    if as_json:
-        click.echo(json.dumps({"ledger": str(location), "written": written, "known": known}))
-    return 0
+    location = _table(table)
+    written, known = asyncio.run(import_file(file, location, settings, resolve_region(settings.aws)))
+    words = f"{location}: {counted(written, 'job')} written, {known:,} had nothing new"
+    return conclude([words], {"ledger": str(location), "written": written, "known": known}, as_json=as_json)
 
 
-@ledger.command("export", epilog=manual(_EXAMPLES["export"], exits=_EXITS))
+@command(_EXPORT, exits=_EXITS, name="export")
 @click.argument("table", type=LEDGER)
 @click.argument("file", type=click.Path(path_type=Path))
-@config_option
-@json_option
-def export_table(table: Location, file: Path, config: Path | None, *, as_json: bool) -> int:
+@settings_and_json
+def export_table(table: Location, file: Path, settings: Settings, *, as_json: bool) -> int:
     """Write a table's events into a new file.
 
     They stand there by time and each job's in their order, checksums and all.
     """
-    location = _table(table)
-    written = export_events(read_ledger(location, region=region_for(location, config)), file)
-    say(f"{file}: {counted(written, 'event')}")
-    if as_json:
-        click.echo(json.dumps({"ledger": str(file), "events": written}))
-    return 0
+    events = read_ledger(_table(table), region=resolve_region(settings.aws))
+    written = export_events(events, file)
+    words = f"{file}: {counted(written, 'event')}"
+    return conclude([words], {"ledger": str(file), "events": written}, as_json=as_json)
+
+
+ledger = click.Group(
+    "ledger",
+    commands=(create_table, import_table, export_table),
+    help="Make the DynamoDB table of a shared ledger, and move ledgers between files and tables.",
+    epilog=manual(_CREATE, _IMPORT, _EXPORT, exits=_EXITS),
+)
 
 
 def _table(location: Location) -> TableLocation:

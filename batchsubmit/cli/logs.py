@@ -6,7 +6,6 @@ import shlex
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,8 +15,8 @@ from batchsubmit.aws import open_client, resolve_region
 from batchsubmit.cleanrooms.api import JobDetails
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_of
 from batchsubmit.cleanrooms.reads import ReadError
-from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
+from batchsubmit.cli.main import EXITS
+from batchsubmit.cli.options import LEDGER, command, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.core.states import LOG_GROUP, JobState, Phase, end_words, has_failed
@@ -31,30 +30,22 @@ _MOST_JOBS = 10
 _MOST_PAGES = 50
 
 
-@click.command(
-    epilog=manual(
-        ("why did jobs fail?", "batchsubmit logs jobs.ledger.jsonl"),
-        ("the last 200 lines of one", "batchsubmit logs jobs.ledger.jsonl churn-001 --lines 200"),
-        exits={
-            0: "printed, as far as it can be read",
-            1: "",
-            2: "the ledger cannot be read, or has no such job",
-            3: "",
-        },
-    )
+@command(
+    ("why did jobs fail?", "batchsubmit logs jobs.ledger.jsonl"),
+    ("the last 200 lines of one", "batchsubmit logs jobs.ledger.jsonl churn-001 --lines 200"),
+    exits={0: "printed, as far as it can be read", 2: "the ledger cannot be read, or has no such job", 4: EXITS[4]},
 )
 @click.argument("ledger", type=LEDGER)
 @click.argument("name", required=False)
 @click.option("--lines", default=20, show_default=True, metavar="N", help="Lines of each job's log, the last ones.")
-@config_option
-@json_option
-def logs(ledger: Location, name: str | None, lines: int, config: Path | None, *, as_json: bool) -> int:
+@settings_and_json
+def logs(ledger: Location, name: str | None, lines: int, settings: Settings, *, as_json: bool) -> int:
     """Print what the service says of the failed jobs of LEDGER, or of job NAME, and the last lines of their logs.
 
     The lines come from CloudWatch, where the role may read them (logs:FilterLogEvents); else the command that reads
     them is printed.
     """
-    found = asyncio.run(_read_logs(ledger, name, read_settings(config), lines))
+    found = asyncio.run(_read_logs(ledger, name, settings, lines))
     if as_json:
         jobs = list(map(asdict, found))
         click.echo(json.dumps({"ledger": str(ledger), "log_group": LOG_GROUP, "jobs": jobs}))

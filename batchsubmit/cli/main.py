@@ -74,7 +74,7 @@ class CommandGroup(click.Group):
                 formatter.write_dl([(name.ljust(width), summary) for name, summary in summaries.items()])
 
 
-_EXITS = {
+EXITS = {
     0: "done, or there was nothing to do",
     1: "some jobs failed for good",
     2: "usage, settings or manifest wrong: nothing was sent",
@@ -83,12 +83,12 @@ _EXITS = {
 }
 
 
-def manual(*examples: tuple[str, str], exits: dict[int, str] | None = None, more: str = "") -> str:
+def manual(*examples: tuple[str, str], exits: dict[int, str] = EXITS, more: str = "") -> str:
     r"""Make an epilog of `(what for, command line)` examples; a `\b` paragraph is left as it is by click."""
     lines = ["\b", "Examples:"]
     for purpose, line in examples:
         lines += [f"  # {purpose}", f"  {line}"]
-    statuses = [f"  {number}  {words}" for number, words in (_EXITS | (exits or {})).items() if words]
+    statuses = [f"  {number}  {words}" for number, words in exits.items()]
     parts = ["\n".join(lines), "\n".join(["\b", "Exit status:", *statuses])]
     return "\n\n".join([*parts, more] if more else parts)
 

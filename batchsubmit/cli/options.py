@@ -3,13 +3,14 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Iterable
-from functools import reduce, wraps
+from functools import partial, reduce, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from batchsubmit.aws import resolve_region
+from batchsubmit.cli.main import EXITS, manual
 from batchsubmit.cli.output import membership_names, say
 from batchsubmit.config import SETTINGS_FILE, Settings, load_settings
 from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError, exit_status
@@ -24,6 +25,40 @@ _Command = Callable[..., int]
 
 LEDGER = parse_location
 """The type of an argument that is a ledger: a file's path, or `dynamodb://TABLE`."""
+
+
+def command(
+    *examples: tuple[str, str],
+    exits: dict[int, str] = EXITS,
+    more: str = "",
+    name: str | None = None,
+    context_settings: dict[str, bool] | None = None,
+) -> Callable[[_Command], click.Command]:
+    """Make a function a command; the rest is what `manual` makes its help's end of.
+
+    One with `settings_option` gets the settings, under those of its flags that are named `section__key`; one with
+    `json_option` prints an object also where it fails.
+    """
+
+    def made(function: _Command) -> click.Command:
+        @wraps(function)
+        def called(**given: Any) -> int:  # noqa: ANN401 (click's)
+            try:
+                if "settings" in given:
+                    given["settings"] = read_settings(given["settings"], given)
+                return function(**given)
+            except BatchsubmitError as exc:
+                if given.get("as_json"):
+                    content: dict[str, object] = {"error": str(exc), "problems": []}
+                    if isinstance(exc, ManifestError):
+                        content |= {"problems": list(map(str, exc.problems)), "problem_count": exc.count}
+                    click.echo(json.dumps({**content, "exit_status": exit_status(exc)}))
+                raise
+
+        epilog = manual(*examples, exits=exits, more=more)
+        return click.command(name, epilog=epilog, context_settings=context_settings)(called)
+
+    return made
 
 
 def setting_option(
@@ -48,13 +83,16 @@ def setting_option(
     )
 
 
-config_option = click.option(
+config_option = partial(
+    click.option,
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="A TOML file of settings.  [default: batchsubmit.toml, if it is here]",
 )
+settings_option = config_option("settings")
 queue_url_option = setting_option("--queue-url", "worker.queue_url", "URL")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 batch_id_option = setting_option("--batch-id", "submit.batch_id", "TEXT")
 wait_option = setting_option("--wait/--no-wait", "submit.wait")
 max_failures_option = setting_option("--max-failures", "submit.max_failures", "N|N%")
@@ -93,27 +131,14 @@ _SENDING: tuple[Callable[[_Command], _Command], ...] = (
 )
 
 
+def settings_and_json(command: _Command) -> _Command:
+    """Add `--config` and `--json`."""
+    return settings_option(json_option(command))
+
+
 def sending_options(command: _Command) -> _Command:
     """Add the options of commands that send jobs."""
     return reduce(lambda made, option: option(made), reversed(_SENDING), command)
-
-
-def json_option(command: Callable[..., int]) -> Callable[..., int]:
-    """Add `--json`: one object on standard output, also where the command fails."""
-
-    @wraps(command)
-    def with_json(*args: Any, as_json: bool, **given: Any) -> int:  # noqa: ANN401 (click's)
-        try:
-            return command(*args, as_json=as_json, **given)
-        except BatchsubmitError as exc:
-            if as_json:
-                content: dict[str, object] = {"error": str(exc), "problems": []}
-                if isinstance(exc, ManifestError):
-                    content |= {"problems": list(map(str, exc.problems)), "problem_count": exc.count}
-                click.echo(json.dumps({**content, "exit_status": exit_status(exc)}))
-            raise
-
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")(with_json)
 
 
 def read_settings(config: Path | None, given: dict[str, Any] | None = None) -> Settings:
@@ -135,9 +160,9 @@ def read_settings(config: Path | None, given: dict[str, Any] | None = None) -> S
     return settings
 
 
-def region_for(location: Location, config: Path | None = None) -> str | None:
+def region_for(location: Location) -> str | None:
     """The region of a ledger that is a table; a file needs none, and its settings are not read."""
-    return None if isinstance(location, Path) else resolve_region(read_settings(config).aws)
+    return None if isinstance(location, Path) else resolve_region(read_settings(None).aws)
 
 
 def run_command(work: Coroutine[Any, Any, _Result], next_step: str = "run the same command again to go on") -> _Result:
@@ -149,12 +174,12 @@ def run_command(work: Coroutine[Any, Any, _Result], next_step: str = "run the sa
 
 
 def conclude(lines: Iterable[object], content: dict[str, Any], *, as_json: bool) -> int:
-    """Say how a command ended and, where that is asked, print its object; give the exit status in it."""
+    """Say how a command ended and, where that is asked, print its object; give the exit status in it, else 0."""
     for line in lines:
         say(line)
     if as_json:
         click.echo(json.dumps(content))
-    return int(content["exit_status"])
+    return int(content.get("exit_status", 0))
 
 
 def tell_warnings(warnings: "Iterable[Problem]") -> None:

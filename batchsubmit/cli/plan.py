@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,19 +12,20 @@ import click
 from batchsubmit.app.plan import Plan
 from batchsubmit.app.plan import plan as make_plan
 from batchsubmit.app.run import submit_options
-from batchsubmit.cli.main import manual
+from batchsubmit.cli.main import EXITS
 from batchsubmit.cli.options import (
     LEDGER,
     allow_duplicates_option,
     batch_id_option,
-    config_option,
+    command,
     job_minutes_option,
     json_option,
-    read_settings,
     sandbox_job_seconds_option,
+    settings_option,
     tell_warnings,
 )
 from batchsubmit.cli.output import membership_names, say, screen_width
+from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_FAILED
 from batchsubmit.ledger.base import Location
 from batchsubmit.text import agreeing, counted, cut, duration, with_names
@@ -181,13 +181,11 @@ def _ready(plan: Plan) -> Iterator[str]:
         yield f"... and {more:,} more"
 
 
-@click.command(
-    epilog=manual(
-        ("what a first run would take, jobs being of half an hour", "batchsubmit plan jobs.csv --job-minutes 30"),
-        ("with what last night's run taught", "batchsubmit plan jobs.csv --history yesterday.ledger.jsonl"),
-        ("look at the service as well", "batchsubmit plan jobs.csv --online"),
-        exits={1: "--online: a trained model or channel is not ready"},
-    )
+@command(
+    ("what a first run would take, jobs being of half an hour", "batchsubmit plan jobs.csv --job-minutes 30"),
+    ("with what last night's run taught", "batchsubmit plan jobs.csv --history yesterday.ledger.jsonl"),
+    ("look at the service as well", "batchsubmit plan jobs.csv --online"),
+    exits=EXITS | {1: "--online: a trained model or channel is not ready"},
 )
 @click.argument("manifest", type=click.Path(allow_dash=True))
 @click.option(
@@ -198,7 +196,7 @@ def _ready(plan: Plan) -> Iterator[str]:
     help="The ledger's file, or dynamodb://TABLE; only read. [default: <manifest stem>.ledger.jsonl in this folder]",
 )
 @batch_id_option
-@config_option
+@settings_option
 @click.option(
     "--history", multiple=True, type=LEDGER, help="An earlier ledger to learn from how long jobs take; may be repeated."
 )
@@ -212,13 +210,12 @@ def _ready(plan: Plan) -> Iterator[str]:
 @allow_duplicates_option
 @click.option("--retry-failed", is_flag=True, help="Count what was rejected, or ran and failed, as to do.")
 @json_option
-def plan(config: Path | None, *, as_json: bool, history: tuple[Location, ...], online: bool, **given: Any) -> int:  # noqa: ANN401
+def plan(settings: Settings, *, as_json: bool, history: tuple[Location, ...], online: bool, **given: Any) -> int:  # noqa: ANN401
     """Say what submit would do with MANIFEST: rows to do by membership, and when all of it will be done.
 
     Starts no job and writes nothing, also while a run has the ledger. Exit status 2 where the manifest is wrong, and
     with --online 1 where a trained model or channel is not ready.
     """
-    settings = read_settings(config, given)
     options = submit_options(settings, datetime.now(UTC), **given)
     made = asyncio.run(make_plan(options, settings, history=history, online=online))
     tell_warnings(made.warnings)

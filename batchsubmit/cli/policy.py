@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from batchsubmit.cli.main import manual
+from batchsubmit.cli.main import EXITS
+from batchsubmit.cli.options import command
 from batchsubmit.cli.output import say
 from batchsubmit.schema.arns import partition_of
 
@@ -108,16 +109,14 @@ def _with_names(command: click.Command) -> click.Command:
 
 
 @_with_names
-@click.command(
-    epilog=manual(
-        ("what submit needs, for a role", "batchsubmit policy submit --account 111122223333 > policy.json"),
-        ("with a ledger in a table", "batchsubmit policy submit --ledger-table batchsubmit"),
-        exits={1: "", 2: "usage wrong", 3: "", 4: ""},
-    )
+@command(
+    ("what submit needs, for a role", "batchsubmit policy submit --account 111122223333 > policy.json"),
+    ("with a ledger in a table", "batchsubmit policy submit --ledger-table batchsubmit"),
+    exits={0: EXITS[0], 2: "usage wrong"},
 )
 @click.argument("command", type=click.Choice([*POLICIES, *ALSO]))
 @click.option("--membership", "memberships", multiple=True, metavar="ID", help="Only this one; may be repeated.")
-def policy(command: str, memberships: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401 (click's)
+def policy(command: str, memberships: tuple[str, ...], **given: Any) -> int:  # noqa: ANN401 (click's)
     """Print the least IAM policy that COMMAND needs, as JSON.
 
     `read` is for all commands that only look, `nightly` for a submit with its ledger in a table, copies in S3 and
@@ -137,3 +136,4 @@ def policy(command: str, memberships: tuple[str, ...], **given: Any) -> None:  #
     ]
     if examples:
         say(f"These are examples, give your own: {', '.join(examples)}")
+    return 0

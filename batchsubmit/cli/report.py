@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from batchsubmit.cli.export import read_timeline
-from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
+from batchsubmit.cli.options import LEDGER, command, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.ledger.base import Location
@@ -17,19 +16,15 @@ from batchsubmit.outputs.files import saving
 from batchsubmit.report.page import make_page
 
 
-@click.command(
-    epilog=manual(
-        ("a page to open in a browser", "batchsubmit report jobs.ledger.jsonl"),
-        ("where it is wanted", "batchsubmit report jobs.ledger.jsonl --output out/jobs.html"),
-        ("for programs", "batchsubmit report jobs.ledger.jsonl --json | jq '.counts, .left'"),
-        exits={
-            0: "written, whatever the jobs' state",
-            1: "",
-            2: "the ledger cannot be read, or the page not written",
-            3: "",
-            4: "the ledger is damaged before its end",
-        },
-    )
+@command(
+    ("a page to open in a browser", "batchsubmit report jobs.ledger.jsonl"),
+    ("where it is wanted", "batchsubmit report jobs.ledger.jsonl --output out/jobs.html"),
+    ("for programs", "batchsubmit report jobs.ledger.jsonl --json | jq '.counts, .left'"),
+    exits={
+        0: "written, whatever the jobs' state",
+        2: "the ledger cannot be read, or the page not written",
+        4: "the ledger is damaged before its end",
+    },
 )
 @click.argument("ledger", type=LEDGER)
 @click.option(
@@ -38,9 +33,8 @@ from batchsubmit.report.page import make_page
     metavar="FILE",
     help="The page.  [default: <ledger stem>.html in the current folder]",
 )
-@config_option
-@json_option
-def report(ledger: Location, output: Path | None, config: Path | None, *, as_json: bool) -> int:
+@settings_and_json
+def report(ledger: Location, output: Path | None, settings: Settings, *, as_json: bool) -> int:
     """Write LEDGER as one HTML page that opens from the disk: what ran, what failed and why, what is left.
 
     The page is one file, asks nothing of the network, and appears whole or not at all. It may be written while a run
@@ -48,7 +42,7 @@ def report(ledger: Location, output: Path | None, config: Path | None, *, as_jso
     """
     name = str(ledger).rstrip("/").rpartition("/")[2].removesuffix(".jsonl").removesuffix(".ledger")
     output = output or Path(f"{name or 'report'}.html")
-    figures = write_report(ledger, output, read_settings(config))
+    figures = write_report(ledger, output, settings)
     say(json.dumps({"page": str(output), **figures}) if as_json else output, to_stdout=True)
     return 0
 

@@ -8,16 +8,15 @@ import click
 
 from batchsubmit.app.run import submit_options
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     LEDGER,
-    config_option,
+    command,
     job_minutes_option,
     json_option,
     max_failures_option,
     max_instance_hours_option,
-    read_settings,
     sending_options,
+    settings_option,
     wait_option,
 )
 from batchsubmit.cli.submit import send
@@ -30,12 +29,10 @@ from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.outputs.templates import placeholders_at
 
 
-@click.command(
-    epilog=manual(
-        ("send again all that failed, after a look and a question", "batchsubmit retry jobs.ledger.jsonl"),
-        ("only what the service rejected, which costs nothing twice", "batchsubmit retry LEDGER --status rejected"),
-        ("only some, in a script", "batchsubmit retry LEDGER --code INTERNAL_ERROR --name 'churn-*' --yes --json"),
-    )
+@command(
+    ("send again all that failed, after a look and a question", "batchsubmit retry jobs.ledger.jsonl"),
+    ("only what the service rejected, which costs nothing twice", "batchsubmit retry LEDGER --status rejected"),
+    ("only some, in a script", "batchsubmit retry LEDGER --code INTERNAL_ERROR --name 'churn-*' --yes --json"),
 )
 @click.argument("ledger", type=LEDGER)
 @click.option("--status", "statuses", multiple=True, type=click.Choice(["rejected", "failed"]), help="Only such jobs.")
@@ -46,7 +43,7 @@ from batchsubmit.outputs.templates import placeholders_at
     "--manifest", type=click.Path(), metavar="FILE", help="Where the requests are. [default: the last run's manifest]"
 )
 @click.option("--batch-id", "batch", metavar="TEXT", help="Whose jobs. [default: the last run's batch]")
-@config_option
+@settings_option
 @wait_option
 @sending_options
 @max_failures_option
@@ -56,7 +53,7 @@ from batchsubmit.outputs.templates import placeholders_at
 @json_option
 def retry(
     ledger: Location,
-    config: Path | None,
+    settings: Settings,
     *,
     yes: bool,
     as_json: bool,
@@ -67,7 +64,6 @@ def retry(
     Each is a new round of the same job, with a tag of its own, and is sent exactly once. The ledger has no requests:
     they come from the manifest of its last run. Interrupted, run it again: it goes on with the same jobs.
     """
-    settings = read_settings(config, given)
     chosen = Retry(
         statuses=frozenset(given["statuses"] or (State.REJECTED, State.FAILED)),
         codes=frozenset(given["codes"]),

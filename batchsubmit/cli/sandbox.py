@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import run_command
+from batchsubmit.cli.options import command, run_command
 from batchsubmit.cli.output import say
 from batchsubmit.errors import StoppedError
 from batchsubmit.sandbox import FaultPlan, Faults, SandboxServer, SandboxService, SandboxSettings
@@ -21,18 +20,16 @@ _count = partial(click.option, type=click.IntRange(min=0), metavar="N")
 _share = partial(click.option, type=click.FloatRange(0, 1), metavar="P")
 
 
-@click.command(
-    context_settings={"show_default": True},
-    epilog=manual(
-        ("serve on a port of your choice", "batchsubmit sandbox --port 8123"),
-        (
-            "jobs of ten minutes, one in fifty of which fails",
-            "batchsubmit sandbox --job-seconds 600 --failure-probability 0.02",
-        ),
-        exits={0: "interrupted", 1: "", 2: "usage wrong", 3: "it could not be served: the port is taken, say", 4: ""},
-        more="Any AWS client calls it with AWS_ENDPOINT_URL_CLEANROOMSML set to its URL, AWS_REGION to the region of "
-        "the manifest's ARNs, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to anything.",
+@command(
+    ("serve on a port of your choice", "batchsubmit sandbox --port 8123"),
+    (
+        "jobs of ten minutes, one in fifty of which fails",
+        "batchsubmit sandbox --job-seconds 600 --failure-probability 0.02",
     ),
+    exits={0: "interrupted", 2: "usage wrong", 3: "it could not be served: the port is taken, say"},
+    more="Any AWS client calls it with AWS_ENDPOINT_URL_CLEANROOMSML set to its URL, AWS_REGION to the region of "
+    "the manifest's ARNs, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to anything.",
+    context_settings={"show_default": True},
 )
 @click.option("--host", default="127.0.0.1", metavar="HOST", help="Address to listen on.")
 @click.option(

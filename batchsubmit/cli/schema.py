@@ -5,8 +5,8 @@ from shutil import get_terminal_size
 
 import click
 
-from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import json_option
+from batchsubmit.cli.main import EXITS
+from batchsubmit.cli.options import command, json_option
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings, setting_names
 from batchsubmit.schema import columns, json_schema
@@ -15,13 +15,11 @@ from batchsubmit.text import wrapped
 _WIDEST = 100
 
 
-@click.command(
-    epilog=manual(
-        ("the columns of a manifest", "batchsubmit schema"),
-        ("for an editor that checks JSONL", "batchsubmit schema --json > job.schema.json"),
-        ("every setting with its default", "batchsubmit schema --settings"),
-        exits={1: "", 2: "usage wrong", 3: "", 4: ""},
-    )
+@command(
+    ("the columns of a manifest", "batchsubmit schema"),
+    ("for an editor that checks JSONL", "batchsubmit schema --json > job.schema.json"),
+    ("every setting with its default", "batchsubmit schema --settings"),
+    exits={0: EXITS[0], 2: "usage wrong"},
 )
 @click.option("--settings", "of_settings", is_flag=True, help="Describe the settings instead of the manifest.")
 @json_option

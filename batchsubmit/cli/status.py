@@ -10,9 +10,9 @@ import click
 from rich.console import Console
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
+from batchsubmit.cli.options import LEDGER, command, settings_and_json
 from batchsubmit.cli.output import membership_names, say
+from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import LOG_GROUP, UNDECIDED, JobState, Phase, State, end_words
 from batchsubmit.errors import UsageError
@@ -27,20 +27,12 @@ _MOST_LISTED, _MOST_REASONS = 10, 10
 _REFRESH_SECONDS = 1.0
 
 
-@click.command(
-    epilog=manual(
-        ("where a batch stands", "batchsubmit status jobs.ledger.jsonl"),
-        ("a live view beside a run, until it ends", "batchsubmit status jobs.ledger.jsonl --watch"),
-        ("a line every five minutes, into a file", "batchsubmit status jobs.ledger.jsonl --watch --interval 300 > log"),
-        ("for programs", "batchsubmit status jobs.ledger.jsonl --json | jq .counts"),
-        exits={
-            0: "printed, whatever the jobs' state",
-            1: "",
-            2: "the ledger cannot be read",
-            3: "",
-            4: "it is damaged",
-        },
-    )
+@command(
+    ("where a batch stands", "batchsubmit status jobs.ledger.jsonl"),
+    ("a live view beside a run, until it ends", "batchsubmit status jobs.ledger.jsonl --watch"),
+    ("a line every five minutes, into a file", "batchsubmit status jobs.ledger.jsonl --watch --interval 300 > log"),
+    ("for programs", "batchsubmit status jobs.ledger.jsonl --json | jq .counts"),
+    exits={0: "printed, whatever the jobs' state", 2: "the ledger cannot be read", 4: "it is damaged"},
 )
 @click.argument("ledger", type=LEDGER)
 @click.option("--watch", "watching", is_flag=True, help="Follow a run until it ends, or Ctrl-C.")
@@ -54,9 +46,8 @@ _REFRESH_SECONDS = 1.0
 )
 @click.option("--membership", "only", default="*", metavar="GLOB", help="Of --watch: the memberships to show.")
 @click.option("--all", "lists_all", is_flag=True, help="List every job that is unknown, was rejected or failed.")
-@config_option
-@json_option
-def status(ledger: Location, config: Path | None, *, watching: bool, lists_all: bool, as_json: bool, **how: Any) -> int:  # noqa: ANN401
+@settings_and_json
+def status(ledger: Location, settings: Settings, *, watching: bool, lists_all: bool, as_json: bool, **how: Any) -> int:  # noqa: ANN401
     """Print where the jobs of LEDGER stand, what failed and why, and when all will be done; also during a run.
 
     With --watch, a view that follows the run: the totals, the last failures, and the memberships, those with most work
@@ -64,7 +55,6 @@ def status(ledger: Location, config: Path | None, *, watching: bool, lists_all: 
     notice. It ends with the run, then prints where things stand; where no run is under way it does so at once. Ctrl-C
     ends the view, not the run.
     """
-    settings = read_settings(config)
     region = None if isinstance(ledger, Path) else resolve_region(settings.aws)
     try:
         live = _watch(ledger, region, as_json=as_json, **how) if watching else _read(ledger, region)

@@ -15,21 +15,20 @@ from batchsubmit.app.after_run import AfterRun, Writer
 from batchsubmit.app.run import Run, SubmitOptions, submit_options
 from batchsubmit.app.submit import submit as submit_manifest
 from batchsubmit.cli.confirm import approve
-from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
     batch_id_option,
+    command,
     conclude,
-    config_option,
     job_minutes_option,
     json_option,
     max_failures_option,
     max_instance_hours_option,
-    read_settings,
     run_command,
     sandbox_job_seconds_option,
     sending_options,
     setting_option,
+    settings_option,
     wait_option,
 )
 from batchsubmit.cli.output import say
@@ -48,20 +47,15 @@ from batchsubmit.submit.stopping import StopReason
 from batchsubmit.text import agreeing, counted
 
 
-@click.command(
-    epilog=manual(
-        ("submit, and go on where it ended when run again", "batchsubmit submit jobs.csv"),
-        ("a round of its own of the same rows", "batchsubmit submit jobs.csv --batch-id 2026-w48 --rate 5"),
-        (
-            "follow the jobs to their end, and send nothing after six",
-            "batchsubmit submit jobs.csv --wait --deadline 06:00",
-        ),
-        ("rehearse without AWS", "batchsubmit submit jobs.csv --sandbox"),
-        (
-            "a night by settings, from cron",
-            "batchsubmit submit s3://bucket/jobs.csv --config nightly.toml --batch-id 'nightly-{date}'",
-        ),
-    )
+@command(
+    ("submit, and go on where it ended when run again", "batchsubmit submit jobs.csv"),
+    ("a round of its own of the same rows", "batchsubmit submit jobs.csv --batch-id 2026-w48 --rate 5"),
+    ("follow the jobs to their end, and send nothing after six", "batchsubmit submit jobs.csv --wait --deadline 06:00"),
+    ("rehearse without AWS", "batchsubmit submit jobs.csv --sandbox"),
+    (
+        "a night by settings, from cron",
+        "batchsubmit submit s3://bucket/jobs.csv --config nightly.toml --batch-id 'nightly-{date}'",
+    ),
 )
 @click.argument("manifest", type=click.Path(allow_dash=True))
 @click.option(
@@ -73,7 +67,7 @@ from batchsubmit.text import agreeing, counted
     "with --sandbox <manifest stem>.sandbox.ledger.jsonl; for a pipe <batch id>.ledger.jsonl]",
 )
 @batch_id_option
-@config_option
+@settings_option
 @click.option("--sandbox", is_flag=True, help="Rehearse against a local Clean Rooms ML in this process.")
 @sandbox_job_seconds_option
 @click.option(
@@ -108,7 +102,7 @@ from batchsubmit.text import agreeing, counted
 )
 @click.option("--yes", is_flag=True, help="Ask nothing. Without a terminal nothing is ever asked.")
 @json_option
-def submit(config: Path | None, *, as_json: bool, yes: bool, **given: Any) -> int:  # noqa: ANN401 (click's)
+def submit(settings: Settings, *, as_json: bool, yes: bool, **given: Any) -> int:  # noqa: ANN401 (click's)
     """Submit the jobs of MANIFEST, a CSV or JSONL file: a path, "-" or an s3:// URL.
 
     Every row is checked before anything is sent. What was submitted is in the ledger, and a second run goes on
@@ -117,7 +111,6 @@ def submit(config: Path | None, *, as_json: bool, yes: bool, **given: Any) -> in
     In the paths of --ledger, --report, --export and --upload, {batch}, {date} and {time} are filled in. Most options
     may be set in the settings instead; batchsubmit schema --settings lists them.
     """
-    settings = read_settings(config, given)
     options = submit_options(settings, datetime.now(UTC), **given)
     if options.faults and not options.sandbox:
         raise UsageError("--faults is for the sandbox: give --sandbox as well")

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from batchsubmit.app.ui import serving
-from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, config_option, read_settings, run_command
+from batchsubmit.cli.options import LEDGER, command, run_command, settings_option
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
@@ -18,13 +17,11 @@ from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
 
-@click.command(
-    epilog=manual(
-        ("the report of a run as it goes on", "batchsubmit ui jobs.ledger.jsonl"),
-        ("all nights of a folder, beside one another", "batchsubmit ui ledgers/"),
-        ("on a server, with its port forwarded", "batchsubmit ui jobs.ledger.jsonl --port 8765 --no-browser"),
-        exits={0: "stopped by Ctrl-C", 1: "", 2: "there is no such ledger, or the port is taken", 3: "", 4: ""},
-    )
+@command(
+    ("the report of a run as it goes on", "batchsubmit ui jobs.ledger.jsonl"),
+    ("all nights of a folder, beside one another", "batchsubmit ui ledgers/"),
+    ("on a server, with its port forwarded", "batchsubmit ui jobs.ledger.jsonl --port 8765 --no-browser"),
+    exits={0: "stopped by Ctrl-C", 2: "there is no such ledger, or the port is taken"},
 )
 @click.argument("ledger", type=LEDGER, metavar="LEDGER|FOLDER")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port.  [default: any that is free]")
@@ -35,8 +32,8 @@ from batchsubmit.submit.stopping import Stop, stop_on_signals
     help="The address to listen on. Any other one opens the page to the network, to those who have its address.",
 )
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
-@config_option
-def ui(ledger: Location, port: int, host: str, config: Path | None, *, no_browser: bool) -> int:
+@settings_option
+def ui(ledger: Location, port: int, host: str, settings: Settings, *, no_browser: bool) -> int:
     """Serve the report page of LEDGER, or an overview of the ledgers in FOLDER, to the browser, until Ctrl-C.
 
     The page follows the ledger while a run writes to it; nothing can be changed through it. Its address, with a
@@ -46,7 +43,7 @@ def ui(ledger: Location, port: int, host: str, config: Path | None, *, no_browse
         if not ledger.exists():
             raise UsageError(f"there is no ledger or folder {ledger}")
         require_ledger(ledger)
-    run_command(_serve(ledger, host, port, read_settings(config), opens=not no_browser))
+    run_command(_serve(ledger, host, port, settings, opens=not no_browser))
     return 0
 
 

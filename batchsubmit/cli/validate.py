@@ -5,19 +5,16 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import chain, repeat
-from pathlib import Path
-from typing import Any
 
 import click
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.main import manual
 from batchsubmit.cli.options import (
     allow_duplicates_option,
-    config_option,
+    command,
     json_option,
-    read_settings,
     setting_option,
+    settings_option,
     tell_warnings,
 )
 from batchsubmit.cli.output import say
@@ -31,28 +28,25 @@ _MANY = 20
 """Problems that a person still reads one by one."""
 
 
-@click.command(
-    epilog=manual(
-        ("every problem, as file:line:column", "batchsubmit validate jobs.csv"),
-        ("with the request members that the settings fill in", "batchsubmit validate jobs.csv --config nightly.toml"),
-        ("how many rows are wrong", "batchsubmit validate jobs.csv --json | jq .problem_count"),
-        exits={0: "every row is valid", 1: "", 2: "usage or settings wrong, or a row has a problem", 3: "", 4: ""},
-    )
+@command(
+    ("every problem, as file:line:column", "batchsubmit validate jobs.csv"),
+    ("with the request members that the settings fill in", "batchsubmit validate jobs.csv --config nightly.toml"),
+    ("how many rows are wrong", "batchsubmit validate jobs.csv --json | jq .problem_count"),
+    exits={0: "every row is valid", 2: "usage or settings wrong, or a row has a problem"},
 )
 @click.argument("manifest", type=click.Path(allow_dash=True))
 @setting_option(
     "--batch-id", "submit.batch_id", "TEXT", words="The word that submit will be given, for defaults with {batch}"
 )
-@config_option
+@settings_option
 @allow_duplicates_option
 @json_option
-def validate(manifest: str, config: Path | None, *, allow_duplicates: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401 (click's)
+def validate(manifest: str, settings: Settings, *, allow_duplicates: bool, as_json: bool) -> int:
     """List every problem of every row of MANIFEST as file:line:column; no call is made.
 
     Where there are many, the kinds of problem are counted on standard error. Exit status 2 where there is any.
     Warnings stand there too, and change no exit status.
     """
-    settings = read_settings(config, given)
     terms = Terms.now(settings.submit, allow_duplicates=allow_duplicates)
     opening = chain(['{"problems": ['], repeat(", "))
 

@@ -14,8 +14,7 @@ from batchsubmit.app.run import require_region
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError
-from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, config_option, json_option, read_settings
+from batchsubmit.cli.options import LEDGER, command, config_option, json_option, read_settings
 from batchsubmit.cli.output import say
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
@@ -36,19 +35,17 @@ from batchsubmit.text import counted
 from batchsubmit.verify import Audit, Discrepancy, Mismatch, Verifier, unexplained
 
 
-@click.command(
-    epilog=manual(
-        ("the ledger against the service", "batchsubmit verify jobs.ledger.jsonl"),
-        ("append what the service proves, after a copy was restored", "batchsubmit verify jobs.ledger.jsonl --repair"),
-        ("the file alone, without a call", "batchsubmit verify jobs.ledger.jsonl --offline"),
-        exits={
-            0: "nothing is wrong, or all of it was repaired",
-            1: "the service says otherwise",
-            2: "usage or settings wrong",
-            3: "the service does not answer: run it again",
-            4: "the file is damaged or unsound, or in use (--repair)",
-        },
-    )
+@command(
+    ("the ledger against the service", "batchsubmit verify jobs.ledger.jsonl"),
+    ("append what the service proves, after a copy was restored", "batchsubmit verify jobs.ledger.jsonl --repair"),
+    ("the file alone, without a call", "batchsubmit verify jobs.ledger.jsonl --offline"),
+    exits={
+        0: "nothing is wrong, or all of it was repaired",
+        1: "the service says otherwise",
+        2: "usage or settings wrong",
+        3: "the service does not answer: run it again",
+        4: "the file is damaged or unsound, or in use (--repair)",
+    },
 )
 @click.argument("ledger", type=LEDGER)
 @click.option(
@@ -68,7 +65,7 @@ from batchsubmit.verify import Audit, Discrepancy, Mismatch, Verifier, unexplain
 @click.option("--batch-id", "batch", metavar="TEXT", help="Its batch id.  [default: that of the ledger's last run]")
 @click.option("--offline", is_flag=True, help="Check the ledger alone; no call is made.")
 @click.option("--repair", is_flag=True, help="Append what the service proves; nothing is ever removed.")
-@config_option
+@config_option()
 @json_option
 def verify(ledger: Location, config: Path | None, *, as_json: bool, **how: Any) -> int:  # noqa: ANN401 (click's)
     """Check LEDGER in itself and against the service: ghosts, orphans, duplicates, unknown jobs.

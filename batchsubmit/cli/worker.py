@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from batchsubmit.app.worker import WorkerSummary, work
-from batchsubmit.cli.main import manual
+from batchsubmit.cli.main import EXITS
 from batchsubmit.cli.options import (
     LEDGER,
+    command,
     conclude,
     config_option,
     json_option,
@@ -41,17 +42,16 @@ def _ask(probe: str, config: Path | None) -> int:
     return EXIT_DONE if is_well else EXIT_FAILED
 
 
-@click.command(
-    epilog=manual(
-        ("one worker, with a ledger of its own", 'batchsubmit worker --queue-url "$QUEUE_URL"'),
-        ("any number of them", 'batchsubmit worker --queue-url "$QUEUE_URL" --ledger dynamodb://batchsubmit-jobs'),
-        exits={
-            0: "ended by SIGTERM or Ctrl-C, all is recorded or handed back; --check: it is live (or ready)",
-            1: "--check: it is not",
-            2: "usage or settings wrong, or there is no such queue",
-            3: "something else ended it: credentials, a queue that was deleted; fix that and start it again",
-        },
-    )
+@command(
+    ("one worker, with a ledger of its own", 'batchsubmit worker --queue-url "$QUEUE_URL"'),
+    ("any number of them", 'batchsubmit worker --queue-url "$QUEUE_URL" --ledger dynamodb://batchsubmit-jobs'),
+    exits=EXITS
+    | {
+        0: "ended by SIGTERM or Ctrl-C, all is recorded or handed back; --check: it is live (or ready)",
+        1: "--check: it is not",
+        2: "usage or settings wrong, or there is no such queue",
+        3: "something else ended it: credentials, a queue that was deleted; fix that and start it again",
+    },
 )
 @queue_url_option
 @click.option(
@@ -71,7 +71,7 @@ def _ask(probe: str, config: Path | None) -> int:
     type=click.Choice(["live", "ready"]),
     help="Only ask the worker of this machine whether it is live (or ready): exit 0 if it is, else 1.",
 )
-@config_option
+@config_option()
 @json_option
 def worker(
     ledger: Location,
