@@ -81,8 +81,7 @@ def cancel(ledger: Location, settings: Settings, *, as_json: bool, **how: Any) -
     asks = bool(found.running) and not (how["dry_run"] or how["yes"])
     if asks:
         say(run_command(whose_account(region_in(found.running[0].arn), os.environ.get("AWS_PROFILE"))))
-    for line in found.words(ledger, is_filtered=any(filters.values())):
-        say(line)
+    say(*found.words(ledger, is_filtered=any(filters.values())))
     if found.running:
         say(found.loss(), is_odd=True)
     status, content = 0, found.as_dict()
@@ -92,8 +91,7 @@ def cancel(ledger: Location, settings: Settings, *, as_json: bool, **how: Any) -
     elif (found.running or found.cancelling) and not how["dry_run"]:
         content = run_command(_recall(ledger, settings, found, wait=not how["no_wait"]))
         status = status_of_work(left=content["stop_message"] or content["left"], failed=content["refused"])
-        for line in _words(**content):
-            say(line)
+        say(*_words(**content))
     return conclude((), {"ledger": str(ledger), **content, "exit_status": status}, as_json=as_json)
 
 

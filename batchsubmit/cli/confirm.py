@@ -29,10 +29,8 @@ async def approve(run: Run, *, yes: bool) -> None:
     if asks:
         local = "the sandbox, in this process"
         say(local if run.options.sandbox else await whose_account(run.region, os.environ.get("AWS_PROFILE")))
-        for line in short_plan(plan):
-            say(line)
-        for line in odd_words(plan):
-            say(line, is_odd=True)
+        say(*short_plan(plan))
+        say(*odd_words(plan), is_odd=True)
     hours = plan.instance_hours
     if most is not None and hours is None:
         raise UsageError("--max-instance-hours: no ledger shows how long the jobs take; say it with --job-minutes N")
@@ -55,12 +53,12 @@ async def ask(question: str, stop: Stop, *, in_full: bool = False) -> bool:
         say(f"{question} [{'yes' if in_full else 'y'}/N]: ", nl=False)
         line = await _line(stop)
         if line is None:
-            say()
+            say("")
             raise NotAgreedError("interrupted; nothing was sent")
         answer = line.strip().lower()
         if answer in {"yes", "n", "no", ""} or (answer == "y" and not in_full):
             if not line.endswith("\n"):
-                say()
+                say("")
             return answer.startswith("y")
         say("Type yes, the whole word, or n." if in_full else "Answer y or n.")
 

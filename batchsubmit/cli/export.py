@@ -166,8 +166,7 @@ async def _write_failed_rows(
     where, of_batch = output or "standard output", f" of batch {batch}" if batch else ""
     if not failed:
         say(f"no job{of_batch} in {ledger} failed; there is nothing to fix")
-    for line in _failed_words(len(set(lines.values())), without_row, manifest, f"{where}: ", of_batch):
-        say(line)
+    say(*_failed_words(len(set(lines.values())), without_row, manifest, f"{where}: ", of_batch))
     return EXIT_FAILED if without_row else 0
 
 

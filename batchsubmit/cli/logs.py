@@ -51,8 +51,7 @@ def logs(ledger: Location, name: str | None, lines: int, settings: Settings, *, 
         click.echo(json.dumps({"ledger": str(ledger), "log_group": LOG_GROUP, "jobs": jobs}))
         return 0
     for job in found[:_MOST_JOBS]:
-        for line in job.words():
-            say(line, to_stdout=True)
+        say(*job.words(), to_stdout=True)
     if not found:
         say(f"{ledger}: no job failed")
     elif len(found) > _MOST_JOBS:

@@ -148,8 +148,7 @@ def _run() -> int:
     except (KeyboardInterrupt, click.Abort):
         words, status = "interrupted; nothing is lost: run the same command again to go on", EXIT_STOPPED
     except Exception:  # noqa: BLE001 (the last resort: a bug must not look like "some jobs failed")
-        for line in format_exc().splitlines():
-            say(line)
+        say(*format_exc().splitlines())
         words, status = "a bug in batchsubmit; the ledger has all that was done, and nothing is lost", EXIT_STOPPED
     say(f"batchsubmit: {words}")
     return status
@@ -170,7 +169,6 @@ def _refuse_what_is_no_text() -> None:
 def _say_problems(error: BatchsubmitError) -> None:
     """Print the problems of a manifest before the error that counts them; of many that are alike, the first few."""
     if isinstance(error, ManifestError):
-        for line in error.lines:
-            say(line)
+        say(*error.lines)
         if any(line.lstrip().startswith("...") for line in error.lines):
             say(f"All {error.count:,} are listed by batchsubmit validate with the same manifest and options")

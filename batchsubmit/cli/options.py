@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _Command = Callable[..., int]
+_Option = Callable[[_Command], _Command]
 
 
 LEDGER = parse_location
@@ -61,9 +62,7 @@ def command(
     return made
 
 
-def setting_option(
-    flag: str, setting: str, metavar: str | None = None, *, words: str = ""
-) -> Callable[[_Command], _Command]:
+def setting_option(flag: str, setting: str, metavar: str | None = None, *, words: str = "") -> _Option:
     """An option for a setting, `section.key`, with its type, its default and (unless `words` are given) its words."""
     section, _, key = setting.partition(".")
     field = type(Settings.model_fields[section].default).model_fields[key]
@@ -94,8 +93,6 @@ settings_option = config_option("settings")
 queue_url_option = setting_option("--queue-url", "worker.queue_url", "URL")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 batch_id_option = setting_option("--batch-id", "submit.batch_id", "TEXT")
-wait_option = setting_option("--wait/--no-wait", "submit.wait")
-max_failures_option = setting_option("--max-failures", "submit.max_failures", "N|N%")
 rate_option = setting_option("--rate", "rate.max_per_second", "N", words="Calls a second, 0 for no limit")
 allow_duplicates_option = click.option(
     "--allow-duplicates", is_flag=True, help="Let identical rows be jobs of their own, in their number."
@@ -114,14 +111,15 @@ job_minutes_option = click.option(
     metavar="N",
     help="What a job takes on average, for the estimates: where no ledger shows it, or instead of that.",
 )
-max_instance_hours_option = click.option(
-    "--max-instance-hours",
-    type=click.FloatRange(min=0),
-    metavar="N",
-    help="Send nothing where the jobs to do would take more than this.",
-)
 
-_SENDING: tuple[Callable[[_Command], _Command], ...] = (
+
+def together(*options: _Option) -> _Option:
+    """Make one decorator of several options, in their order."""
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
+
+
+settings_and_json = together(settings_option, json_option)
+sending_options = together(
     click.option("-v", "--verbose", "log__level", flag_value="info", help="Log a line for each job."),
     click.option("-q", "--quiet", "log__level", flag_value="error", help="Log errors only, and show no progress."),
     setting_option("--progress/--no-progress", "log.progress"),
@@ -129,16 +127,20 @@ _SENDING: tuple[Callable[[_Command], _Command], ...] = (
     setting_option("--concurrency", "submit.concurrency", "N"),
     setting_option("--wait-for-inputs/--no-wait-for-inputs", "submit.wait_for_inputs"),
 )
-
-
-def settings_and_json(command: _Command) -> _Command:
-    """Add `--config` and `--json`."""
-    return settings_option(json_option(command))
-
-
-def sending_options(command: _Command) -> _Command:
-    """Add the options of commands that send jobs."""
-    return reduce(lambda made, option: option(made), reversed(_SENDING), command)
+run_options = together(
+    sending_options,
+    setting_option("--wait/--no-wait", "submit.wait"),
+    setting_option("--max-failures", "submit.max_failures", "N|N%"),
+    job_minutes_option,
+    click.option(
+        "--max-instance-hours",
+        type=click.FloatRange(min=0),
+        metavar="N",
+        help="Send nothing where the jobs to do would take more than this.",
+    ),
+    click.option("--yes", is_flag=True, help="Ask nothing. Without a terminal nothing is ever asked."),
+    json_option,
+)
 
 
 def read_settings(config: Path | None, given: dict[str, Any] | None = None) -> Settings:
@@ -175,8 +177,7 @@ def run_command(work: Coroutine[Any, Any, _Result], next_step: str = "run the sa
 
 def conclude(lines: Iterable[object], content: dict[str, Any], *, as_json: bool) -> int:
     """Say how a command ended and, where that is asked, print its object; give the exit status in it, else 0."""
-    for line in lines:
-        say(line)
+    say(*lines)
     if as_json:
         click.echo(json.dumps(content))
     return int(content.get("exit_status", 0))

@@ -37,13 +37,14 @@ def screen_width(stream: IO[str]) -> int:
     return get_terminal_size().columns if stream.isatty() else 0
 
 
-def say(line: object = "", *, to_stdout: bool = False, nl: bool = True, is_odd: bool = False) -> None:
-    """Print one line for people; control characters and line breaks in it are spelled out. What is odd is red."""
-    text = printable(with_names(str(line), membership_names))
-    if width := screen_width(sys.stdout if to_stdout else sys.stderr):
-        text = wrapped(text, width)
+def say(*lines: object, to_stdout: bool = False, nl: bool = True, is_odd: bool = False) -> None:
+    """Print lines for people; control characters and line breaks in them are spelled out. What is odd is red."""
+    width = screen_width(sys.stdout if to_stdout else sys.stderr)
     in_red = is_odd and not os.environ.get("NO_COLOR")
-    click.echo(click.style(text, fg="red") if in_red else text, err=not to_stdout, nl=nl)
+    for line in lines:
+        text = printable(with_names(str(line), membership_names))
+        text = wrapped(text, width) if width else text
+        click.echo(click.style(text, fg="red") if in_red else text, err=not to_stdout, nl=nl)
 
 
 class _Output(io.FileIO):

@@ -223,6 +223,5 @@ def plan(settings: Settings, *, as_json: bool, history: tuple[Location, ...], on
     if as_json:
         click.echo(json.dumps(made.as_dict() | {"exit_status": status}))
     else:
-        for line in whole_plan(made):
-            say(line, to_stdout=True)
+        say(*whole_plan(made), to_stdout=True)
     return status

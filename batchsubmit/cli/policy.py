@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from batchsubmit.cli.main import EXITS
-from batchsubmit.cli.options import command
+from batchsubmit.cli.options import command, together
 from batchsubmit.cli.output import say
 from batchsubmit.schema.arns import partition_of
 
@@ -101,14 +101,6 @@ def _make_policy(
     return {"Version": "2012-10-17", "Statement": made}
 
 
-def _with_names(command: click.Command) -> click.Command:
-    """Add an option for each name."""
-    for name, (option, _, words) in NAMES.items():
-        command.params.append(click.Option([option, name], metavar=name.upper(), help=words))
-    return command
-
-
-@_with_names
 @command(
     ("what submit needs, for a role", "batchsubmit policy submit --account 111122223333 > policy.json"),
     ("with a ledger in a table", "batchsubmit policy submit --ledger-table batchsubmit"),
@@ -116,6 +108,7 @@ def _with_names(command: click.Command) -> click.Command:
 )
 @click.argument("command", type=click.Choice([*POLICIES, *ALSO]))
 @click.option("--membership", "memberships", multiple=True, metavar="ID", help="Only this one; may be repeated.")
+@together(*(click.option(option, name, metavar=name.upper(), help=words) for name, (option, _, words) in NAMES.items()))
 def policy(command: str, memberships: tuple[str, ...], **given: Any) -> int:  # noqa: ANN401 (click's)
     """Print the least IAM policy that COMMAND needs, as JSON.
 

@@ -8,17 +8,7 @@ import click
 
 from batchsubmit.app.run import submit_options
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.options import (
-    LEDGER,
-    command,
-    job_minutes_option,
-    json_option,
-    max_failures_option,
-    max_instance_hours_option,
-    sending_options,
-    settings_option,
-    wait_option,
-)
+from batchsubmit.cli.options import LEDGER, command, run_options, settings_option
 from batchsubmit.cli.submit import send
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunStarted
@@ -44,13 +34,7 @@ from batchsubmit.outputs.templates import placeholders_at
 )
 @click.option("--batch-id", "batch", metavar="TEXT", help="Whose jobs. [default: the last run's batch]")
 @settings_option
-@wait_option
-@sending_options
-@max_failures_option
-@job_minutes_option
-@max_instance_hours_option
-@click.option("--yes", is_flag=True, help="Ask nothing. Without a terminal nothing is ever asked.")
-@json_option
+@run_options
 def retry(
     ledger: Location,
     settings: Settings,

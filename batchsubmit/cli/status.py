@@ -63,8 +63,7 @@ def status(ledger: Location, settings: Settings, *, watching: bool, lists_all: b
     if as_json:
         click.echo(json.dumps(_as_dict(ledger, live.ledger_state)))
     else:
-        for line in _words(ledger, live, lists_all=lists_all):
-            say(line, to_stdout=True)
+        say(*_words(ledger, live, lists_all=lists_all), to_stdout=True)
     return 0
 
 

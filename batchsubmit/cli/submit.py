@@ -20,16 +20,11 @@ from batchsubmit.cli.options import (
     batch_id_option,
     command,
     conclude,
-    job_minutes_option,
-    json_option,
-    max_failures_option,
-    max_instance_hours_option,
     run_command,
+    run_options,
     sandbox_job_seconds_option,
-    sending_options,
     setting_option,
     settings_option,
-    wait_option,
 )
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
@@ -73,8 +68,6 @@ from batchsubmit.text import agreeing, counted
 @click.option(
     "--faults", type=click.Path(path_type=Path), metavar="FILE", help="A JSON file of faults that the sandbox injects."
 )
-@wait_option
-@sending_options
 @click.option(
     "--canary",
     type=click.IntRange(min=0),
@@ -82,7 +75,6 @@ from batchsubmit.text import agreeing, counted
     metavar="N",
     help="Send the first N rows alone; the rest follows only once all of them have finished well.",
 )
-@max_failures_option
 @setting_option("--deadline", "submit.deadline", "TIME")
 @setting_option("--time-zone", "submit.time_zone", "ZONE")
 @setting_option("--report", "night.report", "FILE")
@@ -90,8 +82,6 @@ from batchsubmit.text import agreeing, counted
 @setting_option("--upload", "night.upload", "S3URL")
 @setting_option("--upload-overwrite", "night.upload_overwrite")
 @setting_option("--notify", "night.notify", "TARGET")
-@job_minutes_option
-@max_instance_hours_option
 @click.option("--skip-invalid", is_flag=True, help="Submit the good rows and record the others as rejected.")
 @allow_duplicates_option
 @click.option("--retry-failed", is_flag=True, help="Send jobs again that were rejected, or ran and failed.")
@@ -100,8 +90,7 @@ from batchsubmit.text import agreeing, counted
     is_flag=True,
     help="Send unknown jobs again. A job that does run is then started twice, and paid twice.",
 )
-@click.option("--yes", is_flag=True, help="Ask nothing. Without a terminal nothing is ever asked.")
-@json_option
+@run_options
 def submit(settings: Settings, *, as_json: bool, yes: bool, **given: Any) -> int:  # noqa: ANN401 (click's)
     """Submit the jobs of MANIFEST, a CSV or JSONL file: a path, "-" or an s3:// URL.
 
@@ -135,8 +124,7 @@ def send(options: SubmitOptions, settings: Settings, *, yes: bool, as_json: bool
     if not options.sandbox:
         _tell_what_runs_on(summary)
     content = summary.as_dict()
-    for line in closing_words(summary):
-        say(line)
+    say(*closing_words(summary))
     if after:
         done = asyncio.run(after.follow_up(summary))
         content |= {"afterwards": done.as_dict(), "exit_status": done.exit_status(summary.exit_status)}

@@ -90,10 +90,8 @@ def verify(ledger: Location, config: Path | None, *, as_json: bool, **how: Any) 
     else:
         # What was paid twice first, then kind by kind.
         grouped = sorted(found.discrepancies, key=lambda each: (each.kind != Mismatch.DUPLICATE, each.kind))
-        for line in (*(f"{ledger}: {fault}" for fault in found.faults), *map(str, grouped)):
-            say(line, to_stdout=True)
-    for line in found.words(ledger, "itself" if how["offline"] else "itself and the service"):
-        say(line)
+        say(*(f"{ledger}: {fault}" for fault in found.faults), *map(str, grouped), to_stdout=True)
+    say(*found.words(ledger, "itself" if how["offline"] else "itself and the service"))
     if found.faults:
         return EXIT_LEDGER
     return 0 if found.is_clean else EXIT_FAILED
