@@ -21,13 +21,12 @@ import click
 from batchsubmit.app.worker import queue_and_region
 from batchsubmit.cli.main import EXITS
 from batchsubmit.cli.options import (
-    allow_duplicates_option,
-    batch_id_option,
     command,
     conclude,
+    json_option,
+    manifest_options,
     queue_url_option,
     run_command,
-    settings_and_json,
     tell_warnings,
 )
 from batchsubmit.config import Settings
@@ -58,17 +57,15 @@ _PAUSE_SECONDS = 0.25
         3: EXITS[3],
     },
 )
-@click.argument("manifest")
+@manifest_options
 @queue_url_option
-@batch_id_option
 @click.option(
     "--progress",
     type=click.Path(path_type=Path),
     metavar="PATH",
     help="What was sent. [default: <manifest stem>.enqueue.jsonl in the current folder]",
 )
-@allow_duplicates_option
-@settings_and_json
+@json_option
 def enqueue(
     manifest: str,
     progress: Path | None,

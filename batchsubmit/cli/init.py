@@ -102,8 +102,7 @@ def init(folder: Path, memberships: tuple[str, ...], *, as_json: bool) -> int:
     except OSError as exc:
         raise UsageError(f"{folder} cannot be written: {exc.strerror}; give init a folder that can") from exc
     kept = [name for name in files if name not in written]
-    for note in found.notes:
-        say(f"note: {note}")
+    say(*(f"note: {note}" for note in found.notes))
     if as_json:
         click.echo(json.dumps({"written": written, "kept": kept, "rows": len(found.rows), "notes": found.notes}))
     say(f"written: {', '.join(written) or 'nothing'}")
@@ -113,11 +112,8 @@ def init(folder: Path, memberships: tuple[str, ...], *, as_json: bool) -> int:
         say(f"{_MANIFEST} has {counted(len(found.rows), 'row')} that can be sent as they stand")
     elif _MANIFEST in written:
         say(f"{_MANIFEST} has an example: put your own membership, model, channel and account in its place")
-    say("Next:")
     steps = STEPS if folder == Path() else ((f"Go to {folder}", shlex.join(["cd", str(folder)])), *STEPS)
-    for what, line in steps:
-        say(f"  {line}")
-        say(f"      {what}")
+    say("Next:", *(words for what, line in steps for words in (f"  {line}", f"      {what}")))
     return 0
 
 

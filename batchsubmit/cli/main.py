@@ -55,19 +55,16 @@ SUMMARIES = {name: summary for commands_of in MOMENTS.values() for name, summary
 class CommandGroup(click.Group):
     """A group whose help is printed from the summaries; a command's module is imported when it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _: click.Context) -> list[str]:
         """Give the names in the order of the summaries."""
-        del ctx
         return list(SUMMARIES)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, _: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
-        del ctx
         return getattr(import_module(f"batchsubmit.cli.{cmd_name}"), cmd_name) if cmd_name in SUMMARIES else None
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a line for each command, under its moment."""
-        del ctx
         width = max(map(len, SUMMARIES))
         for moment, summaries in MOMENTS.items():
             with formatter.section(moment):

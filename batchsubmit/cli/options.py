@@ -118,6 +118,12 @@ def together(*options: _Option) -> _Option:
     return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
+manifest_options = together(
+    click.argument("manifest", type=click.Path(allow_dash=True)),
+    batch_id_option,
+    settings_option,
+    allow_duplicates_option,
+)
 settings_and_json = together(settings_option, json_option)
 sending_options = together(
     click.option("-v", "--verbose", "log__level", flag_value="info", help="Log a line for each job."),
@@ -185,5 +191,4 @@ def conclude(lines: Iterable[object], content: dict[str, Any], *, as_json: bool)
 
 def tell_warnings(warnings: "Iterable[Problem]") -> None:
     """Print what rows may not mean."""
-    for warning in warnings:
-        say(f"warning: {warning}")
+    say(*(f"warning: {warning}" for warning in warnings))

@@ -15,13 +15,11 @@ from batchsubmit.app.run import submit_options
 from batchsubmit.cli.main import EXITS
 from batchsubmit.cli.options import (
     LEDGER,
-    allow_duplicates_option,
-    batch_id_option,
     command,
     job_minutes_option,
     json_option,
+    manifest_options,
     sandbox_job_seconds_option,
-    settings_option,
     tell_warnings,
 )
 from batchsubmit.cli.output import membership_names, say, screen_width
@@ -187,7 +185,7 @@ def _ready(plan: Plan) -> Iterator[str]:
     ("look at the service as well", "batchsubmit plan jobs.csv --online"),
     exits=EXITS | {1: "--online: a trained model or channel is not ready"},
 )
-@click.argument("manifest", type=click.Path(allow_dash=True))
+@manifest_options
 @click.option(
     "--ledger",
     "submit__ledger",
@@ -195,8 +193,6 @@ def _ready(plan: Plan) -> Iterator[str]:
     metavar="LEDGER",
     help="The ledger's file, or dynamodb://TABLE; only read. [default: <manifest stem>.ledger.jsonl in this folder]",
 )
-@batch_id_option
-@settings_option
 @click.option(
     "--history", multiple=True, type=LEDGER, help="An earlier ledger to learn from how long jobs take; may be repeated."
 )
@@ -207,7 +203,6 @@ def _ready(plan: Plan) -> Iterator[str]:
 @click.option("--sandbox", is_flag=True, help="Plan a rehearsal (submit --sandbox).")
 @sandbox_job_seconds_option
 @click.option("--skip-invalid", is_flag=True, help="Plan without the rows that are wrong.")
-@allow_duplicates_option
 @click.option("--retry-failed", is_flag=True, help="Count what was rejected, or ran and failed, as to do.")
 @json_option
 def plan(settings: Settings, *, as_json: bool, history: tuple[Location, ...], online: bool, **given: Any) -> int:  # noqa: ANN401

@@ -16,15 +16,13 @@ from batchsubmit.app.run import Run, SubmitOptions, submit_options
 from batchsubmit.app.submit import submit as submit_manifest
 from batchsubmit.cli.confirm import approve
 from batchsubmit.cli.options import (
-    allow_duplicates_option,
-    batch_id_option,
     command,
     conclude,
+    manifest_options,
     run_command,
     run_options,
     sandbox_job_seconds_option,
     setting_option,
-    settings_option,
 )
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
@@ -52,7 +50,7 @@ from batchsubmit.text import agreeing, counted
         "batchsubmit submit s3://bucket/jobs.csv --config nightly.toml --batch-id 'nightly-{date}'",
     ),
 )
-@click.argument("manifest", type=click.Path(allow_dash=True))
+@manifest_options
 @click.option(
     "--ledger",
     "submit__ledger",
@@ -61,8 +59,6 @@ from batchsubmit.text import agreeing, counted
     help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder, "
     "with --sandbox <manifest stem>.sandbox.ledger.jsonl; for a pipe <batch id>.ledger.jsonl]",
 )
-@batch_id_option
-@settings_option
 @click.option("--sandbox", is_flag=True, help="Rehearse against a local Clean Rooms ML in this process.")
 @sandbox_job_seconds_option
 @click.option(
@@ -83,7 +79,6 @@ from batchsubmit.text import agreeing, counted
 @setting_option("--upload-overwrite", "night.upload_overwrite")
 @setting_option("--notify", "night.notify", "TARGET")
 @click.option("--skip-invalid", is_flag=True, help="Submit the good rows and record the others as rejected.")
-@allow_duplicates_option
 @click.option("--retry-failed", is_flag=True, help="Send jobs again that were rejected, or ran and failed.")
 @click.option(
     "--resubmit-unknown",
@@ -128,8 +123,7 @@ def send(options: SubmitOptions, settings: Settings, *, yes: bool, as_json: bool
     if after:
         done = asyncio.run(after.follow_up(summary))
         content |= {"afterwards": done.as_dict(), "exit_status": done.exit_status(summary.exit_status)}
-        for place in (*done.written, *done.uploaded):
-            say(f"  written: {place}")
+        say(*(f"  written: {place}" for place in (*done.written, *done.uploaded)))
         _print_problems([*done.problems, *done.not_notified])
         if done.problems:
             say("  next: the ledger is whole; fix that and run the same command again")
@@ -198,5 +192,4 @@ def _tell_what_runs_on(summary: Summary) -> None:
 
 
 def _print_problems(problems: list[str]) -> None:
-    for problem in problems:
-        say(f"  problem: {problem}")
+    say(*(f"  problem: {problem}" for problem in problems))

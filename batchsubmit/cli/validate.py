@@ -63,8 +63,7 @@ def validate(manifest: str, settings: Settings, *, allow_duplicates: bool, as_js
         click.echo(f"{'' if inventory.problem_count else next(opening)}], {counts.removeprefix('{')}")
     say(_verdict(manifest, inventory))
     if inventory.problem_count > _MANY:
-        for kind in inventory.alike.kinds.values():
-            say(f"  {kind.count:,} like {kind.first[0]}")
+        say(*(f"  {kind.count:,} like {kind.first[0]}" for kind in inventory.alike.kinds.values()))
         if inventory.alike.others:
             say(f"  {inventory.alike.others:,} of other kinds")
     tell_warnings(inventory.warnings)
