@@ -30,7 +30,7 @@ from batchsubmit.text import with_names
 
 _MOST_REASONS = 3
 
-Writer = Callable[[Location, Path], object]
+Writer = Callable[[Location, Path, Settings], object]
 """Writes something (the path) from a ledger."""
 
 
@@ -73,7 +73,8 @@ class AfterRun:
         ledger, region = parse_location(summary.ledger), resolve_region(self.settings.aws)
         for path, write in self.files.items():
             try:
-                await asyncio.to_thread(_write, write, ledger, path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                await asyncio.to_thread(write, ledger, path, self.settings)
             except (OSError, BatchsubmitError) as exc:
                 result.problems.append(f"{path} could not be written: {getattr(exc, 'strerror', None) or exc}")
             else:
@@ -153,8 +154,3 @@ def _link(report: str, uploaded: list[str], region: str | None) -> str:
             query = urlencode({"prefix": key} | ({"region": region} if region else {}))
             return f"https://console.aws.amazon.com/s3/object/{quote(bucket)}?{query}"
     return Path(report).absolute().as_uri()
-
-
-def _write(write: Writer, ledger: Location, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(ledger, path)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import click
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.options import LEDGER, command, config_option, read_settings, region_for
+from batchsubmit.cli.options import LEDGER, command, config_option, read_settings
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunStarted
@@ -88,19 +88,22 @@ def export(ledger: Location, output: Path | None, config: Path | None, *, excel:
         raise UsageError("--excel writes CSV; leave --format out, or give --output a name that ends in .csv")
     if as_format == "parquet" and not output:
         raise UsageError("Parquet cannot be written to standard output; give --output FILE")
-    count = write_export(ledger, output, as_format, excel=excel)
+    own = None if isinstance(ledger, Path) else read_settings(None)
+    count = write_export(ledger, output, own, as_format, excel=excel)
     if output:
         say(f"{output}: {counted(count, 'job')} of {ledger}")
     return 0
 
 
-def write_export(ledger: Location, output: Path | None, as_format: str | None = None, *, excel: bool = False) -> int:
+def write_export(
+    ledger: Location, output: Path | None, settings: Settings | None, as_format: str = "", *, excel: bool = False
+) -> int:
     """Write the table, in the format of its suffix where none is given; give the number of jobs.
 
     Raises UsageError, LedgerError.
     """
     as_format = as_format or format_of(output)
-    timeline = read_timeline(ledger)
+    timeline = read_timeline(ledger, settings)
     with _opened(output, as_format, ledger) as file:
         if excel:
             file.write(codecs.BOM_UTF8)
@@ -108,14 +111,20 @@ def write_export(ledger: Location, output: Path | None, as_format: str | None = 
     return len(timeline)
 
 
-def read_timeline(ledger: Location, note: Callable[[str], object] = lambda _: None) -> Timeline:
-    """Read a whole ledger; say to the user and to `note` what had to be left out. Raises UsageError, LedgerError."""
+def read_timeline(
+    ledger: Location, settings: Settings | None, note: Callable[[str], object] = lambda _: None
+) -> Timeline:
+    """Read a whole ledger; say to the user and to `note` what had to be left out. Raises UsageError, LedgerError.
+
+    A file needs no settings; of a table they have the region.
+    """
+    region = resolve_region(settings.aws) if settings else None
 
     def warn(words: str) -> None:
         note(words)
         say(f"{ledger}: {words}")
 
-    return Timeline.of(read_ledger(ledger, region=region_for(ledger), warn=warn))
+    return Timeline.of(read_ledger(ledger, region=region, warn=warn))
 
 
 def format_of(path: Path | None) -> str:
@@ -135,7 +144,7 @@ async def _write_failed_rows(
     The ledger has no request bodies: the rows come from the manifest, byte for byte, under its own header. They are
     found by their keys, which are made again from request, batch and ordinal.
     """
-    timeline = read_timeline(ledger)
+    timeline = read_timeline(ledger, settings)
     models = (history.state.trained_model for history in timeline.histories())
     region = resolve_region(settings.aws) or region_in(next(filter(None, models), "")) or None
     async with open_manifest(manifest, region=region) as spooled:

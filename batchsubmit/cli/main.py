@@ -140,7 +140,10 @@ def _run() -> int:
         exc.show()
         return exc.exit_code
     except BatchsubmitError as exc:
-        _say_problems(exc)
+        if isinstance(exc, ManifestError):
+            say(*exc.lines)
+            if any(line.lstrip().startswith("...") for line in exc.lines):  # of many that are alike, the first few
+                say(f"All {exc.count:,} are listed by batchsubmit validate with the same manifest and options")
         words, status = str(exc), exit_status(exc)
     except (KeyboardInterrupt, click.Abort):
         words, status = "interrupted; nothing is lost: run the same command again to go on", EXIT_STOPPED
@@ -161,11 +164,3 @@ def _refuse_what_is_no_text() -> None:
         except UnicodeEncodeError:
             shown = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             raise UsageError(f"{name} is not UTF-8: {shown}; rename the file, or write it in UTF-8") from None
-
-
-def _say_problems(error: BatchsubmitError) -> None:
-    """Print the problems of a manifest before the error that counts them; of many that are alike, the first few."""
-    if isinstance(error, ManifestError):
-        say(*error.lines)
-        if any(line.lstrip().startswith("...") for line in error.lines):
-            say(f"All {error.count:,} are listed by batchsubmit validate with the same manifest and options")

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from batchsubmit.aws import resolve_region
 from batchsubmit.cli.main import EXITS, manual
 from batchsubmit.cli.output import membership_names, say
 from batchsubmit.config import SETTINGS_FILE, Settings, load_settings
 from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError, exit_status
-from batchsubmit.ledger.base import Location, parse_location
+from batchsubmit.ledger.base import parse_location
 
 if TYPE_CHECKING:
     from batchsubmit.schema import Problem
@@ -166,11 +165,6 @@ def read_settings(config: Path | None, given: dict[str, Any] | None = None) -> S
     settings = load_settings(config, flags)
     membership_names.update(settings.names)
     return settings
-
-
-def region_for(location: Location) -> str | None:
-    """The region of a ledger that is a table; a file needs none, and its settings are not read."""
-    return None if isinstance(location, Path) else resolve_region(read_settings(None).aws)
 
 
 def run_command(work: Coroutine[Any, Any, _Result], next_step: str = "run the same command again to go on") -> _Result:

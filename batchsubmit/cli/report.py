@@ -53,7 +53,7 @@ def write_report(ledger: Location, output: Path, settings: Settings) -> dict[str
     Raises UsageError, LedgerError.
     """
     remarks: list[str] = []
-    timeline = read_timeline(ledger, remarks.append)
+    timeline = read_timeline(ledger, settings, remarks.append)
     names, prices, left_out = settings.names, settings.prices, tuple(remarks)
     page = make_page(timeline, ledger=str(ledger), made_at=time.time(), remarks=left_out, names=names, prices=prices)
     with saving(output, inputs=[ledger], kind="html") as file:

@@ -55,7 +55,7 @@ def status(ledger: Location, settings: Settings, *, watching: bool, lists_all: b
     notice. It ends with the run, then prints where things stand; where no run is under way it does so at once. Ctrl-C
     ends the view, not the run.
     """
-    region = None if isinstance(ledger, Path) else resolve_region(settings.aws)
+    region = resolve_region(settings.aws)
     try:
         live = _watch(ledger, region, as_json=as_json, **how) if watching else _read(ledger, region)
     except OSError as exc:

@@ -114,7 +114,7 @@ def send(options: SubmitOptions, settings: Settings, *, yes: bool, as_json: bool
         raise  # who said no knows it: nobody is notified
     except BatchsubmitError as exc:
         if after and after.targets:  # nobody watches a nightly run: one that does not begin must be reported as well
-            _print_problems(asyncio.run(after.notify_failure(exc, options)))
+            say(*(f"  problem: {problem}" for problem in asyncio.run(after.notify_failure(exc, options))))
         raise
     if not options.sandbox:
         _tell_what_runs_on(summary)
@@ -124,7 +124,7 @@ def send(options: SubmitOptions, settings: Settings, *, yes: bool, as_json: bool
         done = asyncio.run(after.follow_up(summary))
         content |= {"afterwards": done.as_dict(), "exit_status": done.exit_status(summary.exit_status)}
         say(*(f"  written: {place}" for place in (*done.written, *done.uploaded)))
-        _print_problems([*done.problems, *done.not_notified])
+        say(*(f"  problem: {problem}" for problem in (*done.problems, *done.not_notified)))
         if done.problems:
             say("  next: the ledger is whole; fix that and run the same command again")
     return conclude((), content, as_json=as_json)
@@ -149,7 +149,7 @@ def after_run_of(settings: Settings, options: SubmitOptions) -> AfterRun | None:
 
     if night.upload and isinstance(options.ledger, TableLocation):
         raise UsageError("--upload copies a ledger file; a table is copied by batchsubmit ledger export")
-    writers: dict[str, Writer] = {"report": partial(write_report, settings=settings), "export": write_export}
+    writers: dict[str, Writer] = {"report": write_report, "export": write_export}
     files = {Path(paths[name]): write for name, write in writers.items() if name in paths}
     for file in files:
         refuse_other_kind(file, "html" if str(file) == paths.get("report") else format_of(file))
@@ -189,7 +189,3 @@ def _tell_what_runs_on(summary: Summary) -> None:
     if left and summary.stop_reason == StopReason.SIGNAL:
         known = f"{counted(left, 'job')} not seen to end: {agreeing(left, 'it runs', 'they run')} on, and cost"
         say(f"{known}; batchsubmit cancel {shlex.quote(summary.ledger)} cancels what runs on AWS")
-
-
-def _print_problems(problems: list[str]) -> None:
-    say(*(f"  problem: {problem}" for problem in problems))

@@ -50,17 +50,17 @@ def summary(ledger: Path, *, submitted: int = 0) -> Summary:
     )
 
 
-def copy(ledger: Path, path: Path) -> None:
+def copy(ledger: Path, path: Path, _: Settings) -> None:
     """Write something from a ledger."""
     path.write_text(f"from {ledger.read_text()}")
 
 
-def full(ledger: Path, path: Path) -> None:
+def full(ledger: Path, path: Path, _: Settings) -> None:
     """Meet a full disk."""
     raise OSError(28, "No space left on device")
 
 
-def stubborn(ledger: Path, path: Path) -> None:
+def stubborn(ledger: Path, path: Path, _: Settings) -> None:
     """Find the ledger damaged."""
     raise LedgerError("the ledger is damaged at line 3")
 

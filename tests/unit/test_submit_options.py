@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from batchsubmit.app.after_run import AfterRun
+from batchsubmit.app.after_run import AfterRun, Writer
 from batchsubmit.app.run import SubmitOptions, submit_options
 from batchsubmit.cli.export import write_export
 from batchsubmit.cli.report import write_report
 from batchsubmit.cli.submit import after_run_of
 from batchsubmit.config import load_settings
+from batchsubmit.core.jobs import Event
 from batchsubmit.errors import UsageError
+from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.outputs.notify import Target
 from batchsubmit.outputs.upload import Destination
 
@@ -99,7 +101,7 @@ def test_what_follows_is_named_after_the_batch() -> None:
     assert after is not None
     report, export = after.files
     assert (report, export) == (Path("out/n-2026-11-23.html"), Path("out/2026-11-23.csv"))
-    assert getattr(after.files[report], "func", None) is write_report
+    assert after.files[report] is write_report
     assert after.files[export] is write_export
     assert after.report == "out/n-2026-11-23.html"
     assert after.destination == Destination("bucket", "n-2026-11-23/")
@@ -149,3 +151,20 @@ def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in str(caught.value)
     monkeypatch.setenv("BATCHSUBMIT_NIGHT__WEBHOOK_SECRET", "hunter2hunter2hunter2")
     assert "hunter2" not in repr(load_settings())
+
+
+@pytest.mark.parametrize("write", [write_report, write_export])
+def test_a_table_is_read_in_the_region_of_the_run_s_own_settings(
+    write: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of --config: neither batchsubmit.toml nor the environment has to name it again."""
+    regions = []
+
+    def read_nothing(_: Location, *, region: str | None, **__: object) -> list[Event]:
+        regions.append(region)
+        return []
+
+    monkeypatch.setattr("batchsubmit.cli.export.read_ledger", read_nothing)
+    settings = load_settings(None, {"aws": {"region": "eu-west-3"}})
+    write(TableLocation("jobs"), tmp_path / "out", settings)
+    assert regions == ["eu-west-3"]
