@@ -99,8 +99,8 @@ class Verifier:
         self._now = now
         self._turns = asyncio.Semaphore(_READS_AT_ONCE)
         self._rows: dict[str, dict[tuple[str, str], str]] = {}  # keys by membership, then by trained model and name
-        for key, row in rows.by_key.items():
-            self._rows.setdefault(row.membership, {})[row.trained_model, row.name] = key
+        for key, (membership, trained_model, name) in rows.by_key.items():
+            self._rows.setdefault(membership, {})[trained_model, name] = key
 
     async def compare(self, window: tuple[str, str]) -> tuple[list[Discrepancy], int]:
         """Find every discrepancy, and count the jobs after the ledger's last line that may be its own or not.

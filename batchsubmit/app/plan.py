@@ -21,7 +21,7 @@ from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import JobClass, Share
+from batchsubmit.core.jobs import JobClass, ResultPlace, Share
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.run_times import RunTimes
 from batchsubmit.core.states import is_good_end
@@ -30,7 +30,7 @@ from batchsubmit.forecast import NOTHING_KNOWN, Finish, RunHistory, SlotCounts, 
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, open_checked_manifest
-from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, ResultPlace, ledger_places, overwriting
+from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, ledger_places, overwriting
 from batchsubmit.schema import Problem
 from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.inputs import Readiness, check_inputs, warnings_of

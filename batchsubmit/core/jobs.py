@@ -40,11 +40,15 @@ def key_text(digest: bytes | bytearray) -> str:
     return "".join([_PAIRS[number >> bits & 1023] for bits in range(120, -1, -10)])
 
 
-def results_place(request: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """Membership, trained model and name: jobs that share all three overwrite each other's results.
+ResultPlace: TypeAlias = tuple[str, str, str]
+"""Membership, trained model and name: jobs that share all three overwrite each other's results."""
 
-    For the results go to `<S3 path>/<collaboration id>/<trained model name>/<caller account>/<job name>` (User Guide,
-    "Create an inference job"). None where one of them is no text.
+
+def results_place(request: Mapping[str, Any]) -> ResultPlace | None:
+    """Say where a request's results go; None where one of the three is no text.
+
+    It is `<S3 path>/<collaboration id>/<trained model name>/<caller account>/<job name>` (User Guide, "Create an
+    inference job").
     """
     membership, model, name = request.get("membershipIdentifier"), request.get("trainedModelArn"), request.get("name")
     if isinstance(membership, str) and isinstance(model, str) and isinstance(name, str):

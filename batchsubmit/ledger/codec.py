@@ -119,17 +119,12 @@ def decode_line(line: bytes) -> Event:
         is_newer = _is_newer(whole)
         reason = f"it is not an event this version knows ({exc})"
         raise LineDamagedError(reason, is_torn=not is_newer, is_newer=is_newer) from exc
-    if wrong := [at for at in (event.at, getattr(event, "ended", "") or event.at) if not _is_time(at)]:
-        raise LineDamagedError(f"{wrong[0]!r} is no time")
+    for at in (event.at, getattr(event, "ended", "") or event.at):
+        with suppress(ValueError):
+            if datetime.fromisoformat(at).tzinfo:
+                continue
+        raise LineDamagedError(f"{at!r} is no time")
     return event
-
-
-def _is_time(text: str) -> bool:
-    """Whether a text is a time with a zone."""
-    try:
-        return datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
-        return False
 
 
 def _tail(body: bytes | memoryview) -> bytes:

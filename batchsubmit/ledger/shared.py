@@ -200,15 +200,6 @@ class _Job:
     is_leaving: bool = False
 
 
-def _has_end(row: JobRow, event: JobEvent) -> bool:
-    """Whether the table has this end of the job: several workers may have seen it."""
-    return (
-        isinstance(event, JobFinished)
-        and row.state is not None
-        and (row.state.phase, row.state.arn, row.state.status) == (Phase.FINISHED, event.arn, event.status)
-    )
-
-
 class SharedLedger(Ledger):
     """Records events in a table; use `open_shared`, which also ends the session.
 
@@ -385,8 +376,9 @@ class SharedLedger(Ledger):
         """Make the one write that follows this row. Raises as `_append` does, and ConflictError."""
         if event is None:
             return await set_owner(self._table, row, "") if row.owner == self._session.owner else row
-        if _has_end(row, event):
-            return row
+        end = row.state and (row.state.phase, row.state.arn, row.state.status)
+        if isinstance(event, JobFinished) and end == (Phase.FINISHED, event.arn, event.status):
+            return row  # several workers may have seen it
         require_right(row, event, self._session.owner)
         await claim_arn(self._table, event)
         return await append_event(self._table, row, event)

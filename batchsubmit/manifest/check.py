@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from batchsubmit.config import ForeignArns, Settings, SubmitSettings
-from batchsubmit.core.jobs import INVALID_ROW, JobRejected, job_digest, key_text, results_place
+from batchsubmit.core.jobs import INVALID_ROW, JobRejected, ResultPlace, job_digest, key_text, results_place
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.csv_reader import CsvReader
 from batchsubmit.manifest.defaults import Defaults, odd_values
@@ -246,7 +246,7 @@ class _AcrossRows:
                 self._checked.warned.add(self._index.problem(number, fault))
 
 
-def _folded(place: tuple[str, str, str]) -> tuple[str, str, str]:
+def _folded(place: ResultPlace) -> ResultPlace:
     membership, model, name = place
     return membership, model, " ".join(name.split()).casefold()
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -20,7 +20,7 @@ from batchsubmit.manifest.file import physical_lines, read_at
 from batchsubmit.manifest.rows import Reader, Row
 from batchsubmit.schema import Fault, JsonError, Part, Problem, without_nulls
 from batchsubmit.schema.checks import MISSING
-from batchsubmit.schema.columns import Place, find_place, names_columns, nearest_name, required_paths
+from batchsubmit.schema.columns import Place, columns, find_place, names_columns, nearest_name
 from batchsubmit.schema.model import VARYING, Integer, Text
 from batchsubmit.schema.wording import shown_path
 from batchsubmit.text import quoted
@@ -133,14 +133,15 @@ class _Header:
         self._above: dict[str, int] = {}  # the first column of each structure, list or map
         self._variables: list[tuple[int, str]] = []
         self._members: list[tuple[Place, int]] = []
-        self.missing = frozenset[str]()
+        self.missing: Sequence[str] = ()  # the members that every request has, and no row
         for index, name in enumerate(() if flaws else cells[: self.width]):
             self._add(index, name)
         self.known_columns = -1 if flaws else len(self._numbers)
         self.has_json = any(not isinstance(place.shape, Text | Integer) for place, _ in self._members)
         self._compile(is_shared=not defaults)
         if not flaws:
-            self.missing = frozenset(path for path in required_paths() if not self._covers(path, defaults))
+            required = (column.name for column in columns() if column.required)
+            self.missing = [path for path in required if not (self._covers(path) or defaults.covers(path))]
             self.faults += ((1, fault) for fault in self._lacking(defaults))
 
     def _add(self, index: int, raw_name: str) -> None:
@@ -235,15 +236,12 @@ class _Header:
         """The row's variables; an empty cell is none."""
         return {name: cells[index] for index, name in self._variables if cells[index]}
 
-    def _covers(self, path: str, defaults: Defaults) -> bool:
-        steps = path.split(".")
-        above = {".".join(steps[:depth]) for depth in range(1, len(steps) + 1)}
-        return not above.isdisjoint(self._numbers) or defaults.covers(path)
+    def _covers(self, path: str) -> bool:
+        return not self._numbers.keys().isdisjoint(accumulate(path.split("."), "{}.{}".format))
 
     def _lacking(self, defaults: Defaults) -> Iterator[Fault]:
-        for path in required_paths():
-            if path in self.missing:
-                yield Fault(path=path, wrong="the header has no such column", right="is required, here or by a default")
+        for path in self.missing:
+            yield Fault(path=path, wrong="the header has no such column", right="is required, here or by a default")
         variables = {name for _, name in self._variables}
         for path, name in defaults.place_holders():
             # Where the rows may give the member themselves, only those that do not need the place-holder.

@@ -45,16 +45,15 @@ class _Text:
                 text = raw.removeprefix(codecs.BOM_UTF8).decode()  # joined files bring theirs along
             except UnicodeDecodeError as exc:
                 text = raw.decode(errors="replace")
-                self._note("\ufffd", exc.start, f"0x{raw[exc.start]:02x}, is not UTF-8")
+                self._note("\ufffd", exc.start, f", 0x{raw[exc.start]:02x}, is not UTF-8")
             if "\0" in text:
-                self._note("\0", raw.index(0), "is NUL")
+                self._note("\0", raw.index(0), " is NUL")
             self.offset += len(raw)
             self.line += 1
             yield text
 
     def _note(self, stands_for: str, index: int, wrong: str) -> None:
-        comma = "," if wrong.startswith("0x") else ""
-        self.bad_bytes.append((stands_for, f"byte {index + 1} of line {self.line}{comma} {wrong}"))
+        self.bad_bytes.append((stands_for, f"byte {index + 1} of line {self.line}{wrong}"))
 
 
 def read_records(

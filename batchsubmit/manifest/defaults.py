@@ -64,11 +64,6 @@ class _Default:
     def names(self) -> list[str]:
         return self.pieces[1::2] if self.place else []
 
-    @property
-    def tells_jobs_apart(self) -> bool:
-        """Whether it is a name or an ARN, which must not be made of a word for "nothing"."""
-        return self.path in {"name", "membershipIdentifier"} or self.path.endswith("Arn")
-
     def is_lacking(self, request: Mapping[str, Any]) -> bool:
         """Whether a row lacks it; one with a value of another type on the way to it does not, as the check will say."""
         node: Any = request
@@ -203,8 +198,9 @@ def _refuse_faults(members: Mapping[str, Any], defaults: Iterable[_Default], che
 def _unfilled(default: _Default, values: Mapping[str, str | None]) -> Iterator[Fault]:
     """Find what a default needs and the row has not, and words for "nothing" where jobs are told apart by it."""
     path = default.path
+    tells_jobs_apart = path in {"name", "membershipIdentifier"} or path.endswith("Arn")
     for name in dict.fromkeys(default.names):
-        if default.tells_jobs_apart and values[name] in NO_VALUES:
+        if tells_jobs_apart and values[name] in NO_VALUES:
             yield no_value(_column(name), values[name], path)
         elif not values[name] and name == "batch":
             wrong, right = "its default needs {batch}, and there is none", "name it with --batch-id"

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Share, job_digest, key_text, results_place
+from batchsubmit.core.jobs import ResultPlace, Share, job_digest, key_text, results_place
 from batchsubmit.core.ledger_state import Counts, LedgerState
 from batchsubmit.core.states import UNDECIDED, Phase, Retry, State, is_good_end
 from batchsubmit.manifest.check import Terms, open_checked_manifest
@@ -166,19 +166,10 @@ def _kind(request: Mapping[str, Any]) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewRow:
-    """Where a row's job belongs; its key covers both."""
-
-    membership: str
-    name: str
-    trained_model: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NewRows:
-    """Rows by key. Where `trouble` says why not all of them are known, a key that is not here may still be a row's."""
+    """The places of rows by key. Where `trouble` says why not all are known, a key that is not here may be a row's."""
 
-    by_key: Mapping[str, NewRow] = field(default_factory=dict)
+    by_key: Mapping[str, ResultPlace] = field(default_factory=dict)
     region: str = ""
     trouble: str = ""
 
@@ -192,11 +183,7 @@ async def read_new_rows(
     async with open_checked_manifest(manifest, settings, region=region, terms=terms) as (spooled, inventory):
         index = inventory.index
         jobs = (index.job(number, batch=batch) for number, key in enumerate(index) if book.get(key) is None)
-        by_key = {
-            job.key: NewRow(membership=job.membership, name=job.name, trained_model=job.trained_model)
-            for job in jobs
-            if job is not None
-        }
+        by_key = {job.key: (job.membership, job.trained_model, job.name) for job in jobs if job is not None}
         trouble = ""
         if inventory.problem_count:
             trouble = (
@@ -205,9 +192,6 @@ async def read_new_rows(
             )
         return NewRows(by_key=by_key, region=inventory.region, trouble=trouble)
 
-
-ResultPlace = tuple[str, str, str]
-"""Membership, trained model and name, as of `jobs.results_place`."""
 
 IN_THE_LEDGER = "was submitted before, as another job of this ledger"
 _HAS_RESULTS = {*UNDECIDED, Phase.SUBMITTED, Phase.FINISHED}

@@ -22,7 +22,7 @@ from batchsubmit.errors import UsageError
 from batchsubmit.report.stats import reason_of
 from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
-from batchsubmit.schema.arns import account_in
+from batchsubmit.schema.arns import parse_arn
 
 Value = str | int | float | datetime | tuple[str, ...] | None
 _ROWS_AT_ONCE = 10_000
@@ -41,7 +41,7 @@ def _results(job: History) -> str:
 
     The ledger knows neither the collaboration's id nor the trained model's name, so a `*` stands for each.
     """
-    return f"*/*/{account_in(job.state.arn)}/{job.state.name}" if is_good_end(job.state.status) else ""
+    return f"*/*/{parse_arn(job.state.arn).account}/{job.state.name}" if is_good_end(job.state.status) else ""
 
 
 _TABLE: dict[str, tuple[type, Callable[[History], Value]]] = {

@@ -83,7 +83,7 @@ def _job_table(figures: Figures, names: Mapping[str, str]) -> dict[str, Any]:
         "data": data,
         "ids": ids,
         "left_out": len(figures.jobs) - len(listed),
-        "accounts": sorted({(arn.account, arn.region) for arn in map(parse_arn, texts["arn_head"]) if arn}),
+        "accounts": sorted({(arn.account, arn.region) for arn in map(parse_arn, texts["arn_head"]) if any(arn)}),
     }
 
 

@@ -29,31 +29,23 @@ Path: TypeAlias = tuple[str, ...]
 class Arn(NamedTuple):
     """An ARN taken apart; `membership` is None where it is none of Clean Rooms ML, `resource` is what follows."""
 
-    partition: str
-    region: str
-    account: str
-    membership: str | None
-    resource: str
-
-
-_NO_ARN = Arn("", "", "", None, "")
+    partition: str = ""
+    region: str = ""
+    account: str = ""
+    membership: str | None = None
+    resource: str = ""
 
 
 @lru_cache(maxsize=4096)
-def parse_arn(value: str) -> Arn | None:
-    """Take an ARN apart; None where it is none."""
+def parse_arn(value: str) -> Arn:
+    """Take an ARN apart; all its parts are empty where it is none."""
     found = _ARN.fullmatch(value)
-    return Arn(*found.groups()) if found else None
+    return Arn(*found.groups()) if found else Arn()
 
 
 def region_in(arn: str) -> str:
     """The region in an ARN; empty where it has none."""
-    return (parse_arn(arn) or _NO_ARN).region
-
-
-def account_in(arn: str) -> str:
-    """The account in an ARN; empty where it has none."""
-    return (parse_arn(arn) or _NO_ARN).account
+    return parse_arn(arn).region
 
 
 def arn_faults(request: Mapping[str, Any], client_region: str | None) -> Iterator[Fault]:
@@ -65,8 +57,8 @@ def arn_faults(request: Mapping[str, Any], client_region: str | None) -> Iterato
     first: tuple[str, Arn] | None = None
     for path, matches in _arn_members():
         value = _value(request, path)
-        arn = parse_arn(value) if isinstance(value, str) and matches(value) else None
-        if arn is None:
+        arn = parse_arn(value) if isinstance(value, str) and matches(value) else Arn()
+        if not any(arn):
             continue
         name, at = arn.resource.rpartition("/")[2], ".".join(path)
         if name in NO_VALUES:
@@ -97,7 +89,7 @@ def account_of_membership(request: Mapping[str, Any]) -> str:
     own = f":membership/{request.get(_MEMBERSHIP)}/"
     for path in (_MODEL, _CHANNEL, _ASSOCIATION):
         value = _value(request, path)
-        if isinstance(value, str) and own in value and (arn := parse_arn(value)):
+        if isinstance(value, str) and own in value and any(arn := parse_arn(value)):
             return arn.account
     return ""
 
@@ -115,8 +107,8 @@ def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Faul
     account = account or account_of_membership(request)
     for path in (_MODEL, _CHANNEL) if _UUID.fullmatch(membership) else ():
         value = _value(request, path)
-        arn = parse_arn(value) if isinstance(value, str) else None
-        if arn is None or not arn.membership or (arn.membership, arn.account) == (membership, account):
+        arn = parse_arn(value if isinstance(value, str) else "")
+        if not arn.membership or (arn.membership, arn.account) == (membership, account):
             continue  # where it is no such ARN, it has its own fault already
         wrong = f"{FOREIGN} account, {arn.account!r}, than its membership is elsewhere, {account!r}"
         if arn.membership != membership:

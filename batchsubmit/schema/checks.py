@@ -174,19 +174,15 @@ def _structure_faults(shape: Structure, value: Mapping[str, Any], *, secret: boo
     for name, item in value.items():
         member = shape.members.get(name)
         if member is None:
-            yield _unknown_member(str(name), shape)
+            near = nearest(str(name), shape.members)
+            right = f"did you mean {near!r}?" if near else f"known are {listed(sorted(shape.members))}"
+            yield Fault(path=shown_path(str(name)), wrong="is not a member of the request", right=right)
         elif item is not None:
             yield from below(name, _faults(member, item, name, secret=secret))
     for name, member in shape.members.items():
         if name in shape.required and value.get(name) is None:
             # The leaves that it must bring, since those are what one writes.
             yield from (Fault(path=path, wrong=MISSING, right="is required") for path in required_leaves(member, name))
-
-
-def _unknown_member(name: str, shape: Structure) -> Fault:
-    near = nearest(name, shape.members)
-    right = f"did you mean {near!r}?" if near else f"known are {listed(sorted(shape.members))}"
-    return Fault(path=shown_path(name), wrong="is not a member of the request", right=right)
 
 
 def required_leaves(shape: Shape, path: str) -> list[str]:

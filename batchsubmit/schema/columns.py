@@ -133,12 +133,6 @@ def names_columns(texts: Iterable[str]) -> bool:
     return all(text.startswith("var.") or find_place(text) for text in texts)
 
 
-@cache
-def required_paths() -> tuple[str, ...]:
-    """List the leaves that every request has."""
-    return tuple(column.name for column in columns() if column.required)
-
-
 def nearest_name(name: str) -> str | None:
     """Guess which dotted name was meant: a misspelling, another case, or the last part alone."""
     names = _names()

@@ -36,7 +36,8 @@ def read_json(text: str) -> Any:  # noqa: ANN401 - that is what JSON is
     try:
         value = _DECODER.decode(text.removeprefix("\ufeff"))  # a byte-order mark says nothing, wherever it stands
     except json.JSONDecodeError as exc:
-        raise JsonError(exc.pos + 1, f"is not JSON: {_reworded(exc.msg)}", "correct it there") from exc
+        reason = exc.msg[:1].lower() + exc.msg[1:].removesuffix(":")
+        raise JsonError(exc.pos + 1, f"is not JSON: {reason}", "correct it there") from exc
     except _RefusedError as exc:
         wrong, right, spelled, number = exc.args
         places = [found.start() for found in re.finditer(spelled, text)]  # exact where it is spelled plainly
@@ -66,10 +67,6 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
-
-
-def _reworded(message: str) -> str:
-    return message[:1].lower() + message[1:].removesuffix(":")
 
 
 def canonical(request: Mapping[str, Any]) -> bytes:

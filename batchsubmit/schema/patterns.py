@@ -72,7 +72,7 @@ def portable(java: str) -> str:
     # AWS spells "every astral character" with the halves in the wrong order; read literally it would be a few lone
     # surrogates, which no text can hold.
     source = _ODD_ASTRAL.sub(_EVERY_ASTRAL, java)
-    source = _PAIR.sub(lambda pair: _astral(int(pair[1], 16), int(pair[2], 16)), source)
+    source = _PAIR.sub(lambda pair: bytes.fromhex(pair[1] + pair[2]).decode("utf-16-be"), source)
     out, at, class_begin = "", 0, -1  # the latter where the first item of a class is in `out`, outside of one -1
     while at < len(source):
         if class_begin >= 0 and source[at] == "]" and len(out) > class_begin:
@@ -87,10 +87,6 @@ def portable(java: str) -> str:
     if at < len(source) or class_begin >= 0:
         raise UntranslatablePatternError(f"unknown construct at character {at + 1} of {source!r}")
     return out
-
-
-def _astral(high: int, low: int) -> str:
-    return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
 
 
 def _literal(code_point: int) -> str:

@@ -11,7 +11,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import JobSubmitted, RunStarted, job_digest, key_text
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import UsageError
-from batchsubmit.manifest.progress import NewRow, NewRows, read_new_rows
+from batchsubmit.manifest.progress import NewRows, read_new_rows
 from batchsubmit.schema import canonical
 
 
@@ -26,11 +26,11 @@ async def test_rows_have_the_keys_that_a_run_gives_them(tmp_path: Path) -> None:
     manifest = write_jsonl(tmp_path / "jobs.jsonl", [request_named("a"), far])
     rows = await new_rows(manifest)
     assert rows.by_key == {
-        job_named("a").key: NewRow(membership=MEMBERSHIP, name="a", trained_model=arn("trained-model")),
-        job_named("far", membership=OTHER_MEMBERSHIP).key: NewRow(
-            membership=OTHER_MEMBERSHIP,
-            name="far",
-            trained_model=arn("trained-model", membership=OTHER_MEMBERSHIP),
+        job_named("a").key: (MEMBERSHIP, arn("trained-model"), "a"),
+        job_named("far", membership=OTHER_MEMBERSHIP).key: (
+            OTHER_MEMBERSHIP,
+            arn("trained-model", membership=OTHER_MEMBERSHIP),
+            "far",
         ),
     }
     assert (rows.region, rows.trouble) == (REGION, "")
@@ -74,7 +74,7 @@ async def test_a_manifest_that_these_settings_do_not_fit_is_said_to_be_incomplet
     manifest = tmp_path / "jobs.csv"
     manifest.write_text(csv_text(["good"]) + csv_text(["bad"]).removeprefix(CSV_HEADER).replace("ml.m5.large", ""))
     rows = await new_rows(manifest)
-    assert [row.name for row in rows.by_key.values()] == ["good"]
+    assert [name for _, _, name in rows.by_key.values()] == ["good"]
     assert rows.trouble.endswith("jobs.csv has problems in 1 row under these settings: give the --config of its submit")
 
 

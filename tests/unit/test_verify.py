@@ -33,7 +33,7 @@ from batchsubmit.core.jobs import (
     Uncertain,
 )
 from batchsubmit.core.states import Action, decide
-from batchsubmit.manifest.progress import NewRow, NewRows
+from batchsubmit.manifest.progress import NewRows
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.verify import Audit, Discrepancy, Mismatch, Verifier, unexplained
@@ -385,7 +385,7 @@ async def test_repairing_only_appends(bench: Bench) -> None:
     assert bench.faults() == []
 
 
-ROWS = NewRows(by_key={B.key: NewRow(membership=B.membership, name=B.name, trained_model=B.trained_model)})
+ROWS = NewRows(by_key={B.key: (B.membership, B.trained_model, B.name)})
 UNSEEN = NewRows(trouble="jobs.csv: there is no such file")
 
 
@@ -444,7 +444,7 @@ async def test_a_membership_that_only_rows_are_in_is_read_too(bench: Bench) -> N
     far = job_named("far", membership=OTHER_MEMBERSHIP)
     await bench.accept(A)
     arn = await bench.start(far)
-    rows = NewRows(by_key={far.key: NewRow(membership=OTHER_MEMBERSHIP, name="far", trained_model=far.trained_model)})
+    rows = NewRows(by_key={far.key: (OTHER_MEMBERSHIP, far.trained_model, "far")})
     [found] = await bench.compare(rows=rows)
     assert (found.kind, found.membership, found.arn) == (Mismatch.ORPHAN, OTHER_MEMBERSHIP, arn)
     assert found.repair is not None
