@@ -166,6 +166,10 @@ def fold(state: JobState | None, event: jobs.JobEvent) -> JobState:
     return _folded(before, event)
 
 
+_OF_THE_END = ("arn", "status", "code", "message", "logs")
+"""What a job's end sets, and another round clears."""
+
+
 def _folded(before: JobState, event: jobs.JobEvent) -> JobState:
     match event:
         case jobs.Intent():
@@ -190,15 +194,7 @@ def _folded(before: JobState, event: jobs.JobEvent) -> JobState:
         case jobs.JobRejected():
             return replace(before, phase=Phase.REJECTED, attempt=event.attempt, code=event.code, message=event.message)
         case jobs.JobFinished():
-            return replace(
-                before,
-                phase=Phase.FINISHED,
-                arn=event.arn,
-                status=event.status,
-                code=event.code,
-                message=event.message,
-                logs=event.logs,
-            )
+            return replace(before, phase=Phase.FINISHED, **{name: getattr(event, name) for name in _OF_THE_END})
         case _:
             assert_never(event)
 
@@ -207,7 +203,7 @@ def _new_round(before: JobState, event: jobs.Intent) -> dict[str, Any]:
     """What an intent of another round changes: the job is as one that never ran, and its earlier ARN stays its own."""
     if not begins_round(before, event):
         return {}
-    cleared = dict.fromkeys(("arn", "status", "code", "message", "logs"), "")
+    cleared = dict.fromkeys(_OF_THE_END, "")
     return {**cleared, "doubts": 0, "round": event.round, "earlier": (*before.earlier, before.arn)}
 
 

@@ -103,10 +103,7 @@ class Ledger(ABC):
         return str(self.failure or "")
 
     async def claim(self, key: str) -> Claim:
-        """Claim a job, before its first event is put.
-
-        Raises StoppedError where the ledger can no longer be relied on.
-        """
+        """Claim a job, before its first event is put. Raises StoppedError where the ledger cannot be relied on."""
         if key in self._claimed:
             return Taken("this run", ASK_AGAIN_SECONDS)
         self._claimed.add(key)

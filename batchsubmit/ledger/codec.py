@@ -104,10 +104,7 @@ def encode_line(event: Event) -> bytes:
 
 
 def decode_line(line: bytes) -> Event:
-    """Read one line, with or without its newline.
-
-    Raises LineDamagedError for a line whose checksum or form is wrong, or of a kind that only later versions know.
-    """
+    """Read one line, with or without its newline. Raises LineDamagedError, also where a later version wrote it."""
     whole = line if line.endswith(b"\n") else line + b"\n"
     earlier_body = memoryview(whole)[:-_EARLIER_TAIL_LENGTH]
     tails = _tail(memoryview(whole)[:-_TAIL_LENGTH]), b',"crc32":"%08x"}\n' % zlib.crc32(earlier_body)

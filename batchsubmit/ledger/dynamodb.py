@@ -135,10 +135,7 @@ class DynamoTable:
         )
 
     async def create(self) -> None:
-        """Make a table, billed by request, and wait until it can be used.
-
-        Raises UsageError where there is one of that name already, StoppedError where DynamoDB makes none.
-        """
+        """Make a table, billed by request, and wait for it. Raises UsageError where there is one, StoppedError."""
         try:
             await self._client.create_table(
                 TableName=self.name,

@@ -239,10 +239,7 @@ class LedgerFile:
                 raise self._stopped(full) from full
 
     def append(self, data: bytes) -> None:
-        """Write the bytes at the end and wait until the disk has them.
-
-        Raises StoppedError where that fails; what was half written is cut off again.
-        """
+        """Write bytes and wait for the disk; what was half written is cut off again. Raises StoppedError."""
         if self.broken:
             raise type(self.broken)(str(self.broken))
         self._check_name()
@@ -404,10 +401,7 @@ class FileLedger(Ledger):
 
 @asynccontextmanager
 async def open_ledger(path: Path, *, concurrency: int = 32) -> AsyncIterator[FileLedger]:
-    """Open, lock and read a ledger file; write out what is left and unlock it at the end.
-
-    Raises UsageError, LedgerError (see `LedgerFile.open`).
-    """
+    """Open, lock and read a ledger file; write out what is left at the end. Raises as `LedgerFile.open` does."""
     file = LedgerFile(path, headroom_bytes=max(1 << 16, concurrency << 11))
     opening = asyncio.get_running_loop().run_in_executor(None, file.open)
     try:

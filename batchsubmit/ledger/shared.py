@@ -353,10 +353,7 @@ class SharedLedger(Ledger):
             resolve(durable, error)
 
     async def _append(self, job: _Job, event: JobEvent | None) -> None:
-        """Write an event into its job's item, or with None that the job is ours no longer.
-
-        Raises LostJobError, ClaimedArnError, StoppedError.
-        """
+        """Write an event into its job's item, or with None that the job is released. Raises as `put` does."""
         row = job.row or JobRow.read(job.key, await self._table.get(job_address(job.key)))
         while True:
             job.row = row
@@ -423,9 +420,9 @@ class SharedLedger(Ledger):
 async def open_shared(
     table: Table, owner: str, holder: str, *, clock: Clock, terms: LeaseTerms, keeps_all: bool = False
 ) -> AsyncIterator[SharedLedger]:
-    """Begin a session on a table, and renew it until the end; then write out what is left and end it.
+    """Begin a session on a table, and renew it until the end; then write out what is left. Raises StoppedError.
 
-    `holder` names the process for people. With `keeps_all`, `state` keeps jobs that were released. Raises StoppedError.
+    `holder` names the process for people. With `keeps_all`, `state` keeps jobs that were released.
     """
     session = Session(table, owner, terms, clock)
     await session.renew(holder=holder, lease_ms=round(terms.lease_seconds * 1000))

@@ -68,11 +68,8 @@ class Terms:
 class CheckedManifest:
     """What the first pass found. `problems` holds the first hundred; `alike` and `problem_count` count all.
 
-    `invalid` has by line what the ledger may record of a row that cannot be sent, as yet without a time.
-
-    `warned` has what is odd about rows that may be sent.
-
-    Where the header is wrong the manifest is not readable, and none of its rows may be sent.
+    `invalid` has by line what the ledger may record of a row that cannot be sent, as yet without a time; `warned` has
+    what is odd about rows that may be sent. A manifest with a wrong header is not readable: none may be sent.
     """
 
     index: Index

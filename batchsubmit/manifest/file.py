@@ -38,12 +38,10 @@ _MOST_TIMES_COMPRESSED = 2
 _AS_CSV = "save it as CSV UTF-8 there"
 _UNPACK = "unpack it first, or compress it by gzip"
 _BLANK = rb"(?:\xef\xbb\xbf)?\s*"
+_MARKUP = rb"(?i:<(?:!doctype|html|\?xml|error))"
+_OF_A_WORKBOOK = rb"(?:\[Content_Types\]\.xml|xl/(?:workbook|_rels|worksheets|styles|theme)|opendocument\.spreadsheet)"
 _OTHER_KINDS = (
-    (
-        rb"PK\x03\x04.*(?:\[Content_Types\]\.xml|xl/(?:workbook|_rels|worksheets|styles|theme)|opendocument\.spreadsheet)",
-        "a workbook of a spreadsheet",
-        _AS_CSV,
-    ),
+    (rb"PK\x03\x04.*" + _OF_A_WORKBOOK, "a workbook of a spreadsheet", _AS_CSV),
     (rb"\xd0\xcf\x11\xe0", "a workbook of a spreadsheet, or another Office document", _AS_CSV),
     (rb"PK(?:\x03\x04|\x05\x06)", "a zip archive", _UNPACK),
     (_GZIP_MAGIC, "compressed more than twice", "unpack it first"),
@@ -55,11 +53,7 @@ _OTHER_KINDS = (
     (rb"%PDF-", "a PDF page", "give the table it was made from, as CSV"),
     (rb"PAR1|ARROW1|ORC|Obj\x01", "a file of tables (Parquet, Arrow, ORC or Avro)", "write it out as CSV or JSONL"),
     (rb"SQLite format 3\x00", "an SQLite database", "write the table out as CSV or JSONL"),
-    (
-        _BLANK + rb"(?i:<(?:!doctype|html|\?xml|error))",
-        "a page (HTML or XML), not a manifest",
-        "see what it says, and fetch it again",
-    ),
+    (_BLANK + _MARKUP, "a page (HTML or XML), not a manifest", "see what it says, and fetch it again"),
     (rb"\xff\xfe|\xfe\xff|\x00[^\x00]\x00|[^\x00]\x00[^\x00]\x00", "UTF-16, not UTF-8", "save it as UTF-8"),
     (_BLANK + rb"\[", "one JSON array", "write one request a line, as jq -c '.[]' does"),
     (_BLANK + rb"\{[ \t]*[\r\n]", "JSON over several lines", "write one request a line, as jq -c . does"),
@@ -82,10 +76,7 @@ _S3_REASONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestFile:
-    """A local, seekable, uncompressed manifest; `sha256` is of these bytes, `label` is how messages call it.
-
-    `etag` is that of the object in S3.
-    """
+    """A local, seekable, uncompressed manifest; `sha256` is of these bytes, `label` for messages, `etag` S3's."""
 
     label: str
     format: Format

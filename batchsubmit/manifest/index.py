@@ -1,8 +1,7 @@
 """The good rows of a checked manifest: numbers and digests, not requests, so that a million rows take 32 MB.
 
-A run that goes through their keys takes 85 MB more.
-
-Any row can be read again by its number; its digest then proves that it is the row that was checked.
+A run that goes through their keys takes 85 MB more. Any row can be read again by its number; its digest then proves
+that it is the row that was checked.
 """
 
 from array import array
@@ -40,9 +39,8 @@ class Index:
             self.priorities[len(self)] = priority
         if ordinal:
             self._ordinals[len(self)] = ordinal
-        number = self._numbers.get(membership)
-        if number is None:
-            number = self._numbers[membership] = len(self.memberships)
+        number = self._numbers.setdefault(membership, len(self.memberships))
+        if number == len(self.memberships):
             self.memberships.append(membership)
         self.offsets.append(offset)
         self.lines.append(line)

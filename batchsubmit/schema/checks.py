@@ -11,19 +11,8 @@ from typing import Any
 
 import msgspec
 
+from batchsubmit.schema import model
 from batchsubmit.schema.arns import arn_faults
-from batchsubmit.schema.model import (
-    TAGS,
-    VARYING,
-    Integer,
-    ListOf,
-    MapOf,
-    Shape,
-    Structure,
-    Text,
-    request_shape,
-    request_type,
-)
 from batchsubmit.schema.patterns import lenient_matcher
 from batchsubmit.schema.wording import Fault, below, described, listed, ranged, shown, shown_path, spoken
 from batchsubmit.text import nearest
@@ -65,17 +54,17 @@ class RequestChecker:
     """
 
     def __init__(self, *, region: str | None = None, own_tag: bool = True) -> None:
-        self._shape = request_shape()
+        self._shape = model.request_shape()
         self._own_tag = own_tag
         self._region = region
-        self._whole = request_type(MOST_TAGS - own_tag, RESERVED_TAG_KEYS)
-        self._varying = request_type(MOST_TAGS - own_tag, RESERVED_TAG_KEYS, varying_only=True)
+        self._whole = model.request_type(MOST_TAGS - own_tag, RESERVED_TAG_KEYS)
+        self._varying = model.request_type(MOST_TAGS - own_tag, RESERVED_TAG_KEYS, varying_only=True)
         self._parts = lru_cache(_REMEMBERED_PARTS)(lambda _: Part())
 
     def part_of(self, request: Mapping[str, Any]) -> Part:
         """Find what a request shares with earlier ones."""
         try:
-            return self._parts(repr([member for member in request.items() if member[0] not in VARYING]))
+            return self._parts(repr([member for member in request.items() if member[0] not in model.VARYING]))
         except RecursionError:  # no good request
             return Part()
 
@@ -101,7 +90,7 @@ class RequestChecker:
                 part.spelled = {
                     name: msgspec.Raw(_encode(getattr(typed, name)))
                     for name, value in request.items()
-                    if name not in VARYING and value is not None
+                    if name not in model.VARYING and value is not None
                 }
         return spelled
 
@@ -118,8 +107,8 @@ class RequestChecker:
 
     def _faults(self, request: object) -> list[Fault]:
         faults = list(_faults(self._shape, request, ""))
-        tags = request.get(TAGS) if isinstance(request, Mapping) else None
-        return [*faults, *below(TAGS, self._tag_faults(tags))] if isinstance(tags, Mapping) else faults
+        tags = request.get(model.TAGS) if isinstance(request, Mapping) else None
+        return [*faults, *below(model.TAGS, self._tag_faults(tags))] if isinstance(tags, Mapping) else faults
 
     def _tag_faults(self, tags: Mapping[str, Any]) -> Iterator[Fault]:
         count = 0
@@ -137,14 +126,14 @@ class RequestChecker:
 
 
 _EXPECTED: Mapping[type, tuple[Any, str]] = {
-    Text: (str, "text"),
-    Structure: (Mapping, "an object"),
-    ListOf: (list | tuple, "a list"),
-    MapOf: (Mapping, "an object"),
+    model.Text: (str, "text"),
+    model.Structure: (Mapping, "an object"),
+    model.ListOf: (list | tuple, "a list"),
+    model.MapOf: (Mapping, "an object"),
 }
 
 
-def _faults(shape: Shape, value: Any, name: str, *, secret: bool = False) -> Iterator[Fault]:  # noqa: ANN401 (JSON)
+def _faults(shape: model.Shape, value: Any, name: str, *, secret: bool = False) -> Iterator[Fault]:  # noqa: ANN401 (JSON)
     """Find the faults of a value; `name` is how messages call it, and a `secret` value is never quoted in one."""
     kind, expected = _EXPECTED.get(type(shape), (object, ""))
     if not isinstance(value, kind):
@@ -152,24 +141,24 @@ def _faults(shape: Shape, value: Any, name: str, *, secret: bool = False) -> Ite
         yield Fault(path="", wrong=f"is {described(value)}", right=right)
         return
     match shape:
-        case Text():
+        case model.Text():
             yield from _text_faults(shape, value, name, secret=secret)
-        case Integer():
+        case model.Integer():
             yield from _integer_faults(shape, value)
-        case Structure():
+        case model.Structure():
             yield from _structure_faults(shape, value, secret=secret)
-        case ListOf():
+        case model.ListOf():
             yield from _count_faults(shape, len(value), "in the list")
             for index, item in enumerate(value):
                 yield from below(str(index), _faults(shape.item, item, name, secret=secret))
-        case MapOf():
+        case model.MapOf():
             yield from _count_faults(shape, len(value), "in the map")
             for key, item in value.items():
                 yield from below(str(key), _faults(shape.key, key, "key"))
                 yield from below(str(key), _faults(shape.value, item, "value", secret=True))  # the user's own
 
 
-def _structure_faults(shape: Structure, value: Mapping[str, Any], *, secret: bool) -> Iterator[Fault]:
+def _structure_faults(shape: model.Structure, value: Mapping[str, Any], *, secret: bool) -> Iterator[Fault]:
     """Check named members; a null member counts as absent."""
     for name, item in value.items():
         member = shape.members.get(name)
@@ -185,27 +174,27 @@ def _structure_faults(shape: Structure, value: Mapping[str, Any], *, secret: boo
             yield from (Fault(path=path, wrong=MISSING, right="is required") for path in required_leaves(member, name))
 
 
-def required_leaves(shape: Shape, path: str) -> list[str]:
+def required_leaves(shape: model.Shape, path: str) -> list[str]:
     """List the paths that must be given for a required member at `path`."""
     leaves: list[str] = []
     match shape:
-        case Structure():
+        case model.Structure():
             for name, member in shape.members.items():
                 if name in shape.required:
                     leaves += required_leaves(member, f"{path}.{name}")
-        case ListOf() if shape.least:
+        case model.ListOf() if shape.least:
             leaves = required_leaves(shape.item, f"{path}.0")
     return leaves or [path]
 
 
-def _count_faults(shape: ListOf | MapOf, count: int, where: str) -> Iterator[Fault]:
+def _count_faults(shape: model.ListOf | model.MapOf, count: int, where: str) -> Iterator[Fault]:
     if count < (shape.least or 0) or (shape.most is not None and count > shape.most):
         entries = "entry" if count == 1 else "entries"
         right = f"must be {ranged(shape.least or 0, shape.most)} {where}"
         yield Fault(path="", wrong=f"has {count:,} {entries}", right=right)
 
 
-def _text_faults(shape: Text, value: str, name: str, *, secret: bool) -> Iterator[Fault]:
+def _text_faults(shape: model.Text, value: str, name: str, *, secret: bool) -> Iterator[Fault]:
     """Find the first fault of a text."""
     if not value.isascii() and _LONE_SURROGATE.search(value):
         wrong, right = "holds half of a surrogate pair", "write the whole character"
@@ -228,7 +217,7 @@ def _text_faults(shape: Text, value: str, name: str, *, secret: bool) -> Iterato
     yield Fault(path="", wrong=f"{'the key ' if name == 'key' else ''}{subject} {wrong}", right=right)
 
 
-def _characters(shape: Text) -> str:
+def _characters(shape: model.Text) -> str:
     return f"{ranged(shape.least, shape.most)} characters"
 
 
@@ -293,7 +282,7 @@ def _first_wrong(names: Sequence[str], wanted: Sequence[str], given: Sequence[st
     return ""
 
 
-def _integer_faults(shape: Integer, value: object) -> Iterator[Fault]:
+def _integer_faults(shape: model.Integer, value: object) -> Iterator[Fault]:
     least = shape.least if shape.least is not None else -(2**63)
     most = shape.most if shape.most is not None else 2**63 - 1
     if type(value) is not int:
@@ -307,7 +296,7 @@ def _integer_faults(shape: Integer, value: object) -> Iterator[Fault]:
         yield Fault(path="", wrong=f"is {number}", right=f"must be {ranged_integer(shape)}")
 
 
-def ranged_integer(shape: Integer) -> str:
+def ranged_integer(shape: model.Integer) -> str:
     """Put an integer's bounds in words."""
     return ranged(shape.least, shape.most) or "of 64 bits"
 

@@ -9,20 +9,9 @@ from typing import Any
 
 import msgspec
 
+from batchsubmit.schema import model
 from batchsubmit.schema.checks import MOST_TAGS, RESERVED_TAG_KEYS, ranged_integer
 from batchsubmit.schema.json_text import read_json
-from batchsubmit.schema.model import (
-    TAGS,
-    Integer,
-    ListOf,
-    MapOf,
-    Opaque,
-    Shape,
-    Structure,
-    Text,
-    request_shape,
-    request_type,
-)
 from batchsubmit.schema.wording import ranged
 from batchsubmit.text import nearest
 
@@ -41,12 +30,12 @@ class Column:
 @cache
 def columns() -> tuple[Column, ...]:
     """List the columns of a manifest, in the model's order."""
-    return tuple(_leaves(request_shape(), "", required=True, meaning=""))
+    return tuple(_leaves(model.request_shape(), "", required=True, meaning=""))
 
 
-def _leaves(shape: Shape, path: str, *, required: bool, meaning: str) -> Iterator[Column]:
+def _leaves(shape: model.Shape, path: str, *, required: bool, meaning: str) -> Iterator[Column]:
     match shape:
-        case Structure():
+        case model.Structure():
             for name, member in shape.members.items():
                 yield from _leaves(
                     member,
@@ -54,31 +43,31 @@ def _leaves(shape: Shape, path: str, *, required: bool, meaning: str) -> Iterato
                     required=required and name in shape.required,
                     meaning=shape.meanings[name] or meaning,
                 )
-        case ListOf():
+        case model.ListOf():
             yield from _leaves(shape.item, f"{path}.0", required=required and bool(shape.least), meaning=meaning)
-        case MapOf():
-            most = MOST_TAGS if path == TAGS else shape.most
+        case model.MapOf():
+            most = MOST_TAGS if path == model.TAGS else shape.most
             bounds = f"key {_bounds(shape.key)}; value {_bounds(shape.value)}; {ranged(None, most)} keys".rstrip("; ")
             yield Column(name=f"{path}.KEY", required=False, type=_type(shape.value), bounds=bounds, meaning=meaning)
         case _:
             yield Column(name=path, required=required, type=_type(shape), bounds=_bounds(shape), meaning=meaning)
 
 
-def _type(shape: Shape) -> str:
-    return {Text: "text", Integer: "integer"}.get(type(shape), "JSON")
+def _type(shape: model.Shape) -> str:
+    return {model.Text: "text", model.Integer: "integer"}.get(type(shape), "JSON")
 
 
-def _bounds(shape: Shape) -> str:
+def _bounds(shape: model.Shape) -> str:
     match shape:
-        case Text(choices=(_, *_)):
+        case model.Text(choices=(_, *_)):
             return f"one of {', '.join(sorted(shape.choices))}"
-        case Text():
+        case model.Text():
             length = ranged(shape.least, shape.most)
             parts = (length and f"{length} characters", shape.pattern and f"matching {shape.pattern}")
             return ", ".join(filter(None, parts))
-        case Integer():
+        case model.Integer():
             return ranged_integer(shape)
-    return "any JSON value" if isinstance(shape, Opaque) else ""
+    return "any JSON value" if isinstance(shape, model.Opaque) else ""
 
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,3}")
@@ -90,14 +79,14 @@ class Place:
     """A member of the request: the keys and list indexes that lead to it, and its shape."""
 
     steps: tuple[str | int, ...]
-    shape: Shape
+    shape: model.Shape
 
     def read(self, text: str) -> Any:  # noqa: ANN401 - a member may be anything
         """Turn the text of a cell into the member's value: a whole structure is JSON. Raises `JsonError`."""
         match self.shape:
-            case Text():
+            case model.Text():
                 return text
-            case Integer():
+            case model.Integer():
                 return read_integer(text)
         return read_json(text)
 
@@ -110,17 +99,17 @@ def read_integer(text: str) -> int | str:
 
 def find_place(name: str) -> Place | None:
     """Resolve a dotted name; None when the request has no such member."""
-    shape: Shape = request_shape()
+    shape: model.Shape = model.request_shape()
     steps: list[str | int] = []
     rest, dot = name, ""
     while rest:
-        if isinstance(shape, MapOf):  # all that follows is the key, dots included
+        if isinstance(shape, model.MapOf):  # all that follows is the key, dots included
             return Place((*steps, rest), shape.value)
         step, dot, rest = rest.partition(".")
-        if isinstance(shape, Structure) and step in shape.members:
+        if isinstance(shape, model.Structure) and step in shape.members:
             steps.append(step)
             shape = shape.members[step]
-        elif isinstance(shape, ListOf) and _INDEX.fullmatch(step) and int(step) < (shape.most or 1000):
+        elif isinstance(shape, model.ListOf) and _INDEX.fullmatch(step) and int(step) < (shape.most or 1000):
             steps.append(int(step))
             shape = shape.item
         else:
@@ -159,7 +148,7 @@ _VARIABLES = {
 
 def json_schema() -> dict[str, Any]:
     """Make the JSON Schema (draft 2020-12) of a line; patterns are ECMA-262 with the `u` flag."""
-    schema = msgspec.json.schema(request_type(MOST_TAGS, RESERVED_TAG_KEYS))
+    schema = msgspec.json.schema(model.request_type(MOST_TAGS, RESERVED_TAG_KEYS))
     request = schema["$defs"]["Request"]
     request["properties"]["var"] = _VARIABLES
     request["patternProperties"] = {r"^var\.": {"type": "string"}}
