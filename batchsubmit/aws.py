@@ -100,6 +100,12 @@ _TOLERATED_SKEW_SECONDS = 240.0
 CLOCK = "this machine's clock is"
 
 
+def error_code(exc: Exception) -> str:
+    """AWS's code for an error; empty for one that did not come from there."""
+    response = getattr(exc, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
 def clock_words(response: Mapping[str, Any]) -> str:
     """Say how far off our clock is, where a refusal is about that, by the time in the answer; else empty."""
     error, about = response.get("Error", {}), response.get("ResponseMetadata", {})

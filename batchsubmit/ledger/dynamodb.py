@@ -17,7 +17,7 @@ from botocore import exceptions as aws
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay
 from tenacity import wait_random_exponential as full_jitter
 
-from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, Timeouts, open_client
+from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, Timeouts, error_code, open_client
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.table import Address, ConflictError, Item, MissingTableError
 
@@ -146,7 +146,7 @@ class DynamoTable:
             waiting = {"Delay": 1, "MaxAttempts": _LONGEST_CREATION_SECONDS}
             await self._client.get_waiter("table_exists").wait(TableName=self.name, WaiterConfig=waiting)
         except (aws.ClientError, aws.BotoCoreError, ForeignAnswerError) as exc:
-            if isinstance(exc, aws.ClientError) and _code(exc) == "ResourceInUseException":
+            if error_code(exc) == "ResourceInUseException":
                 raise UsageError(f"there is a DynamoDB table {self.name} already; it is left as it is") from exc
             raise StoppedError(f"the table {self.name} cannot be made: {exc}") from exc
 
@@ -246,14 +246,14 @@ class DynamoTable:
         try:
             answer: _Answer = await self._retrying(call)
         except Exception as exc:
-            if isinstance(exc, aws.ClientError) and _code(exc) == "ConditionalCheckFailedException":
+            if error_code(exc) == "ConditionalCheckFailedException":
                 raise
             raise self._stopped(trouble, exc) from exc
         self._was_there = True
         return answer
 
     def _stopped(self, trouble: str, exc: Exception) -> StoppedError:
-        if isinstance(exc, aws.ClientError) and _code(exc) == "ResourceNotFoundException":
+        if error_code(exc) == "ResourceNotFoundException":
             if self._was_there:
                 return MissingTableError(
                     f"the DynamoDB table {self.name} is gone: it was there when this run began. Restore it from a "
@@ -272,12 +272,8 @@ class DynamoTable:
 def may_pass(exc: BaseException) -> bool:
     """Whether a call that failed so may succeed a little later."""
     if isinstance(exc, aws.ClientError):
-        return _code(exc) in PASSING or exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
+        return error_code(exc) in PASSING or exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
     return isinstance(exc, Exception) and not isinstance(exc, NO_CREDENTIALS)
-
-
-def _code(exc: aws.ClientError) -> str:
-    return str(exc.response.get("Error", {}).get("Code", ""))
 
 
 @asynccontextmanager

@@ -65,19 +65,11 @@ def _takes_posts(url: str) -> bool:
 
 _EMPTY: dict[str, Any] = {
     "format": 1,
-    "at": "",
-    "run": "",
-    "batch": "",
-    "exit_status": "",
-    "headline": "",
-    "reason": "",
+    **dict.fromkeys(("at", "run", "batch", "exit_status", "headline", "reason"), ""),
     "reasons": [],
     "counts": {},
     "expected_finish": None,
-    "manifest": "",
-    "ledger": "",
-    "report": "",
-    "link": "",
+    **dict.fromkeys(("manifest", "ledger", "report", "link"), ""),
     "uploaded": [],
     "problems": [],
 }

@@ -16,7 +16,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from batchsubmit.aws import COPY_TIMEOUTS, open_client
+from batchsubmit.aws import COPY_TIMEOUTS, error_code, open_client
 from batchsubmit.errors import UsageError
 
 BYTES, SHA256 = "batchsubmit-ledger-bytes", "batchsubmit-ledger-sha256"
@@ -107,7 +107,7 @@ class _Uploader:
                     **where, **condition, Body=content, ContentType=content_type, Metadata=self.origin
                 )
             except Exception as exc:
-                if _code(exc) not in _CHANGED_MEANWHILE:
+                if error_code(exc) not in _CHANGED_MEANWHILE:
                     raise
             else:
                 return ""
@@ -129,7 +129,7 @@ class _Uploader:
         try:
             return {"Metadata": {}, **await self.client.head_object(**where)}
         except Exception as exc:
-            if _code(exc) in {"404", "NoSuchKey"}:
+            if error_code(exc) in {"404", "NoSuchKey"}:
                 return None
             raise
 
@@ -158,14 +158,8 @@ def _digest(file: BinaryIO, length: int) -> str:
     return digest.hexdigest()
 
 
-def _code(exc: Exception) -> str:
-    """AWS's code for an error; empty for one that did not come from there."""
-    response = getattr(exc, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
-
-
 def _words(exc: Exception) -> str:
-    code, words = _code(exc), str(exc) or type(exc).__name__
+    code, words = error_code(exc), str(exc) or type(exc).__name__
     if code == "NoSuchBucket":
         return "there is no such bucket"
     return f"{words}; allow s3:PutObject and s3:GetObject on the prefix" if code in {"AccessDenied", "403"} else words

@@ -260,8 +260,7 @@ def _policy(style: str, *scripts: str, source: str = "'none'") -> str:
     """Nothing may be loaded and nothing run except what has these digests."""
     return (
         f"default-src 'none'; style-src {_digest(style)}; script-src {' '.join(map(_digest, scripts))}; img-src data:; "
-        f"connect-src {source}; "
-        "base-uri 'none'; form-action 'none'"
+        f"connect-src {source}; base-uri 'none'; form-action 'none'"
     )
 
 

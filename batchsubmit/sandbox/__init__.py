@@ -4,19 +4,9 @@ It must not know the rest of batchsubmit: it plays AWS, and a mistake shared wit
 `SandboxService` is the pure state machine; `SandboxServer` puts it on HTTP; `Faults` makes it fail.
 """
 
-from batchsubmit.sandbox.faults import FaultPlan, Faults, InjectedFault, ScriptedFault
-from batchsubmit.sandbox.refusals import Refusal
+from batchsubmit.sandbox.faults import FaultPlan, Faults
 from batchsubmit.sandbox.server import SandboxServer
 from batchsubmit.sandbox.service import SandboxService
 from batchsubmit.sandbox.settings import SandboxSettings
 
-__all__ = [
-    "FaultPlan",
-    "Faults",
-    "InjectedFault",
-    "Refusal",
-    "SandboxServer",
-    "SandboxService",
-    "SandboxSettings",
-    "ScriptedFault",
-]
+__all__ = ["FaultPlan", "Faults", "SandboxServer", "SandboxService", "SandboxSettings"]

@@ -23,12 +23,7 @@ class Operation(StrEnum):
     LIST_MEMBERSHIPS = "ListMemberships"  # of AWS Clean Rooms itself, another service
 
 
-LISTINGS: Final = (
-    Operation.LIST_MODELS,
-    Operation.LIST_CHANNELS,
-    Operation.LIST_ALGORITHMS,
-    Operation.LIST_MEMBERSHIPS,
-)
+LISTINGS = (Operation.LIST_MODELS, Operation.LIST_CHANNELS, Operation.LIST_ALGORITHMS, Operation.LIST_MEMBERSHIPS)
 """What shows the things that are there, none of which can be made here."""
 
 _CODES: Final = {

@@ -1,4 +1,4 @@
-"""The sandbox over HTTP: a thin web server around `http`, on loopback by default, with calls of its own (`Admin`).
+"""The sandbox over HTTP: a thin web server around `http`, on loopback by default, with calls of its own (`administer`).
 
 Nothing is authenticated, so it belongs on no public interface.
 """
@@ -35,7 +35,6 @@ class SandboxServer:
         self.host = host
         self.port = port
         self._exchange = Exchange(service, self.faults)
-        self._admin = Admin(service, self.faults)
 
     @property
     def url(self) -> str:
@@ -61,7 +60,7 @@ class SandboxServer:
         path, _, query = request.raw_path.partition("?")
         body = await request.content.read()  # `request.read` stops at 1 MiB; an environment may be longer
         if path.startswith(PREFIX):
-            return _response(self._admin.answer(request.method, path, body))
+            return _response(administer(self.service, self.faults, request.method, path, body))
         call = Call(
             method=request.method,
             path=path,
@@ -102,59 +101,48 @@ async def _cut(request: web.BaseRequest, answer: HttpAnswer) -> web.StreamRespon
     return response
 
 
-class Admin:
-    """Answers the calls under `/_sandbox/`, which show what the service has, and change it while it runs.
+def administer(service: SandboxService, faults: Faults, method: str, path: str, body: bytes) -> HttpAnswer:
+    """Answer a call under `/_sandbox/`, which shows what the service has, or changes it while it runs.
 
-    GET `jobs` (JSON lines), `stats`, `settings`; PUT `settings` and `quotas`,
-    members of `SandboxSettings`, and `faults`, a whole `FaultPlan`; POST `reset`, which forgets jobs and counts.
+    GET `jobs` (JSON lines), `stats`, `settings`; PUT `settings` and `quotas`, members of `SandboxSettings`, and
+    `faults`, a whole `FaultPlan`; POST `reset`, which forgets jobs and counts. 400 where something does not fit.
     """
+    name = path.removeprefix(PREFIX)
+    if (method, name) == ("GET", "jobs"):
+        shown = [{**job.detail(), "arn": job.arn, "account": job.account, "tags": job.tags} for job in service.jobs()]
+        return HttpAnswer(content_type="application/x-ndjson", body=msgspec.json.Encoder().encode_lines(shown))
+    try:
+        status_code, members = 200, _carry_out(service, faults, method, name, body or b"{}")
+    except LookupError:
+        status_code, members = 404, {"message": f"there is no {method} {path}"}
+    except ValueError as error:
+        status_code, members = 400, {"message": str(error)}
+    return HttpAnswer(status_code=status_code, body=msgspec.json.encode(members, order="sorted"))
 
-    def __init__(self, service: SandboxService, faults: Faults) -> None:
-        self._service = service
-        self._faults = faults
 
-    def answer(self, method: str, path: str, body: bytes) -> HttpAnswer:
-        """Answer one call: 400 where something does not fit, 404 where there is no such call."""
-        name = path.removeprefix(PREFIX)
-        if (method, name) == ("GET", "jobs"):
-            jobs = self._service.jobs()
-            shown = [{**job.detail(), "arn": job.arn, "account": job.account, "tags": job.tags} for job in jobs]
-            return HttpAnswer(content_type="application/x-ndjson", body=msgspec.json.Encoder().encode_lines(shown))
-        try:
-            status_code, members = 200, self._carry_out(method, name, body or b"{}")
-        except LookupError:
-            status_code, members = 404, {"message": f"there is no {method} {path}"}
-        except ValueError as error:
-            status_code, members = 400, {"message": str(error)}
-        return HttpAnswer(status_code=status_code, body=msgspec.json.encode(members, order="sorted"))
-
-    def _carry_out(self, method: str, name: str, body: bytes) -> object:
-        """Do what a call asks and return what it shows. Raises LookupError where there is no such call."""
-        match method, name:
-            case "GET", "stats":
-                return self._stats()
-            case "POST", "reset":
-                self._service.reset()
-                self._faults.configure(self._faults.plan)
-                return {}
-            case "PUT", "faults":
-                self._faults.configure(msgspec.json.decode(body, type=FaultPlan))
-                return {}
-            case "PUT", "settings" | "quotas":
-                changes = msgspec.json.decode(body, type=dict[str, Any])
-                self._service.configure(self._service.settings.changed(changes))
-            case "GET", "settings":
-                pass
-            case _:
-                raise LookupError(name)
-        return self._service.settings
-
-    def _stats(self) -> dict[str, Any]:
-        return {
-            "accepted": len(self._service.jobs()),
-            "calls": self._service.calls,
-            "faults": self._faults.injected,
-            "unspent_faults": len(self._faults.unspent()),
-            "statuses": self._service.statuses(),
-            "running": +self._service.running,
-        }
+def _carry_out(service: SandboxService, faults: Faults, method: str, name: str, body: bytes) -> object:
+    """Do what a call asks and return what it shows. Raises LookupError where there is no such call."""
+    match method, name:
+        case "GET", "stats":
+            return {
+                "accepted": len(service.jobs()),
+                "calls": service.calls,
+                "faults": faults.injected,
+                "unspent_faults": len(faults.unspent()),
+                "statuses": service.statuses(),
+                "running": +service.running,
+            }
+        case "POST", "reset":
+            service.reset()
+            faults.configure(faults.plan)
+            return {}
+        case "PUT", "faults":
+            faults.configure(msgspec.json.decode(body, type=FaultPlan))
+            return {}
+        case "PUT", "settings" | "quotas":
+            service.configure(service.settings.changed(msgspec.json.decode(body, type=dict[str, Any])))
+        case "GET", "settings":
+            pass
+        case _:
+            raise LookupError(name)
+    return service.settings

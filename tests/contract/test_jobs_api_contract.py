@@ -27,14 +27,8 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
-from batchsubmit.sandbox import (
-    FaultPlan,
-    InjectedFault,
-    SandboxServer,
-    SandboxService,
-    SandboxSettings,
-    ScriptedFault,
-)
+from batchsubmit.sandbox import FaultPlan, SandboxServer, SandboxService, SandboxSettings
+from batchsubmit.sandbox.faults import InjectedFault, ScriptedFault
 
 VERSION = "01234567-89ab-4def-8123-456789abcdef"
 FREE = SandboxSettings(per_membership=0, per_account=0, starts_per_second=0, reads_per_second=0, pending_seconds=3600)

@@ -28,7 +28,8 @@ from batchsubmit.core.jobs import (
     Uncertain,
 )
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.sandbox import FaultPlan, InjectedFault, SandboxServer, SandboxService, SandboxSettings, ScriptedFault
+from batchsubmit.sandbox import FaultPlan, SandboxServer, SandboxService, SandboxSettings
+from batchsubmit.sandbox.faults import InjectedFault, ScriptedFault
 
 JOB = job_named("a")
 START = "StartTrainedModelInferenceJob"

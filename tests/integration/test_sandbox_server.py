@@ -22,15 +22,8 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from batchsubmit.sandbox import (
-    FaultPlan,
-    Faults,
-    InjectedFault,
-    SandboxServer,
-    SandboxService,
-    SandboxSettings,
-    ScriptedFault,
-)
+from batchsubmit.sandbox import FaultPlan, Faults, SandboxServer, SandboxService, SandboxSettings
+from batchsubmit.sandbox.faults import InjectedFault, ScriptedFault
 from batchsubmit.sandbox.refusals import Operation
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, JobsApi, Resource
 from batchsubmit.cleanrooms.responses import read_details, read_refusal, read_resource, read_start, read_summary
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Job, Outcome
-from batchsubmit.sandbox import Refusal, SandboxService
+from batchsubmit.sandbox import SandboxService
+from batchsubmit.sandbox.refusals import Refusal
 
 _Result = TypeVar("_Result")
 

@@ -15,7 +15,7 @@ from world import GET, LIST, START, World
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.jobs import Job, JobFinished
-from batchsubmit.sandbox import Refusal
+from batchsubmit.sandbox.refusals import Refusal
 
 __all__ = ["GET", "HALF_AN_HOUR", "LIST", "MINUTE", "START", "A", "B", "C", "SlotTrial", "membership", "trial"]
 HALF_AN_HOUR = 1800.0

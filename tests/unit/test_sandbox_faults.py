@@ -6,7 +6,8 @@ from collections import Counter
 import msgspec
 import pytest
 
-from batchsubmit.sandbox import FaultPlan, Faults, InjectedFault, ScriptedFault
+from batchsubmit.sandbox import FaultPlan, Faults
+from batchsubmit.sandbox.faults import InjectedFault, ScriptedFault
 from batchsubmit.sandbox.refusals import Operation
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from batchsubmit.sandbox import FaultPlan, Faults, InjectedFault, SandboxService, SandboxSettings, ScriptedFault
+from batchsubmit.sandbox import FaultPlan, Faults, SandboxService, SandboxSettings
+from batchsubmit.sandbox.faults import InjectedFault, ScriptedFault
 from batchsubmit.sandbox.http import Exchange, HttpAnswer
 from batchsubmit.sandbox.refusals import Operation
-from batchsubmit.sandbox.server import Admin
+from batchsubmit.sandbox.server import administer
 from batchsubmit.sandbox.validation import Call
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
@@ -32,7 +33,6 @@ class Wire:
         self.service = SandboxService(SandboxSettings(**settings), lambda: self.now)
         self.faults = Faults(FaultPlan(script=script))
         self.exchange = Exchange(self.service, self.faults)
-        self.admin = Admin(self.service, self.faults)
 
     def start(self, **more: Any) -> HttpAnswer:  # noqa: ANN401
         """Make a Start call."""
@@ -45,7 +45,7 @@ class Wire:
     def administer(self, method: str, name: str, members: object = None) -> tuple[int, Any]:
         """Make a call at the back door."""
         body = json.dumps(members).encode() if members is not None else b""
-        answer = self.admin.answer(method, f"/_sandbox/{name}", body)
+        answer = administer(self.service, self.faults, method, f"/_sandbox/{name}", body)
         return answer.status_code, json.loads(answer.body)
 
 

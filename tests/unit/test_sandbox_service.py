@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from batchsubmit.sandbox import Refusal, SandboxService, SandboxSettings
-from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
+from batchsubmit.sandbox import SandboxService, SandboxSettings
+from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA, Refusal
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"
 OTHER_MEMBERSHIP = "99999999-2222-3333-4444-555555555555"
