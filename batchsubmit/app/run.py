@@ -269,7 +269,11 @@ class Run:
         """Account for every row and write the run's last line."""
         before, engine, unknown = self.before, self.engine, self.ledger.state.undecided()
         rows, after = self._count()
-        reasons = engine.in_progress.undecided if engine else {}
+        why = engine.in_progress.undecided if engine else {}
+        unknown_jobs = tuple(
+            UnknownJob(job=job.job, membership=job.membership, name=job.name, reason=why.get(job.job) or job.message)
+            for job in unknown
+        )
         summary = Summary(
             run=self._record.id,
             batch=self.options.batch,
@@ -294,15 +298,7 @@ class Run:
             held_by_others=engine.slots.held_by_others() if engine else {},
             waits_for=engine.inputs.unfinished if engine else {},
             refused_by=engine.slots.refused_by if engine else {},
-            unknown_jobs=tuple(
-                UnknownJob(
-                    job=each.job,
-                    membership=each.membership,
-                    name=each.name,
-                    reason=reasons.get(each.job) or each.message,
-                )
-                for each in unknown
-            ),
+            unknown_jobs=unknown_jobs,
         )
         await self._record.end(summary.exit_status, after.as_dict(), engine.slots.quotas() if engine else {})
         return summary

@@ -87,9 +87,13 @@ async def open_run(
                 await _record_ends_unseen(ledger, settings, region, stop)
         if options.known_only:
             inventory = inventory.only(ledger.state)
+        if options.sandbox:  # it knows no Service Quotas, and jobs of seconds are polled more often than AWS's
+            least = min(settings.slots.min_poll_seconds, max(options.sandbox_job_seconds / 50, 0.01))
+            slots = settings.slots.model_copy(update={"min_poll_seconds": least, "service_quotas": False})
+            settings = settings.model_copy(update={"slots": slots})
         run = Run(
             options=options,
-            settings=_for_the_sandbox(settings, options.sandbox_job_seconds) if options.sandbox else settings,
+            settings=settings,
             region=region,
             path=path,
             ledger=ledger,
@@ -215,10 +219,3 @@ async def _open_service(run: Run) -> AsyncIterator[CleanRooms]:
             service = SandboxService(SandboxSettings(job_seconds=options.sandbox_job_seconds), time.time)
             url = (await stack.enter_async_context(SandboxServer(service, faults))).url
         yield await stack.enter_async_context(open_cleanrooms(run.settings, region=run.region, sandbox_url=url))
-
-
-def _for_the_sandbox(settings: Settings, job_seconds: float) -> Settings:
-    """Poll jobs of seconds more often than AWS's, which take minutes at least; a rehearsal knows no Service Quotas."""
-    least = min(settings.slots.min_poll_seconds, max(job_seconds / 50, 0.01))
-    slots = settings.slots.model_copy(update={"min_poll_seconds": least, "service_quotas": False})
-    return settings.model_copy(update={"slots": slots})
