@@ -33,7 +33,6 @@ from batchsubmit.observers.base import LogObserver, Readings, RunCounts
 from batchsubmit.observers.progress import DecidedPace, Display, WorkerProgress
 from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.queue.client import LONG_POLL_SECONDS, Queue, open_queue, region_of
-from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 from batchsubmit.submit.engine import Engine, build_engine
@@ -107,7 +106,7 @@ async def work(
         record = RunRecord(opened, stop)
         await record.begin(batch=batch, manifest=url, manifest_sha256="", settings=changed(settings))
         quotas = await read_quotas(settings.aws, region=region) if settings.slots.service_quotas else None
-        async with _make_source(settings, region, batch, queue, recorder, stop).receiving() as source:
+        async with _make_source(settings, region, queue, recorder, stop).receiving() as source:
             engine = build_engine(
                 source, settings=settings, api=api, recorder=recorder, stop=stop, quotas=quotas, is_endless=True
             )
@@ -133,20 +132,11 @@ async def work(
         return summary
 
 
-def _make_source(
-    settings: Settings, region: str, batch: str, queue: Queue, recorder: Recorder, stop: Stop
-) -> SqsSource:
+def _make_source(settings: Settings, region: str, queue: Queue, recorder: Recorder, stop: Stop) -> SqsSource:
     """Make a source that receives until the worker is asked to stop."""
-    reader = MessageReader(
-        RequestChecker(region=region, own_tag=settings.submit.tag_jobs),
-        defaults=settings.defaults,
-        batch=batch,
-        foreign_arns=settings.checks.foreign_arns,
-    )
     source = SqsSource(
         queue,
         settings,
-        reader,
         region=region,
         ledger=WorkerLedger(recorder),
         clock=recorder.clock,

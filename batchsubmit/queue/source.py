@@ -19,11 +19,13 @@ from batchsubmit.core.source import Delivery, Ending
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.file import FetchError
+from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.queue.acks import Acks, QueueLedger, Why
 from batchsubmit.queue.client import MOST_ENTRIES, Queue, QueueBusyError
 from batchsubmit.queue.held import HeldJob, HeldJobs, HeldStatus
 from batchsubmit.queue.manifest_message import DECIDED, ManifestMessage, open_manifest_message
 from batchsubmit.queue.message import DeadLetter, Message, MessageReader, Pointer
+from batchsubmit.schema import RequestChecker
 
 _EXCHANGE_SECONDS = 5.0
 """How often ten messages are exchanged while as many are held as may be: 0.4 calls a second beside the heartbeat."""
@@ -44,7 +46,6 @@ class SqsSource:
         self,
         queue: Queue,
         settings: Settings,
-        reader: MessageReader,
         *,
         region: str,
         ledger: QueueLedger,
@@ -53,11 +54,13 @@ class SqsSource:
     ) -> None:
         self._queue = queue
         self._settings = settings
-        self._reader = reader
         self._region = region
         self._ledger = ledger
         self._clock = clock
         self._on_trouble = on_trouble
+        checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
+        batch, foreign_arns = lasting_batch(settings.submit), settings.checks.foreign_arns
+        self._reader = MessageReader(checker, defaults=settings.defaults, batch=batch, foreign_arns=foreign_arns)
         self.held = HeldJobs(settings.worker.visibility_timeout_seconds)
         self._acks = Acks(queue, self.held, settings.worker, ledger, clock)
         self._manifests: dict[str, ManifestMessage] = {}

@@ -86,7 +86,6 @@ class QueueWorld:
         sqs = SqsSource(
             cast("Queue", self.sqs),
             self._settings,
-            MessageReader(RequestChecker(region=REGION), defaults={}),
             region=REGION,
             ledger=self.ledger,
             clock=VirtualClock(running_loop()),

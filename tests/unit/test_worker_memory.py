@@ -26,7 +26,6 @@ from batchsubmit.ledger.shared import LeaseTerms, open_shared
 from batchsubmit.observers.base import Readings
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.pacing import Pace
-from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.sandbox import SandboxService
 from batchsubmit.schema import RequestChecker
@@ -108,7 +107,6 @@ class MemoryWorker(World):
             sqs = SqsSource(
                 cast("Queue", self.sqs),
                 self.settings,
-                MessageReader(RequestChecker(region=REGION), defaults={}),
                 region=REGION,
                 ledger=WorkerLedger(recorder),
                 clock=self.clock,
