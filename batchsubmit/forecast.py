@@ -18,7 +18,7 @@ from statistics import NormalDist, fmean
 
 from batchsubmit.core.jobs import Event, Intent, JobClass, JobFinished, JobRejected, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.core.run_times import ALL, RunTimes
-from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
+from batchsubmit.core.states import BURST, DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 from batchsubmit.text import duration
 
 _FUTURES = 200
@@ -35,8 +35,6 @@ _DRIFT_SIGMA = 0.06
 """No two batches are quite the same, however many jobs were seen."""
 _TURNOVER, _TURNOVER_SECONDS = 0.03, 0.1
 """Until a freed slot is seen and filled: a part of a job's time, since polls are paced by it, and a call."""
-_BURST = 3
-"""AWS's page "Quotas for Clean Rooms ML" gives Start 1 call a second and, as we read it, a burst of 3."""
 _TAIL_SHARE = 0.1
 """A job older than any that was seen is expected to need a tenth of its age more."""
 _STALE = 1.5
@@ -323,7 +321,7 @@ class _Batch:
         while waiting:
             while ready and len(ends) < self._slots.per_account:
                 lane = ready.popleft()
-                begun = max(now, due - (_BURST - 1) / self._rate)
+                begun = max(now, due - (BURST - 1) / self._rate)
                 due = max(due, begun) + 1 / self._rate
                 end = begun + left[lane].pop() * (1 + _TURNOVER) + _TURNOVER_SECONDS
                 latest = max(latest, end)

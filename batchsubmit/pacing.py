@@ -18,10 +18,7 @@ from tenacity import wait_random_exponential as full_jitter
 
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Conflicted, NotSent, Throttled, Uncertain
-
-BURST = 3
-"""Calls that may leave at once after a pause, whatever the rate: AWS documents it for StartTrainedModelInferenceJob
-(User Guide, "Quotas for Clean Rooms ML": 1 call a second, burst 3)."""
+from batchsubmit.core.states import BURST
 
 _JITTER = 0.5
 """Share of a call's time by which a call is late, at most, once the service has throttled: others call as well. Without

@@ -186,9 +186,8 @@ class Run:
     @property
     def has_work(self) -> bool:
         """Whether there are jobs to send, to look up, or to follow to their end."""
-        before = self.before
-        has_open_ends = before.submitted > before.succeeded + before.failed + before.cancelled
-        return bool(before.pending or self.ledger.state.undecided() or (self.options.wait and has_open_ends))
+        has_open_ends = self.before.running or self.before.not_checked
+        return bool(self.before.pending or self.ledger.state.undecided() or (self.options.wait and has_open_ends))
 
     async def begin(self) -> None:
         """Write the run's first line, with the work that is to be done, then the rows that cannot be sent."""

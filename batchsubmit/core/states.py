@@ -21,6 +21,10 @@ DEFAULT_PER_MEMBERSHIP = 5
 DEFAULT_PER_ACCOUNT = 10
 """AWS's default quotas L-0F77DDDB and L-249F4B83 of pending or running jobs ("Quotas for Clean Rooms ML")."""
 
+BURST = 3
+"""Calls that may leave at once after a pause, whatever the rate: AWS documents it for StartTrainedModelInferenceJob
+(User Guide, "Quotas for Clean Rooms ML": 1 call a second, burst 3)."""
+
 
 class Phase(StrEnum):
     """The last thing that is known of a job."""

@@ -17,7 +17,8 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
-from batchsubmit.pacing import BURST, Pace, RateGate, retried
+from batchsubmit.core.states import BURST
+from batchsubmit.pacing import Pace, RateGate, retried
 
 THROTTLED = Throttled("ThrottlingException", "")
 CONFLICTED = Conflicted("ConflictException", "")

@@ -12,7 +12,8 @@ from virtual_time import VirtualClock, running_loop, virtual_loop, virtually
 
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Accepted, Throttled
-from batchsubmit.pacing import BURST, Pace, RateGate, retried
+from batchsubmit.core.states import BURST
+from batchsubmit.pacing import Pace, RateGate, retried
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.sandbox.refusals import Refusal
 

@@ -35,9 +35,9 @@ from batchsubmit.core.jobs import (
     Uncertain,
 )
 from batchsubmit.core.source import Ending
+from batchsubmit.core.states import BURST
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError
-from batchsubmit.pacing import BURST
 from batchsubmit.submit.stopping import StopReason
 from batchsubmit.submit.submitter import Submitter
 

@@ -19,12 +19,11 @@ from world import World
 
 from batchsubmit.core.jobs import Conflicted, Job, Outcome, Throttled, Uncertain
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, JobState, Phase
+from batchsubmit.core.states import BURST, UNDECIDED, JobState, Phase
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.file import LedgerFile, open_ledger
 from batchsubmit.ledger.read import fold_ledger
-from batchsubmit.pacing import BURST
 
 JOB = job_named("a")
 SETTINGS = {
