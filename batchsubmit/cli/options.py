@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial, reduce, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -14,9 +14,6 @@ from batchsubmit.cli.output import membership_names, say
 from batchsubmit.config import SETTINGS_FILE, Settings, load_settings
 from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError, exit_status
 from batchsubmit.ledger.base import parse_location
-
-if TYPE_CHECKING:
-    from batchsubmit.schema import Problem
 
 _Result = TypeVar("_Result")
 _Command = Callable[..., int]
@@ -183,6 +180,6 @@ def conclude(lines: Iterable[object], content: dict[str, Any], *, as_json: bool)
     return int(content.get("exit_status", 0))
 
 
-def tell_warnings(warnings: "Iterable[Problem]") -> None:
+def tell_warnings(warnings: Iterable[object]) -> None:
     """Print what rows may not mean."""
     say(*(f"warning: {warning}" for warning in warnings))

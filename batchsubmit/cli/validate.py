@@ -2,21 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import chain, repeat
 
 import click
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.options import (
-    allow_duplicates_option,
-    command,
-    json_option,
-    setting_option,
-    settings_option,
-    tell_warnings,
-)
+from batchsubmit.cli.options import command, json_option, manifest_options, tell_warnings
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_USAGE
@@ -34,12 +26,7 @@ _MANY = 20
     ("how many rows are wrong", "batchsubmit validate jobs.csv --json | jq .problem_count"),
     exits={0: "every row is valid", 2: "usage or settings wrong, or a row has a problem"},
 )
-@click.argument("manifest", type=click.Path(allow_dash=True))
-@setting_option(
-    "--batch-id", "submit.batch_id", "TEXT", words="The word that submit will be given, for defaults with {batch}"
-)
-@settings_option
-@allow_duplicates_option
+@manifest_options
 @json_option
 def validate(manifest: str, settings: Settings, *, allow_duplicates: bool, as_json: bool) -> int:
     """List every problem of every row of MANIFEST as file:line:column; no call is made.
@@ -47,7 +34,6 @@ def validate(manifest: str, settings: Settings, *, allow_duplicates: bool, as_js
     Where there are many, the kinds of problem are counted on standard error. Exit status 2 where there is any.
     Warnings stand there too, and change no exit status.
     """
-    terms = Terms.now(settings.submit, allow_duplicates=allow_duplicates)
     opening = chain(['{"problems": ['], repeat(", "))
 
     def tell(problem: Problem) -> None:
@@ -57,7 +43,8 @@ def validate(manifest: str, settings: Settings, *, allow_duplicates: bool, as_js
         else:
             say(problem.located(), to_stdout=True)
 
-    inventory = asyncio.run(_check(manifest, settings, terms, tell))
+    terms = replace(Terms.now(settings.submit, allow_duplicates=allow_duplicates), found=tell)
+    inventory = asyncio.run(_check(manifest, settings, terms))
     if as_json:
         counts = json.dumps(_counts_as_dict(manifest, inventory))
         click.echo(f"{'' if inventory.problem_count else next(opening)}], {counts.removeprefix('{')}")
@@ -73,10 +60,7 @@ def validate(manifest: str, settings: Settings, *, allow_duplicates: bool, as_js
 _MEMBERS = ("line", "column", "character", "path", "wrong", "right")
 
 
-async def _check(
-    manifest: str, settings: Settings, terms: Terms, found: Callable[[Problem], object]
-) -> CheckedManifest:
-    terms = replace(terms, found=found)
+async def _check(manifest: str, settings: Settings, terms: Terms) -> CheckedManifest:
     checked = open_checked_manifest(manifest, settings, region=resolve_region(settings.aws), terms=terms)
     async with checked as (_, inventory):
         return inventory
