@@ -52,7 +52,6 @@ def configure_logging(log_format: str, level: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        *([] if as_json else [_printable_values]),
     ]
     structlog.configure(
         processors=[*chain, renderer],
@@ -69,9 +68,16 @@ def configure_logging(log_format: str, level: str) -> None:
 
 
 class _ForPeople(structlog.dev.ConsoleRenderer):
-    """Of a job a short line: its name, and how it ended. All else is as structlog has it."""
+    """Of a job a short line: its name, and how it ended. All else is as structlog has it.
+
+    What a terminal would obey is spelled out; JSON does so by itself.
+    """
 
     def __call__(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401 (structlog's)
+        for key, value in event.items():
+            if isinstance(value, str):
+                lines = value.splitlines() if key == "exception" else [value]  # only a traceback has lines
+                event[key] = "\n".join(map(printable, lines))
         what, _, became = str(event["event"]).partition(".")
         if what != "job" or "name" not in event:
             return super().__call__(logger, name, event)
@@ -79,12 +85,3 @@ class _ForPeople(structlog.dev.ConsoleRenderer):
         said = (event.get(key) for key in ("status", "code", "message", "reason"))
         words = ": ".join(dict.fromkeys(filter(None, said)))
         return f"{event['timestamp'][11:19]} {mark} {event['name']} {became}{f': {words}' if words else ''}"
-
-
-def _printable_values(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Spell out what a terminal would obey; JSON does so by itself. Only a traceback has lines."""
-    for name, value in event.items():
-        if isinstance(value, str):
-            lines = value.splitlines() if name == "exception" else [value]
-            event[name] = "\n".join(map(printable, lines))
-    return event

@@ -97,11 +97,10 @@ def rate(per_second: float) -> str:
 
 def wrapped(line: str, width: int) -> str:
     """Break a line between words to fit a screen, indented as it is and a little more; no word is broken."""
-    indent = " " * (len(line) - len(line.lstrip()))
-    fill = textwrap.TextWrapper(
-        width, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False, drop_whitespace=True
-    )
-    return line if len(line) <= width else fill.fill(line)
+    if len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def fitted(parts: Iterable[str], width: int) -> list[str]:
