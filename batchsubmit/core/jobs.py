@@ -47,8 +47,8 @@ ResultPlace: TypeAlias = tuple[str, str, str]
 def results_place(request: Mapping[str, Any]) -> ResultPlace | None:
     """Say where a request's results go; None where one of the three is no text.
 
-    It is `<S3 path>/<collaboration id>/<trained model name>/<caller account>/<job name>` (User Guide, "Create an
-    inference job").
+    `<S3 path>/<collaboration id>/<trained model name>/<caller account>/<job name>` (User Guide, "Create an inference
+    job").
     """
     membership, model, name = request.get("membershipIdentifier"), request.get("trainedModelArn"), request.get("name")
     if isinstance(membership, str) and isinstance(model, str) and isinstance(name, str):

@@ -141,10 +141,7 @@ _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class LedgerFile:
-    """One ledger file, open and locked from `open` to `close`.
-
-    `displaced` says why its lines are elsewhere, `broken` why nothing can be written any more.
-    """
+    """One ledger file; `displaced` says why its lines are elsewhere, `broken` why none can be written any more."""
 
     def __init__(self, path: Path, *, headroom_bytes: int = 1 << 16) -> None:
         self.path = path
@@ -159,8 +156,7 @@ class LedgerFile:
     def open(self) -> LedgerState:
         """Lock the file, creating it if need be, and read it; cut off and keep aside a torn last line.
 
-        Raises UsageError where the file cannot be opened, LedgerError where it is in use or damaged, or where an
-        earlier run saved it elsewhere when it went.
+        Raises UsageError where it cannot be opened, LedgerError where it is in use, damaged, or was saved elsewhere.
         """
         for rescued in sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.rescued-*")):
             raise LedgerError(
@@ -257,10 +253,7 @@ class LedgerFile:
             raise self.broken from exc
 
     def _check_name(self) -> None:
-        """Notice that the file was deleted or replaced, and save what it held, and what follows, beside it.
-
-        What was cut off from the file itself is lost.
-        """
+        """Notice that the file was deleted or replaced, and save beside it what it held, and what follows."""
         named: os.stat_result | None = None
         with suppress(OSError):
             named = self.path.stat()

@@ -41,8 +41,7 @@ class DamagedLineError(LedgerError):
 def read_events(file: BinaryIO, path: Path, chain: Chain) -> Iterator[Event]:
     """Yield the event of each whole line that follows those of `chain`. Raises DamagedLineError.
 
-    A last line without a newline is left out: a run may be writing it just now, or a crash tore it; the next run cuts
-    it off.
+    A last line without a newline is left out: a run may be writing it just now, or a crash tore it.
     """
     for line in file:
         if not line.endswith(b"\n"):

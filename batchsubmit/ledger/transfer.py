@@ -32,10 +32,7 @@ _TRIES = 5
 
 
 async def import_events(events: Iterable[Event], table: Table) -> tuple[int, int]:
-    """Write the events of a file into a table; count the jobs that it wrote, and those that had nothing new.
-
-    Raises LedgerError where the two contradict each other, StoppedError.
-    """
+    """Write events into a table; count the jobs written, and those with nothing new. Raises as `import_file` does."""
     run: RunStarted | None = None
     by_job: dict[str, list[JobEvent]] = {}
     for event in events:
@@ -69,8 +66,7 @@ async def _import_job(key: str, events: Sequence[JobEvent], table: Table) -> boo
 
 
 def _refuse_contradiction(row: JobRow, lines: Sequence[str]) -> None:
-    start = row.count - len(row.lines)
-    both = min(row.count, len(lines))
+    start, both = row.count - len(row.lines), min(row.count, len(lines))
     if row.lines[: max(both - start, 0)] != tuple(lines[start:both]):
         raise LedgerError(
             f"the table and the file have different events of job {row.key} from event {start + 1} on; "
@@ -81,10 +77,7 @@ def _refuse_contradiction(row: JobRow, lines: Sequence[str]) -> None:
 
 
 def export_events(events: Iterable[Event], path: Path) -> int:
-    """Write events into a new file; return their number.
-
-    The file has its name only once it is whole. Raises UsageError where there is one already or none can be made.
-    """
+    """Write events into a new file, and count them. Raises UsageError where there is one or none can be made."""
     if path.exists():
         raise UsageError(f"{path} exists; name a new file")
     lines = list(map(encode_line, events))

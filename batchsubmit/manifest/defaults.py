@@ -91,10 +91,7 @@ class _Default:
 
 
 class Defaults:
-    """Fills rows. Raises `UsageError` where a default is none of the request's members or cannot be right.
-
-    `run` has the values of `{batch}`, `{date}` and `{time}`.
-    """
+    """Fills rows; `run` has the values of `{batch}`, `{date}` and `{time}`. Raises `UsageError` for a wrong default."""
 
     def __init__(
         self, members: Mapping[str, Any], checker: RequestChecker, run: Mapping[str, str] = MappingProxyType({})
@@ -162,28 +159,21 @@ class Defaults:
 
 
 def _flat(members: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[_Default]:
+    parent = find_place(".".join(above))
+    in_map = parent is not None and isinstance(parent.shape, MapOf)
     for name, value in members.items():
         steps = (*above, name)
         if isinstance(value, Mapping):
             yield from _flat(value, steps)
-        else:
-            yield _default(steps, value)
-
-
-def _default(steps: tuple[str, ...], value: object) -> _Default:
-    path, place, pieces = ".".join(steps), None, list[str]()
-    parent = find_place(".".join(steps[:-1]))
-    in_map = parent is not None and isinstance(parent.shape, MapOf)
-    if isinstance(value, str):
+            continue
+        path = ".".join(steps)
         try:
-            pieces = parse_template(value)
+            pieces = parse_template(value) if isinstance(value, str) else [value]
         except ValueError as exc:
             raise UsageError(f"defaults.{path}: {exc}; write {{name}} for a column, {{{{ or }}}} for a brace") from exc
-        if len(pieces) == 1:
-            value = pieces[0]
-        else:
-            place = find_place(path)
-    return _Default(steps, value, pieces, place, in_map)
+        is_constant = len(pieces) == 1
+        place = None if is_constant else find_place(path)
+        yield _Default(steps, pieces[0] if is_constant else value, pieces, place, in_map)
 
 
 def _refuse_faults(members: Mapping[str, Any], defaults: Iterable[_Default], checker: RequestChecker) -> None:
@@ -287,8 +277,7 @@ def complete(
 ) -> tuple[list[Fault], bytes, Part | None]:
     """Fill a row in and check it; gives what is wrong, its canonical spelling where nothing is, and its part.
 
-    `part` is as for `spelled`, where it is known before. A member that its default could not give is not reported as
-    missing again.
+    `part` is as for `spelled`. A member that its default could not give is not reported as missing again.
     """
     if request.get("name", "name") == "name" and (request or variables) and _is_header(request, variables):
         return [HEADER_AGAIN], b"", None

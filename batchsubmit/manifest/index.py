@@ -56,10 +56,7 @@ class Index:
         return self.reader.problem(self.lines[number], fault)
 
     def job(self, number: int, *, batch: str) -> Job | None:
-        """Read one row again; None where the manifest no longer has the row that was checked.
-
-        It is not checked again: what has the digest of a good row is that row.
-        """
+        """Read one row again, unchecked: its digest proves it; None where the manifest no longer has that row."""
         request = self.request(number)
         digest = job_digest(canonical(request), batch=batch, ordinal=self.ordinal(number))
         if digest != self._digest(number):

@@ -45,16 +45,13 @@ class Reader:
     def rows(self) -> Iterator[Row]:
         """Read the whole manifest from its start.
 
-        When the header has problems, they come first, as a row of their own without a request; after that come only
-        rows with problems, so that nothing that looks like a job leaves a manifest that was misread.
+        Where the header has problems, they come first, as a row without a request, and then only rows with problems:
+        nothing that looks like a job leaves a manifest that was misread.
         """
         raise NotImplementedError
 
     def request_at(self, offset: int, line: int) -> dict[str, Any]:
-        """Read a row's request again, by the offset and line that `rows` gave; also while `rows` is under way.
-
-        It is not checked, and its nulls are dropped. It is empty where it cannot be read.
-        """
+        """Read a row again, unchecked and without nulls, also while `rows` goes on; empty where it cannot be read."""
         raise NotImplementedError
 
     @property
@@ -83,10 +80,7 @@ class Kind:
 
 @dataclass(slots=True)
 class ProblemGroups:
-    """The kinds of problem that a manifest has, in the order in which they are met.
-
-    Beyond `MOST_KINDS` kinds, problems are only counted, so that no manifest fills the memory.
-    """
+    """The kinds of problem of a manifest, as they are met; past `MOST_KINDS`, they are only counted."""
 
     kinds: dict[tuple[str, str, str], Kind] = field(default_factory=dict)
     others: int = 0

@@ -16,10 +16,7 @@ from batchsubmit.manifest.index import Index
 
 
 class ManifestSource:
-    """Hands out the jobs of the rows that `decision` says are to be submitted, and holds those to be looked up.
-
-    `on_ended` hears of each that was taken, by its key, how it ended.
-    """
+    """Hands out the jobs that `decision` submits, holds those to be looked up; `on_ended` hears how each ended."""
 
     def __init__(
         self,

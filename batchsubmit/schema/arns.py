@@ -99,10 +99,7 @@ FOREIGN = "is of another"
 
 
 def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Fault]:
-    """Find trained model and channel of another membership, or of another account than the membership is in.
-
-    `account` is the membership's, where another request has it.
-    """
+    """Find trained model and channel of another membership or account; `account` is the membership's, if known."""
     membership = str(request.get(_MEMBERSHIP))
     account = account or account_of_membership(request)
     for path in (_MODEL, _CHANNEL) if _UUID.fullmatch(membership) else ():

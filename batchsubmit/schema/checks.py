@@ -73,10 +73,7 @@ class RequestChecker:
         return [] if self.spelled(request) is not None else self.explain(request)
 
     def spelled(self, request: Mapping[str, Any], part: Part | None = None) -> bytes | None:
-        """Give the canonical spelling of a good request, without its nulls; None where something is wrong.
-
-        `part` is its own and that of all requests that differ from it in varying members only.
-        """
+        """Spell a good request, without its nulls; None where something is wrong. `part` is its own (`part_of`)."""
         known = part.spelled if part else {}
         try:
             typed = msgspec.convert({**request, **known} if known else request, self._varying if known else self._whole)

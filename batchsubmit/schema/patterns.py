@@ -52,10 +52,7 @@ def matcher(java: str) -> Callable[[str], object]:
 
 @cache
 def lenient_matcher(java: str | None) -> Callable[[str], object]:
-    """Make the same for a pattern that may be absent, or unknown to us: then every text matches.
-
-    A later botocore may bring such a pattern. The service still checks it; to refuse every row here would help nobody.
-    """
+    """Make the same for a pattern that may be absent, or unknown (a later botocore's): then every text matches."""
     try:
         return matcher(java or _ANYTHING)
     except UntranslatablePatternError:

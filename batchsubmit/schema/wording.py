@@ -56,12 +56,8 @@ class Problem(Fault):
 _NO_WORDS = (
     "nan -nan nat null nil none undefined n/a #n/a #ref! #value! #name? #div/0! #null! #num! #spill! <na> (null)"
 )
-NO_VALUES = frozenset(form for word in _NO_WORDS.split() for form in (word, word.upper(), word.capitalize())) | {
-    "NaN",
-    "-NaN",
-    "NaT",
-    "\\N",
-}
+_AS_THEY_ARE = frozenset(["NaN", "-NaN", "NaT", "\\N"])
+NO_VALUES = _AS_THEY_ARE | {form(word) for word in _NO_WORDS.split() for form in (str, str.upper, str.capitalize)}
 """What programs and spreadsheets write where they have no value, in the usual spellings."""
 
 
