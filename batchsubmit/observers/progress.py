@@ -151,19 +151,14 @@ def pace_in(feed: Feed) -> Callable[[], Pace]:
     return read
 
 
-class DecidedPace(Observer):
+class DecidedPace(RunHistory, Observer):
     """How fast a worker decides jobs, by the events that it sees."""
 
-    def __init__(self) -> None:
-        self._history = RunHistory()
-
-    def saw(self, event: JobEvent) -> None:
-        """Take in an event of a job."""
-        self._history.apply(event)
+    saw = RunHistory.apply
 
     def read(self) -> Pace:
         """Jobs a second; a queue has no end to estimate."""
-        return self._history.per_second(datetime.now(UTC)), ""
+        return self.per_second(datetime.now(UTC)), ""
 
 
 @contextmanager

@@ -83,13 +83,11 @@ def _left(figures: Figures) -> Iterator[str]:
     yield f"{counted(figures.counts.pending, 'job')} pending{pace}."
     if figures.seconds_to_submit is not None and figures.seconds_to_finish is not None:
         start = "If nothing comes between" if figures.is_under_way else "Started again at once"
-        submitted, finished = (_ahead(figures, each) for each in (figures.seconds_to_submit, figures.seconds_to_finish))
+        submitted, finished = (
+            f"in {duration(each)} ({date_and_time(figures.now + each)[5:-3]} UTC)"
+            for each in (figures.seconds_to_submit, figures.seconds_to_finish)
+        )
         yield f"{start}, all would be submitted {submitted}, finished {finished}."
-
-
-def _ahead(figures: Figures, seconds: float) -> str:
-    """A time ahead, and when that is."""
-    return f"in {duration(seconds)} ({date_and_time(figures.now + seconds)[5:-3]} UTC)"
 
 
 def _reasons(figures: Figures) -> str:

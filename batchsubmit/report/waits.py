@@ -177,10 +177,7 @@ class Waits:
         return ""
 
     def of(self, key: str) -> dict[Cause, float]:
-        """The seconds by cause that a job waited, the open wait included.
-
-        Of a wait in the lane, the part in which it was full is the quota's; the calls themselves are no wait.
-        """
+        """The seconds by cause that a job waited, the open wait included; the calls themselves are no wait."""
         job = self._jobs[key]
         turns = [*job.turns, (job.since, self._now)] if job.awaited == _TURN else job.turns
         full = sum((self._full_seconds(job.membership, *turn) for turn in turns), 0.0)

@@ -158,7 +158,9 @@ class Faults:
             if self._left[position] and matches and entry.fault not in kept:
                 seconds = self.plan.slow_seconds if entry.seconds is None else entry.seconds
                 return Drawn(fault=entry.fault, seconds=seconds, entry=position)
-        fault = self._draw_by_chance(operation)
+        shares = self.plan.probabilities.get(operation, self.plan.probabilities.get(ANY_OPERATION, {}))
+        chances = [*shares.values(), max(1 - sum(shares.values()), 0.0)]
+        (fault,) = self._random.choices([*shares, InjectedFault.NONE], chances)
         return Drawn(fault=InjectedFault.NONE if fault in kept else fault, seconds=self.plan.slow_seconds)
 
     def spend(self, operation: str, drawn: Drawn) -> None:
@@ -171,11 +173,6 @@ class Faults:
     def unspent(self) -> list[ScriptedFault]:
         """Return the entries of the script that are not used up."""
         return [entry for entry, left in zip(self.plan.script, self._left, strict=True) if left]
-
-    def _draw_by_chance(self, operation: str) -> InjectedFault:
-        shares = self.plan.probabilities.get(operation, self.plan.probabilities.get(ANY_OPERATION, {}))
-        chance = 1 - sum(shares.values())
-        return self._random.choices([*shares, InjectedFault.NONE], [*shares.values(), max(chance, 0.0)])[0]
 
 
 def _require_operation(operation: str) -> None:
