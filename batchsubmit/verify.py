@@ -13,22 +13,7 @@ from typing import TypeAlias
 
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
 from batchsubmit.cleanrooms.reads import Reads
-from batchsubmit.core.jobs import (
-    KEY_TAG,
-    Absent,
-    Duplicate,
-    Event,
-    Intent,
-    JobEvent,
-    JobFinished,
-    JobRejected,
-    JobSubmitted,
-    JobUnknown,
-    Refused,
-    RunEnded,
-    RunStarted,
-    Stamp,
-)
+from batchsubmit.core import jobs
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, begins_round
 from batchsubmit.manifest.progress import NewRows
@@ -71,7 +56,7 @@ class Discrepancy:
     name: str
     arn: str = ""
     detail: str = ""
-    repair: JobEvent | None = None
+    repair: jobs.JobEvent | None = None
 
     def __str__(self) -> str:
         what = f"{self.kind}: {self.name} in membership {self.membership}"
@@ -134,7 +119,7 @@ class Verifier:
         return [
             _discrepancy(Mismatch.GHOST if job is None else Mismatch.WRONG_KEY, state.stamp(self._now), state.arn)
             for state, job in zip(submitted, details, strict=True)
-            if (state.arn not in listed if job is None else job.tags.get(KEY_TAG, state.tag) != state.tag)
+            if (state.arn not in listed if job is None else job.tags.get(jobs.KEY_TAG, state.tag) != state.tag)
         ]
 
     async def _read_possibly_ours(
@@ -148,7 +133,9 @@ class Verifier:
         chosen = [job for job in unclaimed if job.arn not in later or job.name in names]
         chosen.sort(key=lambda job: (job.created_at, job.arn))
         details = await asyncio.gather(*(self._details(membership, job.arn) for job in chosen))
-        read = [(job, each.tags.get(KEY_TAG)) for job, each in zip(chosen, details, strict=True) if each is not None]
+        read = [
+            (job, each.tags.get(jobs.KEY_TAG)) for job, each in zip(chosen, details, strict=True) if each is not None
+        ]
         return [(job, tag) for job, tag in read if job.arn not in later or tag is None or self._is_ours(_key(tag))]
 
     def _is_ours(self, key: str) -> bool:
@@ -180,10 +167,10 @@ class Verifier:
             elif not self._is_ours(_key(tag)):
                 yield _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail=_FOREIGN)
             elif original != job.arn:
-                repair: JobEvent = Duplicate(**stamp, arn=job.arn, of=original)
+                repair: jobs.JobEvent = jobs.Duplicate(**stamp, arn=job.arn, of=original)
                 yield _discrepancy(Mismatch.DUPLICATE, stamp, job.arn, repair=repair)
             else:
-                repair = JobSubmitted(**stamp, arn=job.arn, attempt=state.attempt if state else 0, via="lookup")
+                repair = jobs.JobSubmitted(**stamp, arn=job.arn, attempt=state.attempt if state else 0, via="lookup")
                 yield _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail="" if state else _LOST, repair=repair)
 
     def _check_untagged_rows(self, membership: str, untagged: Sequence[JobSummary]) -> Iterator[Discrepancy]:
@@ -194,7 +181,7 @@ class Verifier:
             if key and job.arn not in self._others:
                 yield _discrepancy(Mismatch.ORPHAN, self._stamp(membership, job, key), job.arn, detail=_UNTAGGED_ROW)
 
-    def _stamp(self, membership: str, job: JobSummary, tag: str) -> Stamp:
+    def _stamp(self, membership: str, job: JobSummary, tag: str) -> jobs.Stamp:
         return {"at": self._now, "job": _key(tag), "membership": membership, "name": job.name}
 
     async def _details(self, membership: str, arn: str) -> JobDetails | None:
@@ -223,7 +210,7 @@ def unexplained(found: Sequence[Discrepancy], newer: LedgerState) -> list[Discre
 
 
 def _discrepancy(
-    kind: Mismatch, of: Stamp, arn: str = "", *, detail: str = "", repair: JobEvent | None = None
+    kind: Mismatch, of: jobs.Stamp, arn: str = "", *, detail: str = "", repair: jobs.JobEvent | None = None
 ) -> Discrepancy:
     return Discrepancy(
         kind=kind, job=of["job"], membership=of["membership"], name=of["name"], arn=arn, detail=detail, repair=repair
@@ -237,43 +224,43 @@ class Audit:
     and the latest event; empty where there is none.
     """
 
-    def __init__(self, events: Iterable[Event] = (), *, unit: str = "line") -> None:
+    def __init__(self, events: Iterable[jobs.Event] = (), *, unit: str = "line") -> None:
         self.state = LedgerState()
         self.faults: list[str] = []
         self.first = self.last = ""
         self._owners: dict[str, str] = {}
         for number, event in enumerate(events, start=1):
-            if not isinstance(event, RunStarted | RunEnded):
+            if not isinstance(event, jobs.RunStarted | jobs.RunEnded):
                 fault = _misplaced(self.state.get(event.job), event) or self._claimed_twice(event)
                 self.faults += [f"{unit} {number}: {event.name}: {fault}"] if fault else []
             self.state.apply(event)
             self.first, self.last = min(self.first or event.at, event.at), max(self.last, event.at)
 
-    def _claimed_twice(self, event: JobEvent) -> str:
-        if not isinstance(event, JobSubmitted):
+    def _claimed_twice(self, event: jobs.JobEvent) -> str:
+        if not isinstance(event, jobs.JobSubmitted):
             return ""
         owner = self._owners.setdefault(event.arn, event.job)
         return "" if owner == event.job else f"its ARN {event.arn} is already that of job {owner}"
 
 
-_MUST_FOLLOW: Mapping[type[JobEvent], tuple[Collection[Phase], str]] = {
-    Refused: ({Phase.INTENT}, "refused without a call"),
-    JobUnknown: (UNDECIDED, "unknown without a call"),
-    Absent: (UNDECIDED, "absent without a doubt"),
-    JobFinished: (_HAS_ARN, "finished, or has a duplicate, before it was submitted"),
-    Duplicate: (_HAS_ARN, "finished, or has a duplicate, before it was submitted"),
+_MUST_FOLLOW: Mapping[type[jobs.JobEvent], tuple[Collection[Phase], str]] = {
+    jobs.Refused: ({Phase.INTENT}, "refused without a call"),
+    jobs.JobUnknown: (UNDECIDED, "unknown without a call"),
+    jobs.Absent: (UNDECIDED, "absent without a doubt"),
+    jobs.JobFinished: (_HAS_ARN, "finished, or has a duplicate, before it was submitted"),
+    jobs.Duplicate: (_HAS_ARN, "finished, or has a duplicate, before it was submitted"),
 }
 
 
-def _misplaced(before: JobState | None, event: JobEvent) -> str:
+def _misplaced(before: JobState | None, event: jobs.JobEvent) -> str:
     """Say why an event cannot follow what is known of its job; empty where it can."""
     phase = before.phase if before and before.attempt + len(before.arn) else None
-    if isinstance(event, JobRejected):
+    if isinstance(event, jobs.JobRejected):
         return "failed after it was submitted" if phase in _HAS_ARN else ""
-    if isinstance(event, Intent):
+    if isinstance(event, jobs.Intent):
         is_retry = before is not None and begins_round(before, event)
         return "a call after the job was submitted" if phase in _HAS_ARN and not is_retry else ""
-    if isinstance(event, JobSubmitted):
+    if isinstance(event, jobs.JobSubmitted):
         if phase in _HAS_ARN:
             return "submitted a second time"
         # A lookup may prove wrong what was recorded before. Attempt 0 is a call of which this ledger knows nothing:

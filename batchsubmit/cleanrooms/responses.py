@@ -12,20 +12,7 @@ from typing import Any
 
 from batchsubmit.aws import THROTTLING_CODES
 from batchsubmit.cleanrooms.api import JobDetails, JobPage, JobSummary, Resource
-from batchsubmit.core.jobs import (
-    Accepted,
-    Conflicted,
-    Denied,
-    Forbidden,
-    InvalidRequest,
-    Job,
-    OtherQuotaExceeded,
-    Outcome,
-    QuotaExceeded,
-    RefusalCause,
-    Throttled,
-    Uncertain,
-)
+from batchsubmit.core import jobs
 from batchsubmit.schema.model import request_shape
 
 # All codes are without the `Exception` that some services add.
@@ -53,18 +40,18 @@ _MOST_QUOTA = 1e9
 """No account may run as many jobs: a higher value is none."""
 
 
-def read_start(job: Job, answer: Mapping[str, Any]) -> Outcome:
+def read_start(job: jobs.Job, answer: Mapping[str, Any]) -> jobs.Outcome:
     """Trust an ARN only where it looks like one of this membership."""
     arn = answer.get("trainedModelInferenceJobArn")
     if isinstance(arn, str) and f":membership/{job.membership}/trained-model-inference-job/" in arn:
-        return Accepted(arn)
-    return Uncertain("the answer has no ARN of this membership's job")
+        return jobs.Accepted(arn)
+    return jobs.Uncertain("the answer has no ARN of this membership's job")
 
 
 def read_page(answer: Mapping[str, Any]) -> JobPage:
     """Read a page of List. Raises KeyError where a member is missing."""
-    jobs = map(read_summary, answer["trainedModelInferenceJobs"])
-    return JobPage(jobs=tuple(jobs), next_token=answer.get("nextToken") or None)
+    found = map(read_summary, answer["trainedModelInferenceJobs"])
+    return JobPage(jobs=tuple(found), next_token=answer.get("nextToken") or None)
 
 
 def read_summary(job: Mapping[str, Any]) -> JobSummary:
@@ -139,7 +126,7 @@ def read_resource(arn: str, answer: Mapping[str, Any]) -> Resource:
 
 def read_refusal(
     status: int, code: str, message: str, members: Mapping[str, Any], *, retry_after_seconds: float = 0.0
-) -> Outcome:
+) -> jobs.Outcome:
     """Translate an answer with an error status: the one place where it is decided what an answer means.
 
     What may follow acceptance comes first, then codes before statuses, since throttling comes as 400 and as 429.
@@ -148,26 +135,26 @@ def read_refusal(
     is_error = 300 <= status < 500 and status != 408
     if code.removesuffix("Exception") in TRANSIENT_CODES or not is_error:
         reason = f"{status}{'' if _is_no_code(code) else f' {code}'}: {message or 'no message'}"
-        return Uncertain(reason, retry_after_seconds, is_throttling)
+        return jobs.Uncertain(reason, retry_after_seconds, is_throttling)
     if is_throttling:
-        return Throttled(code, message, retry_after_seconds)
+        return jobs.Throttled(code, message, retry_after_seconds)
     if code == "ServiceQuotaExceededException" or status == 402:
         return _over_quota(code, message, members)
     if code == "ConflictException" or status == 409:
-        return Conflicted(code, message)
+        return jobs.Conflicted(code, message)
     return _of_caller_or_row(status, code, message)
 
 
-def _of_caller_or_row(status: int, code: str, message: str) -> Outcome:
+def _of_caller_or_row(status: int, code: str, message: str) -> jobs.Outcome:
     """Tell what stops every job from what is about this one."""
     word = code.removesuffix("Exception")
     is_elsewhere = status < 400 or (status in {404, 405} and word != "ResourceNotFound")
     if is_elsewhere or _is_no_code(code) or _WRONG_ENDPOINT_CODE.fullmatch(word):
         words = f"{message or 'no message'}; is the endpoint Clean Rooms ML?"
-        return Forbidden(code or str(status), words, RefusalCause.WRONG_ENDPOINT)
+        return jobs.Forbidden(code or str(status), words, jobs.RefusalCause.WRONG_ENDPOINT)
     if _CALLER_CODE.fullmatch(word) or status in {401, 407}:
-        return Forbidden(code, message)
-    return Denied(code, message) if word in _DENIAL_CODES or status == 403 else InvalidRequest(code, message)
+        return jobs.Forbidden(code, message)
+    return jobs.Denied(code, message) if word in _DENIAL_CODES or status == 403 else jobs.InvalidRequest(code, message)
 
 
 def _is_no_code(code: str) -> bool:
@@ -175,12 +162,12 @@ def _is_no_code(code: str) -> bool:
     return code.isdigit() or not code
 
 
-def _over_quota(code: str, message: str, members: Mapping[str, Any]) -> Outcome:
+def _over_quota(code: str, message: str, members: Mapping[str, Any]) -> jobs.Outcome:
     """Tell slots from any other quota: where the service names none, it is taken for slots."""
     name, value = members.get("quotaName"), as_number(members.get("quotaValue"))
     if isinstance(name, str) and name and not _SLOT_QUOTA.search(name):
-        return OtherQuotaExceeded(code, message, name, value)
-    return QuotaExceeded(code, message, name if isinstance(name, str) and name else None, value)
+        return jobs.OtherQuotaExceeded(code, message, name, value)
+    return jobs.QuotaExceeded(code, message, name if isinstance(name, str) and name else None, value)
 
 
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> float:

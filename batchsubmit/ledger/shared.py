@@ -23,16 +23,7 @@ from batchsubmit.core.jobs import Event, Intent, JobEvent, JobFinished, RunEnded
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState, Phase, fold
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.ledger.base import (
-    ASK_AGAIN_SECONDS,
-    Claim,
-    ClaimedArnError,
-    Ledger,
-    LostJobError,
-    Mine,
-    Taken,
-    resolve,
-)
+from batchsubmit.ledger import base
 from batchsubmit.ledger.table import (
     Address,
     ConflictError,
@@ -155,7 +146,7 @@ class Session:
         )
         raise self.loss
 
-    async def check(self, other: str) -> Taken | None:
+    async def check(self, other: str) -> base.Taken | None:
         """Say how long to wait for another worker; None where it has ended, or is dead, and its jobs are free."""
         item = await self._table.get(session_address(other)) or await self._end(other, 0)
         if "ended" in item and "lease_ms" in item:
@@ -168,10 +159,10 @@ class Session:
             self._seen[other] = version, now
         left = self._seen[other][1] + lease_seconds - now
         if left > 0:
-            return Taken(f"{other} ({item.get('holder', 'its session was missing')})", left)
+            return base.Taken(f"{other} ({item.get('holder', 'its session was missing')})", left)
         if "ended" not in item:
             item = await self._end(other, version)  # unless it is renewed at this very moment
-        return None if "ended" in item else Taken(other, lease_seconds)
+        return None if "ended" in item else base.Taken(other, lease_seconds)
 
     async def _end(self, other: str, version: int) -> Item:
         """End another's session if it has this version; give what there is then."""
@@ -200,7 +191,7 @@ class _Job:
     is_leaving: bool = False
 
 
-class SharedLedger(Ledger):
+class SharedLedger(base.Ledger):
     """Records events in a table; use `open_shared`, which also ends the session.
 
     `on_loss` is called when another worker has ended the session: nothing more can be begun, only ended.
@@ -223,7 +214,7 @@ class SharedLedger(Ledger):
         """Why the ledger cannot be relied on, now or any more. That single jobs were lost to others is none."""
         return super().trouble or self._session.trouble
 
-    async def claim(self, key: str) -> Claim:
+    async def claim(self, key: str) -> base.Claim:
         """Claim a job, from a dead worker if need be."""
         self._require_reliance()
         job = self._jobs.get(key)
@@ -231,20 +222,20 @@ class SharedLedger(Ledger):
             await asyncio.wait([job.task])
             job = self._jobs.get(key)
         if job is not None:
-            return Taken("this worker", ASK_AGAIN_SECONDS)
+            return base.Taken("this worker", base.ASK_AGAIN_SECONDS)
         job = self._jobs[key] = _Job(key, is_claimed=True)
         try:
             claim = await self._take(job)
         except BaseException:  # cancelled, or the table does not answer: the claim may have arrived all the same
             self.release(key)
             raise
-        if isinstance(claim, Mine):
+        if isinstance(claim, base.Mine):
             self.state.restore(key, claim.state)
         else:
             del self._jobs[key]
         return claim
 
-    async def _take(self, job: _Job) -> Claim:
+    async def _take(self, job: _Job) -> base.Claim:
         row, owner = JobRow(key=job.key), self._session.owner
         for _ in range(_CLAIM_TRIES):
             try:
@@ -252,15 +243,15 @@ class SharedLedger(Ledger):
             except ConflictError as exc:
                 row = JobRow.read(job.key, exc.item)
             else:
-                return Mine(job.row.state)
+                return base.Mine(job.row.state)
             if row.has_arn and not (row.state and row.state.bad_end):  # one that failed may be sent again
                 job.row = row
-                return Mine(row.state)
+                return base.Mine(row.state)
             if row.owner not in {"", owner}:
                 taken = await self._session.check(row.owner)
                 if taken is not None:
                     return taken
-        return Taken("several workers at this moment", ASK_AGAIN_SECONDS)
+        return base.Taken("several workers at this moment", base.ASK_AGAIN_SECONDS)
 
     def holds(self, key: str) -> bool:
         """Whether a call for this job may begin now."""
@@ -335,7 +326,7 @@ class SharedLedger(Ledger):
         error: StoppedError | None = None
         try:
             await self._append(job, done[0][0] if done else None)
-        except (LostJobError, ClaimedArnError) as exc:
+        except (base.LostJobError, base.ClaimedArnError) as exc:
             error = exc
         except StoppedError as exc:
             error = self.failure = exc
@@ -350,7 +341,7 @@ class SharedLedger(Ledger):
                 state = fold(state, event)
             self.state.restore(job.key, state)
         for _, durable in done:
-            resolve(durable, error)
+            base.resolve(durable, error)
 
     async def _append(self, job: _Job, event: JobEvent | None) -> None:
         """Write an event into its job's item, or with None that the job is released. Raises as `put` does."""
@@ -366,7 +357,7 @@ class SharedLedger(Ledger):
             if event is not None and line_of(event) in row.lines:
                 # Our own write had arrived, its answer had not, and others have written since.
                 if isinstance(event, Intent) and not self._owns(job):
-                    raise LostJobError(f"job {job.key} was taken over by {row.owner or 'another worker'}")
+                    raise base.LostJobError(f"job {job.key} was taken over by {row.owner or 'another worker'}")
                 return
 
     async def _follow(self, row: JobRow, event: JobEvent | None) -> JobRow:

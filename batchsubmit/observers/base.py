@@ -3,18 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from batchsubmit.core.jobs import (
-    Absent,
-    Duplicate,
-    Intent,
-    JobEvent,
-    JobFinished,
-    JobRejected,
-    JobSubmitted,
-    JobUnknown,
-    RefusalCause,
-    Refused,
-)
+from batchsubmit.core import jobs
 from batchsubmit.core.states import State
 from batchsubmit.log import get_logger
 
@@ -22,7 +11,7 @@ from batchsubmit.log import get_logger
 class Observer:
     """Gets every event of a job once the ledger has it, changes of the rate, and how long the ledger took."""
 
-    def saw(self, event: JobEvent) -> None:
+    def saw(self, event: jobs.JobEvent) -> None:
         """An event of a job was recorded."""
 
     def rate_cut(self, per_second: float) -> None:
@@ -32,15 +21,15 @@ class Observer:
         """An event took this long to become durable."""
 
 
-_LOGGED: dict[type[JobEvent], tuple[str, str]] = {
-    Intent: ("debug", "attempt"),
-    JobSubmitted: ("info", "attempt arn via"),
-    Refused: ("debug", "attempt code cause"),
-    JobUnknown: ("warning", "attempt reason"),
-    Absent: ("info", "attempt"),
-    Duplicate: ("error", "arn of"),
-    JobRejected: ("warning", "attempt code message"),
-    JobFinished: ("info", "arn status code message"),
+_LOGGED: dict[type[jobs.JobEvent], tuple[str, str]] = {
+    jobs.Intent: ("debug", "attempt"),
+    jobs.JobSubmitted: ("info", "attempt arn via"),
+    jobs.Refused: ("debug", "attempt code cause"),
+    jobs.JobUnknown: ("warning", "attempt reason"),
+    jobs.Absent: ("info", "attempt"),
+    jobs.Duplicate: ("error", "arn of"),
+    jobs.JobRejected: ("warning", "attempt code message"),
+    jobs.JobFinished: ("info", "arn status code message"),
 }
 """The level of an event's line, and what it has of the event. Those that a person should look at are no `info`."""
 
@@ -52,11 +41,11 @@ class LogObserver(Observer):
         # Bound once: an unbound logger is set up again at each call, whether its line is wanted or not.
         self._log = get_logger().bind()
 
-    def saw(self, event: JobEvent) -> None:
+    def saw(self, event: jobs.JobEvent) -> None:
         """Log an event of a job; that of an end is named after where the job stands."""
         level, members = _LOGGED[type(event)]
         word = str(event.__struct_config__.tag)
-        if isinstance(event, JobFinished):
+        if isinstance(event, jobs.JobFinished):
             word = State.of_end(event.status)
             level = "warning" if word == State.FAILED else level
         values = {name: getattr(event, name) for name in ("job", "name", "membership", *members.split())}
@@ -76,26 +65,26 @@ class RunCounts(Observer):
         self._unknown: set[str] = set()
         self._on_decided = on_decided
 
-    def saw(self, event: JobEvent) -> None:
+    def saw(self, event: jobs.JobEvent) -> None:
         """Count one event."""
         match event:
-            case JobSubmitted():
+            case jobs.JobSubmitted():
                 self.submitted += 1
                 self._unknown.discard(event.job)
-            case JobRejected():
+            case jobs.JobRejected():
                 self.rejected += 1
-            case JobUnknown():
+            case jobs.JobUnknown():
                 self._unknown.add(event.job)
-            case JobFinished():
+            case jobs.JobFinished():
                 state = State.of_end(event.status)
                 self.succeeded += state is State.SUCCEEDED
                 self.failed += state is State.FAILED
                 self.cancelled += state is State.CANCELLED
-            case Absent():
+            case jobs.Absent():
                 self._unknown.discard(event.job)
-            case Refused():
-                self.refused_by_quota += event.cause == RefusalCause.SLOTS
-        if isinstance(event, JobSubmitted | JobRejected | JobUnknown | JobFinished):
+            case jobs.Refused():
+                self.refused_by_quota += event.cause == jobs.RefusalCause.SLOTS
+        if isinstance(event, jobs.JobSubmitted | jobs.JobRejected | jobs.JobUnknown | jobs.JobFinished):
             self._on_decided(self)
 
     @property

@@ -14,17 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from batchsubmit import __version__
-from batchsubmit.core.jobs import (
-    Absent,
-    Duplicate,
-    Intent,
-    JobEvent,
-    JobFinished,
-    JobRejected,
-    JobSubmitted,
-    JobUnknown,
-    Refused,
-)
+from batchsubmit.core import jobs
 from batchsubmit.core.states import State
 from batchsubmit.observers.base import Observer, Readings
 
@@ -52,20 +42,20 @@ _LABELLED = {
     "slots_used": (GaugeMetricFamily, "membership", "Slots of a membership that are taken, by others included."),
     "slots_known": (GaugeMetricFamily, "membership", "Slots of a membership, where learned or set."),
 }
-_COUNTERS: dict[str, tuple[type[JobEvent] | None, str, tuple[str, ...]]] = {
-    "jobs_submitted": (JobSubmitted, "Jobs that the service has taken.", ("via",)),
-    "jobs_rejected": (JobRejected, "Jobs that the service refused for good.", ("code",)),
+_COUNTERS: dict[str, tuple[type[jobs.JobEvent] | None, str, tuple[str, ...]]] = {
+    "jobs_submitted": (jobs.JobSubmitted, "Jobs that the service has taken.", ("via",)),
+    "jobs_rejected": (jobs.JobRejected, "Jobs that the service refused for good.", ("code",)),
     "jobs_failed": (None, "Jobs that ran and ended badly.", ("code",)),
-    "jobs_finished": (JobFinished, "Jobs that ran to their end.", ("status",)),
-    "attempts": (Intent, "Calls of StartTrainedModelInferenceJob.", ()),
-    "attempts_refused": (Refused, "Calls that were not accepted.", ("cause", "code")),
-    "attempts_unknown": (JobUnknown, "Calls whose answer was lost.", ()),
+    "jobs_finished": (jobs.JobFinished, "Jobs that ran to their end.", ("status",)),
+    "attempts": (jobs.Intent, "Calls of StartTrainedModelInferenceJob.", ()),
+    "attempts_refused": (jobs.Refused, "Calls that were not accepted.", ("cause", "code")),
+    "attempts_unknown": (jobs.JobUnknown, "Calls whose answer was lost.", ()),
     "lookups": (None, "What lookups of unknown jobs brought.", ("outcome",)),
     "rate_cuts": (None, "Times that throttling halved the rate.", ()),
 }
 """Each with its labels; those of an event are members of it."""
 _OF_EVENTS = {kind: (name, labels) for name, (kind, _, labels) in _COUNTERS.items() if kind}
-_LOOKUPS: dict[type[JobEvent], str] = {Absent: "absent", Duplicate: "duplicate"}
+_LOOKUPS: dict[type[jobs.JobEvent], str] = {jobs.Absent: "absent", jobs.Duplicate: "duplicate"}
 
 
 class Metrics(Collector, Observer):
@@ -110,17 +100,17 @@ class Metrics(Collector, Observer):
                 family.add_metric([each], value)
             yield family
 
-    def saw(self, event: JobEvent) -> None:
+    def saw(self, event: jobs.JobEvent) -> None:
         """Count an event of a job."""
         if type(event) in _OF_EVENTS:
             name, labels = _OF_EVENTS[type(event)]
             self._count(name, *(getattr(event, label) for label in labels))
-        is_found = isinstance(event, JobSubmitted) and event.via == "lookup"
+        is_found = isinstance(event, jobs.JobSubmitted) and event.via == "lookup"
         if outcome := "found" if is_found else _LOOKUPS.get(type(event)):
             self._count("lookups", outcome)
-        if isinstance(event, JobFinished) and State.of_end(event.status) is State.FAILED:
+        if isinstance(event, jobs.JobFinished) and State.of_end(event.status) is State.FAILED:
             self._count("jobs_failed", event.code or event.status)
-        if isinstance(event, Intent):
+        if isinstance(event, jobs.Intent):
             self._sent_at[event.job] = self._monotonic()
         elif (began := self._sent_at.pop(event.job, None)) is not None:  # a lookup ends no call of ours
             self._attempt_seconds.observe(self._monotonic() - began)

@@ -19,17 +19,7 @@ from batchsubmit.clock import Clock, timestamp
 from batchsubmit.config import WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
-from batchsubmit.queue.client import (
-    BUSY,
-    GONE_CODES,
-    Outgoing,
-    Queue,
-    QueueAttributes,
-    QueueBusyError,
-    QueueDeniedError,
-    QueueError,
-    text_attributes,
-)
+from batchsubmit.queue import client
 from batchsubmit.queue.held import LIMIT_SECONDS, HeldJob, HeldJobs, HeldMessage
 from batchsubmit.queue.message import DeadLetter, Message
 from batchsubmit.text import duration
@@ -66,13 +56,13 @@ class QueueLedger(Protocol):
         """Write down durably that a message can never work; False where another worker has. Raises StoppedError."""
 
 
-def is_spent(message: Message, queue: QueueAttributes, now: float) -> bool:
+def is_spent(message: Message, queue: client.QueueAttributes, now: float) -> bool:
     """Whether a message is to be sent again: half of its receives, or most of its time, is over. `now` is Unix time."""
     most = queue.most_receives
     return (most is not None and message.receives > most // 2) or 0 < message.sent_at < _old_before(queue, now)
 
 
-def _old_before(queue: QueueAttributes, now: float) -> float:
+def _old_before(queue: client.QueueAttributes, now: float) -> float:
     """The queue might drop a message that was sent before this, while it is held for as long as SQS allows."""
     kept = queue.retention_seconds
     return now - max(kept / 2, min(_AGED * kept, kept - LIMIT_SECONDS - _LEEWAY_SECONDS))
@@ -82,7 +72,7 @@ class Acks:
     """The loop beside the receiver: heartbeat, deletes, returns; `wake` it where there is something to do."""
 
     def __init__(
-        self, queue: Queue, held: HeldJobs, settings: WorkerSettings, ledger: QueueLedger, clock: Clock
+        self, queue: client.Queue, held: HeldJobs, settings: WorkerSettings, ledger: QueueLedger, clock: Clock
     ) -> None:
         self._queue = queue
         self._held = held
@@ -133,7 +123,7 @@ class Acks:
             if code is None:
                 self._counters.extended += 1
                 held.hidden_until = at + seconds
-            elif code in GONE_CODES:
+            elif code in client.GONE_CODES:
                 self._counters.lost += 1
                 self._held.lose(held)
                 self._log.warning("message.lost", message=held.message.id, code=code)
@@ -159,7 +149,7 @@ class Acks:
         now, deleted = self._clock.monotonic(), self._counters.deleted
         seconds, decided = now - self._backlog_at, deleted - self._deleted
         self._backlog_at, self._deleted = now, deleted
-        with suppress(QueueBusyError):
+        with suppress(client.QueueBusyError):
             queue = await self._queue.read_attributes()
             needed = queue.backlog * seconds / decided if decided else 0.0
             if needed > queue.retention_seconds:
@@ -188,7 +178,7 @@ class Acks:
         """Delete messages, and try again what SQS fails; what is given up is delivered again and then recognised."""
         codes = await self._queue.delete(receipts)
         self._counters.deleted += codes.count(None)
-        final = {None, BUSY, *GONE_CODES} if tries < _MOST_TRIES else set(codes)
+        final = {None, client.BUSY, *client.GONE_CODES} if tries < _MOST_TRIES else set(codes)
         again = [receipt for receipt, code in zip(receipts, codes, strict=True) if code not in final]
         if failed := [code for code in codes if code and code in final]:
             self._counters.delete_failures += len(failed)
@@ -234,7 +224,7 @@ class Acks:
             return set()
         try:
             codes = await self._queue.send([_outgoing(each, delay=seconds) for each in messages])
-        except QueueDeniedError as exc:
+        except client.QueueDeniedError as exc:
             self._may_renew = False
             self._log.warning("queue.renewal_denied", reason=str(exc))
             return set()
@@ -278,21 +268,21 @@ class Acks:
         queue = self._queue.dead_letters
         try:
             return (await queue.send([_dead_letter(message, letter)]))[0] if queue else "there is no dead-letter queue"
-        except QueueError as exc:
+        except client.QueueError as exc:
             return str(exc)
 
 
-def _dead_letter(message: Message, letter: DeadLetter) -> Outgoing:
+def _dead_letter(message: Message, letter: DeadLetter) -> client.Outgoing:
     reason = f"{letter.code}: {letter.reason}".encode("ascii", "backslashreplace").decode()
     printable = "".join(filter(str.isprintable, reason))[:_MOST_REASON_CHARACTERS]
     # The reason also replaces that of an earlier time.
-    attributes = {**message.wire_attributes, **text_attributes({"batchsubmit-reason": printable})}
+    attributes = {**message.wire_attributes, **client.text_attributes({"batchsubmit-reason": printable})}
     return _outgoing(message, attributes if len(attributes) <= _MOST_ATTRIBUTES else None)
 
 
-def _outgoing(message: Message, attributes: Mapping[str, Any] | None = None, *, delay: int = 0) -> Outgoing:
+def _outgoing(message: Message, attributes: Mapping[str, Any] | None = None, *, delay: int = 0) -> client.Outgoing:
     """The same message again. On a FIFO queue its id is the deduplication id: SQS drops a repetition of the old one."""
-    return Outgoing(
+    return client.Outgoing(
         id=message.id,
         body=message.body,
         attributes=attributes or message.wire_attributes,

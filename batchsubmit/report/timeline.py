@@ -10,18 +10,7 @@ from datetime import datetime
 from itertools import accumulate, pairwise
 from typing import Self
 
-from batchsubmit.core.jobs import (
-    Event,
-    Intent,
-    JobEvent,
-    JobFinished,
-    JobRejected,
-    JobSubmitted,
-    RefusalCause,
-    Refused,
-    RunEnded,
-    RunStarted,
-)
+from batchsubmit.core import jobs
 from batchsubmit.core.ledger_state import ACCOUNT, Work
 from batchsubmit.core.states import JobState, fold
 from batchsubmit.forecast import RunHistory
@@ -60,10 +49,10 @@ class RunSpan:
     `quotas` are those that it learned, by membership; the empty name stands for all accounts together.
     """
 
-    started: RunStarted
+    started: jobs.RunStarted
     began_at: float
     last_at: float
-    ended: RunEnded | None = None
+    ended: jobs.RunEnded | None = None
     quotas: dict[str, int] = field(default_factory=dict)
 
 
@@ -80,7 +69,7 @@ class Timeline:
         self._histories: dict[str, History] = {}
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> Self:
+    def of(cls, events: Iterable[jobs.Event]) -> Self:
         """Read all events."""
         timeline = cls()
         for event in events:
@@ -90,15 +79,15 @@ class Timeline:
     def __len__(self) -> int:
         return len(self._histories)
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: jobs.Event) -> None:
         """Take in one event."""
         at = _seconds(event.at)
         self.progress.apply(event)
         self.work.apply(event)
-        if isinstance(event, RunStarted):
+        if isinstance(event, jobs.RunStarted):
             self._waits.begin_run(event, at)
             self.runs.append(RunSpan(event, at, at))
-        elif isinstance(event, RunEnded):
+        elif isinstance(event, jobs.RunEnded):
             self._waits.advance(at)
             self._end_run(event)
         else:
@@ -118,7 +107,7 @@ class Timeline:
         """Whether a run was on at a moment."""
         return any(run.began_at <= at <= run.last_at for run in self.runs)
 
-    def _end_run(self, event: RunEnded) -> None:
+    def _end_run(self, event: jobs.RunEnded) -> None:
         run = next((run for run in reversed(self.runs) if run.started.run == event.run), None)
         if run is None:
             return
@@ -127,10 +116,10 @@ class Timeline:
             run.quotas[""] = sum(accounts)  # all the slots there are, where memberships are in several accounts
         self._waits.learned(run.quotas)
 
-    def _apply_to_job(self, event: JobEvent, at: float) -> None:
+    def _apply_to_job(self, event: jobs.JobEvent, at: float) -> None:
         history = self._histories.get(event.job)
         before = history.state if history else None
-        if isinstance(event, Intent):
+        if isinstance(event, jobs.Intent):
             self.work.sends(before)
         state = fold(before, event)
         if history is None:
@@ -138,16 +127,16 @@ class Timeline:
             history = self._histories[event.job] = History(state=state, batch=batch)
         history.state = state
         match event:
-            case Intent():
+            case jobs.Intent():
                 history.instance_type = event.instance_type
                 history.first_intent_at = at if history.first_intent_at is None else history.first_intent_at
-            case JobSubmitted():
+            case jobs.JobSubmitted():
                 history.via, history.accepted_at, history.finished_at = event.via, at, None
-            case JobRejected():
+            case jobs.JobRejected():
                 history.rejected_at = at
-            case JobFinished() if history.finished_at is None:
+            case jobs.JobFinished() if history.finished_at is None:
                 history.finished_at = _seconds(event.ended) if event.ended else at
-            case Refused() if event.cause == RefusalCause.THROTTLED:
+            case jobs.Refused() if event.cause == jobs.RefusalCause.THROTTLED:
                 self.throttled_at.append(at)
 
 

@@ -25,17 +25,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from batchsubmit.core.jobs import (
-    Absent,
-    Intent,
-    JobEvent,
-    JobFinished,
-    JobSubmitted,
-    JobUnknown,
-    RefusalCause,
-    Refused,
-    RunStarted,
-)
+from batchsubmit.core import jobs
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 
 _MOST_COUNTED: Final = 10_000
@@ -54,10 +44,10 @@ class Cause(StrEnum):
 
 
 _AFTER_REFUSAL: Final[dict[str, str]] = {
-    RefusalCause.SLOTS: Cause.QUOTA,
-    RefusalCause.OTHER_QUOTA: Cause.QUOTA,
-    RefusalCause.THROTTLED: Cause.THROTTLING,
-    RefusalCause.WITHDRAWN: _TURN,
+    jobs.RefusalCause.SLOTS: Cause.QUOTA,
+    jobs.RefusalCause.OTHER_QUOTA: Cause.QUOTA,
+    jobs.RefusalCause.THROTTLED: Cause.THROTTLING,
+    jobs.RefusalCause.WITHDRAWN: _TURN,
 }
 
 
@@ -115,7 +105,7 @@ class Waits:
         self._last_at, self._now = at, at - self._idle_seconds
         self._runs[-1].last = self._now
 
-    def begin_run(self, event: RunStarted, at: float) -> None:
+    def begin_run(self, event: jobs.RunStarted, at: float) -> None:
         """Begin a run; jobs that were not seen to end hold their slots from its start on."""
         self._idle_seconds += max(at - self._last_at, 0.0) if self._last_at is not None else 0.0
         numbers = ((name, n + 1) for name, count in self._running.items() for n in range(min(count, _MOST_COUNTED)))
@@ -126,7 +116,7 @@ class Waits:
         if event.manifest_sha256:
             self._origin = self._origins.setdefault((event.manifest_sha256, event.batch), now)
 
-    def apply(self, event: JobEvent, at: float) -> None:
+    def apply(self, event: jobs.JobEvent, at: float) -> None:
         """Take in an event of a job."""
         self.advance(at)
         job = self._jobs.get(event.job) or self._jobs.setdefault(event.job, _JobWaits(event.membership))
@@ -137,10 +127,10 @@ class Waits:
         """Take in quotas, of the last run, from its start on, and those after it."""
         self._runs[-1].limits |= limits
 
-    def _end_wait(self, job: _JobWaits, event: JobEvent) -> None:
+    def _end_wait(self, job: _JobWaits, event: jobs.JobEvent) -> None:
         """Count the wait that this event ends; that for the first intent began with the first run of the manifest."""
         seconds = max(self._now - job.since, 0.0)
-        if isinstance(event, Intent) and not job.is_sent:
+        if isinstance(event, jobs.Intent) and not job.is_sent:
             job.is_sent = True
             job.turns += [] if self._origin is None else [(self._origin, self._now)]
         elif job.awaited == _TURN:
@@ -152,27 +142,27 @@ class Waits:
         elif job.awaited:
             job.seconds[Cause.LOOKUP if job.awaited == _ANSWER else job.awaited] += seconds
 
-    def _awaited(self, job: _JobWaits, event: JobEvent) -> str:
+    def _awaited(self, job: _JobWaits, event: jobs.JobEvent) -> str:
         """Note who takes slots, and who finds none; give what the job waits for from now on."""
         match event:
-            case Intent():
+            case jobs.Intent():
                 return _ANSWER
-            case JobSubmitted() if not job.has_slot:
+            case jobs.JobSubmitted() if not job.has_slot:
                 job.has_slot = True
                 self._running.update((job.membership, ""))
                 for name in (job.membership, ""):
                     if self._running[name] <= _MOST_COUNTED:
                         self._runs[-1].reached.setdefault((name, self._running[name]), self._now)
-            case JobFinished() if job.has_slot:
+            case jobs.JobFinished() if job.has_slot:
                 job.has_slot = False
                 self._running.subtract((job.membership, ""))
-            case Refused():
-                if event.cause == RefusalCause.SLOTS:
+            case jobs.Refused():
+                if event.cause == jobs.RefusalCause.SLOTS:
                     self._runs[-1].refused.setdefault(event.membership, self._now)
                 return _AFTER_REFUSAL.get(event.cause, Cause.RETRY)
-            case JobUnknown():
+            case jobs.JobUnknown():
                 return Cause.LOOKUP
-            case Absent():
+            case jobs.Absent():
                 return _TURN
         return ""
 
@@ -201,6 +191,10 @@ class Waits:
         return seconds
 
 
-def _is_answer(event: JobEvent) -> bool:
+def _is_answer(event: jobs.JobEvent) -> bool:
     """Whether an event after an intent is the answer to the call; without one, a lookup decides."""
-    return event.via == "start" if isinstance(event, JobSubmitted) else not isinstance(event, (JobUnknown, Absent))
+    return (
+        event.via == "start"
+        if isinstance(event, jobs.JobSubmitted)
+        else not isinstance(event, (jobs.JobUnknown, jobs.Absent))
+    )

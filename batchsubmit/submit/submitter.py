@@ -12,39 +12,22 @@ from typing import TypeAlias
 from batchsubmit.advice import denied_words, forbidden_words
 from batchsubmit.cleanrooms.api import JobsApi
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import (
-    Accepted,
-    Conflicted,
-    Denied,
-    Forbidden,
-    Intent,
-    InvalidRequest,
-    Job,
-    JobRejected,
-    JobSubmitted,
-    JobUnknown,
-    NotSent,
-    OtherQuotaExceeded,
-    Outcome,
-    QuotaExceeded,
-    RefusalCause,
-    Refused,
-    Throttled,
-    Uncertain,
-)
+from batchsubmit.core import jobs
 from batchsubmit.core.source import Ending
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
 from batchsubmit.pacing import RateGate, retried
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason
 
-Submission: TypeAlias = Accepted | QuotaExceeded | OtherQuotaExceeded | Denied | Uncertain | Ending
+Submission: TypeAlias = (
+    jobs.Accepted | jobs.QuotaExceeded | jobs.OtherQuotaExceeded | jobs.Denied | jobs.Uncertain | Ending
+)
 """How the submission of a job ended: by its last outcome, or DECIDED where the ledger says that it failed for good.
 
 RELEASED where the run is stopping, or others have the job now: nothing was sent.
 """
 
-_REASONS = {RefusalCause.CALLER: StopReason.CREDENTIALS, RefusalCause.WRONG_ENDPOINT: StopReason.UNREACHABLE}
+_REASONS = {jobs.RefusalCause.CALLER: StopReason.CREDENTIALS, jobs.RefusalCause.WRONG_ENDPOINT: StopReason.UNREACHABLE}
 
 
 class Submitter:
@@ -61,7 +44,7 @@ class Submitter:
         # to the gate, which lets nobody through.
         stop.on_request(self._at_once.release)
 
-    async def submit(self, job: Job) -> Submission:
+    async def submit(self, job: jobs.Job) -> Submission:
         """Try to submit a job until it is decided, a slot is missing, or the run stops.
 
         Raises StoppedError where the ledger can no longer be relied on.
@@ -71,19 +54,19 @@ class Submitter:
         except LostJobError:  # the worker that took the job over looks it up, and finds what this call brought
             return Ending.RELEASED
         match result:
-            case InvalidRequest() | Conflicted():
+            case jobs.InvalidRequest() | jobs.Conflicted():
                 return await self.fail(job, result)
-            case Forbidden():
+            case jobs.Forbidden():
                 self._stop.request(_REASONS[result.cause], forbidden_words("StartTrainedModelInferenceJob", result))
-            case NotSent():
+            case jobs.NotSent():
                 self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
-            case Throttled():
+            case jobs.Throttled():
                 pass
             case _:
                 return result
         return Ending.RELEASED
 
-    async def _attempt(self, job: Job) -> Outcome | Ending:
+    async def _attempt(self, job: jobs.Job) -> jobs.Outcome | Ending:
         """Make one call, between an intent and its outcome in the ledger. Raises StoppedError."""
         if self._stop.requested:
             return Ending.RELEASED
@@ -91,7 +74,7 @@ class Submitter:
         attempt = state.attempt + 1 if state else 1
         if state and state.next_round:
             job = replace(job, round=state.next_round)
-        intent = Intent(
+        intent = jobs.Intent(
             **job.stamp(self._recorder.now()),
             attempt=attempt,
             trained_model=job.trained_model,
@@ -101,17 +84,21 @@ class Submitter:
         await self._recorder.record(intent)
         outcome = await self._call(job)
         if outcome is None:
-            refused = Refused(
-                **job.stamp(self._recorder.now()), code="Withdrawn", cause=RefusalCause.WITHDRAWN, attempt=attempt
+            refused = jobs.Refused(
+                **job.stamp(self._recorder.now()), code="Withdrawn", cause=jobs.RefusalCause.WITHDRAWN, attempt=attempt
             )
             self._recorder.note(refused)
             return Ending.RELEASED
-        if isinstance(outcome, Conflicted) and (state := self._recorder.ledger.state.get(job.key)) and state.doubts:
+        if (
+            isinstance(outcome, jobs.Conflicted)
+            and (state := self._recorder.ledger.state.get(job.key))
+            and state.doubts
+        ):
             # The conflict may be with our own earlier attempt, which the lookup missed: look again before trying on.
-            outcome = Uncertain(f"{outcome.code} after an attempt without an answer: {outcome.message}")
+            outcome = jobs.Uncertain(f"{outcome.code} after an attempt without an answer: {outcome.message}")
         return await self._recorded(job, attempt, outcome)
 
-    async def _call(self, job: Job) -> Outcome | None:
+    async def _call(self, job: jobs.Job) -> jobs.Outcome | None:
         """Make the call when its turn comes; None where it may not be made any more."""
         async with self._at_once:
             # Asked after all waits: meanwhile another worker may have taken a shared ledger's job over.
@@ -123,28 +110,28 @@ class Submitter:
             self._recorder.rate_cut(self._gate.pace.per_second)
         return outcome
 
-    async def _recorded(self, job: Job, attempt: int, outcome: Outcome) -> Outcome:
+    async def _recorded(self, job: jobs.Job, attempt: int, outcome: jobs.Outcome) -> jobs.Outcome:
         """Write down what the call brought. The event is taken at once, so that a cancelled task loses nothing."""
         stamp = job.stamp(self._recorder.now())
-        if isinstance(outcome, Accepted):
+        if isinstance(outcome, jobs.Accepted):
             try:
-                await self._recorder.record(JobSubmitted(**stamp, arn=outcome.arn, attempt=attempt, via="start"))
+                await self._recorder.record(jobs.JobSubmitted(**stamp, arn=outcome.arn, attempt=attempt, via="start"))
             except ClaimedArnError as exc:
                 # Identical, untagged jobs are one another's: a lookup elsewhere has taken this one for such a job.
-                outcome = Uncertain(str(exc))
-        if isinstance(outcome, Uncertain):
-            await self._recorder.record(JobUnknown(**stamp, reason=outcome.reason, attempt=attempt))
-        elif not isinstance(outcome, Accepted):
-            self._recorder.note(Refused(**stamp, code=outcome.code, cause=outcome.cause, attempt=attempt))
+                outcome = jobs.Uncertain(str(exc))
+        if isinstance(outcome, jobs.Uncertain):
+            await self._recorder.record(jobs.JobUnknown(**stamp, reason=outcome.reason, attempt=attempt))
+        elif not isinstance(outcome, jobs.Accepted):
+            self._recorder.note(jobs.Refused(**stamp, code=outcome.code, cause=outcome.cause, attempt=attempt))
         return outcome
 
-    async def fail(self, job: Job, outcome: InvalidRequest | Conflicted | Denied) -> Ending:
+    async def fail(self, job: jobs.Job, outcome: jobs.InvalidRequest | jobs.Conflicted | jobs.Denied) -> Ending:
         """Record that a job failed for good; RELEASED where another worker has it by now, and will find out itself."""
         state = self._recorder.ledger.state.get(job.key)
-        failed = JobRejected(
+        failed = jobs.JobRejected(
             **job.stamp(self._recorder.now()),
             code=outcome.code,
-            message=denied_words(outcome.message) if isinstance(outcome, Denied) else outcome.message,
+            message=denied_words(outcome.message) if isinstance(outcome, jobs.Denied) else outcome.message,
             attempt=state.attempt if state else 0,
         )
         try:
