@@ -24,7 +24,7 @@ from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.outputs.notify import Target, notice, notify
 from batchsubmit.outputs.upload import Destination, upload
-from batchsubmit.report.stats import Reasons
+from batchsubmit.report.reasons import Reasons
 from batchsubmit.report.summary import Summary, outcome_words
 from batchsubmit.text import with_names
 

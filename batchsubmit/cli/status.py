@@ -20,7 +20,7 @@ from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.ledger.read import TableFollower, Tail, read_ledger
 from batchsubmit.observers.progress import Feed, LiveRun, has_died, watch
-from batchsubmit.report.stats import Reasons
+from batchsubmit.report.reasons import Reasons
 from batchsubmit.text import counted, utc_words
 
 _MOST_LISTED, _MOST_REASONS = 10, 10
