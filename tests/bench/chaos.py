@@ -270,8 +270,11 @@ def attack_fleet(jobs: int, share: float, seconds: float, seed: int, folder: Pat
         disturb(service, seed, calm=True)
         finish_fleet(workers, crew, ends)
         letters = Counter(each["Body"] for each in workers.queue.dead.drain()) if workers.queue.dead else Counter()
-        if letters != Counter(POISON):
-            ends.wrong.append(f"dead letters: {letters.total()} of {len(POISON)}")
+        # Where the answer to a move is lost, it is made again, as it must be: SQS cannot be asked what a queue has.
+        if letters.keys() != set(POISON):
+            ends.wrong.append(
+                f"dead letters: {len(letters.keys() & set(POISON))} of {len(POISON)}, {letters.total()} in all"
+            )
         local.met += cleanrooms.met
         return show("fleet", Count.of(service, [str(message(number)["name"]) for number in range(jobs)]), ends, local)
 
