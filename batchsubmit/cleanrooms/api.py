@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from batchsubmit.core.jobs import Job, Outcome
+from batchsubmit.core.jobs import Job, Result
 
 FINAL_STATUSES = frozenset({"ACTIVE", "CREATE_FAILED", "CANCEL_FAILED", "INACTIVE"})
 RUNNING_STATUSES = frozenset({"CREATE_PENDING", "CREATE_IN_PROGRESS", "CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
@@ -106,22 +106,22 @@ class Resource:
 class JobsApi(Protocol):
     """What the program needs of the service. Nothing but cancellation is raised: trouble is an outcome as well."""
 
-    async def start(self, job: Job) -> Outcome:
+    async def start(self, job: Job) -> Result:
         """Make one StartTrainedModelInferenceJob call and say what it brought."""
 
     async def list_page(
         self, membership: str, *, trained_model: str | None = None, token: str | None = None
-    ) -> JobPage | Outcome:
+    ) -> JobPage | Result:
         """Read one page of a membership's jobs."""
 
-    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+    async def get(self, membership: str, arn: str) -> JobDetails | Result:
         """Read all about one job."""
 
-    async def cancel(self, membership: str, arn: str) -> Outcome:
+    async def cancel(self, membership: str, arn: str) -> Result:
         """Make one CancelTrainedModelInferenceJob call; `Accepted` where the service turns the job around.
 
         A job that has ended is `Conflicted`. Calling again for one that is being cancelled changes nothing.
         """
 
-    async def input(self, wanted: Input) -> Resource | Outcome:
+    async def input(self, wanted: Input) -> Resource | Result:
         """Read a trained model (the version, or the latest one) or an ML input channel."""

@@ -28,7 +28,7 @@ from batchsubmit.aws import (
 from batchsubmit.cleanrooms import responses
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, Resource
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Outcome, Uncertain
+from batchsubmit.core.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Result, Uncertain
 
 _Answer = TypeVar("_Answer")
 
@@ -58,7 +58,7 @@ class CleanRooms:
         """Where the calls go."""
         return str(self._client.meta.endpoint_url)
 
-    async def start(self, job: Job) -> Outcome:
+    async def start(self, job: Job) -> Result:
         """Make one call and say what it brought."""
         request = dict(job.request)
         if self._tag_jobs:
@@ -69,7 +69,7 @@ class CleanRooms:
 
     async def list_page(
         self, membership: str, *, trained_model: str | None = None, token: str | None = None
-    ) -> JobPage | Outcome:
+    ) -> JobPage | Result:
         """Read one page of a membership's jobs, or what came instead."""
         request = {
             "membershipIdentifier": membership,
@@ -79,17 +79,17 @@ class CleanRooms:
         }
         return await self._call(self._client.list_trained_model_inference_jobs, request, responses.read_page)
 
-    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+    async def get(self, membership: str, arn: str) -> JobDetails | Result:
         """Read all about one job, or what came instead."""
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
         return await self._call(self._client.get_trained_model_inference_job, request, responses.read_details)
 
-    async def cancel(self, membership: str, arn: str) -> Outcome:
+    async def cancel(self, membership: str, arn: str) -> Result:
         """Ask for one job's end."""
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
         return await self._call(self._client.cancel_trained_model_inference_job, request, lambda _: Accepted(arn))
 
-    async def input(self, wanted: Input) -> Resource | Outcome:
+    async def input(self, wanted: Input) -> Resource | Result:
         """Read a trained model or an ML input channel, or what came instead."""
         request = {"membershipIdentifier": wanted.membership, "versionIdentifier": wanted.version or None}
         if wanted.kind == "channel":
@@ -102,7 +102,7 @@ class CleanRooms:
 
     async def _call(
         self, operation: Callable[..., Awaitable[Any]], request: Mapping[str, Any], read: Callable[[Any], _Answer]
-    ) -> _Answer | Outcome:
+    ) -> _Answer | Result:
         """Make one call, within its time, and read its answer; trouble of any kind is an outcome."""
         given = {name: value for name, value in request.items() if value is not None}
         limit = asyncio.timeout(self._call_seconds)
@@ -116,7 +116,7 @@ class CleanRooms:
             return outcome_of(late if limit.expired() else exc, has_left=call.has_left)
 
 
-def outcome_of(exc: Exception, *, has_left: bool) -> Outcome:
+def outcome_of(exc: Exception, *, has_left: bool) -> Result:
     """Say what a failed call means; where a byte of it left, anything that is not certain is `Uncertain`."""
     if isinstance(exc, aws.ClientError) and has_left:
         return _read_error(exc)
@@ -146,7 +146,7 @@ def _never_connected(exc: Exception) -> bool:
     return isinstance(error, aiohttp.ClientConnectorError) or (isinstance(error, OSError) and not has_broken)
 
 
-def _read_error(exc: aws.ClientError) -> Outcome:
+def _read_error(exc: aws.ClientError) -> Result:
     error, about = exc.response.get("Error", {}), exc.response.get("ResponseMetadata", {})
     return responses.read_refusal(
         int(about.get("HTTPStatusCode", 0)),

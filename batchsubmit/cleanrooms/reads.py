@@ -11,7 +11,7 @@ from typing import TypeVar
 from batchsubmit.advice import forbidden_words
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, JobsApi, JobSummary, Resource
 from batchsubmit.config import RetrySettings
-from batchsubmit.core.jobs import Accepted, Denied, Forbidden, InvalidRequest, NotSent, Outcome, Throttled, Uncertain
+from batchsubmit.core.jobs import Accepted, Denied, Forbidden, InvalidRequest, NotSent, Result, Throttled, Uncertain
 from batchsubmit.pacing import RateGate, retrying
 
 _Answer = TypeVar("_Answer")
@@ -27,7 +27,7 @@ _MOST_PAGES_IN_VAIN = 200
 class ReadError(Exception):
     """The service did not tell, and trying on would not help. `outcome` is what it said instead."""
 
-    def __init__(self, operation: str, outcome: Outcome) -> None:
+    def __init__(self, operation: str, outcome: Result) -> None:
         match outcome:
             case Denied() | Forbidden():
                 words = forbidden_words(operation, outcome)
@@ -62,10 +62,10 @@ class Reads:
         )
 
     async def _read(
-        self, operation: str, wanted: type[_Answer], call: Callable[[], Awaitable[_Answer | Outcome]]
+        self, operation: str, wanted: type[_Answer], call: Callable[[], Awaitable[_Answer | Result]]
     ) -> _Answer:
         """Make a call, again where that may help, until it brings what is wanted. Raises ReadError."""
-        answer: _Answer | Outcome = await self._retrying(partial(self._paced, call))
+        answer: _Answer | Result = await self._retrying(partial(self._paced, call))
         if isinstance(answer, wanted):
             return answer
         raise ReadError(operation, answer)  # type: ignore[arg-type] # (what is not wanted is an outcome)
@@ -86,7 +86,7 @@ class Reads:
                 return list(found.values())
         raise ReadError(_LIST, Uncertain("its page tokens expire before they are used"))
 
-    async def _all_pages(self, list_page: Callable[..., Awaitable[JobPage | Outcome]]) -> dict[str, JobSummary] | None:
+    async def _all_pages(self, list_page: Callable[..., Awaitable[JobPage | Result]]) -> dict[str, JobSummary] | None:
         """Read page after page; None where a token expired: what was read may have moved. Raises ReadError."""
         found: dict[str, JobSummary] = {}
         token: str | None = None

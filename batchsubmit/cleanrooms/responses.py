@@ -40,7 +40,7 @@ _MOST_QUOTA = 1e9
 """No account may run as many jobs: a higher value is none."""
 
 
-def read_start(job: jobs.Job, answer: Mapping[str, Any]) -> jobs.Outcome:
+def read_start(job: jobs.Job, answer: Mapping[str, Any]) -> jobs.Result:
     """Trust an ARN only where it looks like one of this membership."""
     arn = answer.get("trainedModelInferenceJobArn")
     if isinstance(arn, str) and f":membership/{job.membership}/trained-model-inference-job/" in arn:
@@ -126,7 +126,7 @@ def read_resource(arn: str, answer: Mapping[str, Any]) -> Resource:
 
 def read_refusal(
     status: int, code: str, message: str, members: Mapping[str, Any], *, retry_after_seconds: float = 0.0
-) -> jobs.Outcome:
+) -> jobs.Result:
     """Translate an answer with an error status: the one place where it is decided what an answer means.
 
     What may follow acceptance comes first, then codes before statuses, since throttling comes as 400 and as 429.
@@ -145,7 +145,7 @@ def read_refusal(
     return _of_caller_or_row(status, code, message)
 
 
-def _of_caller_or_row(status: int, code: str, message: str) -> jobs.Outcome:
+def _of_caller_or_row(status: int, code: str, message: str) -> jobs.Result:
     """Tell what stops every job from what is about this one."""
     word = code.removesuffix("Exception")
     is_elsewhere = status < 400 or (status in {404, 405} and word != "ResourceNotFound")
@@ -162,7 +162,7 @@ def _is_no_code(code: str) -> bool:
     return code.isdigit() or not code
 
 
-def _over_quota(code: str, message: str, members: Mapping[str, Any]) -> jobs.Outcome:
+def _over_quota(code: str, message: str, members: Mapping[str, Any]) -> jobs.Result:
     """Tell slots from any other quota: where the service names none, it is taken for slots."""
     name, value = members.get("quotaName"), as_number(members.get("quotaValue"))
     if isinstance(name, str) and name and not _SLOT_QUOTA.search(name):

@@ -28,7 +28,7 @@ from batchsubmit.cli.options import LEDGER, command, conclude, rate_option, run_
 from batchsubmit.cli.output import say
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Forbidden, NotSent, Outcome, Throttled, Uncertain
+from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Forbidden, NotSent, Result, Throttled, Uncertain
 from batchsubmit.core.states import CANCELLED_STATUS, JobState, Phase
 from batchsubmit.errors import EXIT_STOPPED, LedgerError, StoppedError, UsageError, status_of_work
 from batchsubmit.ledger.base import Location
@@ -304,7 +304,7 @@ class Canceller:
             case _:
                 self.refused[state.job] = f"{result.code}: {result.message}"
 
-    async def _call(self, state: JobState) -> Outcome | None:
+    async def _call(self, state: JobState) -> Result | None:
         """Make one call; None where the run is stopping, and none may be made."""
         if self._stop.requested or not await self._gate.admit():
             return None
@@ -315,7 +315,7 @@ class Canceller:
             return await self._after_doubt(state, outcome)
         return outcome
 
-    async def _after_doubt(self, state: JobState, outcome: Conflicted | Uncertain) -> Outcome:
+    async def _after_doubt(self, state: JobState, outcome: Conflicted | Uncertain) -> Result:
         """Look at a job whose call brought a conflict or no answer: what no longer runs on is well."""
         try:
             status = await self._status(state)

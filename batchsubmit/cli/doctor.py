@@ -28,7 +28,7 @@ from batchsubmit.cli.output import say
 from batchsubmit.cli.submit import after_run_of
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Denied, Forbidden, InvalidRequest, NotSent, Outcome, Throttled, Uncertain
+from batchsubmit.core.jobs import Denied, Forbidden, InvalidRequest, NotSent, Result, Throttled, Uncertain
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, BatchsubmitError
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.dynamodb import open_table
@@ -169,7 +169,7 @@ class _Examination:
             self._judge(check, operation, outcome_of(exc, has_left=True), is_needed=is_needed)
         return None
 
-    def _judge(self, check: str, operation: str, outcome: Outcome, *, where: str = "", is_needed: bool = True) -> None:
+    def _judge(self, check: str, operation: str, outcome: Result, *, where: str = "", is_needed: bool = True) -> None:
         """Note what came instead of an answer; a denied call is no fault where no command makes it."""
         match outcome:
             case Denied(message=said) if not is_needed:

@@ -209,7 +209,7 @@ class Uncertain:
     is_throttling: bool = False
 
 
-Outcome: TypeAlias = (
+Result: TypeAlias = (
     Accepted
     | QuotaExceeded
     | OtherQuotaExceeded

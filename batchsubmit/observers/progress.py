@@ -129,18 +129,18 @@ def following(feed: Feed, start: Callable[[], _History]) -> Iterator[_History]:
         yield state
 
 
-Display = Callable[[Callable[[], RunProgress], Callable[[], "Pace"]], AbstractContextManager[object]]
+Display = Callable[[Callable[[], RunProgress], Callable[[], "Speed"]], AbstractContextManager[object]]
 """Shows a run while it lasts, by what reads it at this moment, and what says how fast it goes (and blocks)."""
 
-Pace = tuple[float, str]
+Speed = tuple[float, str]
 """Jobs decided a second, and when all will have ended, in words."""
 
 
-def pace_in(feed: Feed) -> Callable[[], Pace]:
+def pace_in(feed: Feed) -> Callable[[], Speed]:
     """Give what says how fast a run goes, as `status --watch` does; it reads on in the ledger, and blocks."""
     histories = following(feed, RunHistory)
 
-    def read() -> Pace:
+    def read() -> Speed:
         try:
             history = next(histories, None)  # none after an error, which the run meets as well
         except (OSError, LedgerError):
@@ -156,13 +156,13 @@ class DecidedPace(RunHistory, Observer):
 
     saw = RunHistory.apply
 
-    def read(self) -> Pace:
+    def read(self) -> Speed:
         """Jobs a second; a queue has no end to estimate."""
         return self.per_second(datetime.now(UTC)), ""
 
 
 @contextmanager
-def showing(read: Callable[[], RunProgress], pace: Callable[[], Pace], console: Console) -> Iterator[None]:
+def showing(read: Callable[[], RunProgress], pace: Callable[[], Speed], console: Console) -> Iterator[None]:
     """Show a run for as long as the context lasts."""
     began, known = time.monotonic(), (0.0, "")
     live = Live(console=console, auto_refresh=False, redirect_stdout=False, transient=True)

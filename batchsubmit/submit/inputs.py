@@ -17,7 +17,7 @@ from batchsubmit.cleanrooms.api import CREATING_STATUSES, Input, Resource, input
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Forbidden, InvalidRequest, Job, NotSent, Outcome, Uncertain
+from batchsubmit.core.jobs import Forbidden, InvalidRequest, Job, NotSent, Result, Uncertain
 from batchsubmit.core.source import Delivery, Ending
 from batchsubmit.errors import StoppedError
 from batchsubmit.log import get_logger
@@ -195,7 +195,7 @@ async def check_inputs(reads: Reads, inputs: Iterable[Input], *, waits: bool = F
     )
 
 
-async def _read(reads: Reads, wanted: Input, turns: asyncio.Semaphore) -> Resource | Outcome:
+async def _read(reads: Reads, wanted: Input, turns: asyncio.Semaphore) -> Resource | Result:
     async with turns:
         try:
             return await reads.input(wanted)

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from batchsubmit.clock import Clock
-from batchsubmit.core.jobs import Denied, Forbidden, Outcome
+from batchsubmit.core.jobs import Denied, Forbidden, Result
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 
 _Result = TypeVar("_Result")
@@ -40,7 +40,7 @@ class StopReason(StrEnum):
     QUEUE = "queue"
 
     @classmethod
-    def of_read(cls, outcome: Outcome) -> "StopReason":
+    def of_read(cls, outcome: Result) -> "StopReason":
         """Why a run stops that may not, or cannot, ask the service what it must know."""
         if isinstance(outcome, Denied):
             return cls.DENIED

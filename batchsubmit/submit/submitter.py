@@ -66,7 +66,7 @@ class Submitter:
                 return result
         return Ending.RELEASED
 
-    async def _attempt(self, job: jobs.Job) -> jobs.Outcome | Ending:
+    async def _attempt(self, job: jobs.Job) -> jobs.Result | Ending:
         """Make one call, between an intent and its outcome in the ledger. Raises StoppedError."""
         if self._stop.requested:
             return Ending.RELEASED
@@ -98,7 +98,7 @@ class Submitter:
             outcome = jobs.Uncertain(f"{outcome.code} after an attempt without an answer: {outcome.message}")
         return await self._recorded(job, attempt, outcome)
 
-    async def _call(self, job: jobs.Job) -> jobs.Outcome | None:
+    async def _call(self, job: jobs.Job) -> jobs.Result | None:
         """Make the call when its turn comes; None where it may not be made any more."""
         async with self._at_once:
             # Asked after all waits: meanwhile another worker may have taken a shared ledger's job over.
@@ -110,7 +110,7 @@ class Submitter:
             self._recorder.rate_cut(self._gate.pace.per_second)
         return outcome
 
-    async def _recorded(self, job: jobs.Job, attempt: int, outcome: jobs.Outcome) -> jobs.Outcome:
+    async def _recorded(self, job: jobs.Job, attempt: int, outcome: jobs.Result) -> jobs.Result:
         """Write down what the call brought. The event is taken at once, so that a cancelled task loses nothing."""
         stamp = job.stamp(self._recorder.now())
         if isinstance(outcome, jobs.Accepted):

@@ -22,8 +22,8 @@ from batchsubmit.core.jobs import (
     Denied,
     Forbidden,
     InvalidRequest,
-    Outcome,
     QuotaExceeded,
+    Result,
     Throttled,
     Uncertain,
 )
@@ -186,7 +186,7 @@ async def test_a_full_quota_names_itself_and_its_value(
 ) -> None:
     """So that it can be learned."""
     async with opening(SandboxService(settings, time.time)) as side:
-        outcomes: list[Outcome] = [await side.api.start(job_named(name)) for name in "abc"]
+        outcomes: list[Result] = [await side.api.start(job_named(name)) for name in "abc"]
     *accepted, refused = outcomes
     assert all(isinstance(outcome, Accepted) for outcome in accepted)
     assert isinstance(refused, QuotaExceeded)

@@ -22,8 +22,8 @@ from batchsubmit.core.jobs import (
     Denied,
     Forbidden,
     NotSent,
-    Outcome,
     QuotaExceeded,
+    Result,
     Throttled,
     Uncertain,
 )
@@ -78,7 +78,7 @@ async def client_of(
     ids=str,
 )
 async def test_every_fault_is_one_request_and_its_outcome(
-    monkeypatch: pytest.MonkeyPatch, fault: InjectedFault, kind: type[Outcome], is_accepted: bool
+    monkeypatch: pytest.MonkeyPatch, fault: InjectedFault, kind: type[Result], is_accepted: bool
 ) -> None:
     """The client repeats nothing by itself: each repeat might start another paid job."""
     service = SandboxService(FREE, time.time)
@@ -184,7 +184,7 @@ GOOD = json.dumps({"trainedModelInferenceJobArn": job_arn("1")}).encode()
     ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else getattr(value, "__name__", "no answer"),
 )
 async def test_whatever_answers_is_read_with_suspicion(
-    monkeypatch: pytest.MonkeyPatch, reply: bytes | None, kind: type[Outcome]
+    monkeypatch: pytest.MonkeyPatch, reply: bytes | None, kind: type[Result]
 ) -> None:
     """A page of HTML is no acceptance, a proxy's error no verdict, silence no refusal; one request each."""
     async with wire(lambda _: reply) as (url, requests), client_of(url, monkeypatch) as client:

@@ -30,8 +30,8 @@ from batchsubmit.core.jobs import (
     JobSubmitted,
     NotSent,
     OtherQuotaExceeded,
-    Outcome,
     QuotaExceeded,
+    Result,
     Throttled,
     Uncertain,
 )
@@ -59,7 +59,7 @@ SETTINGS = {
 }
 PATIENCE_SECONDS = 100_000.0
 
-INSTEAD: tuple[Outcome, ...] = (
+INSTEAD: tuple[Result, ...] = (
     Throttled("ThrottlingException", "Rate exceeded"),
     Conflicted("ConflictException", "in progress"),
     QuotaExceeded("ServiceQuotaExceededException", "full"),
@@ -71,7 +71,7 @@ INSTEAD: tuple[Outcome, ...] = (
 )
 """What Start may bring while nothing takes effect."""
 
-READ_TROUBLE: tuple[Outcome, ...] = (
+READ_TROUBLE: tuple[Result, ...] = (
     Throttled("ThrottlingException", "Rate exceeded"),
     Uncertain("500"),
     NotSent("EndpointConnection", "refused"),
@@ -89,9 +89,9 @@ class Service(MemoryCleanRooms):
         super().__init__(service, **more)
         self.key_of: dict[str, str] = {}
         self.request_of: dict[str, bytes] = {}
-        self.start_trouble: deque[Outcome | str] = deque()
+        self.start_trouble: deque[Result | str] = deque()
 
-    async def start(self, job: Job) -> Outcome:
+    async def start(self, job: Job) -> Result:
         """Accept, or have trouble."""
         trouble = self.start_trouble.popleft() if self.start_trouble else None
         if trouble == LATE:
@@ -103,7 +103,7 @@ class Service(MemoryCleanRooms):
         assert not isinstance(trouble, str)
         return trouble
 
-    async def _accept(self, job: Job) -> Outcome:
+    async def _accept(self, job: Job) -> Result:
         before = len(self._service.jobs())
         outcome = await super().start(job)
         for record in self._service.jobs()[before:]:
@@ -118,7 +118,7 @@ class Service(MemoryCleanRooms):
 class Troubled(World):
     """A world whose next reads, of whatever kind, may meet trouble."""
 
-    read_trouble: deque[Outcome]
+    read_trouble: deque[Result]
 
     def disturb(self, operation: str, name: str) -> Disturbance | None:
         """Reads alone: the service itself has the trouble of Start calls."""
@@ -207,12 +207,12 @@ class ExactlyOnce(RuleBasedStateMachine):
             self.process = None
 
     @rule(trouble=st.lists(st.sampled_from([None, LOST, LOST, LATE, *INSTEAD]), min_size=1, max_size=4))
-    def disturb_starts(self, trouble: list[Outcome | str]) -> None:
+    def disturb_starts(self, trouble: list[Result | str]) -> None:
         """The next calls meet this."""
         self.service.start_trouble.extend(trouble)
 
     @rule(trouble=st.lists(st.sampled_from(READ_TROUBLE), min_size=1, max_size=3))
-    def disturb_reads(self, trouble: list[Outcome]) -> None:
+    def disturb_reads(self, trouble: list[Result]) -> None:
         """The next lookups meet this."""
         self.world.read_trouble.extend(trouble)
 

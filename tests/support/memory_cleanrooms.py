@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, JobsApi, Resource
 from batchsubmit.cleanrooms.responses import read_details, read_refusal, read_resource, read_start, read_summary
-from batchsubmit.core.jobs import KEY_TAG, Accepted, Job, Outcome
+from batchsubmit.core.jobs import KEY_TAG, Accepted, Job, Result
 from batchsubmit.sandbox import SandboxService
 from batchsubmit.sandbox.refusals import Refusal
 
@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 class Disturbance:
     """Something else than the service's answer reaches the caller; with `took_effect` the call counted all the same."""
 
-    outcome: Outcome
+    outcome: Result
     took_effect: bool = False
 
 
@@ -42,7 +42,7 @@ class MemoryCleanRooms:
         self._tag_jobs = tag_jobs
         self._disturb = disturb
 
-    async def start(self, job: Job) -> Outcome:
+    async def start(self, job: Job) -> Result:
         """Make one call and say what it brought."""
         request = dict(job.request)
         if self._tag_jobs:
@@ -52,7 +52,7 @@ class MemoryCleanRooms:
 
     async def list_page(
         self, membership: str, *, trained_model: str | None = None, token: str | None = None
-    ) -> JobPage | Outcome:
+    ) -> JobPage | Result:
         """Read one page of a membership's jobs, or what came instead."""
         request = {"membershipIdentifier": membership, "trainedModelArn": trained_model, "nextToken": token}
         given = {name: value for name, value in request.items() if value is not None}
@@ -62,19 +62,19 @@ class MemoryCleanRooms:
         jobs = tuple(read_summary(_with_moments(job)) for job in answer["trainedModelInferenceJobs"])
         return JobPage(jobs=jobs, next_token=answer.get("nextToken"))
 
-    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+    async def get(self, membership: str, arn: str) -> JobDetails | Result:
         """Read all about one job, or what came instead."""
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
         answer = self._call("GetTrainedModelInferenceJob", "", request)
         return read_details(_with_moments(answer)) if isinstance(answer, dict) else answer
 
-    async def cancel(self, membership: str, arn: str) -> Outcome:
+    async def cancel(self, membership: str, arn: str) -> Result:
         """Ask for one job's end."""
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
         answer = self._call("CancelTrainedModelInferenceJob", "", request)
         return Accepted(arn) if isinstance(answer, dict) else answer
 
-    async def input(self, wanted: Input) -> Resource | Outcome:
+    async def input(self, wanted: Input) -> Resource | Result:
         """Read a trained model or an ML input channel, or what came instead."""
         request = {"membershipIdentifier": wanted.membership}
         if wanted.kind == "channel":
@@ -84,7 +84,7 @@ class MemoryCleanRooms:
             answer = self._call("GetTrainedModel", "", request | {"trainedModelArn": wanted.arn} | version)
         return read_resource(wanted.arn, _with_moments(answer)) if isinstance(answer, dict) else answer
 
-    def _call(self, operation: str, name: str, request: Mapping[str, Any]) -> dict[str, Any] | Outcome:
+    def _call(self, operation: str, name: str, request: Mapping[str, Any]) -> dict[str, Any] | Result:
         disturbance = self._disturb(operation, name)
         if disturbance is not None and not disturbance.took_effect:
             return disturbance.outcome
@@ -109,21 +109,21 @@ class Wire:
         self._seconds = seconds
         self.is_cut = False
 
-    async def start(self, job: Job) -> Outcome:
+    async def start(self, job: Job) -> Result:
         """Make one call."""
         return await self._carry(self._service.start(job))
 
     async def list_page(
         self, membership: str, *, trained_model: str | None = None, token: str | None = None
-    ) -> JobPage | Outcome:
+    ) -> JobPage | Result:
         """Read a page."""
         return await self._carry(self._service.list_page(membership, trained_model=trained_model, token=token))
 
-    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+    async def get(self, membership: str, arn: str) -> JobDetails | Result:
         """Read a job."""
         return await self._carry(self._service.get(membership, arn))
 
-    async def cancel(self, membership: str, arn: str) -> Outcome:
+    async def cancel(self, membership: str, arn: str) -> Result:
         """Cancel a job."""
         return await self._carry(self._service.cancel(membership, arn))
 

@@ -17,7 +17,7 @@ from memory_ledger import MemoryLedger
 
 from batchsubmit.clock import Clock, SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import Event, Job, JobFinished, JobSubmitted, Outcome
+from batchsubmit.core.jobs import Event, Job, JobFinished, JobSubmitted, Result
 from batchsubmit.core.source import Ending, Source
 from batchsubmit.core.states import Retry, decide
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
@@ -46,7 +46,7 @@ QUICK = {
 }
 """Settings for jobs that take no time; a section that a test gives replaces the one here."""
 
-Trouble = Outcome | Disturbance | None
+Trouble = Result | Disturbance | None
 
 
 class World:

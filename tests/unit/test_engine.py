@@ -23,8 +23,8 @@ from batchsubmit.core.jobs import (
     Job,
     JobSubmitted,
     OtherQuotaExceeded,
-    Outcome,
     QuotaExceeded,
+    Result,
     Uncertain,
 )
 from batchsubmit.core.states import Phase
@@ -40,7 +40,7 @@ class CountingApi(MemoryCleanRooms):
     most_under_way = 0
     slow = ""
 
-    async def start(self, job: Job) -> Outcome:
+    async def start(self, job: Job) -> Result:
         """Make one call."""
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)

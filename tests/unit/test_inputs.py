@@ -13,7 +13,7 @@ from world import World
 from batchsubmit.cleanrooms.api import Input
 from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.config import RetrySettings
-from batchsubmit.core.jobs import Denied, Forbidden, Job, NotSent, Outcome, Throttled, Uncertain
+from batchsubmit.core.jobs import Denied, Forbidden, Job, NotSent, Result, Throttled, Uncertain
 from batchsubmit.core.source import Ending
 from batchsubmit.errors import StoppedError
 from batchsubmit.pacing import Pace, RateGate
@@ -50,7 +50,7 @@ class Bench(World):
         settings = {"rate": {"max_per_second": 0, "reads_per_second": 0}, "submit": {"wait_for_inputs": True}}
         super().__init__(clock, settings=settings | {"retry": {}, "slots": {}}, **sandbox)
         self.told = list[str]()
-        self.spoiled: Outcome | None = None
+        self.spoiled: Result | None = None
         runner = self.engine().runner
         self.inputs, self.doing = runner.inputs, runner.in_progress
 
@@ -160,7 +160,7 @@ async def test_only_so_many_inputs_are_looked_at_for_the_first_time_at_once(cloc
     assert bench.inputs.has_room
 
 
-async def check(wanted: list[Input], *outcomes: Outcome, **settings: object) -> Readiness:
+async def check(wanted: list[Input], *outcomes: Result, **settings: object) -> Readiness:
     """Check inputs on a sandbox that first answers with these."""
     left = list(outcomes)
 
@@ -209,7 +209,7 @@ async def test_a_read_that_is_not_permitted_is_told_and_no_problem() -> None:
 
 
 @pytest.mark.parametrize("outcome", [Forbidden("ExpiredTokenException", "old"), NotSent("ConnectTimeout", "no way")])
-async def test_where_no_call_can_succeed_the_check_ends(outcome: Outcome) -> None:
+async def test_where_no_call_can_succeed_the_check_ends(outcome: Result) -> None:
     """Credentials and connections are not the resource's fault."""
     with pytest.raises(StoppedError, match="cannot be asked"):
         await check([MODEL_INPUT], *[outcome] * 8)

@@ -27,7 +27,7 @@ from batchsubmit.core.jobs import (
     JobSubmitted,
     JobUnknown,
     NotSent,
-    Outcome,
+    Result,
     Throttled,
     Uncertain,
 )
@@ -50,13 +50,13 @@ class Api(MemoryCleanRooms):
         super().__init__(service, tag_jobs=False, disturb=disturb)
         self.listed_at: list[float] = []
         self.read_seconds = 0.0
-        self.pages: list[JobPage | Outcome] = []
+        self.pages: list[JobPage | Result] = []
         self.deleted: set[str] = set()
         self.filled_in: dict[str, Any] = {}
 
     async def list_page(
         self, membership: str, *, trained_model: str | None = None, token: str | None = None
-    ) -> JobPage | Outcome:
+    ) -> JobPage | Result:
         """The next of `pages`, then the service's own."""
         self.listed_at.append(running_loop().time())
         if self.pages:
@@ -64,7 +64,7 @@ class Api(MemoryCleanRooms):
         own = token if token != "more" else None
         return await super().list_page(membership, trained_model=trained_model, token=own)
 
-    async def get(self, membership: str, arn: str) -> JobDetails | Outcome:
+    async def get(self, membership: str, arn: str) -> JobDetails | Result:
         """Read a job, unless it is gone."""
         details = await super().get(membership, arn)
         await asyncio.sleep(self.read_seconds)
@@ -557,7 +557,7 @@ async def test_a_token_that_expires_begins_the_look_again() -> None:
 
 
 @pytest.mark.parametrize("trouble", [THROTTLED, Uncertain("500"), NotSent("EndpointConnection", "refused")], ids=str)
-def test_reads_that_fail_are_tried_again(trouble: Outcome) -> None:
+def test_reads_that_fail_are_tried_again(trouble: Result) -> None:
     """List and Get alike."""
 
     @virtually
@@ -574,7 +574,7 @@ def test_reads_that_fail_are_tried_again(trouble: Outcome) -> None:
 
 @pytest.mark.parametrize("operation", [LIST, GET])
 @pytest.mark.parametrize("trouble", [FORBIDDEN, THROTTLED], ids=["forbidden", "throttled for ever"])
-def test_where_the_service_does_not_tell_the_job_stays_unknown(operation: str, trouble: Outcome) -> None:
+def test_where_the_service_does_not_tell_the_job_stays_unknown(operation: str, trouble: Result) -> None:
     """Nothing is written down, and the reason names the call."""
 
     @virtually

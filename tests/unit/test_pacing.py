@@ -12,8 +12,8 @@ from batchsubmit.core.jobs import (
     Conflicted,
     InvalidRequest,
     NotSent,
-    Outcome,
     QuotaExceeded,
+    Result,
     Throttled,
     Uncertain,
 )
@@ -115,17 +115,17 @@ async def test_a_waiter_that_is_cancelled_takes_nothing_with_it() -> None:
 class Attempts:
     """Gives these outcomes, one a call, and the last one for ever."""
 
-    def __init__(self, *outcomes: Outcome) -> None:
+    def __init__(self, *outcomes: Result) -> None:
         self.outcomes = outcomes
         self.count = 0
 
-    async def __call__(self) -> Outcome:
+    async def __call__(self) -> Result:
         """Make one."""
         self.count += 1
         return self.outcomes[min(self.count, len(self.outcomes)) - 1]
 
 
-Again = Callable[[Attempts], Awaitable[Outcome]]
+Again = Callable[[Attempts], Awaitable[Result]]
 """What makes attempts until one is the last."""
 
 
@@ -148,7 +148,7 @@ def again(slept: list[float]) -> Again:
 
 @pytest.mark.parametrize("outcome", [ACCEPTED, QuotaExceeded("c", ""), InvalidRequest("c", ""), Uncertain("r")])
 async def test_what_is_decided_or_unknown_is_never_tried_again(
-    again: Again, slept: list[float], outcome: Outcome
+    again: Again, slept: list[float], outcome: Result
 ) -> None:
     """Least of all what may have been accepted."""
     attempts = Attempts(outcome, ACCEPTED)
@@ -166,7 +166,7 @@ async def test_throttling_is_retried_without_end(again: Again, slept: list[float
 
 
 @pytest.mark.parametrize("outcome", [CONFLICTED, NOT_SENT])
-async def test_conflicts_and_unsent_calls_are_retried_a_bounded_number_of_times(again: Again, outcome: Outcome) -> None:
+async def test_conflicts_and_unsent_calls_are_retried_a_bounded_number_of_times(again: Again, outcome: Result) -> None:
     """Then the last outcome is handed on as a value."""
     attempts = Attempts(outcome)
     assert await again(attempts) == outcome

@@ -11,7 +11,7 @@ from world import GET, LIST, MemorySource, World
 
 from batchsubmit.cleanrooms.api import JobDetails
 from batchsubmit.clock import timestamp
-from batchsubmit.core.jobs import Accepted, Denied, InvalidRequest, Job, JobFinished, JobSubmitted, Outcome, Uncertain
+from batchsubmit.core.jobs import Accepted, Denied, InvalidRequest, Job, JobFinished, JobSubmitted, Result, Uncertain
 from batchsubmit.slots import Poll
 from batchsubmit.submit.stopping import StopReason
 
@@ -135,7 +135,7 @@ async def test_an_end_is_recorded_once_where_two_polls_see_it(monkeypatch: pytes
     await watch.clock.sleep(100)
     get = watch.api.get
 
-    async def slowly(membership: str, arn: str) -> JobDetails | Outcome:
+    async def slowly(membership: str, arn: str) -> JobDetails | Result:
         await watch.clock.sleep(1)
         return await get(membership, arn)
 
@@ -180,7 +180,7 @@ async def test_a_job_that_the_service_does_not_know_is_waited_for_no_longer() ->
     [(Denied("AccessDeniedException", "no"), StopReason.DENIED), (Uncertain("500"), StopReason.UNREACHABLE)],
 )
 @virtually
-async def test_a_service_that_does_not_tell_stops_a_run_that_follows(trouble: Outcome, reason: StopReason) -> None:
+async def test_a_service_that_does_not_tell_stops_a_run_that_follows(trouble: Result, reason: StopReason) -> None:
     """Resumable, with a sentence that says what it was about."""
     watch = Watch()
     keys = await watch.submitted(job_named("a"))

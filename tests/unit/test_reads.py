@@ -9,7 +9,7 @@ from strategies import MEMBERSHIP, arn
 
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.config import RetrySettings
-from batchsubmit.core.jobs import Denied, InvalidRequest, NotSent, Outcome, Throttled, Uncertain
+from batchsubmit.core.jobs import Denied, InvalidRequest, NotSent, Result, Throttled, Uncertain
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 
@@ -23,7 +23,7 @@ class Commands:
     """A service with jobs, read through a catalog; `script` disturbs the reads in their order."""
 
     def __init__(self, clock: FakeClock) -> None:
-        self.script: list[Outcome | None] = []
+        self.script: list[Result | None] = []
         self.reads = 0
         service = SandboxService(SandboxSettings(per_membership=0, per_account=0), time.time)
         self.api = MemoryCleanRooms(service, disturb=self._disturb)
@@ -70,7 +70,7 @@ async def test_a_list_may_be_of_one_model(shelf: Commands) -> None:
 
 
 @pytest.mark.parametrize("trouble", [THROTTLED, Uncertain("500"), NotSent("ConnectTimeout", "")])
-async def test_a_read_that_fails_is_tried_again(shelf: Commands, clock: FakeClock, trouble: Outcome) -> None:
+async def test_a_read_that_fails_is_tried_again(shelf: Commands, clock: FakeClock, trouble: Result) -> None:
     """Reads cost nothing but time."""
     names = await shelf.fill(150)
     shelf.script = [trouble, trouble, None, trouble]

@@ -23,9 +23,9 @@ from batchsubmit.core.jobs import (
     Forbidden,
     InvalidRequest,
     OtherQuotaExceeded,
-    Outcome,
     QuotaExceeded,
     RefusalCause,
+    Result,
     Throttled,
     Uncertain,
 )
@@ -89,7 +89,7 @@ from batchsubmit.core.jobs import (
         (0, "", Uncertain),
     ],
 )
-def test_status_and_code_decide_the_reaction(status: int, code: str, meaning: type[Outcome]) -> None:
+def test_status_and_code_decide_the_reaction(status: int, code: str, meaning: type[Result]) -> None:
     """What nobody can be sure of is uncertain; an error without a code of AWS's comes from something else."""
     assert type(read_refusal(status, code, "words", {})) is meaning
 
@@ -135,7 +135,7 @@ SLOTS = "Pending/in-progress custom model inference jobs per membership"
         ("Pending/in-progress custom model training jobs per account", OtherQuotaExceeded),
     ],
 )
-def test_a_402_is_about_slots_where_its_quota_names_inference_jobs_or_none(name: object, kind: type[Outcome]) -> None:
+def test_a_402_is_about_slots_where_its_quota_names_inference_jobs_or_none(name: object, kind: type[Result]) -> None:
     """Whatever else was used up, no freed slot helps."""
     outcome = read_refusal(402, "ServiceQuotaExceededException", "", {"quotaName": name, "quotaValue": 0})
     assert type(outcome) is kind

@@ -27,10 +27,10 @@ from batchsubmit.core.jobs import (
     JobUnknown,
     NotSent,
     OtherQuotaExceeded,
-    Outcome,
     QuotaExceeded,
     RefusalCause,
     Refused,
+    Result,
     Throttled,
     Uncertain,
 )
@@ -87,7 +87,7 @@ async def test_while_a_job_has_the_only_call_the_next_is_made_ready(clock: FakeC
     answers, at_once, most = asyncio.Semaphore(0), 0, 0
 
     class SlowApi(MemoryCleanRooms):
-        async def start(self, job: Job) -> Outcome:
+        async def start(self, job: Job) -> Result:
             nonlocal at_once, most
             at_once += 1
             most = max(most, at_once)
@@ -114,7 +114,7 @@ async def test_a_stop_withdraws_at_once_what_waits_for_a_call_of_another(clock: 
     answer = asyncio.Event()
 
     class SlowApi(MemoryCleanRooms):
-        async def start(self, job: Job) -> Outcome:
+        async def start(self, job: Job) -> Result:
             await answer.wait()
             return await super().start(job)
 
@@ -254,7 +254,7 @@ async def test_an_answer_that_never_came_leaves_the_job_unknown(clock: FakeClock
     ],
 )
 async def test_the_ledger_has_the_cause_of_a_refusal_beside_its_code(
-    clock: FakeClock, outcome: Outcome, cause: str
+    clock: FakeClock, outcome: Result, cause: str
 ) -> None:
     """As it was decided where the answer was read; a 402 without a code is counted as one about slots."""
     world = Submissions(clock, outcome)
@@ -328,9 +328,9 @@ class SlowApi:
 
     def __init__(self) -> None:
         self.called = asyncio.Event()
-        self.answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
-    async def start(self, job: Job) -> Outcome:
+    async def start(self, job: Job) -> Result:
         """Take the job, and answer later."""
         assert job is JOB
         self.called.set()
@@ -342,7 +342,7 @@ class SlowApi:
     [(Accepted("arn"), JobSubmitted), (UNCERTAIN, JobUnknown), (REJECTED, JobRejected), (THROTTLED, Refused)],
 )
 async def test_a_call_under_way_is_awaited_and_recorded_when_the_run_stops(
-    clock: FakeClock, outcome: Outcome, kind: type[Event]
+    clock: FakeClock, outcome: Result, kind: type[Event]
 ) -> None:
     """And no other one follows it."""
     world = Submissions(clock)
@@ -391,9 +391,7 @@ class LosingLedger(MemoryLedger):
 
 
 @pytest.mark.parametrize("outcome", [None, REJECTED, UNCERTAIN], ids=["accepted", "rejected", "uncertain"])
-async def test_a_job_that_was_lost_meanwhile_is_left_to_its_new_owner(
-    clock: FakeClock, outcome: Outcome | None
-) -> None:
+async def test_a_job_that_was_lost_meanwhile_is_left_to_its_new_owner(clock: FakeClock, outcome: Result | None) -> None:
     """Whatever the call brought, the run goes on."""
     world = Submissions(clock, outcome, ledger=LosingLedger())
     assert await world.submitter.submit(JOB) is Ending.RELEASED

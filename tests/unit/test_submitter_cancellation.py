@@ -17,7 +17,7 @@ from memory_ledger import SlowLedger
 from virtual_time import VirtualClock, VirtualLoop, virtual_loop
 from world import World
 
-from batchsubmit.core.jobs import Conflicted, Job, Outcome, Throttled, Uncertain
+from batchsubmit.core.jobs import Conflicted, Job, Result, Throttled, Uncertain
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import BURST, UNDECIDED, JobState, Phase
 from batchsubmit.errors import LedgerError
@@ -124,7 +124,7 @@ def test_a_lost_answer_cancelled_at_any_moment_of_its_lookup_is_not_decided_wron
 
 
 @pytest.mark.parametrize("trouble", [Throttled("ThrottlingException", ""), Conflicted("ConflictException", "")])
-def test_a_submission_cancelled_between_its_tries_may_be_tried_again(trouble: Outcome) -> None:
+def test_a_submission_cancelled_between_its_tries_may_be_tried_again(trouble: Result) -> None:
     """A refused try leaves no doubt behind."""
     phases = set()
     for world in cancelled_at_every_turn(Submission.submit, Disturbance(trouble)):
@@ -192,7 +192,7 @@ class AnsweringApi(MemoryCleanRooms):
     called: asyncio.Event
     may_answer: asyncio.Event
 
-    async def start(self, job: Job) -> Outcome:
+    async def start(self, job: Job) -> Result:
         """Make one call."""
         self.called.set()
         outcome = await super().start(job)

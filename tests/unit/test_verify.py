@@ -27,8 +27,8 @@ from batchsubmit.core.jobs import (
     JobSubmitted,
     JobUnknown,
     NotSent,
-    Outcome,
     Refused,
+    Result,
     Throttled,
     Uncertain,
 )
@@ -60,7 +60,7 @@ class Bench:
         self.service = SandboxService(
             SandboxSettings(per_membership=0, per_account=0, job_seconds=3600, seed=1), lambda: clock.now().timestamp()
         )
-        self.script: dict[str, list[Outcome]] = {LIST: [], GET: []}
+        self.script: dict[str, list[Result]] = {LIST: [], GET: []}
         self.ledger = MemoryLedger()
         self.later = 0
 
@@ -327,7 +327,7 @@ async def test_more_jobs_than_a_page_are_all_compared(bench: Bench) -> None:
 
 @pytest.mark.parametrize("trouble", [THROTTLED, Uncertain("500"), NotSent("ConnectTimeout", "")])
 @pytest.mark.parametrize("operation", [LIST, GET])
-async def test_a_read_that_fails_for_a_time_changes_no_verdict(bench: Bench, operation: str, trouble: Outcome) -> None:
+async def test_a_read_that_fails_for_a_time_changes_no_verdict(bench: Bench, operation: str, trouble: Result) -> None:
     """It is tried again; above all, what could not be read is no ghost."""
     await bench.accept(A, B)
     arn = await bench.start(job_named("orphan"))
@@ -338,7 +338,7 @@ async def test_a_read_that_fails_for_a_time_changes_no_verdict(bench: Bench, ope
 
 @pytest.mark.parametrize("trouble", [THROTTLED, FORBIDDEN, Uncertain("500")])
 @pytest.mark.parametrize("operation", [LIST, GET])
-async def test_a_service_that_does_not_tell_leads_to_no_verdict(bench: Bench, operation: str, trouble: Outcome) -> None:
+async def test_a_service_that_does_not_tell_leads_to_no_verdict(bench: Bench, operation: str, trouble: Result) -> None:
     """An error that names the call and what came of it, instead of half a comparison."""
     await bench.accept(A)
     bench.script[operation] = [trouble] * 99
