@@ -106,9 +106,9 @@ def encode_line(event: Event) -> bytes:
 def decode_line(line: bytes) -> Event:
     """Read one line, with or without its newline. Raises LineDamagedError, also where a later version wrote it."""
     whole = line if line.endswith(b"\n") else line + b"\n"
-    earlier_body = memoryview(whole)[:-_EARLIER_TAIL_LENGTH]
-    tails = _tail(memoryview(whole)[:-_TAIL_LENGTH]), b',"crc32":"%08x"}\n' % zlib.crc32(earlier_body)
-    if not whole.endswith(tails):
+    if not whole.endswith(_tail(memoryview(whole)[:-_TAIL_LENGTH])) and not whole.endswith(
+        b',"crc32":"%08x"}\n' % zlib.crc32(memoryview(whole)[:-_EARLIER_TAIL_LENGTH])
+    ):
         raise LineDamagedError("its checksum does not fit")
     try:
         event = _decoder.decode(whole)  # the checksum is no field, and skipped
@@ -116,7 +116,7 @@ def decode_line(line: bytes) -> Event:
         is_newer = _is_newer(whole)
         reason = f"it is not an event this version knows ({exc})"
         raise LineDamagedError(reason, is_torn=not is_newer, is_newer=is_newer) from exc
-    for at in (event.at, getattr(event, "ended", "") or event.at):
+    for at in {event.at, getattr(event, "ended", "") or event.at}:
         with suppress(ValueError):
             if datetime.fromisoformat(at).tzinfo:
                 continue
