@@ -35,6 +35,10 @@ OTHER_MEMBERSHIP = "fedcba98-7654-3210-fedc-ba9876543210"
 EPOCH = datetime(2026, 11, 23, tzinfo=UTC)
 LONGEST_RUN_SECONDS = 60
 
+# Test modules and the program are compiled once, not by each process that imports them.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell starts with `&`; programs would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
