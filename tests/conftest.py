@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import botocore.session
@@ -308,9 +309,12 @@ class Program:
             return finish(process, stdin)
 
     @contextmanager
-    def running(self, *arguments: object, **environment: str | None) -> Iterator[Process]:
-        """Run beside the test; killed at the end if need be. `finish` waits for it."""
-        with self.server.start(arguments, self.folder, self._environment(environment)) as process:
+    def running(
+        self, *arguments: object, streams: Mapping[int, int] = MappingProxyType({}), **environment: str | None
+    ) -> Iterator[Process]:
+        """Run beside the test, with `streams` as its 0, 1 or 2; killed at the end if need be. `finish` waits for it."""
+        changed = self._environment(environment)
+        with self.server.start(arguments, self.folder, changed, streams=streams) as process:
             try:
                 yield process
             finally:

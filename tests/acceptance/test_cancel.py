@@ -4,11 +4,10 @@ import json
 import os
 import pty
 import re
-import subprocess
 from collections.abc import Iterable
 
 import pytest
-from conftest import CONSOLE_SCRIPT, OTHER_MEMBERSHIP, Program, Sandbox, csv_text, finish, request_named, write_jsonl
+from conftest import OTHER_MEMBERSHIP, Program, Sandbox, csv_text, finish, request_named, write_jsonl
 from strategies import MEMBERSHIP
 
 LEDGER = "jobs.ledger.jsonl"
@@ -92,14 +91,7 @@ def test_on_a_terminal_a_person_is_asked(
     """After they have seen where, how many, and what is lost; it takes the whole word yes, and No cancels nothing."""
     submit(submitting, "a")
     terminal, theirs = pty.openpty()
-    with subprocess.Popen(
-        [CONSOLE_SCRIPT, "cancel", LEDGER],
-        cwd=submitting.folder,
-        env={**os.environ, **submitting.environment},
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
+    with submitting.running("cancel", LEDGER, streams={0: theirs}) as process:
         os.write(terminal, f"{answer}\n".encode())
         ended = finish(process)
     os.close(theirs)

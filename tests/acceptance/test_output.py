@@ -65,12 +65,8 @@ def test_a_command_that_only_prints_has_failed_where_its_output_is_lost(
 def test_a_pipe_that_nobody_reads_holds_up_no_job(submitting: Program, sandbox: Sandbox) -> None:
     """Debug lines fill standard error; the event loop goes on and the program ends."""
     (submitting.folder / "jobs.csv").write_text(csv_text([f"job-{number}" for number in range(300)]))
-    environment = {**os.environ, **submitting.environment, "BATCHSUBMIT_LOG__LEVEL": "debug"}
-    with subprocess.Popen(
-        [CONSOLE_SCRIPT, "submit", "jobs.csv"], cwd=submitting.folder, env=environment, stderr=subprocess.PIPE
-    ) as process:
+    with submitting.running("submit", "jobs.csv", BATCHSUBMIT_LOG__LEVEL="debug") as process:
         assert process.wait(LONGEST_RUN_SECONDS) == 0
-        assert process.stderr is not None
         assert b"jobs submitted in" not in process.stderr.read()  # the pipe was full
     assert len(sandbox.names()) == 300
 
@@ -80,18 +76,9 @@ def test_a_terminal_that_is_closed_stops_no_job(submitting: Program, sandbox: Sa
     (submitting.folder / "jobs.csv").write_text(csv_text(NAMES))
     ours, theirs = pty.openpty()
     os.close(ours)
-    done = subprocess.run(
-        [CONSOLE_SCRIPT, "submit", "jobs.csv", "--yes"],
-        cwd=submitting.folder,
-        env={**os.environ, **submitting.environment},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        timeout=LONGEST_RUN_SECONDS,
-        check=False,
-    )
-    os.close(theirs)
-    assert done.returncode == 0
+    with submitting.running("submit", "jobs.csv", "--yes", streams=dict.fromkeys((0, 1, 2), theirs)) as process:
+        os.close(theirs)
+        assert process.wait(LONGEST_RUN_SECONDS) == 0
     assert sorted(sandbox.names()) == NAMES
 
 

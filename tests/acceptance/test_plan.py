@@ -6,13 +6,12 @@ import pty
 import re
 import select
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONSOLE_SCRIPT, OTHER_MEMBERSHIP, Program, Sandbox, csv_text, request_named, write_jsonl
+from conftest import OTHER_MEMBERSHIP, Program, Sandbox, csv_text, request_named, write_jsonl
 from strategies import MEMBERSHIP, arn
 
 PATIENCE_SECONDS = 30
@@ -222,15 +221,9 @@ class Terminal:
 
     def __init__(self, program: Program, *arguments: str) -> None:
         self._master, slave = pty.openpty()
-        self.process = subprocess.Popen(
-            [CONSOLE_SCRIPT, *arguments],
-            cwd=program.folder,
-            env={**os.environ, **program.environment, "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "500"},
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-        )
+        environment = {**os.environ, **program.environment, "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "500"}
+        streams = dict.fromkeys((0, 1, 2), slave)
+        self.process = program.server.start(arguments, program.folder, environment, streams=streams)
         os.close(slave)
         self.shown = ""
 
@@ -257,7 +250,8 @@ class Terminal:
             except OSError:  # the other end is closed
                 break
         os.close(self._master)
-        return self.process.wait(PATIENCE_SECONDS)
+        with self.process:
+            return self.process.wait(PATIENCE_SECONDS)
 
 
 def test_submit_at_a_terminal_shows_the_plan_and_asks(submitting: Program, sandbox: Sandbox) -> None:

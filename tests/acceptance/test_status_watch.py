@@ -3,10 +3,9 @@
 import os
 import pty
 import signal
-import subprocess
 from contextlib import suppress
 
-from conftest import CONSOLE_SCRIPT, Program, Sandbox, csv_text, finish
+from conftest import Program, Sandbox, csv_text, finish
 from test_interrupt import until
 
 LEDGER = "jobs.ledger.jsonl"
@@ -74,14 +73,8 @@ def test_a_terminal_gets_a_table_that_is_kept_up_to_date(submitting: Program, sa
     with submitting.running("submit", "jobs.csv") as run:
         until(lambda: len(sandbox.jobs()) >= 3)
         terminal, theirs = pty.openpty()
-        with subprocess.Popen(
-            [CONSOLE_SCRIPT, *map(str, WATCH)],
-            cwd=submitting.folder,
-            env={**os.environ, **submitting.environment, "TERM": "xterm", "COLUMNS": "200", "LINES": "50"},
-            stdin=subprocess.DEVNULL,
-            stdout=theirs,
-            stderr=subprocess.PIPE,
-        ) as watching:
+        size = {"TERM": "xterm", "COLUMNS": "200", "LINES": "50"}
+        with submitting.running(*WATCH, streams={1: theirs}, **size) as watching:
             os.close(theirs)
             shown = b""
             while b"job-001" not in shown or b"slots" not in shown:

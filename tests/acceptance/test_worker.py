@@ -172,7 +172,7 @@ def test_a_call_that_outlasts_the_grace_is_given_up_and_the_next_worker_looks_it
     assert line.keys() >= {"run", "worker", "grace_seconds"}
     assert queue.counts() == (5, 0, 0)
     sandbox.disturb()
-    with serving(working, queue) as process:
+    with serving(working, queue, BATCHSUBMIT_WORKER__VISIBILITY_TIMEOUT_SECONDS="2") as process:
         until(lambda: queue.size() == 0)
         process.send_signal(signal.SIGTERM)
         assert finish(process).status == 0

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 _LONGEST_ORDER = 1 << 18
@@ -27,13 +28,13 @@ _LONGEST_ORDER = 1 << 18
 class Process:
     """A running program, with what tests use of `subprocess.Popen`."""
 
-    def __init__(self, report: int, stdin: int | None, stdout: int, stderr: int) -> None:
+    def __init__(self, report: int, stdin: int | None, stdout: int | None, stderr: int | None) -> None:
         self._report = os.fdopen(report, "rb", buffering=0)
         self.pid = int(self._report.readline())  # its end may have been reported already
         self.returncode: int | None = None
         self.stdin = os.fdopen(stdin, "wb") if stdin is not None else None
-        self.stdout = os.fdopen(stdout, "rb")
-        self.stderr = os.fdopen(stderr, "rb")
+        self.stdout: Any = os.fdopen(stdout, "rb") if stdout is not None else None
+        self.stderr: Any = os.fdopen(stderr, "rb") if stderr is not None else None
 
     def poll(self) -> int | None:
         """Return the exit status, or a signal's negative; None while it runs."""
@@ -52,7 +53,7 @@ class Process:
     def communicate(self, content: bytes = b"", timeout: float | None = None) -> tuple[bytes, bytes]:
         """Write `content` to its standard input, and wait until it has ended; gives what it wrote."""
         with ThreadPoolExecutor(3) as pool:
-            written = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
+            written = [pool.submit(stream.read if stream else bytes) for stream in (self.stdout, self.stderr)]
             if self.stdin is not None:
                 pool.submit(self._feed, content)
             try:
@@ -105,15 +106,23 @@ class ProgramServer:
         environment: Mapping[str, str],
         *,
         with_stdin: bool = False,
+        streams: Mapping[int, int] = MappingProxyType({}),
         die_at: str | None = None,
     ) -> Process:
-        """Start the program; without `with_stdin` it reads from /dev/null.
+        """Start the program; without `with_stdin` it reads from /dev/null, and writes to pipes.
 
-        `die_at` is a step at which it kills itself; the steps on its way are written to `steps.txt` (see `dying`).
+        `streams` are files, such as a terminal, that it has as 0, 1 or 2 instead. `die_at` is a step at which it kills
+        itself; the steps on its way are written to `steps.txt` (see `dying`).
         """
         stdin, feed = os.pipe() if with_stdin else (os.open(os.devnull, os.O_RDONLY), None)
-        (stdout, out), (stderr, err), (report, reported) = os.pipe(), os.pipe(), os.pipe()
-        theirs = [stdin, out, err, reported]
+        (report, reported), theirs, ours = os.pipe(), [stdin], [feed]
+        for number in (1, 2):
+            reading, writing = os.pipe() if number not in streams else (None, os.dup(streams[number]))
+            theirs.append(writing)
+            ours.append(reading)
+        if 0 in streams:
+            os.dup2(streams[0], stdin)
+        theirs.append(reported)
         order = json.dumps(
             {
                 "arguments": [*map(str, arguments)],
@@ -127,7 +136,7 @@ class ProgramServer:
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
-        return Process(report, feed, stdout, stderr)
+        return Process(report, *ours)
 
 
 @contextmanager
