@@ -24,7 +24,7 @@ from worker_programs import in_virginia, serving, until, working
 
 __all__ = ["working"]
 
-JOBS = 200
+JOBS = 150
 MEMBERSHIPS = [f"{digit * 8}-0000-4000-8000-{digit * 12}" for digit in "12345"]
 POISON = ["no JSON", "[]", '{"manifest": "no place"}', json.dumps(in_virginia(request_named("")))]
 EVERY_THIRTY_THIRD = 33

@@ -17,8 +17,8 @@ from batchsubmit.observers.base import Readings
 from batchsubmit.observers.metrics import Metrics
 
 LEDGER = "jobs.ledger.jsonl"
-NAMES = [f"job-{number:04}" for number in range(2000)]
-REJECTED, FAILED, CANCELLED, UNKNOWN = NAMES[:3], NAMES[3:7], NAMES[1500], NAMES[1990:1992]
+NAMES = [f"job-{number:04}" for number in range(1100)]
+REJECTED, FAILED, CANCELLED, UNKNOWN = NAMES[:3], NAMES[3:7], NAMES[700], NAMES[1090:1092]
 ENVIRONMENT = {
     "BATCHSUBMIT_LOOKUP__SETTLE_SECONDS": "0.5",
     "BATCHSUBMIT_AWS__READ_TIMEOUT_SECONDS": "4",
@@ -37,22 +37,22 @@ def test_all_surfaces_show_the_same_numbers(
     start, unread = "StartTrainedModelInferenceJob", {"ListTrainedModelInferenceJobs": {"access_denied": 1.0}}
     sandbox.configure(job_seconds=0.2, pending_seconds=0, per_membership=3000, per_account=3000, failing_names=FAILED)
     sandbox.disturb(*({"operation": start, "name": name, "fault": "validation"} for name in REJECTED))
-    runs = [submit(submitting, 1500, "--wait")]
+    runs = [submit(submitting, 600, "--wait")]
     sandbox.configure(job_seconds=600, cancel_seconds=0.1)
-    runs.append(submit(submitting, 1900))
+    runs.append(submit(submitting, 1000))
     assert submitting.run("cancel", LEDGER, "--name", CANCELLED, "--yes", **ENVIRONMENT).status == 0
     sandbox.disturb(*({"fault": "lost_after", "name": name} for name in UNKNOWN), probabilities=unread)
     with listening() as hook:
-        runs.append(submit(submitting, 2000, "--notify", hook.url))
+        runs.append(submit(submitting, 1100, "--notify", hook.url))
         [notice] = hook.bodies
     counts = runs[-1].summary["counts"]
-    ends = {"succeeded": 1493, "failed": 4, "cancelled": 1}
+    ends = {"succeeded": 593, "failed": 4, "cancelled": 1}
     assert (
-        counts == {"total": 2000, "pending": 0, "submitted": 1995, "running": 497, "rejected": 3, "unknown": 2} | ends
+        counts == {"total": 1100, "pending": 0, "submitted": 1095, "running": 497, "rejected": 3, "unknown": 2} | ends
     )
     assert submitting.events(LEDGER)[-1]["counts"] == notice["counts"] == counts
-    assert "4 of 2,000 jobs failed, 3 rejected, 1 cancelled, 2 unknown" in runs[-1].stderr
-    assert notice["headline"].startswith("4 of 2,000 jobs failed, 3 rejected, 1 cancelled, 2 unknown")
+    assert "4 of 1,100 jobs failed, 3 rejected, 1 cancelled, 2 unknown" in runs[-1].stderr
+    assert notice["headline"].startswith("4 of 1,100 jobs failed, 3 rejected, 1 cancelled, 2 unknown")
     assert logged(runs) == {name: counts[name] for name in ("submitted", "rejected", "failed", "succeeded", "unknown")}
     assert measured(submitting.folder / LEDGER) == {name: counts[name] for name in ("submitted", "rejected", *ends)}
     assert_same(submitting, counts, runs[-1].stderr)

@@ -10,7 +10,7 @@ import pytest
 from conftest import Program, Sandbox, finish, request_named, write_jsonl
 from local_aws import LocalAws
 
-JOBS = 60
+JOBS = 40
 _numbers = count()
 
 
@@ -110,7 +110,7 @@ def test_a_ledger_goes_into_a_table_and_out_again(
 
 def test_a_run_on_a_table_is_watched_to_its_end(sharing: Program, sandbox: Sandbox, table: str, manifest: Path) -> None:
     """As one on a file is; where none is under way, what stands in the table is told at once."""
-    with sharing.running("submit", manifest, "--ledger", table, "--rate", 10) as run:
+    with sharing.running("submit", manifest, "--ledger", table, "--rate", 20) as run:
         while len(sandbox.jobs()) < 5:
             time.sleep(0.02)
         with sharing.running("status", table, "--watch", "--interval", 0.2) as watching:
