@@ -17,6 +17,8 @@ from botocore.loaders import Loader
 
 from batchsubmit.sandbox.refusals import Operation, Refusal, invalid, problem
 
+_LOADER: Final = Loader()
+"""It keeps what it has read."""
 _MOST_TAGS: Final = 50
 _LABEL: Final = re.compile(r"\{(\w+)\}")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
@@ -73,7 +75,7 @@ class RequestValidator:
     """
 
     def __init__(self) -> None:
-        models = [Loader().load_service_model(name, "service-2") for name in ("cleanrooms", "cleanroomsml")]
+        models = [_LOADER.load_service_model(name, "service-2") for name in ("cleanrooms", "cleanroomsml")]
         # The shapes of the one operation of the former have no namesakes in the latter that differ.
         self.shapes: Mapping[str, _Shape] = models[0]["shapes"] | models[1]["shapes"]
         operations = models[0]["operations"] | models[1]["operations"]
@@ -205,5 +207,5 @@ def _arn_problems(request: Mapping[str, Any], signed_for: str | None) -> list[st
 @cache
 def _partition_of(region: str | None) -> str | None:
     """Find a region's partition among those that botocore ships."""
-    partitions = Loader().load_data("partitions")["partitions"]
+    partitions = _LOADER.load_data("partitions")["partitions"]
     return next((each["id"] for each in partitions if re.match(each["regionRegex"], region or "")), None)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median, quantiles
 
+from syntax_trees import nodes_of
+
 import batchsubmit
 
 ROOT = Path(batchsubmit.__file__).parent
@@ -27,7 +29,7 @@ def importers() -> dict[str, set[str]]:
     """Which modules import each module."""
     known, found = modules(), defaultdict(set)
     for name, path in known.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.ImportFrom) and node.module:
                 for alias in node.names:
                     full = f"{node.module}.{alias.name}"
@@ -38,7 +40,7 @@ def importers() -> dict[str, set[str]]:
 def function_lines() -> Iterator[int]:
     """The lines of each function, without its docstring."""
     for path in modules().values():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
                 yield (node.end_lineno or 0) - first.lineno + 1

@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 from book import PAGES, ROOT
 from click.testing import CliRunner
+from syntax_trees import nodes_of
 
 from batchsubmit.advice import POLICY, QUOTA_REQUEST
 from batchsubmit.cli.main import commands
@@ -36,7 +37,7 @@ def words(node: ast.expr) -> str:
 def messages() -> Iterator[tuple[str, str]]:
     """Every message with which the program ends, and where it is made."""
     for path in sorted((ROOT / "batchsubmit").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if not (isinstance(node, ast.Call) and node.args):
                 continue
             called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
@@ -49,8 +50,7 @@ def messages() -> Iterator[tuple[str, str]]:
 @cache
 def literals() -> str:
     """Every text in the code, docstrings aside as far as the rows are concerned."""
-    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "batchsubmit").rglob("*.py"))
-    nodes = (node for tree in trees for node in ast.walk(tree))
+    nodes = (node for path in (ROOT / "batchsubmit").rglob("*.py") for node in nodes_of(path))
     return "\n".join(words(node) for node in nodes if isinstance(node, ast.JoinedStr | ast.Constant))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from book import DOCS, PAGES, README, ROOT
+from syntax_trees import nodes_of
 
 REPLACED = {
     r"mend(s|ed|ing)?": "fix",
@@ -31,15 +32,14 @@ LONGEST_SENTENCE = 30
 
 def strings(path: Path) -> Iterator[tuple[int, str]]:
     """The texts of a module that may be shown: docstrings aside, but those of commands, which are their help."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     silent = set()
-    for node in ast.walk(tree):
+    for node in nodes_of(path):
         body = getattr(node, "body", [])
         for each in body if isinstance(body, list) else []:
             if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant):
                 is_help = isinstance(node, ast.FunctionDef) and node.decorator_list and "cli" in path.parts
                 silent |= set() if is_help else {id(each.value)}
-    for node in ast.walk(tree):
+    for node in nodes_of(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in silent:
             yield node.lineno, node.value
 
