@@ -178,7 +178,8 @@ def test_what_is_enqueued_as_the_page_says_is_submitted_by_the_worker_s_containe
     ended = deployed.run("enqueue", "jobs.jsonl", "--queue-url", QUEUE_URL, "--json")
     assert ended.status == 0, ended.stderr
     command, variables = command_of("ecs-task-worker.json", deployed.folder)
-    with deployed.running(*command, **variables) as process:
+    brief = {"BATCHSUBMIT_WORKER__WAIT_SECONDS": "1"}  # at its end, a worker awaits its long poll
+    with deployed.running(*command, **variables, **brief) as process:
         until(lambda: len(sandbox.names()) == 3)
         process.send_signal(signal.SIGTERM)
         ended = finish(process)

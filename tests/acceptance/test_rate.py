@@ -4,7 +4,7 @@ import pytest
 from conftest import Program, Sandbox, csv_text
 
 DOCUMENTED = {"starts_per_second": 1, "start_burst": 3, "reads_per_second": 50}
-NAMES = [f"job-{number:02}" for number in range(20)]
+NAMES = [f"job-{number:02}" for number in range(12)]
 
 
 @pytest.fixture
@@ -17,19 +17,19 @@ def limited(submitting: Program, sandbox: Sandbox) -> Program:
     return submitting
 
 
-def test_twenty_jobs_leave_in_twenty_seconds_and_are_hardly_throttled(limited: Program, sandbox: Sandbox) -> None:
+def test_jobs_leave_at_one_a_second_and_are_hardly_throttled(limited: Program, sandbox: Sandbox) -> None:
     """Three at once, then one a second."""
     ended = limited.run("submit", "jobs.csv", "--json")
     assert ended.status == 0, ended.stderr
     assert sorted(sandbox.names()) == NAMES
     assert sandbox.calls() <= len(NAMES) + 2
     assert ended.summary["throttled"] == sandbox.calls() - len(NAMES)
-    assert ended.summary["seconds"] <= 20
+    assert ended.summary["seconds"] <= len(NAMES)
 
 
 def test_a_rate_above_the_limit_is_throttled_and_gives_way(limited: Program, sandbox: Sandbox) -> None:
     """All jobs are submitted all the same, each once."""
-    names = NAMES[:10]
+    names = NAMES[:8]
     (limited.folder / "jobs.csv").write_text(csv_text(names))
     ended = limited.run("submit", "jobs.csv", "--rate", 10, "--json")
     assert ended.status == 0, ended.stderr
