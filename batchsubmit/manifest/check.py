@@ -104,6 +104,7 @@ class CheckedManifest:
     def refuse(self, row: Row, problems: tuple[Problem, ...], terms: Terms) -> None:
         """Note what is wrong with a row."""
         self.invalid_count += 1
+        self.is_readable &= not row.is_header
         self.problem_count += len(problems)
         self.problems.extend(problems[: MAX_PROBLEMS - len(self.problems)])
         for problem in problems:
@@ -115,7 +116,7 @@ class CheckedManifest:
 
 def take_inventory(reader: Reader, terms: Terms) -> CheckedManifest:
     """Read and check a whole manifest. Raises StoppedError."""
-    checked = CheckedManifest(Index(reader), is_readable=reader.has_sound_header)
+    checked = CheckedManifest(Index(reader))
     across = _AcrossRows(checked, terms)
     for count, row in enumerate(reader.rows()):
         if count % _ROWS_BETWEEN_STOPS == 0 and terms.is_stopped():
