@@ -112,26 +112,25 @@ class ManifestProgress:
         """Rows that would be looked up."""
         return sum(lane.unknown for lane in self.lanes.values())
 
-    def work(self, index: Index) -> tuple[Share, ...]:
-        """What is to do by kind of job, judged by rows that are evenly spread; some hundreds, at least one a lane."""
-        shares = []
-        for membership, lane in self.lanes.items():
-            kinds = Counter(_kind(request) for _, request in self._sample(lane, index))
-            left, rows = lane.to_do, kinds.total()
-            for (model, instance), seen in kinds.most_common(_KINDS_TOLD)[::-1]:  # the most frequent takes what is over
-                jobs = left * seen // rows
-                left, rows = left - jobs, rows - seen
-                shares.append(Share(membership, model, instance, jobs))
-        return tuple(shares)
+    def work(self, index: Index) -> dict[Share, float]:
+        """What is to do by kind of job, and how many instances such a job takes on average.
 
-    def instances(self, index: Index) -> dict[tuple[str, str], float]:
-        """How many instances a job of each model and instance type takes on average, by the same sample."""
-        seen: dict[tuple[str, str], list[int]] = {}
-        for lane in self.lanes.values():
+        Judged by rows that are evenly spread; some hundreds, at least one a lane.
+        """
+        work: dict[Share, float] = {}
+        for membership, lane in self.lanes.items():
+            kinds: dict[tuple[str, str], list[int]] = {}
             for _, request in self._sample(lane, index):
-                count = request.get("resourceConfig", {}).get("instanceCount", 1)
-                seen.setdefault(_kind(request), []).append(count)
-        return {kind: fmean(counts) for kind, counts in seen.items()}
+                resources = request.get("resourceConfig", {})
+                kind = str(request.get("trainedModelArn", "")), str(resources.get("instanceType", ""))
+                kinds.setdefault(kind, []).append(resources.get("instanceCount", 1))
+            told = sorted(kinds.items(), key=lambda kind: len(kind[1]))[-_KINDS_TOLD:]
+            left, rows = lane.to_do, sum(len(counts) for _, counts in told)
+            for (model, instance), counts in told:  # the most frequent, the last, takes what is over
+                jobs = left * len(counts) // rows
+                left, rows = left - jobs, rows - len(counts)
+                work[Share(membership, model, instance, jobs)] = fmean(counts)
+        return work
 
     def repeated(self, index: Index, book: LedgerState, *, batch: str) -> tuple[int, str]:
         """About how many rows to do were sent before by another batch, and by which; 0 where this one was begun.
@@ -158,11 +157,6 @@ class ManifestProgress:
         for place in range(wanted):
             number = lane.rows_to_do[place * lane.to_do // wanted]
             yield number, index.request(number)
-
-
-def _kind(request: Mapping[str, Any]) -> tuple[str, str]:
-    """Trained model and instance type."""
-    return str(request.get("trainedModelArn", "")), str(request.get("resourceConfig", {}).get("instanceType", ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,3 +84,19 @@ def test_work_is_counted_by_kind_over_evenly_spread_rows_and_leaves_no_lane_out(
     here = {share.trained_model: share.jobs for share in work if share.membership == MEMBERSHIP}
     assert sum(here.values()) == 900
     assert here["b"] == pytest.approx(300, abs=15)
+
+
+class ManyModels:
+    """A reader of rows of more models than are told apart."""
+
+    def request_at(self, offset: int, _line: int) -> dict[str, Any] | None:
+        """Read a row again."""
+        return {"trainedModelArn": f"model-{offset % 30}", "resourceConfig": {"instanceType": "l", "instanceCount": 2}}
+
+
+def test_work_of_very_many_kinds_is_still_all_that_is_to_do() -> None:
+    """The frequent kinds stand for the others, whose jobs also take their time."""
+    index, _ = rows(ManyModels(), **{f"a{number}": MEMBERSHIP for number in range(300)})
+    work = ManifestProgress.of(index, LedgerState()).work(index)
+    assert sum(share.jobs for share in work) == 300
+    assert set(work.values()) == {2.0}
