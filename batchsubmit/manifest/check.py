@@ -7,7 +7,7 @@ would overwrite one job's results with the other's), identical rows, and members
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from batchsubmit.manifest.jsonl_reader import JsonlReader
 from batchsubmit.manifest.rows import PRIORITY, ProblemGroups, Reader, Row
 from batchsubmit.outputs.templates import expand, placeholders_at
 from batchsubmit.schema import Fault, Part, Problem, RequestChecker, without_nulls
-from batchsubmit.schema.arns import FOREIGN, account_of_membership, foreign_arns, region_in
+from batchsubmit.schema.arns import FOREIGN, account_of_membership, foreign_arns, region_in, text_at
 from batchsubmit.schema.wording import shown
 from batchsubmit.text import quoted
 
@@ -147,14 +147,15 @@ class _AcrossRows:
         """Compare a row with those before it, and index it where nothing is wrong; gives what is."""
         request, terms = row.request, self._terms
         home = self._homes.get(row.part) if row.part else None
-        faults = [] if home else self._arn_faults(row)
+        foreign = [] if home else self._foreign(request)
+        faults = [] if home else [*(foreign if terms.foreign_arns == "error" else ()), *self._other_region(row)]
         priority = _priority(row.variables, faults) if row.variables else 0
         is_bad = bool(row.problems or faults)
         # Where invalid rows are left out, the name of one is free for another row.
         ordinal = 0 if is_bad and terms.keep_invalid else self._ordinal(row, faults, is_bad=is_bad)
         if row.problems or faults:
             return (*row.problems, *(self._reader.problem(row.line, fault, row.offset) for fault in faults))
-        home = home or self._learn(row)
+        home = home or self._learn(row, foreign)
         self._votes[home] += 1
         for fault in odd_values(request, row.variables):
             self._warn(row, fault)
@@ -165,22 +166,18 @@ class _AcrossRows:
     def _warn(self, row: Row, fault: Fault) -> None:
         self._checked.warned.add(self._reader.problem(row.line, fault))
 
-    def _arn_faults(self, row: Row) -> list[Fault]:
-        """Find what is of another membership or account, where that is an error, or of a second region."""
-        faults = [*self._foreign(row.request, "error")]
+    def _foreign(self, request: Mapping[str, Any]) -> list[Fault]:
+        """Find what is of another membership or account, unless that is allowed."""
+        if self._terms.foreign_arns == "allow":
+            return []
+        account = self._checked.accounts.get(text_at(request, "membershipIdentifier"), "")
+        return list(foreign_arns(request, account))
+
+    def _other_region(self, row: Row) -> Iterator[Fault]:
         first = self._checked.region
         if not row.problems and first and (region := region_in(row.request["trainedModelArn"])) != first:
             wrong = f"region {region}, but the rows above are in {first}"
-            faults.append(
-                Fault(path="trainedModelArn", wrong=wrong, right="a run serves one region: split the manifest")
-            )
-        return faults
-
-    def _foreign(self, request: Mapping[str, Any], handling: ForeignArns) -> Iterable[Fault]:
-        """Name what is of another membership or account, where the terms say that it is handled so."""
-        if self._terms.foreign_arns != handling:
-            return ()
-        return foreign_arns(request, self._checked.accounts.get(_text(request, "membershipIdentifier"), ""))
+            yield Fault(path="trainedModelArn", wrong=wrong, right="a run serves one region: split the manifest")
 
     def _ordinal(self, row: Row, faults: list[Fault], *, is_bad: bool) -> int:
         """Count the identical rows before this one; adds what is wrong with a name used for another job."""
@@ -214,16 +211,15 @@ class _AcrossRows:
             return self._reader.request_at(*self._bad_rows[-number - 1])
         return self._index.request(number)
 
-    def _learn(self, row: Row) -> tuple[str, str]:
+    def _learn(self, row: Row, foreign: list[Fault]) -> tuple[str, str]:
         """Keep what a good row's ARNs say, and give its membership and account."""
-        warnings = list(self._foreign(row.request, "warn"))
-        for warning in warnings:
-            self._warn(row, warning)
+        for fault in foreign:
+            self._warn(row, fault)
         self._checked.region = region_in(row.request["trainedModelArn"])
         home = row.request["membershipIdentifier"], account_of_membership(row.request)
         if home[1]:
             self._checked.accounts.setdefault(*home)
-        if row.part and not warnings:
+        if row.part and not foreign:
             if len(self._homes) >= _REMEMBERED_PARTS:
                 self._homes.clear()
             self._homes[row.part] = home
@@ -240,7 +236,7 @@ class _AcrossRows:
             return
         self._checked.warned.drop(FOREIGN)
         for number in range(len(self._index)):
-            for fault in self._foreign(self._index.request(number), "warn"):
+            for fault in self._foreign(self._index.request(number)):
                 self._checked.warned.add(self._index.problem(number, fault))
 
 
@@ -279,17 +275,12 @@ def _rejection(row: Row, problems: tuple[Problem, ...], batch: str) -> JobReject
     return JobRejected(
         at="",
         job=key_text(job_digest(identity, batch=batch)),
-        membership=_text(row.request, "membershipIdentifier"),
-        name=_text(row.request, "name"),
+        membership=text_at(row.request, "membershipIdentifier"),
+        name=text_at(row.request, "name"),
         code=INVALID_ROW,
         message="; ".join(map(str, problems)),
         attempt=0,
     )
-
-
-def _text(request: Mapping[str, Any], member: str) -> str:
-    value = request.get(member, "")
-    return value if isinstance(value, str) else ""
 
 
 def open_reader(

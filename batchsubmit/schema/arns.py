@@ -53,7 +53,7 @@ def arn_faults(request: Mapping[str, Any], client_region: str | None) -> Iterato
     client_partition = partition_of(client_region) if client_region else None
     first: tuple[str, Arn] | None = None
     for path in (_MODEL, _ASSOCIATION, _CHANNEL, _KMS_KEY):
-        arn = parse_arn(_text(request, path))
+        arn = parse_arn(text_at(request, *path))
         if not any(arn):
             continue
         name, at = arn.resource.rpartition("/")[2], ".".join(path)
@@ -84,7 +84,7 @@ def account_of_membership(request: Mapping[str, Any]) -> str:
     """The account of the request's membership, by the first ARN that is of this membership; empty where none is."""
     own = f":membership/{request.get(_MEMBERSHIP)}/"
     for path in (_MODEL, _CHANNEL, _ASSOCIATION):
-        value = _text(request, path)
+        value = text_at(request, *path)
         if own in value and any(arn := parse_arn(value)):
             return arn.account
     return ""
@@ -99,7 +99,7 @@ def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Faul
     membership = str(request.get(_MEMBERSHIP))
     account = account or account_of_membership(request)
     for path in (_MODEL, _CHANNEL) if _UUID.fullmatch(membership) else ():
-        arn = parse_arn(_text(request, path))
+        arn = parse_arn(text_at(request, *path))
         if not arn.membership or (arn.membership, arn.account) == (membership, account):
             continue  # where it is no such ARN, it has its own fault already
         wrong = f"{FOREIGN} account, {arn.account!r}, than its membership is elsewhere, {account!r}"
@@ -108,7 +108,7 @@ def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Faul
         yield Fault(path=".".join(path), wrong=wrong, right="correct the ARN, unless you mean another member's")
 
 
-def _text(request: Mapping[str, Any], path: tuple[str, ...]) -> str:
+def text_at(request: Mapping[str, Any], *path: str) -> str:
     """The text of a member; empty where it is absent or something else."""
     value: object = request
     for name in path:

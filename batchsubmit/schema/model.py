@@ -10,7 +10,7 @@ import html
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, assert_never
+from typing import Annotated, Any, Literal, assert_never, cast
 
 import msgspec
 from botocore.loaders import Loader
@@ -82,10 +82,7 @@ Shape = Text | Integer | Opaque | Structure | ListOf | MapOf
 def request_shape() -> Structure:
     """Read the input of `StartTrainedModelInferenceJob`."""
     model = Loader().load_service_model("cleanroomsml", "service-2")
-    shape = _read(model["shapes"], model["operations"][OPERATION]["input"]["shape"])
-    if not isinstance(shape, Structure):  # pragma: no cover - would be another service
-        raise TypeError(f"the input of {OPERATION} is not a structure")
-    return shape
+    return cast("Structure", _read(model["shapes"], model["operations"][OPERATION]["input"]["shape"]))
 
 
 def _read(shapes: Mapping[str, Any], name: str) -> Shape:
@@ -105,9 +102,8 @@ def _read(shapes: Mapping[str, Any], name: str) -> Shape:
         case "list":
             return ListOf(item=_read(shapes, raw["member"]["shape"]), **bounds)
         case "map":
-            key = _read(shapes, raw["key"]["shape"])
-            if isinstance(key, Text):
-                return MapOf(key=key, value=_read(shapes, raw["value"]["shape"]), **bounds)
+            key = cast("Text", _read(shapes, raw["key"]["shape"]))
+            return MapOf(key=key, value=_read(shapes, raw["value"]["shape"]), **bounds)
     return Opaque()
 
 
