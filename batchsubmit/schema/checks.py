@@ -47,7 +47,6 @@ class RequestChecker:
     """
 
     def __init__(self, *, region: str | None = None, own_tag: bool = True) -> None:
-        self._shape = model.request_shape()
         self._own_tag = own_tag
         self._region = region
         self._whole = model.request_type(model.MOST_TAGS - own_tag)
@@ -89,7 +88,7 @@ class RequestChecker:
         return [fault for fault in self._faults(part) if fault.wrong is not MISSING]
 
     def _faults(self, request: Mapping[str, Any]) -> list[Fault]:
-        faults = list(_faults(self._shape, request, ""))
+        faults = list(_faults(model.request_shape(), request, ""))
         tags = request.get(model.TAGS)
         return [*faults, *below(model.TAGS, self._tag_faults(tags))] if isinstance(tags, Mapping) else faults
 
