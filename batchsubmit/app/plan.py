@@ -94,14 +94,14 @@ class Plan:
     @property
     def rows(self) -> int:
         """The rows that can be sent."""
-        return sum(lane.rows for lane in self.progress.lanes.values())
+        return sum(lane.states.total() for lane in self.progress.lanes.values())
 
     def lanes(self) -> list[dict[str, Any]]:
         """What there is to say of each membership."""
         return [
             {
                 "membership": membership,
-                **{name: getattr(lane, name) for name in ("rows", "submitted", "rejected", "unknown", "to_do")},
+                **lane.as_dict(),
                 "slots": self.quotas.per_membership,
                 "running": None if self.running is None else self.running.get(membership, 0),
             }

@@ -108,6 +108,7 @@ def take_variables(request: dict[str, Any]) -> tuple[dict[str, str], list[Fault]
 LABEL = "requests"
 _MOST_PROBLEMS = 100
 _AT_A_TIME = 256
+_DEEPEST = 20
 
 Requests: TypeAlias = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
 
@@ -125,7 +126,7 @@ async def open_requests(requests: Requests) -> AsyncIterator[ManifestFile]:
                 line = json.dumps(whole, allow_nan=False).encode() + b"\n"  # ASCII, so a line end in it is escaped
             except (TypeError, ValueError, RecursionError) as exc:
                 right = "give objects, lists, texts, numbers, booleans and None, as the API takes them"
-                fault = Fault(path="", wrong=f"cannot be JSON: {exc}", right=right)
+                fault = Fault(path=_no_json_at(request), wrong=f"cannot be JSON: {exc}", right=right)
                 problems.append(Problem.of(fault, label=LABEL, line=row, column=1))
                 continue
             digest.update(line)
@@ -146,3 +147,15 @@ async def _each(requests: Requests) -> AsyncIterator[object]:
         yield request
         if number % _AT_A_TIME == 0:
             await asyncio.sleep(0)  # the loop is the caller's, who may have other things to do
+
+
+def _no_json_at(value: object, path: tuple[str, ...] = ()) -> str:
+    """Name the first member that cannot be JSON; empty where it is the request itself, or too deep to look into."""
+    items = enumerate(value) if isinstance(value, list | tuple) else ()
+    inside = value.items() if isinstance(value, Mapping) else items
+    for name, each in inside if len(path) < _DEEPEST else ():
+        try:
+            json.dumps(each, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            return _no_json_at(each, (*path, str(name)))
+    return ".".join(path)

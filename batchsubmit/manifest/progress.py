@@ -24,63 +24,48 @@ _KINDS_TOLD = 20
 
 @dataclass(slots=True)
 class MembershipProgress:
-    """The rows of one membership by where their jobs stand, and the numbers of those to send, which are pending.
-
-    `again` are those to send that ran before, and are paid again.
-    """
+    """The rows of one membership by where their jobs stand, and the numbers of those to send, which are pending."""
 
     states: Counter[State] = field(default_factory=Counter)
-    again: int = 0
     rows_to_do: "array[int]" = field(default_factory=lambda: array("Q"))
-
-    @property
-    def submitted(self) -> int:
-        """Rows that the service accepted."""
-        return self.rows - self.rejected - self.unknown - self.to_do
-
-    @property
-    def rejected(self) -> int:
-        """Rows that it refused for good."""
-        return self.states[State.REJECTED]
-
-    @property
-    def unknown(self) -> int:
-        """Rows that would be looked up."""
-        return self.states[State.UNKNOWN]
 
     @property
     def to_do(self) -> int:
         """Rows that would be sent."""
         return len(self.rows_to_do)
 
-    @property
-    def rows(self) -> int:
-        """All rows."""
-        return self.states.total()
+    def as_dict(self) -> dict[str, int]:
+        """How many rows there are, accepted by the service, refused for good, to be looked up, and to be sent."""
+        rows, rejected, unknown = self.states.total(), self.states[State.REJECTED], self.states[State.UNKNOWN]
+        submitted = rows - rejected - unknown - self.to_do
+        return {"rows": rows, "submitted": submitted, "rejected": rejected, "unknown": unknown, "to_do": self.to_do}
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestProgress:
-    """All lanes, by membership in order of the manifest; `unknown_elsewhere` are jobs whose rows are gone.
+    """All lanes, by membership in order of the manifest.
 
-    `bad_ends` are the codes of those that failed or were cancelled, `retried` says where those stand that are pending
-    because they are to be sent again.
+    `unknown` rows would be looked up, and so would `unknown_elsewhere`, jobs whose rows are gone. `bad_ends` are the
+    codes of those that failed or were cancelled, `retried` says where those stand that are pending because they are to
+    be sent again; `again` of these ran before, and are paid again.
     """
 
     lanes: dict[str, MembershipProgress]
+    unknown: int
     unknown_elsewhere: int
     bad_ends: Counter[str]
     retried: Counter[State]
+    again: int
 
     @classmethod
     def of(cls, index: Index, book: LedgerState, *, retry: Retry | None = None) -> "ManifestProgress":
         """Look every row up in the ledger's book."""
         lanes = {membership: MembershipProgress() for membership in index.memberships}
-        bad_ends, retried = Counter[str](), Counter[State]()
+        bad_ends, retried, again = Counter[str](), Counter[State](), 0
         for number, key in enumerate(index):
             lane, state = lanes[index.membership(number)], book.get(key)
             if retry and retry.takes(state):
-                lane.again += state is not None and bool(state.arn)
+                again += state is not None and bool(state.arn)
                 retried[State.of(state)] += 1
                 state = None
             stands = State.of(state)
@@ -89,8 +74,8 @@ class ManifestProgress:
                 lane.rows_to_do.append(number)
             if state is not None and state.bad_end:
                 bad_ends[state.bad_end] += 1
-        unknown = sum(lane.unknown for lane in lanes.values())
-        return cls(lanes, len(book.undecided()) - unknown, bad_ends, retried)
+        unknown = sum(lane.states[State.UNKNOWN] for lane in lanes.values())
+        return cls(lanes, unknown, len(book.undecided()) - unknown, bad_ends, retried, again)
 
     def counts(self, quotas: Mapping[str, int], *, invalid: int) -> Counts:
         """Count the rows as every surface does; `invalid` ones, which no job stands for, are rejected."""
@@ -101,16 +86,6 @@ class ManifestProgress:
     def to_do(self) -> int:
         """Rows that would be sent."""
         return sum(lane.to_do for lane in self.lanes.values())
-
-    @property
-    def again(self) -> int:
-        """Rows that would be sent, and paid, again."""
-        return sum(lane.again for lane in self.lanes.values())
-
-    @property
-    def unknown(self) -> int:
-        """Rows that would be looked up."""
-        return sum(lane.unknown for lane in self.lanes.values())
 
     def work(self, index: Index) -> dict[Share, float]:
         """What is to do by kind of job, and how many instances such a job takes on average.

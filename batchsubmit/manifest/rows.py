@@ -22,7 +22,7 @@ class Row(msgspec.Struct, frozen=True):
 
     `offset` is the row's first byte, by which a reader finds it again. `variables` are for the place-holders of
     defaults and the user's own use; no part of the request. `spelled` is a good request as `canonical` spells it, and
-    `part` what it shares with other rows, where that is known.
+    `part` what it shares with other rows, where that is known. With `is_header` it stands for the header's problems.
     """
 
     line: int
