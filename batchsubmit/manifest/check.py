@@ -186,7 +186,7 @@ class _AcrossRows:
             return 0
         own = -1 - len(self._bad_rows) if is_bad else len(self._index)
         number = self._names.setdefault(hash(folded := _folded(place)), own)
-        if number != own and (first := results_place(self._request(number))) != place:
+        if number != own and (first := results_place(self._reader.request_at(*self._place(number)))) != place:
             number = self._spellings.setdefault(hash(place), own)
             if number == own and first and _folded(first) == folded:
                 self._warn(row, _similar(place[2]))
@@ -194,10 +194,10 @@ class _AcrossRows:
             if is_bad:
                 self._bad_rows.append((row.offset, row.line))
             return 0
-        earlier = self._request(number)
+        offset, line = self._place(number)
+        earlier = self._reader.request_at(offset, line)
         if results_place(earlier) != place:
             return 0  # two places with one hash
-        line = self._bad_rows[-number - 1][1] if number < 0 else self._index.lines[number]
         if earlier != without_nulls(row.request):
             faults.append(_reused(place[2], line))
             return 0
@@ -206,10 +206,8 @@ class _AcrossRows:
         self._repeats[number] = self._repeats.get(number, 0) + 1
         return self._repeats[number]
 
-    def _request(self, number: int) -> dict[str, Any]:
-        if number < 0:
-            return self._reader.request_at(*self._bad_rows[-number - 1])
-        return self._index.request(number)
+    def _place(self, number: int) -> tuple[int, int]:
+        return self._bad_rows[-number - 1] if number < 0 else (self._index.offsets[number], self._index.lines[number])
 
     def _learn(self, row: Row, foreign: list[Fault]) -> tuple[str, str]:
         """Keep what a good row's ARNs say, and give its membership and account."""

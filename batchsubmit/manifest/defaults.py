@@ -204,13 +204,6 @@ def _column(name: str) -> str:
     return name if find_place(name) else f"var.{name.removeprefix('var.')}"
 
 
-_UNTRIMMED = Fault(
-    path="name",
-    wrong="has white space at its ends",
-    right="remove it where it is not meant: with it, the job is another one",
-)
-
-
 def _is_header(request: Mapping[str, Any], variables: Mapping[str, str]) -> bool:
     """Whether a record is a header: each of its texts is a column's name, or that of the member it stands for."""
     members = {**request, **variables}
@@ -236,15 +229,15 @@ _WHAT_A_SPREADSHEET_DOES = {
 }
 
 
-_NOTHING: Mapping[str, str] = {}
-
-
 def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> Sequence[Fault]:
     """Find what may not be meant in a good row: words for "nothing", a name with white space or from a spreadsheet."""
     name = request["name"]
-    environment, tags = request.get("environment") or _NOTHING, request.get("tags") or _NOTHING
+    environment, tags = request.get("environment") or {}, request.get("tags") or {}
     description = request.get("description")
-    found = [] if name == name.strip() else [_UNTRIMMED]
+    found = []
+    if name != name.strip():
+        right = "remove it where it is not meant: with it, the job is another one"
+        found.append(Fault(path="name", wrong="has white space at its ends", right=right))
     if (name[0] in "0123456789#" or name[:3].lower() in _MONTHS) and (made := _OF_A_SPREADSHEET.fullmatch(name)):
         wrong = f"{shown(name)} {_WHAT_A_SPREADSHEET_DOES[str(made.lastgroup)]}"
         found.append(Fault(path="name", wrong=wrong, right=_AS_TEXT))

@@ -108,9 +108,7 @@ async def open_manifest(location: str, *, region: str | None = None, version: st
             head = await asyncio.to_thread(read_at, file, 0, _HEAD_BYTES)
             _refuse_unreadable(head, label)
             file.seek(0)
-            digest = hashlib.sha256()
-            async for chunk in _chunks(file.read):
-                digest.update(chunk)
+            digest = await asyncio.to_thread(hashlib.file_digest, cast("io.BufferedReader", file), "sha256")
             file.seek(0)
         kind, sha256 = _format(location, head), digest.hexdigest()
         yield ManifestFile(label=label, format=kind, sha256=sha256, file=file, etag=etag)

@@ -16,7 +16,7 @@ from batchsubmit.schema.arns import arn_faults
 from batchsubmit.schema.columns import leaves
 from batchsubmit.schema.patterns import matcher
 from batchsubmit.schema.wording import Fault, below, described, listed, ranged, shown, shown_path, spoken
-from batchsubmit.text import nearest
+from batchsubmit.text import counted, nearest
 
 MISSING = "is missing"
 
@@ -159,9 +159,8 @@ def _structure_faults(shape: model.Structure, value: Mapping[str, Any], *, secre
 
 def _count_faults(shape: model.ListOf | model.MapOf, count: int, where: str) -> Iterator[Fault]:
     if count < (shape.least or 0) or (shape.most is not None and count > shape.most):
-        entries = "entry" if count == 1 else "entries"
         right = f"must be {ranged(shape.least or 0, shape.most)} {where}"
-        yield Fault(path="", wrong=f"has {count:,} {entries}", right=right)
+        yield Fault(path="", wrong=f"has {counted(count, 'entry', 'entries')}", right=right)
 
 
 def _text_faults(shape: model.Text, value: str, name: str, *, secret: bool) -> Iterator[Fault]:
