@@ -206,8 +206,21 @@ def _column(name: str) -> str:
 
 def _is_header(request: Mapping[str, Any], variables: Mapping[str, str]) -> bool:
     """Whether a record is a header: each of its texts is a column's name, or that of the member it stands for."""
-    members = {**request, **variables}
-    return names_columns(text for name, text in members.items() if isinstance(text, str) and text != name)
+    return names_columns(
+        text for name, text in _texts({**request, **variables}, "") if text not in {name, f"var.{name}"}
+    )
+
+
+def _texts(value: object, name: str) -> Iterator[tuple[str, str]]:
+    """Every text of a record, with the name of the member that it stands for."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(item, key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, name)
+    elif value is not None:
+        yield name, str(value)
 
 
 _AS_TEXT = "if it is not meant, write the name again, and format the column as text in the spreadsheet"

@@ -20,7 +20,13 @@ _MEMBERSHIP = "membershipIdentifier"
 _MODEL = ("trainedModelArn",)
 _CHANNEL = ("dataSource", "mlInputChannelArn")
 _ASSOCIATION = ("configuredModelAlgorithmAssociationArn",)
-_KMS_KEY = ("kmsKeyArn",)
+_KINDS = {
+    _MODEL: "trained-model/",
+    _ASSOCIATION: "configured-model-algorithm-association/",
+    _CHANNEL: "ml-input-channel/",
+    ("kmsKeyArn",): "key/",
+}
+"""How the resource of each ARN of a request begins."""
 
 
 class Arn(NamedTuple):
@@ -52,9 +58,9 @@ def arn_faults(request: Mapping[str, Any], client_region: str | None) -> Iterato
     """
     client_partition = partition_of(client_region) if client_region else None
     first: tuple[str, Arn] | None = None
-    for path in (_MODEL, _ASSOCIATION, _CHANNEL, _KMS_KEY):
+    for path, kind in _KINDS.items():
         arn = parse_arn(text_at(request, *path))
-        if not any(arn):
+        if not arn.resource.startswith(kind):
             continue
         name, at = arn.resource.rpartition("/")[2], ".".join(path)
         if name in NO_VALUES:
