@@ -186,7 +186,7 @@ class _AcrossRows:
             return 0
         own = -1 - len(self._bad_rows) if is_bad else len(self._index)
         number = self._names.setdefault(hash(folded := _folded(place)), own)
-        if number != own and (first := results_place(self._reader.request_at(*self._place(number)))) != place:
+        if number != own and (first := results_place(self._reader.request_at(self._place(number)[0]))) != place:
             number = self._spellings.setdefault(hash(place), own)
             if number == own and first and _folded(first) == folded:
                 self._warn(row, _similar(place[2]))
@@ -195,7 +195,7 @@ class _AcrossRows:
                 self._bad_rows.append((row.offset, row.line))
             return 0
         offset, line = self._place(number)
-        earlier = self._reader.request_at(offset, line)
+        earlier = self._reader.request_at(offset)
         if results_place(earlier) != place:
             return 0  # two places with one hash
         if earlier != without_nulls(row.request):
@@ -235,7 +235,7 @@ class _AcrossRows:
         self._checked.warned.drop(FOREIGN)
         for number in range(len(self._index)):
             for fault in self._foreign(self._index.request(number)):
-                self._checked.warned.add(self._index.problem(number, fault))
+                self._checked.warned.add(self._reader.problem(self._index.lines[number], fault))
 
 
 def _folded(place: ResultPlace) -> ResultPlace:
@@ -286,7 +286,7 @@ def open_reader(
 ) -> Reader:
     """Make the reader for a manifest's format; `run` has its place-holders. Raises UsageError for wrong defaults."""
     reader = CsvReader if spooled.format == "csv" else JsonlReader
-    return reader(spooled, defaults=Defaults(defaults, checker, run or {}), checker=checker)
+    return reader(spooled, defaults=Defaults(defaults, checker, run), checker=checker)
 
 
 @asynccontextmanager

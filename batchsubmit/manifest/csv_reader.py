@@ -52,12 +52,11 @@ class CsvReader(Reader):
                 if row.problems or not header.faults:
                     yield row
 
-    def request_at(self, offset: int, line: int) -> dict[str, Any]:
+    def request_at(self, offset: int) -> dict[str, Any]:
         """Read the request of one row again."""
         header = self._header
-        records = read_records(self._spooled.file, header.delimiter, offset, line)
-        _, _, cells, flaws = next(records, (line, offset, [], [flaw(1, "", "")]))
-        if flaws or header.known_columns < 1:
+        _, _, cells, flaws = next(read_records(self._spooled.file, header.delimiter, offset), (0, offset, [], ()))
+        if not cells or flaws or header.known_columns < 1:
             return {}
         cells = header.fitted(cells)
         request, _ = header.build(cells, [])

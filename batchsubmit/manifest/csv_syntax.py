@@ -55,7 +55,7 @@ class _Text:
         self.bad_bytes.append((stands_for, f"byte {index + 1} of line {self.line}{wrong}"))
 
 
-def read_records(file: BinaryIO, delimiter: str, offset: int, line: int) -> Iterator[Record]:
+def read_records(file: BinaryIO, delimiter: str, offset: int, line: int = 1) -> Iterator[Record]:
     """Read from a record's first byte on. A line without text gives no or blank cells."""
     # The module's limit is one for the whole process; a larger one harms nobody.
     csv.field_size_limit(max(csv.field_size_limit(), _MOST_CELL_CHARACTERS))

@@ -9,7 +9,6 @@ import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from batchsubmit.errors import UsageError
@@ -94,9 +93,9 @@ class Defaults:
     """Fills rows; `run` has the values of `{batch}`, `{date}` and `{time}`. Raises `UsageError` for a wrong default."""
 
     def __init__(
-        self, members: Mapping[str, Any], checker: RequestChecker, run: Mapping[str, str] = MappingProxyType({})
+        self, members: Mapping[str, Any], checker: RequestChecker, run: Mapping[str, str] | None = None
     ) -> None:
-        self._run = run
+        self._run = run or {}
         self._all = list(_flat(members, ()))
         _refuse_faults(members, self._all, checker)
 

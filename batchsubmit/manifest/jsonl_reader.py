@@ -45,9 +45,8 @@ class JsonlReader(Reader):
             problem = self.problem(line, Fault(path="", wrong=wrong, right="write one request a line"))
             yield Row(line, offset, {}, {}, (problem,))
 
-    def request_at(self, offset: int, line: int) -> dict[str, Any]:
+    def request_at(self, offset: int) -> dict[str, Any]:
         """Read the request of one row again."""
-        del line
         raw = next(physical_lines(self._spooled.file, offset), b"")
         try:
             request = _parse(raw)

@@ -195,4 +195,4 @@ def overwriting(
         name = index.request(found[0]).get("name")
         words = f"{quoted(str(name))} with this trained model {wrong}"
         fault = Fault(path="name", wrong=words, right=_RIGHT)
-        yield replace(index.problem(found[0], fault), count=len(found))
+        yield replace(index.reader.problem(index.lines[found[0]], fault), count=len(found))

@@ -51,7 +51,7 @@ class Reader:
         """
         raise NotImplementedError
 
-    def request_at(self, offset: int, line: int) -> dict[str, Any]:
+    def request_at(self, offset: int) -> dict[str, Any]:
         """Read a row again, unchecked and without nulls, also while `rows` goes on; empty where it cannot be read."""
         raise NotImplementedError
 

@@ -17,7 +17,6 @@ from botocore.loaders import Loader
 
 from batchsubmit.schema.patterns import END, portable
 
-OPERATION = "StartTrainedModelInferenceJob"
 TAGS = "tags"
 # The rules of tags stand in the model only as prose, in the documentation of the `tags` member: "Maximum number of
 # tags per resource - 50"; "Do not use aws:, AWS:, or any upper or lowercase combination of such as a prefix for
@@ -82,7 +81,8 @@ Shape = Text | Integer | Opaque | Structure | ListOf | MapOf
 def request_shape() -> Structure:
     """Read the input of `StartTrainedModelInferenceJob`."""
     model = Loader().load_service_model("cleanroomsml", "service-2")
-    return cast("Structure", _read(model["shapes"], model["operations"][OPERATION]["input"]["shape"]))
+    name = model["operations"]["StartTrainedModelInferenceJob"]["input"]["shape"]
+    return cast("Structure", _read(model["shapes"], name))
 
 
 def _read(shapes: Mapping[str, Any], name: str) -> Shape:

@@ -70,7 +70,7 @@ def test_failed_jobs_are_to_do_where_they_are_to_be_tried_again() -> None:
 class ModelsInTurn:
     """A reader of rows of which every third is of another model."""
 
-    def request_at(self, offset: int, _line: int) -> dict[str, Any] | None:
+    def request_at(self, offset: int) -> dict[str, Any] | None:
         """Read a row again."""
         return {"trainedModelArn": "b" if offset % 3 == 0 else "a", "resourceConfig": {"instanceType": "large"}}
 
@@ -89,7 +89,7 @@ def test_work_is_counted_by_kind_over_evenly_spread_rows_and_leaves_no_lane_out(
 class ManyModels:
     """A reader of rows of more models than are told apart."""
 
-    def request_at(self, offset: int, _line: int) -> dict[str, Any] | None:
+    def request_at(self, offset: int) -> dict[str, Any] | None:
         """Read a row again."""
         return {"trainedModelArn": f"model-{offset % 30}", "resourceConfig": {"instanceType": "l", "instanceCount": 2}}
 
